@@ -1,0 +1,43 @@
+"""Everything that can go wrong, by name. One clear line each: what is wrong and what to do."""
+
+from __future__ import annotations
+
+
+class Stac2cubeError(Exception):
+    """Base of all errors that stac2cube raises on purpose; the command line prints them without a traceback."""
+
+
+class BadInputError(Stac2cubeError):
+    """The request itself is wrong (unknown name, bad date, unusable area); nothing was written."""
+
+
+class TableError(BadInputError):
+    """A TOML table is malformed or holds an unknown key; the message names file and key."""
+
+
+class NothingFoundError(BadInputError):
+    """The catalog holds no scene for the area and time asked for."""
+
+
+class CatalogError(Stac2cubeError):
+    """A catalog cannot be reached or answers nonsense, after retries."""
+
+
+class RadiometryError(Stac2cubeError):
+    """An item's metadata contradict each other and no written rule covers the case; the message names the item."""
+
+
+class ReadError(Stac2cubeError):
+    """An asset cannot be read after retries. Its step stays unsealed; its pixels never become zeros."""
+
+
+class CubeError(Stac2cubeError):
+    """A cube on disk is not usable (not a cube, damaged, written by a newer version)."""
+
+
+class CubeMismatchError(CubeError):
+    """What is asked for differs from what the cube was made with; raised before any byte is written."""
+
+
+class CubeLockedError(CubeError):
+    """Another process is writing this cube; the message names it."""

@@ -1,0 +1,105 @@
+"""Scenes: one acquisition as the catalogs describe it, in one shape whatever the catalog.
+
+A :class:`Scene` is what a time step of a cube is made from. It holds the :class:`Granule` records of one platform, one
+relative orbit and one solar day. Everything here is small, frozen and pickles: scenes travel to the workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRef:
+    """Where the pixels of one band of one granule are.
+
+    Attributes:
+        href: Unsigned location: a local path, ``file://``, ``http(s)://`` or ``s3://``. Signed by the worker when read.
+        index: 1-based band index within the file.
+        shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
+            :mod:`stac2cube.kernels.radiometry`); 0 for classes and for quantities without a provider offset.
+    """
+
+    href: str
+    index: int = 1
+    shift: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Granule:
+    """One STAC item, reduced to what building and bookkeeping need.
+
+    Attributes:
+        id: The item's id.
+        collection: The item's collection in its catalog.
+        catalog: Name of the catalog that delivered it (a name of ``tables/catalogs.toml`` or the path of a local one).
+        signer: How the worker signs hrefs when reading (``"none"``, ``"planetary-computer"``; from the catalog).
+        time: Acquisition time as the catalog gives it, UTC, timezone-aware.
+        tile: Tile code without prefix (``"32TMT"``), or "" where the mission has none.
+        datastrip: Stable identity of the datastrip: its sensing start ``"20200305T103210"``, or "" if unknown.
+        baseline: Processing baseline ``"05.00"``, or "" if unknown.
+        cloud_cover: Percent as the catalog gives it, or None.
+        footprint: GeoJSON geometry in WGS84, as a mapping.
+        crs: CRS of the pixels as ``"EPSG:32632"``, or "" if the item does not say.
+        assets: Band name of the mission page -> :class:`AssetRef`. Bands that the item lacks are absent.
+        item: The STAC item as a JSON text with unsigned hrefs, for the ledger.
+    """
+
+    id: str
+    collection: str
+    catalog: str
+    signer: str
+    time: datetime
+    tile: str
+    datastrip: str
+    baseline: str
+    cloud_cover: float | None
+    footprint: dict[str, Any] = field(hash=False)
+    crs: str
+    assets: dict[str, AssetRef] = field(hash=False)
+    item: str = field(hash=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SceneKey:
+    """Identity of a scene in every catalog: never a raw datetime, because catalogs stamp one scene minutes apart.
+
+    Attributes:
+        mission: Name of the mission page, ``"sentinel-2-l2a"``.
+        day: Solar day of the area's centre.
+        platform: Normalised platform name, ``"sentinel-2a"``.
+        orbit: Relative orbit, 0 where the mission has none.
+    """
+
+    mission: str
+    day: date
+    platform: str
+    orbit: int
+
+    def __str__(self) -> str:
+        return f"{self.platform}_R{self.orbit:03d}_{self.day:%Y%m%d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One time step to be: its key, its time and the granules that make it, in mosaic order (first valid pixel wins).
+
+    Attributes:
+        key: See :class:`SceneKey`.
+        time: The earliest acquisition time of its granules, UTC.
+        granules: In fixed order: by tile code, then by datastrip.
+        superseded: Item ids found for this scene but left out because a newer baseline of the same datastrip and tile
+            exists.
+    """
+
+    key: SceneKey
+    time: datetime
+    granules: tuple[Granule, ...]
+    superseded: tuple[str, ...] = ()
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids of the items used, sorted."""
+        return tuple(sorted(g.id for g in self.granules))
