@@ -1,0 +1,65 @@
+"""Files that are either there and whole, or not there: every write of a cube goes through this room."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that others see the old content or the new, never a part; durable when this returns."""
+    partial = write_partial(path, content)
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def write_partial(path: Path, content: bytes) -> Path:
+    """The first half of :func:`write_whole`: a durable file beside ``path``, to be renamed onto it."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    with partial.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return partial
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that may not exist or is being removed by somebody else too."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one atomic step where the file system can (Linux ``renameat2``).
+
+    Returns:
+        False where the system or the file system cannot; then nothing has changed.
+
+    Raises:
+        OSError: Any other failure.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    if done == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
+        return False
+    raise OSError(code, os.strerror(code), str(one))

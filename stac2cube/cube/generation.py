@@ -1,0 +1,112 @@
+"""A new generation of a cube: a sibling built from hard links, changed, and swapped in.
+
+No pixel is copied and no sealed file is ever written in place: files are replaced by renames, so the old generation
+keeps its own content. It stays beside the cube for a grace period, for those who read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stac2cube.cube.files import exchange, remove_tree, sync_folder, write_whole
+from stac2cube.cube.points import passing
+from stac2cube.cube.root import OWN, read_root
+
+GRACE_DAYS = 7.0
+"""How long an old generation stays for its readers."""
+
+_NOT_LINKED = ("staging",)
+"""Folders below our own that belong to a run, not to the cube."""
+
+
+def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = True) -> None:
+    """Build the next generation and make it the cube. The caller holds the lock.
+
+    Args:
+        cube: The cube.
+        change: Called with the folder of the next generation to do what is new in it.
+        can_exchange: False takes the way of file systems without an atomic exchange.
+    """
+    new = next_folder(cube)
+    remove_tree(new)
+    link_tree(cube, new)
+    passing("generation.linked")
+    change(new)
+    passing("generation.filled")
+    old = _old_folder(cube, read_root(cube).generation)
+    old.parent.mkdir(exist_ok=True)
+    if can_exchange and exchange(new, cube):
+        passing("generation.swapped")
+        new.rename(old)
+    else:
+        journal = _journal(cube)
+        write_whole(journal, json.dumps({"next": new.name, "old": f"{old.parent.name}/{old.name}"}).encode())
+        cube.rename(old)
+        passing("generation.swapped")
+        new.rename(cube)
+        journal.unlink()
+    sync_folder(cube.parent)
+    passing("generation.done")
+    _purge(cube)
+
+
+def finish_swap(cube: Path) -> None:
+    """Finish what a kill interrupted; does nothing on a sound cube."""
+    journal, new = _journal(cube), next_folder(cube)
+    if journal.exists() and not cube.exists() and new.exists():
+        new.rename(cube)
+    if new.exists() and cube.exists():
+        _settle(cube, new)
+    journal.unlink(missing_ok=True)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """The same tree of files under another name, by hard links."""
+    for folder, names, files in os.walk(source):
+        here = Path(folder)
+        if here == source / OWN:
+            names[:] = [name for name in names if name not in _NOT_LINKED]
+        there = target / here.relative_to(source)
+        there.mkdir(parents=True)
+        for name in files:
+            os.link(here / name, there / name)
+
+
+def next_folder(cube: Path) -> Path:
+    """Where the next generation is built."""
+    return cube.with_name(f".{cube.name}.next")
+
+
+def generations_folder(cube: Path) -> Path:
+    """Where old generations wait for the end of their grace period."""
+    return cube.with_name(f".{cube.name}.generations")
+
+
+def _old_folder(cube: Path, number: int) -> Path:
+    return generations_folder(cube) / f"{number:06d}"
+
+
+def _journal(cube: Path) -> Path:
+    return cube.with_name(f".{cube.name}.swap")
+
+
+def _settle(cube: Path, new: Path) -> None:
+    """Decide what a left-over next folder is: the old generation just exchanged out, or one never finished."""
+    finished = (new / "zarr.json").exists() and read_root(new).generation < read_root(cube).generation
+    if finished:
+        old = _old_folder(cube, read_root(new).generation)
+        old.parent.mkdir(exist_ok=True)
+        new.rename(old)
+    else:
+        remove_tree(new)
+
+
+def _purge(cube: Path) -> None:
+    """Remove generations older than the grace period."""
+    for old in generations_folder(cube).iterdir():
+        if time.time() - old.stat().st_mtime > GRACE_DAYS * 86400:
+            remove_tree(old)

@@ -1,0 +1,217 @@
+"""The ledger: what a cube knows of its own making, one row per time step, as STAC GeoParquet.
+
+A row is a valid STAC Item (the step), with our columns in front. Rows are only ever added: a later row of the same key
+replaces the earlier one. Each commit writes one part; like a binary counter it takes the rows of younger, smaller parts
+with it, so that a cube of n commits has about log2(n) parts to read. The root names the parts that belong to it, so the
+ledger is part of the same commit as the pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from shapely import from_wkb
+from shapely.geometry import mapping, shape
+
+from stac2cube.cube.files import write_whole
+from stac2cube.cube.root import OWN
+from stac2cube.cube.staging import Receipt, Shard
+
+SEALED = "sealed"
+FAILED = "failed"
+
+_VERSION = "1.1.0"
+"""STAC version of the rows."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: a time step, or the attempt to make one.
+
+    Attributes:
+        key: Text of the scene key.
+        time: Acquisition time, UTC.
+        status: ``"sealed"`` or ``"failed"``.
+        items: Sorted ids of the source items.
+        slot: Place on the stored time axis; None unless sealed.
+        commit: Number of the commit that wrote the row; 0 until then.
+        reason: Why it failed, or a remark on a sealed step.
+        footprint: GeoJSON geometry in WGS84.
+        properties: Facts of the step as plain JSON values (platform, catalog, baselines, shifts, software, job ...).
+        sources: The source items as STAC JSON texts, unsigned.
+        receipts: What is known of every block written.
+    """
+
+    key: str
+    time: datetime
+    status: str
+    items: tuple[str, ...]
+    slot: int | None = None
+    commit: int = 0
+    reason: str = ""
+    footprint: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+
+
+class Ledger:
+    """The rows of a cube's parts.
+
+    Args:
+        folder: The ledger's folder.
+        parts: Names of the parts that belong to the state at hand, oldest first.
+    """
+
+    def __init__(self, cube: Path, parts: Sequence[str]) -> None:
+        self.folder = cube / OWN / "ledger"
+        self.parts = tuple(parts)
+
+    def entries(self, *, whole: bool = True) -> dict[str, Entry]:
+        """Newest row of every key, oldest time first.
+
+        Args:
+            whole: False leaves footprints, sources and receipts out, which is many times faster.
+        """
+        rows: dict[str, Entry] = {}
+        for part in self.parts:
+            for entry in _read(self.folder / part, whole=whole):
+                rows[entry.key] = entry
+        return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
+
+    def write(self, entries: Iterable[Entry], commit: int) -> tuple[str, ...]:
+        """Add rows as the part of a commit; nobody sees it before the root names it.
+
+        Returns:
+            Names of the parts of the new state.
+        """
+        table = _table(list(entries))
+        kept = list(self.parts)
+        while kept and _rows(self.folder / kept[-1]) <= table.num_rows:
+            table = _concat(_load(self.folder / kept.pop()), table)
+        name = f"{commit:06d}.parquet"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / name, _to_bytes(table))
+        return (*kept, name)
+
+
+def _schema() -> pa.Schema:
+    link = pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())])
+    asset = pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.list_(pa.string()))])
+    box = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
+    geo = {
+        "version": "1.1.0",
+        "primary_column": "geometry",
+        "columns": {"geometry": {"encoding": "WKB", "geometry_types": []}},
+    }
+    return pa.schema(
+        [
+            ("type", pa.string()),
+            ("stac_version", pa.string()),
+            ("stac_extensions", pa.list_(pa.string())),
+            ("id", pa.string()),
+            ("geometry", pa.binary()),
+            ("bbox", box),
+            ("datetime", pa.timestamp("us", tz="UTC")),
+            ("links", pa.list_(link)),
+            ("assets", pa.struct([("cube", asset)])),
+            ("stac2cube:status", pa.string()),
+            ("stac2cube:slot", pa.int64()),
+            ("stac2cube:commit", pa.int64()),
+            ("stac2cube:items", pa.list_(pa.string())),
+            ("stac2cube:reason", pa.string()),
+            ("stac2cube:properties", pa.string()),
+            ("stac2cube:sources", pa.list_(pa.string())),
+            ("stac2cube:receipts", pa.string()),
+        ],
+        metadata={"geo": json.dumps(geo), "stac-geoparquet": json.dumps({"version": "1.0.0"})},
+    )
+
+
+_OWN_LEAN = ("status", "slot", "commit", "items", "reason", "properties")
+_LEAN = ("id", "datetime", *(f"stac2cube:{name}" for name in _OWN_LEAN))
+
+
+def _table(entries: Sequence[Entry]) -> pa.Table:
+    return pa.Table.from_pylist([_to_row(entry) for entry in entries], schema=_schema())
+
+
+def _to_row(entry: Entry) -> dict[str, Any]:
+    geometry = shape(entry.footprint) if entry.footprint else None
+    bounds = dict(zip(("xmin", "ymin", "xmax", "ymax"), geometry.bounds, strict=True)) if geometry else None
+    return {
+        "type": "Feature",
+        "stac_version": _VERSION,
+        "stac_extensions": [],
+        "id": entry.key,
+        "geometry": geometry.wkb if geometry else None,
+        "bbox": bounds,
+        "datetime": entry.time,
+        "links": [],
+        "assets": {"cube": {"href": "../..", "type": "application/vnd.zarr; version=3", "roles": ["data"]}},
+        "stac2cube:status": entry.status,
+        "stac2cube:slot": entry.slot,
+        "stac2cube:commit": entry.commit,
+        "stac2cube:items": list(entry.items),
+        "stac2cube:reason": entry.reason,
+        "stac2cube:properties": json.dumps(entry.properties),
+        "stac2cube:sources": list(entry.sources),
+        "stac2cube:receipts": json.dumps([asdict(receipt) for receipt in entry.receipts]),
+    }
+
+
+def _read(path: Path, *, whole: bool) -> list[Entry]:
+    table = _load(path) if whole else _load(path, columns=_LEAN)
+    return [_from_row(row, whole=whole) for row in table.to_pylist()]
+
+
+def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
+    lean = Entry(
+        key=row["id"],
+        time=row["datetime"],
+        status=row["stac2cube:status"],
+        items=tuple(row["stac2cube:items"]),
+        slot=row["stac2cube:slot"],
+        commit=row["stac2cube:commit"],
+        reason=row["stac2cube:reason"],
+        properties=json.loads(row["stac2cube:properties"]),
+    )
+    if not whole:
+        return lean
+    return replace(
+        lean,
+        footprint=mapping(from_wkb(row["geometry"])) if row["geometry"] else {},
+        sources=tuple(row["stac2cube:sources"]),
+        receipts=tuple(_receipt(value) for value in json.loads(row["stac2cube:receipts"])),
+    )
+
+
+def _receipt(value: dict[str, Any]) -> Receipt:
+    shards = tuple(Shard(**{**shard, "tile": tuple(shard["tile"])}) for shard in value["shards"])
+    return Receipt(**{**value, "tile": tuple(value["tile"]), "shards": shards})
+
+
+def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    return pq.read_table(path, columns=None if columns is None else list(columns))
+
+
+def _rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _concat(older: pa.Table, newer: pa.Table) -> pa.Table:
+    return pa.concat_tables([older, newer])
+
+
+def _to_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()

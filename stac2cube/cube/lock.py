@@ -1,0 +1,210 @@
+"""One writer per cube: a lock that says who holds it, and that a dead holder cannot keep.
+
+The lock is a folder beside the cube with the owner's card inside. It is made under another name and renamed into place:
+a rename onto a folder that is not empty fails, on local disks and on parallel file systems alike, so there is never a
+lock without a card. (File locks are not used: on some parallel file systems they hold on one node only.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.root import now_text
+from stac2cube.errors import CubeLockedError
+
+Verdict = Callable[["Owner"], bool | None]
+"""Asks whether an owner still lives: True, False, or None for "cannot know"."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock, as precisely as a stranger on another node needs to decide whether the holder lives."""
+
+    token: str
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    started: str
+    since: str
+    job: str = ""
+    cluster: str = ""
+    restarts: str = ""
+
+    @classmethod
+    def here(cls, token: str | None = None, environment: Mapping[str, str] = os.environ) -> Owner:
+        """This process. Processes of one submission share a token and count as one owner."""
+        return cls(
+            token=token or uuid4().hex,
+            host=socket.gethostname(),
+            boot=_read("/proc/sys/kernel/random/boot_id"),
+            namespace=_namespace(),
+            pid=os.getpid(),
+            started=_started(os.getpid()) or "",
+            since=now_text(),
+            job=environment.get("SLURM_JOB_ID", ""),
+            cluster=environment.get("SLURM_CLUSTER_NAME", ""),
+            restarts=environment.get("SLURM_RESTART_COUNT", ""),
+        )
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}, since {self.since}"
+
+
+class CubeLock:
+    """Held while a cube is written; a context manager.
+
+    Args:
+        cube: Path of the cube.
+        owner: Who wants it.
+        verdict: Asked about a holder whose life cannot be judged from this node, for example by asking SLURM.
+    """
+
+    def __init__(self, cube: Path, owner: Owner | None = None, verdict: Verdict | None = None) -> None:
+        self.folder = lock_folder(cube)
+        self.cube = cube
+        self.owner = owner or Owner.here()
+        self._verdict = verdict
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Take the lock, also from a holder that is known to be dead.
+
+        Raises:
+            CubeLockedError: Somebody alive, or of unknown state, holds it.
+        """
+        while not self._try():
+            holder = read_owner(self.cube)
+            if holder is None:
+                continue
+            if holder.token == self.owner.token:
+                return
+            alive = judge(holder)
+            if alive is None and self._verdict is not None:
+                alive = self._verdict(holder)
+            if alive is not False:
+                doubt = "" if alive else " (whether it still runs cannot be told from here)"
+                raise CubeLockedError(
+                    f"{self.cube} is being written by {holder}{doubt}. Wait for it; if you know that it is dead: "
+                    f"stac2cube unlock {self.cube} --force"
+                )
+            self._bury(holder)
+
+    def require_held(self) -> None:
+        """Check that nobody took the lock away; called before each commit.
+
+        Raises:
+            CubeLockedError: Somebody else holds it now, or nobody.
+        """
+        holder = read_owner(self.cube)
+        if holder is None or holder.token != self.owner.token:
+            taker = holder or "somebody"
+            raise CubeLockedError(f"{self.cube}: the lock was taken away by {taker}; nothing was committed")
+
+    def release(self) -> None:
+        """Give the lock back; harmless when it is not ours."""
+        holder = read_owner(self.cube)
+        if holder is not None and (holder.token, holder.pid) == (self.owner.token, self.owner.pid):
+            self._bury(holder)
+
+    def _try(self) -> bool:
+        made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
+        made.mkdir(parents=True)
+        write_whole(made / "owner.json", json.dumps(asdict(self.owner), indent=1).encode())
+        try:
+            made.rename(self.folder)
+        except OSError:
+            remove_tree(made)
+            if not self.folder.is_dir():
+                raise
+            return False
+        return True
+
+    def _bury(self, holder: Owner) -> None:
+        """Rename the holder's lock away, so that of several who saw it dead only one goes on."""
+        grave = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
+        try:
+            self.folder.rename(grave)
+        except FileNotFoundError:
+            return
+        buried = _read_card(grave)
+        if buried is not None and buried.token != holder.token:
+            # Somebody took the dead holder's lock between our look and our rename: give it back.
+            grave.rename(self.folder)
+            return
+        remove_tree(grave)
+
+
+def lock_folder(cube: Path) -> Path:
+    """Where the lock of a cube lies: beside it, because a new generation replaces the cube's own folder."""
+    return cube.with_name(f".{cube.name}.lock")
+
+
+def read_owner(cube: Path) -> Owner | None:
+    """Who holds the lock of a cube, None if nobody does."""
+    return _read_card(lock_folder(cube))
+
+
+def force_unlock(cube: Path) -> Owner | None:
+    """Take the lock away from whoever holds it; for people who know that the holder is dead."""
+    holder = read_owner(cube)
+    remove_tree(lock_folder(cube))
+    return holder
+
+
+def judge(holder: Owner) -> bool | None:
+    """Whether a holder lives, as far as this node can know; None where it cannot."""
+    here = Owner.here(holder.token)
+    if holder.host != here.host:
+        return None
+    if holder.boot != here.boot:
+        return False
+    if holder.namespace != here.namespace:
+        return None
+    return _started(holder.pid) == holder.started
+
+
+def _read_card(folder: Path) -> Owner | None:
+    try:
+        return Owner(**json.loads((folder / "owner.json").read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """Start time of a process in clock ticks since boot (field 22 of /proc/pid/stat), None if it has ended."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    # A zombie has ended; only its parent has not looked yet.
+    return fields[19] if fields and fields[0] not in "ZX" else None

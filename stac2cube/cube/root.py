@@ -1,0 +1,241 @@
+"""The root ``zarr.json`` of a cube: consolidated metadata, and the only truth about what is sealed.
+
+It is plain JSON that zarr itself wrote when the cube was created. A commit changes two things in it: the length of
+every array along ``time`` and the cube's own attributes.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from odc.geo.xr import xr_coords
+from zarr.storage import LocalStore
+
+import stac2cube
+from stac2cube.cube.shard import create_array
+from stac2cube.cube.spec import FORMAT, CubeSpec
+from stac2cube.errors import CubeError
+from stac2cube.grid import Grid
+
+OWN = ".stac2cube"
+"""Folder for what is ours inside a cube (ledger, history, staging, trash). It is an empty Zarr group, so that readers
+that list the store find nothing strange."""
+
+COORDINATES = ("time", "scene")
+"""Arrays that grow with the layers and hold one value per step."""
+
+COORDINATE_CHUNK = 8192
+"""Steps per chunk of a coordinate: one small file for decades, rewritten whole by each commit."""
+
+CONVENTIONS = [
+    {
+        "uuid": "f17cb550-5864-4468-aeb7-f3180cfb622f",
+        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/proj/refs/tags/v1/schema.json",
+        "name": "proj:",
+        "description": "Coordinate reference system of the grid",
+    },
+    {
+        "uuid": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
+        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/spatial/refs/tags/v1/schema.json",
+        "name": "spatial:",
+        "description": "Transform, shape and extent of the grid",
+    },
+]
+"""The Zarr conventions a cube follows beside CF (https://github.com/zarr-conventions); GDAL reads them from 3.13 on."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """A cube's root metadata as one commit left it.
+
+    Attributes:
+        document: The parsed ``zarr.json``.
+    """
+
+    document: Mapping[str, Any]
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Our attributes: format, spec, commit, generation, ledger."""
+        own: dict[str, Any] = self.document["attributes"]["stac2cube"]
+        return own
+
+    @property
+    def spec(self) -> CubeSpec:
+        """What the cube is made of."""
+        return CubeSpec.from_json(self.own["spec"])
+
+    @property
+    def commit(self) -> int:
+        """Number of the commit that wrote this root; 0 after creation."""
+        return int(self.own["commit"])
+
+    @property
+    def generation(self) -> int:
+        """How often the cube was rebuilt from hard links."""
+        return int(self.own["generation"])
+
+    @property
+    def ledger(self) -> tuple[str, ...]:
+        """Names of the ledger parts that belong to this state, oldest first."""
+        return tuple(self.own["ledger"])
+
+    @property
+    def steps(self) -> int:
+        """Sealed time steps."""
+        return int(self._arrays["time"]["shape"][0])
+
+    @property
+    def _arrays(self) -> dict[str, Any]:
+        arrays: dict[str, Any] = self.document["consolidated_metadata"]["metadata"]
+        return arrays
+
+    def growing(self) -> dict[str, bytes]:
+        """The per-array ``zarr.json`` of every array along time, as this root has it."""
+        return {
+            name: json.dumps(metadata, indent=2).encode() for name, metadata in self._arrays.items() if _grows(metadata)
+        }
+
+    def following(self, steps: int, **changes: Any) -> Root:
+        """The root of the next commit: ``steps`` long, with changes to our attributes."""
+        document = json.loads(json.dumps(self.document))
+        for metadata in document["consolidated_metadata"]["metadata"].values():
+            if _grows(metadata):
+                metadata["shape"][0] = steps
+        document["attributes"]["stac2cube"] |= {"commit": self.commit + 1, "made": now_text()} | changes
+        return Root(document)
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        return json.dumps(self.document, indent=1).encode()
+
+
+def read_root(path: Path) -> Root:
+    """Read and check the root of a cube.
+
+    Raises:
+        CubeError: Nothing there, not a cube of ours, damaged, or written by a newer version.
+    """
+    try:
+        document = json.loads((path / "zarr.json").read_bytes())
+    except FileNotFoundError:
+        raise CubeError(f"{path} is not a cube: it has no zarr.json") from None
+    except (NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CubeError(f"{path} is not a cube: {error}") from error
+    own = document.get("attributes", {}).get("stac2cube") if isinstance(document, dict) else None
+    if not isinstance(own, dict) or "consolidated_metadata" not in document:
+        raise CubeError(f"{path} is a Zarr store but not a cube of stac2cube")
+    if own.get("format", 0) > FORMAT:
+        raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
+    return Root(document)
+
+
+def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
+    """Write the metadata and the fixed coordinates of a cube without steps into a new folder."""
+    store = LocalStore(folder)
+    group = zarr.create_group(store, attributes=_attributes(spec))
+    group.create_group(OWN)
+    _write_axes(group, spec.grid)
+    group.create_array(
+        "time",
+        shape=(0,),
+        chunks=(COORDINATE_CHUNK,),
+        dtype="int64",
+        dimension_names=("time",),
+        fill_value=np.iinfo("int64").min,
+        attributes={
+            "standard_name": "time",
+            "long_name": "acquisition time, UTC",
+            "units": "microseconds since 1970-01-01",
+            "calendar": "proleptic_gregorian",
+        },
+    )
+    group.create_array(
+        "scene",
+        shape=(0,),
+        chunks=(COORDINATE_CHUNK,),
+        dtype="string",
+        dimension_names=("time",),
+        attributes={"long_name": "key of the scene: platform, relative orbit, solar day"},
+    )
+    for layer in spec.layers:
+        create_array(store, layer, spec.grid, steps=0)
+        metadata = zarr.open_array(store, path=layer.name)
+        metadata.attrs["coordinates"] = "scene spatial_ref"
+    with warnings.catch_warnings():
+        # Consolidated metadata is what makes a commit one rename; that its place in the Zarr 3 specification is pending
+        # is known, and no news to users.
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(store)
+
+
+def now_text() -> str:
+    """The present moment, UTC, as RFC 3339 with seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _grows(metadata: Mapping[str, Any]) -> bool:
+    """Whether this is an array along time."""
+    return bool(metadata["node_type"] == "array" and metadata.get("dimension_names", [])[:1] == ["time"])
+
+
+def _attributes(spec: CubeSpec) -> dict[str, Any]:
+    grid = spec.grid
+    bounds = grid.geobox.boundingbox
+    return {
+        "Conventions": "CF-1.11",
+        "title": str(spec.recipe.get("title", f"stac2cube {spec.stage}")),
+        "zarr_conventions": CONVENTIONS,
+        **_proj(grid),
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform": list(grid.transform),
+        "spatial:shape": list(grid.shape),
+        "spatial:bbox": list(bounds),
+        "stac2cube": {
+            "format": FORMAT,
+            "version": stac2cube.__version__,
+            "spec": spec.to_json(),
+            "commit": 0,
+            "generation": 0,
+            "ledger": [],
+            "made": now_text(),
+        },
+    }
+
+
+def _proj(grid: Grid) -> dict[str, str]:
+    return {"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}
+
+
+def _write_axes(group: zarr.Group, grid: Grid) -> None:
+    """x, y and the CF grid mapping, as odc-geo describes the grid."""
+    coordinates = xr_coords(grid.geobox, crs_coord_name="spatial_ref")
+    # Always y and x, also where odc-geo would say latitude and longitude: one name for all cubes.
+    for name, native in zip(("y", "x"), grid.geobox.dimensions, strict=True):
+        values = np.asarray(coordinates[native].values, dtype="float64")
+        attributes = {"axis": name.upper(), "units": coordinates[native].attrs["units"]}
+        attributes["standard_name"] = native if native in ("latitude", "longitude") else f"projection_{name}_coordinate"
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=values.shape,
+            dtype="float64",
+            dimension_names=(name,),
+            attributes=attributes,
+        )
+        array[:] = values
+    attributes = {key: _plain(value) for key, value in coordinates["spatial_ref"].attrs.items()}
+    reference = group.create_array("spatial_ref", shape=(), dtype="int32", dimension_names=(), attributes=attributes)
+    reference[...] = int(grid.crs.removeprefix("EPSG:")) if grid.crs.startswith("EPSG:") else 0
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

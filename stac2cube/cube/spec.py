@@ -1,0 +1,141 @@
+"""What a cube is made of: its layers, its grid and the recipe that decided its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from stac2cube.errors import CubeMismatchError
+from stac2cube.grid import Grid
+
+FORMAT = 1
+"""Version of the layout on disk; a newer one is refused by older software."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One variable of a cube with dims ``(time, y, x)``, in its stored form.
+
+    Attributes:
+        name: Variable name, ``"B04"``.
+        dtype: NumPy dtype name of the stored integers or floats.
+        fill: Stored value of a pixel without data.
+        scale: Physical value = stored value * scale + offset; 1 and 0 for classes.
+        offset: See ``scale``.
+        units: UDUNITS text of the physical value; ``"1"`` for ratios and classes.
+        long_name: For people and plots.
+        standard_name: CF standard name, or "".
+        flags: Value and meaning of each class, empty for continuous layers.
+    """
+
+    name: str
+    dtype: str
+    fill: float
+    scale: float = 1.0
+    offset: float = 0.0
+    units: str = "1"
+    long_name: str = ""
+    standard_name: str = ""
+    flags: tuple[tuple[int, str], ...] = ()
+
+    @cached_property
+    def fill_scalar(self) -> Any:
+        """The fill as a NumPy scalar of the layer's dtype."""
+        return np.dtype(self.dtype).type(self.fill)
+
+    def attributes(self) -> dict[str, Any]:
+        """CF attributes, so that any reader decodes the layer the same way."""
+        attributes: dict[str, Any] = {"grid_mapping": "spatial_ref", "units": self.units}
+        if self.long_name:
+            attributes["long_name"] = self.long_name
+        if self.standard_name:
+            attributes["standard_name"] = self.standard_name
+        if self.flags:
+            attributes["flag_values"] = [value for value, _ in self.flags]
+            attributes["flag_meanings"] = " ".join(meaning for _, meaning in self.flags)
+        if (self.scale, self.offset) != (1.0, 0.0):
+            attributes["scale_factor"] = self.scale
+            attributes["add_offset"] = self.offset
+        # xarray turns a layer with _FillValue into floats. NaN needs no such mark, and a fill that is itself a class
+        # (0, "no_data", of the scene classification) is best left an integer.
+        if np.dtype(self.dtype).kind in "iu" and self.fill not in [value for value, _ in self.flags]:
+            attributes["_FillValue"] = int(self.fill)
+        return attributes
+
+
+@dataclass(frozen=True)
+class CubeSpec:
+    """Everything that decides the pixels of a cube; given again on update, it must agree.
+
+    Attributes:
+        stage: What makes it: ``"layers"``, ``"clouds"``, ...
+        grid: Its lattice.
+        layers: Its variables.
+        recipe: What else changes pixels (mission, resampling, thresholds ...), as plain JSON values.
+        request: What was asked for and may change from run to run (area, times, catalog, cloud limit): the defaults of
+            the next update, not part of the agreement.
+    """
+
+    stage: str
+    grid: Grid
+    layers: tuple[Layer, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as they stand in the attributes of a cube's root."""
+        return {
+            "stage": self.stage,
+            "grid": self.grid.to_json(),
+            "layers": [asdict(layer) | {"flags": [list(flag) for flag in layer.flags]} for layer in self.layers],
+            "recipe": dict(self.recipe),
+            "request": dict(self.request),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CubeSpec:
+        """Read back what :meth:`to_json` wrote."""
+        layers = tuple(
+            Layer(**{**layer, "flags": tuple((number, name) for number, name in layer["flags"])})
+            for layer in value["layers"]
+        )
+        return cls(value["stage"], Grid.from_json(value["grid"]), layers, value["recipe"], value["request"])
+
+    def require_same(self, asked: CubeSpec, where: str) -> None:
+        """The guard: refuse to touch a cube with anything that differs from what it was made with.
+
+        Args:
+            asked: What the run at hand wants.
+            where: The cube, for the message.
+
+        Raises:
+            CubeMismatchError: Naming every difference: what the cube has, what was asked.
+        """
+        mine, theirs = _comparable(self), _comparable(asked)
+        differences = [
+            f"{name}: the cube has {mine.get(name, 'none')}, asked for {theirs.get(name, 'none')}"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+        if differences:
+            raise CubeMismatchError(
+                f"{where} was made otherwise; nothing was changed. {'; '.join(differences)}. "
+                "Ask for the same, or give another output path for a new cube."
+            )
+
+
+def _comparable(spec: CubeSpec) -> dict[str, Any]:
+    """One flat mapping of all that must agree, with names a person can read."""
+    value = spec.to_json()
+    flat: dict[str, Any] = {"stage": value["stage"]}
+    flat |= {f"grid {name}": part for name, part in value["grid"].items()}
+    flat |= {str(name): part for name, part in value["recipe"].items()}
+    flat["layers"] = [layer["name"] for layer in value["layers"]]
+    for layer in value["layers"]:
+        for name in ("dtype", "fill", "scale", "offset"):
+            flat[f"{name} of {layer['name']}"] = layer[name]
+    return flat

@@ -1,0 +1,142 @@
+"""Staging: where workers write whole shards that nobody sees until the committer moves them in.
+
+Workers know this room only. They never touch the metadata of the cube, so a worker that outlives its run writes into
+a dead folder, harmless.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from stac2cube.cube.files import sync_folder
+from stac2cube.cube.points import passing
+from stac2cube.cube.shard import checksum, create_array, open_array, shard_file
+from stac2cube.cube.spec import CubeSpec, Layer
+from stac2cube.errors import CubeError
+from stac2cube.grid import Grid, Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What is known of one shard written.
+
+    Attributes:
+        layer: Name of its layer.
+        tile: Its place in the grid.
+        size: Bytes of its file; 0 if every pixel is fill, then there is no file.
+        checksum: CRC-32C of the file, "" without file.
+        valid: Pixels that are not fill.
+    """
+
+    layer: str
+    tile: Tile
+    size: int
+    checksum: str
+    valid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What comes back from a worker for one block: a few hundred bytes, never pixels."""
+
+    tile: Tile
+    shards: tuple[Shard, ...]
+    seconds: float = 0.0
+    host: str = ""
+    job: str = ""
+
+
+@dataclass(frozen=True)
+class StagedStep:
+    """The folder in which the shards of one time step gather: per layer an array of one step.
+
+    Attributes:
+        folder: ``.stac2cube/staging/<run>/<step>`` of the cube.
+    """
+
+    folder: Path
+
+    def layer_folder(self, layer: str) -> Path:
+        """The one time step of a layer: a folder of rows of shards, to be moved into the cube by one rename."""
+        return self.folder / layer / "c" / "0"
+
+
+class Stager:
+    """Prepares the folders of staged steps; the driver's side of staging.
+
+    Args:
+        folder: The run's folder below the cube's staging folder.
+        spec: The cube's.
+    """
+
+    def __init__(self, folder: Path, spec: CubeSpec) -> None:
+        self.folder = folder
+        self._metadata = {layer.name: _metadata_of(layer, spec.grid) for layer in spec.layers}
+
+    def step(self, key: str) -> StagedStep:
+        """An empty staged step, ready for workers on any node that sees the cube."""
+        staged = StagedStep(self.folder / key)
+        for name, metadata in self._metadata.items():
+            folder = staged.folder / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "zarr.json").write_bytes(metadata)
+        return staged
+
+
+def write_block(staged: StagedStep, spec: CubeSpec, tile: Tile, pixels: Mapping[str, np.ndarray]) -> tuple[Shard, ...]:
+    """Write one block of every layer; durable when this returns.
+
+    Args:
+        staged: The step the block belongs to.
+        spec: The cube's.
+        tile: The block's place.
+        pixels: Per layer ``(rows, columns)`` of the layer's dtype in stored form, of the block's size.
+
+    Raises:
+        CubeError: A layer is missing, or has another dtype or shape than the cube: a defect of the stage.
+    """
+    window = spec.grid.window(tile)
+    shards = []
+    for layer in spec.layers:
+        block = pixels.get(layer.name)
+        shape = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+        if block is None or block.dtype != layer.dtype or block.shape != shape:
+            got = "nothing" if block is None else f"{block.dtype} {block.shape}"
+            raise CubeError(f"layer {layer.name} of block {tile}: {layer.dtype} {shape} expected, got {got}")
+        shards.append(_write_shard(staged, layer, tile, window, block))
+    passing("block.written")
+    return tuple(shards)
+
+
+def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[slice, slice], block: np.ndarray) -> Shard:
+    valid = _count_valid(block, layer)
+    if valid == 0:
+        return Shard(layer.name, tile, 0, "", 0)
+    open_array(staged.folder / layer.name, mode="r+")[0, window[0], window[1]] = block
+    passing("block.encoded")
+    path = shard_file(staged.layer_folder(layer.name), tile)
+    with path.open("rb") as file:
+        content = file.read()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+    return Shard(layer.name, tile, len(content), checksum(content), valid)
+
+
+def _count_valid(block: np.ndarray, layer: Layer) -> int:
+    if np.isnan(layer.fill):
+        return int(np.count_nonzero(~np.isnan(block)))
+    return int(np.count_nonzero(block != layer.fill_scalar))
+
+
+def _metadata_of(layer: Layer, grid: Grid) -> bytes:
+    """The zarr.json of an array of one time step, made by zarr itself."""
+    files: dict[str, Buffer] = {}
+    create_array(MemoryStore(files), layer, grid, steps=1)
+    return files[f"{layer.name}/zarr.json"].to_bytes()

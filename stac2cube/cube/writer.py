@@ -1,0 +1,279 @@
+"""The committer: the only one that changes what readers of a cube can see.
+
+Append is one atomic rename. Shards wait in staging; :meth:`CubeWriter.commit` moves them into slots beyond the sealed
+length, where no reader looks, writes coordinates and ledger, and then replaces the root ``zarr.json``. Whatever dies in
+the middle leaves the old root in place, and what lies beyond its length is purged before its slot is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import zarr
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from stac2cube.cube import generation
+from stac2cube.cube.files import remove_tree, sync_folder, write_partial, write_whole
+from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
+from stac2cube.cube.lock import CubeLock, Verdict
+from stac2cube.cube.points import passing
+from stac2cube.cube.root import COORDINATE_CHUNK, OWN, Root, read_root, write_empty_cube
+from stac2cube.cube.spec import CubeSpec
+from stac2cube.cube.staging import StagedStep, Stager
+from stac2cube.errors import BadInputError, CubeError
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """A staged step all of whose blocks are in, and what the ledger shall say of it."""
+
+    staged: StagedStep
+    entry: Entry
+
+
+@contextmanager
+def open_writer(path: Path, spec: CubeSpec, verdict: Verdict | None = None) -> Iterator[CubeWriter]:
+    """Hold a cube for writing, creating it if there is none.
+
+    Args:
+        path: The cube.
+        spec: What it must be; the guard compares it with what is there.
+        verdict: See :class:`stac2cube.cube.lock.CubeLock`.
+
+    Raises:
+        CubeMismatchError: The cube is another one; nothing was changed.
+        CubeLockedError: Somebody else writes it.
+        BadInputError: The path holds something else or cannot be written.
+    """
+    generation.finish_swap(path)
+    if path.exists():
+        # The guard comes before the lock: a refused run leaves not even a lock's trace.
+        read_root(path).spec.require_same(spec, str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with CubeLock(path, verdict=verdict) as lock:
+            generation.finish_swap(path)
+            if not path.exists():
+                _create(path, spec)
+            writer = CubeWriter(path, lock)
+            writer.root.spec.require_same(spec, str(path))
+            writer.recover()
+            yield writer
+            remove_tree(writer.stager.folder)
+    except PermissionError as error:
+        raise BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})") from error
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise BadInputError(
+            f"{path} cannot be written: {error.strerror}. What was sealed is safe; make room and run again."
+        ) from error
+
+
+class CubeWriter:
+    """A cube held for writing. Made by :func:`open_writer`.
+
+    Args:
+        path: The cube.
+        lock: Its lock, held.
+    """
+
+    def __init__(self, path: Path, lock: CubeLock) -> None:
+        self.path = path
+        self._lock = lock
+        self.root = read_root(path)
+        self.spec = self.root.spec
+        self.stager = Stager(path / OWN / "staging" / uuid4().hex[:12], self.spec)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the present state."""
+        return Ledger(self.path, self.root.ledger)
+
+    def recover(self) -> None:
+        """Clean up after whoever died here: dead staging, files half written, slots beyond the sealed length."""
+        remove_tree(self.path / OWN / "staging")
+        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history"))):
+            for partial in folder.glob(".*.partial"):
+                partial.unlink(missing_ok=True)
+        for layer in self.spec.layers:
+            for slot in _slots(self.path / layer.name):
+                if int(slot.name) >= self.root.steps:
+                    remove_tree(slot)
+        self._write_array_metadata()
+
+    def commit(
+        self, finished: Sequence[FinishedStep], failed: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
+    ) -> Root:
+        """Seal finished steps, and note failed ones, all or nothing.
+
+        Args:
+            finished: Steps whose every block is staged.
+            failed: Rows of attempts that failed; they take no slot.
+            request: New defaults for the next update, None to keep the old.
+
+        Returns:
+            The new root.
+        """
+        self._lock.require_held()
+        passing("commit.begin")
+        first = self.root.steps
+        steps = first + len(finished)
+        entries = [
+            replace(step.entry, status=SEALED, slot=slot, commit=self.root.commit + 1)
+            for slot, step in enumerate(finished, start=first)
+        ]
+        for entry, step in zip(entries, finished, strict=True):
+            move_in(self.path, step.staged, entry, self.spec)
+            passing("commit.step-moved")
+        write_coordinates(self.path, self.root, entries)
+        passing("commit.coordinates-written")
+        failures = [replace(entry, status=FAILED, slot=None, commit=self.root.commit + 1) for entry in failed]
+        self._publish(self.root.following(steps), [*entries, *failures], request)
+        for step in finished:
+            remove_tree(step.staged.folder)
+        passing("commit.done")
+        return self.root
+
+    def replace(self, finished: Mapping[int, FinishedStep]) -> Root:
+        """Put new pixels and rows in the place of sealed steps, by a new generation of hard links.
+
+        Args:
+            finished: Slot -> the step that takes it.
+
+        Returns:
+            The new root.
+        """
+        self._lock.require_held()
+        for slot in finished:
+            if not 0 <= slot < self.root.steps:
+                raise CubeError(f"{self.path} has no step in slot {slot}")
+        number = self.root.commit + 1
+        entries = {
+            slot: replace(step.entry, status=SEALED, slot=slot, commit=number) for slot, step in finished.items()
+        }
+
+        def change(new: Path) -> None:
+            for slot, step in finished.items():
+                move_in(new, step.staged, entries[slot], self.spec)
+            write_coordinates(new, self.root, list(entries.values()))
+            twin = CubeWriter(new, self._lock)
+            twin._publish(self.root.following(self.root.steps, generation=self.root.generation + 1), entries.values())
+
+        generation.swap_in(self.path, change)
+        self.root = read_root(self.path)
+        return self.root
+
+    def _publish(self, root: Root, entries: Sequence[Entry] | Any, request: Mapping[str, Any] | None = None) -> None:
+        """Write ledger and history, then make the new root the truth."""
+        parts = self.ledger.write(entries, root.commit)
+        passing("commit.ledger-written")
+        changes: dict[str, Any] = {"ledger": list(parts), "by": str(self._lock.owner), "changed": _changed(entries)}
+        if request is not None:
+            changes["spec"] = replace(self.spec, request=request).to_json()
+        root.own.update(changes)
+        content = root.to_bytes()
+        history = self.path / OWN / "history"
+        history.mkdir(parents=True, exist_ok=True)
+        write_whole(history / f"{root.commit:06d}.json", content)
+        passing("commit.history-written")
+        waiting = write_partial(self.path / "zarr.json", content)
+        passing("commit.root-written")
+        self._lock.require_held()
+        waiting.replace(self.path / "zarr.json")
+        sync_folder(self.path)
+        passing("commit.root-replaced")
+        self.root = root
+        self.spec = root.spec
+        self._write_array_metadata()
+        passing("commit.arrays-replaced")
+
+    def _write_array_metadata(self) -> None:
+        """Let the per-array metadata follow the root, for readers that open one array alone."""
+        for name, metadata in self.root.growing().items():
+            path = self.path / name / "zarr.json"
+            if not path.exists() or json.loads(path.read_bytes()) != json.loads(metadata):
+                write_whole(path, metadata)
+
+
+def move_in(cube: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:
+    """Give a staged step its slot: one rename per layer, over whatever a dead run left there."""
+    for layer in spec.layers:
+        target = cube / layer.name / "c" / str(entry.slot)
+        remove_tree(target)
+        source = staged.layer_folder(layer.name)
+        if source.exists():  # a layer all fill has no file and no folder
+            target.parent.mkdir(exist_ok=True)
+            source.rename(target)
+            sync_folder(target.parent)
+        passing("commit.layer-moved")
+
+
+def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:
+    """Write time and scene key of some slots; each chunk file is replaced whole."""
+    by_chunk: dict[int, list[Entry]] = {}
+    for entry in entries:
+        by_chunk.setdefault(int(entry.slot or 0) // COORDINATE_CHUNK, []).append(entry)
+    for name in ("time", "scene"):
+        metadata = json.loads(root.growing()[name])
+        for chunk, members in by_chunk.items():
+            content = _chunk_with(cube / name, metadata, chunk, {int(e.slot or 0): _value(e, name) for e in members})
+            path = cube / name / "c" / str(chunk)
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, content)
+
+
+def _value(entry: Entry, name: str) -> Any:
+    return np.datetime64(entry.time.replace(tzinfo=None), "us").astype("int64") if name == "time" else entry.key
+
+
+def _chunk_with(folder: Path, metadata: dict[str, Any], chunk: int, values: Mapping[int, Any]) -> bytes:
+    """The bytes of one chunk of a coordinate after some values were set; zarr itself encodes them."""
+    make = default_buffer_prototype().buffer.from_bytes
+    end = max(max(values) + 1, metadata["shape"][0])
+    files: dict[str, Buffer] = {"zarr.json": make(json.dumps(metadata | {"shape": [end]}).encode())}
+    key = f"c/{chunk}"
+    if metadata["shape"][0] > chunk * COORDINATE_CHUNK:
+        files[key] = make((folder / key).read_bytes())
+    array = zarr.open_array(MemoryStore(files), mode="r+")
+    for slot, value in values.items():
+        array[slot] = value
+    return files[key].to_bytes()
+
+
+def _create(path: Path, spec: CubeSpec) -> None:
+    """Make an empty cube: whole under another name, then renamed into place."""
+    making = path.with_name(f".{path.name}.making")
+    remove_tree(making)
+    making.mkdir()
+    write_empty_cube(making, spec)
+    passing("create.filled")
+    sync_folder(making)
+    making.rename(path)
+    sync_folder(path.parent)
+    passing("create.renamed")
+
+
+def _slots(folder: Path) -> list[Path]:
+    chunks = folder / "c"
+    return [slot for slot in chunks.iterdir() if slot.name.isdigit()] if chunks.is_dir() else []
+
+
+def _changed(entries: Sequence[Entry]) -> dict[str, int]:
+    """How many rows of each status a commit wrote, for the history."""
+    counts: dict[str, int] = {}
+    for entry in entries:
+        counts[entry.status] = counts.get(entry.status, 0) + 1
+    return counts
+
+
+_DISK_ERRORS = (28, 30, 122)
+"""errno of a full disk, a read-only file system and an exhausted quota."""

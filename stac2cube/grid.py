@@ -1,0 +1,219 @@
+"""The pixel lattice of a cube: where its pixels lie and how they are cut into blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from affine import Affine
+from odc.geo import CRS
+from odc.geo import geom as odc_geom
+from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
+from shapely import union_all
+from shapely.geometry.base import BaseGeometry
+
+from stac2cube.errors import BadInputError
+
+CHUNK = 256
+"""Read unit in pixels: 256 x 256 uint16 are 128 KiB, one blosc block."""
+
+SHARD = 2048
+"""Write unit in pixels at most: one file per layer, step and 2048 x 2048 pixels keeps a parallel file system calm."""
+
+Tile = tuple[int, int]
+"""Row and column of a block within the grid, counted in shards."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular north-up lattice, cut into shards (units of writing) of chunks (units of reading).
+
+    Attributes:
+        crs: ``"EPSG:32632"`` or a WKT string.
+        resolution: Pixel edge in units of the CRS, positive.
+        origin: x and y of the upper left corner of the upper left pixel, units of the CRS.
+        shape: Rows and columns, pixels.
+        chunk: Rows and columns of a chunk, pixels.
+        shard: Rows and columns of a shard, pixels; multiples of ``chunk``.
+    """
+
+    crs: str
+    resolution: float
+    origin: tuple[float, float]
+    shape: tuple[int, int]
+    chunk: tuple[int, int] = (CHUNK, CHUNK)
+    shard: tuple[int, int] = (SHARD, SHARD)
+
+    @cached_property
+    def geobox(self) -> GeoBox:
+        """The lattice as an :class:`odc.geo.geobox.GeoBox`."""
+        x, y = self.origin
+        return GeoBox(self.shape, Affine(self.resolution, 0, x, 0, -self.resolution, y), self.crs)
+
+    @property
+    def tiles_shape(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        return (-(-self.shape[0] // self.shard[0]), -(-self.shape[1] // self.shard[1]))
+
+    def tiles(self) -> Iterator[Tile]:
+        """All blocks, row by row."""
+        rows, columns = self.tiles_shape
+        return ((row, column) for row in range(rows) for column in range(columns))
+
+    def window(self, tile: Tile) -> tuple[slice, slice]:
+        """Rows and columns of the grid that a block covers; shorter than a shard at the lower and right edge."""
+        (row, column), (rows, columns) = tile, self.shard
+        return (
+            slice(row * rows, min((row + 1) * rows, self.shape[0])),
+            slice(column * columns, min((column + 1) * columns, self.shape[1])),
+        )
+
+    def tile_geobox(self, tile: Tile) -> GeoBox:
+        """The lattice of one block."""
+        return self.geobox[self.window(tile)]
+
+    @property
+    def transform(self) -> tuple[float, float, float, float, float, float]:
+        """Affine coefficients a, b, c, d, e, f as GDAL and the ``spatial:transform`` convention order them."""
+        return (self.resolution, 0.0, self.origin[0], 0.0, -self.resolution, self.origin[1])
+
+    def to_json(self) -> dict[str, Any]:
+        """The grid as plain JSON values, for a cube's recipe."""
+        return {
+            "crs": self.crs,
+            "resolution": self.resolution,
+            "origin": list(self.origin),
+            "shape": list(self.shape),
+            "chunk": list(self.chunk),
+            "shard": list(self.shard),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Grid:
+        """Read back what :meth:`to_json` wrote."""
+        pairs = {name: tuple(value[name]) for name in ("origin", "shape", "chunk", "shard")}
+        return cls(crs=value["crs"], resolution=float(value["resolution"]), **pairs)
+
+
+def grid_over(
+    area: BaseGeometry,
+    area_crs: str,
+    crs: str,
+    resolution: float,
+    *,
+    lattice: tuple[float, float] = (0.0, 0.0),
+    step: float | None = None,
+) -> Grid:
+    """The smallest grid over an area whose pixel corners lie on a mission's lattice.
+
+    Args:
+        area: Polygon(s) in ``area_crs``.
+        area_crs: CRS of ``area``.
+        crs: CRS of the grid.
+        resolution: Pixel edge in units of ``crs``.
+        lattice: A point (x, y) of the mission's pixel corner lattice; ``(0, 0)`` for Sentinel-2.
+        step: Distance to which the grid's corners are snapped; ``resolution`` if None. A step of 20 m under 10 m pixels
+            keeps 2 x 2 pixels exactly within one 20 m pixel of the source.
+
+    Raises:
+        BadInputError: The resolution is not positive, the CRS unknown, or the area cannot be expressed in it.
+    """
+    if not (math.isfinite(resolution) and resolution > 0):
+        raise BadInputError(f"resolution must be a positive number, not {resolution!r}")
+    west, south, east, north = _bounds_in(area, area_crs, crs)
+    snap = step or resolution
+    x0 = math.floor((west - lattice[0]) / snap + _SLACK) * snap + lattice[0]
+    y1 = math.ceil((north - lattice[1]) / snap - _SLACK) * snap + lattice[1]
+    x1 = math.ceil((east - lattice[0]) / snap - _SLACK) * snap + lattice[0]
+    y0 = math.floor((south - lattice[1]) / snap + _SLACK) * snap + lattice[1]
+    rows = max(1, round((y1 - y0) / resolution))
+    columns = max(1, round((x1 - x0) / resolution))
+    shard = (_shard_edge(rows), _shard_edge(columns))
+    return Grid(crs=crs, resolution=resolution, origin=(x0, y1), shape=(rows, columns), shard=shard)
+
+
+def grid_from_geobox(geobox: GeoBox) -> Grid:
+    """A user's own GeoBox as a grid, taken as it is.
+
+    Raises:
+        BadInputError: It is not north-up with square pixels, or has no CRS.
+    """
+    transform = geobox.transform
+    if geobox.crs is None or transform.b or transform.d or transform.a <= 0 or transform.a != -transform.e:
+        raise BadInputError("a GeoBox must have a CRS, be north-up and have square pixels")
+    rows, columns = geobox.shape
+    return Grid(
+        crs=crs_text(geobox.crs),
+        resolution=transform.a,
+        origin=(transform.c, transform.f),
+        shape=(rows, columns),
+        shard=(_shard_edge(rows), _shard_edge(columns)),
+    )
+
+
+def native_crs(area: BaseGeometry, footprints: Sequence[tuple[str, BaseGeometry]], longitude: float) -> str:
+    """The CRS in which most of the area was delivered.
+
+    Args:
+        area: Area of interest, WGS84.
+        footprints: CRS and WGS84 footprint of every granule found.
+        longitude: Centre of the area, degrees; where two UTM zones cover the area alike, the zone of the centre wins.
+
+    Raises:
+        BadInputError: No granule says what its CRS is.
+    """
+    by_crs: dict[str, list[BaseGeometry]] = {}
+    for crs, footprint in footprints:
+        if crs:
+            by_crs.setdefault(crs, []).append(footprint)
+    if not by_crs:
+        raise BadInputError("no item found says what its CRS is: pass crs=, for example crs='EPSG:32632'")
+    zone = math.floor((longitude + 180) / 6) % 60 + 1
+    covered = {crs: union_all(shapes).buffer(0).intersection(area).area for crs, shapes in by_crs.items()}
+    most = max(covered.values())
+    alike = [crs for crs, square in covered.items() if square >= 0.99 * most]
+    # 326zz and 327zz are the EPSG codes of WGS84 / UTM north and south.
+    return min(alike, key=lambda crs: (not crs.endswith((f":326{zone:02d}", f":327{zone:02d}")), crs))
+
+
+def crs_text(crs: Any) -> str:
+    """``"EPSG:n"`` where the CRS has a code, else its WKT.
+
+    Raises:
+        BadInputError: Nothing known by that name.
+    """
+    try:
+        parsed = CRS(crs)
+    except CRSError as error:
+        raise BadInputError(f"unknown CRS {crs!r}: use an EPSG code such as EPSG:32632") from error
+    epsg = parsed.to_epsg()
+    return f"EPSG:{epsg}" if epsg is not None else str(parsed.to_wkt())
+
+
+_SLACK = 1e-6
+"""Corners that miss the lattice by less than a millionth of a pixel count as lying on it (floating point)."""
+
+
+def _shard_edge(pixels: int) -> int:
+    return min(SHARD, -(-pixels // CHUNK) * CHUNK)
+
+
+def _bounds_in(area: BaseGeometry, area_crs: str, crs: str) -> tuple[float, float, float, float]:
+    """Bounds of an area in another CRS, with edges densified; parts on both sides of 180 degrees stay together."""
+    parts = [part for part in getattr(area, "geoms", [area]) if not part.is_empty]
+    boxes = []
+    for part in parts:
+        shape = odc_geom.Geometry(part, crs_text(area_crs))
+        if crs_text(area_crs) != crs_text(crs):
+            west, south, east, north = part.bounds
+            dense = max(east - west, north - south) / 64 or None
+            shape = shape.to_crs(crs_text(crs), resolution=dense) if dense else shape.to_crs(crs_text(crs))
+        boxes.append(tuple(shape.boundingbox))
+    bounds = (min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes))
+    if not all(math.isfinite(value) for value in bounds):
+        raise BadInputError(f"the area cannot be expressed in {crs}: choose another CRS")
+    return bounds
