@@ -27,6 +27,7 @@ from stac2cube.cube.staging import Receipt, Shard
 
 SEALED = "sealed"
 FAILED = "failed"
+EMPTY = "empty"
 
 _VERSION = "1.1.0"
 """STAC version of the rows."""
@@ -39,8 +40,10 @@ class Entry:
     Attributes:
         key: Text of the scene key.
         time: Acquisition time, UTC.
-        status: ``"sealed"`` or ``"failed"``.
+        status: ``"sealed"``, ``"failed"``, or ``"empty"`` for a scene without any valid pixel over the area.
         items: Sorted ids of the source items.
+        parts: What the step is made of and in which version (tile and datastrip: processing baseline); decides whether
+            a sealed step is superseded.
         slot: Place on the stored time axis; None unless sealed.
         commit: Number of the commit that wrote the row; 0 until then.
         reason: Why it failed, or a remark on a sealed step.
@@ -54,6 +57,7 @@ class Entry:
     time: datetime
     status: str
     items: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
     slot: int | None = None
     commit: int = 0
     reason: str = ""
@@ -127,6 +131,7 @@ def _schema() -> pa.Schema:
             ("stac2cube:slot", pa.int64()),
             ("stac2cube:commit", pa.int64()),
             ("stac2cube:items", pa.list_(pa.string())),
+            ("stac2cube:parts", pa.string()),
             ("stac2cube:reason", pa.string()),
             ("stac2cube:properties", pa.string()),
             ("stac2cube:sources", pa.list_(pa.string())),
@@ -136,7 +141,7 @@ def _schema() -> pa.Schema:
     )
 
 
-_OWN_LEAN = ("status", "slot", "commit", "items", "reason", "properties")
+_OWN_LEAN = ("status", "slot", "commit", "items", "parts", "reason", "properties")
 _LEAN = ("id", "datetime", *(f"stac2cube:{name}" for name in _OWN_LEAN))
 
 
@@ -161,6 +166,7 @@ def _to_row(entry: Entry) -> dict[str, Any]:
         "stac2cube:slot": entry.slot,
         "stac2cube:commit": entry.commit,
         "stac2cube:items": list(entry.items),
+        "stac2cube:parts": json.dumps(entry.parts),
         "stac2cube:reason": entry.reason,
         "stac2cube:properties": json.dumps(entry.properties),
         "stac2cube:sources": list(entry.sources),
@@ -179,6 +185,7 @@ def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
         time=row["datetime"],
         status=row["stac2cube:status"],
         items=tuple(row["stac2cube:items"]),
+        parts=json.loads(row["stac2cube:parts"]),
         slot=row["stac2cube:slot"],
         commit=row["stac2cube:commit"],
         reason=row["stac2cube:reason"],

@@ -91,7 +91,7 @@ class CubeSpec:
         return {
             "stage": self.stage,
             "grid": self.grid.to_json(),
-            "layers": [asdict(layer) | {"flags": [list(flag) for flag in layer.flags]} for layer in self.layers],
+            "layers": [_layer_to_json(layer) for layer in self.layers],
             "recipe": dict(self.recipe),
             "request": dict(self.request),
         }
@@ -99,10 +99,7 @@ class CubeSpec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CubeSpec:
         """Read back what :meth:`to_json` wrote."""
-        layers = tuple(
-            Layer(**{**layer, "flags": tuple((number, name) for number, name in layer["flags"])})
-            for layer in value["layers"]
-        )
+        layers = tuple(_layer_from_json(layer) for layer in value["layers"])
         return cls(value["stage"], Grid.from_json(value["grid"]), layers, value["recipe"], value["request"])
 
     def require_same(self, asked: CubeSpec, where: str) -> None:
@@ -126,6 +123,16 @@ class CubeSpec:
                 f"{where} was made otherwise; nothing was changed. {'; '.join(differences)}. "
                 "Ask for the same, or give another output path for a new cube."
             )
+
+
+def _layer_to_json(layer: Layer) -> dict[str, Any]:
+    fill = "NaN" if np.isnan(layer.fill) else layer.fill  # JSON has no NaN
+    return asdict(layer) | {"fill": fill, "flags": [list(flag) for flag in layer.flags]}
+
+
+def _layer_from_json(value: Mapping[str, Any]) -> Layer:
+    flags = tuple((number, name) for number, name in value["flags"])
+    return Layer(**{**value, "fill": float(value["fill"]), "flags": flags})
 
 
 def _comparable(spec: CubeSpec) -> dict[str, Any]:

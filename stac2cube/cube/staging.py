@@ -7,6 +7,7 @@ a dead folder, harmless.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,10 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[sli
     valid = _count_valid(block, layer)
     if valid == 0:
         return Shard(layer.name, tile, 0, "", 0)
-    open_array(staged.folder / layer.name, mode="r+")[0, window[0], window[1]] = block
+    try:
+        open_array(staged.folder / layer.name, mode="r+")[0, window[0], window[1]] = block
+    except RuntimeError as error:
+        raise _system_error(error) from error
     passing("block.encoded")
     path = shard_file(staged.layer_folder(layer.name), tile)
     with path.open("rb") as file:
@@ -127,6 +131,12 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[sli
         os.fsync(file.fileno())
     sync_folder(path.parent)
     return Shard(layer.name, tile, len(content), checksum(content), valid)
+
+
+def _system_error(error: RuntimeError) -> Exception:
+    """The Rust codec pipeline gives the system's errors as text: a full disk must stay a full disk."""
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
 
 
 def _count_valid(block: np.ndarray, layer: Layer) -> int:

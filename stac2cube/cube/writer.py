@@ -22,7 +22,7 @@ from zarr.storage import MemoryStore
 
 from stac2cube.cube import generation
 from stac2cube.cube.files import remove_tree, sync_folder, write_partial, write_whole
-from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
+from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Verdict
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import COORDINATE_CHUNK, OWN, Root, read_root, write_empty_cube
@@ -66,8 +66,10 @@ def open_writer(path: Path, spec: CubeSpec, verdict: Verdict | None = None) -> I
             writer = CubeWriter(path, lock)
             writer.root.spec.require_same(spec, str(path))
             writer.recover()
-            yield writer
-            remove_tree(writer.stager.folder)
+            try:
+                yield writer
+            finally:
+                remove_tree(path / OWN / "staging")
     except PermissionError as error:
         raise BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})") from error
     except OSError as error:
@@ -111,13 +113,13 @@ class CubeWriter:
         self._write_array_metadata()
 
     def commit(
-        self, finished: Sequence[FinishedStep], failed: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
+        self, finished: Sequence[FinishedStep], noted: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
     ) -> Root:
-        """Seal finished steps, and note failed ones, all or nothing.
+        """Seal finished steps, and note those that failed or hold nothing, all or nothing.
 
         Args:
             finished: Steps whose every block is staged.
-            failed: Rows of attempts that failed; they take no slot.
+            noted: Rows that take no slot.
             request: New defaults for the next update, None to keep the old.
 
         Returns:
@@ -136,8 +138,8 @@ class CubeWriter:
             passing("commit.step-moved")
         write_coordinates(self.path, self.root, entries)
         passing("commit.coordinates-written")
-        failures = [replace(entry, status=FAILED, slot=None, commit=self.root.commit + 1) for entry in failed]
-        self._publish(self.root.following(steps), [*entries, *failures], request)
+        others = [replace(entry, slot=None, commit=self.root.commit + 1) for entry in noted]
+        self._publish(self.root.following(steps), [*entries, *others], request)
         for step in finished:
             remove_tree(step.staged.folder)
         passing("commit.done")
@@ -166,15 +168,17 @@ class CubeWriter:
                 move_in(new, step.staged, entries[slot], self.spec)
             write_coordinates(new, self.root, list(entries.values()))
             twin = CubeWriter(new, self._lock)
-            twin._publish(self.root.following(self.root.steps, generation=self.root.generation + 1), entries.values())
+            twin._publish(
+                self.root.following(self.root.steps, generation=self.root.generation + 1), list(entries.values())
+            )
 
         generation.swap_in(self.path, change)
         self.root = read_root(self.path)
         return self.root
 
-    def _publish(self, root: Root, entries: Sequence[Entry] | Any, request: Mapping[str, Any] | None = None) -> None:
+    def _publish(self, root: Root, entries: Sequence[Entry], request: Mapping[str, Any] | None = None) -> None:
         """Write ledger and history, then make the new root the truth."""
-        parts = self.ledger.write(entries, root.commit)
+        parts = self.ledger.write([self._placed(entry) for entry in entries], root.commit)
         passing("commit.ledger-written")
         changes: dict[str, Any] = {"ledger": list(parts), "by": str(self._lock.owner), "changed": _changed(entries)}
         if request is not None:
@@ -195,6 +199,12 @@ class CubeWriter:
         self.spec = root.spec
         self._write_array_metadata()
         passing("commit.arrays-replaced")
+
+    def _placed(self, entry: Entry) -> Entry:
+        """A row needs a geometry to be a STAC item: that of the grid, unless the stage knows better."""
+        if entry.footprint:
+            return entry
+        return replace(entry, footprint=self.spec.grid.geobox.footprint("EPSG:4326").json)
 
     def _write_array_metadata(self) -> None:
         """Let the per-array metadata follow the root, for readers that open one array alone."""

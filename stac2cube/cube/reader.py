@@ -1,0 +1,119 @@
+"""For those who read: open a cube as a Dataset sorted by time, and tell whether two cubes are the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from stac2cube.cube.generation import next_folder
+from stac2cube.cube.ledger import SEALED, Entry, Ledger
+from stac2cube.cube.root import COORDINATES, Root, read_root
+from stac2cube.cube.shard import fast_pipeline
+from stac2cube.errors import CubeError
+
+STEP_FACTS = ("platform", "orbit", "cloud_cover", "catalog")
+"""Facts of the ledger that :func:`open_cube` shows as coordinates along time, where a cube has them."""
+
+
+def open_cube(
+    path: str | Path, *, decode: bool = True, chunks: Literal["shards"] | Mapping[str, int] | None = "shards"
+) -> xr.Dataset:
+    """Open a cube for reading: its sealed steps, lazily, sorted by time.
+
+    A plain ``xarray.open_zarr(path)`` gives the same pixels in the order in which the steps arrived.
+
+    Args:
+        path: The cube.
+        decode: True gives physical values (float, NaN where there is no data); False the stored numbers.
+        chunks: ``"shards"`` makes one dask task per file, a mapping gives your own dask chunks, None no dask at all.
+
+    Returns:
+        Layers with dims ``(time, y, x)``; coordinates ``time`` (datetime64, UTC), ``scene`` (key), and along time what
+        the ledger knows of each step (platform, orbit, cloud cover, catalog).
+
+    Raises:
+        CubeError: Nothing there, or not a cube.
+    """
+    cube = Path(path)
+    root = _patiently(cube)
+    times = xr.coders.CFDatetimeCoder(time_unit="us")
+    with fast_pipeline():
+        dataset = xr.open_dataset(
+            cube, engine="zarr", chunks=None, consolidated=True, mask_and_scale=decode, decode_times=times, cache=False
+        )
+    # The root may have been replaced between our look and xarray's; its own attributes say which one it is.
+    own = dataset.attrs["stac2cube"]
+    rows = Ledger(cube, own["ledger"]).entries(whole=False)
+    keys = dataset["scene"].load()
+    dataset = dataset.assign_coords(_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
+    if chunks is None:
+        return dataset
+    sizes = dict(zip(("time", "y", "x"), (1, *root.spec.grid.shard), strict=True)) if chunks == "shards" else chunks
+    return dataset.assign({name: layer.chunk(dict(sizes)) for name, layer in dataset.data_vars.items()})
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What keeps two cubes from being the same; nothing if they are.
+
+    They are the same when, in order of time, scene keys, item ids, status and stored pixels are equal. Job ids, paths,
+    times of making and the order of slots do not count.
+    """
+    roots = [read_root(path) for path in (one, other)]
+    found = [] if _layout(roots[0]) == _layout(roots[1]) else ["grid or layers differ"]
+    rows = [_comparable(Ledger(path, root.ledger)) for path, root in zip((one, other), roots, strict=True)]
+    for key in sorted(rows[0].keys() | rows[1].keys()):
+        if rows[0].get(key) != rows[1].get(key):
+            found.append(f"{key}: {rows[0].get(key)} and {rows[1].get(key)}")
+    if found:
+        return found
+    cubes = [open_cube(path, decode=False, chunks=None) for path in (one, other)]
+    for name in COORDINATES:
+        if not np.array_equal(cubes[0][name].values, cubes[1][name].values):
+            found.append(f"{name} differs")
+    for layer in roots[0].spec.layers:
+        for step, key in enumerate(cubes[0]["scene"].values):
+            pixels = [cube[layer.name][step].values for cube in cubes]
+            if not np.array_equal(*pixels, equal_nan=np.issubdtype(pixels[0].dtype, np.floating)):
+                found.append(f"{layer.name} of {key}: {np.count_nonzero(pixels[0] != pixels[1])} pixels differ")
+    return found
+
+
+def _layout(root: Root) -> dict[str, Any]:
+    return {name: value for name, value in root.spec.to_json().items() if name != "request"}
+
+
+def _comparable(ledger: Ledger) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {key: (entry.status, entry.items) for key, entry in ledger.entries(whole=False).items()}
+
+
+def _facts(keys: list[str], rows: Mapping[str, Entry]) -> dict[str, tuple[str, np.ndarray]]:
+    facts = {}
+    for name in STEP_FACTS:
+        values = [rows[key].properties.get(name) for key in keys]
+        if any(value is not None for value in values):
+            numeric = all(value is None or isinstance(value, (int, float)) for value in values)
+            missing: Any = np.nan if numeric else ""
+            filled = [missing if value is None else value for value in values]
+            facts[name] = ("time", np.array(filled) if numeric else np.array(filled, dtype=object))
+    return facts
+
+
+def sealed_entries(path: Path) -> list[Entry]:
+    """Whole ledger rows of the sealed steps, in order of time."""
+    return [entry for entry in Ledger(path, read_root(path).ledger).entries().values() if entry.status == SEALED]
+
+
+def _patiently(cube: Path) -> Root:
+    """The root; waits a moment where the file system swaps generations in two steps and the cube is away between them."""
+    for _ in range(20):
+        if cube.exists() or not next_folder(cube).exists():
+            break
+        time.sleep(0.1)
+    if not cube.exists():
+        raise CubeError(f"{cube} does not exist")
+    return read_root(cube)

@@ -1,0 +1,26 @@
+"""What every place offers: a standard executor, and how many blocks it works on at once."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+
+class Place(Protocol):
+    """Where blocks are made. A place is a frozen value; nothing is started before :meth:`open`."""
+
+    @property
+    def parallel(self) -> int:
+        """Blocks worked on at the same time."""
+        ...
+
+    def open(self) -> AbstractContextManager[Executor]:
+        """Start whatever is needed; it is stopped when the context ends, also after an error."""
+        ...
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which inside a job is fewer than the node has."""
+    return len(os.sched_getaffinity(0))

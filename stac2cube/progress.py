@@ -1,0 +1,101 @@
+"""Progress that reads well on a terminal and in the log file of a job."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichBar
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Silent progress: the base of those that show something."""
+
+    @contextmanager
+    def over(self, total: int) -> Iterator[None]:  # noqa: ARG002 - silence needs no total
+        """Show progress over ``total`` blocks while the context lasts."""
+        yield
+
+    def advance(self) -> None:
+        """One more block is done."""
+
+
+class LineProgress(Progress):
+    """One plain line per few percent, never a carriage return: for logs.
+
+    Args:
+        what: What is counted.
+        percent: A line at least every so many percent ...
+        seconds: ... but not more often than this.
+    """
+
+    def __init__(self, what: str = "blocks", percent: float = 5.0, seconds: float = 5.0) -> None:
+        self._what = what
+        self._percent = percent
+        self._seconds = seconds
+        self._total = self._done = 0
+        self._begun = self._said = 0.0
+        self._said_percent = 0.0
+
+    @contextmanager
+    def over(self, total: int) -> Iterator[None]:
+        """Show progress over ``total`` blocks while the context lasts."""
+        self._total, self._done, self._said_percent = total, 0, 0.0
+        self._begun = self._said = time.monotonic()
+        yield
+
+    def advance(self) -> None:
+        """One more block is done."""
+        self._done += 1
+        now = time.monotonic()
+        percent = 100 * self._done / max(self._total, 1)
+        due = percent - self._said_percent >= self._percent and now - self._said >= self._seconds
+        if due or self._done == self._total:
+            left = (now - self._begun) / self._done * (self._total - self._done)
+            log.info("%s %d/%d (%.0f %%), %s left", self._what, self._done, self._total, percent, _duration(left))
+            self._said, self._said_percent = now, percent
+
+
+class BarProgress(Progress):
+    """A bar, for terminals.
+
+    Args:
+        console: Where to draw it.
+        what: What is counted.
+    """
+
+    def __init__(self, console: Console, what: str = "blocks") -> None:
+        self._bar = RichBar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        )
+        self._what = what
+        self._task: TaskID | None = None
+
+    @contextmanager
+    def over(self, total: int) -> Iterator[None]:
+        """Show progress over ``total`` blocks while the context lasts."""
+        with self._bar:
+            self._task = self._bar.add_task(self._what, total=total)
+            yield
+
+    def advance(self) -> None:
+        """One more block is done."""
+        if self._task is not None:
+            self._bar.advance(self._task)
+
+
+def progress_for(console: Console, what: str = "blocks") -> Progress:
+    """A bar on a terminal, lines elsewhere."""
+    return BarProgress(console, what) if console.is_terminal else LineProgress(what)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

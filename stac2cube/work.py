@@ -1,0 +1,150 @@
+"""The words of a build: what a block, a step, a plan and a summary are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+from stac2cube.cube.ledger import EMPTY, FAILED, Entry, Ledger
+from stac2cube.cube.lock import Verdict
+from stac2cube.cube.root import read_root
+from stac2cube.grid import Grid, Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One unit of work: one tile of the grid at one time step."""
+
+    grid: Grid
+    tile: Tile
+
+    @property
+    def geobox(self) -> GeoBox:
+        """The lattice of the block's pixels."""
+        return self.grid.tile_geobox(self.tile)
+
+
+Task = Callable[[Any, Block], Mapping[str, np.ndarray]]
+"""What a stage does: a step's payload and a block to ``(rows, columns)`` pixels per layer in stored form. It is pure,
+it pickles, and it runs on a worker."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A time step to be made.
+
+    Attributes:
+        entry: What the ledger shall say of it.
+        payload: What the task needs to know; small, travels to the workers.
+        tiles: Blocks that can hold data; the others are fill without asking.
+    """
+
+    entry: Entry
+    payload: Any = field(repr=False)
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The difference between what is wanted and what the ledger has.
+
+    Attributes:
+        todo: Steps to make.
+        present: Keys of steps that are sealed (or known to be empty) as wanted.
+        superseded: Steps that are sealed from older or fewer parts than wanted, with the slot they hold.
+    """
+
+    todo: tuple[Step, ...]
+    present: tuple[str, ...]
+    superseded: tuple[tuple[int, Step], ...]
+
+    @property
+    def blocks(self) -> int:
+        """Blocks to make."""
+        return sum(len(step.tiles) for step in self.todo)
+
+
+@dataclass
+class Summary:
+    """What a build did.
+
+    Attributes:
+        sealed: Keys of the steps sealed, in the order of sealing.
+        present: Keys that were there already.
+        empty: Keys of scenes without any valid pixel over the area; they take no step.
+        failed: Key and reason of each failed step; the next run tries it again.
+        superseded: Keys of sealed steps for which newer or more items exist.
+        replaced: Keys of sealed steps that were made anew.
+        stopped: Whether the build was asked to stop before it was through.
+        seconds: Wall time.
+    """
+
+    sealed: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    superseded: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    stopped: bool = False
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 2 some steps failed, 10 stopped in time: after 2 and 10 the same command goes on."""
+        return 10 if self.stopped else 2 if self.failed else 0
+
+
+@dataclass(frozen=True)
+class Orders:
+    """How a build behaves.
+
+    Attributes:
+        superseded: Report sealed steps for which newer items exist, or replace them by a new generation.
+        stop: Set from outside (a signal, a deadline) to stop taking blocks, seal what is finished and return.
+        verdict: See :class:`stac2cube.cube.lock.CubeLock`.
+    """
+
+    superseded: Literal["report", "replace"] = "report"
+    stop: threading.Event = field(default_factory=threading.Event)
+    verdict: Verdict | None = None
+
+
+def plan(steps: Sequence[Step], known: Mapping[str, Entry]) -> Plan:
+    """Sort wanted steps into to do, present and superseded.
+
+    Args:
+        steps: All steps wanted over the whole range asked for.
+        known: The ledger's rows by key; empty for a new cube.
+    """
+    todo, present, superseded = [], [], []
+    for step in sorted(steps, key=lambda step: (step.entry.time, step.entry.key)):
+        row = known.get(step.entry.key)
+        if row is None or row.status == FAILED:
+            todo.append(step)
+        elif not _outdated(row.parts, step.entry.parts):
+            present.append(step.entry.key)
+        elif row.status == EMPTY:
+            todo.append(step)
+        else:
+            superseded.append((int(row.slot or 0), step))
+    return Plan(tuple(todo), tuple(present), tuple(superseded))
+
+
+def known_entries(path: Path) -> dict[str, Entry]:
+    """The lean ledger rows of a cube that may not exist yet.
+
+    Raises:
+        CubeError: The path holds something that is not a cube.
+    """
+    return Ledger(path, read_root(path).ledger).entries(whole=False) if path.exists() else {}
+
+
+def _outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
+    """Whether a wanted part is missing or newer than the one used."""
+    return any(part not in have or version > have[part] for part, version in want.items())
