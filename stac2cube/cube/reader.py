@@ -66,20 +66,20 @@ def differences(one: Path, other: Path) -> list[str]:
     roots = [read_root(path) for path in (one, other)]
     found = [] if _layout(roots[0]) == _layout(roots[1]) else ["grid or layers differ"]
     rows = [_comparable(Ledger(path, root.ledger)) for path, root in zip((one, other), roots, strict=True)]
-    for key in sorted(rows[0].keys() | rows[1].keys()):
-        if rows[0].get(key) != rows[1].get(key):
-            found.append(f"{key}: {rows[0].get(key)} and {rows[1].get(key)}")
+    keys = sorted(rows[0].keys() | rows[1].keys())
+    found += [
+        f"{key}: {rows[0].get(key)} and {rows[1].get(key)}" for key in keys if rows[0].get(key) != rows[1].get(key)
+    ]
     if found:
         return found
-    cubes = [open_cube(path, decode=False, chunks=None) for path in (one, other)]
-    for name in COORDINATES:
-        if not np.array_equal(cubes[0][name].values, cubes[1][name].values):
-            found.append(f"{name} differs")
+    mine, theirs = (open_cube(path, decode=False, chunks=None) for path in (one, other))
+    found += [f"{name} differs" for name in COORDINATES if not np.array_equal(mine[name].values, theirs[name].values)]
     for layer in roots[0].spec.layers:
-        for step, key in enumerate(cubes[0]["scene"].values):
-            pixels = [cube[layer.name][step].values for cube in cubes]
-            if not np.array_equal(*pixels, equal_nan=np.issubdtype(pixels[0].dtype, np.floating)):
-                found.append(f"{layer.name} of {key}: {np.count_nonzero(pixels[0] != pixels[1])} pixels differ")
+        floating = np.dtype(layer.dtype).kind == "f"
+        for step, key in enumerate(mine["scene"].values):
+            a, b = mine[layer.name][step].values, theirs[layer.name][step].values
+            if not np.array_equal(a, b, equal_nan=floating):
+                found.append(f"{layer.name} of {key}: {np.count_nonzero(a != b)} pixels differ")
     return found
 
 
@@ -109,7 +109,7 @@ def sealed_entries(path: Path) -> list[Entry]:
 
 
 def _patiently(cube: Path) -> Root:
-    """The root; waits a moment where the file system swaps generations in two steps and the cube is away between them."""
+    """The root; waits a moment where generations are swapped in two steps and the cube is away between them."""
     for _ in range(20):
         if cube.exists() or not next_folder(cube).exists():
             break

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from odc.geo.xr import xr_coords
+from pyproj import CRS
 from zarr.storage import LocalStore
 
 import stac2cube
@@ -216,13 +216,13 @@ def _proj(grid: Grid) -> dict[str, str]:
 
 
 def _write_axes(group: zarr.Group, grid: Grid) -> None:
-    """x, y and the CF grid mapping, as odc-geo describes the grid."""
-    coordinates = xr_coords(grid.geobox, crs_coord_name="spatial_ref")
-    # Always y and x, also where odc-geo would say latitude and longitude: one name for all cubes.
-    for name, native in zip(("y", "x"), grid.geobox.dimensions, strict=True):
-        values = np.asarray(coordinates[native].values, dtype="float64")
-        attributes = {"axis": name.upper(), "units": coordinates[native].attrs["units"]}
-        attributes["standard_name"] = native if native in ("latitude", "longitude") else f"projection_{name}_coordinate"
+    """Pixel centres x and y, and the CF grid mapping, as CF 1.11 and GDAL describe a grid."""
+    crs = CRS.from_user_input(grid.crs)
+    described = {axis["axis"]: axis for axis in crs.cs_to_cf()}
+    for name, place, length in (("y", 5, grid.shape[0]), ("x", 2, grid.shape[1])):
+        start, step = grid.transform[place], grid.transform[place - 1 if name == "y" else 0]
+        values = start + step * (np.arange(length) + 0.5)
+        attributes = {key: described[name.upper()][key] for key in ("axis", "standard_name", "long_name", "units")}
         array = group.create_array(
             name,
             shape=values.shape,
@@ -232,10 +232,7 @@ def _write_axes(group: zarr.Group, grid: Grid) -> None:
             attributes=attributes,
         )
         array[:] = values
-    attributes = {key: _plain(value) for key, value in coordinates["spatial_ref"].attrs.items()}
-    reference = group.create_array("spatial_ref", shape=(), dtype="int32", dimension_names=(), attributes=attributes)
-    reference[...] = int(grid.crs.removeprefix("EPSG:")) if grid.crs.startswith("EPSG:") else 0
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    a, b, c, d, e, f = grid.transform
+    mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
+    reference = group.create_array("spatial_ref", shape=(), dtype="int32", dimension_names=(), attributes=mapping)
+    reference[...] = crs.to_epsg() or 0
