@@ -117,8 +117,8 @@ def centre_longitude(shape: BaseGeometry) -> float:
     east = sum(area * math.sin(math.radians(x)) for area, x in parts)
     north = sum(area * math.cos(math.radians(x)) for area, x in parts)
     # The circular mean says on which side of the globe the parts lie; around it a plain mean is exact.
-    about = math.degrees(math.atan2(east, north))
-    offset = sum(area * ((x - about + 180) % 360 - 180) for area, x in parts) / sum(area for area, _ in parts)
+    about: float = math.degrees(math.atan2(east, north))
+    offset: float = sum(area * ((x - about + 180) % 360 - 180) for area, x in parts) / sum(area for area, _ in parts)
     # A billionth of a degree is 0.1 mm: below it, platforms may round differently.
     return round((about + offset + 180) % 360 - 180, 9)
 
