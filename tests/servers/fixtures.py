@@ -1,0 +1,34 @@
+"""Fixtures of the servers; ``tests/conftest.py`` loads them by ``pytest_plugins``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.fault_proxy import FaultProxy
+from tests.servers.stac_api import StacApi, running_stac_api, why_not
+
+
+@pytest.fixture(scope="session")
+def stac_api_server() -> Iterator[StacApi]:
+    """The one STAC API server of the whole run."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with running_stac_api() as server:
+        yield server
+
+
+@pytest.fixture
+def stac_api(stac_api_server: StacApi) -> StacApi:
+    """The STAC API server with an empty catalog; mark its users ``postgres``."""
+    stac_api_server.clear()
+    return stac_api_server
+
+
+@pytest.fixture
+def fault_proxy(stac_api: StacApi) -> Iterator[FaultProxy]:
+    """A proxy before the STAC API server that lets faults befall requests."""
+    with FaultProxy(stac_api.url) as proxy:
+        yield proxy
