@@ -114,9 +114,13 @@ def _from_numbers(numbers: list[float], crs: CRS | None) -> Feature:
 def _file(text: str, crs: CRS | None) -> tuple[str, list[Feature]]:
     """Features of a vector file."""
     location, _, layer = text.partition("|layername=")
-    path = Path(location).expanduser()
-    if not path.exists():
-        raise BadInputError(f"area {text!r}: there is no such file; {FORMS}")
+    try:
+        path = Path(location).expanduser()
+        missing = not path.exists()
+    except (OSError, RuntimeError) as error:  # too long for a file name, a folder nobody may enter, an unknown ~user
+        raise BadInputError(f"area {reprlib.repr(text)} cannot be a file ({type(error).__name__}); {FORMS}") from error
+    if missing:
+        raise BadInputError(f"area {reprlib.repr(text)}: there is no such file; {FORMS}")
     stem = _fit(layer or path.stem) or "area"
     if path.suffix.lower() in _JSON_SUFFIXES:
         try:

@@ -245,6 +245,8 @@ def test_recorded_footprints_at_180_degrees(tile: str) -> None:
     [
         ("nowhere.geojson", {}, "no such file"),
         ("Bavaria", {}, "no such file"),
+        ("POLYGON ((11 48, 12 48, 12 49, 11 48)) " * 20, {}, "cannot be a file"),
+        ("~nobody-here/a.gpkg", {}, "cannot be a file"),
         ("48.2,11.5", {}, "edge length"),
         ("48.2,11.5", {"edge": -1}, "positive number of metres"),
         ("48.2,11.5", {"edge": math.nan}, "positive number of metres"),
