@@ -120,7 +120,7 @@ def _file(text: str, crs: CRS | None) -> tuple[str, list[Feature]]:
     except (OSError, RuntimeError) as error:  # too long for a file name, a folder nobody may enter, an unknown ~user
         raise BadInputError(f"area {reprlib.repr(text)} cannot be a file ({type(error).__name__}); {FORMS}") from error
     if missing:
-        raise BadInputError(f"area {reprlib.repr(text)}: there is no such file; {FORMS}")
+        raise BadInputError(f"area {text!r}: there is no such file; {FORMS}")
     stem = _fit(layer or path.stem) or "area"
     if path.suffix.lower() in _JSON_SUFFIXES:
         try:

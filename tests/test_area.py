@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
+
 from stac2cube.area import Area, read_areas
 from stac2cube.errors import BadInputError
 

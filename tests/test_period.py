@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stac2cube.errors import BadInputError
 from stac2cube.period import OPEN_START, Period, parse_period
 
