@@ -41,3 +41,7 @@ class CubeMismatchError(CubeError):
 
 class CubeLockedError(CubeError):
     """Another process is writing this cube; the message names it."""
+
+
+class IncompleteError(Stac2cubeError):
+    """Some time steps failed; the others are sealed and safe, and the same command tries the failed ones again."""

@@ -92,12 +92,21 @@ class Scene:
         granules: In fixed order: by tile code, then by datastrip.
         superseded: Item ids found for this scene but left out because a newer baseline of the same datastrip and tile
             exists.
+        cloud_cover: Percent, mean of its granules weighted by what each covers of the area; None if unknown.
+        problem: Why it cannot be used as it is (metadata that contradict each other), "" if it can.
     """
 
     key: SceneKey
     time: datetime
     granules: tuple[Granule, ...]
     superseded: tuple[str, ...] = ()
+    cloud_cover: float | None = None
+    problem: str = ""
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Tile and datastrip of each granule with the baseline used: what a later search is compared with."""
+        return {f"{granule.tile}/{granule.datastrip}": granule.baseline for granule in self.granules}
 
     @property
     def item_ids(self) -> tuple[str, ...]:

@@ -118,14 +118,18 @@ class Root:
         return json.dumps(self.document, indent=1).encode()
 
 
-def read_root(path: Path) -> Root:
+def read_root(path: Path, file: Path | None = None) -> Root:
     """Read and check the root of a cube.
+
+    Args:
+        path: The cube.
+        file: Another root than the present one: one of the cube's history.
 
     Raises:
         CubeError: Nothing there, not a cube of ours, damaged, or written by a newer version.
     """
     try:
-        document = json.loads((path / "zarr.json").read_bytes())
+        document = json.loads((file or path / "zarr.json").read_bytes())
     except FileNotFoundError:
         raise CubeError(f"{path} is not a cube: it has no zarr.json") from None
     except (NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -1,1 +1,1 @@
-
+"""From catalogs to scenes (driver side) and from scenes to pixels (worker side). This room knows no Zarr."""

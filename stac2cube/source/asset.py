@@ -1,0 +1,174 @@
+"""One band of one granule into the lattice of a block, through rasterio: pasted where it fits, warped where not."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+from odc.geo.overlap import compute_reproject_roi
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.warp import reproject
+from rasterio.windows import Window
+
+from stac2cube.errors import BadInputError
+
+CLASS_RESAMPLING = ("nearest", "mode")
+"""What classes may be resampled by: anything else would invent classes."""
+
+CONTINUOUS_RESAMPLING = ("nearest", "bilinear", "cubic", "lanczos", "average", "med", "min", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class BandRequest:
+    """How one band is wanted.
+
+    Attributes:
+        name: Band name, key of :attr:`stac2cube.scene.Granule.assets`.
+        dtype: NumPy dtype of the result.
+        fill: Value of pixels without data, in the file and in the result.
+        kind: ``"class"`` values are never interpolated.
+        resampling: GDAL's name of the method, used where the lattices differ.
+    """
+
+    name: str
+    dtype: str
+    fill: float
+    kind: Literal["continuous", "class"]
+    resampling: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        """Refuse methods that do not fit.
+
+        Raises:
+            BadInputError: Unknown, or interpolation of classes.
+        """
+        allowed = CLASS_RESAMPLING if self.kind == "class" else CONTINUOUS_RESAMPLING
+        if self.resampling not in allowed:
+            raise BadInputError(
+                f"band {self.name} cannot be resampled by {self.resampling!r}: choose {', '.join(allowed)}"
+            )
+
+
+@contextmanager
+def gdal_settings(*, remote: bool) -> Iterator[None]:
+    """GDAL as it reads best: no folder listings and patient retries over a network, errors instead of gaps.
+
+    Sources: GDAL's documentation of /vsicurl and the GTiff driver. A listing of the folder is needed on disk only, for
+    georeferences in side files.
+    """
+    options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False}
+    if remote:
+        options |= {
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "GDAL_HTTP_CONNECTTIMEOUT": "10",
+            "GDAL_HTTP_TIMEOUT": "60",
+            "GDAL_HTTP_MAX_RETRY": "4",
+            "GDAL_HTTP_RETRY_DELAY": "0.5",
+        }
+    with rasterio.Env(**options), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> np.ndarray:
+    """Read one band of a file into a lattice.
+
+    Where the file lies on the same lattice its pixels are copied. Else they are warped, nodata-aware; between lattices
+    of about the same pixel size with GDAL's kernel held at its true size (``XSCALE=1, YSCALE=1``), because GDAL would
+    widen a bilinear kernel as soon as one UTM zone is turned against another, and blur the image.
+
+    Args:
+        location: What GDAL opens.
+        index: Band within the file, from 1.
+        band: How it is wanted.
+        geobox: Lattice of the block.
+
+    Returns:
+        ``(rows, columns)`` of the band's dtype, fill where the file has no data.
+
+    Raises:
+        RasterioError: The file cannot be opened or read (also OSError).
+        BadInputError: The file has no georeference.
+    """
+    with rasterio.open(location, sharing=False) as whole:
+        if whole.crs is None:
+            raise BadInputError(f"{location} has no CRS")
+        source = GeoBox(whole.shape, whole.transform, whole.crs)
+        relation = compute_reproject_roi(source, geobox, ttol=0.05)
+        out = np.full(geobox.shape, band.fill, dtype=band.dtype)
+        taken, given = _slices(relation.roi_src), _slices(relation.roi_dst)
+        if _is_empty(taken) or _is_empty(given):
+            return out
+        nodata = whole.nodata if whole.nodata is not None else band.fill
+        if relation.paste_ok and relation.read_shrink == 1:
+            out[given] = _masked(whole.read(index, window=Window.from_slices(*taken)), nodata, band)
+            return out
+        level = _overview(whole.overviews(index), relation.scale)
+        if level is None:
+            _warp(whole, index, nodata, band, geobox, out)
+        else:
+            with rasterio.open(location, sharing=False, overview_level=level) as smaller:
+                _warp(smaller, index, nodata, band, geobox, out)
+    return out
+
+
+def _warp(
+    dataset: rasterio.DatasetReader, index: int, nodata: float, band: BandRequest, geobox: GeoBox, out: np.ndarray
+) -> None:
+    source = GeoBox(dataset.shape, dataset.transform, dataset.crs)
+    relation = compute_reproject_roi(source, geobox, padding=8)
+    taken = _slices(relation.roi_src)
+    if _is_empty(taken):
+        return
+    pixels = dataset.read(index, window=Window.from_slices(*taken))
+    # A target at most a little coarser than the source: keep the kernel at its own size.
+    same_scale = {"XSCALE": "1", "YSCALE": "1"} if relation.scale < _COARSER else {}
+    reproject(
+        pixels,
+        out,
+        src_transform=source[taken].transform,
+        src_crs=dataset.crs,
+        src_nodata=nodata,
+        dst_transform=geobox.transform,
+        dst_crs=str(geobox.crs),
+        dst_nodata=band.fill,
+        init_dest_nodata=True,
+        resampling=Resampling[band.resampling],
+        num_threads=1,
+        **same_scale,
+    )
+
+
+_COARSER = 1.2
+"""Target pixels more than this many times larger than the source's are averaged over, not sampled."""
+
+
+def _overview(factors: list[int], scale: float) -> int | None:
+    """Index of the coarsest overview that is still at least as fine as the target; None for the full resolution."""
+    usable = [place for place, factor in enumerate(factors) if factor <= scale * 1.001]
+    return usable[-1] if usable and not math.isnan(scale) else None
+
+
+def _masked(pixels: np.ndarray, nodata: float, band: BandRequest) -> np.ndarray:
+    pixels = pixels.astype(band.dtype, copy=False)
+    if nodata == band.fill:
+        return pixels
+    missing = np.isnan(pixels) if math.isnan(nodata) else pixels == nodata
+    return np.where(missing, np.asarray(band.fill, band.dtype), pixels)
+
+
+def _slices(roi: Any) -> tuple[slice, slice]:
+    rows, columns = roi
+    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+
+
+def _is_empty(roi: tuple[slice, slice]) -> bool:
+    return any(part.stop <= part.start for part in roi)

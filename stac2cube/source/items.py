@@ -1,0 +1,202 @@
+"""One STAC item of any provider's shape as a :class:`~stac2cube.scene.Granule`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from stac2cube.catalog import Catalog, catalogs
+from stac2cube.errors import CatalogError
+from stac2cube.kernels.radiometry import S2Facts, s2_shift
+from stac2cube.mission import Band, Mission, Page
+from stac2cube.scene import AssetRef, Granule
+
+Item = Mapping[str, Any]
+"""A STAC item as parsed JSON, version 1.0 or 1.1."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the items of one search are read.
+
+    Attributes:
+        mission: What is looked for.
+        catalog: Where the items come from.
+        bands: Bands wanted.
+    """
+
+    mission: Mission
+    catalog: Catalog
+    bands: tuple[Band, ...]
+
+    def page_of(self, item: Item) -> Page | None:
+        """The page that fits an item: of its catalog and collection, else the one that names most of its assets."""
+        pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or self.mission.pages
+        named = [page for page in pages if page.collection == item.get("collection")] or list(pages)
+        best = max(named, key=lambda page: len(_assets_present(page, item, self.mission.bands.values())))
+        return best if _assets_present(best, item, self.mission.bands.values()) else None
+
+
+def to_granule(item: Item, reading: Reading) -> Granule:
+    """Reduce an item to what building and bookkeeping need.
+
+    Args:
+        item: With absolute hrefs.
+        reading: How to read it.
+
+    Raises:
+        CatalogError: It lacks what no cube can do without (a time, a geometry, a known asset).
+        RadiometryError: Its metadata contradict each other.
+    """
+    properties, name = item["properties"], item["id"]
+    page = reading.page_of(item)
+    if page is None:
+        raise CatalogError(f"item {name} has none of the assets that {reading.mission.name} knows")
+    if not item.get("geometry"):
+        raise CatalogError(f"item {name} has no geometry")
+    known = catalogs().get(page.catalog)
+    return Granule(
+        id=name,
+        collection=item.get("collection") or page.collection,
+        catalog=reading.catalog.name,
+        signer=known.signer if known and reading.catalog.signer == "none" else reading.catalog.signer,
+        time=time_of(item),
+        tile=_tile(item),
+        datastrip=_datastrip(properties),
+        baseline=_baseline(item),
+        cloud_cover=properties.get("eo:cloud_cover"),
+        footprint=dict(item["geometry"]),
+        crs=_crs(item),
+        assets={
+            band.name: AssetRef(_unsigned(asset["href"]), shift=_shift(item, asset, band, page))
+            for band, asset in _assets_present(page, item, reading.bands).items()
+        },
+        item=json.dumps(_unsigned_item(item), separators=(",", ":")),
+    )
+
+
+def time_of(item: Item) -> datetime:
+    """Acquisition time, UTC.
+
+    Raises:
+        CatalogError: The item gives none.
+    """
+    properties = item["properties"]
+    text = properties.get("datetime") or properties.get("start_datetime")
+    if not text:
+        raise CatalogError(f"item {item['id']} has no time")
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def platform_of(item: Item, mission: Mission) -> str:
+    """Normalised platform name, "" if the item is of none of the mission's satellites."""
+    text = str(item["properties"].get("platform", "")).lower().replace(" ", "-").replace("_", "-")
+    if not text and (match := _PRODUCT.search(_product_names(item))):
+        text = f"{mission.constellation}{match['unit'].lower()}"
+    return text if text in mission.platforms else ""
+
+
+def orbit_of(item: Item, platform: str) -> int:
+    """Relative orbit number, 1 to 143 for Sentinel-2.
+
+    Raises:
+        CatalogError: Neither the item nor its product names say.
+    """
+    declared = item["properties"].get("sat:relative_orbit")
+    if declared is not None:
+        return int(declared)
+    names = _product_names(item)
+    if match := re.search(r"_R(\d{3})_", names):
+        return int(match[1])
+    if (match := re.search(r"_A?(\d{6})_(?:N|T)", names)) and platform in _ORBIT_SHIFT:
+        return (int(match[1]) + _ORBIT_SHIFT[platform] - 1) % 143 + 1
+    raise CatalogError(f"item {item['id']} does not say its relative orbit")
+
+
+_ORBIT_SHIFT = {"sentinel-2a": 3, "sentinel-2b": -26}
+"""Relative orbit = (absolute orbit + shift) modulo 143, the orbits of Sentinel-2's ten-day cycle. Found from products
+that name both: S2A 24558 is R108 and 44964 is R065; S2B 17394 is R065 and 37185 is R122."""
+
+_PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
+
+
+def _product_names(item: Item) -> str:
+    properties = item["properties"]
+    keys = ("s2:product_uri", "s2:datatake_id", "eopf:datatake_id", "s2:granule_id", "s2:tile_id")
+    return " ".join([item["id"], *(str(properties[key]) for key in keys if key in properties)]) + " "
+
+
+def _assets_present(page: Page, item: Item, bands: Any) -> dict[Band, Mapping[str, Any]]:
+    present = {}
+    for band in bands:
+        name = next((name for name in page.asset_names(band) if name in item["assets"]), None)
+        if name is not None:
+            present[band] = item["assets"][name]
+    return present
+
+
+def _shift(item: Item, asset: Mapping[str, Any], band: Band, page: Page) -> int:
+    """Counts to add, by the rule that the page names. Only reflectance ever carried the offset."""
+    if page.radiometry == "sentinel-2" and band.quantity.name == "reflectance":
+        removed = item["properties"].get("earthsearch:boa_offset_applied")
+        return s2_shift(S2Facts(item["id"], _baseline(item), _declared_offset(asset), removed))
+    return 0
+
+
+def _declared_offset(asset: Mapping[str, Any]) -> float | None:
+    bands: Sequence[Mapping[str, Any]] = asset.get("raster:bands") or asset.get("bands") or ({},)
+    for place in (asset, bands[0]):
+        for key in ("raster:offset", "offset"):
+            if place.get(key) is not None:
+                return float(place[key])
+    return None
+
+
+def _baseline(item: Item) -> str:
+    properties = item["properties"]
+    declared = properties.get("s2:processing_baseline") or properties.get("processing:version")
+    if declared:
+        return str(declared)
+    match = re.search(r"_N(\d{2})\.?(\d{2})[_. ]", _product_names(item))
+    return f"{match[1]}.{match[2]}" if match else ""
+
+
+def _datastrip(properties: Mapping[str, Any]) -> str:
+    """Sensing start of the datastrip: what reprocessing does not rename."""
+    text = properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""
+    match = re.search(r"_S(\d{8}T\d{6})", str(text))
+    return match[1] if match else ""
+
+
+def _tile(item: Item) -> str:
+    properties = item["properties"]
+    code = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
+    if not code and (match := re.search(r"_T(\d{2}[A-Z]{3})[_. ]", _product_names(item))):
+        code = match[1]
+    return code.zfill(5) if code else ""
+
+
+def _crs(item: Item) -> str:
+    for place in (item["properties"], *item["assets"].values()):
+        if place.get("proj:code"):
+            return str(place["proj:code"])
+        if place.get("proj:epsg"):
+            return f"EPSG:{place['proj:epsg']}"
+        if place.get("proj:wkt2"):
+            return str(place["proj:wkt2"])
+    return ""
+
+
+def _unsigned(href: str) -> str:
+    """Without the signature that a provider or a client may have put into it: signing is the worker's, when reading."""
+    return href.partition("?")[0] if re.search(r"[?&](sig|X-Amz-Signature|token)=", href) else href
+
+
+def _unsigned_item(item: Item) -> dict[str, Any]:
+    assets = {name: {**asset, "href": _unsigned(asset["href"])} for name, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": []}

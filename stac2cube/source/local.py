@@ -1,0 +1,110 @@
+"""Items of a local source: STAC GeoParquet, an ItemCollection, single items, a folder of them, a static catalog."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from stac2cube.errors import CatalogError
+
+log = logging.getLogger(__name__)
+
+
+def items_of_path(path: Path) -> Iterator[dict[str, Any]]:
+    """Every item of a local source, with absolute hrefs.
+
+    Args:
+        path: A ``.parquet`` file of STAC GeoParquet, a JSON file (ItemCollection, list of items, item, static catalog
+            or collection), or a folder: with a ``catalog.json`` or ``collection.json``, else all items below it.
+
+    Raises:
+        CatalogError: It is none of these, or holds no item.
+    """
+    if not path.exists():
+        raise CatalogError(f"the catalog {path} does not exist")
+    found = False
+    for item in _items(path):
+        found = True
+        yield item
+    if not found:
+        raise CatalogError(f"the catalog {path} holds no STAC item")
+
+
+def _items(path: Path) -> Iterator[dict[str, Any]]:
+    if path.is_dir():
+        yield from _items_of_folder(path)
+    elif path.suffix in (".parquet", ".geoparquet"):
+        yield from _items_of_parquet(path)
+    else:
+        yield from _items_of_json(path, _read_json(path))
+
+
+def _items_of_folder(folder: Path) -> Iterator[dict[str, Any]]:
+    for name in ("catalog.json", "collection.json"):
+        if (folder / name).exists():
+            yield from _items(folder / name)
+            return
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".parquet", ".geoparquet"):
+            yield from _items_of_parquet(path)
+        elif path.suffix in (".json", ".geojson"):
+            value = _read_json(path)
+            if isinstance(value, dict) and value.get("type") in ("Feature", "FeatureCollection"):
+                yield from _items_of_json(path, value)
+
+
+def _items_of_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    import rustac
+
+    try:
+        collection = rustac.read_sync(str(path.resolve()))
+    except rustac.RustacError as error:
+        raise CatalogError(f"{path} is not STAC GeoParquet: {error}") from error
+    yield from (_absolute(item, path) for item in collection["features"])
+
+
+def _items_of_json(path: Path, value: Any) -> Iterator[dict[str, Any]]:
+    kind = value.get("type") if isinstance(value, dict) else "list"
+    if kind == "Feature":
+        yield _absolute(value, path)
+    elif kind in ("FeatureCollection", "list"):
+        items = value["features"] if kind == "FeatureCollection" else value
+        yield from (_absolute(item, path) for item in items)
+    elif kind in ("Catalog", "Collection"):
+        yield from _items_of_links(path, value)
+    else:
+        raise CatalogError(f"{path} is neither a STAC item, a collection of items, nor a catalog")
+
+
+def _items_of_links(path: Path, catalog: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Follow the links of a static catalog on disk, items and children alike."""
+    for link in catalog.get("links", ()):
+        if link.get("rel") in ("item", "child"):
+            target = path.parent / link["href"].removeprefix("file://")
+            if not target.exists():
+                log.warning("%s links to %s, which is not there: left out", path, link["href"])
+                continue
+            yield from _items_of_json(target, _read_json(target))
+
+
+def _absolute(item: Any, path: Path) -> dict[str, Any]:
+    """The item with asset hrefs that hold from anywhere: relative ones are meant from the file that holds the item."""
+    if not isinstance(item, dict) or "assets" not in item or "properties" not in item:
+        raise CatalogError(f"{path} holds something that is not a STAC item")
+    base = path.resolve().parent
+    for asset in item["assets"].values():
+        href = asset.get("href", "")
+        if not urlsplit(href).scheme and not href.startswith("/"):
+            asset["href"] = urljoin(f"{base}/", href)
+    return item
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path} is not JSON: {error}") from error

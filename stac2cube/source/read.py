@@ -1,0 +1,177 @@
+"""From scenes to pixels, on the worker: granules into a block, mosaicked so that a pixel's bands stay together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import shapely
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from stac2cube.errors import ReadError
+from stac2cube.kernels.radiometry import apply_shift
+from stac2cube.scene import AssetRef, Granule
+from stac2cube.source.asset import BandRequest, gdal_settings, read_asset
+from stac2cube.source.sign import is_remote, readable
+
+log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """An engine that brings granules into a block. :func:`read_block` is the one that reads everything GDAL reads."""
+
+    def __call__(
+        self, granules: Sequence[Granule], bands: Sequence[BandRequest], geobox: GeoBox
+    ) -> dict[str, np.ndarray]:
+        """Pixels per band, ``(rows, columns)`` of the band's dtype in stored form, fill where there is no data."""
+        ...
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How stubbornly one asset is read.
+
+    Attributes:
+        attempts: Tries at most; only what can pass by itself is tried again.
+        first_wait: Seconds before the second try, doubled each time, with jitter.
+        longest_wait: Seconds at most.
+    """
+
+    attempts: int = 4
+    first_wait: float = 0.5
+    longest_wait: float = 20.0
+
+
+DEFAULT_RETRIES = RetryPolicy()
+
+
+def read_block(
+    granules: Sequence[Granule],
+    bands: Sequence[BandRequest],
+    geobox: GeoBox,
+    retries: RetryPolicy = DEFAULT_RETRIES,
+) -> dict[str, np.ndarray]:
+    """Read a scene into a block.
+
+    Granules are laid down in the given order. A pixel takes all its bands from one granule: the first in which every
+    continuous band is valid there, or failing that the first in which any is. Granules that cannot add anything are
+    not opened.
+
+    Args:
+        granules: In mosaic order.
+        bands: What is wanted of each.
+        geobox: Lattice of the block.
+        retries: How stubbornly to read.
+
+    Returns:
+        Per band ``(rows, columns)`` of its dtype in stored form.
+
+    Raises:
+        ReadError: An asset is missing or cannot be read. Nothing is filled in for it.
+    """
+    out = {band.name: np.full(geobox.shape, band.fill, dtype=band.dtype) for band in bands}
+    best = np.zeros(geobox.shape, dtype="uint8")
+    judges = [band for band in bands if band.kind == "continuous"] or list(bands)
+    for place in touching(granules, [geobox])[0]:
+        if best.min() == len(_SCORES) - 1:
+            break
+        granule = granules[place]
+        pixels = {band.name: _read_band(granule, band, geobox, retries) for band in bands}
+        score = _score([pixels[band.name] != band.fill for band in judges])
+        better = score > best
+        if better.all():
+            out, best = pixels, score
+            continue
+        for name, mosaic in out.items():
+            np.copyto(mosaic, pixels[name], where=better)
+        np.copyto(best, score, where=better)
+    return out
+
+
+def touching(granules: Sequence[Granule], geoboxes: Sequence[GeoBox]) -> list[tuple[int, ...]]:
+    """Which granules can touch which blocks: for each block their places in the sequence, in order.
+
+    Footprints in catalogs are simplified, so they are taken a little larger than they say.
+    """
+    if not granules:
+        return [()] * len(geoboxes)
+    shapes = shapely.buffer([shape(granule.footprint) for granule in granules], _SLACK_DEGREES)
+    boxes = [_on_globe(geobox) for geobox in geoboxes]
+    tree = shapely.STRtree(shapes)
+    found: list[list[int]] = [[] for _ in geoboxes]
+    for block, granule in zip(*tree.query(boxes, predicate="intersects"), strict=True):
+        found[int(block)].append(int(granule))
+    return [tuple(sorted(places)) for places in found]
+
+
+_SCORES = ("nothing", "some bands", "all bands")
+"""What a granule can offer a pixel, by rank."""
+
+_SLACK_DEGREES = 0.02
+"""About two kilometres: more than the simplification of any catalog's footprints seen."""
+
+
+def _score(valid: Sequence[np.ndarray]) -> np.ndarray:
+    """0 where no band is valid, 1 where some are, 2 where all are; uint8."""
+    every, any_ = valid[0].copy(), valid[0].copy()
+    for mask in valid[1:]:
+        every &= mask
+        any_ |= mask
+    return every.astype("uint8") + any_
+
+
+def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: RetryPolicy) -> np.ndarray:
+    asset = granule.assets.get(band.name)
+    if asset is None:
+        raise ReadError(f"item {granule.id} has no asset for band {band.name}")
+    attempts = Retrying(
+        stop=stop_after_attempt(retries.attempts),
+        wait=wait_exponential_jitter(retries.first_wait, retries.longest_wait),
+        retry=retry_if_exception(_may_pass),
+        before_sleep=lambda state: log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1),
+    )
+    try:
+        pixels = attempts(_read_once, granule, asset, band, geobox)
+    except RetryError as error:
+        raise _failure(granule, band, asset, error.last_attempt.exception()) from error
+    except (RasterioError, OSError) as error:
+        raise _failure(granule, band, asset, error) from error
+    counts: np.ndarray = pixels
+    return apply_shift(counts, asset.shift, int(band.fill)) if asset.shift else counts
+
+
+def _read_once(granule: Granule, asset: AssetRef, band: BandRequest, geobox: GeoBox) -> np.ndarray:
+    with gdal_settings(remote=is_remote(asset.href)):
+        return read_asset(readable(asset.href, granule.signer), asset.index, band, geobox)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether trying again can help: a server under load, a broken connection; not a missing or malformed file."""
+    text = str(error)
+    if not isinstance(error, (RasterioError, OSError)) or isinstance(error, FileNotFoundError):
+        return False
+    return any(sign in text for sign in _PASSING_SIGNS)
+
+
+_PASSING_SIGNS = ("response code: 429", "response code: 5", "CURL error", "timed out", "Connection", "response_code=5")
+"""What GDAL says of failures on the way, as opposed to failures of the file."""
+
+
+def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException | None) -> ReadError:
+    reason = str(error).partition("?")[0] if error and "sig=" in str(error) else str(error)
+    return ReadError(f"item {granule.id}, band {band.name}: {asset.href} cannot be read: {reason}")
+
+
+def _on_globe(geobox: GeoBox) -> BaseGeometry:
+    """Outline of a block in WGS84, split where it crosses the antimeridian."""
+    # Some thirty points per edge follow the curves of any projection closely enough.
+    spacing = max(geobox.shape) * abs(geobox.resolution.x) / 32
+    outline: BaseGeometry = geobox.extent.to_crs("EPSG:4326", resolution=spacing, wrapdateline=True).geom
+    return outline

@@ -1,0 +1,50 @@
+"""Signing late: an href becomes readable on the worker, at the moment of reading, and is forgotten right after."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+from stac2cube.errors import ReadError
+
+
+def readable(href: str, signer: str) -> str:
+    """The form of an href that GDAL opens.
+
+    Args:
+        href: Unsigned: a path, ``file://``, ``http(s)://`` or ``s3://``.
+        signer: ``"none"`` or ``"planetary-computer"`` (which signs its own blob storage only).
+
+    Raises:
+        ReadError: Signing needs a package that is not installed, or fails.
+    """
+    parts = urlsplit(href)
+    if parts.scheme == "file":
+        return unquote(parts.path)
+    if parts.scheme == "s3":
+        return f"/vsis3/{parts.netloc}{parts.path}"
+    if parts.scheme in ("http", "https"):
+        signed = _signed(href) if signer == "planetary-computer" and parts.netloc.endswith(_BLOBS) else href
+        return f"/vsicurl/{signed}"
+    return href
+
+
+def is_remote(href: str) -> bool:
+    """Whether reading it goes over a network."""
+    return urlsplit(href).scheme in ("http", "https", "s3")
+
+
+_BLOBS = ".blob.core.windows.net"
+
+
+def _signed(href: str) -> str:
+    try:
+        import planetary_computer
+    except ImportError:
+        raise ReadError("Planetary Computer assets need to be signed: pip install 'stac2cube[pc]'") from None
+    from requests import RequestException
+
+    try:
+        return str(planetary_computer.sign_url(href))
+    except RequestException as error:
+        # The error's own text may hold a token, so it is not passed on.
+        raise ReadError(f"Planetary Computer gave no signature for {href}: {type(error).__name__}") from None

@@ -1,0 +1,302 @@
+"""Stage 1: scenes of a mission from a catalog into a harmonised cube."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from shapely import union_all
+from shapely.geometry import mapping, shape
+
+import stac2cube
+from stac2cube.area import read_areas
+from stac2cube.build import build
+from stac2cube.cube.ledger import SEALED, Entry
+from stac2cube.cube.reader import open_cube
+from stac2cube.cube.spec import CubeSpec
+from stac2cube.errors import BadInputError, IncompleteError, RadiometryError
+from stac2cube.grid import Grid
+from stac2cube.period import parse_period
+from stac2cube.places.place import Place
+from stac2cube.places.threads import Threads
+from stac2cube.progress import Progress
+from stac2cube.scene import Scene
+from stac2cube.source.asset import BandRequest
+from stac2cube.source.lazy import lazy_scenes
+from stac2cube.source.read import read_block, touching
+from stac2cube.stages.request import (
+    Request,
+    Wanted,
+    find_scenes,
+    grid_for,
+    interval_texts,
+    request_of,
+    spec_for,
+    understand,
+)
+from stac2cube.work import Block, Orders, Plan, Step, Summary, known_entries, plan
+
+
+def get_stac_layers(
+    out: str | Path | None = None,
+    *,
+    mission: str | None = None,
+    aoi: Any = None,
+    time: Any = None,
+    bands: Sequence[str] | None = None,
+    resolution: float | None = None,
+    crs: str | None = None,
+    resampling: str | Mapping[str, str] | None = None,
+    max_cloud_cover: float | None = None,
+    catalog: str | None = None,
+    place: Place | None = None,
+    update: bool = False,
+) -> xr.Dataset:
+    """Turn a catalog, an area and a time into a cube, or look at the same pixels without building one.
+
+    Running it again with the same words changes nothing; with a longer time, or with ``update=True`` and a new time
+    only, the missing time steps are added, wherever in time they lie.
+
+    Args:
+        out: Path of the cube, created or extended. None gives a lazy Dataset and writes nothing.
+        mission: Name of a mission, ``"sentinel-2-l2a"``.
+        aoi: Area of interest: anything :func:`stac2cube.area.read_areas` understands (a file, GeoJSON, a box, a
+            geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is taken as the grid itself.
+        time: Anything :func:`stac2cube.period.parse_period` understands: ``"2018"``, ``"2018-06/2018-08"``,
+            ``"2018/2020 06-01/08-31"``.
+        bands: Names or common names; the mission's default if None.
+        resolution: Pixel edge in units of the CRS; the finest band's if None.
+        crs: CRS of the cube; the native one of most of the area if None.
+        resampling: For continuous bands where lattices differ (bilinear if None), or per band. Classes are always
+            nearest or mode.
+        max_cloud_cover: Percent; scenes (all granules of an overpass together) with more are left out.
+        catalog: Name, URL of a STAC API, or path of a local catalog; chosen by itself if None or "auto".
+        place: Where the work runs; threads of this process if None.
+        update: Take everything but ``time`` from the cube. What is given all the same must agree with it.
+
+    Returns:
+        The cube, opened by :func:`stac2cube.open_cube`; or the lazy Dataset. Layers ``(time, y, x)``.
+
+    Raises:
+        BadInputError: A word that is not understood, nothing found, a path that cannot be written.
+        CatalogError: The catalog cannot be read.
+        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        CubeLockedError: Somebody else is writing it.
+        IncompleteError: Some steps failed; the others are sealed, and the same call tries the failed ones again.
+    """
+    words = {
+        "mission": mission,
+        "bands": None if bands is None else tuple(bands),
+        "resolution": resolution,
+        "crs": crs,
+        "resampling": resampling,
+        "max_cloud_cover": max_cloud_cover,
+        "catalog": catalog,
+        "time": None if time is None else parse_period(time).text,
+        **area_words(aoi),
+    }
+    path = None if out is None else Path(out)
+    job = prepare(path, make_request(words, path if update else None))
+    if path is None:
+        return lazy_layers(job)
+    summary = run(job, place or Threads())
+    if summary.failed:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
+        raise IncompleteError(f"{len(summary.failed)} step(s) of {path} failed, run again to try them: {reasons}")
+    return open_cube(path)
+
+
+def area_words(aoi: Any, **reading: Any) -> dict[str, Any]:
+    """An area of interest, or a GeoBox, as words of a request.
+
+    Raises:
+        BadInputError: See :func:`stac2cube.area.read_areas`.
+    """
+    if aoi is None:
+        return {}
+    if isinstance(aoi, GeoBox):
+        (area,) = read_areas(aoi.footprint("EPSG:4326").geom)
+        return {"area": replace(area, name="geobox"), "geobox": aoi}
+    return {"area": read_areas(aoi, **reading)[0]}
+
+
+def make_request(words: Mapping[str, Any], update_of: Path | None = None) -> Request:
+    """A request from the words given; for an update, what was not said comes from the cube.
+
+    Args:
+        words: Fields of :class:`Request`; None counts as not said.
+        update_of: The cube to be updated.
+
+    Raises:
+        BadInputError: A word is lacking.
+        CubeError: The cube to be updated is none.
+    """
+    given = {name: value for name, value in words.items() if value is not None}
+    if update_of is not None:
+        return replace(request_of(update_of)[1], **given)
+    lacking = [word for field, word in _NEEDED.items() if field not in given]
+    if lacking:
+        raise BadInputError(f"say also {', '.join(lacking)} (or update an existing cube)")
+    return Request(**given)
+
+
+_NEEDED = {"mission": "mission", "area": "aoi", "time": "time"}
+
+
+@dataclass(frozen=True)
+class LayersJob:
+    """A request understood, searched and laid on a grid: all that a build needs.
+
+    Attributes:
+        out: The cube, None for a look.
+        wanted: The request understood.
+        scenes: What was found.
+        spec: What the cube is or will be.
+        steps: Scenes as steps.
+    """
+
+    out: Path | None
+    wanted: Wanted
+    scenes: tuple[Scene, ...]
+    spec: CubeSpec
+    steps: tuple[Step, ...]
+
+    def plan(self) -> Plan:
+        """What a build would do."""
+        return plan(self.steps, known_entries(self.out) if self.out else {})
+
+
+def prepare(out: Path | None, request: Request) -> LayersJob:
+    """Everything before the first pixel: check the words, search, lay out the grid.
+
+    An existing cube keeps its CRS, and its whole grid unless an area is given anew: then the grid that follows from the
+    words must be the cube's, which the guard checks.
+
+    Raises:
+        BadInputError: See :func:`stac2cube.stages.request.understand`.
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+        CubeMismatchError: The cube was made otherwise.
+    """
+    wanted = understand(request)
+    exists = out is not None and out.exists()
+    if out is not None and exists:
+        old, _ = request_of(out)
+        if request.crs is None:
+            wanted = replace(wanted, request=replace(request, crs=old.grid.crs))
+    scenes = tuple(find_scenes(wanted))
+    if out is not None and exists and _says_no_grid(request, old):
+        spec = spec_for(wanted, old.grid)
+    else:
+        spec = spec_for(wanted, grid_for(wanted, scenes))
+    if exists:
+        old.require_same(spec, str(out))
+        spec = replace(spec, request={**spec.request, "times": _all_times(old, wanted)})
+    return LayersJob(out, wanted, scenes, spec, tuple(steps_for(scenes, spec.grid)))
+
+
+def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress: Progress | None = None) -> Summary:
+    """Build or extend the cube of a job; see :func:`stac2cube.build.build` for what it raises."""
+    if job.out is None:
+        raise BadInputError("a cube needs a path")
+    return build(job.out, job.spec, job.steps, ReadScene(job.wanted.bands), place, orders=orders, progress=progress)
+
+
+@dataclass(frozen=True)
+class ReadScene:
+    """The task of this stage: the granules of a scene into one block."""
+
+    bands: tuple[BandRequest, ...]
+
+    def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
+        """Pixels of one block, see :func:`stac2cube.source.read.read_block`.
+
+        Raises:
+            RadiometryError: The scene's metadata contradict each other.
+            ReadError: An asset is missing or cannot be read.
+        """
+        if scene.problem:
+            raise RadiometryError(scene.problem)
+        return read_block(scene.granules, self.bands, block.geobox)
+
+
+def lazy_layers(job: LayersJob) -> xr.Dataset:
+    """The same pixels as a cube would hold, read when computed: for a look before building.
+
+    Returns:
+        Layers with dims ``(time, y, x)`` in physical units (float64, NaN without data; classes stay integers), one dask
+        task per block and time step.
+    """
+    scenes = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key)))
+    stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid)
+    for layer in job.spec.layers:
+        stored[layer.name].attrs.update(layer.attributes())
+    return xr.decode_cf(stored).assign_attrs(title=job.wanted.query.mission.title)
+
+
+def steps_for(scenes: Sequence[Scene], grid: Grid) -> list[Step]:
+    """Scenes as steps: what the ledger shall say, and which blocks can hold anything."""
+    tiles = list(grid.tiles())
+    granules = [granule for scene in scenes for granule in scene.granules]
+    touched = touching(granules, [grid.tile_geobox(tile) for tile in tiles])
+    owner = [place for place, scene in enumerate(scenes) for _ in scene.granules]
+    blocks: dict[int, list[int]] = {}
+    for block, places in enumerate(touched):
+        for place in {owner[granule] for granule in places}:
+            blocks.setdefault(place, []).append(block)
+    return [
+        # A scene with a problem gets a block to fail on, so that it is recorded and not taken for empty.
+        Step(_entry(scene), _light(scene), tuple(tiles[b] for b in blocks.get(place, [0] if scene.problem else [])))
+        for place, scene in enumerate(scenes)
+    ]
+
+
+def _says_no_grid(request: Request, old: CubeSpec) -> bool:
+    """Whether a request leaves the grid to the cube: the same area as before and no other resolution."""
+    same_area = mapping(request.area.geometry) == mapping(shape(old.request["area"]["geometry"]))
+    return same_area and request.geobox is None and request.resolution is None
+
+
+def _all_times(old: CubeSpec, wanted: Wanted) -> list[str]:
+    """Every time ever asked for, merged: what the next update without a time looks through."""
+    now = interval_texts(wanted.query.intervals)
+    return interval_texts(parse_period(",".join([*old.request["times"], *now])).intervals)
+
+
+def _entry(scene: Scene) -> Entry:
+    footprints = [shape(granule.footprint) for granule in scene.granules]
+    return Entry(
+        key=str(scene.key),
+        time=scene.time,
+        status=SEALED,
+        items=scene.item_ids,
+        parts=scene.parts,
+        footprint=mapping(union_all(footprints)) if footprints else {},
+        properties={
+            "platform": scene.key.platform,
+            "orbit": scene.key.orbit,
+            "cloud_cover": scene.cloud_cover,
+            "catalog": ",".join(sorted({granule.catalog for granule in scene.granules})),
+            "collections": sorted({granule.collection for granule in scene.granules}),
+            "baselines": sorted({granule.baseline for granule in scene.granules}),
+            "shifts": {granule.id: _shift_of(granule.assets) for granule in scene.granules},
+            "superseded_items": list(scene.superseded),
+            "software": {"stac2cube": stac2cube.__version__},
+        },
+        sources=tuple(granule.item for granule in scene.granules),
+    )
+
+
+def _shift_of(assets: Mapping[str, Any]) -> int:
+    """Counts added to the bands that ever carried an offset."""
+    return max((asset.shift for asset in assets.values()), default=0)
+
+
+def _light(scene: Scene) -> Scene:
+    """The scene as it travels to the workers: without the whole items, which only the ledger wants."""
+    return replace(scene, granules=tuple(replace(granule, item="") for granule in scene.granules))

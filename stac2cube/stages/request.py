@@ -1,0 +1,229 @@
+"""What is asked of the first stage, word by word: mission, area, time, bands, grid, catalog."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from odc.geo.geobox import GeoBox
+from shapely.geometry import box, mapping, shape
+
+from stac2cube.area import Area, read_areas
+from stac2cube.catalog import Catalog, find_catalog
+from stac2cube.cube.root import read_root
+from stac2cube.cube.spec import CubeSpec, Layer
+from stac2cube.errors import BadInputError, NothingFoundError
+from stac2cube.grid import Grid, crs_text, grid_from_geobox, grid_over, native_crs
+from stac2cube.mission import Band, Mission, find_mission
+from stac2cube.period import parse_period
+from stac2cube.scene import Scene
+from stac2cube.source.asset import BandRequest
+from stac2cube.source.search import Query, search
+
+log = logging.getLogger(__name__)
+
+STAGE = "layers"
+"""Name of the stage in the cubes it makes."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for, in their own words; checked and understood by :func:`understand`.
+
+    Attributes:
+        mission: Name of a mission page.
+        area: Area of interest.
+        time: Time words, see :func:`stac2cube.period.parse_period`.
+        bands: Names or common names, None for the mission's default.
+        resolution: Pixel edge in units of the CRS, None for the finest band asked for.
+        crs: CRS of the cube, None for the native one of most of the area.
+        geobox: The grid itself, instead of area, resolution and crs.
+        resampling: Method for continuous bands; or per band, also for classes.
+        max_cloud_cover: Percent, per scene.
+        catalog: Name, URL or path; "auto" for the first that carries the mission.
+    """
+
+    mission: str
+    area: Area
+    time: str
+    bands: tuple[str, ...] | None = None
+    resolution: float | None = None
+    crs: str | None = None
+    geobox: GeoBox | None = field(default=None, repr=False)
+    resampling: str | Mapping[str, str] = "bilinear"
+    max_cloud_cover: float | None = None
+    catalog: str = "auto"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request understood: what to search and how to read what is found."""
+
+    query: Query
+    catalog: Catalog
+    bands: tuple[BandRequest, ...]
+    request: Request
+
+
+def understand(request: Request) -> Wanted:
+    """Check a request word by word.
+
+    Raises:
+        BadInputError: Naming the word that is wrong.
+    """
+    mission = find_mission(request.mission)
+    bands = mission.choose_bands(request.bands)
+    period = parse_period(request.time)
+    limit = request.max_cloud_cover
+    if limit is not None and not 0 <= limit <= 100:
+        raise BadInputError(f"max_cloud_cover is a percentage, 0 to 100, not {limit}")
+    west, south, east, north = mission.coverage
+    covered = box(west, south, east, north)
+    if not request.area.geometry.intersects(covered):
+        raise BadInputError(
+            f"area {request.area.name!r} lies outside what {mission.name} covers "
+            f"({south:g} to {north:g} degrees north, {west:g} to {east:g} east)"
+        )
+    query = Query(mission, request.area.geometry, request.area.longitude, period.intervals, bands, limit)
+    return Wanted(query, choose_catalog(request.catalog, mission), _band_requests(bands, request.resampling), request)
+
+
+def choose_catalog(name: str, mission: Mission) -> Catalog:
+    """The catalog to search: the one asked for, or for "auto" the first open one that carries the mission.
+
+    Raises:
+        BadInputError: Unknown, or it does not carry the mission.
+    """
+    if name != "auto":
+        catalog = find_catalog(name)
+        if catalog.like:
+            mission.pages_in(catalog.like)
+        return catalog
+    catalog = find_catalog(mission.catalogs[0])
+    log.info("catalog %s: the first that carries %s", catalog.name, mission.name)
+    return catalog
+
+
+def find_scenes(wanted: Wanted) -> list[Scene]:
+    """Search.
+
+    Raises:
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+    """
+    scenes = search(wanted.query, wanted.catalog)
+    if not scenes:
+        raise NothingFoundError(
+            f"{wanted.catalog.name} has no scene of {wanted.query.mission.name} over {wanted.request.area.name!r} "
+            f"in {wanted.request.time}" + _cloud_words(wanted.query.max_cloud_cover)
+        )
+    return scenes
+
+
+def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
+    """The lattice of a new cube.
+
+    Raises:
+        BadInputError: No CRS can be found, or the area cannot be expressed in it.
+    """
+    request, mission = wanted.request, wanted.query.mission
+    if request.geobox is not None:
+        return grid_from_geobox(request.geobox)
+    footprints = [(granule.crs, shape(granule.footprint)) for scene in scenes for granule in scene.granules]
+    crs = crs_text(request.crs or native_crs(request.area.geometry, footprints, wanted.query.longitude))
+    gsds = [band.gsd for band in wanted.query.bands]
+    resolution = float(request.resolution or min(gsds))
+    # Corners on the lattice of the coarsest band, so that each of its pixels holds whole pixels of the cube.
+    step = float(max(gsds)) if max(gsds) % resolution == 0 else resolution
+    return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=mission.lattice, step=step)
+
+
+def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
+    """What the cube is, from a request and a grid."""
+    request, mission = wanted.request, wanted.query.mission
+    return CubeSpec(
+        stage=STAGE,
+        grid=grid,
+        layers=tuple(_layer(band) for band in wanted.query.bands),
+        recipe={
+            "mission": mission.name,
+            "title": mission.title,
+            "resampling": {band.name: band.resampling for band in wanted.bands},
+        },
+        request={
+            "area": {"name": request.area.name, "geometry": mapping(request.area.geometry)},
+            "times": interval_texts(wanted.query.intervals),
+            "catalog": request.catalog,
+            "max_cloud_cover": request.max_cloud_cover,
+        },
+    )
+
+
+def request_of(path: Path) -> tuple[CubeSpec, Request]:
+    """What a cube was made with, as the request of its next update.
+
+    Raises:
+        CubeError: Not a cube.
+        BadInputError: Made by another stage.
+    """
+    spec = read_root(path).spec
+    if spec.stage != STAGE:
+        raise BadInputError(f"{path} is a cube of stage {spec.stage!r}, not of {STAGE!r}")
+    (area,) = read_areas(shape(spec.request["area"]["geometry"]))
+    request = Request(
+        mission=spec.recipe["mission"],
+        area=replace(area, name=spec.request["area"]["name"]),
+        time=",".join(spec.request["times"]),
+        bands=tuple(layer.name for layer in spec.layers),
+        resampling=spec.recipe["resampling"],
+        max_cloud_cover=spec.request["max_cloud_cover"],
+        catalog=spec.request["catalog"],
+    )
+    return spec, request
+
+
+def interval_texts(intervals: Sequence[tuple[datetime, datetime]]) -> list[str]:
+    """Intervals as the texts that :func:`stac2cube.period.parse_period` understands."""
+    return [f"{first:%Y-%m-%dT%H:%M:%S.%fZ}/{last:%Y-%m-%dT%H:%M:%S.%fZ}" for first, last in intervals]
+
+
+def _band_requests(bands: Sequence[Band], resampling: str | Mapping[str, str]) -> tuple[BandRequest, ...]:
+    per_band = dict(resampling) if isinstance(resampling, Mapping) else {}
+    unknown = set(per_band) - {word for band in bands for word in (band.name, band.common_name)}
+    if unknown:
+        raise BadInputError(f"resampling names bands that are not asked for: {', '.join(sorted(unknown))}")
+    overall = resampling if isinstance(resampling, str) else "bilinear"
+    return tuple(
+        BandRequest(
+            name=band.name,
+            dtype=band.quantity.dtype,
+            fill=band.quantity.fill,
+            kind="class" if band.quantity.is_class else "continuous",
+            resampling=per_band.get(band.name)
+            or per_band.get(band.common_name)
+            or ("nearest" if band.quantity.is_class else overall),
+        )
+        for band in bands
+    )
+
+
+def _layer(band: Band) -> Layer:
+    quantity = band.quantity
+    return Layer(
+        name=band.name,
+        dtype=quantity.dtype,
+        fill=quantity.fill,
+        scale=quantity.scale,
+        offset=quantity.offset,
+        units=quantity.units,
+        long_name=band.long_name,
+        standard_name=quantity.standard_name,
+        flags=quantity.flags,
+    )
+
+
+def _cloud_words(limit: float | None) -> str:
+    return "" if limit is None else f" with at most {limit:g} % cloud cover"

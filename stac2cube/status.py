@@ -1,0 +1,116 @@
+"""What a cube holds, in figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Ledger
+from stac2cube.cube.lock import read_owner
+from stac2cube.cube.root import OWN, read_root
+
+
+@dataclass(frozen=True)
+class CubeStatus:
+    """What a cube holds.
+
+    Attributes:
+        path: The cube.
+        stage: What made it.
+        layers: Names of its layers.
+        crs: CRS of its grid.
+        resolution: Pixel edge, units of the CRS.
+        shape: Rows and columns.
+        steps: Sealed time steps.
+        first: Time of the earliest step, None for an empty cube.
+        last: Time of the latest step.
+        empty: Scenes without any valid pixel over the area.
+        failed: Key and reason of attempts that failed.
+        commit: Number of the last commit.
+        generation: How often it was rebuilt.
+        files: Files of pixels.
+        size: Their bytes.
+        writer: Who is writing it now, "" if nobody.
+    """
+
+    path: str
+    stage: str
+    layers: tuple[str, ...]
+    crs: str
+    resolution: float
+    shape: tuple[int, int]
+    steps: int
+    first: datetime | None
+    last: datetime | None
+    empty: int
+    failed: dict[str, str]
+    commit: int
+    generation: int
+    files: int
+    size: int
+    writer: str
+
+
+def cube_status(path: str | Path) -> CubeStatus:
+    """Look at a cube without opening its pixels.
+
+    Raises:
+        CubeError: Not a cube.
+    """
+    cube = Path(path)
+    root = read_root(cube)
+    rows = Ledger(cube, root.ledger).entries()
+    sealed = [entry for entry in rows.values() if entry.status == SEALED]
+    shards = [shard for entry in sealed for receipt in entry.receipts for shard in receipt.shards if shard.size]
+    owner = read_owner(cube)
+    grid = root.spec.grid
+    return CubeStatus(
+        path=str(cube),
+        stage=root.spec.stage,
+        layers=tuple(layer.name for layer in root.spec.layers),
+        crs=grid.crs,
+        resolution=grid.resolution,
+        shape=grid.shape,
+        steps=root.steps,
+        first=sealed[0].time if sealed else None,
+        last=sealed[-1].time if sealed else None,
+        empty=sum(entry.status == EMPTY for entry in rows.values()),
+        failed={key: entry.reason for key, entry in rows.items() if entry.status == FAILED},
+        commit=root.commit,
+        generation=root.generation,
+        files=len(shards),
+        size=sum(shard.size for shard in shards),
+        writer=str(owner) if owner else "",
+    )
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One line of a cube's history."""
+
+    number: int
+    made: str
+    by: str
+    steps: int
+    generation: int
+    changed: dict[str, int]
+
+
+def cube_history(path: str | Path) -> list[Commit]:
+    """Every commit of a cube, oldest first.
+
+    Raises:
+        CubeError: Not a cube.
+    """
+    cube = Path(path)
+    latest = read_root(cube).commit
+    commits = []
+    for file in sorted((cube / OWN / "history").glob("*.json")):
+        root = read_root(cube, file)
+        if root.commit <= latest:  # a later one was written by a process that died before its root was replaced
+            own = root.own
+            commits.append(
+                Commit(root.commit, own["made"], own["by"], root.steps, root.generation, dict(own["changed"]))
+            )
+    return commits

@@ -1,0 +1,1 @@
+"""Facts, no code: names, numbers and units of missions and catalogs, as TOML."""
