@@ -120,11 +120,11 @@ _SLACK_DEGREES = 0.02
 
 def _score(valid: Sequence[np.ndarray]) -> np.ndarray:
     """0 where no band is valid, 1 where some are, 2 where all are; uint8."""
-    every, any_ = valid[0].copy(), valid[0].copy()
+    every, some = valid[0].copy(), valid[0].copy()
     for mask in valid[1:]:
         every &= mask
-        any_ |= mask
-    return every.astype("uint8") + any_
+        some |= mask
+    return np.add(every, some, dtype="uint8")
 
 
 def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: RetryPolicy) -> np.ndarray:

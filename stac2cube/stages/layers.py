@@ -258,7 +258,7 @@ def steps_for(scenes: Sequence[Scene], grid: Grid) -> list[Step]:
 
 def _says_no_grid(request: Request, old: CubeSpec) -> bool:
     """Whether a request leaves the grid to the cube: the same area as before and no other resolution."""
-    same_area = mapping(request.area.geometry) == mapping(shape(old.request["area"]["geometry"]))
+    same_area = request.area.geometry.equals(shape(old.request["area"]["geometry"]))
     return same_area and request.geobox is None and request.resolution is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
-from shapely.geometry import box, mapping, shape
+from shapely import to_geojson
+from shapely.geometry import box, shape
 
 from stac2cube.area import Area, read_areas
 from stac2cube.catalog import Catalog, find_catalog
@@ -154,7 +156,7 @@ def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
             "resampling": {band.name: band.resampling for band in wanted.bands},
         },
         request={
-            "area": {"name": request.area.name, "geometry": mapping(request.area.geometry)},
+            "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},
             "times": interval_texts(wanted.query.intervals),
             "catalog": request.catalog,
             "max_cloud_cover": request.max_cloud_cover,

@@ -1,0 +1,43 @@
+"""The command line: the same words as the Python functions, one clear line for every error, honest exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from stac2cube import __version__
+from stac2cube.cli.look import catalogs, history, missions, status, unlock
+from stac2cube.cli.make import demo, layers, plan, update
+from stac2cube.cli.out import export, quicklook, report
+from stac2cube.errors import Stac2cubeError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="stac2cube")
+def cli() -> None:
+    """Satellite catalogs to analysis-ready Zarr cubes that can be extended safely for years.
+
+    Exit codes: 0 done; 1 asked wrongly, nothing was written; 2 some steps failed, run again; 10 stopped in time, run
+    again.
+    """
+
+
+for command in (layers, update, plan, status, history, missions, catalogs, export, quicklook, report, unlock, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one line on standard error."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 1
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        code = 10
+    except Stac2cubeError as error:
+        click.echo(f"stac2cube: {error}", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,195 @@
+"""Commands that look: status, history, missions, catalogs; and how plans and summaries read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from stac2cube.cli.words import CUBE
+
+if TYPE_CHECKING:
+    from stac2cube.stages.layers import LayersJob
+    from stac2cube.work import Summary
+
+as_json = click.option("--json", "machine", is_flag=True, help="For programs.")
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@as_json
+def status(cube: Path, machine: bool) -> None:
+    """Say what CUBE holds."""
+    from stac2cube.status import cube_status
+
+    found = asdict(cube_status(cube))
+    if machine:
+        click.echo(json.dumps(found, default=str, indent=1))
+        return
+    failed = found.pop("failed")
+    found |= {"layers": " ".join(found["layers"]), "size": human_bytes(found["size"]), "failed": len(failed)}
+    for name, value in found.items():
+        click.echo(f"{name:<11} {value if value is not None else '-'}")
+    for key, reason in failed.items():
+        click.echo(f"  {key}: {reason}")
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@as_json
+def history(cube: Path, machine: bool) -> None:
+    """List the commits of CUBE: when, by whom, what."""
+    from stac2cube.status import cube_history
+
+    commits = [asdict(commit) for commit in cube_history(cube)]
+    if machine:
+        click.echo(json.dumps(commits, indent=1))
+        return
+    for commit in commits:
+        changed = ", ".join(f"{count} {what}" for what, count in commit["changed"].items()) or "settings"
+        click.echo(f"{commit['number']:>5}  {commit['made']}  {commit['steps']:>5} steps  {changed:<24} {commit['by']}")
+
+
+@click.command()
+@click.argument("name", required=False)
+def missions(name: str | None) -> None:
+    """List missions, or the bands and catalogs of the mission NAME."""
+    from stac2cube.mission import find_mission, mission_names
+
+    console = Console(width=None if Console().is_terminal else 140)
+    if name is None:
+        table = Table("mission", "title", "catalogs", box=None)
+        for known in map(find_mission, mission_names()):
+            table.add_row(known.name, known.title, ", ".join(known.catalogs))
+        console.print(table)
+        return
+    mission = find_mission(name)
+    table = Table(
+        "band", "common name", "m", "stored as", "scale", "offset", "unit", "what", box=None, title=mission.title
+    )
+    for band in mission.bands.values():
+        form = band.quantity
+        row = (form.dtype, f"{form.scale:g}", f"{form.offset:g}", form.units)
+        star = "*" if band.name in mission.default_bands else ""
+        table.add_row(band.name + star, band.common_name, str(band.gsd), *row, band.long_name)
+    console.print(table)
+    console.print("* default bands")
+    for page in mission.pages:
+        console.print(f"{page.catalog}: collection {page.collection}, assets {', '.join(page.assets)}", markup=False)
+
+
+@click.command()
+@click.argument("name", required=False)
+def catalogs(name: str | None) -> None:
+    """List catalogs, or what is known of the catalog NAME."""
+    from stac2cube.catalog import catalogs as known_catalogs
+    from stac2cube.catalog import find_catalog
+
+    if name is not None:
+        for key, value in asdict(find_catalog(name)).items():
+            click.echo(f"{key:<11} {value or '-'}")
+        return
+    for catalog in known_catalogs().values():
+        click.echo(f"{catalog.name:<20} {catalog.title:<40} {catalog.url}")
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.option("--force", is_flag=True, help="Yes, the holder is dead.")
+def unlock(cube: Path, force: bool) -> None:
+    """Take the lock of CUBE away from a writer that is dead."""
+    from stac2cube.cube.lock import force_unlock, read_owner
+
+    owner = read_owner(cube)
+    if owner is None:
+        click.echo(f"{cube} is not locked")
+    elif not force:
+        raise click.ClickException(f"{cube} is held by {owner}. If you know that it is dead, say --force.")
+    else:
+        force_unlock(cube)
+        click.echo(f"the lock of {owner} was removed")
+
+
+def plan_table(job: LayersJob) -> Table:
+    """What a build would do, scene by scene, with totals."""
+    plan = job.plan()
+    todo = {step.entry.key: step for step in plan.todo}
+    superseded = {step.entry.key for _, step in plan.superseded}
+    table = Table("scene", "time (UTC)", "cloud %", "items", "blocks", "what", box=None)
+    for step in job.steps:
+        key, entry = step.entry.key, step.entry
+        what = "to build" if key in todo else "superseded" if key in superseded else "present"
+        cloud = entry.properties["cloud_cover"]
+        table.add_row(
+            key,
+            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            "-" if cloud is None else f"{cloud:.1f}",
+            str(len(entry.items)),
+            str(len(step.tiles)),
+            what,
+        )
+    table.caption = "\n".join(plan_lines(job))
+    table.caption_justify = "left"
+    return table
+
+
+def plan_lines(job: LayersJob) -> Iterator[str]:
+    """Totals of a plan: blocks, bytes, files."""
+    plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
+    rows, columns = grid.shape
+    pixels = sum(_pixels(job, step.tiles) for step in plan.todo)
+    raw = pixels * sum(_itemsize(layer.dtype) for layer in layers)
+    read = sum(
+        pixels * (grid.resolution / band.gsd) ** 2 * _itemsize(band.quantity.dtype) for band in job.wanted.query.bands
+    )
+    yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {len(layers)} layers"
+    yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
+    yield f"blocks   {plan.blocks}"
+    yield f"read     at most {human_bytes(read)} of pixels, about 0.6 of it as compressed files"
+    yield f"write    at most {human_bytes(raw)} of pixels, about 0.55 of it on disk, {plan.blocks * len(layers)} files"
+
+
+def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
+    """What a build did, for people."""
+    yield (
+        f"{out}: {len(summary.sealed)} steps sealed, {len(summary.present)} were present, "
+        f"{len(summary.replaced)} replaced, {len(summary.failed)} failed, in {summary.seconds:.1f} s"
+    )
+    if summary.empty:
+        yield f"no valid pixel over the area: {', '.join(summary.empty)}"
+    outdated = [key for key in summary.superseded if key not in summary.replaced]
+    if outdated:
+        yield f"newer items exist for {', '.join(outdated)}: --replace-superseded makes these steps anew"
+    for key, reason in summary.failed.items():
+        yield f"failed: {key}: {reason}"
+    if summary.stopped:
+        yield "stopped before the end: the same command goes on"
+
+
+def human_bytes(count: float) -> str:
+    """``"3.2 GiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return ""
+
+
+def _pixels(job: LayersJob, tiles: Any) -> int:
+    total = 0
+    for tile in tiles:
+        rows, columns = job.spec.grid.window(tile)
+        total += (rows.stop - rows.start) * (columns.stop - columns.start)
+    return total
+
+
+def _itemsize(dtype: str) -> int:
+    import numpy as np
+
+    return np.dtype(dtype).itemsize

@@ -1,0 +1,99 @@
+"""Commands that build: layers, update, plan, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+
+from stac2cube.cli.words import CUBE, place_of, stoppable, talking, what_options, what_words, where_options
+from stac2cube.errors import BadInputError
+
+
+@click.command()
+@click.argument("out", type=CUBE)
+@what_options
+@where_options
+@click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
+@click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
+@click.option("--per-feature", is_flag=True, help="One cube per feature of the area: OUT/<name>.zarr.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
+def layers(out: Path, per_feature: bool, **options: Any) -> int:
+    """Turn a STAC catalog, an area and a time into the cube OUT, or extend it.
+
+    Running it again changes nothing; a longer time adds what is missing, wherever in time it lies.
+    """
+    with talking(options["quiet"]) as console:
+        if not per_feature:
+            return _layers(out, what_words(**options), options, console)
+        from stac2cube.area import read_areas
+
+        areas = read_areas(options["aoi"], crs=options["aoi_crs"], edge=options["edge"], split=True)
+        words = what_words(**options)
+        codes = [_layers(out / f"{area.name}.zarr", words | {"area": area}, options, console) for area in areas]
+        return max(codes)
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.option("--time", help="What to add; every time asked for so far if not said (finds late scenes).")
+@click.option("--catalog", help="Another catalog than the one the cube remembers.")
+@click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
+@where_options
+def update(cube: Path, **options: Any) -> int:
+    """Extend CUBE by a time, or look for late scenes in the times it has."""
+    from stac2cube.period import parse_period
+
+    words = {"catalog": options["catalog"]}
+    words["time"] = None if options["time"] is None else parse_period(options["time"]).text
+    with talking(options["quiet"]) as console:
+        return _layers(cube, words, {**options, "updating": True}, console)
+
+
+@click.command()
+@click.argument("out", type=CUBE)
+@what_options
+@click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+def plan(out: Path, **options: Any) -> int:
+    """Say what `layers` would do: scenes, blocks, bytes to read, files to write."""
+    with talking(options["quiet"]) as console:
+        return _layers(out, what_words(**options), {**options, "dry_run": True}, console)
+
+
+@click.command()
+@click.argument("folder", type=CUBE, default=Path("build/demo"))
+@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+def demo(folder: Path, quiet: bool) -> int:
+    """Build a small cube from simulated scenes in FOLDER, extend it twice, and show it."""
+    from stac2cube.demo.show import show
+
+    with talking(quiet) as console:
+        for what, path in show(folder, console).items():
+            click.echo(f"{what:<12} {path}")
+    return 0
+
+
+def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:
+    from stac2cube.cli.look import plan_table, summary_lines
+    from stac2cube.progress import Progress, progress_for
+    from stac2cube.stages.layers import make_request, prepare, run
+    from stac2cube.work import Orders
+
+    if options["updating"] and not out.exists():
+        raise BadInputError(f"{out} does not exist: there is nothing to update")
+    job = prepare(out, make_request(words, out if options["updating"] else None))
+    if options["dry_run"]:
+        Console().print(plan_table(job))
+        return 0
+    superseded: Literal["report", "replace"] = "replace" if options["replace_superseded"] else "report"
+    progress = Progress() if options["quiet"] else progress_for(console)
+    with stoppable() as stop:
+        place = place_of(options["place"], options["workers"])
+        summary = run(job, place, orders=Orders(superseded=superseded, stop=stop), progress=progress)
+    for line in summary_lines(out, summary):
+        click.echo(line)
+    return summary.exit_code

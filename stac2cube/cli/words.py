@@ -1,0 +1,151 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from stac2cube.errors import BadInputError
+from stac2cube.places.local import Local
+from stac2cube.places.place import Place, usable_cores
+from stac2cube.places.threads import Threads
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+CUBE = click.Path(path_type=Path)
+
+
+def what_options(command: Command) -> Command:
+    """What a layers cube is made of."""
+    options = [
+        click.option("--mission", help="Name of a mission, see `stac2cube missions`."),
+        click.option(
+            "--aoi",
+            help="Area: a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box 'w,s,e,n', or a point "
+            "'lat,lon' with --edge.",
+        ),
+        click.option("--aoi-crs", help="CRS of the numbers in --aoi; WGS84 if not said."),
+        click.option("--edge", type=float, help="Edge of the square around a point, metres."),
+        click.option(
+            "--time",
+            help="A year 2018, a month 2018-07, a day, an interval A/B, or the season of years "
+            "'2018/2020 06-01/08-31'; several with commas.",
+        ),
+        click.option("--bands", help="Names or common names with commas: B04,B08 or red,nir,scl."),
+        click.option("--resolution", type=float, help="Pixel edge in units of the CRS; the finest band's if not said."),
+        click.option("--crs", help="CRS of the cube; the native one of most of the area if not said."),
+        click.option(
+            "--resampling",
+            help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
+        ),
+        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
+        click.option(
+            "--catalog", help="Name (see `stac2cube catalogs`), URL of a STAC API, or path; chosen if not said."
+        ),
+    ]
+    return _apply(options, command)
+
+
+def where_options(command: Command) -> Command:
+    """Where the work runs; changes no pixel."""
+    options = [
+        click.option(
+            "--place",
+            type=click.Choice(["threads", "local"]),
+            default="threads",
+            show_default=True,
+            help="Threads of this process, or worker processes on this machine.",
+        ),
+        click.option("--workers", type=click.IntRange(1), help="Threads or processes; all usable cores if not said."),
+        click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
+    ]
+    return _apply(options, command)
+
+
+def what_words(**options: Any) -> dict[str, Any]:
+    """The words of :class:`stac2cube.stages.request.Request` from options.
+
+    Raises:
+        BadInputError: A word is not understood.
+    """
+    from stac2cube.period import parse_period
+    from stac2cube.stages.layers import area_words
+
+    words = {name: options[name] for name in ("mission", "resolution", "crs", "max_cloud_cover", "catalog")}
+    words["bands"] = _listed(options["bands"])
+    words["resampling"] = _resampling(options["resampling"])
+    words["time"] = None if options["time"] is None else parse_period(options["time"]).text
+    return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
+
+
+def place_of(name: str, workers: int | None) -> Place:
+    """The place asked for."""
+    count = workers or usable_cores()
+    return Local(workers=count) if name == "local" else Threads(count)
+
+
+@contextmanager
+def talking(quiet: bool) -> Iterator[Console]:
+    """Log to standard error: with colours on a terminal, plain lines in a file."""
+    console = Console(stderr=True, quiet=quiet)
+    handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False)
+    if not console.is_terminal:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger = logging.getLogger("stac2cube")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield console
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set: the build seals what is finished and ends. A second one ends it at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        logging.getLogger("stac2cube").warning(
+            "%s: finishing the blocks at hand, then sealing; once more to end at once", signal.Signals(number).name
+        )
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listed(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _resampling(text: str | None) -> str | dict[str, str] | None:
+    if text is None or "=" not in text:
+        return text
+    pairs = [word.partition("=") for word in text.split(",")]
+    if not all(band and method for band, _, method in pairs):
+        raise BadInputError(f"--resampling {text!r}: write METHOD, or BAND=METHOD with commas")
+    return {band.strip(): method.strip() for band, _, method in pairs}
+
+
+def _apply(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,1 @@
+"""What people make of a cube: pictures, files for other programs, reports."""

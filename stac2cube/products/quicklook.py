@@ -1,0 +1,148 @@
+"""True colour at a glance: a sheet with a panel per date, or an animation. The stretch is the same for all dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import xarray as xr
+
+from stac2cube.cube.reader import open_cube
+from stac2cube.cube.root import read_root
+from stac2cube.errors import BadInputError
+from stac2cube.mission import find_mission
+
+TRUE_COLOUR = ("red", "green", "blue")
+"""Common names of the bands shown."""
+
+BRIGHTEST = 98.0
+"""Percentile of all dates together that becomes white; clouds may saturate."""
+
+GAMMA = 1 / 1.6
+"""Exponent that lifts dark land, as quicklooks of the agencies do."""
+
+GREY = 0.82
+"""Grey of pixels without data."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Pictures of some steps.
+
+    Attributes:
+        titles: Date and platform of each.
+        pictures: ``(steps, rows, columns, 3)`` float32, 0 to 1.
+    """
+
+    titles: tuple[str, ...]
+    pictures: np.ndarray
+
+
+def draw(cube: str | Path, out: str | Path, most: int = 24) -> Path:
+    """Draw a cube in true colour.
+
+    Args:
+        cube: The cube.
+        out: ``.png`` for a sheet of panels, ``.gif`` for an animation.
+        most: Dates shown at most, spread over the whole time.
+
+    Returns:
+        The file.
+
+    Raises:
+        BadInputError: Another kind of file, a cube without steps, or one without red, green and blue.
+    """
+    target = Path(out)
+    if target.suffix not in (".png", ".gif"):
+        raise BadInputError(f"{target}: a quicklook is a .png or a .gif")
+    frames = frames_of(Path(cube), most)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == ".png":
+        write_sheet(frames, target)
+    else:
+        write_animation(frames, target)
+    return target
+
+
+def frames_of(cube: Path, most: int = 24, edge: int = 360) -> Frames:
+    """Decimated true-colour pictures.
+
+    Args:
+        cube: The cube.
+        most: Steps at most.
+        edge: Longer edge of a picture at most, pixels.
+
+    Raises:
+        BadInputError: No steps, or no red, green and blue.
+    """
+    dataset = open_cube(cube, chunks=None)
+    bands = _colour_bands(cube)
+    count = dataset.sizes["time"]
+    if count == 0:
+        raise BadInputError(f"{cube} has no step to show yet")
+    chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
+    stride = max(1, -(-max(dataset.sizes["y"], dataset.sizes["x"]) // edge))
+    some = dataset.isel(time=chosen, y=slice(None, None, stride), x=slice(None, None, stride))
+    colours = np.stack([some[band].values for band in bands], axis=-1).astype("float32")
+    return Frames(tuple(_title(some, place) for place in range(len(chosen))), _stretched(colours))
+
+
+def write_sheet(frames: Frames, out: Path | BinaryIO) -> None:
+    """A PNG with a panel per step."""
+    from matplotlib.figure import Figure
+
+    count = len(frames.titles)
+    columns = min(count, 4 if count <= 16 else 6)
+    rows = -(-count // columns)
+    height, width = frames.pictures.shape[1:3]
+    figure = Figure(figsize=(2.6 * columns, (2.6 * height / width + 0.3) * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place, axis in enumerate(axes):
+        axis.set_axis_off()
+        if place < count:
+            axis.imshow(frames.pictures[place], interpolation="nearest")
+            axis.set_title(frames.titles[place], fontsize=8)
+    figure.savefig(out, dpi=120)
+
+
+def write_animation(frames: Frames, out: Path, seconds: float = 0.7) -> None:
+    """A GIF with a frame per step and its date in the corner."""
+    from PIL import Image, ImageDraw
+
+    images = []
+    for title, picture in zip(frames.titles, frames.pictures, strict=True):
+        image = Image.fromarray((picture * 255).astype("uint8"))
+        pen = ImageDraw.Draw(image)
+        pen.rectangle((0, 0, pen.textlength(title) + 8, 14), fill=(0, 0, 0))
+        pen.text((4, 1), title, fill=(255, 255, 255))
+        images.append(image)
+    images[0].save(out, save_all=True, append_images=images[1:], duration=int(1000 * seconds), loop=0)
+
+
+def _colour_bands(cube: Path) -> list[str]:
+    spec = read_root(cube).spec
+    names = {layer.name for layer in spec.layers}
+    mission = find_mission(spec.recipe["mission"])
+    by_colour = {band.common_name: band.name for band in mission.bands.values() if band.name in names}
+    lacking = [colour for colour in TRUE_COLOUR if colour not in by_colour]
+    if lacking:
+        raise BadInputError(f"{cube} has no {', '.join(lacking)} band to show true colour with")
+    return [by_colour[colour] for colour in TRUE_COLOUR]
+
+
+def _stretched(colours: np.ndarray) -> np.ndarray:
+    valid = np.isfinite(colours).all(axis=-1)
+    white = np.percentile(colours[valid], BRIGHTEST) if valid.any() else 1.0
+    scaled = np.clip(np.nan_to_num(colours) / max(min(white, 0.45), 0.05), 0, 1) ** GAMMA
+    stretched: np.ndarray = np.where(valid[..., None], scaled, np.float32(GREY))
+    return stretched
+
+
+def _title(dataset: xr.Dataset, place: int) -> str:
+    words: Sequence[str] = [str(dataset["time"].values[place])[:10]]
+    if "platform" in dataset.coords:
+        words = [*words, str(dataset["platform"].values[place])]
+    return "  ".join(words)

@@ -1,0 +1,72 @@
+"""One self-contained HTML page about a cube: what it is, what is in it, what failed, how it came to be."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib.resources import files
+from pathlib import Path
+
+from stac2cube import __version__
+from stac2cube.cube.files import write_whole
+from stac2cube.cube.ledger import SEALED, Entry, Ledger
+from stac2cube.cube.root import now_text, read_root
+from stac2cube.errors import BadInputError
+from stac2cube.products.quicklook import frames_of, write_sheet
+from stac2cube.status import cube_history, cube_status
+
+
+def write_report(cube: str | Path, out: str | Path) -> Path:
+    """Write the page.
+
+    Args:
+        cube: The cube.
+        out: The HTML file; replaced whole if it exists.
+
+    Returns:
+        The file.
+
+    Raises:
+        CubeError: Not a cube.
+    """
+    from jinja2 import Environment
+
+    path, target = Path(cube), Path(out)
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        files("stac2cube.products").joinpath("report.html.j2").read_text()
+    )
+    rows = Ledger(path, read_root(path).ledger).entries()
+    page = template.render(
+        status=cube_status(path),
+        spec=read_root(path).spec,
+        steps=[_step(entry) for entry in rows.values() if entry.status == SEALED],
+        others=[entry for entry in rows.values() if entry.status != SEALED],
+        history=cube_history(path)[::-1],
+        picture=_picture(path),
+        made=now_text(),
+        version=__version__,
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, page.encode())
+    return target
+
+
+def _step(entry: Entry) -> dict[str, object]:
+    shards = [shard for receipt in entry.receipts for shard in receipt.shards]
+    layers = {shard.layer for shard in shards}
+    return {
+        "entry": entry,
+        "valid": sum(shard.valid for shard in shards) / max(len(layers), 1),
+        "size": sum(shard.size for shard in shards),
+        "seconds": sum(receipt.seconds for receipt in entry.receipts),
+    }
+
+
+def _picture(cube: Path) -> str:
+    """The quicklook as a data URL, "" where there is nothing to show in true colour."""
+    sheet = io.BytesIO()
+    try:
+        write_sheet(frames_of(cube), sheet)
+    except BadInputError:
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(sheet.getvalue()).decode()}"
