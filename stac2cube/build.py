@@ -22,7 +22,7 @@ from stac2cube.errors import BadInputError, CubeError
 from stac2cube.grid import Tile
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
-from stac2cube.work import Block, Orders, Step, Summary, Task, plan
+from stac2cube.work import Block, Orders, Step, Summary, Task, known_entries, plan
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def build(
     orders, progress = orders or Orders(), progress or Progress()
     begun = time.monotonic()
     with open_writer(path, spec, orders.verdict) as writer:
-        known = writer.ledger.entries(whole=False)
+        known = known_entries(path, steps)
         work = plan(steps, known)
         summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
         todo = list(work.todo)

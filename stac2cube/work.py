@@ -136,13 +136,15 @@ def plan(steps: Sequence[Step], known: Mapping[str, Entry]) -> Plan:
     return Plan(tuple(todo), tuple(present), tuple(superseded))
 
 
-def known_entries(path: Path) -> dict[str, Entry]:
-    """The lean ledger rows of a cube that may not exist yet.
+def known_entries(path: Path, steps: Sequence[Step]) -> dict[str, Entry]:
+    """The lean ledger rows of some steps in a cube that may not exist yet.
 
     Raises:
         CubeError: The path holds something that is not a cube.
     """
-    return Ledger(path, read_root(path).ledger).entries(whole=False) if path.exists() else {}
+    if not path.exists():
+        return {}
+    return Ledger(path, read_root(path).ledger).entries(whole=False, keys=[step.entry.key for step in steps])
 
 
 def _outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from shapely import from_wkb
 from shapely.geometry import mapping, shape
@@ -79,16 +80,20 @@ class Ledger:
         self.folder = cube / OWN / "ledger"
         self.parts = tuple(parts)
 
-    def entries(self, *, whole: bool = True) -> dict[str, Entry]:
+    def entries(self, *, whole: bool = True, keys: Collection[str] | None = None) -> dict[str, Entry]:
         """Newest row of every key, oldest time first.
 
         Args:
             whole: False leaves footprints, sources and receipts out, which is many times faster.
+            keys: Only these; all if None.
         """
         rows: dict[str, Entry] = {}
         for part in self.parts:
-            for entry in _read(self.folder / part, whole=whole):
-                rows[entry.key] = entry
+            table = _load(self.folder / part, None if whole else _LEAN)
+            if keys is not None:
+                table = table.filter(pc.is_in(table["id"], pa.array(list(keys), pa.string())))
+            for row in table.to_pylist():
+                rows[row["id"]] = _from_row(row, whole=whole)
         return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
 
     def write(self, entries: Iterable[Entry], commit: int) -> tuple[str, ...]:
@@ -172,11 +177,6 @@ def _to_row(entry: Entry) -> dict[str, Any]:
         "stac2cube:sources": list(entry.sources),
         "stac2cube:receipts": json.dumps([asdict(receipt) for receipt in entry.receipts]),
     }
-
-
-def _read(path: Path, *, whole: bool) -> list[Entry]:
-    table = _load(path) if whole else _load(path, columns=_LEAN)
-    return [_from_row(row, whole=whole) for row in table.to_pylist()]
 
 
 def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:

@@ -8,6 +8,7 @@ the middle leaves the old root in place, and what lies beyond its length is purg
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -107,9 +108,11 @@ class CubeWriter:
             for partial in folder.glob(".*.partial"):
                 partial.unlink(missing_ok=True)
         for layer in self.spec.layers:
-            for slot in _slots(self.path / layer.name):
-                if int(slot.name) >= self.root.steps:
-                    remove_tree(slot)
+            chunks = self.path / layer.name / "c"
+            slots = [int(name) for name in os.listdir(chunks) if name.isdigit()] if chunks.is_dir() else []  # noqa: PTH208 - thousands of names
+            for slot in slots:
+                if slot >= self.root.steps:
+                    remove_tree(chunks / str(slot))
         self._write_array_metadata()
 
     def commit(
@@ -270,11 +273,6 @@ def _create(path: Path, spec: CubeSpec) -> None:
     making.rename(path)
     sync_folder(path.parent)
     passing("create.renamed")
-
-
-def _slots(folder: Path) -> list[Path]:
-    chunks = folder / "c"
-    return [slot for slot in chunks.iterdir() if slot.name.isdigit()] if chunks.is_dir() else []
 
 
 def _changed(entries: Sequence[Entry]) -> dict[str, int]:

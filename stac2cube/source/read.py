@@ -124,7 +124,8 @@ def _score(valid: Sequence[np.ndarray]) -> np.ndarray:
     for mask in valid[1:]:
         every &= mask
         some |= mask
-    return np.add(every, some, dtype="uint8")
+    score: np.ndarray = np.add(every, some, dtype="uint8")
+    return score
 
 
 def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: RetryPolicy) -> np.ndarray:

@@ -168,7 +168,7 @@ class LayersJob:
 
     def plan(self) -> Plan:
         """What a build would do."""
-        return plan(self.steps, known_entries(self.out) if self.out else {})
+        return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
 
 
 def prepare(out: Path | None, request: Request) -> LayersJob:

@@ -1,0 +1,4 @@
+"""A simulated archive of Sentinel-2-like scenes with known truth, for the demo, the tests and the benchmarks.
+
+It imports nothing of the house but errors, so that it cannot agree with a mistake made there.
+"""

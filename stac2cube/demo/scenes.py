@@ -1,0 +1,209 @@
+"""Overpasses and granules: when the simulated satellites pass, over which tiles, processed by which baseline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from affine import Affine
+from pyproj import Transformer
+
+from stac2cube.demo.surface import Sky, Truth, look
+
+WORLD = "EPSG:32632"
+"""CRS in which the world is described."""
+
+SATURATED = 65535
+OFFSET = 1000
+"""Counts that baselines from 04.00 on add (ESA, January 2022)."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A granule's lattice: a smaller sister of an MGRS tile.
+
+    Attributes:
+        code: MGRS-like code, ``"32TPT"``.
+        epsg: UTM zone.
+        origin: x and y of the upper left corner, metres, multiples of 60.
+        pixels: 10 m pixels per edge.
+    """
+
+    code: str
+    epsg: int
+    origin: tuple[int, int]
+    pixels: int
+
+    def transform(self, gsd: int) -> Affine:
+        """Affine transform of the lattice with a pixel size of 10, 20 or 60 m."""
+        return Affine(gsd, 0, self.origin[0], 0, -gsd, self.origin[1])
+
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """World positions of the 10 m pixel centres, two arrays ``(rows, columns)``."""
+        steps = 10 * (np.arange(self.pixels) + 0.5)
+        x, y = np.meshgrid(self.origin[0] + steps, self.origin[1] - steps)
+        if f"EPSG:{self.epsg}" != WORLD:
+            x, y = Transformer.from_crs(self.epsg, WORLD, always_xy=True).transform(x, y)
+        return x, y
+
+
+def tiles(pixels: int) -> tuple[Tile, Tile, Tile]:
+    """Two tiles that overlap in zone 32, and one in zone 33 that overlaps the second on the ground."""
+    overlap = 60 * math.ceil(pixels / 8 / 6)
+    first = Tile("32TPT", 32632, (720_000, 5_266_500), pixels)
+    second = Tile("32TQT", 32632, (first.origin[0] + 10 * pixels - overlap, first.origin[1]), pixels)
+    inside = (second.origin[0] + 6 * pixels, second.origin[1])
+    x, y = Transformer.from_crs(WORLD, 32633, always_xy=True).transform(*inside)
+    return first, second, Tile("33TTN", 32633, (60 * round(x / 60), 60 * round(y / 60)), pixels)
+
+
+@dataclass(frozen=True)
+class Overpass:
+    """One passage of one satellite.
+
+    Attributes:
+        time: Start of the datatake, UTC.
+        platform: ``"sentinel-2a"``.
+        orbit: Relative orbit.
+        baseline: Processing baseline of the products first made.
+        sky: The weather.
+        swath_edge: Whether the swath ends within the tiles.
+    """
+
+    time: datetime
+    platform: str
+    orbit: int
+    baseline: str
+    sky: Sky
+    swath_edge: bool
+
+    @property
+    def unit(self) -> str:
+        """``"S2A"``."""
+        return f"S2{self.platform[-1].upper()}"
+
+    def reprocessed(self, baseline: str) -> Overpass:
+        """The same passage in a later processing baseline."""
+        return replace(self, baseline=baseline)
+
+
+def overpasses(years: tuple[int, ...], per_year: int, cloud: float, seed: int) -> list[Overpass]:
+    """Passages spread over the seasons, satellites and orbits in turn; every third is clear."""
+    passages: list[Overpass] = []
+    for year in years:
+        for number in range(per_year):
+            place = len(passages)
+            day = int(18 + 347 * number / per_year)
+            time = datetime(year, 1, 1, 10, 20 + 10 * (place % 2), 31, 24_000, tzinfo=UTC) + timedelta(days=day)
+            summer = 0.5 - 0.5 * math.cos(2 * math.pi * (day - 20) / 365)
+            # The first of a year is cloudy and the summer ones are not all, so that a demo has something to show.
+            cover = 0.0 if place % 3 == 2 else cloud * (0.6 + 0.8 * ((place * 7 + seed) % 5) / 4)
+            passages.append(
+                Overpass(
+                    time=time,
+                    platform="sentinel-2a" if place % 2 == 0 else "sentinel-2b",
+                    orbit=65 if place % 2 == 0 else 108,
+                    baseline=_baseline_of(time),
+                    sky=Sky(seed * 1000 + place * 17, cover, 160.0 + 6 * (place % 2), 20.0 + 42 * summer),
+                    swath_edge=place % 2 == 1,
+                )
+            )
+    return passages
+
+
+def _baseline_of(time: datetime) -> str:
+    """The baseline of ESA's ground segment on a date (roughly: 04.00 began on 25 January 2022)."""
+    for since, baseline in (
+        (datetime(2023, 12, 13, tzinfo=UTC), "05.10"),
+        (datetime(2022, 12, 6, tzinfo=UTC), "05.09"),
+    ):
+        if time >= since:
+            return baseline
+    return "04.00" if time >= datetime(2022, 1, 25, tzinfo=UTC) else "03.01"
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a granule's files hold, and the truth behind them.
+
+    Attributes:
+        truth: The world on the tile's 10 m lattice.
+        valid: True within the swath, ``(rows, columns)``.
+        reflectance: Per band at its own pixel size: float32, what the processor found, NaN outside the swath. A few
+            pixels of deep shadow are slightly negative and a few glints far above 1, as in real products.
+        scl: Scene classes at 20 m, uint8, 0 outside the swath.
+        aot: Aerosol optical thickness at 10 m, counts of 0.001, 0 outside the swath.
+        wvp: Water vapour at 10 m, counts of 0.001 cm, 0 outside the swath.
+    """
+
+    truth: Truth
+    valid: np.ndarray
+    reflectance: dict[str, np.ndarray]
+    scl: np.ndarray
+    aot: np.ndarray
+    wvp: np.ndarray
+
+
+GSD = dict.fromkeys(("B02", "B03", "B04", "B08", "AOT", "WVP"), 10)
+GSD |= dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20) | dict.fromkeys(("B01", "B09"), 60)
+"""Pixel size of each band, metres."""
+
+
+def image(tile: Tile, overpass: Overpass, seed: int) -> Image:
+    """Take the picture of a tile."""
+    x, y = tile.centres()
+    truth = look(x, y, overpass.time.timetuple().tm_yday, overpass.sky, seed)
+    # The swath's western edge runs obliquely over the middle of the first tile.
+    valid = np.ones(x.shape, bool) if not overpass.swath_edge else x > 721_500 + 0.25 * (5_266_500 - y)
+    sharp = {band: values.astype("float64") for band, values in truth.reflectance.items()}
+    dark = (truth.shadow > 0.8) & truth.water
+    glint = (np.round(x / 10) % 97 == 0) & (np.round(y / 10) % 89 == 0)
+    for band, values in sharp.items():
+        values[dark] -= 0.012
+        values[glint] = 6.8 if band in ("B02", "B03") else 1.2
+    reflectance = {}
+    for band, values in sharp.items():
+        factor = GSD[band] // 10
+        reflectance[band] = np.where(_all(valid, factor), _mean(values, factor), np.nan).astype("float32")
+    scl = np.where(_all(valid, 2), _classes(truth), 0).astype("uint8")
+    haze = 120 + 80 * truth.cloud
+    vapour = 1400 + 300 * (y - y.min()) / max(float(np.ptp(y)), 1.0)
+    return Image(
+        truth,
+        valid,
+        reflectance,
+        scl,
+        np.where(valid, haze, 0).astype("uint16"),
+        np.where(valid, vapour, 0).astype("uint16"),
+    )
+
+
+def counts(reflectance: np.ndarray, baseline: str) -> np.ndarray:
+    """What ESA's processor writes: 0 without data, else round(reflectance * 10000) plus the offset since 04.00."""
+    offset = OFFSET if float(baseline) >= 4 else 0
+    numbers = np.round(np.nan_to_num(reflectance).astype("float64") * 10_000) + offset
+    return np.where(np.isnan(reflectance), 0, np.clip(numbers, 1, SATURATED)).astype("uint16")
+
+
+def _classes(truth: Truth) -> np.ndarray:
+    """Scene classes at 20 m as Sen2Cor numbers them."""
+    cloud, shadow, green = _mean(truth.cloud, 2), _mean(truth.shadow, 2), _mean(truth.green, 2)
+    water = _mean(truth.water.astype(float), 2) > 0.5
+    ground = np.where(water, 6, np.where(green > 0.4, 4, 5))
+    shaded = np.where(shadow > 0.3, 3, ground)
+    classes: np.ndarray = np.select([cloud > 0.5, cloud > 0.2, cloud > 0.05], [9, 8, 7], shaded)
+    return classes
+
+
+def _mean(values: np.ndarray, factor: int) -> np.ndarray:
+    rows, columns = values.shape
+    blocks = values.reshape(rows // factor, factor, columns // factor, factor)
+    mean: np.ndarray = blocks.mean(axis=(1, 3))
+    return mean
+
+
+def _all(valid: np.ndarray, factor: int) -> np.ndarray:
+    whole: np.ndarray = _mean(valid.astype("float32"), factor) == 1
+    return whole

@@ -1,0 +1,59 @@
+"""The main job on simulated scenes, start to finish: build a year, add the next, add the one before, look at it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+
+from stac2cube.cube.reader import open_cube
+from stac2cube.demo.archive import ArchiveSpec, simulate
+from stac2cube.places.threads import Threads
+from stac2cube.products.quicklook import draw
+from stac2cube.products.report import write_report
+from stac2cube.progress import progress_for
+from stac2cube.stages.layers import area_words, make_request, prepare, run
+
+log = logging.getLogger(__name__)
+
+YEARS = ("2023", "2024", "2022")
+"""In the order in which they are built: the last one lies before the first."""
+
+
+def show(folder: Path, console: Console) -> dict[str, Path]:
+    """Run the demo.
+
+    Args:
+        folder: Where everything goes.
+        console: Where progress is shown.
+
+    Returns:
+        What there is to look at, and where it lies.
+
+    Raises:
+        Stac2cubeError: Anything that goes wrong.
+    """
+    cube, catalog = folder / "layers.zarr", "earth-search"
+    simulating = progress_for(console, "simulated granules")
+    spec = ArchiveSpec(dates_per_year=6)
+    log.info("simulating an archive of Sentinel-2-like scenes in %s", folder / "archive")
+    with simulating.over(len(spec.years) * spec.dates_per_year * 3):
+        archive = simulate(folder / "archive", spec, lambda _done, _all: simulating.advance())
+    words = {
+        "mission": "sentinel-2-l2a",
+        "catalog": str(archive.catalog(catalog)),
+        **area_words(archive.area(two_zones=True)),
+    }
+    for year in YEARS:
+        log.info("%s %s", "updating" if cube.exists() else "building", f"{cube} with {year}")
+        request = make_request(words | {"time": year})
+        summary = run(prepare(cube, request), Threads(), progress=progress_for(console))
+        log.info("%d steps sealed, %d were present", len(summary.sealed), len(summary.present))
+    log.info("%s holds %d steps, sorted by time", cube, open_cube(cube).sizes["time"])
+    return {
+        "cube": cube,
+        "quicklook": draw(cube, folder / "quicklook.png"),
+        "animation": draw(cube, folder / "timelapse.gif"),
+        "report": write_report(cube, folder / "report.html"),
+    }
