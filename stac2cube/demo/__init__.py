@@ -2,3 +2,9 @@
 
 It imports nothing of the house but errors, so that it cannot agree with a mistake made there.
 """
+
+from __future__ import annotations
+
+from stac2cube.demo.archive import Archive, ArchiveSpec, simulate
+
+__all__ = ["Archive", "ArchiveSpec", "simulate"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from shapely import union_all
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
@@ -16,6 +17,9 @@ TIMEOUT = (10.0, 60.0)
 
 RETRIES = 6
 """Repetitions after 429 and 5xx, with exponential waits (1, 2, 4 ... s) or what ``Retry-After`` says."""
+
+REFUSALS = 2
+"""Repetitions where nobody answers at all: a wrong address should not take a minute to be told."""
 
 PAGE = 200
 """Items asked for per page."""
@@ -44,9 +48,17 @@ def items_of_api(
     from requests.exceptions import RequestException
     from urllib3 import Retry
 
-    retry = Retry(total=RETRIES, backoff_factor=1.0, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
-    corners = sum(len(part.exterior.coords) for part in getattr(area, "geoms", [area]))
-    shape = area if corners <= _MOST_CORNERS else area.convex_hull
+    retry = Retry(
+        total=RETRIES,
+        connect=REFUSALS,
+        backoff_factor=1.0,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=None,
+    )
+    parts = getattr(area, "geoms", [area])
+    corners = sum(len(part.exterior.coords) for part in parts)
+    # Hulls of the parts, not of the whole: an area split at the antimeridian would span the globe.
+    shape = area if corners <= _MOST_CORNERS else union_all([part.convex_hull for part in parts])
     seen: set[tuple[str, str]] = set()
     try:
         client = Client.open(url, stac_io=StacApiIO(timeout=TIMEOUT, max_retries=retry))
@@ -59,7 +71,7 @@ def items_of_api(
                 if key not in seen:
                     seen.add(key)
                     yield item
-    except (APIError, RequestException) as error:
+    except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise CatalogError(
             f"the catalog at {url} does not answer: {reason}. Check the address and the network, or try later"

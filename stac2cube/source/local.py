@@ -82,12 +82,16 @@ def _items_of_json(path: Path, value: Any) -> Iterator[dict[str, Any]]:
 
 def _items_of_links(path: Path, catalog: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Follow the links of a static catalog on disk, items and children alike."""
-    for link in catalog.get("links", ()):
-        if link.get("rel") in ("item", "child"):
-            target = path.parent / link["href"].removeprefix("file://")
-            if not target.exists():
-                log.warning("%s links to %s, which is not there: left out", path, link["href"])
-                continue
+    targets = [
+        path.parent / link["href"].removeprefix("file://")
+        for link in catalog.get("links", ())
+        if link.get("rel") in ("item", "child")
+    ]
+    broken = [target for target in targets if not target.exists()]
+    if broken:
+        log.warning("%s: %d of %d links lead nowhere, the first to %s", path, len(broken), len(targets), broken[0])
+    for target in targets:
+        if target.exists():
             yield from _items_of_json(target, _read_json(target))
 
 

@@ -1,0 +1,106 @@
+"""What grows and what does not: memory with steps, the cost of an append with the cube, planning with blocks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from shapely.geometry import box, mapping
+
+from stac2cube.build import build
+from stac2cube.grid import Grid
+from stac2cube.places.threads import Threads
+from stac2cube.scene import AssetRef, Granule, Scene, SceneKey
+from stac2cube.stages.layers import steps_for
+from stac2cube.work import plan
+from tests.build.toy import SPEC, Make, step
+
+SMALL = replace(SPEC, grid=replace(SPEC.grid, shape=(32, 32), chunk=(32, 32), shard=(32, 32)))
+
+
+def small_step(number: int):
+    made = step(number)
+    return replace(made, tiles=((0, 0),))
+
+
+class MakeSmall(Make):
+    def __call__(self, number, block):
+        from tests.build.toy import pixels
+
+        b02 = pixels(number)[block.grid.window(block.tile)]
+        return {"B02": b02, "SCL": (b02 > 0).astype("uint8")}
+
+
+def seconds_to_append(cube: Path, have: int) -> float:
+    """Median wall time of appending one step, several times."""
+    times = []
+    for extra in range(7):
+        begun = time.perf_counter()
+        build(cube, SMALL, [small_step(have + extra)], MakeSmall(), Threads(2))
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def test_appending_to_a_thousand_steps_costs_what_it_costs_on_ten(tmp_path: Path) -> None:
+    few, many = tmp_path / "few.zarr", tmp_path / "many.zarr"
+    build(few, SMALL, [small_step(n) for n in range(10)], MakeSmall(), Threads(2))
+    build(many, SMALL, [small_step(n) for n in range(1000)], MakeSmall(), Threads(2))
+    seconds = seconds_to_append(few, 10), seconds_to_append(many, 1000)
+    print(f"append one step: {seconds[0] * 1e3:.1f} ms on 10, {seconds[1] * 1e3:.1f} ms on 1000")  # noqa: T201
+    assert seconds[1] / seconds[0] <= 1.5
+
+
+def peak_memory(count: int, folder: Path, answer) -> None:
+    build(folder / f"{count}.zarr", SPEC, [step(n) for n in range(count)], Make(), Threads(2))
+    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def test_peak_memory_does_not_grow_with_the_number_of_steps(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    peaks = []
+    for count in (15, 150):
+        answer = context.Queue()
+        process = context.Process(target=peak_memory, args=(count, tmp_path, answer))
+        process.start()
+        peaks.append(answer.get(timeout=120))
+        process.join()
+    print(f"peak memory: {peaks[0] / 1024:.0f} MiB for 15 steps, {peaks[1] / 1024:.0f} MiB for 150")  # noqa: T201
+    assert peaks[1] <= 1.1 * peaks[0]
+
+
+def test_planning_a_hundred_thousand_blocks_takes_seconds() -> None:
+    grid = Grid("EPSG:32632", 10.0, (600000.0, 5300000.0), (20480, 20480))
+    footprint = mapping(box(*grid.geobox.footprint("EPSG:4326").boundingbox))
+    scenes = [scene(day, footprint) for day in range(1000)]
+    begun = time.perf_counter()
+    work = plan(steps_for(scenes, grid), {})
+    seconds = time.perf_counter() - begun
+    print(f"plan of {work.blocks} blocks: {seconds:.2f} s")  # noqa: T201
+    assert work.blocks == 100_000
+    assert seconds < 10
+
+
+def scene(day: int, footprint: dict) -> Scene:
+    moment = datetime(2020, 1, 1, 10, tzinfo=UTC) + timedelta(days=day)
+    granule = Granule(
+        id=f"granule-{day}",
+        collection="c",
+        catalog="x",
+        signer="none",
+        time=moment,
+        tile="32TPT",
+        datastrip="",
+        baseline="05.00",
+        cloud_cover=0.0,
+        footprint=footprint,
+        crs="EPSG:32632",
+        assets={"B02": AssetRef("nowhere.tif")},
+        item="{}",
+    )
+    key = SceneKey("sentinel-2-l2a", date(2020, 1, 1) + timedelta(days=day), "sentinel-2a", 1 + day % 143)
+    return Scene(key, moment, (granule,))
