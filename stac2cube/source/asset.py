@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, ReadError
 
 CLASS_RESAMPLING = ("nearest", "mode")
 """What classes may be resampled by: anything else would invent classes."""
@@ -96,11 +96,11 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> 
 
     Raises:
         RasterioError: The file cannot be opened or read (also OSError).
-        BadInputError: The file has no georeference.
+        ReadError: The file has no georeference.
     """
     with rasterio.open(location, sharing=False) as whole:
         if whole.crs is None:
-            raise BadInputError(f"{location} has no CRS")
+            raise ReadError("it has no CRS")
         source = GeoBox(whole.shape, whole.transform, whole.crs)
         relation = compute_reproject_roi(source, geobox, ttol=0.05)
         out = np.full(geobox.shape, band.fill, dtype=band.dtype)

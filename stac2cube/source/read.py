@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -142,7 +143,7 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: Ret
         pixels = attempts(_read_once, granule, asset, band, geobox)
     except RetryError as error:
         raise _failure(granule, band, asset, error.last_attempt.exception()) from error
-    except (RasterioError, OSError) as error:
+    except (RasterioError, OSError, ReadError) as error:
         raise _failure(granule, band, asset, error) from error
     counts: np.ndarray = pixels
     return apply_shift(counts, asset.shift, int(band.fill)) if asset.shift else counts
@@ -166,8 +167,9 @@ _PASSING_SIGNS = ("response code: 429", "response code: 5", "CURL error", "timed
 
 
 def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException | None) -> ReadError:
-    reason = str(error).partition("?")[0] if error and "sig=" in str(error) else str(error)
-    return ReadError(f"item {granule.id}, band {band.name}: {asset.href} cannot be read: {reason}")
+    # Whatever follows a question mark may be a signature.
+    href, reason = (re.sub(r"\?\S+", "", str(text)) for text in (asset.href, error))
+    return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}")
 
 
 def _on_globe(geobox: GeoBox) -> BaseGeometry:
