@@ -88,7 +88,8 @@ class Mission:
         platforms: Normalised names of its satellites.
         constellation: Their common name.
         default_bands: Bands of a cube for which none were named.
-        lattice: A point (x, y) of the lattice on which the pixel corners of all scenes lie, metres.
+        lattice: A point (x, y) of the lattice on which the corners of all scenes lie, metres.
+        lattice_step: Its spacing, metres. Pixels of a size that divides it can lie on whole pixels of every scene.
         coverage: West, south, east, north of where it acquires, degrees.
         bands: By name.
         pages: By preference.
@@ -100,6 +101,7 @@ class Mission:
     constellation: str
     default_bands: tuple[str, ...]
     lattice: tuple[float, float]
+    lattice_step: float
     coverage: tuple[float, float, float, float]
     bands: Mapping[str, Band] = field(hash=False)
     pages: tuple[Page, ...]
@@ -183,6 +185,7 @@ def _parse(file: TableFile) -> Mission:
         constellation=value["constellation"],
         default_bands=tuple(value["default_bands"]),
         lattice=tuple(value["lattice"]),
+        lattice_step=float(value["lattice_step"]),
         coverage=tuple(value["coverage"]),
         bands=bands,
         pages=tuple(_page(file, part) for part in value["pages"]),

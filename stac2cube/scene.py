@@ -43,6 +43,7 @@ class Granule:
         cloud_cover: Percent as the catalog gives it, or None.
         footprint: GeoJSON geometry in WGS84, as a mapping.
         crs: CRS of the pixels as ``"EPSG:32632"``, or "" if the item does not say.
+        corner: x and y of the upper left corner in that CRS, or None if the item does not say.
         assets: Band name of the mission page -> :class:`AssetRef`. Bands that the item lacks are absent.
         item: The STAC item as a JSON text with unsigned hrefs, for the ledger.
     """
@@ -58,6 +59,7 @@ class Granule:
     cloud_cover: float | None
     footprint: dict[str, Any] = field(hash=False)
     crs: str
+    corner: tuple[float, float] | None
     assets: dict[str, AssetRef] = field(hash=False)
     item: str = field(hash=False, repr=False)
 

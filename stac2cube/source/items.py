@@ -71,6 +71,7 @@ def to_granule(item: Item, reading: Reading) -> Granule:
         cloud_cover=properties.get("eo:cloud_cover"),
         footprint=dict(item["geometry"]),
         crs=_crs(item),
+        corner=_corner(item),
         assets={
             band.name: AssetRef(_unsigned(asset["href"]), shift=_shift(item, asset, band, page))
             for band, asset in _assets_present(page, item, reading.bands).items()
@@ -190,6 +191,14 @@ def _crs(item: Item) -> str:
         if place.get("proj:wkt2"):
             return str(place["proj:wkt2"])
     return ""
+
+
+def _corner(item: Item) -> tuple[float, float] | None:
+    """Upper left corner, which all assets of an item share whatever their pixel size."""
+    for place in (item["properties"], *item["assets"].values()):
+        if transform := place.get("proj:transform"):
+            return float(transform[2]), float(transform[5])
+    return None
 
 
 def _unsigned(href: str) -> str:

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from stac2cube.errors import ReadError
 from stac2cube.kernels.radiometry import apply_shift
@@ -135,7 +135,7 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: Ret
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
     attempts = Retrying(
         stop=stop_after_attempt(retries.attempts),
-        wait=wait_exponential_jitter(retries.first_wait, retries.longest_wait),
+        wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
         retry=retry_if_exception(_may_pass),
         before_sleep=lambda state: log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1),
     )

@@ -140,7 +140,12 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
     resolution = float(request.resolution or min(gsds))
     # Corners on the lattice of the coarsest band, so that each of its pixels holds whole pixels of the cube.
     step = float(max(gsds)) if max(gsds) % resolution == 0 else resolution
-    return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=mission.lattice, step=step)
+    lattice = mission.lattice
+    if mission.lattice_step % resolution != 0:
+        # No lattice of such pixels fits all scenes: at least the first tile's pixels need not be moved.
+        corners = sorted((g.tile, g.corner) for s in scenes for g in s.granules if g.corner and g.crs == crs)
+        lattice = corners[0][1] if corners else lattice
+    return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice, step=step)
 
 
 def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:

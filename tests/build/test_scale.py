@@ -99,6 +99,7 @@ def scene(day: int, footprint: dict) -> Scene:
         cloud_cover=0.0,
         footprint=footprint,
         crs="EPSG:32632",
+        corner=None,
         assets={"B02": AssetRef("nowhere.tif")},
         item="{}",
     )
