@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pystac
+from affine import Affine
 from pyproj import Transformer
 
+from stac2cube.demo.product import OTHER, Form, Json, Product
 from stac2cube.demo.raster import write_cog, write_jp2
-from stac2cube.demo.scenes import GSD, OFFSET, Image, Overpass, Tile, counts, image, overpasses, tiles
-from stac2cube.demo.shapes import SHAPES, Json, Product, collections
+from stac2cube.demo.scenes import (
+    GSD,
+    OFFSET,
+    WORLD,
+    Image,
+    Overpass,
+    Tile,
+    counts,
+    footprint_of,
+    image,
+    lonlat,
+    overpasses,
+    tiles,
+)
+from stac2cube.demo.shapes import VIEWS, collections
+from stac2cube.demo.surface import Truth, look
 from stac2cube.errors import BadInputError
 
 
@@ -30,7 +49,7 @@ class ArchiveSpec:
         dates_per_year: Overpasses a year.
         tile_px: 10 m pixels per tile edge, a multiple of 12.
         catalogs: Which catalogs describe it.
-        faults: Whether there are a late item and a corrupt asset.
+        faults: Whether there are a late scene, a late granule and a corrupt file; takes four overpasses or more.
         cloud: Mean cloud cover of the cloudy dates.
         jp2: Whether terrabyte's and the Copernicus Data Space's files are JPEG 2000 (else GeoTIFF).
     """
@@ -61,13 +80,18 @@ class Archive:
 
     @property
     def duplicate(self) -> Overpass:
-        """The overpass whose products exist twice: as first processed, and reprocessed by baseline 05.10."""
-        return self.overpasses[min(1, len(self.overpasses) - 1)]
+        """The overpass whose products exist twice: as first processed, and reprocessed in a newer baseline."""
+        return self.overpasses[0]
 
     @property
-    def late(self) -> tuple[Overpass, Tile]:
-        """The granule whose item comes late, in archives with faults."""
-        return self.overpasses[len(self.overpasses) // 2], self.tiles[1]
+    def late(self) -> Overpass:
+        """The overpass none of whose items is there at first, in archives with faults."""
+        return self.overpasses[len(self.overpasses) // 2]
+
+    @property
+    def late_granule(self) -> tuple[Overpass, Tile]:
+        """The one granule that comes later than the others of its overpass, in archives with faults."""
+        return self.overpasses[1], self.tiles[1]
 
     @property
     def corrupt(self) -> tuple[Overpass, Tile, str]:
@@ -81,31 +105,44 @@ class Archive:
         x, y = second.origin[0] - 0.25 * edge, second.origin[1] - 0.2 * edge
         width = 1.3 * edge if two_zones else 0.7 * edge
         corners = [(x, y), (x, y - 0.6 * edge), (x + width, y - 0.6 * edge), (x + width, y), (x, y)]
-        return {"type": "Polygon", "coordinates": [_lonlat(second.epsg, corners)]}
+        return {"type": "Polygon", "coordinates": [lonlat(second.epsg, corners)]}
 
     def image(self, overpass: Overpass, tile: Tile) -> Image:
         """The picture of a tile and the truth behind it."""
         return image(tile, overpass, self.spec.seed)
 
-    def file(self, catalog: str, product: Product, band: str) -> Path:
-        """Where a catalog's file of a band lies."""
-        form = SHAPES[catalog][1]
-        shifted = form.shifted and float(product.overpass.baseline) >= 4 and band not in ("SCL", "AOT", "WVP")
-        kind = "shifted" if shifted else "raw"
-        suffix = "jp2" if form.jp2 and self.spec.jp2 else "tif"
-        return self.root / "files" / product.uri / kind / f"{band}.{suffix}"
+    def truth(self, overpass: Overpass, epsg: int, transform: Affine, shape: tuple[int, int]) -> Truth:
+        """The world at the pixel centres of any lattice, of any pixel size.
+
+        Args:
+            overpass: When, and under which sky.
+            epsg: CRS of the lattice.
+            transform: From pixel corners to that CRS, north up.
+            shape: Rows and columns.
+        """
+        columns, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
+        # A lattice north up: the transform's other two terms are 0.
+        x, y = transform.c + transform.a * columns, transform.f + transform.e * rows
+        if f"EPSG:{epsg}" != WORLD:
+            x, y = Transformer.from_crs(epsg, WORLD, always_xy=True).transform(x, y)
+        return look(x, y, overpass.time.timetuple().tm_yday, overpass.sky, self.spec.seed)
+
+    def file(self, catalog: str, product: Product, band: str, *, collection: int = 0) -> Path:
+        """Where a catalog's file of a band lies; Earth Search has a second collection, number 1."""
+        return self.path(VIEWS[catalog][collection].form, product, band)
+
+    def path(self, form: Form, product: Product, band: str) -> Path:
+        """Where the file of a band in a form lies."""
+        return self.root / "files" / form.file_name(product, band, jp2=self.spec.jp2)
 
     def products(self) -> list[Product]:
         """Every product, the reprocessed ones included."""
         found = []
         for overpass in self.overpasses:
             for tile in self.tiles:
-                footprint, cloud = self._facts()[f"{overpass.time.isoformat()} {tile.code}"]
-                if footprint is None:
-                    continue
-                found.append(Product(tile, overpass, footprint, cloud))
-                if overpass == self.duplicate:
-                    found.append(Product(tile, overpass.reprocessed("05.10"), footprint, cloud, sequence=1))
+                footprint, cloud = self._facts[_key(overpass, tile)]
+                if footprint is not None:
+                    found += _versions(self, overpass, tile, footprint, cloud)
         return found
 
     def items(self, catalog: str, *, late: bool = False, base_url: str | None = None) -> list[Json]:
@@ -113,20 +150,21 @@ class Archive:
 
         Args:
             catalog: Its name.
-            late: Whether the late item has come.
+            late: Whether what comes late has come.
             base_url: Address under which the archive's folder is served; paths on disk if None.
         """
-        shape = SHAPES[catalog][0]
         items = []
         for product in self.products():
-            if self.spec.faults and not late and (product.overpass, product.tile) == self.late:
+            if self.spec.faults and not late and self._is_late(product):
                 continue
+            for view in VIEWS[catalog]:
+                if view.holds(product):
 
-            def href(band: str, product: Product = product) -> str:
-                path = self.file(catalog, product, band)
-                return f"{base_url}/{path.relative_to(self.root)}" if base_url else str(path)
+                    def href(band: str, form: Form = view.form, product: Product = product) -> str:
+                        path = self.path(form, product, band)
+                        return f"{base_url}/{path.relative_to(self.root)}" if base_url else str(path)
 
-            items.append(shape(product, href))
+                    items.append(view.describe(product, href))
         return items
 
     def collections(self, catalog: str) -> list[Json]:
@@ -139,19 +177,32 @@ class Archive:
         path.write_text(json.dumps({"type": "FeatureCollection", "features": self.items(name, late=late)}))
         return path
 
-    def static_catalog(self, name: str) -> Path:
-        """A self-contained static STAC catalog with relative links, written anew."""
-        folder = self.root / f"{name}-static"
+    def static_catalog(self, name: str, *, late: bool = False) -> Path:
+        """A self-contained static STAC catalog with relative links, one child per collection, written anew."""
+        folder = self.root / f"{name}{'-late' if late else ''}-static"
+        items = self.items(name, late=late)
         catalog = pystac.Catalog(name, "Simulated Sentinel-2 L2A scenes")
-        for item in self.items(name):
-            catalog.add_item(pystac.Item.from_dict({**item, "collection": None}, migrate=False))
-            catalog.get_item(item["id"]).extra_fields["collection"] = item["collection"]  # type: ignore[union-attr]
+        for collection in collections(items):
+            child = pystac.Collection.from_dict(collection, migrate=False)
+            catalog.add_child(child)
+            own = (item for item in items if item["collection"] == collection["id"])
+            child.add_items(pystac.Item.from_dict(item, migrate=False) for item in own)
         catalog.normalize_hrefs(str(folder))
-        catalog.make_all_asset_hrefs_relative()
+        for item in catalog.get_items(recursive=True):
+            for asset in item.assets.values():
+                place = Path(item.self_href).parent
+                asset.href = os.path.relpath(asset.href.removeprefix("file://"), place)
         catalog.save(pystac.CatalogType.SELF_CONTAINED)
         return folder / "catalog.json"
 
+    def _is_late(self, product: Product) -> bool:
+        when = product.overpass.time
+        overpass, tile = self.late_granule
+        return when == self.late.time or (when == overpass.time and product.tile == tile)
+
+    @cached_property
     def _facts(self) -> dict[str, Any]:
+        """Footprint and cloud cover of each granule, found when its files were made."""
         facts: dict[str, Any] = json.loads((self.root / "facts.json").read_text())
         return facts
 
@@ -167,16 +218,22 @@ def simulate(
         progress: Called with granules done and granules in all.
 
     Raises:
-        BadInputError: A tile edge that its pixel sizes do not divide.
+        BadInputError: A tile edge that its pixel sizes do not divide, an unknown catalog, too few overpasses.
     """
     spec = spec or ArchiveSpec()
-    if spec.tile_px % 12:
-        raise BadInputError(f"tile_px must be a multiple of 12, not {spec.tile_px}")
+    if spec.tile_px < 24 or spec.tile_px % 12:
+        raise BadInputError(f"tile_px must be a multiple of 12 from 24 on, not {spec.tile_px}")
+    if unknown := [name for name in spec.catalogs if name not in VIEWS]:
+        raise BadInputError(f"the simulator knows {', '.join(VIEWS)}, not {', '.join(unknown)}")
     archive = Archive(root, spec)
+    if spec.faults and len(archive.overpasses) < 4:
+        raise BadInputError(f"an archive with faults takes 4 overpasses or more, not {len(archive.overpasses)}")
     stamp, mark = root / "spec.json", json.dumps(asdict(spec) | {"version": _version()})
     if stamp.exists() and stamp.read_text() == mark:
         return archive
     stamp.unlink(missing_ok=True)
+    # Files of another specification, or of a run that was killed, would pass for ours.
+    shutil.rmtree(root / "files", ignore_errors=True)
     root.mkdir(parents=True, exist_ok=True)
     jobs = [(overpass, tile) for overpass in archive.overpasses for tile in archive.tiles]
     facts: dict[str, Any] = {}
@@ -195,62 +252,64 @@ def simulate(
 def _make(archive: Archive, overpass: Overpass, tile: Tile) -> tuple[str, Any]:
     """Write the files of one granule, in all its forms; returns its footprint and cloud cover."""
     picture = archive.image(overpass, tile)
-    key = f"{overpass.time.isoformat()} {tile.code}"
+    key = _key(overpass, tile)
     if not picture.valid.any():
         return key, (None, 0.0)
-    footprint = _footprint(tile, picture.valid)
+    footprint = footprint_of(tile, picture.valid)
     cloud = round(100 * float((picture.truth.cloud[picture.valid] > 0.2).mean()), 4)
-    versions = [Product(tile, overpass, footprint, cloud)]
-    if overpass == archive.duplicate:
-        versions.append(Product(tile, overpass.reprocessed("05.10"), footprint, cloud, sequence=1))
-    for product in versions:
-        for band, gsd in GSD.items():
-            pixels = _pixels(picture, band, product.overpass.baseline)
-            for catalog in archive.spec.catalogs:
-                path = archive.file(catalog, product, band)
+    for product in _versions(archive, overpass, tile, footprint, cloud):
+        for form in _forms(archive, product):
+            for band in GSD:
+                path = archive.path(form, product, band)
                 if not path.exists():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     write = write_jp2 if path.suffix == ".jp2" else write_cog
-                    # The provider that subtracts the offset clips at 0, which then reads as no data.
-                    less = np.maximum(pixels, OFFSET) - OFFSET if path.parent.name == "shifted" else pixels
-                    write(path, less.astype(pixels.dtype), tile.epsg, tile.transform(gsd))
+                    pixels = _pixels(picture, band, product, form)
+                    write(path, pixels, tile.epsg, tile.transform(form.gsd(band)))
     return key, (footprint, cloud)
 
 
-def _pixels(picture: Image, band: str, baseline: str) -> np.ndarray:
-    others = {"SCL": picture.scl, "AOT": picture.aot, "WVP": picture.wvp}
-    return others[band] if band in others else counts(picture.reflectance[band], baseline)
+def _key(overpass: Overpass, tile: Tile) -> str:
+    return f"{overpass.time.isoformat()} {tile.code}"
+
+
+def _versions(archive: Archive, overpass: Overpass, tile: Tile, footprint: Json, cloud: float) -> list[Product]:
+    """A granule's product as first processed, and the reprocessed one of the overpass that has both."""
+    versions = [Product(tile, overpass, footprint, cloud)]
+    if overpass == archive.duplicate:
+        newer = "05.00" if float(overpass.baseline) < 5 else "05.11"
+        versions.append(Product(tile, overpass.reprocessed(newer), footprint, cloud, sequence=1))
+    return versions
+
+
+def _forms(archive: Archive, product: Product) -> list[Form]:
+    views = [view for catalog in archive.spec.catalogs for view in VIEWS[catalog]]
+    return [view.form for view in views if view.holds(product)]
+
+
+def _pixels(picture: Image, band: str, product: Product, form: Form) -> np.ndarray:
+    """What a file holds."""
+    if band in OTHER:
+        pixels = {"SCL": picture.scl, "AOT": picture.aot, "WVP": picture.wvp}[band]
+        step = form.gsd(band) // GSD[band]
+        return pixels[::step, ::step]
+    numbers = counts(picture.reflectance[band], product.overpass.baseline)
+    if form.shifted and product.since_0400:
+        # The provider that subtracts the offset clips at 0, which then reads as no data.
+        numbers = np.maximum(numbers, OFFSET) - np.uint16(OFFSET)
+    return numbers
 
 
 def _break(archive: Archive) -> None:
+    """Cut off the corrupt file in every form."""
     overpass, tile, band = archive.corrupt
-    for product in archive.products():
-        if (product.overpass, product.tile) == (overpass, tile):
-            for catalog in archive.spec.catalogs:
-                path = archive.file(catalog, product, band)
-                path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
-
-
-def _footprint(tile: Tile, valid: np.ndarray) -> Json:
-    """Outline of the valid pixels: each row's first and last, which is exact for an oblique swath edge."""
-    rows = np.flatnonzero(valid.any(axis=1))
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, 25).astype(int))]
-    left = [(int(valid[row].argmax()), int(row)) for row in rows]
-    right = [(int(valid.shape[1] - valid[row][::-1].argmax()), int(row)) for row in rows]
-    last = int(rows[-1]) + 1
-    ring = [*left, (left[-1][0], last), (right[-1][0], last), *right[::-1], left[0]]
-    x, y = tile.origin
-    corners = [(float(x + 10 * column), float(y - 10 * row)) for column, row in ring]
-    return {"type": "Polygon", "coordinates": [_lonlat(tile.epsg, corners)]}
-
-
-def _lonlat(epsg: int, corners: list[tuple[float, float]]) -> list[list[float]]:
-    project = Transformer.from_crs(epsg, 4326, always_xy=True)
-    return [[round(value, 7) for value in project.transform(x, y)] for x, y in corners]
+    products = [product for product in archive.products() if (product.overpass, product.tile) == (overpass, tile)]
+    for path in {archive.path(form, product, band) for product in products for form in _forms(archive, product)}:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
 
 
 def _version() -> str:
     """Changes when the simulator does, so that an archive of an older one is not taken for today's."""
     folder = Path(__file__).parent
-    names = ("surface.py", "scenes.py", "shapes.py", "raster.py", "archive.py")
+    names = ("surface.py", "scenes.py", "product.py", "shapes.py", "raster.py", "archive.py")
     return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:12]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -14,6 +15,9 @@ from stac2cube.demo.surface import Sky, Truth, look
 
 WORLD = "EPSG:32632"
 """CRS in which the world is described."""
+
+CORNER = (720_000, 5_266_500)
+"""Upper left corner of the first tile in that CRS, metres."""
 
 SATURATED = 65535
 OFFSET = 1000
@@ -52,7 +56,7 @@ class Tile:
 def tiles(pixels: int) -> tuple[Tile, Tile, Tile]:
     """Two tiles that overlap in zone 32, and one in zone 33 that overlaps the second on the ground."""
     overlap = 60 * math.ceil(pixels / 8 / 6)
-    first = Tile("32TPT", 32632, (720_000, 5_266_500), pixels)
+    first = Tile("32TPT", 32632, CORNER, pixels)
     second = Tile("32TQT", 32632, (first.origin[0] + 10 * pixels - overlap, first.origin[1]), pixels)
     inside = (second.origin[0] + 6 * pixels, second.origin[1])
     x, y = Transformer.from_crs(WORLD, 32633, always_xy=True).transform(*inside)
@@ -83,6 +87,20 @@ class Overpass:
     def unit(self) -> str:
         """``"S2A"``."""
         return f"S2{self.platform[-1].upper()}"
+
+    @property
+    def absolute_orbit(self) -> int:
+        """Orbits since launch: of the right order for the date, and of the cycle's 143 the one that is flown.
+
+        Counted from real passages: Sentinel-2A's orbit 24558 of 5 March 2020 was R108, 2B's 17394 of 5 July 2020 R065.
+        """
+        known = {
+            "sentinel-2a": (24558, 108, datetime(2020, 3, 5, 10, 30, tzinfo=UTC)),
+            "sentinel-2b": (17394, 65, datetime(2020, 7, 5, 10, 16, tzinfo=UTC)),
+        }
+        number, orbit, when = known[self.platform]
+        flown = number + round((self.time - when) / timedelta(days=10) * 143)
+        return flown + (self.orbit - orbit - (flown - number)) % 143
 
     def reprocessed(self, baseline: str) -> Overpass:
         """The same passage in a later processing baseline."""
@@ -132,7 +150,7 @@ class Image:
         truth: The world on the tile's 10 m lattice.
         valid: True within the swath, ``(rows, columns)``.
         reflectance: Per band at its own pixel size: float32, what the processor found, NaN outside the swath. A few
-            pixels of deep shadow are slightly negative and a few glints far above 1, as in real products.
+            single pixels are slightly negative and a few glints far above 1, as in real products.
         scl: Scene classes at 20 m, uint8, 0 outside the swath.
         aot: Aerosol optical thickness at 10 m, counts of 0.001, 0 outside the swath.
         wvp: Water vapour at 10 m, counts of 0.001 cm, 0 outside the swath.
@@ -156,28 +174,22 @@ def image(tile: Tile, overpass: Overpass, seed: int) -> Image:
     x, y = tile.centres()
     truth = look(x, y, overpass.time.timetuple().tm_yday, overpass.sky, seed)
     # The swath's western edge runs obliquely over the middle of the first tile.
-    valid = np.ones(x.shape, bool) if not overpass.swath_edge else x > 721_500 + 0.25 * (5_266_500 - y)
+    edge = CORNER[0] + 3.125 * tile.pixels + 0.25 * (CORNER[1] - y)
+    valid = x > edge if overpass.swath_edge else np.ones(x.shape, bool)
     sharp = {band: values.astype("float64") for band, values in truth.reflectance.items()}
-    dark = (truth.shadow > 0.8) & truth.water & (np.round((x + 2 * y) / 10) % 11 == 0)
-    glint = (np.round(x / 10) % 97 == 0) & (np.round(y / 10) % 89 == 0)
+    dark, glint = _grid_points(x, y, 3), _grid_points(x, y, 47)
     for band, values in sharp.items():
-        values[dark] -= 0.012
+        values[dark] = -0.0042
         values[glint] = 6.8 if band in ("B02", "B03") else 1.2
     reflectance = {}
     for band, values in sharp.items():
         factor = GSD[band] // 10
         reflectance[band] = np.where(_all(valid, factor), _mean(values, factor), np.nan).astype("float32")
     scl = np.where(_all(valid, 2), _classes(truth), 0).astype("uint8")
-    haze = 120 + 80 * truth.cloud
-    vapour = 1400 + 300 * (y - y.min()) / max(float(np.ptp(y)), 1.0)
-    return Image(
-        truth,
-        valid,
-        reflectance,
-        scl,
-        np.where(valid, haze, 0).astype("uint16"),
-        np.where(valid, vapour, 0).astype("uint16"),
-    )
+    # Both are smooth: like the processor, they are computed at 20 m, and repeated at 10 m.
+    haze = np.where(scl > 0, 120 + 80 * _mean(truth.cloud, 2), 0)
+    vapour = np.where(scl > 0, 1500 + 400 * np.sin(_mean(x + 2 * y, 2) / 9000), 0)
+    return Image(truth, valid, reflectance, scl, *(_doubled(np.round(v).astype("uint16")) for v in (haze, vapour)))
 
 
 def counts(reflectance: np.ndarray, baseline: str) -> np.ndarray:
@@ -185,6 +197,31 @@ def counts(reflectance: np.ndarray, baseline: str) -> np.ndarray:
     offset = OFFSET if float(baseline) >= 4 else 0
     numbers = np.round(np.nan_to_num(reflectance).astype("float64") * 10_000) + offset
     return np.where(np.isnan(reflectance), 0, np.clip(numbers, 1, SATURATED)).astype("uint16")
+
+
+def footprint_of(tile: Tile, valid: np.ndarray) -> dict[str, Any]:
+    """Outline of the valid pixels: each row's first and last, which is exact for an oblique swath edge."""
+    rows = np.flatnonzero(valid.any(axis=1))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, 25).astype(int))]
+    left = [(int(valid[row].argmax()), int(row)) for row in rows]
+    right = [(int(valid.shape[1] - valid[row][::-1].argmax()), int(row)) for row in rows]
+    last = int(rows[-1]) + 1
+    ring = [*left, (left[-1][0], last), (right[-1][0], last), *right[::-1], left[0]]
+    x, y = tile.origin
+    corners = [(float(x + 10 * column), float(y - 10 * row)) for column, row in ring]
+    return {"type": "Polygon", "coordinates": [lonlat(tile.epsg, corners)]}
+
+
+def lonlat(epsg: int, corners: list[tuple[float, float]]) -> list[list[float]]:
+    """Points in WGS84, rounded to a centimetre."""
+    project = Transformer.from_crs(epsg, 4326, always_xy=True)
+    return [[round(value, 7) for value in project.transform(x, y)] for x, y in corners]
+
+
+def _grid_points(x: np.ndarray, y: np.ndarray, phase: int) -> np.ndarray:
+    """True at about one 10 m pixel in 7,000, the same places on the ground whichever tile of the zone looks."""
+    points: np.ndarray = (np.floor(x / 10) % 89 == phase) & (np.floor(y / 10) % 79 == phase)
+    return points
 
 
 def _classes(truth: Truth) -> np.ndarray:
@@ -202,6 +239,10 @@ def _mean(values: np.ndarray, factor: int) -> np.ndarray:
     blocks = values.reshape(rows // factor, factor, columns // factor, factor)
     mean: np.ndarray = blocks.mean(axis=(1, 3))
     return mean
+
+
+def _doubled(values: np.ndarray) -> np.ndarray:
+    return values.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def _all(valid: np.ndarray, factor: int) -> np.ndarray:

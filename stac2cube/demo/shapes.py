@@ -1,15 +1,27 @@
-"""The same granule as four catalogs describe it: item ids, asset names, statements about offsets, addresses."""
+"""The same granule as four catalogs describe it: item ids, asset names, statements about offsets, addresses.
+
+Property and asset names follow items that the catalogs served; the values are the simulator's own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
+from stac2cube.demo.product import (
+    CDSE,
+    EARTH_SEARCH,
+    EARTH_SEARCH_C1,
+    OTHER,
+    PLANETARY_COMPUTER,
+    TERRABYTE,
+    Form,
+    Json,
+    Product,
+    in_collection_1,
+)
 from stac2cube.demo.scenes import GSD, Overpass, Tile
-
-Json = dict[str, Any]
 
 COMMON_NAMES = {
     "B01": "coastal", "B02": "blue", "B03": "green", "B04": "red", "B05": "rededge1", "B06": "rededge2",
@@ -18,205 +30,229 @@ COMMON_NAMES = {
 }  # fmt: skip
 """What STAC calls the bands."""
 
-
-@dataclass(frozen=True)
-class Product:
-    """One processing of one granule.
-
-    Attributes:
-        tile: Where.
-        overpass: When, and in which baseline.
-        footprint: GeoJSON geometry of its valid pixels, WGS84.
-        cloud_cover: Percent.
-        sequence: Number that Earth Search gives to repeated processings.
-    """
-
-    tile: Tile
-    overpass: Overpass
-    footprint: Json
-    cloud_cover: float
-    sequence: int = 0
-
-    @property
-    def sensed(self) -> str:
-        """Start of the datastrip, as it stands in product names."""
-        return f"{self.overpass.time + timedelta(minutes=2):%Y%m%dT%H%M%S}"
-
-    @property
-    def uri(self) -> str:
-        """ESA's product name without suffix; it holds the time of processing, so it changes with every baseline."""
-        over = self.overpass
-        made = over.time + timedelta(days=1 if self.sequence == 0 else 900)
-        number = over.baseline.replace(".", "")
-        start, end = f"{over.unit}_MSIL2A_{over.time:%Y%m%dT%H%M%S}", f"{made:%Y%m%dT%H%M%S}"
-        return f"{start}_N{number}_R{over.orbit:03d}_T{self.tile.code}_{end}"
-
-    @property
-    def datastrip(self) -> str:
-        """ESA's name of the datastrip; reprocessing renames all of it but the sensing start."""
-        over = self.overpass
-        made = self.uri.rsplit("_", 1)[1]
-        return f"{over.unit}_OPER_MSI_L2A_DS_2APS_{made}_S{self.sensed}_N{over.baseline}"
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
-@dataclass(frozen=True)
-class Form:
-    """How a catalog stores pixels.
-
-    Attributes:
-        shifted: Whether the offset has been subtracted from the pixels (and clipped at 0).
-        jp2: Whether the files are JPEG 2000 when the archive asks for it.
-    """
-
-    shifted: bool
-    jp2: bool
+Href = Callable[[str], str]
+"""Address of a band's file."""
 
 
-def earth_search(product: Product, href: Callable[[str], str]) -> Json:
+def earth_search(product: Product, href: Href) -> Json:
     """As Earth Search v1: common names, a flag, and a declared offset that the flag overrules."""
     over, tile = product.overpass, product.tile
-    since_0400 = float(over.baseline) >= 4
-    seconds = 13 * (1 + int(tile.code[:2]) % 2) + ord(tile.code[3]) % 7
     properties = {
-        **_common(product, over.time + timedelta(minutes=7, seconds=seconds)),
-        "platform": over.platform,
-        "proj:epsg": tile.epsg,
-        "grid:code": f"MGRS-{tile.code}",
+        **_earth_search_properties(product),
         "s2:sequence": str(product.sequence),
-        "earthsearch:boa_offset_applied": since_0400,
-    }
-    assets = {
-        COMMON_NAMES[band]: {
-            **_asset(product, band, href(band), "image/tiff; application=geotiff; profile=cloud-optimized"),
-            "raster:bands": [_raster_band(band, -0.1 if since_0400 else 0)],
-        }
-        for band in GSD
+        "earthsearch:boa_offset_applied": product.since_0400,
     }
     name = f"{over.unit}_{tile.code}_{over.time:%Y%m%d}_{product.sequence}_L2A"
-    return _item(name, "sentinel-2-l2a", "1.0.0", product, properties, assets)
+    assets = _earth_search_assets(product, href, EARTH_SEARCH)
+    return _item((name, "sentinel-2-l2a", "1.0.0"), _EXTENSIONS["earth-search"], product, properties, assets)
 
 
-def planetary_computer(product: Product, href: Callable[[str], str]) -> Json:
+def earth_search_c1(product: Product, href: Href) -> Json:
+    """As Earth Search's Collection 1: ESA's counts as they are, a declared offset that holds, no flag."""
+    over, tile = product.overpass, product.tile
+    name = f"{over.unit}_T{tile.code}_{product.sensed}_L2A"
+    assets = _earth_search_assets(product, href, EARTH_SEARCH_C1)
+    properties = _earth_search_properties(product)
+    return _item((name, "sentinel-2-c1-l2a", "1.0.0"), _EXTENSIONS["earth-search"], product, properties, assets)
+
+
+def planetary_computer(product: Product, href: Href) -> Json:
     """As the Planetary Computer does: ESA's band names, no word about offsets, its own capitals in the platform."""
     over = product.overpass
     properties = {
         **_common(product, over.time),
         "platform": f"Sentinel-2{over.platform[-1].upper()}",
+        "constellation": "Sentinel 2",
         "proj:epsg": product.tile.epsg,
         "sat:relative_orbit": over.orbit,
+        "sat:orbit_state": "descending",
         "s2:mgrs_tile": product.tile.code,
     }
-    assets = {band: _asset(product, band, href(band), "image/tiff; application=geotiff") for band in GSD}
-    return _item(
-        product.uri.replace(f"_N{over.baseline.replace('.', '')}", ""),
-        "sentinel-2-l2a",
-        "1.0.0",
-        product,
-        properties,
-        assets,
-    )
+    assets = {
+        band: {
+            **_asset(product, href(band), PLANETARY_COMPUTER.gsd(band), COG),
+            "proj:bbox": _proj_bbox(product.tile),
+            **_eo(band, band),
+        }
+        for band in GSD
+    }
+    name = product.uri.replace(f"_N{over.baseline.replace('.', '')}", "")
+    return _item((name, "sentinel-2-l2a", "1.0.0"), _EXTENSIONS["planetary-computer"], product, properties, assets)
 
 
-def terrabyte(product: Product, href: Callable[[str], str]) -> Json:
-    """As terrabyte's Collection 1: product name as id, band names, declared offsets, newer items with ``proj:code``."""
+def terrabyte(product: Product, href: Href) -> Json:
+    """As terrabyte: product name as id, declared offsets, addresses of files on its own disks.
+
+    Its older collection, here until 2022, names assets by common name; items since 2024 have ``proj:code``.
+    """
     over, tile = product.overpass, product.tile
-    recent = over.time.year >= 2024
+    old, recent = over.time.year <= 2022, over.time.year >= 2024
     properties = {
         **_common(product, over.time),
-        "platform": over.platform,
         **({"proj:code": f"EPSG:{tile.epsg}"} if recent else {"proj:epsg": tile.epsg}),
         "sat:relative_orbit": over.orbit,
         "sat:orbit_state": "descending",
         "grid:code": f"MGRS-{tile.code}",
+        **_sun(over),
     }
-    offset = -0.1 if float(over.baseline) >= 4 else 0
-    # Items of the first ingest name their assets like stactools did, by common name.
-    old = over.time.year <= 2022
+    media = "image/jp2" if href("B02").endswith(".jp2") else COG
     assets = {
         COMMON_NAMES[band] if old else band: {
-            **_asset(product, band, f"file://{href(band)}" if href(band).startswith("/") else href(band), "image/jp2"),
-            "raster:bands": [_raster_band(band, offset)],
+            **_asset(product, href(band), TERRABYTE.gsd(band), media),
+            "proj:bbox": _proj_bbox(tile),
+            **_eo(band, band),
+            "raster:bands": [_raster_band(band, TERRABYTE, offset=product.since_0400)],
         }
         for band in GSD
     }
+    for asset in assets.values():
+        asset["href"] = f"file://{asset['href']}" if asset["href"].startswith("/") else asset["href"]
     collection = "sentinel-2-l2a" if old else "sentinel-2-c1-l2a"
-    return _item(product.uri, collection, "1.0.0", product, properties, assets)
+    extensions = _EXTENSIONS["terrabyte-recent" if recent else "terrabyte"]
+    return _item((product.uri, collection, "1.0.0"), extensions, product, properties, assets)
 
 
-def cdse(product: Product, href: Callable[[str], str]) -> Json:
+def cdse(product: Product, href: Href) -> Json:
     """As the Copernicus Data Space: STAC 1.1, pixel size in asset names, an offset declared on AOT and WVP too."""
     over, tile = product.overpass, product.tile
+    time = _text(over.time)
     properties = {
-        "datetime": _text(over.time),
+        "gsd": 10,
+        "datetime": time,
+        "start_datetime": time,
+        "end_datetime": time,
         "platform": over.platform,
         "constellation": "sentinel-2",
         "instruments": ["msi"],
+        "product:type": "S2MSI2A",
         "eo:cloud_cover": product.cloud_cover,
         "grid:code": f"MGRS-{tile.code}",
         "sat:relative_orbit": over.orbit,
+        "sat:absolute_orbit": over.absolute_orbit,
+        "sat:orbit_state": "descending",
         "processing:version": over.baseline,
         "processing:level": "L2",
         "eopf:datastrip_id": product.datastrip,
-        "eopf:datatake_id": f"G{over.unit}_{over.time:%Y%m%dT%H%M%S}_000000_N{over.baseline}",
+        "eopf:datatake_id": product.datatake,
+        **_sun(over),
     }
-    offset = -0.1 if float(over.baseline) >= 4 else 0
     assets = {}
-    for band, gsd in GSD.items():
-        asset = {
-            **_asset(product, band, href(band), "image/jp2"),
-            "proj:code": f"EPSG:{tile.epsg}",
-            "bands": [{"name": band, "eo:common_name": COMMON_NAMES[band]}],
-            "nodata": 0,
-            "data_type": "uint8" if band == "SCL" else "uint16",
-        }
+    for band in GSD:
+        gsd, address = CDSE.gsd(band), href(band)
+        asset = _asset(product, address, gsd, "image/jp2" if address.endswith(".jp2") else COG)
+        asset |= {"proj:code": f"EPSG:{tile.epsg}", "proj:bbox": _proj_bbox(tile), "nodata": 0}
+        # The web address is behind a login: it is here to be left alone.
+        elsewhere = f"https://download.invalid/{product.uri}/{band}_{gsd}m.jp2"
+        asset["alternate"] = {"https": {"href": elsewhere, "auth:refs": ["oidc"], "alternate:name": "HTTPS"}}
+        asset["data_type"] = "uint8" if band == "SCL" else "uint16"
+        if band not in OTHER:
+            asset["bands"] = [{"name": band, "eo:common_name": COMMON_NAMES[band]}]
         if band != "SCL":
-            asset |= {"raster:scale": 0.0001, "raster:offset": offset}
+            scale = 0.001 if band in OTHER else 0.0001
+            asset |= {"raster:scale": scale, "raster:offset": -0.1 if product.since_0400 else 0}
         assets[f"{band}_{gsd}m"] = asset
-    return _item(product.uri, "sentinel-2-l2a", "1.1.0", product, properties, assets)
+    return _item((product.uri, "sentinel-2-l2a", "1.1.0"), _EXTENSIONS["cdse"], product, properties, assets)
 
 
-SHAPES: Mapping[str, tuple[Callable[[Product, Callable[[str], str]], Json], Form]] = {
-    "earth-search": (earth_search, Form(shifted=True, jp2=False)),
-    "planetary-computer": (planetary_computer, Form(shifted=False, jp2=False)),
-    "terrabyte": (terrabyte, Form(shifted=False, jp2=True)),
-    "cdse": (cdse, Form(shifted=False, jp2=True)),
+@dataclass(frozen=True)
+class View:
+    """One collection of a catalog.
+
+    Attributes:
+        describe: Makes the item of a product, given the address of each band's file.
+        form: How it stores pixels.
+        holds: Whether it has a product.
+    """
+
+    describe: Callable[[Product, Href], Json]
+    form: Form
+    holds: Callable[[Product], bool] = lambda _product: True
+
+
+VIEWS: Mapping[str, tuple[View, ...]] = {
+    "earth-search": (View(earth_search, EARTH_SEARCH), View(earth_search_c1, EARTH_SEARCH_C1, in_collection_1)),
+    "planetary-computer": (View(planetary_computer, PLANETARY_COMPUTER),),
+    "terrabyte": (View(terrabyte, TERRABYTE),),
+    "cdse": (View(cdse, CDSE),),
 }
-"""Per catalog how it describes and how it stores."""
+"""Per catalog its collections."""
 
 
 def collections(items: list[Json]) -> list[Json]:
-    """STAC collections for the items, for an API server."""
+    """STAC collections of the items, for an API server."""
     return [
         {
             "type": "Collection",
             "stac_version": "1.0.0",
+            "stac_extensions": [],
             "id": name,
             "description": "Simulated Sentinel-2 L2A scenes",
             "license": "CC0-1.0",
-            "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+            "extent": _extent([item for item in items if item["collection"] == name]),
             "links": [],
         }
         for name in sorted({item["collection"] for item in items})
     ]
 
 
-def _common(product: Product, time: Any) -> Json:
-    over = product.overpass
+def _extent(items: list[Json]) -> Json:
+    west, south, east, north = zip(*(item["bbox"] for item in items), strict=True)
+    times = sorted(item["properties"]["datetime"] for item in items)
+    box = [min(west), min(south), max(east), max(north)]
+    return {"spatial": {"bbox": [box]}, "temporal": {"interval": [[times[0], times[-1]]]}}
+
+
+def _earth_search_properties(product: Product) -> Json:
+    over, tile = product.overpass, product.tile
+    # Its times are those of each tile, some minutes after the datatake's start that the others give.
+    seconds = 13 * (1 + int(tile.code[:2]) % 2) + ord(tile.code[3]) % 7
     return {
-        "datetime": _text(time),
-        "constellation": "sentinel-2",
-        "instruments": ["msi"],
-        "eo:cloud_cover": product.cloud_cover,
-        "s2:processing_baseline": over.baseline,
-        "s2:product_uri": f"{product.uri}.SAFE",
-        "s2:datatake_id": f"G{over.unit}_{over.time:%Y%m%dT%H%M%S}_000000_N{over.baseline}",
-        "s2:datastrip_id": product.datastrip,
-        "s2:generation_time": _text(over.time + timedelta(days=1 if product.sequence == 0 else 900)),
+        **_common(product, over.time + timedelta(minutes=7, seconds=seconds)),
+        "proj:epsg": tile.epsg,
+        "mgrs:utm_zone": int(tile.code[:2]),
+        "mgrs:latitude_band": tile.code[2],
+        "mgrs:grid_square": tile.code[3:],
+        "grid:code": f"MGRS-{tile.code}",
+        **_sun(over),
     }
 
 
-def _asset(product: Product, band: str, href: str, media: str) -> Json:
-    transform, gsd = product.tile.transform(GSD[band]), GSD[band]
+def _earth_search_assets(product: Product, href: Href, form: Form) -> Json:
+    # The declared offset stands there whether the counts still carry it or not.
+    return {
+        COMMON_NAMES[band]: {
+            **_asset(product, href(band), form.gsd(band), COG),
+            **_eo(band, COMMON_NAMES[band]),
+            "raster:bands": [_raster_band(band, form, offset=product.since_0400)],
+        }
+        for band in GSD
+    }
+
+
+def _common(product: Product, time: datetime) -> Json:
+    return {
+        "datetime": _text(time),
+        "platform": product.overpass.platform,
+        "constellation": "sentinel-2",
+        "instruments": ["msi"],
+        "eo:cloud_cover": product.cloud_cover,
+        "s2:product_type": "S2MSI2A",
+        "s2:processing_baseline": product.overpass.baseline,
+        "s2:product_uri": f"{product.uri}.SAFE",
+        "s2:datatake_id": product.datatake,
+        "s2:datastrip_id": product.datastrip,
+        "s2:generation_time": _text(product.made),
+    }
+
+
+def _sun(over: Overpass) -> Json:
+    return {"view:sun_azimuth": over.sky.sun_azimuth, "view:sun_elevation": round(over.sky.sun_elevation, 4)}
+
+
+def _asset(product: Product, href: str, gsd: int, media: str) -> Json:
     pixels = product.tile.pixels * 10 // gsd
     return {
         "href": href,
@@ -224,26 +260,39 @@ def _asset(product: Product, band: str, href: str, media: str) -> Json:
         "roles": ["data"],
         "gsd": gsd,
         "proj:shape": [pixels, pixels],
-        "proj:transform": list(transform)[:6],
+        "proj:transform": list(product.tile.transform(gsd))[:6],
     }
 
 
-def _raster_band(band: str, offset: float) -> Json:
+def _proj_bbox(tile: Tile) -> list[float]:
+    x, y, edge = *tile.origin, 10 * tile.pixels
+    return [float(x), float(y - edge), float(x + edge), float(y)]
+
+
+def _eo(band: str, name: str) -> Json:
+    return {} if band in OTHER else {"eo:bands": [{"name": name, "common_name": COMMON_NAMES[band]}]}
+
+
+def _raster_band(band: str, form: Form, *, offset: bool) -> Json:
     if band == "SCL":
         return {"nodata": 0, "data_type": "uint8", "spatial_resolution": 20}
-    scale, shift = (0.001, 0) if band in ("AOT", "WVP") else (0.0001, offset)
-    return {"nodata": 0, "data_type": "uint16", "spatial_resolution": GSD[band], "scale": scale, "offset": shift}
+    scale, shift = (0.001, 0) if band in OTHER else (0.0001, -0.1 if offset else 0)
+    values = {"nodata": 0, "data_type": "uint16", "spatial_resolution": form.gsd(band)}
+    return {**values, "scale": scale, "offset": shift}
 
 
-def _item(name: str, collection: str, version: str, product: Product, properties: Json, assets: Json) -> Json:
+def _item(
+    names: tuple[str, str, str], extensions: tuple[str, ...], product: Product, properties: Json, assets: Json
+) -> Json:
+    """An item of the id, collection and STAC version in ``names``."""
     corners = [corner for ring in product.footprint["coordinates"] for corner in ring]
     longitudes, latitudes = zip(*corners, strict=True)
     return {
         "type": "Feature",
-        "stac_version": version,
-        "stac_extensions": [],
-        "id": name,
-        "collection": collection,
+        "stac_version": names[2],
+        "stac_extensions": [f"https://stac-extensions.github.io/{name}/schema.json" for name in extensions],
+        "id": names[0],
+        "collection": names[1],
         "geometry": product.footprint,
         "bbox": [min(longitudes), min(latitudes), max(longitudes), max(latitudes)],
         "properties": properties,
@@ -252,5 +301,19 @@ def _item(name: str, collection: str, version: str, product: Product, properties
     }
 
 
-def _text(time: Any) -> str:
+_TERRABYTE = ("eo/v1.1.0", "raster/v1.1.0", "sat/v1.0.0", "grid/v1.1.0", "view/v1.0.0")
+_EXTENSIONS: Mapping[str, tuple[str, ...]] = {
+    "earth-search": ("eo/v1.1.0", "raster/v1.1.0", "projection/v1.1.0", "mgrs/v1.0.0", "grid/v1.1.0", "view/v1.0.0"),
+    "planetary-computer": ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.1.0"),
+    "terrabyte": (*_TERRABYTE, "projection/v1.1.0"),
+    "terrabyte-recent": (*_TERRABYTE, "projection/v2.0.0"),
+    "cdse": (
+        "eo/v2.0.0", "raster/v2.0.0", "sat/v1.0.0", "projection/v2.0.0", "grid/v1.1.0", "view/v1.0.0",
+        "processing/v1.2.0", "product/v0.1.0", "alternate-assets/v1.2.0", "authentication/v1.1.0",
+    ),
+}  # fmt: skip
+"""STAC extensions that each catalog's items declare."""
+
+
+def _text(time: datetime) -> str:
     return f"{time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"

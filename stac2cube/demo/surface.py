@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -17,6 +18,7 @@ BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "
 _SPECTRA = {
     "crop": (0.02, 0.03, 0.06, 0.03, 0.09, 0.30, 0.38, 0.42, 0.43, 0.42, 0.20, 0.09),
     "soil": (0.07, 0.09, 0.12, 0.16, 0.18, 0.20, 0.22, 0.24, 0.25, 0.25, 0.33, 0.29),
+    "dark_soil": (0.05, 0.06, 0.08, 0.10, 0.12, 0.13, 0.15, 0.17, 0.18, 0.18, 0.24, 0.21),
     "forest": (0.02, 0.02, 0.04, 0.02, 0.06, 0.18, 0.22, 0.24, 0.25, 0.24, 0.11, 0.05),
     "bare_forest": (0.04, 0.05, 0.06, 0.07, 0.09, 0.12, 0.14, 0.15, 0.16, 0.16, 0.17, 0.12),
     "meadow": (0.03, 0.04, 0.08, 0.05, 0.11, 0.26, 0.31, 0.34, 0.35, 0.34, 0.23, 0.12),
@@ -70,8 +72,9 @@ class Truth:
 def look(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) -> Truth:
     """The world at positions ``x``, ``y`` (metres, same shape) on a day, under a sky."""
     parts, green = _cover(x, y, day_of_year, seed)
-    texture = 1 + 0.10 * (_noise(x, y, 40.0, seed + 1) - 0.5) + 0.05 * (_noise(x, y, 11.0, seed + 2) - 0.5)
+    texture = 1 + 0.35 * (_fractal(x, y, 90.0, seed + 1, 4) - 0.5)
     cloud = _clouds(x, y, sky)
+    relief = _fractal(x, y, 400.0, sky.seed + 50, 4)
     shift = sky.height / math.tan(math.radians(sky.sun_elevation))
     azimuth = math.radians(sky.sun_azimuth)
     # The shadow at a place is cast by the cloud that stands towards the sun from it.
@@ -80,8 +83,8 @@ def look(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) ->
     for place, band in enumerate(BANDS):
         ground = sum(weight * _SPECTRA[name][place] for name, weight in parts.items()) * texture
         clear[band] = ground.astype("float32")
-        lit = ground * (1 - 0.65 * shadow)
-        bright = _SPECTRA["cloud"][place] * (0.85 + 0.5 * cloud)
+        lit = ground * (1 - 0.6 * shadow)
+        bright = _SPECTRA["cloud"][place] * (0.7 + 0.6 * relief)
         seen[band] = (lit * (1 - cloud) + bright * cloud).astype("float32")
     water = parts["water"] > 0.5
     return Truth(seen, clear, cloud.astype("float32"), shadow.astype("float32"), water, green.astype("float32"))
@@ -90,10 +93,10 @@ def look(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) ->
 def _cover(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Weight of each kind of ground, summing to 1, and the green fraction."""
     summer = 0.5 - 0.5 * math.cos(2 * math.pi * (day - 20) / 365)  # 0 in late January, 1 in late July
-    crop = _field_green(x, y, day, seed)
-    hills = _noise(x, y, 1700.0, seed + 3) * 0.7 + _noise(x, y, 420.0, seed + 4) * 0.3
-    forest = _step(hills, 0.60, 0.63)
-    meadow = _step(hills, 0.53, 0.55) * (1 - forest)
+    crop, tone = _fields(x, y, day, seed)
+    hills = _fractal(x, y, 1500.0, seed + 3, 5)
+    forest = _step(hills, 0.58, 0.59)
+    meadow = _step(hills, 0.55, 0.56) * (1 - forest)
     course = 900 * np.sin(x / 1500) + 260 * np.sin(x / 410 + 1) + 5_262_600
     river = _step(70 + 25 * np.sin(x / 700) - np.abs(y - course), -6, 6)
     lake = _step(1 - np.hypot((x - 725_400) / 620, (y - 5_264_300) / 380), -0.015, 0.015)
@@ -108,12 +111,13 @@ def _cover(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> tuple[dict[str,
         "meadow": rest * meadow * (0.5 + 0.5 * summer),
         "crop": rest * (1 - forest - meadow) * crop,
     }
-    parts["soil"] = np.clip(1 - sum(parts.values()), 0, 1)
+    bare = np.clip(1 - sum(parts.values()), 0, 1)
+    parts |= {"soil": bare * tone, "dark_soil": bare * (1 - tone)}
     return parts, parts["forest"] + parts["meadow"] + parts["crop"]
 
 
-def _field_green(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> np.ndarray:
-    """Green fraction of the field at each place: parcels with crisp edges, each with its own crop calendar."""
+def _fields(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Green fraction and lightness of the soil: parcels with crisp edges, each with its own crop calendar."""
     angle = 0.35
     u = x * math.cos(angle) + y * math.sin(angle)
     v = -x * math.sin(angle) + y * math.cos(angle)
@@ -122,7 +126,7 @@ def _field_green(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> np.ndarra
     crop = _hash(column, row, seed + 7)
     peak = np.where(crop < 0.35, 135, np.where(crop < 0.7, 215, 175))  # winter cereal, maize, grassland
     width = np.where(crop < 0.35, 45, np.where(crop < 0.7, 40, 95))
-    return 0.05 + 0.9 * np.exp(-(((day - peak) / width) ** 2))
+    return 0.05 + 0.9 * np.exp(-(((day - peak) / width) ** 2)), _hash(column, row, seed + 9)
 
 
 def _town(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,21 +146,42 @@ def _clouds(x: np.ndarray, y: np.ndarray, sky: Sky) -> np.ndarray:
     """Opacity of the cloud above each place: soft blobs of several sizes."""
     if sky.cover <= 0:
         return np.zeros(x.shape)
-    field = 0.55 * _noise(x, y, 1300.0, sky.seed) + 0.3 * _noise(x, y, 430.0, sky.seed + 1)
-    field += 0.15 * _noise(x, y, 130.0, sky.seed + 2)
-    # The field lies around 0.5 with a spread of about 0.15: this threshold leaves about the cover asked for.
-    threshold = 0.5 + 0.30 * (0.5 - sky.cover)
-    return _step(field, threshold - 0.03, threshold + 0.10)
+    field = _fractal(x, y, 1300.0, sky.seed, 6)
+    threshold = 0.5 + _SPREAD * NormalDist().inv_cdf(1 - min(sky.cover, 0.99))
+    return _step(field, threshold - 0.05, threshold + 0.05)
+
+
+_SPREAD = 0.115
+"""Standard deviation of :func:`_fractal`, measured; with it a threshold leaves about the cover asked for."""
+
+
+def _fractal(x: np.ndarray, y: np.ndarray, size: float, seed: int, octaves: int) -> np.ndarray:
+    """Noise, around 0.5, of a given largest grain in metres and finer ones down to ``size / 2 ** (octaves - 1)``."""
+    layers = [0.55**octave * _noise(x, y, size / 2**octave, seed * 31 + octave) for octave in range(octaves)]
+    total: np.ndarray = np.sum(layers, axis=0) / sum(0.55**octave for octave in range(octaves))
+    return total
 
 
 def _noise(x: np.ndarray, y: np.ndarray, size: float, seed: int) -> np.ndarray:
-    """Smooth noise, 0 to 1, of a given grain in metres: random values on a lattice, blended between."""
-    column, row = np.floor(x / size), np.floor(y / size)
-    u, v = x / size - column, y / size - row
+    """Smooth noise, 0 to 1, of one grain in metres: random values on a lattice, blended between.
+
+    The lattice is turned by an angle of its own, so that grains laid over each other do not line up with the axes.
+    """
+    angle = 2.4 * seed
+    along = (x * math.cos(angle) + y * math.sin(angle)) / size
+    across = (y * math.cos(angle) - x * math.sin(angle)) / size
+    column, row = np.floor(along).astype("int64"), np.floor(across).astype("int64")
+    u, v = along - column, across - row
     u, v = u * u * (3 - 2 * u), v * v * (3 - 2 * v)
-    low = _hash(column, row, seed) * (1 - u) + _hash(column + 1, row, seed) * u
-    high = _hash(column, row + 1, seed) * (1 - u) + _hash(column + 1, row + 1, seed) * u
-    return low * (1 - v) + high * v
+    # Values are drawn once per knot of the lattice, not four times per pixel.
+    left, top = column.min(), row.min()
+    knots = np.meshgrid(np.arange(left, column.max() + 2), np.arange(top, row.max() + 2))
+    drawn = _hash(*knots, seed)
+    column, row = column - left, row - top
+    low = drawn[row, column] * (1 - u) + drawn[row, column + 1] * u
+    high = drawn[row + 1, column] * (1 - u) + drawn[row + 1, column + 1] * u
+    blended: np.ndarray = low * (1 - v) + high * v
+    return blended
 
 
 def _hash(column: np.ndarray, row: np.ndarray, seed: int) -> np.ndarray:
