@@ -50,6 +50,7 @@ def open_cube(
     own = dataset.attrs["stac2cube"]
     rows = Ledger(cube, own["ledger"]).entries(whole=False)
     keys = dataset["scene"].load()
+    dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
     dataset = dataset.assign_coords(_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
     if chunks is None:
         return dataset

@@ -8,6 +8,7 @@ is that of today, for all years: uint16, scale 1e-4, offset -0.1, 0 where there 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from stac2cube.errors import RadiometryError
 
 S2_OFFSET_COUNTS = 1000
 """Counts that baselines from 04.00 on add to every valid pixel."""
+
+S2_OFFSET = -0.1
+"""The same as catalogs declare it: what to add to count / 10000 to get reflectance."""
 
 SATURATED = np.uint16(65535)
 """The agency's own mark of a saturated Sentinel-2 pixel, and the largest count that can be stored."""
@@ -49,12 +53,11 @@ def s2_shift(facts: S2Facts) -> int:
     Raises:
         RadiometryError: The item's own statements contradict each other, or it makes none.
     """
-    since_0400 = _since_0400(facts)
+    since_0400, declared = _since_0400(facts), _declared(facts)
     if facts.removed:
         if since_0400 is False:
             raise _contradiction(facts, "its pixels are said to have lost an offset that its baseline never had")
         return S2_OFFSET_COUNTS
-    declared = None if facts.declared is None else facts.declared != 0
     if declared is not None and since_0400 is not None and declared != since_0400:
         raise _contradiction(facts, "the declared offset and the baseline disagree")
     carries = declared if since_0400 is None else since_0400
@@ -90,12 +93,19 @@ def apply_shift(counts: np.ndarray, shift: int, fill: int = 0) -> np.ndarray:
 def _since_0400(facts: S2Facts) -> bool | None:
     if not facts.baseline:
         return None
-    try:
-        return float(facts.baseline) >= 4.0
-    except ValueError:
-        raise RadiometryError(
-            f"item {facts.item} has a processing baseline that is no number: {facts.baseline!r}"
-        ) from None
+    if not re.fullmatch(r"\d{1,2}\.\d{1,2}", facts.baseline):
+        raise RadiometryError(f"item {facts.item} has a processing baseline that is no number: {facts.baseline!r}")
+    return float(facts.baseline) >= 4.0
+
+
+def _declared(facts: S2Facts) -> bool | None:
+    """Whether the band declares the agency's offset; any other offset is one that no rule covers."""
+    if facts.declared is None:
+        return None
+    for offset, carries in ((0.0, False), (S2_OFFSET, True)):
+        if abs(facts.declared - offset) < 1e-9:
+            return carries
+    raise _contradiction(facts, "it declares an offset that Sentinel-2 never had")
 
 
 def _contradiction(facts: S2Facts, what: str) -> RadiometryError:

@@ -20,7 +20,7 @@ from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError, IncompleteError, RadiometryError
-from stac2cube.grid import Grid
+from stac2cube.grid import Grid, crs_text
 from stac2cube.period import parse_period
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
@@ -190,7 +190,7 @@ def prepare(out: Path | None, request: Request) -> LayersJob:
         if request.crs is None:
             wanted = replace(wanted, request=replace(request, crs=old.grid.crs))
     scenes = tuple(find_scenes(wanted))
-    if out is not None and exists and _says_no_grid(request, old):
+    if out is not None and exists and _same_grid_words(request, old):
         spec = spec_for(wanted, old.grid)
     else:
         spec = spec_for(wanted, grid_for(wanted, scenes))
@@ -256,10 +256,14 @@ def steps_for(scenes: Sequence[Scene], grid: Grid) -> list[Step]:
     ]
 
 
-def _says_no_grid(request: Request, old: CubeSpec) -> bool:
-    """Whether a request leaves the grid to the cube: the same area as before and no other resolution."""
-    same_area = request.area.geometry.equals(shape(old.request["area"]["geometry"]))
-    return same_area and request.geobox is None and request.resolution is None
+def _same_grid_words(request: Request, old: CubeSpec) -> bool:
+    """Whether the words ask for the grid the cube has: then it is taken, and not laid out anew from other scenes."""
+    return (
+        request.geobox is None
+        and request.area.geometry.equals(shape(old.request["area"]["geometry"]))
+        and request.resolution in (None, old.grid.resolution)
+        and (request.crs is None or crs_text(request.crs) == old.grid.crs)
+    )
 
 
 def _all_times(old: CubeSpec, wanted: Wanted) -> list[str]:

@@ -20,7 +20,7 @@ FLOORS = {
     **dict.fromkeys(("cube", "source"), 3),
     **dict.fromkeys(("work", "build", "status"), 4),
     **dict.fromkeys(("stages", "products"), 5),
-    **dict.fromkeys(("cli", "demo"), 6),
+    **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""
 
@@ -32,6 +32,7 @@ NEIGHBOURS = {
     ("feature", "globe"),
     ("build", "work"),
     ("cli", "demo"),
+    ("__main__", "cli"),
 }
 """Who may use whom on the same floor."""
 

@@ -1,0 +1,5 @@
+"""``python -m stac2cube``."""
+
+from stac2cube.cli import main
+
+main()
