@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from shapely import GEOSException, make_valid
+from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
+
 from stac2cube.catalog import Catalog, catalogs
-from stac2cube.errors import CatalogError
+from stac2cube.errors import BadInputError, CatalogError, RadiometryError, TableError
+from stac2cube.globe import WGS84, parse_crs, to_wgs84
 from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
 from stac2cube.scene import AssetRef, Granule
@@ -56,8 +61,6 @@ def to_granule(item: Item, reading: Reading) -> Granule:
     page = reading.page_of(item)
     if page is None:
         raise CatalogError(f"item {name} has none of the assets that {reading.mission.name} knows")
-    if not item.get("geometry"):
-        raise CatalogError(f"item {name} has no geometry")
     known = catalogs().get(page.catalog)
     return Granule(
         id=name,
@@ -65,11 +68,11 @@ def to_granule(item: Item, reading: Reading) -> Granule:
         catalog=reading.catalog.name,
         signer=known.signer if known and reading.catalog.signer == "none" else reading.catalog.signer,
         time=time_of(item),
-        tile=_tile(item),
-        datastrip=_datastrip(properties),
-        baseline=_baseline(item),
+        tile=tile_of(item),
+        datastrip=datastrip_of(item),
+        baseline=baseline_of(item),
         cloud_cover=properties.get("eo:cloud_cover"),
-        footprint=dict(item["geometry"]),
+        footprint=dict(mapping(footprint_of(item))),
         crs=_crs(item),
         corner=_corner(item),
         assets={
@@ -90,14 +93,36 @@ def time_of(item: Item) -> datetime:
     text = properties.get("datetime") or properties.get("start_datetime")
     if not text:
         raise CatalogError(f"item {item['id']} has no time")
-    time = datetime.fromisoformat(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise CatalogError(f"item {item['id']} has a time that is none: {text!r}") from None
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def footprint_of(item: Item) -> BaseGeometry:
+    """Where the item lies: valid polygons in WGS84, split at the antimeridian, whichever way the item crosses it.
+
+    Raises:
+        CatalogError: It has no geometry, or one that cannot be understood.
+    """
+    if not item.get("geometry"):
+        raise CatalogError(f"item {item['id']} has no geometry")
+    try:
+        drawn = shape(item["geometry"])
+        valid = drawn if drawn.is_valid else make_valid(drawn)
+        west, _, east, _ = valid.bounds
+        # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
+        split = west < -180 or east > 180 or (east - west > 180 and valid.geom_type == "Polygon")
+        return to_wgs84(valid, parse_crs(WGS84)) if split else valid
+    except (GEOSException, BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
 
 
 def platform_of(item: Item, mission: Mission) -> str:
     """Normalised platform name, "" if the item is of none of the mission's satellites."""
-    text = str(item["properties"].get("platform", "")).lower().replace(" ", "-").replace("_", "-")
-    if not text and (match := _PRODUCT.search(_product_names(item))):
+    text = str(item["properties"].get("platform") or "").lower().replace(" ", "-").replace("_", "-")
+    if text in ("", mission.constellation) and (match := _PRODUCT.search(_product_names(item))):
         text = f"{mission.constellation}{match['unit'].lower()}"
     return text if text in mission.platforms else ""
 
@@ -126,6 +151,17 @@ that name both: S2A 24558 is R108 and 44964 is R065; S2B 17394 is R065 and 37185
 _PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
 
 
+def generated(item: Item) -> str:
+    """When the product was made, as a text that sorts by time; "" if the item does not say."""
+    properties = item["properties"]
+    text = str(properties.get("s2:generation_time") or properties.get("processing:datetime") or "")
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    return (time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)).isoformat(timespec="microseconds")
+
+
 def _product_names(item: Item) -> str:
     properties = item["properties"]
     keys = ("s2:product_uri", "s2:datatake_id", "eopf:datatake_id", "s2:granule_id", "s2:tile_id")
@@ -143,22 +179,40 @@ def _assets_present(page: Page, item: Item, bands: Any) -> dict[Band, Mapping[st
 
 def _shift(item: Item, asset: Mapping[str, Any], band: Band, page: Page) -> int:
     """Counts to add, by the rule that the page names. Only reflectance ever carried the offset."""
-    if page.radiometry == "sentinel-2" and band.quantity.name == "reflectance":
-        removed = item["properties"].get("earthsearch:boa_offset_applied")
-        return s2_shift(S2Facts(item["id"], _baseline(item), _declared_offset(asset), removed))
-    return 0
+    if page.radiometry == "none":
+        return 0
+    if page.radiometry != "sentinel-2":
+        raise TableError(
+            f"the page of {page.catalog}, {page.collection} names an unknown rule {page.radiometry!r}: "
+            "radiometry is 'sentinel-2' or 'none'"
+        )
+    if band.quantity.name != "reflectance":
+        return 0
+    removed = item["properties"].get("earthsearch:boa_offset_applied")
+    if removed not in (None, True, False):
+        raise RadiometryError(
+            f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"
+        )
+    return s2_shift(S2Facts(item["id"], baseline_of(item), _declared_offset(item, asset), removed))
 
 
-def _declared_offset(asset: Mapping[str, Any]) -> float | None:
+def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
     bands: Sequence[Mapping[str, Any]] = asset.get("raster:bands") or asset.get("bands") or ({},)
     for place in (asset, bands[0]):
         for key in ("raster:offset", "offset"):
-            if place.get(key) is not None:
+            if place.get(key) is None:
+                continue
+            try:
                 return float(place[key])
+            except (TypeError, ValueError):
+                raise RadiometryError(
+                    f"item {item['id']} declares an offset that is no number: {place[key]!r}"
+                ) from None
     return None
 
 
-def _baseline(item: Item) -> str:
+def baseline_of(item: Item) -> str:
+    """Processing baseline ``"05.00"``, "" if neither the item nor its product names say."""
     properties = item["properties"]
     declared = properties.get("s2:processing_baseline") or properties.get("processing:version")
     if declared:
@@ -167,14 +221,22 @@ def _baseline(item: Item) -> str:
     return f"{match[1]}.{match[2]}" if match else ""
 
 
-def _datastrip(properties: Mapping[str, Any]) -> str:
-    """Sensing start of the datastrip: what reprocessing does not rename."""
-    text = properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or ""
-    match = re.search(r"_S(\d{8}T\d{6})", str(text))
-    return match[1] if match else ""
+def datastrip_of(item: Item) -> str:
+    """Sensing start of the datastrip, "" if unknown: what reprocessing does not rename.
+
+    Where the item does not name its datastrip, the granule's folder in its assets' addresses does:
+    ``L2A_T32TMT_A024558_20200305T103210``, the same instant in all recorded products that have both.
+    """
+    properties = item["properties"]
+    text = str(properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or "")
+    if match := re.search(r"_S(\d{8}T\d{6})", text):
+        return match[1]
+    folders = (re.search(r"_A\d{6}_(\d{8}T\d{6})/", asset["href"]) for asset in item["assets"].values())
+    return next((match[1] for match in folders if match), "")
 
 
-def _tile(item: Item) -> str:
+def tile_of(item: Item) -> str:
+    """Tile code ``"32TMT"``, "" if the mission has none."""
     properties = item["properties"]
     code = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
     if not code and (match := re.search(r"_T(\d{2}[A-Z]{3})[_. ]", _product_names(item))):
@@ -201,11 +263,23 @@ def _corner(item: Item) -> tuple[float, float] | None:
     return None
 
 
+_SIGNATURE = re.compile(r"[?&](sig|signature|x-amz-signature|x-goog-signature|token|access_token|sas)=", re.IGNORECASE)
+
+
 def _unsigned(href: str) -> str:
     """Without the signature that a provider or a client may have put into it: signing is the worker's, when reading."""
-    return href.partition("?")[0] if re.search(r"[?&](sig|X-Amz-Signature|token)=", href) else href
+    return href.partition("?")[0] if _SIGNATURE.search(href) else href
 
 
 def _unsigned_item(item: Item) -> dict[str, Any]:
-    assets = {name: {**asset, "href": _unsigned(asset["href"])} for name, asset in item["assets"].items()}
-    return {**item, "assets": assets, "links": []}
+    return {**item, "assets": _unsigned_within(item["assets"]), "links": []}
+
+
+def _unsigned_within(value: Any) -> Any:
+    """Every href, also of alternates."""
+    if isinstance(value, Mapping):
+        return {
+            key: _unsigned(part) if key == "href" and isinstance(part, str) else _unsigned_within(part)
+            for key, part in value.items()
+        }
+    return [_unsigned_within(part) for part in value] if isinstance(value, list) else value

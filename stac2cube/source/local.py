@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from stac2cube.errors import CatalogError
 
@@ -100,10 +101,12 @@ def _absolute(item: Any, path: Path) -> dict[str, Any]:
     if not isinstance(item, dict) or "assets" not in item or "properties" not in item:
         raise CatalogError(f"{path} holds something that is not a STAC item")
     base = path.resolve().parent
+    # A GeoParquet file may hold a column per asset of all its items, empty where an item lacks the asset.
+    item["assets"] = {name: asset for name, asset in item["assets"].items() if asset and asset.get("href")}
     for asset in item["assets"].values():
-        href = asset.get("href", "")
+        href = asset["href"]
         if not urlsplit(href).scheme and not href.startswith("/"):
-            asset["href"] = urljoin(f"{base}/", href)
+            asset["href"] = os.path.normpath(base / href)
     return item
 
 

@@ -14,14 +14,30 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.catalog import Catalog
-from stac2cube.errors import RadiometryError
+from stac2cube.errors import CatalogError, RadiometryError
 from stac2cube.mission import Band, Mission
 from stac2cube.scene import Granule, Scene, SceneKey
 from stac2cube.source.api import items_of_api
-from stac2cube.source.items import Item, Reading, orbit_of, platform_of, time_of, to_granule
+from stac2cube.source.items import (
+    Item,
+    Reading,
+    baseline_of,
+    datastrip_of,
+    footprint_of,
+    generated,
+    orbit_of,
+    platform_of,
+    tile_of,
+    time_of,
+    to_granule,
+)
 from stac2cube.source.local import items_of_path
 
 log = logging.getLogger(__name__)
+
+MARGIN = timedelta(minutes=15)
+"""How far beyond the times asked for the rest of a scene is looked for: an overpass of an area takes minutes and may
+straddle midnight, so that cutting it there would make half a scene of each half."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +65,9 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
     """Find the scenes over an area.
 
     Items of one platform, relative orbit and solar day are one scene. Of items of the same tile and datastrip the
-    newest processing baseline is used; different datastrips of one overpass are both used. A scene with an item that
-    contradicts itself is returned with its problem, so that the others can be built.
+    newest processing baseline is used; different datastrips of one overpass are both used. A scene of which one item
+    lies within the times is found whole. A scene with an item that contradicts itself, or without any known asset, is
+    returned with its problem, so that the others can be built.
 
     Args:
         query: What to look for.
@@ -65,13 +82,19 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
     """
     reading = Reading(query.mission, catalog, query.bands)
     found: dict[SceneKey, list[Item]] = {}
+    strangers: set[str] = set()
     for item in _matching(query, catalog):
         platform = platform_of(item, query.mission)
         if not platform:
+            # An item that names no collection may be anybody's; others are the mission's and should be known.
+            strangers |= {item["id"]} if item.get("collection") else set()
             continue
         day = solar_day(time_of(item), query.longitude)
         key = SceneKey(query.mission.name, day, platform, orbit_of(item, platform))
         found.setdefault(key, []).append(item)
+    if strangers:
+        log.warning("%s: left out %d items of unknown platforms: %s", catalog.name, len(strangers), min(strangers))
+    found = {key: items for key, items in found.items() if any(_inside(time_of(i), query.intervals) for i in items)}
     scenes = [_scene(key, items, reading, query.area) for key, items in sorted(found.items())]
     kept = [scene for scene in scenes if _clear_enough(scene, query.max_cloud_cover)]
     log.info("%s: %d items, %d scenes", catalog.name, sum(map(len, found.values())), len(kept))
@@ -84,7 +107,8 @@ def solar_day(time: datetime, longitude: float) -> date:
 
 
 def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
-    """Items of the mission's collections that touch the area within the times; checked here, whatever a server does."""
+    """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does."""
+    around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
     if catalog.is_local:
         wanted = {page.collection for page in query.mission.pages}
         items: Iterable[dict[str, Any]] = (
@@ -93,48 +117,58 @@ def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
     else:
         pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
         collections = list(dict.fromkeys(page.collection for page in pages))
-        items = items_of_api(catalog.url, collections, query.area, query.intervals)
+        items = items_of_api(catalog.url, collections, query.area, around)
     shapely.prepare(query.area)
+    seen: set[tuple[str, str]] = set()
     for item in items:
-        time = time_of(item)
-        inside = any(first <= time <= last for first, last in query.intervals)
-        if inside and item.get("geometry") and query.area.intersects(shape(item["geometry"])):
+        known = (str(item.get("collection") or ""), item["id"])
+        # Two files of a local source may hold the same item, as two pages of a server may.
+        if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+            seen.add(known)
             yield item
 
 
+def _inside(time: datetime, intervals: Sequence[tuple[datetime, datetime]]) -> bool:
+    return any(first <= time <= last for first, last in intervals)
+
+
 def _scene(key: SceneKey, items: Sequence[Item], reading: Reading, area: BaseGeometry) -> Scene:
+    used, left_out = _newest(items, reading.mission)
     problem = ""
     granules = []
-    for item in items:
+    for item in used:
         try:
             granules.append(to_granule(item, reading))
-        except RadiometryError as error:
-            problem = str(error)
-    used, left_out = _newest(granules, reading)
+        except (RadiometryError, CatalogError) as error:
+            problem = problem or str(error)
     return Scene(
         key=key,
-        time=min(time_of(item) for item in items),
-        granules=tuple(used),
-        superseded=tuple(sorted(granule.id for granule in left_out)),
-        cloud_cover=_cloud_cover(used, area),
+        time=min(time_of(item) for item in used),
+        granules=tuple(granules),
+        superseded=tuple(sorted(item["id"] for item in left_out)),
+        cloud_cover=_cloud_cover(granules, area),
         problem=problem,
     )
 
 
-def _newest(granules: Sequence[Granule], reading: Reading) -> tuple[list[Granule], list[Granule]]:
-    """Split into granules to use, in mosaic order, and those superseded."""
-    preference = {page.collection: place for place, page in enumerate(reading.mission.pages)}
+def _newest(items: Sequence[Item], mission: Mission) -> tuple[list[Item], list[Item]]:
+    """Split into items to use, in mosaic order, and those superseded."""
+    preference: dict[str, int] = {}
+    for place, page in enumerate(mission.pages):
+        preference.setdefault(page.collection, -place)
 
-    def rank(granule: Granule) -> tuple[Any, ...]:
-        # Newest baseline; then the collection listed first; then the id, so that the order never depends on a server.
-        return (_number(granule.baseline), -preference.get(granule.collection, 0), granule.id)
+    def rank(item: Item) -> tuple[Any, ...]:
+        # The newest baseline; made last; of the collection listed first; then the id, so that the order in which a
+        # server answers never matters.
+        first = preference.get(str(item.get("collection")), -len(preference))
+        return (_number(baseline_of(item)), generated(item), first, item["id"])
 
-    groups: dict[tuple[str, str], list[Granule]] = {}
-    for granule in granules:
-        # Where the datastrip is unknown, granules of one tile within the scene are taken for the same.
-        groups.setdefault((granule.tile, granule.datastrip), []).append(granule)
+    groups: dict[tuple[str, str], list[Item]] = {}
+    for item in items:
+        # Where the datastrip is unknown, items of one tile within the scene are taken for the same.
+        groups.setdefault((tile_of(item), datastrip_of(item)), []).append(item)
     used, left_out = [], []
-    for _, group in sorted(groups.items()):
+    for _, group in sorted(groups.items(), key=lambda entry: entry[0]):
         ordered = sorted(group, key=rank)
         used.append(ordered[-1])
         left_out += ordered[:-1]
