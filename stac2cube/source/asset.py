@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import rasterio
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
@@ -58,11 +56,15 @@ class BandRequest:
 
 
 @contextmanager
-def gdal_settings(*, remote: bool) -> Iterator[None]:
+def gdal_settings(*, remote: bool, fresh: bool = False) -> Iterator[None]:
     """GDAL as it reads best: no folder listings and patient retries over a network, errors instead of gaps.
 
     Sources: GDAL's documentation of /vsicurl and the GTiff driver. A listing of the folder is needed on disk only, for
     georeferences in side files.
+
+    Args:
+        remote: Whether the file lies behind a network.
+        fresh: Ask the server even for what GDAL remembers. It remembers failures, too, for the life of the process.
     """
     options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False}
     if remote:
@@ -70,11 +72,12 @@ def gdal_settings(*, remote: bool) -> Iterator[None]:
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
             "GDAL_HTTP_CONNECTTIMEOUT": "10",
             "GDAL_HTTP_TIMEOUT": "60",
-            "GDAL_HTTP_MAX_RETRY": "4",
+            "GDAL_HTTP_MAX_RETRY": "2",
             "GDAL_HTTP_RETRY_DELAY": "0.5",
         }
-    with rasterio.Env(**options), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    if fresh:
+        options["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/:/vsis3/"
+    with rasterio.Env(**options):
         yield
 
 
@@ -111,31 +114,57 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> 
         if relation.paste_ok and relation.read_shrink == 1:
             out[given] = _masked(whole.read(index, window=Window.from_slices(*taken)), nodata, band)
             return out
-        level = _overview(whole.overviews(index), relation.scale)
-        if level is None:
-            _warp(whole, index, nodata, band, geobox, out)
-        else:
+        # Overviews of classes may hold averages of them, so classes always come from the full resolution.
+        level = _overview(whole.overviews(index), relation.scale) if band.kind == "continuous" else None
+        cut = None
+        if level is not None:
             with rasterio.open(location, sharing=False, overview_level=level) as smaller:
-                _warp(smaller, index, nodata, band, geobox, out)
+                cut = _cut(smaller, index, geobox)
+            if not _keeps_nodata(whole) and (cut.pixels == nodata).any():
+                cut = None
+        _warp(cut or _cut(whole, index, geobox), nodata, band, geobox, out)
     return out
 
 
-def _warp(
-    dataset: rasterio.DatasetReader, index: int, nodata: float, band: BandRequest, geobox: GeoBox, out: np.ndarray
-) -> None:
+@dataclass(frozen=True)
+class _Cut:
+    """The part of an image that a block needs.
+
+    Attributes:
+        pixels: ``(rows, columns)``, as in the file.
+        geobox: Their lattice.
+        scale: Size of the block's pixels in these.
+    """
+
+    pixels: np.ndarray
+    geobox: GeoBox
+    scale: float
+
+
+def _cut(dataset: rasterio.DatasetReader, index: int, geobox: GeoBox) -> _Cut:
     source = GeoBox(dataset.shape, dataset.transform, dataset.crs)
     relation = compute_reproject_roi(source, geobox, padding=8)
     taken = _slices(relation.roi_src)
-    if _is_empty(taken):
-        return
-    pixels = dataset.read(index, window=Window.from_slices(*taken))
+    return _Cut(dataset.read(index, window=Window.from_slices(*taken)), source[taken], relation.scale)
+
+
+def _keeps_nodata(dataset: rasterio.DatasetReader) -> bool:
+    """Whether overviews were made without mixing pixels that hold no data into their neighbours.
+
+    They were not where the file does not say what no data is, and never in JPEG 2000, whose overviews are the low-pass
+    half of a wavelet transform over all numbers alike.
+    """
+    return dataset.nodata is not None and not str(dataset.driver).startswith("JP2")
+
+
+def _warp(cut: _Cut, nodata: float, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
     # A target at most a little coarser than the source: keep the kernel at its own size.
-    same_scale = {"XSCALE": "1", "YSCALE": "1"} if relation.scale < _COARSER else {}
+    same_scale = {"XSCALE": "1", "YSCALE": "1"} if cut.scale < _COARSER else {}
     reproject(
-        pixels,
+        cut.pixels,
         out,
-        src_transform=source[taken].transform,
-        src_crs=dataset.crs,
+        src_transform=cut.geobox.transform,
+        src_crs=str(cut.geobox.crs),
         src_nodata=nodata,
         dst_transform=geobox.transform,
         dst_crs=str(geobox.crs),

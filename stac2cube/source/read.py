@@ -14,13 +14,13 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from stac2cube.errors import ReadError
 from stac2cube.kernels.radiometry import apply_shift
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.asset import BandRequest, gdal_settings, read_asset
-from stac2cube.source.sign import is_remote, readable
+from stac2cube.source.sign import is_remote, readable, unsigned
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class RetryPolicy:
         longest_wait: Seconds at most.
     """
 
-    attempts: int = 4
+    attempts: int = 6
     first_wait: float = 0.5
     longest_wait: float = 20.0
 
@@ -133,42 +133,42 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: Ret
     asset = granule.assets.get(band.name)
     if asset is None:
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
+    remote = is_remote(asset.href)
     attempts = Retrying(
-        stop=stop_after_attempt(retries.attempts),
+        stop=lambda state: state.attempt_number >= (_REFUSED_TRIES if _is_refused(state) else retries.attempts),
         wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
-        retry=retry_if_exception(_may_pass),
+        retry=retry_if_exception(lambda error: remote and isinstance(error, (RasterioError, OSError))),
         before_sleep=lambda state: log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1),
+        reraise=True,
     )
     try:
-        pixels = attempts(_read_once, granule, asset, band, geobox)
-    except RetryError as error:
-        raise _failure(granule, band, asset, error.last_attempt.exception()) from error
+        for attempt in attempts:
+            with attempt, gdal_settings(remote=remote, fresh=attempt.retry_state.attempt_number > 1):
+                counts = read_asset(readable(asset.href, granule.signer), asset.index, band, geobox)
     except (RasterioError, OSError, ReadError) as error:
-        raise _failure(granule, band, asset, error) from error
-    counts: np.ndarray = pixels
+        # Not chained: the text of what GDAL raised may hold a signature.
+        raise _failure(granule, band, asset, error) from None
     return apply_shift(counts, asset.shift, int(band.fill)) if asset.shift else counts
 
 
-def _read_once(granule: Granule, asset: AssetRef, band: BandRequest, geobox: GeoBox) -> np.ndarray:
-    with gdal_settings(remote=is_remote(asset.href)):
-        return read_asset(readable(asset.href, granule.signer), asset.index, band, geobox)
+_REFUSED_TRIES = 2
+"""Tries where a server says that a file is not there or not for us: once more, without what GDAL remembers."""
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether trying again can help: a server under load, a broken connection; not a missing or malformed file."""
-    text = str(error)
-    if not isinstance(error, (RasterioError, OSError)) or isinstance(error, FileNotFoundError):
-        return False
-    return any(sign in text for sign in _PASSING_SIGNS)
+def _is_refused(state: RetryCallState) -> bool:
+    reason = _reason(state.outcome.exception() if state.outcome else None)
+    return re.search(r"response code: 4(?!08|29)", reason) is not None
 
 
-_PASSING_SIGNS = ("response code: 429", "response code: 5", "CURL error", "timed out", "Connection", "response_code=5")
-"""What GDAL says of failures on the way, as opposed to failures of the file."""
+def _reason(error: BaseException | None) -> str:
+    """The text of the first cause: what is raised last often only says that something went wrong before."""
+    while error is not None and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
 
 
-def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException | None) -> ReadError:
-    # Whatever follows a question mark may be a signature.
-    href, reason = (re.sub(r"\?\S+", "", str(text)) for text in (asset.href, error))
+def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException) -> ReadError:
+    href, reason = unsigned(asset.href), unsigned(_reason(error))
     return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from urllib.parse import unquote, urlsplit
 
 from stac2cube.errors import ReadError
@@ -31,6 +33,24 @@ def readable(href: str, signer: str) -> str:
 def is_remote(href: str) -> bool:
     """Whether reading it goes over a network."""
     return urlsplit(href).scheme in ("http", "https", "s3")
+
+
+def unsigned(text: str) -> str:
+    """A text without what in its addresses may be a secret: all that follows a question mark, names and passwords."""
+    return re.sub(r"//[^/@\s]+@", "//", re.sub(r"\?[^\s'\"]+", "", text))
+
+
+class _Unsigned(logging.Filter):
+    """Takes signatures out of what is logged; drops nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = unsigned(record.getMessage()), ()
+        return True
+
+
+# GDAL warns of every repeated request with the whole address, and rasterio passes that on to its loggers.
+for _name in ("rasterio._env", "rasterio._err", "rasterio._base", "rasterio._io"):
+    logging.getLogger(_name).addFilter(_Unsigned())
 
 
 _BLOBS = ".blob.core.windows.net"
