@@ -12,14 +12,8 @@ from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError
 
-TIMEOUT = (10.0, 60.0)
-"""Seconds to wait for a connection and for an answer."""
-
 RETRIES = 6
-"""Repetitions after 429 and 5xx, with exponential waits (1, 2, 4 ... s) or what ``Retry-After`` says."""
-
-REFUSALS = 2
-"""Repetitions where nobody answers at all: a wrong address should not take a minute to be told."""
+"""Repetitions after 429 and 5xx, see :mod:`stac2cube.source.http`."""
 
 PAGE = 200
 """Items asked for per page."""
@@ -42,26 +36,22 @@ def items_of_api(
     Raises:
         CatalogError: The API cannot be reached or answers an error, after retries.
     """
+    from pystac import STACError
     from pystac_client import Client
+    from pystac_client.errors import ClientTypeError
     from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
+    from pystac_client.warnings import DoesNotConformTo
     from requests.exceptions import RequestException
-    from urllib3 import Retry
 
-    retry = Retry(
-        total=RETRIES,
-        connect=REFUSALS,
-        backoff_factor=1.0,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=None,
-    )
+    from stac2cube.source.http import StrictIO
+
     parts = getattr(area, "geoms", [area])
     corners = sum(len(part.exterior.coords) for part in parts)
     # Hulls of the parts, not of the whole: an area split at the antimeridian would span the globe.
     shape = area if corners <= _MOST_CORNERS else union_all([part.convex_hull for part in parts])
     seen: set[tuple[str, str]] = set()
     try:
-        client = Client.open(url, stac_io=StacApiIO(timeout=TIMEOUT, max_retries=retry))
+        client = Client.open(url, stac_io=StrictIO(RETRIES))
         for first, last in intervals:
             search = client.search(
                 collections=list(collections), intersects=mapping(shape), datetime=(first, last), limit=PAGE
@@ -71,8 +61,16 @@ def items_of_api(
                 if key not in seen:
                     seen.add(key)
                     yield item
-    except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+    except (ClientTypeError, DoesNotConformTo, STACError) as error:
         raise CatalogError(
-            f"the catalog at {url} does not answer: {reason}. Check the address and the network, or try later"
+            f"{url} is no STAC API that can be searched: {_first_line(error)}. Check the address"
         ) from error
+    except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
+        raise CatalogError(
+            f"the catalog at {url} does not answer: {_first_line(error)}. Check address and network, or try later"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
