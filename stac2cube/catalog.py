@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from stac2cube.errors import BadInputError
 from stac2cube.table import shipped_and_own
@@ -26,7 +27,7 @@ class Catalog:
     name: str
     title: str
     url: str
-    signer: str = "none"
+    signer: Literal["none", "planetary-computer"] = "none"
     like: str = ""
     local_root: str = ""
     note: str = ""
@@ -44,10 +45,12 @@ def catalogs() -> dict[str, Catalog]:
         TableError: A table is malformed.
     """
     known: dict[str, Catalog] = {}
-    for file in shipped_and_own("catalogs.toml"):
+    for place, file in enumerate(shipped_and_own("catalogs.toml")):
         for name, value in file.parse().items():
             file.check(Catalog, value, f"catalog {name!r}", given=("name",))
-            known[name] = Catalog(**{"name": name, "like": value.get("like", name), **value})
+            # Mission pages name the shipped catalogs, also one that a person overrides; in others each item tells.
+            like = name if place == 0 or name in known else ""
+            known[name] = Catalog(**{"name": name, "like": like, **value})
     return known
 
 

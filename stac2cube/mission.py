@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from stac2cube.errors import BadInputError, TableError
 from stac2cube.table import TableFile, config_folder, names_in, shipped_and_own
@@ -20,7 +21,7 @@ class Quantity:
     """The stored form of a kind of band, see :class:`stac2cube.cube.spec.Layer`."""
 
     name: str
-    dtype: str
+    dtype: Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
     fill: float
     scale: float = 1.0
     offset: float = 0.0
@@ -68,7 +69,7 @@ class Page:
 
     catalog: str
     collection: str
-    radiometry: str
+    radiometry: Literal["none", "sentinel-2"]
     assets: tuple[str, ...]
 
     def asset_names(self, band: Band) -> tuple[str, ...]:
@@ -177,7 +178,9 @@ def _parse(file: TableFile) -> Mission:
     bands = {name: _band(file, name, part, quantities) for name, part in value["bands"].items()}
     unknown = [name for name in value["default_bands"] if name not in bands]
     if unknown:
-        raise TableError(f"{file.path}, line {file.line_of('default_bands')}: no such bands: {', '.join(unknown)}")
+        raise TableError(f"{file.place_of('default_bands')}: no such bands: {', '.join(unknown)}")
+    if Path(file.path).stem != value["name"]:
+        raise TableError(f"{file.place_of('name')}: the page of {value['name']!r} belongs in {value['name']}.toml")
     return Mission(
         name=value["name"],
         title=value["title"],
@@ -202,10 +205,17 @@ def _band(file: TableFile, name: str, value: dict[str, Any], quantities: Mapping
     file.check(Band, value, f"band {name!r}", given=("name",))
     quantity = quantities.get(value["quantity"])
     if quantity is None:
-        raise TableError(f"{file.path}, line {file.line_of(name)}: band {name!r} has an unknown quantity")
+        raise TableError(f"{file.place_of(name)}: band {name!r} has an unknown quantity")
     return Band(**{"name": name, **value, "quantity": quantity})
 
 
 def _page(file: TableFile, value: dict[str, Any]) -> Page:
     file.check(Page, value, "a page")
-    return Page(**{**value, "assets": tuple(value["assets"])})
+    page = Page(**{**value, "assets": tuple(value["assets"])})
+    try:
+        page.asset_names(Band("B", Quantity("", "uint8", 0), 1, "b", "b"))
+    except (KeyError, IndexError, ValueError):
+        raise TableError(
+            f"{file.path}: asset names {value['assets']} of a page may hold {{band}}, {{common_name}} and {{gsd}} only"
+        ) from None
+    return page

@@ -1,4 +1,4 @@
-"""Reading TOML tables strictly: an unknown or missing key is an error that names file, line and key."""
+"""Reading TOML tables strictly: an unknown, missing or unsuitable key is an error that names file, line and key."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from platformdirs import user_config_path
 
@@ -39,8 +39,8 @@ class TableFile:
         except tomllib.TOMLDecodeError as error:
             raise TableError(f"{self.path}: {error}") from error
 
-    def check(self, kind: type, value: Mapping[str, Any], what: str, *, given: tuple[str, ...] = ()) -> None:
-        """Compare the keys of a table with the fields of the dataclass it becomes.
+    def check(self, kind: type, value: Any, what: str, *, given: tuple[str, ...] = ()) -> None:
+        """Compare the keys of a table, and the kinds of their values, with the fields of the dataclass it becomes.
 
         Args:
             kind: The dataclass.
@@ -49,22 +49,60 @@ class TableFile:
             given: Fields that do not come from the table.
 
         Raises:
-            TableError: An unknown key, or one that is missing.
+            TableError: It is no table, or has an unknown key, lacks one, or holds a value of another kind.
         """
+        if not isinstance(value, Mapping):
+            raise TableError(f"{self.path}: {what} should be a table, not {value!r}")
         known = {field.name: field for field in fields(kind) if field.name not in given}
         for key in value:
             if key not in known:
-                raise TableError(
-                    f"{self.path}, line {self.line_of(key)}: {what} has no key {key!r}; known are {', '.join(known)}"
-                )
+                raise TableError(f"{self.place_of(key)}: {what} has no key {key!r}; known are {', '.join(known)}")
         for name, field in known.items():
             if name not in value and field.default is MISSING and field.default_factory is MISSING:
                 raise TableError(f"{self.path}: {what} lacks the key {name!r}")
+        kinds = get_type_hints(kind)
+        for key, part in value.items():
+            if problem := _unsuitable(part, kinds[key]):
+                raise TableError(f"{self.place_of(key)}: {what}: {key} should be {problem}, not {part!r}")
 
-    def line_of(self, key: str) -> int:
-        """Line in which a key is set, counted from 1; 0 if it cannot be found."""
+    def place_of(self, key: str) -> str:
+        """File and, where the key is set only once, the line, counted from 1: ``"catalogs.toml, line 4"``."""
         pattern = re.compile(rf"(^|[\s{{,.\[\"']){re.escape(key)}[\"']?\s*[=.\]]")
-        return next((n for n, line in enumerate(self.text.splitlines(), 1) if pattern.search(line)), 0)
+        lines = [number for number, line in enumerate(self.text.splitlines(), 1) if pattern.search(line)]
+        return f"{self.path}, line {lines[0]}" if len(lines) == 1 else self.path
+
+
+def _unsuitable(value: Any, kind: Any) -> str:
+    """What a value from TOML should be to become a field of that type; "" if it is."""
+    if get_origin(kind) is tuple:
+        return _unsuitable_list(value, get_args(kind))
+    if get_origin(kind) is Literal:
+        return "" if value in get_args(kind) else f"one of {', '.join(map(str, get_args(kind)))}"
+    if is_dataclass(kind):  # given by name, or a table that is checked by itself
+        accepted: tuple[type, ...] = (str, Mapping)
+        wanted = "a name or a table"
+    else:
+        accepted, wanted = _SCALARS.get(kind, ((Mapping,), "a table"))
+    return "" if isinstance(value, accepted) and not isinstance(value, bool) else wanted
+
+
+_SCALARS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a text"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+}
+
+
+def _unsuitable_list(value: Any, kinds: tuple[Any, ...]) -> str:
+    """The same for a tuple of fixed length, or of any length where its kinds end with an ellipsis."""
+    if not isinstance(value, list):
+        return "a list"
+    any_length = kinds[-1] is Ellipsis
+    if not any_length and len(value) != len(kinds):
+        return f"a list of {len(kinds)}"
+    inner = kinds[:1] * len(value) if any_length else kinds
+    wrong = next((text for pair in zip(value, inner, strict=True) if (text := _unsuitable(*pair))), "")
+    return f"a list of which each is {wrong}" if wrong else ""
 
 
 def config_folder() -> Path:

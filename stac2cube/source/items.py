@@ -14,7 +14,7 @@ from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.catalog import Catalog, catalogs
-from stac2cube.errors import BadInputError, CatalogError, RadiometryError, TableError
+from stac2cube.errors import BadInputError, CatalogError, RadiometryError
 from stac2cube.globe import WGS84, parse_crs, to_wgs84
 from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
@@ -179,14 +179,7 @@ def _assets_present(page: Page, item: Item, bands: Any) -> dict[Band, Mapping[st
 
 def _shift(item: Item, asset: Mapping[str, Any], band: Band, page: Page) -> int:
     """Counts to add, by the rule that the page names. Only reflectance ever carried the offset."""
-    if page.radiometry == "none":
-        return 0
-    if page.radiometry != "sentinel-2":
-        raise TableError(
-            f"the page of {page.catalog}, {page.collection} names an unknown rule {page.radiometry!r}: "
-            "radiometry is 'sentinel-2' or 'none'"
-        )
-    if band.quantity.name != "reflectance":
+    if page.radiometry == "none" or band.quantity.name != "reflectance":
         return 0
     removed = item["properties"].get("earthsearch:boa_offset_applied")
     if removed not in (None, True, False):
