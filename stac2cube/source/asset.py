@@ -119,7 +119,7 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> 
         cut = None
         if level is not None:
             with rasterio.open(location, sharing=False, overview_level=level) as smaller:
-                cut = _cut(smaller, index, geobox)
+                cut = _cut(smaller, index, geobox, whole.overviews(index)[level])
             if not _keeps_nodata(whole) and (cut.pixels == nodata).any():
                 cut = None
         _warp(cut or _cut(whole, index, geobox), nodata, band, geobox, out)
@@ -141,8 +141,21 @@ class _Cut:
     scale: float
 
 
-def _cut(dataset: rasterio.DatasetReader, index: int, geobox: GeoBox) -> _Cut:
+def _cut(dataset: rasterio.DatasetReader, index: int, geobox: GeoBox, shrunk: int = 1) -> _Cut:
+    """Read what a block needs.
+
+    Args:
+        dataset: The file, or an overview of it.
+        index: Band within it.
+        geobox: Lattice of the block.
+        shrunk: Factor of the overview. GDAL takes the pixels of all overviews for averages of whole squares; those of
+            JPEG 2000 lie where the first pixel of each square does, since the low-pass filter of its wavelets is
+            symmetric about the even samples (ISO/IEC 15444-1, annex F).
+    """
     source = GeoBox(dataset.shape, dataset.transform, dataset.crs)
+    if _is_jpeg2000(dataset):
+        offset = -(shrunk - 1) / (2 * shrunk)
+        source = source.translate_pix(offset, offset)
     relation = compute_reproject_roi(source, geobox, padding=8)
     taken = _slices(relation.roi_src)
     return _Cut(dataset.read(index, window=Window.from_slices(*taken)), source[taken], relation.scale)
@@ -154,7 +167,11 @@ def _keeps_nodata(dataset: rasterio.DatasetReader) -> bool:
     They were not where the file does not say what no data is, and never in JPEG 2000, whose overviews are the low-pass
     half of a wavelet transform over all numbers alike.
     """
-    return dataset.nodata is not None and not str(dataset.driver).startswith("JP2")
+    return dataset.nodata is not None and not _is_jpeg2000(dataset)
+
+
+def _is_jpeg2000(dataset: rasterio.DatasetReader) -> bool:
+    return str(dataset.driver).startswith("JP2")
 
 
 def _warp(cut: _Cut, nodata: float, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:

@@ -24,7 +24,8 @@ class RangeServer:
         requests: Method and path of every request.
         sent: Bytes of bodies sent.
         faults: Answers given instead of the file, one per request to a path that contains the key: a status number,
-            ``"html"`` for a web page with status 200, ``"drop"`` for a body cut off in the middle.
+            ``"html"`` for a web page with status 200, ``"drop"`` for a body cut off in the middle, ``"pass"`` for the
+            file after all.
     """
 
     folder: Path
@@ -105,9 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             sent = content[: len(content) // 2] if drop else content
-            self.wfile.write(sent)
-            with self.state.lock:
+            with self.state.lock:  # before the client can know, so that a test never counts too early
                 self.state.sent += len(sent)
+            self.wfile.write(sent)
         if drop:
             self.close_connection = True
             self.connection.close()

@@ -59,7 +59,7 @@ def granule(geobox: GeoBox, name: str = "granule", shift: int = 0, **assets: obj
         datastrip="",
         baseline="05.00",
         cloud_cover=0.0,
-        footprint=mapping(geobox.footprint("EPSG:4326").geom),
+        footprint=mapping(geobox.extent.to_crs("EPSG:4326", wrapdateline=True).geom),
         crs=str(geobox.crs),
         corner=(geobox.transform.c, geobox.transform.f),
         assets={band: AssetRef(str(href), shift=shift if band != "SCL" else 0) for band, href in assets.items()},
