@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.kernels.radiometry import apply_shift
 
 CLASS_RESAMPLING = ("nearest", "mode")
 """What classes may be resampled by: anything else would invent classes."""
@@ -81,8 +82,8 @@ def gdal_settings(*, remote: bool, fresh: bool = False) -> Iterator[None]:
         yield
 
 
-def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> np.ndarray:
-    """Read one band of a file into a lattice.
+def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:
+    """Read one band of a file into a lattice, in stored form.
 
     Where the file lies on the same lattice its pixels are copied. Else they are warped, nodata-aware; between lattices
     of about the same pixel size with GDAL's kernel held at its true size (``XSCALE=1, YSCALE=1``), because GDAL would
@@ -93,6 +94,8 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> 
         index: Band within the file, from 1.
         band: How it is wanted.
         geobox: Lattice of the block.
+        shift: Counts to add, see :mod:`stac2cube.kernels.radiometry`. They are added before interpolation, so that all
+            providers' files of one product round alike.
 
     Returns:
         ``(rows, columns)`` of the band's dtype, fill where the file has no data.
@@ -112,7 +115,7 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> 
             return out
         nodata = whole.nodata if whole.nodata is not None else band.fill
         if relation.paste_ok and relation.read_shrink == 1:
-            out[given] = _masked(whole.read(index, window=Window.from_slices(*taken)), nodata, band)
+            out[given] = _stored(whole.read(index, window=Window.from_slices(*taken)), nodata, band, shift)
             return out
         # Overviews of classes may hold averages of them, so classes always come from the full resolution.
         level = _overview(whole.overviews(index), relation.scale) if band.kind == "continuous" else None
@@ -122,7 +125,8 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox) -> 
                 cut = _cut(smaller, index, geobox, whole.overviews(index)[level])
             if not _keeps_nodata(whole) and (cut.pixels == nodata).any():
                 cut = None
-        _warp(cut or _cut(whole, index, geobox), nodata, band, geobox, out)
+        cut = cut or _cut(whole, index, geobox)
+        _warp(replace(cut, pixels=_stored(cut.pixels, nodata, band, shift)), band, geobox, out)
     return out
 
 
@@ -174,7 +178,7 @@ def _is_jpeg2000(dataset: rasterio.DatasetReader) -> bool:
     return str(dataset.driver).startswith("JP2")
 
 
-def _warp(cut: _Cut, nodata: float, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
+def _warp(cut: _Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
     # A target at most a little coarser than the source: keep the kernel at its own size.
     same_scale = {"XSCALE": "1", "YSCALE": "1"} if cut.scale < _COARSER else {}
     reproject(
@@ -182,7 +186,7 @@ def _warp(cut: _Cut, nodata: float, band: BandRequest, geobox: GeoBox, out: np.n
         out,
         src_transform=cut.geobox.transform,
         src_crs=str(cut.geobox.crs),
-        src_nodata=nodata,
+        src_nodata=band.fill,
         dst_transform=geobox.transform,
         dst_crs=str(geobox.crs),
         dst_nodata=band.fill,
@@ -203,12 +207,13 @@ def _overview(factors: list[int], scale: float) -> int | None:
     return usable[-1] if usable and not math.isnan(scale) else None
 
 
-def _masked(pixels: np.ndarray, nodata: float, band: BandRequest) -> np.ndarray:
+def _stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> np.ndarray:
+    """Pixels as read, in the band's dtype, with its fill and its counts."""
     pixels = pixels.astype(band.dtype, copy=False)
-    if nodata == band.fill:
-        return pixels
-    missing = np.isnan(pixels) if math.isnan(nodata) else pixels == nodata
-    return np.where(missing, np.asarray(band.fill, band.dtype), pixels)
+    if nodata != band.fill:
+        missing = np.isnan(pixels) if math.isnan(nodata) else pixels == nodata
+        pixels = np.where(missing, np.asarray(band.fill, band.dtype), pixels)
+    return apply_shift(pixels, shift, int(band.fill)) if shift else pixels
 
 
 def _slices(roi: Any) -> tuple[slice, slice]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from shapely import GEOSException, make_valid
+from shapely import make_valid
+from shapely.errors import ShapelyError
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -110,12 +111,14 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise CatalogError(f"item {item['id']} has no geometry")
     try:
         drawn = shape(item["geometry"])
+        if drawn.is_empty:
+            raise ValueError("it is empty")
         valid = drawn if drawn.is_valid else make_valid(drawn)
         west, _, east, _ = valid.bounds
         # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
         split = west < -180 or east > 180 or (east - west > 180 and valid.geom_type == "Polygon")
         return to_wgs84(valid, parse_crs(WGS84)) if split else valid
-    except (GEOSException, BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
 
 

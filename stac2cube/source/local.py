@@ -81,19 +81,29 @@ def _items_of_json(path: Path, value: Any) -> Iterator[dict[str, Any]]:
         raise CatalogError(f"{path} is neither a STAC item, a collection of items, nor a catalog")
 
 
-def _items_of_links(path: Path, catalog: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Follow the links of a static catalog on disk, items and children alike."""
-    targets = [
-        path.parent / link["href"].removeprefix("file://")
-        for link in catalog.get("links", ())
-        if link.get("rel") in ("item", "child")
-    ]
-    broken = [target for target in targets if not target.exists()]
+def _items_of_links(start: Path, catalog: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Follow the links of a static catalog on disk, items and children alike, each file once."""
+    followed, waiting, broken = {start.resolve()}, _targets(start, catalog), []
+    while waiting:
+        target = waiting.pop(0)
+        if target in followed:
+            continue
+        followed.add(target)
+        if not target.exists():
+            broken.append(target)
+            continue
+        value = _read_json(target)
+        if isinstance(value, dict) and value.get("type") in ("Catalog", "Collection"):
+            waiting = _targets(target, value) + waiting
+        else:
+            yield from _items_of_json(target, value)
     if broken:
-        log.warning("%s: %d of %d links lead nowhere, the first to %s", path, len(broken), len(targets), broken[0])
-    for target in targets:
-        if target.exists():
-            yield from _items_of_json(target, _read_json(target))
+        log.warning("%s: %d of %d links lead nowhere, as to %s", start, len(broken), len(followed) - 1, broken[0])
+
+
+def _targets(path: Path, catalog: Mapping[str, Any]) -> list[Path]:
+    links = [link["href"] for link in catalog.get("links", ()) if link.get("rel") in ("item", "child")]
+    return [Path(os.path.normpath(path.resolve().parent / href.removeprefix("file://"))) for href in links]
 
 
 def _absolute(item: Any, path: Path) -> dict[str, Any]:
