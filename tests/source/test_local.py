@@ -1,0 +1,103 @@
+"""Local catalogs as people keep them: links that lead nowhere or in circles, odd names, columns that are empty."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import rustac
+
+from stac2cube.errors import CatalogError
+from stac2cube.source.local import items_of_path
+from tests.source.products import collection, product
+
+
+def ids(path: Path) -> list[str]:
+    return [item["id"] for item in items_of_path(path)]
+
+
+def catalog(path: Path, *links: tuple[str, str], kind: str = "Catalog") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"type": kind, "id": path.parent.name, "links": [{"rel": rel, "href": href} for rel, href in links]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_broken_links_are_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(product("a")))
+    broken = [("item", f"./none-{number}.json") for number in range(50)]
+    start = catalog(tmp_path / "catalog.json", ("item", "a.json"), *broken, ("child", "./gone/catalog.json"))
+    with caplog.at_level(logging.WARNING):
+        assert ids(start) == ["a"]
+    assert len(caplog.records) == 1
+    assert "51 of 52 links lead nowhere" in caplog.text
+    assert "none-0.json" in caplog.text
+
+
+def test_children_are_followed_once_whatever_way_they_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"deep/{name}").mkdir(parents=True)
+        (tmp_path / f"deep/{name}/{name}.json").write_text(json.dumps(product(name)))
+    catalog(
+        tmp_path / "deep/collection.json",
+        ("root", "../catalog.json"),
+        ("child", "../catalog.json"),
+        ("item", "a/a.json"),
+        ("item", "./b/../a/a.json"),
+        ("item", f"file://{tmp_path}/deep/b/b.json"),
+        kind="Collection",
+    )
+    catalog(tmp_path / "catalog.json", ("self", "catalog.json"), ("child", "./deep/collection.json"))
+    assert ids(tmp_path / "catalog.json") == ["a", "b"]
+    assert ids(tmp_path) == ["a", "b"], "a folder with a catalog is that catalog"
+
+
+def test_relative_addresses_hold_in_folders_with_odd_names(tmp_path: Path) -> None:
+    folder = tmp_path / "tiles #1, 50 % ?"
+    folder.mkdir()
+    item = product("a")
+    item["assets"] = {
+        "B02": {"href": "B02.tif"},
+        "B03": {"href": "../other/B03.tif"},
+        "B04": {"href": "/data/B04.tif"},
+        "B05": {"href": "https://host/B05.tif?sig=1"},
+        "B06": {"href": "s3://bucket/B06.tif"},
+    }
+    (found,) = items_of_path(collection(folder / "items.json", item))
+    assert {name: asset["href"] for name, asset in found["assets"].items()} == {
+        "B02": f"{folder}/B02.tif",
+        "B03": f"{tmp_path}/other/B03.tif",
+        "B04": "/data/B04.tif",
+        "B05": "https://host/B05.tif?sig=1",
+        "B06": "s3://bucket/B06.tif",
+    }
+
+
+def test_parquet_gives_each_item_its_own_assets_only(tmp_path: Path) -> None:
+    first, second = product("a"), product("b")
+    del second["assets"]["B8A"]
+    path = tmp_path / "items.parquet"
+    rustac.write_sync(str(path), [first, second])
+    found = {item["id"]: item for item in items_of_path(path)}
+    assert set(found["a"]["assets"]) - set(found["b"]["assets"]) == {"B8A"}
+    assert found["a"]["properties"]["s2:processing_baseline"] == "05.09"
+
+
+def test_a_folder_may_hold_other_json(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/a.json").write_text(json.dumps(product("a")))
+    (tmp_path / "x/b.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [product("b")]}))
+    (tmp_path / "settings.json").write_text('["x"]')
+    assert sorted(ids(tmp_path)) == ["a", "b"]
+
+
+def test_what_holds_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"none\.json does not exist"):
+        ids(tmp_path / "none.json")
+    with pytest.raises(CatalogError, match="holds no STAC item"):
+        ids(tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(CatalogError, match=r"a\.parquet is not STAC GeoParquet"):
+        ids(tmp_path)
