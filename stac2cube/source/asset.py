@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,11 +14,16 @@ import rasterio
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.kernels.radiometry import apply_shift
+
+# Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
+# said in the call. (Not a context manager around the call: those are not safe among threads.)
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.warp")
 
 CLASS_RESAMPLING = ("nearest", "mode")
 """What classes may be resampled by: anything else would invent classes."""
