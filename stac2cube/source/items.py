@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from shapely import make_valid
+import numpy as np
+from shapely import make_valid, transform
 from shapely.errors import ShapelyError
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
@@ -113,11 +114,14 @@ def footprint_of(item: Item) -> BaseGeometry:
         drawn = shape(item["geometry"])
         if drawn.is_empty:
             raise ValueError("it is empty")
+        west, _, east, _ = drawn.bounds
+        # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
+        if east - west > 180 and drawn.geom_type == "Polygon":
+            # Unrolled before it is repaired: a repair may cut what seems to span the globe into pieces.
+            drawn = transform(drawn, lambda points: points + np.where(points < 0, [360.0, 0.0], 0.0))
         valid = drawn if drawn.is_valid else make_valid(drawn)
         west, _, east, _ = valid.bounds
-        # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
-        split = west < -180 or east > 180 or (east - west > 180 and valid.geom_type == "Polygon")
-        return to_wgs84(valid, parse_crs(WGS84)) if split else valid
+        return to_wgs84(valid, parse_crs(WGS84)) if west < -180 or east > 180 else valid
     except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
 

@@ -135,3 +135,19 @@ def test_antimeridian_copies_are_found(tmp_path: Path) -> None:
     folder = RASTERS / "s2_l2a/mapchete_raw_offset_antimeridian"
     (scene,) = scenes_of(next(folder.glob("*/S2A_*.json")), longitude=180)
     assert scene.granules[0].assets["B04"].shift == 0, "raw pixels carry the +1000 already"
+
+
+@pytest.mark.parametrize("path", sorted((STAC / "antimeridian").glob("*.json")), ids=lambda path: path.stem[-40:])
+def test_recorded_footprints_over_180_degrees_stay_small(path: Path) -> None:
+    """A tile is 110 km wide: some square degrees, never a belt around the globe."""
+    from shapely.geometry import shape
+
+    from stac2cube.source.items import footprint_of
+
+    footprint = footprint_of(json.loads(path.read_text()))
+    assert footprint.is_valid
+    assert 0 < footprint.area < 8
+    west, _, east, _ = footprint.bounds
+    assert (west, east) == (-180, 180) or east - west < 10
+    assert not footprint.intersects(box(-170, -90, 170, 90))
+    assert shape(footprint.__geo_interface__).equals(footprint)
