@@ -31,7 +31,8 @@ cube = sys.argv[1]
 array = gdal.OpenEx(cube, gdal.OF_MULTIDIM_RASTER).GetRootGroup().OpenMDArray("B02")
 flat = gdal.Open(f'ZARR:"{cube}":/B02')
 print(json.dumps({
-    "version": gdal.__version__, "nodata": array.GetNoDataValue(), "scale": array.GetScale(), "offset": array.GetOffset(),
+    "version": gdal.__version__, "nodata": array.GetNoDataValue(),
+    "scale": array.GetScale(), "offset": array.GetOffset(),
     "transform": flat.GetGeoTransform(), "epsg": flat.GetSpatialRef().GetAuthorityCode(None), "bands": flat.RasterCount,
     "step": array.ReadAsArray(array_start_idx=[1, 0, 0], count=[1, 150, 130])[0].tolist(),
 }))
