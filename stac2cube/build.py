@@ -77,6 +77,7 @@ def build(
             sealer = _Sealer(writer, summary, known, spec.request, slots)
             with place.open() as executor, progress.over(sum(len(step.tiles) for step in todo)):
                 _fill(todo, task, executor, sealer, _Flow(place.parallel, orders.stop, progress))
+            summary.stopped = orders.stop.is_set() and sealer.settled < len(todo)
         elif dict(writer.spec.request) != dict(spec.request):
             writer.commit((), (), spec.request)
     summary.seconds = time.monotonic() - begun
@@ -129,8 +130,10 @@ class _Sealer:
         self._ready: list[FinishedStep] = []
         self._noted: list[Entry] = []
         self._since = time.monotonic()
+        self.settled = 0
 
     def finished(self, open_step: _Open) -> None:
+        self.settled += 1
         entry = replace(open_step.step.entry, receipts=tuple(sorted(open_step.receipts, key=lambda r: r.tile)))
         if any(shard.valid for receipt in entry.receipts for shard in receipt.shards):
             self._ready.append(FinishedStep(open_step.staged, entry))
@@ -141,6 +144,7 @@ class _Sealer:
             self.seal()
 
     def failed(self, step: Step, reason: str) -> None:
+        self.settled += 1
         log.warning("%s failed: %s", step.entry.key, reason)
         self._summary.failed[step.entry.key] = reason
         old = self._known.get(step.entry.key)
@@ -192,7 +196,6 @@ def _fill(steps: Sequence[Step], task: Task, executor: Executor, sealer: _Sealer
     finally:
         for future in pending:
             future.cancel()
-        sealer._summary.stopped = flow.stop.is_set()
         sealer.seal()
 
 

@@ -54,14 +54,13 @@ def open_writer(path: Path, spec: CubeSpec, verdict: Verdict | None = None) -> I
         CubeLockedError: Somebody else writes it.
         BadInputError: The path holds something else or cannot be written.
     """
-    generation.finish_swap(path)
     if path.exists():
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with CubeLock(path, verdict=verdict) as lock:
-            generation.finish_swap(path)
+            generation.finish_swap(path)  # only now: what lies beside the cube may be another writer's work
             if not path.exists():
                 _create(path, spec)
             writer = CubeWriter(path, lock)

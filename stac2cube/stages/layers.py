@@ -19,7 +19,7 @@ from stac2cube.build import build
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.spec import CubeSpec
-from stac2cube.errors import BadInputError, IncompleteError, RadiometryError
+from stac2cube.errors import BadInputError, IncompleteError, ReadError
 from stac2cube.grid import Grid, crs_text
 from stac2cube.period import parse_period
 from stac2cube.places.place import Place
@@ -217,11 +217,10 @@ class ReadScene:
         """Pixels of one block, see :func:`stac2cube.source.read.read_block`.
 
         Raises:
-            RadiometryError: The scene's metadata contradict each other.
-            ReadError: An asset is missing or cannot be read.
+            ReadError: The scene has a problem, or an asset is missing or cannot be read.
         """
         if scene.problem:
-            raise RadiometryError(scene.problem)
+            raise ReadError(scene.problem)
         return read_block(scene.granules, self.bands, block.geobox)
 
 

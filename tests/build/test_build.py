@@ -228,6 +228,17 @@ def test_two_builders_never_meet(cube: Path) -> None:
     assert numbers(cube) == [0, 1]
 
 
+def test_a_refused_builder_leaves_the_others_next_generation_alone(cube: Path) -> None:
+    build(cube, SPEC, steps(range(2)), Make(), Threads(2))
+    with CubeLock(cube):
+        generation.link_tree(cube, generation.next_folder(cube))
+        with pytest.raises(CubeLockedError):
+            build(cube, SPEC, steps(range(3)), Make(), Threads(2))
+        assert (generation.next_folder(cube) / "zarr.json").exists()
+    build(cube, SPEC, steps(range(3)), Make(), Threads(2))
+    assert not generation.next_folder(cube).exists(), "a dead writer's is cleaned up under the lock"
+
+
 def test_the_ledger_is_stac_geoparquet_in_few_parts(cube: Path) -> None:
     for count in range(1, 14):
         build(cube, SPEC, steps(range(count)), Make(), Threads(2))
