@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from odc.geo.geobox import GeoBox
 from shapely import union_all
 from shapely.geometry import mapping, shape
@@ -17,7 +16,6 @@ import stac2cube
 from stac2cube.area import read_areas
 from stac2cube.build import build
 from stac2cube.cube.ledger import SEALED, Entry
-from stac2cube.cube.reader import open_cube
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError, IncompleteError, ReadError
 from stac2cube.grid import Grid, crs_text
@@ -27,7 +25,6 @@ from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
-from stac2cube.source.lazy import lazy_scenes
 from stac2cube.source.read import read_block, touching
 from stac2cube.stages.request import (
     Request,
@@ -40,6 +37,9 @@ from stac2cube.stages.request import (
     understand,
 )
 from stac2cube.work import Block, Orders, Plan, Step, Summary, known_entries, plan
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def get_stac_layers(
@@ -100,6 +100,8 @@ def get_stac_layers(
         "time": None if time is None else parse_period(time).text,
         **area_words(aoi),
     }
+    from stac2cube.cube.reader import open_cube  # xarray and pandas: workers and the command line do without
+
     path = None if out is None else Path(out)
     job = prepare(path, make_request(words, path if update else None))
     if path is None:
@@ -231,6 +233,10 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
         Layers with dims ``(time, y, x)`` in physical units (float64, NaN without data; classes stay integers), one dask
         task per block and time step.
     """
+    import xarray as xr
+
+    from stac2cube.source.lazy import lazy_scenes  # needs dask, which building does not
+
     scenes = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key)))
     stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid)
     for layer in job.spec.layers:

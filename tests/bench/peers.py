@@ -106,7 +106,9 @@ def main(name: str, config_path: str) -> None:
     {"stac2cube": stac2cube, "odc-stac": odc_stac, "stackstac": stackstac}[name](config)
     wall = time.perf_counter() - begun
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}))
+    # Not ru_maxrss, which remembers the process that this one was forked from.
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(json.dumps({"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "rss": int(peak.split()[1]) * 1024}))
 
 
 if __name__ == "__main__":
