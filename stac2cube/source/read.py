@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,13 @@ import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from shapely.geometry import shape
-from shapely.geometry.base import BaseGeometry
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.asset import BandRequest, gdal_settings, read_asset
-from stac2cube.source.sign import is_remote, readable, unsigned
+from stac2cube.source.outline import outlines
+from stac2cube.source.sign import access, is_remote, readable, unsigned
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +86,15 @@ def read_block(
             break
         granule = granules[place]
         pixels = _read_granule(granule, bands, geobox, retries)
-        score = _score([pixels[band.name] != band.fill for band in judges])
+        score = _score([_valid(pixels[band.name], band.fill) for band in judges])
         better = score > best
         if better.all():
             out, best = pixels, score
-            continue
-        for name, mosaic in out.items():
-            np.copyto(mosaic, pixels[name], where=better)
-        np.copyto(best, score, where=better)
+        else:
+            for name, mosaic in out.items():
+                np.copyto(mosaic, pixels[name], where=better)
+            np.copyto(best, score, where=better)
+        del pixels, score, better  # before the next granule is read, so that no more than two are held
     return out
 
 
@@ -103,12 +105,16 @@ def touching(granules: Sequence[Granule], geoboxes: Sequence[GeoBox]) -> list[tu
     """
     if not granules:
         return [()] * len(geoboxes)
-    shapes = shapely.buffer([shape(granule.footprint) for granule in granules], _SLACK_DEGREES)
-    boxes = [_on_globe(geobox) for geobox in geoboxes]
-    tree = shapely.STRtree(shapes)
-    found: list[list[int]] = [[] for _ in geoboxes]
-    for block, granule in zip(*tree.query(boxes, predicate="intersects"), strict=True):
-        found[int(block)].append(int(granule))
+    tree = shapely.STRtree(shapely.buffer([shape(granule.footprint) for granule in granules], _SLACK_DEGREES))
+    blocks, found = outlines(geoboxes), [set[int]() for _ in geoboxes]
+    bounds = shapely.bounds(blocks)
+    # Footprints are split at 180 degrees, blocks run on beyond: they are looked for on either side of the seam.
+    near_east, near_west = bounds[:, 2] > 180 - _SLACK_DEGREES, bounds[:, 0] < -180 + _SLACK_DEGREES
+    for turn, looked in ((0, np.ones(len(blocks), dtype=bool)), (-360, near_east), (360, near_west)):
+        places = np.flatnonzero(looked)
+        turned = shapely.transform(blocks[places], lambda points, turn=turn: np.add(points, (turn, 0)))
+        for block, granule in zip(*tree.query(turned, predicate="intersects"), strict=True):
+            found[places[block]].add(int(granule))
     return [tuple(sorted(places)) for places in found]
 
 
@@ -117,6 +123,11 @@ _SCORES = ("nothing", "some bands", "all bands")
 
 _SLACK_DEGREES = 0.02
 """About two kilometres: more than the simplification of any catalog's footprints seen."""
+
+
+def _valid(pixels: np.ndarray, fill: float) -> np.ndarray:
+    mask: np.ndarray = ~np.isnan(pixels) if math.isnan(fill) else pixels != fill
+    return mask
 
 
 def _score(valid: Sequence[np.ndarray]) -> np.ndarray:
@@ -152,6 +163,7 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: Ret
     if asset is None:
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
     remote = is_remote(asset.href)
+    store = access(asset.href)
     attempts = Retrying(
         stop=lambda state: state.attempt_number >= (_REFUSED_TRIES if _is_refused(state) else retries.attempts),
         wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
@@ -161,7 +173,7 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: Ret
     )
     try:
         for attempt in attempts:
-            with attempt, gdal_settings(remote=remote, fresh=attempt.retry_state.attempt_number > 1):
+            with attempt, gdal_settings(remote=remote, fresh=attempt.retry_state.attempt_number > 1, store=store):
                 pixels = read_asset(readable(asset.href, granule.signer), asset.index, band, geobox, asset.shift)
     except (RasterioError, OSError, ReadError) as error:
         # Not chained: the text of what GDAL raised may hold a signature.
@@ -188,11 +200,3 @@ def _reason(error: BaseException | None) -> str:
 def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException) -> ReadError:
     href, reason = unsigned(asset.href), unsigned(_reason(error))
     return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}")
-
-
-def _on_globe(geobox: GeoBox) -> BaseGeometry:
-    """Outline of a block in WGS84, split where it crosses the antimeridian."""
-    # Some thirty points per edge follow the curves of any projection closely enough.
-    spacing = max(geobox.shape) * abs(geobox.resolution.x) / 32
-    outline: BaseGeometry = geobox.extent.to_crs("EPSG:4326", resolution=spacing, wrapdateline=True).geom
-    return outline

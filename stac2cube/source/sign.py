@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from stac2cube.errors import ReadError
@@ -33,6 +35,30 @@ def readable(href: str, signer: str) -> str:
 def is_remote(href: str) -> bool:
     """Whether reading it goes over a network."""
     return urlsplit(href).scheme in ("http", "https", "s3")
+
+
+def access(href: str) -> dict[str, str]:
+    """GDAL's settings that open a store: an s3 bucket is read anonymously unless the user has credentials for AWS.
+
+    Keys, profile and endpoint are the user's own, from where the AWS tools look for them, too; they are read by GDAL
+    itself and held nowhere here.
+    """
+    if urlsplit(href).scheme != "s3" or any(name in os.environ for name in _AWS_CREDENTIALS):
+        return {}
+    return {} if Path("~/.aws/credentials").expanduser().is_file() else {"AWS_NO_SIGN_REQUEST": "YES"}
+
+
+_AWS_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_NO_SIGN_REQUEST",
+)
+"""Environment variables by which a user says who they are, or that they are nobody."""
 
 
 def unsigned(text: str) -> str:
