@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 soak: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m soak --timeout 7200
+	$(BIN)/python -m pytest -m soak -s --timeout 7200
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench
