@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -150,12 +151,17 @@ def _read_granule(
 
     if not any(is_remote(asset.href) for asset in granule.assets.values()):
         return {band.name: read(band) for band in bands}
-    with ThreadPoolExecutor(min(len(bands), REMOTE_BANDS)) as pool:
-        return dict(zip((band.name for band in bands), pool.map(read, bands), strict=True))
+    return dict(zip((band.name for band in bands), _network_pool().map(read, bands), strict=True))
 
 
-REMOTE_BANDS = 6
-"""Bands of one block that are fetched over a network at the same time."""
+REMOTE_BANDS = 16
+"""Bands that one process fetches over a network at the same time, over all its blocks."""
+
+
+@cache
+def _network_pool() -> ThreadPoolExecutor:
+    """Threads that live as long as the process: GDAL keeps connections per thread, and making them anew is dear."""
+    return ThreadPoolExecutor(REMOTE_BANDS, thread_name_prefix="band")
 
 
 def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: RetryPolicy) -> np.ndarray:

@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--tile-px", type=int, default=1800)
+    parser.add_argument("--work", default="", help="only scenarios whose name contains this")
     chosen = parser.parse_args()
     spec = ArchiveSpec(years=(2023,), dates_per_year=4, tile_px=chosen.tile_px)
     archive = simulate(chosen.folder / "archive", spec)
@@ -61,7 +62,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {chosen.runs} runs")
     print("| work | tool | cold wall s | warm wall s | warm CPU s | peak MiB | requests | warm wall / stac2cube |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for scenario in SCENARIOS:
+    for scenario in (scenario for scenario in SCENARIOS if chosen.work in scenario.name):
         with server_for(archive, scenario) as (url, counts):
             config = configure(archive, scenario, url, chosen.folder)
             report(scenario, measure(tools, config, counts, chosen.runs))

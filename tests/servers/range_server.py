@@ -48,8 +48,7 @@ class RangeServer:
 def serving(folder: Path, latency: float = 0.0) -> Iterator[RangeServer]:
     state = RangeServer(folder, latency=latency)
     handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -58,6 +57,12 @@ def serving(folder: Path, latency: float = 0.0) -> Iterator[RangeServer]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # http.server listens for five at a time; who comes sixth waits a second for the kernel to ask again.
+    request_queue_size = 256
 
 
 class _Handler(BaseHTTPRequestHandler):
