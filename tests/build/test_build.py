@@ -25,7 +25,6 @@ from stac2cube.cube.reader import differences, open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError, CubeLockedError, CubeMismatchError
-from stac2cube.grid import Grid
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
@@ -295,12 +294,3 @@ def test_a_layer_of_floats_keeps_nan(tmp_path: Path) -> None:
     build(tmp_path / "f.zarr", spec, steps(range(2)), task, Threads(2))
     value = open_cube(tmp_path / "f.zarr")["B02"][1].values
     np.testing.assert_array_equal(value, np.where(pixels(1) == 0, np.nan, pixels(1)))
-
-
-def test_grid_windows_cover_every_pixel_once() -> None:
-    grid = Grid("EPSG:32632", 10.0, (0.0, 0.0), (150, 130), chunk=(32, 32), shard=(64, 64))
-    seen = np.zeros(grid.shape, int)
-    for tile in grid.tiles():
-        seen[grid.window(tile)] += 1
-        assert grid.tile_geobox(tile).shape == seen[grid.window(tile)].shape
-    assert (seen == 1).all()
