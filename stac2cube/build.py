@@ -128,6 +128,7 @@ class _Sealer:
         self._request = request
         self._slots = slots
         self._ready: list[FinishedStep] = []
+        self._renewed: dict[int, FinishedStep] = {}
         self._noted: list[Entry] = []
         self._since = time.monotonic()
         self.settled = 0
@@ -136,7 +137,11 @@ class _Sealer:
         self.settled += 1
         entry = replace(open_step.step.entry, receipts=tuple(sorted(open_step.receipts, key=lambda r: r.tile)))
         if any(shard.valid for receipt in entry.receipts for shard in receipt.shards):
-            self._ready.append(FinishedStep(open_step.staged, entry))
+            step = FinishedStep(open_step.staged, entry)
+            if entry.key in self._slots:
+                self._renewed[self._slots[entry.key]] = step
+            else:
+                self._ready.append(step)
         else:
             self._noted.append(replace(entry, status=EMPTY, reason="no valid pixel over the area"))
             self._summary.empty.append(entry.key)
@@ -154,18 +159,19 @@ class _Sealer:
 
     def seal(self) -> None:
         """Commit what is ready."""
-        appended = [step for step in self._ready if step.entry.key not in self._slots]
-        replaced = {self._slots[step.entry.key]: step for step in self._ready if step.entry.key in self._slots}
-        if appended or self._noted or dict(self.writer.spec.request) != dict(self._request):
-            self.writer.commit(appended, self._noted, self._request)
-            self._summary.sealed += [step.entry.key for step in appended]
-            log.info("sealed %d step(s), commit %d", len(appended), self.writer.root.commit)
-        if replaced:
-            self.writer.replace(replaced)
-            self._summary.replaced += [step.entry.key for step in replaced.values()]
-            log.info("replaced %d step(s), generation %d", len(replaced), self.writer.root.generation)
+        if self._ready or self._noted or dict(self.writer.spec.request) != dict(self._request):
+            self.writer.commit(self._ready, self._noted, self._request)
+            self._summary.sealed += [step.entry.key for step in self._ready]
+            log.info("sealed %d step(s), commit %d", len(self._ready), self.writer.root.commit)
         self._ready, self._noted = [], []
         self._since = time.monotonic()
+
+    def renew(self) -> None:
+        """Swap in what replaces sealed steps: once, at the end, because staging goes with the old generation."""
+        if self._renewed:
+            self.writer.replace(self._renewed)
+            self._summary.replaced += [step.entry.key for step in self._renewed.values()]
+            log.info("replaced %d step(s), generation %d", len(self._renewed), self.writer.root.generation)
 
 
 def _fill(steps: Sequence[Step], task: Task, executor: Executor, sealer: _Sealer, flow: _Flow) -> None:
@@ -197,6 +203,7 @@ def _fill(steps: Sequence[Step], task: Task, executor: Executor, sealer: _Sealer
         for future in pending:
             future.cancel()
         sealer.seal()
+        sealer.renew()
 
 
 def _blocks(steps: Sequence[Step], sealer: _Sealer) -> Iterator[tuple[_Open, Tile]]:

@@ -178,6 +178,15 @@ def test_superseded_steps_are_reported_then_replaced_by_a_generation(
     assert numbers(cube) == [0, 1, 2, 3, 4, 5]
 
 
+def test_many_superseded_steps_are_replaced_in_one_generation(cube: Path) -> None:
+    build(cube, SPEC, steps(range(12)), Make(), Threads(2))
+    newer = [step(number, "05.10") for number in range(12)]
+    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+    assert (len(summary.replaced), summary.failed) == (12, {})
+    assert read_root(cube).generation == 1
+    np.testing.assert_array_equal(open_cube(cube, decode=False)["B02"][11].values, pixels(61))
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
