@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stac2cube.cube.files import DISK_ERRORS
 from stac2cube.cube.ledger import EMPTY, FAILED, Entry
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import Receipt, StagedStep, write_block
@@ -226,7 +226,7 @@ def _settle(future: Future[Receipt], open_step: _Open, sealer: _Sealer) -> None:
     except (CubeError, BadInputError):
         raise  # the stage itself is wrong: every other block would fail alike
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in DISK_ERRORS:
             raise
         _fail(open_step, sealer, error)
     except Exception as error:  # noqa: BLE001 - whatever a block dies of is recorded, and the others go on

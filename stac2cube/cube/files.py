@@ -9,6 +9,9 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A full disk, an exhausted quota, a read-only file system: nothing that is written can succeed."""
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 

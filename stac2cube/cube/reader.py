@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from stac2cube.cube.generation import next_folder
-from stac2cube.cube.ledger import SEALED, Entry, Ledger
+from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import COORDINATES, Root, read_root
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.errors import CubeError
@@ -102,11 +102,6 @@ def _facts(keys: list[str], rows: Mapping[str, Entry]) -> dict[str, tuple[str, n
             filled = [missing if value is None else value for value in values]
             facts[name] = ("time", np.array(filled) if numeric else np.array(filled, dtype=object))
     return facts
-
-
-def sealed_entries(path: Path) -> list[Entry]:
-    """Whole ledger rows of the sealed steps, in order of time."""
-    return [entry for entry in Ledger(path, read_root(path).ledger).entries().values() if entry.status == SEALED]
 
 
 def _patiently(cube: Path) -> Root:

@@ -22,7 +22,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from stac2cube.cube import generation
-from stac2cube.cube.files import remove_tree, sync_folder, write_partial, write_whole
+from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder, write_partial, write_whole
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Verdict
 from stac2cube.cube.points import passing
@@ -73,7 +73,7 @@ def open_writer(path: Path, spec: CubeSpec, verdict: Verdict | None = None) -> I
     except PermissionError as error:
         raise BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})") from error
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in DISK_ERRORS:
             raise
         raise BadInputError(
             f"{path} cannot be written: {error.strerror}. What was sealed is safe; make room and run again."
@@ -280,7 +280,3 @@ def _changed(entries: Sequence[Entry]) -> dict[str, int]:
     for entry in entries:
         counts[entry.status] = counts.get(entry.status, 0) + 1
     return counts
-
-
-_DISK_ERRORS = (28, 30, 122)
-"""errno of a full disk, a read-only file system and an exhausted quota."""
