@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,13 @@ from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import Receipt, StagedStep, write_block
 from stac2cube.cube.writer import CubeWriter, FinishedStep, open_writer
 from stac2cube.errors import BadInputError, CubeError
+from stac2cube.flow import Flow
 from stac2cube.grid import Tile
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.work import Block, Orders, Step, Summary, Task, known_entries, plan
 
 log = logging.getLogger(__name__)
-
-IN_FLIGHT = 300
-"""Blocks handed out at most at a time: enough to keep a cluster busy, few enough to keep its scheduler small."""
 
 SEAL_STEPS = 8
 """Finished steps that wait at most for a commit."""
@@ -75,26 +72,14 @@ def build(
             todo += [step for _, step in work.superseded]
         if todo:
             sealer = _Sealer(writer, summary, known, spec.request, slots)
+            flow = Flow(place, orders, progress)
             with place.open() as executor, progress.over(sum(len(step.tiles) for step in todo)):
-                _fill(todo, task, executor, sealer, _Flow(place.parallel, orders.stop, progress))
-            summary.stopped = orders.stop.is_set() and sealer.settled < len(todo)
+                _fill(todo, task, executor, sealer, flow)
+            summary.stopped = flow.stopped and sealer.settled < len(todo)
         elif dict(writer.spec.request) != dict(spec.request):
             writer.commit((), (), spec.request)
     summary.seconds = time.monotonic() - begun
     return summary
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """How fast blocks are handed out."""
-
-    parallel: int
-    stop: threading.Event
-    progress: Progress
-
-    @property
-    def most(self) -> int:
-        return min(IN_FLIGHT, 2 * self.parallel + 2)
 
 
 class _Open:
@@ -174,7 +159,7 @@ class _Sealer:
             log.info("replaced %d step(s), generation %d", len(self._renewed), self.writer.root.generation)
 
 
-def _fill(steps: Sequence[Step], task: Task, executor: Executor, sealer: _Sealer, flow: _Flow) -> None:
+def _fill(steps: Sequence[Step], task: Task, executor: Executor, sealer: _Sealer, flow: Flow) -> None:
     """Hand out blocks, at most so many at a time, and gather receipts until all steps are settled."""
     spec = replace(sealer.writer.spec, recipe={}, request={})  # workers need the layout only
     pending: dict[Future[Receipt], tuple[_Open, Tile]] = {}
@@ -182,7 +167,7 @@ def _fill(steps: Sequence[Step], task: Task, executor: Executor, sealer: _Sealer
     try:
         exhausted = False
         while pending or not exhausted:
-            while not exhausted and len(pending) < flow.most and not flow.stop.is_set():
+            while not exhausted and flow.wants_more(len(pending)):
                 following = next(waiting, None)
                 if following is None:
                     exhausted = True
@@ -190,15 +175,15 @@ def _fill(steps: Sequence[Step], task: Task, executor: Executor, sealer: _Sealer
                 open_step, tile = following
                 future = executor.submit(_make_block, task, open_step.step.payload, spec, open_step.staged, tile)
                 pending[future] = (open_step, tile)
-            if flow.stop.is_set():
+            if flow.stopped:
                 exhausted = True
+            if flow.dropping:
                 for future in pending:
                     future.cancel()
             done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in done:
                 open_step, _tile = pending.pop(future)
-                _settle(future, open_step, sealer)
-                flow.progress.advance()
+                _settle(future, open_step, sealer, flow)
     finally:
         for future in pending:
             future.cancel()
@@ -218,28 +203,32 @@ def _blocks(steps: Sequence[Step], sealer: _Sealer) -> Iterator[tuple[_Open, Til
             yield open_step, tile
 
 
-def _settle(future: Future[Receipt], open_step: _Open, sealer: _Sealer) -> None:
+def _settle(future: Future[Receipt], open_step: _Open, sealer: _Sealer, flow: Flow) -> None:
     try:
-        open_step.receipts.append(future.result())
+        receipt = future.result()
+        open_step.receipts.append(receipt)
+        flow.made(receipt.seconds)
     except CancelledError:
-        return
+        if not flow.dropping:
+            raise  # not by us: the place is lost, and says why when it closes
     except (CubeError, BadInputError):
         raise  # the stage itself is wrong: every other block would fail alike
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise
-        _fail(open_step, sealer, error)
+        _fail(open_step, sealer, error, flow)
     except Exception as error:  # noqa: BLE001 - whatever a block dies of is recorded, and the others go on
-        _fail(open_step, sealer, error)
+        _fail(open_step, sealer, error, flow)
     else:
         if open_step.settled:
             sealer.finished(open_step)
 
 
-def _fail(open_step: _Open, sealer: _Sealer, error: Exception) -> None:
+def _fail(open_step: _Open, sealer: _Sealer, error: Exception, flow: Flow) -> None:
+    flow.progress.advance()
     if not open_step.failure:
         known = type(error).__module__.startswith("stac2cube")
-        open_step.failure = str(error) if known else f"{type(error).__name__}: {error}"
+        open_step.failure = flow.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
         sealer.failed(open_step.step, open_step.failure)
 
 

@@ -45,3 +45,7 @@ class CubeLockedError(CubeError):
 
 class IncompleteError(Stac2cubeError):
     """Some time steps failed; the others are sealed and safe, and the same command tries the failed ones again."""
+
+
+class SlurmError(Stac2cubeError):
+    """SLURM refused a request, cannot be reached, or lost every worker; the message holds SLURM's own words."""

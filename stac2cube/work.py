@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from odc.geo.geobox import GeoBox
 
+from stac2cube.alive import holder_lives
 from stac2cube.cube.ledger import EMPTY, FAILED, Entry, Ledger
 from stac2cube.cube.lock import Verdict
 from stac2cube.cube.root import read_root
@@ -106,13 +107,16 @@ class Orders:
 
     Attributes:
         superseded: Report sealed steps for which newer items exist, or replace them by a new generation.
-        stop: Set from outside (a signal, a deadline) to stop taking blocks, seal what is finished and return.
+        stop: Set from outside (a signal) to drop the blocks at hand, seal what is finished and return.
+        deadline: When this process will be killed, seconds since 1970: blocks that cannot be finished before are not
+            begun. None for never.
         verdict: See :class:`stac2cube.cube.lock.CubeLock`.
     """
 
     superseded: Literal["report", "replace"] = "report"
     stop: threading.Event = field(default_factory=threading.Event)
-    verdict: Verdict | None = None
+    deadline: float | None = None
+    verdict: Verdict | None = holder_lives
 
 
 def plan(steps: Sequence[Step], known: Mapping[str, Entry]) -> Plan:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stac2cube.places.place import usable_cores
+from stac2cube.places.queue import in_job
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,20 @@ class Local:
         """Blocks worked on at the same time."""
         return self.workers * self.threads
 
+    @property
+    def on_cluster(self) -> bool:
+        """Whether this process runs inside a SLURM job."""
+        return in_job()
+
     @contextmanager
     def open(self) -> Iterator[Executor]:
         """A cluster with its scheduler in this process; workers end with the context."""
-        import dask
         from distributed import Client, LocalCluster
 
-        # A block is written and gone: nothing is ever worth spilling to disk. The dashboard takes any free port,
-        # because 8787 belongs to somebody else on a shared node.
-        settings = {"distributed.worker.memory.target": False, "distributed.worker.memory.spill": False}
+        from stac2cube.places.dasking import quiet_dask
+
         with (
-            dask.config.set(settings),
+            quiet_dask(),
             LocalCluster(
                 n_workers=self.workers,
                 threads_per_worker=self.threads,
@@ -51,3 +55,9 @@ class Local:
             Client(cluster, set_as_default=False) as client,
         ):
             yield client.get_executor(pure=False)
+
+    def explain(self, error: BaseException) -> str:
+        """What a worker that keeps dying means."""
+        from stac2cube.places.dasking import dead_worker
+
+        return dead_worker(error, f"each worker process may use {self.memory} of memory", "fewer workers")

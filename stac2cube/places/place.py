@@ -16,8 +16,17 @@ class Place(Protocol):
         """Blocks worked on at the same time."""
         ...
 
+    @property
+    def on_cluster(self) -> bool:
+        """Whether blocks are made on the nodes of a cluster, wherever this process runs."""
+        ...
+
     def open(self) -> AbstractContextManager[Executor]:
         """Start whatever is needed; it is stopped when the context ends, also after an error."""
+        ...
+
+    def explain(self, error: BaseException) -> str:
+        """What an error of this place's own means for a person and what to do; "" for any other error."""
         ...
 
 

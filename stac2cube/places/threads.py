@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stac2cube.places.place import usable_cores
+from stac2cube.places.queue import in_job
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Threads:
         """Blocks worked on at the same time."""
         return self.workers
 
+    @property
+    def on_cluster(self) -> bool:
+        """Whether this process runs inside a SLURM job."""
+        return in_job()
+
     @contextmanager
     def open(self) -> Iterator[Executor]:
         """A thread pool; what has not begun when the context ends is dropped."""
@@ -33,3 +39,7 @@ class Threads:
             yield pool
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def explain(self, error: BaseException) -> str:  # noqa: ARG002 - threads have no errors of their own
+        """Threads have no errors of their own."""
+        return ""

@@ -14,11 +14,11 @@ PACKAGE = Path(__file__).parents[2] / "stac2cube"
 FLOORS = {
     "errors": 1,
     **dict.fromkeys(
-        ("grid", "table", "mission", "catalog", "scene", "globe", "feature", "area", "period", "progress"), 2
+        ("grid", "table", "mission", "catalog", "site", "scene", "globe", "feature", "area", "period", "progress"), 2
     ),
     **dict.fromkeys(("kernels", "places", "tables"), 2),
     **dict.fromkeys(("cube", "source"), 3),
-    **dict.fromkeys(("work", "build", "status"), 4),
+    **dict.fromkeys(("alive", "work", "flow", "build", "status"), 4),
     **dict.fromkeys(("stages", "products"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
@@ -27,16 +27,21 @@ FLOORS = {
 NEIGHBOURS = {
     ("mission", "table"),
     ("catalog", "table"),
+    ("site", "table"),
+    ("site", "places"),
     ("area", "feature"),
     ("area", "globe"),
     ("feature", "globe"),
+    ("work", "alive"),
+    ("flow", "work"),
+    ("build", "flow"),
     ("build", "work"),
     ("cli", "demo"),
     ("__main__", "cli"),
 }
 """Who may use whom on the same floor."""
 
-DASK_ROOMS = {"places/local.py", "source/lazy.py"}
+DASK_ROOMS = {f"places/{room}.py" for room in ("local", "dasking", "jobqueue", "allocation")} | {"source/lazy.py"}
 
 
 def modules() -> list[Path]:

@@ -1,0 +1,180 @@
+"""dask-jobqueue, with what a shared cluster needs set right."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import dask
+from distributed import Client
+
+from stac2cube.errors import SlurmError
+from stac2cube.places.dasking import Watch, end_workers, quiet_dask
+from stac2cube.places.queue import ENDED, Queue, duration_seconds, last_words, without_job
+
+if TYPE_CHECKING:
+    from stac2cube.places.slurm import Slurm
+
+# On import dask-jobqueue puts a file of comments into the user's ~/.config/dask.
+_home = dask.config.PATH
+with TemporaryDirectory() as _elsewhere:
+    dask.config.PATH = _elsewhere
+    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMJob
+dask.config.PATH = _home
+
+log = logging.getLogger(__name__)
+
+LIVES = 3
+"""Times each job may be replaced at most without any block being made: a job that dies at once will die again."""
+
+GOODBYE = 15.0
+"""Seconds a worker gets to end before its job is cancelled."""
+
+
+@contextmanager
+def open_jobs(place: Slurm, name: str) -> Iterator[Executor]:
+    """Submit the worker jobs of a place and watch over them.
+
+    Raises:
+        SlurmError: SLURM refuses the jobs, or they keep dying.
+    """
+    with quiet_dask():
+        cluster = _cluster(place, name)
+        try:
+            place.queue.test(cluster.job_script())
+        except SlurmError:
+            cluster.close()
+            raise
+        with Client(cluster, set_as_default=False) as client:
+            jobs = _Jobs(place, cluster, name)
+            executor = client.get_executor(pure=False)
+            try:
+                cluster.scale(jobs=place.jobs)
+                log.info("submitted %d worker job(s) %s", place.jobs, name)
+                with Watch(jobs.look).over(executor):
+                    yield executor
+            finally:
+                executor.shutdown(wait=False)
+                end_workers(client, cluster)
+
+
+class _Jobs:
+    """The worker jobs of an open cluster."""
+
+    def __init__(self, place: Slurm, cluster: SLURMCluster, name: str) -> None:
+        self._place = place
+        self._cluster = cluster
+        self._name = name
+        self._lost = 0
+        self._gone: set[str] = set()
+
+    def look(self) -> str:
+        """Replace lost jobs; why the work cannot go on, if so."""
+        alive = self._alive()
+        ids = {job.job_id for job in list(self._cluster.workers.values()) if job.job_id}
+        gone = ids - alive - self._gone
+        if gone:
+            self._gone |= gone
+            self._lost += len(gone)
+            log.warning("worker job(s) %s ended; they are replaced", ", ".join(sorted(gone)))
+            self._forget(gone)
+        if self._cluster.scheduler_info["workers"]:
+            self._lost = 0
+        elif self._lost > LIVES * self._place.jobs:
+            said = last_words(Path(self._place.logs), f"{self._name}-*")
+            return f"{self._lost} worker jobs ended without doing any work. Their last words: {said or 'none'}"
+        self._cluster.scale(jobs=self._place.jobs)
+        return ""
+
+    def _forget(self, gone: set[str]) -> None:
+        # A job that died before its worker came up is not missed by the scheduler, so scale() would count it on.
+        connected = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
+        for name, job in list(self._cluster.workers.items()):
+            if job.job_id in gone and name not in connected:
+                self._cluster.worker_spec.pop(name, None)
+
+    def _alive(self) -> set[str]:
+        # A job that is preempted or whose node fails is requeued by SLURM itself, and comes back by itself.
+        return {job for job, state in self._states().items() if state not in ENDED - {"PREEMPTED"}}
+
+    def _states(self) -> dict[str, str]:
+        ids = [job.job_id for job in list(self._cluster.workers.values()) if job.job_id]
+        return self._place.queue.states(ids)
+
+
+def _states(queue: Queue, jobs: list[str]) -> dict[str, str]:
+    """States of jobs; of a queue that cannot be asked just now, nothing."""
+    try:
+        return queue.states(jobs)
+    except SlurmError as error:
+        log.warning("%s", error)
+        return {}
+
+
+def _cluster(place: Slurm, name: str) -> SLURMCluster:
+    seconds = duration_seconds(place.walltime) or 0.0
+    # Workers leave before they are killed, not all at the same moment.
+    margin = max(30.0, min(300.0, seconds / 10))
+    lifetime = ["--lifetime", f"{seconds - margin:.0f}s", "--lifetime-stagger", f"{margin / 3:.0f}s"]
+    return SLURMCluster(
+        job_cls=_job_class(place),
+        cores=place.cores,
+        processes=1,
+        memory=f"{int(place.memory_bytes * 0.9)}B",
+        job_cpu=place.cores,
+        job_mem=f"{place.memory_bytes // 2**20}M",
+        queue=place.partition or None,
+        account=place.account or None,
+        walltime=place.walltime,
+        job_extra_directives=["--nodes=1", "--requeue", "--open-mode=append", *_extra(place)],
+        job_script_prologue=list(place.prologue),
+        python=place.python or None,
+        interface=place.interface or None,
+        local_directory="${TMPDIR:-/tmp}",
+        log_directory=place.logs,
+        job_name=name,
+        name=name,
+        worker_extra_args=lifetime,
+        death_timeout=120,
+        scheduler_options={"dashboard_address": ":0"},
+        silence_logs=logging.ERROR,
+    )
+
+
+def _extra(place: Slurm) -> list[str]:
+    return [*([f"--clusters={place.clusters}"] if place.clusters else []), *place.directives]
+
+
+def _job_class(place: Slurm) -> type[SLURMJob]:
+    """A SLURMJob that names the cluster to scancel too, and does not hand on what describes the driver's own job."""
+    clusters = f" --clusters={place.clusters}" if place.clusters else ""
+
+    class Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
+        submit_command = f"sbatch{clusters}"
+        cancel_command = f"scancel{clusters}"
+
+        async def close(self) -> None:
+            """Let a worker that was told to go end its job by itself, so that it is COMPLETED and not CANCELLED."""
+            give_up = time.monotonic() + GOODBYE
+            while time.monotonic() < give_up:
+                states = await asyncio.to_thread(_states, place.queue, [self.job_id])
+                if not set(states.values()) & {"RUNNING", "COMPLETING"}:
+                    break
+                await asyncio.sleep(0.3)
+            if set(states.values()) - ENDED:
+                await super().close()
+
+        @staticmethod
+        async def _call(cmd: list[str], **options: Any) -> str:
+            said: str = await SLURMJob._call(cmd, env=without_job(), **options)
+            return said
+
+    return Job

@@ -1,0 +1,203 @@
+"""The queue: what SLURM is told and asked, through its own commands and with its own words for what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+from stac2cube.errors import SlurmError
+
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""The only SLURM_* variables that are a person's settings; all others describe the job in which they are found, and
+would bend a job submitted from there (``SLURM_MEM_PER_CPU`` against ``--mem``, array numbers, node lists)."""
+
+ENDED = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"}
+    | {"NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"}
+)
+"""States of ``squeue(1)`` after which no process of a job runs."""
+
+PATIENCE = 60
+"""Seconds after which a command that does not answer is given up; without its controller squeue takes 9 s to say so."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A SLURM queue.
+
+    Attributes:
+        clusters: Name for ``--clusters``; "" for the cluster that the commands know by themselves.
+    """
+
+    clusters: str = ""
+
+    def call(self, program: str, arguments: Sequence[str] = (), *, text: str | None = None) -> str:
+        """What a SLURM command prints.
+
+        Args:
+            program: ``sbatch``, ``squeue`` and so on.
+            arguments: Its arguments, without ``--clusters``.
+            text: Its standard input.
+
+        Raises:
+            SlurmError: The command is not there, fails, or does not answer.
+        """
+        if which(program) is None:
+            raise SlurmError(
+                f"there is no {program!r} on PATH: SLURM's commands are found on login nodes (module load slurm_setup "
+                "or alike), and on compute nodes only where the site allows it"
+            )
+        command = [program, *([f"--clusters={self.clusters}"] if self.clusters else []), *arguments]
+        try:
+            done = subprocess.run(
+                command, input=text, capture_output=True, text=True, timeout=PATIENCE, env=without_job(), check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SlurmError(f"{program} did not answer within {PATIENCE} s: is SLURM's controller up?") from error
+        if done.returncode != 0:
+            raise SlurmError(f"{program}: {_own_words(done.stderr) or f'exit code {done.returncode}'}")
+        # --test-only answers on standard error.
+        return done.stdout or done.stderr
+
+    def submit(self, script: str, arguments: Sequence[str] = ()) -> str:
+        """Submit a job script; its job id.
+
+        Raises:
+            SlurmError: SLURM refuses, in its own words.
+        """
+        # --parsable prints "id;cluster" on a multi-cluster site.
+        return self.call("sbatch", ["--parsable", *arguments], text=script).strip().partition(";")[0]
+
+    def test(self, script: str, arguments: Sequence[str] = ()) -> str:
+        """Ask whether SLURM would take a job script, and when it could start; nothing is submitted.
+
+        Raises:
+            SlurmError: It would not, in its own words.
+        """
+        said = self.call("sbatch", ["--test-only", *arguments], text=script)
+        return _own_words(said)
+
+    def states(self, jobs: Iterable[str]) -> dict[str, str]:
+        """State of each job that SLURM still knows, by job id; of an array, of each task (``"7_3"``).
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        wanted = ",".join(jobs)
+        if not wanted:
+            return {}
+        try:
+            lines = self.call("squeue", ["--noheader", "--states=all", "--array", f"--jobs={wanted}", "--format=%i %T"])
+        except SlurmError as error:
+            if "Invalid job id" in str(error):
+                return {}
+            raise
+        return dict(line.split()[:2] for line in lines.splitlines() if len(line.split()) >= 2)
+
+    def cancel(self, jobs: Iterable[str]) -> None:
+        """Cancel jobs; those that have ended already are left alone.
+
+        Raises:
+            SlurmError: SLURM refuses.
+        """
+        wanted = list(jobs)
+        if wanted:
+            self.call("scancel", wanted)
+
+    def job(self, job: str) -> dict[str, str]:
+        """What ``scontrol show job`` says; empty when SLURM no longer knows the job. Of an array: its first live task.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        try:
+            lines = self.call("scontrol", ["--oneliner", "show", "job", job]).splitlines()
+        except SlurmError as error:
+            if "Invalid job id" in str(error):
+                return {}
+            raise
+        tasks = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if "JobId=" in line]
+        live = [task for task in tasks if task.get("JobState") not in ENDED]
+        return (live or tasks or [{}])[0]
+
+    def name(self) -> str:
+        """Name of the cluster the commands talk to.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        if self.clusters:
+            return self.clusters
+        found = re.search(r"^ClusterName\s*=\s*(\S+)", self.call("scontrol", ["show", "config"]), re.MULTILINE)
+        return found[1] if found else ""
+
+
+def without_job(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without what describes the job in which this process runs; see :data:`KEPT`."""
+    values = os.environ if environment is None else environment
+    return {name: value for name, value in values.items() if not name.startswith("SLURM") or name in KEPT}
+
+
+def in_job(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether this process runs inside a SLURM job."""
+    return bool((os.environ if environment is None else environment).get("SLURM_JOB_ID"))
+
+
+def job_end(environment: Mapping[str, str] | None = None) -> float | None:
+    """When the job of this process will be killed, seconds since 1970; None outside a job and where nobody can tell.
+
+    SLURM 23.02 and later say it in ``SLURM_JOB_END_TIME``; earlier ones are asked for the time left.
+    """
+    values = os.environ if environment is None else environment
+    if end := values.get("SLURM_JOB_END_TIME"):
+        return float(end)
+    if not (job := values.get("SLURM_JOB_ID")):
+        return None
+    now = time.time()
+    try:
+        left = Queue().call("squeue", ["--noheader", f"--jobs={job}", "--format=%L"])
+    except SlurmError:
+        return None
+    seconds = duration_seconds(left.strip())
+    return None if seconds is None else now + seconds
+
+
+def duration_seconds(text: str) -> float | None:
+    """Seconds of a SLURM time: minutes, ``m:s``, ``h:m:s``, ``d-h``, ``d-h:m``, ``d-h:m:s``; None if it is none.
+
+    The forms are those of ``--time`` in sbatch(1).
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not found:
+        return None
+    days, *parts = found.groups()
+    numbers = [int(part) for part in parts if part is not None]
+    if days is not None:
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
+    elif len(numbers) == 3:
+        hours, minutes, seconds = numbers
+    else:
+        hours, minutes, seconds = 0, *[*numbers, 0][:2]
+    return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def last_words(folder: Path, pattern: str, lines: int = 3) -> str:
+    """The end of the newest log file of that pattern that says anything; "" if there is none."""
+    logs = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+    for log in reversed(logs):
+        said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        if said:
+            return " | ".join(said[-lines:])
+    return ""
+
+
+def _own_words(said: str) -> str:
+    """SLURM's message without the name of the program before it, on one line."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines()]
+    return "; ".join(line for line in lines if line)
