@@ -64,17 +64,19 @@ def find_site(name: str) -> Site:
     for file in files:
         for key, value in _checked(file).items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
-    tables = {
-        key: {k: tuple(v) if isinstance(v, list) else v for k, v in merged.get(key, {}).items()} for key in _PARTS
-    }
+    slurm, test, gpu = (_values(merged.get(part, {})) for part in _PARTS)
     return Site(
         name=name,
         title=merged.get("title", name),
         note=merged.get("note", ""),
-        slurm=Slurm(**tables["slurm"]),
-        test=tables["test"],
-        gpu=tables["gpu"],
+        slurm=Slurm(**slurm),
+        test=test,
+        gpu=gpu,
     )
+
+
+def _values(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 _PARTS = ("slurm", "test", "gpu")

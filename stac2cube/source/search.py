@@ -80,10 +80,20 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
         BadInputError: The catalog does not carry the mission.
         CatalogError: The catalog cannot be read.
     """
+    return scenes_of(found_items(query, catalog), query, catalog)
+
+
+def found_items(query: Query, catalog: Catalog) -> list[Item]:
+    """The items that a search finds, as the catalog gives them; see :func:`search`."""
+    return list(_matching(query, catalog))
+
+
+def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog) -> list[Scene]:
+    """Items of a catalog as scenes; see :func:`search`."""
     reading = Reading(query.mission, catalog, query.bands)
     found: dict[SceneKey, list[Item]] = {}
     strangers: set[str] = set()
-    for item in _matching(query, catalog):
+    for item in items:
         platform = platform_of(item, query.mission)
         if not platform:
             # An item that names no collection may be anybody's; others are the mission's and should be known.

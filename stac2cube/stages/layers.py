@@ -103,10 +103,11 @@ def get_stac_layers(
     from stac2cube.cube.reader import open_cube  # xarray and pandas: workers and the command line do without
 
     path = None if out is None else Path(out)
-    job = prepare(path, make_request(words, path if update else None))
+    place = place or Threads()
+    job = prepare(path, make_request(words, path if update else None), on_cluster=place.on_cluster)
     if path is None:
         return lazy_layers(job)
-    summary = run(job, place or Threads())
+    summary = run(job, place)
     if summary.failed:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
         raise IncompleteError(f"{len(summary.failed)} step(s) of {path} failed, run again to try them: {reasons}")
@@ -173,11 +174,16 @@ class LayersJob:
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
 
 
-def prepare(out: Path | None, request: Request) -> LayersJob:
+def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> LayersJob:
     """Everything before the first pixel: check the words, search, lay out the grid.
 
     An existing cube keeps its CRS, and its whole grid unless an area is given anew: then the grid that follows from the
     words must be the cube's, which the guard checks.
+
+    Args:
+        out: The cube, None for a look.
+        request: What is asked for.
+        on_cluster: Whether blocks are made on the nodes of a cluster.
 
     Raises:
         BadInputError: See :func:`stac2cube.stages.request.understand`.
@@ -185,13 +191,14 @@ def prepare(out: Path | None, request: Request) -> LayersJob:
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made otherwise.
     """
-    wanted = understand(request)
+    wanted = understand(request, on_cluster=on_cluster)
     exists = out is not None and out.exists()
     if out is not None and exists:
         old, _ = request_of(out)
         if request.crs is None:
             wanted = replace(wanted, request=replace(request, crs=old.grid.crs))
-    scenes = tuple(find_scenes(wanted))
+    found = find_scenes(wanted)
+    scenes = found.scenes
     if out is not None and exists and _same_grid_words(request, old):
         spec = spec_for(wanted, old.grid)
     else:
@@ -199,7 +206,7 @@ def prepare(out: Path | None, request: Request) -> LayersJob:
     if exists:
         old.require_same(spec, str(out))
         spec = replace(spec, request={**spec.request, "times": _all_times(old, wanted)})
-    return LayersJob(out, wanted, scenes, spec, tuple(steps_for(scenes, spec.grid)))
+    return LayersJob(out, wanted, scenes, spec, tuple(steps_for(scenes, spec.grid, found.choice.why)))
 
 
 def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress: Progress | None = None) -> Summary:
@@ -244,8 +251,14 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     return xr.decode_cf(stored).assign_attrs(title=job.wanted.query.mission.title)
 
 
-def steps_for(scenes: Sequence[Scene], grid: Grid) -> list[Step]:
-    """Scenes as steps: what the ledger shall say, and which blocks can hold anything."""
+def steps_for(scenes: Sequence[Scene], grid: Grid, why: str) -> list[Step]:
+    """Scenes as steps: what the ledger shall say, and which blocks can hold anything.
+
+    Args:
+        scenes: The scenes.
+        grid: The cube's.
+        why: Why they come from this catalog.
+    """
     tiles = list(grid.tiles())
     granules = [granule for scene in scenes for granule in scene.granules]
     touched = touching(granules, [grid.tile_geobox(tile) for tile in tiles])
@@ -256,7 +269,9 @@ def steps_for(scenes: Sequence[Scene], grid: Grid) -> list[Step]:
             blocks.setdefault(place, []).append(block)
     return [
         # A scene with a problem gets a block to fail on, so that it is recorded and not taken for empty.
-        Step(_entry(scene), _light(scene), tuple(tiles[b] for b in blocks.get(place, [0] if scene.problem else [])))
+        Step(
+            _entry(scene, why), _light(scene), tuple(tiles[b] for b in blocks.get(place, [0] if scene.problem else []))
+        )
         for place, scene in enumerate(scenes)
     ]
 
@@ -277,7 +292,7 @@ def _all_times(old: CubeSpec, wanted: Wanted) -> list[str]:
     return interval_texts(parse_period(",".join([*old.request["times"], *now])).intervals)
 
 
-def _entry(scene: Scene) -> Entry:
+def _entry(scene: Scene, why: str) -> Entry:
     footprints = [shape(granule.footprint) for granule in scene.granules]
     return Entry(
         key=str(scene.key),
@@ -291,6 +306,7 @@ def _entry(scene: Scene) -> Entry:
             "orbit": scene.key.orbit,
             "cloud_cover": scene.cloud_cover,
             "catalog": ",".join(sorted({granule.catalog for granule in scene.granules})),
+            "catalog_choice": why,
             "collections": sorted({granule.collection for granule in scene.granules}),
             "baselines": sorted({granule.baseline for granule in scene.granules}),
             "shifts": {granule.id: _shift_of(granule.assets) for granule in scene.granules},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,18 +13,16 @@ from shapely import to_geojson
 from shapely.geometry import box, shape
 
 from stac2cube.area import Area, read_areas
-from stac2cube.catalog import Catalog, find_catalog
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.grid import Grid, crs_text, grid_from_geobox, grid_over, native_crs
-from stac2cube.mission import Band, Mission, find_mission
+from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
-from stac2cube.source.search import Query, search
-
-log = logging.getLogger(__name__)
+from stac2cube.source.search import Query
+from stac2cube.stages.choice import Choice, Found, choices, find
 
 STAGE = "layers"
 """Name of the stage in the cubes it makes."""
@@ -45,7 +42,8 @@ class Request:
         geobox: The grid itself, instead of area, resolution and crs.
         resampling: Method for continuous bands; or per band, also for classes.
         max_cloud_cover: Percent, per scene.
-        catalog: Name, URL or path; "auto" for the first that carries the mission.
+        catalog: Name, URL or path; or "auto", see :func:`stac2cube.stages.choice.choices`.
+        items: A stored search result of that catalog, searched instead of it.
     """
 
     mission: str
@@ -58,6 +56,7 @@ class Request:
     resampling: str | Mapping[str, str] = "bilinear"
     max_cloud_cover: float | None = None
     catalog: str = "auto"
+    items: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,17 @@ class Wanted:
     """A request understood: what to search and how to read what is found."""
 
     query: Query
-    catalog: Catalog
+    choices: tuple[Choice, ...]
     bands: tuple[BandRequest, ...]
     request: Request
 
 
-def understand(request: Request) -> Wanted:
+def understand(request: Request, *, on_cluster: bool = False) -> Wanted:
     """Check a request word by word.
+
+    Args:
+        request: What is asked for.
+        on_cluster: Whether blocks are made on the nodes of a cluster.
 
     Raises:
         BadInputError: Naming the word that is wrong.
@@ -90,39 +93,22 @@ def understand(request: Request) -> Wanted:
             f"({south:g} to {north:g} degrees north, {west:g} to {east:g} east)"
         )
     query = Query(mission, request.area.geometry, request.area.longitude, period.intervals, bands, limit)
-    return Wanted(query, choose_catalog(request.catalog, mission), _band_requests(bands, request.resampling), request)
+    candidates = choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
+    return Wanted(query, candidates, _band_requests(bands, request.resampling), request)
 
 
-def choose_catalog(name: str, mission: Mission) -> Catalog:
-    """The catalog to search: the one asked for, or for "auto" the first open one that carries the mission.
-
-    Raises:
-        BadInputError: Unknown, or it does not carry the mission.
-    """
-    if name != "auto":
-        catalog = find_catalog(name)
-        if catalog.like:
-            mission.pages_in(catalog.like)
-        return catalog
-    catalog = find_catalog(mission.catalogs[0])
-    log.info("catalog %s: the first that carries %s", catalog.name, mission.name)
-    return catalog
-
-
-def find_scenes(wanted: Wanted) -> list[Scene]:
+def find_scenes(wanted: Wanted) -> Found:
     """Search.
 
     Raises:
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
     """
-    scenes = search(wanted.query, wanted.catalog)
-    if not scenes:
-        raise NothingFoundError(
-            f"{wanted.catalog.name} has no scene of {wanted.query.mission.name} over {wanted.request.area.name!r} "
-            f"in {wanted.request.time}" + _cloud_words(wanted.query.max_cloud_cover)
-        )
-    return scenes
+    try:
+        return find(wanted.query, wanted.choices)
+    except NothingFoundError as error:
+        where = f" over {wanted.request.area.name!r} in {wanted.request.time}"
+        raise NothingFoundError(f"{error}{where}{_cloud_words(wanted.query.max_cloud_cover)}") from error
 
 
 def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:

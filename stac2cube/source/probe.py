@@ -1,0 +1,37 @@
+"""Whether the assets that a catalog names can be read here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stac2cube.errors import CatalogError, ReadError
+from stac2cube.scene import AssetRef, Granule, Scene
+from stac2cube.source.asset import gdal_settings
+from stac2cube.source.sign import is_remote, readable
+
+
+def problem_of(scenes: Sequence[Scene]) -> str:
+    """Why the first or the last of some scenes cannot be read here; "" if both can.
+
+    One asset of each is opened, and of its pixels nothing is read.
+    """
+    if not scenes:
+        return "it has no scene for these words"
+    for scene in {str(scene.key): scene for scene in (scenes[0], scenes[-1])}.values():
+        if scene.problem or not scene.granules:
+            continue  # a matter of its metadata, recorded when it is built
+        granule = scene.granules[0]
+        if problem := _problem_of_asset(granule, next(iter(granule.assets.values()))):
+            return f"{granule.id} cannot be read here: {problem}"
+    return ""
+
+
+def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
+    import rasterio
+
+    try:
+        location = readable(asset.href, granule.signer)
+        with gdal_settings(remote=is_remote(location)), rasterio.open(location):
+            return ""
+    except (rasterio.errors.RasterioIOError, ReadError, CatalogError) as error:
+        return str(error).splitlines()[0]

@@ -1,0 +1,117 @@
+"""Which catalog a search goes to: the one asked for, the site's own inside its jobs, or the first open one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stac2cube.catalog import Catalog, catalogs, find_catalog
+from stac2cube.errors import CatalogError, NothingFoundError
+from stac2cube.mission import Mission
+from stac2cube.scene import Scene
+from stac2cube.source.probe import problem_of
+from stac2cube.source.search import Query, found_items, scenes_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A catalog to search, and why it.
+
+    Attributes:
+        catalog: The catalog.
+        why: The reason, for log and ledger.
+        probe: Whether it counts only if some of its assets open here.
+    """
+
+    catalog: Catalog
+    why: str
+    probe: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        choice: Where; its reason says also why others were passed over.
+        items: The items as the catalog gave them.
+        scenes: The same as scenes.
+    """
+
+    choice: Choice
+    items: tuple[Mapping[str, Any], ...]
+    scenes: tuple[Scene, ...]
+
+
+def choices(name: str, mission: Mission, *, on_cluster: bool = False, items: Path | None = None) -> tuple[Choice, ...]:
+    """The catalogs to try, in order.
+
+    What is asked for by name always wins, and is the only one. For "auto", where blocks are made on the nodes of a
+    cluster, come first the catalogs whose archive is mounted here: a site's own. Then the open ones that carry the
+    mission, in the order of its page; the first that answers is used.
+
+    Args:
+        name: Name, URL or path of a catalog, or "auto".
+        mission: The mission.
+        on_cluster: Whether blocks are made on the nodes of a cluster: in a SLURM job, or by the place ``Slurm``.
+        items: A search result stored by :func:`stac2cube.stages.layers.stage`; then nothing is searched.
+
+    Raises:
+        BadInputError: The catalog is unknown, or does not carry the mission.
+    """
+    if name != "auto":
+        catalog = find_catalog(name)
+        if catalog.like:
+            mission.pages_in(catalog.like)
+        if items is None:
+            return (Choice(catalog, "asked for"),)
+        return (Choice(replace(catalog, url=str(items)), f"asked for; search result stored in {items}"),)
+    known = catalogs()
+    sites = [catalog for catalog in known.values() if on_cluster and _mounted(catalog) and _carries(catalog, mission)]
+    local = [Choice(site, f"the archive {site.local_root} is mounted on this cluster", probe=True) for site in sites]
+    remote = [known[name] for name in mission.catalogs if name in known and not known[name].local_root]
+    if not remote:
+        remote = [find_catalog(mission.catalogs[0])]
+    return (*local, Choice(remote[0], f"the first open catalog that carries {mission.name}"))
+
+
+def find(query: Query, candidates: Sequence[Choice]) -> Found:
+    """Search the first of some catalogs that is of use; those passed over are logged and remembered with the reason.
+
+    Raises:
+        NothingFoundError: No scene in the last of them.
+        CatalogError: The last of them cannot be read.
+    """
+    passed: list[str] = []
+    for candidate in candidates:
+        last = candidate is candidates[-1]
+        try:
+            items = found_items(query, candidate.catalog)
+            scenes = scenes_of(items, query, candidate.catalog)
+            problem = problem_of(scenes) if candidate.probe else "" if scenes else "it has no scene for these words"
+        except CatalogError as error:
+            if last:
+                raise
+            problem = str(error)
+        if not problem:
+            why = "; ".join([candidate.why, *passed])
+            log.info("catalog %s: %s", candidate.catalog.name, why)
+            return Found(replace(candidate, why=why), tuple(items), tuple(scenes))
+        passed.append(f"not {candidate.catalog.name}: {problem}")
+        if not last:
+            log.warning("catalog %s is passed over: %s", candidate.catalog.name, problem)
+    raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(passed)}")
+
+
+def _mounted(catalog: Catalog) -> bool:
+    return bool(catalog.local_root) and Path(catalog.local_root).is_dir()
+
+
+def _carries(catalog: Catalog, mission: Mission) -> bool:
+    # Of a catalog that a person described, nobody knows what it carries before it is searched.
+    return not catalog.like or any(page.catalog == catalog.like for page in mission.pages)
