@@ -56,7 +56,15 @@ class Owner:
             restarts=environment.get("SLURM_RESTART_COUNT", ""),
         )
 
+    @classmethod
+    def of_jobs(cls, token: str, job: str, cluster: str = "") -> Owner:
+        """Jobs that make a cube together and run on any node: the life of ``job`` is that of all of them."""
+        nowhere = {"host": "", "boot": "", "namespace": "", "pid": 0, "started": ""}
+        return cls(token=token, since=now_text(), job=job, cluster=cluster, **nowhere)  # type: ignore[arg-type]
+
     def __str__(self) -> str:
+        if not self.host:
+            return f"job {self.job} and those before it, since {self.since}"
         job = f", job {self.job}" if self.job else ""
         return f"process {self.pid} on {self.host}{job}, since {self.since}"
 
@@ -125,10 +133,19 @@ class CubeLock:
         if holder is not None and (holder.token, holder.pid) == (self.owner.token, self.owner.pid):
             self._bury(holder)
 
+    def hand_over(self, owner: Owner) -> None:
+        """Let somebody else hold the lock from now on.
+
+        Raises:
+            CubeLockedError: It is not ours to give.
+        """
+        self.require_held()
+        write_whole(self.folder / "owner.json", _card(owner))
+
     def _try(self) -> bool:
         made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
         made.mkdir(parents=True)
-        write_whole(made / "owner.json", json.dumps(asdict(self.owner), indent=1).encode())
+        write_whole(made / "owner.json", _card(self.owner))
         try:
             made.rename(self.folder)
         except OSError:
@@ -180,6 +197,10 @@ def judge(holder: Owner) -> bool | None:
     if holder.namespace != here.namespace:
         return None
     return _started(holder.pid) == holder.started
+
+
+def _card(owner: Owner) -> bytes:
+    return json.dumps(asdict(owner), indent=1).encode()
 
 
 def _read_card(folder: Path) -> Owner | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,10 @@ class Stager:
         for name, metadata in self._metadata.items():
             folder = staged.folder / name
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "zarr.json").write_bytes(metadata)
+            # By rename: jobs of one array may prepare the same step at the same moment.
+            partial = folder / f".zarr.json.{os.getpid()}.{threading.get_ident()}"
+            partial.write_bytes(metadata)
+            partial.replace(folder / "zarr.json")
         return staged
 
 

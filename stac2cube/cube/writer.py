@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -24,7 +23,7 @@ from zarr.storage import MemoryStore
 from stac2cube.cube import generation
 from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder, write_partial, write_whole
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
-from stac2cube.cube.lock import CubeLock, Verdict
+from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import COORDINATE_CHUNK, OWN, Root, read_root, write_empty_cube
 from stac2cube.cube.spec import CubeSpec
@@ -41,13 +40,16 @@ class FinishedStep:
 
 
 @contextmanager
-def open_writer(path: Path, spec: CubeSpec, verdict: Verdict | None = None) -> Iterator[CubeWriter]:
+def open_writer(
+    path: Path, spec: CubeSpec, verdict: Verdict | None = None, owner: Owner | None = None
+) -> Iterator[CubeWriter]:
     """Hold a cube for writing, creating it if there is none.
 
     Args:
         path: The cube.
         spec: What it must be; the guard compares it with what is there.
         verdict: See :class:`stac2cube.cube.lock.CubeLock`.
+        owner: Who holds it, this process if None. What jobs of the owner's token staged earlier is kept.
 
     Raises:
         CubeMismatchError: The cube is another one; nothing was changed.
@@ -59,7 +61,7 @@ def open_writer(path: Path, spec: CubeSpec, verdict: Verdict | None = None) -> I
         read_root(path).spec.require_same(spec, str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with CubeLock(path, verdict=verdict) as lock:
+        with CubeLock(path, owner, verdict) as lock:
             generation.finish_swap(path)  # only now: what lies beside the cube may be another writer's work
             if not path.exists():
                 _create(path, spec)
@@ -69,7 +71,8 @@ def open_writer(path: Path, spec: CubeSpec, verdict: Verdict | None = None) -> I
             try:
                 yield writer
             finally:
-                remove_tree(path / OWN / "staging")
+                if not writer.handed_over:
+                    remove_tree(path / OWN / "staging")
     except PermissionError as error:
         raise BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})") from error
     except OSError as error:
@@ -93,16 +96,25 @@ class CubeWriter:
         self._lock = lock
         self.root = read_root(path)
         self.spec = self.root.spec
-        self.stager = Stager(path / OWN / "staging" / uuid4().hex[:12], self.spec)
+        self.stager = Stager(staging_folder(path, lock.owner.token), self.spec)
+        self.handed_over = False
 
     @property
     def ledger(self) -> Ledger:
         """The ledger of the present state."""
         return Ledger(self.path, self.root.ledger)
 
+    def hand_over(self, owner: Owner) -> None:
+        """Leave the cube to jobs that will stage blocks and seal them, see :mod:`stac2cube.shares`."""
+        staging_folder(self.path, owner.token).mkdir(parents=True, exist_ok=True)
+        self._lock.hand_over(owner)
+        self.handed_over = True
+
     def recover(self) -> None:
         """Clean up after whoever died here: dead staging, files half written, slots beyond the sealed length."""
-        remove_tree(self.path / OWN / "staging")
+        for folder in (self.path / OWN / "staging").glob("*"):
+            if folder != self.stager.folder:
+                remove_tree(folder)
         for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history"))):
             for partial in folder.glob(".*.partial"):
                 partial.unlink(missing_ok=True)
@@ -214,6 +226,11 @@ class CubeWriter:
             path = self.path / name / "zarr.json"
             if not path.exists() or json.loads(path.read_bytes()) != json.loads(metadata):
                 write_whole(path, metadata)
+
+
+def staging_folder(cube: Path, token: str) -> Path:
+    """Where the owner of a token stages blocks."""
+    return cube / OWN / "staging" / token
 
 
 def move_in(cube: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:

@@ -1,0 +1,140 @@
+"""The middle of the one loop: blocks are handed to an executor, receipts come back to whoever gathers them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from dataclasses import replace
+from typing import Any, Protocol
+
+from stac2cube.cube.files import DISK_ERRORS
+from stac2cube.cube.spec import CubeSpec
+from stac2cube.cube.staging import Receipt, StagedStep, write_block
+from stac2cube.errors import BadInputError, CubeError
+from stac2cube.flow import Flow
+from stac2cube.grid import Tile
+from stac2cube.work import Block, Step, Task
+
+
+class OpenStep:
+    """A step whose blocks are being made.
+
+    Attributes:
+        step: The step.
+        staged: Where its shards gather.
+        receipts: Of the blocks made so far.
+        failure: Why it failed, "" if it did not.
+    """
+
+    def __init__(self, step: Step, staged: StagedStep) -> None:
+        self.step = step
+        self.staged = staged
+        self.receipts: list[Receipt] = []
+        self.failure = ""
+
+
+class Gatherer(Protocol):
+    """Who takes what comes back from the workers."""
+
+    @property
+    def spec(self) -> CubeSpec:
+        """What the cube is."""
+        ...
+
+    def begin(self, step: Step) -> OpenStep:
+        """A step of which blocks are about to be handed out."""
+        ...
+
+    def received(self, step: OpenStep) -> None:
+        """A receipt was added to a step."""
+        ...
+
+    def failed(self, step: Step, reason: str) -> None:
+        """A block of a step could not be made; told once per step."""
+        ...
+
+    def end(self) -> None:
+        """No more will come, whatever the reason."""
+        ...
+
+
+def fill(steps: Sequence[Step], task: Task, executor: Executor, gatherer: Gatherer, flow: Flow) -> None:
+    """Hand out blocks, at most so many at a time, and gather receipts until all steps are settled or the flow ends."""
+    spec = replace(gatherer.spec, recipe={}, request={})  # workers need the layout only
+    pending: dict[Future[Receipt], OpenStep] = {}
+    waiting = _blocks(steps, gatherer)
+    try:
+        exhausted = False
+        while pending or not exhausted:
+            while not exhausted and flow.wants_more(len(pending)):
+                following = next(waiting, None)
+                if following is None:
+                    exhausted = True
+                    break
+                step, tile = following
+                pending[executor.submit(_make_block, task, step.step.payload, spec, step.staged, tile)] = step
+            exhausted = exhausted or flow.stopped
+            if flow.dropping:
+                for future in pending:
+                    future.cancel()
+            done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                _settle(future, pending.pop(future), gatherer, flow)
+    finally:
+        for future in pending:
+            future.cancel()
+        gatherer.end()
+
+
+def _blocks(steps: Sequence[Step], gatherer: Gatherer) -> Iterator[tuple[OpenStep, Tile]]:
+    """Every block to make, step by step; a step that failed gives no further ones."""
+    for step in steps:
+        begun = gatherer.begin(step)
+        for tile in step.tiles:
+            if begun.failure:
+                break
+            yield begun, tile
+
+
+def _settle(future: Future[Receipt], step: OpenStep, gatherer: Gatherer, flow: Flow) -> None:
+    try:
+        receipt = future.result()
+    except CancelledError:
+        if not flow.dropping:
+            raise  # not by us: the place is lost, and says why when it closes
+    except (CubeError, BadInputError):
+        raise  # the stage itself is wrong: every other block would fail alike
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        _fail(step, gatherer, error, flow)
+    except Exception as error:  # noqa: BLE001 - whatever a block dies of is recorded, and the others go on
+        _fail(step, gatherer, error, flow)
+    else:
+        flow.made(receipt.seconds)
+        step.receipts.append(receipt)
+        gatherer.received(step)
+
+
+def _fail(step: OpenStep, gatherer: Gatherer, error: Exception, flow: Flow) -> None:
+    flow.progress.advance()
+    if not step.failure:
+        known = type(error).__module__.startswith("stac2cube")
+        step.failure = flow.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
+        gatherer.failed(step.step, step.failure)
+
+
+def _make_block(task: Task, payload: Any, spec: CubeSpec, staged: StagedStep, tile: Tile) -> Receipt:
+    """Runs on a worker: make the pixels of one block and stage them."""
+    begun = time.perf_counter()
+    shards = write_block(staged, spec, tile, task(payload, Block(spec.grid, tile)))
+    return Receipt(
+        tile=tile,
+        shards=shards,
+        seconds=round(time.perf_counter() - begun, 3),
+        host=os.environ.get("SLURMD_NODENAME", "") or socket.gethostname(),
+        job=os.environ.get("SLURM_JOB_ID", ""),
+    )

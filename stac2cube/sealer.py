@@ -1,0 +1,115 @@
+"""The end of the one loop: finished steps are sealed, often, so that a kill loses little."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stac2cube.cube.ledger import EMPTY, FAILED, Entry
+from stac2cube.cube.spec import CubeSpec
+from stac2cube.cube.writer import CubeWriter, FinishedStep
+from stac2cube.filling import OpenStep
+from stac2cube.work import Step, Summary
+
+log = logging.getLogger(__name__)
+
+SEAL_STEPS = 8
+"""Finished steps that wait at most for a commit."""
+
+SEAL_SECONDS = 20.0
+"""Time a finished step waits at most, so that a kill loses little."""
+
+
+class Sealer:
+    """Gathers finished steps and commits them often.
+
+    Args:
+        writer: The cube, held.
+        summary: Told what was done.
+        known: The ledger's rows of the steps, by key.
+        request: Defaults for the next update, written with the first commit.
+        slots: Slots of sealed steps to be replaced, by key.
+    """
+
+    def __init__(
+        self,
+        writer: CubeWriter,
+        summary: Summary,
+        known: Mapping[str, Entry],
+        request: Mapping[str, Any],
+        slots: Mapping[str, int],
+    ) -> None:
+        self.writer = writer
+        self._summary = summary
+        self._known = known
+        self._request = request
+        self._slots = slots
+        self._ready: list[FinishedStep] = []
+        self._renewed: dict[int, FinishedStep] = {}
+        self._noted: list[Entry] = []
+        self._since = time.monotonic()
+        self.settled = 0
+
+    @property
+    def spec(self) -> CubeSpec:
+        """What the cube is."""
+        return self.writer.spec
+
+    def begin(self, step: Step) -> OpenStep:
+        """A step of which blocks are about to be handed out; one that no block touches is empty at once."""
+        begun = OpenStep(step, self.writer.stager.step(step.entry.key))
+        if not step.tiles:
+            self.received(begun)
+        return begun
+
+    def received(self, step: OpenStep) -> None:
+        """A receipt was added to a step: if it was the last, the step waits for the next commit."""
+        if len(step.receipts) < len(step.step.tiles):
+            return
+        self.settled += 1
+        entry = replace(step.step.entry, receipts=tuple(sorted(step.receipts, key=lambda r: r.tile)))
+        if any(shard.valid for receipt in entry.receipts for shard in receipt.shards):
+            finished = FinishedStep(step.staged, entry)
+            if entry.key in self._slots:
+                self._renewed[self._slots[entry.key]] = finished
+            else:
+                self._ready.append(finished)
+        else:
+            self._noted.append(replace(entry, status=EMPTY, reason="no valid pixel over the area"))
+            self._summary.empty.append(entry.key)
+        if len(self._ready) >= SEAL_STEPS or time.monotonic() - self._since > SEAL_SECONDS:
+            self.seal()
+
+    def failed(self, step: Step, reason: str) -> None:
+        """A step failed: recorded, unless that is no news."""
+        self.settled += 1
+        log.warning("%s failed: %s", step.entry.key, reason)
+        self._summary.failed[step.entry.key] = reason
+        old = self._known.get(step.entry.key)
+        if step.entry.key in self._slots or (old and (old.status, old.reason) == (FAILED, reason)):
+            return  # a sealed step stays what it is; the same failure again is no news
+        self._noted.append(replace(step.entry, status=FAILED, reason=reason))
+
+    def seal(self) -> None:
+        """Commit what is ready."""
+        if self._ready or self._noted or dict(self.writer.spec.request) != dict(self._request):
+            self.writer.commit(self._ready, self._noted, self._request)
+            self._summary.sealed += [step.entry.key for step in self._ready]
+            log.info("sealed %d step(s), commit %d", len(self._ready), self.writer.root.commit)
+        self._ready, self._noted = [], []
+        self._since = time.monotonic()
+
+    def end(self) -> None:
+        """Commit what is ready, and swap in what was made anew."""
+        self.seal()
+        self._renew()
+
+    def _renew(self) -> None:
+        """Swap in what replaces sealed steps: once, at the end, because staging goes with the old generation."""
+        if self._renewed:
+            self.writer.replace(self._renewed)
+            self._summary.replaced += [step.entry.key for step in self._renewed.values()]
+            log.info("replaced %d step(s), generation %d", len(self._renewed), self.writer.root.generation)
