@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -88,6 +91,48 @@ class BarProgress(Progress):
         """One more block is done."""
         if self._task is not None:
             self._bar.advance(self._task)
+
+
+class FileProgress(Progress):
+    """Progress written to a small JSON file, which others may read at any time, besides being shown.
+
+    Args:
+        path: The file.
+        shown: The progress that people see.
+        seconds: It is not written more often than this.
+    """
+
+    def __init__(self, path: Path, shown: Progress, seconds: float = 5.0) -> None:
+        self._path = path
+        self._shown = shown
+        self._seconds = seconds
+        self._total = self._done = 0
+        self._begun = self._written = 0.0
+
+    @contextmanager
+    def over(self, total: int) -> Iterator[None]:
+        """Write and show progress over ``total`` blocks while the context lasts."""
+        self._total, self._done, self._begun = total, 0, time.time()
+        self._write()
+        with self._shown.over(total):
+            try:
+                yield
+            finally:
+                self._write()
+
+    def advance(self) -> None:
+        """One more block is done."""
+        self._done += 1
+        self._shown.advance()
+        if time.time() - self._written >= self._seconds:
+            self._write()
+
+    def _write(self) -> None:
+        self._written = time.time()
+        values = {"total": self._total, "done": self._done, "begun": self._begun, "now": self._written}
+        partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        partial.write_text(json.dumps(values))
+        partial.replace(self._path)
 
 
 def progress_for(console: Console, what: str = "blocks") -> Progress:

@@ -7,9 +7,11 @@ import sys
 import click
 
 from stac2cube import __version__
+from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
 from stac2cube.cli.out import export, quicklook, report
+from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.errors import Stac2cubeError
 
 
@@ -23,7 +25,10 @@ def cli() -> None:
     """
 
 
-for command in (layers, update, plan, status, history, missions, catalogs, export, quicklook, report, unlock, demo):
+for command in (
+    *(layers, update, plan, run, status, history, missions, catalogs, export, quicklook, report, unlock, demo),
+    *(submit, cancel, logs, sites, stage, claim, share, seal),
+):
     cli.add_command(command)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from rich.console import Console
 
-from stac2cube.cli.words import CUBE, place_of, stoppable, talking, what_options, what_words, where_options
-from stac2cube.errors import BadInputError
+from stac2cube.cli.steps import Manner, build_layers, prepared
+from stac2cube.cli.words import CUBE, talking, what_options, what_words, where_options
 
 
 @click.command()
@@ -56,8 +56,8 @@ def update(cube: Path, **options: Any) -> int:
 @click.command()
 @click.argument("out", type=CUBE)
 @what_options
+@where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
 def plan(out: Path, **options: Any) -> int:
     """Say what `layers` would do: scenes, blocks, bytes to read, files to write."""
     with talking(options["quiet"]) as console:
@@ -78,22 +78,11 @@ def demo(folder: Path, quiet: bool) -> int:
 
 
 def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:
-    from stac2cube.cli.look import plan_table, summary_lines
-    from stac2cube.progress import Progress, progress_for
-    from stac2cube.stages.layers import make_request, prepare, run
-    from stac2cube.work import Orders
+    from stac2cube.cli.look import plan_table
 
-    if options["updating"] and not out.exists():
-        raise BadInputError(f"{out} does not exist: there is nothing to update")
-    job = prepare(out, make_request(words, out if options["updating"] else None))
+    manner = Manner.of(options, console)
+    job = prepared(out, words, manner, updating=options["updating"])
     if options["dry_run"]:
         Console().print(plan_table(job))
         return 0
-    superseded: Literal["report", "replace"] = "replace" if options["replace_superseded"] else "report"
-    progress = Progress() if options["quiet"] else progress_for(console)
-    with stoppable() as stop:
-        place = place_of(options["place"], options["workers"])
-        summary = run(job, place, orders=Orders(superseded=superseded, stop=stop), progress=progress)
-    for line in summary_lines(out, summary):
-        click.echo(line)
-    return summary.exit_code
+    return build_layers(job, manner)

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -61,12 +62,17 @@ def where_options(command: Command) -> Command:
     options = [
         click.option(
             "--place",
-            type=click.Choice(["threads", "local"]),
+            type=click.Choice(["threads", "local", "slurm", "allocation"]),
             default="threads",
             show_default=True,
-            help="Threads of this process, or worker processes on this machine.",
+            help="Threads of this process, worker processes on this machine, worker jobs on a SLURM cluster, or the "
+            "tasks of the SLURM job in which this runs.",
         ),
-        click.option("--workers", type=click.IntRange(1), help="Threads or processes; all usable cores if not said."),
+        click.option(
+            "--workers", type=click.IntRange(1), help="Threads, processes or jobs; all there are if not said."
+        ),
+        click.option("--site", help="For worker jobs: where, see `stac2cube sites`."),
+        click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
         click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
     ]
     return _apply(options, command)
@@ -88,8 +94,24 @@ def what_words(**options: Any) -> dict[str, Any]:
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
 
-def place_of(name: str, workers: int | None) -> Place:
-    """The place asked for."""
+def place_of(name: str, workers: int | None, site: str | None = None, *, test: bool = False) -> Place:
+    """The place asked for.
+
+    Raises:
+        BadInputError: It needs a site, or to run in a job.
+    """
+    if name == "slurm":
+        from stac2cube.site import find_site, site_names
+
+        if site is None:
+            raise BadInputError(f"--place slurm: say --site NAME, one of {', '.join(site_names())}")
+        place = find_site(site).place(test=test)
+        return place if workers is None else replace(place, jobs=workers)
+    if name == "allocation":
+        from stac2cube.places.allocation import Allocation
+        from stac2cube.site import find_site
+
+        return Allocation.of_this_job(find_site(site).slurm.interface if site else "")
     count = workers or usable_cores()
     return Local(workers=count) if name == "local" else Threads(count)
 
@@ -113,7 +135,7 @@ def talking(quiet: bool) -> Iterator[Console]:
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: the build seals what is finished and ends. A second one ends it at once."""
+    """An event that Ctrl-C, SIGTERM and SIGUSR1 set: the build seals what is finished and ends; a second ends it now."""
     stop = threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -124,7 +146,7 @@ def stoppable() -> Iterator[threading.Event]:
             "%s: finishing the blocks at hand, then sealing; once more to end at once", signal.Signals(number).name
         )
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield stop
     finally:

@@ -68,16 +68,14 @@ class Allocation:
             SlurmError: Every worker is lost.
         """
         from distributed import Client, LocalCluster
-        from distributed.utils import get_ip_interface
+        from distributed.utils import get_ip, get_ip_interface
 
         from stac2cube.places.dasking import Watch, end_workers, quiet_dask
 
-        host = get_ip_interface(self.interface) if self.interface else None
+        # An address that other nodes reach: LocalCluster by itself listens on 127.0.0.1.
+        host = get_ip_interface(self.interface) if self.interface else get_ip()
         with quiet_dask(), TemporaryDirectory(prefix="stac2cube-") as logs:
-            # With a host that other nodes reach; LocalCluster alone would listen on 127.0.0.1.
-            cluster = LocalCluster(
-                n_workers=0, host=host or os.uname().nodename, dashboard_address=":0", silence_logs=logging.ERROR
-            )
+            cluster = LocalCluster(n_workers=0, host=host, dashboard_address=":0", silence_logs=logging.ERROR)
             with Client(cluster, set_as_default=False) as client:
                 step = self._srun(cluster.scheduler_address, Path(logs))
                 executor = client.get_executor(pure=False)

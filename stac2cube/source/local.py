@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,16 @@ def items_of_path(path: Path) -> Iterator[dict[str, Any]]:
         yield item
     if not found:
         raise CatalogError(f"the catalog {path} holds no STAC item")
+
+
+def write_items(path: Path, items: Sequence[Mapping[str, Any]]) -> None:
+    """Store items as STAC GeoParquet, for :func:`items_of_path`."""
+    import rustac
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")  # rustac chooses the format by the ending
+    rustac.write_sync(str(partial.resolve()), [dict(item) for item in items])
+    partial.replace(path)
 
 
 def _items(path: Path) -> Iterator[dict[str, Any]]:

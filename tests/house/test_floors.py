@@ -14,7 +14,21 @@ PACKAGE = Path(__file__).parents[2] / "stac2cube"
 FLOORS = {
     "errors": 1,
     **dict.fromkeys(
-        ("grid", "table", "mission", "catalog", "site", "scene", "globe", "feature", "area", "period", "progress"), 2
+        (
+            "grid",
+            "table",
+            "mission",
+            "catalog",
+            "site",
+            "recipe",
+            "scene",
+            "globe",
+            "feature",
+            "area",
+            "period",
+            "progress",
+        ),
+        2,
     ),
     **dict.fromkeys(("kernels", "places", "tables"), 2),
     **dict.fromkeys(("cube", "source"), 3),

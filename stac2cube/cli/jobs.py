@@ -1,0 +1,199 @@
+"""Commands about jobs: submit, cancel, logs, sites."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stac2cube.cli.words import CUBE, talking
+from stac2cube.errors import BadInputError
+
+if TYPE_CHECKING:
+    from stac2cube.jobs import JobScript, Submission
+    from stac2cube.recipe import Recipe
+    from stac2cube.site import Site
+
+
+@click.command()
+@click.argument("recipe", type=CUBE)
+@click.option("--site", required=True, help="Where, see `stac2cube sites`.")
+@click.option("--array", type=click.IntRange(1, 1000), help="Build layers as a job array of so many tasks.")
+@click.option("--test", is_flag=True, help="The site's quick try: its test partition, a short time limit.")
+@click.option(
+    "--place",
+    type=click.Choice(["slurm", "allocation", "threads"]),
+    default="slurm",
+    show_default=True,
+    help="Blocks are made by worker jobs that a small job submits; by the tasks of one job; by threads of one job.",
+)
+@click.option(
+    "--on-deadline",
+    type=click.Choice(["stop", "requeue"]),
+    default="requeue",
+    show_default=True,
+    help="When the time limit nears: stop with exit code 10, or be requeued and go on.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the job scripts and ask SLURM whether it would take them.")
+@click.option("--quiet", "-q", is_flag=True, help="Warnings only.")
+def submit(recipe: Path, **options: Any) -> None:
+    """Submit RECIPE as jobs: each stage as a job that follows the one before. Nothing stays running here."""
+    from stac2cube.jobs import Submission, new_submission_folder, require_none_alive
+    from stac2cube.recipe import read_recipe
+    from stac2cube.site import find_site
+
+    with talking(options["quiet"]):
+        wanted, site = read_recipe(recipe), find_site(options["site"])
+        if options["dry_run"]:
+            _dry_run(wanted, site, options)
+            return
+        require_none_alive(wanted.cubes)
+        made = new_submission_folder(wanted.cubes)
+        place = site.place(test=options["test"])
+        try:
+            jobs = _array(wanted, site, made, options) if options["array"] else _chain(wanted, site, made, options)
+        except BaseException:
+            for file in made.iterdir():
+                file.unlink()
+            made.rmdir()
+            raise
+        if not jobs:
+            return
+        done = Submission.now(made, wanted.path, site.name, place.clusters, jobs)
+        for name, job in jobs.items():
+            click.echo(f"{name:<14} job {job}")
+        click.echo(f"logs in {done.folder}; how it goes: stac2cube status {recipe}")
+
+
+@click.command()
+@click.argument("path", type=CUBE)
+def cancel(path: Path) -> None:
+    """Cancel the jobs of a recipe, a cube, or a folder of cubes. What was sealed stays; submit again to go on."""
+    for submission in _submissions(path):
+        if submission.alive():
+            submission.cancel()
+            click.echo(f"cancelled {', '.join(f'{name} {job}' for name, job in submission.jobs.items())}")
+
+
+@click.command()
+@click.argument("path", type=CUBE)
+@click.option("--lines", "-n", default=20, show_default=True, help="Last lines of each log.")
+def logs(path: Path, lines: int) -> None:
+    """Show the end of the logs of the last submission of a recipe, a cube, or a folder of cubes."""
+    for log in _submissions(path)[-1].logs():
+        click.echo(f"== {log}")
+        for line in log.read_text(errors="replace").splitlines()[-lines:]:
+            click.echo(line)
+
+
+@click.command()
+@click.argument("name", required=False)
+def sites(name: str | None) -> None:
+    """List sites, or what is known of the site NAME."""
+    from stac2cube.site import find_site, site_names
+
+    if name is None:
+        for known in map(find_site, site_names()):
+            click.echo(f"{known.name:<14} {known.title}")
+        return
+    site = find_site(name)
+    click.echo(f"{'title':<11} {site.title}")
+    click.echo(f"{'note':<11} {site.note or '-'}")
+    for key, value in asdict(site.slurm).items():
+        click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
+    for part, changes in (("test", site.test), ("gpu", site.gpu)):
+        click.echo(f"{part:<11} {', '.join(f'{key} = {value}' for key, value in changes.items()) or '-'}")
+
+
+def cubes_folder(path: Path) -> Path:
+    """The folder of cubes that a recipe, a cube or the folder itself means.
+
+    Raises:
+        BadInputError: It is none of them.
+    """
+    from stac2cube.recipe import read_recipe
+
+    if path.suffix in (".yaml", ".yml"):
+        return read_recipe(path).cubes
+    if (path / "zarr.json").exists() or path.suffix == ".zarr":
+        return path.resolve().parent
+    if not path.is_dir():
+        raise BadInputError(f"{path} is neither a recipe, a cube, nor a folder of cubes")
+    return path.resolve()
+
+
+def _submissions(path: Path) -> list[Submission]:
+    from stac2cube.jobs import submissions
+
+    found = submissions(cubes_folder(path))
+    if not found:
+        raise BadInputError(f"nothing was submitted for {path}")
+    return found
+
+
+def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
+    from stac2cube.jobs import submit_chain
+
+    return submit_chain(site.place(test=options["test"]), _scripts(recipe, site, folder, options), folder)
+
+
+def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
+    """Search and claim here, then an array, its sealing job, and the stages after layers."""
+    from stac2cube.cli.recipes import claim_of, stage_recipe
+    from stac2cube.cli.steps import recipe_words
+    from stac2cube.jobs import script, submit_array, submit_chain
+    from stac2cube.recipe import read_recipe
+    from stac2cube.shares import claim_cube
+    from stac2cube.stages.layers import make_request, prepare
+
+    place = site.place(test=options["test"])
+    staged = read_recipe(stage_recipe(recipe.path, folder / "staged"))
+    job = prepare(staged.cube("layers"), make_request(recipe_words(staged)), on_cluster=True)
+    if not job.plan().blocks:
+        click.echo(f"{staged.cube('layers')}: nothing to do")
+        return {}
+
+    def share_for(sealing: str) -> JobScript:
+        words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]
+        return script(place, "layers-share", words, folder, extra=[f"--array=0-{options['array'] - 1}"])
+
+    seal = script(place, "layers-seal", ["seal", str(staged.path)], folder, way="slurm")
+    jobs = submit_array(
+        place, seal, share_for, lambda sealing: claim_cube(staged.cube("layers"), job.spec, claim_of(sealing)), folder
+    )
+    rest = [name for name in recipe.stages if name != "layers"]
+    return jobs | submit_chain(place, _scripts(recipe, site, folder, options, rest), folder, jobs[seal.name])
+
+
+def _scripts(
+    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], stages: list[str] | None = None
+) -> list[JobScript]:
+    from stac2cube.jobs import Way, script
+    from stac2cube.recipe import WITH_GPU
+
+    made = []
+    for stage in recipe.stages if stages is None else stages:
+        way: Way = options["place"] if stage == "layers" else "threads"
+        words = ["run", str(recipe.path), "--stage", stage, "--place", way, "--on-deadline", options["on_deadline"]]
+        words += ["--site", site.name] if way == "slurm" else []
+        words += ["--test"] if way == "slurm" and options["test"] else []
+        words += ["--progress-file", str(folder / "progress.json")] if stage == "layers" else []
+        place = site.place(test=options["test"], gpu=stage in WITH_GPU)
+        made.append(script(place, stage, words, folder, way=way))
+    return made
+
+
+def _dry_run(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
+    place = site.place(test=options["test"])
+    folder = recipe.cubes / "jobs" / "dry-run"
+    scripts = _scripts(recipe, site, folder, options)
+    if options["array"]:
+        from stac2cube.jobs import script
+
+        words = ["share", str(recipe.path), "--claim", "SEALING-JOB"]
+        scripts[0] = script(place, "layers-share", words, folder, extra=[f"--array=0-{options['array'] - 1}"])
+    for job in scripts:
+        click.echo(f"== {job.name}\n{job.text}")
+        click.echo(place.queue.test(job.text))

@@ -1,0 +1,182 @@
+"""What the commands that build have in common: a request prepared, a place opened, a build run, and how it went."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+
+from stac2cube.cli.words import place_of, stoppable, what_words
+from stac2cube.errors import BadInputError
+from stac2cube.places.queue import Queue, in_job, job_end
+from stac2cube.places.slurm import Slurm
+
+if TYPE_CHECKING:
+    from stac2cube.places.place import Place
+    from stac2cube.progress import Progress
+    from stac2cube.recipe import Recipe
+    from stac2cube.stages.layers import LayersJob
+    from stac2cube.work import Summary
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a build is run, whatever it builds.
+
+    Attributes:
+        place: Where.
+        console: Where progress is shown.
+        quiet: Show none.
+        superseded: See :class:`stac2cube.work.Orders`.
+        progress_file: Where progress is written too.
+    """
+
+    place: Place
+    console: Console = field(repr=False)
+    quiet: bool = False
+    superseded: Literal["report", "replace"] = "report"
+    progress_file: Path | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], console: Console) -> Manner:
+        """From the options of a command.
+
+        Raises:
+            BadInputError: The place cannot be had.
+        """
+        place = place_of(options["place"], options["workers"], options["site"], test=options["test"])
+        progress_file = options.get("progress_file")
+        if isinstance(place, Slurm) and progress_file is not None:
+            place = replace(place, logs=str(progress_file.parent))  # beside the log of the job that submits them
+        return cls(
+            place=place,
+            console=console,
+            quiet=options["quiet"],
+            superseded="replace" if options.get("replace_superseded") else "report",
+            progress_file=progress_file,
+        )
+
+    def progress(self) -> Progress:
+        """Progress as it shall be shown."""
+        from stac2cube.progress import FileProgress, Progress, progress_for
+
+        shown = Progress() if self.quiet else progress_for(self.console)
+        return shown if self.progress_file is None else FileProgress(self.progress_file, shown)
+
+
+def prepared(out: Path, words: Mapping[str, Any], manner: Manner, *, updating: bool = False) -> LayersJob:
+    """A layers request understood, searched and laid out.
+
+    Raises:
+        BadInputError: A word is wrong, or there is nothing to update.
+    """
+    from stac2cube.stages.layers import make_request, prepare
+
+    if updating and not out.exists():
+        raise BadInputError(f"{out} does not exist: there is nothing to update")
+    return prepare(out, make_request(words, out if updating else None), on_cluster=manner.place.on_cluster)
+
+
+def build_layers(job: LayersJob, manner: Manner) -> int:
+    """Build or extend a layers cube and say what was done; the exit code."""
+    from stac2cube.stages.layers import run
+    from stac2cube.work import Orders
+
+    with stoppable() as stop:
+        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end())
+        summary = run(job, manner.place, orders=orders, progress=manner.progress())
+    assert job.out is not None
+    return said(job.out, summary)
+
+
+def said(out: Path, summary: Summary) -> int:
+    """Say what a build did; the exit code."""
+    from stac2cube.cli.look import summary_lines
+
+    for line in summary_lines(out, summary):
+        click.echo(line)
+    return summary.exit_code
+
+
+def recipe_words(recipe: Recipe) -> dict[str, Any]:
+    """The words of a request from the layers stage of a recipe.
+
+    Raises:
+        BadInputError: A word is not understood, or the recipe has no layers.
+    """
+    if "layers" not in recipe.stages:
+        raise BadInputError(f"the recipe {recipe.path} has no stage 'layers'")
+    given = dict(recipe.stages["layers"])
+    aoi, bands, resampling = (given.get(name) for name in ("aoi", "bands", "resampling"))
+    options: dict[str, Any] = dict.fromkeys(
+        ("mission", "resolution", "crs", "max_cloud_cover", "catalog", "aoi_crs", "edge", "time", "aoi")
+    )
+    options |= {name: value for name, value in given.items() if name in options}
+    options["time"] = None if given.get("time") is None else str(given["time"])
+    options["aoi"] = _beside(recipe, aoi)
+    if isinstance(given.get("catalog"), str):
+        options["catalog"] = _beside(recipe, given["catalog"])
+    options["bands"] = ",".join(map(str, bands)) if isinstance(bands, list) else bands
+    options["resampling"] = (
+        ",".join(f"{band}={method}" for band, method in resampling.items())
+        if isinstance(resampling, dict)
+        else resampling
+    )
+    words = what_words(**options)
+    return words | ({"items": Path(_beside(recipe, given["items"]))} if given.get("items") else {})
+
+
+def run_stage(recipe: Recipe, stage: str, manner: Manner) -> int:
+    """Run one stage of a recipe; the exit code."""
+    log.info("stage %s of %s", stage, recipe.path)
+    return _STAGES[stage](recipe, manner)
+
+
+def leave(code: int, on_deadline: str) -> int:
+    """What a job does when it ends: asked to, and stopped at its deadline, it has itself requeued."""
+    if code == 10 and on_deadline == "requeue" and in_job():
+        job = os.environ["SLURM_JOB_ID"]
+        log.info("job %s asks SLURM to run it again", job)
+        Queue().call("scontrol", ["requeue", job])
+    return code
+
+
+def _run_layers(recipe: Recipe, manner: Manner) -> int:
+    return build_layers(prepared(recipe.cube("layers"), recipe_words(recipe), manner), manner)
+
+
+def _run_quicklook(recipe: Recipe, manner: Manner) -> int:  # noqa: ARG001 - one signature for all stages
+    from stac2cube.products.quicklook import draw
+
+    click.echo(draw(recipe.cube("layers"), recipe.cubes / "quicklook.png"))
+    return 0
+
+
+def _run_report(recipe: Recipe, manner: Manner) -> int:  # noqa: ARG001 - one signature for all stages
+    from stac2cube.products.report import write_report
+
+    click.echo(write_report(recipe.cube("layers"), recipe.cubes / "report.html"))
+    return 0
+
+
+_STAGES: Mapping[str, Callable[[Recipe, Manner], int]] = {
+    "layers": _run_layers,
+    "quicklook": _run_quicklook,
+    "report": _run_report,
+}
+
+
+def _beside(recipe: Recipe, value: Any) -> Any:
+    """A path in a recipe, meant from its folder; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    path = recipe.path.parent / value
+    return str(path) if len(value) < 255 and path.exists() else value

@@ -1,0 +1,285 @@
+"""Jobs as users think of them: a recipe submitted, looked at, cancelled. Nothing stays running where this is called."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from stac2cube.errors import BadInputError
+from stac2cube.places.queue import ENDED, Queue
+from stac2cube.places.slurm import Slurm
+
+Way = Literal["slurm", "allocation", "threads"]
+"""How a job's blocks are made: by worker jobs of their own, by workers in the job's own tasks, by its threads."""
+
+CONTROLLER_MEMORY = 4 * 2**30
+"""Bytes for a job that only hands out blocks: the search result of a tile over ten years needs about one."""
+
+
+@dataclass(frozen=True)
+class JobScript:
+    """A job script.
+
+    Attributes:
+        name: What it does: ``"layers"``, ``"layers-share"``.
+        text: For sbatch.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Jobs submitted together for one recipe.
+
+    Attributes:
+        folder: Where their scripts, logs and progress lie.
+        recipe: The recipe as it was.
+        site: Name of the site.
+        clusters: Name for ``--clusters``, "" where there is one.
+        jobs: Name and id of each job.
+        made: When.
+    """
+
+    folder: Path
+    recipe: str
+    site: str
+    clusters: str
+    jobs: Mapping[str, str]
+    made: str
+
+    @property
+    def queue(self) -> Queue:
+        """Where they are."""
+        return Queue(self.clusters)
+
+    @classmethod
+    def now(cls, folder: Path, recipe: Path, site: str, clusters: str, jobs: Mapping[str, str]) -> Submission:
+        """Jobs just submitted, written down beside their logs."""
+        made = cls(folder, str(recipe), site, clusters, dict(jobs), datetime.now(UTC).isoformat(timespec="seconds"))
+        content = asdict(made) | {"folder": str(folder)}
+        (folder / "submission.json").write_text(json.dumps(content, indent=1))
+        return made
+
+    def states(self) -> dict[str, str]:
+        """State of each job (of an array: of each task) by name and id; ``"ENDED"`` when SLURM has forgotten it.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        known = self.queue.states(self.jobs.values())
+        found: dict[str, str] = {}
+        for name, job in self.jobs.items():
+            own = {task: state for task, state in known.items() if task == job or task.startswith(f"{job}_")}
+            found |= {f"{name} {task}": state for task, state in (own or {job: "ENDED"}).items()}
+        return found
+
+    def alive(self) -> bool:
+        """Whether any of its jobs waits or runs."""
+        return any(state not in {*ENDED, "ENDED"} for state in self.states().values())
+
+    def cancel(self) -> None:
+        """Cancel what has not ended.
+
+        Raises:
+            SlurmError: SLURM refuses.
+        """
+        self.queue.cancel(self.jobs.values())
+
+    def logs(self) -> list[Path]:
+        """Log files, oldest first."""
+        return sorted(self.folder.glob("*.out"), key=lambda path: path.stat().st_mtime)
+
+    def progress(self) -> dict[str, float] | None:
+        """Blocks made and seconds passed over all its running jobs; None before any began."""
+        parts = [json.loads(file.read_text()) for file in self.folder.glob("progress*.json")]
+        if not parts:
+            return None
+        total, done = (sum(part[what] for part in parts) for what in ("total", "done"))
+        passed = max(part["now"] for part in parts) - min(part["begun"] for part in parts)
+        left = passed / done * (total - done) if done else float("nan")
+        return {
+            "total": total,
+            "done": done,
+            "seconds_per_block": passed / done if done else float("nan"),
+            "left": left,
+        }
+
+    def last_error(self) -> str:
+        """The last line of the newest logs that speaks of a failure, "" if there is none."""
+        for log in reversed(self.logs()):
+            lines = log.read_text(errors="replace").splitlines()
+            found = [
+                line for line in lines if line.startswith(("stac2cube:", "slurmstepd", "failed:")) or "Error" in line
+            ]
+            if found:
+                return found[-1]
+        return ""
+
+
+def new_submission_folder(cubes: Path) -> Path:
+    """A folder for the scripts, logs and progress of the jobs to come."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for number in range(100):
+        folder = cubes / "jobs" / (f"{stamp}-{number}" if number else stamp)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise BadInputError(f"{cubes / 'jobs'} holds a hundred submissions of this second")
+
+
+def submissions(cubes: Path) -> list[Submission]:
+    """Submissions for the cubes of a folder, oldest first."""
+    found = []
+    for file in sorted((cubes / "jobs").glob("*/submission.json")):
+        content = json.loads(file.read_text())
+        found.append(Submission(**{**content, "folder": Path(content["folder"])}))
+    return found
+
+
+def require_none_alive(cubes: Path) -> None:
+    """Refuse a second submission for the same cubes while the first waits or runs.
+
+    Raises:
+        BadInputError: Naming its jobs.
+    """
+    for earlier in submissions(cubes):
+        states = {name: state for name, state in earlier.states().items() if state not in {*ENDED, "ENDED"}}
+        if states:
+            listed = ", ".join(f"{name} ({state})" for name, state in states.items())
+            raise BadInputError(
+                f"{cubes} is being built already by {listed}: wait for it, or `stac2cube cancel {cubes}` first"
+            )
+
+
+def script(
+    place: Slurm, name: str, command: Sequence[str], folder: Path, *, way: Way = "threads", extra: Sequence[str] = ()
+) -> JobScript:
+    """A job script.
+
+    Args:
+        place: Site facts.
+        name: What the job does.
+        command: Words after ``stac2cube``.
+        folder: For its log.
+        way: What it needs.
+        extra: Further sbatch options.
+    """
+    cubes = folder.parents[1].name
+    # Not in the header of worker jobs: an array's log has its task's number.
+    log = "%x-%A_%a.out" if any(option.startswith("--array") for option in extra) else "%x-%j.out"
+    options = [
+        *replace(place, directives=()).header(f"{name}-{cubes}"),
+        *_needs(place, way),
+        f"--output={folder}/{log}",
+        "--open-mode=append",
+        "--requeue",
+        *place.directives,
+        *extra,
+    ]
+    python = place.python or sys.executable
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH {_quoted(option)}" for option in options),
+        *place.prologue,
+        # In the place of the shell, so that signals for the job reach it.
+        f"exec {shlex.quote(python)} -m stac2cube {shlex.join(command)}",
+    ]
+    return JobScript(name, "\n".join(lines) + "\n")
+
+
+def _needs(place: Slurm, way: Way) -> list[str]:
+    mib = place.memory_bytes // 2**20
+    if way == "allocation":
+        return [f"--ntasks={place.jobs}", f"--cpus-per-task={place.cores}", f"--mem-per-cpu={mib // place.cores}M"]
+    cores = 1 if way == "slurm" else place.cores
+    memory = min(mib, CONTROLLER_MEMORY // 2**20) if way == "slurm" else mib
+    return ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", f"--mem={memory}M"]
+
+
+def _quoted(option: str) -> str:
+    name, equals, value = option.partition("=")
+    return f'{name}="{value}"' if equals and any(c in value for c in " '\t") else option
+
+
+def submit_chain(place: Slurm, scripts: Sequence[JobScript], folder: Path, after: str = "") -> dict[str, str]:
+    """Submit jobs one after the other: each begins when the one before has ended, well or not.
+
+    A stage follows what its parent has sealed, so that a failed step does not stop the chain.
+
+    Args:
+        place: Site facts.
+        scripts: In order.
+        folder: Where the scripts are kept.
+        after: Job that comes before the first.
+
+    Returns:
+        Job ids by name.
+
+    Raises:
+        SlurmError: SLURM refuses one; those before it are cancelled.
+    """
+    jobs: dict[str, str] = {}
+    with _all_or_none(place.queue, jobs):
+        for job in scripts:
+            jobs[job.name] = _submit(place.queue, job, folder, [f"--dependency=afterany:{after}"] if after else [])
+            after = jobs[job.name]
+    return jobs
+
+
+def submit_array(
+    place: Slurm, seal: JobScript, share_for: Callable[[str], JobScript], claim: Callable[[str], None], folder: Path
+) -> dict[str, str]:
+    """Submit a job array and the job that seals what it made.
+
+    The sealing job is submitted first, held: its id names the claim on the cube before the first share can run.
+
+    Args:
+        place: Site facts.
+        seal: The sealing job.
+        share_for: The array's script, given the id of the sealing job.
+        claim: Takes the cube for the sealing job, given its id.
+        folder: Where the scripts are kept.
+
+    Returns:
+        Job ids by name; the sealing job is the last.
+
+    Raises:
+        SlurmError: SLURM refuses.
+        CubeLockedError: The cube is held by somebody else; nothing stays submitted.
+    """
+    queue = place.queue
+    jobs: dict[str, str] = {}
+    with _all_or_none(queue, jobs):
+        sealing = jobs[seal.name] = _submit(queue, seal, folder, ["--hold"])
+        claim(sealing)
+        share = share_for(sealing)
+        array = jobs[share.name] = _submit(queue, share, folder)
+        queue.call("scontrol", ["update", f"JobId={sealing}", f"Dependency=afterany:{array}"])
+        queue.call("scontrol", ["release", sealing])
+    return {share.name: array, seal.name: sealing}
+
+
+def _submit(queue: Queue, job: JobScript, folder: Path, options: Sequence[str] = ()) -> str:
+    (folder / f"{job.name}.sbatch").write_text(job.text)
+    return queue.submit(job.text, options)
+
+
+@contextmanager
+def _all_or_none(queue: Queue, jobs: Mapping[str, str]) -> Iterator[None]:
+    """Cancel the jobs submitted so far when the rest cannot be."""
+    try:
+        yield
+    except BaseException:
+        queue.cancel(jobs.values())
+        raise
