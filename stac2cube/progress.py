@@ -61,7 +61,7 @@ class LineProgress(Progress):
         due = percent - self._said_percent >= self._percent and now - self._said >= self._seconds
         if due or self._done == self._total:
             left = (now - self._begun) / self._done * (self._total - self._done)
-            log.info("%s %d/%d (%.0f %%), %s left", self._what, self._done, self._total, percent, _duration(left))
+            log.info("%s %d/%d (%.0f %%), %s left", self._what, self._done, self._total, percent, duration(left))
             self._said, self._said_percent = now, percent
 
 
@@ -140,7 +140,8 @@ def progress_for(console: Console, what: str = "blocks") -> Progress:
     return BarProgress(console, what) if console.is_terminal else LineProgress(what)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``"2 h 05 min"``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

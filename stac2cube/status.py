@@ -31,6 +31,7 @@ class CubeStatus:
         generation: How often it was rebuilt.
         files: Files of pixels.
         size: Their bytes.
+        seconds_per_step: Time that workers needed for a step, all its blocks together, on average.
         writer: Who is writing it now, "" if nobody.
     """
 
@@ -49,6 +50,7 @@ class CubeStatus:
     generation: int
     files: int
     size: int
+    seconds_per_step: float
     writer: str
 
 
@@ -81,6 +83,9 @@ def cube_status(path: str | Path) -> CubeStatus:
         generation=root.generation,
         files=len(shards),
         size=sum(shard.size for shard in shards),
+        seconds_per_step=round(
+            sum(receipt.seconds for entry in sealed for receipt in entry.receipts) / max(len(sealed), 1), 3
+        ),
         writer=str(owner) if owner else "",
     )
 

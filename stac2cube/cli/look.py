@@ -15,6 +15,7 @@ from rich.table import Table
 from stac2cube.cli.words import CUBE
 
 if TYPE_CHECKING:
+    from stac2cube.jobs import Submission
     from stac2cube.stages.layers import LayersJob
     from stac2cube.work import Summary
 
@@ -22,22 +23,59 @@ as_json = click.option("--json", "machine", is_flag=True, help="For programs.")
 
 
 @click.command()
-@click.argument("cube", type=CUBE)
+@click.argument("path", type=CUBE)
 @as_json
-def status(cube: Path, machine: bool) -> None:
-    """Say what CUBE holds."""
+def status(path: Path, machine: bool) -> None:
+    """Say what a cube holds, and how the jobs go that build it. PATH is a cube, a recipe, or a folder of cubes."""
+    from stac2cube.cli.jobs import cubes_folder
+    from stac2cube.jobs import submissions
     from stac2cube.status import cube_status
 
-    found = asdict(cube_status(cube))
+    recipe_or_folder = path.suffix in (".yaml", ".yml") or (path.is_dir() and not (path / "zarr.json").exists())
+    folder = cubes_folder(path) if recipe_or_folder else path.resolve().parent
+    cubes = sorted(folder.glob("*.zarr")) if recipe_or_folder else [path]
+    found = [asdict(cube_status(cube)) for cube in cubes]
+    submitted = submissions(folder)
+    jobs = _job_status(submitted[-1]) if submitted else {}
     if machine:
-        click.echo(json.dumps(found, default=str, indent=1))
+        one = found[0] if found and not recipe_or_folder else {"cubes": found}
+        click.echo(json.dumps(one | ({"jobs": jobs} if jobs else {}), default=str, indent=1))
         return
+    for values in found:
+        _show_cube(values)
+    for name, value in jobs.items():
+        click.echo(f"{name:<16} {value}")
+    if not found and not jobs:
+        click.echo(f"{folder} holds no cube yet, and nothing was submitted for it")
+
+
+def _show_cube(found: dict[str, Any]) -> None:
     failed = found.pop("failed")
     found |= {"layers": " ".join(found["layers"]), "size": human_bytes(found["size"]), "failed": len(failed)}
     for name, value in found.items():
-        click.echo(f"{name:<11} {value if value is not None else '-'}")
+        click.echo(f"{name:<16} {value if value is not None else '-'}")
     for key, reason in failed.items():
         click.echo(f"  {key}: {reason}")
+
+
+def _job_status(submission: Submission) -> dict[str, str]:
+    """Jobs, blocks and the last error of a submission, as words."""
+    from stac2cube.errors import SlurmError
+    from stac2cube.progress import duration
+
+    try:
+        states = submission.states()
+    except SlurmError as error:
+        states = {"unknown": str(error)}
+    words = {"jobs": ", ".join(f"{name} {state}" for name, state in states.items())}
+    if progress := submission.progress():
+        words["blocks"] = f"{progress['done']:.0f} of {progress['total']:.0f}"
+        if progress["done"]:
+            words["pace"] = f"{progress['seconds_per_block']:.2f} s per block, {duration(progress['left'])} left"
+    if said := submission.last_error():
+        words["last error"] = said
+    words["logs"] = str(submission.folder)
+    return words
 
 
 @click.command()

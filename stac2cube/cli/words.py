@@ -135,7 +135,7 @@ def talking(quiet: bool) -> Iterator[Console]:
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and SIGUSR1 set: the build seals what is finished and ends; a second ends it now."""
+    """An event that Ctrl-C, SIGTERM and SIGUSR1 set: the build seals what is finished; a second one ends it at once."""
     stop = threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:

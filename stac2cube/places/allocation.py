@@ -70,7 +70,7 @@ class Allocation:
         from distributed import Client, LocalCluster
         from distributed.utils import get_ip, get_ip_interface
 
-        from stac2cube.places.dasking import Watch, end_workers, quiet_dask
+        from stac2cube.places.dasking import Watch, quiet_dask, send_home
 
         # An address that other nodes reach: LocalCluster by itself listens on 127.0.0.1.
         host = get_ip_interface(self.interface) if self.interface else get_ip()
@@ -84,8 +84,9 @@ class Allocation:
                         yield executor
                 finally:
                     executor.shutdown(wait=False)
-                    end_workers(client, cluster)
+                    send_home(client)
                     _end(step)
+                    cluster.close(timeout=30)
 
     def explain(self, error: BaseException) -> str:
         """What a worker that keeps dying means."""

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 
 import dask
 from distributed import Client, KilledWorker
-from distributed.deploy.cluster import Cluster
 
 from stac2cube.errors import SlurmError
 
@@ -82,16 +81,14 @@ class Watch:
                 return
 
 
-def end_workers(client: Client, cluster: Cluster) -> None:
-    """Tell workers to end by themselves, then close their cluster.
+def send_home(client: Client) -> None:
+    """Tell workers to end by themselves.
 
     Args:
         client: Whose futures have been cancelled or gathered: a worker that holds results is not let go.
-        cluster: Theirs.
     """
     with suppress(OSError, TimeoutError):
         client.retire_workers(close_workers=True, remove=True)
-    cluster.close(timeout=30)
 
 
 def dead_worker(error: BaseException, limit: str, remedy: str) -> str:

@@ -16,7 +16,7 @@ import dask
 from distributed import Client
 
 from stac2cube.errors import SlurmError
-from stac2cube.places.dasking import Watch, end_workers, quiet_dask
+from stac2cube.places.dasking import Watch, quiet_dask, send_home
 from stac2cube.places.queue import ENDED, Queue, duration_seconds, last_words, without_job
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def open_jobs(place: Slurm, name: str) -> Iterator[Executor]:
                     yield executor
             finally:
                 executor.shutdown(wait=False)
-                end_workers(client, cluster)
+                send_home(client)
+                cluster.close(timeout=30)
 
 
 class _Jobs:

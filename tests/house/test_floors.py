@@ -32,7 +32,7 @@ FLOORS = {
     ),
     **dict.fromkeys(("kernels", "places", "tables"), 2),
     **dict.fromkeys(("cube", "source"), 3),
-    **dict.fromkeys(("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs"), 4),
+    **dict.fromkeys(("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs", "doctor"), 4),
     **dict.fromkeys(("stages", "products"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }

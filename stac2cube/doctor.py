@@ -1,0 +1,269 @@
+"""Whether an HPC site can do what stac2cube needs: asked of SLURM, and tried out on two of its nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from shutil import which
+from typing import Any
+from uuid import uuid4
+
+from stac2cube.catalog import Catalog, catalogs
+from stac2cube.cube.files import remove_tree
+from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.places.slurm import Slurm
+from stac2cube.site import Site
+
+ROUNDS = 20
+"""Races that two nodes run for a lock."""
+
+FEW_INODES = 100_000
+"""Files that a multi-year cube of one Sentinel-2 tile may need."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: What was looked at.
+        ok: Whether it is well; None where it is a matter of taste or could not be tried.
+        words: What was found, and what to do if it is not well.
+    """
+
+    name: str
+    ok: bool | None
+    words: str
+
+
+def checks(site: Site, folder: Path, wait: float) -> Iterator[Check]:
+    """Examine a site, quick checks first.
+
+    Args:
+        site: The site.
+        folder: On the file system that cubes shall lie on; must be seen by all nodes.
+        wait: Seconds that the test jobs may wait in the queue.
+    """
+    lacking = [program for program in ("sbatch", "squeue", "scancel", "scontrol") if which(program) is None]
+    yield Check(
+        "commands",
+        not lacking,
+        f"not on PATH: {', '.join(lacking)}" if lacking else "sbatch, squeue, scancel, scontrol",
+    )
+    if lacking:
+        return
+    profiles = {"worker jobs": site.place(), "--test": site.place(test=True), "gpu": site.place(gpu=True)}
+    for name, place in profiles.items():
+        yield _tried(f"sbatch takes {name}", partial(_tested, place))
+    yield _tried("submit and cancel", partial(_submitted_and_cancelled, site.place()))
+    yield _room(folder)
+    yield from _on_two_nodes(site.place(test=bool(site.test)), folder, wait)
+
+
+def probe(folder: Path, rank: int) -> None:
+    """What each of two nodes does: look around, and run races for locks with the other; writes ``probe-<rank>.json``.
+
+    Args:
+        folder: Shared by both.
+        rank: 0 or 1.
+    """
+    (folder / f"here-{rank}").touch()
+    other_seen = _within(60, (folder / f"here-{1 - rank}").exists)
+    won = []
+    for number in range(ROUNDS if other_seen else 0):
+        (folder / f"ready-{number}-{rank}").touch()
+        _within(30, (folder / f"ready-{number}-{1 - rank}").exists)
+        try:
+            (folder / f"lock-{number}").mkdir()
+            won.append(number)
+        except FileExistsError:
+            pass
+    renamed = _renames_seen(folder, rank) if other_seen else False
+    found = {
+        "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "other_seen": other_seen,
+        "won": won,
+        "renamed": renamed,
+        "interfaces": _interfaces(),
+        "jpeg2000": _jpeg2000(),
+        "sbatch": which("sbatch") is not None,
+        "catalogs": {name: _reachable(catalog) for name, catalog in catalogs().items()},
+    }
+    made = folder / f".probe-{rank}"
+    made.write_text(json.dumps(found))
+    made.replace(folder / f"probe-{rank}.json")
+
+
+def site_text(site: Site, interface: str) -> str:
+    """A site file from what is known, to be edited."""
+    values = {**{name: getattr(site.slurm, name) for name in Slurm.__dataclass_fields__}, "interface": interface}
+    lines = [f"title = {json.dumps(site.title)}", "", "[slurm]"]
+    lines += [
+        f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for name, value in values.items()
+    ]
+    for part, changes in (("test", site.test), ("gpu", site.gpu)):
+        lines += ["", f"[{part}]"]
+        lines += [f"{n} = {json.dumps(list(v) if isinstance(v, tuple) else v)}" for n, v in changes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _job(place: Slurm, command: str, *options: str) -> str:
+    header = [*place.header("stac2cube-doctor"), "--ntasks=1", f"--mem={place.memory_bytes // 2**20}M", *options]
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {option}" for option in header), *place.prologue, command]) + "\n"
+
+
+def _tried(name: str, action: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, action())
+    except (SlurmError, BadInputError) as error:
+        return Check(name, False, str(error))
+
+
+def _tested(place: Slurm) -> str:
+    return place.queue.test(_job(place, "true"))
+
+
+def _submitted_and_cancelled(place: Slurm) -> str:
+    job = place.queue.submit(_job(place, "sleep 60", "--hold", "--output=/dev/null"))
+    try:
+        known = place.queue.states([job])
+    finally:
+        place.queue.cancel([job])
+    if not known:
+        raise SlurmError(f"job {job} was submitted, but squeue does not know it: is 'clusters' of the site right?")
+    return f"job {job}"
+
+
+def _room(folder: Path) -> Check:
+    folder.mkdir(parents=True, exist_ok=True)
+    found = os.statvfs(folder)
+    free = f"{found.f_bavail * found.f_frsize / 2**30:.0f} GiB"
+    if found.f_files == 0:
+        return Check("room for cubes", None, f"{free} free in {folder}; the file system does not tell of inodes")
+    return Check("room for cubes", found.f_favail > FEW_INODES, f"{free} and {found.f_favail} files free in {folder}")
+
+
+def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
+    shared = (folder / f".stac2cube-doctor-{uuid4().hex[:8]}").resolve()
+    shared.mkdir(parents=True)
+    python = place.python or sys.executable
+    command = shlex.join(["srun", "--mpi=none", python, "-m", "stac2cube", "doctor", "--probe", str(shared)])
+    two = replace(place, cores=1)
+    try:
+        job = two.queue.submit(
+            _job(two, command, "--nodes=2", "--ntasks-per-node=1", "--ntasks=2", f"--output={shared}/log")
+        )
+        files = [shared / f"probe-{rank}.json" for rank in (0, 1)]
+        ended = _within(
+            wait, lambda: all(file.exists() for file in files) or not two.queue.states([job]) or _failed(two, job)
+        )
+        if not all(file.exists() for file in files):
+            two.queue.cancel([job])
+            log = (shared / "log").read_text(errors="replace").strip() if (shared / "log").exists() else ""
+            why = (
+                log.splitlines()[-1]
+                if log
+                else f"job {job} did not start within {wait:.0f} s"
+                if not ended
+                else "no word"
+            )
+            yield Check("two nodes", None if not ended else False, why)
+            return
+        yield from _judged([json.loads(file.read_text()) for file in files])
+    except SlurmError as error:
+        yield Check("two nodes", False, str(error))
+    finally:
+        time.sleep(0.5)
+        remove_tree(shared)
+
+
+def _failed(place: Slurm, job: str) -> bool:
+    return place.queue.states([job]).get(job) in ("FAILED", "CANCELLED", "TIMEOUT", "COMPLETED", "NODE_FAIL")
+
+
+def _judged(found: list[dict[str, Any]]) -> Iterator[Check]:
+    one, other = found
+    nodes = f"{one['node']} and {other['node']}"
+    yield Check("shared folder", one["other_seen"] and other["other_seen"], f"seen from {nodes}")
+    both, either = set(one["won"]) & set(other["won"]), set(one["won"]) | set(other["won"])
+    fair = not both and len(either) == ROUNDS
+    words = f"{ROUNDS} races: {len(one['won'])} to {len(other['won'])}" + (
+        f", {len(both)} won by both!" if both else ""
+    )
+    yield Check("mkdir is exclusive", fair, words)
+    yield Check("rename is atomic", one["renamed"] and other["renamed"], "a file is old or new, never a part of either")
+    for what, present in (("jpeg2000", "GDAL reads JPEG 2000"), ("sbatch", "sbatch is there for --place slurm")):
+        well = one[what] and other[what]
+        needed = what == "jpeg2000"
+        yield Check(f"{what} on nodes", well if needed or well else None, present if well else f"not: {present}")
+    common = sorted(set(one["interfaces"]) & set(other["interfaces"]) - {"lo"})
+    addresses = ", ".join(f"{name} {one['interfaces'][name]}" for name in common)
+    yield Check("interfaces", bool(common) or None, addresses or "none in common but lo")
+    for name, problem in one["catalogs"].items():
+        yield Check(f"catalog {name} from a node", None if problem else True, problem or "answers")
+
+
+def _renames_seen(folder: Path, rank: int) -> bool:
+    """Rank 0 replaces a file again and again; rank 1 must always read one whole version."""
+    file, over = folder / "renamed", folder / "renamed-over"
+    if rank == 0:
+        for number in range(200):
+            new = folder / ".renamed"
+            new.write_text(f"{number:06d}" * 2000)
+            new.replace(file)
+        over.touch()
+        return True
+    if not _within(60, file.exists):
+        return False
+    while not over.exists():
+        text = file.read_text()
+        if text != text[:6] * 2000:
+            return False
+    return True
+
+
+def _interfaces() -> dict[str, str]:
+    import psutil
+
+    return {
+        name: address.address
+        for name, addresses in psutil.net_if_addrs().items()
+        for address in addresses
+        if address.family == socket.AF_INET
+    }
+
+
+def _jpeg2000() -> bool:
+    from rasterio.env import Env
+
+    with Env() as env:
+        return any("JP2" in name for name in env.drivers())
+
+
+def _reachable(catalog: Catalog) -> str:
+    import requests
+
+    if catalog.local_root and not Path(catalog.local_root).is_dir():
+        return f"its archive {catalog.local_root} is not mounted"
+    try:
+        requests.get(catalog.url, timeout=10).raise_for_status()
+    except requests.RequestException as error:
+        return f"cannot be reached: {type(error).__name__}; `stac2cube stage` searches on the login node"
+    return ""
+
+
+def _within(seconds: float, true: Callable[[], bool]) -> bool:
+    give_up = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True
