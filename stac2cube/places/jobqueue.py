@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed import Client
+from distributed.core import Status
 
 from stac2cube.errors import SlurmError
 from stac2cube.places.dasking import Watch, quiet_dask, send_home
@@ -96,11 +97,12 @@ class _Jobs:
         return ""
 
     def _forget(self, gone: set[str]) -> None:
-        # A job that died before its worker came up is not missed by the scheduler, so scale() would count it on.
+        # The scheduler misses only workers that it has seen: a job that died before is forgotten here, so that scale()
+        # makes another.
         connected = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
         for name, job in list(self._cluster.workers.items()):
             if job.job_id in gone and name not in connected:
-                self._cluster.worker_spec.pop(name, None)
+                self._cluster.loop.add_callback(self._cluster.workers.pop, name, None)
 
     def _alive(self) -> set[str]:
         # A job that is preempted or whose node fails is requeued by SLURM itself, and comes back by itself.
@@ -172,6 +174,7 @@ def _job_class(place: Slurm) -> type[SLURMJob]:
                 await asyncio.sleep(0.3)
             if set(states.values()) - ENDED:
                 await super().close()
+            self.status = Status.closed
 
         @staticmethod
         async def _call(cmd: list[str], **options: Any) -> str:
