@@ -76,15 +76,16 @@ class _Jobs:
         self._cluster = cluster
         self._name = name
         self._lost = 0
-        self._gone: set[str] = set()
+        self._seen: set[str] = set()
 
     def look(self) -> str:
         """Replace lost jobs; why the work cannot go on, if so."""
-        alive = self._alive()
-        ids = {job.job_id for job in list(self._cluster.workers.values()) if job.job_id}
-        gone = ids - alive - self._gone
+        self._seen |= {job.job_id for job in list(self._cluster.workers.values()) if job.job_id}
+        states = self._place.queue.states(self._seen)
+        # A job that is preempted or whose node fails is requeued by SLURM itself, and comes back by itself.
+        gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED - {"PREEMPTED"}}
         if gone:
-            self._gone |= gone
+            self._seen -= gone
             self._lost += len(gone)
             log.warning("worker job(s) %s ended; they are replaced", ", ".join(sorted(gone)))
             self._forget(gone)
@@ -104,13 +105,10 @@ class _Jobs:
             if job.job_id in gone and name not in connected:
                 self._cluster.loop.add_callback(self._cluster.workers.pop, name, None)
 
-    def _alive(self) -> set[str]:
-        # A job that is preempted or whose node fails is requeued by SLURM itself, and comes back by itself.
-        return {job for job, state in self._states().items() if state not in ENDED - {"PREEMPTED"}}
 
-    def _states(self) -> dict[str, str]:
-        ids = [job.job_id for job in list(self._cluster.workers.values()) if job.job_id]
-        return self._place.queue.states(ids)
+def _states(self) -> dict[str, str]:
+    ids = [job.job_id for job in list(self._cluster.workers.values()) if job.job_id]
+    return self._place.queue.states(ids)
 
 
 def _states(queue: Queue, jobs: list[str]) -> dict[str, str]:
