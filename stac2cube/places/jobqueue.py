@@ -106,11 +106,6 @@ class _Jobs:
                 self._cluster.loop.add_callback(self._cluster.workers.pop, name, None)
 
 
-def _states(self) -> dict[str, str]:
-    ids = [job.job_id for job in list(self._cluster.workers.values()) if job.job_id]
-    return self._place.queue.states(ids)
-
-
 def _states(queue: Queue, jobs: list[str]) -> dict[str, str]:
     """States of jobs; of a queue that cannot be asked just now, nothing."""
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -233,25 +235,26 @@ def test_a_job_killed_at_its_limit(cluster: Cluster, reference: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give nodes networks of their own")
-def test_a_node_loses_its_network(tmp_path_factory: pytest.TempPathFactory, reference: Path, monkeypatch) -> None:
+def test_a_node_loses_its_network(running_cluster: Cluster, reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not below /tmp, of which each node of such a cluster has its own.
-    folder = Path.home() / f".s2c-networks-{os.getpid()}"
-    say(SCRIPT, "up", "--networks", "--no-accounting", folder)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "etc" / "slurm.conf"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    cluster = Cluster(folder, folder / "work", accounting=False)
-    cluster.work.mkdir()
-    monkeypatch.chdir(cluster.work)
-    cube = cluster.work / "toy.zarr"
+    folder = Path(tempfile.mkdtemp(prefix="s2c", dir="/var/tmp"))
+    folder.chmod(0o755)
+    say(SCRIPT, "up", "--networks", "--no-accounting", folder / "n")
+    monkeypatch.setenv("SLURM_CONF", str(folder / "n" / "etc" / "slurm.conf"))
+    cluster = Cluster(folder / "n", folder, accounting=False)
+    cube = folder / "toy.zarr"
     try:
-        # The controller is beside the bridge; workers meet it there.
-        with driving(cube, "--pause", 1, "--interface", "s2cbr0:eth0") as process:
-            wait_for(lambda: blocks_staged(cube), 60, "blocks")
-            victim = cluster.jobs(name="s2c-workers")[0]
-            node = cluster.node_of(victim)
-            say(SCRIPT, "node-down", node, folder)
-            wait_for(lambda: "DOWN" in say("scontrol", "show", "node", node), 90, "the node's end")
-            finish(process)
+        # The controller is a job on node1; what is cut is another node.
+        job = sbatch(
+            cluster, command(cube, "--pause", 1, "--interface", "eth0"), "--nodelist=node1", "--cpus-per-task=2"
+        )
+        wait_for(lambda: blocks_staged(cube), 60, "blocks")
+        node = next(cluster.node_of(worker) for worker in cluster.jobs(name="s2c-workers"))
+        assert node != "node1"
+        say(SCRIPT, "node-down", node, folder / "n")
+        wait_for(lambda: "State=DOWN" in say("scontrol", "show", "node", node), 90, "the node's end")
+        cluster.wait_state(job, "COMPLETED", seconds=200)
         assert differences(cube, reference) == []
     finally:
-        say(SCRIPT, "down", folder, check=False)
+        say(SCRIPT, "down", folder / "n", check=False)
+        shutil.rmtree(folder, ignore_errors=True)
