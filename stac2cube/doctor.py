@@ -19,6 +19,7 @@ from uuid import uuid4
 from stac2cube.catalog import Catalog, catalogs
 from stac2cube.cube.files import remove_tree
 from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.places.queue import last_words
 from stac2cube.places.slurm import Slurm
 from stac2cube.site import Site
 
@@ -167,14 +168,8 @@ def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
         )
         if not all(file.exists() for file in files):
             two.queue.cancel([job])
-            log = (shared / "log").read_text(errors="replace").strip() if (shared / "log").exists() else ""
-            why = (
-                log.splitlines()[-1]
-                if log
-                else f"job {job} did not start within {wait:.0f} s"
-                if not ended
-                else "no word"
-            )
+            late = f"job {job} did not start within {wait:.0f} s"
+            why = last_words(shared, "log", 4) or (late if not ended else "no word")
             yield Check("two nodes", None if not ended else False, why)
             return
         yield from _judged([json.loads(file.read_text()) for file in files])

@@ -1,6 +1,6 @@
 """A build of the toy cube as a program of its own, for jobs and for being killed.
 
-python -m tests.slurm.driver CUBE [--steps 6] [--pause 0.3] [--place slurm|threads] [--jobs 2] [--partition P] ...
+python -m tests.slurm.driver CUBE [--steps 6] [--pause 0.3] [--place slurm|allocation|threads] ...
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from stac2cube.build import build
 from stac2cube.cli.words import stoppable
 from stac2cube.errors import Stac2cubeError
+from stac2cube.places.allocation import Allocation
 from stac2cube.places.queue import job_end
 from stac2cube.places.slurm import Slurm
 from stac2cube.places.threads import Threads
@@ -39,7 +40,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("distributed").setLevel(logging.ERROR)
     place = Threads(1)
-    if given.place == "slurm":
+    if given.place == "allocation":
+        place = Allocation.of_this_job()
+    elif given.place == "slurm":
         place = Slurm(
             partition=given.partition,
             jobs=given.jobs,

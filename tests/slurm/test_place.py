@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +64,24 @@ def test_worker_jobs_on_several_nodes_make_the_same_cube(cluster: Cluster, refer
     before = say("squeue", "-h", "--states=all")
     assert len(build(cube, SPEC, steps(range(4)), Make(), PLACE).present) == 4
     assert say("squeue", "-h", "--states=all") == before, "nothing to do opens no cluster"
+
+
+def test_tasks_of_one_job_on_several_nodes_make_the_same_cube(cluster: Cluster, reference: Path) -> None:
+    cube = cluster.work / "toy.zarr"
+    words = [sys.executable, "-m", "tests.slurm.driver", str(cube), "--steps", "4", "--place", "allocation"]
+    script = f"#!/bin/bash\nexec {' '.join(words)} --pause 0.2\n"
+    options = ["--parsable", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--mem-per-cpu=900M"]
+    job = subprocess.run(
+        ["sbatch", *options, f"--output={cluster.work}/log"], input=script, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    cluster.wait_state(job, "COMPLETED", "FAILED")
+    log = (cluster.work / "log").read_text()
+    assert cluster.state(job) == "COMPLETED", log
+    assert "Traceback" not in log
+    assert differences(cube, reference) == []
+    made = receipts(cube)
+    assert {receipt.job for receipt in made} == {job}
+    assert len({receipt.host for receipt in made}) >= 2
 
 
 @pytest.mark.parametrize(

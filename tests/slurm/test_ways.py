@@ -64,7 +64,9 @@ def test_three_ways_make_the_cube_that_threads_make(cluster: Cluster, archive: A
         assert differences(cube, reference) == [], (way, logs)
         entries = list(Ledger(cube, read_root(cube).ledger).entries().values())
         receipts = [receipt for entry in entries for receipt in entry.receipts]
-        assert len({receipt.host for receipt in receipts}) >= 2, way
+        if way == "array":
+            # By the other ways one worker may be through with so small a cube before the next is up: see test_place.
+            assert len({receipt.host for receipt in receipts}) >= 2
         assert all(receipt.job for receipt in receipts), way
         assert {entry.properties["catalog"] for entry in entries} == {str(archive.catalog("earth-search"))}
         assert (folder / "quicklook.png").stat().st_size > 1000
