@@ -137,7 +137,11 @@ def test_the_scripts_to_copy(cluster: Cluster, archive: Archive) -> None:
     assert cluster.state(update) == "COMPLETED", log
     assert "4 were present" in log
 
-    edited = (REPOSITORY / "slurm" / "array.sbatch").read_text().replace("--cpus-per-task=4 --mem=8G --time=04:00:00", "--mem=1000M --time=10")
+    edited = (
+        (REPOSITORY / "slurm" / "array.sbatch")
+        .read_text()
+        .replace("--cpus-per-task=4 --mem=8G --time=04:00:00", "--mem=1000M --time=10")
+    )
     (cluster.work / "array.sbatch").write_text(edited)
     said = say("bash", cluster.work / "array.sbatch", recipe, "2", **words)
     assert "sealed by" in said
