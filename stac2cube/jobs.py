@@ -70,12 +70,14 @@ class Submission:
         return made
 
     def states(self) -> dict[str, str]:
-        """State of each job (of an array: of each task) by name and id; ``"ENDED"`` when SLURM has forgotten it.
+        """State of each job (of an array: of each task) by name and id; ``"ENDED"`` when nobody remembers it.
 
         Raises:
             SlurmError: SLURM cannot be asked.
         """
         known = self.queue.states(self.jobs.values())
+        remembered = {task.partition("_")[0] for task in known}
+        known |= self.queue.final_states(job for job in self.jobs.values() if job not in remembered)
         found: dict[str, str] = {}
         for name, job in self.jobs.items():
             own = {task: state for task, state in known.items() if task == job or task.startswith(f"{job}_")}

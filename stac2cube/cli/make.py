@@ -78,7 +78,7 @@ def demo(folder: Path, quiet: bool) -> int:
 
 
 def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:
-    from stac2cube.cli.look import plan_table
+    from stac2cube.cli.tables import plan_table
 
     manner = Manner.of(options, console)
     job = prepared(out, words, manner, updating=options["updating"])

@@ -99,7 +99,7 @@ def build_layers(job: LayersJob, manner: Manner) -> int:
 
 def said(out: Path, summary: Summary) -> int:
     """Say what a build did; the exit code."""
-    from stac2cube.cli.look import summary_lines
+    from stac2cube.cli.tables import summary_lines
 
     for line in summary_lines(out, summary):
         click.echo(line)

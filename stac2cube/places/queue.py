@@ -100,6 +100,18 @@ class Queue:
             raise
         return dict(line.split()[:2] for line in lines.splitlines() if len(line.split()) >= 2)
 
+    def final_states(self, jobs: Iterable[str]) -> dict[str, str]:
+        """State of jobs that SLURM itself has forgotten, from its accounting; empty on a cluster that keeps none."""
+        wanted = ",".join(jobs)
+        if not wanted:
+            return {}
+        try:
+            lines = self.call("sacct", ["-X", "-n", "-P", f"--jobs={wanted}", "--format=JobID,State"])
+        except SlurmError:
+            return {}
+        pairs = (line.partition("|") for line in lines.splitlines() if "|" in line)
+        return {job: state.split()[0] for job, _, state in pairs if state}
+
     def cancel(self, jobs: Iterable[str]) -> None:
         """Cancel jobs; those that have ended already are left alone.
 

@@ -91,7 +91,8 @@ def measure(name: str, place: Place, blocks: int, folder: Path) -> None:
 
 def main() -> None:
     blocks = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    folder = Path(tempfile.mkdtemp(prefix="s2c-scale-", dir=Path.cwd()))
+    Path("build").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="scale-", dir=Path("build").resolve()))
     try:
         worker_jobs = Slurm(jobs=2, cores=1, memory="1GiB", walltime="00:30:00", logs=str(folder / "logs"))
         measure("slurm", worker_jobs, blocks, folder)

@@ -81,7 +81,7 @@ def test_update_history_and_status(cube: Path) -> None:
     commits = json.loads(run("history", cube, "--json").stdout)
     assert [commit["number"] for commit in commits] == list(range(1, len(commits) + 1))
     assert commits[0]["changed"] == {"sealed": 3}
-    assert f"steps       {steps}" in run("status", cube).stdout
+    assert f"steps            {steps}" in run("status", cube).stdout
 
 
 def test_a_step_as_geotiff(cube: Path, tmp_path: Path) -> None:

@@ -128,3 +128,13 @@ def test_every_public_name_is_there_and_documented() -> None:
 def test_files_stay_rooms_not_halls() -> None:
     long = {str(p.relative_to(PACKAGE)): n for p in modules() if (n := len(p.read_text().splitlines())) > 350}
     assert not long
+
+
+def test_every_test_file_is_collected(request: pytest.FixtureRequest) -> None:
+    """A folder that pytest passes over would be a gap that nobody sees."""
+    if request.config.args != ["tests"] or request.config.getoption("-k"):
+        pytest.skip("this run was asked for some tests only")
+    tests = Path(__file__).parents[1]
+    seen = {Path(item.path) for item in request.session.items}
+    soak_only = {path for path in tests.rglob("test_*.py") if "def test_" in path.read_text()} - seen
+    assert not soak_only

@@ -234,6 +234,18 @@ def test_a_job_killed_at_its_limit(cluster: Cluster, reference: Path) -> None:
 
 
 @pytest.mark.soak
+def test_workers_leave_in_time_before_their_limit_and_are_replaced(cluster: Cluster, reference: Path) -> None:
+    cube = cluster.work / "toy.zarr"
+    with driving(cube, "--pause", 2, "--walltime", "1") as process:  # 108 s of work for two workers of a minute
+        said = finish(process)
+    assert "they are replaced" in said
+    assert differences(cube, reference) == []
+    first = sorted(cluster.jobs("COMPLETED", name="s2c-workers"), key=int)
+    assert len(first) >= 3, "they were told to go, and ended well"
+    assert not cluster.jobs("TIMEOUT", name="s2c-workers")
+
+
+@pytest.mark.soak
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give nodes networks of their own")
 def test_a_node_loses_its_network(running_cluster: Cluster, reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not below /tmp, of which each node of such a cluster has its own.

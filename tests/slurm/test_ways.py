@@ -14,7 +14,7 @@ from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
 from stac2cube.demo import Archive, ArchiveSpec, simulate
-from tests.slurm.cluster import Cluster, jobs_of, say, stac2cube
+from tests.slurm.cluster import Cluster, jobs_of, say, stac2cube, wait_for
 
 WAYS = {"slurm": (), "allocation": ("--place", "allocation"), "array": ("--array", "3")}
 
@@ -108,6 +108,29 @@ def test_cancel_ends_the_jobs_and_submitting_again_goes_on(cluster: Cluster, arc
     stac2cube("submit", recipe, "--site", "example", "--place", "threads")
     cluster.wait_idle()
     assert differences(cluster.work / "cancelled" / "layers.zarr", reference) == []
+
+
+def test_a_job_that_stopped_at_its_deadline_has_itself_run_again(
+    cluster: Cluster, archive: Archive, reference: Path
+) -> None:
+    sites = Path(os.environ["STAC2CUBE_CONFIG_DIR"]) / "sites"
+    sites.mkdir(parents=True, exist_ok=True)
+    # In its first life the job believes that it ends in a few seconds.
+    short = '[ -n "$SLURM_RESTART_COUNT" ] || export SLURM_JOB_END_TIME=$(($(date +%s) + 10))'
+    (sites / "hasty.toml").write_text(f'[slurm]\ncores = 1\nmemory = "1GiB"\nprologue = [{json.dumps(short)}]\n')
+    recipe = write_recipe(cluster.work, "requeued", archive)
+    job = jobs_of(stac2cube("submit", recipe, "--site", "hasty", "--place", "threads").stdout)["layers"]
+    wait_for(lambda: "Restarts=1" in say("scontrol", "show", "job", job), 60, "the second life")
+    cluster.wait_state(job, "PENDING")
+    assert differences(cluster.work / "requeued" / "layers.zarr", reference), "it stopped before the end"
+    # SLURM lets a requeued job wait for two minutes.
+    time.sleep(2)
+    say("scontrol", "update", f"JobId={job}", "StartTime=now")
+    cluster.wait_idle()
+    assert cluster.state(job) == "COMPLETED"
+    log = next((cluster.work / "requeued" / "jobs").rglob("layers*.out")).read_text()
+    assert f"job {job} asks SLURM to run it again" in log
+    assert differences(cluster.work / "requeued" / "layers.zarr", reference) == []
 
 
 def test_dry_run_shows_the_scripts_and_submits_nothing(cluster: Cluster, archive: Archive) -> None:

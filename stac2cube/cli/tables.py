@@ -1,0 +1,92 @@
+"""How plans and summaries read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from stac2cube.stages.layers import LayersJob
+    from stac2cube.work import Summary
+
+
+def plan_table(job: LayersJob) -> Table:
+    """What a build would do, scene by scene, with totals."""
+    plan = job.plan()
+    todo = {step.entry.key: step for step in plan.todo}
+    superseded = {step.entry.key for _, step in plan.superseded}
+    table = Table("scene", "time (UTC)", "cloud %", "items", "blocks", "what", box=None)
+    for step in job.steps:
+        key, entry = step.entry.key, step.entry
+        what = "to build" if key in todo else "superseded" if key in superseded else "present"
+        cloud = entry.properties["cloud_cover"]
+        table.add_row(
+            key,
+            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            "-" if cloud is None else f"{cloud:.1f}",
+            str(len(entry.items)),
+            str(len(step.tiles)),
+            what,
+        )
+    table.caption = "\n".join(plan_lines(job))
+    table.caption_justify = "left"
+    return table
+
+
+def plan_lines(job: LayersJob) -> Iterator[str]:
+    """Totals of a plan: blocks, bytes, files."""
+    plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
+    rows, columns = grid.shape
+    pixels = sum(_pixels(job, step.tiles) for step in plan.todo)
+    raw = pixels * sum(_itemsize(layer.dtype) for layer in layers)
+    read = sum(
+        pixels * (grid.resolution / band.gsd) ** 2 * _itemsize(band.quantity.dtype) for band in job.wanted.query.bands
+    )
+    yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {len(layers)} layers"
+    yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
+    yield f"blocks   {plan.blocks}"
+    yield f"read     at most {human_bytes(read)} of pixels, about 0.6 of it as compressed files"
+    yield f"write    at most {human_bytes(raw)} of pixels, about 0.55 of it on disk, {plan.blocks * len(layers)} files"
+
+
+def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
+    """What a build did, for people."""
+    yield (
+        f"{out}: {len(summary.sealed)} steps sealed, {len(summary.present)} were present, "
+        f"{len(summary.replaced)} replaced, {len(summary.failed)} failed, in {summary.seconds:.1f} s"
+    )
+    if summary.empty:
+        yield f"no valid pixel over the area: {', '.join(summary.empty)}"
+    outdated = [key for key in summary.superseded if key not in summary.replaced]
+    if outdated:
+        yield f"newer items exist for {', '.join(outdated)}: --replace-superseded makes these steps anew"
+    for key, reason in summary.failed.items():
+        yield f"failed: {key}: {reason}"
+    if summary.stopped:
+        yield "stopped before the end: the same command goes on"
+
+
+def human_bytes(count: float) -> str:
+    """``"3.2 GiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return ""
+
+
+def _pixels(job: LayersJob, tiles: Any) -> int:
+    total = 0
+    for tile in tiles:
+        rows, columns = job.spec.grid.window(tile)
+        total += (rows.stop - rows.start) * (columns.stop - columns.start)
+    return total
+
+
+def _itemsize(dtype: str) -> int:
+    import numpy as np
+
+    return np.dtype(dtype).itemsize
