@@ -19,7 +19,7 @@ FLOORS = {
     **dict.fromkeys(("kernels", "places", "tables"), 2),
     **dict.fromkeys(("cube", "source"), 3),
     **dict.fromkeys(("work", "build", "status"), 4),
-    **dict.fromkeys(("stages", "products"), 5),
+    **dict.fromkeys(("stages", "products", "views"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""
@@ -36,7 +36,7 @@ NEIGHBOURS = {
 }
 """Who may use whom on the same floor."""
 
-DASK_ROOMS = {"places/local.py", "source/lazy.py"}
+DASK_ROOMS = {"places/local.py", "source/lazy.py", "views/neighbours.py"}
 
 
 def modules() -> list[Path]:
