@@ -28,21 +28,27 @@ def over_windows(
         return layer.copy(data=function(layer.values, *columns))
     import dask.array as da
 
-    heights = layer.data
-    depth = dict.fromkeys(range(heights.ndim), 0) | {heights.ndim - 2: radius, heights.ndim - 1: radius}
-    blocks = [da.from_array(values, chunks=(heights.chunks[-2], (1,))) for values in columns]
+    blocks = layer.data
+    depth = dict.fromkeys(range(blocks.ndim), 0) | {blocks.ndim - 2: radius, blocks.ndim - 1: radius}
+    # Rows become images, so that every block gets, with its rim, its own part of them.
+    images = [
+        da.broadcast_to(
+            da.from_array(values, chunks=(blocks.chunks[-2], 1)), blocks.shape[-2:], chunks=blocks.chunks[-2:]
+        )
+        for values in columns
+    ]
 
-    # dask trims the rim that it put around the last array.
+    # dask trims the rim of the last array.
     def one(*parts: np.ndarray) -> np.ndarray:
-        return function(parts[-1], *parts[:-1])
+        return function(parts[-1], *(part[:, radius : radius + 1] for part in parts[:-1]))
 
     result = da.map_overlap(
         one,
-        *blocks,
-        heights,
-        depth=[*({0: radius, 1: 0} for _ in blocks), depth],
+        *images,
+        blocks,
+        depth=[*({0: radius, 1: radius} for _ in images), depth],
         boundary=np.nan,
         dtype="float32",
-        meta=np.empty((0,) * heights.ndim, "float32"),
+        meta=np.empty((0,) * blocks.ndim, "float32"),
     )
     return layer.copy(data=result)
