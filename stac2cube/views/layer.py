@@ -14,13 +14,17 @@ from stac2cube.mission import Mission, find_mission, mission_names
 STORED = ("_FillValue", "scale_factor", "add_offset")
 """Attributes of a layer whose numbers are as stored (``open_cube(..., decode=False)``); decoding moves them away."""
 
+CLASSIFICATIONS = ("scl", "qa_pixel", "qa_radsat")
+"""Names of layers, in lower case, that hold classes or bits whether or not their attributes say so."""
+
 CUBE_ONLY = ("stac2cube", "zarr_conventions")
 """Attributes of a cube's root that are not true of what is derived from it."""
 
 
 def is_class(layer: xr.DataArray) -> bool:
     """Whether a layer holds classes or bits, which no arithmetic may touch."""
-    return "flag_values" in layer.attrs or "flag_masks" in layer.attrs
+    told = "flag_values" in layer.attrs or "flag_masks" in layer.attrs
+    return told or str(layer.name).lower() in CLASSIFICATIONS
 
 
 def is_stored(layer: xr.DataArray) -> bool:

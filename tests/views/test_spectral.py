@@ -118,7 +118,7 @@ def test_radar_in_linear_power() -> None:
     vv, vh = (np.random.default_rng(seed).gamma(4, 0.02, (4, 5)).astype("float32") for seed in (1, 2))
     dataset = xr.Dataset({"vv": image(vv), "vh": image(vh)})
     np.testing.assert_allclose(indices(dataset, "DpRVIVV")["DpRVIVV"].values, 4 * vh / (vv + vh), rtol=1e-5)
-    with pytest.raises(BadInputError, match="linear power, v[vh] is in dB: use from_db"):
+    with pytest.raises(BadInputError, match=r"linear power, v[vh] is in dB: use from_db"):
         indices(to_db(dataset), "DpRVIVV")
     assert "DpRVIVV" in indices(from_db(to_db(dataset)), "DpRVIVV")
 
@@ -127,13 +127,13 @@ def test_errors_say_what_is_possible(cube: Path) -> None:
     dataset = open_cube(cube)
     with pytest.raises(BadInputError, match="unknown index 'NDXI': known are for example NDVI"):
         indices(dataset, "NDXI")
-    with pytest.raises(BadInputError, match="known are for example .*NDVI"):
+    with pytest.raises(BadInputError, match=r"known are for example .*NDVI"):
         indices(dataset, "DVI7")
     with pytest.raises(BadInputError, match=r"NDVI needs R \(red\).*possible with these: .*NDWI"):
         indices(dataset.drop_vars("B04"), "NDVI")
-    with pytest.raises(BadInputError, match="BAI or BAIM|'bai' may be BaI or BAI|may be"):
+    with pytest.raises(BadInputError, match="'bai' may be BAI or BaI: write it as it is meant"):
         indices(dataset, "bai")
-    with pytest.raises(BadInputError, match="needs a value for PAR: give constants={'PAR'"):
+    with pytest.raises(BadInputError, match=r"needs a value for PAR: give constants=\{'PAR'"):
         indices(dataset, "NIRvP")
     with pytest.raises(BadInputError, match="is no band"):
         indices(dataset, "NDVI", bands={"near": "B08"})
