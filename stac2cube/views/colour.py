@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -39,8 +40,8 @@ ALIASES = {
 }
 """Short names in use for the same."""
 
-SAMPLE = 400
-"""Longer edge, in pixels, of the pictures from which the stretch is found."""
+SAMPLE = 4_000_000
+"""Pixels, of all dates together, from which the stretch is found at most."""
 
 Nodata = Literal["grey", "white", "black", "alpha"]
 
@@ -121,7 +122,7 @@ def bands_of(dataset: xr.Dataset, recipe: str | Sequence[str]) -> list[str]:
 
 def _white(layers: Sequence[xr.DataArray]) -> xr.DataArray:
     """What becomes white, without dims; lazy where the layers are."""
-    stride = max(1, -(-max(layers[0].sizes["y"], layers[0].sizes["x"]) // SAMPLE))
+    stride = math.ceil(math.sqrt(max(layers[0].size, 1) / SAMPLE))
     some = [layer.isel(y=slice(None, None, stride), x=slice(None, None, stride)) for layer in layers]
     dims = list(some[0].dims)
     whole = [layer.chunk(-1) if layer.chunks is not None else layer for layer in some]

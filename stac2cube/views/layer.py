@@ -57,8 +57,8 @@ def physical(layer: xr.DataArray) -> xr.DataArray:
 
 
 def hide(layer: xr.DataArray, keep: xr.DataArray) -> xr.DataArray:
-    """A layer without data wherever ``keep`` is False; stored integers stay what they are, with their fill value."""
-    if is_stored(layer) and layer.dtype.kind in "iu":
+    """A layer without data wherever ``keep`` is False: NaN, or its fill value where it holds stored integers."""
+    if "_FillValue" in layer.attrs and layer.dtype.kind in "iu":
         return layer.where(keep, layer.dtype.type(layer.attrs["_FillValue"]))
     return layer.where(keep)
 

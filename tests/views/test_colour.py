@@ -8,6 +8,7 @@ import pytest
 from stac2cube import composite, open_cube, rgb
 from stac2cube.errors import BadInputError
 from stac2cube.products.quicklook import frames_of
+from stac2cube.views import colour
 from stac2cube.views.colour import ALIASES, RECIPES, bands_of
 from tests.views.cubes import nothing_computed, truths
 
@@ -88,3 +89,13 @@ def test_what_is_refused(cube: Path) -> None:
         rgb(dataset, nodata="pink")
     with pytest.raises(BadInputError, match="holds classes"):
         rgb(dataset, ("SCL", "red", "green"))
+
+
+def test_the_stretch_of_a_long_series_is_found_from_some_of_its_pixels(
+    cube: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_cube(cube)
+    whole = rgb(dataset).values
+    monkeypatch.setattr(colour, "SAMPLE", 2000)
+    some = rgb(dataset).values
+    assert np.abs(some.astype(int) - whole).max() <= 2
