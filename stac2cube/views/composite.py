@@ -155,7 +155,7 @@ def _blocks(layer: xr.DataArray) -> xr.DataArray:
     most = math.isqrt(BLOCK_BYTES // (4 * layer.sizes["time"]))
     sizes: dict[Any, int] = {"time": -1}
     for axis in ("y", "x"):
-        edge = max(layer.chunksizes[axis])
+        edge = max(layer.variable.chunksizes[axis])  # coordinates may have chunks of their own
         while edge > max(most, SMALLEST_EDGE):
             edge = -(-edge // 2)
         sizes[axis] = edge

@@ -171,3 +171,10 @@ def test_what_is_refused(cube: Path) -> None:
         composite(to_db(radar), method="mean")
     with pytest.raises(BadInputError, match="along time, and there is none"):
         composite(radar.isel(time=0, drop=True))
+
+
+def test_chunks_of_coordinates_do_not_matter(cube: Path) -> None:
+    dataset = open_cube(cube)
+    rechunked = dataset.chunk({"time": 3, "y": 40, "x": 40})  # this gives coordinates along time chunks of their own
+    found = composite(rechunked, "season", layers=["B08"])
+    np.testing.assert_array_equal(found["B08"].values, composite(dataset, "season", layers=["B08"])["B08"].values)
