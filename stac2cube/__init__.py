@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from stac2cube.site import find_site
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.status import CubeStatus, cube_status
+    from stac2cube.views.classes import class_mask, mask_classes
+    from stac2cube.views.clouds import mask_clouds
+    from stac2cube.views.colour import rgb
+    from stac2cube.views.composite import composite
+    from stac2cube.views.physical import from_db, to_celsius, to_db, to_kelvin, to_reflectance, to_stack
+    from stac2cube.views.speckle import despeckle
+    from stac2cube.views.spectral import indices
+    from stac2cube.views.terrain import aspect, hillshade, slope
 
 __version__ = "0.1.0"
 
@@ -26,10 +34,26 @@ _HOMES = {
     "Local": "stac2cube.places.local",
     "Slurm": "stac2cube.places.slurm",
     "Threads": "stac2cube.places.threads",
+    "aspect": "stac2cube.views.terrain",
+    "class_mask": "stac2cube.views.classes",
+    "composite": "stac2cube.views.composite",
     "cube_status": "stac2cube.status",
+    "despeckle": "stac2cube.views.speckle",
     "find_site": "stac2cube.site",
+    "from_db": "stac2cube.views.physical",
     "get_stac_layers": "stac2cube.stages.layers",
+    "hillshade": "stac2cube.views.terrain",
+    "indices": "stac2cube.views.spectral",
+    "mask_classes": "stac2cube.views.classes",
+    "mask_clouds": "stac2cube.views.clouds",
     "open_cube": "stac2cube.cube.reader",
+    "rgb": "stac2cube.views.colour",
+    "slope": "stac2cube.views.terrain",
+    "to_celsius": "stac2cube.views.physical",
+    "to_db": "stac2cube.views.physical",
+    "to_kelvin": "stac2cube.views.physical",
+    "to_reflectance": "stac2cube.views.physical",
+    "to_stack": "stac2cube.views.physical",
 }
 
 __all__ = [
@@ -39,10 +63,26 @@ __all__ = [
     "Slurm",
     "Threads",
     "__version__",
+    "aspect",
+    "class_mask",
+    "composite",
     "cube_status",
+    "despeckle",
     "find_site",
+    "from_db",
     "get_stac_layers",
+    "hillshade",
+    "indices",
+    "mask_classes",
+    "mask_clouds",
     "open_cube",
+    "rgb",
+    "slope",
+    "to_celsius",
+    "to_db",
+    "to_kelvin",
+    "to_reflectance",
+    "to_stack",
 ]
 
 

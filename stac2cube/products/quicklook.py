@@ -13,19 +13,11 @@ import xarray as xr
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
+from stac2cube.kernels.colour import stretched, white_of
 from stac2cube.mission import find_mission
 
 TRUE_COLOUR = ("red", "green", "blue")
 """Common names of the bands shown."""
-
-BRIGHTEST = 98.0
-"""Percentile of all dates together that becomes white; clouds may saturate."""
-
-GAMMA = 1 / 1.6
-"""Exponent that lifts dark land, as quicklooks of the agencies do."""
-
-GREY = 0.82
-"""Grey of pixels without data."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ def frames_of(cube: Path, most: int = 24, edge: int = 360) -> Frames:
     stride = max(1, -(-max(dataset.sizes["y"], dataset.sizes["x"]) // edge))
     some = dataset.isel(time=chosen, y=slice(None, None, stride), x=slice(None, None, stride))
     colours = np.stack([some[band].values for band in bands], axis=-1).astype("float32")
-    return Frames(tuple(_title(some, place) for place in range(len(chosen))), _stretched(colours))
+    return Frames(tuple(_title(some, place) for place in range(len(chosen))), stretched(colours, white_of(colours)))
 
 
 def write_sheet(frames: Frames, out: Path | BinaryIO) -> None:
@@ -131,14 +123,6 @@ def _colour_bands(cube: Path) -> list[str]:
     if lacking:
         raise BadInputError(f"{cube} has no {', '.join(lacking)} band to show true colour with")
     return [by_colour[colour] for colour in TRUE_COLOUR]
-
-
-def _stretched(colours: np.ndarray) -> np.ndarray:
-    valid = np.isfinite(colours).all(axis=-1)
-    white = np.percentile(colours[valid], BRIGHTEST) if valid.any() else 1.0
-    scaled = np.clip(np.nan_to_num(colours) / max(min(white, 0.45), 0.05), 0, 1) ** GAMMA
-    stretched: np.ndarray = np.where(valid[..., None], scaled, np.float32(GREY))
-    return stretched
 
 
 def _title(dataset: xr.Dataset, place: int) -> str:

@@ -248,7 +248,9 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid)
     for layer in job.spec.layers:
         stored[layer.name].attrs.update(layer.attributes())
-    return xr.decode_cf(stored).assign_attrs(title=job.wanted.query.mission.title)
+    return xr.decode_cf(stored).assign_attrs(
+        title=job.wanted.query.mission.title, mission=job.wanted.query.mission.name
+    )
 
 
 def steps_for(scenes: Sequence[Scene], grid: Grid, why: str) -> list[Step]:

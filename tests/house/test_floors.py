@@ -33,7 +33,7 @@ FLOORS = {
     **dict.fromkeys(("kernels", "places", "tables"), 2),
     **dict.fromkeys(("cube", "source"), 3),
     **dict.fromkeys(("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs", "doctor"), 4),
-    **dict.fromkeys(("stages", "products"), 5),
+    **dict.fromkeys(("stages", "products", "views"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""
@@ -60,7 +60,10 @@ NEIGHBOURS = {
 }
 """Who may use whom on the same floor."""
 
-DASK_ROOMS = {f"places/{room}.py" for room in ("local", "dasking", "jobqueue", "allocation")} | {"source/lazy.py"}
+DASK_ROOMS = {
+    *(f"places/{room}.py" for room in ("local", "dasking", "jobqueue", "allocation")),
+    *("source/lazy.py", "views/neighbours.py"),
+}
 
 
 def modules() -> list[Path]:

@@ -1,0 +1,260 @@
+"""Spectral indices by name, from the registry of Awesome Spectral Indices (package spyndex), on any mission's bands.
+
+Source of formulas and references: D. Montero et al., "A standardized catalogue of spectral indices to advance the use
+of remote sensing in Earth system research", Scientific Data 10, 197, 2023, doi:10.1038/s41597-023-02096-0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stac2cube.errors import BadInputError
+from stac2cube.views.layer import apply, common_names, derived_attributes, mission_of, names_text, physical
+
+SYMBOLS = {
+    "A": ("coastal",),
+    "B": ("blue",),
+    "G": ("green",),
+    "R": ("red",),
+    "RE1": ("rededge1", "rededge071"),
+    "RE2": ("rededge2", "rededge075"),
+    "RE3": ("rededge3", "rededge078"),
+    "N": ("nir",),
+    "N2": ("nir08",),
+    "WV": ("nir09",),
+    "S1": ("swir16",),
+    "S2": ("swir22",),
+    "T": ("lwir", "lwir11"),
+    "T1": ("lwir11",),
+    "T2": ("lwir12",),
+    "VV": ("vv",),
+    "VH": ("vh",),
+    "HH": ("hh",),
+    "HV": ("hv",),
+}
+"""Common names of bands that stand for the registry's symbols; the first that is there."""
+
+ALIASES = {"NDRE": "NDREI", "NDMIR": "NBR2", "NDWI2": "NDMI", "GAO": "NDMI"}
+"""Names in use beside the registry's: NDWI is McFeeters' open water (green, near infrared) there, NDMI the water in
+leaves of Gao and others (near infrared, 1.6 micrometres)."""
+
+CONSTANTS = {
+    # A. R. Huete, Remote Sensing of Environment 25, 295-309, 1988; the registry has one L for all, that of EVI.
+    "SAVI": {"L": 0.5},
+    # Y. J. Kaufman and D. Tanré, IEEE TGRS 30(2), 261-270, 1992.
+    "SARVI": {"L": 0.5},
+}
+"""Constants of single indices, by the papers that define them, where the registry's own default is another's."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An index, ready to be computed.
+
+    Attributes:
+        name: The registry's.
+        formula: In the registry's symbols.
+        long_name: For people.
+        reference: Of the paper.
+        layers: Layer of each symbol that is a band.
+        constants: The others.
+    """
+
+    name: str
+    formula: str
+    long_name: str
+    reference: str
+    layers: Mapping[str, str]
+    constants: Mapping[str, float]
+
+
+def indices(
+    dataset: xr.Dataset,
+    names: str | Sequence[str],
+    *,
+    bands: Mapping[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+) -> xr.Dataset:
+    """Spectral indices of an opened cube.
+
+    Args:
+        dataset: Reflectance (radar: linear power; thermal: kelvin), decoded or stored, dims ``(time, y, x)``.
+        names: The registry's names in any case (``"NDVI"``, ``"evi"``), or one of :data:`ALIASES`.
+        bands: Layer for a symbol or common name (``{"N": "B8A"}``, ``{"nir": "B8A"}``) where the mission's own band is
+            not to be used, or the mission is unknown.
+        constants: Values for the formulas' constants (``{"L": 0.5}``), for all the indices asked for; else those of
+            :data:`CONSTANTS`, the mission's wavelengths, and the registry's defaults.
+
+    Returns:
+        One variable per index under the registry's name, float32, NaN where any band lacks data or the formula has no
+        finite value; attributes ``long_name``, ``formula``, ``reference``, ``bands``, ``constants``.
+
+    Raises:
+        BadInputError: Unknown index, missing band, constant without a value; each with what is possible.
+    """
+    wanted = [recipe_for(dataset, name, bands, constants) for name in ([names] if isinstance(names, str) else names)]
+    if not wanted:
+        raise BadInputError("name at least one index, for example NDVI")
+    used = {layer for recipe in wanted for layer in recipe.layers.values()}
+    quantities = {layer: _quantity(dataset[layer]) for layer in used}
+    result = {}
+    for recipe in wanted:
+        values = apply(
+            _evaluate,
+            *(quantities[layer] for layer in recipe.layers.values()),
+            name=recipe.name,
+            symbols=tuple(recipe.layers),
+            constants=dict(recipe.constants),
+        )
+        result[recipe.name] = values.assign_attrs(_attributes(recipe, dataset))
+    coordinates = dataset.drop_vars(list(dataset.data_vars))
+    return coordinates.assign(result).drop_attrs(deep=False).assign_attrs(derived_attributes(dataset))
+
+
+def possible_indices(dataset: xr.Dataset, bands: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Names of all indices whose bands and constants a Dataset has, in the registry's order."""
+    found, given = _symbols(dataset, bands), _constants(dataset)
+    return tuple(
+        name
+        for name, entry in _registry().items()
+        if any(symbol in SYMBOLS for symbol in entry.bands)
+        and all(symbol in found or given.get(symbol) is not None for symbol in entry.bands)
+    )
+
+
+def recipe_for(
+    dataset: xr.Dataset,
+    name: str,
+    bands: Mapping[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+) -> Recipe:
+    """How an index is computed on a Dataset; arguments and errors as in :func:`indices`."""
+    entry = _registry()[_registry_name(name)]
+    found = _symbols(dataset, bands)
+    lacking = [symbol for symbol in entry.bands if symbol in SYMBOLS and symbol not in found]
+    if lacking:
+        told = ", ".join(f"{symbol} ({' or '.join(SYMBOLS[symbol])})" for symbol in lacking)
+        raise BadInputError(
+            f"{entry.short_name} needs {told}, which is not among the layers {names_text(dataset.data_vars)}; possible "
+            f"with these: {names_text(possible_indices(dataset, bands))}. Or say which layer it is with bands="
+        )
+    values = {**_constants(dataset), **CONSTANTS.get(entry.short_name, {}), **(constants or {})}
+    given = {symbol: value for symbol, value in values.items() if value is not None}
+    needed = [symbol for symbol in entry.bands if symbol not in SYMBOLS]
+    unset = [symbol for symbol in needed if symbol not in given]
+    if unset:
+        raise BadInputError(
+            f"{entry.short_name} needs a value for {names_text(unset)}: give constants={{{unset[0]!r}: ...}}"
+        )
+    return Recipe(
+        entry.short_name,
+        entry.formula,
+        entry.long_name,
+        entry.reference,
+        {symbol: found[symbol] for symbol in entry.bands if symbol in SYMBOLS},
+        {symbol: float(given[symbol]) for symbol in needed},
+    )
+
+
+def _registry() -> Mapping[str, Any]:
+    import spyndex
+
+    indices: Mapping[str, Any] = spyndex.indices
+    return indices
+
+
+def _registry_name(name: str) -> str:
+    """The registry's spelling.
+
+    Raises:
+        BadInputError: No such index, or two that differ in upper and lower case only.
+    """
+    known = _registry()
+    wanted = ALIASES.get(name.upper(), name)
+    if wanted in known:
+        return wanted
+    alike = [other for other in known if other.lower() == wanted.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    if alike:
+        raise BadInputError(f"{name!r} may be {' or '.join(alike)}: write it as it is meant")
+    near = [other for other in (*known, *ALIASES) if wanted.lower() in other.lower()][:8]
+    hint = names_text(near) if near else "NDVI, EVI, NDWI, NDMI, NBR"
+    raise BadInputError(f"unknown index {name!r}: known are for example {hint} (all: spyndex.indices)")
+
+
+def _symbols(dataset: xr.Dataset, bands: Mapping[str, str] | None) -> dict[str, str]:
+    """Layer of each of the registry's symbols that a Dataset has."""
+    common = common_names(dataset)
+    given = dict(bands or {})
+    common_known = {name for names in SYMBOLS.values() for name in names}
+    for word, layer in given.items():
+        if word not in SYMBOLS and word not in common_known:
+            raise BadInputError(
+                f"bands={{{word!r}: ...}} is no band: use one of {names_text(SYMBOLS)} or a common name"
+            )
+        if layer not in dataset.data_vars:
+            raise BadInputError(f"there is no layer {layer!r}: there are {names_text(dataset.data_vars)}")
+    common |= {word: layer for word, layer in given.items() if word not in SYMBOLS}
+    found = {}
+    for symbol, names in SYMBOLS.items():
+        there = [common[name] for name in names if name in common]
+        if there:
+            found[symbol] = there[0]
+    return found | {word: layer for word, layer in given.items() if word in SYMBOLS}
+
+
+def _constants(dataset: xr.Dataset) -> dict[str, float | None]:
+    """The registry's defaults, and the mission's wavelengths in nanometres where formulas want them."""
+    import spyndex
+
+    constants: dict[str, float | None] = {
+        name: constant.default for name, constant in spyndex.constants.items() if name not in SYMBOLS
+    }
+    mission = mission_of(dataset)
+    if mission is not None:
+        centres = {band.common_name: band.wavelength for band in mission.bands.values() if band.wavelength}
+        centres |= {"nir": centres["nir08"]} if "nir08" in centres and "nir" not in centres else {}
+        for symbol, names in SYMBOLS.items():
+            wavelength = next((centres[name] for name in names if name in centres), None)
+            if f"lambda{symbol}" in constants and wavelength is not None:
+                constants[f"lambda{symbol}"] = 1000 * wavelength
+    return constants
+
+
+def _quantity(layer: xr.DataArray) -> xr.DataArray:
+    if layer.attrs.get("units") == "dB":
+        raise BadInputError(f"indices of radar are made of linear power, {layer.name} is in dB: use from_db first")
+    return physical(layer)
+
+
+def _attributes(recipe: Recipe, dataset: xr.Dataset) -> dict[str, str]:
+    first = dataset[next(iter(recipe.layers.values()))]
+    return {
+        "long_name": recipe.long_name,
+        "units": "1",
+        "formula": recipe.formula,
+        "reference": recipe.reference,
+        "bands": ", ".join(f"{symbol}={layer}" for symbol, layer in recipe.layers.items()),
+        "constants": ", ".join(f"{symbol}={value:g}" for symbol, value in recipe.constants.items()),
+        **({"grid_mapping": first.attrs["grid_mapping"]} if "grid_mapping" in first.attrs else {}),
+    }
+
+
+def _evaluate(*values: np.ndarray, name: str, symbols: Sequence[str], constants: Mapping[str, float]) -> np.ndarray:
+    """An index of the registry on arrays; NaN where it has no finite value."""
+    import spyndex
+
+    named = {**dict(zip(symbols, values, strict=True)), **constants}
+    with np.errstate(all="ignore"):
+        result = np.asarray(spyndex.computeIndex(name, named), dtype="float32")
+    valid = np.isfinite(result)
+    for layer in values:
+        valid = valid & np.isfinite(layer)
+    finite: np.ndarray = np.where(valid, result, np.float32(np.nan))
+    return finite

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.views.cubes import make_cube
+
+
+@pytest.fixture(scope="session")
+def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cube(tmp_path_factory.mktemp("views") / "layers.zarr")
