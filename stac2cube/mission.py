@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +19,11 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class Quantity:
-    """The stored form of a kind of band, see :class:`stac2cube.cube.spec.Layer`."""
+    """The stored form of a kind of band, see :class:`stac2cube.cube.spec.Layer`.
+
+    Attributes:
+        above: Values not above it hold no data, -inf for none such: power of a radar is positive.
+    """
 
     name: str
     dtype: Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
@@ -28,11 +33,13 @@ class Quantity:
     units: str = "1"
     standard_name: str = ""
     flags: tuple[tuple[int, str], ...] = ()
+    bits: tuple[tuple[int, int, str], ...] = ()
+    above: float = -math.inf
 
     @property
     def is_class(self) -> bool:
-        """Whether the values are classes, which are never interpolated."""
-        return bool(self.flags)
+        """Whether the values are classes or bits, which are never interpolated."""
+        return bool(self.flags or self.bits)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class Band:
         common_name: The name that STAC and people use, ``"red"``.
         long_name: For plots.
         wavelength: Centre, micrometres; 0 where it means nothing.
+        also: Further names that its asset may have, on sensors that number it otherwise.
+        optional: Whether an item may lack it: then it has no data there, and the ledger says so.
     """
 
     name: str
@@ -54,6 +63,8 @@ class Band:
     common_name: str
     long_name: str
     wavelength: float = 0.0
+    also: tuple[str, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,18 +76,22 @@ class Page:
         collection: Id of the collection.
         radiometry: Named rule that brings counts to the stored form, see :mod:`stac2cube.source.items`.
         assets: Patterns of asset names, tried in order.
+        evidence: Where collection and asset names are known from: ``"recorded"`` answers of the catalog, or its
+            ``"documentation"``.
     """
 
     catalog: str
     collection: str
     radiometry: Literal["none", "sentinel-2"]
     assets: tuple[str, ...]
+    evidence: Literal["recorded", "documentation"] = "documentation"
 
     def asset_names(self, band: Band) -> tuple[str, ...]:
         """What the band's asset may be called, in order of preference."""
-        return tuple(
+        patterns = [
             pattern.format(band=band.name, common_name=band.common_name, gsd=band.gsd) for pattern in self.assets
-        )
+        ]
+        return (*patterns, *band.also)
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,12 @@ class Mission:
         lattice: A point (x, y) of the lattice on which the corners of all scenes lie, metres.
         lattice_step: Its spacing, metres. Pixels of a size that divides it can lie on whole pixels of every scene.
         coverage: West, south, east, north of where it acquires, degrees.
+        identity: Named rule by which items tell platform, orbit, tile and version, see
+            :mod:`stac2cube.source.identity`.
+        static: Whether it has no time series: one step, whatever the time.
+        seamless: Whether neighbouring granules are joined before they are resampled, so that no seam shows.
+        sea: Value of pixels that no granule covers, because the product leaves out tiles of open sea; NaN for none.
+        withheld: West, south, east, north of where tiles are missing that are not sea.
         bands: By name.
         pages: By preference.
     """
@@ -106,6 +127,11 @@ class Mission:
     coverage: tuple[float, float, float, float]
     bands: Mapping[str, Band] = field(hash=False)
     pages: tuple[Page, ...]
+    identity: Literal["sentinel-2", "sentinel-1", "landsat", "static"] = "sentinel-2"
+    static: bool = False
+    seamless: bool = False
+    sea: float = math.nan
+    withheld: tuple[tuple[float, ...], ...] = ()
 
     def choose_bands(self, names: Sequence[str] | None) -> tuple[Band, ...]:
         """Bands by name or common name, in the order asked for; the default ones for None.
@@ -192,13 +218,16 @@ def _parse(file: TableFile) -> Mission:
         coverage=tuple(value["coverage"]),
         bands=bands,
         pages=tuple(_page(file, part) for part in value["pages"]),
+        withheld=tuple(tuple(map(float, box)) for box in value.get("withheld", ())),
+        **{key: value[key] for key in ("identity", "static", "seamless", "sea") if key in value},
     )
 
 
 def _quantity(file: TableFile, name: str, value: dict[str, Any]) -> Quantity:
     file.check(Quantity, value, f"quantity {name!r}", given=("name",))
     flags = tuple((int(number), str(meaning)) for number, meaning in value.get("flags", ()))
-    return Quantity(**{"name": name, **value, "flags": flags})
+    bits = tuple((int(mask), int(number), str(meaning)) for mask, number, meaning in value.get("bits", ()))
+    return Quantity(**{"name": name, **value, "flags": flags, "bits": bits})
 
 
 def _band(file: TableFile, name: str, value: dict[str, Any], quantities: Mapping[str, Quantity]) -> Band:
@@ -206,7 +235,7 @@ def _band(file: TableFile, name: str, value: dict[str, Any], quantities: Mapping
     quantity = quantities.get(value["quantity"])
     if quantity is None:
         raise TableError(f"{file.place_of(name)}: band {name!r} has an unknown quantity")
-    return Band(**{"name": name, **value, "quantity": quantity})
+    return Band(**{"name": name, **value, "quantity": quantity, "also": tuple(value.get("also", ()))})
 
 
 def _page(file: TableFile, value: dict[str, Any]) -> Page:

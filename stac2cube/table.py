@@ -83,11 +83,13 @@ def _unsuitable(value: Any, kind: Any) -> str:
         wanted = "a name or a table"
     else:
         accepted, wanted = _SCALARS.get(kind, ((Mapping,), "a table"))
-    return "" if isinstance(value, accepted) and not isinstance(value, bool) else wanted
+    suitable = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    return "" if suitable else wanted
 
 
 _SCALARS: dict[Any, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a text"),
+    bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
 }

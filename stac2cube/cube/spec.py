@@ -30,6 +30,7 @@ class Layer:
         long_name: For people and plots.
         standard_name: CF standard name, or "".
         flags: Value and meaning of each class, empty for continuous layers.
+        bits: Mask, value under that mask, and meaning, of layers that hold bits.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Layer:
     long_name: str = ""
     standard_name: str = ""
     flags: tuple[tuple[int, str], ...] = ()
+    bits: tuple[tuple[int, int, str], ...] = ()
 
     @cached_property
     def fill_scalar(self) -> Any:
@@ -57,12 +59,17 @@ class Layer:
         if self.flags:
             attributes["flag_values"] = [value for value, _ in self.flags]
             attributes["flag_meanings"] = " ".join(meaning for _, meaning in self.flags)
+        if self.bits:
+            attributes["flag_masks"] = [mask for mask, _, _ in self.bits]
+            attributes["flag_values"] = [value for _, value, _ in self.bits]
+            attributes["flag_meanings"] = " ".join(meaning for _, _, meaning in self.bits)
         if (self.scale, self.offset) != (1.0, 0.0):
             attributes["scale_factor"] = self.scale
             attributes["add_offset"] = self.offset
         # xarray turns a layer with _FillValue into floats. NaN needs no such mark, and a fill that is itself a class
-        # (0, "no_data", of the scene classification) is best left an integer.
-        if np.dtype(self.dtype).kind in "iu" and self.fill not in [value for value, _ in self.flags]:
+        # (0, "no_data", of the scene classification) or a bit is best left an integer.
+        told = bool(self.bits) or self.fill in [value for value, _ in self.flags]
+        if np.dtype(self.dtype).kind in "iu" and not told:
             attributes["_FillValue"] = int(self.fill)
         return attributes
 
@@ -127,12 +134,14 @@ class CubeSpec:
 
 def _layer_to_json(layer: Layer) -> dict[str, Any]:
     fill = "NaN" if np.isnan(layer.fill) else layer.fill  # JSON has no NaN
-    return asdict(layer) | {"fill": fill, "flags": [list(flag) for flag in layer.flags]}
+    written = asdict(layer) | {"fill": fill, "flags": [list(flag) for flag in layer.flags]}
+    return written | {"bits": [list(bit) for bit in layer.bits]}
 
 
 def _layer_from_json(value: Mapping[str, Any]) -> Layer:
     flags = tuple((number, name) for number, name in value["flags"])
-    return Layer(**{**value, "fill": float(value["fill"]), "flags": flags})
+    bits = tuple((mask, number, name) for mask, number, name in value.get("bits", ()))
+    return Layer(**{**value, "fill": float(value["fill"]), "flags": flags, "bits": bits})
 
 
 def _comparable(spec: CubeSpec) -> dict[str, Any]:

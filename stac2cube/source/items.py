@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,7 @@ from stac2cube.globe import WGS84, parse_crs, to_wgs84
 from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
 from stac2cube.scene import AssetRef, Granule
-
-Item = Mapping[str, Any]
-"""A STAC item as parsed JSON, version 1.0 or 1.1."""
+from stac2cube.source.identity import Identity, Item, baseline_of, time_of
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,13 @@ class Reading:
         return best if _assets_present(best, item, self.mission.bands.values()) else None
 
 
-def to_granule(item: Item, reading: Reading) -> Granule:
+def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
     """Reduce an item to what building and bookkeeping need.
 
     Args:
         item: With absolute hrefs.
         reading: How to read it.
+        identity: Who it is.
 
     Raises:
         CatalogError: It lacks what no cube can do without (a time, a geometry, a known asset).
@@ -70,9 +68,9 @@ def to_granule(item: Item, reading: Reading) -> Granule:
         catalog=reading.catalog.name,
         signer=known.signer if known and reading.catalog.signer == "none" else reading.catalog.signer,
         time=time_of(item),
-        tile=tile_of(item),
-        datastrip=datastrip_of(item),
-        baseline=baseline_of(item),
+        tile=identity.tile,
+        datastrip=identity.datastrip,
+        baseline=identity.baseline,
         cloud_cover=properties.get("eo:cloud_cover"),
         footprint=dict(mapping(footprint_of(item))),
         crs=_crs(item),
@@ -83,23 +81,6 @@ def to_granule(item: Item, reading: Reading) -> Granule:
         },
         item=json.dumps(_unsigned_item(item), separators=(",", ":")),
     )
-
-
-def time_of(item: Item) -> datetime:
-    """Acquisition time, UTC.
-
-    Raises:
-        CatalogError: The item gives none.
-    """
-    properties = item["properties"]
-    text = properties.get("datetime") or properties.get("start_datetime")
-    if not text:
-        raise CatalogError(f"item {item['id']} has no time")
-    try:
-        time = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        raise CatalogError(f"item {item['id']} has a time that is none: {text!r}") from None
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def footprint_of(item: Item) -> BaseGeometry:
@@ -124,55 +105,6 @@ def footprint_of(item: Item) -> BaseGeometry:
         return to_wgs84(valid, parse_crs(WGS84)) if west < -180 or east > 180 else valid
     except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
-
-
-def platform_of(item: Item, mission: Mission) -> str:
-    """Normalised platform name, "" if the item is of none of the mission's satellites."""
-    text = str(item["properties"].get("platform") or "").lower().replace(" ", "-").replace("_", "-")
-    if text in ("", mission.constellation) and (match := _PRODUCT.search(_product_names(item))):
-        text = f"{mission.constellation}{match['unit'].lower()}"
-    return text if text in mission.platforms else ""
-
-
-def orbit_of(item: Item, platform: str) -> int:
-    """Relative orbit number, 1 to 143 for Sentinel-2.
-
-    Raises:
-        CatalogError: Neither the item nor its product names say.
-    """
-    declared = item["properties"].get("sat:relative_orbit")
-    if declared is not None:
-        return int(declared)
-    names = _product_names(item)
-    if match := re.search(r"_R(\d{3})_", names):
-        return int(match[1])
-    if (match := re.search(r"_A?(\d{6})_(?:N|T)", names)) and platform in _ORBIT_SHIFT:
-        return (int(match[1]) + _ORBIT_SHIFT[platform] - 1) % 143 + 1
-    raise CatalogError(f"item {item['id']} does not say its relative orbit")
-
-
-_ORBIT_SHIFT = {"sentinel-2a": 3, "sentinel-2b": -26}
-"""Relative orbit = (absolute orbit + shift) modulo 143, the orbits of Sentinel-2's ten-day cycle. Found from products
-that name both: S2A 24558 is R108 and 44964 is R065; S2B 17394 is R065 and 37185 is R122."""
-
-_PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
-
-
-def generated(item: Item) -> str:
-    """When the product was made, as a text that sorts by time; "" if the item does not say."""
-    properties = item["properties"]
-    text = str(properties.get("s2:generation_time") or properties.get("processing:datetime") or "")
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return ""
-    return (time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)).isoformat(timespec="microseconds")
-
-
-def _product_names(item: Item) -> str:
-    properties = item["properties"]
-    keys = ("s2:product_uri", "s2:datatake_id", "eopf:datatake_id", "s2:granule_id", "s2:tile_id")
-    return " ".join([item["id"], *(str(properties[key]) for key in keys if key in properties)]) + " "
 
 
 def _assets_present(page: Page, item: Item, bands: Any) -> dict[Band, Mapping[str, Any]]:
@@ -209,39 +141,6 @@ def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
                     f"item {item['id']} declares an offset that is no number: {place[key]!r}"
                 ) from None
     return None
-
-
-def baseline_of(item: Item) -> str:
-    """Processing baseline ``"05.00"``, "" if neither the item nor its product names say."""
-    properties = item["properties"]
-    declared = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    if declared:
-        return str(declared)
-    match = re.search(r"_N(\d{2})\.?(\d{2})[_. ]", _product_names(item))
-    return f"{match[1]}.{match[2]}" if match else ""
-
-
-def datastrip_of(item: Item) -> str:
-    """Sensing start of the datastrip, "" if unknown: what reprocessing does not rename.
-
-    Where the item does not name its datastrip, the granule's folder in its assets' addresses does:
-    ``L2A_T32TMT_A024558_20200305T103210``, the same instant in all recorded products that have both.
-    """
-    properties = item["properties"]
-    text = str(properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or "")
-    if match := re.search(r"_S(\d{8}T\d{6})", text):
-        return match[1]
-    folders = (re.search(r"_A\d{6}_(\d{8}T\d{6})/", asset["href"]) for asset in item["assets"].values())
-    return next((match[1] for match in folders if match), "")
-
-
-def tile_of(item: Item) -> str:
-    """Tile code ``"32TMT"``, "" if the mission has none."""
-    properties = item["properties"]
-    code = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
-    if not code and (match := re.search(r"_T(\d{2}[A-Z]{3})[_. ]", _product_names(item))):
-        code = match[1]
-    return code.zfill(5) if code else ""
 
 
 def _crs(item: Item) -> str:

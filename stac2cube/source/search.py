@@ -18,19 +18,8 @@ from stac2cube.errors import CatalogError, RadiometryError
 from stac2cube.mission import Band, Mission
 from stac2cube.scene import Granule, Scene, SceneKey
 from stac2cube.source.api import items_of_api
-from stac2cube.source.items import (
-    Item,
-    Reading,
-    baseline_of,
-    datastrip_of,
-    footprint_of,
-    generated,
-    orbit_of,
-    platform_of,
-    tile_of,
-    time_of,
-    to_granule,
-)
+from stac2cube.source.identity import Identity, Item, generated, identify, time_of
+from stac2cube.source.items import Reading, footprint_of, to_granule
 from stac2cube.source.local import items_of_path
 
 log = logging.getLogger(__name__)
@@ -91,20 +80,20 @@ def found_items(query: Query, catalog: Catalog) -> list[Item]:
 def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog) -> list[Scene]:
     """Items of a catalog as scenes; see :func:`search`."""
     reading = Reading(query.mission, catalog, query.bands)
-    found: dict[SceneKey, list[Item]] = {}
+    found: dict[SceneKey, list[Known]] = {}
     strangers: set[str] = set()
     for item in items:
-        platform = platform_of(item, query.mission)
-        if not platform:
+        identity = identify(item, query.mission)
+        if identity is None:
             # An item that names no collection may be anybody's; others are the mission's and should be known.
             strangers |= {item["id"]} if item.get("collection") else set()
             continue
         day = solar_day(time_of(item), query.longitude)
-        key = SceneKey(query.mission.name, day, platform, orbit_of(item, platform))
-        found.setdefault(key, []).append(item)
+        key = SceneKey(query.mission.name, day, identity.platform, identity.orbit)
+        found.setdefault(key, []).append((item, identity))
     if strangers:
         log.warning("%s: left out %d items of unknown platforms: %s", catalog.name, len(strangers), min(strangers))
-    found = {key: items for key, items in found.items() if any(_inside(time_of(i), query.intervals) for i in items)}
+    found = {key: items for key, items in found.items() if any(_inside(time_of(i), query.intervals) for i, _ in items)}
     scenes = [_scene(key, items, reading, query.area) for key, items in sorted(found.items())]
     kept = [scene for scene in scenes if _clear_enough(scene, query.max_cloud_cover)]
     log.info("%s: %d items, %d scenes", catalog.name, sum(map(len, found.values())), len(kept))
@@ -142,41 +131,46 @@ def _inside(time: datetime, intervals: Sequence[tuple[datetime, datetime]]) -> b
     return any(first <= time <= last for first, last in intervals)
 
 
-def _scene(key: SceneKey, items: Sequence[Item], reading: Reading, area: BaseGeometry) -> Scene:
+Known = tuple[Item, Identity]
+"""An item, and who it is."""
+
+
+def _scene(key: SceneKey, items: Sequence[Known], reading: Reading, area: BaseGeometry) -> Scene:
     used, left_out = _newest(items, reading.mission)
     problem = ""
     granules = []
-    for item in used:
+    for item, identity in used:
         try:
-            granules.append(to_granule(item, reading))
+            granules.append(to_granule(item, reading, identity))
         except (RadiometryError, CatalogError) as error:
             problem = problem or str(error)
     return Scene(
         key=key,
-        time=min(time_of(item) for item in used),
+        time=min(time_of(item) for item, _ in used),
         granules=tuple(granules),
-        superseded=tuple(sorted(item["id"] for item in left_out)),
+        superseded=tuple(sorted(item["id"] for item, _ in left_out)),
         cloud_cover=_cloud_cover(granules, area),
         problem=problem,
     )
 
 
-def _newest(items: Sequence[Item], mission: Mission) -> tuple[list[Item], list[Item]]:
+def _newest(items: Sequence[Known], mission: Mission) -> tuple[list[Known], list[Known]]:
     """Split into items to use, in mosaic order, and those superseded."""
     preference: dict[str, int] = {}
     for place, page in enumerate(mission.pages):
         preference.setdefault(page.collection, -place)
 
-    def rank(item: Item) -> tuple[Any, ...]:
+    def rank(known: Known) -> tuple[Any, ...]:
+        item, identity = known
         # The newest baseline; made last; of the collection listed first; then the id, so that the order in which a
         # server answers never matters.
         first = preference.get(str(item.get("collection")), -len(preference))
-        return (_number(baseline_of(item)), generated(item), first, item["id"])
+        return (_number(identity.baseline), generated(item), first, item["id"])
 
-    groups: dict[tuple[str, str], list[Item]] = {}
-    for item in items:
+    groups: dict[tuple[str, str], list[Known]] = {}
+    for item, identity in items:
         # Where the datastrip is unknown, items of one tile within the scene are taken for the same.
-        groups.setdefault((tile_of(item), datastrip_of(item)), []).append(item)
+        groups.setdefault((identity.tile, identity.datastrip), []).append((item, identity))
     used, left_out = [], []
     for _, group in sorted(groups.items(), key=lambda entry: entry[0]):
         ordered = sorted(group, key=rank)

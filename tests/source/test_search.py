@@ -17,7 +17,7 @@ from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import CatalogError
 from stac2cube.mission import find_mission
 from stac2cube.scene import Scene
-from stac2cube.source.items import orbit_of
+from stac2cube.source.identity import orbit_of
 from stac2cube.source.search import Query, search, solar_day
 
 Json = dict[str, Any]

@@ -15,7 +15,7 @@ from shapely.geometry import box
 from stac2cube.errors import CatalogError
 from stac2cube.source import http
 from stac2cube.source.api import items_of_api
-from stac2cube.source.items import time_of
+from stac2cube.source.identity import time_of
 
 Json = dict[str, Any]
 CONFORMS = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]

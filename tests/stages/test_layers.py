@@ -214,7 +214,7 @@ def test_words_that_are_not_understood(archive: Archive, tmp_path: Path) -> None
     ]:
         with pytest.raises(BadInputError, match=message):
             build(archive, out, **words)
-    with pytest.raises(NothingFoundError, match=r"no scene of sentinel-2-l2a over .* in 2011"):
+    with pytest.raises(NothingFoundError, match=r"no scene of sentinel-2-l2a: .* over .* in 2011"):
         build(archive, out, time="2011")
     with pytest.raises(NothingFoundError, match="at most 0 % cloud"):
         build(archive, out, time="2021-01", max_cloud_cover=0)
