@@ -18,7 +18,7 @@ class Catalog:
         name: Its name, or the path or URL a person gave.
         title: What people call it.
         url: Address of a STAC API, or path of a local source.
-        signer: How the worker signs hrefs when reading: ``"none"`` or ``"planetary-computer"``.
+        signer: How the worker signs hrefs when reading: see :mod:`stac2cube.source.sign`.
         like: The catalog whose mission pages apply; "" where each item tells by its own shape.
         local_root: Folder that must be mounted to read its assets, "" if none.
         note: A remark for people.
@@ -27,7 +27,7 @@ class Catalog:
     name: str
     title: str
     url: str
-    signer: Literal["none", "planetary-computer"] = "none"
+    signer: Literal["none", "planetary-computer", "requester-pays", "cdse"] = "none"
     like: str = ""
     local_root: str = ""
     note: str = ""

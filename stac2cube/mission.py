@@ -13,6 +13,9 @@ from typing import Any, Literal
 from stac2cube.errors import BadInputError, TableError
 from stac2cube.table import TableFile, config_folder, names_in, shipped_and_own
 
+Signer = Literal["", "none", "planetary-computer", "requester-pays", "cdse"]
+"""Ways to open assets, see :mod:`stac2cube.source.sign`."""
+
 LOCAL = "local"
 """Catalog name of pages for items that are met in local copies only."""
 
@@ -76,6 +79,8 @@ class Page:
         collection: Id of the collection.
         radiometry: Named rule that brings counts to the stored form, see :mod:`stac2cube.source.items`.
         assets: Patterns of asset names, tried in order.
+        signer: How its assets are opened where that differs from the rest of the catalog, see
+            :mod:`stac2cube.source.sign`.
         evidence: Where collection and asset names are known from: ``"recorded"`` answers of the catalog, or its
             ``"documentation"``.
     """
@@ -84,6 +89,7 @@ class Page:
     collection: str
     radiometry: Literal["none", "sentinel-2"]
     assets: tuple[str, ...]
+    signer: Signer = ""
     evidence: Literal["recorded", "documentation"] = "documentation"
 
     def asset_names(self, band: Band) -> tuple[str, ...]:

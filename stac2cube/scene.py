@@ -95,6 +95,7 @@ class Scene:
         superseded: Item ids found for this scene but left out because a newer baseline of the same datastrip and tile
             exists.
         cloud_cover: Percent, mean of its granules weighted by what each covers of the area; None if unknown.
+        orbit_state: ``"ascending"`` or ``"descending"``, "" if the items do not say.
         problem: Why it cannot be used as it is (metadata that contradict each other), "" if it can.
     """
 
@@ -103,6 +104,7 @@ class Scene:
     granules: tuple[Granule, ...]
     superseded: tuple[str, ...] = ()
     cloud_cover: float | None = None
+    orbit_state: str = ""
     problem: str = ""
 
     @property

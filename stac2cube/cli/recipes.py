@@ -118,7 +118,6 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
     """Make one share of the blocks that the claimed layers cube of RECIPE lacks; in each task of a job array."""
     from stac2cube.recipe import read_recipe
     from stac2cube.shares import build_share
-    from stac2cube.stages.layers import ReadScene
     from stac2cube.work import Orders
 
     which = number if number is not None else _array("SLURM_ARRAY_TASK_ID") - _array("SLURM_ARRAY_TASK_MIN")
@@ -132,11 +131,10 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
         work = prepared(out, recipe_words(wanted), manner)
         with stoppable() as stop:
             orders = Orders(stop=stop, deadline=job_end())
-            task = ReadScene(work.wanted.bands)
             summary = build_share(
                 out,
                 work.steps,
-                task,
+                work.task(),
                 manner.place,
                 claim_of(job),
                 (which, many),

@@ -50,6 +50,7 @@ def what_options(command: Command) -> Command:
             help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
         ),
         click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
+        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
         click.option(
             "--catalog", help="Name (see `stac2cube catalogs`), URL of a STAC API, or path; chosen if not said."
         ),
@@ -87,7 +88,7 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {name: options[name] for name in ("mission", "resolution", "crs", "max_cloud_cover", "catalog")}
+    words = {name: options[name] for name in ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "catalog")}
     words["bands"] = _listed(options["bands"])
     words["resampling"] = _resampling(options["resampling"])
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text

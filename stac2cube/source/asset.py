@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.session import Session
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
@@ -41,6 +42,8 @@ class BandRequest:
         fill: Value of pixels without data, in the file and in the result.
         kind: ``"class"`` values are never interpolated.
         resampling: GDAL's name of the method, used where the lattices differ.
+        above: Values not above it hold no data.
+        optional: Whether a granule may lack it, and then has no data.
     """
 
     name: str
@@ -48,6 +51,8 @@ class BandRequest:
     fill: float
     kind: Literal["continuous", "class"]
     resampling: str = "bilinear"
+    above: float = -math.inf
+    optional: bool = False
 
     def __post_init__(self) -> None:
         """Refuse methods that do not fit.
@@ -85,8 +90,22 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
         }
     if fresh:
         options["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/:/vsis3/"
-    with rasterio.Env(**options):
+    keys: dict[str, str] = {
+        name: options.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in options
+    }
+    with rasterio.Env(_Keys(keys) if keys else None, **options):
         yield
+
+
+class _Keys(Session):  # type: ignore[misc] # rasterio has no types
+    """Keys for one reading, held by nothing else; rasterio takes keys from a session only."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._keys = dict(keys)
+
+    def get_credential_options(self) -> dict[str, str]:
+        """What GDAL is told."""
+        return self._keys
 
 
 def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:
@@ -124,7 +143,7 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shi
             return out
         nodata = whole.nodata if whole.nodata is not None else band.fill
         if relation.paste_ok and relation.read_shrink == 1:
-            out[given] = _stored(whole.read(index, window=Window.from_slices(*taken)), nodata, band, shift)
+            out[given] = stored(whole.read(index, window=Window.from_slices(*taken)), nodata, band, shift)
             return out
         # Overviews of classes may hold averages of them, so classes always come from the full resolution.
         level = _overview(whole.overviews(index), relation.scale) if band.kind == "continuous" else None
@@ -135,12 +154,12 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shi
             if not _keeps_nodata(whole) and (cut.pixels == nodata).any():
                 cut = None
         cut = cut or _cut(whole, index, geobox)
-        _warp(replace(cut, pixels=_stored(cut.pixels, nodata, band, shift)), band, geobox, out)
+        warp(replace(cut, pixels=stored(cut.pixels, nodata, band, shift)), band, geobox, out)
     return out
 
 
 @dataclass(frozen=True)
-class _Cut:
+class Cut:
     """The part of an image that a block needs.
 
     Attributes:
@@ -154,7 +173,7 @@ class _Cut:
     scale: float
 
 
-def _cut(dataset: rasterio.DatasetReader, index: int, geobox: GeoBox, shrunk: int = 1) -> _Cut:
+def _cut(dataset: rasterio.DatasetReader, index: int, geobox: GeoBox, shrunk: int = 1) -> Cut:
     """Read what a block needs.
 
     Args:
@@ -171,7 +190,7 @@ def _cut(dataset: rasterio.DatasetReader, index: int, geobox: GeoBox, shrunk: in
         source = source.translate_pix(offset, offset)
     relation = compute_reproject_roi(source, geobox, padding=8)
     taken = _slices(relation.roi_src)
-    return _Cut(dataset.read(index, window=Window.from_slices(*taken)), source[taken], relation.scale)
+    return Cut(dataset.read(index, window=Window.from_slices(*taken)), source[taken], relation.scale)
 
 
 def _keeps_nodata(dataset: rasterio.DatasetReader) -> bool:
@@ -187,7 +206,15 @@ def _is_jpeg2000(dataset: rasterio.DatasetReader) -> bool:
     return str(dataset.driver).startswith("JP2")
 
 
-def _warp(cut: _Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
+def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
+    """Resample an image in stored form into a block.
+
+    Args:
+        cut: The image.
+        band: How it is wanted.
+        geobox: Lattice of the block.
+        out: ``(rows, columns)`` of the block, overwritten.
+    """
     # A target at most a little coarser than the source keeps the kernel at its own size. Its size is said in any case:
     # GDAL would derive it from the outline of the block, and one pixel would differ from block to block.
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
@@ -236,7 +263,7 @@ def _overview(factors: list[int], scale: float) -> int | None:
     return usable[-1] if usable and not math.isnan(scale) else None
 
 
-def _stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> np.ndarray:
+def stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> np.ndarray:
     """Pixels as read, in the band's dtype, with its fill and its counts.
 
     Raises:
@@ -244,7 +271,7 @@ def _stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) ->
     """
     missing = None
     if not _same_number(nodata, band.fill):
-        missing = np.isnan(pixels) if math.isnan(nodata) else pixels == nodata
+        missing = is_nodata(pixels, nodata)
     if not np.can_cast(pixels.dtype, band.dtype):
         counted = pixels if missing is None else pixels[~missing]
         limits = np.iinfo(band.dtype) if np.dtype(band.dtype).kind in "iu" else np.finfo(band.dtype)
@@ -254,7 +281,15 @@ def _stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) ->
         pixels = np.where(missing, 0, pixels).astype(band.dtype, copy=False)
         pixels[missing] = band.fill
     pixels = pixels.astype(band.dtype, copy=False)
+    if band.above > -math.inf:
+        pixels = np.where(pixels > band.above, pixels, np.asarray(band.fill, dtype=band.dtype))
     return apply_shift(pixels, shift, int(band.fill)) if shift else pixels
+
+
+def is_nodata(pixels: np.ndarray, fill: float) -> np.ndarray:
+    """True where a pixel in stored form holds no data."""
+    missing: np.ndarray = np.isnan(pixels) if math.isnan(fill) else pixels == fill
+    return missing
 
 
 def _same_number(one: float, other: float) -> bool:

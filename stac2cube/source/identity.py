@@ -121,6 +121,11 @@ that name both: S2A 24558 is R108 and 44964 is R065; S2B 17394 is R065 and 37185
 _PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
 
 
+def orbit_state(item: Item) -> str:
+    """``"ascending"`` or ``"descending"``, "" if the item does not say."""
+    return str(item["properties"].get("sat:orbit_state") or "").lower()
+
+
 def tile_of(item: Item) -> str:
     """Tile code ``"32TMT"``, "" if the mission has none."""
     properties = item["properties"]

@@ -66,7 +66,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         id=name,
         collection=item.get("collection") or page.collection,
         catalog=reading.catalog.name,
-        signer=known.signer if known and reading.catalog.signer == "none" else reading.catalog.signer,
+        signer=page.signer or (known.signer if known and reading.catalog.signer == "none" else reading.catalog.signer),
         time=time_of(item),
         tile=identity.tile,
         datastrip=identity.datastrip,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import shapely
@@ -20,8 +19,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef, Granule
-from stac2cube.source.asset import BandRequest, gdal_settings, read_asset
+from stac2cube.source.asset import BandRequest, gdal_settings, is_nodata, read_asset
 from stac2cube.source.outline import outlines
+from stac2cube.source.seams import Joint
 from stac2cube.source.sign import access, is_remote, readable, unsigned
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ def read_block(
     bands: Sequence[BandRequest],
     geobox: GeoBox,
     retries: RetryPolicy = DEFAULT_RETRIES,
+    *,
+    seamless: bool = False,
 ) -> dict[str, np.ndarray]:
     """Read a scene into a block.
 
@@ -72,6 +74,7 @@ def read_block(
         bands: What is wanted of each.
         geobox: Lattice of the block.
         retries: How stubbornly to read.
+        seamless: Join granules of one lattice before they are resampled, see :mod:`stac2cube.source.seams`.
 
     Returns:
         Per band ``(rows, columns)`` of its dtype in stored form.
@@ -79,6 +82,8 @@ def read_block(
     Raises:
         ReadError: An asset is missing or cannot be read. Nothing is filled in for it.
     """
+    if seamless:
+        return _read_joined(granules, bands, geobox, retries)
     out = {band.name: np.full(geobox.shape, band.fill, dtype=band.dtype) for band in bands}
     best = np.zeros(geobox.shape, dtype="uint8")
     judges = [band for band in bands if band.kind == "continuous"] or list(bands)
@@ -87,7 +92,7 @@ def read_block(
             break
         granule = granules[place]
         pixels = _read_granule(granule, bands, geobox, retries)
-        score = _score([_valid(pixels[band.name], band.fill) for band in judges])
+        score = _score([~is_nodata(pixels[band.name], band.fill) for band in judges])
         better = score > best
         if better.all():
             out, best = pixels, score
@@ -126,11 +131,6 @@ _SLACK_DEGREES = 0.02
 """About two kilometres: more than the simplification of any catalog's footprints seen."""
 
 
-def _valid(pixels: np.ndarray, fill: float) -> np.ndarray:
-    mask: np.ndarray = ~np.isnan(pixels) if math.isnan(fill) else pixels != fill
-    return mask
-
-
 def _score(valid: Sequence[np.ndarray]) -> np.ndarray:
     """0 where no band is valid, 1 where some are, 2 where all are; uint8."""
     every, some = valid[0].copy(), valid[0].copy()
@@ -164,12 +164,40 @@ def _network_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(REMOTE_BANDS, thread_name_prefix="band")
 
 
+def _read_joined(
+    granules: Sequence[Granule], bands: Sequence[BandRequest], geobox: GeoBox, retries: RetryPolicy
+) -> dict[str, np.ndarray]:
+    near = [granules[place] for place in touching(granules, [geobox])[0]]
+    out = {}
+    for band in bands:
+        joint = Joint(band, geobox)
+        for granule in near:
+            _of_asset(granule, band, retries, joint.add)
+        out[band.name] = joint.pixels()
+    return out
+
+
 def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: RetryPolicy) -> np.ndarray:
+    def read(location: str, asset: AssetRef) -> np.ndarray:
+        return read_asset(location, asset.index, band, geobox, asset.shift)
+
+    pixels = _of_asset(granule, band, retries, read)
+    return np.full(geobox.shape, band.fill, dtype=band.dtype) if pixels is None else pixels
+
+
+T = TypeVar("T")
+
+
+def _of_asset(
+    granule: Granule, band: BandRequest, retries: RetryPolicy, read: Callable[[str, AssetRef], T]
+) -> T | None:
+    """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent."""
     asset = granule.assets.get(band.name)
     if asset is None:
+        if band.optional:
+            return None
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
     remote = is_remote(asset.href)
-    store = access(asset.href)
     attempts = Retrying(
         stop=lambda state: state.attempt_number >= (_REFUSED_TRIES if _is_refused(state) else retries.attempts),
         wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
@@ -178,13 +206,14 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: Ret
         reraise=True,
     )
     try:
+        store = access(asset.href, granule.signer)
         for attempt in attempts:
             with attempt, gdal_settings(remote=remote, fresh=attempt.retry_state.attempt_number > 1, store=store):
-                pixels = read_asset(readable(asset.href, granule.signer), asset.index, band, geobox, asset.shift)
+                made = read(readable(asset.href, granule.signer), asset)
     except (RasterioError, OSError, ReadError) as error:
         # Not chained: the text of what GDAL raised may hold a signature.
         raise _failure(granule, band, asset, error) from None
-    return pixels
+    return made
 
 
 _REFUSED_TRIES = 2

@@ -18,7 +18,7 @@ from stac2cube.errors import CatalogError, RadiometryError
 from stac2cube.mission import Band, Mission
 from stac2cube.scene import Granule, Scene, SceneKey
 from stac2cube.source.api import items_of_api
-from stac2cube.source.identity import Identity, Item, generated, identify, time_of
+from stac2cube.source.identity import Identity, Item, generated, identify, orbit_state, time_of
 from stac2cube.source.items import Reading, footprint_of, to_granule
 from stac2cube.source.local import items_of_path
 
@@ -39,6 +39,7 @@ class Query:
         longitude: Centre of the area, degrees; decides the solar day.
         intervals: First and last instant of each, UTC, both included.
         bands: Bands wanted.
+        orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
         max_cloud_cover: Percent; a scene whose cloud cover over all its granules is higher is left out. None for any.
     """
 
@@ -48,6 +49,7 @@ class Query:
     intervals: tuple[tuple[datetime, datetime], ...]
     bands: tuple[Band, ...]
     max_cloud_cover: float | None = None
+    orbit: str = ""
 
 
 def search(query: Query, catalog: Catalog) -> list[Scene]:
@@ -88,7 +90,9 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog) -> list[Sce
             # An item that names no collection may be anybody's; others are the mission's and should be known.
             strangers |= {item["id"]} if item.get("collection") else set()
             continue
-        day = solar_day(time_of(item), query.longitude)
+        if query.orbit not in ("", str(identity.orbit), orbit_state(item)):
+            continue
+        day = time_of(item).date() if query.mission.static else solar_day(time_of(item), query.longitude)
         key = SceneKey(query.mission.name, day, identity.platform, identity.orbit)
         found.setdefault(key, []).append((item, identity))
     if strangers:
@@ -150,6 +154,7 @@ def _scene(key: SceneKey, items: Sequence[Known], reading: Reading, area: BaseGe
         granules=tuple(granules),
         superseded=tuple(sorted(item["id"] for item, _ in left_out)),
         cloud_cover=_cloud_cover(granules, area),
+        orbit_state=orbit_state(used[0][0]),
         problem=problem,
     )
 

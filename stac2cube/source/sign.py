@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import logging
 import os
 import re
@@ -37,15 +38,51 @@ def is_remote(href: str) -> bool:
     return urlsplit(href).scheme in ("http", "https", "s3")
 
 
-def access(href: str) -> dict[str, str]:
+def access(href: str, signer: str = "none") -> dict[str, str]:
     """GDAL's settings that open a store: an s3 bucket is read anonymously unless the user has credentials for AWS.
 
     Keys, profile and endpoint are the user's own, from where the AWS tools look for them, too; they are read by GDAL
-    itself and held nowhere here.
+    itself and held nowhere here. Those of the Copernicus Data Space are handed to the reader alone.
+
+    Args:
+        href: Unsigned.
+        signer: ``"requester-pays"`` for buckets whose readers pay; ``"cdse"`` for the Copernicus Data Space.
+
+    Raises:
+        ReadError: Credentials are needed and there are none; says what to set.
     """
-    if urlsplit(href).scheme != "s3" or any(name in os.environ for name in _AWS_CREDENTIALS):
+    if urlsplit(href).scheme != "s3":
         return {}
-    return {} if Path("~/.aws/credentials").expanduser().is_file() else {"AWS_NO_SIGN_REQUEST": "YES"}
+    if signer == "cdse":
+        return _cdse()
+    known = any(name in os.environ for name in _AWS_CREDENTIALS) or Path("~/.aws/credentials").expanduser().is_file()
+    if signer == "requester-pays":
+        if not known:
+            raise ReadError(
+                "its readers pay for the traffic, so AWS wants to know who reads: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or write ~/.aws/credentials"
+            )
+        return {"AWS_REQUEST_PAYER": "requester"}
+    return {} if known else {"AWS_NO_SIGN_REQUEST": "YES"}
+
+
+def _cdse() -> dict[str, str]:
+    """Settings for the S3 of the Copernicus Data Space (documentation.dataspace.copernicus.eu, APIs, S3)."""
+    store = {"AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu", "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": "YES"}
+    key, secret = os.environ.get("CDSE_S3_ACCESS_KEY"), os.environ.get("CDSE_S3_SECRET_KEY")
+    if not (key and secret):
+        file = configparser.ConfigParser()
+        file.read(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path("~/.aws/credentials").expanduser())
+        if file.has_section("cdse"):
+            key, secret = (file["cdse"].get(name) for name in ("aws_access_key_id", "aws_secret_access_key"))
+    if key and secret:
+        return store | {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+    if os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE"):
+        return {**store, **{name: os.environ[name] for name in store if name in os.environ}}
+    raise ReadError(
+        "the Copernicus Data Space wants S3 keys: set CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY, or write a section "
+        "[cdse] with aws_access_key_id and aws_secret_access_key into ~/.aws/credentials"
+    )
 
 
 _AWS_CREDENTIALS = (

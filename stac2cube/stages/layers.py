@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from shapely import union_all
-from shapely.geometry import mapping, shape
+from shapely.geometry import shape
 
-import stac2cube
 from stac2cube.area import read_areas
 from stac2cube.build import build
-from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError, IncompleteError, ReadError
-from stac2cube.grid import Grid, crs_text
+from stac2cube.grid import crs_text
+from stac2cube.mission import find_mission
 from stac2cube.period import parse_period
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
-from stac2cube.source.read import read_block, touching
+from stac2cube.source.read import read_block
+from stac2cube.source.sea import Sea
 from stac2cube.stages.request import (
+    ALWAYS,
     Request,
     Wanted,
     find_scenes,
@@ -36,6 +37,7 @@ from stac2cube.stages.request import (
     spec_for,
     understand,
 )
+from stac2cube.stages.scenes import steps_for
 from stac2cube.work import Block, Orders, Plan, Step, Summary, known_entries, plan
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def get_stac_layers(
     crs: str | None = None,
     resampling: str | Mapping[str, str] | None = None,
     max_cloud_cover: float | None = None,
+    orbit: str | int | None = None,
     catalog: str | None = None,
     place: Place | None = None,
     update: bool = False,
@@ -75,6 +78,7 @@ def get_stac_layers(
         resampling: For continuous bands where lattices differ (bilinear if None), or per band. Classes are always
             nearest or mode.
         max_cloud_cover: Percent; scenes (all granules of an overpass together) with more are left out.
+        orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; all if None.
         catalog: Name, URL of a STAC API, or path of a local catalog; chosen by itself if None or "auto".
         place: Where the work runs; threads of this process if None.
         update: Take everything but ``time`` from the cube. What is given all the same must agree with it.
@@ -96,6 +100,7 @@ def get_stac_layers(
         "crs": crs,
         "resampling": resampling,
         "max_cloud_cover": max_cloud_cover,
+        "orbit": None if orbit is None else str(orbit),
         "catalog": catalog,
         "time": None if time is None else parse_period(time).text,
         **area_words(aoi),
@@ -142,11 +147,16 @@ def make_request(words: Mapping[str, Any], update_of: Path | None = None) -> Req
     given = {name: value for name, value in words.items() if value is not None}
     if update_of is not None:
         return replace(request_of(update_of)[1], **given)
+    if "mission" in given and find_mission(given["mission"]).static:
+        given.setdefault("time", ALWAYS)
     lacking = [word for field, word in _NEEDED.items() if field not in given]
     if lacking:
         raise BadInputError(f"say also {', '.join(lacking)} (or update an existing cube)")
     return Request(**given)
 
+
+_MUCH = 4
+"""Times that pixels of a cube may be larger than the source's and granules still be joined."""
 
 _NEEDED = {"mission": "mission", "area": "aoi", "time": "time"}
 
@@ -168,6 +178,14 @@ class LayersJob:
     scenes: tuple[Scene, ...]
     spec: CubeSpec
     steps: tuple[Step, ...]
+
+    def task(self) -> ReadScene:
+        """What makes a block."""
+        mission = self.wanted.query.mission
+        sea = None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
+        # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
+        finest = min(band.gsd for band in self.wanted.query.bands)
+        return ReadScene(self.wanted.bands, mission.seamless and self.spec.grid.resolution <= _MUCH * finest, sea)
 
     def plan(self) -> Plan:
         """What a build would do."""
@@ -206,21 +224,31 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> 
     if exists:
         old.require_same(spec, str(out))
         spec = replace(spec, request={**spec.request, "times": _all_times(old, wanted)})
-    return LayersJob(out, wanted, scenes, spec, tuple(steps_for(scenes, spec.grid, found.choice.why)))
+    layers = [layer.name for layer in spec.layers]
+    steps = tuple(steps_for(scenes, spec.grid, found.choice.why, layers))
+    return LayersJob(out, wanted, scenes, spec, steps)
 
 
 def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress: Progress | None = None) -> Summary:
     """Build or extend the cube of a job; see :func:`stac2cube.build.build` for what it raises."""
     if job.out is None:
         raise BadInputError("a cube needs a path")
-    return build(job.out, job.spec, job.steps, ReadScene(job.wanted.bands), place, orders=orders, progress=progress)
+    return build(job.out, job.spec, job.steps, job.task(), place, orders=orders, progress=progress)
 
 
 @dataclass(frozen=True)
 class ReadScene:
-    """The task of this stage: the granules of a scene into one block."""
+    """The task of this stage: the granules of a scene into one block.
+
+    Attributes:
+        bands: What is wanted.
+        seamless: Join granules before they are resampled.
+        sea: What is known of missing tiles, None for nothing.
+    """
 
     bands: tuple[BandRequest, ...]
+    seamless: bool = False
+    sea: Sea | None = None
 
     def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
         """Pixels of one block, see :func:`stac2cube.source.read.read_block`.
@@ -230,7 +258,10 @@ class ReadScene:
         """
         if scene.problem:
             raise ReadError(scene.problem)
-        return read_block(scene.granules, self.bands, block.geobox)
+        pixels = read_block(scene.granules, self.bands, block.geobox, seamless=self.seamless)
+        if self.sea is None:
+            return pixels
+        return {name: self.sea.fill(layer, block.geobox) for name, layer in pixels.items()}
 
 
 def lazy_layers(job: LayersJob) -> xr.Dataset:
@@ -253,31 +284,6 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     )
 
 
-def steps_for(scenes: Sequence[Scene], grid: Grid, why: str) -> list[Step]:
-    """Scenes as steps: what the ledger shall say, and which blocks can hold anything.
-
-    Args:
-        scenes: The scenes.
-        grid: The cube's.
-        why: Why they come from this catalog.
-    """
-    tiles = list(grid.tiles())
-    granules = [granule for scene in scenes for granule in scene.granules]
-    touched = touching(granules, [grid.tile_geobox(tile) for tile in tiles])
-    owner = [place for place, scene in enumerate(scenes) for _ in scene.granules]
-    blocks: dict[int, list[int]] = {}
-    for block, places in enumerate(touched):
-        for place in {owner[granule] for granule in places}:
-            blocks.setdefault(place, []).append(block)
-    return [
-        # A scene with a problem gets a block to fail on, so that it is recorded and not taken for empty.
-        Step(
-            _entry(scene, why), _light(scene), tuple(tiles[b] for b in blocks.get(place, [0] if scene.problem else []))
-        )
-        for place, scene in enumerate(scenes)
-    ]
-
-
 def _same_grid_words(request: Request, old: CubeSpec) -> bool:
     """Whether the words ask for the grid the cube has: then it is taken, and not laid out anew from other scenes."""
     return (
@@ -292,38 +298,3 @@ def _all_times(old: CubeSpec, wanted: Wanted) -> list[str]:
     """Every time ever asked for, merged: what the next update without a time looks through."""
     now = interval_texts(wanted.query.intervals)
     return interval_texts(parse_period(",".join([*old.request["times"], *now])).intervals)
-
-
-def _entry(scene: Scene, why: str) -> Entry:
-    footprints = [shape(granule.footprint) for granule in scene.granules]
-    return Entry(
-        key=str(scene.key),
-        time=scene.time,
-        status=SEALED,
-        items=scene.item_ids,
-        parts=scene.parts,
-        footprint=mapping(union_all(footprints)) if footprints else {},
-        properties={
-            "platform": scene.key.platform,
-            "orbit": scene.key.orbit,
-            "cloud_cover": scene.cloud_cover,
-            "catalog": ",".join(sorted({granule.catalog for granule in scene.granules})),
-            "catalog_choice": why,
-            "collections": sorted({granule.collection for granule in scene.granules}),
-            "baselines": sorted({granule.baseline for granule in scene.granules}),
-            "shifts": {granule.id: _shift_of(granule.assets) for granule in scene.granules},
-            "superseded_items": list(scene.superseded),
-            "software": {"stac2cube": stac2cube.__version__},
-        },
-        sources=tuple(granule.item for granule in scene.granules),
-    )
-
-
-def _shift_of(assets: Mapping[str, Any]) -> int:
-    """Counts added to the bands that ever carried an offset."""
-    return max((asset.shift for asset in assets.values()), default=0)
-
-
-def _light(scene: Scene) -> Scene:
-    """The scene as it travels to the workers: without the whole items, which only the ledger wants."""
-    return replace(scene, granules=tuple(replace(granule, item="") for granule in scene.granules))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
 from shapely import to_geojson
 from shapely.geometry import box, shape
 
@@ -23,6 +25,9 @@ from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
 from stac2cube.source.search import Query
 from stac2cube.stages.choice import Choice, Found, choices, find
+
+ALWAYS = "1900/2100"
+"""The time of a mission that has no time series."""
 
 STAGE = "layers"
 """Name of the stage in the cubes it makes."""
@@ -42,6 +47,7 @@ class Request:
         geobox: The grid itself, instead of area, resolution and crs.
         resampling: Method for continuous bands; or per band, also for classes.
         max_cloud_cover: Percent, per scene.
+        orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
         catalog: Name, URL or path; or "auto", see :func:`stac2cube.stages.choice.choices`.
         items: A stored search result of that catalog, searched instead of it.
     """
@@ -55,6 +61,7 @@ class Request:
     geobox: GeoBox | None = field(default=None, repr=False)
     resampling: str | Mapping[str, str] = "bilinear"
     max_cloud_cover: float | None = None
+    orbit: str = ""
     catalog: str = "auto"
     items: Path | None = None
 
@@ -85,6 +92,8 @@ def understand(request: Request, *, on_cluster: bool = False) -> Wanted:
     limit = request.max_cloud_cover
     if limit is not None and not 0 <= limit <= 100:
         raise BadInputError(f"max_cloud_cover is a percentage, 0 to 100, not {limit}")
+    if request.orbit not in ("", "ascending", "descending") and not request.orbit.isdigit():
+        raise BadInputError(f"orbit {request.orbit!r}: say ascending, descending, or the number of a relative orbit")
     west, south, east, north = mission.coverage
     covered = box(west, south, east, north)
     if not request.area.geometry.intersects(covered):
@@ -92,7 +101,7 @@ def understand(request: Request, *, on_cluster: bool = False) -> Wanted:
             f"area {request.area.name!r} lies outside what {mission.name} covers "
             f"({south:g} to {north:g} degrees north, {west:g} to {east:g} east)"
         )
-    query = Query(mission, request.area.geometry, request.area.longitude, period.intervals, bands, limit)
+    query = Query(mission, request.area.geometry, request.area.longitude, period.intervals, bands, limit, request.orbit)
     candidates = choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
     return Wanted(query, candidates, _band_requests(bands, request.resampling), request)
 
@@ -121,8 +130,14 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
     if request.geobox is not None:
         return grid_from_geobox(request.geobox)
     footprints = [(granule.crs, shape(granule.footprint)) for scene in scenes for granule in scene.granules]
-    crs = crs_text(request.crs or native_crs(request.area.geometry, footprints, wanted.query.longitude))
-    gsds = [band.gsd for band in wanted.query.bands]
+    crs = crs_text(
+        request.crs or _metric(native_crs(request.area.geometry, footprints, wanted.query.longitude), request)
+    )
+    if CRS(crs).is_geographic and request.resolution is None:
+        raise BadInputError(
+            f"{crs} counts in degrees: say resolution= too, for example {min(_gsds(wanted)) / 108_000:.3g}"
+        )
+    gsds = _gsds(wanted)
     resolution = float(request.resolution or min(gsds))
     # Corners on the lattice of the coarsest band, so that each of its pixels holds whole pixels of the cube.
     step = float(max(gsds)) if max(gsds) % resolution == 0 else resolution
@@ -132,6 +147,19 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
         corners = sorted((g.tile, g.corner) for s in scenes for g in s.granules if g.corner and g.crs == crs)
         lattice = corners[0][1] if corners else lattice
     return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice, step=step)
+
+
+def _gsds(wanted: Wanted) -> list[int]:
+    return [band.gsd for band in wanted.query.bands]
+
+
+def _metric(crs: str, request: Request) -> str:
+    """The CRS itself, or the UTM zone of the area where it counts in degrees: a cube's pixels are metres."""
+    if not CRS(crs).is_geographic:
+        return crs
+    centre = request.area.geometry.representative_point()
+    zone = math.floor((request.area.longitude + 180) / 6) % 60 + 1
+    return f"EPSG:{326 if centre.y >= 0 else 327}{zone:02d}"
 
 
 def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
@@ -151,6 +179,7 @@ def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
             "times": interval_texts(wanted.query.intervals),
             "catalog": request.catalog,
             "max_cloud_cover": request.max_cloud_cover,
+            "orbit": request.orbit,
         },
     )
 
@@ -173,6 +202,7 @@ def request_of(path: Path) -> tuple[CubeSpec, Request]:
         bands=tuple(layer.name for layer in spec.layers),
         resampling=spec.recipe["resampling"],
         max_cloud_cover=spec.request["max_cloud_cover"],
+        orbit=spec.request.get("orbit", ""),
         catalog=spec.request["catalog"],
     )
     return spec, request
@@ -195,6 +225,8 @@ def _band_requests(bands: Sequence[Band], resampling: str | Mapping[str, str]) -
             dtype=band.quantity.dtype,
             fill=band.quantity.fill,
             kind="class" if band.quantity.is_class else "continuous",
+            above=band.quantity.above,
+            optional=band.optional,
             resampling=per_band.get(band.name)
             or per_band.get(band.common_name)
             or ("nearest" if band.quantity.is_class else overall),
@@ -215,6 +247,7 @@ def _layer(band: Band) -> Layer:
         long_name=band.long_name,
         standard_name=quantity.standard_name,
         flags=quantity.flags,
+        bits=quantity.bits,
     )
 
 

@@ -16,7 +16,7 @@ from stac2cube.build import build
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
 from stac2cube.scene import AssetRef, Granule, Scene, SceneKey
-from stac2cube.stages.layers import steps_for
+from stac2cube.stages.scenes import steps_for
 from stac2cube.work import plan
 from tests.build.toy import SPEC, Make, step
 
@@ -77,7 +77,7 @@ def test_planning_a_hundred_thousand_blocks_takes_seconds() -> None:
     footprint = mapping(box(*grid.geobox.footprint("EPSG:4326").boundingbox))
     scenes = [scene(day, footprint) for day in range(1000)]
     begun = time.perf_counter()
-    work = plan(steps_for(scenes, grid), {})
+    work = plan(steps_for(scenes, grid, "asked for"), {})
     seconds = time.perf_counter() - begun
     print(f"plan of {work.blocks} blocks: {seconds:.2f} s")  # noqa: T201
     assert work.blocks == 100_000

@@ -1,0 +1,83 @@
+"""Scenes as steps of a cube: what the ledger shall say of each, and which blocks it can touch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from shapely import union_all
+from shapely.geometry import mapping, shape
+
+import stac2cube
+from stac2cube.cube.ledger import SEALED, Entry
+from stac2cube.grid import Grid
+from stac2cube.scene import Scene
+from stac2cube.source.read import touching
+from stac2cube.work import Step
+
+
+def steps_for(scenes: Sequence[Scene], grid: Grid, why: str, layers: Sequence[str] = ()) -> list[Step]:
+    """Scenes as steps: what the ledger shall say, and which blocks can hold anything.
+
+    Args:
+        scenes: The scenes.
+        grid: The cube's.
+        why: Why they come from this catalog.
+        layers: Names of the cube's layers, to say which of them an item lacks.
+    """
+    tiles = list(grid.tiles())
+    granules = [granule for scene in scenes for granule in scene.granules]
+    touched = touching(granules, [grid.tile_geobox(tile) for tile in tiles])
+    owner = [place for place, scene in enumerate(scenes) for _ in scene.granules]
+    blocks: dict[int, list[int]] = {}
+    for block, places in enumerate(touched):
+        for place in {owner[granule] for granule in places}:
+            blocks.setdefault(place, []).append(block)
+    steps = []
+    for place, scene in enumerate(scenes):
+        # A scene with a problem gets a block to fail on, so that it is recorded and not taken for empty.
+        touched_blocks = blocks.get(place, [0] if scene.problem else [])
+        steps.append(Step(_entry(scene, why, layers), _light(scene), tuple(tiles[block] for block in touched_blocks)))
+    return steps
+
+
+def _entry(scene: Scene, why: str, layers: Sequence[str]) -> Entry:
+    footprints = [shape(granule.footprint) for granule in scene.granules]
+    return Entry(
+        key=str(scene.key),
+        time=scene.time,
+        status=SEALED,
+        items=scene.item_ids,
+        parts=scene.parts,
+        footprint=mapping(union_all(footprints)) if footprints else {},
+        properties={
+            "platform": scene.key.platform,
+            "orbit": scene.key.orbit,
+            "orbit_state": scene.orbit_state,
+            "cloud_cover": scene.cloud_cover,
+            "catalog": ",".join(sorted({granule.catalog for granule in scene.granules})),
+            "catalog_choice": why,
+            "collections": sorted({granule.collection for granule in scene.granules}),
+            "baselines": sorted({granule.baseline for granule in scene.granules}),
+            "shifts": {granule.id: _shift_of(granule.assets) for granule in scene.granules},
+            "absent": {granule.id: absent for granule in scene.granules if (absent := _absent(granule.assets, layers))},
+            "superseded_items": list(scene.superseded),
+            "software": {"stac2cube": stac2cube.__version__},
+        },
+        sources=tuple(granule.item for granule in scene.granules),
+    )
+
+
+def _absent(assets: Mapping[str, Any], layers: Sequence[str]) -> list[str]:
+    return [name for name in layers if name not in assets]
+
+
+def _shift_of(assets: Mapping[str, Any]) -> int:
+    """Counts added to the bands that ever carried an offset."""
+    return max((asset.shift for asset in assets.values()), default=0)
+
+
+def _light(scene: Scene) -> Scene:
+    """The scene as it travels to the workers: without the whole items, which only the ledger wants."""
+    return replace(scene, granules=tuple(replace(granule, item="") for granule in scene.granules))

@@ -1,0 +1,38 @@
+"""Small STAC items made by hand, for files that came without any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.warp import transform_bounds
+from shapely.geometry import box, mapping
+
+Json = dict[str, Any]
+
+
+def item(name: str, collection: str, assets: Mapping[str, Path], **properties: Any) -> Json:
+    """An item over the files of its assets."""
+    with rasterio.open(next(iter(assets.values()))) as file:
+        bounds = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
+        properties.setdefault("proj:epsg", file.crs.to_epsg())
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "collection": collection,
+        "geometry": mapping(box(*bounds)),
+        "bbox": list(bounds),
+        "properties": properties,
+        "assets": {key: {"href": str(path)} for key, path in assets.items()},
+        "links": [],
+    }
+
+
+def catalog(path: Path, items: Sequence[Json]) -> str:
+    """A local catalog of items; its path."""
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": list(items)}))
+    return str(path)
