@@ -177,7 +177,8 @@ def test_landsat_by_the_formulas_of_the_usgs(tmp_path: Path) -> None:
     assert cube.st.attrs["units"] == "K"
     for band in ("qa_pixel", "qa_radsat"):
         assert cube[band].dtype == "uint16"
-        nothing = raw["qa_pixel"] == 1  # bit 0: no data, whatever other layers hold there
+        # Where no measurement is valid, no layer holds anything.
+        nothing = (raw["blue"] == 0) & (raw["red"] == 0) & (raw["nir08"] == 0) & (raw["lwir11"] == 0)
         expected = np.where(nothing, {"qa_pixel": 1, "qa_radsat": 65535}[band], raw[band])
         np.testing.assert_array_equal(cube[band].values[0], expected)
     assert 64 in cube.qa_pixel.attrs["flag_masks"]
