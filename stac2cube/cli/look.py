@@ -94,9 +94,16 @@ def history(cube: Path, machine: bool) -> None:
 
 @click.command()
 @click.argument("name", required=False)
-def missions(name: str | None) -> None:
+@click.option("--markdown", is_flag=True, help="The tables of docs/missions.md.")
+def missions(name: str | None, markdown: bool) -> None:
     """List missions, or the bands and catalogs of the mission NAME."""
     from stac2cube.mission import find_mission, mission_names
+
+    if markdown:
+        from stac2cube.cli.pages import mission_tables
+
+        click.echo(mission_tables(), nl=False)
+        return
 
     console = Console(width=None if Console().is_terminal else 140)
     if name is None:

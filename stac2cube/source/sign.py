@@ -66,9 +66,12 @@ def access(href: str, signer: str = "none") -> dict[str, str]:
     return {} if known else {"AWS_NO_SIGN_REQUEST": "YES"}
 
 
+_ENDPOINT = "eodata.dataspace.copernicus.eu"
+
+
 def _cdse() -> dict[str, str]:
     """Settings for the S3 of the Copernicus Data Space (documentation.dataspace.copernicus.eu, APIs, S3)."""
-    store = {"AWS_S3_ENDPOINT": "eodata.dataspace.copernicus.eu", "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": "YES"}
+    store = {"AWS_S3_ENDPOINT": _ENDPOINT, "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": "YES"}
     key, secret = os.environ.get("CDSE_S3_ACCESS_KEY"), os.environ.get("CDSE_S3_SECRET_KEY")
     if not (key and secret):
         file = configparser.ConfigParser()

@@ -14,6 +14,7 @@ from stac2cube.mission import Mission
 from stac2cube.scene import Scene
 from stac2cube.source.probe import problem_of
 from stac2cube.source.search import Query, found_items, scenes_of
+from stac2cube.source.sign import is_remote
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,13 @@ class Choice:
         catalog: The catalog.
         why: The reason, for log and ledger.
         probe: Whether it counts only if some of its assets open here.
+        together: Whether it is one of several of which each scene is taken from the first that has it.
     """
 
     catalog: Catalog
     why: str
     probe: bool = False
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,12 @@ class Found:
 def choices(name: str, mission: Mission, *, on_cluster: bool = False, items: Path | None = None) -> tuple[Choice, ...]:
     """The catalogs to try, in order.
 
-    What is asked for by name always wins, and is the only one. For "auto", where blocks are made on the nodes of a
-    cluster, come first the catalogs whose archive is mounted here: a site's own. Then the open ones that carry the
-    mission, in the order of its page; the first that answers is used.
+    What is asked for by name always wins, and is the only one; of several names with commas, each scene is taken from
+    the first that has it readable. For "auto", where blocks are made on the nodes of a cluster, come first the catalogs
+    whose archive is mounted here: a site's own. Last comes the first open one that carries the mission.
 
     Args:
-        name: Name, URL or path of a catalog, or "auto".
+        name: Name, URL or path of a catalog, several with commas, or "auto".
         mission: The mission.
         on_cluster: Whether blocks are made on the nodes of a cluster: in a SLURM job, or by the place ``Slurm``.
         items: A search result stored by :func:`stac2cube.stages.layers.stage`; then nothing is searched.
@@ -64,6 +67,10 @@ def choices(name: str, mission: Mission, *, on_cluster: bool = False, items: Pat
     Raises:
         BadInputError: The catalog is unknown, or does not carry the mission.
     """
+    if "," in name and not Path(name).exists():
+        parts = [part.strip() for part in name.split(",") if part.strip()]
+        listed = [choice for part in parts for choice in choices(part, mission)]
+        return tuple(replace(choice, together=True) for choice in listed)
     if name != "auto":
         catalog = find_catalog(name)
         if catalog.like:
@@ -87,6 +94,8 @@ def find(query: Query, candidates: Sequence[Choice]) -> Found:
         NothingFoundError: No scene in the last of them.
         CatalogError: The last of them cannot be read.
     """
+    if any(candidate.together for candidate in candidates):
+        return _find_together(query, candidates)
     passed: list[str] = []
     for candidate in candidates:
         last = candidate is candidates[-1]
@@ -106,6 +115,38 @@ def find(query: Query, candidates: Sequence[Choice]) -> Found:
         if not last:
             log.warning("catalog %s is passed over: %s", candidate.catalog.name, problem)
     raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(passed)}")
+
+
+def _find_together(query: Query, candidates: Sequence[Choice]) -> Found:
+    """Every scene from the first catalog that has it readable; a catalog that is down is passed over."""
+    chosen: dict[str, Scene] = {}
+    items: list[Mapping[str, Any]] = []
+    problems: list[str] = []
+    for candidate in candidates:
+        name = candidate.catalog.name
+        try:
+            found = found_items(query, candidate.catalog)
+        except CatalogError as error:
+            problems.append(f"not {name}: {error}")
+            log.warning("catalog %s is passed over: %s", name, error)
+            continue
+        new = [scene for scene in scenes_of(found, query, candidate.catalog) if str(scene.key) not in chosen]
+        # Over a network only reading itself can tell; what lies on disk is there or not.
+        readable = [scene for scene in new if not _on_disk(scene) or not problem_of([scene])]
+        chosen |= {str(scene.key): scene for scene in readable}
+        items += found
+        log.info("catalog %s: %d scenes, %d of them not readable here", name, len(new), len(new) - len(readable))
+    if not chosen:
+        raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(problems) or 'in none of the catalogs'}")
+    names = ", then ".join(candidate.catalog.name for candidate in candidates)
+    why = "; ".join([f"the first that has it of {names}", *problems])
+    return Found(
+        replace(candidates[0], why=why), tuple(items), tuple(sorted(chosen.values(), key=lambda s: str(s.key)))
+    )
+
+
+def _on_disk(scene: Scene) -> bool:
+    return any(not is_remote(asset.href) for granule in scene.granules for asset in granule.assets.values())
 
 
 def _mounted(catalog: Catalog) -> bool:
