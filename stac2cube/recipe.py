@@ -14,7 +14,7 @@ from stac2cube.errors import BadInputError
 STAGES: Mapping[str, frozenset[str]] = {
     "layers": frozenset(
         {"mission", "aoi", "aoi_crs", "edge", "time", "bands", "resolution", "crs", "resampling"}
-        | {"max_cloud_cover", "orbit", "catalog", "items"}
+        | {"max_cloud_cover", "orbit", "strict", "catalog", "items"}
     ),
     "quicklook": frozenset(),
     "report": frozenset(),

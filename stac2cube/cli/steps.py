@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from rich.console import Console
 
-from stac2cube.cli.words import place_of, stoppable, what_words
+from stac2cube.cli.words import PLAIN_WORDS, place_of, stoppable, what_words
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import Queue, in_job, job_end
 from stac2cube.places.slurm import Slurm
@@ -117,7 +117,19 @@ def recipe_words(recipe: Recipe) -> dict[str, Any]:
     given = dict(recipe.stages["layers"])
     aoi, bands, resampling = (given.get(name) for name in ("aoi", "bands", "resampling"))
     options: dict[str, Any] = dict.fromkeys(
-        ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "catalog", "aoi_crs", "edge", "time", "aoi")
+        (
+            "mission",
+            "resolution",
+            "crs",
+            "max_cloud_cover",
+            "orbit",
+            "strict",
+            "catalog",
+            "aoi_crs",
+            "edge",
+            "time",
+            "aoi",
+        )
     )
     options |= {name: value for name, value in given.items() if name in options}
     options["orbit"] = None if given.get("orbit") is None else str(given["orbit"])

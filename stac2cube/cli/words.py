@@ -25,6 +25,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 CUBE = click.Path(path_type=Path)
 
+PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "strict", "catalog")
+"""Words of a request that need no understanding."""
+
 
 def what_options(command: Command) -> Command:
     """What a layers cube is made of."""
@@ -51,6 +54,9 @@ def what_options(command: Command) -> Command:
         ),
         click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
         click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+        click.option(
+            "--strict", is_flag=True, default=None, help="Refuse scenes whose pixels contradict their metadata."
+        ),
         click.option(
             "--catalog", help="Name (see `stac2cube catalogs`), URL of a STAC API, or path; chosen if not said."
         ),
@@ -88,7 +94,10 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {name: options[name] for name in ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "catalog")}
+    words = {
+        name: options[name]
+        for name in ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "strict", "catalog")
+    }
     words["bands"] = _listed(options["bands"])
     words["resampling"] = _resampling(options["resampling"])
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text

@@ -56,6 +56,7 @@ def get_stac_layers(
     resampling: str | Mapping[str, str] | None = None,
     max_cloud_cover: float | None = None,
     orbit: str | int | None = None,
+    strict: bool | None = None,
     catalog: str | None = None,
     place: Place | None = None,
     update: bool = False,
@@ -79,6 +80,8 @@ def get_stac_layers(
             nearest or mode.
         max_cloud_cover: Percent; scenes (all granules of an overpass together) with more are left out.
         orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; all if None.
+        strict: Refuse Sentinel-2 scenes whose pixels contradict what their metadata say of the offset; a small picture
+            of each is read before. They fail with that reason, the others are built.
         catalog: Name, URL of a STAC API, or path of a local catalog; chosen by itself if None or "auto".
         place: Where the work runs; threads of this process if None.
         update: Take everything but ``time`` from the cube. What is given all the same must agree with it.
@@ -101,6 +104,7 @@ def get_stac_layers(
         "resampling": resampling,
         "max_cloud_cover": max_cloud_cover,
         "orbit": None if orbit is None else str(orbit),
+        "strict": strict,
         "catalog": catalog,
         "time": None if time is None else parse_period(time).text,
         **area_words(aoi),

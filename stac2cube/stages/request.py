@@ -23,6 +23,7 @@ from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
+from stac2cube.source.plausible import judged
 from stac2cube.source.search import Query
 from stac2cube.stages.choice import Choice, Found, choices, find
 
@@ -48,6 +49,7 @@ class Request:
         resampling: Method for continuous bands; or per band, also for classes.
         max_cloud_cover: Percent, per scene.
         orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
+        strict: Look at a small picture of each Sentinel-2 scene; refuse those whose pixels contradict their metadata.
         catalog: Name, URL or path; or "auto", see :func:`stac2cube.stages.choice.choices`.
         items: A stored search result of that catalog, searched instead of it.
     """
@@ -62,6 +64,7 @@ class Request:
     resampling: str | Mapping[str, str] = "bilinear"
     max_cloud_cover: float | None = None
     orbit: str = ""
+    strict: bool = False
     catalog: str = "auto"
     items: Path | None = None
 
@@ -114,7 +117,9 @@ def find_scenes(wanted: Wanted) -> Found:
         CatalogError: The catalog cannot be read.
     """
     try:
-        return find(wanted.query, wanted.choices)
+        found = find(wanted.query, wanted.choices)
+        judge = wanted.request.strict and wanted.query.mission.identity == "sentinel-2"
+        return replace(found, scenes=tuple(judged(found.scenes))) if judge else found
     except NothingFoundError as error:
         where = f" over {wanted.request.area.name!r} in {wanted.request.time}"
         raise NothingFoundError(f"{error}{where}{_cloud_words(wanted.query.max_cloud_cover)}") from error
@@ -180,6 +185,7 @@ def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
             "catalog": request.catalog,
             "max_cloud_cover": request.max_cloud_cover,
             "orbit": request.orbit,
+            "strict": request.strict,
         },
     )
 
@@ -203,6 +209,7 @@ def request_of(path: Path) -> tuple[CubeSpec, Request]:
         resampling=spec.recipe["resampling"],
         max_cloud_cover=spec.request["max_cloud_cover"],
         orbit=spec.request.get("orbit", ""),
+        strict=spec.request.get("strict", False),
         catalog=spec.request["catalog"],
     )
     return spec, request

@@ -13,14 +13,18 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
+from shapely import union_all
+from shapely.geometry import shape
 
 import stac2cube
+import stac2cube.errors
 from stac2cube.catalog import catalogs
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.mission import find_mission, mission_names
 from stac2cube.source.identity import identify
 from stac2cube.source.items import Reading, to_granule
+from stac2cube.source.local import items_of_path
 from tests.items import catalog, item
 from tests.real.recorded import RASTERS, STAC, real
 
@@ -297,3 +301,41 @@ def test_a_dense_series_builds_into_a_cube(
         nothing = (expected == 0) | (expected == 65535 if is_s2 else False)
         got = stored[names[1]].values[position].astype("int64")
         np.testing.assert_array_equal(got[~nothing], expected[~nothing] + shift)
+
+
+def relabelled(folder: Path, tmp_path: Path, change) -> str:
+    """A local catalog of recorded items whose metadata were changed."""
+    items = list(items_of_path(folder))
+    for feature in items:
+        change(feature["properties"], feature)
+    return catalog(tmp_path / f"{folder.name}-{change.__name__}.json", items)
+
+
+def test_pixels_that_contradict_their_flag_are_refused(tmp_path: Path) -> None:
+    """Recorded pixels of both kinds, with right and with wrong metadata."""
+
+    def right(properties: dict, feature: dict) -> None: ...
+
+    def unshifted(properties: dict, feature: dict) -> None:
+        properties["earthsearch:boa_offset_applied"] = False
+
+    def shifted(properties: dict, feature: dict) -> None:
+        properties["earthsearch:boa_offset_applied"] = True
+
+    lost = RASTERS / "s2_l2a/mapchete_120m"
+    kept = RASTERS / "s2_l2a/mapchete_raw_offset_antimeridian"
+    for folder, wrong, bands, words in (
+        (lost, unshifted, ["B02", "SCL"], "seem to have lost their offset"),
+        (kept, shifted, ["B04", "SCL"], "seem to have an offset"),
+    ):
+        area = union_all([shape(feature["geometry"]) for feature in items_of_path(folder)])
+        asked = {"mission": "sentinel-2-l2a", "aoi": area, "time": "2000/2030", "bands": bands, "resolution": 120}
+        asked |= {"strict": True}
+        good = stac2cube.get_stac_layers(
+            tmp_path / f"{folder.name}.zarr", catalog=relabelled(folder, tmp_path, right), **asked
+        )
+        assert good.sizes["time"] >= 1
+        with pytest.raises(stac2cube.errors.IncompleteError, match=words):
+            stac2cube.get_stac_layers(
+                tmp_path / f"{folder.name}-wrong.zarr", catalog=relabelled(folder, tmp_path, wrong), **asked
+            )
