@@ -116,21 +116,7 @@ def recipe_words(recipe: Recipe) -> dict[str, Any]:
         raise BadInputError(f"the recipe {recipe.path} has no stage 'layers'")
     given = dict(recipe.stages["layers"])
     aoi, bands, resampling = (given.get(name) for name in ("aoi", "bands", "resampling"))
-    options: dict[str, Any] = dict.fromkeys(
-        (
-            "mission",
-            "resolution",
-            "crs",
-            "max_cloud_cover",
-            "orbit",
-            "strict",
-            "catalog",
-            "aoi_crs",
-            "edge",
-            "time",
-            "aoi",
-        )
-    )
+    options: dict[str, Any] = dict.fromkeys((*PLAIN_WORDS, "aoi_crs", "edge", "time", "aoi"))
     options |= {name: value for name, value in given.items() if name in options}
     options["orbit"] = None if given.get("orbit") is None else str(given["orbit"])
     options["time"] = None if given.get("time") is None else str(given["time"])
