@@ -27,8 +27,8 @@ EDGE = 256
 """Pixels of the picture that is looked at, along each edge."""
 
 TOO_DARK = 800
-"""Stored counts (reflectance -0.02): if the darkest hundredth lies below, an offset is missing. In recorded scenes whose
-offset is right it lies between 1180 and 1515."""
+"""Stored counts (reflectance -0.02): if the darkest hundredth lies below, an offset is missing. In recorded scenes
+whose offset is right it lies between 1180 and 1515."""
 
 TOO_BRIGHT = 1900
 """Stored counts (reflectance 0.09): if the darkest hundredth of vegetation and water lies above, an offset was added to

@@ -190,7 +190,7 @@ _SLOW = """
 import time, sys
 import stac2cube.stages.layers as layers
 quick = layers.read_block
-layers.read_block = lambda *a: (time.sleep(1), quick(*a))[1]
+layers.read_block = lambda *a, **k: (time.sleep(1), quick(*a, **k))[1]
 sys.argv[0] = "stac2cube"
 from stac2cube.cli import main
 main()
