@@ -94,7 +94,8 @@ class Submission:
         Raises:
             SlurmError: SLURM refuses.
         """
-        self.queue.cancel(self.jobs.values())
+        states = self.queue.states(self.jobs.values())
+        self.queue.cancel(sorted({task.partition("_")[0] for task, state in states.items() if state not in ENDED}))
 
     def logs(self) -> list[Path]:
         """Log files, oldest first."""
@@ -155,10 +156,14 @@ def require_none_alive(cubes: Path) -> None:
     Raises:
         BadInputError: Naming its jobs.
     """
-    for earlier in submissions(cubes):
-        states = {name: state for name, state in earlier.states().items() if state not in {*ENDED, "ENDED"}}
-        if states:
-            listed = ", ".join(f"{name} ({state})" for name, state in states.items())
+    earlier = submissions(cubes)
+    for clusters in sorted({submission.clusters for submission in earlier}):
+        # One question for the submissions of years: what SLURM has forgotten has ended.
+        jobs = {job: name for one in earlier if one.clusters == clusters for name, job in one.jobs.items()}
+        states = Queue(clusters).states(jobs)
+        alive = {task: state for task, state in states.items() if state not in ENDED}
+        if alive:
+            listed = ", ".join(f"{jobs[task.partition('_')[0]]} {task} ({state})" for task, state in alive.items())
             raise BadInputError(
                 f"{cubes} is being built already by {listed}: wait for it, or `stac2cube cancel {cubes}` first"
             )

@@ -141,11 +141,11 @@ def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
 
 def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
-    from stac2cube.cli.recipes import claim_of, stage_recipe
+    from stac2cube.cli.recipes import stage_recipe
     from stac2cube.cli.steps import recipe_words
     from stac2cube.jobs import script, submit_array, submit_chain
     from stac2cube.recipe import read_recipe
-    from stac2cube.shares import claim_cube
+    from stac2cube.shares import Claim, claim_cube
     from stac2cube.stages.layers import make_request, prepare
 
     place = site.place(test=options["test"])
@@ -160,9 +160,11 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
         return script(place, "layers-share", words, folder, extra=[f"--array=0-{options['array'] - 1}"])
 
     seal = script(place, "layers-seal", ["seal", str(staged.path)], folder, way="slurm")
-    jobs = submit_array(
-        place, seal, share_for, lambda sealing: claim_cube(staged.cube("layers"), job.spec, claim_of(sealing)), folder
-    )
+
+    def claim(sealing: str) -> None:
+        claim_cube(staged.cube("layers"), job.spec, Claim(sealing, place.queue.name()))
+
+    jobs = submit_array(place, seal, share_for, claim, folder)
     rest = [name for name in recipe.stages if name != "layers"]
     return jobs | submit_chain(place, _scripts(recipe, site, folder, options, rest), folder, jobs[seal.name])
 

@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.catalog import Catalog, catalogs
 from stac2cube.errors import BadInputError, CatalogError, RadiometryError
 from stac2cube.globe import WGS84, parse_crs, to_wgs84
+from stac2cube.kernels.product_xml import ProductFacts, parse_product
 from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.identity import Identity, Item, baseline_of, time_of
+from stac2cube.source.sign import is_remote, readable
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,30 @@ def _shift(item: Item, asset: Mapping[str, Any], band: Band, page: Page) -> int:
         raise RadiometryError(
             f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"
         )
-    return s2_shift(S2Facts(item["id"], baseline_of(item), _declared_offset(item, asset), removed))
+    baseline, declared = baseline_of(item), _declared_offset(item, asset)
+    if not baseline and declared is None and (product := _product_file(item)):
+        facts = product_facts(product)
+        baseline, declared = facts.baseline, facts.offset / 10_000
+    return s2_shift(S2Facts(item["id"], baseline, declared, removed))
+
+
+def _product_file(item: Item) -> str:
+    """Where the product's own metadata lie on disk, "" if the item does not say or they are elsewhere."""
+    hrefs = (item["assets"][key]["href"] for key in ("product_metadata", "product-metadata") if key in item["assets"])
+    return next((readable(href, "none") for href in hrefs if not is_remote(href)), "")
+
+
+@lru_cache(maxsize=64)
+def product_facts(path: str) -> ProductFacts:
+    """What a product's own metadata file says, see :func:`stac2cube.kernels.product_xml.parse_product`.
+
+    Raises:
+        RadiometryError: It cannot be read, or says what no rule covers.
+    """
+    try:
+        return parse_product(Path(path).read_text(), path)
+    except OSError as error:
+        raise RadiometryError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
