@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stac2cube.places.slurm import Slurm
     from stac2cube.places.threads import Threads
     from stac2cube.site import find_site
+    from stac2cube.stages.clouds import get_cloud_layers
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.status import CubeStatus, cube_status
     from stac2cube.views.classes import class_mask, mask_classes
@@ -41,6 +42,7 @@ _HOMES = {
     "despeckle": "stac2cube.views.speckle",
     "find_site": "stac2cube.site",
     "from_db": "stac2cube.views.physical",
+    "get_cloud_layers": "stac2cube.stages.clouds",
     "get_stac_layers": "stac2cube.stages.layers",
     "hillshade": "stac2cube.views.terrain",
     "indices": "stac2cube.views.spectral",
@@ -70,6 +72,7 @@ __all__ = [
     "despeckle",
     "find_site",
     "from_db",
+    "get_cloud_layers",
     "get_stac_layers",
     "hillshade",
     "indices",

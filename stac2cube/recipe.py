@@ -16,10 +16,14 @@ STAGES: Mapping[str, frozenset[str]] = {
         {"mission", "aoi", "aoi_crs", "edge", "time", "bands", "resolution", "crs", "resampling"}
         | {"max_cloud_cover", "orbit", "strict", "catalog", "items"}
     ),
+    "clouds": frozenset({"thresholds", "average_m", "dilate_m", "shadows", "resolution", "catalog"}),
     "quicklook": frozenset(),
     "report": frozenset(),
 }
 """Stages in the order in which they run, and the words each understands: those of the command of that name."""
+
+WITH_BLOCKS = frozenset({"layers", "clouds"})
+"""Stages that build a cube block by block, at any place."""
 
 WITH_GPU: frozenset[str] = frozenset()
 """Stages that run on the site's GPU partition."""

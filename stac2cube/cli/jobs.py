@@ -173,15 +173,15 @@ def _scripts(
     recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], stages: list[str] | None = None
 ) -> list[JobScript]:
     from stac2cube.jobs import Way, script
-    from stac2cube.recipe import WITH_GPU
+    from stac2cube.recipe import WITH_BLOCKS, WITH_GPU
 
     made = []
     for stage in recipe.stages if stages is None else stages:
-        way: Way = options["place"] if stage == "layers" else "threads"
+        way: Way = options["place"] if stage in WITH_BLOCKS else "threads"
         words = ["run", str(recipe.path), "--stage", stage, "--place", way, "--on-deadline", options["on_deadline"]]
         words += ["--site", site.name] if way == "slurm" else []
         words += ["--test"] if way == "slurm" and options["test"] else []
-        words += ["--progress-file", str(folder / "progress.json")] if stage == "layers" else []
+        words += ["--progress-file", str(folder / "progress.json")] if stage in WITH_BLOCKS else []
         place = site.place(test=options["test"], gpu=stage in WITH_GPU)
         made.append(script(place, stage, words, folder, way=way))
     return made

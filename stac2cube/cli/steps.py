@@ -97,6 +97,33 @@ def build_layers(job: LayersJob, manner: Manner) -> int:
     return said(job.out, summary)
 
 
+def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str, manner: Manner) -> int:
+    """Build or extend a clouds cube and say what was done; the exit code.
+
+    Raises:
+        BadInputError: A word is wrong.
+    """
+    from stac2cube.stages.clouds import CloudRules, run_clouds
+    from stac2cube.work import Orders
+
+    given = dict(words)
+    try:
+        for name in ("average_m", "dilate_m", "resolution"):
+            if name in given:
+                given[name] = float(given[name])
+        if "thresholds" in given:
+            several = given["thresholds"] if isinstance(given["thresholds"], (list, tuple)) else [given["thresholds"]]
+            given["thresholds"] = tuple(float(threshold) for threshold in several)
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"clouds want numbers: {error}") from error
+    with stoppable() as stop:
+        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end())
+        rules = CloudRules(**given)
+        return said(
+            out, run_clouds(layers, out, rules, catalog, manner.place, orders=orders, progress=manner.progress())
+        )
+
+
 def said(out: Path, summary: Summary) -> int:
     """Say what a build did; the exit code."""
     from stac2cube.cli.tables import summary_lines
@@ -152,6 +179,12 @@ def _run_layers(recipe: Recipe, manner: Manner) -> int:
     return build_layers(prepared(recipe.cube("layers"), recipe_words(recipe), manner), manner)
 
 
+def _run_clouds(recipe: Recipe, manner: Manner) -> int:
+    words = dict(recipe.stages["clouds"])
+    catalog = _beside(recipe, words.pop("catalog", "auto"))
+    return build_clouds(recipe.cube("layers"), recipe.cube("clouds"), words, catalog, manner)
+
+
 def _run_quicklook(recipe: Recipe, manner: Manner) -> int:  # noqa: ARG001 - one signature for all stages
     from stac2cube.products.quicklook import draw
 
@@ -168,6 +201,7 @@ def _run_report(recipe: Recipe, manner: Manner) -> int:  # noqa: ARG001 - one si
 
 _STAGES: Mapping[str, Callable[[Recipe, Manner], int]] = {
     "layers": _run_layers,
+    "clouds": _run_clouds,
     "quicklook": _run_quicklook,
     "report": _run_report,
 }

@@ -44,6 +44,7 @@ class BandRequest:
         resampling: GDAL's name of the method, used where the lattices differ.
         above: Values not above it hold no data.
         optional: Whether a granule may lack it, and then has no data.
+        exact: Never from overviews, which hold other averages than ours.
     """
 
     name: str
@@ -53,6 +54,7 @@ class BandRequest:
     resampling: str = "bilinear"
     above: float = -math.inf
     optional: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         """Refuse methods that do not fit.
@@ -146,7 +148,9 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shi
             out[given] = stored(whole.read(index, window=Window.from_slices(*taken)), nodata, band, shift)
             return out
         # Overviews of classes may hold averages of them, so classes always come from the full resolution.
-        level = _overview(whole.overviews(index), relation.scale) if band.kind == "continuous" else None
+        level = (
+            _overview(whole.overviews(index), relation.scale) if band.kind == "continuous" and not band.exact else None
+        )
         cut = None
         if level is not None:
             with rasterio.open(location, sharing=False, overview_level=level) as smaller:
