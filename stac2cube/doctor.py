@@ -169,7 +169,7 @@ def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
         if not all(file.exists() for file in files):
             two.queue.cancel([job])
             late = f"job {job} did not start within {wait:.0f} s"
-            why = last_words(shared, "log", 4) or (late if not ended else "no word")
+            why = last_words(shared, "log", 8) or (late if not ended else "no word")
             yield Check("two nodes", None if not ended else False, why)
             return
         yield from _judged([json.loads(file.read_text()) for file in files])

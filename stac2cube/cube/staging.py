@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from stac2cube.cube.files import sync_folder
+from stac2cube.cube.files import remove_tree, sync_folder
 from stac2cube.cube.points import passing
 from stac2cube.cube.shard import checksum, create_array, open_array, shard_file
 from stac2cube.cube.spec import CubeSpec, Layer
@@ -124,15 +126,25 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[sli
     valid = _count_valid(block, layer)
     if valid == 0:
         return Shard(layer.name, tile, 0, "", 0)
+    # Made in a folder of this attempt's own and renamed: what a worker that died left half written is never read, and
+    # one that was given up but still lives can only put the same whole file in the same place.
+    attempt = staged.folder / f".{layer.name}.{uuid4().hex}"
+    attempt.mkdir()
     try:
-        open_array(staged.folder / layer.name, mode="r+")[0, window[0], window[1]] = block
+        shutil.copyfile(staged.folder / layer.name / "zarr.json", attempt / "zarr.json")
+        open_array(attempt, mode="r+")[0, window[0], window[1]] = block
+        passing("block.encoded")
+        made = shard_file(attempt / "c" / "0", tile)
+        with made.open("rb") as file:
+            content = file.read()
+            os.fsync(file.fileno())
+        path = shard_file(staged.layer_folder(layer.name), tile)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(path)
     except RuntimeError as error:
         raise _system_error(error) from error
-    passing("block.encoded")
-    path = shard_file(staged.layer_folder(layer.name), tile)
-    with path.open("rb") as file:
-        content = file.read()
-        os.fsync(file.fileno())
+    finally:
+        remove_tree(attempt)
     sync_folder(path.parent)
     return Shard(layer.name, tile, len(content), checksum(content), valid)
 
