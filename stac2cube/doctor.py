@@ -168,6 +168,7 @@ def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
         )
         if not all(file.exists() for file in files):
             two.queue.cancel([job])
+            time.sleep(2)  # the nodes' last words reach the log after the job's end
             late = f"job {job} did not start within {wait:.0f} s"
             why = last_words(shared, "log", 8) or (late if not ended else "no word")
             yield Check("two nodes", None if not ended else False, why)

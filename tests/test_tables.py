@@ -67,7 +67,7 @@ def test_bands_go_by_name_and_common_name() -> None:
 
 def test_an_own_page_adds_a_mission(own: Path) -> None:
     (own / "missions/mine.toml").write_text(PAGE)
-    assert mission_names() == ("mine", "sentinel-2-l2a")
+    assert set(mission_names()) >= {"mine", "sentinel-2-l2a"}
     assert find_mission("mine").bands["R"].common_name == "red"
 
 
@@ -76,7 +76,7 @@ def test_an_own_page_adds_a_mission(own: Path) -> None:
     [
         ("colour = 3\ntitle", "title", r"mine\.toml, line 2: a mission page has no key 'colour'"),
         ("dtipe", "dtype", r"mine\.toml, line 11: quantity 'counts' has no key 'dtipe'"),
-        ("assets = []\nsigner", "assets", r"no key 'signer'"),
+        ("assets = []\nsignor", "assets", r"no key 'signor'"),
         ("", 'title = "My sensor"\n', r"lacks the key 'title'"),
         ('default_bands = ["G"]', 'default_bands = ["R"]', r"line 5: no such bands: G"),
         ('quantity = "length"', 'quantity = "counts"', r"band 'R' has an unknown quantity"),
@@ -107,5 +107,5 @@ def test_own_catalogs_add_and_override(own: Path, tmp_path: Path) -> None:
 def test_unknown_names_list_what_is_known() -> None:
     with pytest.raises(BadInputError, match="unknown catalog 'terabyte': known are earth-search"):
         find_catalog("terabyte")
-    with pytest.raises(BadInputError, match="unknown mission 'sentinel-9': known are sentinel-2-l2a"):
+    with pytest.raises(BadInputError, match=r"unknown mission 'sentinel-9': known are .*sentinel-2-l2a"):
         find_mission("sentinel-9")
