@@ -119,6 +119,7 @@ class Mission:
         seamless: Whether neighbouring granules are joined before they are resampled, so that no seam shows.
         sea: Value of pixels that no granule covers, because the product leaves out tiles of open sea; NaN for none.
         withheld: West, south, east, north of where tiles are missing that are not sea.
+        filler: Mission whose tiles can fill in for missing ones, "" for none.
         bands: By name.
         pages: By preference.
     """
@@ -137,6 +138,7 @@ class Mission:
     static: bool = False
     seamless: bool = False
     sea: float = math.nan
+    filler: str = ""
     withheld: tuple[tuple[float, ...], ...] = ()
 
     def choose_bands(self, names: Sequence[str] | None) -> tuple[Band, ...]:
@@ -225,7 +227,7 @@ def _parse(file: TableFile) -> Mission:
         bands=bands,
         pages=tuple(_page(file, part) for part in value["pages"]),
         withheld=tuple(tuple(map(float, box)) for box in value.get("withheld", ())),
-        **{key: value[key] for key in ("identity", "static", "seamless", "sea") if key in value},
+        **{key: value[key] for key in ("identity", "static", "seamless", "sea", "filler") if key in value},
     )
 
 

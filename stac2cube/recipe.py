@@ -14,7 +14,7 @@ from stac2cube.errors import BadInputError
 STAGES: Mapping[str, frozenset[str]] = {
     "layers": frozenset(
         {"mission", "aoi", "aoi_crs", "edge", "time", "bands", "resolution", "crs", "resampling"}
-        | {"max_cloud_cover", "orbit", "strict", "catalog", "items"}
+        | {"max_cloud_cover", "orbit", "fill", "strict", "catalog", "items"}
     ),
     "clouds": frozenset({"thresholds", "average_m", "dilate_m", "shadows", "resolution", "catalog"}),
     "quicklook": frozenset(),

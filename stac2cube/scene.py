@@ -20,11 +20,13 @@ class AssetRef:
         index: 1-based band index within the file.
         shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
             :mod:`stac2cube.kernels.radiometry`); 0 for classes and for quantities without a provider offset.
+        alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere.
     """
 
     href: str
     index: int = 1
     shift: int = 0
+    alternate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

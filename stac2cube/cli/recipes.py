@@ -152,12 +152,13 @@ def seal(recipe: Path, job: str | None, **options: Any) -> int:
     """Seal what a job array made of the claimed layers cube of RECIPE, and end its hold; in a last, dependent job."""
     from stac2cube.recipe import read_recipe
     from stac2cube.shares import seal_shares
+    from stac2cube.stages.layers import doubted
 
     with talking(options["quiet"]) as console:
         wanted = read_recipe(recipe)
         out = wanted.cube("layers")
         work = prepared(out, recipe_words(wanted), Manner.of(options, console))
-        return said(out, seal_shares(out, work.spec, work.steps, claim_of(job)))
+        return said(out, seal_shares(out, work.spec, doubted(work), claim_of(job)))
 
 
 def claim_of(job: str | None) -> Any:

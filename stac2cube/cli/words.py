@@ -25,7 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 CUBE = click.Path(path_type=Path)
 
-PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "strict", "catalog")
+PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill", "strict", "catalog")
 """Words of a request that need no understanding."""
 
 
@@ -54,6 +54,12 @@ def what_options(command: Command) -> Command:
         ),
         click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
         click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+        click.option(
+            "--fill",
+            is_flag=True,
+            default=None,
+            help="Fill missing tiles of GLO-30 from GLO-90, and record them.",
+        ),
         click.option(
             "--strict", is_flag=True, default=None, help="Refuse scenes whose pixels contradict their metadata."
         ),
@@ -94,10 +100,7 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {
-        name: options[name]
-        for name in ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "strict", "catalog")
-    }
+    words = {name: options[name] for name in PLAIN_WORDS}
     words["bands"] = _listed(options["bands"])
     words["resampling"] = _resampling(options["resampling"])
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text

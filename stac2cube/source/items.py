@@ -80,7 +80,9 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=_crs(item),
         corner=_corner(item),
         assets={
-            band.name: AssetRef(_unsigned(asset["href"]), shift=_shift(item, asset, band, page))
+            band.name: AssetRef(
+                _unsigned(asset["href"]), shift=_shift(item, asset, band, page), alternate=_alternate(asset)
+            )
             for band, asset in _assets_present(page, item, reading.bands).items()
         },
         item=json.dumps(_unsigned_item(item), separators=(",", ":")),
@@ -118,6 +120,13 @@ def _assets_present(page: Page, item: Item, bands: Any) -> dict[Band, Mapping[st
         if name is not None:
             present[band] = item["assets"][name]
     return present
+
+
+def _alternate(asset: Mapping[str, Any]) -> str:
+    """The HTTPS way to an asset, by STAC's alternate-assets extension."""
+    alternates = asset.get("alternate")
+    way = alternates.get("https") if isinstance(alternates, Mapping) else None
+    return _unsigned(str(way["href"])) if isinstance(way, Mapping) and way.get("href") else ""
 
 
 def _shift(item: Item, asset: Mapping[str, Any], band: Band, page: Page) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import rasterio
@@ -18,7 +17,7 @@ from rasterio.enums import Resampling
 from stac2cube.errors import ReadError
 from stac2cube.scene import Granule, Scene
 from stac2cube.source.asset import gdal_settings
-from stac2cube.source.sign import access, is_remote, readable
+from stac2cube.source.sign import opening
 
 LOOKED_AT = ("B02", "B04")
 """Blue, or failing that red."""
@@ -41,21 +40,25 @@ ENOUGH = 100
 """Pixels of these classes that make a judgement."""
 
 
-def judged(scenes: Sequence[Scene]) -> list[Scene]:
-    """Scenes, those whose pixels contradict their metadata with that as their problem.
+def doubts(scenes: Sequence[Scene]) -> list[str]:
+    """Of each scene, why its pixels contradict its metadata, "" if they do not.
 
     A small picture of one band and of the classes is read of each granule; where that is not possible, nothing is said:
     reading itself will tell.
     """
     with ThreadPoolExecutor(16, thread_name_prefix="judge") as pool:
-        return list(pool.map(_judged, scenes))
+        return list(pool.map(_doubt, scenes))
 
 
-def _judged(scene: Scene) -> Scene:
+def _doubt(scene: Scene) -> str:
     if scene.problem:
-        return scene
-    found = next((words for granule in scene.granules if (words := contradiction(granule))), "")
-    return replace(scene, problem=found)
+        return ""
+    return next((words for granule in scene.granules if (words := contradiction(granule))), "")
+
+
+def is_flagged(scene: Scene) -> bool:
+    """Whether a provider says of the scene that it changed the offset: only then can saying and doing differ."""
+    return any('"earthsearch:boa_offset_applied"' in granule.item for granule in scene.granules)
 
 
 def contradiction(granule: Granule) -> str:
@@ -93,9 +96,8 @@ def _picture(granule: Granule, band: str) -> np.ndarray | None:
     if asset is None:
         return None
     try:
-        location = readable(asset.href, granule.signer)
-        store = access(asset.href, granule.signer)
-        with gdal_settings(remote=is_remote(asset.href), store=store), rasterio.open(location) as file:
+        way = opening(asset, granule.signer)
+        with gdal_settings(remote=way.remote, store=way.settings), rasterio.open(way.location) as file:
             shape = (min(EDGE, file.height), min(EDGE, file.width))
             picture: np.ndarray = file.read(asset.index, out_shape=shape, resampling=Resampling.nearest)
             return picture

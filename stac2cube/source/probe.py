@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stac2cube.errors import CatalogError, ReadError
 from stac2cube.scene import AssetRef, Granule, Scene
 from stac2cube.source.asset import gdal_settings
-from stac2cube.source.sign import is_remote, readable
+from stac2cube.source.sign import opening
 
 
 def problem_of(scenes: Sequence[Scene]) -> str:
@@ -30,8 +30,8 @@ def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
     import rasterio
 
     try:
-        location = readable(asset.href, granule.signer)
-        with gdal_settings(remote=is_remote(location)), rasterio.open(location):
+        way = opening(asset, granule.signer)
+        with gdal_settings(remote=way.remote, store=way.settings), rasterio.open(way.location):
             return ""
     except (rasterio.errors.RasterioIOError, ReadError, CatalogError) as error:
         return str(error).splitlines()[0]

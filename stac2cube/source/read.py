@@ -22,7 +22,7 @@ from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.asset import BandRequest, gdal_settings, is_nodata, read_asset
 from stac2cube.source.outline import outlines
 from stac2cube.source.seams import Joint
-from stac2cube.source.sign import access, is_remote, readable, unsigned
+from stac2cube.source.sign import forget, is_remote, opening, unsigned
 
 log = logging.getLogger(__name__)
 
@@ -198,18 +198,25 @@ def _of_asset(
             return None
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
     remote = is_remote(asset.href)
+
+    def again(state: RetryCallState) -> None:
+        log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1)
+        if _is_refused(state):
+            forget(granule.signer)
+
     attempts = Retrying(
         stop=lambda state: state.attempt_number >= (_REFUSED_TRIES if _is_refused(state) else retries.attempts),
         wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
         retry=retry_if_exception(lambda error: remote and isinstance(error, (RasterioError, OSError))),
-        before_sleep=lambda state: log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1),
+        before_sleep=again,
         reraise=True,
     )
     try:
-        store = access(asset.href, granule.signer)
         for attempt in attempts:
-            with attempt, gdal_settings(remote=remote, fresh=attempt.retry_state.attempt_number > 1, store=store):
-                made = read(readable(asset.href, granule.signer), asset)
+            way = opening(asset, granule.signer)
+            fresh = attempt.retry_state.attempt_number > 1
+            with attempt, gdal_settings(remote=way.remote, fresh=fresh, store=way.settings):
+                made = read(way.location, asset)
     except (RasterioError, OSError, ReadError) as error:
         # Not chained: the text of what GDAL raised may hold a signature.
         raise _failure(granule, band, asset, error) from None
@@ -234,4 +241,6 @@ def _reason(error: BaseException | None) -> str:
 
 def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException) -> ReadError:
     href, reason = unsigned(asset.href), unsigned(_reason(error))
+    if granule.signer != "none" and re.search(r"response code: 40[13]", reason):
+        reason += f". The access that {granule.catalog} gave has expired or does not cover this file; it was asked anew"
     return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}")

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import configparser
+import json
 import logging
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from stac2cube.errors import ReadError
+from stac2cube.scene import AssetRef
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How an asset is opened.
+
+    Attributes:
+        location: What GDAL opens.
+        settings: GDAL's settings for it; they may hold secrets.
+        remote: Whether it lies behind a network.
+    """
+
+    location: str
+    settings: Mapping[str, str] = field(repr=False)
+    remote: bool
+
+
+def opening(asset: AssetRef, signer: str) -> Opening:
+    """How an asset is opened with what credentials there are, found and signed now.
+
+    Of the Copernicus Data Space, S3 is read where there are keys for it; else, where there is a token, HTTPS.
+
+    Raises:
+        ReadError: See :func:`readable` and :func:`access`.
+    """
+    if signer == "cdse" and asset.alternate and not _cdse_keys() and (token := _cdse_token()):
+        return Opening(f"/vsicurl/{asset.alternate}", {"GDAL_HTTP_AUTH": "BEARER", "GDAL_HTTP_BEARER": token}, True)
+    return Opening(readable(asset.href, signer), access(asset.href, signer), is_remote(asset.href))
+
+
+def forget(signer: str) -> None:
+    """Forget signatures that a server refused, so that the next try asks for a new one."""
+    if signer == "planetary-computer":
+        from planetary_computer import sas
+
+        sas.TOKEN_CACHE.clear()
 
 
 def readable(href: str, signer: str) -> str:
@@ -72,20 +112,43 @@ _ENDPOINT = "eodata.dataspace.copernicus.eu"
 def _cdse() -> dict[str, str]:
     """Settings for the S3 of the Copernicus Data Space (documentation.dataspace.copernicus.eu, APIs, S3)."""
     store = {"AWS_S3_ENDPOINT": _ENDPOINT, "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": "YES"}
+    if keys := _cdse_keys():
+        return store | keys
+    if os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE"):
+        return {**store, **{name: os.environ[name] for name in store if name in os.environ}}
+    raise ReadError(
+        "the Copernicus Data Space wants S3 keys: set CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY, or write a section "
+        "[cdse] with aws_access_key_id and aws_secret_access_key into ~/.aws/credentials; or set CDSE_ACCESS_TOKEN, or "
+        "CDSE_TOKEN_FILE to a file that holds one"
+    )
+
+
+def _cdse_keys() -> dict[str, str]:
+    """S3 keys from the environment or the AWS credentials file; empty if there are none."""
     key, secret = os.environ.get("CDSE_S3_ACCESS_KEY"), os.environ.get("CDSE_S3_SECRET_KEY")
     if not (key and secret):
         file = configparser.ConfigParser()
         file.read(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path("~/.aws/credentials").expanduser())
         if file.has_section("cdse"):
             key, secret = (file["cdse"].get(name) for name in ("aws_access_key_id", "aws_secret_access_key"))
-    if key and secret:
-        return store | {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-    if os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE"):
-        return {**store, **{name: os.environ[name] for name in store if name in os.environ}}
-    raise ReadError(
-        "the Copernicus Data Space wants S3 keys: set CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY, or write a section "
-        "[cdse] with aws_access_key_id and aws_secret_access_key into ~/.aws/credentials"
-    )
+    return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret} if key and secret else {}
+
+
+def _cdse_token() -> str:
+    """An access token, read anew each time because it lives for ten minutes: its file is kept fresh by whoever asks.
+
+    The file holds the token alone, or the answer of the identity service (JSON with ``access_token``).
+    """
+    if token := os.environ.get("CDSE_ACCESS_TOKEN"):
+        return token
+    path = os.environ.get("CDSE_TOKEN_FILE")
+    if not path:
+        return ""
+    try:
+        text = Path(path).expanduser().read_text().strip()
+        return str(json.loads(text)["access_token"]) if text.startswith("{") else text
+    except (OSError, ValueError, KeyError) as error:
+        raise ReadError(f"CDSE_TOKEN_FILE {path} holds no token: {type(error).__name__}") from None
 
 
 _AWS_CREDENTIALS = (

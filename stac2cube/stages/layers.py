@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
+from stac2cube.source.plausible import doubts, is_flagged
 from stac2cube.source.read import read_block
 from stac2cube.source.sea import Sea
 from stac2cube.stages.request import (
@@ -43,6 +45,8 @@ from stac2cube.work import Block, Orders, Plan, Step, Summary, known_entries, pl
 if TYPE_CHECKING:
     import xarray as xr
 
+log = logging.getLogger(__name__)
+
 
 def get_stac_layers(
     out: str | Path | None = None,
@@ -56,6 +60,7 @@ def get_stac_layers(
     resampling: str | Mapping[str, str] | None = None,
     max_cloud_cover: float | None = None,
     orbit: str | int | None = None,
+    fill: bool | None = None,
     strict: bool | None = None,
     catalog: str | None = None,
     place: Place | None = None,
@@ -80,6 +85,7 @@ def get_stac_layers(
             nearest or mode.
         max_cloud_cover: Percent; scenes (all granules of an overpass together) with more are left out.
         orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; all if None.
+        fill: Fill missing tiles of a model from its coarser sibling (GLO-30 from GLO-90); the ledger names them.
         strict: Refuse Sentinel-2 scenes whose pixels contradict what their metadata say of the offset; a small picture
             of each is read before. They fail with that reason, the others are built.
         catalog: Name, URL of a STAC API, or path of a local catalog; chosen by itself if None or "auto".
@@ -104,6 +110,7 @@ def get_stac_layers(
         "resampling": resampling,
         "max_cloud_cover": max_cloud_cover,
         "orbit": None if orbit is None else str(orbit),
+        "fill": fill,
         "strict": strict,
         "catalog": catalog,
         "time": None if time is None else parse_period(time).text,
@@ -237,7 +244,26 @@ def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress:
     """Build or extend the cube of a job; see :func:`stac2cube.build.build` for what it raises."""
     if job.out is None:
         raise BadInputError("a cube needs a path")
-    return build(job.out, job.spec, job.steps, job.task(), place, orders=orders, progress=progress)
+    return build(job.out, job.spec, doubted(job), job.task(), place, orders=orders, progress=progress)
+
+
+def doubted(job: LayersJob) -> tuple[Step, ...]:
+    """The steps of a job; the ledger shall say of those to be made whether their pixels contradict their metadata.
+
+    Looked at are scenes of which a provider says that it changed the offset; ``strict`` looks at all, and refuses.
+    """
+    todo = {step.entry.key for step in job.plan().todo}
+    scenes = [scene for scene in job.scenes if str(scene.key) in todo and is_flagged(scene)]
+    words = {str(scene.key): doubt for scene, doubt in zip(scenes, doubts(scenes), strict=True) if doubt}
+    for doubt in words.values():
+        log.warning("%s; taken all the same, say --strict to refuse it", doubt)
+    return tuple(_with_doubt(step, words.get(step.entry.key, "")) for step in job.steps)
+
+
+def _with_doubt(step: Step, doubt: str) -> Step:
+    if not doubt:
+        return step
+    return replace(step, entry=replace(step.entry, properties={**step.entry.properties, "doubt": doubt}))
 
 
 @dataclass(frozen=True)

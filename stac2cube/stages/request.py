@@ -23,7 +23,7 @@ from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
-from stac2cube.source.plausible import judged
+from stac2cube.source.plausible import doubts
 from stac2cube.source.search import Query
 from stac2cube.stages.choice import Choice, Found, choices, find
 
@@ -49,6 +49,7 @@ class Request:
         resampling: Method for continuous bands; or per band, also for classes.
         max_cloud_cover: Percent, per scene.
         orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
+        fill: Fill missing tiles from the coarser product that the mission names.
         strict: Look at a small picture of each Sentinel-2 scene; refuse those whose pixels contradict their metadata.
         catalog: Name, URL or path; or "auto", see :func:`stac2cube.stages.choice.choices`.
         items: A stored search result of that catalog, searched instead of it.
@@ -64,6 +65,7 @@ class Request:
     resampling: str | Mapping[str, str] = "bilinear"
     max_cloud_cover: float | None = None
     orbit: str = ""
+    fill: bool = False
     strict: bool = False
     catalog: str = "auto"
     items: Path | None = None
@@ -104,6 +106,8 @@ def understand(request: Request, *, on_cluster: bool = False) -> Wanted:
             f"area {request.area.name!r} lies outside what {mission.name} covers "
             f"({south:g} to {north:g} degrees north, {west:g} to {east:g} east)"
         )
+    if request.fill and not mission.filler:
+        raise BadInputError(f"{mission.name} has no coarser product to fill its gaps from")
     query = Query(mission, request.area.geometry, request.area.longitude, period.intervals, bands, limit, request.orbit)
     candidates = choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
     return Wanted(query, candidates, _band_requests(bands, request.resampling), request)
@@ -117,12 +121,26 @@ def find_scenes(wanted: Wanted) -> Found:
         CatalogError: The catalog cannot be read.
     """
     try:
-        found = find(wanted.query, wanted.choices)
-        judge = wanted.request.strict and wanted.query.mission.identity == "sentinel-2"
-        return replace(found, scenes=tuple(judged(found.scenes))) if judge else found
+        found = _filled(find(wanted.query, wanted.choices), wanted)
+        if not (wanted.request.strict and wanted.query.mission.identity == "sentinel-2"):
+            return found
+        words = doubts(found.scenes)
+        judged = (replace(s, problem=s.problem or doubt) for s, doubt in zip(found.scenes, words, strict=True))
+        return replace(found, scenes=tuple(judged))
     except NothingFoundError as error:
         where = f" over {wanted.request.area.name!r} in {wanted.request.time}"
         raise NothingFoundError(f"{error}{where}{_cloud_words(wanted.query.max_cloud_cover)}") from error
+
+
+def _filled(found: Found, wanted: Wanted) -> Found:
+    """Scenes of a model in tiles, with those of its coarser sibling behind them where that is asked for."""
+    if not wanted.request.fill:
+        return found
+    sibling = find_mission(wanted.query.mission.filler)
+    query = replace(wanted.query, mission=sibling, bands=sibling.choose_bands([b.name for b in wanted.query.bands]))
+    others = [granule for scene in find(query, (found.choice,)).scenes for granule in scene.granules]
+    # Where lattices differ, the reader takes what comes first and fills its gaps with what follows.
+    return replace(found, scenes=tuple(replace(s, granules=(*s.granules, *others)) for s in found.scenes))
 
 
 def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
@@ -178,6 +196,7 @@ def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
             "mission": mission.name,
             "title": mission.title,
             "resampling": {band.name: band.resampling for band in wanted.bands},
+            **({"filled from": mission.filler} if request.fill else {}),
         },
         request={
             "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},
@@ -210,6 +229,7 @@ def request_of(path: Path) -> tuple[CubeSpec, Request]:
         max_cloud_cover=spec.request["max_cloud_cover"],
         orbit=spec.request.get("orbit", ""),
         strict=spec.request.get("strict", False),
+        fill="filled from" in spec.recipe,
         catalog=spec.request["catalog"],
     )
     return spec, request

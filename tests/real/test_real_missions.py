@@ -335,6 +335,11 @@ def test_pixels_that_contradict_their_flag_are_refused(tmp_path: Path) -> None:
             tmp_path / f"{folder.name}.zarr", catalog=relabelled(folder, tmp_path, right), **asked
         )
         assert good.sizes["time"] >= 1
+        mild = tmp_path / f"{folder.name}-mild.zarr"
+        stac2cube.get_stac_layers(mild, catalog=relabelled(folder, tmp_path, wrong), **asked | {"strict": False})
+        told = [row.properties.get("doubt", "") for row in Ledger(mild, read_root(mild).ledger).entries().values()]
+        assert told
+        assert all(words in doubt for doubt in told)
         with pytest.raises(stac2cube.errors.IncompleteError, match=words):
             stac2cube.get_stac_layers(
                 tmp_path / f"{folder.name}-wrong.zarr", catalog=relabelled(folder, tmp_path, wrong), **asked

@@ -142,3 +142,30 @@ def test_a_dem_of_the_far_north_has_rectangular_pixels_and_becomes_square(tmp_pa
         stac2cube.get_stac_layers(
             None, mission="cop-dem-glo-30", aoi=(20.03, 59.97, 20.07, 60.03), crs="EPSG:4326", catalog=source
         )
+
+
+def test_gaps_of_the_fine_model_are_filled_from_the_coarse_one_where_asked(tmp_path: Path) -> None:
+    """Over Armenia GLO-30 has no tile; there are none over the sea either, which is told apart."""
+    fine = GeoBox((100, 50), rasterio.Affine(0.0003, 0, 44.485, 0, -0.0003, 40.515), "EPSG:4326")
+    coarse = GeoBox((40, 40), rasterio.Affine(0.0009, 0, 44.485, 0, -0.0009, 40.515), "EPSG:4326")
+    files = {
+        "cop-dem-glo-30": write(tmp_path / "fine.tif", np.full(fine.shape, 1000, "float32"), fine),
+        "cop-dem-glo-90": write(tmp_path / "coarse.tif", np.full(coarse.shape, 1100, "float32"), coarse),
+    }
+    about = {"datetime": "2021-04-22T00:00:00Z", "platform": "TanDEM-X"}
+    items = [item(f"tile-{name[-2:]}", name, {"data": path}, **about) for name, path in files.items()]
+    words = {"mission": "cop-dem-glo-30", "aoi": (44.487, 40.487, 44.511, 40.513), "resolution": 30}
+    words["catalog"] = catalog(tmp_path / "items.json", items)
+    plain = stac2cube.get_stac_layers(tmp_path / "plain.zarr", **words).height.values[0]
+    filled = stac2cube.get_stac_layers(tmp_path / "filled.zarr", fill=True, **words).height.values[0]
+    assert np.isnan(plain[:, -20:]).all()
+    np.testing.assert_allclose(filled[5:-5, -20:-5], 1100)
+    np.testing.assert_array_equal(filled[~np.isnan(plain)], plain[~np.isnan(plain)])
+    (row,) = Ledger(tmp_path / "filled.zarr", read_root(tmp_path / "filled.zarr").ledger).entries().values()
+    assert row.items == ("tile-30", "tile-90")
+    with pytest.raises(stac2cube.errors.CubeMismatchError, match="filled from"):
+        stac2cube.get_stac_layers(tmp_path / "plain.zarr", fill=True, **words)
+    with pytest.raises(BadInputError, match="no coarser product"):
+        stac2cube.get_stac_layers(
+            tmp_path / "no.zarr", fill=True, time="2021", **{**words, "mission": "sentinel-2-l2a"}
+        )
