@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stac2cube.site import find_site
     from stac2cube.stages.clouds import get_cloud_layers
     from stac2cube.stages.layers import get_stac_layers
+    from stac2cube.stages.masked import apply_masks
     from stac2cube.status import CubeStatus, cube_status
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
@@ -35,6 +36,7 @@ _HOMES = {
     "Local": "stac2cube.places.local",
     "Slurm": "stac2cube.places.slurm",
     "Threads": "stac2cube.places.threads",
+    "apply_masks": "stac2cube.stages.masked",
     "aspect": "stac2cube.views.terrain",
     "class_mask": "stac2cube.views.classes",
     "composite": "stac2cube.views.composite",
@@ -65,6 +67,7 @@ __all__ = [
     "Slurm",
     "Threads",
     "__version__",
+    "apply_masks",
     "aspect",
     "class_mask",
     "composite",

@@ -16,7 +16,7 @@ from stac2cube.cube.staging import Receipt, StagedStep, write_block
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.flow import Flow
 from stac2cube.grid import Tile
-from stac2cube.work import Block, Step, Task
+from stac2cube.work import Block, Measured, Step, Task
 
 
 class OpenStep:
@@ -130,11 +130,13 @@ def _fail(step: OpenStep, gatherer: Gatherer, error: Exception, flow: Flow) -> N
 def _make_block(task: Task, payload: Any, spec: CubeSpec, staged: StagedStep, tile: Tile) -> Receipt:
     """Runs on a worker: make the pixels of one block and stage them."""
     begun = time.perf_counter()
-    shards = write_block(staged, spec, tile, task(payload, Block(spec.grid, tile)))
+    pixels = task(payload, Block(spec.grid, tile))
+    shards = write_block(staged, spec, tile, pixels)
     return Receipt(
         tile=tile,
         shards=shards,
         seconds=round(time.perf_counter() - begun, 3),
         host=os.environ.get("SLURMD_NODENAME", "") or socket.gethostname(),
         job=os.environ.get("SLURM_JOB_ID", ""),
+        means=pixels.means if isinstance(pixels, Measured) else {},
     )

@@ -16,7 +16,9 @@ STAGES: Mapping[str, frozenset[str]] = {
         {"mission", "aoi", "aoi_crs", "edge", "time", "bands", "resolution", "crs", "resampling"}
         | {"max_cloud_cover", "orbit", "fill", "strict", "catalog", "items"}
     ),
-    "clouds": frozenset({"thresholds", "average_m", "dilate_m", "shadows", "resolution", "catalog"}),
+    "clouds": frozenset(
+        {"method", "thresholds", "average_m", "dilate_m", "shadows", "resolution", "engine", "catalog"}
+    ),
     "quicklook": frozenset(),
     "report": frozenset(),
 }

@@ -71,6 +71,7 @@ class Sealer:
             return
         self.settled += 1
         entry = replace(step.step.entry, receipts=tuple(sorted(step.receipts, key=lambda r: r.tile)))
+        entry = replace(entry, properties={**entry.properties, **_measured(entry, self.spec)})
         if any(shard.valid for receipt in entry.receipts for shard in receipt.shards):
             finished = FinishedStep(step.staged, entry)
             if entry.key in self._slots:
@@ -113,3 +114,18 @@ class Sealer:
             self.writer.replace(self._renewed)
             self._summary.replaced += [step.entry.key for step in self._renewed.values()]
             log.info("replaced %d step(s), generation %d", len(self._renewed), self.writer.root.generation)
+
+
+def _measured(entry: Entry, spec: CubeSpec) -> dict[str, float]:
+    """What the blocks of a step tell of it as a whole: valid pixels per pixel of the grid, and the task's own means."""
+    valid: dict[str, int] = {}
+    sums: dict[str, tuple[float, float]] = {}
+    for receipt in entry.receipts:
+        for shard in receipt.shards:
+            valid[shard.layer] = valid.get(shard.layer, 0) + shard.valid
+        for name, (total, weight) in receipt.means.items():
+            before = sums.get(name, (0.0, 0.0))
+            sums[name] = (before[0] + total, before[1] + weight)
+    pixels = spec.grid.shape[0] * spec.grid.shape[1]
+    means = {name: round(total / weight, 6) for name, (total, weight) in sums.items() if weight}
+    return {"valid_fraction": round(max(valid.values(), default=0) / pixels, 6), **means}

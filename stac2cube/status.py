@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Ledger
+from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.lock import read_owner
 from stac2cube.cube.root import OWN, read_root
+from stac2cube.cube.spec import CubeSpec
+from stac2cube.work import outdated
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class CubeStatus:
         size: Their bytes.
         seconds_per_step: Time that workers needed for a step, all its blocks together, on average.
         writer: Who is writing it now, "" if nobody.
+        made_from: The cube it follows, "" if none.
+        lacking: Steps of that cube which this one has not.
+        stale: Keys of steps that were made anew there since.
     """
 
     path: str
@@ -52,6 +59,9 @@ class CubeStatus:
     size: int
     seconds_per_step: float
     writer: str
+    made_from: str = ""
+    lacking: int = 0
+    stale: tuple[str, ...] = ()
 
 
 def cube_status(path: str | Path) -> CubeStatus:
@@ -87,7 +97,26 @@ def cube_status(path: str | Path) -> CubeStatus:
             sum(receipt.seconds for entry in sealed for receipt in entry.receipts) / max(len(sealed), 1), 3
         ),
         writer=str(owner) if owner else "",
+        **_behind(root.spec, rows),
     )
+
+
+def _behind(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, Any]:
+    """How a cube that was made from another stands to it."""
+    parent = Path(spec.request.get("layers", ""))
+    if not spec.request.get("layers"):
+        return {}
+    if not (parent / "zarr.json").exists():
+        return {"made_from": f"{parent} (not there any more)"}
+    theirs = Ledger(parent, read_root(parent).ledger).entries(whole=False)
+    sealed = {key: row for key, row in theirs.items() if row.status == SEALED}
+    wanted = {key: {f"parent {part}": version for part, version in row.parts.items()} for key, row in sealed.items()}
+    have = {key: row for key, row in rows.items() if row.status != FAILED}
+    return {
+        "made_from": str(parent),
+        "lacking": sum(key not in have for key in sealed),
+        "stale": tuple(key for key in sealed if key in have and outdated(have[key].parts, wanted[key])),
+    }
 
 
 @dataclass(frozen=True)

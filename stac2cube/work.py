@@ -31,9 +31,22 @@ class Block:
         return self.grid.tile_geobox(self.tile)
 
 
+class Measured(dict[str, np.ndarray]):
+    """Pixels of a block, with what was measured on the way.
+
+    Args:
+        layers: Per layer ``(rows, columns)`` pixels in stored form.
+        means: Name -> sum and weight. Of all blocks of a step together, sum / weight becomes a property of the step.
+    """
+
+    def __init__(self, layers: Mapping[str, np.ndarray], means: Mapping[str, tuple[float, float]]) -> None:
+        super().__init__(layers)
+        self.means = dict(means)
+
+
 Task = Callable[[Any, Block], Mapping[str, np.ndarray]]
 """What a stage does: a step's payload and a block to ``(rows, columns)`` pixels per layer in stored form. It is pure,
-it pickles, and it runs on a worker."""
+it pickles, and it runs on a worker. What it gives may be :class:`Measured`."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ def plan(steps: Sequence[Step], known: Mapping[str, Entry]) -> Plan:
         row = known.get(step.entry.key)
         if row is None or row.status == FAILED:
             todo.append(step)
-        elif not _outdated(row.parts, step.entry.parts):
+        elif not outdated(row.parts, step.entry.parts):
             present.append(step.entry.key)
         elif row.status == EMPTY:
             todo.append(step)
@@ -151,6 +164,6 @@ def known_entries(path: Path, steps: Sequence[Step]) -> dict[str, Entry]:
     return Ledger(path, read_root(path).ledger).entries(whole=False, keys=[step.entry.key for step in steps])
 
 
-def _outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
+def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
     """Whether a wanted part is missing or newer than the one used."""
     return any(part not in have or version > have[part] for part, version in want.items())

@@ -8,7 +8,7 @@ import click
 
 from stac2cube import __version__
 from stac2cube.cli.catalogs import compare, gaps
-from stac2cube.cli.clouds import clouds
+from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.doctor import doctor
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
@@ -29,7 +29,23 @@ def cli() -> None:
 
 
 for command in (
-    *(layers, clouds, update, plan, run, status, history, missions, catalogs, export, quicklook, report, unlock, demo),
+    *(
+        layers,
+        clouds,
+        mask,
+        update,
+        plan,
+        run,
+        status,
+        history,
+        missions,
+        catalogs,
+        export,
+        quicklook,
+        report,
+        unlock,
+        demo,
+    ),
     *(compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
 ):
     cli.add_command(command)

@@ -100,13 +100,23 @@ def build_layers(job: LayersJob, manner: Manner) -> int:
 def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str, manner: Manner) -> int:
     """Build or extend a clouds cube and say what was done; the exit code.
 
+    Args:
+        layers: The cube.
+        out: The clouds cube.
+        words: Fields of :class:`stac2cube.stages.cloud_rules.CloudRules`; ``from_probability`` to make masks anew.
+        catalog: Where the L1C is.
+        manner: How.
+
     Raises:
         BadInputError: A word is wrong.
     """
-    from stac2cube.stages.clouds import CloudRules, run_clouds
+    from stac2cube.stages.cloud_again import mask_again
+    from stac2cube.stages.cloud_rules import CloudRules
+    from stac2cube.stages.clouds import run_clouds
     from stac2cube.work import Orders
 
     given = dict(words)
+    again = given.pop("from_probability", False)
     try:
         for name in ("average_m", "dilate_m", "resolution"):
             if name in given:
@@ -118,10 +128,21 @@ def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str
         raise BadInputError(f"clouds want numbers: {error}") from error
     with stoppable() as stop:
         orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end())
-        rules = CloudRules(**given)
-        return said(
-            out, run_clouds(layers, out, rules, catalog, manner.place, orders=orders, progress=manner.progress())
-        )
+        rules, progress = CloudRules(**given), manner.progress()
+        if again:
+            return said(out, mask_again(out, rules, manner.place, orders=orders, progress=progress))
+        return said(out, run_clouds(layers, out, rules, catalog, manner.place, orders=orders, progress=progress))
+
+
+def build_masked(layers: Path, clouds: Path, out: Path, words: Mapping[str, Any], manner: Manner) -> int:
+    """Build or extend a masked cube and say what was done; the exit code."""
+    from stac2cube.stages.masked import run_masked
+    from stac2cube.work import Orders
+
+    with stoppable() as stop:
+        orders = Orders(stop=stop, deadline=job_end())
+        how = (words["masks"], words["max_cloud"], manner.place)
+        return said(out, run_masked(layers, clouds, out, *how, orders=orders, progress=manner.progress()))
 
 
 def said(out: Path, summary: Summary) -> int:

@@ -101,7 +101,7 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.stages.layers import area_words
 
     words = {name: options[name] for name in PLAIN_WORDS}
-    words["bands"] = _listed(options["bands"])
+    words["bands"] = listed(options["bands"])
     words["resampling"] = _resampling(options["resampling"])
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
@@ -167,7 +167,8 @@ def stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _listed(text: str | None) -> tuple[str, ...] | None:
+def listed(text: str | None) -> tuple[str, ...] | None:
+    """Words with commas between them; None if nothing was said."""
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
 
 

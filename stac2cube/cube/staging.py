@@ -11,7 +11,7 @@ import re
 import shutil
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,13 +48,23 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What comes back from a worker for one block: a few hundred bytes, never pixels."""
+    """What comes back from a worker for one block: a few hundred bytes, never pixels.
+
+    Attributes:
+        tile: The block's place.
+        shards: What was written.
+        seconds: It took.
+        host: Where.
+        job: SLURM job, "" outside.
+        means: Name -> sum and weight of what the task measured, see :class:`stac2cube.work.Measured`.
+    """
 
     tile: Tile
     shards: tuple[Shard, ...]
     seconds: float = 0.0
     host: str = ""
     job: str = ""
+    means: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,39 @@ class CubeWriter:
         self.root = read_root(self.path)
         return self.root
 
+    def succeed(self, made: Path) -> Root:
+        """Let a cube that was built beside this one take its place, as its next generation.
+
+        Args:
+            made: The other cube, complete, in the same folder; it is gone afterwards. Its recipe becomes this cube's,
+                whose history goes on.
+
+        Returns:
+            The new root.
+        """
+        self._lock.require_held()
+        number, successor = self.root.commit + 1, read_root(made)
+        rows = Ledger(made, successor.ledger).entries().values()
+        entries = [replace(row, commit=number) for row in rows]
+
+        def change(new: Path) -> None:
+            for old in new.iterdir():
+                if old.name != OWN:
+                    remove_tree(old) if old.is_dir() else old.unlink()
+            for part in made.iterdir():
+                if part.name != OWN:
+                    part.rename(new / part.name)
+            twin = CubeWriter(new, self._lock)
+            root = successor.following(successor.steps, generation=self.root.generation + 1, commit=number)
+            twin.root.own["ledger"] = []
+            twin._publish(root, entries)
+
+        generation.swap_in(self.path, change)
+        remove_tree(made)
+        self.root = read_root(self.path)
+        self.spec = self.root.spec
+        return self.root
+
     def _publish(self, root: Root, entries: Sequence[Entry], request: Mapping[str, Any] | None = None) -> None:
         """Write ledger and history, then make the new root the truth."""
         parts = self.ledger.write([self._placed(entry) for entry in entries], root.commit)

@@ -9,14 +9,18 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from stac2cube.errors import BadInputError
+from stac2cube.kernels.forest import read_forest
 
 if TYPE_CHECKING:
     from lightgbm import Booster
+
+Engine = Literal["forest", "library"]
+"""What runs the model: our own flat copy of it (:mod:`stac2cube.kernels.forest`), or LightGBM itself."""
 
 BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
 """The bands that the model sees, in its order."""
@@ -32,12 +36,13 @@ PLAUSIBLE = 0.95
 """Share of pixels that may be cloud beyond doubt before the offset is suspected."""
 
 
-def cloud_probability(toa: np.ndarray) -> np.ndarray:
-    """Probability of cloud, by LightGBM itself.
+def cloud_probability(toa: np.ndarray, engine: Engine = "forest") -> np.ndarray:
+    """Probability of cloud.
 
     Args:
         toa: ``(..., 10)`` float, top-of-atmosphere reflectance 0 to 1 in the order of :data:`BANDS`; NaN in any band
             where there is no data.
+        engine: The answers of both are the same to the last bit.
 
     Returns:
         ``(...)`` float64, 0 to 1; NaN where there is no data.
@@ -49,8 +54,10 @@ def cloud_probability(toa: np.ndarray) -> np.ndarray:
     valid = ~np.isnan(flat).any(axis=1)
     out = np.full(len(flat), np.nan)
     if valid.any():
-        # One thread: as many blocks as there are cores are worked on already.
-        out[valid] = np.asarray(_booster().predict(flat[valid], num_threads=1))
+        if engine == "forest":
+            out[valid] = read_forest(model_file()).probability(flat[valid])
+        else:  # one thread: as many blocks as there are cores are worked on already
+            out[valid] = np.asarray(_booster().predict(flat[valid], num_threads=1))
     probability: np.ndarray = out.reshape(toa.shape[:-1])
     return probability
 

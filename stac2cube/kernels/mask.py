@@ -55,21 +55,39 @@ def cloud_mask(
     count = ndimage.convolve(known.astype("int64"), around, mode="constant")
     cloudy = (total > threshold * 100 * count) & known
     if dilate_m >= resolution:
-        cloudy = ndimage.binary_dilation(cloudy, disk(dilate_m, resolution))
+        cloudy = dilated(cloudy, dilate_m, resolution)
     return np.where(known, cloudy.astype("uint8"), np.uint8(NODATA))
 
 
-def shadow_mask(
-    cloud: np.ndarray, nir: np.ndarray, swir: np.ndarray, sun: tuple[float, float], resolution: float
-) -> np.ndarray:
-    """Where clouds of :data:`LOWEST_M` to :data:`HIGHEST_M` cast their shadow, and it is dark, and no water.
+def dilated(mask: np.ndarray, radius_m: float, resolution: float) -> np.ndarray:
+    """A mask widened by a disk: True where the centre of a pixel of the mask lies within a radius."""
+    if not mask.any():
+        return mask
+    # By distance, whose cost does not grow with the radius.
+    distance = ndimage.distance_transform_edt(~mask)
+    wide: np.ndarray = distance <= radius_m / resolution + 1e-9
+    return wide
+
+
+def dark_land(nir: np.ndarray, swir: np.ndarray) -> np.ndarray:
+    """Where it is dark and no water: the only places that can lie in shadow; bool, False without data.
+
+    Args:
+        nir: Top-of-atmosphere reflectance of B08, NaN without data.
+        swir: The same of B11.
+    """
+    dark: np.ndarray = (nir < DARK_NIR) & (swir >= WATER_SWIR)
+    return dark
+
+
+def shadow_mask(cloud: np.ndarray, dark: np.ndarray, sun: tuple[float, float], resolution: float) -> np.ndarray:
+    """Where clouds of :data:`LOWEST_M` to :data:`HIGHEST_M` cast their shadow, and it is dark.
 
     A cloud of height h lies h tan(zenith) from its shadow, which falls away from the sun.
 
     Args:
         cloud: ``(rows, columns)`` uint8, 1 cloud, 0 none, 255 without data; rows run south.
-        nir: Reflectance of B08.
-        swir: Reflectance of B11.
+        dark: See :func:`dark_land`.
         sun: Azimuth, clockwise from grid north, and elevation, degrees.
         resolution: Pixel edge, metres.
 
@@ -84,7 +102,6 @@ def shadow_mask(
         length = height * reach / resolution
         row, column = round(length * math.cos(azimuth)), round(-length * math.sin(azimuth))
         cast |= _moved(cloud == 1, row, column)
-    dark = (nir < DARK_NIR) & (swir >= WATER_SWIR)
     shadow = cast & dark & (cloud == 0)
     return np.where(cloud == NODATA, np.uint8(NODATA), shadow.astype("uint8"))
 

@@ -1,8 +1,9 @@
-"""What a Sentinel-2 product's own metadata file says of its numbers.
+"""What a Sentinel-2 product's own metadata files say of its numbers and of the sun.
 
 The file is ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml`` (Sentinel-2 Products Specification Document, issue 14.9, product
 metadata): ``PROCESSING_BASELINE``; ``QUANTIFICATION_VALUE`` of L1C, ``BOA_QUANTIFICATION_VALUE`` of L2A; since baseline
-04.00 ``RADIO_ADD_OFFSET`` or ``BOA_ADD_OFFSET`` per band.
+04.00 ``RADIO_ADD_OFFSET`` or ``BOA_ADD_OFFSET`` per band. Each granule has its ``MTD_TL.xml`` with the angles of the
+sun every 5 km.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+import numpy as np
+
 from stac2cube.errors import RadiometryError
+from stac2cube.kernels.sun import SunAngles
 
 QUANTIFICATION = 10_000
 """Counts per unit of reflectance in all products so far: what the stored form is made for."""
@@ -56,3 +60,30 @@ def parse_product(text: str, name: str) -> ProductFacts:
     if not offsets <= {0, -1000} or len(offsets) > 1:
         raise RadiometryError(f"{name} has offsets that no rule covers: {sorted(offsets)}")
     return ProductFacts(baseline, offsets.pop() if offsets else 0)
+
+
+def parse_sun(text: str, name: str) -> SunAngles:
+    """Read the sun's angles from a granule's metadata file, ``MTD_TL.xml``.
+
+    Args:
+        text: Its content.
+        name: What to call it in messages.
+
+    Raises:
+        RadiometryError: It is no such file.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+        grid = next(root.iter("Sun_Angles_Grid"))
+        zenith, azimuth = (_values(grid, name) for name in ("Zenith", "Azimuth"))
+        place = next(root.iter("Geoposition"))
+        corner = (float(place.findtext("ULX", "")), float(place.findtext("ULY", "")))
+        step = float(grid.findtext("Zenith/COL_STEP", ""))
+        crs = next(root.iter("HORIZONTAL_CS_CODE")).text or ""
+    except (ElementTree.ParseError, StopIteration, ValueError) as error:
+        raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 granule: {error!r}") from error
+    return SunAngles(crs, corner, step, azimuth, 90 - zenith)
+
+
+def _values(grid: ElementTree.Element, name: str) -> np.ndarray:
+    return np.array([[float(value) for value in (row.text or "").split()] for row in grid.iterfind(f"{name}//VALUES")])

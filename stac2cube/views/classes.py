@@ -1,61 +1,15 @@
-"""One small vocabulary for what classifications say of a pixel, and masks made of its words.
-
-Every pixel of a classification is exactly one of the words below. Sentinel-2's scene classification says so by itself;
-of Landsat's quality bits several may be set, and the first that applies, in the order of :data:`QA_PIXEL`, decides.
-
-Sources: Sentinel-2 Products Specification Document (ESA, S2-PDGS-TAS-DI-PSD), scene classification of Level-2A; Landsat
-8-9 and Landsat 4-7 Collection 2 Level 2 Science Product Guides (USGS, LSDS-1619 and LSDS-1618), pixel quality.
-"""
+"""Masks made of what classifications say of a pixel, in the words of :mod:`stac2cube.kernels.classes`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
 from stac2cube.errors import BadInputError
+from stac2cube.kernels.classes import CLEAR, SAYS, WORDS, says
 from stac2cube.views.layer import apply, common_names, derived_attributes, hide, is_class, names_text
-
-WORDS = (
-    "nodata",
-    "saturated",
-    "cloud",
-    "near_cloud",
-    "cirrus",
-    "shadow",
-    "dark",
-    "snow",
-    "water",
-    "land",
-    "unclassified",
-)
-"""What a pixel can be."""
-
-CLEAR = ("snow", "water", "land")
-"""What ``"clear"`` stands for: the ground was seen. Add dark and unclassified pixels by name."""
-
-SCL = {
-    0: "nodata",
-    1: "saturated",
-    2: "dark",
-    3: "shadow",
-    4: "land",
-    5: "land",
-    6: "water",
-    7: "unclassified",
-    8: "cloud",
-    9: "cloud",
-    10: "cirrus",
-    11: "snow",
-}
-"""Sentinel-2's classes: 2 is dark area (terrain's cast shadow), 4 vegetation, 5 not vegetated, 8 and 9 cloud of medium
-and high probability, 10 thin cirrus."""
-
-QA_PIXEL = {0: "nodata", 3: "cloud", 1: "near_cloud", 2: "cirrus", 4: "shadow", 5: "snow", 7: "water"}
-"""Landsat's bits, in order of which decides; a pixel of which none is set is land. Bit 1 is dilated cloud. Bit 6
-(clear) adds nothing, and USGS knows it to be wrong over water in Landsat 4-7; bits 8-15 are the confidences from which
-the others are made."""
 
 
 def class_mask(dataset: xr.Dataset, words: Sequence[str], *, layer: str | None = None) -> xr.DataArray:
@@ -73,13 +27,12 @@ def class_mask(dataset: xr.Dataset, words: Sequence[str], *, layer: str | None =
         BadInputError: Unknown word, a word that this classification never says, no classification, or two of them.
     """
     name, kind = _classification(dataset, layer)
-    said = _KINDS[kind]
+    said = SAYS[kind]
     asked = _spelled(words)
     never = [word for word in asked if word not in said and word not in CLEAR]
     if never:
         raise BadInputError(f"{name} never says {names_text(never)}: it says {names_text(said)}")
-    table = np.array([word in asked for word in WORDS])
-    mask: xr.DataArray = apply(_FUNCTIONS[kind], dataset[name], dtype="bool", table=table).rename(None)
+    mask: xr.DataArray = apply(_says, dataset[name], dtype="bool", kind=kind, words=tuple(asked)).rename(None)
     return mask
 
 
@@ -124,7 +77,7 @@ def hide_all(dataset: xr.Dataset, good: xr.DataArray) -> xr.Dataset:
 
 def _classification(dataset: xr.Dataset, layer: str | None) -> tuple[str, str]:
     """Name and kind of the layer that classifies."""
-    found = {name: common for common, name in common_names(dataset).items() if common in _KINDS}
+    found = {name: common for common, name in common_names(dataset).items() if common in SAYS}
     if layer is not None:
         found = {name: kind for name, kind in found.items() if name == layer}
     if len(found) == 1:
@@ -146,32 +99,5 @@ def _spelled(words: Sequence[str]) -> set[str]:
     return {word for word in given if word != "clear"} | (set(CLEAR) if "clear" in given else set())
 
 
-def _integers(values: np.ndarray, fill: int) -> np.ndarray:
-    """Classes as integers, also where a fill value has made them floats with NaN."""
-    if values.dtype.kind != "f":
-        return values
-    whole: np.ndarray = np.where(np.isfinite(values), values, fill).astype("int64")
-    return whole
-
-
-def _scl_says(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    number_of = {number: WORDS.index(word) for number, word in SCL.items()}
-    last = max(number_of)
-    wanted = np.array([table[number_of[number]] for number in range(last + 1)] + [False])
-    classes = _integers(values, 0)
-    says: np.ndarray = wanted[np.where((classes >= 0) & (classes <= last), classes, last + 1)]
-    return says
-
-
-def _qa_pixel_says(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    bits = _integers(values, 1)
-    set_bits = [(bits >> bit) & 1 == 1 for bit in QA_PIXEL]
-    wanted = [table[WORDS.index(word)] for word in QA_PIXEL.values()]
-    says: np.ndarray = np.select(set_bits, wanted, default=table[WORDS.index("land")])
-    return says
-
-
-_KINDS = {"scl": tuple(dict.fromkeys(SCL.values())), "qa_pixel": (*QA_PIXEL.values(), "land")}
-"""Common names of classifications, and the words that each can say."""
-
-_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {"scl": _scl_says, "qa_pixel": _qa_pixel_says}
+def _says(values: np.ndarray, kind: str, words: tuple[str, ...]) -> np.ndarray:
+    return says(kind, values, words)

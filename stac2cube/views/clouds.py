@@ -24,6 +24,7 @@ def mask_clouds(
     *,
     masks: Sequence[str] | None = None,
     missing: Literal["error", "drop", "hide"] = "error",
+    max_cloud: float | None = None,
 ) -> xr.Dataset:
     """Hide what a clouds cube calls cloud, and what it does not know.
 
@@ -36,6 +37,7 @@ def mask_clouds(
             where all of them are 0.
         missing: What becomes of steps that the clouds cube lacks: an ``"error"``; ``"drop"`` leaves them out;
             ``"hide"`` keeps them without data.
+        max_cloud: Leave out steps whose ``cloud_fraction`` is higher, 0 to 1.
 
     Returns:
         ``layers``, NaN (stored numbers: their fill) where hidden. Layers of classes are left.
@@ -46,6 +48,8 @@ def mask_clouds(
     """
     if missing not in ("error", "drop", "hide"):
         raise BadInputError(f"steps missing from the clouds are an 'error', 'drop' or 'hide', not {missing!r}")
+    if max_cloud is not None:
+        layers = _clear_enough(layers, clouds, max_cloud)
     names = _masks(clouds, masks)
     _require_same_grid(layers, clouds)
     keys, known = (_keys(dataset, what) for dataset, what in ((layers, "layers"), (clouds, "clouds")))
@@ -61,6 +65,17 @@ def mask_clouds(
         layers = layers.isel(time=[place for place, key in enumerate(keys) if key in place_of])
         keys = [key for key in keys if key in place_of]
     return hide_all(layers, _good(layers, clouds[names], [place_of.get(key) for key in keys]))
+
+
+def _clear_enough(layers: xr.Dataset, clouds: xr.Dataset, most: float) -> xr.Dataset:
+    """The layers without the steps that the clouds cube knows to be cloudier."""
+    if not 0 <= most <= 1:
+        raise BadInputError(f"max_cloud is a fraction, 0 to 1, not {most}")
+    if "cloud_fraction" not in clouds.coords:
+        raise BadInputError("the clouds have no coordinate cloud_fraction: give what open_cube gives")
+    fractions = clouds["cloud_fraction"].values
+    cloudy = {key for key, fraction in zip(_keys(clouds, "clouds"), fractions, strict=True) if fraction > most}
+    return layers.isel(time=[place for place, key in enumerate(_keys(layers, "layers")) if key not in cloudy])
 
 
 def _good(layers: xr.Dataset, masks: xr.Dataset, places: Sequence[int | None]) -> xr.DataArray:

@@ -55,6 +55,7 @@ NEIGHBOURS = {
     *(("build", room) for room in ("filling", "flow", "sealer")),
     *(("shares", room) for room in ("filling", "flow", "sealer", "work")),
     ("build", "work"),
+    ("status", "work"),
     ("cli", "demo"),
     ("__main__", "cli"),
 }

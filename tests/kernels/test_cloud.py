@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from stac2cube.kernels.cloud import BANDS, NODATA, as_percent, cloud_probability, implausible
-from stac2cube.kernels.mask import cloud_mask, disk, shadow_mask, shadow_reach_m
+from stac2cube.kernels.mask import cloud_mask, dark_land, disk, shadow_mask, shadow_reach_m
 from stac2cube.kernels.sun import sun_at
 
 
@@ -71,12 +71,12 @@ def test_a_shadow_lies_where_the_sun_casts_it() -> None:
     # The sun in the south-east at 45 degrees: a cloud 1200 m high casts its shadow 1200 m to the north-west.
     nir[70 - 14 : 74 - 14, 60 - 14 : 64 - 14] = 0.08
     nir[90:94, 90:94] = 0.08
-    shadow = shadow_mask(cloud, nir, swir, (135.0, 45.0), 60)
+    shadow = shadow_mask(cloud, dark_land(nir, swir), (135.0, 45.0), 60)
     expected = np.zeros(cloud.shape, bool)
     expected[70 - 14 : 74 - 14, 60 - 14 : 64 - 14] = True
     np.testing.assert_array_equal(shadow == 1, expected)
     swir[:] = 0.01
-    assert shadow_mask(cloud, nir, swir, (135.0, 45.0), 60).sum() == 0, "water"
+    assert shadow_mask(cloud, dark_land(nir, swir), (135.0, 45.0), 60).sum() == 0, "water"
     assert shadow_reach_m(45.0) == pytest.approx(5000)
 
 

@@ -1,0 +1,94 @@
+"""A cube made from a cube: what it takes over from its parent, and when a step of it is out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stac2cube.cube.ledger import SEALED, Entry, Ledger
+from stac2cube.cube.root import read_root
+from stac2cube.cube.spec import CubeSpec
+from stac2cube.cube.stored import StoredStep
+from stac2cube.errors import BadInputError
+from stac2cube.grid import Tile
+
+CARRIED = ("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "baselines")
+"""Properties of a step that are true of it in every cube made from it."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A cube from which another is made.
+
+    Attributes:
+        path: Absolute.
+        spec: What it is.
+        rows: Its sealed steps, oldest first, by key.
+    """
+
+    path: Path
+    spec: CubeSpec
+    rows: Mapping[str, Entry]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Parent:
+        """Look at a cube.
+
+        Raises:
+            CubeError: Not a cube.
+            BadInputError: It has no step yet.
+        """
+        cube = Path(path).resolve()
+        root = read_root(cube)
+        rows = {key: row for key, row in Ledger(cube, root.ledger).entries().items() if row.status == SEALED}
+        if not rows:
+            raise BadInputError(f"{path} has no step yet")
+        return cls(cube, root.spec, rows)
+
+    @property
+    def mission(self) -> str:
+        """Name of its mission, "" if it is of none."""
+        return str(self.spec.recipe.get("mission", ""))
+
+    def stored(self, row: Entry) -> StoredStep:
+        """The pixels of a step."""
+        return StoredStep(str(self.path), int(row.slot or 0))
+
+    def entry(self, row: Entry, **properties: Any) -> Entry:
+        """What the ledger of the child shall say of a step.
+
+        The parent's parts with their versions are the child's: when the parent's step is made anew from newer ones, the
+        child's is out of date.
+        """
+        return Entry(
+            key=row.key,
+            time=row.time,
+            status=SEALED,
+            items=row.items,
+            parts={f"parent {part}": version for part, version in row.parts.items()},
+            footprint=row.footprint,
+            properties={**{name: row.properties[name] for name in CARRIED if name in row.properties}, **properties},
+        )
+
+    def tiles(self, row: Entry) -> tuple[Tile, ...]:
+        """Blocks in which a step has data, in the order of the grid."""
+        filled = {receipt.tile for receipt in row.receipts if any(shard.valid for shard in receipt.shards)}
+        return tuple(tile for tile in self.spec.grid.tiles() if tile in filled)
+
+
+def origin(path: Path) -> Path:
+    """The layers cube from which a cube was made, over however many stages; itself if it is one.
+
+    Raises:
+        CubeError: Not a cube, or its parent is gone.
+        BadInputError: It was not made from layers.
+    """
+    spec = read_root(path).spec
+    while spec.stage != "layers":
+        if "layers" not in spec.request:
+            raise BadInputError(f"{path} is a cube of stage {spec.stage!r}, made from no layers")
+        path = Path(spec.request["layers"])
+        spec = read_root(path).spec
+    return path
