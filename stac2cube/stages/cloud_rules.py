@@ -62,7 +62,7 @@ class CloudRules:
             raise BadInputError(f"the engine is 'forest' or 'library', not {self.engine!r}")
         if not self.thresholds or not all(0 < threshold < 1 for threshold in self.thresholds):
             raise BadInputError(f"thresholds are probabilities between 0 and 1, not {list(self.thresholds)}")
-        if len(set(self.mask_names())) < len(self.thresholds):
+        if len({round(100 * threshold) for threshold in self.thresholds}) < len(self.thresholds):
             raise BadInputError(f"two of the thresholds {list(self.thresholds)} are the same in whole percent")
         if not 10 <= self.resolution <= 160:
             raise BadInputError(f"clouds are found at 10 to 160 m, not {self.resolution:g} m")

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 from rasterio.warp import transform_bounds
 
 import stac2cube
@@ -16,7 +18,8 @@ from stac2cube.cli import cli
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, IncompleteError
-from stac2cube.kernels.cloud import BANDS
+from stac2cube.kernels.cloud import BANDS, cloud_probability
+from stac2cube.kernels.product_xml import parse_sun
 from tests.items import catalog, item
 from tests.real.recorded import RASTERS, real
 
@@ -133,3 +136,80 @@ def test_steps_without_l1c_are_named_and_bad_words_refused(layers: tuple[Path, s
     with pytest.raises(BadInputError, match="between 0 and 1"):
         stac2cube.get_cloud_layers(path, tmp_path / "c.zarr", catalog=source, thresholds=(40,))
     assert not (tmp_path / "c.zarr").exists()
+
+
+def test_another_real_scene_has_the_clouds_that_the_library_finds(tmp_path: Path) -> None:
+    """GeoTIFF at 900 m inside files called .jp2: the driver goes by content; too coarse for the stage."""
+    folder = RASTERS / "s2_l1c/riotilerpds_19UDP_20170729"
+    files = {band: folder / f"{band}.jp2" for band in BANDS}
+    pixels = []
+    for path in files.values():
+        with rasterio.open(path) as file:
+            assert file.driver == "GTiff"
+            pixels.append(file.read(1))
+    toa = np.stack([np.where(band == 0, np.nan, band / 1e4) for band in pixels], axis=-1)
+    found = cloud_probability(toa)
+    reference = np.load(folder / "reference_s2cloudless_1.7.3_900m.npz")["prob"].squeeze()
+    known = ~np.isnan(found)
+    np.testing.assert_allclose(found[known], reference[known], atol=1e-6)
+    assert 0.188 <= np.where(known, found, reference).mean() <= 0.1951
+
+
+def test_the_sun_is_that_of_the_granule(layers: tuple[Path, str], tmp_path: Path) -> None:
+    path, _ = layers
+    metadata = RASTERS / "s2_l1c/eodag_31TDH_20180101/MTD_TL.xml"
+    angles = parse_sun(metadata.read_text(), "MTD_TL.xml")
+    assert angles.azimuth.shape == angles.elevation.shape == (23, 23)
+    # The corner's own value, and near the granule's mean in its middle.
+    assert angles.at(399960, 4800000, "EPSG:32631") == pytest.approx((165.2, 90 - 67.6356), abs=1.0)
+    assert angles.at(454860, 4745100, "EPSG:32631") == pytest.approx((166.3285, 90 - 67.0354), abs=0.05)
+    # In another zone's grid the same direction has another azimuth: by the convergence of the two.
+    x, y = Transformer.from_crs(32631, 32630, always_xy=True).transform(454860, 4745100)
+    turned = angles.at(x, y, "EPSG:32630")[0] - angles.at(454860, 4745100, "EPSG:32631")[0]
+    convergence = 6 * np.sin(np.radians(42.85))
+    assert abs(turned) == pytest.approx(convergence, abs=0.1)
+    feature, _ = l1c(tmp_path)
+    feature["assets"]["granule_metadata"] = {"href": str(metadata)}
+    source = catalog(tmp_path / "with.json", [feature])
+    out = tmp_path / "clouds.zarr"
+    stac2cube.get_cloud_layers(path, out, catalog=source)
+    row = next(iter(Ledger(out, read_root(out).ledger).entries().values()))
+    assert row.properties["sun_elevation"] == pytest.approx(23.0, abs=0.6)
+    metadata_of_nothing = tmp_path / "MTD_TL.xml"
+    metadata_of_nothing.write_text("<nothing/>")
+    feature["assets"]["granule_metadata"] = {"href": str(metadata_of_nothing)}
+    other = tmp_path / "other.zarr"
+    stac2cube.get_cloud_layers(path, other, catalog=catalog(tmp_path / "without.json", [feature]))
+    row = next(iter(Ledger(other, read_root(other).ledger).entries().values()))
+    assert row.properties["sun_elevation"] == pytest.approx(62.0)
+
+
+def test_landsat_clouds_come_from_its_quality_bits(tmp_path: Path) -> None:
+    """A real Landsat scene decimated to 600 m: no L1C, no catalog, the cube's own bits."""
+    folder = RASTERS / "landsat/riotilerpds_LC08_001062_600m"
+    files = {name: next(folder.rglob(f"*_{name}.TIF")) for name in ("SR_B4", "QA_PIXEL")}
+    assets = {"red": tmp_path / "red.tif", "qa_pixel": tmp_path / "qa.tif"}
+    for name, path in zip(("SR_B4", "QA_PIXEL"), assets.values(), strict=True):
+        with rasterio.open(files[name]) as file:
+            # Decimated, its pixels are not quite square; a cube's are.
+            square = file.profile | {"driver": "GTiff", "transform": Affine(600, 0, 143685, 0, -600, -204285)}
+            with rasterio.open(path, "w", **square) as copy:
+                copy.write(file.read())
+    given = {"datetime": "2020-10-31T14:34:00Z", "platform": "landsat-8", "landsat:wrs_path": "001"}
+    feature = item("LC08_L2SP_001062_20201031_02_T1", "landsat-c2-l2", assets, **given, **{"landsat:wrs_row": "062"})
+    source = catalog(tmp_path / "landsat.json", [feature])
+    with rasterio.open(assets["qa_pixel"]) as file:
+        lattice, bits = GeoBox(file.shape, file.transform, file.crs), file.read(1)
+    words = {"mission": "landsat-c2-l2", "aoi": lattice, "time": "2020", "bands": ["red", "qa_pixel"]}
+    stac2cube.get_stac_layers(tmp_path / "layers.zarr", catalog=source, **words)
+    stac2cube.get_cloud_layers(tmp_path / "layers.zarr", tmp_path / "clouds.zarr", method="qa_pixel", dilate_m=0)
+    made = stac2cube.open_cube(tmp_path / "clouds.zarr", decode=False).isel(time=0)
+    known = bits != 1
+    cloudy = known & ((bits >> 1 | bits >> 2 | bits >> 3) & 1 == 1)
+    assert 0 < (known & ~cloudy).sum() < 100, "hardly a gap in these clouds"
+    np.testing.assert_array_equal(made.cloud_mask == 1, cloudy)
+    np.testing.assert_array_equal(made.cloud_mask == 255, ~known)
+    np.testing.assert_array_equal(made.shadow_mask == 1, known & ~cloudy & (bits >> 4 & 1 == 1))
+    assert float(made.cloud_fraction) == pytest.approx(cloudy[known].mean(), abs=1e-6)
+    with pytest.raises(BadInputError, match="say method 'qa_pixel'"):
+        stac2cube.get_cloud_layers(tmp_path / "layers.zarr", tmp_path / "no.zarr")
