@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from stac2cube.cli.steps import Manner, build_clouds, build_layers, prepared
+from stac2cube.cli.steps import Manner, build_layers, prepared, update_child
 from stac2cube.cli.words import CUBE, talking, what_options, what_words, where_options
 from stac2cube.errors import BadInputError
 
@@ -46,15 +45,15 @@ def layers(out: Path, per_feature: bool, **options: Any) -> int:
 @click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
 @where_options
 def update(cube: Path, **options: Any) -> int:
-    """Extend CUBE by a time, or look for late scenes in the times it has; a clouds cube follows its layers."""
-    from stac2cube.cube.root import read_root
+    """Extend CUBE by a time, or look for late scenes in the times it has; a cube made from another follows it."""
     from stac2cube.period import parse_period
+    from stac2cube.stages.following import follows
 
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     with talking(options["quiet"]) as console:
-        if cube.exists() and read_root(cube).spec.stage == "clouds":
-            return _clouds(cube, options, console)
+        if follows(cube):
+            return _follow(cube, options, console)
         return _layers(cube, words, {**options, "updating": True}, console)
 
 
@@ -82,13 +81,10 @@ def demo(folder: Path, quiet: bool) -> int:
     return 0
 
 
-def _clouds(cube: Path, options: dict[str, Any], console: Console) -> int:
-    from stac2cube.stages.clouds import remembered
-
+def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:
     if options["time"] is not None or options["dry_run"]:
-        raise BadInputError(f"{cube} holds clouds and follows its layers: say neither --time nor --dry-run")
-    layers, rules, catalog = remembered(cube)
-    return build_clouds(layers, cube, asdict(rules), options["catalog"] or catalog, Manner.of(options, console))
+        raise BadInputError(f"{cube} follows the cube it was made from: say neither --time nor --dry-run")
+    return update_child(cube, options["catalog"], Manner.of(options, console))
 
 
 def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:

@@ -145,6 +145,16 @@ def build_masked(layers: Path, clouds: Path, out: Path, words: Mapping[str, Any]
         return said(out, run_masked(layers, clouds, out, *how, orders=orders, progress=manner.progress()))
 
 
+def update_child(cube: Path, catalog: str | None, manner: Manner) -> int:
+    """Bring a cube made from another up to date and say what was done; the exit code."""
+    from stac2cube.stages.following import follow
+    from stac2cube.work import Orders
+
+    with stoppable() as stop:
+        orders = Orders(stop=stop, deadline=job_end())
+        return said(cube, follow(cube, manner.place, catalog=catalog, orders=orders, progress=manner.progress()))
+
+
 def said(out: Path, summary: Summary) -> int:
     """Say what a build did; the exit code."""
     from stac2cube.cli.tables import summary_lines

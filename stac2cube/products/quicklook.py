@@ -1,4 +1,7 @@
-"""True colour at a glance: a sheet with a panel per date, or an animation. The stretch is the same for all dates."""
+"""A cube at a glance: a sheet with a panel per date, or an animation. The stretch is the same for all dates.
+
+Cubes of a mission in true colour, others (clouds) by their first layer in grey.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Frames:
 
 
 def draw(cube: str | Path, out: str | Path, most: int = 24) -> Path:
-    """Draw a cube in true colour.
+    """Draw a cube.
 
     Args:
         cube: The cube.
@@ -117,6 +120,8 @@ def write_animation(frames: Frames, out: Path, seconds: float = 0.7) -> None:
 def _colour_bands(cube: Path) -> list[str]:
     spec = read_root(cube).spec
     names = {layer.name for layer in spec.layers}
+    if "mission" not in spec.recipe:  # clouds and the like have no colour: their first layer in grey
+        return [spec.layers[0].name] * len(TRUE_COLOUR)
     mission = find_mission(spec.recipe["mission"])
     by_colour = {band.common_name: band.name for band in mission.bands.values() if band.name in names}
     lacking = [colour for colour in TRUE_COLOUR if colour not in by_colour]

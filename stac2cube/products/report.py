@@ -54,8 +54,11 @@ def write_report(cube: str | Path, out: str | Path) -> Path:
 def _step(entry: Entry) -> dict[str, object]:
     shards = [shard for receipt in entry.receipts for shard in receipt.shards]
     layers = {shard.layer for shard in shards}
+    facts = entry.properties
+    counted = facts.get("cloud_fraction")
     return {
         "entry": entry,
+        "cloud": facts.get("cloud_cover") if counted is None else 100 * counted,
         "valid": sum(shard.valid for shard in shards) / max(len(layers), 1),
         "size": sum(shard.size for shard in shards),
         "seconds": sum(receipt.seconds for receipt in entry.receipts),

@@ -44,7 +44,8 @@ class BandRequest:
         resampling: GDAL's name of the method, used where the lattices differ.
         above: Values not above it hold no data.
         optional: Whether a granule may lack it, and then has no data.
-        exact: Never from overviews, which hold other averages than ours.
+        exact: From overviews only if they are averages whose whole pixels fill one of the target, as those of TIFFs
+            may be: averages of averages are the averages. JPEG 2000's are low-passed.
     """
 
     name: str
@@ -148,9 +149,9 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shi
             out[given] = stored(whole.read(index, window=Window.from_slices(*taken)), nodata, band, shift)
             return out
         # Overviews of classes may hold averages of them, so classes always come from the full resolution.
-        level = (
-            _overview(whole.overviews(index), relation.scale) if band.kind == "continuous" and not band.exact else None
-        )
+        level = None
+        if band.kind == "continuous" and not (band.exact and _is_jpeg2000(whole)):
+            level = _overview(whole.overviews(index), relation.scale, evenly=band.exact)
         cut = None
         if level is not None:
             with rasterio.open(location, sharing=False, overview_level=level) as smaller:
@@ -261,10 +262,20 @@ _COARSER = 1.2
 """Target pixels more than this many times larger than the source's are averaged over, not sampled."""
 
 
-def _overview(factors: list[int], scale: float) -> int | None:
-    """Index of the coarsest overview that is still at least as fine as the target; None for the full resolution."""
+def _overview(factors: list[int], scale: float, *, evenly: bool) -> int | None:
+    """Index of the coarsest overview that is still at least as fine as the target; None for the full resolution.
+
+    Args:
+        factors: Of the overviews, ascending.
+        scale: Source pixels per target pixel.
+        evenly: Only those of which a whole number makes a target pixel.
+    """
+    if math.isnan(scale):
+        return None
     usable = [place for place, factor in enumerate(factors) if factor <= scale * 1.001]
-    return usable[-1] if usable and not math.isnan(scale) else None
+    if evenly:
+        usable = [place for place in usable if abs(scale / factors[place] - round(scale / factors[place])) < _SAME_SIZE]
+    return usable[-1] if usable else None
 
 
 def stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> np.ndarray:

@@ -110,11 +110,19 @@ def run_clouds(
     return build(out, spec, steps, task, place, orders=orders, progress=progress)
 
 
-def remembered(out: Path) -> tuple[Path, CloudRules, str]:
-    """What a clouds cube was made with: its layers, its rules, where the L1C was looked for.
+def follow_clouds(
+    cube: Path, place: Place, orders: Orders, progress: Progress | None, catalog: str | None = None
+) -> Summary:
+    """Add to a clouds cube what its layers have by now; raises what :func:`get_cloud_layers` does.
 
-    Raises:
-        CubeError: Not a cube.
+    Args:
+        cube: The clouds cube; it remembers its layers, its rules and where the L1C was looked for.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+        catalog: Another place to look for the L1C.
     """
-    spec = read_root(out).spec
-    return Path(spec.request["layers"]), CloudRules.of(spec), spec.request["catalog"]
+    spec = read_root(cube).spec
+    where = catalog or spec.request["catalog"]
+    layers = Path(spec.request["layers"])
+    return run_clouds(layers, cube, CloudRules.of(spec), where, place, orders=orders, progress=progress)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stac2cube.build import build
+from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.stored import StoredStep
 from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError
@@ -149,6 +150,14 @@ def run_masked(
     )
     orders = replace(orders or Orders(), superseded="replace")
     return build(out, spec, steps, HideClouds(parent.spec.layers, chosen), place, orders=orders, progress=progress)
+
+
+def follow_masked(cube: Path, place: Place, orders: Orders, progress: Progress | None) -> Summary:
+    """Add to a masked cube what its two parents have by now; raises what :func:`apply_masks` does."""
+    spec = read_root(cube).spec
+    layers, clouds = Path(spec.request["layers"]), Path(spec.request["clouds"])
+    chosen = (spec.recipe["masked_by"], spec.recipe["max_cloud"])
+    return run_masked(layers, clouds, cube, *chosen, place, orders=orders, progress=progress)
 
 
 def _masks(sky: Parent, names: Sequence[str] | None) -> tuple[Layer, ...]:

@@ -16,6 +16,8 @@ from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError
 from stac2cube.grid import grid_from_geobox
 from stac2cube.places.local import Local
+from stac2cube.products.quicklook import frames_of
+from stac2cube.products.report import write_report
 from stac2cube.stages.cloud_rules import CloudRules
 from stac2cube.stages.cloud_spectra import find_sights
 from stac2cube.stages.follow import Parent
@@ -139,6 +141,13 @@ def test_a_masked_cube_is_what_the_view_shows(few: Series, clouds: Path, tmp_pat
     view = stac2cube.mask_clouds(stac2cube.open_cube(few.layers), stac2cube.open_cube(clouds), max_cloud=float(limit))
     assert clear.sizes["time"] == view.sizes["time"] == 3
     np.testing.assert_array_equal(clear.scene, view.scene)
+    assert cli.main(["update", str(out), "-q"], standalone_mode=False) == 0
+    assert cube_status(out).commit == 1, "nothing new to follow"
+    for cube in (out, clouds):
+        page = write_report(cube, tmp_path / "report.html").read_text()
+        assert f"{100 * fractions.max():.1f}" in page
+        assert "Made from" in page
+    assert frames_of(clouds).pictures.shape[0] == 4
     with pytest.raises(BadInputError, match=r"max_cloud is a fraction"):
         stac2cube.apply_masks(few.layers, clouds, tmp_path / "no.zarr", max_cloud=40)
     with pytest.raises(BadInputError, match="has no nonsense"):
