@@ -15,6 +15,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test lint
 	tests/setup-services
+	-envs/install-arosics $(BIN)/python
 	$(BIN)/python -m pytest -m "not soak"
 
 lint: $(VENV)/.installed-test

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from stac2cube.places.threads import Threads
     from stac2cube.site import find_site
     from stac2cube.stages.clouds import get_cloud_layers
+    from stac2cube.stages.coregister import coregister_scenes, move_scenes
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.masked import apply_masks
+    from stac2cube.stages.shift_rules import ShiftRules
     from stac2cube.status import CubeStatus, cube_status
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
@@ -34,11 +36,13 @@ _HOMES = {
     "Allocation": "stac2cube.places.allocation",
     "CubeStatus": "stac2cube.status",
     "Local": "stac2cube.places.local",
+    "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",
     "Threads": "stac2cube.places.threads",
     "apply_masks": "stac2cube.stages.masked",
     "aspect": "stac2cube.views.terrain",
     "class_mask": "stac2cube.views.classes",
+    "coregister_scenes": "stac2cube.stages.coregister",
     "composite": "stac2cube.views.composite",
     "cube_status": "stac2cube.status",
     "despeckle": "stac2cube.views.speckle",
@@ -50,6 +54,7 @@ _HOMES = {
     "indices": "stac2cube.views.spectral",
     "mask_classes": "stac2cube.views.classes",
     "mask_clouds": "stac2cube.views.clouds",
+    "move_scenes": "stac2cube.stages.coregister",
     "open_cube": "stac2cube.cube.reader",
     "rgb": "stac2cube.views.colour",
     "slope": "stac2cube.views.terrain",
@@ -64,6 +69,7 @@ __all__ = [
     "Allocation",
     "CubeStatus",
     "Local",
+    "ShiftRules",
     "Slurm",
     "Threads",
     "__version__",
@@ -71,6 +77,7 @@ __all__ = [
     "aspect",
     "class_mask",
     "composite",
+    "coregister_scenes",
     "cube_status",
     "despeckle",
     "find_site",
@@ -81,6 +88,7 @@ __all__ = [
     "indices",
     "mask_classes",
     "mask_clouds",
+    "move_scenes",
     "open_cube",
     "rgb",
     "slope",

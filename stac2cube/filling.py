@@ -139,4 +139,5 @@ def _make_block(task: Task, payload: Any, spec: CubeSpec, staged: StagedStep, ti
         host=os.environ.get("SLURMD_NODENAME", "") or socket.gethostname(),
         job=os.environ.get("SLURM_JOB_ID", ""),
         means=pixels.means if isinstance(pixels, Measured) else {},
+        facts=pixels.facts if isinstance(pixels, Measured) else {},
     )

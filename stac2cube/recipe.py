@@ -19,12 +19,13 @@ STAGES: Mapping[str, frozenset[str]] = {
     "clouds": frozenset(
         {"method", "thresholds", "average_m", "dilate_m", "shadows", "resolution", "engine", "catalog"}
     ),
+    "coregister": frozenset({"engine", "strategy", "reference", "band", "max_shift", "resampling", "source"}),
     "quicklook": frozenset(),
     "report": frozenset(),
 }
 """Stages in the order in which they run, and the words each understands: those of the command of that name."""
 
-WITH_BLOCKS = frozenset({"layers", "clouds"})
+WITH_BLOCKS = frozenset({"layers", "clouds", "coregister"})
 """Stages that build a cube block by block, at any place."""
 
 WITH_GPU: frozenset[str] = frozenset()

@@ -70,8 +70,11 @@ class Sealer:
         if len(step.receipts) < len(step.step.tiles):
             return
         self.settled += 1
-        entry = replace(step.step.entry, receipts=tuple(sorted(step.receipts, key=lambda r: r.tile)))
-        entry = replace(entry, properties={**entry.properties, **_measured(entry, self.spec)})
+        # What a task found of a step is said once, as the step's.
+        facts = {name: value for receipt in step.receipts for name, value in receipt.facts.items()}
+        receipts = (replace(receipt, facts={}) for receipt in step.receipts)
+        entry = replace(step.step.entry, receipts=tuple(sorted(receipts, key=lambda r: r.tile)))
+        entry = replace(entry, properties={**entry.properties, **_measured(entry, self.spec), **facts})
         if any(shard.valid for receipt in entry.receipts for shard in receipt.shards):
             finished = FinishedStep(step.staged, entry)
             if entry.key in self._slots:

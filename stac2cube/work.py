@@ -37,11 +37,18 @@ class Measured(dict[str, np.ndarray]):
     Args:
         layers: Per layer ``(rows, columns)`` pixels in stored form.
         means: Name -> sum and weight. Of all blocks of a step together, sum / weight becomes a property of the step.
+        facts: Properties of the step as they are, plain JSON values: for stages whose steps have one block.
     """
 
-    def __init__(self, layers: Mapping[str, np.ndarray], means: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, np.ndarray],
+        means: Mapping[str, tuple[float, float]] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(layers)
-        self.means = dict(means)
+        self.means = dict(means or {})
+        self.facts = dict(facts or {})
 
 
 Task = Callable[[Any, Block], Mapping[str, np.ndarray]]

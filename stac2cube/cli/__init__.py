@@ -15,6 +15,7 @@ from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
 from stac2cube.cli.out import export, quicklook, report
 from stac2cube.cli.recipes import claim, run, seal, share, stage
+from stac2cube.cli.registration import coregister, move
 from stac2cube.errors import Stac2cubeError
 
 
@@ -33,6 +34,8 @@ for command in (
         layers,
         clouds,
         mask,
+        coregister,
+        move,
         update,
         plan,
         run,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stac2cube.cli.steps import Manner, build_clouds, build_masked
+from stac2cube.cli.steps import Manner, build_clouds, built
 from stac2cube.cli.words import CUBE, listed, talking, where_options
 
 
@@ -62,6 +63,8 @@ def clouds(layers: Path, out: Path, **options: Any) -> int:
 @where_options
 def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: LAYERS without what its cube CLOUDS calls cloud or shadow, or does not know."""
+    from stac2cube.stages.masked import run_masked
+
     with talking(options["quiet"]) as console:
-        words = {"masks": listed(options["masks"]), "max_cloud": options["max_cloud"]}
-        return build_masked(layers, clouds, out, words, Manner.of(options, console))
+        make = partial(run_masked, layers, clouds, out, listed(options["masks"]), options["max_cloud"])
+        return built(out, make, Manner.of(options, console))

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from stac2cube.cli.words import PLAIN_WORDS, place_of, stoppable, what_words
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import Queue, in_job, job_end
 from stac2cube.places.slurm import Slurm
+from stac2cube.recipe import WITH_BLOCKS
 
 if TYPE_CHECKING:
     from stac2cube.places.place import Place
@@ -113,7 +115,6 @@ def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str
     from stac2cube.stages.cloud_again import mask_again
     from stac2cube.stages.cloud_rules import CloudRules
     from stac2cube.stages.clouds import run_clouds
-    from stac2cube.work import Orders
 
     given = dict(words)
     again = given.pop("from_probability", False)
@@ -126,33 +127,60 @@ def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str
             given["thresholds"] = tuple(float(threshold) for threshold in several)
     except (TypeError, ValueError) as error:
         raise BadInputError(f"clouds want numbers: {error}") from error
-    with stoppable() as stop:
-        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end())
-        rules, progress = CloudRules(**given), manner.progress()
-        if again:
-            return said(out, mask_again(out, rules, manner.place, orders=orders, progress=progress))
-        return said(out, run_clouds(layers, out, rules, catalog, manner.place, orders=orders, progress=progress))
+    rules = CloudRules(**given)
+    if again:
+        return built(out, partial(mask_again, out, rules), manner)
+    return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
 
 
-def build_masked(layers: Path, clouds: Path, out: Path, words: Mapping[str, Any], manner: Manner) -> int:
-    """Build or extend a masked cube and say what was done; the exit code."""
-    from stac2cube.stages.masked import run_masked
+def built(out: Path, make: Callable[..., Summary], manner: Manner) -> int:
+    """Build a cube from a cube and say what was done; the exit code.
+
+    Args:
+        out: The cube, for what is said.
+        make: Takes ``place``, and ``orders=`` and ``progress=``.
+        manner: How.
+    """
     from stac2cube.work import Orders
 
     with stoppable() as stop:
-        orders = Orders(stop=stop, deadline=job_end())
-        how = (words["masks"], words["max_cloud"], manner.place)
-        return said(out, run_masked(layers, clouds, out, *how, orders=orders, progress=manner.progress()))
+        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end())
+        return said(out, make(manner.place, orders=orders, progress=manner.progress()))
+
+
+def build_coregistered(
+    layers: Path, out: Path, words: Mapping[str, Any], clouds: Path | None, manner: Manner, *, apply: bool = True
+) -> int:
+    """Build or extend a co-registered cube and say what was done; the exit code.
+
+    Args:
+        layers: The cube.
+        out: The co-registered cube.
+        words: Fields of :class:`stac2cube.stages.shift_rules.ShiftRules`.
+        clouds: Its clouds cube, None for its own classes.
+        manner: How.
+        apply: Whether scenes are moved, and not only measured.
+
+    Raises:
+        BadInputError: A word is wrong.
+    """
+    from stac2cube.stages.coregister import Paths, run_coregister
+    from stac2cube.stages.shift_rules import ShiftRules
+
+    given = dict(words)
+    try:
+        given["max_shift"] = float(given.get("max_shift", ShiftRules.max_shift))
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"max_shift is a number of pixels: {error}") from error
+    make = partial(run_coregister, layers, out, ShiftRules(**given), clouds, apply=apply)
+    return built(out if apply else Paths(out).shifts, make, manner)
 
 
 def update_child(cube: Path, catalog: str | None, manner: Manner) -> int:
     """Bring a cube made from another up to date and say what was done; the exit code."""
     from stac2cube.stages.following import follow
-    from stac2cube.work import Orders
 
-    with stoppable() as stop:
-        orders = Orders(stop=stop, deadline=job_end())
-        return said(cube, follow(cube, manner.place, catalog=catalog, orders=orders, progress=manner.progress()))
+    return built(cube, partial(follow, cube, catalog=catalog), manner)
 
 
 def said(out: Path, summary: Summary) -> int:
@@ -216,6 +244,13 @@ def _run_clouds(recipe: Recipe, manner: Manner) -> int:
     return build_clouds(recipe.cube("layers"), recipe.cube("clouds"), words, catalog, manner)
 
 
+def _run_coregister(recipe: Recipe, manner: Manner) -> int:
+    clouds = recipe.cube("clouds") if "clouds" in recipe.stages else None
+    words = dict(recipe.stages["coregister"])
+    words["reference"] = _beside(recipe, words.get("reference", "clearest"))
+    return build_coregistered(recipe.cube("layers"), recipe.cube("coregister"), words, clouds, manner)
+
+
 def _run_quicklook(recipe: Recipe, manner: Manner) -> int:  # noqa: ARG001 - one signature for all stages
     from stac2cube.products.quicklook import draw
 
@@ -227,12 +262,15 @@ def _run_report(recipe: Recipe, manner: Manner) -> int:  # noqa: ARG001 - one si
     from stac2cube.products.report import write_report
 
     click.echo(write_report(recipe.cube("layers"), recipe.cubes / "report.html"))
+    for stage in WITH_BLOCKS & recipe.stages.keys() - {"layers"}:
+        click.echo(write_report(recipe.cube(stage), recipe.cubes / f"report-{stage}.html"))
     return 0
 
 
 _STAGES: Mapping[str, Callable[[Recipe, Manner], int]] = {
     "layers": _run_layers,
     "clouds": _run_clouds,
+    "coregister": _run_coregister,
     "quicklook": _run_quicklook,
     "report": _run_report,
 }

@@ -16,7 +16,17 @@ from stac2cube.cube.root import COORDINATES, Root, read_root
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.errors import CubeError
 
-STEP_FACTS = ("platform", "orbit", "cloud_cover", "catalog", "valid_fraction", "cloud_fraction")
+STEP_FACTS = (
+    "platform",
+    "orbit",
+    "cloud_cover",
+    "catalog",
+    "valid_fraction",
+    "cloud_fraction",
+    "shift_x",
+    "shift_y",
+    "shift_accepted",
+)
 """Facts of the ledger that :func:`open_cube` shows as coordinates along time, where a cube has them."""
 
 

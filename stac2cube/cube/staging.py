@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -57,6 +58,7 @@ class Receipt:
         host: Where.
         job: SLURM job, "" outside.
         means: Name -> sum and weight of what the task measured, see :class:`stac2cube.work.Measured`.
+        facts: Properties of the step that the task found.
     """
 
     tile: Tile
@@ -65,6 +67,7 @@ class Receipt:
     host: str = ""
     job: str = ""
     means: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def write_sheet(frames: Frames, out: Path | BinaryIO) -> None:
     figure.savefig(out, dpi=120)
 
 
-def write_animation(frames: Frames, out: Path, seconds: float = 0.7) -> None:
+def write_animation(frames: Frames, out: Path | BinaryIO, seconds: float = 0.7) -> None:
     """A GIF with a frame per step and its date in the corner."""
     from PIL import Image, ImageDraw
 
@@ -114,7 +114,7 @@ def write_animation(frames: Frames, out: Path, seconds: float = 0.7) -> None:
         pen.rectangle((0, 0, pen.textlength(title) + 8, 14), fill=(0, 0, 0))
         pen.text((4, 1), title, fill=(255, 255, 255))
         images.append(image)
-    images[0].save(out, save_all=True, append_images=images[1:], duration=int(1000 * seconds), loop=0)
+    images[0].save(out, format="GIF", save_all=True, append_images=images[1:], duration=int(1000 * seconds), loop=0)
 
 
 def _colour_bands(cube: Path) -> list[str]:

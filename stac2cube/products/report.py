@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import BinaryIO
 
 from stac2cube import __version__
 from stac2cube.cube.files import write_whole
@@ -13,6 +15,7 @@ from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.root import now_text, read_root
 from stac2cube.errors import BadInputError
 from stac2cube.products.quicklook import frames_of, write_sheet
+from stac2cube.products.shifts import draw_before_after, draw_shifts
 from stac2cube.status import cube_history, cube_status
 
 
@@ -43,6 +46,8 @@ def write_report(cube: str | Path, out: str | Path) -> Path:
         others=[entry for entry in rows.values() if entry.status != SEALED],
         history=cube_history(path)[::-1],
         picture=_picture(path),
+        shifts=_drawn(path, draw_shifts, "png"),
+        before_after=_drawn(path, draw_before_after, "gif"),
         made=now_text(),
         version=__version__,
     )
@@ -63,6 +68,16 @@ def _step(entry: Entry) -> dict[str, object]:
         "size": sum(shard.size for shard in shards),
         "seconds": sum(receipt.seconds for receipt in entry.receipts),
     }
+
+
+def _drawn(cube: Path, draw: Callable[[Path, BinaryIO], None], kind: str) -> str:
+    """A picture of shifts as a data URL, "" for a cube without."""
+    picture = io.BytesIO()
+    try:
+        draw(cube, picture)
+    except BadInputError:
+        return ""
+    return f"data:image/{kind};base64,{base64.b64encode(picture.getvalue()).decode()}"
 
 
 def _picture(cube: Path) -> str:

@@ -9,10 +9,16 @@ from stac2cube.errors import BadInputError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.stages.clouds import follow_clouds
+from stac2cube.stages.coregister import follow_coregistered, follow_moved
 from stac2cube.stages.masked import follow_masked
 from stac2cube.work import Orders, Summary
 
-_FOLLOWERS = {"clouds": follow_clouds, "masked": follow_masked}
+_FOLLOWERS = {
+    "clouds": follow_clouds,
+    "masked": follow_masked,
+    "coregistered": follow_coregistered,
+    "moved": follow_moved,
+}
 
 
 def follows(cube: Path) -> bool:

@@ -1,0 +1,102 @@
+"""Shift between two pictures by AROSICS (Scheffler et al. 2017, doi:10.3390/rs9070676), window by window."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+
+from stac2cube.errors import BadInputError
+from stac2cube.kernels.phase import WindowShift
+
+INSTALL = (
+    "AROSICS is not installed: conda install -c conda-forge arosics; or with pip, where GDAL's headers are "
+    "(apt install libgdal-dev g++, or module load gdal), run envs/install-arosics of the stac2cube sources. "
+    "Or say engine 'phase', which needs nothing more"
+)
+
+_importing = threading.Lock()
+
+
+def require_arosics() -> None:
+    """Be sure that it can be imported.
+
+    Raises:
+        BadInputError: It cannot; the message says how to install it.
+    """
+    try:
+        _parts()
+    except ImportError as error:
+        raise BadInputError(f"{INSTALL} ({error})") from error
+
+
+def arosics_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | None:
+    """Measure a window.
+
+    The windows come without gaps, because AROSICS' global mode looks at no mask (it asks ``mask[y, x] is True`` of a
+    numpy array, which is never so); one window per call, because its own choice is the middle of the overlap, cloud or
+    not; the whole window, because halving it for any shift loses what was chosen; one core, because others work too.
+
+    Args:
+        reference: ``(rows, columns)`` float, without gaps.
+        target: The same shape.
+
+    Returns:
+        See :func:`stac2cube.kernels.phase.phase_shift`; None where AROSICS finds no match.
+    """
+    coreg, geoarray = _parts()
+    rows, columns = reference.shape
+    place = ((0.0, 1.0, 0.0, float(rows), 0.0, -1.0), "EPSG:32631")
+    corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], dtype=float)
+    outline = "POLYGON((" + ", ".join(f"{x} {y}" for x, y in [*corners, corners[0]]) + "))"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = coreg(
+                geoarray(_counts(reference), *place),
+                geoarray(_counts(target), *place),
+                ws=(columns, rows),
+                wp=(columns / 2, rows / 2),
+                max_shift=_REACH,
+                footprint_poly_ref=outline,
+                footprint_poly_tgt=outline,
+                nodata=(_NODATA, _NODATA),
+                binary_ws=False,
+                calc_corners=False,
+                ignore_errors=True,
+                CPUs=1,
+                q=True,
+                progress=False,
+                v=False,
+            )
+            found.calculate_spatial_shifts()
+        # What it raises although errors are to be ignored: windows of a single value, or matches that fail.
+        except (RuntimeError, ValueError, AssertionError):
+            return None
+    if not found.success or found.x_shift_px is None:
+        return None
+    reliability = 100.0 if found.shift_reliability is None else float(found.shift_reliability)
+    return WindowShift(float(found.x_shift_px), float(found.y_shift_px), reliability)
+
+
+_NODATA = -9999.0
+
+_REACH = 10
+"""Pixels; how far is too far is decided later, for both engines alike."""
+
+
+def _counts(window: np.ndarray) -> np.ndarray:
+    """Numbers of one order of magnitude, whatever the band: AROSICS writes them into float32 in between."""
+    spread = float(window.std())
+    scaled: np.ndarray = (1000 + 100 * (window - window.mean()) / (spread or 1.0)).astype("float32")
+    return scaled
+
+
+def _parts() -> tuple[Any, Any]:
+    with _importing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from arosics import COREG
+        from geoarray import GeoArray
+    return COREG, GeoArray

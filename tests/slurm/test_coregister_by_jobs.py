@@ -1,0 +1,53 @@
+"""Co-registration by worker jobs, as a job that follows layers and clouds: the cube that threads make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pyproj import Transformer
+from shapely.geometry import box, mapping
+
+from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.reader import differences
+from stac2cube.cube.root import read_root
+from tests.items import catalog
+from tests.slurm.cluster import Cluster, jobs_of, stac2cube
+from tests.stages.shifted import EPSG, ORIGIN, Take, write
+
+
+def write_recipe(folder: Path, name: str) -> Path:
+    recipe = folder / f"{name}.yaml"
+    words = f"aoi: {folder}/area.geojson, time: 2022, bands: [B04, SCL], resolution: 10"
+    recipe.write_text(
+        f"cubes: {name}\n"
+        f"layers: {{mission: sentinel-2-l2a, {words}, catalog: {folder}/l2a.json}}\n"
+        "clouds: {method: scl}\n"
+        "coregister: {engine: phase, strategy: graph}\n"
+        "report:\n"
+    )
+    return recipe
+
+
+def test_co_registration_follows_as_a_job_of_its_own(cluster: Cluster) -> None:
+    folder = cluster.work / "takes"
+    folder.mkdir()
+    takes = [Take("2022-06-05"), Take("2022-06-15", 12, -7), Take("2022-06-25", -8, 5, cover=0.3)]
+    catalog(folder / "l2a.json", [write(folder, take) for take in takes])
+    turn = Transformer.from_crs(EPSG, 4326, always_xy=True).transform
+    west, north = turn(ORIGIN[0] + 200, ORIGIN[1] - 200)
+    east, south = turn(ORIGIN[0] + 5800, ORIGIN[1] - 5800)
+    (folder / "area.geojson").write_text(json.dumps(mapping(box(west, south, east, north))))
+    stac2cube("run", write_recipe(folder, "threads"), "-q")
+    jobs = jobs_of(stac2cube("submit", write_recipe(folder, "jobs"), "--site", "example").stdout)
+    assert list(jobs) == ["layers", "clouds", "coregister", "report"]
+    cluster.wait_idle()
+    cube = folder / "jobs" / "coregister.zarr"
+    assert differences(cube, folder / "threads" / "coregister.zarr") == []
+    entries = list(Ledger(cube, read_root(cube).ledger).entries().values())
+    assert [entry.properties["shift_accepted"] for entry in entries] == [True] * 3
+    assert entries[1].properties["shift_x"] != 0
+    made = {receipt.job for entry in entries for receipt in entry.receipts}
+    assert made
+    assert not made & {"", *jobs.values()}, "by worker jobs, not by the one that submits them"
+    assert "Shifts" in (folder / "jobs" / "report-coregister.html").read_text()
