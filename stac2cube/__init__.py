@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.masked import apply_masks
     from stac2cube.stages.shift_rules import ShiftRules
+    from stac2cube.stages.superres import super_resolution
+    from stac2cube.stages.superres_rules import SuperresRules
     from stac2cube.status import CubeStatus, cube_status
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
@@ -38,6 +40,7 @@ _HOMES = {
     "Local": "stac2cube.places.local",
     "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",
+    "SuperresRules": "stac2cube.stages.superres_rules",
     "Threads": "stac2cube.places.threads",
     "apply_masks": "stac2cube.stages.masked",
     "aspect": "stac2cube.views.terrain",
@@ -58,6 +61,7 @@ _HOMES = {
     "open_cube": "stac2cube.cube.reader",
     "rgb": "stac2cube.views.colour",
     "slope": "stac2cube.views.terrain",
+    "super_resolution": "stac2cube.stages.superres",
     "to_celsius": "stac2cube.views.physical",
     "to_db": "stac2cube.views.physical",
     "to_kelvin": "stac2cube.views.physical",
@@ -71,6 +75,7 @@ __all__ = [
     "Local",
     "ShiftRules",
     "Slurm",
+    "SuperresRules",
     "Threads",
     "__version__",
     "apply_masks",
@@ -92,6 +97,7 @@ __all__ = [
     "open_cube",
     "rgb",
     "slope",
+    "super_resolution",
     "to_celsius",
     "to_db",
     "to_kelvin",

@@ -20,16 +20,14 @@ STAGES: Mapping[str, frozenset[str]] = {
         {"method", "thresholds", "average_m", "dilate_m", "shadows", "resolution", "engine", "catalog"}
     ),
     "coregister": frozenset({"engine", "strategy", "reference", "band", "max_shift", "resampling", "source"}),
+    "superres": frozenset({"target", "backend", "consistency", "weights", "device", "tile", "large"}),
     "quicklook": frozenset(),
     "report": frozenset(),
 }
 """Stages in the order in which they run, and the words each understands: those of the command of that name."""
 
-WITH_BLOCKS = frozenset({"layers", "clouds", "coregister"})
+WITH_BLOCKS = frozenset({"layers", "clouds", "coregister", "superres"})
 """Stages that build a cube block by block, at any place."""
-
-WITH_GPU: frozenset[str] = frozenset()
-"""Stages that run on the site's GPU partition."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,10 @@ class Recipe:
     def cube(self, stage: str) -> Path:
         """Where the cube of a stage lies."""
         return self.cubes / f"{stage}.zarr"
+
+    def wants_gpu(self, stage: str) -> bool:
+        """Whether a stage runs on the site's GPU partition."""
+        return self.stages[stage].get("device") == "cuda"
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -16,6 +16,7 @@ from stac2cube.cli.make import demo, layers, plan, update
 from stac2cube.cli.out import export, quicklook, report
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.superres import superres, weights
 from stac2cube.errors import Stac2cubeError
 
 
@@ -36,6 +37,7 @@ for command in (
         mask,
         coregister,
         move,
+        superres,
         update,
         plan,
         run,
@@ -49,7 +51,7 @@ for command in (
         unlock,
         demo,
     ),
-    *(compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
+    *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
 ):
     cli.add_command(command)
 

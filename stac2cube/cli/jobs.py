@@ -173,7 +173,7 @@ def _scripts(
     recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], stages: list[str] | None = None
 ) -> list[JobScript]:
     from stac2cube.jobs import Way, script
-    from stac2cube.recipe import WITH_BLOCKS, WITH_GPU
+    from stac2cube.recipe import WITH_BLOCKS
 
     made = []
     for stage in recipe.stages if stages is None else stages:
@@ -182,7 +182,7 @@ def _scripts(
         words += ["--site", site.name] if way == "slurm" else []
         words += ["--test"] if way == "slurm" and options["test"] else []
         words += ["--progress-file", str(folder / "progress.json")] if stage in WITH_BLOCKS else []
-        place = site.place(test=options["test"], gpu=stage in WITH_GPU)
+        place = site.place(test=options["test"], gpu=recipe.wants_gpu(stage))
         made.append(script(place, stage, words, folder, way=way))
     return made
 

@@ -176,6 +176,24 @@ def build_coregistered(
     return built(out if apply else Paths(out).shifts, make, manner)
 
 
+def build_superres(layers: Path, out: Path, words: Mapping[str, Any], manner: Manner) -> int:
+    """Build or extend a super-resolved cube and say what was done; the exit code.
+
+    Args:
+        layers: The cube.
+        out: The cube made.
+        words: Fields of :class:`stac2cube.stages.superres_rules.SuperresRules`.
+        manner: How.
+
+    Raises:
+        BadInputError: A word is wrong.
+    """
+    from stac2cube.stages.superres import run_superres
+    from stac2cube.stages.superres_rules import SuperresRules
+
+    return built(out, partial(run_superres, layers, out, SuperresRules(**words)), manner)
+
+
 def update_child(cube: Path, catalog: str | None, manner: Manner) -> int:
     """Bring a cube made from another up to date and say what was done; the exit code."""
     from stac2cube.stages.following import follow
@@ -251,6 +269,13 @@ def _run_coregister(recipe: Recipe, manner: Manner) -> int:
     return build_coregistered(recipe.cube("layers"), recipe.cube("coregister"), words, clouds, manner)
 
 
+def _run_superres(recipe: Recipe, manner: Manner) -> int:
+    words = dict(recipe.stages["superres"])
+    words["weights"] = _beside(recipe, words.get("weights", ""))
+    best = "coregister" if "coregister" in recipe.stages else "layers"
+    return build_superres(recipe.cube(best), recipe.cube("superres"), words, manner)
+
+
 def _run_quicklook(recipe: Recipe, manner: Manner) -> int:  # noqa: ARG001 - one signature for all stages
     from stac2cube.products.quicklook import draw
 
@@ -271,6 +296,7 @@ _STAGES: Mapping[str, Callable[[Recipe, Manner], int]] = {
     "layers": _run_layers,
     "clouds": _run_clouds,
     "coregister": _run_coregister,
+    "superres": _run_superres,
     "quicklook": _run_quicklook,
     "report": _run_report,
 }

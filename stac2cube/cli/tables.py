@@ -36,6 +36,15 @@ def plan_table(job: LayersJob) -> Table:
     return table
 
 
+def figures_table(rows: list[dict[str, Any]]) -> str:
+    """How well coarser pictures were brought back, a line per step and method."""
+    lines = [f"{'step':<12} {'method':<15} {'PSNR, dB':>9} {'RMSE':>9} {'SAM, deg':>9} {'ERGAS':>6}"]
+    for row in rows:
+        figures = f"{row['psnr']:>9.2f} {row['rmse']:>9.5f} {row['sam']:>9.2f} {row['ergas']:>6.2f}"
+        lines.append(f"{row['step']:<12} {row['method']:<15} {figures}")
+    return "\n".join(lines)
+
+
 def plan_lines(job: LayersJob) -> Iterator[str]:
     """Totals of a plan: blocks, bytes, files."""
     plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers

@@ -26,6 +26,8 @@ STEP_FACTS = (
     "shift_x",
     "shift_y",
     "shift_accepted",
+    "residual_mtf",
+    "residual_mean",
 )
 """Facts of the ledger that :func:`open_cube` shows as coordinates along time, where a cube has them."""
 

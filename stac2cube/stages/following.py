@@ -11,6 +11,7 @@ from stac2cube.progress import Progress
 from stac2cube.stages.clouds import follow_clouds
 from stac2cube.stages.coregister import follow_coregistered, follow_moved
 from stac2cube.stages.masked import follow_masked
+from stac2cube.stages.superres import follow_superres
 from stac2cube.work import Orders, Summary
 
 _FOLLOWERS = {
@@ -18,6 +19,7 @@ _FOLLOWERS = {
     "masked": follow_masked,
     "coregistered": follow_coregistered,
     "moved": follow_moved,
+    "superres": follow_superres,
 }
 
 

@@ -27,6 +27,7 @@ FLOORS = {
             "area",
             "period",
             "progress",
+            "weights",
         ),
         2,
     ),
@@ -56,6 +57,8 @@ NEIGHBOURS = {
     *(("shares", room) for room in ("filling", "flow", "sealer", "work")),
     ("build", "work"),
     ("status", "work"),
+    ("weights", "kernels"),
+    ("weights", "table"),
     ("cli", "demo"),
     ("__main__", "cli"),
 }

@@ -1,0 +1,196 @@
+"""From bands of 10 and 20 m to 10 m and to 2.5 m, by backends behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from stac2cube.errors import BadInputError
+from stac2cube.kernels import sen2sr
+from stac2cube.kernels.networks import FINE, RADIUS, answer, read_weights
+from stac2cube.kernels.optics import MTF, agreeing, bicubic, residual
+
+Consistency = Literal["mtf", "mean", "none"]
+
+BACKENDS = {
+    "native": "our own small networks, shipped",
+    "backproject": "bicubic, brought into agreement with the sensor's optics; no weights",
+    "bicubic": "bicubic alone; to compare with",
+    "selftrain": "our networks, trained on the cube itself",
+    "sen2sr": "SEN2SR-Lite of ESA's OpenSR project, from a local folder",
+}
+"""Names of the backends."""
+
+LEARNED = ("native", "selftrain", "sen2sr")
+"""Those that need torch, and all ten bands."""
+
+
+class Upscaler(Protocol):
+    """What a backend does. Pictures are reflectance, float32, without gaps."""
+
+    @property
+    def radius(self) -> int:
+        """Pixels of 10 m from which a network's answer may depend on others."""
+        ...
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """Bands of 20 m at 10 m: ``(n, rows, columns)`` from ``(4, rows, columns)`` and ``(n, rows/2, columns/2)``."""
+        ...
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """All at 2.5 m: ``(4 + n, 4 rows, 4 columns)``, both given at 10 m."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bicubic:
+    """Between pixels only."""
+
+    radius: int = 4
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return bicubic(coarse, 2)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return bicubic(np.concatenate([fine, coarse]), 4)
+
+
+@dataclass(frozen=True)
+class Native:
+    """Our networks: what they add to the back-projected picture.
+
+    Attributes:
+        networks: By name, see :mod:`stac2cube.kernels.networks`.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    networks: Any
+    device: str
+    radius: int = 2 * RADIUS
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        raised = agreeing(bicubic(coarse, 2), coarse, 2, gains(bands))
+        added: np.ndarray = answer(self.networks["fuse"], np.concatenate([raised, fine])[None], self.device)[0]
+        fused: np.ndarray = raised + added
+        return fused
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        every = np.concatenate([fine, coarse])
+        raised = agreeing(bicubic(every, 4), every, 4, gains([*FINE, *bands]))
+        # One band after the other: all at once would hold ten times the features.
+        for place, band in enumerate(every):
+            raised[place] += answer(self.networks["sharpen"], np.concatenate([band[None], fine])[None], self.device)[
+                0, 0
+            ]
+        return raised
+
+
+@dataclass(frozen=True)
+class Sen2sr:
+    """SEN2SR-Lite, see :mod:`stac2cube.kernels.sen2sr`."""
+
+    networks: Any
+    device: str
+    radius: int = 3 * sen2sr.RADIUS
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return sen2sr.fused(self.networks, fine, coarse, self.device)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return sen2sr.sharpened(self.networks, fine, coarse, self.device)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What is held to be consistent with what.
+
+    Attributes:
+        backend: Of :data:`BACKENDS`.
+        consistency: ``"mtf"``: seen through the sensor's optics the picture is what was measured; ``"mean"``: its
+            means are, exactly; ``"none"``.
+    """
+
+    backend: str
+    consistency: Consistency
+
+    def made(self, picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str]) -> np.ndarray:
+        """A picture brought into agreement, where that is wanted."""
+        if self.backend == "bicubic" or self.consistency == "none":
+            return picture
+        return agreeing(picture, measured, scale, gains(bands) if self.consistency == "mtf" else None)
+
+
+def gains(bands: Sequence[str]) -> list[float]:
+    """Modulation transfer of some bands."""
+    return [MTF[band] for band in bands]
+
+
+def upscale(
+    upscaler: Upscaler, agreement: Agreement, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str], target: float
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Everything between the cube's numbers.
+
+    Args:
+        upscaler: The backend.
+        agreement: What is held to be consistent.
+        fine: ``(4, rows, columns)`` reflectance of the bands of 10 m, float32, without gaps, sizes even.
+        coarse: ``(n, rows / 2, columns / 2)`` of bands of 20 m; n may be 0.
+        bands: Names of these.
+        target: 10 or 2.5, metres.
+
+    Returns:
+        ``(4 + n, rows, columns)``, or four times the rows and columns; and how far it is from what was measured,
+        reflectance per measured pixel: ``residual_mtf`` and ``residual_mean``.
+    """
+    fused = np.empty((0, *fine.shape[1:]), dtype="float32")
+    if len(bands):
+        fused = agreement.made(upscaler.fuse(fine, coarse, bands), coarse, 2, bands)
+    if target == 10:
+        made, measured, scale, judged = fused, coarse, 2, list(bands)
+    else:
+        measured, scale, judged = np.concatenate([fine, fused]), 4, [*FINE, *bands]
+        made = agreement.made(upscaler.sharpen(fine, fused, bands), measured, 4, judged)
+    left = {}
+    if judged:
+        for name, with_gains in (("residual_mtf", gains(judged)), ("residual_mean", None)):
+            left[name] = residual(made, measured, scale, with_gains)
+    return np.concatenate([fine, fused]) if target == 10 else made, left
+
+
+@lru_cache(maxsize=2)
+def open_upscaler(backend: str, weights: str, device: str) -> Upscaler:
+    """A backend, opened once per process.
+
+    Raises:
+        BadInputError: Weights are not there or not what they should be.
+    """
+    if backend in ("bicubic", "backproject"):
+        return Bicubic()
+    if backend == "sen2sr":
+        return Sen2sr(sen2sr.read_cascade(Path(weights)), device)
+    return Native(read_weights(Path(weights)), device)
+
+
+def device_for(wanted: str) -> str:
+    """``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        BadInputError: A GPU was asked for, and there is none.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise BadInputError("there is no GPU here that torch can use: say device 'cpu', or 'auto'")
+    return "cuda" if there and wanted != "cpu" else "cpu"

@@ -1,0 +1,290 @@
+"""Stage 4: bands of 10 and 20 m on one grid of 10 or 2.5 m. The pixels are of that size, the details are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from stac2cube.build import build
+from stac2cube.cube.root import read_root
+from stac2cube.cube.spec import CubeSpec, Layer
+from stac2cube.cube.stored import StoredStep, Window
+from stac2cube.errors import IncompleteError
+from stac2cube.kernels.networks import COARSE, FINE
+from stac2cube.kernels.upscaling import LEARNED, device_for, open_upscaler, upscale
+from stac2cube.places.gpu import gpu_turn
+from stac2cube.places.place import Place
+from stac2cube.places.threads import Threads
+from stac2cube.progress import Progress
+from stac2cube.source.asset import is_nodata
+from stac2cube.stages.follow import Parent
+from stac2cube.stages.schooling import train_on
+from stac2cube.stages.superres_rules import SuperresRules, own_weights
+from stac2cube.work import Block, Measured, Orders, Step, Summary
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+UNSURE = 2
+"""Pixels of 10 m around what has no data that have none either: the optics mix them."""
+
+
+FILLED = 8
+"""Pixels of 10 m to which a gap is filled from around it, so that its edge does not ring."""
+
+
+@dataclass(frozen=True)
+class Upscale:
+    """The task.
+
+    Attributes:
+        layers: Of the cube made.
+        rules: What decides.
+        weights: File or folder.
+        halving: Per band of 20 m, how its own pixels are got back from the cube's, see :func:`halved`.
+    """
+
+    layers: tuple[Layer, ...]
+    rules: SuperresRules
+    weights: str
+    halving: tuple[str, ...]
+
+    def __call__(self, step: StoredStep, block: Block) -> Measured:
+        """Layers of one block, tile after tile.
+
+        Raises:
+            ReadError: The cube cannot be read.
+            BadInputError: No GPU although one was asked for, or weights are gone.
+        """
+        scale, size = self.rules.scale, self.rules.tile
+        rows, columns = (slice(part.start // scale, part.stop // scale) for part in block.grid.window(block.tile))
+        out = {layer.name: np.empty(block.geobox.shape, layer.dtype) for layer in self.layers}
+        totals: dict[str, tuple[float, float]] = {}
+        for top in range(rows.start, rows.stop, size):
+            for left in range(columns.start, columns.stop, size):
+                window = slice(top, min(top + size, rows.stop)), slice(left, min(left + size, columns.stop))
+                made, left_over = self.tile(step, window, (block.grid.shape[0] // scale, block.grid.shape[1] // scale))
+                place = tuple(
+                    slice((part.start - whole.start) * scale, (part.stop - whole.start) * scale)
+                    for part, whole in zip(window, (rows, columns), strict=True)
+                )
+                for name, pixels in made.items():
+                    out[name][place] = pixels
+                for name, (total, weight) in left_over.items():
+                    before = totals.get(name, (0.0, 0.0))
+                    totals[name] = (before[0] + total, before[1] + weight)
+        return Measured(out, totals)
+
+    def tile(
+        self, step: StoredStep, window: Window, shape: tuple[int, int]
+    ) -> tuple[dict[str, np.ndarray], dict[str, tuple[float, float]]]:
+        """Layers of a window of the cube of 10 m, which has that shape, and what is left to what was measured."""
+        rules = self.rules
+        device = device_for(rules.device) if rules.backend in LEARNED else "cpu"
+        upscaler = open_upscaler(rules.backend, self.weights, device)
+        margin = self.rules.margin
+        # Even sizes, for they lie on the sensor's own 20 m pixels.
+        rows, columns = (slice(p.start - margin, p.stop + margin + (p.stop - p.start) % 2) for p in window)
+        stored = step.read(self.layers, (rows, columns))
+        bands = [layer for layer in self.layers if layer.name in (*FINE, *COARSE)]
+        missing = np.logical_or.reduce([is_nodata(stored[layer.name], layer.fill) for layer in bands])
+        inner = tuple(slice(margin, margin + part.stop - part.start) for part in window)
+        if missing[inner].all():
+            return self._nothing(stored, inner), {}
+        pictures = _filled([_reflectance(stored[layer.name], layer) for layer in bands], missing)
+        fine = np.stack(pictures[: len(FINE)])
+        names = [layer.name for layer in bands[len(FINE) :]]
+        ways = zip(pictures[len(FINE) :], self.halving, strict=True)
+        halves = [halved(picture, way) for picture, way in ways]
+        coarse = np.stack(halves) if halves else np.empty((0, *(size // 2 for size in missing.shape)), "float32")
+        with gpu_turn() if device == "cuda" else nullcontext():
+            made, left = upscale(upscaler, rules.agreement, fine, coarse, names, rules.target)
+        # Beyond the cube nothing is missing: there it was not asked for.
+        within = (
+            (np.arange(part.start, part.stop) >= 0) & (np.arange(part.start, part.stop) < size)
+            for part, size in zip((rows, columns), shape, strict=True)
+        )
+        hidden = ndimage.binary_dilation(missing & np.logical_and.outer(*within), iterations=UNSURE)
+        every = missing.shape[0] // next(iter(left.values())).shape[0] if left else 1
+        means = {}
+        for name, apart in left.items():
+            seen = tuple(slice(part.start // every, part.stop // every) for part in inner)
+            means[name] = (float(apart[seen].sum()), float(apart[seen].size))
+        return self._stored(made, bands, hidden, stored, inner), means
+
+    def _stored(
+        self,
+        made: np.ndarray,
+        bands: Sequence[Layer],
+        hidden: np.ndarray,
+        stored: dict[str, np.ndarray],
+        inner: tuple[slice, ...],
+    ) -> dict[str, np.ndarray]:
+        scale = self.rules.scale
+        wide = tuple(slice(part.start * scale, part.stop * scale) for part in inner)
+        gone = _repeated(hidden[inner], scale)
+        out = {}
+        for picture, layer in zip(made, bands, strict=True):
+            counts = np.rint((picture[wide] - layer.offset) / layer.scale)
+            limits = np.iinfo(layer.dtype)
+            out[layer.name] = np.where(gone, layer.fill_scalar, counts.clip(max(limits.min, 1), limits.max)).astype(
+                layer.dtype
+            )
+        return out | {layer.name: _repeated(stored[layer.name][inner], scale) for layer in self._classes()}
+
+    def _nothing(self, stored: dict[str, np.ndarray], inner: tuple[slice, ...]) -> dict[str, np.ndarray]:
+        out = {}
+        for layer in self.layers:
+            part = stored[layer.name][inner]
+            whole = part if layer in self._classes() else np.full_like(part, layer.fill_scalar)
+            out[layer.name] = _repeated(whole, self.rules.scale)
+        return out
+
+    def _classes(self) -> list[Layer]:
+        """Never interpolated: they say where clouds are."""
+        return [layer for layer in self.layers if layer.name not in (*FINE, *COARSE)]
+
+
+def super_resolution(
+    layers: str | Path, out: str | Path, *, rules: SuperresRules | None = None, place: Place | None = None
+) -> xr.Dataset:
+    """Bring the bands of a Sentinel-2 cube to one grid of 2.5 m, or of 10 m.
+
+    20 m to 10 m, guided by the bands of 10 m, can be trusted; docs/superres.md has the figures. 10 m to 2.5 m makes
+    pictures on a grid of 2.5 m that agree with what was measured; what they show between is likely, not seen.
+
+    Args:
+        layers: A cube of 10 m pixels, as layers, masked or co-registered, with the bands of 20 m in them.
+        out: Path of the new cube, created or extended.
+        rules: What decides; our own networks, to 2.5 m, in agreement with the sensor's optics, if None.
+        place: Where the work runs; threads of this process if None.
+
+    Returns:
+        The cube: bands in the stored form of the layers; classes repeated, never interpolated; along time
+        ``residual_mtf`` and ``residual_mean``, reflectance.
+
+    Raises:
+        BadInputError: A word is wrong, bands are missing, the cube is not of 10 m, weights or torch are missing, or
+            the result would be very large.
+        CubeMismatchError: The cube was made otherwise.
+        IncompleteError: Some steps failed; the others are sealed.
+    """
+    from stac2cube.cube.reader import open_cube
+
+    summary = run_superres(Path(layers), Path(out), rules or SuperresRules(), place or Threads())
+    if summary.failed:
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
+        raise IncompleteError(f"{len(summary.failed)} step(s) of {out} failed, run again to try them: {reasons}")
+    return open_cube(out)
+
+
+def run_superres(
+    layers: Path,
+    out: Path,
+    rules: SuperresRules,
+    place: Place,
+    *,
+    orders: Orders | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Build or extend a cube; raises what :func:`super_resolution` and :func:`stac2cube.build.build` do."""
+    parent = Parent.read(layers)
+    if rules.backend == "selftrain" and not rules.weights and not own_weights(out).exists():
+        train_on([parent.path], own_weights(out))
+    weights = rules.weights_of(out)
+    open_upscaler(rules.backend, weights, "cpu")  # before anything is written
+    if rules.backend in LEARNED and not place.on_cluster:
+        device_for(rules.device)
+    spec = rules.spec(parent.spec, parent.path, weights)
+    if out.exists():
+        read_root(out).spec.require_same(spec, str(out))
+    scale, tiles = rules.scale, list(spec.grid.tiles())
+    steps = []
+    for row in parent.rows.values():
+        near = {
+            tile
+            for tile in tiles
+            if any(_overlap(spec.grid.window(tile), parent.spec.grid.window(old), scale) for old in parent.tiles(row))
+        }
+        entry = parent.entry(row, **_own(row.properties))
+        steps.append(Step(entry, parent.stored(row), tuple(tile for tile in tiles if tile in near)))
+    task = Upscale(spec.layers, rules, weights, ways_back(parent.spec, spec.layers))
+    orders = replace(orders or Orders(), superseded="replace")
+    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+
+
+def follow_superres(cube: Path, place: Place, orders: Orders, progress: Progress | None) -> Summary:
+    """Add to a cube what its layers have by now; raises what :func:`super_resolution` does."""
+    spec = read_root(cube).spec
+    rules = SuperresRules.of(spec)
+    return run_superres(Path(spec.request["layers"]), cube, rules, place, orders=orders, progress=progress)
+
+
+def ways_back(parent: CubeSpec, layers: Sequence[Layer]) -> tuple[str, ...]:
+    """How the sensor's own pixels are got back, per band of 20 m among some layers."""
+    resampled = parent.recipe.get("resampling", {})
+    moved = "shifts" in parent.recipe or "moved_by" in parent.recipe
+    ways = ("nearest", "bilinear")
+    names = [layer.name for layer in layers if layer.name in COARSE]
+    return tuple("mean" if moved or resampled.get(name) not in ways else str(resampled[name]) for name in names)
+
+
+def halved(picture: np.ndarray, way: str) -> np.ndarray:
+    """Pixels of 20 m from those of 10 m that were made of them.
+
+    Args:
+        picture: ``(rows, columns)``, even, beginning at the corner of a 20 m pixel.
+        way: ``"nearest"``: every pixel is there four times; ``"bilinear"``: each is a mix, three to one, along both
+            axes, which two pixels either side of an edge undo exactly; ``"mean"`` of four, for what was moved by parts
+            of a pixel: softer than what was measured.
+    """
+    if way == "bilinear":
+        return _unmixed(_unmixed(picture).T).T
+    rows, columns = picture.shape
+    means: np.ndarray = picture.reshape(rows // 2, 2, columns // 2, 2).mean(axis=(1, 3), dtype="float32")
+    return means
+
+
+def _unmixed(picture: np.ndarray) -> np.ndarray:
+    """Along rows: of two pixels either side of an edge, 3/4 a + 1/4 b and 1/4 a + 3/4 b, the a and b; means of both."""
+    first, second = picture[0::2], picture[1::2]
+    upper = first.copy()
+    upper[1:] = 1.5 * first[1:] - 0.5 * second[:-1]
+    lower = second.copy()
+    lower[:-1] = 1.5 * second[:-1] - 0.5 * first[1:]
+    mean: np.ndarray = (upper + lower) / 2
+    return mean
+
+
+def _reflectance(stored: np.ndarray, layer: Layer) -> np.ndarray:
+    return (stored * np.float32(layer.scale) + np.float32(layer.offset)).astype("float32")
+
+
+def _filled(pictures: Sequence[np.ndarray], missing: np.ndarray) -> list[np.ndarray]:
+    """Gaps take the nearest pixel there is within :data:`FILLED`; farther in it is dark."""
+    if not missing.any():
+        return list(pictures)
+    away, nearest = ndimage.distance_transform_edt(missing, return_indices=True)
+    return [np.where(away <= FILLED, picture[tuple(nearest)], np.float32(0)) for picture in pictures]
+
+
+def _repeated(pixels: np.ndarray, scale: int) -> np.ndarray:
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _overlap(fine: Window, old: Window, scale: int) -> bool:
+    return all(
+        part.start < other.stop * scale and other.start * scale < part.stop
+        for part, other in zip(fine, old, strict=True)
+    )
+
+
+def _own(properties: object) -> dict[str, object]:
+    names = ("cloud_fraction", "shadow_fraction", "shift_x", "shift_y", "shift_accepted")
+    return {name: properties[name] for name in names if name in properties}  # type: ignore[operator, index]

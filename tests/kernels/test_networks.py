@@ -1,0 +1,94 @@
+"""Networks: shapes, reach, weights that are refused, and the published layout."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from safetensors.torch import save_file  # noqa: E402
+
+from stac2cube.errors import BadInputError  # noqa: E402
+from stac2cube.kernels import sen2sr  # noqa: E402
+from stac2cube.kernels.networks import NETWORKS, RADIUS, answer, read_weights  # noqa: E402
+from stac2cube.kernels.upscaling import device_for, open_upscaler  # noqa: E402
+from stac2cube.weights import shipped  # noqa: E402
+
+
+def picture(bands: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.05, 0.4, (1, bands, 48, 48)).astype("float32")
+
+
+@pytest.mark.parametrize(("name", "bands", "out", "finer"), [("sharpen", 5, 1, 4), ("fuse", 10, 6, 1)])
+def test_our_networks_answer_in_proportion_and_see_only_so_far(name: str, bands: int, out: int, finer: int) -> None:
+    network = read_weights(shipped())[name]
+    given = picture(bands)
+    said = answer(network, given, "cpu")
+    assert said.shape == (1, out, 48 * finer, 48 * finer)
+    np.testing.assert_allclose(answer(network, 2 * given, "cpu"), 2 * said, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(answer(network, given + 0.5, "cpu"), said, atol=2e-5)
+    other = given.copy()
+    other[..., :, 24 + RADIUS + 1 :] = 0.9
+    changed = answer(network, other, "cpu")
+    np.testing.assert_array_equal(changed[..., : 25 * finer], said[..., : 25 * finer])
+    assert (changed != said).any()
+
+
+def test_shipped_weights_are_small_and_belong_here() -> None:
+    assert shipped().stat().st_size < 1_000_000
+    assert set(read_weights(shipped())) == set(NETWORKS)
+
+
+def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="no weights"):
+        read_weights(tmp_path / "nowhere.safetensors")
+    (tmp_path / "p.pt").write_bytes(pickle.dumps({"sharpen": [1, 2]}))
+    with pytest.raises(BadInputError, match="pickles are never opened"):
+        read_weights(tmp_path / "p.pt")
+    torch.save({"sharpen.a": torch.zeros(3)}, tmp_path / "t.pt")
+    with pytest.raises(BadInputError, match="pickles are never opened"):
+        read_weights(tmp_path / "t.pt")
+    save_file({"sharpen.last.weight": torch.zeros(1, 2, 3, 3)}, tmp_path / "w.safetensors")
+    with pytest.raises(BadInputError, match="other weights than the network 'sharpen'"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+def cascade(folder: Path) -> None:
+    """Random weights in the published layout."""
+    torch.manual_seed(0)
+    folder.mkdir()
+    for name, shape in sen2sr.FILES.items():
+        save_file(sen2sr.network(*shape).state_dict(), folder / f"{name}.safetensor")
+
+
+def test_the_published_layout_is_read_and_folded(tmp_path: Path) -> None:
+    cascade(tmp_path / "lite")
+    made = sen2sr.read_cascade(tmp_path / "lite")
+    assert len(made["sr_model"].state_dict()) == 204
+    assert sum(part.numel() for part in made["sr_model"].parameters()) == 572_336
+    assert sum(part.numel() for part in made["model"].parameters()) == 566_554
+    # The folded convolution is the three and the shortcut, away from the edges that they pad differently.
+    part = made["sr_model"].conv_1
+    given = torch.from_numpy(picture(4))
+    with torch.no_grad():
+        one = torch.nn.functional.conv2d(given, part.conv[0].weight, part.conv[0].bias)
+        three = part.conv(given) + part.sk(given)[:, :, 1:-1, 1:-1]
+    assert one.shape[1] == 8
+    assert torch.allclose(part(given)[:, :, 1:-1, 1:-1], three, atol=1e-5)
+    fine, coarse = picture(4)[0], picture(6, 1)[0]
+    opened = open_upscaler("sen2sr", str(tmp_path / "lite"), "cpu")
+    assert opened.fuse(fine, coarse[:, ::2, ::2], ()).shape == (6, 48, 48)
+    assert opened.sharpen(fine, coarse, ()).shape == (10, 192, 192)
+    save_file({"conv_1.sk.weight": torch.zeros(1)}, tmp_path / "lite/model.safetensor")
+    with pytest.raises(BadInputError, match="does not hold the network of SEN2SR-Lite"):
+        sen2sr.read_cascade(tmp_path / "lite")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_not_replaced_in_silence() -> None:
+    with pytest.raises(BadInputError, match="no GPU here"):
+        device_for("cuda")
+    assert device_for("auto") == "cpu"
