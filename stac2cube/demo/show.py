@@ -13,7 +13,13 @@ from stac2cube.places.threads import Threads
 from stac2cube.products.quicklook import draw
 from stac2cube.products.report import write_report
 from stac2cube.progress import progress_for
+from stac2cube.stages.clouds import get_cloud_layers
+from stac2cube.stages.coregister import coregister_scenes
 from stac2cube.stages.layers import area_words, make_request, prepare, run
+from stac2cube.stages.masked import apply_masks
+from stac2cube.stages.shift_rules import ShiftRules
+from stac2cube.stages.superres import super_resolution
+from stac2cube.stages.superres_rules import SuperresRules
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +57,23 @@ def show(folder: Path, console: Console) -> dict[str, Path]:
         summary = run(prepare(cube, request), Threads(), progress=progress_for(console))
         log.info("%d steps sealed, %d were present", len(summary.sealed), len(summary.present))
     log.info("%s holds %d steps, sorted by time", cube, open_cube(cube).sizes["time"])
+    finer = _finer(folder, cube)
     return {
         "cube": cube,
         "quicklook": draw(cube, folder / "quicklook.png"),
         "animation": draw(cube, folder / "timelapse.gif"),
         "report": write_report(cube, folder / "report.html"),
+        "shifts": write_report(folder / "coregistered.zarr", folder / "report-coregistered.html"),
+        "2.5 m grid": write_report(finer, folder / "report-superres.html"),
     }
+
+
+def _finer(folder: Path, cube: Path) -> Path:
+    """The other stages, by engines that need no extra: co-registered, masked, on a grid of 2.5 m."""
+    moved, clouds, clear, finer = (folder / f"{name}.zarr" for name in ("coregistered", "clouds", "clear", "superres"))
+    log.info("co-registering, masking and super-resolving %s", cube)
+    coregister_scenes(cube, moved, rules=ShiftRules(engine="phase"))
+    get_cloud_layers(moved, clouds, method="scl")
+    apply_masks(moved, clouds, clear, max_cloud=0.3)
+    super_resolution(clear, finer, rules=SuperresRules(backend="backproject"))
+    return finer

@@ -74,7 +74,7 @@ def frames_of(cube: Path, most: int = 24, edge: int = 360) -> Frames:
         BadInputError: No steps, or no red, green and blue.
     """
     dataset = open_cube(cube, chunks=None)
-    bands = _colour_bands(cube)
+    bands = colour_bands(cube)
     count = dataset.sizes["time"]
     if count == 0:
         raise BadInputError(f"{cube} has no step to show yet")
@@ -117,7 +117,12 @@ def write_animation(frames: Frames, out: Path | BinaryIO, seconds: float = 0.7) 
     images[0].save(out, format="GIF", save_all=True, append_images=images[1:], duration=int(1000 * seconds), loop=0)
 
 
-def _colour_bands(cube: Path) -> list[str]:
+def colour_bands(cube: Path) -> list[str]:
+    """Names of the layers shown as red, green and blue.
+
+    Raises:
+        BadInputError: The cube lacks one of them.
+    """
     spec = read_root(cube).spec
     names = {layer.name for layer in spec.layers}
     if "mission" not in spec.recipe:  # clouds and the like have no colour: their first layer in grey

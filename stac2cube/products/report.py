@@ -16,6 +16,7 @@ from stac2cube.cube.root import now_text, read_root
 from stac2cube.errors import BadInputError
 from stac2cube.products.quicklook import frames_of, write_sheet
 from stac2cube.products.shifts import draw_before_after, draw_shifts
+from stac2cube.products.superres import draw_side_by_side
 from stac2cube.status import cube_history, cube_status
 
 
@@ -47,6 +48,7 @@ def write_report(cube: str | Path, out: str | Path) -> Path:
         history=cube_history(path)[::-1],
         picture=_picture(path),
         shifts=_drawn(path, draw_shifts, "png"),
+        finer=_drawn(path, draw_side_by_side, "png"),
         before_after=_drawn(path, draw_before_after, "gif"),
         made=now_text(),
         version=__version__,

@@ -47,8 +47,8 @@ def test_agreement_is_reached(scale: int) -> None:
     coarse = degraded(truth, scale, gains)
     raised = bicubic(coarse, scale)
     seen = agreeing(raised, coarse, scale, gains)
-    assert residual(seen, coarse, scale, gains).mean() < 0.1 * residual(raised, coarse, scale, gains).mean()
-    assert np.square(seen - truth).mean() < 0.8 * np.square(raised - truth).mean()
+    assert residual(seen, coarse, scale, gains).mean() < 0.2 * residual(raised, coarse, scale, gains).mean()
+    assert np.square(seen - truth).mean() < 0.9 * np.square(raised - truth).mean()
     exact = agreeing(raised, coarse, scale, None)
     assert residual(exact, coarse, scale, None).max() < 1e-6
 

@@ -1,4 +1,4 @@
-"""Co-registration by worker jobs, as a job that follows layers and clouds: the cube that threads make."""
+"""Co-registration and a finer grid by worker jobs that follow layers and clouds: the cubes that threads make."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from tests.stages.shifted import EPSG, ORIGIN, Take, write
 
 def write_recipe(folder: Path, name: str) -> Path:
     recipe = folder / f"{name}.yaml"
-    words = f"aoi: {folder}/area.geojson, time: 2022, bands: [B04, SCL], resolution: 10"
+    words = f"aoi: {folder}/area.geojson, time: 2022, bands: [B02, B03, B04, B08, SCL], resolution: 10"
     recipe.write_text(
         f"cubes: {name}\n"
         f"layers: {{mission: sentinel-2-l2a, {words}, catalog: {folder}/l2a.json}}\n"
         "clouds: {method: scl}\n"
         "coregister: {engine: phase, strategy: graph}\n"
+        "superres: {backend: backproject}\n"
         "report:\n"
     )
     return recipe
@@ -33,17 +34,18 @@ def test_co_registration_follows_as_a_job_of_its_own(cluster: Cluster) -> None:
     folder = cluster.work / "takes"
     folder.mkdir()
     takes = [Take("2022-06-05"), Take("2022-06-15", 12, -7), Take("2022-06-25", -8, 5, cover=0.3)]
-    catalog(folder / "l2a.json", [write(folder, take) for take in takes])
+    catalog(folder / "l2a.json", [write(folder, take, ("B02", "B03", "B04", "B08")) for take in takes])
     turn = Transformer.from_crs(EPSG, 4326, always_xy=True).transform
     west, north = turn(ORIGIN[0] + 200, ORIGIN[1] - 200)
     east, south = turn(ORIGIN[0] + 5800, ORIGIN[1] - 5800)
     (folder / "area.geojson").write_text(json.dumps(mapping(box(west, south, east, north))))
     stac2cube("run", write_recipe(folder, "threads"), "-q")
     jobs = jobs_of(stac2cube("submit", write_recipe(folder, "jobs"), "--site", "example").stdout)
-    assert list(jobs) == ["layers", "clouds", "coregister", "report"]
+    assert list(jobs) == ["layers", "clouds", "coregister", "superres", "report"]
     cluster.wait_idle()
     cube = folder / "jobs" / "coregister.zarr"
-    assert differences(cube, folder / "threads" / "coregister.zarr") == []
+    for stage in ("coregister", "superres"):
+        assert differences(folder / "jobs" / f"{stage}.zarr", folder / "threads" / f"{stage}.zarr") == []
     entries = list(Ledger(cube, read_root(cube).ledger).entries().values())
     assert [entry.properties["shift_accepted"] for entry in entries] == [True] * 3
     assert entries[1].properties["shift_x"] != 0
