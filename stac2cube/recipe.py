@@ -19,7 +19,7 @@ STAGES: Mapping[str, frozenset[str]] = {
     "clouds": frozenset(
         {"method", "thresholds", "average_m", "dilate_m", "shadows", "resolution", "engine", "catalog"}
     ),
-    "coregister": frozenset({"engine", "strategy", "reference", "band", "max_shift", "resampling", "source"}),
+    "coregister": frozenset({"engine", "strategy", "reference", "band", "max_shift", "resampling", "mode", "source"}),
     "superres": frozenset({"target", "backend", "consistency", "weights", "device", "tile", "large"}),
     "quicklook": frozenset(),
     "report": frozenset(),

@@ -46,6 +46,13 @@ from stac2cube.cli.words import CUBE, talking, where_options
     show_default=True,
     help="Read moved pixels from the scenes again, so that they are interpolated once, or from the cube.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(["global", "local"]),
+    default="global",
+    show_default=True,
+    help="One shift per scene; or a smooth field where AROSICS' local mode finds one.",
+)
 @click.option("--measure-only", is_flag=True, help="Only measure: OUT.shifts.zarr instead of OUT.zarr.")
 @where_options
 def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool, **options: Any) -> int:
@@ -54,7 +61,7 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
     No scene disappears: what cannot be measured to satisfaction stays where it is, and the report says why.
     """
     with talking(options["quiet"]) as console:
-        names = ("engine", "strategy", "reference", "band", "max_shift", "resampling", "source")
+        names = ("engine", "strategy", "reference", "band", "max_shift", "resampling", "mode", "source")
         words = {name: options[name] for name in names}
         manner = Manner.of(options, console)
         return build_coregistered(layers, out, words, clouds, manner, apply=not measure_only)

@@ -18,6 +18,7 @@ INSTALL = (
 )
 
 _importing = threading.Lock()
+_talking = threading.Lock()
 
 
 def require_arosics() -> None:
@@ -79,6 +80,69 @@ def arosics_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | No
         return None
     reliability = 100.0 if found.shift_reliability is None else float(found.shift_reliability)
     return WindowShift(float(found.x_shift_px), float(found.y_shift_px), reliability)
+
+
+def arosics_points(
+    reference: np.ndarray, target: np.ndarray, good: np.ndarray, edge: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts at many points, by AROSICS' local mode; points under clouds, and those it doubts, are left out.
+
+    Of its filters only the first, reliability, is used: with present versions of what they lean on the second marks
+    every point and the third fails, and the fit that follows is robust by itself.
+
+    Args:
+        reference: ``(rows, columns)`` float, without gaps.
+        target: The same shape.
+        good: Where both show ground.
+        edge: Of the windows, pixels; the points lie half of it apart.
+
+    Returns:
+        ``(n, 2)`` columns and rows, and ``(n, 2)`` shifts to the right and down, pixels. Both may be empty.
+    """
+    import contextlib
+    import io
+
+    _parts()
+    from arosics import COREG_LOCAL
+    from geoarray import GeoArray
+
+    rows, columns = reference.shape
+    place = ((0.0, 1.0, 0.0, float(rows), 0.0, -1.0), "EPSG:32631")
+    outline = f"POLYGON((0 0, {columns} 0, {columns} {rows}, 0 {rows}, 0 0))"
+    nothing = np.empty((0, 2)), np.empty((0, 2))
+    # It prints, whatever it is told; for that while nobody else may be heard.
+    with _talking, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = COREG_LOCAL(
+                GeoArray(_counts(reference), *place),
+                GeoArray(_counts(target), *place),
+                grid_res=edge // 2,
+                window_size=(edge, edge),
+                max_shift=_REACH,
+                tieP_filter_level=1,
+                mask_baddata_ref=GeoArray((~good).astype("uint8"), *place),
+                mask_baddata_tgt=GeoArray((~good).astype("uint8"), *place),
+                footprint_poly_ref=outline,
+                footprint_poly_tgt=outline,
+                nodata=(_NODATA, _NODATA),
+                calc_corners=False,
+                ignore_errors=True,
+                CPUs=1,
+                q=True,
+                progress=False,
+                v=False,
+            )
+            found.calculate_spatial_shifts()
+            table = found.CoRegPoints_table
+        except (RuntimeError, ValueError, AssertionError, AttributeError, KeyError):
+            return nothing
+    if "OUTLIER" not in table:
+        return nothing
+    table = table[(table.ABS_SHIFT != _NODATA) & (table.OUTLIER == False)]  # noqa: E712 - a column, not a truth
+    points = table[["X_IM", "Y_IM"]].to_numpy(dtype=float)
+    inside = good[points[:, 1].astype(int).clip(0, rows - 1), points[:, 0].astype(int).clip(0, columns - 1)]
+    return points[inside], table[["X_SHIFT_PX", "Y_SHIFT_PX"]].to_numpy(dtype=float)[inside]
 
 
 _NODATA = -9999.0

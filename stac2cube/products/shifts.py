@@ -14,7 +14,6 @@ from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.colour import stretched, white_of
 from stac2cube.products.quicklook import Frames, write_animation
-from stac2cube.stages.coregister import Paths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +44,7 @@ def draw_shifts(cube: Path, out: Path | BinaryIO) -> None:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     series, field = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_series(series, list(rows.values()))
-    shifts = Paths(cube).shifts
+    shifts = Path(spec.request["shifts"])
     if shifts.exists():
         _draw_field(field, shifts, rows, spec.grid.resolution)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError
+from stac2cube.kernels.fields import Field
 from stac2cube.mission import find_mission
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
@@ -110,7 +111,11 @@ def run_coregister(
     paths = Paths(out)
     look = look_at(parent, sky, band_of(parent.spec, rules.band))
     source = _source(out, parent, rules)
-    request: dict[str, object] = {"layers": str(parent.path), "clouds": "" if sky is None else str(sky.path)}
+    request: dict[str, object] = {
+        "layers": str(parent.path),
+        "clouds": "" if sky is None else str(sky.path),
+        "shifts": str(paths.shifts.resolve()),
+    }
     spec = coregistered_spec(parent.spec, rules, source, request, look.band)
     if out.exists():  # before anything is measured
         read_root(out).spec.require_same(spec, str(out))
@@ -189,10 +194,12 @@ def run_move(
     steps = []
     for key, row in parent.rows.items():
         if key in shifts.rows:
-            facts = {name: shifts.rows[key].properties[name] for name in ("shift_x", "shift_y", "shift_accepted")}
+            names = ("shift_x", "shift_y", "shift_accepted", "shift_field")
+            facts = {name: shifts.rows[key].properties[name] for name in names}
             shift = (facts["shift_x"], facts["shift_y"])
+            field = None if facts["shift_field"] is None else Field(**facts["shift_field"])
             entry = parent.entry(row, **_own(row), **facts)
-            steps.append(Step(entry, Moved(parent.stored(row), shift), _tiles(parent, row, shift)))
+            steps.append(Step(entry, Moved(parent.stored(row), shift, field=field), _tiles(parent, row, shift)))
     if not steps:
         raise BadInputError(f"{cube} and {coregistered} share no step")
     recipe = {**parent.spec.recipe, "moved_by": dict(shifts.spec.recipe["shifts"])}
@@ -213,7 +220,7 @@ def _source(out: Path, parent: Parent, rules: ShiftRules) -> str:
     """Whence moved pixels come: decided once for a cube, when it is made."""
     if rules.source == "auto" and out.exists():
         return str(read_root(out).spec.recipe.get("shifts", {}).get("source", "cube"))
-    return whence(parent.spec, list(parent.rows.values()), rules.source)
+    return whence(parent.spec, list(parent.rows.values()), "cube" if rules.mode == "local" else rules.source)
 
 
 def _sealed(out: Path, parent: Parent) -> dict[str, Entry]:
@@ -250,12 +257,13 @@ def _steps(
                 shift_y=verdict.shift[1],
                 shift_accepted=verdict.accepted,
                 shift_reason=verdict.reason,
+                shift_field=None if verdict.field is None else asdict(verdict.field),
                 found_x=found[0],
                 found_y=found[1],
                 clear_fraction=facts.get("clear_fraction"),
                 pairs=facts["pairs"],
             )
-            payload = Moved(parent.stored(row), verdict.shift, scenes.get(key))
+            payload = Moved(parent.stored(row), verdict.shift, scenes.get(key), verdict.field)
             steps.append(Step(entry, payload, _tiles(parent, row, verdict.shift)))
     return steps
 

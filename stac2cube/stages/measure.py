@@ -12,9 +12,11 @@ import numpy as np
 from stac2cube.build import build
 from stac2cube.cube.stored import Window
 from stac2cube.grid import Grid
+from stac2cube.kernels.arosics import arosics_points
+from stac2cube.kernels.fields import fit_field
 from stac2cube.kernels.matching import MARGIN, Match, match
 from stac2cube.kernels.solving import REFERENCE
-from stac2cube.kernels.windows import FLATTEST, Patch, choose, texture
+from stac2cube.kernels.windows import FLATTEST, Patch, choose, infilled, texture
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.stages.follow import Parent
@@ -83,6 +85,10 @@ class MeasureScene:
         pairs, field = [], np.full((2, *block.geobox.shape), np.nan, dtype="float32")
         for place, other in enumerate(task.others):
             about, each = self._pair(task.picture, other, clear)
+            if self.rules.mode == "local" and "shift_x" in about:
+                about["local"] = self._local(task.picture, other.picture)
+                if not about["local"]["reason"]:  # what one shift cannot say is no doubt of a field
+                    about |= {"accepted": True, "reason": ""}
             pairs.append(about)
             if place == 0:
                 for (row, column), shift in each.items():
@@ -121,6 +127,31 @@ class MeasureScene:
             if shift is not None
         }
         return about, each
+
+    def _local(self, picture: Picture, reference: Picture) -> dict[str, Any]:
+        """A field of shifts as far as one can be believed: coefficients in metres, or why there is none."""
+        whole = slice(0, self.grid.shape[0]), slice(0, self.grid.shape[1])
+        target, seen = self.look.read(picture, whole)
+        ground, there = self.reference_look.read(reference, whole)
+        good = seen & there
+        filled = infilled((ground, target), good)
+        points, shifts = arosics_points(filled[0], filled[1], good, self.edge)
+        size = np.array(self.grid.shape[::-1])
+        fitted = fit_field(2 * (points + 0.5) / size - 1, shifts)
+        if fitted is None:
+            return {"points": len(points), "reason": "no field says more than one shift"}
+        field, before, after = fitted
+        if field.largest > self.rules.max_shift:
+            return {"points": len(points), "reason": f"a field of up to {field.largest:.1f} px is more than max_shift"}
+        step = self.grid.resolution
+        return {
+            "points": len(points),
+            "reason": "",
+            "left_by_one_shift": round(before, 4),
+            "left": round(after, 4),
+            "right": [round(value * step, 5) for value in field.right],
+            "down": [round(value * step, 5) for value in field.down],
+        }
 
     def _patch(self, picture: Picture, other: Picture, look: Look, window: tuple[int, int]) -> Patch:
         around = self._window(window)

@@ -17,9 +17,10 @@ from stac2cube.cube.ledger import Entry
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.stored import StoredStep, widened
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.kernels.fields import Field, margin_for, moved_by, places_in
 from stac2cube.mission import find_mission
 from stac2cube.scene import Scene
-from stac2cube.source.asset import BandRequest, Cut, warp
+from stac2cube.source.asset import BandRequest, Cut, is_nodata, warp
 from stac2cube.source.read import read_block
 from stac2cube.source.search import Query, scenes_of
 from stac2cube.stages.request import request_of, understand
@@ -37,11 +38,13 @@ class Moved:
         step: Its pixels in the cube.
         shift: x and y, metres, to be added to the positions of its pixels.
         scene: Where to read its pixels anew, None to take the cube's.
+        field: Shifts that change over the scene, metres to the right and down, instead of the one.
     """
 
     step: StoredStep
     shift: tuple[float, float] = (0.0, 0.0)
     scene: Scene | None = None
+    field: Field | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class MoveScene:
         window = block.grid.window(block.tile)
         x, y = moved.shift
         right, down = x / block.grid.resolution, -y / block.grid.resolution
+        if moved.field is not None:
+            return self._by_field(moved.step, moved.field, block)
         if moved.shift == (0.0, 0.0):
             return moved.step.read(self.layers, window)
         bands = tuple(band_for(layer, self.resampling) for layer in self.layers)
@@ -87,6 +92,26 @@ class MoveScene:
         for band in bands:
             made[band.name] = np.empty(block.geobox.shape, band.dtype)
             warp(Cut(wide[band.name], around, 1.0), band, block.geobox, made[band.name])
+        return made
+
+    def _by_field(self, step: StoredStep, field: Field, block: Block) -> dict[str, np.ndarray]:
+        rows, columns = block.grid.window(block.tile)
+        margin = margin_for(field, block.grid.resolution)
+        right, down = field.at(*places_in(rows, columns, block.grid.shape))
+        # What lies at a pixel now lay before where its shift leads back to.
+        below = np.arange(rows.stop - rows.start)[:, None] + margin - down / block.grid.resolution
+        beside = np.arange(columns.stop - columns.start)[None, :] + margin - right / block.grid.resolution
+        wide = step.read(self.layers, widened((rows, columns), margin))
+        made = {}
+        for layer in self.layers:
+            is_class = bool(layer.flags or layer.bits)
+            pixels = wide[layer.name]
+            order = 0 if is_class else 1 if self.resampling == "bilinear" else 3
+            values = moved_by(pixels, is_nodata(pixels, layer.fill), below, beside, order)
+            limits = np.iinfo(layer.dtype) if pixels.dtype.kind in "iu" else np.finfo(layer.dtype)
+            numbers = np.rint(values) if pixels.dtype.kind in "iu" else values
+            kept = np.where(np.isnan(numbers), 0, numbers).clip(float(limits.min), float(limits.max))
+            made[layer.name] = np.where(np.isnan(values), layer.fill_scalar, kept.astype(layer.dtype))
         return made
 
 

@@ -53,6 +53,8 @@ class ShiftRules:
         band: What is compared; the red band if "".
         max_shift: Pixels; what is found beyond is not believed.
         resampling: Of continuous bands where a shift is no whole number of pixels; classes take the nearest.
+        mode: ``"global"``, one shift per scene; ``"local"``, where AROSICS' local mode finds that shifts change over a
+            scene, a smooth field of them.
         source: ``"scenes"`` reads the shifted pixels from the scenes again, so that they are interpolated once;
             ``"cube"`` from the cube, which is the same where its pixels are the scenes' own; ``"auto"`` takes the cube
             where that is so.
@@ -64,6 +66,7 @@ class ShiftRules:
     band: str = ""
     max_shift: float = 3.0
     resampling: str = "cubic"
+    mode: str = "global"
     source: str = "auto"
 
     def __post_init__(self) -> None:
@@ -72,7 +75,12 @@ class ShiftRules:
         Raises:
             BadInputError: Naming the word that is wrong, or AROSICS is not installed.
         """
-        for name, known in (("engine", ENGINES), ("strategy", STRATEGIES), ("source", ("auto", "scenes", "cube"))):
+        for name, known in (
+            ("engine", ENGINES),
+            ("strategy", STRATEGIES),
+            ("source", ("auto", "scenes", "cube")),
+            ("mode", ("global", "local")),
+        ):
             if getattr(self, name) not in known:
                 raise BadInputError(f"{name} is {', '.join(known)}, not {getattr(self, name)!r}")
         if self.resampling not in CONTINUOUS_RESAMPLING or self.resampling == "nearest":
@@ -83,7 +91,11 @@ class ShiftRules:
             raise BadInputError(f"max_shift is in pixels, more than 0 and at most 10, not {self.max_shift}")
         if self.strategy != "reference" and self.reference == "seasonal":
             raise BadInputError("seasonal references go with the strategy 'reference'")
-        if self.engine == "arosics":
+        if self.mode == "local" and (self.strategy, self.source) not in (("reference", "auto"), ("reference", "cube")):
+            raise BadInputError("local shifts go with the strategy 'reference', and move the cube's own pixels")
+        if self.mode == "local" and self.reference == "seasonal":
+            raise BadInputError("local shifts go with one reference, not one per season")
+        if self.engine == "arosics" or self.mode == "local":
             require_arosics()
 
     def verdict(self, match: Match | None, check: Match | None) -> str:

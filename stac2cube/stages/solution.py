@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stac2cube.cube.ledger import FAILED, Entry
+from stac2cube.kernels.fields import Field
 from stac2cube.kernels.solving import Pair, along, graph
-from stac2cube.stages.shift_rules import DEAD_BAND, LEAST_WINDOWS, ShiftRules
+from stac2cube.stages.shift_rules import DEAD_BAND, ShiftRules
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Verdict:
         accepted: Whether it was measured to satisfaction, be it that it lies well already.
         reason: Why it stays, "" if it is moved.
         found: The shift that was solved, metres, None where nothing is believed.
+        field: Shifts that change over the scene, metres to the right and down, instead of the one.
     """
 
     shift: tuple[float, float]
     accepted: bool
     reason: str
     found: tuple[float, float] | None
+    field: Field | None = None
 
 
 def solve(
@@ -74,9 +77,13 @@ def _verdict(
     found = (round(found[0], 4), round(found[1], 4))
     size = math.hypot(*found)
     # A graph's best pair says how sure a shift is at least; of chains the pair is all there is.
-    sigma = min(pair["sigma"] for pair in pairs if pair["accepted"] and pair["windows"] >= LEAST_WINDOWS)
+    sigma = min(pair["sigma"] for pair in pairs if pair["accepted"])
     if rules.strategy != "consecutive" and size > rules.max_shift * resolution:
         return Verdict((0.0, 0.0), accepted=False, reason=f"{size:.1f} m is more than max_shift", found=None)
+    local = pairs[0].get("local") or {}
+    if local.get("right"):
+        field = Field(tuple(local["right"]), tuple(local["down"]))
+        return Verdict(found, accepted=True, reason="", found=found, field=field)
     if size <= max(DEAD_BAND * resolution, 2 * sigma):
         return Verdict((0.0, 0.0), accepted=True, reason="in place already", found=found)
     return Verdict(found, accepted=True, reason="", found=found)

@@ -35,6 +35,7 @@ class Take:
         cover: Fraction of the sky under cloud.
         swath: Part of the columns, from the left, that it sees.
         flat: Whether the ground is all alike.
+        bend: Metres by which the corners lie farther east or west than the middle.
     """
 
     day: str
@@ -43,6 +44,7 @@ class Take:
     cover: float = 0.0
     swath: float = 1.0
     flat: bool = False
+    bend: float = 0.0
 
 
 def truth(take: Take, band: str = "B04") -> np.ndarray:
@@ -58,7 +60,9 @@ def ground(take: Take, band: str) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.meshgrid(ORIGIN[0] + half, ORIGIN[1] - half)
     day = time.timetuple().tm_yday
     # What lies at x is shown at x + shift.
-    clear = averaged(look(x - take.x, y - take.y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear[band], 2)
+    u, v = (x - ORIGIN[0]) / (5 * EDGE) - 1, (ORIGIN[1] - y) / (5 * EDGE) - 1
+    east = take.x + take.bend * u * v
+    clear = averaged(look(x - east, y - take.y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear[band], 2)
     weather = Sky(day, take.cover, 160.0, 89.0, 0.0)
     cloud = averaged(look(x / 3, y / 3, 1, weather, 7).cloud, 2) if take.cover else np.zeros_like(clear)
     return (np.full_like(clear, 0.1) if take.flat else clear), cloud

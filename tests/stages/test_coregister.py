@@ -34,7 +34,7 @@ from stac2cube.stages.moving import Moved, MoveScene
 from stac2cube.status import cube_status
 from stac2cube.work import Block
 from tests.items import catalog
-from tests.registration import engines
+from tests.registration import HAS_AROSICS, engines
 from tests.stages.shifted import EDGE, EPSG, LATTICE, ORIGIN, Take, series, truth, write
 
 TAKES = (
@@ -310,3 +310,28 @@ def test_killed_at_any_moment_it_goes_on(layers: Path, moved: Path, tmp_path: Pa
         run.wait()
     subprocess.run(words, check=True)
     assert differences(moved, out) == []
+
+
+@pytest.mark.skipif(not HAS_AROSICS, reason="AROSICS is not installed (envs/install-arosics)")
+def test_shifts_that_change_over_a_scene(tmp_path: Path) -> None:
+    takes = (Take("2022-06-05"), Take("2022-06-15", 6, -3, bend=14), Take("2022-06-25", -8, 5))
+    layers = series(tmp_path, takes)
+    rules = replace(PHASE, reference="sentinel-2a_R065_20220605")
+    stac2cube.coregister_scenes(layers, tmp_path / "one.zarr", rules=rules)
+    stac2cube.coregister_scenes(layers, tmp_path / "local.zarr", rules=replace(rules, mode="local"))
+    inner = (slice(40, -40), slice(40, -40))
+    left = {}
+    for name in ("one", "local"):
+        cube = stac2cube.open_cube(tmp_path / f"{name}.zarr")
+        bent = cube.B04.values[1][inner]
+        left[name] = float(np.sqrt(np.nanmean(np.square(bent - truth(takes[1])[inner]))))
+        assert not np.isnan(bent).any()
+    assert left["local"] < 0.7 * left["one"], left
+    rows = rows_of(tmp_path / "local.zarr")
+    assert [row.properties["shift_field"] is not None for row in rows] == [False, True, False], (
+        "where it is needed only"
+    )
+    along = stac2cube.move_scenes(layers, tmp_path / "local.zarr", tmp_path / "along.zarr")
+    np.testing.assert_array_equal(along.B04, stac2cube.open_cube(tmp_path / "local.zarr").B04)
+    with pytest.raises(BadInputError, match="go with the strategy 'reference'"):
+        replace(PHASE, mode="local", strategy="graph")
