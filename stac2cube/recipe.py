@@ -20,7 +20,7 @@ STAGES: Mapping[str, frozenset[str]] = {
         {"method", "thresholds", "average_m", "dilate_m", "shadows", "resolution", "engine", "catalog"}
     ),
     "coregister": frozenset({"engine", "strategy", "reference", "band", "max_shift", "resampling", "mode", "source"}),
-    "superres": frozenset({"target", "backend", "consistency", "weights", "device", "tile", "large"}),
+    "superres": frozenset({"target", "backend", "consistency", "weights", "device", "tile", "margin", "large"}),
     "quicklook": frozenset(),
     "report": frozenset(),
 }

@@ -43,10 +43,10 @@ def superres() -> None:
 @click.option("--target", type=float, default=2.5, show_default=True, help="Pixel edge, metres: 2.5 or 10.")
 @click.option(
     "--backend",
-    type=click.Choice(["native", "backproject", "bicubic", "selftrain", "sen2sr"]),
+    type=click.Choice(["native", "backproject", "bicubic", "selftrain", "sen2sr", "onnx"]),
     default="native",
     show_default=True,
-    help="Our networks, no network at all, networks trained on this cube, or SEN2SR-Lite from a folder.",
+    help="Our networks, no network at all, networks trained on this cube, SEN2SR-Lite or ONNX from a folder.",
 )
 @click.option(
     "--consistency",
@@ -58,11 +58,12 @@ def superres() -> None:
 @click.option("--weights", default="", help="File or folder of weights instead of the usual one.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--tile", default=256, show_default=True, help="Pixels of 10 m worked on at a time.")
+@click.option("--margin", default=32, show_default=True, help="Pixels of 10 m around a tile looked at with it.")
 @click.option("--large", is_flag=True, help="However large it is.")
 @where_options
 def make(layers: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: the bands of LAYERS on one finer grid. The pixels are of that size, the details are not."""
-    names = ("target", "backend", "consistency", "weights", "device", "tile", "large")
+    names = ("target", "backend", "consistency", "weights", "device", "tile", "margin", "large")
     with talking(options["quiet"]) as console:
         words = {name: options[name] for name in names}
         return build_superres(layers, out, words, Manner.of(options, console))

@@ -13,6 +13,7 @@ import numpy as np
 from stac2cube.errors import BadInputError
 from stac2cube.kernels import sen2sr
 from stac2cube.kernels.networks import FINE, RADIUS, answer, read_weights
+from stac2cube.kernels.onnx_model import OnnxModel, read_model
 from stac2cube.kernels.optics import MTF, agreeing, bicubic, residual
 
 Consistency = Literal["mtf", "mean", "none"]
@@ -23,11 +24,15 @@ BACKENDS = {
     "bicubic": "bicubic alone; to compare with",
     "selftrain": "our networks, trained on the cube itself",
     "sen2sr": "SEN2SR-Lite of ESA's OpenSR project, from a local folder",
+    "onnx": "an ONNX model of your own, from a local folder, for the bands it makes; back-projection for the others",
 }
 """Names of the backends."""
 
 LEARNED = ("native", "selftrain", "sen2sr")
 """Those that need torch, and all ten bands."""
+
+FOLDERS = ("sen2sr", "onnx")
+"""Those whose weights are a folder."""
 
 
 class Upscaler(Protocol):
@@ -112,6 +117,28 @@ class Sen2sr:
 
 
 @dataclass(frozen=True)
+class Onnx:
+    """A model of somebody else, see :mod:`stac2cube.kernels.onnx_model`."""
+
+    model: OnnxModel
+
+    @property
+    def radius(self) -> int:
+        """See :class:`Upscaler`."""
+        return self.model.margin
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return bicubic(coarse, 2)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        names, every = [*FINE, *bands], np.concatenate([fine, coarse])
+        made = self.model.sharpened(every, names)
+        return np.stack([made[b] if b in made else bicubic(every[i : i + 1], 4)[0] for i, b in enumerate(names)])
+
+
+@dataclass(frozen=True)
 class Agreement:
     """What is held to be consistent with what.
 
@@ -177,6 +204,8 @@ def open_upscaler(backend: str, weights: str, device: str) -> Upscaler:
     """
     if backend in ("bicubic", "backproject"):
         return Bicubic()
+    if backend == "onnx":
+        return Onnx(read_model(Path(weights), device))
     if backend == "sen2sr":
         return Sen2sr(sen2sr.read_cascade(Path(weights)), device)
     return Native(read_weights(Path(weights)), device)

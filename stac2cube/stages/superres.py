@@ -15,7 +15,7 @@ from stac2cube.build import build
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.stored import StoredStep, Window
-from stac2cube.errors import IncompleteError
+from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.kernels.networks import COARSE, FINE
 from stac2cube.kernels.upscaling import LEARNED, device_for, open_upscaler, upscale
 from stac2cube.places.gpu import gpu_turn
@@ -198,7 +198,9 @@ def run_superres(
     if rules.backend == "selftrain" and not rules.weights and not own_weights(out).exists():
         train_on([parent.path], own_weights(out))
     weights = rules.weights_of(out)
-    open_upscaler(rules.backend, weights, "cpu")  # before anything is written
+    seen = open_upscaler(rules.backend, weights, "cpu").radius  # before anything is written
+    if seen > rules.margin:
+        raise BadInputError(f"{rules.backend} looks at {seen} pixels around a tile: say a margin of that, or more")
     if rules.backend in LEARNED and not place.on_cluster:
         device_for(rules.device)
     spec = rules.spec(parent.spec, parent.path, weights)

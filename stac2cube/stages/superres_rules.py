@@ -93,6 +93,10 @@ class SuperresRules:
         """
         if self.backend == "sen2sr":
             return str(find_folder("sen2sr", self.weights))
+        if self.backend == "onnx":
+            if not self.weights:
+                raise BadInputError("say the folder of the ONNX model as weights")
+            return self.weights
         if self.backend not in LEARNED:
             return ""
         usual = own_weights(out) if self.backend == "selftrain" else shipped()

@@ -14,6 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from stac2cube.errors import BadInputError  # noqa: E402
 from stac2cube.kernels import sen2sr  # noqa: E402
 from stac2cube.kernels.networks import NETWORKS, RADIUS, answer, read_weights  # noqa: E402
+from stac2cube.kernels.optics import bicubic  # noqa: E402
 from stac2cube.kernels.upscaling import device_for, open_upscaler  # noqa: E402
 from stac2cube.weights import shipped  # noqa: E402
 
@@ -92,3 +93,54 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence() -> None:
     with pytest.raises(BadInputError, match="no GPU here"):
         device_for("cuda")
     assert device_for("auto") == "cpu"
+
+
+def nearest_model(folder: Path, bands: int) -> None:
+    """Repeats pixels four times, as an ONNX graph."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    scales = helper.make_tensor("scales", kind, [4], [1.0, 1.0, 4.0, 4.0])
+    node = helper.make_node(
+        "Resize",
+        ["x", "", "scales"],
+        ["y"],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+    shapes = [helper.make_tensor_value_info(name, kind, [1, bands, None, None]) for name in ("x", "y")]
+    graph = helper.make_graph([node], "nearest", shapes[:1], shapes[1:], [scales])
+    folder.mkdir()
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+    )
+
+
+def test_an_onnx_model_is_asked_as_its_file_says(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    nearest_model(folder, 5)
+    with pytest.raises(BadInputError, match=r"no model\.yaml"):
+        open_upscaler("onnx", str(folder), "cpu")
+    about = "bands: [B08, B04, B03, B02, B05]\nfactor: 10000\nmargin: 12\nlicence: mine\n"
+    (folder / "model.yaml").write_text(about)
+    opened = open_upscaler("onnx", str(folder), "cpu")
+    assert opened.radius == 12
+    fine, coarse = picture(4)[0], picture(2, 1)[0]
+    made = opened.sharpen(fine, coarse, ("B05", "B11"))
+    np.testing.assert_allclose(made[:4], fine.repeat(4, axis=1).repeat(4, axis=2), atol=1e-6)
+    np.testing.assert_allclose(made[4], coarse[0].repeat(4, axis=0).repeat(4, axis=1), atol=1e-6)
+    np.testing.assert_array_equal(made[5], bicubic(coarse[1:], 4)[0])
+    with pytest.raises(BadInputError, match="wants B05"):
+        opened.sharpen(fine, coarse[:0], ())
+    for text, message in ((about + "run: me\n", "and nothing else"), (about.replace("B02, ", ""), "should make B02")):
+        other = tmp_path / message[:3]
+        other.mkdir()
+        (other / "model.yaml").write_text(text)
+        (other / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
+        with pytest.raises(BadInputError, match=message):
+            open_upscaler("onnx", str(other), "cpu")
+    (other / "model.yaml").write_text(about)
+    (other / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(BadInputError, match="is no ONNX model"):
+        open_upscaler("onnx", str(other), "cpu")
