@@ -1,4 +1,4 @@
-"""``python -m tests.bench.superres``: what a finer grid costs, by backend, by area, and beside torch on a whole picture.
+"""``python -m tests.bench.superres``: what a finer grid costs, by backend and area, and beside torch alone.
 
 Everything on one thread. Memory is that of a process of its own.
 """
