@@ -46,7 +46,7 @@ def build(
     begun = time.monotonic()
     with open_writer(path, spec, orders.verdict) as writer:
         known = known_entries(path, steps)
-        work = plan(steps, known)
+        work = plan(steps, known, orders.again)
         summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
         todo = list(work.todo)
         slots = {}

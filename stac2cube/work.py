@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -131,27 +131,30 @@ class Orders:
         deadline: When this process will be killed, seconds since 1970: blocks that cannot be finished before are not
             begun. None for never.
         verdict: See :class:`stac2cube.cube.lock.CubeLock`.
+        again: Keys of sealed steps that are made anew although nothing newer exists, because they are damaged.
     """
 
     superseded: Literal["report", "replace"] = "report"
     stop: threading.Event = field(default_factory=threading.Event)
     deadline: float | None = None
     verdict: Verdict | None = holder_lives
+    again: frozenset[str] = frozenset()
 
 
-def plan(steps: Sequence[Step], known: Mapping[str, Entry]) -> Plan:
+def plan(steps: Sequence[Step], known: Mapping[str, Entry], again: Collection[str] = ()) -> Plan:
     """Sort wanted steps into to do, present and superseded.
 
     Args:
         steps: All steps wanted over the whole range asked for.
         known: The ledger's rows by key; empty for a new cube.
+        again: See :class:`Orders`.
     """
     todo, present, superseded = [], [], []
     for step in sorted(steps, key=lambda step: (step.entry.time, step.entry.key)):
         row = known.get(step.entry.key)
         if row is None or row.status == FAILED:
             todo.append(step)
-        elif not outdated(row.parts, step.entry.parts):
+        elif step.entry.key not in again and not outdated(row.parts, step.entry.parts):
             present.append(step.entry.key)
         elif row.status == EMPTY:
             todo.append(step)

@@ -7,6 +7,7 @@ import sys
 import click
 
 from stac2cube import __version__
+from stac2cube.cli.care import diff, rollback, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.doctor import doctor
@@ -31,27 +32,9 @@ def cli() -> None:
 
 
 for command in (
-    *(
-        layers,
-        clouds,
-        mask,
-        coregister,
-        move,
-        superres,
-        update,
-        plan,
-        run,
-        status,
-        history,
-        missions,
-        catalogs,
-        export,
-        quicklook,
-        report,
-        unlock,
-        demo,
-    ),
-    *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
+    *(layers, clouds, mask, coregister, move, superres, update, plan, run, status, history, missions, catalogs),
+    *(export, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy, weights, compare, gaps),
+    *(submit, cancel, logs, sites, doctor, stage, claim, share, seal),
 ):
     cli.add_command(command)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,13 +181,41 @@ class CubeWriter:
             for slot, step in finished.items():
                 move_in(new, step.staged, entries[slot], self.spec)
             write_coordinates(new, self.root, list(entries.values()))
-            twin = CubeWriter(new, self._lock)
-            twin._publish(
-                self.root.following(self.root.steps, generation=self.root.generation + 1), list(entries.values())
-            )
 
-        generation.swap_in(self.path, change)
+        return self.regenerate(self.root.following(self.root.steps), list(entries.values()), change)
+
+    def regenerate(
+        self,
+        root: Root,
+        entries: Sequence[Entry],
+        change: Callable[[Path], None],
+        *,
+        parts: Sequence[str] | None = None,
+    ) -> Root:
+        """Make the next generation of hard links and let it take the cube's place, all or nothing.
+
+        Args:
+            root: What it says of itself; generation and number of the commit follow the present ones.
+            entries: Rows that it adds to the ledger.
+            change: Called with its folder, to do what is new in it.
+            parts: Ledger parts that it begins with; the present ones if None.
+
+        Returns:
+            The new root.
+        """
+        self._lock.require_held()
+        number, made = self.root.commit + 1, self.root.generation + 1
+        before = list(self.root.ledger if parts is None else parts)
+
+        def whole(new: Path) -> None:
+            change(new)
+            twin = CubeWriter(new, self._lock)
+            twin.root.own["ledger"] = before
+            twin._publish(root.following(root.steps, generation=made, commit=number), entries)
+
+        generation.swap_in(self.path, whole)
         self.root = read_root(self.path)
+        self.spec = self.root.spec
         return self.root
 
     def succeed(self, made: Path) -> Root:
@@ -200,7 +228,6 @@ class CubeWriter:
         Returns:
             The new root.
         """
-        self._lock.require_held()
         number, successor = self.root.commit + 1, read_root(made)
         rows = Ledger(made, successor.ledger).entries().values()
         entries = [replace(row, commit=number) for row in rows]
@@ -212,16 +239,10 @@ class CubeWriter:
             for part in made.iterdir():
                 if part.name != OWN:
                     part.rename(new / part.name)
-            twin = CubeWriter(new, self._lock)
-            root = successor.following(successor.steps, generation=self.root.generation + 1, commit=number)
-            twin.root.own["ledger"] = []
-            twin._publish(root, entries)
 
-        generation.swap_in(self.path, change)
+        root = self.regenerate(successor, entries, change, parts=())
         remove_tree(made)
-        self.root = read_root(self.path)
-        self.spec = self.root.spec
-        return self.root
+        return root
 
     def _publish(self, root: Root, entries: Sequence[Entry], request: Mapping[str, Any] | None = None) -> None:
         """Write ledger and history, then make the new root the truth."""
@@ -257,7 +278,11 @@ class CubeWriter:
         """Let the per-array metadata follow the root, for readers that open one array alone."""
         for name, metadata in self.root.growing().items():
             path = self.path / name / "zarr.json"
-            if not path.exists() or json.loads(path.read_bytes()) != json.loads(metadata):
+            try:
+                same = json.loads(path.read_bytes()) == json.loads(metadata)
+            except (FileNotFoundError, ValueError):
+                same = False
+            if not same:
                 write_whole(path, metadata)
 
 

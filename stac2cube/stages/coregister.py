@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,7 +129,7 @@ def run_coregister(
     if not apply or measured.stopped:
         return measured
     rows = Ledger(paths.shifts, read_root(paths.shifts).ledger).entries(whole=False)
-    sealed = _sealed(out, parent)
+    sealed = _sealed(out, parent, orders.again)
     verdicts = solve(rows, sealed, rules, parent.spec.grid.resolution)
     steps = _steps(parent, rows, sealed, verdicts, source)
     task = MoveScene(parent.spec.layers, rules.resampling, _is_seamless(parent.spec))
@@ -223,7 +223,7 @@ def _source(out: Path, parent: Parent, rules: ShiftRules) -> str:
     return whence(parent.spec, list(parent.rows.values()), "cube" if rules.mode == "local" else rules.source)
 
 
-def _sealed(out: Path, parent: Parent) -> dict[str, Entry]:
+def _sealed(out: Path, parent: Parent, again: Collection[str]) -> dict[str, Entry]:
     """Steps that stay as they are: done, from what the layers still hold."""
     if not out.exists():
         return {}
@@ -231,7 +231,10 @@ def _sealed(out: Path, parent: Parent) -> dict[str, Entry]:
     return {
         key: row
         for key, row in rows.items()
-        if row.status == SEALED and key in parent.rows and not outdated(row.parts, parent.entry(parent.rows[key]).parts)
+        if row.status == SEALED
+        and key in parent.rows
+        and key not in again
+        and not outdated(row.parts, parent.entry(parent.rows[key]).parts)
     }
 
 

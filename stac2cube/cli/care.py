@@ -1,0 +1,120 @@
+"""Commands for keeping cubes: sync, verify, diff, rollback, tidy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stac2cube.cli.look import as_json
+from stac2cube.cli.steps import Manner, built, said
+from stac2cube.cli.words import CUBE, listed, talking, where_options
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.option("--apply", "applying", is_flag=True, help="Do it; else only say what would be done.")
+@click.option("--only", help="Kinds with commas: new, late, failed, superseded, withdrawn, children.")
+@click.option("--even-many", is_flag=True, help="Take steps out however many were withdrawn.")
+@as_json
+@where_options
+def sync(cube: Path, applying: bool, only: str | None, even_many: bool, machine: bool, **options: Any) -> int:
+    """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children."""
+    from functools import partial
+
+    from stac2cube.stages.sync import KINDS, look
+    from stac2cube.stages.sync import sync as bring_together
+
+    with talking(options["quiet"]) as console:
+        manner = Manner.of(options, console)
+        if applying:
+            kinds = listed(only) or KINDS
+            return built(cube, partial(bring_together, cube, kinds=kinds, even_many=even_many), manner)
+        found, _ = look(cube, on_cluster=manner.place.on_cluster)
+        if machine:
+            click.echo(json.dumps(asdict(found), indent=1))
+            return 0
+        for kind in KINDS[:-1]:
+            keys = getattr(found, kind)
+            click.echo(f"{kind:<12} {len(keys):>5}  {' '.join(keys[:4])}{' ...' if len(keys) > 4 else ''}")
+        for child, state in found.children.items():
+            click.echo(
+                f"child        {child}: {', '.join(f'{count} {what}' for what, count in state.items() if count)}"
+            )
+        if found.nothing:
+            click.echo("all in step")
+        return 0
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.option("--repair", "repairing", is_flag=True, help="Make anew what is damaged, and only that.")
+@click.option("--quick", is_flag=True, help="Compare sizes of files, not their checksums.")
+@as_json
+@where_options
+def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
+    """Compare CUBE with what its ledger says of every file. Exit code 0 sound, 2 damaged."""
+    from stac2cube.stages.care import repair
+    from stac2cube.stages.care import verify as look_for_damage
+    from stac2cube.work import Orders
+
+    with talking(options["quiet"]) as console:
+        if repairing:
+            manner = Manner.of(options, console)
+            done = repair(cube, manner.place, orders=Orders(), progress=manner.progress(), deep=not quick)
+            found, left = done.found, done.left
+            if done.summary.replaced:
+                said(cube, done.summary)
+        else:
+            found = left = tuple(look_for_damage(cube, deep=not quick))
+    if machine:
+        click.echo(
+            json.dumps({"found": [asdict(one) for one in found], "left": [asdict(one) for one in left]}, indent=1)
+        )
+    else:
+        for one in found:
+            click.echo(f"{one.kind:<10} {one.path}  {one.key}  {one.what}")
+        click.echo(f"{cube}: {len(found)} damage(s)" + (f", {len(left)} left" if repairing else ""))
+    return 2 if left else 0
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("one", type=int)
+@click.argument("other", type=int)
+@as_json
+def diff(cube: Path, one: int, other: int, machine: bool) -> None:
+    """Say which steps of CUBE differ between the commits ONE and OTHER."""
+    from stac2cube.cube.rearrange import difference
+
+    found = asdict(difference(cube, one, other))
+    if machine:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for what, keys in found.items():
+        for key in keys:
+            click.echo(f"{what:<9} {key}")
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("commit", type=int)
+def rollback(cube: Path, commit: int) -> None:
+    """Make CUBE what it was after COMMIT. That is a commit, too: one can go back again."""
+    from stac2cube.stages.care import rollback as roll
+
+    root = roll(cube, commit)
+    click.echo(f"{cube}: commit {root.commit}, {root.steps} steps, as after commit {commit}")
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+def tidy(cube: Path) -> None:
+    """Put the steps of CUBE in the order of time, without rewriting a pixel."""
+    from stac2cube.stages.care import tidy as put_in_order
+
+    root = put_in_order(cube)
+    click.echo(f"{cube}: {'in order already' if root is None else f'in order of time, commit {root.commit}'}")

@@ -1,0 +1,131 @@
+"""Keeping a cube for years: verified and repaired, put in order, rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stac2cube.build import build
+from stac2cube.cube.damage import Damage, find_damage
+from stac2cube.cube.ledger import SEALED, Ledger
+from stac2cube.cube.rearrange import arrange, in_order, roll_back
+from stac2cube.cube.root import OWN, Root, read_root
+from stac2cube.cube.writer import CubeWriter, open_writer, write_coordinates
+from stac2cube.errors import BadInputError
+from stac2cube.places.place import Place
+from stac2cube.progress import Progress
+from stac2cube.stages.following import follow, follows
+from stac2cube.stages.layers import LayersJob
+from stac2cube.stages.moving import scenes_again
+from stac2cube.stages.request import request_of, understand
+from stac2cube.stages.scenes import steps_for
+from stac2cube.work import Orders, Summary
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did.
+
+    Attributes:
+        found: What was wrong before.
+        left: What is wrong still.
+        summary: Of the steps that were made anew.
+    """
+
+    found: tuple[Damage, ...]
+    left: tuple[Damage, ...]
+    summary: Summary = field(default_factory=Summary)
+
+
+def verify(cube: str | Path, *, deep: bool = True) -> list[Damage]:
+    """Look for damage; see :func:`stac2cube.cube.damage.find_damage`."""
+    return find_damage(Path(cube), deep=deep)
+
+
+def repair(
+    cube: Path, place: Place, *, orders: Orders | None = None, progress: Progress | None = None, deep: bool = True
+) -> Repair:
+    """Make anew what is damaged, and only that: steps from the items or the cube that they were made from.
+
+    Raises:
+        CubeError: Not a cube.
+        BadInputError: The ledger itself is lost: roll back to a commit that has one, or build the cube anew.
+    """
+    found = find_damage(cube, deep=deep)
+    if any(damage.kind == "ledger" for damage in found):
+        raise BadInputError(f"the ledger of {cube} is damaged, which nothing else can say: roll back or build it anew")
+    orders = orders or Orders()
+    keys = frozenset(damage.key for damage in found if damage.kind in ("missing", "corrupt"))
+    summary = Summary()
+    if found:
+        with open_writer(cube, read_root(cube).spec, orders.verdict) as writer:  # which follows the root by itself
+            _tidy_up(writer, found)
+    if keys:
+        again = replace(orders, superseded="replace", again=keys)
+        if follows(cube):
+            summary = follow(cube, place, orders=again, progress=progress)
+        else:
+            summary = _layers_again(cube, keys, place, again, progress)
+    return Repair(tuple(found), tuple(find_damage(cube, deep=deep)) if found else (), summary)
+
+
+def tidy(cube: Path, *, orders: Orders | None = None) -> Root | None:
+    """Put the steps of a cube in the order of time, in a new generation of hard links; None where they are.
+
+    Raises:
+        CubeError: Not a cube.
+        CubeLockedError: Somebody else writes it.
+    """
+    with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
+        rows = writer.ledger.entries()
+        if in_order(list(rows.values())):
+            return None
+        return arrange(writer, [key for key, row in rows.items() if row.status == SEALED])
+
+
+def rollback(cube: Path, number: int, *, orders: Orders | None = None) -> Root:
+    """Make the state of an older commit the present one; see :func:`stac2cube.cube.rearrange.roll_back`."""
+    with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
+        return roll_back(writer, number)
+
+
+def drop(cube: Path, keys: Collection[str], *, orders: Orders | None = None) -> Root | None:
+    """Take steps out of a cube; its history keeps them. None where it has none of them."""
+    with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
+        sealed = [key for key, row in writer.ledger.entries().items() if row.status == SEALED]
+        kept = [key for key in sealed if key not in keys]
+        return arrange(writer, kept) if len(kept) < len(sealed) else None
+
+
+def _tidy_up(writer: CubeWriter, found: list[Damage]) -> None:
+    for damage in found:
+        if damage.kind == "orphan":
+            (writer.path / damage.path).unlink(missing_ok=True)
+    kinds = {damage.kind for damage in found}
+    if "coordinate" in kinds:
+        rows = [row for row in writer.ledger.entries().values() if row.status == SEALED]
+        for name in ("time", "scene"):
+            for chunk in (writer.path / name / "c").glob("*"):
+                chunk.unlink()
+        write_coordinates(writer.path, writer.root.following(0), rows)
+    if "history" in kinds:
+        file = writer.path / OWN / "history" / f"{writer.root.commit:06d}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(writer.root.to_bytes())
+
+
+def _layers_again(
+    cube: Path, keys: Collection[str], place: Place, orders: Orders, progress: Progress | None
+) -> Summary:
+    spec, request = request_of(cube)
+    rows = Ledger(cube, read_root(cube).ledger).entries(keys=keys)
+    scenes = scenes_again(cube, list(rows.values()))
+    layers = [layer.name for layer in spec.layers]
+    steps = []
+    for key, scene in scenes.items():
+        steps += steps_for([scene], spec.grid, str(rows[key].properties.get("catalog_choice", "")), layers)
+    # The light scenes of the ledger have no items of their own: the row keeps those it had.
+    steps = [replace(step, entry=replace(step.entry, sources=rows[step.entry.key].sources)) for step in steps]
+    job = LayersJob(cube, understand(request), tuple(scenes.values()), spec, tuple(steps))
+    return build(cube, spec, job.steps, job.task(), place, orders=orders, progress=progress)
