@@ -14,7 +14,7 @@ from stac2cube.cli.doctor import doctor
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
-from stac2cube.cli.out import export, quicklook, report
+from stac2cube.cli.out import export, publish, quicklook, report
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
 from stac2cube.cli.superres import superres, weights
@@ -33,7 +33,7 @@ def cli() -> None:
 
 for command in (
     *(layers, clouds, mask, coregister, move, superres, update, plan, run, status, history, missions, catalogs),
-    *(export, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy, weights, compare, gaps),
+    *(export, publish, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy, weights, compare, gaps),
     *(submit, cancel, logs, sites, doctor, stage, claim, share, seal),
 ):
     cli.add_command(command)

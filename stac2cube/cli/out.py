@@ -39,3 +39,23 @@ def report(cube: Path, out: Path) -> None:
     from stac2cube.products.report import write_report
 
     click.echo(write_report(cube, out))
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("out", type=CUBE, required=False)
+@click.option("--api", help="Landing page of a STAC API with the transaction extension, instead of OUT.")
+@click.option("--href", default="", help="Where people find the cube; its own path if not said.")
+@click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
+def publish(cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...]) -> None:
+    """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
+    from stac2cube.products.stac import post_stac, write_stac
+
+    if (out is None) == (api is None):
+        raise click.UsageError("say a folder, or --api URL")
+    if out is not None:
+        click.echo(write_stac(cube, out, href))
+        return
+    pairs = [line.partition(":") for line in header]
+    count = post_stac(cube, str(api), href, {name.strip(): value.strip() for name, _, value in pairs})
+    click.echo(f"{api}: {cube.stem}, {count} items")

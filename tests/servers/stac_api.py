@@ -75,7 +75,7 @@ def running_stac_api() -> Iterator[StacApi]:
         command = [sys.executable, "-m", "uvicorn", "stac_fastapi.pgstac.app:create_app", "--factory"]
         command += ["--host", LOCALHOST, "--port", str(port), "--log-level", "warning"]
         dies_with_us = ["setpriv", "--pdeathsig=KILL"] if shutil.which("setpriv") else []
-        environment = {**os.environ, **database.environment}
+        environment = {**os.environ, **database.environment, "ENABLE_TRANSACTIONS_EXTENSIONS": "TRUE"}
         try:
             with (
                 log.open("wb") as words,
