@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stac2cube.site import find_site
     from stac2cube.stages.clouds import get_cloud_layers
     from stac2cube.stages.coregister import coregister_scenes, move_scenes
+    from stac2cube.stages.derived import Composition, store_composites, store_indices
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.masked import apply_masks
     from stac2cube.stages.shift_rules import ShiftRules
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Allocation": "stac2cube.places.allocation",
+    "Composition": "stac2cube.stages.derived",
     "CubeStatus": "stac2cube.status",
     "Local": "stac2cube.places.local",
     "ShiftRules": "stac2cube.stages.shift_rules",
@@ -61,6 +63,8 @@ _HOMES = {
     "open_cube": "stac2cube.cube.reader",
     "rgb": "stac2cube.views.colour",
     "slope": "stac2cube.views.terrain",
+    "store_composites": "stac2cube.stages.derived",
+    "store_indices": "stac2cube.stages.derived",
     "super_resolution": "stac2cube.stages.superres",
     "to_celsius": "stac2cube.views.physical",
     "to_db": "stac2cube.views.physical",
@@ -71,6 +75,7 @@ _HOMES = {
 
 __all__ = [
     "Allocation",
+    "Composition",
     "CubeStatus",
     "Local",
     "ShiftRules",
@@ -97,6 +102,8 @@ __all__ = [
     "open_cube",
     "rgb",
     "slope",
+    "store_composites",
+    "store_indices",
     "super_resolution",
     "to_celsius",
     "to_db",

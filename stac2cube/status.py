@@ -106,6 +106,8 @@ def _behind(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, Any]:
     parent = Path(spec.request.get("layers", ""))
     if not spec.request.get("layers"):
         return {}
+    if spec.stage == "composite":  # whose steps are periods, not scenes
+        return {"made_from": str(parent)}
     if not (parent / "zarr.json").exists():
         return {"made_from": f"{parent} (not there any more)"}
     theirs = Ledger(parent, read_root(parent).ledger).entries(whole=False)

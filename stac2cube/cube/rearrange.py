@@ -10,8 +10,9 @@ from stac2cube.cube.files import remove_tree
 from stac2cube.cube.generation import generations_folder, link_tree
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.root import OWN, Root, read_root
+from stac2cube.cube.slots import write_coordinates
 from stac2cube.cube.spec import CubeSpec
-from stac2cube.cube.writer import CubeWriter, write_coordinates
+from stac2cube.cube.writer import CubeWriter
 from stac2cube.errors import BadInputError
 
 _AWAY = "away-"

@@ -15,17 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import zarr
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import MemoryStore
-
 from stac2cube.cube import generation
 from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder, write_partial, write_whole
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
-from stac2cube.cube.root import COORDINATE_CHUNK, OWN, Root, read_root, write_empty_cube
+from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube
+from stac2cube.cube.slots import move_in, write_coordinates
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import StagedStep, Stager
 from stac2cube.errors import BadInputError, CubeError
@@ -289,51 +285,6 @@ class CubeWriter:
 def staging_folder(cube: Path, token: str) -> Path:
     """Where the owner of a token stages blocks."""
     return cube / OWN / "staging" / token
-
-
-def move_in(cube: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:
-    """Give a staged step its slot: one rename per layer, over whatever a dead run left there."""
-    for layer in spec.layers:
-        target = cube / layer.name / "c" / str(entry.slot)
-        remove_tree(target)
-        source = staged.layer_folder(layer.name)
-        if source.exists():  # a layer all fill has no file and no folder
-            target.parent.mkdir(exist_ok=True)
-            source.rename(target)
-            sync_folder(target.parent)
-        passing("commit.layer-moved")
-
-
-def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:
-    """Write time and scene key of some slots; each chunk file is replaced whole."""
-    by_chunk: dict[int, list[Entry]] = {}
-    for entry in entries:
-        by_chunk.setdefault(int(entry.slot or 0) // COORDINATE_CHUNK, []).append(entry)
-    for name in ("time", "scene"):
-        metadata = json.loads(root.growing()[name])
-        for chunk, members in by_chunk.items():
-            content = _chunk_with(cube / name, metadata, chunk, {int(e.slot or 0): _value(e, name) for e in members})
-            path = cube / name / "c" / str(chunk)
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, content)
-
-
-def _value(entry: Entry, name: str) -> Any:
-    return np.datetime64(entry.time.replace(tzinfo=None), "us").astype("int64") if name == "time" else entry.key
-
-
-def _chunk_with(folder: Path, metadata: dict[str, Any], chunk: int, values: Mapping[int, Any]) -> bytes:
-    """The bytes of one chunk of a coordinate after some values were set; zarr itself encodes them."""
-    make = default_buffer_prototype().buffer.from_bytes
-    end = max(max(values) + 1, metadata["shape"][0])
-    files: dict[str, Buffer] = {"zarr.json": make(json.dumps(metadata | {"shape": [end]}).encode())}
-    key = f"c/{chunk}"
-    if metadata["shape"][0] > chunk * COORDINATE_CHUNK:
-        files[key] = make((folder / key).read_bytes())
-    array = zarr.open_array(MemoryStore(files), mode="r+")
-    for slot, value in values.items():
-        array[slot] = value
-    return files[key].to_bytes()
 
 
 def _create(path: Path, spec: CubeSpec) -> None:

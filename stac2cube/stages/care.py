@@ -11,7 +11,8 @@ from stac2cube.cube.damage import Damage, find_damage
 from stac2cube.cube.ledger import SEALED, Ledger
 from stac2cube.cube.rearrange import arrange, in_order, roll_back
 from stac2cube.cube.root import OWN, Root, read_root
-from stac2cube.cube.writer import CubeWriter, open_writer, write_coordinates
+from stac2cube.cube.slots import write_coordinates
+from stac2cube.cube.writer import CubeWriter, open_writer
 from stac2cube.errors import BadInputError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress

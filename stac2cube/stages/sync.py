@@ -152,12 +152,18 @@ def children_of(cube: Path) -> list[Path]:
     return found
 
 
+def has_scenes(cube: Path) -> bool:
+    """Whether the steps of a cube are those of its parent, and not periods of time."""
+    return read_root(cube).spec.stage != "composite"
+
+
 def _children(cube: Path, keys: set[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for child in children_of(cube):
         status = cube_status(child)
         mine = _sealed(child)
-        state = {"lacking": status.lacking, "stale": len(status.stale), "too many": len(mine - keys)}
+        too_many = len(mine - keys) if has_scenes(child) else 0
+        state = {"lacking": status.lacking, "stale": len(status.stale), "too many": too_many}
         if any(state.values()):
             found[str(child)] = state
         found |= _children(child, mine)
@@ -167,7 +173,8 @@ def _children(cube: Path, keys: set[str]) -> dict[str, dict[str, int]]:
 def _bring_along(cube: Path, place: Place, orders: Orders, progress: Progress | None, summary: Summary) -> None:
     keys = _sealed(cube)
     for child in children_of(cube):
-        drop(child, _sealed(child) - keys, orders=orders)
+        if has_scenes(child):
+            drop(child, _sealed(child) - keys, orders=orders)
         done = follow(child, place, orders=orders, progress=progress)
         summary.failed |= {f"{child.name} {key}": reason for key, reason in done.failed.items()}
         summary.stopped |= done.stopped

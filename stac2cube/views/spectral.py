@@ -116,6 +116,26 @@ def indices(
     return coordinates.assign(result).drop_attrs(deep=False).assign_attrs(derived_attributes(dataset))
 
 
+def described(name: str) -> dict[str, str]:
+    """What an index is: name, what it is for, formula, bands by common name, constants, reference.
+
+    Raises:
+        BadInputError: Unknown.
+    """
+    known = _registry_name(name)
+    entry = _registry()[known]
+    bands = [f"{symbol} = {' or '.join(SYMBOLS[symbol])}" for symbol in entry.bands if symbol in SYMBOLS]
+    constants = [symbol for symbol in entry.bands if symbol not in SYMBOLS]
+    return {
+        "name": known,
+        "what": str(entry.long_name),
+        "formula": str(entry.formula),
+        "bands": ", ".join(bands),
+        "constants": ", ".join(f"{symbol} = {CONSTANTS.get(known, {}).get(symbol, 'default')}" for symbol in constants),
+        "reference": str(entry.reference),
+    }
+
+
 def possible_indices(dataset: xr.Dataset, bands: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Names of all indices whose bands and constants a Dataset has, in the registry's order."""
     found, given = _symbols(dataset, bands), _constants(dataset)

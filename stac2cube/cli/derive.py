@@ -1,0 +1,50 @@
+"""Commands that store what views show: indices, composite."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stac2cube.cli.steps import Manner, built
+from stac2cube.cli.words import CUBE, listed, talking, where_options
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="NAME | LAYERS OUT NAMES...")
+@where_options
+def indices(words: tuple[str, ...], **options: Any) -> int:
+    """Say what the spectral index NAME is; or store the indices NAMES of the cube LAYERS in the cube OUT."""
+    from stac2cube.stages.derived import run_indices
+    from stac2cube.views.spectral import described
+
+    if len(words) == 1:
+        for what, text in described(words[0]).items():
+            click.echo(f"{what:<10} {text}")
+        return 0
+    if len(words) == 2:
+        raise click.UsageError("say also which indices, for example ndvi nbr")
+    layers, out = Path(words[0]), Path(words[1])
+    with talking(options["quiet"]) as console:
+        return built(out, partial(run_indices, layers, out, words[2:]), Manner.of(options, console))
+
+
+@click.command()
+@click.argument("layers", type=CUBE)
+@click.argument("out", type=CUBE)
+@click.option("--period", default="month", show_default=True, help="week, month, season, year, all, or 10D, 1MS ...")
+@click.option("--method", default="median", show_default=True, help="median, mean, max, min, p10, medoid or best.")
+@click.option("--by", help="For the method best: a layer or an index, for example NDVI.")
+@click.option("--layers", "names", help="Layers with commas; all that are not classes if not said.")
+@where_options
+def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
+    """Store a picture per period of the cube LAYERS in the cube OUT. Hide clouds first: compose a masked cube."""
+    from stac2cube.stages.derived import Composition, run_composites
+
+    chosen = listed(names)
+    words = (options["period"], options["method"], options["by"])
+    how = Composition(*words, None if chosen is None else tuple(chosen))
+    with talking(options["quiet"]) as console:
+        return built(out, partial(run_composites, layers, out, how), Manner.of(options, console))
