@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test lint
 	tests/setup-services
 	-envs/install-arosics $(BIN)/python
-	$(BIN)/python -m pytest -m "not soak"
+	tests/run $(BIN)/python
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
