@@ -17,7 +17,7 @@ from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.colour import stretched, white_of
-from stac2cube.mission import find_mission
+from stac2cube.mission import find_mission, mission_names
 
 TRUE_COLOUR = ("red", "green", "blue")
 """Common names of the bands shown."""
@@ -125,9 +125,9 @@ def colour_bands(cube: Path) -> list[str]:
     """
     spec = read_root(cube).spec
     names = {layer.name for layer in spec.layers}
-    if "mission" not in spec.recipe:  # clouds and the like have no colour: their first layer in grey
-        return [spec.layers[0].name] * len(TRUE_COLOUR)
-    mission = find_mission(spec.recipe["mission"])
+    mission = find_mission(spec.recipe["mission"]) if spec.recipe.get("mission") in mission_names() else None
+    if mission is None or not names & mission.bands.keys():
+        return [spec.layers[0].name] * len(TRUE_COLOUR)  # clouds, indices and the like: their first layer in grey
     by_colour = {band.common_name: band.name for band in mission.bands.values() if band.name in names}
     lacking = [colour for colour in TRUE_COLOUR if colour not in by_colour]
     if lacking:

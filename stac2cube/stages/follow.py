@@ -14,7 +14,10 @@ from stac2cube.cube.stored import StoredStep
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Tile
 
-CARRIED = ("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "baselines")
+CARRIED = (
+    *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "baselines"),
+    *("shift_x", "shift_y", "shift_accepted", "shift_field"),
+)
 """Properties of a step that are true of it in every cube made from it."""
 
 

@@ -127,7 +127,6 @@ def parts_of(parent: Parent) -> tuple[list[Truth], dict[str, Truth]]:
     if lacking or abs(parent.spec.grid.resolution - 10) > 1e-6:
         raise BadInputError(f"{parent.path} lacks {', '.join(lacking) or 'pixels of 10 m'}: nothing to train on")
     bands = [layers[band] for band in (*FINE, *COARSE)]
-    ways = ways_back(parent.spec, bands)
     learn: list[Truth] = []
     unseen: dict[str, Truth] = {}
     looked = list(_places(parent.spec.grid))
@@ -142,6 +141,7 @@ def parts_of(parent: Parent) -> tuple[list[Truth], dict[str, Truth]]:
             stored = parent.stored(parent.rows[key]).read((*bands, *_classes(parent)), window)
             if any(is_nodata(stored[layer.name], layer.fill).any() for layer in bands) or _cloudy(parent, stored):
                 continue
+            ways = ways_back(parent.spec, bands, parent.rows[key])
             values = [stored[b.name] * np.float32(b.scale) + np.float32(b.offset) for b in bands]
             coarse = [halved(picture, way) for picture, way in zip(values[len(FINE) :], ways, strict=True)]
             truth = Truth(np.stack(values[: len(FINE)]), np.stack(coarse))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
 from stac2cube.build import build
+from stac2cube.cube.ledger import Entry
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.stored import StoredStep, Window
@@ -40,6 +41,19 @@ FILLED = 8
 
 
 @dataclass(frozen=True)
+class Source:
+    """One step to be made finer.
+
+    Attributes:
+        step: Its pixels.
+        halving: Per band of 20 m, how its own pixels are got back from the cube's, see :func:`halved`.
+    """
+
+    step: StoredStep
+    halving: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Upscale:
     """The task.
 
@@ -47,15 +61,13 @@ class Upscale:
         layers: Of the cube made.
         rules: What decides.
         weights: File or folder.
-        halving: Per band of 20 m, how its own pixels are got back from the cube's, see :func:`halved`.
     """
 
     layers: tuple[Layer, ...]
     rules: SuperresRules
     weights: str
-    halving: tuple[str, ...]
 
-    def __call__(self, step: StoredStep, block: Block) -> Measured:
+    def __call__(self, source: Source, block: Block) -> Measured:
         """Layers of one block, tile after tile.
 
         Raises:
@@ -63,13 +75,14 @@ class Upscale:
             BadInputError: No GPU although one was asked for, or weights are gone.
         """
         scale, size = self.rules.scale, self.rules.tile
+        shape = (block.grid.shape[0] // scale, block.grid.shape[1] // scale)
         rows, columns = (slice(part.start // scale, part.stop // scale) for part in block.grid.window(block.tile))
         out = {layer.name: np.empty(block.geobox.shape, layer.dtype) for layer in self.layers}
         totals: dict[str, tuple[float, float]] = {}
         for top in range(rows.start, rows.stop, size):
             for left in range(columns.start, columns.stop, size):
                 window = slice(top, min(top + size, rows.stop)), slice(left, min(left + size, columns.stop))
-                made, left_over = self.tile(step, window, (block.grid.shape[0] // scale, block.grid.shape[1] // scale))
+                made, left_over = self.tile(source, window, shape)
                 place = tuple(
                     slice((part.start - whole.start) * scale, (part.stop - whole.start) * scale)
                     for part, whole in zip(window, (rows, columns), strict=True)
@@ -82,7 +95,7 @@ class Upscale:
         return Measured(out, totals)
 
     def tile(
-        self, step: StoredStep, window: Window, shape: tuple[int, int]
+        self, source: Source, window: Window, shape: tuple[int, int]
     ) -> tuple[dict[str, np.ndarray], dict[str, tuple[float, float]]]:
         """Layers of a window of the cube of 10 m, which has that shape, and what is left to what was measured."""
         rules = self.rules
@@ -91,7 +104,7 @@ class Upscale:
         margin = self.rules.margin
         # Even sizes, for they lie on the sensor's own 20 m pixels.
         rows, columns = (slice(p.start - margin, p.stop + margin + (p.stop - p.start) % 2) for p in window)
-        stored = step.read(self.layers, (rows, columns))
+        stored = source.step.read(self.layers, (rows, columns))
         bands = [layer for layer in self.layers if layer.name in (*FINE, *COARSE)]
         missing = np.logical_or.reduce([is_nodata(stored[layer.name], layer.fill) for layer in bands])
         inner = tuple(slice(margin, margin + part.stop - part.start) for part in window)
@@ -100,7 +113,7 @@ class Upscale:
         pictures = _filled([_reflectance(stored[layer.name], layer) for layer in bands], missing)
         fine = np.stack(pictures[: len(FINE)])
         names = [layer.name for layer in bands[len(FINE) :]]
-        ways = zip(pictures[len(FINE) :], self.halving, strict=True)
+        ways = zip(pictures[len(FINE) :], source.halving, strict=True)
         halves = [halved(picture, way) for picture, way in ways]
         coarse = np.stack(halves) if halves else np.empty((0, *(size // 2 for size in missing.shape)), "float32")
         with gpu_turn() if device == "cuda" else nullcontext():
@@ -215,8 +228,9 @@ def run_superres(
             if any(_overlap(spec.grid.window(tile), parent.spec.grid.window(old), scale) for old in parent.tiles(row))
         }
         entry = parent.entry(row, **_own(row.properties))
-        steps.append(Step(entry, parent.stored(row), tuple(tile for tile in tiles if tile in near)))
-    task = Upscale(spec.layers, rules, weights, ways_back(parent.spec, spec.layers))
+        source = Source(parent.stored(row), ways_back(parent.spec, spec.layers, row))
+        steps.append(Step(entry, source, tuple(tile for tile in tiles if tile in near)))
+    task = Upscale(spec.layers, rules, weights)
     orders = replace(orders or Orders(), superseded="replace")
     return build(out, spec, steps, task, place, orders=orders, progress=progress)
 
@@ -228,10 +242,10 @@ def follow_superres(cube: Path, place: Place, orders: Orders, progress: Progress
     return run_superres(Path(spec.request["layers"]), cube, rules, place, orders=orders, progress=progress)
 
 
-def ways_back(parent: CubeSpec, layers: Sequence[Layer]) -> tuple[str, ...]:
-    """How the sensor's own pixels are got back, per band of 20 m among some layers."""
+def ways_back(parent: CubeSpec, layers: Sequence[Layer], row: Entry) -> tuple[str, ...]:
+    """How the sensor's own pixels of a step are got back, per band of 20 m among some layers."""
     resampled = parent.recipe.get("resampling", {})
-    moved = "shifts" in parent.recipe or "moved_by" in parent.recipe
+    moved = any(row.properties.get(name) for name in ("shift_x", "shift_y", "shift_field"))
     ways = ("nearest", "bilinear")
     names = [layer.name for layer in layers if layer.name in COARSE]
     return tuple("mean" if moved or resampled.get(name) not in ways else str(resampled[name]) for name in names)
@@ -287,6 +301,7 @@ def _overlap(fine: Window, old: Window, scale: int) -> bool:
     )
 
 
-def _own(properties: object) -> dict[str, object]:
-    names = ("cloud_fraction", "shadow_fraction", "shift_x", "shift_y", "shift_accepted")
-    return {name: properties[name] for name in names if name in properties}  # type: ignore[operator, index]
+def _own(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step knows of itself and a finer grid does not change."""
+    names = ("cloud_fraction", "shadow_fraction")
+    return {name: properties[name] for name in names if name in properties}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError
-from stac2cube.grid import SHARD, Grid
+from stac2cube.grid import CHUNK, SHARD, Grid
 from stac2cube.kernels.networks import COARSE, FINE, require_torch, sha256_of
 from stac2cube.kernels.upscaling import BACKENDS, LEARNED, Agreement, Consistency
 from stac2cube.weights import find_folder, shipped
@@ -123,7 +123,7 @@ class SuperresRules:
             shape=(rows, columns),
             chunk=old.chunk,
             # Whole pixels of 20 m per block, so that blocks are cut where the sensor cuts.
-            shard=tuple(min(SHARD, -(-size // 256) * 256) for size in (rows, columns)),  # type: ignore[arg-type]
+            shard=(_shard_edge(rows), _shard_edge(columns)),
         )
         size = rows * columns * len(kept) * 2
         if size > MOST_BYTES and not self.large:
@@ -146,13 +146,27 @@ class SuperresRules:
                 "grid": "pixels of this size, not details of this size",
             },
         }
-        return CubeSpec(STAGE, grid, kept, recipe, {"layers": str(layers), "weights": self.weights})
+        return CubeSpec(
+            STAGE, grid, kept, recipe, {"layers": str(layers), "weights": self.weights, "margin": self.margin}
+        )
 
     @classmethod
     def of(cls, spec: CubeSpec) -> SuperresRules:
         """The rules by which a cube was made."""
-        about = spec.recipe["superres"]
-        return cls(about["target"], about["backend"], about["consistency"], spec.request["weights"], large=True)
+        about, asked = spec.recipe["superres"], spec.request
+        margin = asked.get("margin", MARGIN)
+        return cls(
+            about["target"],
+            about["backend"],
+            about["consistency"],
+            asked["weights"],
+            margin=margin,
+            large=True,
+        )
+
+
+def _shard_edge(size: int) -> int:
+    return min(SHARD, -(-size // CHUNK) * CHUNK)
 
 
 def own_weights(out: Path) -> Path:

@@ -22,7 +22,6 @@ from stac2cube import SuperresRules
 from stac2cube.cli import cli
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
-from stac2cube.cube.stored import StoredStep
 from stac2cube.demo.raster import write_cog
 from stac2cube.demo.surface import Sky, look
 from stac2cube.errors import BadInputError
@@ -34,7 +33,7 @@ from stac2cube.products.report import write_report
 from stac2cube.stages import schooling
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.schooling import train_on
-from stac2cube.stages.superres import Upscale, ways_back
+from stac2cube.stages.superres import Source, Upscale, ways_back
 from stac2cube.stages.superres_rules import own_weights
 from stac2cube.status import cube_status
 from stac2cube.work import Block
@@ -154,9 +153,10 @@ def test_tiles_and_places_make_no_seam(layers: Path, tmp_path: Path) -> None:
     spec, parent = read_root(tmp_path / "a.zarr").spec, Parent.read(layers)
     for tile in (100,):
         rules = SuperresRules(tile=tile)
-        task = Upscale(spec.layers, rules, rules.weights_of(tmp_path / "a.zarr"), ways_back(parent.spec, spec.layers))
+        task = Upscale(spec.layers, rules, rules.weights_of(tmp_path / "a.zarr"))
         row = next(iter(parent.rows.values()))
-        made = task(StoredStep(str(layers), row.slot or 0), Block(spec.grid, (0, 0)))
+        source = Source(parent.stored(row), ways_back(parent.spec, spec.layers, row))
+        made = task(source, Block(spec.grid, (0, 0)))
         stored = stac2cube.open_cube(tmp_path / "a.zarr", decode=False)
         for band in BANDS:
             apart = np.abs(made[band].astype(int) - stored[band].values[0].astype(int))
