@@ -44,8 +44,8 @@ def draw_shifts(cube: Path, out: Path | BinaryIO) -> None:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     series, field = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_series(series, list(rows.values()))
-    shifts = Path(spec.request["shifts"])
-    if shifts.exists():
+    shifts = Path(spec.request.get("shifts", ""))
+    if (shifts / "zarr.json").exists():
         _draw_field(field, shifts, rows, spec.grid.resolution)
     else:
         field.set_axis_off()

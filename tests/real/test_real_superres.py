@@ -30,7 +30,7 @@ pytestmark = real
 def test_the_shipped_networks_on_scenes_never_trained_on() -> None:
     _, unseen = recorded(RASTERS)
     rows = {(r["scene"], r["step"], r["method"]): r for r in judged(unseen, read_weights(shipped()))}
-    for scene, beyond in zip(unseen, (1.0, 0.15), strict=True):
+    for scene, beyond in zip(unseen, (1.0, 0.3), strict=True):
         finer = {method: rows[scene, "20 to 10 m", method] for method in ("bicubic", "network, mtf")}
         assert finer["network, mtf"]["psnr"] > finer["bicubic"]["psnr"] + 8
         assert finer["network, mtf"]["sam"] <= 0.7
