@@ -20,10 +20,9 @@ from safetensors.torch import save_file
 from stac2cube.kernels.networks import COARSE, FINE, sha256_of
 from stac2cube.kernels.training import Truth, judged, train
 
-
 CAUTION = 0.75
-"""What two scenes taught of 10 to 2.5 m is taken at this part of its size elsewhere: the only number for which the scene
-of 31TDH was looked at."""
+"""What two scenes taught of 10 to 2.5 m is taken at this part of its size: the only number for which the scene of 31TDH
+was looked at."""
 
 
 def main() -> None:
