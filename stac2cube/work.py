@@ -15,6 +15,7 @@ from stac2cube.alive import holder_lives
 from stac2cube.cube.ledger import EMPTY, FAILED, Entry, Ledger
 from stac2cube.cube.lock import Verdict
 from stac2cube.cube.root import read_root
+from stac2cube.errors import IncompleteError
 from stac2cube.grid import Grid, Tile
 
 
@@ -114,6 +115,16 @@ class Summary:
     replaced: list[str] = field(default_factory=list)
     stopped: bool = False
     seconds: float = 0.0
+
+    def require_complete(self, out: Path | str) -> None:
+        """Be sure that no step failed.
+
+        Raises:
+            IncompleteError: Naming those that did, with their reasons; the others are sealed.
+        """
+        if self.failed:
+            reasons = "; ".join(f"{key}: {reason}" for key, reason in self.failed.items())
+            raise IncompleteError(f"{len(self.failed)} step(s) of {out} failed, run again to try them: {reasons}")
 
     @property
     def exit_code(self) -> int:

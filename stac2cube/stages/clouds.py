@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from stac2cube.build import build
 from stac2cube.cube.root import read_root
-from stac2cube.errors import IncompleteError
 from stac2cube.kernels.cloud import Engine
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
@@ -78,9 +77,7 @@ def get_cloud_layers(
         summary = mask_again(Path(out), rules, place)
     else:
         summary = run_clouds(Path(layers), Path(out), rules, catalog, place)
-    if summary.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
-        raise IncompleteError(f"{len(summary.failed)} step(s) of {out} failed, run again to try them: {reasons}")
+    summary.require_complete(out)
     return open_cube(out)
 
 

@@ -11,7 +11,7 @@ from stac2cube.build import build
 from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
-from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError
+from stac2cube.errors import BadInputError, CubeMismatchError
 from stac2cube.kernels.fields import Field
 from stac2cube.mission import find_mission
 from stac2cube.places.place import Place
@@ -89,9 +89,7 @@ def coregister_scenes(
     summary = run_coregister(
         Path(layers), path, rules, None if clouds is None else Path(clouds), place or Threads(), apply=apply
     )
-    if summary.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
-        raise IncompleteError(f"{len(summary.failed)} step(s) of {out} failed, run again to try them: {reasons}")
+    summary.require_complete(out)
     return open_cube(path if apply else Paths(path).shifts)
 
 
@@ -171,8 +169,7 @@ def move_scenes(
     from stac2cube.cube.reader import open_cube
 
     summary = run_move(Path(cube), Path(coregistered), Path(out), place or Threads())
-    if summary.failed:
-        raise IncompleteError(f"{len(summary.failed)} step(s) of {out} failed: {'; '.join(summary.failed.values())}")
+    summary.require_complete(out)
     return open_cube(out)
 
 

@@ -15,7 +15,6 @@ from stac2cube.build import build
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.errors import IncompleteError
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
@@ -301,7 +300,5 @@ def _listed(layers: tuple[str, ...] | None) -> list[str] | None:
 def _finished(out: str | Path, summary: Summary) -> xr.Dataset:
     from stac2cube.cube.reader import open_cube
 
-    if summary.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
-        raise IncompleteError(f"{len(summary.failed)} step(s) of {out} failed, run again to try them: {reasons}")
+    summary.require_complete(out)
     return open_cube(out)

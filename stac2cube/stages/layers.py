@@ -16,7 +16,7 @@ from shapely.geometry import shape
 from stac2cube.area import read_areas
 from stac2cube.build import build
 from stac2cube.cube.spec import CubeSpec
-from stac2cube.errors import BadInputError, IncompleteError, ReadError
+from stac2cube.errors import BadInputError, ReadError
 from stac2cube.grid import crs_text
 from stac2cube.mission import find_mission
 from stac2cube.period import parse_period
@@ -124,9 +124,7 @@ def get_stac_layers(
     if path is None:
         return lazy_layers(job)
     summary = run(job, place)
-    if summary.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
-        raise IncompleteError(f"{len(summary.failed)} step(s) of {path} failed, run again to try them: {reasons}")
+    summary.require_complete(path)
     return open_cube(path)
 
 

@@ -13,7 +13,7 @@ from stac2cube.build import build
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.stored import StoredStep
-from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError
+from stac2cube.errors import BadInputError, CubeMismatchError
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
@@ -100,9 +100,7 @@ def apply_masks(
     from stac2cube.cube.reader import open_cube
 
     summary = run_masked(Path(layers), Path(clouds), Path(out), masks, max_cloud, place or Threads())
-    if summary.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
-        raise IncompleteError(f"{len(summary.failed)} step(s) of {out} failed, run again to try them: {reasons}")
+    summary.require_complete(out)
     return open_cube(out)
 
 

@@ -16,7 +16,7 @@ from stac2cube.cube.ledger import Entry
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.stored import StoredStep, Window
-from stac2cube.errors import BadInputError, IncompleteError
+from stac2cube.errors import BadInputError
 from stac2cube.kernels.networks import COARSE, FINE
 from stac2cube.kernels.upscaling import LEARNED, device_for, open_upscaler, upscale
 from stac2cube.places.gpu import gpu_turn
@@ -191,9 +191,7 @@ def super_resolution(
     from stac2cube.cube.reader import open_cube
 
     summary = run_superres(Path(layers), Path(out), rules or SuperresRules(), place or Threads())
-    if summary.failed:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in summary.failed.items())
-        raise IncompleteError(f"{len(summary.failed)} step(s) of {out} failed, run again to try them: {reasons}")
+    summary.require_complete(out)
     return open_cube(out)
 
 
