@@ -14,6 +14,7 @@ from stac2cube.cube.files import write_whole
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.root import now_text, read_root
 from stac2cube.errors import BadInputError
+from stac2cube.products.calendar import draw_calendar
 from stac2cube.products.quicklook import frames_of, write_sheet
 from stac2cube.products.shifts import draw_before_after, draw_shifts
 from stac2cube.products.superres import draw_side_by_side
@@ -46,6 +47,7 @@ def write_report(cube: str | Path, out: str | Path) -> Path:
         steps=[_step(entry) for entry in rows.values() if entry.status == SEALED],
         others=[entry for entry in rows.values() if entry.status != SEALED],
         history=cube_history(path)[::-1],
+        calendar=_drawn(path, draw_calendar, "png"),
         picture=_picture(path),
         shifts=_drawn(path, draw_shifts, "png"),
         finer=_drawn(path, draw_side_by_side, "png"),
