@@ -49,7 +49,7 @@ def test_three_ways_make_the_cube_that_threads_make(cluster: Cluster, archive: A
         begun = time.monotonic()
         # In a shell of its own that is gone when this returns.
         said = stac2cube("submit", recipes[way], "--site", "example", *words).stdout
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20, "it returns at once, also on a busy machine"
         jobs[way] = jobs_of(said)
     assert list(jobs["slurm"]) == ["layers", "quicklook", "report"]
     assert list(jobs["array"]) == ["layers-share", "layers-seal", "quicklook", "report"]
