@@ -144,3 +144,26 @@ def test_an_onnx_model_is_asked_as_its_file_says(tmp_path: Path) -> None:
     (other / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(BadInputError, match="is no ONNX model"):
         open_upscaler("onnx", str(other), "cpu")
+
+
+class Small(torch.nn.Module):
+    """Runs out of memory where it is given more than it can take, as a GPU does: there is none here to fill."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.sizes = most, []
+
+    def forward(self, pictures):
+        if len(pictures) > self.most:
+            raise torch.OutOfMemoryError
+        self.sizes.append(len(pictures))
+        return 2 * pictures
+
+
+def test_a_batch_that_does_not_fit_is_halved() -> None:
+    given = np.random.default_rng(0).random((7, 2, 4, 4)).astype("float32")
+    network = Small(2)
+    np.testing.assert_array_equal(answer(network, given, "cpu"), 2 * given)
+    assert network.sizes == [2, 2, 2, 1]
+    with pytest.raises(MemoryError, match="say a smaller tile"):
+        answer(Small(0), given, "cpu")

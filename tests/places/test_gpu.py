@@ -1,0 +1,58 @@
+"""Turns at a GPU; the GPU itself is not needed for them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from pathlib import Path
+
+from stac2cube.places.gpu import AT_ONCE, gpu_turn
+from stac2cube.recipe import read_recipe
+
+
+def hold(folder: str, seconds: float, log: str) -> None:
+    with gpu_turn(Path(folder)) as turn:
+        with Path(log).open("a") as file:
+            file.write(f"in {turn}\n")
+        time.sleep(seconds)
+        with Path(log).open("a") as file:
+            file.write(f"out {turn}\n")
+
+
+def test_at_most_two_processes_at_a_time(tmp_path: Path) -> None:
+    context, log = multiprocessing.get_context("forkserver"), tmp_path / "log"
+    log.touch()
+    holders = [context.Process(target=hold, args=(str(tmp_path), 0.3, str(log))) for _ in range(5)]
+    for holder in holders:
+        holder.start()
+    for holder in holders:
+        holder.join(60)
+        assert holder.exitcode == 0
+    inside = most = 0
+    for line in log.read_text().splitlines():
+        inside += 1 if line.startswith("in") else -1
+        most = max(most, inside)
+    assert (inside, most) == (0, AT_ONCE)
+
+
+def test_a_killed_process_gives_its_turn_back(tmp_path: Path) -> None:
+    context, log = multiprocessing.get_context("forkserver"), tmp_path / "log"
+    log.touch()
+    holders = [context.Process(target=hold, args=(str(tmp_path), 300, str(log))) for _ in range(AT_ONCE)]
+    for holder in holders:
+        holder.start()
+    while log.read_text().count("in") < AT_ONCE:
+        time.sleep(0.05)
+    for holder in holders:
+        holder.kill()
+        holder.join()
+        assert holder.exitcode == -signal.SIGKILL
+    with gpu_turn(tmp_path) as turn:
+        assert turn in range(AT_ONCE)
+
+
+def test_a_stage_goes_to_the_gpu_partition_if_it_says_cuda(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("cubes: c\nlayers: {mission: sentinel-2-l2a}\nsuperres: {device: cuda}\n")
+    recipe = read_recipe(tmp_path / "r.yaml")
+    assert [recipe.wants_gpu(stage) for stage in ("layers", "superres")] == [False, True]
