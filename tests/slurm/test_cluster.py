@@ -37,8 +37,8 @@ def elsewhere() -> Iterator[Path]:
 def test_partitions_nodes_and_stub_gpus(cluster: Cluster) -> None:
     assert set(say("sinfo", "-h", "-o", "%R").split()) == {"normal", "short", "preemptible", "gpu"}
     assert say("sinfo", "-h", "-N", "-p", "normal", "-o", "%N").split() == ["node1", "node2", "node3", "node4"]
-    assert say("srun", "-p", "gpu", "--gres=gpu:1", "printenv", "CUDA_VISIBLE_DEVICES").strip() == "0"
-    hosts = say("srun", "-N4", "-n4", "--ntasks-per-node=1", "printenv", "SLURMD_NODENAME").split()
+    assert say("srun", "-Q", "-p", "gpu", "--gres=gpu:1", "printenv", "CUDA_VISIBLE_DEVICES").strip() == "0"
+    hosts = say("srun", "-Q", "-N4", "-n4", "--ntasks-per-node=1", "printenv", "SLURMD_NODENAME").split()
     assert sorted(hosts) == ["node1", "node2", "node3", "node4"]
     assert "already" in say(SCRIPT, "up", cluster.folder, check=False)
 
