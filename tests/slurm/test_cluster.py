@@ -51,9 +51,9 @@ def test_a_second_cluster_of_another_user_runs_at_the_same_time(cluster: Cluster
         assert "4 nodes are idle" in up
         conf = str(own / "etc" / "slurm.conf")
         assert "slurmctld runs" in say(*as_nobody, SCRIPT, "status", own)
-        job = say(*as_nobody, "srun", "--chdir=/", "id", "-u", SLURM_CONF=conf).strip()
+        job = say(*as_nobody, "srun", "-Q", "--chdir=/", "id", "-u", SLURM_CONF=conf).strip()
         assert job == ("65534" if as_nobody else str(os.geteuid()))
-        assert say("srun", "printenv", "SLURMD_NODENAME").startswith("node"), "the first one still runs"
+        assert say("srun", "-Q", "printenv", "SLURMD_NODENAME").startswith("node"), "the first one still runs"
     finally:
         say(*as_nobody, SCRIPT, "down", own, check=False)
     assert "slurmctld does not run" in say(SCRIPT, "status", own, check=False)
