@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import zarr
 from zarr.storage import LocalStore
 
-from stac2cube.cube.ledger import SEALED, Entry, Ledger
+from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import OWN, Root, read_root
 from stac2cube.cube.shard import checksum, shard_file
 from stac2cube.cube.staging import Shard
@@ -46,13 +45,12 @@ class Damage:
     what: str
 
 
-def find_damage(cube: Path, *, deep: bool = True, told: Callable[[], None] = lambda: None) -> list[Damage]:
+def find_damage(cube: Path, *, deep: bool = True) -> list[Damage]:
     """Everything that is wrong with a cube.
 
     Args:
         cube: The cube.
         deep: Read every file and compare checksums; else only sizes.
-        told: Called for every step looked at.
 
     Raises:
         CubeError: Not a cube, or its root cannot be read.
@@ -61,7 +59,7 @@ def find_damage(cube: Path, *, deep: bool = True, told: Callable[[], None] = lam
     lost = list(_lost_parts(cube, root))
     if lost:
         return lost  # without the ledger nobody knows what there should be
-    rows = {key: row for key, row in Ledger(cube, root.ledger).entries().items() if row.status == SEALED}
+    rows = Ledger(cube, root.ledger).sealed()
     found: list[Damage] = []
     known: set[Path] = set()
     for key, row in rows.items():
@@ -70,7 +68,6 @@ def find_damage(cube: Path, *, deep: bool = True, told: Callable[[], None] = lam
                 path = shard_file(cube / shard.layer / "c" / str(row.slot), shard.tile)
                 known.add(path)
                 found += _look_at(cube, path, shard, key, deep=deep)
-        told()
     found += _orphans(cube, root, known)
     found += _metadata(cube, root)
     found += _coordinates(cube, root, rows)
@@ -102,14 +99,8 @@ def _orphans(cube: Path, root: Root, known: set[Path]) -> Iterator[Damage]:
 
 
 def _metadata(cube: Path, root: Root) -> Iterator[Damage]:
-    for name, wanted in root.growing().items():
-        path = cube / name / "zarr.json"
-        try:
-            same = json.loads(path.read_bytes()) == json.loads(wanted)
-        except (OSError, ValueError):
-            same = False
-        if not same:
-            yield Damage("metadata", f"{name}/zarr.json", "", KINDS["metadata"])
+    for path in root.strayed(cube):
+        yield Damage("metadata", str(path.relative_to(cube)), "", KINDS["metadata"])
 
 
 def _coordinates(cube: Path, root: Root, rows: Mapping[str, Entry]) -> Iterator[Damage]:

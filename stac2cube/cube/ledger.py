@@ -67,6 +67,12 @@ class Entry:
     sources: tuple[str, ...] = ()
     receipts: tuple[Receipt, ...] = ()
 
+    @property
+    def cloud_percent(self) -> float | None:
+        """Cloud over the area as counted, else over the scene as its catalog says; None if neither is known."""
+        counted, said = self.properties.get("cloud_fraction"), self.properties.get("cloud_cover")
+        return said if counted is None else 100 * counted
+
 
 class Ledger:
     """The rows of a cube's parts.
@@ -95,6 +101,10 @@ class Ledger:
             for row in table.to_pylist():
                 rows[row["id"]] = _from_row(row, whole=whole)
         return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
+
+    def sealed(self, *, whole: bool = True) -> dict[str, Entry]:
+        """Of :meth:`entries` those of sealed steps."""
+        return {key: row for key, row in self.entries(whole=whole).items() if row.status == SEALED}
 
     def write(self, entries: Iterable[Entry], commit: int) -> tuple[str, ...]:
         """Add rows as the part of a commit; nobody sees it before the root names it.

@@ -104,6 +104,19 @@ class Root:
             name: json.dumps(metadata, indent=2).encode() for name, metadata in self._arrays.items() if _grows(metadata)
         }
 
+    def strayed(self, cube: Path) -> dict[Path, bytes]:
+        """Per-array ``zarr.json`` files that do not follow this root or are gone, and what they should hold."""
+        found = {}
+        for name, wanted in self.growing().items():
+            path = cube / name / "zarr.json"
+            try:
+                same = json.loads(path.read_bytes()) == json.loads(wanted)
+            except (FileNotFoundError, ValueError):
+                same = False
+            if not same:
+                found[path] = wanted
+        return found
+
     def following(self, steps: int, **changes: Any) -> Root:
         """The root of the next commit: ``steps`` long, with changes to our attributes."""
         document = json.loads(json.dumps(self.document))

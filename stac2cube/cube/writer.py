@@ -7,7 +7,6 @@ the middle leaves the old root in place, and what lies beyond its length is purg
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -272,14 +271,8 @@ class CubeWriter:
 
     def _write_array_metadata(self) -> None:
         """Let the per-array metadata follow the root, for readers that open one array alone."""
-        for name, metadata in self.root.growing().items():
-            path = self.path / name / "zarr.json"
-            try:
-                same = json.loads(path.read_bytes()) == json.loads(metadata)
-            except (FileNotFoundError, ValueError):
-                same = False
-            if not same:
-                write_whole(path, metadata)
+        for path, metadata in self.root.strayed(self.path).items():
+            write_whole(path, metadata)
 
 
 def staging_folder(cube: Path, token: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.root import read_root
@@ -35,7 +35,13 @@ def draw_calendar(cube: Path, out: Path | BinaryIO) -> None:
     axis = figure.subplots()
     sealed = [row for row in rows if row.status == SEALED]
     marks = axis.scatter(
-        *_places(sealed), c=[_cloud(row) for row in sealed], vmin=0, vmax=100, cmap="YlGnBu_r", marker="|", s=140
+        *_places(sealed),
+        c=[row.cloud_percent or 0.0 for row in sealed],
+        vmin=0,
+        vmax=100,
+        cmap="YlGnBu_r",
+        marker="|",
+        s=140,
     )
     for status, mark, colour, name in (
         (FAILED, "x", "tab:red", "failed"),
@@ -59,10 +65,3 @@ def draw_calendar(cube: Path, out: Path | BinaryIO) -> None:
 
 def _places(rows: Sequence[Entry]) -> tuple[list[int], list[int]]:
     return [row.time.timetuple().tm_yday for row in rows], [row.time.year for row in rows]
-
-
-def _cloud(row: Entry) -> float:
-    """Percent; what was counted goes before what the catalog says; unknown is taken for clear."""
-    facts: Any = row.properties
-    counted = facts.get("cloud_fraction")
-    return float(facts.get("cloud_cover") or 0.0) if counted is None else 100 * float(counted)

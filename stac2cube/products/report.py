@@ -48,7 +48,7 @@ def write_report(cube: str | Path, out: str | Path) -> Path:
         others=[entry for entry in rows.values() if entry.status != SEALED],
         history=cube_history(path)[::-1],
         calendar=_drawn(path, draw_calendar, "png"),
-        picture=_picture(path),
+        picture=_drawn(path, lambda cube, out: write_sheet(frames_of(cube), out), "png"),
         shifts=_drawn(path, draw_shifts, "png"),
         finer=_drawn(path, draw_side_by_side, "png"),
         before_after=_drawn(path, draw_before_after, "gif"),
@@ -63,11 +63,9 @@ def write_report(cube: str | Path, out: str | Path) -> Path:
 def _step(entry: Entry) -> dict[str, object]:
     shards = [shard for receipt in entry.receipts for shard in receipt.shards]
     layers = {shard.layer for shard in shards}
-    facts = entry.properties
-    counted = facts.get("cloud_fraction")
     return {
         "entry": entry,
-        "cloud": facts.get("cloud_cover") if counted is None else 100 * counted,
+        "cloud": entry.cloud_percent,
         "valid": sum(shard.valid for shard in shards) / max(len(layers), 1),
         "size": sum(shard.size for shard in shards),
         "seconds": sum(receipt.seconds for receipt in entry.receipts),
@@ -75,20 +73,10 @@ def _step(entry: Entry) -> dict[str, object]:
 
 
 def _drawn(cube: Path, draw: Callable[[Path, BinaryIO], None], kind: str) -> str:
-    """A picture of shifts as a data URL, "" for a cube without."""
+    """A picture as a data URL, "" for a cube that has nothing of the kind to show."""
     picture = io.BytesIO()
     try:
         draw(cube, picture)
     except BadInputError:
         return ""
     return f"data:image/{kind};base64,{base64.b64encode(picture.getvalue()).decode()}"
-
-
-def _picture(cube: Path) -> str:
-    """The quicklook as a data URL, "" where there is nothing to show in true colour."""
-    sheet = io.BytesIO()
-    try:
-        write_sheet(frames_of(cube), sheet)
-    except BadInputError:
-        return ""
-    return f"data:image/png;base64,{base64.b64encode(sheet.getvalue()).decode()}"

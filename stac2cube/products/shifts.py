@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from stac2cube.cube.ledger import SEALED, Entry, Ledger
+from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
@@ -83,17 +83,11 @@ def draw_before_after(cube: Path, out: Path | BinaryIO) -> None:
     write_animation(Frames(titles, shown), out)
 
 
-def is_coregistered(spec: CubeSpec) -> bool:
-    """Whether a cube's scenes were moved by shifts that it knows."""
-    return spec.stage == "coregistered"
-
-
 def _coregistered(cube: Path) -> tuple[CubeSpec, dict[str, Entry]]:
     root = read_root(cube)
-    if not is_coregistered(root.spec):
+    if root.spec.stage != "coregistered":
         raise BadInputError(f"{cube} is not co-registered")
-    rows = Ledger(cube, root.ledger).entries(whole=False)
-    return root.spec, {key: row for key, row in rows.items() if row.status == SEALED}
+    return root.spec, Ledger(cube, root.ledger).sealed(whole=False)
 
 
 def _draw_series(axis: Axes, rows: list[Entry]) -> None:

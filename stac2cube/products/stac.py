@@ -13,7 +13,7 @@ from shapely.geometry import mapping, shape
 
 from stac2cube import __version__
 from stac2cube.cube.files import write_whole
-from stac2cube.cube.ledger import SEALED, Entry, Ledger
+from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError, CatalogError
@@ -105,8 +105,7 @@ def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
         seen = shape(row.footprint).intersection(window) if row.footprint else window
         place = window if seen.is_empty else seen
         facts = {name: row.properties[name] for name in _SHOWN if row.properties.get(name) is not None}
-        cloud = row.properties.get("cloud_fraction")
-        cover = row.properties.get("cloud_cover") if cloud is None else 100 * cloud
+        cover = row.cloud_percent
         yield {
             "type": "Feature",
             "stac_version": "1.1.0",
@@ -217,8 +216,7 @@ _SHOWN = (
 
 
 def _rows(cube: Path) -> dict[str, Entry]:
-    rows = Ledger(cube, read_root(cube).ledger).entries()
-    sealed = {key: row for key, row in rows.items() if row.status == SEALED}
+    sealed = Ledger(cube, read_root(cube).ledger).sealed()
     if not sealed:
         raise BadInputError(f"{cube} has no step to publish yet")
     return sealed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stac2cube.build import build
 from stac2cube.cube.damage import Damage, find_damage
-from stac2cube.cube.ledger import SEALED, Ledger
+from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.rearrange import arrange, in_order, roll_back
 from stac2cube.cube.root import OWN, Root, read_root
 from stac2cube.cube.slots import write_coordinates
@@ -82,7 +82,7 @@ def tidy(cube: Path, *, orders: Orders | None = None) -> Root | None:
         rows = writer.ledger.entries()
         if in_order(list(rows.values())):
             return None
-        return arrange(writer, [key for key, row in rows.items() if row.status == SEALED])
+        return arrange(writer, list(writer.ledger.sealed(whole=False)))
 
 
 def rollback(cube: Path, number: int, *, orders: Orders | None = None) -> Root:
@@ -94,7 +94,7 @@ def rollback(cube: Path, number: int, *, orders: Orders | None = None) -> Root:
 def drop(cube: Path, keys: Collection[str], *, orders: Orders | None = None) -> Root | None:
     """Take steps out of a cube; its history keeps them. None where it has none of them."""
     with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
-        sealed = [key for key, row in writer.ledger.entries().items() if row.status == SEALED]
+        sealed = writer.ledger.sealed(whole=False)
         kept = [key for key in sealed if key not in keys]
         return arrange(writer, kept) if len(kept) < len(sealed) else None
 
@@ -105,7 +105,7 @@ def _tidy_up(writer: CubeWriter, found: list[Damage]) -> None:
             (writer.path / damage.path).unlink(missing_ok=True)
     kinds = {damage.kind for damage in found}
     if "coordinate" in kinds:
-        rows = [row for row in writer.ledger.entries().values() if row.status == SEALED]
+        rows = list(writer.ledger.sealed().values())
         for name in ("time", "scene"):
             for chunk in (writer.path / name / "c").glob("*"):
                 chunk.unlink()

@@ -45,7 +45,7 @@ class Parent:
         """
         cube = Path(path).resolve()
         root = read_root(cube)
-        rows = {key: row for key, row in Ledger(cube, root.ledger).entries().items() if row.status == SEALED}
+        rows = Ledger(cube, root.ledger).sealed()
         if not rows:
             raise BadInputError(f"{path} has no step yet")
         return cls(cube, root.spec, rows)

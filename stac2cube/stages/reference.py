@@ -187,8 +187,5 @@ def _choose(parent: Parent, pictures: Mapping[str, Picture], rules: ShiftRules) 
 
 def _clear(row: Entry) -> float:
     """How much of the area a scene shows, as far as its ledger row says."""
-    facts = row.properties
-    cloud = facts.get("cloud_fraction")
-    if cloud is None:
-        cloud = (facts.get("cloud_cover") or 0.0) / 100
-    return round(float(facts.get("valid_fraction", 1.0)) * (1 - float(cloud)), 6)
+    valid = float(row.properties.get("valid_fraction", 1.0))
+    return round(valid * (1 - (row.cloud_percent or 0.0) / 100), 6)
