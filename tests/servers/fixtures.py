@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page
 
+from tests.servers import browser as browsers
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.stac_api import StacApi, running_stac_api, why_not
 
@@ -32,3 +34,25 @@ def fault_proxy(stac_api: StacApi) -> Iterator[FaultProxy]:
     """A proxy before the STAC API server that lets faults befall requests."""
     with FaultProxy(stac_api.url) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser; by module, since its driver keeps an event loop in this thread."""
+    reason = browsers.why_not()
+    if reason:
+        pytest.skip(reason)
+    with browsers.running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An empty page 1280 pixels wide, which fails its test if a script of it does."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert not errors
