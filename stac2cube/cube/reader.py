@@ -10,26 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from stac2cube.cube.facts import step_facts
 from stac2cube.cube.generation import next_folder
-from stac2cube.cube.ledger import Entry, Ledger
+from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.root import COORDINATES, Root, read_root
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.errors import CubeError
-
-STEP_FACTS = (
-    "platform",
-    "orbit",
-    "cloud_cover",
-    "catalog",
-    "valid_fraction",
-    "cloud_fraction",
-    "shift_x",
-    "shift_y",
-    "shift_accepted",
-    "residual_mtf",
-    "residual_mean",
-)
-"""Facts of the ledger that :func:`open_cube` shows as coordinates along time, where a cube has them."""
 
 
 def open_cube(
@@ -63,7 +49,7 @@ def open_cube(
     rows = Ledger(cube, own["ledger"]).entries(whole=False)
     keys = dataset["scene"].load()
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
-    dataset = dataset.assign_coords(_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
+    dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
     if chunks is None:
         return dataset
     sizes = dict(zip(("time", "y", "x"), (1, *root.spec.grid.shard), strict=True)) if chunks == "shards" else chunks
@@ -102,18 +88,6 @@ def _layout(root: Root) -> dict[str, Any]:
 
 def _comparable(ledger: Ledger) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {key: (entry.status, entry.items) for key, entry in ledger.entries(whole=False).items()}
-
-
-def _facts(keys: list[str], rows: Mapping[str, Entry]) -> dict[str, tuple[str, np.ndarray]]:
-    facts = {}
-    for name in STEP_FACTS:
-        values = [rows[key].properties.get(name) for key in keys]
-        if any(value is not None for value in values):
-            numeric = all(value is None or isinstance(value, (int, float)) for value in values)
-            missing: Any = np.nan if numeric else ""
-            filled = [missing if value is None else value for value in values]
-            facts[name] = ("time", np.array(filled) if numeric else np.array(filled, dtype=object))
-    return facts
 
 
 def _patiently(cube: Path) -> Root:
