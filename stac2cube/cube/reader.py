@@ -13,13 +13,18 @@ import xarray as xr
 from stac2cube.cube.facts import step_facts
 from stac2cube.cube.generation import next_folder
 from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.overviews import level_path
 from stac2cube.cube.root import COORDINATES, Root, read_root
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.errors import CubeError
 
 
 def open_cube(
-    path: str | Path, *, decode: bool = True, chunks: Literal["shards"] | Mapping[str, int] | None = "shards"
+    path: str | Path,
+    *,
+    decode: bool = True,
+    chunks: Literal["shards"] | Mapping[str, int] | None = "shards",
+    level: int = 1,
 ) -> xr.Dataset:
     """Open a cube for reading: its sealed steps, lazily, sorted by time.
 
@@ -29,6 +34,7 @@ def open_cube(
         path: The cube.
         decode: True gives physical values (float, NaN where there is no data); False the stored numbers.
         chunks: ``"shards"`` makes one dask task per file, a mapping gives your own dask chunks, None no dask at all.
+        level: 1 for the cube; 2, 4, 8 ... for its overview whose pixels are so many times as large.
 
     Returns:
         Layers with dims ``(time, y, x)``; coordinates ``time`` (datetime64, UTC), ``scene`` (key), and along time what
@@ -36,8 +42,9 @@ def open_cube(
 
     Raises:
         CubeError: Nothing there, or not a cube.
+        BadInputError: It has no such level.
     """
-    cube = Path(path)
+    cube = level_path(Path(path), level)
     root = _patiently(cube)
     times = xr.coders.CFDatetimeCoder(time_unit="us")
     with fast_pipeline():

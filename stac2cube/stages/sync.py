@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stac2cube.cube.ledger import FAILED, SEALED, Ledger
+from stac2cube.cube.overviews import overviews_beside
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, CubeError, NothingFoundError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
-from stac2cube.stages.care import drop
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.following import follow, follows
 from stac2cube.stages.layers import LayersJob, make_request, prepare, run
 from stac2cube.status import cube_status
@@ -141,9 +142,9 @@ def sync(
 
 
 def children_of(cube: Path) -> list[Path]:
-    """Cubes beside a cube that were made from it, in order of their names."""
+    """Cubes beside a cube that were made from it, in order of their names; its overviews among them."""
     wanted, found = cube.resolve(), []
-    for path in sorted(cube.resolve().parent.glob("*.zarr")):
+    for path in [*sorted(wanted.parent.glob("*.zarr")), *overviews_beside(wanted)]:
         try:
             if follows(path) and Path(read_root(path).spec.request.get("layers", "")) == wanted:
                 found.append(path)
