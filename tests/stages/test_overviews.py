@@ -40,7 +40,7 @@ def in_loops(values: np.ndarray, layer: Layer) -> np.ndarray:
     for row in range(rows):
         for column in range(columns):
             four = values[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel().tolist()
-            good = [value for value in four if value != layer.fill and value == value]
+            good = [value for value in four if value != layer.fill and np.isfinite(value)]
             if good and layer.flags:
                 out[row, column] = max(good, key=lambda value: (Counter(good)[value], -good.index(value)))
             elif good:
@@ -150,15 +150,15 @@ def test_they_follow_whatever_becomes_of_the_cube(tmp_path: Path, capsys: pytest
 
 
 def test_sync_brings_them_along(tmp_path: Path) -> None:
-    takes = (Take("2022-05-05"), Take("2022-05-15"), Take("2022-05-25"))
-    layers = series(tmp_path, takes[:2], bands=("B04", "B08"))
+    takes = (Take("2022-05-05"), Take("2022-05-15"))
+    layers = series(tmp_path, takes[:1], bands=("B04",))
     stac2cube.store_overviews(layers, levels=2)
     assert children_of(layers) == [level_path(layers.resolve(), 2)]
     assert children_of(level_path(layers, 2)) == [level_path(layers.resolve(), 4)]
-    catalog(tmp_path / "items.json", [write(tmp_path, take, ("B04", "B08")) for take in takes])
+    catalog(tmp_path / "items.json", [write(tmp_path, take, ("B04",)) for take in takes])
     assert cli.main(["sync", str(layers), "--apply", "-q"], standalone_mode=False) == 0
     for level in (2, 4):
-        assert stac2cube.open_cube(layers, level=level).sizes["time"] == 3
+        assert stac2cube.open_cube(layers, level=level).sizes["time"] == 2
     rows = Ledger(level_path(layers, 4), read_root(level_path(layers, 4)).ledger).sealed()
     assert all(0 < row.properties["valid_fraction"] <= 1 for row in rows.values())
 
