@@ -61,7 +61,7 @@ def report(cube: Path, out: Path) -> None:
 @click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
 def publish(cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...]) -> None:
     """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
-    from stac2cube.products.stac import post_stac, write_stac
+    from stac2cube.products.publish import post_stac, write_stac
 
     if (out is None) == (api is None):
         raise click.UsageError("say a folder, or --api URL")

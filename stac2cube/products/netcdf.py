@@ -15,7 +15,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
 from stac2cube.period import parse_period
-from stac2cube.products.terms import terms_of
+from stac2cube.products.terms import mission_of, terms_of
 from stac2cube.status import cube_history
 
 KEPT = ("Conventions", "title", "spatial_ref")
@@ -77,7 +77,7 @@ def _described(dataset: xr.Dataset, cube: Path, spec: CubeSpec) -> xr.Dataset:
     commits = cube_history(cube)
     lines = [f"{commit.made} stac2cube commit {commit.number}: {commit.steps} steps" for commit in reversed(commits)]
     described.attrs["history"] = "\n".join([*lines, str(dataset.attrs.get("history", ""))]).strip()
-    described.attrs["source"] = f"stac2cube {spec.stage} of {spec.recipe.get('mission', 'no mission')}"
+    described.attrs["source"] = f"stac2cube {spec.stage} of {mission_of(spec) or 'no mission'}"
     if terms := terms_of(spec):
         times = dataset["time"].values.astype("datetime64[us]").tolist()
         described.attrs |= {"license": terms.url, "acknowledgement": terms.words(times)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 
 
@@ -82,7 +84,17 @@ HOSTS = {
 """Catalogs whose assets were read, by their names; sources that only this machine knows are nobody's to name."""
 
 
+def mission_of(spec: CubeSpec) -> str:
+    """Name of the mission that a cube was made from, over however many cubes; "" where nobody can tell any more."""
+    while "mission" not in spec.recipe:
+        parent = Path(str(spec.request.get("layers", "")))
+        if not spec.request.get("layers") or not (parent / "zarr.json").exists():
+            return ""
+        spec = read_root(parent).spec
+    return str(spec.recipe["mission"])
+
+
 def terms_of(spec: CubeSpec) -> Terms | None:
     """The terms of a cube's mission, None for one of which none are written down."""
-    mission = str(spec.recipe.get("mission", ""))
+    mission = mission_of(spec)
     return next((terms for name, terms in MISSIONS.items() if mission.startswith(name)), None)
