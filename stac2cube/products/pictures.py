@@ -6,15 +6,21 @@ import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from stac2cube.errors import BadInputError
-from stac2cube.products.quicklook import frames_of, is_mask
+from stac2cube.products.quicklook import Frames, frames_of, is_mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 QUALITY = 84
 """Of JPEG pictures, percent."""
+
+GAP, LINE = 6, 20
+"""Pixels between the pictures of a sheet, and above each for its date."""
 
 
 def data_url(picture: np.ndarray, *, flat: bool = False) -> str:
@@ -43,6 +49,22 @@ def drawn(cube: Path, draw: Callable[[Path, BinaryIO], None], kind: str) -> str:
     except BadInputError:
         return ""
     return _url(content, kind)
+
+
+def sheet_of(frames: Frames) -> Image:
+    """Frames side by side, their dates above them, as an image that notebooks show by themselves."""
+    from PIL import Image, ImageDraw
+
+    rows, columns = frames.pictures.shape[1:3]
+    across = min(len(frames.titles), max(1, 960 // columns))
+    down = -(-len(frames.titles) // across)
+    sheet = Image.new("RGB", (across * (columns + GAP) - GAP, down * (rows + LINE) - GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (title, picture) in enumerate(zip(frames.titles, frames.pictures, strict=True)):
+        left, top = (place % across) * (columns + GAP), (place // across) * (rows + LINE)
+        pen.text((left, top), title, fill="black")
+        sheet.paste(Image.fromarray((picture * 255).round().astype("uint8")), (left, top + LINE - GAP))
+    return sheet
 
 
 def thumbnails(cube: Path, most: int = 24, edge: int = 360) -> list[dict[str, Any]]:

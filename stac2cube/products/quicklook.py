@@ -82,18 +82,39 @@ def frames_of(cube: Path, most: int = 24, edge: int = 360) -> Frames:
     Raises:
         BadInputError: No steps, or no red, green and blue.
     """
+    return frames_from(open_cube(cube, chunks=None, level=_coarsest(cube, edge)), cube, most, edge)
+
+
+def frames_from(dataset: xr.Dataset, cube: Path, most: int = 24, edge: int = 360) -> Frames:
+    """Decimated pictures of an opened cube, or of a selection of it; see :func:`frames_of`.
+
+    Args:
+        dataset: The steps, decoded or not.
+        cube: The cube that they are of.
+        most: Steps at most.
+        edge: Longer edge of a picture at most, pixels.
+
+    Raises:
+        BadInputError: No steps, or not all bands that make the picture.
+    """
     bands = colour_bands(cube)
-    dataset = open_cube(cube, chunks=None, level=_coarsest(cube, edge))
-    count = dataset.sizes["time"]
+    if lacking := sorted(set(bands) - {str(name) for name in dataset.data_vars}):
+        raise BadInputError(f"a picture of {cube} needs also {', '.join(lacking)}")
+    whole = dataset if "time" in dataset.dims else dataset.expand_dims("time")
+    count = whole.sizes["time"]
     if count == 0:
         raise BadInputError(f"{cube} has no step to show yet")
     chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
-    stride = max(1, -(-max(dataset.sizes["y"], dataset.sizes["x"]) // edge))
-    some = dataset.isel(time=chosen, y=slice(None, None, stride), x=slice(None, None, stride))
-    titles, keys = tuple(_title(some, place) for place in range(len(chosen))), tuple(map(str, some["scene"].values))
+    stride = max(1, -(-max(whole.sizes["y"], whole.sizes["x"]) // edge))
+    some = whole.isel(time=chosen, y=slice(None, None, stride), x=slice(None, None, stride))
+    titles, keys = (
+        tuple(_title(some, place) for place in range(len(chosen))),
+        tuple(map(str, np.atleast_1d(some["scene"].values))),
+    )
     if is_mask(cube):
         return Frames(titles, _masks(some), keys)
-    colours = np.stack([some[band].values for band in bands], axis=-1).astype("float32")
+    physical = xr.decode_cf(some[list(dict.fromkeys(bands))], decode_times=False)
+    colours = np.stack([physical[band].values for band in bands], axis=-1).astype("float32")
     return Frames(titles, stretched(colours, white_of(colours)), keys)
 
 
@@ -174,5 +195,5 @@ def colour_bands(cube: Path) -> list[str]:
 def _title(dataset: xr.Dataset, place: int) -> str:
     words: Sequence[str] = [str(dataset["time"].values[place])[:10]]
     if "platform" in dataset.coords:
-        words = [*words, str(dataset["platform"].values[place])]
+        words = [*words, str(np.atleast_1d(dataset["platform"].values)[place])]
     return "  ".join(words)
