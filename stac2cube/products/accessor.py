@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _WHY = {FAILED: "failed", EMPTY: "nothing over the area"}
 
 
-@xr.register_dataset_accessor("s2c")
+@xr.register_dataset_accessor("s2c")  # type: ignore[no-untyped-call]
 class CubeAccessor:
     """What is known of the cube behind a Dataset, of the steps that the Dataset has.
 

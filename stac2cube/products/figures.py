@@ -212,9 +212,10 @@ def _mix(rows: list[Entry]) -> dict[str, dict[str, int]]:
 def _shifts(spec: CubeSpec, rows: list[Entry]) -> dict[str, Any] | None:
     if spec.stage != "coregistered" or not rows:
         return None
-    scenes = []
+    scenes: list[dict[str, Any]] = []
     for row in rows:
-        facts, pair = row.properties, next(iter(row.properties.get("pairs") or ()), {})
+        facts = row.properties
+        pair: Mapping[str, Any] = next(iter(facts.get("pairs") or ()), {})
         scenes.append(
             {
                 "key": row.key,

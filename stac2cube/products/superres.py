@@ -70,6 +70,6 @@ def pairs_of(cube: Path) -> list[Pair]:
             part = dataset[bands].isel({"time": step, **window})
             pictures.append(np.stack([part[band].values for band in bands], axis=-1).astype("float32"))
         white = white_of(pictures[0][None])
-        pixels = [stretched(picture[None], white)[0] for picture in pictures]
-        pairs.append(Pair(str(fine.time.values[place])[:10], *pixels, pixel=spec.grid.resolution))
+        measured, finer = (stretched(picture[None], white)[0] for picture in pictures)
+        pairs.append(Pair(str(fine.time.values[place])[:10], measured, finer, spec.grid.resolution))
     return pairs

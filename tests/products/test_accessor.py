@@ -80,7 +80,12 @@ def test_the_card_of_a_notebook(cube: Path, page: Page) -> None:
     card = page.locator(".s2c-card")
     assert [url for url in asked if not url.startswith("data:")] == []
     words = card.inner_text()
-    for what in ("7, 2022-12-20 to 2024-01-10", "90 × 70 pixels of 10 m, EPSG:32632", "B8A", str(cube)):
+    for what in (
+        "7, 2022-12-20 to 2024-01-10",
+        "90 \N{MULTIPLICATION SIGN} 70 pixels of 10 m, EPSG:32632",
+        "B8A",
+        str(cube),
+    ):
         assert what in words
     assert card.locator(".strip").count() == 3
     assert card.locator(".strip i").count() == 7
