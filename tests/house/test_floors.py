@@ -34,7 +34,7 @@ FLOORS = {
     **dict.fromkeys(("kernels", "places", "tables"), 2),
     **dict.fromkeys(("cube", "source"), 3),
     **dict.fromkeys(("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs", "doctor"), 4),
-    **dict.fromkeys(("stages", "products", "views"), 5),
+    **dict.fromkeys(("stages", "products", "views", "training"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""
