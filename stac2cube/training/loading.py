@@ -141,7 +141,7 @@ class FramesDataset(Dataset[Sample]):
     @property
     def crs(self) -> CRS:
         """CRS of the ground."""
-        return self.index.crs
+        return CRS.from_user_input(self.index.crs)
 
     @property
     def bounds(self) -> tuple[slice, slice, slice]:

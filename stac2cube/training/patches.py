@@ -133,10 +133,10 @@ def _place(what: Scan, rows: Sequence[dict[str, Any]]) -> None:
     for patch in rows:
         west, north = left + a * patch["column"], top + e * patch["row"]
         boxes.append((west, north + e * rules.size, west + a * rules.size, north))
-    ground = ground_bounds(str(geobox.crs), boxes)
+    degrees = ground_bounds(str(geobox.crs), boxes)
     by_time = rules.splits.of_times([frame.time for frame in frames])
-    for patch, box, square in zip(rows, boxes, ground, strict=True):
-        split = rules.splits.of_ground(square)
+    for patch, box, around in zip(rows, boxes, degrees, strict=True):
+        split = rules.splits.of_ground(around)
         patch |= {
             "id": f"{what.stack.key}_{patch['row']:05d}_{patch['column']:05d}",
             "place": frames[0].place,

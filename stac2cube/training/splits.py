@@ -1,9 +1,9 @@
 """Who learns and who judges: splits by place and by time that share neither ground nor days.
 
-The earth is cut into square blocks of one lattice for all cubes, zones and missions, in the equal-area cylindrical
-projection EPSG:6933. A block belongs to one split for ever, decided by a hash of its number and the seed: the same
-ground is never learnt from in one year and judged in the next, and a cube that grows moves nobody. A patch that reaches
-over the border of blocks of different splits belongs to none.
+The earth is cut into blocks of one lattice for all cubes, zones and missions: rows of equal height from the equator
+on, each cut from Greenwich on into blocks as wide as high in its middle. A block belongs to one split for ever, decided
+by a hash of its number and the seed: the same ground is never learnt from in one year and judged in the next, and a
+cube that grows moves nobody. A patch that reaches over the border of blocks of different splits belongs to none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pyproj import Transformer
 from stac2cube.errors import BadInputError
 from stac2cube.period import Period, parse_period
 
-EQUAL_AREA = "EPSG:6933"
+METRES_PER_DEGREE = 111_194.93
+"""Of a great circle: 6371 km, the mean radius of the earth (IUGG), times pi / 180."""
 
 USUAL = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -66,6 +67,21 @@ class Splits:
         """The time of each split."""
         return {name: parse_period(text) for name, text in self.times.items()}
 
+    def blocks(self, bounds: Bounds) -> set[tuple[int, int]]:
+        """Column and row of all blocks that a box touches.
+
+        Args:
+            bounds: WGS84 degrees; west is east of east where it spans 180 degrees.
+        """
+        west, south, east, north = bounds
+        found = set()
+        for row in _numbers(south, north, METRES_PER_DEGREE / self.block):
+            middle = (row + 0.5) * self.block / METRES_PER_DEGREE
+            scale = METRES_PER_DEGREE * math.cos(math.radians(min(abs(middle), 90.0))) / self.block
+            for start, stop in ((west, east),) if west <= east else ((west, 180.0), (-180.0, east)):
+                found |= {(column, row) for column in _numbers(start, stop, scale)}
+        return found
+
     def of_block(self, column: int, row: int) -> str:
         """The split of a block."""
         digest = hashlib.blake2b(f"{self.seed} {self.block} {column} {row}".encode(), digest_size=8).digest()
@@ -80,12 +96,9 @@ class Splits:
         """The split of a patch by where it lies, "" if it reaches over blocks of different splits.
 
         Args:
-            bounds: In :data:`EQUAL_AREA`, see :func:`ground_bounds`.
+            bounds: See :meth:`blocks`.
         """
-        west, south, east, north = (edge / self.block for edge in bounds)
-        columns = range(math.floor(west), max(math.ceil(east), math.floor(west) + 1))
-        rows = range(math.floor(south), max(math.ceil(north), math.floor(south) + 1))
-        found = {self.of_block(column, row) for column in columns for row in rows}
+        found = {self.of_block(*block) for block in self.blocks(bounds)}
         return found.pop() if len(found) == 1 else ""
 
     def of_times(self, times: Sequence[datetime]) -> frozenset[str]:
@@ -97,8 +110,8 @@ class Splits:
 
 
 def ground_bounds(crs: str, boxes: Sequence[Bounds]) -> list[Bounds]:
-    """Boxes of any CRS as boxes around them in :data:`EQUAL_AREA`, edges densified."""
-    transformer = Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
+    """Boxes of any CRS as boxes around them in WGS84 degrees, edges densified."""
+    transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     return [transformer.transform_bounds(*box) for box in boxes]
 
 
@@ -110,6 +123,12 @@ def drawn_order(seed: int, names: Sequence[str]) -> np.ndarray:
     """
     digests = [hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest() for name in names]
     return np.array(sorted(range(len(names)), key=lambda place: (digests[place], names[place])), dtype="int64")
+
+
+def _numbers(start: float, stop: float, scale: float) -> range:
+    """Numbers of the blocks from a degree to a degree, the end of one being the beginning of the next."""
+    first = math.floor(start * scale)
+    return range(first, max(math.ceil(stop * scale), first + 1))
 
 
 def _refuse_overlaps(periods: Mapping[str, Period]) -> None:

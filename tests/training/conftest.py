@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ DAYS = tuple(datetime(2022, 5, 1, 10, tzinfo=UTC) + timedelta(days=100 * number)
 FLAGS = ((0, "no_data"), (3, "shadow"), (4, "vegetation"), (5, "bare"), (6, "water"), (9, "cloud"))
 
 
+@cache
 def counts(band: int, number: int) -> np.ndarray:
     """Stored counts ``(rows, columns)`` uint16: smooth ground with noise, no data in a corner that moves."""
     y, x = np.indices(GRID.shape)
@@ -31,6 +33,7 @@ def counts(band: int, number: int) -> np.ndarray:
     return np.round(drawn).astype("uint16")
 
 
+@cache
 def classes(number: int) -> np.ndarray:
     """Scene classes: stripes of three kinds, a cloud, and no data where the bands have none."""
     y, x = np.indices(GRID.shape)
@@ -39,6 +42,7 @@ def classes(number: int) -> np.ndarray:
     return np.where(counts(0, number) == 0, 0, drawn).astype("uint8")
 
 
+@cache
 def reflectance(band: int, number: int) -> np.ndarray:
     """By the agency's formula, float64, NaN without data."""
     stored = counts(band, number).astype("float64")

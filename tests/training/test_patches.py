@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -30,11 +31,11 @@ from stac2cube.training.frames import frames_of_cube
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
 from stac2cube.training.rules import Good, PatchRules
-from stac2cube.training.splits import EQUAL_AREA, Splits, ground_bounds
+from stac2cube.training.splits import Splits, ground_bounds
 from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
 from tests.training.conftest import DAYS, GRID, classes, reflectance
 
-SPLITS = Splits(shares={"train": 0.6, "val": 0.2, "test": 0.2}, block=700.0)
+SPLITS = Splits(shares={"train": 0.6, "val": 0.2, "test": 0.2}, block=1400.0)
 RULES = PatchRules(size=64, splits=SPLITS, per_shard=16, good=Good(min_valid=0.9, max_cloud=0.5))
 
 
@@ -56,8 +57,9 @@ def members(shard: Path) -> dict[str, np.ndarray | dict]:
     found = {}
     with tarfile.open(shard) as tar:
         for member in tar:
-            content = tar.extractfile(member)
-            found[member.name] = json.load(content) if member.name.endswith("json") else np.load(content)
+            content = tar.extractfile(member).read()
+            is_json = member.name.endswith("json")
+            found[member.name] = json.loads(content) if is_json else np.load(io.BytesIO(content))
     return found
 
 
@@ -104,13 +106,16 @@ def test_the_table_knows_every_patch_and_why_it_is_not_there(made: Path) -> None
 def test_no_ground_is_shared_between_splits(made: Path) -> None:
     """Judged by an independent reckoning of blocks from the corners of the patches."""
     kept = gpd.read_parquet(made / "patches.parquet").query("status == 'kept'")
-    to_square = Transformer.from_crs(GRID.crs, EQUAL_AREA, always_xy=True)
+    to_degrees = Transformer.from_crs(GRID.crs, "EPSG:4326", always_xy=True)
+    edge = 1400 / (6_371_000 * np.pi / 180)
     owners: dict[tuple[int, int], set[str]] = {}
     for patch in kept.itertuples():
         for x in np.linspace(patch.west, patch.east, 9):
             for y in np.linspace(patch.south, patch.north, 9):
-                east, north = to_square.transform(x, y)
-                owners.setdefault((int(east // 700), int(north // 700)), set()).add(patch.split)
+                longitude, latitude = to_degrees.transform(x, y)
+                row = latitude // edge
+                column = longitude * np.cos(np.radians((row + 0.5) * edge)) // edge
+                owners.setdefault((int(column), int(row)), set()).add(patch.split)
     assert {name for names in owners.values() for name in names} == {"train", "val", "test"}
     assert all(len(names) == 1 for names in owners.values())
     places = kept.groupby(["row", "column"])["split"].nunique()
@@ -120,11 +125,13 @@ def test_no_ground_is_shared_between_splits(made: Path) -> None:
 def test_the_same_ground_has_one_split_in_every_zone() -> None:
     """A place on the border of two UTM zones, reached by both."""
     splits = Splits(block=1000.0, seed=3)
-    x, y = Transformer.from_crs("EPSG:6933", "EPSG:32632", always_xy=True).transform(1_157_500, 5_500_500)
-    x33, y33 = Transformer.from_crs("EPSG:6933", "EPSG:32633", always_xy=True).transform(1_157_500, 5_500_500)
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32632", always_xy=True).transform(12.0, 47.8)
+    x33, y33 = Transformer.from_crs("EPSG:4326", "EPSG:32633", always_xy=True).transform(12.0, 47.8)
     here = splits.of_ground(ground_bounds("EPSG:32632", [(x - 50, y - 50, x + 50, y + 50)])[0])
     there = splits.of_ground(ground_bounds("EPSG:32633", [(x33 - 50, y33 - 50, x33 + 50, y33 + 50)])[0])
     assert here == there != ""
+    across = splits.blocks((179.99, 0.001, -179.99, 0.002))
+    assert {column for column, _ in across} == {20013, 20014, 20015, -20016, -20015, -20014}
     drawn = [splits.of_block(column, row) for column in range(60) for row in range(60)]
     for name, share in splits.shares.items():
         assert drawn.count(name) / len(drawn) == pytest.approx(share, abs=0.03)
@@ -132,7 +139,7 @@ def test_the_same_ground_has_one_split_in_every_zone() -> None:
 
 def test_splits_by_time_share_no_day(cube: Path, tmp_path: Path) -> None:
     times = {"train": "2022-01/2022-12", "test": "2023"}
-    rules = replace(RULES, stack=2, splits=Splits({"train": 0.5, "test": 0.5}, 700.0, times), good=Good(min_valid=0.5))
+    rules = replace(RULES, stack=2, splits=Splits({"train": 0.5, "test": 0.5}, 1400.0, times), good=Good(min_valid=0.5))
     manifest = make_patches(frames_of_cube(cube), tmp_path / "out", rules, Making(Threads(2))).manifest
     kept = gpd.read_parquet(tmp_path / "out" / "patches.parquet").query("status == 'kept'")
     years = {split: {day[:4] for days in group["times"] for day in days} for split, group in kept.groupby("split")}
@@ -276,7 +283,7 @@ def test_what_is_refused(cube: Path, made: Path, tmp_path: Path) -> None:
 def test_the_command(cube: Path, made: Path, tmp_path: Path) -> None:
     words = "size: 64\nper_shard: 16\ngood: {min_valid: 0.9, max_cloud: 0.5}\n"
     (tmp_path / "rules.yaml").write_text(
-        f"{words}splits: {{shares: {{train: 0.6, val: 0.2, test: 0.2}}, block: 700.0}}\n"
+        f"{words}splits: {{shares: {{train: 0.6, val: 0.2, test: 0.2}}, block: 1400.0}}\n"
     )
     command = ["patches", str(cube), str(tmp_path / "out"), "--labels", "SCL", "--quiet"]
     run = CliRunner().invoke(cli, [*command, "--rules", str(tmp_path / "rules.yaml")])
