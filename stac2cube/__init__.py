@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stac2cube.stages.shift_rules import ShiftRules
     from stac2cube.stages.superres import super_resolution
     from stac2cube.stages.superres_rules import SuperresRules
+    from stac2cube.stages.yearly import seal_year
     from stac2cube.status import CubeStatus, cube_status
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
@@ -62,6 +63,7 @@ _HOMES = {
     "move_scenes": "stac2cube.stages.coregister",
     "open_cube": "stac2cube.cube.reader",
     "rgb": "stac2cube.views.colour",
+    "seal_year": "stac2cube.stages.yearly",
     "slope": "stac2cube.views.terrain",
     "store_composites": "stac2cube.stages.derived",
     "store_indices": "stac2cube.stages.derived",
@@ -101,6 +103,7 @@ __all__ = [
     "move_scenes",
     "open_cube",
     "rgb",
+    "seal_year",
     "slope",
     "store_composites",
     "store_indices",

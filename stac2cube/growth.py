@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -119,16 +119,47 @@ def on_disk(spec: CubeSpec, rows: Sequence[Entry]) -> float:
     return load_of(rows).size / raw if raw else ON_DISK
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a build adds to a cube, and what comes with every year.
+
+    Attributes:
+        now: In the cube and the stores of its sealed years.
+        more: Files at most, bytes about, that the build adds.
+        year: Of a further year.
+        pixels: Of each layer that the build makes.
+    """
+
+    now: Load
+    more: Load
+    year: Load
+    pixels: int
+
+
+def outlook(path: Path | None, spec: CubeSpec, work: Plan, steps: Sequence[Step] = ()) -> Outlook:
+    """What a build adds to a cube.
+
+    Args:
+        path: The cube, which need not exist.
+        spec: What it is or will be.
+        work: The plan.
+        steps: All steps wanted: they tell how many a year has.
+    """
+    exists = path is not None and path.exists()
+    rows = list(Ledger(path, read_root(path).ledger).entries().values()) if path is not None and exists else []
+    now = load_of(rows) + (load_of_years(path) if path is not None and exists else Load())
+    share = on_disk(spec, rows)
+    times = [step.entry.time for step in steps] + [row.time for row in rows if row.status == SEALED]
+    year = a_year_more(list(dict.fromkeys(times)), added(spec, steps, share))
+    return Outlook(now, added(spec, work.todo, share), year, sum(pixels_of(spec, step) for step in work.todo))
+
+
 def require_room(path: Path, spec: CubeSpec, work: Plan, orders: Orders) -> None:
     """Be sure that a build stays within the limits of its orders.
 
     Raises:
         BadInputError: It would not; nothing was written.
     """
-    if orders.limits is None:
-        return
-    rows: Mapping[str, Entry] = Ledger(path, read_root(path).ledger).entries() if path.exists() else {}
-    known = list(rows.values())
-    now = load_of(known) + (load_of_years(path) if path.exists() else Load())
-    more = added(spec, work.todo, on_disk(spec, known))
-    orders.limits.require(path, (now.files, now.size), (more.files, more.size))
+    if orders.limits is not None:
+        ahead = outlook(path, spec, work)
+        orders.limits.require(path, (ahead.now.files, ahead.now.size), (ahead.more.files, ahead.more.size))

@@ -119,13 +119,14 @@ class _DeepLayer:
         mine = self._array.shape[0] * _pixels(rows, columns, self._array.chunks[1:])
         files = steps * _pixels(rows, columns, (cube.shards or cube.chunks)[1:], each=1)
         theirs = steps * _pixels(rows, columns, cube.chunks[1:]) + OPENING * files
-        return mine < theirs and self._whole(rows, columns)
+        return bool(mine < theirs) and self._whole(rows, columns)
 
     def read(self, slots: np.ndarray, rows: Part, columns: Part) -> np.ndarray:
         """``(slots, rows, columns)`` pixels."""
         places = self._places[slots]
         first = int(places.min())
-        return _read(self._array, slice(first, int(places.max()) + 1), rows, columns)[places - first]
+        found = _read(self._array, slice(first, int(places.max()) + 1), rows, columns)
+        return np.asarray(found[places - first])
 
     def read_points(self, slots: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """``(points,)`` pixels."""

@@ -51,8 +51,7 @@ def write_values(store: Path, entries: Sequence[Entry]) -> None:
     """Write time and scene key of all steps of a new store, in their order."""
     for name in ("time", "scene"):
         array = zarr.open_array(LocalStore(store / name), mode="r+")
-        for place, entry in enumerate(entries):
-            array[place] = _value(entry, name)
+        array[:] = np.array([_value(entry, name) for entry in entries], dtype=object if name == "scene" else "int64")
 
 
 def _value(entry: Entry, name: str) -> Any:

@@ -213,19 +213,19 @@ class CubeWriter:
         self.spec = self.root.spec
         return self.root
 
-    def name_year(self, year: int, store: str, steps: int) -> Root:
+    def name_year(self, year: int, store: str | None, steps: int) -> Root:
         """Let readers find the store of a sealed year.
 
         Args:
             year: UTC.
-            store: Name of its folder among the cube's years.
+            store: Name of its folder among the cube's years; None takes the year back.
             steps: It holds, for the history.
 
         Returns:
             The new root.
         """
         self._lock.require_held()
-        years = {str(known): name for known, name in (self.root.years | {year: store}).items()}
+        years = {str(known): name for known, name in {**self.root.years, year: store}.items() if name}
         root = self.root.following(self.root.steps, years=years)
         self._publish(root, (), changed={f"steps of {year} sealed deep": steps})
         passing("year.sealed")

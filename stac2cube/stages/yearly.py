@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,15 +13,19 @@ from pathlib import Path
 from stac2cube.cube.deepen import Part, begin_year, finish_year, parts_of, waiting_year
 from stac2cube.cube.files import remove_tree
 from stac2cube.cube.generation import GRACE_DAYS
+from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import read_root
+from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.writer import CubeWriter, open_writer
-from stac2cube.cube.years import rows_of, source_of, years_folder
+from stac2cube.cube.years import grid_of_year, rows_of, source_of, years_folder
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.flow import Flow
+from stac2cube.growth import load_of, outlook
+from stac2cube.limits import Limits
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
-from stac2cube.work import Orders
+from stac2cube.work import Orders, Plan
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +88,7 @@ def seal_year(
     Raises:
         CubeError: Not a cube, or a file of it is damaged.
         CubeLockedError: Somebody else writes it.
-        BadInputError: The year is not over, or the cube has no step of it.
+        BadInputError: The year is not over, the cube has no step of it, or would outgrow its limits.
     """
     path, place, orders = Path(cube), place or Threads(), orders or Orders()
     if year >= datetime.now(UTC).year:
@@ -99,6 +103,8 @@ def seal_year(
         store = None if anew else waiting_year(path, year, sources, named)
         making = store is None
         if store is None:
+            if orders.limits is not None:
+                _require_room(path, writer.spec, rows, orders.limits)
             folder = begin_year(path, writer.spec, year, rows)
             parts = parts_of(folder, path, writer.spec, rows)
             if _make(parts, Flow(place, orders, progress or Progress()), place):
@@ -120,6 +126,24 @@ def seal_year(
         made=making,
         seconds=round(time.monotonic() - begun, 3),
     )
+
+
+def mend_years(
+    cube: Path, years: Collection[int], place: Place, orders: Orders, progress: Progress | None = None
+) -> None:
+    """Write damaged stores of years anew; one of whose year the cube has no step any more is forgotten."""
+    for year in sorted(years):
+        if rows_of(year, Ledger(cube, read_root(cube).ledger).entries(whole=False)):
+            seal_year(cube, year, place, orders=orders, progress=progress, anew=True)
+            continue
+        with open_writer(cube, read_root(cube).spec, orders.verdict) as writer:
+            writer.name_year(year, None, 0)
+
+
+def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Limits) -> None:
+    cuts = [grid_of_year(layer, spec.grid, len(rows)).tiles_shape for layer in spec.layers]
+    now = outlook(path, spec, Plan((), (), ())).now
+    limits.require(path, (now.files, now.size), (sum(a * b for a, b in cuts), load_of(rows).size))
 
 
 def _make(parts: Sequence[Part], flow: Flow, place: Place) -> bool:

@@ -21,7 +21,7 @@ from stac2cube.cube.years import YearStore, years_folder
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.stages.care import drop, rollback, tidy
+from stac2cube.stages.care import drop, repair, rollback, tidy, verify
 from stac2cube.stages.yearly import seal_year
 from stac2cube.work import Orders, Step
 from tests.build.toy import SPEC, Make, pixels, step
@@ -64,6 +64,14 @@ def cube(twenty: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(twenty, tmp_path / "toy.zarr"))
 
 
+@pytest.fixture(scope="module")
+def sealed(twenty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with 2020 sealed, to be read only."""
+    cube = Path(shutil.copytree(twenty, tmp_path_factory.mktemp("sealed") / "toy.zarr"))
+    seal_year(cube, YEAR)
+    return cube
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which files are read: "deep" or "cube", and how many steps at once."""
@@ -96,12 +104,11 @@ def test_a_sealed_year_holds_the_same_pixels_in_fewer_files(cube: Path, twenty: 
 
 
 def test_series_come_from_deep_files_and_maps_from_the_cubes_own(
-    cube: Path, reads: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+    sealed: Path, reads: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stac2cube.cube.joined.OPENING", 1000)  # the toy's pixels are few against real ones
-    seal_year(cube, YEAR)
-    opened = open_cube(cube, decode=False, chunks=None)
-    want = truth(cube)
+    opened = open_cube(sealed, decode=False, chunks=None)
+    want = truth(sealed)
     reads.clear()
     np.testing.assert_array_equal(opened["B02"][:, 7, 9].values, want[:, 7, 9])
     assert ("deep", 13) in reads
@@ -132,22 +139,20 @@ INDEXERS = {
 
 
 @pytest.mark.parametrize("how", INDEXERS)
-def test_every_way_to_ask_gives_the_same(cube: Path, how: str) -> None:
-    seal_year(cube, YEAR)
-    opened, want = open_cube(cube, decode=False, chunks=None)["B02"], truth(cube)
+def test_every_way_to_ask_gives_the_same(sealed: Path, how: str) -> None:
+    opened, want = open_cube(sealed, decode=False, chunks=None)["B02"], truth(sealed)
     got = opened.isel(INDEXERS[how])
     np.testing.assert_array_equal(got.values, want.isel(INDEXERS[how]).values)
 
 
-def test_decoding_and_dask_see_no_difference(cube: Path) -> None:
-    before = open_cube(cube, chunks=None).load()
-    seal_year(cube, YEAR)
+def test_decoding_and_dask_see_no_difference(sealed: Path, twenty: Path) -> None:
+    before = open_cube(twenty, chunks=None).load()
     for chunks in (None, "shards", "series", {"time": 4, "x": 40}):
-        after = open_cube(cube, chunks=chunks)
+        after = open_cube(sealed, chunks=chunks)
         xr.testing.assert_identical(after.load(), before.assign_attrs(after.attrs))
-    series = open_cube(cube, chunks="series")["B02"]
+    series = open_cube(sealed, chunks="series")["B02"]
     assert series.chunks == ((13, 3), (150,), (130,))
-    again = pickle.loads(pickle.dumps(open_cube(cube, chunks=None)))
+    again = pickle.loads(pickle.dumps(open_cube(sealed, chunks=None)))
     xr.testing.assert_identical(again.load(), before.assign_attrs(again.attrs))
 
 
@@ -229,6 +234,75 @@ def test_a_stopped_run_goes_on_where_it_was(cube: Path, twenty: Path) -> None:
     assert not making.exists()
     assert done.exit_code == 0
     assert differences(cube, twenty) == []
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def harm(store: Path, what: str) -> None:  # noqa: PLR0912 - a list of damages
+    files = sorted(path for path in (store / "B02/c").rglob("*") if path.is_file())
+    if what == "store gone":
+        shutil.rmtree(store)
+    elif what == "file gone":
+        files[0].unlink()
+    elif what == "bit flipped":
+        flip(files[1])
+    elif what == "cut short":
+        files[2].write_bytes(files[2].read_bytes()[:-3])
+    elif what == "swapped":
+        one, other = (file.read_bytes() for file in files[:2])
+        files[0].write_bytes(other)
+        files[1].write_bytes(one)
+    elif what == "orphan":
+        (files[0].parent / "77").write_bytes(b"x")
+    elif what == "root broken":
+        (store / "zarr.json").write_text("{")
+    elif what == "record gone":
+        (store / ".stac2cube/shards.json").unlink()
+    elif what == "array metadata gone":
+        (store / "SCL/zarr.json").unlink()
+    elif what == "time garbled":
+        path = store / "time/c/0"
+        path.write_bytes(path.read_bytes()[::-1])
+    elif what == "scenes gone":
+        (store / "scene/c/0").unlink()
+    elif what == "made from others":
+        path = store / "zarr.json"
+        document = json.loads(path.read_text())
+        document["attributes"]["stac2cube"]["sources"][3]["checksum"] = "00000000"
+        path.write_text(json.dumps(document))
+    else:
+        raise AssertionError(what)
+
+
+HARMS = (
+    "store gone", "file gone", "bit flipped", "cut short", "swapped", "orphan", "root broken", "record gone",
+    "array metadata gone", "time garbled", "scenes gone", "made from others",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HARMS)
+def test_damage_of_a_years_store_is_found_and_mended(sealed: Path, twenty: Path, tmp_path: Path, what: str) -> None:
+    cube = Path(shutil.copytree(sealed, tmp_path / "toy.zarr"))
+    shutil.copytree(years_folder(sealed), years_folder(cube))
+    assert verify(cube) == []
+    harm(years_folder(cube) / read_root(cube).years[YEAR], what)
+    assert {one.kind for one in verify(cube)} == {"year"}
+    assert repair(cube, Threads(2)).left == ()
+    assert differences(cube, twenty) == []
+    assert verify(cube) == []
+
+
+def test_a_year_without_steps_is_forgotten_when_its_store_is_lost(cube: Path) -> None:
+    seal_year(cube, YEAR)
+    drop(cube, [f"toy_{number:04d}" for number in range(13)])
+    assert verify(cube) == [], "what was withdrawn is no damage"
+    shutil.rmtree(years_folder(cube))
+    assert repair(cube, Threads(2)).left == ()
+    assert read_root(cube).years == {}
 
 
 def test_worker_processes_seal_too(cube: Path, twenty: Path) -> None:
