@@ -14,7 +14,7 @@ from stac2cube.cube.root import OWN, read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.years import YearState, year_states
 from stac2cube.growth import Load, a_year_more, by_year, load_of, load_of_years
-from stac2cube.work import outdated
+from stac2cube.work import PARENT, outdated
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _behind(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, Any]:
         return {"made_from": f"{parent} (not there any more)"}
     theirs = Ledger(parent, read_root(parent).ledger).entries(whole=False)
     sealed = {key: row for key, row in theirs.items() if row.status == SEALED}
-    wanted = {key: {f"parent {part}": version for part, version in row.parts.items()} for key, row in sealed.items()}
+    wanted = {key: {f"{PARENT}{part}": version for part, version in row.parts.items()} for key, row in sealed.items()}
     have = {key: row for key, row in rows.items() if row.status != FAILED}
     return {
         "made_from": str(parent),

@@ -189,6 +189,12 @@ def known_entries(path: Path, steps: Sequence[Step]) -> dict[str, Entry]:
     return Ledger(path, read_root(path).ledger).entries(whole=False, keys=[step.entry.key for step in steps])
 
 
+PARENT = "parent "
+"""Before the names of parts that were taken from a cube."""
+
+
 def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
-    """Whether a wanted part is missing or newer than the one used."""
-    return any(part not in have or version > have[part] for part, version in want.items())
+    """Whether a wanted part is missing or newer than the one used, or one taken from a cube is another there now."""
+    newer = any(part not in have or version > have[part] for part, version in want.items())
+    # A catalog that forgets is no reason; a cube that was rolled back, or lost an item of a scene, is.
+    return newer or any(want.get(part) != version for part, version in have.items() if part.startswith(PARENT))

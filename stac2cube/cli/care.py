@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.option("--apply", "applying", is_flag=True, help="Do it; else only say what would be done.")
-@click.option("--only", help="Kinds with commas: new, late, failed, superseded, withdrawn, children.")
+@click.option("--only", help="Kinds with commas: new, late, failed, superseded, reduced, withdrawn, children.")
 @click.option("--even-many", is_flag=True, help="Take steps out however many were withdrawn.")
+@click.option("--inventory", type=CUBE, help="Parquet file of the archive: what was removed, what is not here yet.")
 @as_json
 @where_options
-def sync(cube: Path, applying: bool, only: str | None, even_many: bool, machine: bool, **options: Any) -> int:
+def sync(
+    cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, machine: bool, **options: Any
+) -> int:
     """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children."""
-    from functools import partial
-
     from stac2cube.stages.sync import KINDS, look
     from stac2cube.stages.sync import sync as bring_together
 
@@ -37,21 +39,27 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, machine:
         manner = Manner.of(options, console)
         if applying:
             kinds = listed(only) or KINDS
-            return built(cube, partial(bring_together, cube, kinds=kinds, even_many=even_many), manner)
-        found, _ = look(cube, on_cluster=manner.place.on_cluster)
+            make = partial(bring_together, cube, kinds=kinds, even_many=even_many, inventory=inventory)
+            return built(cube, make, manner, machine=machine)
+        found, _ = look(cube, on_cluster=manner.place.on_cluster, inventory=inventory)
         if machine:
             click.echo(json.dumps(asdict(found), indent=1))
             return 0
         for kind in KINDS[:-1]:
-            keys = getattr(found, kind)
-            click.echo(f"{kind:<12} {len(keys):>5}  {' '.join(keys[:4])}{' ...' if len(keys) > 4 else ''}")
+            click.echo(_some(kind, getattr(found, kind)))
         for child, state in found.children.items():
             click.echo(
                 f"child        {child}: {', '.join(f'{count} {what}' for what, count in state.items() if count)}"
             )
+        if found.awaited:
+            click.echo(_some("not here yet", tuple(found.awaited)))
         if found.nothing:
             click.echo("all in step")
         return 0
+
+
+def _some(kind: str, keys: tuple[str, ...]) -> str:
+    return f"{kind:<12} {len(keys):>5}  {' '.join(keys[:4])}{' ...' if len(keys) > 4 else ''}"
 
 
 @click.command()

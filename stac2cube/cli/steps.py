@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -137,19 +138,24 @@ def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str
     return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
 
 
-def built(out: Path, make: Callable[..., Summary], manner: Manner) -> int:
+def built(out: Path, make: Callable[..., Summary], manner: Manner, *, machine: bool = False) -> int:
     """Build a cube from a cube and say what was done; the exit code.
 
     Args:
         out: The cube, for what is said.
         make: Takes ``place``, and ``orders=`` and ``progress=``.
         manner: How.
+        machine: Say it as JSON.
     """
     from stac2cube.work import Orders
 
     with stoppable() as stop:
         orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
-        return said(out, make(manner.place, orders=orders, progress=manner.progress()))
+        summary = make(manner.place, orders=orders, progress=manner.progress())
+    if machine:
+        click.echo(json.dumps(asdict(summary), indent=1))
+        return summary.exit_code
+    return said(out, summary)
 
 
 def build_coregistered(

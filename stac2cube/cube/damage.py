@@ -16,7 +16,7 @@ from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import OWN, Root, read_root
 from stac2cube.cube.shard import checksum, shard_file
 from stac2cube.cube.staging import Shard
-from stac2cube.cube.years import YearStore, source_of, years_folder
+from stac2cube.cube.years import YearStore, version_of, years_folder
 from stac2cube.errors import CubeError
 
 KINDS = {
@@ -91,10 +91,10 @@ def _look_at_year(folder: Path, year: int, rows: Mapping[str, Entry], *, deep: b
     except (CubeError, OSError, ValueError) as error:
         yield Damage("year", where, str(year), str(error))
         return
-    for source in store.sources:
-        row = rows.get(source.key)
-        if row is not None and row.commit == source.commit and source != source_of(row):
-            yield Damage("year", where, str(year), f"{source.key} was made from other pixels than the ledger has")
+    for version in store.versions:
+        row = rows.get(version.key)
+        if row is not None and row.commit == version.commit and version != version_of(row):
+            yield Damage("year", where, str(year), f"{version.key} was made from other pixels than the ledger has")
     for path in root.strayed(folder):
         yield Damage("year", f"{where}/{path.relative_to(folder)}", str(year), KINDS["metadata"])
     yield from _year_coordinates(folder, where, store, rows)
@@ -114,12 +114,12 @@ def _year_coordinates(folder: Path, where: str, store: YearStore, rows: Mapping[
     except _UNREADABLE as error:
         yield Damage("year", f"{where}/time", str(store.year), f"time or scene cannot be read: {error}")
         return
-    if [str(scene) for scene in scenes] != [source.key for source in store.sources]:
+    if [str(scene) for scene in scenes] != [version.key for version in store.versions]:
         yield Damage("year", f"{where}/scene", str(store.year), "scene keys are not those that were sealed")
-    for source, time in zip(store.sources, times, strict=False):
-        row = rows.get(source.key)
-        if row is not None and row.commit == source.commit and time != _microseconds(row):
-            yield Damage("year", f"{where}/time", str(store.year), f"the time of {source.key} is not the ledger's")
+    for version, time in zip(store.versions, times, strict=False):
+        row = rows.get(version.key)
+        if row is not None and row.commit == version.commit and time != _microseconds(row):
+            yield Damage("year", f"{where}/time", str(store.year), f"the time of {version.key} is not the ledger's")
 
 
 def _look_at(cube: Path, path: Path, shard: Shard, key: str, *, deep: bool) -> Iterator[Damage]:

@@ -28,12 +28,12 @@ from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.staging import Shard, count_valid, write_file
 from stac2cube.cube.years import (
     SHARDS,
-    Source,
+    StepVersion,
     YearStore,
     grid_of_year,
     shapes_of,
-    source_of,
     store_attributes,
+    version_of,
     years_folder,
 )
 from stac2cube.errors import CubeError
@@ -140,8 +140,8 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
         rows: Its sealed steps in order of time, whole.
     """
     making = years_folder(cube) / f".{year}.making"
-    sources = tuple(source_of(row) for row in rows)
-    plan = json.dumps({**store_attributes(year, sources), "version": stac2cube.__version__}).encode()
+    versions = tuple(version_of(row) for row in rows)
+    plan = json.dumps({**store_attributes(year, versions), "version": stac2cube.__version__}).encode()
     if (making / _PLAN).exists() and (making / _PLAN).read_bytes() == plan:
         return making
     remove_tree(making)
@@ -153,7 +153,7 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
         chunk, shard = shapes_of(grid_of_year(layer, spec.grid, len(rows)), len(rows))
         create_array(store, layer, spec.grid, len(rows), chunk=chunk, shard=shard)
 
-    write_store(store_folder, replace(spec, request={}), store_attributes(year, sources), len(rows), create)
+    write_store(store_folder, replace(spec, request={}), store_attributes(year, versions), len(rows), create)
     write_values(store_folder, rows)
     (making / _PARTS).mkdir()
     write_whole(making / _PLAN, plan)
@@ -205,13 +205,13 @@ def finish_year(making: Path, year: int, commit: int, parts: Sequence[Part]) -> 
     return YearStore.read(path)
 
 
-def waiting_year(cube: Path, year: int, sources: Sequence[Source], named: str | None) -> YearStore | None:
+def waiting_year(cube: Path, year: int, versions: Sequence[StepVersion], named: str | None) -> YearStore | None:
     """A whole store of these very steps: the one that the root names, or one whose run died before its commit.
 
     Args:
         cube: The cube.
         year: UTC.
-        sources: The steps as they are now.
+        versions: The steps as they are now.
         named: Name of the store that the root has for the year, None if none.
     """
     paths = sorted(years_folder(cube).glob(f"{year}-*.zarr"), key=lambda path: (path.name == named, path.name))
@@ -220,7 +220,7 @@ def waiting_year(cube: Path, year: int, sources: Sequence[Source], named: str | 
             store = YearStore.read(path)
         except CubeError:
             continue  # being made, or damaged
-        if store.sources == tuple(sources):
+        if store.versions == tuple(versions):
             return store
     return None
 

@@ -36,7 +36,7 @@ SHARDS = f"{OWN}/shards.json"
 
 
 @dataclass(frozen=True)
-class Source:
+class StepVersion:
     """Which version of which step a place in a year's store was made from.
 
     Attributes:
@@ -57,12 +57,12 @@ class YearStore:
     Attributes:
         path: Where.
         year: UTC.
-        sources: What each of its steps was made from, in order of time.
+        versions: What each of its steps was made from, in order of time.
     """
 
     path: Path
     year: int
-    sources: tuple[Source, ...]
+    versions: tuple[StepVersion, ...]
 
     @classmethod
     def read(cls, path: Path) -> YearStore:
@@ -73,7 +73,7 @@ class YearStore:
         """
         try:
             own = json.loads((path / "zarr.json").read_bytes())["attributes"]["stac2cube"]
-            return cls(path, int(own["year"]), tuple(Source(**source) for source in own["sources"]))
+            return cls(path, int(own["year"]), tuple(StepVersion(**version) for version in own["versions"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CubeError(f"{path} is not the store of a year: {error}") from error
 
@@ -93,9 +93,9 @@ class YearStore:
     def places(self, rows: Mapping[str, Entry]) -> dict[int, int]:
         """Slot in the cube -> place in this store, of the steps whose pixels are still those it was made from."""
         found = {}
-        for place, source in enumerate(self.sources):
-            row = rows.get(source.key)
-            if row is not None and row.status == SEALED and row.commit == source.commit:
+        for place, version in enumerate(self.versions):
+            row = rows.get(version.key)
+            if row is not None and row.status == SEALED and row.commit == version.commit:
                 found[int(row.slot or 0)] = place
         return found
 
@@ -162,11 +162,11 @@ def rows_of(year: int, rows: Mapping[str, Entry]) -> list[Entry]:
     return sorted(mine, key=lambda row: (row.time, row.key))
 
 
-def source_of(row: Entry) -> Source:
+def version_of(row: Entry) -> StepVersion:
     """Which version of which step a row stands for; the row is a whole one."""
     shards = [asdict(shard) for receipt in row.receipts for shard in receipt.shards]
     text = json.dumps(sorted(shards, key=lambda shard: (shard["layer"], shard["tile"])))
-    return Source(row.key, row.commit, checksum(text.encode()))
+    return StepVersion(row.key, row.commit, checksum(text.encode()))
 
 
 def grid_of_year(layer: Layer, grid: Grid, steps: int) -> Grid:
@@ -200,7 +200,7 @@ def _state(year: int, path: Path, store: YearStore | None, rows: Mapping[str, En
     if store is None:
         return YearState(year, str(path), 0, there=False)
     now = {row.key: row.commit for row in rows_of(year, rows)}
-    then = {source.key: source.commit for source in store.sources}
+    then = {version.key: version.commit for version in store.versions}
     return YearState(
         year=year,
         path=str(path),
@@ -211,6 +211,6 @@ def _state(year: int, path: Path, store: YearStore | None, rows: Mapping[str, En
     )
 
 
-def store_attributes(year: int, sources: tuple[Source, ...]) -> dict[str, Any]:
+def store_attributes(year: int, versions: tuple[StepVersion, ...]) -> dict[str, Any]:
     """Our attributes of the store of a year, from which :meth:`YearStore.read` reads it."""
-    return {"year": year, "sources": [asdict(source) for source in sources]}
+    return {"year": year, "versions": [asdict(version) for version in versions]}

@@ -17,7 +17,7 @@ from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.writer import CubeWriter, open_writer
-from stac2cube.cube.years import grid_of_year, rows_of, source_of, years_folder
+from stac2cube.cube.years import grid_of_year, rows_of, version_of, years_folder
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.flow import Flow
 from stac2cube.growth import load_of, outlook
@@ -98,9 +98,9 @@ def seal_year(
         rows = rows_of(year, writer.ledger.entries())
         if not rows:
             raise BadInputError(f"{path} has no step of {year}")
-        sources = tuple(source_of(row) for row in rows)
+        versions = tuple(version_of(row) for row in rows)
         named = writer.root.years.get(year)
-        store = None if anew else waiting_year(path, year, sources, named)
+        store = None if anew else waiting_year(path, year, versions, named)
         making = store is None
         if store is None:
             if orders.limits is not None:

@@ -272,7 +272,7 @@ def harm(store: Path, what: str) -> None:  # noqa: PLR0912 - a list of damages
     elif what == "made from others":
         path = store / "zarr.json"
         document = json.loads(path.read_text())
-        document["attributes"]["stac2cube"]["sources"][3]["checksum"] = "00000000"
+        document["attributes"]["stac2cube"]["versions"][3]["checksum"] = "00000000"
         path.write_text(json.dumps(document))
     else:
         raise AssertionError(what)
