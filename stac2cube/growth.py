@@ -19,7 +19,7 @@ from stac2cube.work import Orders, Plan, Step
 ON_DISK = 0.55
 """Bytes on disk per byte of pixels where a cube has none yet to tell: measured on reflectance (docs/benchmarks.md)."""
 
-_YEAR = timedelta(days=365.25)
+_YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True)
