@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stac2cube.stages.shift_rules import ShiftRules
     from stac2cube.stages.superres import super_resolution
     from stac2cube.stages.superres_rules import SuperresRules
+    from stac2cube.stages.yearly import seal_year
     from stac2cube.status import CubeStatus, cube_status
     from stac2cube.training.frames import find_frames
     from stac2cube.training.loading import FramesDataset, PatchStream
@@ -78,6 +79,7 @@ _HOMES = {
     "open_cube": "stac2cube.cube.reader",
     "read_statistics": "stac2cube.training.statistics",
     "rgb": "stac2cube.views.colour",
+    "seal_year": "stac2cube.stages.yearly",
     "slope": "stac2cube.views.terrain",
     "store_composites": "stac2cube.stages.derived",
     "store_indices": "stac2cube.stages.derived",
@@ -127,6 +129,7 @@ __all__ = [
     "open_cube",
     "read_statistics",
     "rgb",
+    "seal_year",
     "slope",
     "store_composites",
     "store_indices",

@@ -7,7 +7,7 @@ import sys
 import click
 
 from stac2cube import __version__
-from stac2cube.cli.care import diff, rollback, sync, tidy, verify
+from stac2cube.cli.care import diff, rollback, seal_year, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.derive import composite, indices
@@ -34,9 +34,10 @@ def cli() -> None:
 
 
 for command in (
-    *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status, history),
-    *(missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy),
-    *(statistics, patches, weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
+    *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status),
+    *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
+    *(diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit, cancel, logs, sites),
+    *(doctor, stage, claim, share, seal, seal_year),
 ):
     cli.add_command(command)
 
