@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stac2cube.stages.derived import Composition, store_composites, store_indices
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.masked import apply_masks
+    from stac2cube.stages.overviews import store_overviews
     from stac2cube.stages.shift_rules import ShiftRules
     from stac2cube.stages.superres import super_resolution
     from stac2cube.stages.superres_rules import SuperresRules
@@ -83,6 +84,7 @@ _HOMES = {
     "slope": "stac2cube.views.terrain",
     "store_composites": "stac2cube.stages.derived",
     "store_indices": "stac2cube.stages.derived",
+    "store_overviews": "stac2cube.stages.overviews",
     "super_resolution": "stac2cube.stages.superres",
     "to_celsius": "stac2cube.views.physical",
     "to_db": "stac2cube.views.physical",
@@ -133,6 +135,7 @@ __all__ = [
     "slope",
     "store_composites",
     "store_indices",
+    "store_overviews",
     "super_resolution",
     "to_celsius",
     "to_db",
