@@ -65,5 +65,5 @@ def _sentences(spec: CubeSpec, rows: list[Entry]) -> Iterator[str]:
         yield f"Pixels are means (classes: the most frequent) of {overview['factor']} x {overview['factor']} pixels."
 
 
-def _clouds(recipe: dict[str, Any]) -> str:
+def _clouds(recipe: Mapping[str, Any]) -> str:
     return f"clouds were found by {recipe['method']}, and widened by {recipe['dilate_m']:g} m"

@@ -13,7 +13,6 @@ from stac2cube.errors import BadInputError, CubeError, NothingFoundError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.source.inventory import Inventory, read_inventory
-from stac2cube.stages.care import drop
 from stac2cube.stages.dropping import drop
 from stac2cube.stages.following import follow, follows
 from stac2cube.stages.layers import LayersJob, make_request, prepare, run
