@@ -1,9 +1,9 @@
 """STAC GeoParquet as this house writes it: for stored searches, scene indexes and the ledgers of cubes alike.
 
-Columns are those of the STAC GeoParquet specification (github.com/stac-utils/stac-geoparquet), so that rustac, GeoPandas,
-DuckDB and GDAL read them: an item's properties stand beside its id, geometry is WKB, times are timestamps. Such columns
-cannot give back every item as it was: a property may be a number here and a text there, and absent and null are the
-same. So a column of our own holds the item as JSON, and that is what we read.
+Columns are those of the STAC GeoParquet specification (github.com/stac-utils/stac-geoparquet), so that rustac,
+GeoPandas, DuckDB and GDAL read them: an item's properties stand beside its id, geometry is WKB, times are timestamps.
+Such columns cannot give back every item as it was: a property may be a number here and a text there, and absent and
+null are the same. So a column of our own holds the item as JSON, and that is what we read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def metadata() -> dict[str, str]:
 def to_bytes(table: pa.Table) -> bytes:
     """A table as the content of a Parquet file."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 
@@ -75,7 +75,7 @@ def schema_of(items: Sequence[Mapping[str, Any]], known: pa.Schema | None = None
         known: The schema to widen; the same object's equal comes back if nothing new is needed.
     """
     types = dict(_FIRST) if known is None else {field.name: field.type for field in known}
-    types.pop(ITEM, None)
+    types = {name: kind for name, kind in types.items() if not name.startswith("stac2cube:")}
     rows = [_row(item) for item in items]
     for name in dict.fromkeys(name for row in rows for name in row):
         found = TIME if name in _TIMES else _type_of([row.get(name) for row in rows])
@@ -92,10 +92,9 @@ def table_of(items: Sequence[Mapping[str, Any]], texts: Sequence[str], schema: p
         schema: From :func:`schema_of`.
     """
     rows = [_row(item) for item in items]
-    arrays = [
-        pa.array(texts, pa.string()) if field.name == ITEM else _array([row.get(field.name) for row in rows], field.type)
-        for field in schema
-    ]
+    for row, text in zip(rows, texts, strict=True):
+        row[ITEM] = text
+    arrays = [_array([row.get(field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

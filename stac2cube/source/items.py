@@ -24,6 +24,7 @@ from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.identity import Identity, Item, baseline_of, time_of
+from stac2cube.source.indexed import StoredItem
 from stac2cube.source.sign import is_remote, readable
 
 
@@ -229,8 +230,10 @@ def _unsigned(href: str) -> str:
 
 def item_text(item: Item) -> str:
     """An item as JSON, unsigned and without links: what ledger and index keep of it."""
+    if isinstance(item, StoredItem):
+        return item.text
     text = _ENCODER.encode({**item, "links": []})
-    if _SIGNATURE.search(text) is None:  # as nearly always; to walk through all of an item takes longer than to write it
+    if _SIGNATURE.search(text) is None:  # as nearly always; walking through an item is slower than writing it
         return text
     return _ENCODER.encode({**item, "assets": _unsigned_within(item["assets"]), "links": []})
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stac2cube.errors import Stac2cubeError
 
 HEAD_BYTES = 32_768
-"""Asked for first: the boxes before the codestream and its main header, 121 tiles' lengths included, fit well within."""
+"""Asked for first: the boxes before the codestream and its main header, lengths of 121 tiles included, fit well."""
 
 MORE_BYTES = 1 << 20
 """Asked for next where they do not; there is no third request for the main header."""
@@ -134,11 +134,9 @@ def read_jp2_header(
         raise NotJpeg2000Error("its header is longer than any known, or cut off") from None
 
 
-def _parse(
-    head: bytes, read: Callable[[int, int], bytes], state: tuple[int, str, int], *, follow: bool
-) -> Jp2Header:
+def _parse(head: bytes, read: Callable[[int, int], bytes], state: tuple[int, str, int], *, follow: bool) -> Jp2Header:
     begin, end = _codestream(head, state[0])
-    main = {}
+    main: dict[int, bytes] = {}
     lengths: list[tuple[int, bytes]] = []
     place = begin + 2
     for marker, first, last in _segments(head, place):
@@ -152,16 +150,20 @@ def _parse(
     if _SIZ not in main or _COD not in main:
         raise NotJpeg2000Error("its codestream does not say its size")
     facts = _size_facts(main[_SIZ])
-    tiles, counts = _listed_parts(sorted(lengths)) if lengths else _followed_parts(read, place, end) if follow else ((), ())
-    offsets = place + np.concatenate([[0], np.cumsum(counts)])[:-1] if len(counts) else ()
-    whole = int(np.sum(counts)) + place if len(counts) else 0
-    if end and whole > end:
+    tiles: list[int] = []
+    counts: list[int] = []
+    if lengths:
+        tiles, counts = _listed_parts(sorted(lengths))
+    elif follow:
+        tiles, counts = _followed_parts(read, place, end)
+    ends = place + np.cumsum(np.asarray(counts, "int64"))
+    if end and counts and ends[-1] > end:
         raise NotJpeg2000Error("its tile-parts are longer than the file")
     return Jp2Header(
         **facts,
         decompositions=main[_COD][5],
         tiles=np.asarray(tiles, "int64"),
-        offsets=np.asarray(offsets, "int64"),
+        offsets=ends - np.asarray(counts, "int64"),
         counts=np.asarray(counts, "int64"),
         packets=_lists_packets(head, place),
         size=state[0],

@@ -20,7 +20,7 @@ from stac2cube.scene import Granule, Scene, SceneKey
 from stac2cube.source.api import items_of_api
 from stac2cube.source.identity import Identity, Item, generated, identify, orbit_state, time_of
 from stac2cube.source.items import Reading, footprint_of, to_granule
-from stac2cube.source.local import items_of_path
+from stac2cube.source.local import Look, items_of_path
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +114,10 @@ def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
     if catalog.is_local:
         wanted = {page.collection for page in query.mission.pages}
+        parts = getattr(query.area, "geoms", [query.area])
+        look = Look(tuple(part.bounds for part in parts), tuple(around))
         items: Iterable[dict[str, Any]] = (
-            item for item in items_of_path(Path(catalog.url)) if item.get("collection") in wanted | {None}
+            item for item in items_of_path(Path(catalog.url), look) if item.get("collection") in wanted | {None}
         )
     else:
         pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages

@@ -28,12 +28,15 @@ FLOORS = {
             "period",
             "progress",
             "weights",
+            "geoparquet",
         ),
         2,
     ),
     **dict.fromkeys(("kernels", "places", "tables"), 2),
     **dict.fromkeys(("cube", "source"), 3),
-    **dict.fromkeys(("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs", "doctor"), 4),
+    **dict.fromkeys(
+        ("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs", "doctor", "index"), 4
+    ),
     **dict.fromkeys(("stages", "products", "views"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
@@ -53,6 +56,7 @@ NEIGHBOURS = {
     ("filling", "work"),
     ("sealer", "filling"),
     ("sealer", "work"),
+    ("index", "alive"),
     *(("build", room) for room in ("filling", "flow", "sealer")),
     *(("shares", room) for room in ("filling", "flow", "sealer", "work")),
     ("build", "work"),
