@@ -198,7 +198,7 @@ def _each(targets: Sequence[Target], work: Any, progress: Progress) -> dict[str,
 
 
 @dataclass(frozen=True)
-class KnownHeaders:
+class StoredHeaders:
     """Headers that indexes keep, by address. It travels to workers as names of files, which each process reads once.
 
     Attributes:
@@ -228,10 +228,10 @@ class KnownHeaders:
         return None
 
 
-def known_headers(sources: Iterable[Path]) -> KnownHeaders | None:
+def stored_headers(sources: Iterable[Path]) -> StoredHeaders | None:
     """The headers of those sources that keep any; None if none does."""
     keeping = tuple(source for source in sources if _stored(source, _stamp(source)))
-    return KnownHeaders(keeping) if keeping else None
+    return StoredHeaders(keeping) if keeping else None
 
 
 def _stamp(source: Path) -> int:

@@ -57,22 +57,23 @@ class Reading:
         return by_collection
 
     @cached_property
-    def _names(self) -> Mapping[Page, Mapping[Band, tuple[str, ...]]]:
-        """What each page calls the assets of all bands."""
+    def _names(self) -> Mapping[Page, Sequence[tuple[Band, tuple[str, ...], bool]]]:
+        """Of each page: bands, what it calls their assets, and whether they are wanted."""
         return {
-            page: {band: page.asset_names(band) for band in self.mission.bands.values()} for page in self._pages[""]
+            page: [(band, page.asset_names(band), band in self.bands) for band in self.mission.bands.values()]
+            for page in self._pages[""]
         }
 
     def page_of(self, item: Item) -> Page | None:
         """The page that fits an item: of its catalog and collection, else the one that names most of its assets."""
         named = self._pages.get(item.get("collection") or "") or self._pages[""]
-        counts = [sum(_first(names, item) is not None for names in self._names[page].values()) for page in named]
+        counts = [sum(_first(names, item) is not None for _, names, _ in self._names[page]) for page in named]
         return named[counts.index(max(counts))] if max(counts) else None
 
-    def assets_of(self, page: Page, item: Item) -> dict[Band, Mapping[str, Any]]:
-        """Those assets of an item that are bands wanted."""
-        names = {band: _first(self._names[page][band], item) for band in self.bands}
-        return {band: item["assets"][name] for band, name in names.items() if name is not None}
+    def assets_of(self, page: Page, item: Item) -> list[tuple[Band, Mapping[str, Any]]]:
+        """Those assets of an item that are bands wanted, with their bands."""
+        present = [(band, _first(names, item)) for band, names, wanted in self._names[page] if wanted]
+        return [(band, item["assets"][name]) for band, name in present if name is not None]
 
 
 def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
@@ -109,7 +110,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
             band.name: AssetRef(
                 _unsigned(asset["href"]), shift=_shift(item, asset, band, page), alternate=_alternate(asset)
             )
-            for band, asset in reading.assets_of(page, item).items()
+            for band, asset in reading.assets_of(page, item)
         },
         item=item_text(item),
     )

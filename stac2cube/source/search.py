@@ -194,6 +194,8 @@ def _number(baseline: str) -> float:
 
 
 def _cloud_cover(granules: Sequence[Granule], area: BaseGeometry) -> float | None:
+    if len(granules) == 1:
+        return None if granules[0].cloud_cover is None else round(granules[0].cloud_cover, 4)
     weights = [(shape(g.footprint).intersection(area).area, g.cloud_cover) for g in granules]
     known = [(weight, cover) for weight, cover in weights if cover is not None]
     total = sum(weight for weight, _ in known)

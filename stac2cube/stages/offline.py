@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stac2cube.index import records_of, with_headers, write_file
-from stac2cube.source.headers import known_headers
+from stac2cube.source.headers import stored_headers
 from stac2cube.stages.request import Request, find_scenes, local_sources, understand
 
 
@@ -42,7 +42,7 @@ def store_search(request: Request, file: Path, *, on_cluster: bool = True) -> St
     wanted = understand(request, on_cluster=on_cluster)
     found = find_scenes(wanted)
     records = records_of(found.items)
-    if headers := known_headers(local_sources(wanted)):
+    if headers := stored_headers(local_sources(wanted)):
         records = with_headers(records, headers.rows())
     write_file(file, records)
     return StoredSearch(found.choice.catalog.name, found.choice.why, len(found.scenes), file)
