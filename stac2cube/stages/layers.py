@@ -190,15 +190,20 @@ class LayersJob:
 
     def task(self) -> ReadScene:
         """What makes a block."""
-        mission = self.wanted.query.mission
-        sea = None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
-        # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
-        finest = min(band.gsd for band in self.wanted.query.bands)
-        return ReadScene(self.wanted.bands, mission.seamless and self.spec.grid.resolution <= _MUCH * finest, sea)
+        return reader_of(self.wanted, self.spec)
 
     def plan(self) -> Plan:
         """What a build would do."""
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
+
+
+def reader_of(wanted: Wanted, spec: CubeSpec) -> ReadScene:
+    """What reads the blocks of a request."""
+    mission = wanted.query.mission
+    sea = None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
+    # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
+    finest = min(band.gsd for band in wanted.query.bands)
+    return ReadScene(wanted.bands, mission.seamless and spec.grid.resolution <= _MUCH * finest, sea)
 
 
 def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> LayersJob:
@@ -279,17 +284,21 @@ class ReadScene:
     sea: Sea | None = None
 
     def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
-        """Pixels of one block, see :func:`stac2cube.source.read.read_block`.
+        """Pixels of one block, see :meth:`read`."""
+        return self.read(scene, block.geobox)
+
+    def read(self, scene: Scene, geobox: GeoBox) -> dict[str, np.ndarray]:
+        """Pixels on any lattice, see :func:`stac2cube.source.read.read_block`.
 
         Raises:
             ReadError: The scene has a problem, or an asset is missing or cannot be read.
         """
         if scene.problem:
             raise ReadError(scene.problem)
-        pixels = read_block(scene.granules, self.bands, block.geobox, seamless=self.seamless)
+        pixels = read_block(scene.granules, self.bands, geobox, seamless=self.seamless)
         if self.sea is None:
             return pixels
-        return {name: self.sea.fill(layer, block.geobox) for name, layer in pixels.items()}
+        return {name: self.sea.fill(layer, geobox) for name, layer in pixels.items()}
 
 
 def lazy_layers(job: LayersJob) -> xr.Dataset:

@@ -37,7 +37,7 @@ FLOORS = {
     **dict.fromkeys(
         ("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs", "doctor", "index"), 4
     ),
-    **dict.fromkeys(("stages", "products", "views"), 5),
+    **dict.fromkeys(("stages", "products", "views", "reads"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""
@@ -64,6 +64,8 @@ NEIGHBOURS = {
     ("weights", "kernels"),
     ("weights", "table"),
     ("stages", "views"),
+    ("reads", "stages"),
+    ("reads", "products"),
     ("cli", "demo"),
     ("__main__", "cli"),
 }
