@@ -1,4 +1,4 @@
-"""Parts of files: from a disk, or by byte ranges over HTTP and S3; neighbours together, and only of one state of a file.
+"""Parts of files: from a disk, or by byte ranges over HTTP and S3; neighbours together, all of one state of the file.
 
 Over a network obstore asks (Rust's object_store). It repeats twice by itself what a busy server refuses; whoever calls
 decides about more. What it raises becomes an ``OSError`` that says the server's status in the words that GDAL uses, and
@@ -23,7 +23,8 @@ from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.sign import Opening
 
 if TYPE_CHECKING:
-    from obstore.store import HTTPStore, S3Store
+    from obstore import GetOptions
+    from obstore.store import ClientConfig, HTTPStore, RetryConfig, S3Config, S3Store
 
 GAP_LOCAL = 4096
 GAP_REMOTE = 65_536
@@ -179,15 +180,20 @@ class RemoteParts:
 
     def _get(self, span: Span, etag: str) -> tuple[memoryview, State]:
         import obstore
-        from obstore.exceptions import BaseError, PreconditionError
+        from obstore.exceptions import BaseError, NotSupportedError, PreconditionError
 
+        options: GetOptions = {"range": span}
+        if etag:
+            options["if_match"] = etag
         try:
-            answer = obstore.get(self.store, self.key, options={"range": span} | ({"if_match": etag} if etag else {}))
+            answer = obstore.get(self.store, self.key, options=options)
             meta = answer.meta
             modified = round(meta["last_modified"].timestamp()) * 1_000_000_000
             return memoryview(answer.bytes()), State(meta["size"], meta["e_tag"] or "", modified)
         except PreconditionError:
             raise ChangedFileError("it was changed after its header was read") from None
+        except NotSupportedError:
+            raise UnusualFileError("its server gave something else than the range it was asked for") from None
         except (BaseError, OSError) as error:
             # Not chained: the text of what obstore raised holds the whole address.
             raise OSError(_reason(error)) from None
@@ -197,8 +203,6 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if status := re.search(r"status code: (\d{3})", text):
         return f"HTTP response code: {status[1]}"
-    if "Range request not supported" in text:
-        return "the server answered with something else than the range it was asked for"
     return f"{type(error).__name__} while reading a byte range: {_innermost(text)}"
 
 
@@ -254,27 +258,21 @@ def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
     return RemoteParts(_http_store(f"{parts.scheme}://{parts.netloc}/{query}", token), key)
 
 
-_RETRIES = {"max_retries": 2, "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=2)}}
-_CLIENT = {"connect_timeout": "10s", "timeout": "60s"}
+_RETRIES: RetryConfig = {
+    "max_retries": 2,
+    "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=2)},
+}
+_CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "60s"}
 
 
 @lru_cache(maxsize=64)
 def _http_store(base: str, token: str) -> HTTPStore:
     from obstore.store import HTTPStore
 
-    headers = {"default_headers": {"Authorization": f"Bearer {token}"}} if token else {}
-    options = _CLIENT | headers | {"allow_http": base.startswith("http://")}
+    options: ClientConfig = {**_CLIENT, "allow_http": base.startswith("http://")}
+    if token:
+        options["default_headers"] = {"Authorization": f"Bearer {token}"}
     return HTTPStore(base, client_options=options, retry_config=_RETRIES)
-
-
-_S3 = {
-    "AWS_NO_SIGN_REQUEST": "skip_signature",
-    "AWS_ACCESS_KEY_ID": "access_key_id",
-    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
-    "AWS_REQUEST_PAYER": "request_payer",
-    "AWS_SESSION_TOKEN": "session_token",
-}
-"""GDAL's settings and the same of obstore."""
 
 
 @lru_cache(maxsize=64)
@@ -285,21 +283,36 @@ def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
     region = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION")
     endpoint = said.get("AWS_S3_ENDPOINT")
     if not (region or endpoint):
-        raise UnusualFileError(f"the region of the bucket {bucket} is not known: set AWS_REGION")
-    if "AWS_NO_SIGN_REQUEST" not in said and "AWS_SECRET_ACCESS_KEY" not in said:
-        raise UnusualFileError("who reads is said in a file or a role, which GDAL reads")
-    config = {
-        name: "true" if value in ("YES", "requester") else value
-        for key, value in said.items()
-        if (name := _S3.get(key))
-    }
-    config["region"] = region or "us-east-1"
+        raise UnusualFileError("the region of its bucket is not known: set AWS_REGION")
+    config: S3Config = {"region": region or "us-east-1"}
+    if "AWS_NO_SIGN_REQUEST" in said:
+        config["skip_signature"] = True
+    elif "AWS_ACCESS_KEY_ID" in said and "AWS_SECRET_ACCESS_KEY" in said:
+        config["access_key_id"] = said["AWS_ACCESS_KEY_ID"]
+        config["secret_access_key"] = said["AWS_SECRET_ACCESS_KEY"]
+        if "AWS_SESSION_TOKEN" in said:
+            config["session_token"] = said["AWS_SESSION_TOKEN"]
+    else:
+        raise UnusualFileError("who reads it is said in a file or a role, which GDAL knows how to read")
+    if "AWS_REQUEST_PAYER" in said:
+        config["request_payer"] = True
     if endpoint:
         scheme = "http" if said.get("AWS_HTTPS") == "NO" else "https"
         config["endpoint"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
-        config["virtual_hosted_style_request"] = "false"
-    options = _CLIENT | {"allow_http": config.get("endpoint", "").startswith("http://")}
+        config["virtual_hosted_style_request"] = False
+    options: ClientConfig = {**_CLIENT, "allow_http": config.get("endpoint", "").startswith("http://")}
     return S3Store(bucket, config=config, client_options=options, retry_config=_RETRIES)
 
 
-_FROM_ENVIRONMENT = (*_S3, "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_S3_ENDPOINT", "AWS_HTTPS")
+_FROM_ENVIRONMENT = (
+    "AWS_NO_SIGN_REQUEST",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REQUEST_PAYER",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_S3_ENDPOINT",
+    "AWS_HTTPS",
+)
+"""What GDAL heeds, too. Profiles, files and roles are left to it."""
