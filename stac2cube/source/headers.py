@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +19,11 @@ from stac2cube.errors import ReadError
 from stac2cube.progress import Progress
 from stac2cube.scene import AssetRef
 from stac2cube.source.cog.header import CogHeader, UnusualFileError
-from stac2cube.source.cog.ranges import ChangedFileError, Parts, State, parts_of
-from stac2cube.source.cog.tiff import read_header
+from stac2cube.source.cog.known import header_of
+from stac2cube.source.cog.ranges import ChangedFileError, State, parts_of
 from stac2cube.source.indexed import load_all
-from stac2cube.source.jp2 import HEAD_BYTES, Jp2Header, NotJpeg2000Error, is_jpeg2000, read_jp2_header
-from stac2cube.source.sign import Opening, forget, opening
+from stac2cube.source.jp2 import HEAD_BYTES, Jp2Header, NotJpeg2000Error, read_jp2_header
+from stac2cube.source.sign import forget, opening
 
 log = logging.getLogger(__name__)
 
@@ -72,29 +73,33 @@ Row = Mapping[str, Any]
 """A header as a value of :data:`HEADER_TYPE`."""
 
 
-def header_of(way: Opening) -> Header:
+def read_any_header(asset: AssetRef, signer: str) -> Header:
     """Read the header of a file, over a network with at most two requests.
 
     Raises:
         UnusualFileError: It is a file that only GDAL reads.
         OSError: It cannot be read.
+        ReadError: See :func:`stac2cube.source.sign.opening`.
     """
+    if not urlsplit(asset.href).path.lower().endswith(_JPEG2000):
+        return header_of(asset, signer)
+    way = opening(asset, signer)
     parts = parts_of(way)
     head, state = parts.first(HEAD_BYTES)
 
     def read(first: int, last: int) -> bytes:
-        if last <= len(head) or len(head) == state.size:
+        if last <= len(head) or first == 0:
             return bytes(head[first:last])
-        if first == 0 and last == HEAD_BYTES:
-            return bytes(head)
-        return bytes(parts.read([(first, min(last, state.size) if state.size else last)], state)[0])
+        last = min(last, state.size)
+        return bytes(parts.read([(first, last)], state)[0]) if first < last else b""
 
     try:
-        if not is_jpeg2000(bytes(head[:12])):
-            return read_header(read, state.size, state.etag, state.modified)
         return read_jp2_header(read, state.size, state.etag, state.modified, follow=not way.remote)
     except NotJpeg2000Error as error:
         raise UnusualFileError(str(error)) from error
+
+
+_JPEG2000 = (".jp2", ".j2k", ".jpx")
 
 
 def row_of(band: str, href: str, header: Header) -> Row:
@@ -146,24 +151,20 @@ def read_headers(targets: Sequence[Target], progress: Progress | None = None) ->
 
 def changed(rows: Iterable[Row], targets: Sequence[Target], progress: Progress | None = None) -> set[str]:
     """Addresses of files that are no longer what their headers say, or are gone: one request of one byte for each."""
-    known = {row["href"]: State(row["size"], row["etag"], row["modified"]) for row in rows}
+    known = {row["href"]: State(row["size"], row["etag"], row["modified"]) for row in rows if row["format"] != "other"}
     asked = [target for target in targets if target.asset.href in known]
 
     def same(target: Target) -> State:
-        _, now = _parts(target).first(1)
+        _, now = parts_of(opening(target.asset, target.signer)).first(1)
         known[target.asset.href].check(now)
         return now
 
     return {target.asset.href for target in asked} - set(_each(asked, same, progress or Progress()))
 
 
-def _parts(target: Target) -> Parts:
-    return parts_of(opening(target.asset, target.signer))
-
-
 def _row_of_target(target: Target) -> Row:
     try:
-        return row_of(target.band, target.asset.href, header_of(opening(target.asset, target.signer)))
+        return row_of(target.band, target.asset.href, read_any_header(target.asset, target.signer))
     except UnusualFileError as error:
         return {"band": target.band, "href": target.asset.href, "format": "other", "remark": str(error)}
 

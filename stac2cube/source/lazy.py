@@ -6,27 +6,33 @@ tasks come to be only for what is computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import dask.array as da
 import numpy as np
 import odc.geo.xr  # noqa: F401 - gives Datasets the accessor that writes a CRS
 import xarray as xr
+from odc.geo.geobox import GeoBox
 
 from stac2cube.grid import Grid
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
-from stac2cube.source.read import read_block
 
 
-def lazy_scenes(scenes: Sequence[Scene], bands: Sequence[BandRequest], grid: Grid) -> xr.Dataset:
+def lazy_scenes(
+    scenes: Sequence[Scene],
+    bands: Sequence[BandRequest],
+    grid: Grid,
+    read_scene: Callable[[Scene, GeoBox], Mapping[str, np.ndarray]],
+) -> xr.Dataset:
     """Stored numbers of scenes, read when computed.
 
     Args:
         scenes: In order of time.
         bands: What is wanted of each.
         grid: The lattice.
+        read_scene: Gives a block of a scene, per band; pickles.
 
     Returns:
         One variable per band with dims ``(time, y, x)``; all bands of a scene and block are read by one dask task.
@@ -35,7 +41,7 @@ def lazy_scenes(scenes: Sequence[Scene], bands: Sequence[BandRequest], grid: Gri
     payload = np.empty(len(scenes), dtype=object)
     payload[:] = scenes
     read = da.blockwise(
-        partial(_read, bands=tuple(bands), grid=grid),
+        partial(_read, grid=grid, read_scene=read_scene),
         "tyx",
         *(da.from_array(payload, chunks=1, name=False, asarray=False), "t"),
         *(da.arange(rows, chunks=1), "y", da.arange(columns, chunks=1), "x"),
@@ -67,12 +73,15 @@ def lazy_scenes(scenes: Sequence[Scene], bands: Sequence[BandRequest], grid: Gri
 
 
 def _read(
-    scene: np.ndarray, row: np.ndarray, column: np.ndarray, bands: Sequence[BandRequest], grid: Grid
+    scene: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    grid: Grid,
+    read_scene: Callable[[Scene, GeoBox], Mapping[str, np.ndarray]],
 ) -> np.ndarray:
     """All bands of one scene and block, as the one element of an array ``(1, 1, 1)``."""
     block = np.empty((1, 1, 1), dtype=object)
-    geobox = grid.tile_geobox((int(row[0]), int(column[0])))
-    block[0, 0, 0] = read_block(scene[0].granules, bands, geobox)
+    block[0, 0, 0] = read_scene(scene[0], grid.tile_geobox((int(row[0]), int(column[0]))))
     return block
 
 
