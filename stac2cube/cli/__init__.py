@@ -12,6 +12,7 @@ from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.doctor import doctor
+from stac2cube.cli.index import index
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
@@ -37,7 +38,7 @@ for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status),
     *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
     *(diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit, cancel, logs, sites),
-    *(doctor, stage, claim, share, seal, seal_year, overviews),
+    *(doctor, stage, claim, share, seal, seal_year, overviews, index),
 ):
     cli.add_command(command)
 
