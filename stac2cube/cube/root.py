@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from zarr.storage import LocalStore
 
 import stac2cube
 from stac2cube.cube.shard import create_array
-from stac2cube.cube.spec import FORMAT, CubeSpec
+from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
 
@@ -94,6 +94,11 @@ class Root:
         return tuple(self.own["ledger"])
 
     @property
+    def years(self) -> dict[int, str]:
+        """Names of the stores of years that were sealed, see :mod:`stac2cube.cube.years`."""
+        return {int(year): str(name) for year, name in self.own.get("years", {}).items()}
+
+    @property
     def steps(self) -> int:
         """Sealed time steps."""
         return int(self._arrays["time"]["shape"][0])
@@ -155,6 +160,8 @@ def read_root(path: Path, file: Path | None = None) -> Root:
     own = document.get("attributes", {}).get("stac2cube") if isinstance(document, dict) else None
     if not isinstance(own, dict) or "consolidated_metadata" not in document:
         raise CubeError(f"{path} is a Zarr store but not a cube of stac2cube")
+    if "year" in own:
+        raise CubeError(f"{path} holds one sealed year of a cube: open the cube")
     if own.get("format", 0) > FORMAT:
         raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
     return Root(document)
@@ -162,13 +169,29 @@ def read_root(path: Path, file: Path | None = None) -> Root:
 
 def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
     """Write the metadata and the fixed coordinates of a cube without steps into a new folder."""
+    own = {"commit": 0, "generation": 0, "ledger": [], "made": now_text()}
+    write_store(folder, spec, own, 0, lambda store, layer: create_array(store, layer, spec.grid, steps=0))
+
+
+def write_store(
+    folder: Path, spec: CubeSpec, own: Mapping[str, Any], steps: int, create: Callable[[LocalStore, Layer], None]
+) -> None:
+    """Write the metadata and the fixed coordinates of a store of a cube's layers into a new folder.
+
+    Args:
+        folder: Where.
+        spec: Of the cube.
+        own: Our attributes beside the format and the spec.
+        steps: Length of time.
+        create: Makes the array of a layer.
+    """
     store = LocalStore(folder)
-    group = zarr.create_group(store, attributes=_attributes(spec))
+    group = zarr.create_group(store, attributes=_attributes(spec, own))
     group.create_group(OWN)
     _write_axes(group, spec.grid)
     group.create_array(
         "time",
-        shape=(0,),
+        shape=(steps,),
         chunks=(COORDINATE_CHUNK,),
         dtype="int64",
         dimension_names=("time",),
@@ -183,14 +206,14 @@ def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
     )
     group.create_array(
         "scene",
-        shape=(0,),
+        shape=(steps,),
         chunks=(COORDINATE_CHUNK,),
         dtype="string",
         dimension_names=("time",),
         attributes={"long_name": "key of the scene: platform, relative orbit, solar day"},
     )
     for layer in spec.layers:
-        create_array(store, layer, spec.grid, steps=0)
+        create(store, layer)
         metadata = zarr.open_array(store, path=layer.name)
         metadata.attrs["coordinates"] = "scene spatial_ref"
     with warnings.catch_warnings():
@@ -210,7 +233,7 @@ def _grows(metadata: Mapping[str, Any]) -> bool:
     return bool(metadata["node_type"] == "array" and metadata.get("dimension_names", [])[:1] == ["time"])
 
 
-def _attributes(spec: CubeSpec) -> dict[str, Any]:
+def _attributes(spec: CubeSpec, own: Mapping[str, Any]) -> dict[str, Any]:
     grid = spec.grid
     return {
         "Conventions": "CF-1.11",
@@ -222,10 +245,7 @@ def _attributes(spec: CubeSpec) -> dict[str, Any]:
             "format": FORMAT,
             "version": stac2cube.__version__,
             "spec": spec.to_json(),
-            "commit": 0,
-            "generation": 0,
-            "ledger": [],
-            "made": now_text(),
+            **own,
         },
     }
 

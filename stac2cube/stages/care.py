@@ -21,6 +21,7 @@ from stac2cube.stages.layers import LayersJob
 from stac2cube.stages.moving import scenes_again
 from stac2cube.stages.request import request_of, understand
 from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.yearly import mend_years
 from stac2cube.work import Orders, Summary
 
 
@@ -68,6 +69,8 @@ def repair(
             summary = follow(cube, place, orders=again, progress=progress)
         else:
             summary = _layers_again(cube, keys, place, again, progress)
+    if not summary.failed and not summary.stopped:
+        mend_years(cube, {int(damage.key) for damage in found if damage.kind == "year"}, place, orders, progress)
     return Repair(tuple(found), tuple(find_damage(cube, deep=deep)) if found else (), summary)
 
 
