@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
         "files": status.files,
         "in_order": in_order(rows),
         "overviews": list(levels_of(cube)),
+        "by_year": {str(year): asdict(load) for year, load in status.by_year.items()},
+        "year_more": asdict(status.year_more),
+        "deep": asdict(status.deep),
+        "sealed_years": [state.year for state in status.sealed_years],
         "commit": status.commit,
         "generation": status.generation,
         "lineage": lineage_of(root.spec, sealed),
@@ -152,6 +157,9 @@ def _lacking(rows: list[Entry], status: CubeStatus) -> list[dict[str, Any]]:
     empty = [row.key for row in rows if row.status == EMPTY]
     if empty:
         say("empty", f"{_count(len(empty), 'scene')} held nothing over the area and took no step", empty)
+    behind = [str(state.year) for state in status.sealed_years if state.stale]
+    if behind:
+        say("stale", f"The deep files of {', '.join(behind)} do not hold all that the years do by now: seal-year")
     if status.writer:
         say("writing", f"It is being written by {status.writer}")
     return found

@@ -12,7 +12,7 @@ from shapely.geometry import mapping, shape
 
 from stac2cube import __version__
 from stac2cube.cube.ledger import Entry, Ledger
-from stac2cube.cube.overviews import levels_of, overviews_folder
+from stac2cube.cube.overviews import SUFFIX, levels_of
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
@@ -178,7 +178,7 @@ def _pyramid(cube: Path, where: str) -> dict[str, Any]:
     """The group of overviews, where the cube has some."""
     if not levels_of(cube):
         return {}
-    beside = where.rstrip("/").removesuffix(cube.suffix) + overviews_folder(cube).suffix
+    beside = where.rstrip("/") + SUFFIX
     title = f"Overviews of pixels {', '.join(map(str, levels_of(cube)))} times as large, by the convention multiscales"
     return {"overviews": {"href": beside, "type": ZARR, "roles": ["overview"], "title": title}}
 

@@ -144,7 +144,7 @@ def test_publishing_again_follows_the_cube(tmp_path: Path) -> None:
     write_stac(path, tmp_path / "stac", "https://data.example/toy.zarr")
     assert sorted(file.stem for file in (tmp_path / "stac/items").iterdir()) == ["toy_0000", "toy_0002"]
     collection = json.loads((tmp_path / "stac/collection.json").read_text())
-    assert collection["assets"]["overviews"]["href"] == "https://data.example/toy.overviews"
+    assert collection["assets"]["overviews"]["href"] == "https://data.example/toy.zarr.overviews"
     assert [link["href"] for link in collection["links"] if link["rel"] == "item"] == [
         "./items/toy_0000.json",
         "./items/toy_0002.json",
