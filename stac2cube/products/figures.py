@@ -22,7 +22,7 @@ from stac2cube.errors import SlurmError
 from stac2cube.grid import Grid
 from stac2cube.places.queue import Queue
 from stac2cube.products.lineage import lineage_of, sources_of
-from stac2cube.products.terms import terms_of
+from stac2cube.products.terms import attribution_of, terms_of
 from stac2cube.status import CubeStatus, cube_history, cube_status
 
 CLEAR, CLOUDY = 20.0, 80.0
@@ -74,7 +74,7 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
         "commit": status.commit,
         "generation": status.generation,
         "lineage": lineage_of(root.spec, sealed),
-        "attribution": terms.words([row.time for row in sealed]) if terms else "",
+        "attribution": attribution_of(root.spec, [row.time for row in sealed], _catalogs(sealed)),
         "terms": terms.url if terms else "",
         "sources": sources_of(sealed),
         "lacking": _lacking(rows, status),
@@ -89,6 +89,10 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
             for one in reversed(cube_history(cube))
         ],
     }
+
+
+def _catalogs(rows: Iterable[Entry]) -> set[str]:
+    return {str(row.properties.get("catalog", "")) for row in rows}
 
 
 def _day(row: Entry) -> str:
