@@ -71,6 +71,7 @@ def open_cube(
     dataset = xr.decode_cf(dataset, mask_and_scale=decode, decode_times=times)
     keys = dataset["scene"].load()
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
+    dataset.encoding["source"] = str(cube.absolute())
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
     if chunks is None:
         return dataset
