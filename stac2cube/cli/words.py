@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from stac2cube.errors import BadInputError
+from stac2cube.limits import Limits
 from stac2cube.places.local import Local
 from stac2cube.places.place import Place, usable_cores
 from stac2cube.places.threads import Threads
@@ -100,7 +101,7 @@ def where_options(command: Command) -> Command:
         click.option(
             "--workers", type=click.IntRange(1), help="Threads, processes or jobs; all there are if not said."
         ),
-        click.option("--site", help="For worker jobs: where, see `stac2cube sites`."),
+        click.option("--site", help="Where, see `stac2cube sites`: for worker jobs, and for what a cube may grow to."),
         click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
         click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
     ]
@@ -143,6 +144,19 @@ def place_of(name: str, workers: int | None, site: str | None = None, *, test: b
         return Allocation.of_this_job(find_site(site).slurm.interface if site else "")
     count = workers or usable_cores()
     return Local(workers=count) if name == "local" else Threads(count)
+
+
+def limits_of(site: str | None) -> Limits | None:
+    """What a cube may grow to at a site, None where none is named.
+
+    Raises:
+        BadInputError: The site is unknown.
+    """
+    if site is None:
+        return None
+    from stac2cube.site import find_site
+
+    return find_site(site).limits
 
 
 @contextmanager

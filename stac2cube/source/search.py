@@ -41,6 +41,7 @@ class Query:
         bands: Bands wanted.
         orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
         max_cloud_cover: Percent; a scene whose cloud cover over all its granules is higher is left out. None for any.
+        without: Ids of items that are left out, because they were withdrawn.
     """
 
     mission: Mission
@@ -50,6 +51,7 @@ class Query:
     bands: tuple[Band, ...]
     max_cloud_cover: float | None = None
     orbit: str = ""
+    without: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def search(query: Query, catalog: Catalog) -> list[Scene]:
@@ -58,7 +60,7 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
     Items of one platform, relative orbit and solar day are one scene. Of items of the same tile and datastrip the
     newest processing baseline is used; different datastrips of one overpass are both used. A scene of which one item
     lies within the times is found whole. A scene with an item that contradicts itself, or without any known asset, is
-    returned with its problem, so that the others can be built.
+    returned with its problem, so that the others can be built. Items that their catalog calls deprecated are left out.
 
     Args:
         query: What to look for.
@@ -126,6 +128,8 @@ def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
     shapely.prepare(query.area)
     seen: set[tuple[str, str]] = set()
     for item in items:
+        if item["properties"].get("deprecated") is True or item["id"] in query.without:
+            continue
         known = (str(item.get("collection") or ""), item["id"])
         # Two files of a local source may hold the same item, as two pages of a server may.
         if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):

@@ -54,6 +54,7 @@ class Request:
         strict: Look at a small picture of each Sentinel-2 scene; refuse those whose pixels contradict their metadata.
         catalog: Name, URL or path; or "auto", see :func:`stac2cube.stages.choice.choices`.
         items: A stored search result of that catalog, searched instead of it.
+        without: Ids of items that were withdrawn, whatever the catalog says.
     """
 
     mission: str
@@ -70,6 +71,7 @@ class Request:
     strict: bool = False
     catalog: str = "auto"
     items: Path | None = None
+    without: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ def understand(request: Request, *, on_cluster: bool = False) -> Wanted:
         )
     if request.fill and not mission.filler:
         raise BadInputError(f"{mission.name} has no coarser product to fill its gaps from")
-    query = Query(mission, request.area.geometry, request.area.longitude, period.intervals, bands, limit, request.orbit)
+    area = request.area
+    query = Query(
+        mission, area.geometry, area.longitude, period.intervals, bands, limit, request.orbit, request.without
+    )
     candidates = choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
     return Wanted(query, candidates, _band_requests(bands, request.resampling), request)
 
