@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stac2cube.training.loading import FramesDataset, PatchStream
     from stac2cube.training.making import make_patches
     from stac2cube.training.parts import Making
-    from stac2cube.training.rules import PatchRules
+    from stac2cube.training.patch_rules import PatchRules
     from stac2cube.training.statistics import StatisticsRules, add_moments, count_values, read_statistics
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
@@ -56,7 +56,7 @@ _HOMES = {
     "FramesDataset": "stac2cube.training.loading",
     "Local": "stac2cube.places.local",
     "Making": "stac2cube.training.parts",
-    "PatchRules": "stac2cube.training.rules",
+    "PatchRules": "stac2cube.training.patch_rules",
     "PatchStream": "stac2cube.training.loading",
     "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",

@@ -83,7 +83,7 @@ def patches(source: Path, out: Path, **options: Any) -> int:
     from stac2cube.training.frames import find_frames
     from stac2cube.training.making import make_patches
     from stac2cube.training.parts import Making
-    from stac2cube.training.rules import PatchRules
+    from stac2cube.training.patch_rules import PatchRules
     from stac2cube.training.statistics import read_statistics
 
     words = {} if options["file"] is None else yaml.safe_load(options["file"].read_text())

@@ -15,7 +15,7 @@ from pyproj import Transformer
 from shapely import box
 
 from stac2cube.errors import BadInputError
-from stac2cube.training.rules import Good, PatchRules
+from stac2cube.training.patch_rules import Good, PatchRules
 from stac2cube.training.splits import drawn_order
 
 TRAIN = "train"

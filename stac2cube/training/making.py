@@ -16,8 +16,8 @@ from stac2cube.training.choosing import KEPT, as_geoparquet, choose, counts_of, 
 from stac2cube.training.forms import FORMS
 from stac2cube.training.frames import Source
 from stac2cube.training.parts import Making
+from stac2cube.training.patch_rules import PatchRules, digest_of
 from stac2cube.training.patches import Scan, Stack, scan, stacks_of
-from stac2cube.training.rules import PatchRules, digest_of
 from stac2cube.training.shards import Kept, Shard
 from stac2cube.training.statistics import Statistics
 

@@ -14,7 +14,7 @@ import numpy as np
 from stac2cube.cube.files import write_whole
 from stac2cube.errors import BadInputError
 from stac2cube.training.frames import Frame, Pixels, Source
-from stac2cube.training.rules import PatchRules
+from stac2cube.training.patch_rules import PatchRules
 from stac2cube.training.splits import Splits, ground_bounds
 
 

@@ -21,7 +21,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.kernels.histogram import Bins, Moments, clipped_moments, mean_and_std, thinned
 from stac2cube.training.frames import Frame, Source
 from stac2cube.training.parts import Making
-from stac2cube.training.rules import digest_of
+from stac2cube.training.patch_rules import digest_of
 
 SCHEMA = "stac2cube-statistics/1"
 

@@ -30,7 +30,7 @@ from stac2cube.training.frames import frames_of_cube
 from stac2cube.training.loading import PatchStream
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
-from stac2cube.training.rules import PatchRules
+from stac2cube.training.patch_rules import PatchRules
 from stac2cube.training.splits import Splits
 from tests.items import catalog, item
 

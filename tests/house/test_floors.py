@@ -46,15 +46,15 @@ FLOORS = {
             "sealer",
             "shares",
             "build",
-            "growth",
             "status",
             "jobs",
             "doctor",
             "index",
+            "growth",
         ),
         4,
     ),
-    **dict.fromkeys(("stages", "products", "views", "training", "reads"), 5),
+    **dict.fromkeys(("stages", "products", "views", "reads", "training"), 5),
     **dict.fromkeys(("cli", "demo", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""

@@ -10,7 +10,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.training.frames import frames_of_cube
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
-from stac2cube.training.rules import PatchRules
+from stac2cube.training.patch_rules import PatchRules
 from stac2cube.training.splits import Splits
 from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
 from tests.slurm.cluster import Cluster
