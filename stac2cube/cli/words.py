@@ -30,8 +30,8 @@ PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill
 """Words of a request that need no understanding."""
 
 
-def what_options(command: Command) -> Command:
-    """What a layers cube is made of."""
+def search_options(command: Command) -> Command:
+    """What is looked for, and where."""
     options = [
         click.option("--mission", help="Name of a mission, see `stac2cube missions`."),
         click.option(
@@ -47,14 +47,33 @@ def what_options(command: Command) -> Command:
             "'2018/2020 06-01/08-31'; several with commas.",
         ),
         click.option("--bands", help="Names or common names with commas: B04,B08 or red,nir,scl."),
+        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
+        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+        click.option(
+            "--catalog",
+            help="Name (see `stac2cube catalogs` and `stac2cube index list`), URL of a STAC API, or path; chosen if "
+            "not said.",
+        ),
+    ]
+    return _apply(options, command)
+
+
+def grid_options(command: Command) -> Command:
+    """On which lattice, and how bands come there."""
+    options = [
         click.option("--resolution", type=float, help="Pixel edge in units of the CRS; the finest band's if not said."),
         click.option("--crs", help="CRS of the cube; the native one of most of the area if not said."),
         click.option(
             "--resampling",
             help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
         ),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
-        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+    ]
+    return _apply(options, command)
+
+
+def what_options(command: Command) -> Command:
+    """What a layers cube is made of."""
+    options = [
         click.option(
             "--fill",
             is_flag=True,
@@ -64,11 +83,8 @@ def what_options(command: Command) -> Command:
         click.option(
             "--strict", is_flag=True, default=None, help="Refuse scenes whose pixels contradict their metadata."
         ),
-        click.option(
-            "--catalog", help="Name (see `stac2cube catalogs`), URL of a STAC API, or path; chosen if not said."
-        ),
     ]
-    return _apply(options, command)
+    return search_options(grid_options(_apply(options, command)))
 
 
 def where_options(command: Command) -> Command:
@@ -101,9 +117,9 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {name: options[name] for name in PLAIN_WORDS}
+    words = {name: options[name] for name in PLAIN_WORDS if name in options}
     words["bands"] = listed(options["bands"])
-    words["resampling"] = _resampling(options["resampling"])
+    words["resampling"] = _resampling(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 

@@ -13,29 +13,15 @@ import xarray as xr
 import zarr
 from xarray.core import indexing
 
+from stac2cube.cube.facts import step_facts
 from stac2cube.cube.generation import Held, next_folder
-from stac2cube.cube.ledger import Entry, Ledger
+from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.opened import OpenLayer, OpenYear, open_years
+from stac2cube.cube.overviews import level_path
 from stac2cube.cube.root import COORDINATES, Root, read_root
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
-
-STEP_FACTS = (
-    "platform",
-    "orbit",
-    "cloud_cover",
-    "catalog",
-    "valid_fraction",
-    "cloud_fraction",
-    "shift_x",
-    "shift_y",
-    "shift_accepted",
-    "residual_mtf",
-    "residual_mean",
-)
-"""Facts of the ledger that :func:`open_cube` shows as coordinates along time, where a cube has them."""
-
 
 SERIES_EDGE = 256
 """Pixels of a dask task along time: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
@@ -47,6 +33,7 @@ def open_cube(
     decode: bool = True,
     chunks: Literal["shards", "series"] | Mapping[str, int] | None = "shards",
     years: bool = True,
+    level: int = 1,
 ) -> xr.Dataset:
     """Open a cube for reading: its sealed steps, lazily, sorted by time.
 
@@ -60,6 +47,7 @@ def open_cube(
         chunks: ``"shards"`` makes one dask task per file of the cube, good for maps; ``"series"`` one per year and
             256 x 256 pixels, good along time; a mapping gives your own dask chunks, None no dask at all.
         years: Use the deep files of sealed years; False reads the cube's own files only.
+        level: 1 for the cube; 2, 4, 8 ... for its overview whose pixels are so many times as large.
 
     Returns:
         Layers with dims ``(time, y, x)``; coordinates ``time`` (datetime64, UTC), ``scene`` (key), and along time what
@@ -67,8 +55,9 @@ def open_cube(
 
     Raises:
         CubeError: Nothing there, or not a cube.
+        BadInputError: It has no such level.
     """
-    cube = Path(path)
+    cube = level_path(Path(path), level)
     root = _patiently(cube)
     times = xr.coders.CFDatetimeCoder(time_unit="us")
     with fast_pipeline():
@@ -81,7 +70,7 @@ def open_cube(
     dataset = xr.decode_cf(dataset, mask_and_scale=decode, decode_times=times)
     keys = dataset["scene"].load()
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
-    dataset = dataset.assign_coords(_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
+    dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
     if chunks is None:
         return dataset
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)
@@ -90,7 +79,7 @@ def open_cube(
 
 def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:
     """The layers, undecoded, read from this generation only, with the stores of sealed years behind them."""
-    held, changed = Held(cube.absolute(), root.generation), {}
+    held, changed = Held(cube.resolve(), root.generation), {}
     for layer in root.spec.layers:
         plain, array = dataset[layer.name].variable, group[layer.name]
         assert isinstance(array, zarr.Array)
@@ -152,18 +141,6 @@ def _layout(root: Root) -> dict[str, Any]:
 
 def _comparable(ledger: Ledger) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {key: (entry.status, entry.items) for key, entry in ledger.entries(whole=False).items()}
-
-
-def _facts(keys: list[str], rows: Mapping[str, Entry]) -> dict[str, tuple[str, np.ndarray]]:
-    facts = {}
-    for name in STEP_FACTS:
-        values = [rows[key].properties.get(name) for key in keys]
-        if any(value is not None for value in values):
-            numeric = all(value is None or isinstance(value, (int, float)) for value in values)
-            missing: Any = np.nan if numeric else ""
-            filled = [missing if value is None else value for value in values]
-            facts[name] = ("time", np.array(filled) if numeric else np.array(filled, dtype=object))
-    return facts
 
 
 def _patiently(cube: Path) -> Root:

@@ -35,19 +35,24 @@ COORDINATES = ("time", "scene")
 COORDINATE_CHUNK = 8192
 """Steps per chunk of a coordinate: one small file for decades, rewritten whole by each commit."""
 
+_CONVENTIONS = "https://github.com/zarr-conventions"
+
+
+def convention(name: str, uuid: str, description: str) -> dict[str, str]:
+    """How an attribute ``zarr_conventions`` declares a convention, in its version 0.1."""
+    raw = "https://raw.githubusercontent.com/zarr-conventions"
+    return {
+        "uuid": uuid,
+        "schema_url": f"{raw}/{name}/refs/tags/v0.1/schema.json",
+        "spec_url": f"{_CONVENTIONS}/{name}/blob/v0.1/README.md",
+        "name": name,
+        "description": description,
+    }
+
+
 CONVENTIONS = [
-    {
-        "uuid": "f17cb550-5864-4468-aeb7-f3180cfb622f",
-        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/proj/refs/tags/v1/schema.json",
-        "name": "proj:",
-        "description": "Coordinate reference system of the grid",
-    },
-    {
-        "uuid": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
-        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/spatial/refs/tags/v1/schema.json",
-        "name": "spatial:",
-        "description": "Transform, shape and extent of the grid",
-    },
+    convention("proj", "f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system of the grid"),
+    convention("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Transform, shape and extent of the grid"),
 ]
 """The Zarr conventions a cube follows beside CF (https://github.com/zarr-conventions); GDAL reads them from 3.13 on."""
 
@@ -196,6 +201,7 @@ def write_store(
             "long_name": "acquisition time, UTC",
             "units": "microseconds since 1970-01-01",
             "calendar": "proleptic_gregorian",
+            "units_metadata": "leap_seconds: none",
         },
     )
     group.create_array(
@@ -229,16 +235,12 @@ def _grows(metadata: Mapping[str, Any]) -> bool:
 
 def _attributes(spec: CubeSpec, own: Mapping[str, Any]) -> dict[str, Any]:
     grid = spec.grid
-    bounds = grid.geobox.boundingbox
     return {
         "Conventions": "CF-1.11",
         "title": str(spec.recipe.get("title", f"stac2cube {spec.stage}")),
+        "history": f"{now_text()} created by stac2cube {stac2cube.__version__}; each step's making is in the ledger",
         "zarr_conventions": CONVENTIONS,
-        **_proj(grid),
-        "spatial:dimensions": ["y", "x"],
-        "spatial:transform": list(grid.transform),
-        "spatial:shape": list(grid.shape),
-        "spatial:bbox": list(bounds),
+        **placed(grid),
         "stac2cube": {
             "format": FORMAT,
             "version": stac2cube.__version__,
@@ -248,8 +250,15 @@ def _attributes(spec: CubeSpec, own: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _proj(grid: Grid) -> dict[str, str]:
-    return {"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}
+def placed(grid: Grid) -> dict[str, Any]:
+    """Where a grid lies, in the words of the conventions ``proj`` and ``spatial``."""
+    return {
+        **({"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}),
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform": list(grid.transform),
+        "spatial:shape": list(grid.shape),
+        "spatial:bbox": list(grid.geobox.boundingbox),
+    }
 
 
 def _write_axes(group: zarr.Group, grid: Grid) -> None:
@@ -270,6 +279,10 @@ def _write_axes(group: zarr.Group, grid: Grid) -> None:
         )
         array[:] = values
     a, b, c, d, e, f = grid.transform
-    mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
+    mapping = crs.to_cf() | {
+        "long_name": "coordinate reference system",
+        "spatial_ref": crs.to_wkt(),
+        "GeoTransform": f"{c} {a} {b} {f} {d} {e}",
+    }
     reference = group.create_array("spatial_ref", shape=(), dtype="int32", dimension_names=(), attributes=mapping)
     reference[...] = crs.to_epsg() or 0

@@ -20,7 +20,7 @@ from stac2cube.scene import Granule, Scene, SceneKey
 from stac2cube.source.api import items_of_api
 from stac2cube.source.identity import Identity, Item, generated, identify, orbit_state, time_of
 from stac2cube.source.items import Reading, footprint_of, to_granule
-from stac2cube.source.local import items_of_path
+from stac2cube.source.local import Look, items_of_path
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +116,10 @@ def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
     if catalog.is_local:
         wanted = {page.collection for page in query.mission.pages}
+        parts = getattr(query.area, "geoms", [query.area])
+        look = Look(tuple(part.bounds for part in parts), tuple(around))
         items: Iterable[dict[str, Any]] = (
-            item for item in items_of_path(Path(catalog.url)) if item.get("collection") in wanted | {None}
+            item for item in items_of_path(Path(catalog.url), look) if item.get("collection") in wanted | {None}
         )
     else:
         pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
@@ -196,6 +198,8 @@ def _number(baseline: str) -> float:
 
 
 def _cloud_cover(granules: Sequence[Granule], area: BaseGeometry) -> float | None:
+    if len(granules) == 1:
+        return None if granules[0].cloud_cover is None else round(granules[0].cloud_cover, 4)
     weights = [(shape(g.footprint).intersection(area).area, g.cloud_cover) for g in granules]
     known = [(weight, cover) for weight, cover in weights if cover is not None]
     total = sum(weight for weight, _ in known)

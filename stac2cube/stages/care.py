@@ -94,14 +94,6 @@ def rollback(cube: Path, number: int, *, orders: Orders | None = None) -> Root:
         return roll_back(writer, number)
 
 
-def drop(cube: Path, keys: Collection[str], *, orders: Orders | None = None) -> Root | None:
-    """Take steps out of a cube; its history keeps them. None where it has none of them."""
-    with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
-        sealed = writer.ledger.sealed(whole=False)
-        kept = [key for key in sealed if key not in keys]
-        return arrange(writer, kept) if len(kept) < len(sealed) else None
-
-
 def _tidy_up(writer: CubeWriter, found: list[Damage]) -> None:
     for damage in found:
         if damage.kind == "orphan":

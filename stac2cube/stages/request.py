@@ -15,6 +15,7 @@ from shapely import to_geojson
 from shapely.geometry import box, shape
 
 from stac2cube.area import Area, read_areas
+from stac2cube.catalog import is_index
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, NothingFoundError
@@ -116,6 +117,12 @@ def understand(request: Request, *, on_cluster: bool = False) -> Wanted:
     )
     candidates = choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
     return Wanted(query, candidates, _band_requests(bands, request.resampling), request)
+
+
+def local_sources(wanted: Wanted) -> list[Path]:
+    """Indexes and files among the catalogs to try that may keep headers of images."""
+    paths = [Path(choice.catalog.url) for choice in wanted.choices if choice.catalog.is_local]
+    return [path for path in paths if is_index(path) or path.suffix == ".parquet"]
 
 
 def find_scenes(wanted: Wanted) -> Found:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
+from stac2cube.cube.overviews import overviews_beside
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, CubeError, NothingFoundError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.source.inventory import Inventory, read_inventory
-from stac2cube.stages.care import drop
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.following import follow, follows
 from stac2cube.stages.layers import LayersJob, make_request, prepare, run
 from stac2cube.stages.request import understand
@@ -183,9 +184,9 @@ def sync(
 
 
 def children_of(cube: Path) -> list[Path]:
-    """Cubes beside a cube that were made from it, in order of their names."""
+    """Cubes beside a cube that were made from it, in order of their names; its overviews among them."""
     wanted, found = cube.resolve(), []
-    for path in sorted(cube.resolve().parent.glob("*.zarr")):
+    for path in [*sorted(wanted.parent.glob("*.zarr")), *overviews_beside(wanted)]:
         try:
             if follows(path) and Path(read_root(path).spec.request.get("layers", "")) == wanted:
                 found.append(path)

@@ -16,7 +16,8 @@ from stac2cube.cube.generation import generations_folder
 from stac2cube.cube.reader import open_cube
 from stac2cube.errors import CubeError, ReadError
 from stac2cube.places.threads import Threads
-from stac2cube.stages.care import drop, rollback, tidy
+from stac2cube.stages.care import rollback, tidy
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.follow import Parent
 from stac2cube.work import Orders
 from tests.build.toy import GRID, SPEC, Make, pixels, step

@@ -19,7 +19,8 @@ from stac2cube.cube.root import OWN, read_root
 from stac2cube.demo.raster import write_cog
 from stac2cube.errors import BadInputError
 from stac2cube.places.threads import Threads
-from stac2cube.stages.care import drop, repair, rollback, tidy, verify
+from stac2cube.stages.care import repair, rollback, tidy, verify
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.sync import look, sync
 from tests.items import Json, catalog, item
 from tests.stages.shifted import EPSG, ORIGIN

@@ -24,7 +24,8 @@ from stac2cube.cube.years import YearStore, years_folder
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.stages.care import drop, repair, rollback, tidy, verify
+from stac2cube.stages.care import repair, rollback, tidy, verify
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.yearly import seal_year
 from stac2cube.work import Orders, Step
 from tests.build.toy import SPEC, Make, pixels, step
