@@ -172,7 +172,7 @@ def _read_joined(
     for band in bands:
         joint = Joint(band, geobox)
         for granule in near:
-            _of_asset(granule, band, retries, joint.add)
+            of_asset(granule, band, retries, joint.add)
         out[band.name] = joint.pixels()
     return out
 
@@ -181,17 +181,25 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: Ret
     def read(location: str, asset: AssetRef) -> np.ndarray:
         return read_asset(location, asset.index, band, geobox, asset.shift)
 
-    pixels = _of_asset(granule, band, retries, read)
+    pixels = of_asset(granule, band, retries, read)
     return np.full(geobox.shape, band.fill, dtype=band.dtype) if pixels is None else pixels
 
 
 T = TypeVar("T")
 
 
-def _of_asset(
-    granule: Granule, band: BandRequest, retries: RetryPolicy, read: Callable[[str, AssetRef], T]
-) -> T | None:
-    """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent."""
+def of_asset(granule: Granule, band: BandRequest, retries: RetryPolicy, read: Callable[[str, AssetRef], T]) -> T | None:
+    """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent.
+
+    Args:
+        granule: Of the item.
+        band: Its name, and whether it may be absent.
+        retries: How stubbornly to read.
+        read: Takes what GDAL opens, and the asset.
+
+    Raises:
+        ReadError: The asset is missing or cannot be read.
+    """
     asset = granule.assets.get(band.name)
     if asset is None:
         if band.optional:

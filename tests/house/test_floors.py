@@ -60,6 +60,7 @@ NEIGHBOURS = {
     ("weights", "kernels"),
     ("weights", "table"),
     ("stages", "views"),
+    ("training", "stages"),
     ("cli", "demo"),
     ("__main__", "cli"),
 }
