@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from stac2cube.stages.superres import super_resolution
     from stac2cube.stages.superres_rules import SuperresRules
     from stac2cube.status import CubeStatus, cube_status
+    from stac2cube.training.cubes import make_sample_cube
+    from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
+    from stac2cube.training.samples import make_samples
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
     from stac2cube.views.colour import rgb
@@ -37,9 +40,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Allocation": "stac2cube.places.allocation",
+    "AngleRules": "stac2cube.training.rules",
     "Composition": "stac2cube.stages.derived",
     "CubeStatus": "stac2cube.status",
+    "LabelRules": "stac2cube.training.rules",
     "Local": "stac2cube.places.local",
+    "SampleRules": "stac2cube.training.rules",
     "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",
     "SuperresRules": "stac2cube.stages.superres_rules",
@@ -57,6 +63,8 @@ _HOMES = {
     "get_stac_layers": "stac2cube.stages.layers",
     "hillshade": "stac2cube.views.terrain",
     "indices": "stac2cube.views.spectral",
+    "make_sample_cube": "stac2cube.training.cubes",
+    "make_samples": "stac2cube.training.samples",
     "mask_classes": "stac2cube.views.classes",
     "mask_clouds": "stac2cube.views.clouds",
     "move_scenes": "stac2cube.stages.coregister",
@@ -75,9 +83,12 @@ _HOMES = {
 
 __all__ = [
     "Allocation",
+    "AngleRules",
     "Composition",
     "CubeStatus",
+    "LabelRules",
     "Local",
+    "SampleRules",
     "ShiftRules",
     "Slurm",
     "SuperresRules",
@@ -96,6 +107,8 @@ __all__ = [
     "get_stac_layers",
     "hillshade",
     "indices",
+    "make_sample_cube",
+    "make_samples",
     "mask_classes",
     "mask_clouds",
     "move_scenes",

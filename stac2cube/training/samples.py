@@ -71,16 +71,15 @@ def make_samples(
         source: A manifest of ``stac2cube download`` or its folder, another catalog, a cube, or a request that says
             which of its scenes.
         out: Folder of the set: ``index.json``, and a folder per sample with ``x.tif`` (bands and validity, float32),
-            ``y.tif`` (classes, uint8), ``angles.tif`` (float32) and ``meta.json``. A path that ends in ``.zarr``
-            becomes a cube with the same numbers as layers instead, for the target ``"grid"``.
+            ``y.tif`` (classes, uint8), ``angles.tif`` (float32) and ``meta.json``. As a cube:
+            :func:`stac2cube.make_sample_cube`.
         rules: What decides the numbers.
         place: Where the work runs; threads of this process if None.
         overwrite: Make a set that is there anew, by other rules; what it holds goes.
         incomplete: See :data:`Incomplete`.
 
     Returns:
-        The index; of a cube, an index without paths is not written, and the cube is opened by
-        :func:`stac2cube.open_cube`.
+        The index.
 
     Raises:
         BadInputError: A word is wrong, an input is missing (all are named), or the set was made by other rules.

@@ -123,6 +123,7 @@ def _source(
         cloud_cover=granules[0].cloud_cover if len(granules) == 1 else scene.cloud_cover,
         grid=grid,
         items=tuple(one.id for part in parts for one in (part.granule, part.classes) if one is not None),
+        versions={f"{granule.tile}/{granule.datastrip}": granule.baseline for granule in granules},
         parts=parts,
         lacking=tuple(lacking),
     )

@@ -99,6 +99,7 @@ class SampleSource:
         cloud_cover: Percent, or None.
         grid: Where its pixels lie; None if that could not be found out.
         items: Ids of all items that it is made of, in order.
+        versions: What it is made of and in which version, see :class:`stac2cube.cube.ledger.Entry`.
         parts: Granules in mosaic order; of a step of a cube, those that its angles come from.
         step: The step of a cube that its bands come from, None for granules.
         clouds: The step of a clouds cube that its labels come from, None for other labels.
@@ -114,6 +115,7 @@ class SampleSource:
     cloud_cover: float | None
     grid: Grid | None
     items: tuple[str, ...]
+    versions: Mapping[str, str]
     parts: tuple[Part, ...]
     step: CubeStep | None = None
     clouds: CubeStep | None = None

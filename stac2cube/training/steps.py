@@ -93,6 +93,7 @@ def _source(parent: Parent, row: Entry, step: CubeStep, rules: SampleRules) -> S
         cloud_cover=row.properties.get("cloud_cover"),
         grid=parent.spec.grid,
         items=row.items,
+        versions=parent.entry(row).parts,
         parts=tuple(parts),
         step=step,
         lacking=tuple(lacking),
