@@ -40,9 +40,7 @@ METHODS = click.Choice(["nearest", "bilinear", "cubic", "average", "mode", "max"
 @click.option("--validity", type=click.Choice(["single", "per_band"]), help="Channels of validity [single].")
 @click.option("--threshold", type=float, help="Share of a pixel that must be valid [0.5].")
 @click.option("--angles", type=click.Choice(["degrees", "sin_cos"]), help="Write angles of sun and view.")
-@click.option(
-    "--view", type=click.Choice(["single", "per_band"]), help="Of view: all bands or each [single]."
-)
+@click.option("--view", type=click.Choice(["single", "per_band"]), help="Of view: all bands or each [single].")
 @click.option("--labels", type=click.Choice(["scl", "raster", "vector", "clouds"]), help="Write labels from this.")
 @click.option("--labels-path", help="The raster, vector file or clouds cube; {tile}, {date} and {id} are filled in.")
 @click.option("--mapping", help="Value=class with commas: 4=0,8=1,9=1.")
