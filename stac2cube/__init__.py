@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from stac2cube.stages.superres import super_resolution
     from stac2cube.stages.superres_rules import SuperresRules
     from stac2cube.status import CubeStatus, cube_status
+    from stac2cube.training.acquisitions import DownloadRequest
     from stac2cube.training.cubes import make_sample_cube
+    from stac2cube.training.download import download_products
     from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
     from stac2cube.training.samples import make_samples
     from stac2cube.views.classes import class_mask, mask_classes
@@ -43,6 +45,7 @@ _HOMES = {
     "AngleRules": "stac2cube.training.rules",
     "Composition": "stac2cube.stages.derived",
     "CubeStatus": "stac2cube.status",
+    "DownloadRequest": "stac2cube.training.acquisitions",
     "LabelRules": "stac2cube.training.rules",
     "Local": "stac2cube.places.local",
     "SampleRules": "stac2cube.training.rules",
@@ -57,6 +60,7 @@ _HOMES = {
     "composite": "stac2cube.views.composite",
     "cube_status": "stac2cube.status",
     "despeckle": "stac2cube.views.speckle",
+    "download_products": "stac2cube.training.download",
     "find_site": "stac2cube.site",
     "from_db": "stac2cube.views.physical",
     "get_cloud_layers": "stac2cube.stages.clouds",
@@ -86,6 +90,7 @@ __all__ = [
     "AngleRules",
     "Composition",
     "CubeStatus",
+    "DownloadRequest",
     "LabelRules",
     "Local",
     "SampleRules",
@@ -101,6 +106,7 @@ __all__ = [
     "coregister_scenes",
     "cube_status",
     "despeckle",
+    "download_products",
     "find_site",
     "from_db",
     "get_cloud_layers",

@@ -19,7 +19,7 @@ from stac2cube.cli.out import export, publish, quicklook, report
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
 from stac2cube.cli.superres import superres, weights
-from stac2cube.cli.training import samples
+from stac2cube.cli.training import download, samples
 from stac2cube.errors import Stac2cubeError
 
 
@@ -36,7 +36,7 @@ def cli() -> None:
 for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status, history),
     *(missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy),
-    *(samples,),
+    *(download, samples),
     *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
 ):
     cli.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands for training sets: samples."""
+"""Commands for training sets: download, samples."""
 
 from __future__ import annotations
 
@@ -10,12 +10,87 @@ from rich.console import Console
 from rich.table import Table
 
 from stac2cube.cli.steps import Manner, said
+from stac2cube.cli.tables import human_bytes
 from stac2cube.cli.words import CUBE, listed, stoppable, talking, where_options
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import job_end
 
 if TYPE_CHECKING:
+    from stac2cube.training.acquisitions import WantedFile
     from stac2cube.training.sources import SampleSource
+
+
+@click.command()
+@click.argument("folder", type=CUBE, required=False)
+@click.option("--config", type=CUBE, help="A YAML file of these words.")
+@click.option("--aoi", help="As for `layers`.")
+@click.option("--time", help="As for `layers`.")
+@click.option("--roles", help="With commas: l1c.band.B02 or l1c.band.*, l1c.product_metadata, l1c.tile_metadata, ...")
+@click.option("--catalog", help="Name, URL or path [cdse].")
+@click.option("--tiles", help="Codes with commas: 32TNT,32TPT; all if not said.")
+@click.option("--cloud", help="Cloud cover of a tile, percent: LOWEST-HIGHEST.")
+@click.option("--min-coverage", type=float, help="Percent of the area that a tile has to cover.")
+@click.option("--max-scenes", type=click.IntRange(1), help="At most so many acquisitions of a tile, the oldest.")
+@click.option("--connections", type=click.IntRange(1), help="Files fetched at a time [4].")
+@click.option("--tables", help="The account for people, with commas: csv, parquet, xlsx [csv].")
+@click.option("--verify", is_flag=True, help="Reckon the checksums of files that are there already anew.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched and end.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+def download(folder: Path | None, config: Path | None, **options: Any) -> int:
+    """Fetch files of products by their role into FOLDER, and write a manifest, which every command takes as --catalog.
+
+    Broken downloads are resumed, files verified by size and checksum where the catalog gives them, Level-1C paired with
+    Level-2A, the newest baseline taken. Of the Copernicus Data Space: set CDSE_USERNAME and CDSE_PASSWORD.
+    """
+    from stac2cube.progress import Progress, progress_for
+    from stac2cube.training.acquisitions import wanted_files
+    from stac2cube.training.config import DOWNLOAD, download_of_words, read_words
+    from stac2cube.training.config import listed as several
+    from stac2cube.training.download import CONNECTIONS, run_download
+    from stac2cube.training.fetch import Fetcher
+
+    with talking(options["quiet"]) as console:
+        words = read_words(config, DOWNLOAD) if config is not None else {}
+        words |= {name: value for name, value in options.items() if value is not None and name in DOWNLOAD}
+        words |= {} if folder is None else {"folder": folder}
+        if words.get("folder") is None:
+            raise BadInputError("say FOLDER, or give it in --config")
+        request = download_of_words(words)
+        if options["dry_run"]:
+            return _show_files(wanted_files(request), Path(words["folder"]))
+        with stoppable() as stop:
+            done = run_download(
+                request,
+                Path(words["folder"]),
+                fetcher=Fetcher(stop=stop),
+                connections=int(words.get("connections", CONNECTIONS)),
+                tables=several(words.get("tables", "csv")),
+                verify=options["verify"],
+                progress=Progress() if options["quiet"] else progress_for(console, "files"),
+            )
+    size = human_bytes(sum(entry.size or 0 for entry in done.new))
+    click.echo(f"{words['folder']}: {len(done.new)} files fetched ({size}), {len(done.there)} were there")
+    for entry in done.absent:
+        click.echo(f"  {entry.scene} {entry.role}: {entry.reason}")
+    if done.absent:
+        click.echo(f"{len(done.absent)} files are not there: run again to try them")
+    return done.exit_code
+
+
+def _show_files(wanted: list[WantedFile], folder: Path) -> int:
+    """What would be fetched, per acquisition; the exit code."""
+    from stac2cube.training.fetch import RemoteFile, is_there
+
+    table = Table("acquisition", "files", "there", "to fetch", "the catalog lacks", box=None)
+    for scene in dict.fromkeys(one.scene for one in wanted):
+        mine = [one for one in wanted if one.scene == scene]
+        there = [one for one in mine if one.path and is_there(RemoteFile("", one.size), folder / one.path)]
+        size = sum(one.size or 0 for one in mine if one not in there)
+        lacks = "; ".join(f"{one.role.word}: {one.reason}" for one in mine if one.reason) or "nothing"
+        table.add_row(scene, str(len(mine)), str(len(there)), human_bytes(size), lacks)
+    Console(width=None if Console().is_terminal else 160).print(table)
+    return 2 if any(one.reason for one in wanted) else 0
+
 
 METHODS = click.Choice(["nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum"])
 

@@ -11,6 +11,7 @@ import yaml
 
 from stac2cube.errors import BadInputError
 from stac2cube.period import parse_period
+from stac2cube.training.acquisitions import DownloadRequest
 from stac2cube.training.rules import GRID, AngleRules, LabelRules, SampleRules
 from stac2cube.training.sources import Request
 
@@ -60,6 +61,56 @@ def beside(file: Path, value: Any, *, always: bool = False) -> Any:
     return str(path) if always or (len(value) < 255 and path.exists()) else value
 
 
+DOWNLOAD = (
+    *("folder", "catalog", "aoi", "time", "roles", "tiles", "cloud", "min_coverage", "max_scenes"),
+    *("connections", "tables"),
+)
+"""Words that a file for ``stac2cube download`` may have."""
+
+
+def download_of_words(words: Mapping[str, Any]) -> DownloadRequest:
+    """What is to be fetched.
+
+    Raises:
+        BadInputError: A word is lacking or not understood.
+    """
+    from stac2cube.area import read_areas
+
+    given = {name: words[name] for name in DOWNLOAD if words.get(name) is not None}
+    if lacking := [name for name in ("aoi", "time") if name not in given]:
+        raise BadInputError(f"say also {', '.join(lacking)}")
+    more: dict[str, Any] = {name: listed(given[name]) for name in ("roles", "tiles") if name in given}
+    if "cloud" in given:
+        more["cloud"] = _range(given["cloud"])
+    if "min_coverage" in given:
+        more["min_coverage"] = number(given["min_coverage"], "min_coverage")
+    if "max_scenes" in given:
+        more["max_scenes"] = int(number(given["max_scenes"], "max_scenes"))
+    if "catalog" in given:
+        more["catalog"] = str(given["catalog"])
+    return DownloadRequest(read_areas(given["aoi"])[0], parse_period(str(given["time"])).text, **more)
+
+
+def listed(value: Any) -> tuple[str, ...]:
+    """Words in a list, or in a text with commas between them."""
+    several = value.split(",") if isinstance(value, str) else value
+    if not isinstance(several, (list, tuple)):
+        raise BadInputError(f"a list of words was meant, not {value!r}")
+    return tuple(str(word).strip() for word in several if str(word).strip())
+
+
+def _range(value: Any) -> tuple[float, float]:
+    """``"10-60"``, ``[10, 60]``, or the highest alone."""
+    several: list[Any] = (
+        [value] if isinstance(value, (int, float)) else str(value).strip("[]").replace("-", ",").split(",")
+    )
+    if len(several) == 1:
+        several = [0, *several]
+    if len(several) != 2:
+        raise BadInputError(f"cloud {value!r}: write LOWEST-HIGHEST, percent")
+    return number(several[0], "cloud"), number(several[1], "cloud")
+
+
 def sample_words() -> tuple[str, ...]:
     """Words that a file for ``stac2cube samples`` may have."""
     return (*REQUEST, "out", *(field.name for field in fields(SampleRules)))
@@ -107,13 +158,11 @@ def rules_of_words(words: Mapping[str, Any]) -> SampleRules:
         if name in given:
             given[name] = number(given[name], name)
     if "bands" in given:
-        bands = given["bands"].split(",") if isinstance(given["bands"], str) else given["bands"]
-        given["bands"] = tuple(str(band).strip() for band in bands)
+        given["bands"] = listed(given["bands"])
     if "angles" in given:
         given["angles"] = _table(AngleRules, given["angles"], "form")
     if "labels" in given:
-        labels = _table(LabelRules, given["labels"], "backend")
-        given["labels"] = labels
+        given["labels"] = _table(LabelRules, given["labels"], "backend")
     if given.get("target") is None and words.get("crs") is not None:
         given["target"] = GRID
     return SampleRules(**given)
