@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import rasterio
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
-from rasterio.windows import Window
 
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.source.asset import Cut, is_nodata, resample
+from stac2cube.source.image import Image
 
 METHODS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum")
 """Ways to resample, by GDAL's names."""
@@ -49,7 +49,7 @@ class Measure:
                 raise BadInputError(f"there is no resampling {method!r}: choose {', '.join(METHODS)}")
 
 
-def read_covered(location: str, index: int, measure: Measure, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
+def read_covered(image: Image, index: int, measure: Measure, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     """Read one band of a file onto a lattice, always from its full resolution.
 
     Where the file lies on the same lattice, its pixels are copied. Else values and validity are resampled each by its
@@ -57,8 +57,8 @@ def read_covered(location: str, index: int, measure: Measure, geobox: GeoBox) ->
     valid pixels cover, where what lies beyond the file's edge counts as not valid.
 
     Args:
-        location: What GDAL opens.
-        index: Band within the file, from 1.
+        image: The file, opened.
+        index: Band within it, from 1.
         measure: How it is wanted.
         geobox: The lattice.
 
@@ -66,43 +66,41 @@ def read_covered(location: str, index: int, measure: Measure, geobox: GeoBox) ->
         Values, float32, NaN where there are none, and coverage, float32 from 0 to 1; both ``(rows, columns)``.
 
     Raises:
-        RasterioError: The file cannot be opened or read (also OSError).
-        ReadError: The file has no georeference, or not that band.
+        ReadError: The file has not that band.
     """
+    if not 1 <= index <= image.bands:
+        raise ReadError(f"it has {image.bands} band(s), and no band {index}")
     values, coverage = np.full(geobox.shape, np.nan, "float32"), np.zeros(geobox.shape, "float32")
-    with rasterio.open(location, sharing=False) as file:
-        if file.crs is None:
-            raise ReadError("it has no CRS")
-        if index not in file.indexes:
-            raise ReadError(f"it has {file.count} band(s), and no band {index}")
-        source = GeoBox(file.shape, file.transform, file.crs)
-        exact = compute_reproject_roi(source, geobox, ttol=0.05, stol=_SAME_SIZE)
-        pasted = exact.paste_ok and exact.read_shrink == 1
-        relation = exact if pasted else compute_reproject_roi(source, geobox, padding=_MARGIN)
-        rows, columns = relation.roi_src
-        if rows.stop <= rows.start or columns.stop <= columns.start:
-            return values, coverage
-        window = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        counts = file.read(index, window=Window.from_slices(*window))
-        nodata = measure.nodata if measure.nodata is not None else file.nodata
-    missing = is_nodata(counts, measure.unsaid if nodata is None else nodata)
+    exact = compute_reproject_roi(image.geobox, geobox, ttol=0.05, stol=_SAME_SIZE)
+    pasted = exact.paste_ok and exact.read_shrink == 1
+    relation = exact if pasted else compute_reproject_roi(image.geobox, geobox, padding=_MARGIN)
+    taken = _slices(relation.roi_src)
+    if any(part.stop <= part.start for part in taken):
+        return values, coverage
+    counts = image.read(index, taken)
+    nodata = next((n for n in (measure.nodata, image.nodata) if n is not None), measure.unsaid)
+    missing = is_nodata(counts, nodata)
     if counts.dtype.kind == "f":
         missing |= np.isnan(counts)
     pixels = (counts * measure.scale + measure.offset).astype("float32")
     pixels[missing] = np.nan
     if pasted:
-        down, right = exact.roi_dst
-        given = (slice(down.start, down.stop), slice(right.start, right.stop))
+        given = _slices(exact.roi_dst)
         values[given] = pixels
         coverage[given] = ~missing
         return values, coverage
     scale = 1.0 if math.isnan(relation.scale) else relation.scale
-    cut = Cut(pixels, source[window], scale)
+    cut = Cut(pixels, image.geobox[taken], scale)
     resample(cut, measure.downsampling if scale > 1 + _SAME_SIZE else measure.upsampling, math.nan, geobox, values)
     border = _MARGIN + math.ceil(scale)
     around = replace(cut, pixels=np.pad((~missing).astype("float32"), border), geobox=cut.geobox.pad(border))
     resample(around, "average", None, geobox, coverage)
     return values, np.clip(coverage, 0, 1)
+
+
+def _slices(roi: Any) -> tuple[slice, slice]:
+    rows, columns = roi
+    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
 
 
 _MARGIN = 8

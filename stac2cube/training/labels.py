@@ -13,8 +13,9 @@ from rasterio.errors import RasterioError
 
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import BandRequest, Cut, read_asset, resample
-from stac2cube.source.read import DEFAULT_RETRIES, of_asset
+from stac2cube.source.asset import BandRequest, Cut, cut_block, read_asset, resample
+from stac2cube.source.image import Image
+from stac2cube.source.read import of_asset
 from stac2cube.training.rules import LabelRules
 from stac2cube.training.sources import CubeStep, SampleSource
 
@@ -75,13 +76,13 @@ def _of_classes(
     request = BandRequest("SCL", "uint8", 0, "class", rules.resampling)
     out = np.zeros(geobox.shape, "uint8")
 
-    def read(location: str, asset: AssetRef) -> np.ndarray:
-        return read_asset(location, asset.index, request, geobox)
+    def read(image: Image, asset: AssetRef) -> np.ndarray:
+        return cut_block(image, asset.index, request, geobox)
 
     for place, part in enumerate(source.parts):
         if part.classes is None:
             raise ReadError(f"SCL: there is no Level-2A of {part.granule.id}")
-        classes = of_asset(part.classes, request, DEFAULT_RETRIES, read)
+        classes = of_asset(part.classes, request, read)
         assert classes is not None  # it is not optional
         takes = (out == 0) if owner is None else (owner == place) | ((owner < 0) & (out == 0))
         np.copyto(out, classes, where=takes)

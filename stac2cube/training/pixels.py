@@ -18,7 +18,8 @@ from stac2cube.mission import Band
 from stac2cube.scene import AssetRef
 from stac2cube.source.asset import BandRequest, is_nodata
 from stac2cube.source.coverage import read_covered
-from stac2cube.source.read import DEFAULT_RETRIES, of_asset
+from stac2cube.source.image import Image
+from stac2cube.source.read import of_asset
 from stac2cube.training.labels import labels_of
 from stac2cube.training.rules import AngleRules, SampleRules
 from stac2cube.training.sources import CubeStep, Part, SampleSource
@@ -108,11 +109,11 @@ def _band(part: Part, band: Band, rules: SampleRules, geobox: GeoBox) -> np.ndar
     """A band of a granule, NaN where too little of the pixel is valid."""
     measure = rules.measure(band, *part.factors[band.name])
 
-    def read(location: str, asset: AssetRef) -> tuple[np.ndarray, np.ndarray]:
-        return read_covered(location, asset.index, measure, geobox)
+    def read(image: Image, asset: AssetRef) -> tuple[np.ndarray, np.ndarray]:
+        return read_covered(image, asset.index, measure, geobox)
 
     request = BandRequest(band.name, "float32", math.nan, "continuous")
-    found = of_asset(part.granule, request, DEFAULT_RETRIES, read)
+    found = of_asset(part.granule, request, read)
     assert found is not None  # it is not optional
     values, coverage = found
     # A whole footprint may come out as a hair less than 1.

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 from shapely.geometry import box
@@ -22,7 +21,8 @@ from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import AssetRef, Granule, Scene
 from stac2cube.source.asset import BandRequest
-from stac2cube.source.read import DEFAULT_RETRIES, of_asset
+from stac2cube.source.image import Image
+from stac2cube.source.read import of_asset
 from stac2cube.source.search import Query, search
 from stac2cube.source.sign import is_remote, readable
 from stac2cube.stages.request import ALWAYS
@@ -188,11 +188,10 @@ def _target_grid(granule: Granule, band: str, area: Area | None) -> Grid:
         ReadError: The file cannot be opened, has no square pixels, or does not touch the area.
     """
 
-    def look(location: str, _asset: AssetRef) -> GeoBox:
-        with rasterio.open(location, sharing=False) as file:
-            return GeoBox(file.shape, file.transform, file.crs)
+    def look(image: Image, _asset: AssetRef) -> GeoBox:
+        return image.geobox
 
-    geobox = of_asset(granule, BandRequest(band, "float32", 0, "continuous"), DEFAULT_RETRIES, look)
+    geobox = of_asset(granule, BandRequest(band, "float32", 0, "continuous"), look)
     if area is not None and geobox is not None and geobox.crs is not None:
         outline = Geometry(area.geometry, WGS84).to_crs(geobox.crs)
         rows, columns = geobox.overlap_roi(geobox.enclosing(outline))
