@@ -191,11 +191,18 @@ __all__ = [
 ]
 
 
+_WITH_DATASETS = ("stac2cube.cube", "stac2cube.stages", "stac2cube.views")
+"""Rooms whose functions take or give Datasets."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'stac2cube' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    if home.__name__.startswith(_WITH_DATASETS):
+        import_module("stac2cube.products.accessor")  # so that their Datasets have .s2c
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from odc.geo.overlap import compute_reproject_roi
+from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
@@ -18,7 +19,7 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.kernels.radiometry import apply_shift
 from stac2cube.source.gdal import gdal_image
 from stac2cube.source.image import Image
-from stac2cube.source.positions import is_same_as_gdal, resample_quickly
+from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
 
 # Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
 # said in the call. (Not a context manager around the call: those are not safe among threads.)
@@ -109,7 +110,7 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
     """
     if not 1 <= index <= image.bands:
         raise ReadError(f"it has {image.bands} band(s), and no band {index}")
-    relation = compute_reproject_roi(image.geobox, geobox, ttol=0.05, stol=_SAME_SIZE)
+    relation = _relation(Same(image.geobox), Same(geobox))
     taken, given = _slices(relation.roi_src), _slices(relation.roi_dst)
     if _is_empty(taken) or _is_empty(given):
         return np.full(geobox.shape, band.fill, dtype=band.dtype)
@@ -131,6 +132,14 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
     out = np.empty(geobox.shape, dtype=band.dtype)
     warp(replace(cut, pixels=stored(cut.pixels, nodata, band, shift)), band, geobox, out)
     return out
+
+
+@lru_cache(maxsize=1024)
+def _relation(source: Same, target: Same, padding: int | None = None) -> ReprojectInfo:
+    """How two lattices lie to each other: worked out once for all bands and dates."""
+    if padding is None:
+        return compute_reproject_roi(source.geobox, target.geobox, ttol=0.05, stol=_SAME_SIZE)
+    return compute_reproject_roi(source.geobox, target.geobox, padding=padding)
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> Cut:
         shrunk = image.factors[level - 1]
         offset = -(shrunk - 1) / (2 * shrunk)
         source = source.translate_pix(offset, offset)
-    relation = compute_reproject_roi(source, geobox, padding=8)
+    relation = _relation(Same(source), Same(geobox), padding=8)
     taken = _slices(relation.roi_src)
     return Cut(image.read(index, taken, level), source[taken], relation.scale, image.quick)
 

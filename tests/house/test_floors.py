@@ -78,6 +78,7 @@ NEIGHBOURS = {
     ("index", "alive"),
     ("limits", "places"),
     ("mission", "table"),
+    ("products", "stages"),
     ("reads", "products"),
     ("reads", "stages"),
     ("sealer", "filling"),
