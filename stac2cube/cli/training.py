@@ -70,10 +70,11 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
             )
     size = human_bytes(sum(entry.size or 0 for entry in done.new))
     click.echo(f"{words['folder']}: {len(done.new)} files fetched ({size}), {len(done.there)} were there")
-    for entry in done.absent:
+    for entry in done.absent[:SHOWN]:
         click.echo(f"  {entry.scene} {entry.role}: {entry.reason}")
     if done.absent:
-        click.echo(f"{len(done.absent)} files are not there: run again to try them")
+        rest = f", all of them listed in {words['folder']}/index.json" if len(done.absent) > SHOWN else ""
+        click.echo(f"{len(done.absent)} files are not there{rest}: run again to try them")
     return done.exit_code
 
 
@@ -91,6 +92,9 @@ def _show_files(wanted: list[WantedFile], folder: Path) -> int:
     Console(width=None if Console().is_terminal else 160).print(table)
     return 2 if any(one.reason for one in wanted) else 0
 
+
+SHOWN = 20
+"""Files that are named on the screen."""
 
 METHODS = click.Choice(["nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum"])
 
@@ -156,6 +160,7 @@ def samples(source: str | None, out: Path | None, config: Path | None, **options
 
 
 def _make(request: Any, out: Path, rules: Any, options: dict[str, Any], console: Console) -> int:
+    from stac2cube.progress import Progress, progress_for
     from stac2cube.training.cubes import run_sample_cube
     from stac2cube.training.samples import run_samples
     from stac2cube.work import Orders
@@ -168,8 +173,9 @@ def _make(request: Any, out: Path, rules: Any, options: dict[str, Any], console:
                 raise BadInputError("a cube is never overwritten: give another path")
             cube = run_sample_cube(request, out, rules, manner.place, progress=manner.progress(), **how)
             return said(out, cube)
+        progress = Progress() if options["quiet"] else progress_for(console, "samples")
         report = run_samples(
-            request, out, rules, manner.place, overwrite=options["overwrite"], progress=manner.progress(), **how
+            request, out, rules, manner.place, overwrite=options["overwrite"], progress=progress, **how
         )
     click.echo(f"{out}: {len(report.made)} samples made, {len(report.present)} were there, {len(report.failed)} failed")
     for name, reason in report.failed.items():

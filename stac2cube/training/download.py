@@ -118,8 +118,8 @@ def run_download(
                 entries[_place(running[future])] = entry
                 if entry.state == "there":
                     (result.new if new else result.there).append(entry)
-                elif entry.reason:
-                    log.warning("%s %s: %s", entry.scene, entry.role, entry.reason)
+                else:
+                    log.info("%s %s: %s", entry.scene, entry.role, entry.reason)
                 progress.advance()
     except BaseException:
         fetcher.stop.set()  # whoever ends this, the others stop at their next chunk
@@ -150,10 +150,12 @@ def _fetch(one: WantedFile, folder: Path, fetcher: Fetcher, catalog: Catalog, ve
     known = RemoteFile("", one.size, checksum)
     try:
         if is_there(known, path) and not (verify and damage(known, path)):
-            return _there(one, "checksum" if hasher(checksum) else "size" if one.size is not None else "nothing"), False
+            verified: Verified = "checksum" if hasher(checksum) else "size" if one.size is not None else "nothing"
+            return _there(one, path, verified), False
         if fetcher.stop.is_set():
             raise StoppedError
-        return _there(one, fetcher.fetch(replace(known, href=address_of(one, catalog)), path)), True
+        verified = fetcher.fetch(replace(known, href=address_of(one, catalog)), path)
+        return _there(one, path, verified), True
     except StoppedError:
         return _absent(one, "stopped before it was there"), False
     except (ReadError, CatalogError) as error:
@@ -185,11 +187,11 @@ def address_of(one: WantedFile, catalog: Catalog) -> str:
     return readable(href, one.signer).removeprefix("/vsicurl/") if is_remote(href) else href
 
 
-def _there(one: WantedFile, verified: Verified) -> FileEntry:
+def _there(one: WantedFile, path: Path, verified: Verified) -> FileEntry:
     assert one.item is not None  # what has no item has a reason
     checksum = str(one.about.get("file:checksum") or "")
     words = (one.scene, one.role.word, str(one.item["id"]), one.path)
-    return FileEntry(*words, state="there", size=one.size, checksum=checksum, verified=verified)
+    return FileEntry(*words, state="there", size=path.stat().st_size, checksum=checksum, verified=verified)
 
 
 def _absent(one: WantedFile, reason: str = "") -> FileEntry:

@@ -149,7 +149,7 @@ def run_samples(
             samples[source.id] = made or _failed(source, reason)
             if made is None:
                 report.failed[source.id] = reason
-                log.warning("%s: %s", source.id, reason)
+                log.info("%s: %s", source.id, reason)
             else:
                 report.made.append(source.id)
     finally:
