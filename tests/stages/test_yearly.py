@@ -18,6 +18,7 @@ import xarray as xr
 
 import stac2cube
 from stac2cube.build import build
+from stac2cube.cli import cli
 from stac2cube.cube.reader import differences, open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.cube.years import YearStore, years_folder
@@ -329,6 +330,29 @@ def test_parts_travel_to_other_nodes(cube: Path, twenty: Path) -> None:
 
     seal_year(cube, YEAR, Far(2))
     assert differences(cube, twenty) == []
+
+
+def test_the_commands_say_what_was_done(cube: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str) -> str:
+        capsys.readouterr()
+        assert cli.main([str(word) for word in words], standalone_mode=False) in (None, 0)
+        return capsys.readouterr().out
+
+    told = json.loads(said("seal-year", cube, "2020", "--json", "-q"))
+    assert (told["steps"], told["made"]) == (13, True)
+    assert "; nothing had changed" in said("seal-year", cube, "2020", "-q")
+    assert "13 steps of 2020 sealed deep" in said("history", cube)
+    assert json.loads(said("history", cube, "--json"))[-1]["changed"] == {"steps of 2020 sealed deep": 13}
+    assert "; sealed, 13 steps" in said("status", cube)
+    fill(cube, [4], "05.10", bonus=50)
+    fill(cube, [13])
+    assert "sealed, stale: 1 changed, 1 late of 13 steps, read from the cube" in said("status", cube)
+    assert json.loads(said("status", cube, "--json"))["sealed_years"][0]["late"] == ["toy_0013"]
+    assert json.loads(said("tidy", cube, "--json"))["made"] is True
+    assert json.loads(said("tidy", cube, "--json"))["made"] is False
+    assert json.loads(said("rollback", cube, "4", "--json"))["steps"] == 16
+    shutil.rmtree(years_folder(cube))
+    assert "; sealed, but its store is gone: seal it again" in said("status", cube)
 
 
 def test_a_years_store_is_no_cube(cube: Path) -> None:
