@@ -303,6 +303,25 @@ def test_a_lost_deep_file_is_read_from_the_cube(sealed: Path, tmp_path: Path, wh
     np.testing.assert_array_equal(open_cube(cube, decode=False, chunks=None)["B02"].values, truth(cube))
 
 
+def test_lost_files_of_the_cube_are_brought_back_from_the_sealed_year(
+    sealed: Path, twenty: Path, tmp_path: Path
+) -> None:
+    """The toy has neither items nor a parent: there is nowhere else to take them from."""
+    cube = Path(shutil.copytree(sealed, tmp_path / "toy.zarr"))
+    shutil.copytree(years_folder(sealed), years_folder(cube))
+    for slot in (0, 1, 4):
+        shutil.rmtree(cube / "B02/c" / str(slot))
+    flip(next(path for path in (cube / "SCL/c/5").rglob("*") if path.is_file()))
+    lost = {one.key for one in verify(cube)}
+    assert len(lost) == 4
+    done = repair(cube, Threads(2))
+    assert (done.left, set(done.summary.replaced)) == ((), lost)
+    assert differences(cube, twenty) == []
+    (state,) = stac2cube.cube_status(cube).sealed_years
+    assert not state.stale, "the pixels are those that were sealed"
+    assert not seal_year(cube, YEAR).made
+
+
 def test_a_year_without_steps_is_forgotten_when_its_store_is_lost(cube: Path) -> None:
     seal_year(cube, YEAR)
     assert verify(cube) == []
