@@ -139,8 +139,7 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[sli
     valid = count_valid(block, layer)
     if valid == 0:
         return Shard(layer.name, tile, 0, "", 0)
-    block = block[np.newaxis]
-    size, code = write_file(staged.folder / layer.name, tile, window, block)
+    size, code = write_file(staged.folder / layer.name, tile, window, block[np.newaxis])
     return Shard(layer.name, tile, size, code, valid)
 
 
