@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stac2cube.cube.reader import open_cube
     from stac2cube.places.allocation import Allocation
+    from stac2cube.places.gateway import Gateway
     from stac2cube.places.local import Local
     from stac2cube.places.slurm import Slurm
     from stac2cube.places.threads import Threads
@@ -39,6 +40,7 @@ _HOMES = {
     "Allocation": "stac2cube.places.allocation",
     "Composition": "stac2cube.stages.derived",
     "CubeStatus": "stac2cube.status",
+    "Gateway": "stac2cube.places.gateway",
     "Local": "stac2cube.places.local",
     "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",
@@ -77,6 +79,7 @@ __all__ = [
     "Allocation",
     "Composition",
     "CubeStatus",
+    "Gateway",
     "Local",
     "ShiftRules",
     "Slurm",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stac2cube.errors import BadInputError
+from stac2cube.places.gateway import Gateway
 from stac2cube.places.slurm import Slurm
 from stac2cube.table import TableFile, names_in, shipped_and_own
 
@@ -29,6 +30,7 @@ class Site:
     slurm: Slurm
     test: Mapping[str, Any]
     gpu: Mapping[str, Any]
+    gateway: Gateway = field(default_factory=Gateway)
     note: str = ""
 
     def place(self, *, test: bool = False, gpu: bool = False) -> Slurm:
@@ -69,6 +71,7 @@ def find_site(name: str) -> Site:
         name=name,
         title=merged.get("title", name),
         note=merged.get("note", ""),
+        gateway=Gateway(**merged.get("gateway", {})),
         slurm=Slurm(**slurm),
         test=test,
         gpu=gpu,
@@ -91,6 +94,7 @@ class _Page:
     slurm: Mapping[str, Any] | None = None
     test: Mapping[str, Any] | None = None
     gpu: Mapping[str, Any] | None = None
+    gateway: Mapping[str, Any] | None = None
 
 
 def _checked(file: TableFile) -> dict[str, Any]:
@@ -99,4 +103,6 @@ def _checked(file: TableFile) -> dict[str, Any]:
     for part in _PARTS:
         if part in page:
             file.check(Slurm, page[part], f"[{part}]")
+    if "gateway" in page:
+        file.check(Gateway, page["gateway"], "[gateway]")
     return page
