@@ -10,8 +10,10 @@ from stac2cube import __version__
 from stac2cube.cli.care import diff, rollback, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
+from stac2cube.cli.cwl import cwl
 from stac2cube.cli.derive import composite, indices
 from stac2cube.cli.doctor import doctor
+from stac2cube.cli.item import item
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
@@ -36,6 +38,7 @@ for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status, history),
     *(missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy),
     *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
+    *(item, cwl),
 ):
     cli.add_command(command)
 

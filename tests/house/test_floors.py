@@ -28,6 +28,7 @@ FLOORS = {
             "period",
             "progress",
             "weights",
+            "cwl",
         ),
         2,
     ),
