@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stac2cube.errors import BadInputError
+from stac2cube.limits import Limits
 from stac2cube.places.gateway import Gateway
 from stac2cube.places.slurm import Slurm
 from stac2cube.table import TableFile, names_in, shipped_and_own
@@ -23,6 +24,8 @@ class Site:
         slurm: Its worker jobs.
         test: What differs in a short try: a test partition, a short time limit.
         gpu: What differs for stages that want a GPU.
+        gateway: Its Dask Gateway.
+        limits: What one cube may grow to here.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Site:
     gpu: Mapping[str, Any]
     gateway: Gateway = field(default_factory=Gateway)
     note: str = ""
+    limits: Limits = field(default_factory=Limits)
 
     def place(self, *, test: bool = False, gpu: bool = False) -> Slurm:
         """Worker jobs here.
@@ -75,6 +79,7 @@ def find_site(name: str) -> Site:
         slurm=Slurm(**slurm),
         test=test,
         gpu=gpu,
+        limits=Limits(**merged.get("limits", {})),
     )
 
 
@@ -95,6 +100,7 @@ class _Page:
     test: Mapping[str, Any] | None = None
     gpu: Mapping[str, Any] | None = None
     gateway: Mapping[str, Any] | None = None
+    limits: Mapping[str, Any] | None = None
 
 
 def _checked(file: TableFile) -> dict[str, Any]:
@@ -105,4 +111,6 @@ def _checked(file: TableFile) -> dict[str, Any]:
             file.check(Slurm, page[part], f"[{part}]")
     if "gateway" in page:
         file.check(Gateway, page["gateway"], "[gateway]")
+    if "limits" in page:
+        file.check(Limits, page["limits"], "[limits]")
     return page

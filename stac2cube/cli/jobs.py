@@ -104,7 +104,8 @@ def sites(name: str | None) -> None:
     for key, value in asdict(site.slurm).items():
         click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
     gateway = {key: value for key, value in asdict(site.gateway).items() if value}
-    for part, changes in (("test", site.test), ("gpu", site.gpu), ("gateway", gateway)):
+    changing = {"test": site.test, "gpu": site.gpu, "gateway": gateway, "limits": asdict(site.limits)}
+    for part, changes in changing.items():
         click.echo(f"{part:<11} {', '.join(f'{key} = {value}' for key, value in changes.items()) or '-'}")
 
 
@@ -144,10 +145,12 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
     from stac2cube.cli.recipes import stage_recipe
     from stac2cube.cli.steps import recipe_words
+    from stac2cube.growth import require_room
     from stac2cube.jobs import script, submit_array, submit_chain
     from stac2cube.recipe import read_recipe
     from stac2cube.shares import Claim, claim_cube
     from stac2cube.stages.layers import make_request, prepare
+    from stac2cube.work import Orders
 
     place = site.place(test=options["test"])
     staged = read_recipe(stage_recipe(recipe.path, folder / "staged"))
@@ -155,6 +158,7 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     if not job.plan().blocks:
         click.echo(f"{staged.cube('layers')}: nothing to do")
         return {}
+    require_room(staged.cube("layers"), job.spec, job.plan(), Orders(limits=site.limits))
 
     def share_for(sealing: str) -> JobScript:
         words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]
@@ -180,7 +184,7 @@ def _scripts(
     for stage in recipe.stages if stages is None else stages:
         way: Way = options["place"] if stage in WITH_BLOCKS else "threads"
         words = ["run", str(recipe.path), "--stage", stage, "--place", way, "--on-deadline", options["on_deadline"]]
-        words += ["--site", site.name] if way == "slurm" else []
+        words += ["--site", site.name] if stage in WITH_BLOCKS else []
         words += ["--test"] if way == "slurm" and options["test"] else []
         words += ["--progress-file", str(folder / "progress.json")] if stage in WITH_BLOCKS else []
         place = site.place(test=options["test"], gpu=recipe.wants_gpu(stage))
