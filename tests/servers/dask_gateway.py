@@ -40,6 +40,8 @@ c.LocalBackend.clusters_directory = {folder!r}
 c.LocalBackend.inherited_environment = ["PATH"]
 c.LocalBackend.sigint_timeout = 2
 c.DBBackendBase.cluster_heartbeat_period = 1
+c.DBBackendBase.cluster_heartbeat_timeout = 120  # a busy machine may be slow
+c.DBBackendBase.cluster_start_timeout = c.DBBackendBase.worker_start_timeout = 240
 c.DBBackendBase.worker_status_period = 1
 c.DBBackendBase.cluster_status_period = 1
 
