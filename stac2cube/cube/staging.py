@@ -94,7 +94,7 @@ class Stager:
     """
 
     def __init__(self, folder: Path, spec: CubeSpec) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # workers may have another working directory
         self._metadata = {layer.name: _metadata_of(layer, spec.grid) for layer in spec.layers}
 
     def step(self, key: str) -> StagedStep:
