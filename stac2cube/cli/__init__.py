@@ -10,6 +10,7 @@ from stac2cube import __version__
 from stac2cube.cli.care import diff, rollback, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
+from stac2cube.cli.config import config
 from stac2cube.cli.derive import composite, indices
 from stac2cube.cli.doctor import doctor
 from stac2cube.cli.jobs import cancel, logs, sites, submit
@@ -35,7 +36,7 @@ def cli() -> None:
 for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status, history),
     *(missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy),
-    *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
+    *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal, config),
 ):
     cli.add_command(command)
 

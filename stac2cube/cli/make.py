@@ -9,13 +9,14 @@ import click
 from rich.console import Console
 
 from stac2cube.cli.steps import Manner, build_layers, prepared, update_child
-from stac2cube.cli.words import CUBE, talking, what_options, what_words, where_options
+from stac2cube.cli.words import CUBE, items_option, talking, what_options, what_words, where_options
 from stac2cube.errors import BadInputError
 
 
 @click.command()
 @click.argument("out", type=CUBE)
 @what_options
+@items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
 @click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
@@ -60,6 +61,7 @@ def update(cube: Path, **options: Any) -> int:
 @click.command()
 @click.argument("out", type=CUBE)
 @what_options
+@items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
 def plan(out: Path, **options: Any) -> int:
