@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stac2cube.cube.reader import open_cube
+    from stac2cube.explorer.session import Explorer, explore
     from stac2cube.places.allocation import Allocation
     from stac2cube.places.local import Local
     from stac2cube.places.slurm import Slurm
@@ -39,6 +40,7 @@ _HOMES = {
     "Allocation": "stac2cube.places.allocation",
     "Composition": "stac2cube.stages.derived",
     "CubeStatus": "stac2cube.status",
+    "Explorer": "stac2cube.explorer.session",
     "Local": "stac2cube.places.local",
     "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",
@@ -51,6 +53,7 @@ _HOMES = {
     "composite": "stac2cube.views.composite",
     "cube_status": "stac2cube.status",
     "despeckle": "stac2cube.views.speckle",
+    "explore": "stac2cube.explorer.session",
     "find_site": "stac2cube.site",
     "from_db": "stac2cube.views.physical",
     "get_cloud_layers": "stac2cube.stages.clouds",
@@ -77,6 +80,7 @@ __all__ = [
     "Allocation",
     "Composition",
     "CubeStatus",
+    "Explorer",
     "Local",
     "ShiftRules",
     "Slurm",
@@ -90,6 +94,7 @@ __all__ = [
     "coregister_scenes",
     "cube_status",
     "despeckle",
+    "explore",
     "find_site",
     "from_db",
     "get_cloud_layers",

@@ -13,6 +13,7 @@ from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.config import config
 from stac2cube.cli.derive import composite, indices
 from stac2cube.cli.doctor import doctor
+from stac2cube.cli.explore import explore
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
@@ -36,7 +37,7 @@ def cli() -> None:
 for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status, history),
     *(missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy),
-    *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal, config),
+    *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal, config, explore),
 ):
     cli.add_command(command)
 

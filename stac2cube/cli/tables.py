@@ -47,18 +47,18 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
 
 def plan_lines(job: LayersJob) -> Iterator[str]:
     """Totals of a plan: blocks, bytes, files."""
-    plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
+    from stac2cube.stages.size import OF_READ, OF_WRITTEN, size_of
+
+    plan, grid = job.plan(), job.spec.grid
+    size = size_of(job, plan.todo)
     rows, columns = grid.shape
-    pixels = sum(_pixels(job, step.tiles) for step in plan.todo)
-    raw = pixels * sum(_itemsize(layer.dtype) for layer in layers)
-    read = sum(
-        pixels * (grid.resolution / band.gsd) ** 2 * _itemsize(band.quantity.dtype) for band in job.wanted.query.bands
-    )
-    yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {len(layers)} layers"
+    layers = len(job.spec.layers)
+    yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {layers} layers"
     yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
-    yield f"blocks   {plan.blocks}"
-    yield f"read     at most {human_bytes(read)} of pixels, about 0.6 of it as compressed files"
-    yield f"write    at most {human_bytes(raw)} of pixels, about 0.55 of it on disk, {plan.blocks * len(layers)} files"
+    yield f"blocks   {size.blocks}"
+    yield f"read     at most {human_bytes(size.read)} of pixels, about {OF_READ:g} of it as compressed files"
+    written = human_bytes(size.written)
+    yield f"write    at most {written} of pixels, about {OF_WRITTEN:g} of it on disk, {size.files} files"
 
 
 def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
@@ -85,17 +85,3 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return ""
-
-
-def _pixels(job: LayersJob, tiles: Any) -> int:
-    total = 0
-    for tile in tiles:
-        rows, columns = job.spec.grid.window(tile)
-        total += (rows.stop - rows.start) * (columns.stop - columns.start)
-    return total
-
-
-def _itemsize(dtype: str) -> int:
-    import numpy as np
-
-    return np.dtype(dtype).itemsize

@@ -35,7 +35,7 @@ FLOORS = {
     **dict.fromkeys(("cube", "source"), 3),
     **dict.fromkeys(("alive", "work", "flow", "filling", "sealer", "shares", "build", "status", "jobs", "doctor"), 4),
     **dict.fromkeys(("stages", "products", "views"), 5),
-    **dict.fromkeys(("cli", "demo", "__main__"), 6),
+    **dict.fromkeys(("cli", "demo", "explorer", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""
 
@@ -61,6 +61,7 @@ NEIGHBOURS = {
     ("weights", "table"),
     ("stages", "views"),
     ("cli", "demo"),
+    ("cli", "explorer"),
     ("__main__", "cli"),
 }
 """Who may use whom on the same floor."""
