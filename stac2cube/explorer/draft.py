@@ -136,7 +136,8 @@ class Draft:
             "max_cloud_cover": self.max_cloud_cover,
             "catalog": None if self.catalog == "auto" else self.catalog,
         }
-        content = {"layers": {word: value for word, value in layers.items() if value is not None}}
+        said = {word: value for word, value in layers.items() if value is not None}
+        content: dict[str, Mapping[str, Any]] = {"layers": said}
         for product in self._offered():
             content |= product.entries
         parts = [yaml.safe_dump({"cubes": self.name})]

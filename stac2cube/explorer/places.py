@@ -82,6 +82,8 @@ def described(place: Place) -> dict[str, Any]:
 
 def _drawn(ring: Any) -> Place:
     """A ring of longitudes and latitudes; longitudes may run on beyond 180 degrees."""
+    import shapely
+
     if not isinstance(ring, Sequence) or len(ring) < 3:
         raise BadInputError("an area has three corners or more")
     try:
@@ -90,6 +92,8 @@ def _drawn(ring: Any) -> Place:
         raise BadInputError(f"corners are longitudes and latitudes: {error}") from error
     turn = 360 if min(x for x, _ in corners) < -180 else 0
     closed = [(x + turn, y) for x, y in [*corners, corners[0]]]
+    if not shapely.Polygon(closed).is_valid:
+        raise BadInputError("its edges cross each other: draw it anew")
     (area,) = read_areas({"type": "Polygon", "coordinates": [closed]})
     return Place(area, {"": _geojson(area)})
 

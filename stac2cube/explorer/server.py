@@ -68,8 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One request."""
 
     server: Server
-    protocol_version = "HTTP/1.1"
-    timeout = 60
+    timeout = 60  # a connection serves one request (HTTP/1.0): none outlives the page
     server_version, sys_version = "stac2cube", ""
 
     def do_GET(self) -> None:
@@ -141,8 +140,6 @@ class _Handler(BaseHTTPRequestHandler):
         return name
 
     def _refuse(self, error: _RefusedError) -> None:
-        if error.status is not HTTPStatus.UNPROCESSABLE_ENTITY:
-            self.close_connection = True  # what was sent with it may be unread
         self._send(error.status, json.dumps({"problem": str(error)}).encode(), "application/json")
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
