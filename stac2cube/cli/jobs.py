@@ -110,7 +110,7 @@ def sites(name: str | None) -> None:
     click.echo(f"{'note':<11} {site.note or '-'}")
     for key, value in asdict(site.slurm).items():
         click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
-    for part, changes in (("test", site.test), ("gpu", site.gpu)):
+    for part, changes in (("test", site.test), ("gpu", site.gpu), ("limits", asdict(site.limits))):
         click.echo(f"{part:<11} {', '.join(f'{key} = {value}' for key, value in changes.items()) or '-'}")
 
 
@@ -155,9 +155,11 @@ def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
 
 def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
+    from stac2cube.growth import require_room
     from stac2cube.jobs import script, submit_array, submit_chain
     from stac2cube.shares import Claim, claim_cube
     from stac2cube.stages.layers import make_request, prepare
+    from stac2cube.work import Orders
 
     place = site.place(test=options["test"])
     staged = recipe_at(stage_recipe(recipe.path, folder / "staged"))
@@ -166,6 +168,7 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     if not job.plan().blocks:
         click.echo(f"{out}: nothing to do")
         return {}
+    require_room(out, job.spec, job.plan(), Orders(limits=site.limits))
 
     def share_for(sealing: str) -> JobScript:
         words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]
@@ -192,7 +195,7 @@ def _scripts(
         way: Way = options["place"] if blocks else "threads"
         words = ["run", str(recipe.path), "--stage", entry.label, "--place", way]
         words += ["--on-deadline", options["on_deadline"]]
-        words += ["--site", site.name] if way == "slurm" else []
+        words += ["--site", site.name] if blocks else []
         words += ["--test"] if way == "slurm" and options["test"] else []
         words += ["--progress-file", str(folder / "progress.json")] if blocks else []
         place = site.place(test=options["test"], gpu=entry.wants_gpu)

@@ -12,11 +12,23 @@ from stac2cube.cli.words import CUBE
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--step", required=True, help="Scene key, or the date of the step: 2023-07-14.")
-def export(cube: Path, out: Path, step: str) -> None:
-    """Write one time step of CUBE as the cloud-optimised GeoTIFF OUT, for programs that do not read Zarr 3."""
-    from stac2cube.products.geotiff import export_step
+@click.option("--step", help="For a GeoTIFF: scene key, or the date of the step, 2023-07-14.")
+@click.option("--time", default="", help="For NetCDF: which steps, a year 2023, a month, an interval; all if not said.")
+def export(cube: Path, out: Path, step: str | None, time: str) -> None:
+    """Give CUBE to programs that do not read Zarr 3: a step as cloud-optimised GeoTIFF, or steps as CF NetCDF.
 
+    The name of OUT says which: .tif or .nc.
+    """
+    from stac2cube.products.geotiff import export_step
+    from stac2cube.products.netcdf import export_netcdf
+
+    if out.suffix == ".nc":
+        if step is not None:
+            raise click.UsageError("NetCDF holds steps of a --time, not one --step")
+        click.echo(export_netcdf(cube, out, time))
+        return
+    if step is None or time:
+        raise click.UsageError("a GeoTIFF holds one step: say --step, and no --time")
     click.echo(export_step(cube, step, out))
 
 
@@ -49,7 +61,7 @@ def report(cube: Path, out: Path) -> None:
 @click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
 def publish(cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...]) -> None:
     """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
-    from stac2cube.products.stac import post_stac, write_stac
+    from stac2cube.products.publish import post_stac, write_stac
 
     if (out is None) == (api is None):
         raise click.UsageError("say a folder, or --api URL")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,21 @@ def plan_table(job: LayersJob) -> Table:
     return table
 
 
+def plan_json(job: LayersJob) -> dict[str, Any]:
+    """The same for programs."""
+    from stac2cube.growth import outlook
+
+    plan = job.plan()
+    ahead = outlook(job.out, job.spec, plan, job.steps)
+    return {
+        "todo": [step.entry.key for step in plan.todo],
+        "present": list(plan.present),
+        "superseded": [step.entry.key for _, step in plan.superseded],
+        "blocks": plan.blocks,
+        **asdict(ahead),
+    }
+
+
 def figures_table(rows: list[dict[str, Any]]) -> str:
     """How well coarser pictures were brought back, a line per step and method."""
     lines = [f"{'step':<12} {'method':<15} {'PSNR, dB':>9} {'RMSE':>9} {'SAM, deg':>9} {'ERGAS':>6}"]
@@ -46,19 +62,21 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
 
 
 def plan_lines(job: LayersJob) -> Iterator[str]:
-    """Totals of a plan: blocks, bytes, files."""
-    from stac2cube.stages.size import OF_READ, OF_WRITTEN, size_of
+    """Totals of a plan: blocks, bytes, files, now and with every year."""
+    from stac2cube.growth import IN_FILES, outlook, to_read
 
-    plan, grid = job.plan(), job.spec.grid
-    size = size_of(job, plan.todo)
+    plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
     rows, columns = grid.shape
-    layers = len(job.spec.layers)
-    yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {layers} layers"
+    ahead = outlook(job.out, job.spec, plan, job.steps)
+    read = to_read(job.wanted.query.bands, job.spec, ahead.pixels)
+    yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {len(layers)} layers"
     yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
-    yield f"blocks   {size.blocks}"
-    yield f"read     at most {human_bytes(size.read)} of pixels, about {OF_READ:g} of it as compressed files"
-    written = human_bytes(size.written)
-    yield f"write    at most {written} of pixels, about {OF_WRITTEN:g} of it on disk, {size.files} files"
+    yield f"blocks   {plan.blocks}"
+    yield f"read     at most {human_bytes(read)} of pixels, about {IN_FILES:g} of it as compressed files"
+    yield f"now      {ahead.now.files} files, {human_bytes(ahead.now.size)}"
+    yield f"write    at most {ahead.more.files} files, about {human_bytes(ahead.more.size)}"
+    year = ahead.year
+    yield f"per year at most {year.files} files, about {human_bytes(year.size)}, for about {year.steps} steps"
 
 
 def summary_lines(out: Path, summary: Summary) -> Iterator[str]:

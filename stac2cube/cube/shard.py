@@ -38,23 +38,38 @@ def open_array(folder: Path, *, mode: str = "r") -> zarr.Array[Any]:
         return zarr.open_array(LocalStore(folder, read_only=mode == "r"), mode=mode)
 
 
-def create_array(store: Any, layer: Layer, grid: Grid, steps: int) -> None:
-    """Write the metadata of an array that holds a layer; staged steps and cubes are made by this one function.
+Shape = tuple[int, int, int]
+"""Time steps, rows, columns."""
 
-    Blosc zstd-1 with bit shuffle, one blosc block per chunk: measured on uint16 of real ratio 0.8 of the size of zarr's
-    default at a multiple of its speed (docs/benchmarks.md). All-fill chunks are not written.
+
+def create_array(
+    store: Any, layer: Layer, grid: Grid, steps: int, *, chunk: Shape | None = None, shard: Shape | None = None
+) -> None:
+    """Write the metadata of an array that holds a layer; staged steps, cubes and years are made by this one function.
+
+    Blosc zstd-1 with bit shuffle, one blosc block per step of a chunk: measured on uint16 of real ratio 0.8 of the size
+    of zarr's default at a multiple of its speed (docs/benchmarks.md). All-fill chunks are not written.
+
+    Args:
+        store: Where.
+        layer: What it holds.
+        grid: Its lattice.
+        steps: Its length in time.
+        chunk: Unit of reading, one step of the grid's chunk if None.
+        shard: Unit of writing, one step of the grid's shard if None.
     """
     size = np.dtype(layer.dtype).itemsize
+    chunk, shard = chunk or (1, *grid.chunk), shard or (1, *grid.shard)
     codec = BloscCodec(
-        cname="zstd", clevel=1, shuffle="bitshuffle", typesize=size, blocksize=size * grid.chunk[0] * grid.chunk[1]
+        cname="zstd", clevel=1, shuffle="bitshuffle", typesize=size, blocksize=size * chunk[1] * chunk[2]
     )
     zarr.create_array(
         store,
         name=layer.name,
         shape=(steps, *grid.shape),
         dtype=layer.dtype,
-        chunks=(1, *grid.chunk),
-        shards=(1, *grid.shard),
+        chunks=chunk,
+        shards=shard,
         fill_value=layer.fill_scalar,
         compressors=codec,
         dimension_names=("time", "y", "x"),

@@ -9,16 +9,17 @@ from typing import Any
 import shapely
 from shapely.geometry import shape
 
+from stac2cube.cube.spec import CubeSpec
 from stac2cube.explorer.draft import Draft
 from stac2cube.explorer.places import Place
+from stac2cube.growth import IN_FILES, added, pixels_of, to_read
 from stac2cube.mission import find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import Granule, Scene
 from stac2cube.stages.choice import Found
-from stac2cube.stages.layers import LayersJob
-from stac2cube.stages.request import ALWAYS, Request, find_scenes, grid_for, spec_for, understand
+from stac2cube.stages.request import ALWAYS, Request, Wanted, find_scenes, grid_for, spec_for, understand
 from stac2cube.stages.scenes import steps_for
-from stac2cube.stages.size import OF_READ, OF_WRITTEN, size_of
+from stac2cube.work import Step
 
 _FINE = 0.002
 """Degrees by which outlines for the map may be simplified."""
@@ -81,8 +82,7 @@ def shown(draft: Draft, place: Place, found: Found) -> dict[str, Any]:
     wanted = understand(request_of(draft, place))
     spec = spec_for(wanted, grid_for(wanted, found.scenes))
     steps = tuple(steps_for(found.scenes, spec.grid, found.choice.why, [layer.name for layer in spec.layers]))
-    job = LayersJob(None, wanted, found.scenes, spec, steps)
-    sized = [(scene, size_of(job, [step])) for scene, step in zip(found.scenes, steps, strict=True)]
+    scenes = [_scene(scene) | _size(wanted, spec, step) for scene, step in zip(found.scenes, steps, strict=True)]
     rows, columns = spec.grid.shape
     intervals = wanted.query.intervals if draft.time else ()
     return {
@@ -95,13 +95,14 @@ def shown(draft: Draft, place: Place, found: Found) -> dict[str, Any]:
             "columns": columns,
             "layers": [layer.name for layer in spec.layers],
         },
-        "scenes": [
-            _scene(scene)
-            | {"blocks": size.blocks, "read": size.read * OF_READ, "write": size.written * OF_WRITTEN}
-            | {"files": size.files}
-            for scene, size in sorted(sized, key=lambda pair: pair[0].time)
-        ],
+        "scenes": sorted(scenes, key=lambda scene: str(scene["time"])),
     }
+
+
+def _size(wanted: Wanted, spec: CubeSpec, step: Step) -> dict[str, float]:
+    load, pixels = added(spec, [step]), pixels_of(spec, step)
+    read = to_read(wanted.query.bands, spec, pixels) * IN_FILES
+    return {"blocks": len(step.tiles), "files": load.files, "write": load.size, "read": read}
 
 
 def _scene(scene: Scene) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.stored import StoredStep
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Tile
+from stac2cube.work import PARENT
 
 CARRIED = (
     *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "baselines"),
@@ -70,7 +71,7 @@ class Parent:
             time=row.time,
             status=SEALED,
             items=row.items,
-            parts={f"parent {part}": version for part, version in row.parts.items()},
+            parts={f"{PARENT}{part}": version for part, version in row.parts.items()},
             footprint=row.footprint,
             properties={**{name: row.properties[name] for name in CARRIED if name in row.properties}, **properties},
         )
