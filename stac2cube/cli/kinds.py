@@ -14,7 +14,7 @@ import click
 
 from stac2cube.cli.checks import check_clouds, check_coregister, check_layers, check_superres
 from stac2cube.cli.clouds import clouds, mask
-from stac2cube.cli.derive import composite, indices
+from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.make import layers
 from stac2cube.cli.out import export, publish, quicklook, report
 from stac2cube.cli.registration import coregister, move
@@ -43,7 +43,7 @@ class _Making:
         command: The command.
         inputs: Cubes it is made from.
         order: Its arguments in their order: words of cubes, ``"out"``, and words that are no options.
-        suffix: Of what it makes.
+        suffix: Of what it makes, see :class:`stac2cube.recipe.kind.Kind`.
         arguments: Words that are no options.
         needed: Options that a recipe has to say, though an update may leave them out.
         check: Refuses parameters of the command that cannot be meant; before anything runs.
@@ -52,7 +52,7 @@ class _Making:
     command: click.Command
     inputs: tuple[Input, ...] = ()
     order: tuple[str, ...] = ("of", "out")
-    suffix: str = CUBE
+    suffix: str | None = CUBE
     arguments: tuple[Word, ...] = ()
     needed: tuple[str, ...] = ()
     check: Callable[[Mapping[str, Any]], None] | None = None
@@ -80,6 +80,7 @@ _MAKINGS: Mapping[str, _Making] = {
         arguments=(Word("names", "list", "Names of spectral indices: [ndvi, nbr].", needed=True),),
     ),
     "composite": _Making(composite, (Input("of", PIXELS),)),
+    "overviews": _Making(overviews, (Input("of", PIXELS),), ("of",), suffix=None),
     "export": _Making(export, (Input("of", PIXELS),), suffix=".tif"),
     "quicklook": _Making(quicklook, (Input("of", ("layers",)),), suffix=".png"),
     "report": _Making(report, (Input("of", _CUBES, several=True),), suffix=".html"),

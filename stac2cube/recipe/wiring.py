@@ -100,7 +100,7 @@ def _reaches(name: str, target: str, found: Mapping[str, Wires]) -> bool:
 
 def _require_different(said: Sequence[Said], problems: list[str]) -> None:
     seen: dict[str, Said] = {}
-    for one in said:
+    for one in (one for one in said if one.kind.suffix is not None):
         makes = str(one.words.get("out", f"{one.name}{one.kind.suffix}"))
         if makes in seen:
             problems.append(f"{one.where}: {one.name} would make {makes}, as does {seen[makes].where}")
