@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -236,6 +237,17 @@ def test_a_recipe_shown_is_the_same_recipe(tmp_path: Path) -> None:
     assert all(
         entry.words.items() <= other.words.items() for entry, other in zip(recipe.entries, again.entries, strict=True)
     )
+
+
+def test_the_page_about_recipes_shows_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "recipes.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "alps.geojson").write_text('{"type": "Polygon", "coordinates": [[[11,47],[12,47],[12,48],[11,47]]]}')
+    recipe = recipe_of(tmp_path, text)
+    check_recipe(recipe)
+    made = ["layers", "clouds", "mask", "indices", "composite.monthly", "composite.greenest", "export.july", "report"]
+    assert [entry.label for entry in recipe.entries] == made
+    table = (DOCS / "recipes.md").read_text().partition("| entry |")[2].partition("\n\n")[0]
+    assert {name for name in KINDS if f"`{name}`" not in table} == set()
 
 
 def as_editors_see(text: str) -> object:

@@ -54,6 +54,7 @@ async function search(event) {
   event?.preventDefault();
   const number = ++state.searches;
   $("search").classList.add("busy");
+  $("search").disabled = true;
   problem(null);
   try {
     const found = await ask("search", draft());
@@ -61,15 +62,25 @@ async function search(event) {
     state.found = found;
     $("found").hidden = false;
     calendar.show(found.scenes, within);
-    map.setOutlines(found.scenes.flatMap((scene) => scene.parts.map((part) => part.geometry)));
+    map.setOutlines(outlines(found.scenes));
     summarize();
   } catch (error) {
     if (number !== state.searches) return;
     forget();
     problem(error);
   } finally {
-    if (number === state.searches) $("search").classList.remove("busy");
+    if (number === state.searches) {
+      $("search").classList.remove("busy");
+      $("search").disabled = false;
+    }
   }
+}
+
+// One of each tile and orbit: from date to date they hardly differ, and ten years would be thousands.
+function outlines(scenes) {
+  const different = new Map();
+  for (const { orbit, parts } of scenes) for (const part of parts) different.set(`${part.tile} ${orbit}`, part.geometry);
+  return [...different.values()];
 }
 
 function within(scene) {

@@ -50,8 +50,7 @@ export class WorldMap extends EventTarget {
   }
 
   setOutlines(geometries) {
-    const different = new Map(geometries.map((geometry) => [JSON.stringify(geometry), geometry]));
-    this.outlines = [...different.values()];
+    this.outlines = geometries;
     this.redraw();
   }
 
