@@ -56,6 +56,7 @@ layers:
   bands: [red, nir, scl]
   resampling: {B05: cubic, B06: nearest}
   orbit: 065
+  resolution: 8.983152841195215e-05
   strict: yes
 clouds: {thresholds: [0.4, 0.6], shadows: no, of: coregister}
 coregister: {engine: phase}
@@ -74,7 +75,13 @@ def test_a_recipe_is_commands(tmp_path: Path) -> None:
     assert commands_of(recipe_of(tmp_path, WHOLE)) == [
         [
             *("layers", "layers.zarr", "--mission=sentinel-2-l2a", "--aoi=11.2,48,11.4,48.1", "--time=2018/2024"),
-            *("--bands=red,nir,scl", "--resampling=B05=cubic,B06=nearest", "--orbit=065", "--strict"),
+            *(
+                "--bands=red,nir,scl",
+                "--resampling=B05=cubic,B06=nearest",
+                "--orbit=065",
+                "--resolution=8.983152841195215e-05",
+                "--strict",
+            ),
         ],
         ["coregister", "layers.zarr", "coregister.zarr", "--engine=phase"],
         ["clouds", "coregister.zarr", "clouds.zarr", "--thresholds=0.4,0.6", "--no-shadows"],
@@ -136,8 +143,10 @@ def test_variables_and_words_said_otherwise(tmp_path: Path) -> None:
         "time": ("2024-07-14",),
     }
     assert (monthly.label, monthly.words) == ("composite.monthly", {"period": "week"})
-    literal = recipe_of(tmp_path, "cubes: $${a}\nquicklook: {of: b.zarr}", environment={})
+    literal = recipe_of(tmp_path, "cubes: $${a}\nquicklook: {of: b.zarr, out: '$${b}.png'}", environment={})
     assert literal.cubes.name == "${a}"
+    write_recipe(literal)
+    assert read_recipe(literal.path, KINDS) == literal, "what was filled in is not filled in again"
 
 
 def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
@@ -165,6 +174,8 @@ def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
         ("cubes: a\nlayers: [1, 2]", "line 2: layers should be a table of words"),
         ("cubes: a\nlayers:\n  time: 1", "line 2: layers lacks the word 'mission'"),
         ("cubes: a\nlayers:\n  max_cloud_cover: x", "line 3: layers: max_cloud_cover should be a number, not 'x'"),
+        ("cubes: a\nlayers:\n  edge: .inf", "line 3: layers: edge should be a number, not '.inf'"),
+        ("cubes: a\nlayers:\n  edge: nan", "line 3: layers: edge should be a number, not nan"),
         ("cubes: a\nlayers:\n  mission: [a]", "line 3: layers: mission should be a single value"),
         ("cubes: a\nlayers:\n  strict: maybe", "line 3: layers: strict should be true or false, not 'maybe'"),
         ("cubes: a\nlayers:\n  mission:", "line 3: layers: mission should have a value"),

@@ -110,13 +110,15 @@ def make_entry(recipe: Recipe, entry: Entry, where: Sequence[str] = ()) -> int:
     Args:
         recipe: The recipe.
         entry: One of its entries.
-        where: Options of the command that say where it runs; for entries that work block by block.
+        where: Options that say where and how it runs; those that its command does not have are left out.
     """
     command = _MAKINGS[entry.kind.name].command
-    codes = []
-    for name, *words in command_lines(recipe, entry):
-        said = [*words, *where] if entry.kind.blocks else words
-        codes.append(command.main(said, f"stac2cube {name}", standalone_mode=False) or 0)
+    understood = {flag for option in command.params for flag in option.opts}
+    here = [word for word in where if word.partition("=")[0] in understood]
+    codes = [
+        command.main([*words, *here], f"stac2cube {name}", standalone_mode=False) or 0
+        for name, *words in command_lines(recipe, entry)
+    ]
     return max(codes)
 
 
@@ -176,17 +178,18 @@ def _options(recipe: Recipe, entry: Entry, making: _Making) -> list[str]:
         if name == "out" or name in making.order:
             continue
         option = options[name]
+        flag = max(option.opts, key=len)
         if isinstance(value, bool):
-            made += (option.opts if value else option.secondary_opts)[:1]
+            made += [flag] if value else option.secondary_opts[:1]
         elif option.multiple:
-            made += [f"{option.opts[0]}={text}" for text in _texts(value)]
+            made += [f"{flag}={text}" for text in _texts(value)]
         else:
-            made.append(f"{option.opts[0]}={','.join(_texts(value))}")
+            made.append(f"{flag}={','.join(_texts(value))}")
     return made
 
 
 def _texts(value: Value) -> list[str]:
-    return list(value) if isinstance(value, tuple) else [f"{value:g}" if isinstance(value, float) else str(value)]
+    return list(value) if isinstance(value, tuple) else [str(value)]
 
 
 def _kind(name: str, making: _Making) -> Kind:

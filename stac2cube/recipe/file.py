@@ -166,7 +166,7 @@ def _shown(entry: Entry, *, alone: bool) -> Iterator[str]:
 
 
 def _content(recipe: Recipe) -> dict[str, Any]:
-    content: dict[str, Any] = {"cubes": str(recipe.cubes)}
+    content: dict[str, Any] = {"cubes": _plain(str(recipe.cubes))}
     for entry in recipe.entries:
         if entry.name == entry.kind.name:
             content[entry.kind.name] = _said(entry)
@@ -177,12 +177,16 @@ def _content(recipe: Recipe) -> dict[str, Any]:
 
 def _said(entry: Entry) -> dict[str, Any]:
     several = {one.word for one in entry.kind.inputs if one.several}
-    inputs = {word: list(names) if word in several else names[0] for word, names in entry.inputs.items() if names}
+    given = {word: names if word in several else names[0] for word, names in entry.inputs.items() if names}
+    inputs = {word: _plain(names) for word, names in given.items()}
     return {**inputs, **{name: _plain(value) for name, value in entry.words.items()}}
 
 
 def _plain(value: Value) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    """A value for YAML; what looks like a variable is none, having been filled in."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
 
 
 def _scalar(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +126,9 @@ class Word:
             raise ValueError(f"should be {self.wanted}, not {text!r}") from None
         below = self.least is not None and not number >= self.least
         above = self.most is not None and not number <= self.most
-        if below or above:
+        if below or above or not math.isfinite(number):
             raise ValueError(f"should be {self.wanted}, not {text}")
-        return number
+        return int(number) if number == int(number) and abs(number) < 2**53 else number
 
 
 _WANTED: Mapping[Form, str] = {
