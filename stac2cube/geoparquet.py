@@ -60,8 +60,12 @@ def metadata() -> dict[str, str]:
 def to_bytes(table: pa.Table) -> bytes:
     """A table as the content of a Parquet file."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, write_statistics=_WITH_STATISTICS)
     return sink.getvalue()
+
+
+_WITH_STATISTICS = ["id", "collection", "datetime", *(f"bbox.{side}" for side in SIDES)]
+"""Columns by which readers pass over what they do not want; of long texts, statistics would hold whole items."""
 
 
 def schema_of(items: Sequence[Mapping[str, Any]], known: pa.Schema | None = None) -> pa.Schema:

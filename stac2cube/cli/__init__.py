@@ -20,9 +20,11 @@ from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
 from stac2cube.cli.out import export, publish, quicklook, report
 from stac2cube.cli.patches import patches, statistics
+from stac2cube.cli.reads import read, sample
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
 from stac2cube.cli.superres import superres, weights
+from stac2cube.cli.training import download, samples
 from stac2cube.errors import Stac2cubeError
 
 
@@ -39,8 +41,9 @@ def cli() -> None:
 for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status),
     *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
+    *(download, samples),
     *(diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit, cancel, logs, sites),
-    *(doctor, stage, claim, share, seal, seal_year, overviews, index, config, explore),
+    *(doctor, stage, claim, share, seal, seal_year, overviews, index, read, sample, config, explore),
 ):
     cli.add_command(command)
 

@@ -55,7 +55,8 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
         code = max(code, make_entry(wanted, entry, where))
         if code == 10:
             break
-    return leave(code, on_deadline)
+    with talking(options["quiet"]):
+        return leave(code, on_deadline)
 
 
 @click.command()

@@ -145,7 +145,7 @@ def what_words(**options: Any) -> dict[str, Any]:
 
     words = {name: options[name] for name in PLAIN_WORDS if name in options}
     words["bands"] = listed(options["bands"])
-    words["resampling"] = _resampling(options.get("resampling"))
+    words["resampling"] = resampling_words(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     words["items"] = options.get("items")
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
@@ -229,7 +229,12 @@ def listed(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _resampling(text: str | None) -> str | dict[str, str] | None:
+def resampling_words(text: str | None) -> str | dict[str, str] | None:
+    """A method for all bands, or one per band from ``BAND=METHOD`` with commas.
+
+    Raises:
+        BadInputError: It is neither.
+    """
     if text is None or "=" not in text:
         return text
     pairs = [word.partition("=") for word in text.split(",")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from affine import Affine
 from odc.geo import geom as odc_geom
 from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.area import Area, read_areas
@@ -26,6 +28,9 @@ from stac2cube.scene import Scene
 from stac2cube.source.indexed import read_manifest
 from stac2cube.stages.layers import ReadScene, reader_of
 from stac2cube.stages.request import ALWAYS, Request, find_scenes, grid_for, spec_for, understand
+
+# Drawing geometries, rasterio remarks that an array is no georeferenced file; where it lies is said in the call.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.features")
 
 Source = str | Path | Iterable[Any]
 """An index or a catalog by name, path or URL; or STAC items, as mappings or as :class:`pystac.Item`."""

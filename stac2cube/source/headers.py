@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ HEADER_TYPE = pa.struct(
         ("dtype", pa.string()),
         ("bands", pa.int32()),
         ("levels", pa.list_(pa.list_(pa.int32()))),
-        ("tiles", pa.binary()),
+        ("tiles", pa.string()),
         ("compression", pa.string()),
         ("predictor", pa.int32()),
         ("big_endian", pa.bool_()),
@@ -62,8 +63,9 @@ HEADER_TYPE = pa.struct(
     ]
 )
 """One header. ``format`` is ``"tiff"``, ``"jpeg2000"``, or ``"other"`` for a file that only GDAL reads, with the reason
-as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the packed places of all tiles;
-see :class:`~stac2cube.source.cog.header.CogHeader` and :class:`~stac2cube.source.jp2.Jp2Header`."""
+as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the places of all tiles, packed
+and in base64, because readers as rustac take no bytes within lists; see
+:class:`~stac2cube.source.cog.header.CogHeader` and :class:`~stac2cube.source.jp2.Jp2Header`."""
 
 _OF_TIFF = ("compression", "predictor", "big_endian", "planar", "strips", "masked", "nodata", "transform", "crs")
 _OF_JPEG2000 = ("decompositions", "packets")
@@ -105,7 +107,9 @@ _JPEG2000 = (".jp2", ".j2k", ".jpx")
 def row_of(band: str, href: str, header: Header) -> Row:
     """A header as a row."""
     kind = "tiff" if isinstance(header, CogHeader) else "jpeg2000"
-    return {"band": band, "href": href, "format": kind, "remark": "", **header.to_record()}
+    record = header.to_record()
+    record["tiles"] = b64encode(record["tiles"]).decode("ascii")
+    return {"band": band, "href": href, "format": kind, "remark": "", **record}
 
 
 def header_in(row: Row) -> Header | None:
@@ -118,6 +122,7 @@ def header_in(row: Row) -> Header | None:
         return None
     tiff = row["format"] == "tiff"
     values = {name: row[name] for name in (*_OF_BOTH, *(_OF_TIFF if tiff else _OF_JPEG2000))}
+    values["tiles"] = b64decode(values["tiles"] or "")
     return CogHeader.from_record(values) if tiff else Jp2Header.from_record(values)
 
 

@@ -157,7 +157,7 @@ def _parse(head: bytes, read: Callable[[int, int], bytes], state: tuple[int, str
     elif follow:
         tiles, counts = _followed_parts(read, place, end)
     ends = place + np.cumsum(np.asarray(counts, "int64"))
-    if end and counts and ends[-1] > end:
+    if counts and ends[-1] > (state[0] or ends[-1]):
         raise NotJpeg2000Error("its tile-parts are longer than the file")
     return Jp2Header(
         **facts,

@@ -79,6 +79,7 @@ NEIGHBOURS = {
     ("index", "alive"),
     ("limits", "places"),
     ("mission", "table"),
+    ("products", "stages"),
     ("reads", "products"),
     ("reads", "stages"),
     ("sealer", "filling"),

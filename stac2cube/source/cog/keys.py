@@ -80,4 +80,7 @@ def _crs_by_gdal(head: bytes) -> str:
         raise UnusualFileError("its CRS cannot be read from its first bytes") from error
     if found is None:
         raise UnusualFileError("it has no CRS")
-    return str(CRS(found))
+    written = CRS(found)
+    authority = found.to_authority()
+    name = ":".join(authority) if authority else ""
+    return name if name and CRS(name) == written else str(written)
