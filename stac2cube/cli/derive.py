@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, built
-from stac2cube.cli.words import CUBE, listed, talking, where_options
+from stac2cube.cli.words import CUBE, LIST, listed, talking, where_options
 
 
 @click.command()
@@ -37,7 +37,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
 @click.option("--period", default="month", show_default=True, help="week, month, season, year, all, or 10D, 1MS ...")
 @click.option("--method", default="median", show_default=True, help="median, mean, max, min, p10, medoid or best.")
 @click.option("--by", help="For the method best: a layer or an index, for example NDVI.")
-@click.option("--layers", "names", help="Layers with commas; all that are not classes if not said.")
+@click.option("--layers", "names", type=LIST, help="Layers with commas; all that are not classes if not said.")
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store a picture per period of the cube LAYERS in the cube OUT. Hide clouds first: compose a masked cube."""
