@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from stac2cube.places.threads import Threads
     from stac2cube.site import find_site
     from stac2cube.stages.clouds import get_cloud_layers
+    from stac2cube.stages.composed import Composition, store_composites
     from stac2cube.stages.coregister import coregister_scenes, move_scenes
-    from stac2cube.stages.derived import Composition, store_composites, store_indices
+    from stac2cube.stages.indexed import store_indices
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.masked import apply_masks
     from stac2cube.stages.shift_rules import ShiftRules
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stac2cube.views.clouds import mask_clouds
     from stac2cube.views.colour import rgb
     from stac2cube.views.composite import composite
+    from stac2cube.views.mask_recipes import Hiding, mask_by
     from stac2cube.views.physical import from_db, to_celsius, to_db, to_kelvin, to_reflectance, to_stack
     from stac2cube.views.speckle import despeckle
     from stac2cube.views.spectral import indices
@@ -37,8 +39,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Allocation": "stac2cube.places.allocation",
-    "Composition": "stac2cube.stages.derived",
+    "Composition": "stac2cube.stages.composed",
     "CubeStatus": "stac2cube.status",
+    "Hiding": "stac2cube.views.mask_recipes",
     "Local": "stac2cube.places.local",
     "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",
@@ -57,14 +60,15 @@ _HOMES = {
     "get_stac_layers": "stac2cube.stages.layers",
     "hillshade": "stac2cube.views.terrain",
     "indices": "stac2cube.views.spectral",
+    "mask_by": "stac2cube.views.mask_recipes",
     "mask_classes": "stac2cube.views.classes",
     "mask_clouds": "stac2cube.views.clouds",
     "move_scenes": "stac2cube.stages.coregister",
     "open_cube": "stac2cube.cube.reader",
     "rgb": "stac2cube.views.colour",
     "slope": "stac2cube.views.terrain",
-    "store_composites": "stac2cube.stages.derived",
-    "store_indices": "stac2cube.stages.derived",
+    "store_composites": "stac2cube.stages.composed",
+    "store_indices": "stac2cube.stages.indexed",
     "super_resolution": "stac2cube.stages.superres",
     "to_celsius": "stac2cube.views.physical",
     "to_db": "stac2cube.views.physical",
@@ -77,6 +81,7 @@ __all__ = [
     "Allocation",
     "Composition",
     "CubeStatus",
+    "Hiding",
     "Local",
     "ShiftRules",
     "Slurm",
@@ -96,6 +101,7 @@ __all__ = [
     "get_stac_layers",
     "hillshade",
     "indices",
+    "mask_by",
     "mask_classes",
     "mask_clouds",
     "move_scenes",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -20,6 +20,9 @@ from stac2cube.errors import BadInputError
 from stac2cube.places.local import Local
 from stac2cube.places.place import Place, usable_cores
 from stac2cube.places.threads import Threads
+
+if TYPE_CHECKING:
+    from stac2cube.views.mask_recipes import Hiding
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -89,6 +92,30 @@ def where_options(command: Command) -> Command:
         click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
     ]
     return _apply(options, command)
+
+
+def hiding_options(command: Command) -> Command:
+    """What is hidden before anything is made."""
+    options = [
+        click.option(
+            "--mask",
+            default="",
+            help="Hide by the cube's own classes: a recipe (clear, clouds, clouds_snow, strict), or what to hide with "
+            "commas: cloud,shadow or 3,8,9.",
+        ),
+        click.option(
+            "--clouds", type=CUBE, help="Hide by the masks of this clouds cube; scenes that it lacks are left out."
+        ),
+    ]
+    return _apply(options, command)
+
+
+def hiding_of(options: dict[str, Any]) -> Hiding:
+    """What is hidden, taken out of the options."""
+    from stac2cube.views.mask_recipes import Hiding
+
+    clouds = options.pop("clouds")
+    return Hiding(options.pop("mask"), "" if clouds is None else str(clouds))
 
 
 def what_words(**options: Any) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def sync(
 
 
 def children_of(cube: Path) -> list[Path]:
-    """Cubes beside a cube that were made from it, in order of their names."""
+    """Cubes beside a cube that were made from it, in an order in which they can follow it."""
     wanted, found = cube.resolve(), []
     for path in sorted(cube.resolve().parent.glob("*.zarr")):
         try:
@@ -149,7 +149,8 @@ def children_of(cube: Path) -> list[Path]:
                 found.append(path)
         except CubeError:
             continue  # some other store
-    return found
+    # Those that need the clouds of another of them come after it.
+    return sorted(found, key=lambda path: bool(read_root(path).spec.request.get("clouds")))
 
 
 def has_scenes(cube: Path) -> bool:

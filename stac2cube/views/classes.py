@@ -26,7 +26,7 @@ def class_mask(dataset: xr.Dataset, words: Sequence[str], *, layer: str | None =
     Raises:
         BadInputError: Unknown word, a word that this classification never says, no classification, or two of them.
     """
-    name, kind = _classification(dataset, layer)
+    name, kind = classification(dataset, layer)
     said = SAYS[kind]
     asked = _spelled(words)
     never = [word for word in asked if word not in said and word not in CLEAR]
@@ -75,7 +75,7 @@ def hide_all(dataset: xr.Dataset, good: xr.DataArray) -> xr.Dataset:
     return dataset.assign(hidden).drop_attrs(deep=False).assign_attrs(derived_attributes(dataset))
 
 
-def _classification(dataset: xr.Dataset, layer: str | None) -> tuple[str, str]:
+def classification(dataset: xr.Dataset, layer: str | None) -> tuple[str, str]:
     """Name and kind of the layer that classifies."""
     found = {name: common for common, name in common_names(dataset).items() if common in SAYS}
     if layer is not None:
