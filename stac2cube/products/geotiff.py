@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import xarray as xr
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
+from stac2cube.views.steps import step_place
 
 
 def export_step(cube: str | Path, step: str, out: str | Path) -> Path:
@@ -71,20 +71,3 @@ def export_step(cube: str | Path, step: str, out: str | Path) -> Path:
         raw.unlink(missing_ok=True)
         ready.unlink(missing_ok=True)
     return target
-
-
-def step_place(dataset: xr.Dataset, step: str) -> int:
-    """Place of a step in an opened cube.
-
-    Raises:
-        BadInputError: None fits, or several do.
-    """
-    keys = [str(key) for key in dataset["scene"].values]
-    days = [str(time)[:10] for time in dataset["time"].values]
-    found = [place for place in range(len(keys)) if step in (keys[place], days[place])]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise BadInputError(f"{step} names several steps: {', '.join(keys[place] for place in found)}")
-    near = ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
-    raise BadInputError(f"there is no step {step!r}: give a key such as {near or 'none (the cube is empty)'}")

@@ -15,7 +15,8 @@ from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.root import now_text, read_root
 from stac2cube.errors import BadInputError
 from stac2cube.products.calendar import draw_calendar
-from stac2cube.products.quicklook import frames_of, write_sheet
+from stac2cube.products.frames import frames_of
+from stac2cube.products.quicklook import write_sheet
 from stac2cube.products.shifts import draw_before_after, draw_shifts
 from stac2cube.products.superres import draw_side_by_side
 from stac2cube.status import cube_history, cube_status

@@ -222,6 +222,11 @@ def _rows(cube: Path) -> dict[str, Entry]:
     return sealed
 
 
+def attribution_of(spec: CubeSpec) -> str:
+    """The attribution that the terms of a cube's data ask for."""
+    return _terms(spec)[1]
+
+
 def _terms(spec: CubeSpec) -> tuple[str, str, str, str]:
     mission = str(spec.recipe.get("mission", "sentinel"))
     return next((terms for name, terms in _TERMS.items() if mission.startswith(name)), _TERMS["sentinel"])
