@@ -15,9 +15,10 @@ from stac2cube.cli.doctor import doctor
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
-from stac2cube.cli.out import export, publish, quicklook, report
+from stac2cube.cli.out import export, publish, report, series
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres, weights
 from stac2cube.errors import Stac2cubeError
 
@@ -35,6 +36,7 @@ def cli() -> None:
 for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status, history),
     *(missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify, diff, rollback, tidy),
+    *(timelapse, slider, series),
     *(weights, compare, gaps, submit, cancel, logs, sites, doctor, stage, claim, share, seal),
 ):
     cli.add_command(command)

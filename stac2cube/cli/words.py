@@ -23,6 +23,8 @@ from stac2cube.places.threads import Threads
 
 if TYPE_CHECKING:
     from stac2cube.views.mask_recipes import Hiding
+    from stac2cube.views.picture import Look
+    from stac2cube.views.steps import Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -108,6 +110,57 @@ def hiding_options(command: Command) -> Command:
         ),
     ]
     return _apply(options, command)
+
+
+def choice_options(command: Command) -> Command:
+    """Which steps are taken."""
+    options = [
+        click.option("--time", help="Only these steps: 2023, 2023-07, A/B, '2018/2020 06-01/08-31'."),
+        click.option("--max-cloud", type=float, help="Leave out steps with more cloud, percent."),
+    ]
+    return _apply(options, command)
+
+
+def look_options(command: Command) -> Command:
+    """What is shown, and how."""
+    options = [
+        click.option(
+            "--show",
+            default="",
+            help="Colours (true, cir, swir, vea, law, fcu, atp ...), three bands with commas, an index, or a layer.",
+        ),
+        click.option(
+            "--stretch",
+            default="series",
+            show_default=True,
+            help="Black and white, the same for all dates: series, percentiles p2-p98, or values 0,0.3.",
+        ),
+        click.option(
+            "--balance", default="", help="Colours in the words of rio-color: 'sigmoidal RGB 6 0.4, saturation 1.2'."
+        ),
+        click.option("--ramp", default="", help="Colour map of an index or layer, one of matplotlib's: YlGn, viridis."),
+    ]
+    return _apply(options, command)
+
+
+def choice_of(options: dict[str, Any]) -> Choice:
+    """Which steps are taken, taken out of the options."""
+    from stac2cube.views.steps import Choice
+
+    return Choice(options.pop("time"), tuple(options.pop("steps", ())), options.pop("max_cloud"))
+
+
+def look_of(options: dict[str, Any]) -> Look:
+    """What is shown, taken out of the options.
+
+    Raises:
+        BadInputError: The stretch is not understood.
+    """
+    from stac2cube.views.picture import Look
+    from stac2cube.views.stretch import parse_stretch
+
+    stretch = parse_stretch(options.pop("stretch"))
+    return Look(options.pop("show"), stretch, options.pop("balance"), options.pop("ramp"))
 
 
 def hiding_of(options: dict[str, Any]) -> Hiding:

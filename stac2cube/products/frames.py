@@ -100,7 +100,7 @@ def _means(dataset: xr.Dataset, stride: int) -> xr.Dataset:
         if is_class(layer):
             layers[name] = layer.isel(every).isel(y=slice(rows), x=slice(columns)).drop_vars(("y", "x"))
         else:
-            means = physical(layer).coarsen(window, boundary="trim").mean().drop_vars(("y", "x"))  # type: ignore[arg-type]
+            means = physical(layer).coarsen(window, boundary="trim").mean().drop_vars(("y", "x"))
             layers[name] = means.astype("float32").assign_attrs(layer.attrs)
     return xr.Dataset(layers, attrs=dataset.attrs)
 

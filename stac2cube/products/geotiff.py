@@ -1,73 +1,150 @@
-"""A time step as a cloud-optimised GeoTIFF, for programs whose GDAL does not read Zarr 3 with these codecs yet."""
+"""A step as a cloud-optimised GeoTIFF: its numbers, or a picture of it; and pictures as PNG."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioIOError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.root import read_root
+from stac2cube.cube.files import written_whole
 from stac2cube.errors import BadInputError
-from stac2cube.views.steps import step_place
+from stac2cube.products.cut import Cut
+from stac2cube.views.picture import Look, picture
+
+MADE_FROM = "STAC2CUBE_MADE_FROM"
+"""Tag of a file that says what decided its pixels, so that a file that is right already is not made again."""
 
 
-def export_step(cube: str | Path, step: str, out: str | Path) -> Path:
-    """Write one step as a COG: a band per layer with name, scale, offset, unit and nodata, stored numbers unchanged.
+def is_made_from(path: Path, fingerprint: str) -> bool:
+    """Whether a file was made of just these pixels."""
+    if not path.exists():
+        return False
+    try:
+        with rasterio.open(path) as file:
+            return bool(file.tags().get(MADE_FROM) == fingerprint)
+    except RasterioIOError:
+        return False
 
-    Args:
-        cube: The cube.
-        step: Scene key, or an ISO date that is that of one step only.
-        out: The file; replaced whole if it exists.
 
-    Returns:
-        The file.
+def stored_type(cut: Cut) -> tuple[np.dtype[Any], float]:
+    """The type and nodata value of a file of all layers.
+
+    Layers that differ in their fill become floats with NaN where one of them is a float; integers keep theirs.
 
     Raises:
-        BadInputError: No such step, or several; layers with different nodata values.
-        CubeError: Not a cube.
+        BadInputError: Integers with different fills.
     """
-    spec = read_root(Path(cube)).spec
-    dataset = open_cube(cube, decode=False, chunks=None)
-    place = step_place(dataset, step)
-    fills = {float(layer.fill) for layer in spec.layers}
+    dtype = np.result_type(*(np.dtype(layer.dtype) for layer in cut.layers))
+    if dtype.kind == "f":
+        return dtype, float("nan")
+    fills = {layer.fill for layer in cut.layers}
     if len(fills) > 1:
-        raise BadInputError(f"layers with different fill values {sorted(fills)} do not fit into one GeoTIFF")
-    target = Path(out)
-    raw, ready = (target.with_name(f".{target.name}.{part}.tif") for part in ("raw", "partial"))
-    rows, columns = spec.grid.shape
-    dtype = np.result_type(*(np.dtype(layer.dtype) for layer in spec.layers))
-    profile = {
+        by_fill = ", ".join(f"{layer.name} {layer.fill:g}" for layer in cut.layers)
+        raise BadInputError(
+            f"layers with different fill values do not fit into one GeoTIFF ({by_fill}): export some with --layers"
+        )
+    return dtype, fills.pop()
+
+
+def write_cog(cut: Cut, step: str, out: Path, fingerprint: str = "") -> None:
+    """Write the numbers of a step: a band per layer with name, scale, offset and unit; stored numbers unchanged.
+
+    Args:
+        cut: What is exported.
+        step: Its key.
+        out: The file; replaced whole.
+        fingerprint: See :data:`MADE_FROM`.
+
+    Raises:
+        BadInputError: Layers with different nodata values.
+    """
+    dtype, nodata = stored_type(cut)
+    profile = {"count": len(cut.layers), "dtype": dtype.name, "nodata": nodata}
+    classes = any(layer.flags or layer.bits for layer in cut.layers)
+    with written_whole(out) as partial:
+        raw = partial.with_suffix(".raw.tif")
+        try:
+            with rasterio.open(raw, "w", **_profile(cut), **profile) as file:
+                for band, layer in enumerate(cut.layers, start=1):
+                    file.set_band_description(band, layer.name)
+                    file.set_band_unit(band, layer.units)
+                for window in cut.windows():
+                    pixels = cut.read(step, window)
+                    for band, layer in enumerate(cut.layers, start=1):
+                        values = pixels[layer.name].astype(dtype)
+                        if dtype.kind == "f":
+                            values[pixels[layer.name] == layer.fill] = np.nan
+                        file.write(values, band, window=Window.from_slices(*window))
+                file.scales = [layer.scale for layer in cut.layers]
+                file.offsets = [layer.offset for layer in cut.layers]
+                file.update_tags(**_tags(cut, step, fingerprint))
+            copy_raster(
+                raw,
+                partial,
+                driver="COG",
+                compress="deflate",
+                predictor=3 if dtype.kind == "f" else 2,
+                overview_resampling="nearest" if classes else "average",
+                bigtiff="if_safer",
+            )
+        finally:
+            raw.unlink(missing_ok=True)
+
+
+def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str = "") -> None:
+    """Write a picture of a step: red, green, blue and alpha, 0 where there is no data.
+
+    Args:
+        cut: What is exported; all layers that the look needs.
+        step: Its key.
+        look: What is shown, see :func:`stac2cube.views.picture.settled`.
+        out: ``.tif`` for a COG, ``.png`` with a world file ``.pgw`` beside it; replaced whole.
+        fingerprint: See :data:`MADE_FROM`.
+
+    Raises:
+        BadInputError: Nothing of that name to show.
+    """
+    with written_whole(out) as partial:
+        raw = partial.with_suffix(".raw.tif")
+        try:
+            with rasterio.open(raw, "w", **_profile(cut), count=4, dtype="uint8", photometric="RGB") as file:
+                file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+                for window in cut.windows():
+                    shown, _ = picture(cut.opened(step, window), look, nodata="alpha")
+                    file.write(shown.transpose("rgb", "y", "x").values, window=Window.from_slices(*window))
+                file.update_tags(**_tags(cut, step, fingerprint))
+            if out.suffix == ".png":
+                with rasterio.Env(GDAL_PAM_ENABLED=False):
+                    copy_raster(raw, partial, driver="PNG", zlevel=6, write_metadata_as_text="YES")
+            else:
+                copy_raster(raw, partial, driver="COG", compress="deflate", predictor=2, bigtiff="if_safer")
+        finally:
+            raw.unlink(missing_ok=True)
+    if out.suffix == ".png":
+        with written_whole(out.with_suffix(".pgw")) as partial:
+            a, b, c, d, e, f = cut.grid.transform
+            # Of the centre of the upper left pixel.
+            partial.write_text("".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)))
+
+
+def _profile(cut: Cut) -> dict[str, Any]:
+    rows, columns = cut.grid.shape
+    return {
         "driver": "GTiff",
         "height": rows,
         "width": columns,
-        "count": len(spec.layers),
-        "dtype": dtype.name,
-        "crs": spec.grid.crs,
-        "transform": spec.grid.geobox.transform,
-        "nodata": fills.pop(),
+        "crs": cut.grid.crs,
+        "transform": cut.grid.geobox.transform,
         "tiled": True,
         "bigtiff": "if_safer",
     }
-    try:
-        with rasterio.open(raw, "w", **profile) as file:
-            for band, layer in enumerate(spec.layers, start=1):
-                file.set_band_description(band, layer.name)
-                file.set_band_unit(band, layer.units)
-                for tile in spec.grid.tiles():
-                    window = spec.grid.window(tile)
-                    pixels = dataset[layer.name][place][window].values
-                    file.write(pixels.astype(dtype, copy=False), band, window=Window.from_slices(*window))
-            file.scales = [layer.scale for layer in spec.layers]
-            file.offsets = [layer.offset for layer in spec.layers]
-            file.update_tags(scene=str(dataset["scene"].values[place]), time=str(dataset["time"].values[place]))
-        predictor = 3 if dtype.kind == "f" else 2
-        copy_raster(raw, ready, driver="COG", compress="deflate", predictor=predictor, bigtiff="if_safer")
-        ready.replace(target)
-    finally:
-        raw.unlink(missing_ok=True)
-        ready.unlink(missing_ok=True)
-    return target
+
+
+def _tags(cut: Cut, step: str, fingerprint: str) -> dict[str, str]:
+    return {"scene": step, "time": f"{cut.steps[step]:%Y-%m-%dT%H:%M:%S.%fZ}", MADE_FROM: fingerprint}

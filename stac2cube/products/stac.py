@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -225,6 +225,13 @@ def _rows(cube: Path) -> dict[str, Entry]:
 def attribution_of(spec: CubeSpec) -> str:
     """The attribution that the terms of a cube's data ask for."""
     return _terms(spec)[1]
+
+
+def credit(attribution: str, times: Sequence[str]) -> str:
+    """The attribution with the years of ISO times, as Copernicus asks for."""
+    years = sorted({time[:4] for time in times})
+    span = years[0] if len(years) == 1 else f"{years[0]}-{years[-1]}"
+    return f"{attribution} {span}" if "Sentinel" in attribution else attribution
 
 
 def _terms(spec: CubeSpec) -> tuple[str, str, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from stac2cube.products.map_marks import (
     draw_scale,
     font,
 )
-from stac2cube.products.stac import attribution_of
+from stac2cube.products.stac import attribution_of, credit
 from stac2cube.views.mask_recipes import Hiding
 from stac2cube.views.picture import Legend, Look
 from stac2cube.views.steps import Choice
@@ -96,7 +95,7 @@ def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None)
     )
     compass = Compass.of(spec.grid)
     compass = replace(compass, metres=compass.metres * frames.pixels)
-    notice = credit(attribution_of(spec), frames.times)
+    notice = credit(attribution_of(spec), [str(time) for time in frames.times])
     canvases = [_canvas(frames, place, compass, film.title, notice) for place in range(len(frames.titles))]
     keep = (INK, PALE, PAPER, *(colour for colour, _ in frames.legend.swatches))
     write_animation(canvases, target, film.seconds, keep=keep)
@@ -110,13 +109,6 @@ def enlarged(frames: Frames) -> Frames:
         return frames
     larger = frames.pictures.repeat(factor, axis=1).repeat(factor, axis=2)
     return replace(frames, pictures=larger, pixels=frames.pixels / factor)
-
-
-def credit(attribution: str, times: Sequence[np.datetime64] | np.ndarray) -> str:
-    """The attribution with the years of the pictures, as Copernicus asks for."""
-    years = sorted({str(time)[:4] for time in times})
-    span = years[0] if len(years) == 1 else f"{years[0]}-{years[-1]}"
-    return f"{attribution} {span}" if "Sentinel" in attribution else attribution
 
 
 def _canvas(frames: Frames, place: int, compass: Compass, title: str, notice: str) -> np.ndarray:

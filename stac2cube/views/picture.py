@@ -99,9 +99,8 @@ def picture(dataset: xr.Dataset, look: Look | None = None, *, nodata: Nodata = "
         return _colours(dataset, replace(look, show=word), nodata)
     name = common_names(dataset).get(word, word)
     if name in dataset.data_vars:
-        return (
-            _classes(dataset[name], nodata) if is_class(dataset[name]) else _ramp(dataset[name], look, "gray", nodata)
-        )
+        layer = dataset[name]
+        return _classes(layer, nodata) if is_class(layer) else _ramp(layer, look, nodata)
     try:
         index = indices(dataset, word)
     except BadInputError as error:
@@ -112,14 +111,32 @@ def picture(dataset: xr.Dataset, look: Look | None = None, *, nodata: Nodata = "
     return _ramp(next(iter(index.data_vars.values())), look, nodata)
 
 
+def settled(dataset: xr.Dataset, look: Look | None = None) -> Look:
+    """A look with the values of black and white that a whole series decides, for pictures of parts of it.
+
+    Arguments and errors as in :func:`picture`; computes.
+    """
+    look = look or Look()
+    word = look.show or _usual(dataset)
+    if "," in word or find_combination(word) is not None:
+        layers = [physical(dataset[name]) for name in bands_of(dataset, _recipe(word))]
+        return replace(look, show=word, stretch=tuple(limits(layers, look.stretch).values.ravel().tolist()))
+    _, legend = picture(dataset, look)
+    return replace(look, show=word, stretch=look.stretch if legend.ramp is None else legend.limits)
+
+
+def _recipe(word: str) -> str | tuple[str, ...]:
+    several = tuple(part.strip() for part in word.split(","))
+    return several if len(several) > 1 else word
+
+
 def _usual(dataset: xr.Dataset) -> str:
     names = common_names(dataset)
     return "true" if {"red", "green", "blue"} <= names.keys() else str(next(iter(dataset.data_vars)))
 
 
 def _colours(dataset: xr.Dataset, look: Look, nodata: Nodata) -> tuple[xr.DataArray, Legend]:
-    several = tuple(word.strip() for word in look.show.split(","))
-    recipe: Any = several if len(several) > 1 else look.show
+    recipe = _recipe(look.show)
     shown = rgb(dataset, recipe, stretch=look.stretch, balance=look.balance, nodata=nodata)
     combination = find_combination(look.show)
     title = look.show if combination is None else combination.about.partition(":")[0]
@@ -179,8 +196,8 @@ class _Classes:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         missing = ~np.isfinite(values) | np.isin(values, list(self.none))
-        places: np.ndarray = np.where(missing, -1, np.nan_to_num(values)).astype("int16")
-        return np.clip(places, -1, 255)
+        places: np.ndarray = np.where(missing, -1, np.clip(np.nan_to_num(values), 0, 255)).astype("int16")
+        return places
 
 
 def _painted(layer: xr.DataArray, table: np.ndarray, nodata: Nodata, places: Any) -> xr.DataArray:

@@ -41,10 +41,12 @@ class Choice:
             period = parse_period(self.time)
             moments: list[Any] = dataset["time"].values.astype("datetime64[us]").tolist()
             dataset = dataset.isel(time=[moment.replace(tzinfo=UTC) in period for moment in moments])
+            if dataset.sizes["time"] == 0:
+                raise BadInputError(f"there is no step in {self.time}: choose another time")
         if self.max_cloud is not None:
             dataset = dataset.isel(time=_percent(dataset) <= self.max_cloud)
-        if dataset.sizes["time"] == 0:
-            raise BadInputError("no step of the cube is left: choose a longer time, or more cloud")
+        if self.max_cloud is not None and dataset.sizes["time"] == 0:
+            raise BadInputError(f"there is no step with at most {self.max_cloud:g} % cloud: allow more")
         return dataset
 
 

@@ -12,8 +12,9 @@ import xarray as xr
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.colour import white_of
 
-Stretch = str | tuple[float, float]
-"""``"series"``, percentiles of the series as ``"p2-p98"``, or the values of black and white."""
+Stretch = str | tuple[float, ...]
+"""``"series"``, percentiles of the series as ``"p2-p98"``, the values of black and white, or these for each of three
+bands: six values."""
 
 SAMPLE = 4_000_000
 """Pixels, of all dates together, from which a stretch is found at most."""
@@ -31,7 +32,7 @@ def parse_stretch(text: str) -> Stretch:
     if len(words) == 1:
         return check_stretch(text)
     try:
-        return check_stretch(tuple(float(word) for word in words))  # type: ignore[arg-type]
+        return check_stretch(tuple(float(word) for word in words))
     except ValueError as error:
         raise BadInputError(_refused(text)) from error
 
@@ -45,7 +46,8 @@ def check_stretch(stretch: Stretch) -> Stretch:
     if isinstance(stretch, str):
         fits = stretch == "series" or percentiles_of(stretch) is not None
     else:
-        fits = len(stretch) == 2 and bool(np.isfinite(stretch).all()) and stretch[0] < stretch[1]
+        pairs = np.array(stretch, float).reshape(-1, 2) if len(stretch) in (2, 6) else np.empty((0, 2))
+        fits = len(pairs) > 0 and bool(np.isfinite(pairs).all() and (pairs[:, 0] < pairs[:, 1]).all())
     if not fits:
         raise BadInputError(_refused(stretch))
     return stretch
@@ -75,7 +77,10 @@ def limits(layers: Sequence[xr.DataArray], stretch: Stretch) -> xr.DataArray:
     """
     check_stretch(stretch)
     if not isinstance(stretch, str):
-        return xr.DataArray(np.tile(np.array(stretch, "float32"), (len(layers), 1)), dims=("channel", "edge"))
+        pairs = np.array(stretch, "float32").reshape(-1, 2)
+        if len(pairs) not in (1, len(layers)):
+            raise BadInputError(_refused(stretch))
+        return xr.DataArray(np.broadcast_to(pairs, (len(layers), 2)), dims=("channel", "edge"))
     stride = math.ceil(math.sqrt(max(layers[0].size, 1) / SAMPLE))
     some = [layer.isel(y=slice(None, None, stride), x=slice(None, None, stride)) for layer in layers]
     whole = [layer.chunk(-1) if layer.chunks is not None else layer for layer in some]
@@ -106,5 +111,6 @@ def _limits(*layers: np.ndarray, percentiles: tuple[float, float] | None) -> np.
 
 def _refused(given: object) -> str:
     return (
-        f"a stretch is 'series', percentiles as p2-p98, or two values, that of black below that of white, not {given!r}"
+        "a stretch is 'series', percentiles as p2-p98, or two values, that of black below that of white (or two for "
+        f"each of three bands), not {given!r}"
     )
