@@ -151,7 +151,8 @@ def places_on(grid: Grid, places: object) -> list[Place]:
     """Points and polygons on a grid, in the order given.
 
     Raises:
-        BadInputError: No feature, a line, or a polygon of more pixels than are read at once.
+        BadInputError: No feature, a line, points and polygons together, or a polygon of more pixels than are read at
+            once.
     """
     from odc.geo.geom import Geometry
 
@@ -168,6 +169,8 @@ def places_on(grid: Grid, places: object) -> list[Place]:
             found.append(_polygon(grid, name, shape))
         else:
             raise BadInputError(f"{name} is a {shape.geom_type}: a series is of points or polygons")
+    if len({place.inside is None for place in found if not place.outside}) > 1:
+        raise BadInputError("these are points and polygons, of which different things are told: give them apart")
     return found
 
 
