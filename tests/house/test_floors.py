@@ -59,6 +59,7 @@ NEIGHBOURS = {
     ("status", "work"),
     ("weights", "kernels"),
     ("weights", "table"),
+    ("products", "views"),
     ("stages", "views"),
     ("cli", "demo"),
     ("__main__", "cli"),
