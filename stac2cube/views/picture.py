@@ -196,7 +196,8 @@ class _Classes:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         missing = ~np.isfinite(values) | np.isin(values, list(self.none))
-        places: np.ndarray = np.where(missing, -1, np.clip(np.nan_to_num(values), 0, 255)).astype("int16")
+        places: np.ndarray = np.clip(np.nan_to_num(values), 0, 255).astype("int16")
+        places[missing] = -1
         return places
 
 
