@@ -1,4 +1,4 @@
-"""Commands that store what views show: indices, composite."""
+"""Commands that store what views show: indices, composite, overviews."""
 
 from __future__ import annotations
 
@@ -60,3 +60,17 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
     make = partial(run_composites, layers, out, how, memory=memory_bytes(options["memory"]))
     with talking(options["quiet"]) as console:
         return built(out, make, Manner.of(options, console))
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.option("--levels", type=click.IntRange(1), help="How often to halve; until an edge has 256 pixels if not said.")
+@where_options
+def overviews(cube: Path, levels: int | None, **options: Any) -> int:
+    """Make CUBE's overviews of pixels 2, 4, 8 ... times as large, beside it, or bring them up to date."""
+    from stac2cube.cube.overviews import overviews_folder
+    from stac2cube.stages.overviews import run_overviews
+
+    with talking(options["quiet"]) as console:
+        make = partial(run_overviews, cube, levels=levels)
+        return built(overviews_folder(cube), make, Manner.of(options, console))

@@ -103,7 +103,7 @@ def sites(name: str | None) -> None:
     click.echo(f"{'note':<11} {site.note or '-'}")
     for key, value in asdict(site.slurm).items():
         click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
-    for part, changes in (("test", site.test), ("gpu", site.gpu)):
+    for part, changes in (("test", site.test), ("gpu", site.gpu), ("limits", asdict(site.limits))):
         click.echo(f"{part:<11} {', '.join(f'{key} = {value}' for key, value in changes.items()) or '-'}")
 
 
@@ -143,10 +143,12 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
     from stac2cube.cli.recipes import stage_recipe
     from stac2cube.cli.steps import recipe_words
+    from stac2cube.growth import require_room
     from stac2cube.jobs import script, submit_array, submit_chain
     from stac2cube.recipe import read_recipe
     from stac2cube.shares import Claim, claim_cube
     from stac2cube.stages.layers import make_request, prepare
+    from stac2cube.work import Orders
 
     place = site.place(test=options["test"])
     staged = read_recipe(stage_recipe(recipe.path, folder / "staged"))
@@ -154,6 +156,7 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     if not job.plan().blocks:
         click.echo(f"{staged.cube('layers')}: nothing to do")
         return {}
+    require_room(staged.cube("layers"), job.spec, job.plan(), Orders(limits=site.limits))
 
     def share_for(sealing: str) -> JobScript:
         words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]
@@ -179,7 +182,7 @@ def _scripts(
     for stage in recipe.stages if stages is None else stages:
         way: Way = options["place"] if stage in WITH_BLOCKS else "threads"
         words = ["run", str(recipe.path), "--stage", stage, "--place", way, "--on-deadline", options["on_deadline"]]
-        words += ["--site", site.name] if way == "slurm" else []
+        words += ["--site", site.name] if stage in WITH_BLOCKS else []
         words += ["--test"] if way == "slurm" and options["test"] else []
         words += ["--progress-file", str(folder / "progress.json")] if stage in WITH_BLOCKS else []
         place = site.place(test=options["test"], gpu=recipe.wants_gpu(stage))

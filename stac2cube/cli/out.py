@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from stac2cube.cli.look import as_json
 from stac2cube.cli.words import (
     CUBE,
     choice_of,
@@ -83,13 +85,26 @@ def series(cube: Path, places: str, out: Path, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("cube", type=CUBE)
-@click.argument("out", type=CUBE)
-def report(cube: Path, out: Path) -> None:
-    """Write one self-contained HTML page about CUBE."""
+@click.argument("paths", nargs=-1, required=True, type=CUBE, metavar="CUBE... [OUT.html]")
+@as_json
+def report(paths: tuple[Path, ...], machine: bool) -> None:
+    """Write one self-contained HTML page about one CUBE or several.
+
+    Without OUT it is report.html in the folder of the first.
+    """
+    from stac2cube.products.figures import figures_of
     from stac2cube.products.report import write_report
 
-    click.echo(write_report(cube, out))
+    named = paths[-1].suffix in (".html", ".htm")
+    cubes = paths[:-1] if named else paths
+    if machine:
+        if named:
+            raise click.UsageError("--json writes to standard output: name no page")
+        click.echo(json.dumps([figures_of(cube) for cube in cubes], indent=1))
+        return
+    if not cubes:
+        raise click.UsageError("say which cube the page is about")
+    click.echo(write_report(cubes, paths[-1] if named else cubes[0].parent / "report.html"))
 
 
 @click.command()
@@ -100,7 +115,7 @@ def report(cube: Path, out: Path) -> None:
 @click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
 def publish(cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...]) -> None:
     """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
-    from stac2cube.products.stac import post_stac, write_stac
+    from stac2cube.products.publish import post_stac, write_stac
 
     if (out is None) == (api is None):
         raise click.UsageError("say a folder, or --api URL")

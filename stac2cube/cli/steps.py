@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from rich.console import Console
 
-from stac2cube.cli.words import PLAIN_WORDS, place_of, stoppable, what_words
+from stac2cube.cli.words import PLAIN_WORDS, limits_of, place_of, stoppable, what_words
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import Queue, in_job, job_end
 from stac2cube.places.slurm import Slurm
 from stac2cube.recipe import WITH_BLOCKS
 
 if TYPE_CHECKING:
+    from stac2cube.limits import Limits
     from stac2cube.places.place import Place
     from stac2cube.progress import Progress
     from stac2cube.recipe import Recipe
@@ -39,6 +41,7 @@ class Manner:
         quiet: Show none.
         superseded: See :class:`stac2cube.work.Orders`.
         progress_file: Where progress is written too.
+        limits: What the cube may grow to, None for anything.
     """
 
     place: Place
@@ -46,6 +49,7 @@ class Manner:
     quiet: bool = False
     superseded: Literal["report", "replace"] = "report"
     progress_file: Path | None = None
+    limits: Limits | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any], console: Console) -> Manner:
@@ -64,6 +68,7 @@ class Manner:
             quiet=options["quiet"],
             superseded="replace" if options.get("replace_superseded") else "report",
             progress_file=progress_file,
+            limits=limits_of(options["site"]),
         )
 
     def progress(self) -> Progress:
@@ -93,7 +98,7 @@ def build_layers(job: LayersJob, manner: Manner) -> int:
     from stac2cube.work import Orders
 
     with stoppable() as stop:
-        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end())
+        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
         summary = run(job, manner.place, orders=orders, progress=manner.progress())
     assert job.out is not None
     return said(job.out, summary)
@@ -133,19 +138,24 @@ def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str
     return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
 
 
-def built(out: Path, make: Callable[..., Summary], manner: Manner) -> int:
+def built(out: Path, make: Callable[..., Summary], manner: Manner, *, machine: bool = False) -> int:
     """Build a cube from a cube and say what was done; the exit code.
 
     Args:
         out: The cube, for what is said.
         make: Takes ``place``, and ``orders=`` and ``progress=``.
         manner: How.
+        machine: Say it as JSON.
     """
     from stac2cube.work import Orders
 
     with stoppable() as stop:
-        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end())
-        return said(out, make(manner.place, orders=orders, progress=manner.progress()))
+        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
+        summary = make(manner.place, orders=orders, progress=manner.progress())
+    if machine:
+        click.echo(json.dumps(asdict(summary), indent=1))
+        return summary.exit_code
+    return said(out, summary)
 
 
 def build_coregistered(

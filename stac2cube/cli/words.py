@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from stac2cube.errors import BadInputError
+from stac2cube.limits import Limits
 from stac2cube.places.local import Local
 from stac2cube.places.place import Place, usable_cores
 from stac2cube.places.threads import Threads
@@ -34,8 +35,8 @@ PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill
 """Words of a request that need no understanding."""
 
 
-def what_options(command: Command) -> Command:
-    """What a layers cube is made of."""
+def search_options(command: Command) -> Command:
+    """What is looked for, and where."""
     options = [
         click.option("--mission", help="Name of a mission, see `stac2cube missions`."),
         click.option(
@@ -51,14 +52,33 @@ def what_options(command: Command) -> Command:
             "'2018/2020 06-01/08-31'; several with commas.",
         ),
         click.option("--bands", help="Names or common names with commas: B04,B08 or red,nir,scl."),
+        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
+        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+        click.option(
+            "--catalog",
+            help="Name (see `stac2cube catalogs` and `stac2cube index list`), URL of a STAC API, or path; chosen if "
+            "not said.",
+        ),
+    ]
+    return _apply(options, command)
+
+
+def grid_options(command: Command) -> Command:
+    """On which lattice, and how bands come there."""
+    options = [
         click.option("--resolution", type=float, help="Pixel edge in units of the CRS; the finest band's if not said."),
         click.option("--crs", help="CRS of the cube; the native one of most of the area if not said."),
         click.option(
             "--resampling",
             help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
         ),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
-        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+    ]
+    return _apply(options, command)
+
+
+def what_options(command: Command) -> Command:
+    """What a layers cube is made of."""
+    options = [
         click.option(
             "--fill",
             is_flag=True,
@@ -68,11 +88,8 @@ def what_options(command: Command) -> Command:
         click.option(
             "--strict", is_flag=True, default=None, help="Refuse scenes whose pixels contradict their metadata."
         ),
-        click.option(
-            "--catalog", help="Name (see `stac2cube catalogs`), URL of a STAC API, or path; chosen if not said."
-        ),
     ]
-    return _apply(options, command)
+    return search_options(grid_options(_apply(options, command)))
 
 
 def where_options(command: Command) -> Command:
@@ -89,7 +106,7 @@ def where_options(command: Command) -> Command:
         click.option(
             "--workers", type=click.IntRange(1), help="Threads, processes or jobs; all there are if not said."
         ),
-        click.option("--site", help="For worker jobs: where, see `stac2cube sites`."),
+        click.option("--site", help="Where, see `stac2cube sites`: for worker jobs, and for what a cube may grow to."),
         click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
         click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
     ]
@@ -180,9 +197,9 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {name: options[name] for name in PLAIN_WORDS}
+    words = {name: options[name] for name in PLAIN_WORDS if name in options}
     words["bands"] = listed(options["bands"])
-    words["resampling"] = _resampling(options["resampling"])
+    words["resampling"] = resampling_words(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
@@ -207,6 +224,19 @@ def place_of(name: str, workers: int | None, site: str | None = None, *, test: b
         return Allocation.of_this_job(find_site(site).slurm.interface if site else "")
     count = workers or usable_cores()
     return Local(workers=count) if name == "local" else Threads(count)
+
+
+def limits_of(site: str | None) -> Limits | None:
+    """What a cube may grow to at a site, None where none is named.
+
+    Raises:
+        BadInputError: The site is unknown.
+    """
+    if site is None:
+        return None
+    from stac2cube.site import find_site
+
+    return find_site(site).limits
 
 
 @contextmanager
@@ -252,7 +282,12 @@ def listed(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _resampling(text: str | None) -> str | dict[str, str] | None:
+def resampling_words(text: str | None) -> str | dict[str, str] | None:
+    """A method for all bands, or one per band from ``BAND=METHOD`` with commas.
+
+    Raises:
+        BadInputError: It is neither.
+    """
     if text is None or "=" not in text:
         return text
     pairs = [word.partition("=") for word in text.split(",")]

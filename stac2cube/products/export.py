@@ -9,7 +9,7 @@ from typing import Literal
 
 from stac2cube.errors import BadInputError
 from stac2cube.products.cut import Cut, cut_of
-from stac2cube.products.geotiff import is_made_from, stored_type, write_cog, write_picture
+from stac2cube.products.geotiff import is_made_from, stored_type, write_numbers, write_picture
 from stac2cube.products.netcdf import require_netcdf, write_netcdf
 from stac2cube.progress import Progress
 from stac2cube.views.mask_recipes import Hiding
@@ -120,10 +120,10 @@ def _check(how: Export, kind: Format) -> None:
 def _writer(cut: Cut, look: Look | None) -> tuple[Callable[[str, Path, str], None], Look | None]:
     """What writes a step, and the look with the stretch of the whole series."""
     if look is None:
-        stored_type(cut)
+        stored_type(cut.layers)
 
         def numbers(step: str, file: Path, fingerprint: str) -> None:
-            write_cog(cut, step, file, fingerprint)
+            write_numbers(cut, step, file, fingerprint)
 
         return numbers, None
     fixed = settled(cut.series(), look)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioIOError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
 from stac2cube.cube.files import written_whole
+from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
 from stac2cube.products.cut import Cut
 from stac2cube.views.picture import Look, picture
@@ -32,58 +35,65 @@ def is_made_from(path: Path, fingerprint: str) -> bool:
         return False
 
 
-def stored_type(cut: Cut) -> tuple[np.dtype[Any], float]:
-    """The type and nodata value of a file of all layers.
+def stored_type(layers: Sequence[Layer]) -> tuple[np.dtype[Any], float]:
+    """The type and nodata value of a file of some layers.
 
     Layers that differ in their fill become floats with NaN where one of them is a float; integers keep theirs.
 
     Raises:
         BadInputError: Integers with different fills.
     """
-    dtype = np.result_type(*(np.dtype(layer.dtype) for layer in cut.layers))
+    dtype = np.result_type(*(np.dtype(layer.dtype) for layer in layers))
     if dtype.kind == "f":
         return dtype, float("nan")
-    fills = {layer.fill for layer in cut.layers}
+    fills = {layer.fill for layer in layers}
     if len(fills) > 1:
-        by_fill = ", ".join(f"{layer.name} {layer.fill:g}" for layer in cut.layers)
+        by_fill = ", ".join(f"{layer.name} {layer.fill:g}" for layer in layers)
         raise BadInputError(
             f"layers with different fill values do not fit into one GeoTIFF ({by_fill}): export some with --layers"
         )
     return dtype, fills.pop()
 
 
-def write_cog(cut: Cut, step: str, out: Path, fingerprint: str = "") -> None:
-    """Write the numbers of a step: a band per layer with name, scale, offset and unit; stored numbers unchanged.
+def write_cog(
+    target: Path,
+    layers: Sequence[Layer],
+    geobox: GeoBox,
+    pixels: Iterable[tuple[str, Window, np.ndarray]],
+    tags: Mapping[str, str],
+) -> Path:
+    """Write stored numbers as a COG: a band per layer with name, scale, offset, unit and nodata, and overviews.
 
     Args:
-        cut: What is exported.
-        step: Its key.
-        out: The file; replaced whole.
-        fingerprint: See :data:`MADE_FROM`.
+        target: The file; replaced whole if it exists.
+        layers: Stored forms, in the order of the bands.
+        geobox: Lattice.
+        pixels: Name of a layer, where, and the numbers there, until all are said.
+        tags: What else the file shall say of itself.
 
     Raises:
         BadInputError: Layers with different nodata values.
     """
-    dtype, nodata = stored_type(cut)
-    profile = {"count": len(cut.layers), "dtype": dtype.name, "nodata": nodata}
-    classes = any(layer.flags or layer.bits for layer in cut.layers)
-    with written_whole(out) as partial:
+    dtype, nodata = stored_type(layers)
+    bands = {layer.name: (band, layer) for band, layer in enumerate(layers, start=1)}
+    profile = {**_profile(geobox), "count": len(layers), "dtype": dtype.name, "nodata": nodata}
+    classes = any(layer.flags or layer.bits for layer in layers)
+    with written_whole(target) as partial:
         raw = partial.with_suffix(".raw.tif")
         try:
-            with rasterio.open(raw, "w", **_profile(cut), **profile) as file:
-                for band, layer in enumerate(cut.layers, start=1):
+            with rasterio.open(raw, "w", **profile) as file:
+                for band, layer in bands.values():
                     file.set_band_description(band, layer.name)
                     file.set_band_unit(band, layer.units)
-                for window in cut.windows():
-                    pixels = cut.read(step, window)
-                    for band, layer in enumerate(cut.layers, start=1):
-                        values = pixels[layer.name].astype(dtype)
-                        if dtype.kind == "f":
-                            values[pixels[layer.name] == layer.fill] = np.nan
-                        file.write(values, band, window=Window.from_slices(*window))
-                file.scales = [layer.scale for layer in cut.layers]
-                file.offsets = [layer.offset for layer in cut.layers]
-                file.update_tags(**_tags(cut, step, fingerprint))
+                for name, window, part in pixels:
+                    band, layer = bands[name]
+                    values = part.astype(dtype)
+                    if dtype.kind == "f":
+                        values[part == layer.fill] = np.nan
+                    file.write(values, band, window=window)
+                file.scales = [layer.scale for layer in layers]
+                file.offsets = [layer.offset for layer in layers]
+                file.update_tags(**tags)
             copy_raster(
                 raw,
                 partial,
@@ -95,6 +105,27 @@ def write_cog(cut: Cut, step: str, out: Path, fingerprint: str = "") -> None:
             )
         finally:
             raw.unlink(missing_ok=True)
+    return target
+
+
+def write_numbers(cut: Cut, step: str, out: Path, fingerprint: str = "") -> None:
+    """Write the numbers of a step, stored numbers unchanged.
+
+    Args:
+        cut: What is exported.
+        step: Its key.
+        out: The file; replaced whole.
+        fingerprint: See :data:`MADE_FROM`.
+
+    Raises:
+        BadInputError: Layers with different nodata values.
+    """
+    pixels = (
+        (name, Window.from_slices(*window), values)
+        for window in cut.windows()
+        for name, values in cut.read(step, window).items()
+    )
+    write_cog(out, cut.layers, cut.grid.geobox, pixels, _tags(cut, step, fingerprint))
 
 
 def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str = "") -> None:
@@ -113,7 +144,9 @@ def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str =
     with written_whole(out) as partial:
         raw = partial.with_suffix(".raw.tif")
         try:
-            with rasterio.open(raw, "w", **_profile(cut), count=4, dtype="uint8", photometric="RGB") as file:
+            with rasterio.open(
+                raw, "w", **_profile(cut.grid.geobox), count=4, dtype="uint8", photometric="RGB"
+            ) as file:
                 file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
                 for window in cut.windows():
                     shown, _ = picture(cut.opened(step, window), look, nodata="alpha")
@@ -133,14 +166,13 @@ def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str =
             partial.write_text("".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)))
 
 
-def _profile(cut: Cut) -> dict[str, Any]:
-    rows, columns = cut.grid.shape
+def _profile(geobox: GeoBox) -> dict[str, Any]:
     return {
         "driver": "GTiff",
-        "height": rows,
-        "width": columns,
-        "crs": cut.grid.crs,
-        "transform": cut.grid.geobox.transform,
+        "height": geobox.shape[0],
+        "width": geobox.shape[1],
+        "crs": str(geobox.crs),
+        "transform": geobox.transform,
         "tiled": True,
         "bigtiff": "if_safer",
     }

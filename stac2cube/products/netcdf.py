@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stac2cube import __version__
+from stac2cube.cube.facts import STEP_FACTS
 from stac2cube.cube.files import remove_tree, written_whole
 from stac2cube.cube.root import now_text
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
 from stac2cube.products.cut import Cut, cut_of
-from stac2cube.products.stac import attribution_of, credit
+from stac2cube.products.terms import mission_of, terms_of
 from stac2cube.progress import Progress
 from stac2cube.status import cube_history
 from stac2cube.views.steps import Choice
@@ -42,10 +43,6 @@ TIME = {
     "axis": "T",
 }
 """Attributes of time as CF wants them; the last but one is of version 1.11."""
-
-FACTS = {"scene": "key of the scene or period", "orbit": "relative orbit", "cloud_cover": "cloud cover of the scene"}
-UNITS = {"cloud_cover": "percent", "shift_x": "m", "shift_y": "m"}
-"""Of what is known of each step, where its name does not say it."""
 
 MADE_FROM = "made_from"
 
@@ -209,9 +206,10 @@ def _write_facts(file: h5netcdf.File, cut: Cut) -> list[str]:
             values = np.array([np.nan if value is None else value for value in values], "float64")
         variable = file.create_variable(name, ("time",), h5py.string_dtype() if words else values.dtype)
         variable[...] = values
-        variable.attrs["long_name"] = FACTS.get(name, name.replace("_", " "))
+        what, units = STEP_FACTS.get(name, ("key of the scene or period", ""))
+        variable.attrs["long_name"] = what
         if not words:
-            variable.attrs["units"] = UNITS.get(name, "1")
+            variable.attrs["units"] = units or "1"
     return names
 
 
@@ -228,8 +226,6 @@ def _attributes(layer: Layer) -> dict[str, Any]:
     for name in ("flag_values", "flag_masks"):
         if name in attributes:
             attributes[name] = np.array(attributes[name], dtype=layer.dtype)
-    if "temperature" in layer.standard_name:
-        attributes["units_metadata"] = "temperature: on_scale"
     attributes.setdefault("long_name", layer.name)
     return attributes
 
@@ -241,13 +237,16 @@ def _about(cut: Cut) -> dict[str, str]:
     for source in cut.sources:
         commits = reversed(cube_history(source.path))
         lines += [f"{commit.made} stac2cube commit {commit.number}: {commit.steps} steps" for commit in commits]
-    return {
+    about = {
         "Conventions": CONVENTIONS,
         "title": title,
-        "source": f"stac2cube {spec.stage} of {spec.recipe.get('mission', 'no mission')}",
+        "source": f"stac2cube {spec.stage} of {mission_of(spec) or 'no mission'}",
         "history": "\n".join(lines),
-        "acknowledgement": credit(attribution_of(spec), [str(time) for time in cut.steps.values()]),
     }
+    terms = terms_of(spec)
+    if terms is None:
+        return about
+    return about | {"license": terms.url, "acknowledgement": terms.words(list(cut.steps.values()))}
 
 
 def _join(cut: Cut, path: Path, parts: list[Path]) -> None:

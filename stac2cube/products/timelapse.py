@@ -21,7 +21,7 @@ from stac2cube.products.map_marks import (
     draw_scale,
     font,
 )
-from stac2cube.products.stac import attribution_of, credit
+from stac2cube.products.terms import notice
 from stac2cube.views.mask_recipes import Hiding
 from stac2cube.views.picture import Legend, Look
 from stac2cube.views.steps import Choice
@@ -95,8 +95,8 @@ def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None)
     )
     compass = Compass.of(spec.grid)
     compass = replace(compass, metres=compass.metres * frames.pixels)
-    notice = credit(attribution_of(spec), [str(time) for time in frames.times])
-    canvases = [_canvas(frames, place, compass, film.title, notice) for place in range(len(frames.titles))]
+    words = notice(spec, frames.times.astype("datetime64[us]").tolist())
+    canvases = [_canvas(frames, place, compass, film.title, words) for place in range(len(frames.titles))]
     keep = (INK, PALE, PAPER, *(colour for colour, _ in frames.legend.swatches))
     write_animation(canvases, target, film.seconds, keep=keep)
     return target

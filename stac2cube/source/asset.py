@@ -1,26 +1,25 @@
-"""One band of one granule into the lattice of a block, through rasterio: pasted where it fits, warped where not."""
+"""One band of one granule into the lattice of a block: pasted where it fits, warped where not."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import rasterio
 from odc.geo.geobox import GeoBox
-from odc.geo.overlap import compute_reproject_roi
+from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.session import Session
 from rasterio.warp import reproject
-from rasterio.windows import Window
 
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.kernels.radiometry import apply_shift
+from stac2cube.source.gdal import gdal_image
+from stac2cube.source.image import Image
+from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
 
 # Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
 # said in the call. (Not a context manager around the call: those are not safe among threads.)
@@ -70,57 +69,34 @@ class BandRequest:
             )
 
 
-@contextmanager
-def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str] | None = None) -> Iterator[None]:
-    """GDAL as it reads best: no folder listings and patient retries over a network, errors instead of gaps.
-
-    Sources: GDAL's documentation of /vsicurl and the GTiff driver. A listing of the folder is needed on disk only, for
-    georeferences in side files.
-
-    Args:
-        remote: Whether the file lies behind a network.
-        fresh: Ask the server even for what GDAL remembers. It remembers failures, too, for the life of the process.
-        store: Settings that open where it lies, see :func:`stac2cube.source.sign.access`.
-    """
-    options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False} | dict(store or {})
-    if remote:
-        options |= {
-            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-            "GDAL_HTTP_CONNECTTIMEOUT": "10",
-            "GDAL_HTTP_TIMEOUT": "60",
-            "GDAL_HTTP_MAX_RETRY": "2",
-            "GDAL_HTTP_RETRY_DELAY": "0.5",
-        }
-    if fresh:
-        options["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/:/vsis3/"
-    keys: dict[str, str] = {
-        name: options.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in options
-    }
-    with rasterio.Env(_Keys(keys) if keys else None, **options):
-        yield
-
-
-class _Keys(Session):  # type: ignore[misc] # rasterio has no types
-    """Keys for one reading, held by nothing else; rasterio takes keys from a session only."""
-
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._keys = dict(keys)
-
-    def get_credential_options(self) -> dict[str, str]:
-        """What GDAL is told."""
-        return self._keys
-
-
 def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:
-    """Read one band of a file into a lattice, in stored form.
-
-    Where the file lies on the same lattice its pixels are copied. Else they are warped, nodata-aware; between lattices
-    of about the same pixel size with GDAL's kernel held at its true size (``XSCALE=1, YSCALE=1``), because GDAL would
-    widen a bilinear kernel as soon as one UTM zone is turned against another, and blur the image.
+    """Read one band of a file into a lattice through GDAL, see :func:`cut_block`.
 
     Args:
         location: What GDAL opens.
         index: Band within the file, from 1.
+        band: How it is wanted.
+        geobox: Lattice of the block.
+        shift: Counts to add.
+
+    Raises:
+        RasterioError: The file cannot be opened or read (also OSError).
+        ReadError: See :func:`cut_block`.
+    """
+    with gdal_image(location) as image:
+        return cut_block(image, index, band, geobox, shift)
+
+
+def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:
+    """Read one band of an image into a lattice, in stored form.
+
+    Where the image lies on the same lattice its pixels are copied. Else they are warped, nodata-aware; between lattices
+    of about the same pixel size with GDAL's kernel held at its true size (``XSCALE=1, YSCALE=1``), because GDAL would
+    widen a bilinear kernel as soon as one UTM zone is turned against another, and blur the image.
+
+    Args:
+        image: Whoever reads it.
+        index: Band within it, from 1.
         band: How it is wanted.
         geobox: Lattice of the block.
         shift: Counts to add, see :mod:`stac2cube.kernels.radiometry`. They are added before interpolation, so that all
@@ -130,37 +106,40 @@ def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shi
         ``(rows, columns)`` of the band's dtype, fill where the file has no data.
 
     Raises:
-        RasterioError: The file cannot be opened or read (also OSError).
         ReadError: The file has no georeference, not that band, or values that the dtype cannot hold.
     """
-    with rasterio.open(location, sharing=False) as whole:
-        if whole.crs is None:
-            raise ReadError("it has no CRS")
-        if index not in whole.indexes:
-            raise ReadError(f"it has {whole.count} band(s), and no band {index}")
-        source = GeoBox(whole.shape, whole.transform, whole.crs)
-        relation = compute_reproject_roi(source, geobox, ttol=0.05, stol=_SAME_SIZE)
+    if not 1 <= index <= image.bands:
+        raise ReadError(f"it has {image.bands} band(s), and no band {index}")
+    relation = _relation(Same(image.geobox), Same(geobox))
+    taken, given = _slices(relation.roi_src), _slices(relation.roi_dst)
+    if _is_empty(taken) or _is_empty(given):
+        return np.full(geobox.shape, band.fill, dtype=band.dtype)
+    nodata = image.nodata if image.nodata is not None else band.fill
+    if relation.paste_ok and relation.read_shrink == 1:
+        pixels = stored(image.read(index, taken), nodata, band, shift)
+        if pixels.shape == geobox.shape:
+            return pixels
         out = np.full(geobox.shape, band.fill, dtype=band.dtype)
-        taken, given = _slices(relation.roi_src), _slices(relation.roi_dst)
-        if _is_empty(taken) or _is_empty(given):
-            return out
-        nodata = whole.nodata if whole.nodata is not None else band.fill
-        if relation.paste_ok and relation.read_shrink == 1:
-            out[given] = stored(whole.read(index, window=Window.from_slices(*taken)), nodata, band, shift)
-            return out
-        # Overviews of classes may hold averages of them, so classes always come from the full resolution.
-        level = None
-        if band.kind == "continuous" and not (band.exact and _is_jpeg2000(whole)):
-            level = _overview(whole.overviews(index), relation.scale, evenly=band.exact)
-        cut = None
-        if level is not None:
-            with rasterio.open(location, sharing=False, overview_level=level) as smaller:
-                cut = _cut(smaller, index, geobox, whole.overviews(index)[level])
-            if not _keeps_nodata(whole) and (cut.pixels == nodata).any():
-                cut = None
-        cut = cut or _cut(whole, index, geobox)
-        warp(replace(cut, pixels=stored(cut.pixels, nodata, band, shift)), band, geobox, out)
+        out[given] = pixels
+        return out
+    # Overviews of classes may hold averages of them, so classes always come from the full resolution.
+    level = 0
+    if band.kind == "continuous" and not (band.exact and image.is_jpeg2000):
+        level = _overview(image.factors, relation.scale, evenly=band.exact)
+    cut = _cut(image, index, geobox, level)
+    if level and not _keeps_nodata(image) and (cut.pixels == nodata).any():
+        cut = _cut(image, index, geobox, 0)
+    out = np.empty(geobox.shape, dtype=band.dtype)
+    warp(replace(cut, pixels=stored(cut.pixels, nodata, band, shift)), band, geobox, out)
     return out
+
+
+@lru_cache(maxsize=1024)
+def _relation(source: Same, target: Same, padding: int | None = None) -> ReprojectInfo:
+    """How two lattices lie to each other: worked out once for all bands and dates."""
+    if padding is None:
+        return compute_reproject_roi(source.geobox, target.geobox, ttol=0.05, stol=_SAME_SIZE)
+    return compute_reproject_roi(source.geobox, target.geobox, padding=padding)
 
 
 @dataclass(frozen=True)
@@ -171,44 +150,39 @@ class Cut:
         pixels: ``(rows, columns)``, as in the file.
         geobox: Their lattice.
         scale: Size of the block's pixels in these.
+        quick: Whether GDAL need not be asked for what can be had without it, pixel for pixel; needs numba.
     """
 
     pixels: np.ndarray
     geobox: GeoBox
     scale: float
+    quick: bool = False
 
 
-def _cut(dataset: rasterio.DatasetReader, index: int, geobox: GeoBox, shrunk: int = 1) -> Cut:
-    """Read what a block needs.
+def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> Cut:
+    """Read what a block needs of the full resolution (0) or of an overview (from 1).
 
-    Args:
-        dataset: The file, or an overview of it.
-        index: Band within it.
-        geobox: Lattice of the block.
-        shrunk: Factor of the overview. GDAL takes the pixels of all overviews for averages of whole squares; those of
-            JPEG 2000 lie where the first pixel of each square does, since the low-pass filter of its wavelets is
-            symmetric about the even samples (ISO/IEC 15444-1, annex F).
+    GDAL takes the pixels of all overviews for averages of whole squares; those of JPEG 2000 lie where the first pixel
+    of each square does, since the low-pass filter of its wavelets is symmetric about the even samples (ISO/IEC 15444-1,
+    annex F).
     """
-    source = GeoBox(dataset.shape, dataset.transform, dataset.crs)
-    if _is_jpeg2000(dataset):
+    source = image.geobox_of(level)
+    if level and image.is_jpeg2000:
+        shrunk = image.factors[level - 1]
         offset = -(shrunk - 1) / (2 * shrunk)
         source = source.translate_pix(offset, offset)
-    relation = compute_reproject_roi(source, geobox, padding=8)
+    relation = _relation(Same(source), Same(geobox), padding=8)
     taken = _slices(relation.roi_src)
-    return Cut(dataset.read(index, window=Window.from_slices(*taken)), source[taken], relation.scale)
+    return Cut(image.read(index, taken, level), source[taken], relation.scale, image.quick)
 
 
-def _keeps_nodata(dataset: rasterio.DatasetReader) -> bool:
+def _keeps_nodata(image: Image) -> bool:
     """Whether overviews were made without mixing pixels that hold no data into their neighbours.
 
     They were not where the file does not say what no data is, and never in JPEG 2000, whose overviews are the low-pass
     half of a wavelet transform over all numbers alike.
     """
-    return dataset.nodata is not None and not _is_jpeg2000(dataset)
-
-
-def _is_jpeg2000(dataset: rasterio.DatasetReader) -> bool:
-    return str(dataset.driver).startswith("JP2")
+    return image.nodata is not None and not image.is_jpeg2000
 
 
 def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
@@ -225,6 +199,10 @@ def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
     total = geobox.shape[1]
     width = total if cut.geobox.crs == geobox.crs else _WARP_COLUMNS
+    if cut.quick and kernel == 1.0 and is_same_as_gdal(cut.geobox, geobox, cut.pixels.dtype, band.resampling):
+        out[...] = band.fill
+        resample_quickly(cut.pixels, cut.geobox, geobox, width, band, out)
+        return
     for left in range(0, total, width):
         right = min(left + width, total)
         columns = geobox[:, left:right]
@@ -243,6 +221,9 @@ def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
             num_threads=1,
             XSCALE=kernel,
             YSCALE=kernel,
+            # Else GDAL would cut a block of which an image covers less than half, and interpolate positions over the
+            # pieces: a pixel would hang on how much of its block is covered.
+            SRC_FILL_RATIO_HEURISTICS="NO",
         )
         out[:, left:right] = part
 
@@ -262,8 +243,8 @@ _COARSER = 1.2
 """Target pixels more than this many times larger than the source's are averaged over, not sampled."""
 
 
-def _overview(factors: list[int], scale: float, *, evenly: bool) -> int | None:
-    """Index of the coarsest overview that is still at least as fine as the target; None for the full resolution.
+def _overview(factors: list[int], scale: float, *, evenly: bool) -> int:
+    """The coarsest overview that is still at least as fine as the target, from 1; 0 for the full resolution.
 
     Args:
         factors: Of the overviews, ascending.
@@ -271,11 +252,11 @@ def _overview(factors: list[int], scale: float, *, evenly: bool) -> int | None:
         evenly: Only those of which a whole number makes a target pixel.
     """
     if math.isnan(scale):
-        return None
+        return 0
     usable = [place for place, factor in enumerate(factors) if factor <= scale * 1.001]
     if evenly:
         usable = [place for place in usable if abs(scale / factors[place] - round(scale / factors[place])) < _SAME_SIZE]
-    return usable[-1] if usable else None
+    return usable[-1] + 1 if usable else 0
 
 
 def stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> np.ndarray:

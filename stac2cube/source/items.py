@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.identity import Identity, Item, baseline_of, time_of
+from stac2cube.source.indexed import StoredItem
 from stac2cube.source.sign import is_remote, readable
 
 
@@ -41,12 +42,38 @@ class Reading:
     catalog: Catalog
     bands: tuple[Band, ...]
 
+    @cached_property
+    def known(self) -> Mapping[str, Catalog]:
+        """The catalogs of the tables, read once for all items."""
+        return catalogs()
+
+    @cached_property
+    def _pages(self) -> Mapping[str, Sequence[Page]]:
+        """Pages by collection; under "" those for all other collections."""
+        pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or list(self.mission.pages)
+        by_collection: dict[str, list[Page]] = {"": pages}
+        for page in pages:
+            by_collection.setdefault(page.collection, []).append(page)
+        return by_collection
+
+    @cached_property
+    def _names(self) -> Mapping[Page, Sequence[tuple[Band, tuple[str, ...], bool]]]:
+        """Of each page: bands, what it calls their assets, and whether they are wanted."""
+        return {
+            page: [(band, page.asset_names(band), band in self.bands) for band in self.mission.bands.values()]
+            for page in self._pages[""]
+        }
+
     def page_of(self, item: Item) -> Page | None:
         """The page that fits an item: of its catalog and collection, else the one that names most of its assets."""
-        pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or self.mission.pages
-        named = [page for page in pages if page.collection == item.get("collection")] or list(pages)
-        best = max(named, key=lambda page: len(_assets_present(page, item, self.mission.bands.values())))
-        return best if _assets_present(best, item, self.mission.bands.values()) else None
+        named = self._pages.get(item.get("collection") or "") or self._pages[""]
+        counts = [sum(_first(names, item) is not None for _, names, _ in self._names[page]) for page in named]
+        return named[counts.index(max(counts))] if max(counts) else None
+
+    def assets_of(self, page: Page, item: Item) -> list[tuple[Band, Mapping[str, Any]]]:
+        """Those assets of an item that are bands wanted, with their bands."""
+        present = [(band, _first(names, item)) for band, names, wanted in self._names[page] if wanted]
+        return [(band, item["assets"][name]) for band, name in present if name is not None]
 
 
 def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
@@ -65,7 +92,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
     page = reading.page_of(item)
     if page is None:
         raise CatalogError(f"item {name} has none of the assets that {reading.mission.name} knows")
-    known = catalogs().get(page.catalog)
+    known = reading.known.get(page.catalog)
     return Granule(
         id=name,
         collection=item.get("collection") or page.collection,
@@ -83,9 +110,9 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
             band.name: AssetRef(
                 _unsigned(asset["href"]), shift=_shift(item, asset, band, page), alternate=_alternate(asset)
             )
-            for band, asset in _assets_present(page, item, reading.bands).items()
+            for band, asset in reading.assets_of(page, item)
         },
-        item=json.dumps(_unsigned_item(item), separators=(",", ":")),
+        item=item_text(item),
     )
 
 
@@ -113,13 +140,9 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
 
 
-def _assets_present(page: Page, item: Item, bands: Any) -> dict[Band, Mapping[str, Any]]:
-    present = {}
-    for band in bands:
-        name = next((name for name in page.asset_names(band) if name in item["assets"]), None)
-        if name is not None:
-            present[band] = item["assets"][name]
-    return present
+def _first(names: Sequence[str], item: Item) -> str | None:
+    assets = item["assets"]
+    return next((name for name in names if name in assets), None)
 
 
 def _alternate(asset: Mapping[str, Any]) -> str:
@@ -206,8 +229,17 @@ def _unsigned(href: str) -> str:
     return href.partition("?")[0] if _SIGNATURE.search(href) else href
 
 
-def _unsigned_item(item: Item) -> dict[str, Any]:
-    return {**item, "assets": _unsigned_within(item["assets"]), "links": []}
+def item_text(item: Item) -> str:
+    """An item as JSON, unsigned and without links: what ledger and index keep of it."""
+    if isinstance(item, StoredItem):
+        return item.text
+    text = _ENCODER.encode({**item, "links": []})
+    if _SIGNATURE.search(text) is None:  # as nearly always; walking through an item is slower than writing it
+        return text
+    return _ENCODER.encode({**item, "assets": _unsigned_within(item["assets"]), "links": []})
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def _unsigned_within(value: Any) -> Any:

@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import Granule, Scene
-from stac2cube.source.asset import gdal_settings
+from stac2cube.source.gdal import gdal_settings
 from stac2cube.source.sign import opening
 
 LOOKED_AT = ("B02", "B04")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stac2cube.errors import CatalogError, ReadError
 from stac2cube.scene import AssetRef, Granule, Scene
-from stac2cube.source.asset import gdal_settings
+from stac2cube.source.gdal import gdal_settings
 from stac2cube.source.sign import opening
 
 

@@ -19,7 +19,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef, Granule
-from stac2cube.source.asset import BandRequest, gdal_settings, is_nodata, read_asset
+from stac2cube.source.asset import BandRequest, cut_block, is_nodata
+from stac2cube.source.engine import Engine, look
+from stac2cube.source.image import Image
 from stac2cube.source.outline import outlines
 from stac2cube.source.seams import Joint
 from stac2cube.source.sign import forget, is_remote, opening, unsigned
@@ -55,6 +57,14 @@ class RetryPolicy:
 DEFAULT_RETRIES = RetryPolicy()
 
 
+@dataclass(frozen=True)
+class _Manner:
+    """How assets are read: what changes no pixel."""
+
+    retries: RetryPolicy
+    engine: Engine
+
+
 def read_block(
     granules: Sequence[Granule],
     bands: Sequence[BandRequest],
@@ -62,6 +72,7 @@ def read_block(
     retries: RetryPolicy = DEFAULT_RETRIES,
     *,
     seamless: bool = False,
+    engine: Engine | None = None,
 ) -> dict[str, np.ndarray]:
     """Read a scene into a block.
 
@@ -75,6 +86,7 @@ def read_block(
         geobox: Lattice of the block.
         retries: How stubbornly to read.
         seamless: Join granules of one lattice before they are resampled, see :mod:`stac2cube.source.seams`.
+        engine: Who reads; None for the one that the environment names, see :class:`stac2cube.source.engine.Engine`.
 
     Returns:
         Per band ``(rows, columns)`` of its dtype in stored form.
@@ -82,8 +94,9 @@ def read_block(
     Raises:
         ReadError: An asset is missing or cannot be read. Nothing is filled in for it.
     """
+    manner = _Manner(retries, engine or Engine.of_environment())
     if seamless:
-        return _read_joined(granules, bands, geobox, retries)
+        return _read_joined(granules, bands, geobox, manner)
     out = {band.name: np.full(geobox.shape, band.fill, dtype=band.dtype) for band in bands}
     best = np.zeros(geobox.shape, dtype="uint8")
     judges = [band for band in bands if band.kind == "continuous"] or list(bands)
@@ -91,7 +104,7 @@ def read_block(
         if best.min() == len(_SCORES) - 1:
             break
         granule = granules[place]
-        pixels = _read_granule(granule, bands, geobox, retries)
+        pixels = _read_granule(granule, bands, geobox, manner)
         score = _score([~is_nodata(pixels[band.name], band.fill) for band in judges])
         better = score > best
         if better.all():
@@ -142,12 +155,12 @@ def _score(valid: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _read_granule(
-    granule: Granule, bands: Sequence[BandRequest], geobox: GeoBox, retries: RetryPolicy
+    granule: Granule, bands: Sequence[BandRequest], geobox: GeoBox, manner: _Manner
 ) -> dict[str, np.ndarray]:
     """All bands of a granule; over a network at the same time, because there most of the time is waiting."""
 
     def read(band: BandRequest) -> np.ndarray:
-        return _read_band(granule, band, geobox, retries)
+        return _read_band(granule, band, geobox, manner)
 
     if not any(is_remote(asset.href) for asset in granule.assets.values()):
         return {band.name: read(band) for band in bands}
@@ -165,39 +178,37 @@ def _network_pool() -> ThreadPoolExecutor:
 
 
 def _read_joined(
-    granules: Sequence[Granule], bands: Sequence[BandRequest], geobox: GeoBox, retries: RetryPolicy
+    granules: Sequence[Granule], bands: Sequence[BandRequest], geobox: GeoBox, manner: _Manner
 ) -> dict[str, np.ndarray]:
     near = [granules[place] for place in touching(granules, [geobox])[0]]
     out = {}
     for band in bands:
         joint = Joint(band, geobox)
         for granule in near:
-            _of_asset(granule, band, retries, joint.add)
+            _of_asset(granule, band, manner, joint.add)
         out[band.name] = joint.pixels()
     return out
 
 
-def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, retries: RetryPolicy) -> np.ndarray:
-    def read(location: str, asset: AssetRef) -> np.ndarray:
-        return read_asset(location, asset.index, band, geobox, asset.shift)
+def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, manner: _Manner) -> np.ndarray:
+    def read(image: Image, asset: AssetRef) -> np.ndarray:
+        return cut_block(image, asset.index, band, geobox, asset.shift)
 
-    pixels = _of_asset(granule, band, retries, read)
+    pixels = _of_asset(granule, band, manner, read)
     return np.full(geobox.shape, band.fill, dtype=band.dtype) if pixels is None else pixels
 
 
 T = TypeVar("T")
 
 
-def _of_asset(
-    granule: Granule, band: BandRequest, retries: RetryPolicy, read: Callable[[str, AssetRef], T]
-) -> T | None:
+def _of_asset(granule: Granule, band: BandRequest, manner: _Manner, read: Callable[[Image, AssetRef], T]) -> T | None:
     """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent."""
     asset = granule.assets.get(band.name)
     if asset is None:
         if band.optional:
             return None
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
-    remote = is_remote(asset.href)
+    remote, retries = is_remote(asset.href), manner.retries
 
     def again(state: RetryCallState) -> None:
         log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1)
@@ -215,8 +226,8 @@ def _of_asset(
         for attempt in attempts:
             way = opening(asset, granule.signer)
             fresh = attempt.retry_state.attempt_number > 1
-            with attempt, gdal_settings(remote=way.remote, fresh=fresh, store=way.settings):
-                made = read(way.location, asset)
+            with attempt:
+                made = look(manner.engine, asset, way, read, fresh=fresh)
     except (RasterioError, OSError, ReadError) as error:
         # Not chained: the text of what GDAL raised may hold a signature.
         raise _failure(granule, band, asset, error) from None

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
-from rasterio.windows import Window
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
 from stac2cube.source.asset import BandRequest, Cut, is_nodata, stored, warp
+from stac2cube.source.image import Image
 
 PADDING = 8
 """Pixels around what a block covers, enough for every kernel."""
@@ -34,45 +33,43 @@ class Joint:
 
     band: BandRequest
     geobox: GeoBox
-    _images: list[_Image] = field(default_factory=list)
+    _parts: list[_Part] = field(default_factory=list)
+    _quick: bool = True
 
-    def add(self, location: str, asset: AssetRef) -> None:
-        """Lay one file down.
+    def add(self, image: Image, asset: AssetRef) -> None:
+        """Lay one image down.
 
         Args:
-            location: What GDAL opens.
+            image: Whoever reads it.
             asset: Band within it, and counts to add.
 
         Raises:
-            RasterioError: The file cannot be opened or read (also OSError).
-            ReadError: The file has no georeference, or not that band.
+            RasterioError: It cannot be read (also OSError).
+            ReadError: It has not that band.
         """
-        with rasterio.open(location, sharing=False) as dataset:
-            if dataset.crs is None:
-                raise ReadError("it has no CRS")
-            if asset.index not in dataset.indexes:
-                raise ReadError(f"it has {dataset.count} band(s), and no band {asset.index}")
-            source = GeoBox(dataset.shape, dataset.transform, dataset.crs)
-            image = next((image for image in self._images if image.holds(source)), None)
-            if image is None:
-                image = _Image.around(source, self.geobox, self.band)
-                self._images.append(image)
-            image.add(dataset, asset, self.band)
+        if not 1 <= asset.index <= image.bands:
+            raise ReadError(f"it has {image.bands} band(s), and no band {asset.index}")
+        part = next((part for part in self._parts if part.holds(image.geobox)), None)
+        if part is None:
+            part = _Part.around(image.geobox, self.geobox, self.band)
+            self._parts.append(part)
+        part.add(image, asset, self.band)
+        self._quick = self._quick and image.quick
 
     def pixels(self) -> np.ndarray:
         """``(rows, columns)`` of the band's dtype in stored form; where lattices differ, the first one's come first."""
         out = np.full(self.geobox.shape, self.band.fill, dtype=self.band.dtype)
-        for image in self._images:
-            part = np.full(self.geobox.shape, self.band.fill, dtype=self.band.dtype)
-            if image.array.size:
-                relation = compute_reproject_roi(image.geobox, self.geobox)
-                warp(Cut(image.array, image.geobox, relation.scale), self.band, self.geobox, part)
-            np.copyto(out, part, where=is_nodata(out, self.band.fill))
+        for part in self._parts:
+            pixels = np.full(self.geobox.shape, self.band.fill, dtype=self.band.dtype)
+            if part.array.size:
+                relation = compute_reproject_roi(part.geobox, self.geobox)
+                warp(Cut(part.array, part.geobox, relation.scale, self._quick), self.band, self.geobox, pixels)
+            np.copyto(out, pixels, where=is_nodata(out, self.band.fill))
         return out
 
 
 @dataclass
-class _Image:
+class _Part:
     """The part of an endless lattice that a block needs.
 
     Attributes:
@@ -84,7 +81,7 @@ class _Image:
     array: np.ndarray
 
     @classmethod
-    def around(cls, source: GeoBox, target: GeoBox, band: BandRequest) -> _Image:
+    def around(cls, source: GeoBox, target: GeoBox, band: BandRequest) -> _Part:
         """What a block needs of the lattice on which a file lies."""
         bounds = target.footprint(str(source.crs)).boundingbox
         left, top = (~source.transform) * (bounds.left, bounds.top)
@@ -104,16 +101,17 @@ class _Image:
         column, row = self._place(source)
         return bool(same and abs(column - round(column)) < 0.01 and abs(row - round(row)) < 0.01)
 
-    def add(self, dataset: rasterio.DatasetReader, asset: AssetRef, band: BandRequest) -> None:
-        """Paste what a file has of this part, where there is nothing yet."""
-        column, row = (round(value) for value in self._place(GeoBox(dataset.shape, dataset.transform, dataset.crs)))
-        rows = slice(max(row, 0), min(row + dataset.height, self.array.shape[0]))
-        columns = slice(max(column, 0), min(column + dataset.width, self.array.shape[1]))
+    def add(self, image: Image, asset: AssetRef, band: BandRequest) -> None:
+        """Paste what an image has of this part, where there is nothing yet."""
+        column, row = (round(value) for value in self._place(image.geobox))
+        height, width = image.geobox.shape
+        rows = slice(max(row, 0), min(row + height, self.array.shape[0]))
+        columns = slice(max(column, 0), min(column + width, self.array.shape[1]))
         if rows.stop <= rows.start or columns.stop <= columns.start:
             return
-        window = Window(columns.start - column, rows.start - row, columns.stop - columns.start, rows.stop - rows.start)
-        nodata = dataset.nodata if dataset.nodata is not None else band.fill
-        pixels = stored(dataset.read(asset.index, window=window), nodata, band, asset.shift)
+        window = slice(rows.start - row, rows.stop - row), slice(columns.start - column, columns.stop - column)
+        nodata = image.nodata if image.nodata is not None else band.fill
+        pixels = stored(image.read(asset.index, window), nodata, band, asset.shift)
         here = self.array[rows, columns]
         np.copyto(here, pixels, where=is_nodata(here, band.fill))
 

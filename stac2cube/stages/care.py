@@ -21,6 +21,7 @@ from stac2cube.stages.layers import LayersJob
 from stac2cube.stages.moving import scenes_again
 from stac2cube.stages.request import request_of, understand
 from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.yearly import mend_years
 from stac2cube.work import Orders, Summary
 
 
@@ -68,6 +69,8 @@ def repair(
             summary = follow(cube, place, orders=again, progress=progress)
         else:
             summary = _layers_again(cube, keys, place, again, progress)
+    if not summary.failed and not summary.stopped:
+        mend_years(cube, {int(damage.key) for damage in found if damage.kind == "year"}, place, orders, progress)
     return Repair(tuple(found), tuple(find_damage(cube, deep=deep)) if found else (), summary)
 
 
@@ -89,14 +92,6 @@ def rollback(cube: Path, number: int, *, orders: Orders | None = None) -> Root:
     """Make the state of an older commit the present one; see :func:`stac2cube.cube.rearrange.roll_back`."""
     with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
         return roll_back(writer, number)
-
-
-def drop(cube: Path, keys: Collection[str], *, orders: Orders | None = None) -> Root | None:
-    """Take steps out of a cube; its history keeps them. None where it has none of them."""
-    with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
-        sealed = writer.ledger.sealed(whole=False)
-        kept = [key for key in sealed if key not in keys]
-        return arrange(writer, kept) if len(kept) < len(sealed) else None
 
 
 def _tidy_up(writer: CubeWriter, found: list[Damage]) -> None:

@@ -13,6 +13,7 @@ from stac2cube.stages.composed import follow_composites
 from stac2cube.stages.coregister import follow_coregistered, follow_moved
 from stac2cube.stages.indexed import follow_indices
 from stac2cube.stages.masked import follow_masked
+from stac2cube.stages.overviews import follow_overview
 from stac2cube.stages.superres import follow_superres
 from stac2cube.work import Orders, Summary
 
@@ -24,6 +25,7 @@ _FOLLOWERS = {
     "superres": follow_superres,
     "indices": follow_indices,
     "composite": follow_composites,
+    "overview": follow_overview,
 }
 
 

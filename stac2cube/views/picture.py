@@ -15,7 +15,7 @@ from stac2cube.views.classes import class_colours
 from stac2cube.views.colour import Nodata, rgb
 from stac2cube.views.combinations import bands_of, find_combination
 from stac2cube.views.index_names import registry
-from stac2cube.views.layer import common_names, is_class, names_text, physical
+from stac2cube.views.layer import apply, common_names, is_class, names_text, physical
 from stac2cube.views.spectral import indices
 from stac2cube.views.stretch import Stretch, limits
 
@@ -36,6 +36,19 @@ RAMPS = {
 }
 """Matplotlib's colour maps for the domains of the registry of indices; other layers are shown in grey."""
 
+CLOUD_MASK, SHADOW_MASK = "cloud_mask", "shadow_mask"
+"""Layers of a clouds cube, which is shown by both together if nothing else is asked for."""
+
+MASKS = "masks"
+"""The word for that."""
+
+SKY: dict[int, tuple[Colour, str]] = {
+    0: ((107, 143, 128), "clear"),
+    1: ((36, 48, 56), "shadow"),
+    2: ((247, 247, 245), "cloud"),
+}
+"""Colours and meanings of what masks say."""
+
 SHADES: dict[str, int] = {"grey": round(255 * GREY), "white": 255, "black": 0, "alpha": 0}
 
 
@@ -45,7 +58,7 @@ class Look:
 
     Attributes:
         show: A colour composite (``"cir"``), three bands with commas, a layer, or a spectral index; "" for natural
-            colour where the cube has it, else its first layer.
+            colour where the cube has it, masks of clouds, else its first layer.
         stretch: See :func:`stac2cube.rgb`; ``"series"`` of a single layer is from its 2nd to its 98th percentile.
         balance: Of colours, see :func:`stac2cube.rgb`.
         ramp: Name of a colour map of matplotlib for a single layer; one that suits it if "".
@@ -95,6 +108,8 @@ def picture(dataset: xr.Dataset, look: Look | None = None, *, nodata: Nodata = "
     if look.balance:
         check_balance(look.balance)
     word = look.show or _usual(dataset)
+    if word == MASKS and CLOUD_MASK in dataset.data_vars:
+        return _sky(dataset, nodata)
     if "," in word or find_combination(word) is not None:
         return _colours(dataset, replace(look, show=word), nodata)
     name = common_names(dataset).get(word, word)
@@ -131,6 +146,8 @@ def _recipe(word: str) -> str | tuple[str, ...]:
 
 
 def _usual(dataset: xr.Dataset) -> str:
+    if CLOUD_MASK in dataset.data_vars:
+        return MASKS
     names = common_names(dataset)
     return "true" if {"red", "green", "blue"} <= names.keys() else str(next(iter(dataset.data_vars)))
 
@@ -160,6 +177,22 @@ def _ramp(layer: xr.DataArray, look: Look, nodata: Nodata) -> tuple[xr.DataArray
     title = title or f"{layer.name}, {layer.attrs.get('long_name', '')}".rstrip(", ")
     units = str(layer.attrs.get("units", "1"))
     return shown, Legend(title, ramp=table, limits=(low, high), units="" if units == "1" else units)
+
+
+def _sky(dataset: xr.Dataset, nodata: Nodata) -> tuple[xr.DataArray, Legend]:
+    """Clear sky, cloud and its shadow in a colour each."""
+    cloud = dataset[CLOUD_MASK]
+    shadow = dataset[SHADOW_MASK] if SHADOW_MASK in dataset.data_vars else cloud.where(False, 0)
+    said = apply(_sky_classes, cloud, shadow, dtype="uint8")
+    table = np.zeros((256, 3), "uint8")
+    for value, (colour, _) in SKY.items():
+        table[value] = colour
+    shown = _painted(said, table, nodata, _Classes(frozenset({255})))
+    return shown, Legend("clouds and their shadows", tuple(SKY.values()))
+
+
+def _sky_classes(cloud: np.ndarray, shadow: np.ndarray) -> np.ndarray:
+    return np.select([cloud == 1, shadow == 1, cloud == 0], [2, 1, 0], 255).astype("uint8")
 
 
 def _classes(layer: xr.DataArray, nodata: Nodata) -> tuple[xr.DataArray, Legend]:

@@ -188,7 +188,7 @@ def test_pictures_as_cog_and_png_have_the_stretch_of_the_series(cube: Path, tmp_
 
 def test_what_is_there_is_not_made_again_and_what_is_wrong_is(cube: Path, tmp_path: Path, monkeypatch) -> None:
     made = []
-    real = exporting.write_cog
+    real = exporting.write_numbers
 
     def counted(cut, step, file, fingerprint):
         made.append(step)
@@ -196,7 +196,7 @@ def test_what_is_there_is_not_made_again_and_what_is_wrong_is(cube: Path, tmp_pa
             raise OSError(28, "No space left on device")
         real(cut, step, file, fingerprint)
 
-    monkeypatch.setattr(exporting, "write_cog", counted)
+    monkeypatch.setattr(exporting, "write_numbers", counted)
     with pytest.raises(BadInputError, match="No space left on device; what is whole stays"):
         export(cube, tmp_path / "all")
     assert len(list((tmp_path / "all").iterdir())) == 2, "two whole files and nothing else"

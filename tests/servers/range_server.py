@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ class RangeServer:
         latency: Seconds that every answer waits.
         requests: Method and path of every request.
         sent: Bytes of bodies sent.
+        etags: Whether it names the states of files and says when they were changed, as S3 and nginx do.
         faults: Answers given instead of the file, one per request to a path that contains the key: a status number,
             ``"html"`` for a web page with status 200, ``"drop"`` for a body cut off in the middle, ``"pass"`` for the
             file after all.
@@ -33,6 +35,7 @@ class RangeServer:
     latency: float = 0.0
     requests: list[str] = field(default_factory=list)
     sent: int = 0
+    etags: bool = False
     faults: dict[str, list[int | str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -99,6 +102,13 @@ class _Handler(BaseHTTPRequestHandler):
             last = min(int(end), last) if start and end else last
             status = 206
         headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+        if self.state.etags:
+            status_of = path.stat()
+            headers["ETag"] = f'"{status_of.st_mtime_ns:x}-{status_of.st_size:x}"'
+            headers["Last-Modified"] = formatdate(status_of.st_mtime, usegmt=True)
+            if self.headers.get("If-Match", headers["ETag"]) != headers["ETag"]:
+                self.reply(412, b"changed", {}, body=body)
+                return
         if status == 206:
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         self.reply(status, content[first : last + 1], headers, body=body, drop=drop)

@@ -1,0 +1,158 @@
+"""Resampling by positions that are worked out once for all images of a lattice: nearest and bilinear.
+
+Both give, bit for bit, what GDAL's warper (gdalwarpkernel.cpp of GDAL 3.10) gives for an image with a value for no
+data, a kernel of its true size and the same positions; tests hold them to that. A pixel of the target needs its nearest
+source pixel to be valid; of its four neighbours those count that are inside and valid.
+
+Runs of the target are arrays that belong together: ``row``, ``column`` and ``count`` say which pixels (int64), ``x``
+and ``y`` where the first lies in the source (float64; pixels, counted from the corner of the first one), ``across`` and
+``down`` how far each next one lies from the one before.
+
+The functions are compiled by numba, which keeps them on disk from one process to the next: import this module where it
+is used, and only where numba is installed (the extra ``fast``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""row, column, count, x, y, across, down; one element per run."""
+
+CLOSE = 1.0
+"""Source pixels: positions no farther outside the image than this are worked out exactly by whoever made the runs."""
+
+
+def resample(image: np.ndarray, fill: Any, runs: Runs, out: np.ndarray, *, bilinear: bool) -> None:
+    """Resample an image.
+
+    Args:
+        image: ``(rows, columns)`` numbers of at most 32 bits, or float64.
+        fill: What marks no data in it and in ``out``.
+        runs: Where the pixels of the target lie in it.
+        out: ``(rows, columns)`` of the target, of the same type; pixels without data keep what is there.
+        bilinear: Else nearest.
+    """
+    value = image.dtype.type(fill)
+    if bilinear:
+        whole = out.dtype.kind in "iu"
+        lowest = float(np.iinfo(out.dtype).min) if whole else 0.0
+        _bilinear(image, value, lowest, whole, runs, out)
+    else:
+        _nearest(image, value, runs, out)
+
+
+def strays(shape: tuple[int, int], runs: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of target pixels that lie outside an image by less than :data:`CLOSE`, int64."""
+    found = _strays(shape[0], shape[1], runs)
+    return found[:, 0], found[:, 1]
+
+
+@numba.njit(inline="always")
+def _place(x: float, y: float, height: int, width: int) -> Any:
+    """Row and column of the pixel that a position lies in; -1 if it lies outside."""
+    if not (x >= 0.0 and y >= 0.0 and x + 1e-10 <= width and y + 1e-10 <= height):
+        return -1, -1
+    return min(int(y + 1e-10), height - 1), min(int(x + 1e-10), width - 1)
+
+
+@numba.njit(inline="always")
+def _is_fill(value: Any, fill: Any) -> Any:
+    return value == fill or (fill != fill and value != value)  # noqa: PLR0124 - that is how NaN is told
+
+
+@numba.njit(nogil=True, cache=True)
+def _strays(height: int, width: int, runs: Any) -> Any:
+    rows, columns, counts, xs, ys, across, down = runs
+    found = np.empty((1024, 2), np.int64)
+    total = 0
+    for run in range(rows.size):
+        for step in range(counts[run]):
+            x, y = xs[run] + across[run] * step, ys[run] + down[run] * step
+            if not (-CLOSE < x < width + CLOSE and -CLOSE < y < height + CLOSE):
+                continue
+            if _place(x, y, height, width)[0] < 0:
+                if total == found.shape[0]:
+                    more = np.empty((2 * total, 2), np.int64)
+                    more[:total] = found
+                    found = more
+                found[total, 0], found[total, 1] = rows[run], columns[run] + step
+                total += 1
+    return found[:total]
+
+
+@numba.njit(nogil=True, cache=True)
+def _nearest(image: Any, fill: Any, runs: Any, out: Any) -> None:
+    height, width = image.shape
+    rows, columns, counts, xs, ys, across, down = runs
+    for run in range(rows.size):
+        line = out[rows[run]]
+        for step in range(counts[run]):
+            row, column = _place(xs[run] + across[run] * step, ys[run] + down[run] * step, height, width)
+            if row >= 0 and not _is_fill(image[row, column], fill):
+                line[columns[run] + step] = image[row, column]
+
+
+@numba.njit(inline="always")
+def _four(a: Any, b: Any, c: Any, d: Any, near_left: float, near_top: float) -> Any:
+    """Sum of four neighbours by their weights, and the sum of these; in GDAL's order: a rounding may hang on it."""
+    far_left, far_top = 1.0 - near_left, 1.0 - near_top
+    e, f, g, h = near_left * near_top, far_left * near_top, near_left * far_top, far_left * far_top
+    return a * e + b * f + c * g + d * h, e + f + g + h
+
+
+@numba.njit(nogil=True, cache=True)
+def _some(image: Any, fill: Any, x: float, y: float) -> Any:
+    """The same of those neighbours that are inside and valid; nothing if the nearest pixel is not."""
+    height, width = image.shape
+    total = weights = 0.0
+    row, column = _place(x, y, height, width)
+    if row < 0 or _is_fill(image[row, column], fill):
+        return total, weights
+    left, top = int(np.floor(x - 0.5)), int(np.floor(y - 0.5))
+    near_left, near_top = 1.5 - (x - left), 1.5 - (y - top)
+    if left < 0:
+        left, near_left = 0, 1.0
+    if top < 0:
+        top, near_top = 0, 1.0
+    for lower in range(min(2, height - top)):
+        tall = 1.0 - near_top if lower else near_top
+        for right in range(min(2, width - left)):
+            value = image[top + lower, left + right]
+            if not _is_fill(value, fill):
+                weight = (1.0 - near_left if right else near_left) * tall
+                weights += weight
+                total += value * weight
+    return total, weights
+
+
+@numba.njit(nogil=True, cache=True)
+def _bilinear(image: Any, fill: Any, lowest: float, whole: bool, runs: Any, out: Any) -> None:
+    """Unsigned places spare a look whether they count from the end; most pixels have four valid neighbours."""
+    height, width = image.shape
+    rows, columns, counts, xs, ys, across, down = runs
+    for run in range(rows.size):
+        line = out[rows[run]]
+        for step in range(counts[run]):
+            x, y = xs[run] + across[run] * step, ys[run] + down[run] * step
+            total = weights = 0.0
+            if 0.5 <= x < width - 0.5 and 0.5 <= y < height - 0.5:
+                left, top = int(x - 0.5), int(y - 0.5)
+                upper, lower = image[np.uint64(top)], image[np.uint64(top + 1)]
+                a, b = upper[np.uint64(left)], upper[np.uint64(left + 1)]
+                c, d = lower[np.uint64(left)], lower[np.uint64(left + 1)]
+                if not (_is_fill(a, fill) or _is_fill(b, fill) or _is_fill(c, fill) or _is_fill(d, fill)):
+                    total, weights = _four(a, b, c, d, 1.5 - (x - left), 1.5 - (y - top))
+            if weights == 0.0:
+                total, weights = _some(image, fill, x, y)
+                if weights < 0.00001:
+                    continue
+            made = total / weights
+            if whole:
+                made = np.floor(made + 0.5)
+                if made == fill:  # a mean of valid numbers must not come to mean that there are none
+                    made = made + 1.0 if made == lowest else made - 1.0
+            line[np.uint64(columns[run] + step)] = made

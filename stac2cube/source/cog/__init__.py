@@ -1,0 +1,1 @@
+"""Reading cloud-optimised GeoTIFF without GDAL: header, byte ranges, tiles."""

@@ -1,0 +1,278 @@
+"""The directories of a TIFF, read from its first bytes: classic and BigTIFF, little and big endian.
+
+Sources: TIFF revision 6.0 (Adobe, 1992); the BigTIFF design of libtiff; GDAL's documentation of the GTiff driver for
+tag 42113.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from stac2cube.source.cog.header import COMPRESSIONS, CogHeader, Level, UnusualFileError
+from stac2cube.source.cog.keys import crs_of, transform_of
+
+HEAD_BYTES = 32_768
+"""Asked for first: directories and tile lists of a cloud-optimised tile of Sentinel-2 or Landsat fit well within."""
+
+MORE_BYTES = 262_144
+"""Asked for beyond what is surely needed where the first bytes do not suffice; there is no third request."""
+
+FARTHEST = 4 << 20
+"""A directory that lies farther from the file's first bytes than this is read on its own."""
+
+_TYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "", 6: "i1", 8: "i2", 9: "i4", 11: "f4", 12: "f8", 13: "u4"} | {
+    16: "u8",
+    17: "i8",
+    18: "u8",
+}
+"""Types of a tag's values (TIFF 6.0, section 2, and BigTIFF); the number of bytes follows."""
+
+_NEEDED = {
+    "subfile": 254,
+    "width": 256,
+    "height": 257,
+    "bits": 258,
+    "compression": 259,
+    "photometric": 262,
+    "fill_order": 266,
+    "strip_offsets": 273,
+    "bands": 277,
+    "rows_per_strip": 278,
+    "strip_counts": 279,
+    "planar": 284,
+    "predictor": 317,
+    "tile_width": 322,
+    "tile_height": 323,
+    "tile_offsets": 324,
+    "tile_counts": 325,
+    "sample_format": 339,
+    "pixel_scale": 33550,
+    "tie_points": 33922,
+    "matrix": 34264,
+    "keys": 34735,
+    "key_numbers": 34736,
+    "key_texts": 34737,
+    "nodata": 42113,
+}
+_NAMES = {code: name for name, code in _NEEDED.items()}
+
+_SAMPLES = {1: "uint", 2: "int", 3: "float", 4: "uint"}
+_YCBCR, _CIELAB, _CMYK = 6, 8, 5
+
+
+def read_header(read: Callable[[int, int], bytes], size: int = 0, etag: str = "", modified: int = 0) -> CogHeader:
+    """Read the header of a GeoTIFF with at most two requests.
+
+    Args:
+        read: Gives the bytes from a first to before a last, fewer where the file ends.
+        size: Bytes of the file, 0 if unknown.
+        etag: See :class:`CogHeader`.
+        modified: Likewise.
+
+    Raises:
+        UnusualFileError: It is no TIFF, or one that is not read here.
+    """
+    file = _Bytes(read)
+    directories = _directories(file)
+    first = directories[0]
+    if first.get("subfile", 0) & 5:
+        raise UnusualFileError("its first image is an overview or a mask")
+    images = [first]
+    for directory in directories[1:]:
+        kind = directory.get("subfile", 0)
+        if kind & 4:
+            continue
+        if not kind & 1:
+            raise UnusualFileError("it holds several images")
+        images.append(directory)
+    packing = _packing(first)
+    for directory in images[1:]:
+        if _packing(directory) != packing:
+            raise UnusualFileError("its overviews are packed otherwise than its image")
+    levels = tuple(_level(directory) for directory in images)
+    if any(finer.width <= coarser.width for finer, coarser in pairwise(levels)):
+        raise UnusualFileError("its overviews do not grow coarser in order")
+    return CogHeader(
+        levels=levels,
+        big_endian=file.order == ">",
+        nodata=_nodata(first, packing["dtype"]),
+        masked=any(directory.get("subfile", 0) & 4 for directory in directories),
+        transform=transform_of(first),
+        crs=crs_of(first, file.pieces[0][1]),
+        size=size,
+        etag=etag,
+        modified=modified,
+        **packing,
+    )
+
+
+@dataclass
+class _Bytes:
+    """A file's bytes as far as they have been asked for."""
+
+    read: Callable[[int, int], bytes]
+    pieces: list[tuple[int, bytes]] = field(default_factory=list)
+    order: str = "<"
+
+    def __post_init__(self) -> None:
+        self.pieces.append((0, self.read(0, HEAD_BYTES)))
+
+    def get(self, first: int, count: int) -> bytes:
+        """Some bytes.
+
+        Raises:
+            UnusualFileError: They are not among those that two requests bring.
+        """
+        for start, piece in self.pieces:
+            if start <= first and first + count <= start + len(piece):
+                return piece[first - start : first - start + count]
+        if len(self.pieces) > 1:
+            raise UnusualFileError("its header is scattered over the file")
+        head = len(self.pieces[0][1])
+        start = head if first < FARTHEST else first
+        more = self.read(start, first + count + MORE_BYTES)
+        self.pieces = [(0, self.pieces[0][1] + more)] if start == head else [*self.pieces, (start, more)]
+        if start + len(more) < first + count:
+            raise UnusualFileError("it ends within its header")
+        return self.get(first, count) if start == head else more[:count]
+
+    def unpack(self, format_: str, first: int) -> tuple[Any, ...]:
+        return struct.unpack(self.order + format_, self.get(first, struct.calcsize("<" + format_)))
+
+
+def _directories(file: _Bytes) -> list[dict[str, Any]]:
+    """Needed tags of all directories, in order; lists of one number as that number."""
+    magic = file.get(0, 4) if len(file.pieces[0][1]) >= 16 else b""
+    if magic[:2] not in (b"II", b"MM"):
+        raise UnusualFileError("it is no TIFF")
+    file.order = "<" if magic[:2] == b"II" else ">"
+    version = file.unpack("H", 2)[0]
+    if version not in (42, 43):
+        raise UnusualFileError("it is no TIFF")
+    big = version == 43
+    following = file.unpack("Q", 8)[0] if big else file.unpack("I", 4)[0]
+    found: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    while following:
+        if following in seen:
+            raise UnusualFileError("its directories go in circles")
+        seen.add(following)
+        tags, following = _directory(file, following, big=big)
+        found.append(tags)
+    if not found:
+        raise UnusualFileError("it holds no image")
+    return found
+
+
+def _directory(file: _Bytes, start: int, *, big: bool) -> tuple[dict[str, Any], int]:
+    count = file.unpack("Q" if big else "H", start)[0]
+    if count > 1000:
+        raise UnusualFileError("it has a directory of more than a thousand tags")
+    entries, width = start + (8 if big else 2), 20 if big else 12
+    tags: dict[str, Any] = {}
+    for place in range(entries, entries + count * width, width):
+        code, kind = file.unpack("HH", place)
+        if code not in _NAMES:
+            continue
+        number = file.unpack("Q" if big else "I", place + 4)[0]
+        if not _TYPES.get(kind):
+            raise UnusualFileError(f"its tag {code} is of an unusual type")
+        dtype = np.dtype(file.order + _TYPES[kind])
+        room, here = (8, place + 12) if big else (4, place + 8)
+        length = number * dtype.itemsize
+        where = here if length <= room else file.unpack("Q" if big else "I", here)[0]
+        values = np.frombuffer(file.get(where, length), dtype)
+        name = _NAMES[code]
+        if kind == 2:
+            tags[name] = values.tobytes()
+        else:
+            tags[name] = values[0].item() if number == 1 and name not in _LISTS else values
+    return tags, int(file.unpack("Q" if big else "I", entries + count * width)[0])
+
+
+_LISTS = {"strip_offsets", "strip_counts", "tile_offsets", "tile_counts", "bits", "sample_format", "keys"} | {
+    "pixel_scale",
+    "tie_points",
+    "matrix",
+    "key_numbers",
+}
+
+
+def _packing(tags: dict[str, Any]) -> dict[str, Any]:
+    """How pixels are packed: what the images of one file must have in common."""
+    bits, formats = (
+        {*np.atleast_1d(tags.get("bits", 1)).tolist()},
+        {*np.atleast_1d(tags.get("sample_format", 1)).tolist()},
+    )
+    compression = COMPRESSIONS.get(tags.get("compression", 1))
+    if compression is None:
+        raise UnusualFileError(f"its compression has the code {tags['compression']}")
+    if len(bits) > 1 or len(formats) > 1:
+        raise UnusualFileError("its bands are of several types")
+    kind, size = _SAMPLES.get(formats.pop()), bits.pop()
+    if kind is None or size not in ((32, 64) if kind == "float" else (8, 16, 32, 64)):
+        raise UnusualFileError(f"its numbers have {size} bits of an unusual kind")
+    if tags.get("photometric", 1) in (_YCBCR, _CIELAB, _CMYK):
+        raise UnusualFileError("its colours are not numbers as they are")
+    if tags.get("fill_order", 1) != 1:
+        raise UnusualFileError("its bits run backwards")
+    predictor = tags.get("predictor", 1)
+    if predictor not in ((1, 2, 3) if kind == "float" else (1, 2)):
+        raise UnusualFileError(f"its predictor is {predictor}")
+    return {
+        "dtype": f"{kind}{size}",
+        "compression": compression,
+        "predictor": predictor if compression != "none" else 1,
+        "bands": tags.get("bands", 1),
+        "planar": tags.get("planar", 1) == 2 and tags.get("bands", 1) > 1,
+        "strips": "tile_offsets" not in tags,
+    }
+
+
+def _level(tags: dict[str, Any]) -> Level:
+    try:
+        height, width = tags["height"], tags["width"]
+        if "tile_offsets" in tags:
+            tile_height, tile_width = tags["tile_height"], tags["tile_width"]
+            offsets, counts = tags["tile_offsets"], tags["tile_counts"]
+        else:
+            tile_height, tile_width = min(tags.get("rows_per_strip", height), height), width
+            offsets, counts = tags["strip_offsets"], tags["strip_counts"]
+    except KeyError as error:
+        raise UnusualFileError(f"it lacks the tag {_NEEDED[error.args[0]]}") from error
+    if min(height, width, tile_height, tile_width) < 1:
+        raise UnusualFileError("its image or its tiles have no extent")
+    planes = tags.get("bands", 1) if tags.get("planar", 1) == 2 else 1
+    shape = (planes, -(-height // tile_height), -(-width // tile_width))
+    if not offsets.size == counts.size == math.prod(shape):
+        raise UnusualFileError("it lists another number of tiles than it needs")
+    return Level(
+        height,
+        width,
+        tile_height,
+        tile_width,
+        offsets.astype("uint64").reshape(shape),
+        counts.astype("uint64").reshape(shape),
+    )
+
+
+def _nodata(tags: dict[str, Any], dtype: str) -> float | None:
+    if "nodata" not in tags:
+        return None
+    try:
+        value = float(tags["nodata"].rstrip(b"\0 ").decode("ascii"))
+    except ValueError as error:
+        raise UnusualFileError("its value for no data is no number") from error
+    kind = np.dtype(dtype)
+    if kind.kind in "iu" and not (
+        value.is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max and abs(value) <= 2**53
+    ):
+        raise UnusualFileError(f"its value for no data is {value:g}, which is not {dtype}")
+    return value

@@ -1,0 +1,116 @@
+"""Files as GDAL opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.session import Session
+from rasterio.windows import Window
+
+from stac2cube.errors import ReadError
+from stac2cube.source.image import Roi
+
+
+@contextmanager
+def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str] | None = None) -> Iterator[None]:
+    """GDAL as it reads best: no folder listings and patient retries over a network, errors instead of gaps.
+
+    Sources: GDAL's documentation of /vsicurl and the GTiff driver. A listing of the folder is needed on disk only, for
+    georeferences in side files.
+
+    Args:
+        remote: Whether the file lies behind a network.
+        fresh: Ask the server even for what GDAL remembers. It remembers failures, too, for the life of the process.
+        store: Settings that open where it lies, see :func:`stac2cube.source.sign.access`.
+    """
+    options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False} | dict(store or {})
+    if remote:
+        options |= {
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "GDAL_HTTP_CONNECTTIMEOUT": "10",
+            "GDAL_HTTP_TIMEOUT": "60",
+            "GDAL_HTTP_MAX_RETRY": "2",
+            "GDAL_HTTP_RETRY_DELAY": "0.5",
+        }
+    if fresh:
+        options["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/:/vsis3/"
+    keys: dict[str, str] = {
+        name: options.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in options
+    }
+    with rasterio.Env(_Keys(keys) if keys else None, **options):
+        yield
+
+
+class _Keys(Session):  # type: ignore[misc] # rasterio has no types
+    """Keys for one reading, held by nothing else; rasterio takes keys from a session only."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._keys = dict(keys)
+
+    def get_credential_options(self) -> dict[str, str]:
+        """What GDAL is told."""
+        return self._keys
+
+
+class GdalImage:
+    """See :class:`stac2cube.source.image.Image`.
+
+    Args:
+        location: What GDAL opens.
+        opened: Closes what is opened.
+        quick: See :class:`stac2cube.source.image.Image`.
+
+    Raises:
+        RasterioError: It cannot be opened (also OSError).
+        ReadError: It has no georeference.
+    """
+
+    def __init__(self, location: str, opened: ExitStack, *, quick: bool) -> None:
+        self._location, self._opened = location, opened
+        self._levels = {0: opened.enter_context(rasterio.open(location, sharing=False))}
+        whole = self._levels[0]
+        if whole.crs is None:
+            raise ReadError("it has no CRS")
+        self.geobox = GeoBox(whole.shape, whole.transform, whole.crs)
+        self.nodata: float | None = whole.nodata
+        self.bands = int(whole.count)
+        self.factors: list[int] = whole.overviews(1)
+        self.is_jpeg2000 = str(whole.driver).startswith("JP2")
+        self.quick = quick
+
+    def geobox_of(self, level: int) -> GeoBox:
+        """Lattice of a level."""
+        dataset = self._level(level)
+        return GeoBox(dataset.shape, dataset.transform, dataset.crs)
+
+    def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
+        """Pixels of a level."""
+        pixels: np.ndarray = self._level(level).read(index, window=Window.from_slices(*roi))
+        return pixels
+
+    def _level(self, level: int) -> rasterio.DatasetReader:
+        if level not in self._levels:
+            smaller = rasterio.open(self._location, sharing=False, overview_level=level - 1)
+            self._levels[level] = self._opened.enter_context(smaller)
+        return self._levels[level]
+
+
+@contextmanager
+def gdal_image(location: str, *, quick: bool = False) -> Iterator[GdalImage]:
+    """Open a file through GDAL.
+
+    Args:
+        location: What GDAL opens.
+        quick: See :class:`stac2cube.source.image.Image`.
+
+    Raises:
+        RasterioError: It cannot be opened (also OSError).
+        ReadError: It has no georeference.
+    """
+    with ExitStack() as opened:
+        yield GdalImage(location, opened, quick=quick)
