@@ -16,8 +16,9 @@ from stac2cube.cli.checks import check_clouds, check_coregister, check_layers, c
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.make import layers
-from stac2cube.cli.out import export, publish, quicklook, report
+from stac2cube.cli.out import export, publish, report
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.show import quicklook, timelapse
 from stac2cube.cli.superres import superres
 from stac2cube.cli.words import Spelled
 from stac2cube.errors import BadInputError
@@ -83,6 +84,7 @@ _MAKINGS: Mapping[str, _Making] = {
     "overviews": _Making(overviews, (Input("of", PIXELS),), ("of",), suffix=None),
     "export": _Making(export, (Input("of", PIXELS),), suffix=".tif"),
     "quicklook": _Making(quicklook, (Input("of", ("layers",)),), suffix=".png"),
+    "timelapse": _Making(timelapse, (Input("of", PIXELS),), suffix=".gif"),
     "report": _Making(report, (Input("of", _CUBES, several=True),), suffix=".html"),
     "publish": _Making(publish, (Input("of", PIXELS),), suffix=""),
 }
