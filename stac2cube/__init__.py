@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stac2cube.cube.reader import open_cube
     from stac2cube.places.allocation import Allocation
+    from stac2cube.places.gateway import Gateway
     from stac2cube.places.local import Local
     from stac2cube.places.slurm import Slurm
     from stac2cube.places.threads import Threads
@@ -61,6 +62,7 @@ _HOMES = {
     "CubeStatus": "stac2cube.status",
     "DownloadRequest": "stac2cube.training.acquisitions",
     "FramesDataset": "stac2cube.training.loading",
+    "Gateway": "stac2cube.places.gateway",
     "LabelRules": "stac2cube.training.rules",
     "Local": "stac2cube.places.local",
     "Making": "stac2cube.training.parts",
@@ -129,6 +131,7 @@ __all__ = [
     "CubeStatus",
     "DownloadRequest",
     "FramesDataset",
+    "Gateway",
     "LabelRules",
     "Local",
     "Making",
