@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from stac2cube.cli.look import as_json
 from stac2cube.cli.words import CUBE
 
 
@@ -44,13 +46,26 @@ def quicklook(cube: Path, out: Path, most: int) -> None:
 
 
 @click.command()
-@click.argument("cube", type=CUBE)
-@click.argument("out", type=CUBE)
-def report(cube: Path, out: Path) -> None:
-    """Write one self-contained HTML page about CUBE."""
+@click.argument("paths", nargs=-1, required=True, type=CUBE, metavar="CUBE... [OUT.html]")
+@as_json
+def report(paths: tuple[Path, ...], machine: bool) -> None:
+    """Write one self-contained HTML page about one CUBE or several.
+
+    Without OUT it is report.html in the folder of the first.
+    """
+    from stac2cube.products.figures import figures_of
     from stac2cube.products.report import write_report
 
-    click.echo(write_report(cube, out))
+    named = paths[-1].suffix in (".html", ".htm")
+    cubes = paths[:-1] if named else paths
+    if machine:
+        if named:
+            raise click.UsageError("--json writes to standard output: name no page")
+        click.echo(json.dumps([figures_of(cube) for cube in cubes], indent=1))
+        return
+    if not cubes:
+        raise click.UsageError("say which cube the page is about")
+    click.echo(write_report(cubes, paths[-1] if named else cubes[0].parent / "report.html"))
 
 
 @click.command()

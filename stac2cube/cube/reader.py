@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+import zarr
 from xarray.core import indexing
 
 from stac2cube.cube.facts import step_facts
-from stac2cube.cube.generation import next_folder
-from stac2cube.cube.joined import JoinedLayer, JoinedYear
-from stac2cube.cube.ledger import Entry, Ledger
+from stac2cube.cube.generation import Held, next_folder
+from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.opened import OpenLayer, OpenYear, open_years
 from stac2cube.cube.overviews import level_path
 from stac2cube.cube.root import COORDINATES, Root, read_root
 from stac2cube.cube.shard import fast_pipeline
-from stac2cube.cube.years import year_stores
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
 
@@ -66,11 +66,11 @@ def open_cube(
     # The root may have been replaced between our look and xarray's; its own attributes say which one it is.
     root = Root({**root.document, "attributes": dataset.attrs})
     rows = Ledger(cube, root.ledger).entries(whole=False)
-    if years:
-        dataset = _with_years(dataset, cube, root, rows, store.zarr_group)
+    dataset = _guarded(dataset, cube, root, store.zarr_group, open_years(cube, root, rows) if years else [])
     dataset = xr.decode_cf(dataset, mask_and_scale=decode, decode_times=times)
     keys = dataset["scene"].load()
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
+    dataset.encoding["source"] = str(cube.absolute())
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
     if chunks is None:
         return dataset
@@ -78,16 +78,14 @@ def open_cube(
     return dataset.assign({name: layer.chunk(sizes) for name, layer in dataset.data_vars.items()})
 
 
-def _with_years(dataset: xr.Dataset, cube: Path, root: Root, rows: Mapping[str, Entry], group: Any) -> xr.Dataset:
-    """The layers, undecoded, with the stores of sealed years behind them."""
-    joined = [JoinedYear(store, store.places(rows)) for store in year_stores(cube, root)]
-    if not joined:
-        return dataset
-    changed = {}
+def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:
+    """The layers, undecoded, read from this generation only, with the stores of sealed years behind them."""
+    held, changed = Held(cube.resolve(), root.generation), {}
     for layer in root.spec.layers:
-        plain = dataset[layer.name].variable
-        array = indexing.LazilyIndexedArray(JoinedLayer(cube, group[layer.name], joined))
-        changed[layer.name] = xr.Variable(plain.dims, array, plain.attrs, plain.encoding)
+        plain, array = dataset[layer.name].variable, group[layer.name]
+        assert isinstance(array, zarr.Array)
+        lazily = indexing.LazilyIndexedArray(OpenLayer(held, array, years))
+        changed[layer.name] = xr.Variable(plain.dims, lazily, plain.attrs, plain.encoding)
     return dataset.assign(changed)
 
 
@@ -130,7 +128,7 @@ def _pieces(dataset: xr.Dataset, roots: Sequence[Root]) -> Iterator[tuple[dict[s
     """Where two cubes are compared, and how it is called: every step; of sealed years every series, from deep files."""
     yield from (({"time": step}, str(key)) for step, key in enumerate(dataset["scene"].values))
     years = {year for root in roots for year in root.years}
-    series = replace(roots[0].spec.grid, shard=roots[0].spec.grid.chunk)
+    series = replace(roots[0].spec.grid, shard=(SERIES_EDGE, SERIES_EDGE))
     for year in sorted(years):
         steps = np.flatnonzero(dataset["time"].dt.year == year)
         for tile in series.tiles() if steps.size else ():

@@ -96,38 +96,63 @@ def _nearest(image: Any, fill: Any, runs: Any, out: Any) -> None:
                 line[columns[run] + step] = image[row, column]
 
 
+@numba.njit(inline="always")
+def _four(a: Any, b: Any, c: Any, d: Any, near_left: float, near_top: float) -> Any:
+    """Sum of four neighbours by their weights, and the sum of these; in GDAL's order: a rounding may hang on it."""
+    far_left, far_top = 1.0 - near_left, 1.0 - near_top
+    e, f, g, h = near_left * near_top, far_left * near_top, near_left * far_top, far_left * far_top
+    return a * e + b * f + c * g + d * h, e + f + g + h
+
+
+@numba.njit(nogil=True, cache=True)
+def _some(image: Any, fill: Any, x: float, y: float) -> Any:
+    """The same of those neighbours that are inside and valid; nothing if the nearest pixel is not."""
+    height, width = image.shape
+    total = weights = 0.0
+    row, column = _place(x, y, height, width)
+    if row < 0 or _is_fill(image[row, column], fill):
+        return total, weights
+    left, top = int(np.floor(x - 0.5)), int(np.floor(y - 0.5))
+    near_left, near_top = 1.5 - (x - left), 1.5 - (y - top)
+    if left < 0:
+        left, near_left = 0, 1.0
+    if top < 0:
+        top, near_top = 0, 1.0
+    for lower in range(min(2, height - top)):
+        tall = 1.0 - near_top if lower else near_top
+        for right in range(min(2, width - left)):
+            value = image[top + lower, left + right]
+            if not _is_fill(value, fill):
+                weight = (1.0 - near_left if right else near_left) * tall
+                weights += weight
+                total += value * weight
+    return total, weights
+
+
 @numba.njit(nogil=True, cache=True)
 def _bilinear(image: Any, fill: Any, lowest: float, whole: bool, runs: Any, out: Any) -> None:
-    """Weighted means of four neighbours, summed in GDAL's order: a rounding may hang on it."""
+    """Unsigned places spare a look whether they count from the end; most pixels have four valid neighbours."""
     height, width = image.shape
     rows, columns, counts, xs, ys, across, down = runs
     for run in range(rows.size):
         line = out[rows[run]]
         for step in range(counts[run]):
             x, y = xs[run] + across[run] * step, ys[run] + down[run] * step
-            row, column = _place(x, y, height, width)
-            if row < 0 or _is_fill(image[row, column], fill):
-                continue
-            left, top = int(np.floor(x - 0.5)), int(np.floor(y - 0.5))
-            near_left, near_top = 1.5 - (x - left), 1.5 - (y - top)
-            if left < 0:
-                left, near_left = 0, 1.0
-            if top < 0:
-                top, near_top = 0, 1.0
-            weights = total = 0.0
-            for lower in range(min(2, height - top)):
-                tall = 1.0 - near_top if lower else near_top
-                for right in range(min(2, width - left)):
-                    value = image[top + lower, left + right]
-                    if not _is_fill(value, fill):
-                        weight = (1.0 - near_left if right else near_left) * tall
-                        weights += weight
-                        total += value * weight
-            if weights < 0.00001:
-                continue
-            made = total if weights == 1.0 else total / weights
+            total = weights = 0.0
+            if 0.5 <= x < width - 0.5 and 0.5 <= y < height - 0.5:
+                left, top = int(x - 0.5), int(y - 0.5)
+                upper, lower = image[np.uint64(top)], image[np.uint64(top + 1)]
+                a, b = upper[np.uint64(left)], upper[np.uint64(left + 1)]
+                c, d = lower[np.uint64(left)], lower[np.uint64(left + 1)]
+                if not (_is_fill(a, fill) or _is_fill(b, fill) or _is_fill(c, fill) or _is_fill(d, fill)):
+                    total, weights = _four(a, b, c, d, 1.5 - (x - left), 1.5 - (y - top))
+            if weights == 0.0:
+                total, weights = _some(image, fill, x, y)
+                if weights < 0.00001:
+                    continue
+            made = total / weights
             if whole:
                 made = np.floor(made + 0.5)
                 if made == fill:  # a mean of valid numbers must not come to mean that there are none
                     made = made + 1.0 if made == lowest else made - 1.0
-            line[columns[run] + step] = made
+            line[np.uint64(columns[run] + step)] = made

@@ -15,7 +15,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
 from stac2cube.period import parse_period
-from stac2cube.products.terms import mission_of, terms_of
+from stac2cube.products.terms import attribution_of, mission_of, terms_of
 from stac2cube.status import cube_history
 
 KEPT = ("Conventions", "title", "spatial_ref")
@@ -78,9 +78,12 @@ def _described(dataset: xr.Dataset, cube: Path, spec: CubeSpec) -> xr.Dataset:
     lines = [f"{commit.made} stac2cube commit {commit.number}: {commit.steps} steps" for commit in reversed(commits)]
     described.attrs["history"] = "\n".join([*lines, str(dataset.attrs.get("history", ""))]).strip()
     described.attrs["source"] = f"stac2cube {spec.stage} of {mission_of(spec) or 'no mission'}"
+    times = dataset["time"].values.astype("datetime64[us]").tolist()
+    catalogs = [str(name) for name in dataset["catalog"].values] if "catalog" in dataset.coords else []
+    if attribution := attribution_of(spec, times, catalogs):
+        described.attrs["acknowledgement"] = attribution
     if terms := terms_of(spec):
-        times = dataset["time"].values.astype("datetime64[us]").tolist()
-        described.attrs |= {"license": terms.url, "acknowledgement": terms.words(times)}
+        described.attrs["license"] = terms.url
     # Cubes made by older versions lack these.
     described["time"].attrs.setdefault("units_metadata", "leap_seconds: none")
     described["spatial_ref"].attrs.setdefault("long_name", "coordinate reference system")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from odc.geo.overlap import compute_reproject_roi
+from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
@@ -18,7 +19,7 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.kernels.radiometry import apply_shift
 from stac2cube.source.gdal import gdal_image
 from stac2cube.source.image import Image
-from stac2cube.source.positions import is_same_as_gdal, resample_quickly
+from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
 
 # Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
 # said in the call. (Not a context manager around the call: those are not safe among threads.)
@@ -109,7 +110,7 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
     """
     if not 1 <= index <= image.bands:
         raise ReadError(f"it has {image.bands} band(s), and no band {index}")
-    relation = compute_reproject_roi(image.geobox, geobox, ttol=0.05, stol=_SAME_SIZE)
+    relation = _relation(Same(image.geobox), Same(geobox))
     taken, given = _slices(relation.roi_src), _slices(relation.roi_dst)
     if _is_empty(taken) or _is_empty(given):
         return np.full(geobox.shape, band.fill, dtype=band.dtype)
@@ -131,6 +132,14 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
     out = np.empty(geobox.shape, dtype=band.dtype)
     warp(replace(cut, pixels=stored(cut.pixels, nodata, band, shift)), band, geobox, out)
     return out
+
+
+@lru_cache(maxsize=1024)
+def _relation(source: Same, target: Same, padding: int | None = None) -> ReprojectInfo:
+    """How two lattices lie to each other: worked out once for all bands and dates."""
+    if padding is None:
+        return compute_reproject_roi(source.geobox, target.geobox, ttol=0.05, stol=_SAME_SIZE)
+    return compute_reproject_roi(source.geobox, target.geobox, padding=padding)
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> Cut:
         shrunk = image.factors[level - 1]
         offset = -(shrunk - 1) / (2 * shrunk)
         source = source.translate_pix(offset, offset)
-    relation = compute_reproject_roi(source, geobox, padding=8)
+    relation = _relation(Same(source), Same(geobox), padding=8)
     taken = _slices(relation.roi_src)
     return Cut(image.read(index, taken, level), source[taken], relation.scale, image.quick)
 
@@ -185,15 +194,34 @@ def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
         geobox: Lattice of the block.
         out: ``(rows, columns)`` of the block, overwritten.
     """
+    plain = cut.scale < _COARSER
+    if cut.quick and plain and is_same_as_gdal(cut.geobox, geobox, cut.pixels.dtype, band.resampling):
+        out[...] = band.fill
+        resample_quickly(cut.pixels, cut.geobox, geobox, _columns(cut.geobox, geobox), band, out)
+    else:
+        resample(cut, band.resampling, band.fill, geobox, out)
+
+
+def _columns(source: GeoBox, target: GeoBox) -> int:
+    """Columns that are warped at a time."""
+    return int(target.shape[1]) if source.crs == target.crs else _WARP_COLUMNS
+
+
+def resample(cut: Cut, method: str, fill: float | None, geobox: GeoBox, out: np.ndarray) -> None:
+    """Resample an image into a block.
+
+    Args:
+        cut: The image.
+        method: GDAL's name of it.
+        fill: Value of pixels without data, which take no part; None if all have some: what the image does not cover
+            then stays 0.
+        geobox: Lattice of the block.
+        out: ``(rows, columns)`` of the block, overwritten.
+    """
     # A target at most a little coarser than the source keeps the kernel at its own size. Its size is said in any case:
     # GDAL would derive it from the outline of the block, and one pixel would differ from block to block.
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
-    total = geobox.shape[1]
-    width = total if cut.geobox.crs == geobox.crs else _WARP_COLUMNS
-    if cut.quick and kernel == 1.0 and is_same_as_gdal(cut.geobox, geobox, cut.pixels.dtype, band.resampling):
-        out[...] = band.fill
-        resample_quickly(cut.pixels, cut.geobox, geobox, width, band, out)
-        return
+    total, width = geobox.shape[1], _columns(cut.geobox, geobox)
     for left in range(0, total, width):
         right = min(left + width, total)
         columns = geobox[:, left:right]
@@ -203,12 +231,12 @@ def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
             part,
             src_transform=cut.geobox.transform,
             src_crs=str(cut.geobox.crs),
-            src_nodata=band.fill,
+            src_nodata=fill,
             dst_transform=columns.transform,
             dst_crs=str(geobox.crs),
-            dst_nodata=band.fill,
+            dst_nodata=fill,
             init_dest_nodata=True,
-            resampling=Resampling[band.resampling],
+            resampling=Resampling[method],
             num_threads=1,
             XSCALE=kernel,
             YSCALE=kernel,

@@ -7,9 +7,9 @@ by more, and exact where one falls just outside the image. So what is resampled 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,6 @@ Exact = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Columns and rows of pixel centres in the target to x and y in the source; float64, pixels."""
 
 
-@lru_cache(maxsize=32)
 def positions(source: GeoBox, target: GeoBox, width: int) -> Runs:
     """Where the pixels of a lattice lie in another.
 
@@ -42,8 +41,31 @@ def positions(source: GeoBox, target: GeoBox, width: int) -> Runs:
     Returns:
         At most a megabyte for a block of 2048 x 2048 pixels between CRSs.
     """
+    return _positions(Same(source), Same(target), width)
+
+
+@dataclass(frozen=True)
+class Same:
+    """A lattice as a key: odc-geo writes out the CRS each time it is asked for a hash."""
+
+    geobox: GeoBox
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(self.geobox.shape), tuple(self.geobox.transform), str(self.geobox.crs)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self._key == other._key
+
+
+@lru_cache(maxsize=32)
+def _positions(lattice: Same, block: Same, width: int) -> Runs:
     from stac2cube.kernels.resampling import strays
 
+    source, target = lattice.geobox, block.geobox
     pieces: list[Runs] = []
     for left in range(0, target.shape[1], width):
         columns = target[:, left : min(left + width, target.shape[1])]
@@ -157,12 +179,17 @@ def resample_quickly(
 
 
 _TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
-_UTM = re.compile(r"EPSG:32[67]\d\d")
+_UTM = {*range(32601, 32661), *range(32701, 32761)}
+"""EPSG codes of UTM zones on WGS 84."""
 
 
 def is_same_as_gdal(source: GeoBox, target: GeoBox, dtype: np.dtype[Any], method: str) -> bool:
     """Whether tests hold positions and kernels to GDAL's pixels: within any CRS, and from one UTM zone to another."""
-    turned = any((source.transform.b, source.transform.d, target.transform.b, target.transform.d))
-    crs = {str(source.crs), str(target.crs)}
-    known = len(crs) == 1 or all(_UTM.fullmatch(name) for name in crs)
-    return known and not turned and method in ("nearest", "bilinear") and str(dtype) in _TYPES
+    if method not in ("nearest", "bilinear") or str(dtype) not in _TYPES:
+        return False
+    if any((source.transform.b, source.transform.d, target.transform.b, target.transform.d)):
+        return False
+    crs, other = source.crs, target.crs
+    if crs is None or other is None:
+        return False
+    return bool(crs == other or {crs.epsg, other.epsg} <= _UTM)

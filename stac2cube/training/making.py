@@ -43,7 +43,7 @@ class PatchSet:
 
 
 def make_patches(
-    source: Source, out: Path, rules: PatchRules, making: Making, *, statistics: Statistics | None = None
+    source: Source, out: Path, rules: PatchRules, making: Making | None = None, *, statistics: Statistics | None = None
 ) -> PatchSet:
     """Cut frames into patches, choose, split, and write them in shards.
 
@@ -53,7 +53,7 @@ def make_patches(
         source: The frames.
         out: Folder: shards, ``patches.parquet`` (every patch, also those left out, and why) and ``manifest.json``.
         rules: How.
-        making: Where the work is done.
+        making: Where the work is done; in threads of this process if None.
         statistics: Patches are clipped and standardised by them; physical values if None.
 
     Raises:
@@ -62,6 +62,7 @@ def make_patches(
     """
     if statistics is not None:
         statistics.require_fit(source.bands, source.radiometry)
+    making = making or Making()
     asked = _asked(source, rules, statistics)
     if not _begin(out, asked):
         return PatchSet(out, json.loads((out / MANIFEST).read_text()))

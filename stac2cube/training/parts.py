@@ -13,6 +13,7 @@ from typing import Any
 from stac2cube.cube.files import DISK_ERRORS
 from stac2cube.errors import BadInputError, IncompleteError, ReadError
 from stac2cube.places.place import Place
+from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 
 IN_FLIGHT = 100
@@ -27,12 +28,12 @@ class Making:
     """Where and how files are made.
 
     Attributes:
-        place: Where.
+        place: Where; threads of this process if not said.
         progress: Told of every file.
         stop: Set from outside to stop: what is at hand is finished, the rest is left for the next run.
     """
 
-    place: Place
+    place: Place = field(default_factory=Threads)
     progress: Progress = field(default_factory=Progress)
     stop: threading.Event = field(default_factory=threading.Event)
 

@@ -166,14 +166,14 @@ def read_statistics(path: Path) -> Statistics:
         raise BadInputError(f"{file} holds no statistics that this version reads: {error}") from error
 
 
-def count_values(source: Source, rules: StatisticsRules, out: Path, making: Making) -> Statistics | None:
+def count_values(source: Source, rules: StatisticsRules, out: Path, making: Making | None = None) -> Statistics | None:
     """The first pass: a histogram per band over all valid pixels, and the limits that it sets.
 
     Args:
         source: The frames.
         rules: How.
         out: Folder for ``stats.json`` and ``histogram.npz``.
-        making: Where the work is done.
+        making: Where the work is done; in threads of this process if None.
 
     Returns:
         The statistics so far; None if it was stopped: run it again.
@@ -184,7 +184,7 @@ def count_values(source: Source, rules: StatisticsRules, out: Path, making: Maki
     """
     folder = out / f".counting-{_digest(source)}-{digest_of(asdict(rules))}"
     parts = _parts(source, rules, folder)
-    if not making.make(parts, _count):
+    if not (making or Making()).make(parts, _count):
         return None
     total: np.ndarray = np.sum([np.load(path) for path in parts], axis=0)
     bins, bands = rules.bins, []
@@ -203,7 +203,7 @@ def count_values(source: Source, rules: StatisticsRules, out: Path, making: Maki
     return made
 
 
-def add_moments(source: Source, out: Path, making: Making) -> Statistics | None:
+def add_moments(source: Source, out: Path, making: Making | None = None) -> Statistics | None:
     """The second pass: mean and standard deviation of the same pixels, clipped to the limits of the first.
 
     Returns:
@@ -220,7 +220,7 @@ def add_moments(source: Source, out: Path, making: Making) -> Statistics | None:
     limits = tuple(band.limits for band in known.bands)
     folder = out / f".moments-{known.digest}-{digest_of([asdict(known.rules), limits])}"
     parts = _parts(source, known.rules, folder, limits)
-    if not making.make(parts, _measure):
+    if not (making or Making()).make(parts, _measure):
         return None
     loaded = [json.loads(path.read_text()) for path in parts]
     bands = []

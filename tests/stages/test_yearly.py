@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,13 +18,15 @@ import xarray as xr
 
 import stac2cube
 from stac2cube.build import build
+from stac2cube.cli import cli
 from stac2cube.cube.reader import differences, open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.cube.years import YearStore, years_folder
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.stages.care import drop, repair, rollback, tidy, verify
+from stac2cube.stages.care import repair, rollback, tidy, verify
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.yearly import seal_year
 from stac2cube.work import Orders, Step
 from tests.build.toy import SPEC, Make, pixels, step
@@ -76,15 +81,15 @@ def sealed(twenty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which files are read: "deep" or "cube", and how many steps at once."""
     found: list[tuple[str, int]] = []
-    from stac2cube.cube import joined
+    from stac2cube.cube import opened
 
-    honest = joined._read
+    honest = opened._read
 
     def watched(array, steps, rows, columns):
         found.append(("deep" if ".years" in str(array.store_path) else "cube", steps.stop - steps.start))
         return honest(array, steps, rows, columns)
 
-    monkeypatch.setattr(joined, "_read", watched)
+    monkeypatch.setattr(opened, "_read", watched)
     return found
 
 
@@ -106,7 +111,7 @@ def test_a_sealed_year_holds_the_same_pixels_in_fewer_files(cube: Path, twenty: 
 def test_series_come_from_deep_files_and_maps_from_the_cubes_own(
     sealed: Path, reads: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stac2cube.cube.joined.OPENING", 1000)  # the toy's pixels are few against real ones
+    monkeypatch.setattr("stac2cube.cube.opened.OPENING", 1000)  # the toy's pixels are few against real ones
     opened = open_cube(sealed, decode=False, chunks=None)
     want = truth(sealed)
     reads.clear()
@@ -195,18 +200,6 @@ def test_rolling_back_and_putting_in_order_take_the_years_along(cube: Path, twen
     assert seal_year(cube, YEAR).store == first.store, "a whole store of the same steps is taken again"
 
 
-def test_a_lost_deep_file_is_read_from_the_cube(cube: Path) -> None:
-    done = seal_year(cube, YEAR)
-    want = truth(cube)
-    for file in Path(done.store).glob("B02/c/0/0/*"):
-        file.unlink()
-    np.testing.assert_array_equal(open_cube(cube, decode=False, chunks=None)["B02"].values, want)
-    shutil.rmtree(years_folder(cube))
-    np.testing.assert_array_equal(open_cube(cube, decode=False, chunks=None)["B02"].values, want)
-    assert not stac2cube.cube_status(cube).sealed_years[0].there
-    assert seal_year(cube, YEAR).made
-
-
 def test_a_strange_or_damaged_source_is_never_sealed(cube: Path) -> None:
     (victim,) = (cube / "B02/c/2/0").glob("1")
     content = bytearray(victim.read_bytes())
@@ -229,8 +222,7 @@ def test_a_stopped_run_goes_on_where_it_was(cube: Path, twenty: Path) -> None:
     orders.stop.set()
     assert seal_year(cube, YEAR, orders=orders).exit_code == 10
     (making,) = years_folder(cube).glob(".*.making")
-    made = stac2cube.places.threads.Threads(1)
-    done = seal_year(cube, YEAR, made)
+    done = seal_year(cube, YEAR, Threads(1))
     assert not making.exists()
     assert done.exit_code == 0
     assert differences(cube, twenty) == []
@@ -284,20 +276,55 @@ HARMS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("what", HARMS)
-def test_damage_of_a_years_store_is_found_and_mended(sealed: Path, twenty: Path, tmp_path: Path, what: str) -> None:
-    cube = Path(shutil.copytree(sealed, tmp_path / "toy.zarr"))
+def damaged(sealed: Path, folder: Path, what: str) -> Path:
+    """A copy of the sealed cube whose store of the year is harmed."""
+    cube = Path(shutil.copytree(sealed, folder / "toy.zarr"))
     shutil.copytree(years_folder(sealed), years_folder(cube))
-    assert verify(cube) == []
     harm(years_folder(cube) / read_root(cube).years[YEAR], what)
-    assert {one.kind for one in verify(cube)} == {"year"}
+    return cube
+
+
+@pytest.mark.parametrize("what", HARMS)
+def test_damage_of_a_years_store_is_found(sealed: Path, tmp_path: Path, what: str) -> None:
+    assert {one.kind for one in verify(damaged(sealed, tmp_path, what))} == {"year"}
+
+
+@pytest.mark.parametrize("what", ["store gone", "bit flipped", "array metadata gone"])
+def test_damage_of_a_years_store_is_mended(sealed: Path, twenty: Path, tmp_path: Path, what: str) -> None:
+    cube = damaged(sealed, tmp_path, what)
     assert repair(cube, Threads(2)).left == ()
     assert differences(cube, twenty) == []
     assert verify(cube) == []
 
 
+@pytest.mark.parametrize("what", ["store gone", "file gone", "root broken", "record gone"])
+def test_a_lost_deep_file_is_read_from_the_cube(sealed: Path, tmp_path: Path, what: str) -> None:
+    cube = damaged(sealed, tmp_path, what)
+    np.testing.assert_array_equal(open_cube(cube, decode=False, chunks=None)["B02"].values, truth(cube))
+
+
+def test_lost_files_of_the_cube_are_brought_back_from_the_sealed_year(
+    sealed: Path, twenty: Path, tmp_path: Path
+) -> None:
+    """The toy has neither items nor a parent: there is nowhere else to take them from."""
+    cube = Path(shutil.copytree(sealed, tmp_path / "toy.zarr"))
+    shutil.copytree(years_folder(sealed), years_folder(cube))
+    for slot in (0, 1, 4):
+        shutil.rmtree(cube / "B02/c" / str(slot))
+    flip(next(path for path in (cube / "SCL/c/5").rglob("*") if path.is_file()))
+    lost = {one.key for one in verify(cube)}
+    assert len(lost) == 4
+    done = repair(cube, Threads(2))
+    assert (done.left, set(done.summary.replaced)) == ((), lost)
+    assert differences(cube, twenty) == []
+    (state,) = stac2cube.cube_status(cube).sealed_years
+    assert not state.stale, "the pixels are those that were sealed"
+    assert not seal_year(cube, YEAR).made
+
+
 def test_a_year_without_steps_is_forgotten_when_its_store_is_lost(cube: Path) -> None:
     seal_year(cube, YEAR)
+    assert verify(cube) == []
     drop(cube, [f"toy_{number:04d}" for number in range(13)])
     assert verify(cube) == [], "what was withdrawn is no damage"
     shutil.rmtree(years_folder(cube))
@@ -305,9 +332,46 @@ def test_a_year_without_steps_is_forgotten_when_its_store_is_lost(cube: Path) ->
     assert read_root(cube).years == {}
 
 
+@pytest.mark.soak
 def test_worker_processes_seal_too(cube: Path, twenty: Path) -> None:
     seal_year(cube, YEAR, Local(workers=2))
     assert differences(cube, twenty) == []
+
+
+def test_parts_travel_to_other_nodes(cube: Path, twenty: Path) -> None:
+    class Far(Threads):
+        @contextmanager
+        def open(self) -> Iterator[Executor]:
+            with super().open() as pool:
+                honest = pool.submit
+                pool.submit = lambda part: honest(pickle.loads(pickle.dumps(part)))
+                yield pool
+
+    seal_year(cube, YEAR, Far(2))
+    assert differences(cube, twenty) == []
+
+
+def test_the_commands_say_what_was_done(cube: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str) -> str:
+        capsys.readouterr()
+        assert cli.main([str(word) for word in words], standalone_mode=False) in (None, 0)
+        return capsys.readouterr().out
+
+    told = json.loads(said("seal-year", cube, "2020", "--json", "-q"))
+    assert (told["steps"], told["made"]) == (13, True)
+    assert "; nothing had changed" in said("seal-year", cube, "2020", "-q")
+    assert "13 steps of 2020 sealed deep" in said("history", cube)
+    assert json.loads(said("history", cube, "--json"))[-1]["changed"] == {"steps of 2020 sealed deep": 13}
+    assert "; sealed, 13 steps" in said("status", cube)
+    fill(cube, [4], "05.10", bonus=50)
+    fill(cube, [13])
+    assert "sealed, stale: 1 changed, 1 late of 13 steps, read from the cube" in said("status", cube)
+    assert json.loads(said("status", cube, "--json"))["sealed_years"][0]["late"] == ["toy_0013"]
+    assert json.loads(said("tidy", cube, "--json"))["made"] is True
+    assert json.loads(said("tidy", cube, "--json"))["made"] is False
+    assert json.loads(said("rollback", cube, "4", "--json"))["steps"] == 16
+    shutil.rmtree(years_folder(cube))
+    assert "; sealed, but its store is gone: seal it again" in said("status", cube)
 
 
 def test_a_years_store_is_no_cube(cube: Path) -> None:

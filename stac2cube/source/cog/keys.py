@@ -33,8 +33,8 @@ def transform_of(tags: dict[str, Any]) -> tuple[float, float, float, float, floa
     if _key(tags, _RASTER_TYPE) == _POINT:
         made[2] -= made[0] * 0.5 + made[1] * 0.5
         made[5] -= made[3] * 0.5 + made[4] * 0.5
-    if made[0] == 0 or made[4] == 0:
-        raise UnusualFileError("its georeference is turned or degenerate")
+    if not np.isfinite(made).all() or made[0] * made[4] == made[1] * made[3]:
+        raise UnusualFileError("its georeference is degenerate")
     return made[0], made[1], made[2], made[3], made[4], made[5]
 
 
@@ -80,4 +80,7 @@ def _crs_by_gdal(head: bytes) -> str:
         raise UnusualFileError("its CRS cannot be read from its first bytes") from error
     if found is None:
         raise UnusualFileError("it has no CRS")
-    return str(CRS(found))
+    written = CRS(found)
+    authority = found.to_authority()
+    name = ":".join(authority) if authority else ""
+    return name if name and CRS(name) == written else str(written)
