@@ -10,6 +10,7 @@ from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.writer import open_writer
 from stac2cube.filling import fill
 from stac2cube.flow import Flow
+from stac2cube.growth import require_room
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.sealer import Sealer
@@ -40,10 +41,12 @@ def build(
     Raises:
         CubeMismatchError: The cube was made otherwise; nothing was changed.
         CubeLockedError: Somebody else is writing it.
-        BadInputError: The path cannot be written, or the disk is full; what was sealed stays.
+        BadInputError: The path cannot be written, the cube would outgrow its limits, or the disk is full; what was
+            sealed stays.
     """
     orders, progress = orders or Orders(), progress or Progress()
     begun = time.monotonic()
+    require_room(path, spec, plan(steps, known_entries(path, steps), orders.again), orders)
     with open_writer(path, spec, orders.verdict) as writer:
         known = known_entries(path, steps)
         work = plan(steps, known, orders.again)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from stac2cube.errors import BadInputError
+from platformdirs import user_data_path
+
+from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.table import shipped_and_own
 
 
@@ -55,7 +59,9 @@ def catalogs() -> dict[str, Catalog]:
 
 
 def find_catalog(name: str) -> Catalog:
-    """A catalog by its name, by the URL of a STAC API, or by the path of a local source.
+    """A catalog by its name, by the URL of a STAC API, by the path of a local source, or by the name of a scene index.
+
+    An index goes by the name of the catalog that it was searched in, because its items are read as that one's.
 
     Raises:
         BadInputError: Nothing is known by that name.
@@ -63,6 +69,8 @@ def find_catalog(name: str) -> Catalog:
     known = catalogs()
     if name in known:
         return known[name]
+    if is_index(index_path(name)):
+        return _of_index(index_path(name), known)
     if name.startswith(("http://", "https://")):
         by_url = {catalog.url.rstrip("/"): catalog for catalog in known.values()}
         return by_url.get(name.rstrip("/"), Catalog(name=name, title=name, url=name))
@@ -70,5 +78,45 @@ def find_catalog(name: str) -> Catalog:
     if path.exists():
         return Catalog(name=str(path), title=path.name, url=str(path.resolve()))
     raise BadInputError(
-        f"unknown catalog {name!r}: known are {', '.join(known)}, the URL of a STAC API, or the path of a local catalog"
+        f"unknown catalog {name!r}: known are {', '.join(known)}, the URL of a STAC API, the path of a local catalog, "
+        "or the name of a scene index (see `stac2cube index list`)"
     )
+
+
+MANIFEST = "index.json"
+"""The file that says what belongs to a scene index, see :mod:`stac2cube.source.indexed`."""
+
+
+def indexes_folder() -> Path:
+    """Where scene indexes lie that have a name only: below the user's data, or below STAC2CUBE_DATA_DIR."""
+    chosen = os.environ.get("STAC2CUBE_DATA_DIR")
+    return (Path(chosen) if chosen else Path(user_data_path("stac2cube"))) / "indexes"
+
+
+def index_path(name: str | Path) -> Path:
+    """Where a scene index lies: its path, or its name among the user's own."""
+    path = Path(name).expanduser()
+    return path.resolve() if len(path.parts) > 1 or path.exists() else indexes_folder() / path
+
+
+def is_index(path: Path) -> bool:
+    """Whether a folder is a scene index, and not one of products, whose manifest has the same name and holds items."""
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        return False
+    with manifest.open("rb") as file:
+        return b'"FeatureCollection"' not in file.read(_HEAD)
+
+
+_HEAD = 256
+"""Bytes at the begin of a manifest that tell whose it is."""
+
+
+def _of_index(path: Path, known: dict[str, Catalog]) -> Catalog:
+    try:
+        name = str(json.loads((path / MANIFEST).read_bytes())["catalog"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogError(f"{path / MANIFEST} is no manifest of a scene index: {error}") from error
+    by_url = {catalog.url.rstrip("/"): catalog for catalog in known.values()}
+    source = known.get(name) or by_url.get(name.rstrip("/")) or Catalog(name=name, title=name, url=name)
+    return replace(source, url=str(path))

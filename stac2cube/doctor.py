@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from shutil import which
@@ -110,7 +110,7 @@ def site_text(site: Site, interface: str) -> str:
     lines += [
         f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for name, value in values.items()
     ]
-    for part, changes in (("test", site.test), ("gpu", site.gpu)):
+    for part, changes in (("test", site.test), ("gpu", site.gpu), ("limits", asdict(site.limits))):
         lines += ["", f"[{part}]"]
         lines += [f"{n} = {json.dumps(list(v) if isinstance(v, tuple) else v)}" for n, v in changes.items()]
     return "\n".join(lines) + "\n"

@@ -198,6 +198,11 @@ _SLACK = 1e-6
 """Corners that miss the lattice by less than a millionth of a pixel count as lying on it (floating point)."""
 
 
+def shard_for(shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the shards of a grid of some shape, pixels."""
+    return _shard_edge(shape[0]), _shard_edge(shape[1])
+
+
 def _shard_edge(pixels: int) -> int:
     return min(SHARD, -(-pixels // CHUNK) * CHUNK)
 

@@ -78,7 +78,8 @@ class Sealer:
         if any(shard.valid for receipt in entry.receipts for shard in receipt.shards):
             finished = FinishedStep(step.staged, entry)
             if entry.key in self._slots:
-                self._renewed[self._slots[entry.key]] = finished
+                entry = _remembering(entry, self._known[entry.key])
+                self._renewed[self._slots[entry.key]] = FinishedStep(step.staged, entry)
             else:
                 self._ready.append(finished)
         else:
@@ -117,6 +118,12 @@ class Sealer:
             self.writer.replace(self._renewed)
             self._summary.replaced += [step.entry.key for step in self._renewed.values()]
             log.info("replaced %d step(s), generation %d", len(self._renewed), self.writer.root.generation)
+
+
+def _remembering(entry: Entry, old: Entry) -> Entry:
+    """A step made anew: the ledger keeps the ids of the items that it was made from before."""
+    before = {*old.properties.get("replaced_items", ()), *old.items} - set(entry.items)
+    return replace(entry, properties={**entry.properties, "replaced_items": sorted(before)}) if before else entry
 
 
 def _measured(entry: Entry, spec: CubeSpec) -> dict[str, float]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stac2cube.errors import BadInputError
+from stac2cube.limits import Limits
+from stac2cube.places.gateway import Gateway
 from stac2cube.places.slurm import Slurm
 from stac2cube.table import TableFile, names_in, shipped_and_own
 
@@ -22,6 +24,8 @@ class Site:
         slurm: Its worker jobs.
         test: What differs in a short try: a test partition, a short time limit.
         gpu: What differs for stages that want a GPU.
+        gateway: Its Dask Gateway.
+        limits: What one cube may grow to here.
     """
 
     name: str
@@ -29,7 +33,9 @@ class Site:
     slurm: Slurm
     test: Mapping[str, Any]
     gpu: Mapping[str, Any]
+    gateway: Gateway = field(default_factory=Gateway)
     note: str = ""
+    limits: Limits = field(default_factory=Limits)
 
     def place(self, *, test: bool = False, gpu: bool = False) -> Slurm:
         """Worker jobs here.
@@ -69,9 +75,11 @@ def find_site(name: str) -> Site:
         name=name,
         title=merged.get("title", name),
         note=merged.get("note", ""),
+        gateway=Gateway(**merged.get("gateway", {})),
         slurm=Slurm(**slurm),
         test=test,
         gpu=gpu,
+        limits=Limits(**merged.get("limits", {})),
     )
 
 
@@ -91,6 +99,8 @@ class _Page:
     slurm: Mapping[str, Any] | None = None
     test: Mapping[str, Any] | None = None
     gpu: Mapping[str, Any] | None = None
+    gateway: Mapping[str, Any] | None = None
+    limits: Mapping[str, Any] | None = None
 
 
 def _checked(file: TableFile) -> dict[str, Any]:
@@ -99,4 +109,8 @@ def _checked(file: TableFile) -> dict[str, Any]:
     for part in _PARTS:
         if part in page:
             file.check(Slurm, page[part], f"[{part}]")
+    if "gateway" in page:
+        file.check(Gateway, page["gateway"], "[gateway]")
+    if "limits" in page:
+        file.check(Limits, page["limits"], "[limits]")
     return page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.lock import read_owner
 from stac2cube.cube.root import OWN, read_root
 from stac2cube.cube.spec import CubeSpec
-from stac2cube.work import outdated
+from stac2cube.cube.years import YearState, year_states
+from stac2cube.growth import Load, a_year_more, by_year, load_of, load_of_years
+from stac2cube.work import PARENT, outdated
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class CubeStatus:
         made_from: The cube it follows, "" if none.
         lacking: Steps of that cube which this one has not.
         stale: Keys of steps that were made anew there since.
+        by_year: Steps, files and bytes of every year (UTC).
+        year_more: Steps, files and bytes that a further year will bring, going by the last one.
+        sealed_years: How sealed years stand to the cube, see :mod:`stac2cube.cube.years`.
+        deep: Files and bytes of their stores, besides the cube's own.
     """
 
     path: str
@@ -62,6 +68,10 @@ class CubeStatus:
     made_from: str = ""
     lacking: int = 0
     stale: tuple[str, ...] = ()
+    by_year: Mapping[int, Load] = field(default_factory=dict)
+    year_more: Load = field(default_factory=Load)
+    sealed_years: tuple[YearState, ...] = ()
+    deep: Load = field(default_factory=Load)
 
 
 def cube_status(path: str | Path) -> CubeStatus:
@@ -74,7 +84,7 @@ def cube_status(path: str | Path) -> CubeStatus:
     root = read_root(cube)
     rows = Ledger(cube, root.ledger).entries()
     sealed = [entry for entry in rows.values() if entry.status == SEALED]
-    shards = [shard for entry in sealed for receipt in entry.receipts for shard in receipt.shards if shard.size]
+    load = load_of(sealed)
     owner = read_owner(cube)
     grid = root.spec.grid
     return CubeStatus(
@@ -91,12 +101,16 @@ def cube_status(path: str | Path) -> CubeStatus:
         failed={key: entry.reason for key, entry in rows.items() if entry.status == FAILED},
         commit=root.commit,
         generation=root.generation,
-        files=len(shards),
-        size=sum(shard.size for shard in shards),
+        files=load.files,
+        size=load.size,
         seconds_per_step=round(
             sum(receipt.seconds for entry in sealed for receipt in entry.receipts) / max(len(sealed), 1), 3
         ),
         writer=str(owner) if owner else "",
+        by_year=by_year(sealed),
+        year_more=a_year_more([entry.time for entry in sealed], load),
+        sealed_years=tuple(year_states(cube, root, rows)),
+        deep=load_of_years(cube),
         **_behind(root.spec, rows),
     )
 
@@ -112,7 +126,7 @@ def _behind(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, Any]:
         return {"made_from": f"{parent} (not there any more)"}
     theirs = Ledger(parent, read_root(parent).ledger).entries(whole=False)
     sealed = {key: row for key, row in theirs.items() if row.status == SEALED}
-    wanted = {key: {f"parent {part}": version for part, version in row.parts.items()} for key, row in sealed.items()}
+    wanted = {key: {f"{PARENT}{part}": version for part, version in row.parts.items()} for key, row in sealed.items()}
     have = {key: row for key, row in rows.items() if row.status != FAILED}
     return {
         "made_from": str(parent),

@@ -17,6 +17,7 @@ from stac2cube.cube.lock import Verdict
 from stac2cube.cube.root import read_root
 from stac2cube.errors import IncompleteError
 from stac2cube.grid import Grid, Tile
+from stac2cube.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,9 @@ class Orders:
         deadline: When this process will be killed, seconds since 1970: blocks that cannot be finished before are not
             begun. None for never.
         verdict: See :class:`stac2cube.cube.lock.CubeLock`.
-        again: Keys of sealed steps that are made anew although nothing newer exists, because they are damaged.
+        again: Keys of sealed steps that are made anew although nothing newer exists, because they are damaged, or made
+            from items that are gone.
+        limits: What the cube may grow to; None for anything.
     """
 
     superseded: Literal["report", "replace"] = "report"
@@ -150,6 +153,7 @@ class Orders:
     deadline: float | None = None
     verdict: Verdict | None = holder_lives
     again: frozenset[str] = frozenset()
+    limits: Limits | None = None
 
 
 def plan(steps: Sequence[Step], known: Mapping[str, Entry], again: Collection[str] = ()) -> Plan:
@@ -185,6 +189,12 @@ def known_entries(path: Path, steps: Sequence[Step]) -> dict[str, Entry]:
     return Ledger(path, read_root(path).ledger).entries(whole=False, keys=[step.entry.key for step in steps])
 
 
+PARENT = "parent "
+"""Before the names of parts that were taken from a cube."""
+
+
 def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
-    """Whether a wanted part is missing or newer than the one used."""
-    return any(part not in have or version > have[part] for part, version in want.items())
+    """Whether a wanted part is missing or newer than the one used, or one taken from a cube is another there now."""
+    newer = any(part not in have or version > have[part] for part, version in want.items())
+    # A catalog that forgets is no reason; a cube that was rolled back, or lost an item of a scene, is.
+    return newer or any(want.get(part) != version for part, version in have.items() if part.startswith(PARENT))

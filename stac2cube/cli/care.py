@@ -1,30 +1,37 @@
-"""Commands for keeping cubes: sync, verify, diff, rollback, tidy."""
+"""Commands for keeping cubes: sync, verify, diff, rollback, tidy, seal-year."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stac2cube.cli.look import as_json
 from stac2cube.cli.steps import Manner, built, said
-from stac2cube.cli.words import CUBE, listed, talking, where_options
+from stac2cube.cli.tables import human_bytes
+from stac2cube.cli.words import CUBE, listed, stoppable, talking, where_options
+from stac2cube.places.queue import job_end
+
+if TYPE_CHECKING:
+    from stac2cube.cube.root import Root
 
 
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.option("--apply", "applying", is_flag=True, help="Do it; else only say what would be done.")
-@click.option("--only", help="Kinds with commas: new, late, failed, superseded, withdrawn, children.")
+@click.option("--only", help="Kinds with commas: new, late, failed, superseded, reduced, withdrawn, children.")
 @click.option("--even-many", is_flag=True, help="Take steps out however many were withdrawn.")
+@click.option("--inventory", type=CUBE, help="Parquet file of the archive: what was removed, what is not here yet.")
 @as_json
 @where_options
-def sync(cube: Path, applying: bool, only: str | None, even_many: bool, machine: bool, **options: Any) -> int:
+def sync(
+    cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, machine: bool, **options: Any
+) -> int:
     """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children."""
-    from functools import partial
-
     from stac2cube.stages.sync import KINDS, look
     from stac2cube.stages.sync import sync as bring_together
 
@@ -32,21 +39,27 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, machine:
         manner = Manner.of(options, console)
         if applying:
             kinds = listed(only) or KINDS
-            return built(cube, partial(bring_together, cube, kinds=kinds, even_many=even_many), manner)
-        found, _ = look(cube, on_cluster=manner.place.on_cluster)
+            make = partial(bring_together, cube, kinds=kinds, even_many=even_many, inventory=inventory)
+            return built(cube, make, manner, machine=machine)
+        found, _ = look(cube, on_cluster=manner.place.on_cluster, inventory=inventory)
         if machine:
             click.echo(json.dumps(asdict(found), indent=1))
             return 0
         for kind in KINDS[:-1]:
-            keys = getattr(found, kind)
-            click.echo(f"{kind:<12} {len(keys):>5}  {' '.join(keys[:4])}{' ...' if len(keys) > 4 else ''}")
+            click.echo(_some(kind, getattr(found, kind)))
         for child, state in found.children.items():
             click.echo(
                 f"child        {child}: {', '.join(f'{count} {what}' for what, count in state.items() if count)}"
             )
+        if found.awaited:
+            click.echo(_some("not here yet", tuple(found.awaited)))
         if found.nothing:
             click.echo("all in step")
         return 0
+
+
+def _some(kind: str, keys: tuple[str, ...]) -> str:
+    return f"{kind:<12} {len(keys):>5}  {' '.join(keys[:4])}{' ...' if len(keys) > 4 else ''}"
 
 
 @click.command()
@@ -64,7 +77,9 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
     with talking(options["quiet"]) as console:
         if repairing:
             manner = Manner.of(options, console)
-            done = repair(cube, manner.place, orders=Orders(), progress=manner.progress(), deep=not quick)
+            done = repair(
+                cube, manner.place, orders=Orders(limits=manner.limits), progress=manner.progress(), deep=not quick
+            )
             found, left = done.found, done.left
             if done.summary.replaced:
                 said(cube, done.summary)
@@ -102,19 +117,53 @@ def diff(cube: Path, one: int, other: int, machine: bool) -> None:
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("commit", type=int)
-def rollback(cube: Path, commit: int) -> None:
+@as_json
+def rollback(cube: Path, commit: int, machine: bool) -> None:
     """Make CUBE what it was after COMMIT. That is a commit, too: one can go back again."""
     from stac2cube.stages.care import rollback as roll
 
     root = roll(cube, commit)
-    click.echo(f"{cube}: commit {root.commit}, {root.steps} steps, as after commit {commit}")
+    said = f"{cube}: commit {root.commit}, {root.steps} steps, as after commit {commit}"
+    click.echo(_root_json(root) if machine else said)
 
 
 @click.command()
 @click.argument("cube", type=CUBE)
-def tidy(cube: Path) -> None:
+@as_json
+def tidy(cube: Path, machine: bool) -> None:
     """Put the steps of CUBE in the order of time, without rewriting a pixel."""
+    from stac2cube.cube.root import read_root
     from stac2cube.stages.care import tidy as put_in_order
 
     root = put_in_order(cube)
-    click.echo(f"{cube}: {'in order already' if root is None else f'in order of time, commit {root.commit}'}")
+    said = f"{cube}: {'in order already' if root is None else f'in order of time, commit {root.commit}'}"
+    click.echo(_root_json(root or read_root(cube), made=root is not None) if machine else said)
+
+
+@click.command("seal-year")
+@click.argument("cube", type=CUBE)
+@click.argument("year", type=int)
+@as_json
+@where_options
+def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
+    """Write YEAR of CUBE, which must be over, a second time, into files that hold all its steps: fast along time."""
+    from stac2cube.stages.yearly import seal_year as seal
+    from stac2cube.work import Orders
+
+    with talking(options["quiet"]) as console, stoppable() as stop:
+        manner = Manner.of(options, console)
+        orders = Orders(stop=stop, deadline=job_end(), limits=manner.limits)
+        done = seal(cube, year, manner.place, orders=orders, progress=manner.progress())
+    if machine:
+        click.echo(json.dumps(asdict(done), indent=1))
+    elif not done.store:
+        click.echo("stopped before the end: the same command goes on")
+    else:
+        what = f"{done.steps} steps of {year} in {done.files} files of {human_bytes(done.size)}"
+        besides = f"besides the cube's own {done.files_before} of {human_bytes(done.size_before)}"
+        click.echo(f"{done.store}: {what}, {besides}{'' if done.made else '; nothing had changed'}")
+    return done.exit_code
+
+
+def _root_json(root: Root, *, made: bool = True) -> str:
+    return json.dumps({"commit": root.commit, "steps": root.steps, "generation": root.generation, "made": made})

@@ -1,4 +1,4 @@
-"""Commands that store what views show: indices, composite."""
+"""Commands that store what views show: indices, composite, overviews."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, built
-from stac2cube.cli.words import CUBE, listed, talking, where_options
+from stac2cube.cli.words import CUBE, LIST, listed, talking, where_options
 
 
 @click.command()
@@ -37,7 +37,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
 @click.option("--period", default="month", show_default=True, help="week, month, season, year, all, or 10D, 1MS ...")
 @click.option("--method", default="median", show_default=True, help="median, mean, max, min, p10, medoid or best.")
 @click.option("--by", help="For the method best: a layer or an index, for example NDVI.")
-@click.option("--layers", "names", help="Layers with commas; all that are not classes if not said.")
+@click.option("--layers", "names", type=LIST, help="Layers with commas; all that are not classes if not said.")
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store a picture per period of the cube LAYERS in the cube OUT. Hide clouds first: compose a masked cube."""
@@ -48,3 +48,17 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
     how = Composition(*words, None if chosen is None else tuple(chosen))
     with talking(options["quiet"]) as console:
         return built(out, partial(run_composites, layers, out, how), Manner.of(options, console))
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.option("--levels", type=click.IntRange(1), help="How often to halve; until an edge has 256 pixels if not said.")
+@where_options
+def overviews(cube: Path, levels: int | None, **options: Any) -> int:
+    """Make CUBE's overviews of pixels 2, 4, 8 ... times as large, beside it, or bring them up to date."""
+    from stac2cube.cube.overviews import overviews_folder
+    from stac2cube.stages.overviews import run_overviews
+
+    with talking(options["quiet"]) as console:
+        make = partial(run_overviews, cube, levels=levels)
+        return built(overviews_folder(cube), make, Manner.of(options, console))

@@ -48,12 +48,35 @@ def status(path: Path, machine: bool) -> None:
 
 
 def _show_cube(found: dict[str, Any]) -> None:
-    failed = found.pop("failed")
+    failed, by_year, more, deep = (found.pop(name) for name in ("failed", "by_year", "year_more", "deep"))
+    sealed = {state["year"]: state for state in found.pop("sealed_years")}
     found |= {"layers": " ".join(found["layers"]), "size": human_bytes(found["size"]), "failed": len(failed)}
     for name, value in found.items():
         click.echo(f"{name:<16} {value if value is not None else '-'}")
+    for year, load in by_year.items():
+        click.echo(f"{year:<16} {_load_words(load)}{_year_words(sealed.pop(year)) if year in sealed else ''}")
+    for year, state in sealed.items():
+        click.echo(f"{year:<16} no steps{_year_words(state)}")
+    if deep["files"]:
+        click.echo(f"{'sealed years':<16} {deep['files']} files, {human_bytes(deep['size'])} besides")
+    if more["steps"]:
+        click.echo(f"{'a year more':<16} about {_load_words(more)}")
     for key, reason in failed.items():
         click.echo(f"  {key}: {reason}")
+
+
+def _load_words(load: dict[str, Any]) -> str:
+    return f"{load['steps']} steps, {load['files']} files, {human_bytes(load['size'])}"
+
+
+def _year_words(state: dict[str, Any]) -> str:
+    """How a sealed year stands to its cube."""
+    if not state["there"]:
+        return "; sealed, but its store is gone: seal it again"
+    kinds = [f"{len(state[kind])} {kind}" for kind in ("changed", "late", "withdrawn") if state[kind]]
+    if not kinds:
+        return f"; sealed, {state['steps']} steps"
+    return f"; sealed, stale: {', '.join(kinds)} of {state['steps']} steps, read from the cube until it is sealed again"
 
 
 def _job_status(submission: Submission) -> dict[str, str]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
+from stac2cube.cli.look import as_json
 from stac2cube.cli.steps import Manner, build_layers, prepared, update_child
-from stac2cube.cli.words import CUBE, talking, what_options, what_words, where_options
+from stac2cube.cli.words import CUBE, items_option, talking, what_options, what_words, where_options
 from stac2cube.errors import BadInputError
 
 
 @click.command()
 @click.argument("out", type=CUBE)
 @what_options
+@items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
 @click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
@@ -60,12 +63,14 @@ def update(cube: Path, **options: Any) -> int:
 @click.command()
 @click.argument("out", type=CUBE)
 @what_options
+@items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
-def plan(out: Path, **options: Any) -> int:
-    """Say what `layers` would do: scenes, blocks, bytes to read, files to write."""
+@as_json
+def plan(out: Path, machine: bool, **options: Any) -> int:
+    """Say what `layers` would do: scenes, blocks, bytes to read, files to write, files and bytes of every year."""
     with talking(options["quiet"]) as console:
-        return _layers(out, what_words(**options), {**options, "dry_run": True}, console)
+        return _layers(out, what_words(**options), {**options, "dry_run": True, "machine": machine}, console)
 
 
 @click.command()
@@ -88,11 +93,17 @@ def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:
 
 
 def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:
-    from stac2cube.cli.tables import plan_table
+    from stac2cube.cli.tables import plan_json, plan_table
+    from stac2cube.growth import require_room
+    from stac2cube.work import Orders
 
     manner = Manner.of(options, console)
     job = prepared(out, words, manner, updating=options["updating"])
     if options["dry_run"]:
-        Console().print(plan_table(job))
+        if options.get("machine"):
+            click.echo(json.dumps(plan_json(job), indent=1))
+        else:
+            Console().print(plan_table(job))
+        require_room(out, job.spec, job.plan(), Orders(limits=manner.limits))
         return 0
     return build_layers(job, manner)

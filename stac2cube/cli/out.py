@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from stac2cube.cli.look import as_json
 from stac2cube.cli.words import CUBE
 
 
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--step", required=True, help="Scene key, or the date of the step: 2023-07-14.")
-def export(cube: Path, out: Path, step: str) -> None:
-    """Write one time step of CUBE as the cloud-optimised GeoTIFF OUT, for programs that do not read Zarr 3."""
-    from stac2cube.products.geotiff import export_step
+@click.option("--step", help="For a GeoTIFF: scene key, or the date of the step, 2023-07-14.")
+@click.option("--time", default="", help="For NetCDF: which steps, a year 2023, a month, an interval; all if not said.")
+def export(cube: Path, out: Path, step: str | None, time: str) -> None:
+    """Give CUBE to programs that do not read Zarr 3: a step as cloud-optimised GeoTIFF, or steps as CF NetCDF.
 
+    The name of OUT says which: .tif or .nc.
+    """
+    from stac2cube.products.geotiff import export_step
+    from stac2cube.products.netcdf import export_netcdf
+
+    if out.suffix == ".nc":
+        if step is not None:
+            raise click.UsageError("NetCDF holds steps of a --time, not one --step")
+        click.echo(export_netcdf(cube, out, time))
+        return
+    if step is None or time:
+        raise click.UsageError("a GeoTIFF holds one step: say --step, and no --time")
     click.echo(export_step(cube, step, out))
 
 
@@ -32,13 +46,26 @@ def quicklook(cube: Path, out: Path, most: int) -> None:
 
 
 @click.command()
-@click.argument("cube", type=CUBE)
-@click.argument("out", type=CUBE)
-def report(cube: Path, out: Path) -> None:
-    """Write one self-contained HTML page about CUBE."""
+@click.argument("paths", nargs=-1, required=True, type=CUBE, metavar="CUBE... [OUT.html]")
+@as_json
+def report(paths: tuple[Path, ...], machine: bool) -> None:
+    """Write one self-contained HTML page about one CUBE or several.
+
+    Without OUT it is report.html in the folder of the first.
+    """
+    from stac2cube.products.figures import figures_of
     from stac2cube.products.report import write_report
 
-    click.echo(write_report(cube, out))
+    named = paths[-1].suffix in (".html", ".htm")
+    cubes = paths[:-1] if named else paths
+    if machine:
+        if named:
+            raise click.UsageError("--json writes to standard output: name no page")
+        click.echo(json.dumps([figures_of(cube) for cube in cubes], indent=1))
+        return
+    if not cubes:
+        raise click.UsageError("say which cube the page is about")
+    click.echo(write_report(cubes, paths[-1] if named else cubes[0].parent / "report.html"))
 
 
 @click.command()
@@ -49,7 +76,7 @@ def report(cube: Path, out: Path) -> None:
 @click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
 def publish(cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...]) -> None:
     """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
-    from stac2cube.products.stac import post_stac, write_stac
+    from stac2cube.products.publish import post_stac, write_stac
 
     if (out is None) == (api is None):
         raise click.UsageError("say a folder, or --api URL")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,21 @@ def plan_table(job: LayersJob) -> Table:
     return table
 
 
+def plan_json(job: LayersJob) -> dict[str, Any]:
+    """The same for programs."""
+    from stac2cube.growth import outlook
+
+    plan = job.plan()
+    ahead = outlook(job.out, job.spec, plan, job.steps)
+    return {
+        "todo": [step.entry.key for step in plan.todo],
+        "present": list(plan.present),
+        "superseded": [step.entry.key for _, step in plan.superseded],
+        "blocks": plan.blocks,
+        **asdict(ahead),
+    }
+
+
 def figures_table(rows: list[dict[str, Any]]) -> str:
     """How well coarser pictures were brought back, a line per step and method."""
     lines = [f"{'step':<12} {'method':<15} {'PSNR, dB':>9} {'RMSE':>9} {'SAM, deg':>9} {'ERGAS':>6}"]
@@ -46,19 +62,21 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
 
 
 def plan_lines(job: LayersJob) -> Iterator[str]:
-    """Totals of a plan: blocks, bytes, files."""
+    """Totals of a plan: blocks, bytes, files, now and with every year."""
+    from stac2cube.growth import IN_FILES, outlook, to_read
+
     plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
     rows, columns = grid.shape
-    pixels = sum(_pixels(job, step.tiles) for step in plan.todo)
-    raw = pixels * sum(_itemsize(layer.dtype) for layer in layers)
-    read = sum(
-        pixels * (grid.resolution / band.gsd) ** 2 * _itemsize(band.quantity.dtype) for band in job.wanted.query.bands
-    )
+    ahead = outlook(job.out, job.spec, plan, job.steps)
+    read = to_read(job.wanted.query.bands, job.spec, ahead.pixels)
     yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {len(layers)} layers"
     yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
     yield f"blocks   {plan.blocks}"
-    yield f"read     at most {human_bytes(read)} of pixels, about 0.6 of it as compressed files"
-    yield f"write    at most {human_bytes(raw)} of pixels, about 0.55 of it on disk, {plan.blocks * len(layers)} files"
+    yield f"read     at most {human_bytes(read)} of pixels, about {IN_FILES:g} of it as compressed files"
+    yield f"now      {ahead.now.files} files, {human_bytes(ahead.now.size)}"
+    yield f"write    at most {ahead.more.files} files, about {human_bytes(ahead.more.size)}"
+    year = ahead.year
+    yield f"per year at most {year.files} files, about {human_bytes(year.size)}, for about {year.steps} steps"
 
 
 def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
@@ -85,17 +103,3 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return ""
-
-
-def _pixels(job: LayersJob, tiles: Any) -> int:
-    total = 0
-    for tile in tiles:
-        rows, columns = job.spec.grid.window(tile)
-        total += (rows.stop - rows.start) * (columns.stop - columns.start)
-    return total
-
-
-def _itemsize(dtype: str) -> int:
-    import numpy as np
-
-    return np.dtype(dtype).itemsize

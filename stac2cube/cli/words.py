@@ -17,24 +17,47 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from stac2cube.errors import BadInputError
+from stac2cube.limits import Limits
 from stac2cube.places.local import Local
 from stac2cube.places.place import Place, usable_cores
 from stac2cube.places.threads import Threads
+from stac2cube.recipe.word import Form
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 CUBE = click.Path(path_type=Path)
 
+
+class Spelled(click.types.StringParamType):
+    """Text that a recipe may spell otherwise too: as a list, as a table, or as a path from its own folder.
+
+    Args:
+        form: See :data:`stac2cube.recipe.word.Form`.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self.name = "text"
+        self.form = form
+
+
+LIST, PAIRS, AREA, PATH = Spelled("list"), Spelled("pairs"), Spelled("area"), Spelled("path")
+
 PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill", "strict", "catalog")
 """Words of a request that need no understanding."""
 
 
-def what_options(command: Command) -> Command:
-    """What a layers cube is made of."""
+items_option = click.option(
+    "--items", type=CUBE, help="A search result that `stac2cube stage` stored, searched instead of the catalog."
+)
+
+
+def search_options(command: Command) -> Command:
+    """What is looked for, and where."""
     options = [
         click.option("--mission", help="Name of a mission, see `stac2cube missions`."),
         click.option(
             "--aoi",
+            type=AREA,
             help="Area: a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box 'w,s,e,n', or a point "
             "'lat,lon' with --edge.",
         ),
@@ -42,18 +65,40 @@ def what_options(command: Command) -> Command:
         click.option("--edge", type=float, help="Edge of the square around a point, metres."),
         click.option(
             "--time",
+            type=LIST,
             help="A year 2018, a month 2018-07, a day, an interval A/B, or the season of years "
             "'2018/2020 06-01/08-31'; several with commas.",
         ),
-        click.option("--bands", help="Names or common names with commas: B04,B08 or red,nir,scl."),
+        click.option("--bands", type=LIST, help="Names or common names with commas: B04,B08 or red,nir,scl."),
+        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
+        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+        click.option(
+            "--catalog",
+            type=PATH,
+            help="Name (see `stac2cube catalogs` and `stac2cube index list`), URL of a STAC API, or path; chosen if "
+            "not said.",
+        ),
+    ]
+    return _apply(options, command)
+
+
+def grid_options(command: Command) -> Command:
+    """On which lattice, and how bands come there."""
+    options = [
         click.option("--resolution", type=float, help="Pixel edge in units of the CRS; the finest band's if not said."),
         click.option("--crs", help="CRS of the cube; the native one of most of the area if not said."),
         click.option(
             "--resampling",
+            type=PAIRS,
             help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
         ),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
-        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+    ]
+    return _apply(options, command)
+
+
+def what_options(command: Command) -> Command:
+    """What a layers cube is made of."""
+    options = [
         click.option(
             "--fill",
             is_flag=True,
@@ -63,11 +108,8 @@ def what_options(command: Command) -> Command:
         click.option(
             "--strict", is_flag=True, default=None, help="Refuse scenes whose pixels contradict their metadata."
         ),
-        click.option(
-            "--catalog", help="Name (see `stac2cube catalogs`), URL of a STAC API, or path; chosen if not said."
-        ),
     ]
-    return _apply(options, command)
+    return search_options(grid_options(_apply(options, command)))
 
 
 def where_options(command: Command) -> Command:
@@ -75,18 +117,27 @@ def where_options(command: Command) -> Command:
     options = [
         click.option(
             "--place",
-            type=click.Choice(["threads", "local", "slurm", "allocation"]),
+            type=click.Choice(["threads", "local", "slurm", "allocation", "gateway"]),
             default="threads",
             show_default=True,
-            help="Threads of this process, worker processes on this machine, worker jobs on a SLURM cluster, or the "
-            "tasks of the SLURM job in which this runs.",
+            help="Threads of this process, worker processes on this machine, worker jobs on a SLURM cluster, the tasks "
+            "of the SLURM job in which this runs, or workers of a Dask Gateway.",
         ),
         click.option(
-            "--workers", type=click.IntRange(1), help="Threads, processes or jobs; all there are if not said."
+            "--workers", type=click.IntRange(1), help="Threads, processes, jobs or workers; all there are if not said."
         ),
-        click.option("--site", help="For worker jobs: where, see `stac2cube sites`."),
+        click.option(
+            "--site",
+            help="Where, see `stac2cube sites`: for worker jobs and gateways, and for what a cube may grow to.",
+        ),
+        click.option(
+            "--cluster",
+            help="For gateways: a running cluster to use, by its name or its scheduler's address; $DASK_CLUSTER if not "
+            "said, else a new one.",
+        ),
         click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
         click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
+        click.option("--progress-file", type=CUBE, hidden=True),
     ]
     return _apply(options, command)
 
@@ -100,19 +151,31 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {name: options[name] for name in PLAIN_WORDS}
+    words = {name: options[name] for name in PLAIN_WORDS if name in options}
     words["bands"] = listed(options["bands"])
-    words["resampling"] = _resampling(options["resampling"])
+    words["resampling"] = resampling_words(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
+    words["items"] = options.get("items")
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
 
-def place_of(name: str, workers: int | None, site: str | None = None, *, test: bool = False) -> Place:
+def place_of(
+    name: str, workers: int | None, site: str | None = None, *, test: bool = False, cluster: str | None = None
+) -> Place:
     """The place asked for.
 
     Raises:
         BadInputError: It needs a site, or to run in a job.
     """
+    if name == "gateway":
+        from stac2cube.places.gateway import Gateway
+        from stac2cube.site import find_site
+
+        gateway = find_site(site).gateway if site else Gateway()
+        gateway = gateway if workers is None else replace(gateway, workers=workers)
+        return gateway if cluster is None else replace(gateway, cluster=cluster)
+    if cluster is not None:
+        raise BadInputError("--cluster NAME goes with --place gateway")
     if name == "slurm":
         from stac2cube.site import find_site, site_names
 
@@ -127,6 +190,19 @@ def place_of(name: str, workers: int | None, site: str | None = None, *, test: b
         return Allocation.of_this_job(find_site(site).slurm.interface if site else "")
     count = workers or usable_cores()
     return Local(workers=count) if name == "local" else Threads(count)
+
+
+def limits_of(site: str | None) -> Limits | None:
+    """What a cube may grow to at a site, None where none is named.
+
+    Raises:
+        BadInputError: The site is unknown.
+    """
+    if site is None:
+        return None
+    from stac2cube.site import find_site
+
+    return find_site(site).limits
 
 
 @contextmanager
@@ -172,7 +248,12 @@ def listed(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _resampling(text: str | None) -> str | dict[str, str] | None:
+def resampling_words(text: str | None) -> str | dict[str, str] | None:
+    """A method for all bands, or one per band from ``BAND=METHOD`` with commas.
+
+    Raises:
+        BadInputError: It is neither.
+    """
     if text is None or "=" not in text:
         return text
     pairs = [word.partition("=") for word in text.split(",")]

@@ -10,17 +10,64 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from stac2cube.cube.files import exchange, remove_tree, sync_folder, write_whole
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import OWN, read_root
+from stac2cube.errors import CubeError
 
 GRACE_DAYS = 7.0
 """How long an old generation stays for its readers."""
 
 _NOT_LINKED = ("staging",)
 """Folders below our own that belong to a run, not to the cube."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One generation of a cube, found again wherever it lies by now.
+
+    Attributes:
+        cube: The cube.
+        number: Of the generation.
+    """
+
+    cube: Path
+    number: int
+
+    def folder(self) -> Path:
+        """Where its files are.
+
+        Raises:
+            CubeError: The cube is not there, or was rebuilt, and this generation is gone.
+        """
+        for _ in range(20):
+            for path in (self.cube, _old_folder(self.cube, self.number), next_folder(self.cube)):
+                if _number_at(path) == self.number:
+                    return path
+            time.sleep(0.1)  # generations may be on their way from one place to the other
+        raise CubeError(
+            f"{self.cube} was rebuilt since it was opened, and generation {self.number} is gone: open it again"
+            if self.cube.exists()
+            else f"{self.cube} is not there any more"
+        )
+
+
+def _number_at(cube: Path) -> int | None:
+    """The generation that a folder holds, None if none; read anew only when its root was replaced."""
+    try:
+        state = (cube / "zarr.json").stat()
+        return _number_of(cube, state.st_ino, state.st_mtime_ns, state.st_size)
+    except (OSError, CubeError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _number_of(cube: Path, *_state: int) -> int:
+    return read_root(cube).generation
 
 
 def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = True) -> None:

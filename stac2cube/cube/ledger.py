@@ -8,7 +8,6 @@ ledger is part of the same commit as the pixels.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from shapely import from_wkb
 from shapely.geometry import mapping, shape
 
+from stac2cube import geoparquet
 from stac2cube.cube.files import write_whole
 from stac2cube.cube.root import OWN
 from stac2cube.cube.staging import Receipt, Shard
@@ -118,19 +118,12 @@ class Ledger:
             table = _concat(_load(self.folder / kept.pop()), table)
         name = f"{commit:06d}.parquet"
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / name, _to_bytes(table))
+        write_whole(self.folder / name, geoparquet.to_bytes(table))
         return (*kept, name)
 
 
 def _schema() -> pa.Schema:
-    link = pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())])
     asset = pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.list_(pa.string()))])
-    box = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
-    geo = {
-        "version": "1.1.0",
-        "primary_column": "geometry",
-        "columns": {"geometry": {"encoding": "WKB", "geometry_types": []}},
-    }
     return pa.schema(
         [
             ("type", pa.string()),
@@ -138,9 +131,9 @@ def _schema() -> pa.Schema:
             ("stac_extensions", pa.list_(pa.string())),
             ("id", pa.string()),
             ("geometry", pa.binary()),
-            ("bbox", box),
-            ("datetime", pa.timestamp("us", tz="UTC")),
-            ("links", pa.list_(link)),
+            ("bbox", geoparquet.BBOX),
+            ("datetime", geoparquet.TIME),
+            ("links", geoparquet.LINKS),
             ("assets", pa.struct([("cube", asset)])),
             ("stac2cube:status", pa.string()),
             ("stac2cube:slot", pa.int64()),
@@ -149,10 +142,10 @@ def _schema() -> pa.Schema:
             ("stac2cube:parts", pa.string()),
             ("stac2cube:reason", pa.string()),
             ("stac2cube:properties", pa.string()),
-            ("stac2cube:sources", pa.list_(pa.string())),
+            (geoparquet.SOURCES, pa.list_(pa.string())),
             ("stac2cube:receipts", pa.string()),
         ],
-        metadata={"geo": json.dumps(geo), "stac-geoparquet": json.dumps({"version": "1.0.0"})},
+        metadata=geoparquet.metadata(),
     )
 
 
@@ -166,7 +159,7 @@ def _table(entries: Sequence[Entry]) -> pa.Table:
 
 def _to_row(entry: Entry) -> dict[str, Any]:
     geometry = shape(entry.footprint) if entry.footprint else None
-    bounds = dict(zip(("xmin", "ymin", "xmax", "ymax"), geometry.bounds, strict=True)) if geometry else None
+    bounds = dict(zip(geoparquet.SIDES, geometry.bounds, strict=True)) if geometry else None
     return {
         "type": "Feature",
         "stac_version": _VERSION,
@@ -184,7 +177,7 @@ def _to_row(entry: Entry) -> dict[str, Any]:
         "stac2cube:parts": json.dumps(entry.parts),
         "stac2cube:reason": entry.reason,
         "stac2cube:properties": json.dumps(entry.properties),
-        "stac2cube:sources": list(entry.sources),
+        geoparquet.SOURCES: list(entry.sources),
         "stac2cube:receipts": json.dumps([asdict(receipt) for receipt in entry.receipts]),
     }
 
@@ -206,7 +199,7 @@ def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
     return replace(
         lean,
         footprint=mapping(from_wkb(row["geometry"])) if row["geometry"] else {},
-        sources=tuple(row["stac2cube:sources"]),
+        sources=tuple(row[geoparquet.SOURCES]),
         receipts=tuple(_receipt(value) for value in json.loads(row["stac2cube:receipts"])),
     )
 
@@ -226,9 +219,3 @@ def _rows(path: Path) -> int:
 
 def _concat(older: pa.Table, newer: pa.Table) -> pa.Table:
     return pa.concat_tables([older, newer])
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()

@@ -27,6 +27,11 @@ POINTS = (
     "generation.filled",
     "generation.swapped",
     "generation.done",
+    "year.begun",
+    "year.part-made",
+    "year.finished",
+    "year.renamed",
+    "year.sealed",
 )
 """Every place there is, in the order in which a build passes them."""
 

@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+import zarr
+from xarray.core import indexing
 
-from stac2cube.cube.generation import next_folder
-from stac2cube.cube.ledger import Entry, Ledger
+from stac2cube.cube.facts import step_facts
+from stac2cube.cube.generation import Held, next_folder
+from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.opened import OpenLayer, OpenYear, open_years
+from stac2cube.cube.overviews import level_path
 from stac2cube.cube.root import COORDINATES, Root, read_root
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.errors import CubeError
+from stac2cube.grid import Grid
 
-STEP_FACTS = (
-    "platform",
-    "orbit",
-    "cloud_cover",
-    "catalog",
-    "valid_fraction",
-    "cloud_fraction",
-    "shift_x",
-    "shift_y",
-    "shift_accepted",
-    "residual_mtf",
-    "residual_mean",
-)
-"""Facts of the ledger that :func:`open_cube` shows as coordinates along time, where a cube has them."""
+SERIES_EDGE = 256
+"""Pixels of a dask task along time: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
 
 
 def open_cube(
-    path: str | Path, *, decode: bool = True, chunks: Literal["shards"] | Mapping[str, int] | None = "shards"
+    path: str | Path,
+    *,
+    decode: bool = True,
+    chunks: Literal["shards", "series"] | Mapping[str, int] | None = "shards",
+    years: bool = True,
+    level: int = 1,
 ) -> xr.Dataset:
     """Open a cube for reading: its sealed steps, lazily, sorted by time.
 
-    A plain ``xarray.open_zarr(path)`` gives the same pixels in the order in which the steps arrived.
+    A plain ``xarray.open_zarr(path)`` gives the same pixels in the order in which the steps arrived. Of years that were
+    sealed, each read takes the deep files or the cube's own, whichever leave less to decode; see
+    :mod:`stac2cube.cube.years`.
 
     Args:
         path: The cube.
         decode: True gives physical values (float, NaN where there is no data); False the stored numbers.
-        chunks: ``"shards"`` makes one dask task per file, a mapping gives your own dask chunks, None no dask at all.
+        chunks: ``"shards"`` makes one dask task per file of the cube, good for maps; ``"series"`` one per year and
+            256 x 256 pixels, good along time; a mapping gives your own dask chunks, None no dask at all.
+        years: Use the deep files of sealed years; False reads the cube's own files only.
+        level: 1 for the cube; 2, 4, 8 ... for its overview whose pixels are so many times as large.
 
     Returns:
         Layers with dims ``(time, y, x)``; coordinates ``time`` (datetime64, UTC), ``scene`` (key), and along time what
@@ -50,31 +55,54 @@ def open_cube(
 
     Raises:
         CubeError: Nothing there, or not a cube.
+        BadInputError: It has no such level.
     """
-    cube = Path(path)
+    cube = level_path(Path(path), level)
     root = _patiently(cube)
     times = xr.coders.CFDatetimeCoder(time_unit="us")
     with fast_pipeline():
-        dataset = xr.open_dataset(
-            cube, engine="zarr", chunks=None, consolidated=True, mask_and_scale=decode, decode_times=times, cache=False
-        )
+        store = xr.backends.ZarrStore.open_group(cube, consolidated=True, mode="r", cache_members=True)
+        dataset = xr.open_dataset(store, chunks=None, decode_cf=False, cache=False)
     # The root may have been replaced between our look and xarray's; its own attributes say which one it is.
-    own = dataset.attrs["stac2cube"]
-    rows = Ledger(cube, own["ledger"]).entries(whole=False)
+    root = Root({**root.document, "attributes": dataset.attrs})
+    rows = Ledger(cube, root.ledger).entries(whole=False)
+    dataset = _guarded(dataset, cube, root, store.zarr_group, open_years(cube, root, rows) if years else [])
+    dataset = xr.decode_cf(dataset, mask_and_scale=decode, decode_times=times)
     keys = dataset["scene"].load()
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
-    dataset = dataset.assign_coords(_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
+    dataset.encoding["source"] = str(cube.absolute())
+    dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
     if chunks is None:
         return dataset
-    sizes = dict(zip(("time", "y", "x"), (1, *root.spec.grid.shard), strict=True)) if chunks == "shards" else chunks
-    return dataset.assign({name: layer.chunk(dict(sizes)) for name, layer in dataset.data_vars.items()})
+    sizes = _dask_chunks(dataset, root.spec.grid, chunks)
+    return dataset.assign({name: layer.chunk(sizes) for name, layer in dataset.data_vars.items()})
+
+
+def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:
+    """The layers, undecoded, read from this generation only, with the stores of sealed years behind them."""
+    held, changed = Held(cube.resolve(), root.generation), {}
+    for layer in root.spec.layers:
+        plain, array = dataset[layer.name].variable, group[layer.name]
+        assert isinstance(array, zarr.Array)
+        lazily = indexing.LazilyIndexedArray(OpenLayer(held, array, years))
+        changed[layer.name] = xr.Variable(plain.dims, lazily, plain.attrs, plain.encoding)
+    return dataset.assign(changed)
+
+
+def _dask_chunks(dataset: xr.Dataset, grid: Grid, chunks: str | Mapping[str, int]) -> dict[str, Any]:
+    if not isinstance(chunks, str):
+        return dict(chunks)
+    if chunks == "shards":
+        return dict(zip(("time", "y", "x"), (1, *grid.shard), strict=True))
+    _, counts = np.unique(dataset["time"].dt.year, return_counts=True)
+    return {"time": tuple(int(count) for count in counts), "y": SERIES_EDGE, "x": SERIES_EDGE}
 
 
 def differences(one: Path, other: Path) -> list[str]:
     """What keeps two cubes from being the same; nothing if they are.
 
     They are the same when, in order of time, scene keys, item ids, status and stored pixels are equal. Job ids, paths,
-    times of making and the order of slots do not count.
+    times of making, the order of slots and which years are sealed do not count.
     """
     roots = [read_root(path) for path in (one, other)]
     found = [] if _layout(roots[0]) == _layout(roots[1]) else ["grid or layers differ"]
@@ -89,11 +117,23 @@ def differences(one: Path, other: Path) -> list[str]:
     found += [f"{name} differs" for name in COORDINATES if not np.array_equal(mine[name].values, theirs[name].values)]
     for layer in roots[0].spec.layers:
         floating = np.dtype(layer.dtype).kind == "f"
-        for step, key in enumerate(mine["scene"].values):
-            a, b = mine[layer.name][step].values, theirs[layer.name][step].values
+        for where, what in _pieces(mine, roots):
+            a, b = mine[layer.name].isel(where).values, theirs[layer.name].isel(where).values
             if not np.array_equal(a, b, equal_nan=floating):
-                found.append(f"{layer.name} of {key}: {np.count_nonzero(a != b)} pixels differ")
+                found.append(f"{layer.name} of {what}: {np.count_nonzero(a != b)} pixels differ")
     return found
+
+
+def _pieces(dataset: xr.Dataset, roots: Sequence[Root]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where two cubes are compared, and how it is called: every step; of sealed years every series, from deep files."""
+    yield from (({"time": step}, str(key)) for step, key in enumerate(dataset["scene"].values))
+    years = {year for root in roots for year in root.years}
+    series = replace(roots[0].spec.grid, shard=(SERIES_EDGE, SERIES_EDGE))
+    for year in sorted(years):
+        steps = np.flatnonzero(dataset["time"].dt.year == year)
+        for tile in series.tiles() if steps.size else ():
+            rows, columns = series.window(tile)
+            yield {"time": steps, "y": rows, "x": columns}, f"{year} in rows {rows.start}, columns {columns.start}"
 
 
 def _layout(root: Root) -> dict[str, Any]:
@@ -102,18 +142,6 @@ def _layout(root: Root) -> dict[str, Any]:
 
 def _comparable(ledger: Ledger) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {key: (entry.status, entry.items) for key, entry in ledger.entries(whole=False).items()}
-
-
-def _facts(keys: list[str], rows: Mapping[str, Entry]) -> dict[str, tuple[str, np.ndarray]]:
-    facts = {}
-    for name in STEP_FACTS:
-        values = [rows[key].properties.get(name) for key in keys]
-        if any(value is not None for value in values):
-            numeric = all(value is None or isinstance(value, (int, float)) for value in values)
-            missing: Any = np.nan if numeric else ""
-            filled = [missing if value is None else value for value in values]
-            facts[name] = ("time", np.array(filled) if numeric else np.array(filled, dtype=object))
-    return facts
 
 
 def _patiently(cube: Path) -> Root:

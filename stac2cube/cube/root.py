@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from zarr.storage import LocalStore
 
 import stac2cube
 from stac2cube.cube.shard import create_array
-from stac2cube.cube.spec import FORMAT, CubeSpec
+from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
 
@@ -35,19 +35,24 @@ COORDINATES = ("time", "scene")
 COORDINATE_CHUNK = 8192
 """Steps per chunk of a coordinate: one small file for decades, rewritten whole by each commit."""
 
+_CONVENTIONS = "https://github.com/zarr-conventions"
+
+
+def convention(name: str, uuid: str, description: str) -> dict[str, str]:
+    """How an attribute ``zarr_conventions`` declares a convention, in its version 0.1."""
+    raw = "https://raw.githubusercontent.com/zarr-conventions"
+    return {
+        "uuid": uuid,
+        "schema_url": f"{raw}/{name}/refs/tags/v0.1/schema.json",
+        "spec_url": f"{_CONVENTIONS}/{name}/blob/v0.1/README.md",
+        "name": name,
+        "description": description,
+    }
+
+
 CONVENTIONS = [
-    {
-        "uuid": "f17cb550-5864-4468-aeb7-f3180cfb622f",
-        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/proj/refs/tags/v1/schema.json",
-        "name": "proj:",
-        "description": "Coordinate reference system of the grid",
-    },
-    {
-        "uuid": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
-        "schema_url": "https://raw.githubusercontent.com/zarr-conventions/spatial/refs/tags/v1/schema.json",
-        "name": "spatial:",
-        "description": "Transform, shape and extent of the grid",
-    },
+    convention("proj", "f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system of the grid"),
+    convention("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Transform, shape and extent of the grid"),
 ]
 """The Zarr conventions a cube follows beside CF (https://github.com/zarr-conventions); GDAL reads them from 3.13 on."""
 
@@ -87,6 +92,11 @@ class Root:
     def ledger(self) -> tuple[str, ...]:
         """Names of the ledger parts that belong to this state, oldest first."""
         return tuple(self.own["ledger"])
+
+    @property
+    def years(self) -> dict[int, str]:
+        """Names of the stores of years that were sealed, see :mod:`stac2cube.cube.years`."""
+        return {int(year): str(name) for year, name in self.own.get("years", {}).items()}
 
     @property
     def steps(self) -> int:
@@ -150,6 +160,8 @@ def read_root(path: Path, file: Path | None = None) -> Root:
     own = document.get("attributes", {}).get("stac2cube") if isinstance(document, dict) else None
     if not isinstance(own, dict) or "consolidated_metadata" not in document:
         raise CubeError(f"{path} is a Zarr store but not a cube of stac2cube")
+    if "year" in own:
+        raise CubeError(f"{path} holds one sealed year of a cube: open the cube")
     if own.get("format", 0) > FORMAT:
         raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
     return Root(document)
@@ -157,13 +169,29 @@ def read_root(path: Path, file: Path | None = None) -> Root:
 
 def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
     """Write the metadata and the fixed coordinates of a cube without steps into a new folder."""
+    own = {"commit": 0, "generation": 0, "ledger": [], "made": now_text()}
+    write_store(folder, spec, own, 0, lambda store, layer: create_array(store, layer, spec.grid, steps=0))
+
+
+def write_store(
+    folder: Path, spec: CubeSpec, own: Mapping[str, Any], steps: int, create: Callable[[LocalStore, Layer], None]
+) -> None:
+    """Write the metadata and the fixed coordinates of a store of a cube's layers into a new folder.
+
+    Args:
+        folder: Where.
+        spec: Of the cube.
+        own: Our attributes beside the format and the spec.
+        steps: Length of time.
+        create: Makes the array of a layer.
+    """
     store = LocalStore(folder)
-    group = zarr.create_group(store, attributes=_attributes(spec))
+    group = zarr.create_group(store, attributes=_attributes(spec, own))
     group.create_group(OWN)
     _write_axes(group, spec.grid)
     group.create_array(
         "time",
-        shape=(0,),
+        shape=(steps,),
         chunks=(COORDINATE_CHUNK,),
         dtype="int64",
         dimension_names=("time",),
@@ -173,18 +201,19 @@ def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
             "long_name": "acquisition time, UTC",
             "units": "microseconds since 1970-01-01",
             "calendar": "proleptic_gregorian",
+            "units_metadata": "leap_seconds: none",
         },
     )
     group.create_array(
         "scene",
-        shape=(0,),
+        shape=(steps,),
         chunks=(COORDINATE_CHUNK,),
         dtype="string",
         dimension_names=("time",),
         attributes={"long_name": "key of the scene: platform, relative orbit, solar day"},
     )
     for layer in spec.layers:
-        create_array(store, layer, spec.grid, steps=0)
+        create(store, layer)
         metadata = zarr.open_array(store, path=layer.name)
         metadata.attrs["coordinates"] = "scene spatial_ref"
     with warnings.catch_warnings():
@@ -204,32 +233,32 @@ def _grows(metadata: Mapping[str, Any]) -> bool:
     return bool(metadata["node_type"] == "array" and metadata.get("dimension_names", [])[:1] == ["time"])
 
 
-def _attributes(spec: CubeSpec) -> dict[str, Any]:
+def _attributes(spec: CubeSpec, own: Mapping[str, Any]) -> dict[str, Any]:
     grid = spec.grid
-    bounds = grid.geobox.boundingbox
     return {
         "Conventions": "CF-1.11",
         "title": str(spec.recipe.get("title", f"stac2cube {spec.stage}")),
+        "history": f"{now_text()} created by stac2cube {stac2cube.__version__}; each step's making is in the ledger",
         "zarr_conventions": CONVENTIONS,
-        **_proj(grid),
-        "spatial:dimensions": ["y", "x"],
-        "spatial:transform": list(grid.transform),
-        "spatial:shape": list(grid.shape),
-        "spatial:bbox": list(bounds),
+        **placed(grid),
         "stac2cube": {
             "format": FORMAT,
             "version": stac2cube.__version__,
             "spec": spec.to_json(),
-            "commit": 0,
-            "generation": 0,
-            "ledger": [],
-            "made": now_text(),
+            **own,
         },
     }
 
 
-def _proj(grid: Grid) -> dict[str, str]:
-    return {"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}
+def placed(grid: Grid) -> dict[str, Any]:
+    """Where a grid lies, in the words of the conventions ``proj`` and ``spatial``."""
+    return {
+        **({"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}),
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform": list(grid.transform),
+        "spatial:shape": list(grid.shape),
+        "spatial:bbox": list(grid.geobox.boundingbox),
+    }
 
 
 def _write_axes(group: zarr.Group, grid: Grid) -> None:
@@ -250,6 +279,10 @@ def _write_axes(group: zarr.Group, grid: Grid) -> None:
         )
         array[:] = values
     a, b, c, d, e, f = grid.transform
-    mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
+    mapping = crs.to_cf() | {
+        "long_name": "coordinate reference system",
+        "spatial_ref": crs.to_wkt(),
+        "GeoTransform": f"{c} {a} {b} {f} {d} {e}",
+    }
     reference = group.create_array("spatial_ref", shape=(), dtype="int32", dimension_names=(), attributes=mapping)
     reference[...] = crs.to_epsg() or 0

@@ -38,23 +38,41 @@ def open_array(folder: Path, *, mode: str = "r") -> zarr.Array[Any]:
         return zarr.open_array(LocalStore(folder, read_only=mode == "r"), mode=mode)
 
 
-def create_array(store: Any, layer: Layer, grid: Grid, steps: int) -> None:
-    """Write the metadata of an array that holds a layer; staged steps and cubes are made by this one function.
+BLOCK = 2**17
+"""Bytes of a blosc block, about: a chunk of 256 x 256 uint16, which fits the nearest caches."""
 
-    Blosc zstd-1 with bit shuffle, one blosc block per chunk: measured on uint16 of real ratio 0.8 of the size of zarr's
-    default at a multiple of its speed (docs/benchmarks.md). All-fill chunks are not written.
+Shape = tuple[int, int, int]
+"""Time steps, rows, columns."""
+
+
+def create_array(
+    store: Any, layer: Layer, grid: Grid, steps: int, *, chunk: Shape | None = None, shard: Shape | None = None
+) -> None:
+    """Write the metadata of an array that holds a layer; staged steps, cubes and years are made by this one function.
+
+    Blosc zstd-1 with bit shuffle, one blosc block per chunk, or per some steps of it: measured on uint16 of real ratio
+    0.8 of the size of zarr's default at a multiple of its speed (docs/benchmarks.md). All-fill chunks are not written.
+
+    Args:
+        store: Where.
+        layer: What it holds.
+        grid: Its lattice.
+        steps: Its length in time.
+        chunk: Unit of reading, one step of the grid's chunk if None.
+        shard: Unit of writing, one step of the grid's shard if None.
     """
     size = np.dtype(layer.dtype).itemsize
-    codec = BloscCodec(
-        cname="zstd", clevel=1, shuffle="bitshuffle", typesize=size, blocksize=size * grid.chunk[0] * grid.chunk[1]
-    )
+    chunk, shard = chunk or (1, *grid.chunk), shard or (1, *grid.shard)
+    step = size * chunk[1] * chunk[2]
+    block = step * min(chunk[0], max(1, BLOCK // step))
+    codec = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=size, blocksize=block)
     zarr.create_array(
         store,
         name=layer.name,
         shape=(steps, *grid.shape),
         dtype=layer.dtype,
-        chunks=(1, *grid.chunk),
-        shards=(1, *grid.shard),
+        chunks=chunk,
+        shards=shard,
         fill_value=layer.fill_scalar,
         compressors=codec,
         dimension_names=("time", "y", "x"),

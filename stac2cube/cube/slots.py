@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.files import remove_tree, sync_folder, write_whole
 from stac2cube.cube.ledger import Entry
@@ -45,6 +45,13 @@ def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:
             path = cube / name / "c" / str(chunk)
             path.parent.mkdir(exist_ok=True)
             write_whole(path, content)
+
+
+def write_values(store: Path, entries: Sequence[Entry]) -> None:
+    """Write time and scene key of all steps of a new store, in their order."""
+    for name in ("time", "scene"):
+        array = zarr.open_array(LocalStore(store / name), mode="r+")
+        array[:] = np.array([_value(entry, name) for entry in entries], dtype=object if name == "scene" else "int64")
 
 
 def _value(entry: Entry, name: str) -> Any:

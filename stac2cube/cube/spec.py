@@ -56,6 +56,8 @@ class Layer:
             attributes["long_name"] = self.long_name
         if self.standard_name:
             attributes["standard_name"] = self.standard_name
+        if "temperature" in self.standard_name:  # CF 1.11, 3.1.2: degrees of a scale, not of a difference
+            attributes["units_metadata"] = "temperature: on_scale"
         if self.flags:
             attributes["flag_values"] = [value for value, _ in self.flags]
             attributes["flag_meanings"] = " ".join(meaning for _, meaning in self.flags)

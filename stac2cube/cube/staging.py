@@ -94,7 +94,7 @@ class Stager:
     """
 
     def __init__(self, folder: Path, spec: CubeSpec) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # workers may have another working directory
         self._metadata = {layer.name: _metadata_of(layer, spec.grid) for layer in spec.layers}
 
     def step(self, key: str) -> StagedStep:
@@ -136,22 +136,38 @@ def write_block(staged: StagedStep, spec: CubeSpec, tile: Tile, pixels: Mapping[
 
 
 def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[slice, slice], block: np.ndarray) -> Shard:
-    valid = _count_valid(block, layer)
+    valid = count_valid(block, layer)
     if valid == 0:
         return Shard(layer.name, tile, 0, "", 0)
+    size, code = write_file(staged.folder / layer.name, tile, window, block[np.newaxis])
+    return Shard(layer.name, tile, size, code, valid)
+
+
+def write_file(array: Path, tile: Tile, window: tuple[slice, slice], block: np.ndarray) -> tuple[int, str]:
+    """Write one shard file of an array whose shards hold all its time steps; whole and durable when this returns.
+
+    Args:
+        array: Its folder, with its metadata.
+        tile: Place of the shard.
+        window: Rows and columns that it covers.
+        block: ``(steps, rows, columns)`` pixels in stored form, not all fill.
+
+    Returns:
+        Bytes and checksum of the file.
+    """
     # Made in a folder of this attempt's own and renamed: what a worker that died left half written is never read, and
     # one that was given up but still lives can only put the same whole file in the same place.
-    attempt = staged.folder / f".{layer.name}.{uuid4().hex}"
+    attempt = array.with_name(f".{array.name}.{uuid4().hex}")
     attempt.mkdir()
     try:
-        shutil.copyfile(staged.folder / layer.name / "zarr.json", attempt / "zarr.json")
-        open_array(attempt, mode="r+")[0, window[0], window[1]] = block
+        shutil.copyfile(array / "zarr.json", attempt / "zarr.json")
+        open_array(attempt, mode="r+")[:, window[0], window[1]] = block
         passing("block.encoded")
         made = shard_file(attempt / "c" / "0", tile)
         with made.open("rb") as file:
             content = file.read()
             os.fsync(file.fileno())
-        path = shard_file(staged.layer_folder(layer.name), tile)
+        path = shard_file(array / "c" / "0", tile)
         path.parent.mkdir(parents=True, exist_ok=True)
         made.replace(path)
     except RuntimeError as error:
@@ -159,7 +175,7 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[sli
     finally:
         remove_tree(attempt)
     sync_folder(path.parent)
-    return Shard(layer.name, tile, len(content), checksum(content), valid)
+    return len(content), checksum(content)
 
 
 def _system_error(error: RuntimeError) -> Exception:
@@ -168,7 +184,8 @@ def _system_error(error: RuntimeError) -> Exception:
     return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
 
 
-def _count_valid(block: np.ndarray, layer: Layer) -> int:
+def count_valid(block: np.ndarray, layer: Layer) -> int:
+    """Pixels that are not fill."""
     if np.isnan(layer.fill):
         return int(np.count_nonzero(~np.isnan(block)))
     return int(np.count_nonzero(block != layer.fill_scalar))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stac2cube.cube.generation import Held
 from stac2cube.cube.shard import open_array
 from stac2cube.cube.spec import Layer
-from stac2cube.errors import ReadError
+from stac2cube.errors import CubeError, ReadError
 
 Window = tuple[slice, slice]
 """Rows and columns of a cube's grid; may reach beyond it."""
@@ -22,25 +23,35 @@ class StoredStep:
 
     Attributes:
         cube: Its path.
-        slot: Place on the stored time axis; it stays where it is in all generations.
+        slot: Place on the stored time axis.
+        generation: In which it has that slot: what keeps a cube may give it another.
     """
 
     cube: str
     slot: int
+    generation: int
 
     def read(self, layers: Sequence[Layer], window: Window) -> dict[str, np.ndarray]:
         """Pixels of some layers, their fill beyond the grid: ``(rows, columns)`` each, of the layer's dtype.
 
         Raises:
-            ReadError: The cube is not there, or a file of it is damaged.
+            ReadError: The cube is not there, a file of it is damaged, or it was rebuilt and this generation is gone.
         """
-        return {layer.name: self._read(layer, window) for layer in layers}
+        held = Held(Path(self.cube), self.generation)
+        while True:
+            try:
+                folder = held.folder()
+                pixels = {layer.name: self._read(folder, layer, window) for layer in layers}
+                if held.folder() == folder:  # else the generations were swapped while we read
+                    return pixels
+            except CubeError as error:
+                raise ReadError(str(error)) from error
 
-    def _read(self, layer: Layer, window: Window) -> np.ndarray:
+    def _read(self, cube: Path, layer: Layer, window: Window) -> np.ndarray:
         rows, columns = window
         out = np.full((rows.stop - rows.start, columns.stop - columns.start), layer.fill_scalar, dtype=layer.dtype)
         try:
-            array = open_array(Path(self.cube) / layer.name)
+            array = open_array(cube / layer.name)
             inside = [
                 slice(max(part.start, 0), min(part.stop, size))
                 for part, size in zip(window, array.shape[1:], strict=True)

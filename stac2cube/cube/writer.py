@@ -213,6 +213,24 @@ class CubeWriter:
         self.spec = self.root.spec
         return self.root
 
+    def name_year(self, year: int, store: str | None, steps: int) -> Root:
+        """Let readers find the store of a sealed year.
+
+        Args:
+            year: UTC.
+            store: Name of its folder among the cube's years; None takes the year back.
+            steps: It holds, for the history.
+
+        Returns:
+            The new root.
+        """
+        self._lock.require_held()
+        years = {str(known): name for known, name in {**self.root.years, year: store}.items() if name}
+        root = self.root.following(self.root.steps, years=years)
+        self._publish(root, (), changed={f"steps of {year} sealed deep": steps})
+        passing("year.sealed")
+        return self.root
+
     def succeed(self, made: Path) -> Root:
         """Let a cube that was built beside this one take its place, as its next generation.
 
@@ -239,11 +257,18 @@ class CubeWriter:
         remove_tree(made)
         return root
 
-    def _publish(self, root: Root, entries: Sequence[Entry], request: Mapping[str, Any] | None = None) -> None:
+    def _publish(
+        self,
+        root: Root,
+        entries: Sequence[Entry],
+        request: Mapping[str, Any] | None = None,
+        changed: Mapping[str, int] | None = None,
+    ) -> None:
         """Write ledger and history, then make the new root the truth."""
         parts = self.ledger.write([self._placed(entry) for entry in entries], root.commit)
         passing("commit.ledger-written")
-        changes: dict[str, Any] = {"ledger": list(parts), "by": str(self._lock.owner), "changed": _changed(entries)}
+        changes: dict[str, Any] = {"ledger": list(parts), "by": str(self._lock.owner)}
+        changes["changed"] = _changed(entries) if changed is None else dict(changed)
         if request is not None:
             changes["spec"] = replace(self.spec, request=request).to_json()
         root.own.update(changes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class S2Facts:
     removed: bool | None
 
 
+@lru_cache(maxsize=1024)  # the bands of an item mostly say the same
 def s2_shift(facts: S2Facts) -> int:
     """Counts to add to the valid pixels of a Sentinel-2 reflectance band to reach the stored form.
 

@@ -112,6 +112,26 @@ class Queue:
         pairs = (line.partition("|") for line in lines.splitlines() if "|" in line)
         return {job: state.split()[0] for job, _, state in pairs if state}
 
+    def usage(self, jobs: Iterable[str]) -> list[dict[str, str]]:
+        """What jobs used, from SLURM's accounting: name, state, elapsed and CPU time, CPUs, most memory, nodes.
+
+        Raises:
+            SlurmError: The cluster keeps no accounts, or SLURM is not there.
+        """
+        wanted = ",".join(jobs)
+        if not wanted:
+            return []
+        names = ("job", "name", "state", "elapsed", "cpu", "cpus", "memory", "nodes")
+        columns = "JobID,JobName,State,Elapsed,TotalCPU,AllocCPUS,MaxRSS,NodeList"
+        lines = self.call("sacct", ["-n", "-P", "--units=M", f"--jobs={wanted}", f"--format={columns}"]).splitlines()
+        rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines if line.count("|") == len(names) - 1]
+        found = {row["job"]: row for row in rows if "." not in row["job"]}
+        for row in rows:  # only the steps of a job, "7.batch" or "7.0", know how much memory it took
+            whole = found.get(row["job"].partition(".")[0])
+            if whole is not None and float(row["memory"].rstrip("M") or 0) > float(whole["memory"].rstrip("M") or 0):
+                whole["memory"] = row["memory"]
+        return list(found.values())
+
     def cancel(self, jobs: Iterable[str]) -> None:
         """Cancel jobs; those that have ended already are left alone.
 

@@ -1,67 +1,62 @@
-"""What a cube holds, day by day over its years."""
+"""What a cube holds, day by day over its years: marks to be set on a strip per year."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
-from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
-from stac2cube.cube.root import read_root
-from stac2cube.errors import BadInputError
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-MONTHS = "JFMAMJJASOND"
-
-_MIDDLES = tuple(15 + 30.44 * month for month in range(12))
+SHADES = 5
+"""Steps of colour from clear to covered."""
 
 
-def draw_calendar(cube: Path, out: Path | BinaryIO) -> None:
-    """A PNG: a line per year, a mark per scene; dark where it was clear, crosses where a scene failed.
+def calendar_of(scenes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A strip per year, all years from the first to the last.
 
     Args:
-        cube: The cube.
-        out: Where.
+        scenes: Of :func:`stac2cube.products.figures.figures_of`.
 
-    Raises:
-        BadInputError: It has no scene yet.
+    Returns:
+        Per year its number, how many scenes were sealed in it, and marks: where on the strip (percent), of which kind
+        (``"clear0"`` to ``"clear4"`` by cloud, ``"failed"``, ``"empty"``, ``"unknown"``), and what to say of it.
     """
-    from matplotlib.figure import Figure
-
-    rows = list(Ledger(cube, read_root(cube).ledger).entries(whole=False).values())
-    if not rows:
-        raise BadInputError(f"{cube} has no scene yet")
-    years = sorted({row.time.year for row in rows})
-    figure = Figure(figsize=(10, 0.9 + 0.32 * len(years)), layout="constrained")
-    axis = figure.subplots()
-    sealed = [row for row in rows if row.status == SEALED]
-    marks = axis.scatter(
-        *_places(sealed),
-        c=[row.cloud_percent or 0.0 for row in sealed],
-        vmin=0,
-        vmax=100,
-        cmap="YlGnBu_r",
-        marker="|",
-        s=140,
-    )
-    for status, mark, colour, name in (
-        (FAILED, "x", "tab:red", "failed"),
-        (EMPTY, ".", "grey", "nothing over the area"),
-    ):
-        others = [row for row in rows if row.status == status]
-        if others:
-            axis.scatter(*_places(others), marker=mark, color=colour, s=24, label=name)
-    if len(sealed) < len(rows):
-        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 1.25), ncols=2, frameon=False)
-    axis.set_yticks(years)
-    axis.set_ylim(years[-1] + 0.6, years[0] - 0.6)
-    axis.set_xlim(0, 367)
-    axis.set_xticks(_MIDDLES, MONTHS)
-    axis.tick_params(labelsize=8)
-    axis.grid(axis="y", linewidth=0.4)
-    if sealed:
-        figure.colorbar(marks, ax=axis, label="cloud, %", pad=0.01)
-    figure.savefig(out, dpi=110, format="png")
+    years: dict[int, list[dict[str, Any]]] = {}
+    for scene in scenes:
+        moment = datetime.fromisoformat(scene["time"])
+        whole = datetime(moment.year + 1, 1, 1) - datetime(moment.year, 1, 1)
+        place = 100 * (moment - datetime(moment.year, 1, 1)) / whole
+        years.setdefault(moment.year, []).append(
+            {"place": round(place, 2), "kind": _kind(scene), "words": _words(scene), "sealed": _sealed(scene)}
+        )
+    if not years:
+        return []
+    return [
+        {
+            "year": year,
+            "sealed": sum(mark["sealed"] for mark in years.get(year, ())),
+            "marks": years.get(year, []),
+        }
+        for year in range(min(years), max(years) + 1)
+    ]
 
 
-def _places(rows: Sequence[Entry]) -> tuple[list[int], list[int]]:
-    return [row.time.timetuple().tm_yday for row in rows], [row.time.year for row in rows]
+def _sealed(scene: Mapping[str, Any]) -> bool:
+    return bool(scene["status"] == "sealed")
+
+
+def _kind(scene: Mapping[str, Any]) -> str:
+    if not _sealed(scene):
+        return str(scene["status"])
+    if scene["cloud"] is None:
+        return "unknown"
+    return f"clear{min(int(scene['cloud'] / 100 * SHADES), SHADES - 1)}"
+
+
+def _words(scene: Mapping[str, Any]) -> str:
+    day = scene["time"][:10]
+    if not _sealed(scene):
+        return f"{day} {scene['status']}: {scene['reason'] or 'nothing over the area'}"
+    cloud = "cloud unknown" if scene["cloud"] is None else f"{scene['cloud']:g} % cloud"
+    return f"{day} {scene['platform']}, {cloud}"

@@ -1,6 +1,6 @@
 """A cube at a glance: a sheet with a panel per date, or an animation. The stretch is the same for all dates.
 
-Cubes of a mission in true colour, others (clouds) by their first layer in grey.
+Cubes of a mission in true colour, clouds by their masks, others by their first layer in grey.
 """
 
 from __future__ import annotations
@@ -13,14 +13,21 @@ from typing import BinaryIO
 import numpy as np
 import xarray as xr
 
+from stac2cube.cube.overviews import level_path, levels_of
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
-from stac2cube.kernels.colour import stretched, white_of
+from stac2cube.kernels.colour import GREY, stretched, white_of
 from stac2cube.mission import find_mission, mission_names
 
 TRUE_COLOUR = ("red", "green", "blue")
 """Common names of the bands shown."""
+
+MASK, SHADOW = "cloud_mask", "shadow_mask"
+"""Layers of a clouds cube."""
+
+CLEAR_SKY, CLOUD, SHADE = (0.42, 0.56, 0.50), (0.97, 0.97, 0.96), (0.14, 0.19, 0.22)
+"""Colours of what masks say."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,12 @@ class Frames:
     Attributes:
         titles: Date and platform of each.
         pictures: ``(steps, rows, columns, 3)`` float32, 0 to 1.
+        keys: Of their scenes, where they are those of a cube's steps.
     """
 
     titles: tuple[str, ...]
     pictures: np.ndarray
+    keys: tuple[str, ...] = ()
 
 
 def draw(cube: str | Path, out: str | Path, most: int = 24) -> Path:
@@ -73,16 +82,64 @@ def frames_of(cube: Path, most: int = 24, edge: int = 360) -> Frames:
     Raises:
         BadInputError: No steps, or no red, green and blue.
     """
-    dataset = open_cube(cube, chunks=None)
+    return frames_from(open_cube(cube, chunks=None, level=_coarsest(cube, edge)), cube, most, edge)
+
+
+def frames_from(dataset: xr.Dataset, cube: Path, most: int = 24, edge: int = 360) -> Frames:
+    """Decimated pictures of an opened cube, or of a selection of it; see :func:`frames_of`.
+
+    Args:
+        dataset: The steps, decoded or not.
+        cube: The cube that they are of.
+        most: Steps at most.
+        edge: Longer edge of a picture at most, pixels.
+
+    Raises:
+        BadInputError: No steps, or not all bands that make the picture.
+    """
     bands = colour_bands(cube)
-    count = dataset.sizes["time"]
+    if lacking := sorted(set(bands) - {str(name) for name in dataset.data_vars}):
+        raise BadInputError(f"a picture of {cube} needs also {', '.join(lacking)}")
+    whole = dataset if "time" in dataset.dims else dataset.expand_dims("time")
+    count = whole.sizes["time"]
     if count == 0:
         raise BadInputError(f"{cube} has no step to show yet")
     chosen = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
-    stride = max(1, -(-max(dataset.sizes["y"], dataset.sizes["x"]) // edge))
-    some = dataset.isel(time=chosen, y=slice(None, None, stride), x=slice(None, None, stride))
-    colours = np.stack([some[band].values for band in bands], axis=-1).astype("float32")
-    return Frames(tuple(_title(some, place) for place in range(len(chosen))), stretched(colours, white_of(colours)))
+    stride = max(1, -(-max(whole.sizes["y"], whole.sizes["x"]) // edge))
+    some = whole.isel(time=chosen, y=slice(None, None, stride), x=slice(None, None, stride))
+    titles, keys = (
+        tuple(_title(some, place) for place in range(len(chosen))),
+        tuple(map(str, np.atleast_1d(some["scene"].values))),
+    )
+    if is_mask(cube):
+        return Frames(titles, _masks(some), keys)
+    physical = xr.decode_cf(some[list(dict.fromkeys(bands))], decode_times=False)
+    colours = np.stack([physical[band].values for band in bands], axis=-1).astype("float32")
+    return Frames(titles, stretched(colours, white_of(colours)), keys)
+
+
+def is_mask(cube: Path) -> bool:
+    """Whether a cube is shown by its masks."""
+    return MASK in {layer.name for layer in read_root(cube).spec.layers}
+
+
+def _masks(some: xr.Dataset) -> np.ndarray:
+    """Clear sky, cloud and shadow in a colour each, grey without data: ``(steps, rows, columns, 3)``."""
+    cloud = some[MASK].values.astype("float32")
+    shown = np.full((*cloud.shape, 3), GREY, dtype="float32")
+    shown[cloud == 0] = CLEAR_SKY
+    if SHADOW in some:
+        shown[some[SHADOW].values == 1] = SHADE
+    shown[cloud == 1] = CLOUD
+    return shown
+
+
+def _coarsest(cube: Path, edge: int) -> int:
+    """The level of a cube that shows all its steps with the fewest pixels that are enough."""
+    steps, longest = read_root(cube).steps, max(read_root(cube).spec.grid.shape)
+    enough = [level for level in levels_of(cube) if longest / level >= edge]
+    whole = [level for level in enough if read_root(level_path(cube, level)).steps == steps]
+    return max(whole, default=1)
 
 
 def write_sheet(frames: Frames, out: Path | BinaryIO) -> None:
@@ -138,5 +195,5 @@ def colour_bands(cube: Path) -> list[str]:
 def _title(dataset: xr.Dataset, place: int) -> str:
     words: Sequence[str] = [str(dataset["time"].values[place])[:10]]
     if "platform" in dataset.coords:
-        words = [*words, str(dataset["platform"].values[place])]
+        words = [*words, str(np.atleast_1d(dataset["platform"].values)[place])]
     return "  ".join(words)

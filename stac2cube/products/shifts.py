@@ -1,9 +1,10 @@
-"""Shifts at a glance: what was found and what is left, and the series before and after."""
+"""Shifts at a glance: where each scene lay, how single windows lie beside their scene, the series before and after."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,9 +16,6 @@ from stac2cube.errors import BadInputError
 from stac2cube.kernels.colour import stretched, white_of
 from stac2cube.products.quicklook import Frames, write_animation
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 CROP = 100
 """Edge of the pixels shown before and after."""
 
@@ -28,28 +26,83 @@ MOST = 16
 """Scenes shown before and after at most."""
 
 
-def draw_shifts(cube: Path, out: Path | BinaryIO) -> None:
-    """A PNG: the shift of every scene over time, and what is left of it window by window.
+def shift_series(scenes: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Dots over time for the shifts of a series; None where none was measured.
+
+    Args:
+        scenes: Of the shifts of :func:`stac2cube.products.figures.figures_of`.
+
+    Returns:
+        The reach of the axis in metres, and per scene its place in time (percent) and, per axis, where from below
+        (percent) what was found and what is left of it lies.
+    """
+    measured = [scene for scene in scenes if None not in scene["found"]]
+    if not measured:
+        return None
+    times = np.array([np.datetime64(scene["time"]) for scene in measured]).astype("int64")
+    span = max(times.max() - times.min(), 1)
+    found = np.array([scene["found"] for scene in measured], dtype="float64")
+    left = found - np.array([scene["applied"] for scene in measured], dtype="float64")
+    largest = max(1.1 * float(np.abs([found, left]).max()), 0.1)
+    reach = next(step * 10.0**power for power in range(-1, 6) for step in (1, 2, 5) if step * 10.0**power >= largest)
+    dots = [
+        {
+            "place": round(100 * float(time - times.min()) / span, 2),
+            "words": f"{scene['time'][:10]}: found {x:+.2f} m east, {y:+.2f} m north; {scene['became']}",
+            "found": [round(50 + 50 * value / reach, 2) for value in (x, y)],
+            "left": [round(50 + 50 * value / reach, 2) for value in rest],
+        }
+        for scene, time, (x, y), rest in zip(measured, times, found.tolist(), left.tolist(), strict=True)
+    ]
+    return {"reach": reach, "first": measured[0]["time"][:10], "last": measured[-1]["time"][:10], "dots": dots}
+
+
+def shift_field(cube: Path) -> dict[str, Any] | None:
+    """How windows lie beside their scene, medians over time, as SVG; None where that was not kept or is nothing.
 
     Args:
         cube: A co-registered cube.
-        out: Where.
+
+    Returns:
+        The drawing, and the length in metres that a tenth of its width stands for.
 
     Raises:
         BadInputError: The cube is not co-registered.
     """
-    from matplotlib.figure import Figure
-
     spec, rows = _coregistered(cube)
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    series, field = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_series(series, list(rows.values()))
     shifts = Path(spec.request.get("shifts", ""))
-    if (shifts / "zarr.json").exists():
-        _draw_field(field, shifts, rows, spec.grid.resolution)
-    else:
-        field.set_axis_off()
-    figure.savefig(out, dpi=110, format="png")
+    if not (shifts / "zarr.json").exists():
+        return None
+    windows = open_cube(shifts, chunks=None)
+    taken = [place for place, key in enumerate(windows.scene.values) if key in rows and _found(rows[key])]
+    if not taken:
+        return None
+    left = []
+    for name in ("x", "y"):
+        scene = np.array([rows[windows.scene.values[place]].properties[f"found_{name}"] for place in taken])
+        left.append(_median(windows[f"shift_{name}"].values[taken] - scene[:, None, None]))
+    known = np.isfinite(left[0]) & np.isfinite(left[1])
+    if not known.any():
+        return None
+    columns, rows_ = np.meshgrid(np.arange(known.shape[1]), np.arange(known.shape[0]))
+    width, height = 20.0 * known.shape[1], 20.0 * known.shape[0]
+    largest = float(np.hypot(left[0][known], left[1][known]).max())
+    tenth = next(step * 10.0**power for power in range(-2, 6) for step in (1, 2, 5) if step * 10.0**power >= largest)
+    per_metre = 18.0 / tenth
+    paths = []
+    for x, y, dx, dy in zip(columns[known], rows_[known], left[0][known], left[1][known], strict=True):
+        at = (20 * x + 10, 20 * y + 10)
+        paths.append(f"M{at[0]:g} {at[1]:g}l{dx * per_metre:.2f} {-dy * per_metre:.2f}")
+    dots = "".join(
+        f'<circle class="foot" cx="{20 * x + 10}" cy="{20 * y + 10}" r="1.6"/>'
+        for x, y in zip(columns[known], rows_[known], strict=True)
+    )
+    drawing = (
+        f'<svg class="field" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="Arrows: how windows lie beside '
+        f'their scene"><rect class="sheet" width="{width:g}" height="{height:g}"/><path class="arrow" '
+        f'd="{"".join(paths)}"/>{dots}</svg>'
+    )
+    return {"drawing": drawing, "metres": tenth, "largest": round(largest, 2)}
 
 
 def draw_before_after(cube: Path, out: Path | BinaryIO) -> None:
@@ -90,50 +143,8 @@ def _coregistered(cube: Path) -> tuple[CubeSpec, dict[str, Entry]]:
     return root.spec, Ledger(cube, root.ledger).sealed(whole=False)
 
 
-def _draw_series(axis: Axes, rows: list[Entry]) -> None:
-    for name, colour in (("x", "tab:blue"), ("y", "tab:orange")):
-        found = [row for row in rows if row.properties[f"found_{name}"] is not None]
-        times: list[Any] = [row.time for row in found]
-        values = [row.properties[f"found_{name}"] for row in found]
-        axis.plot(times, values, "o", color=colour, label=f"found, {name}", markersize=4)
-        left = [value - row.properties[f"shift_{name}"] for value, row in zip(values, found, strict=True)]
-        axis.plot(times, left, "_", color=colour, label=f"left, {name}")
-    rejected: list[Any] = [row.time for row in rows if not row.properties["shift_accepted"]]
-    if rejected:
-        axis.plot(rejected, [0.0] * len(rejected), "x", color="grey", label="not measured")
-    axis.axhline(0, color="grey", linewidth=0.6)
-    axis.set_ylabel("shift, m")
-    axis.set_title("Every scene", fontsize=9)
-    axis.tick_params(axis="x", rotation=30, labelsize=8)
-    axis.legend(fontsize=7, ncols=2)
-
-
-def _draw_field(axis: Axes, shifts: Path, rows: dict[str, Entry], resolution: float) -> None:
-    windows = open_cube(shifts, chunks=None)
-    taken = [place for place, key in enumerate(windows.scene.values) if key in rows and _found(rows[key])]
-    left = []
-    for name in ("x", "y"):
-        scene = np.array([rows[windows.scene.values[place]].properties[f"found_{name}"] for place in taken])
-        measured = windows[f"shift_{name}"].values[taken]
-        left.append(_median(measured - scene[:, None, None]))
-    if not taken or not np.isfinite(left[0]).any():
-        axis.set_axis_off()
-        return
-    x, y = np.meshgrid(windows.x.values / 1000, windows.y.values / 1000)
-    arrows = axis.quiver(x, y, left[0], left[1], angles="xy", scale=8 * resolution, width=0.005)
-    axis.quiverkey(
-        arrows, 0.85, 1.03, resolution / 2, f"{resolution / 2:g} m", labelpos="E", fontproperties={"size": 7}
-    )
-    axis.set_aspect("equal")
-    axis.set_title("Windows beside their scene, medians", fontsize=9, loc="left")
-    axis.tick_params(labelsize=7)
-    axis.set_xlabel("x, km", fontsize=8)
-
-
 def _median(values: np.ndarray) -> np.ndarray:
     """Over the first axis, NaN where there is nothing."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         middle: np.ndarray = np.nanmedian(values, axis=0)

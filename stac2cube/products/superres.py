@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -20,44 +20,56 @@ DATES = 3
 """Dates shown at most: the clearest."""
 
 
-def draw_side_by_side(cube: Path, out: Path | BinaryIO) -> None:
-    """A PNG: the middle of the area, 10 m on the left and the finer grid on the right, date by date.
+@dataclass(frozen=True)
+class Pair:
+    """The same place twice.
+
+    Attributes:
+        day: Of the step.
+        coarse: As it was measured, ``(rows, columns, 3)`` float32, 0 to 1.
+        fine: On the finer grid, with the same stretch.
+        pixel: Edge of a pixel there, units of the grid.
+    """
+
+    day: str
+    coarse: np.ndarray
+    fine: np.ndarray
+    pixel: float
+
+
+def pairs_of(cube: Path) -> list[Pair]:
+    """The middle of the area on the clearest dates.
 
     Args:
         cube: A super-resolved cube whose layers are still there.
-        out: Where.
 
     Raises:
-        BadInputError: The cube is not super-resolved, has no step, or its bands of 10 m are the same.
+        BadInputError: The cube is not super-resolved, has no step, or its layers are gone.
     """
-    from matplotlib.figure import Figure
-
     spec = read_root(cube).spec
     if spec.stage != "superres":
         raise BadInputError(f"{cube} is not super-resolved")
-    fine = open_cube(cube, chunks=None)
-    coarse = open_cube(spec.request["layers"], chunks=None)
+    parent = Path(spec.request["layers"])
+    if not (parent / "zarr.json").exists():
+        raise BadInputError(f"{parent}, from which {cube} was made, is not there any more")
+    fine, coarse = open_cube(cube, chunks=None), open_cube(parent, chunks=None)
     # Bands of 10 m are the same where only those of 20 m became finer: these are shown then.
     bands = colour_bands(cube) if spec.recipe["superres"]["target"] != 10 else ["B12", "B11", "B8A"]
     if fine.sizes["time"] == 0:
         raise BadInputError(f"{cube} has no step to show yet")
     shown = fine.valid_fraction.values * (1 - np.nan_to_num(fine.get("cloud_fraction", fine.valid_fraction * 0).values))
     chosen = np.sort(np.argsort(-shown, kind="stable")[:DATES])
-    keys = fine.scene.values[chosen]
     scale = round(coarse.x.diff("x").values[0] / fine.x.diff("x").values[0])
     top, left = (max(0, (coarse.sizes[name] - CROP) // 2) for name in ("y", "x"))
-    figure = Figure(figsize=(7.2, 3.6 * len(keys)), layout="constrained")
-    axes = figure.subplots(len(keys), 2, squeeze=False)
-    for row, key in enumerate(keys):
-        pair = []
+    pairs = []
+    for place in chosen:
+        pictures = []
         for dataset, by in ((coarse, 1), (fine, scale)):
-            place = list(dataset.scene.values).index(key)
+            step = list(dataset.scene.values).index(fine.scene.values[place])
             window = {"y": slice(top * by, (top + CROP) * by), "x": slice(left * by, (left + CROP) * by)}
-            part = dataset[bands].isel({"time": place, **window})
-            pair.append(np.stack([part[band].values for band in bands], axis=-1).astype("float32"))
-        white = white_of(pair[0][None])
-        for axis, picture, title in zip(axes[row], pair, ("10 m", f"a grid of {10 / scale:g} m"), strict=True):
-            axis.imshow(stretched(picture[None], white)[0], interpolation="nearest")
-            axis.set_title(f"{str(fine.time.values[chosen[row]])[:10]}   {title}", fontsize=8)
-            axis.set_axis_off()
-    figure.savefig(out, dpi=110, format="png")
+            part = dataset[bands].isel({"time": step, **window})
+            pictures.append(np.stack([part[band].values for band in bands], axis=-1).astype("float32"))
+        white = white_of(pictures[0][None])
+        measured, finer = (stretched(picture[None], white)[0] for picture in pictures)
+        pairs.append(Pair(str(fine.time.values[place])[:10], measured, finer, spec.grid.resolution))
+    return pairs

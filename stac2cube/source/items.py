@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.identity import Identity, Item, baseline_of, time_of
+from stac2cube.source.indexed import StoredItem
 from stac2cube.source.sign import is_remote, readable
 
 
@@ -41,12 +42,39 @@ class Reading:
     catalog: Catalog
     bands: tuple[Band, ...]
 
-    def page_of(self, item: Item) -> Page | None:
-        """The page that fits an item: of its catalog and collection, else the one that names most of its assets."""
-        pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or self.mission.pages
-        named = [page for page in pages if page.collection == item.get("collection")] or list(pages)
-        best = max(named, key=lambda page: len(_assets_present(page, item, self.mission.bands.values())))
-        return best if _assets_present(best, item, self.mission.bands.values()) else None
+    @cached_property
+    def known(self) -> Mapping[str, Catalog]:
+        """The catalogs of the tables, read once for all items."""
+        return catalogs()
+
+    @cached_property
+    def _chosen(self) -> dict[tuple[str, frozenset[str]], tuple[Page, tuple[tuple[Band, str], ...]] | None]:
+        """What :meth:`_choose` said: nearly all items of a search have assets of the same names."""
+        return {}
+
+    def assets_of(self, item: Item) -> tuple[Page, list[tuple[Band, Mapping[str, Any]]]] | None:
+        """The page that fits an item, and those of its assets that are bands wanted; None if no page fits.
+
+        It fits if it is of the item's catalog and collection, else if it names most of its assets.
+        """
+        names = (item.get("collection") or "", frozenset(item["assets"]))
+        if names not in self._chosen:
+            self._chosen[names] = self._choose(*names)
+        chosen = self._chosen[names]
+        return chosen and (chosen[0], [(band, item["assets"][name]) for band, name in chosen[1]])
+
+    def _choose(self, collection: str, assets: frozenset[str]) -> tuple[Page, tuple[tuple[Band, str], ...]] | None:
+        pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or list(self.mission.pages)
+        named = [page for page in pages if page.collection == collection] or pages
+        present = [_present(page, assets, self.mission.bands.values()) for page in named]
+        best = max(range(len(named)), key=lambda place: len(present[place]))
+        return (named[best], tuple(_present(named[best], assets, self.bands))) if present[best] else None
+
+
+def _present(page: Page, assets: Collection[str], bands: Iterable[Band]) -> list[tuple[Band, str]]:
+    """Bands that some assets hold, with the names of those."""
+    found = [(band, next((name for name in page.asset_names(band) if name in assets), None)) for band in bands]
+    return [(band, name) for band, name in found if name is not None]
 
 
 def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
@@ -62,10 +90,11 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         RadiometryError: Its metadata contradict each other.
     """
     properties, name = item["properties"], item["id"]
-    page = reading.page_of(item)
-    if page is None:
+    chosen = reading.assets_of(item)
+    if chosen is None:
         raise CatalogError(f"item {name} has none of the assets that {reading.mission.name} knows")
-    known = catalogs().get(page.catalog)
+    page, present = chosen
+    known = reading.known.get(page.catalog)
     return Granule(
         id=name,
         collection=item.get("collection") or page.collection,
@@ -80,12 +109,10 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=_crs(item),
         corner=_corner(item),
         assets={
-            band.name: AssetRef(
-                _unsigned(asset["href"]), shift=_shift(item, asset, band, page), alternate=_alternate(asset)
-            )
-            for band, asset in _assets_present(page, item, reading.bands).items()
+            band.name: AssetRef(_unsigned(asset["href"]), shift=shift, alternate=_alternate(asset))
+            for (band, asset), shift in zip(present, _shifts(item, present, page), strict=True)
         },
-        item=json.dumps(_unsigned_item(item), separators=(",", ":")),
+        item=item_text(item),
     )
 
 
@@ -113,15 +140,6 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
 
 
-def _assets_present(page: Page, item: Item, bands: Any) -> dict[Band, Mapping[str, Any]]:
-    present = {}
-    for band in bands:
-        name = next((name for name in page.asset_names(band) if name in item["assets"]), None)
-        if name is not None:
-            present[band] = item["assets"][name]
-    return present
-
-
 def _alternate(asset: Mapping[str, Any]) -> str:
     """The HTTPS way to an asset, by STAC's alternate-assets extension."""
     alternates = asset.get("alternate")
@@ -129,20 +147,25 @@ def _alternate(asset: Mapping[str, Any]) -> str:
     return _unsigned(str(way["href"])) if isinstance(way, Mapping) and way.get("href") else ""
 
 
-def _shift(item: Item, asset: Mapping[str, Any], band: Band, page: Page) -> int:
-    """Counts to add, by the rule that the page names. Only reflectance ever carried the offset."""
-    if page.radiometry == "none" or band.quantity.name != "reflectance":
-        return 0
+def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page: Page) -> list[int]:
+    """Counts to add to each band, by the rule that the page names. Only reflectance ever carried the offset."""
+    reflectance = [page.radiometry != "none" and band.quantity.name == "reflectance" for band, _ in present]
+    if not any(reflectance):
+        return [0] * len(present)
     removed = item["properties"].get("earthsearch:boa_offset_applied")
     if removed not in (None, True, False):
         raise RadiometryError(
             f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"
         )
-    baseline, declared = baseline_of(item), _declared_offset(item, asset)
-    if not baseline and declared is None and (product := _product_file(item)):
-        facts = product_facts(product)
-        baseline, declared = facts.baseline, facts.offset / 10_000
-    return s2_shift(S2Facts(item["id"], baseline, declared, removed))
+    said = baseline_of(item)
+    shifts = []
+    for (_, asset), carries in zip(present, reflectance, strict=True):
+        baseline, declared = said, _declared_offset(item, asset) if carries else None
+        if carries and not baseline and declared is None and (product := _product_file(item)):
+            facts = product_facts(product)
+            baseline, declared = facts.baseline, facts.offset / 10_000
+        shifts.append(s2_shift(S2Facts(item["id"], baseline, declared, removed)) if carries else 0)
+    return shifts
 
 
 def _product_file(item: Item) -> str:
@@ -206,8 +229,17 @@ def _unsigned(href: str) -> str:
     return href.partition("?")[0] if _SIGNATURE.search(href) else href
 
 
-def _unsigned_item(item: Item) -> dict[str, Any]:
-    return {**item, "assets": _unsigned_within(item["assets"]), "links": []}
+def item_text(item: Item) -> str:
+    """An item as JSON, unsigned and without links: what ledger and index keep of it."""
+    if isinstance(item, StoredItem):
+        return item.text
+    text = _ENCODER.encode({**item, "links": []})
+    if _SIGNATURE.search(text) is None:  # as nearly always; walking through an item is slower than writing it
+        return text
+    return _ENCODER.encode({**item, "assets": _unsigned_within(item["assets"]), "links": []})
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def _unsigned_within(value: Any) -> Any:

@@ -1,32 +1,56 @@
-"""Items of a local source: STAC GeoParquet, an ItemCollection, single items, a folder of them, a static catalog."""
+"""Items of a local source: a scene index, STAC GeoParquet, a file or folder of JSON items, a static catalog."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from stac2cube.catalog import is_index
 from stac2cube.errors import CatalogError
+from stac2cube.source.indexed import Interval, is_ours, stored_items
 
 log = logging.getLogger(__name__)
 
 
-def items_of_path(path: Path) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Look:
+    """What is looked for, as far as files can tell without their items being read.
+
+    Attributes:
+        bounds: West, south, east, north of the parts of an area; everywhere if none is given.
+        intervals: First and last instant of each; always if none is given.
+    """
+
+    bounds: tuple[tuple[float, ...], ...] = ()
+    intervals: tuple[Interval, ...] = ()
+
+
+EVERYTHING = Look()
+
+
+def items_of_path(path: Path, look: Look = EVERYTHING) -> Iterator[dict[str, Any]]:
     """Every item of a local source, with absolute hrefs.
 
     Args:
-        path: A ``.parquet`` file of STAC GeoParquet, a JSON file (ItemCollection, list of items, item, static catalog
-            or collection), or a folder: with a ``catalog.json`` or ``collection.json``, else all items below it.
+        path: A scene index, a ``.parquet`` file of STAC GeoParquet, a JSON file (ItemCollection, list of items, item,
+            static catalog or collection), or a folder: with a ``catalog.json``, ``collection.json`` or ``index.json``,
+            else all items below it.
+        look: Items that certainly lie elsewhere or in another time may be left out.
 
     Raises:
         CatalogError: It is none of these, or holds no item.
     """
     if not path.exists():
         raise CatalogError(f"the catalog {path} does not exist")
+    if is_index(path) or (path.suffix in _PARQUET and is_ours(path)):
+        yield from stored_items(path, look.bounds, look.intervals)
+        return
     found = False
     for item in _items(path):
         found = True
@@ -35,32 +59,26 @@ def items_of_path(path: Path) -> Iterator[dict[str, Any]]:
         raise CatalogError(f"the catalog {path} holds no STAC item")
 
 
-def write_items(path: Path, items: Sequence[Mapping[str, Any]]) -> None:
-    """Store items as STAC GeoParquet, for :func:`items_of_path`."""
-    import rustac
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")  # rustac chooses the format by the ending
-    rustac.write_sync(str(partial.resolve()), [dict(item) for item in items])
-    partial.replace(path)
+_PARQUET = (".parquet", ".geoparquet")
 
 
 def _items(path: Path) -> Iterator[dict[str, Any]]:
     if path.is_dir():
         yield from _items_of_folder(path)
-    elif path.suffix in (".parquet", ".geoparquet"):
+    elif path.suffix in _PARQUET:
         yield from _items_of_parquet(path)
     else:
         yield from _items_of_json(path, _read_json(path))
 
 
 def _items_of_folder(folder: Path) -> Iterator[dict[str, Any]]:
-    for name in ("catalog.json", "collection.json"):
+    # An index.json is what `stac2cube download` leaves, beside tables that are no catalogs.
+    for name in ("catalog.json", "collection.json", "index.json"):
         if (folder / name).exists():
             yield from _items(folder / name)
             return
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".parquet", ".geoparquet"):
+        if path.suffix in _PARQUET:
             yield from _items_of_parquet(path)
         elif path.suffix in (".json", ".geojson"):
             value = _read_json(path)
@@ -71,6 +89,9 @@ def _items_of_folder(folder: Path) -> Iterator[dict[str, Any]]:
 def _items_of_parquet(path: Path) -> Iterator[dict[str, Any]]:
     import rustac
 
+    if is_ours(path):
+        yield from stored_items(path)
+        return
     try:
         collection = rustac.read_sync(str(path.resolve()))
     except rustac.RustacError as error:

@@ -20,7 +20,7 @@ from stac2cube.scene import Granule, Scene, SceneKey
 from stac2cube.source.api import items_of_api
 from stac2cube.source.identity import Identity, Item, generated, identify, orbit_state, time_of
 from stac2cube.source.items import Reading, footprint_of, to_granule
-from stac2cube.source.local import items_of_path
+from stac2cube.source.local import Look, items_of_path
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Query:
         bands: Bands wanted.
         orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
         max_cloud_cover: Percent; a scene whose cloud cover over all its granules is higher is left out. None for any.
+        without: Ids of items that are left out, because they were withdrawn.
     """
 
     mission: Mission
@@ -50,6 +51,7 @@ class Query:
     bands: tuple[Band, ...]
     max_cloud_cover: float | None = None
     orbit: str = ""
+    without: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def search(query: Query, catalog: Catalog) -> list[Scene]:
@@ -58,7 +60,7 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
     Items of one platform, relative orbit and solar day are one scene. Of items of the same tile and datastrip the
     newest processing baseline is used; different datastrips of one overpass are both used. A scene of which one item
     lies within the times is found whole. A scene with an item that contradicts itself, or without any known asset, is
-    returned with its problem, so that the others can be built.
+    returned with its problem, so that the others can be built. Items that their catalog calls deprecated are left out.
 
     Args:
         query: What to look for.
@@ -114,8 +116,10 @@ def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
     if catalog.is_local:
         wanted = {page.collection for page in query.mission.pages}
+        parts = getattr(query.area, "geoms", [query.area])
+        look = Look(tuple(part.bounds for part in parts), tuple(around))
         items: Iterable[dict[str, Any]] = (
-            item for item in items_of_path(Path(catalog.url)) if item.get("collection") in wanted | {None}
+            item for item in items_of_path(Path(catalog.url), look) if item.get("collection") in wanted | {None}
         )
     else:
         pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
@@ -124,6 +128,8 @@ def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
     shapely.prepare(query.area)
     seen: set[tuple[str, str]] = set()
     for item in items:
+        if item["properties"].get("deprecated") is True or item["id"] in query.without:
+            continue
         known = (str(item.get("collection") or ""), item["id"])
         # Two files of a local source may hold the same item, as two pages of a server may.
         if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
@@ -192,6 +198,8 @@ def _number(baseline: str) -> float:
 
 
 def _cloud_cover(granules: Sequence[Granule], area: BaseGeometry) -> float | None:
+    if len(granules) == 1:
+        return None if granules[0].cloud_cover is None else round(granules[0].cloud_cover, 4)
     weights = [(shape(g.footprint).intersection(area).area, g.cloud_cover) for g in granules]
     known = [(weight, cover) for weight, cover in weights if cover is not None]
     total = sum(weight for weight, _ in known)

@@ -276,12 +276,12 @@ def _entry(rows: Sequence[Entry], begin: np.datetime64, composition: Composition
 
 
 def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
-    """Periods that were made of other scenes than now; a scene that went is no newer part."""
+    """Periods that were made of other scenes, or versions of them, than now; what went is no newer part."""
     if not out.exists():
         return frozenset()
     rows = Ledger(out, read_root(out).ledger).entries(whole=False)
-    wanted = {step.entry.key: step.entry.items for step in steps}
-    return frozenset(key for key, row in rows.items() if key in wanted and tuple(row.items) != wanted[key])
+    wanted = {step.entry.key: dict(step.entry.parts) for step in steps}
+    return frozenset(key for key, row in rows.items() if key in wanted and dict(row.parts) != wanted[key])
 
 
 def _composite_layer(name: str, layer: Any) -> Layer:

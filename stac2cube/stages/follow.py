@@ -13,6 +13,7 @@ from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.stored import StoredStep
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Tile
+from stac2cube.work import PARENT
 
 CARRIED = (
     *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "baselines"),
@@ -29,11 +30,13 @@ class Parent:
         path: Absolute.
         spec: What it is.
         rows: Its sealed steps, oldest first, by key.
+        generation: Of the cube, in which the steps have their slots.
     """
 
     path: Path
     spec: CubeSpec
     rows: Mapping[str, Entry]
+    generation: int
 
     @classmethod
     def read(cls, path: str | Path) -> Parent:
@@ -48,7 +51,7 @@ class Parent:
         rows = Ledger(cube, root.ledger).sealed()
         if not rows:
             raise BadInputError(f"{path} has no step yet")
-        return cls(cube, root.spec, rows)
+        return cls(cube, root.spec, rows, root.generation)
 
     @property
     def mission(self) -> str:
@@ -57,7 +60,7 @@ class Parent:
 
     def stored(self, row: Entry) -> StoredStep:
         """The pixels of a step."""
-        return StoredStep(str(self.path), int(row.slot or 0))
+        return StoredStep(str(self.path), int(row.slot or 0), self.generation)
 
     def entry(self, row: Entry, **properties: Any) -> Entry:
         """What the ledger of the child shall say of a step.
@@ -70,7 +73,7 @@ class Parent:
             time=row.time,
             status=SEALED,
             items=row.items,
-            parts={f"parent {part}": version for part, version in row.parts.items()},
+            parts={f"{PARENT}{part}": version for part, version in row.parts.items()},
             footprint=row.footprint,
             properties={**{name: row.properties[name] for name in CARRIED if name in row.properties}, **properties},
         )

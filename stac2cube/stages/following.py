@@ -12,6 +12,7 @@ from stac2cube.stages.clouds import follow_clouds
 from stac2cube.stages.coregister import follow_coregistered, follow_moved
 from stac2cube.stages.derived import follow_composites, follow_indices
 from stac2cube.stages.masked import follow_masked
+from stac2cube.stages.overviews import follow_overview
 from stac2cube.stages.superres import follow_superres
 from stac2cube.work import Orders, Summary
 
@@ -23,6 +24,7 @@ _FOLLOWERS = {
     "superres": follow_superres,
     "indices": follow_indices,
     "composite": follow_composites,
+    "overview": follow_overview,
 }
 
 

@@ -25,6 +25,8 @@ from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.asset import BandRequest
+from stac2cube.source.engine import Engine
+from stac2cube.source.headers import StoredHeaders, stored_headers
 from stac2cube.source.plausible import doubts, is_flagged
 from stac2cube.source.read import read_block
 from stac2cube.source.sea import Sea
@@ -35,6 +37,7 @@ from stac2cube.stages.request import (
     find_scenes,
     grid_for,
     interval_texts,
+    local_sources,
     request_of,
     spec_for,
     understand,
@@ -190,15 +193,21 @@ class LayersJob:
 
     def task(self) -> ReadScene:
         """What makes a block."""
-        mission = self.wanted.query.mission
-        sea = None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
-        # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
-        finest = min(band.gsd for band in self.wanted.query.bands)
-        return ReadScene(self.wanted.bands, mission.seamless and self.spec.grid.resolution <= _MUCH * finest, sea)
+        return reader_of(self.wanted, self.spec)
 
     def plan(self) -> Plan:
         """What a build would do."""
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
+
+
+def reader_of(wanted: Wanted, spec: CubeSpec) -> ReadScene:
+    """What reads the blocks of a request."""
+    mission = wanted.query.mission
+    sea = None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
+    # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
+    finest = min(band.gsd for band in wanted.query.bands)
+    seamless = mission.seamless and spec.grid.resolution <= _MUCH * finest
+    return ReadScene(wanted.bands, seamless, sea, stored_headers(local_sources(wanted)))
 
 
 def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> LayersJob:
@@ -272,24 +281,31 @@ class ReadScene:
         bands: What is wanted.
         seamless: Join granules before they are resampled.
         sea: What is known of missing tiles, None for nothing.
+        headers: Headers of images that the catalog keeps, None if it keeps none.
     """
 
     bands: tuple[BandRequest, ...]
     seamless: bool = False
     sea: Sea | None = None
+    headers: StoredHeaders | None = None
 
     def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
-        """Pixels of one block, see :func:`stac2cube.source.read.read_block`.
+        """Pixels of one block, see :meth:`read`."""
+        return self.read(scene, block.geobox)
+
+    def read(self, scene: Scene, geobox: GeoBox) -> dict[str, np.ndarray]:
+        """Pixels on any lattice, see :func:`stac2cube.source.read.read_block`.
 
         Raises:
             ReadError: The scene has a problem, or an asset is missing or cannot be read.
         """
         if scene.problem:
             raise ReadError(scene.problem)
-        pixels = read_block(scene.granules, self.bands, block.geobox, seamless=self.seamless)
+        engine = replace(Engine.of_environment(), headers=self.headers)
+        pixels = read_block(scene.granules, self.bands, geobox, seamless=self.seamless, engine=engine)
         if self.sea is None:
             return pixels
-        return {name: self.sea.fill(layer, block.geobox) for name, layer in pixels.items()}
+        return {name: self.sea.fill(layer, geobox) for name, layer in pixels.items()}
 
 
 def lazy_layers(job: LayersJob) -> xr.Dataset:
@@ -304,7 +320,7 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     from stac2cube.source.lazy import lazy_scenes  # needs dask, which building does not
 
     scenes = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key)))
-    stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid)
+    stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid, job.task().read)
     for layer in job.spec.layers:
         stored[layer.name].attrs.update(layer.attributes())
     return xr.decode_cf(stored).assign_attrs(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stac2cube.source.local import write_items
-from stac2cube.stages.request import Request, find_scenes, understand
+from stac2cube.index import records_of, with_headers, write_file
+from stac2cube.source.headers import stored_headers
+from stac2cube.stages.request import Request, find_scenes, local_sources, understand
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ def store_search(request: Request, file: Path, *, on_cluster: bool = True) -> St
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
     """
-    found = find_scenes(understand(request, on_cluster=on_cluster))
-    write_items(file, found.items)
+    wanted = understand(request, on_cluster=on_cluster)
+    found = find_scenes(wanted)
+    records = records_of(found.items)
+    if headers := stored_headers(local_sources(wanted)):
+        records = with_headers(records, headers.rows())
+    write_file(file, records)
     return StoredSearch(found.choice.catalog.name, found.choice.why, len(found.scenes), file)

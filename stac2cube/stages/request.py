@@ -15,6 +15,7 @@ from shapely import to_geojson
 from shapely.geometry import box, shape
 
 from stac2cube.area import Area, read_areas
+from stac2cube.catalog import is_index
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, NothingFoundError
@@ -53,6 +54,7 @@ class Request:
         strict: Look at a small picture of each Sentinel-2 scene; refuse those whose pixels contradict their metadata.
         catalog: Name, URL or path; or "auto", see :func:`stac2cube.stages.choice.choices`.
         items: A stored search result of that catalog, searched instead of it.
+        without: Ids of items that were withdrawn, whatever the catalog says.
     """
 
     mission: str
@@ -69,6 +71,7 @@ class Request:
     strict: bool = False
     catalog: str = "auto"
     items: Path | None = None
+    without: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,18 @@ def understand(request: Request, *, on_cluster: bool = False) -> Wanted:
         )
     if request.fill and not mission.filler:
         raise BadInputError(f"{mission.name} has no coarser product to fill its gaps from")
-    query = Query(mission, request.area.geometry, request.area.longitude, period.intervals, bands, limit, request.orbit)
+    area = request.area
+    query = Query(
+        mission, area.geometry, area.longitude, period.intervals, bands, limit, request.orbit, request.without
+    )
     candidates = choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
     return Wanted(query, candidates, _band_requests(bands, request.resampling), request)
+
+
+def local_sources(wanted: Wanted) -> list[Path]:
+    """Indexes and files among the catalogs to try that may keep headers of images."""
+    paths = [Path(choice.catalog.url) for choice in wanted.choices if choice.catalog.is_local]
+    return [path for path in paths if is_index(path) or path.suffix == ".parquet"]
 
 
 def find_scenes(wanted: Wanted) -> Found:

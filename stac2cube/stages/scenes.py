@@ -43,14 +43,16 @@ def steps_for(scenes: Sequence[Scene], grid: Grid, why: str, layers: Sequence[st
 
 
 def _entry(scene: Scene, why: str, layers: Sequence[str]) -> Entry:
-    footprints = [shape(granule.footprint) for granule in scene.granules]
+    footprints = [granule.footprint for granule in scene.granules]
+    if len(footprints) > 1:
+        footprints = [dict(mapping(union_all([shape(footprint) for footprint in footprints])))]
     return Entry(
         key=str(scene.key),
         time=scene.time,
         status=SEALED,
         items=scene.item_ids,
         parts=scene.parts,
-        footprint=mapping(union_all(footprints)) if footprints else {},
+        footprint=footprints[0] if footprints else {},
         properties={
             "platform": scene.key.platform,
             "orbit": scene.key.orbit,

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stac2cube.cube.ledger import FAILED, SEALED, Ledger
+from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
+from stac2cube.cube.overviews import overviews_beside
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, CubeError, NothingFoundError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
-from stac2cube.stages.care import drop
+from stac2cube.source.inventory import Inventory, read_inventory
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.following import follow, follows
 from stac2cube.stages.layers import LayersJob, make_request, prepare, run
+from stac2cube.stages.request import understand
 from stac2cube.status import cube_status
 from stac2cube.work import Orders, Summary
 
-KINDS = ("new", "late", "failed", "superseded", "withdrawn", "children")
+KINDS = ("new", "late", "failed", "superseded", "reduced", "withdrawn", "children")
 """What can be brought together, by name."""
+
+_BUILT = ("new", "late", "failed", "superseded", "reduced")
+"""Those of them that are built."""
 
 MOST_WITHDRAWN = 0.2
 """Part of a cube's steps that may go at once: a catalog that lost more is more likely ill than right."""
@@ -33,16 +39,20 @@ class Sync:
         late: In the catalog, earlier than the last that is sealed.
         failed: That failed when they were last tried.
         superseded: Sealed from older or fewer items than there are now.
+        reduced: Sealed from items of which some were withdrawn, while others of the scene are still there.
         withdrawn: Sealed, and not in the catalog any more.
         children: Cubes made from this one, and from those, that lack steps, hold stale ones, or some too many.
+        awaited: Status by item id of what the inventory knows and the archive has not yet: nothing to do but wait.
     """
 
-    new: tuple[str, ...]
-    late: tuple[str, ...]
-    failed: tuple[str, ...]
-    superseded: tuple[str, ...]
-    withdrawn: tuple[str, ...]
+    new: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
+    reduced: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
     children: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    awaited: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def nothing(self) -> bool:
@@ -50,12 +60,16 @@ class Sync:
         return not any(getattr(self, kind) for kind in KINDS)
 
 
-def look(cube: Path, *, on_cluster: bool = False) -> tuple[Sync, LayersJob | None]:
+def look(cube: Path, *, on_cluster: bool = False, inventory: Path | None = None) -> tuple[Sync, LayersJob | None]:
     """Compare a layers cube with its catalog; nothing is changed.
+
+    An item counts as withdrawn when the catalog it came from does not have it any more, calls it deprecated, or the
+    inventory says that it was removed.
 
     Args:
         cube: The cube.
         on_cluster: Whether blocks will be made on the nodes of a cluster.
+        inventory: Of the catalog's archive, see :mod:`stac2cube.source.inventory`.
 
     Returns:
         How they differ; and what would build it, None where the catalog has no scene at all.
@@ -63,30 +77,58 @@ def look(cube: Path, *, on_cluster: bool = False) -> tuple[Sync, LayersJob | Non
     Raises:
         CubeError: Not a cube.
         BadInputError: Not one of layers.
-        CatalogError: The catalog cannot be read.
+        CatalogError: The catalog or the inventory cannot be read.
     """
     rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
     sealed = {key: row for key, row in rows.items() if row.status == SEALED}
     last = max((row.time for row in sealed.values()), default=None)
+    request, told = make_request({}, cube), Inventory(frozenset(), {})
+    if inventory is not None:
+        told = read_inventory(inventory, understand(request).query)
+        request = replace(request, without=told.withdrawn)
+    have = {item for row in sealed.values() for item in row.items}
+    awaited = {item: status for item, status in told.awaited.items() if item not in have}
     try:
-        job = prepare(cube, make_request({}, cube), on_cluster=on_cluster)
+        job = prepare(cube, request, on_cluster=on_cluster)
     except NothingFoundError:
-        return Sync((), (), (), (), tuple(sealed), _children(cube, set(sealed))), None
+        return Sync(withdrawn=tuple(sealed), children=_children(cube, set(sealed)), awaited=awaited), None
     plan = job.plan()
     todo = {step.entry.key: step.entry for step in plan.todo}
     failed = [key for key in todo if key in rows and rows[key].status == FAILED]
     fresh = [entry for key, entry in todo.items() if key not in failed]
-    there = {step.entry.key for step in job.steps}
+    there = {step.entry.key: step.entry for step in job.steps}
     late = [entry.key for entry in fresh if last is not None and entry.time < last]
+    asked = _catalogs(job)
+    lost = [key for key, row in sealed.items() if key not in there and _known(row, told.withdrawn, asked)]
     found = Sync(
         new=tuple(entry.key for entry in fresh if entry.key not in late),
         late=tuple(late),
         failed=tuple(failed),
         superseded=tuple(step.entry.key for _, step in plan.superseded),
-        withdrawn=tuple(key for key in sealed if key not in there),
+        reduced=tuple(key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])),
+        withdrawn=tuple(lost),
         children=_children(cube, set(sealed)),
+        awaited=awaited,
     )
     return found, job
+
+
+def _catalogs(job: LayersJob) -> set[str]:
+    """Names of the catalogs that could have told of an item: what another one lacks was not withdrawn."""
+    together = {choice.catalog.name for choice in job.wanted.choices if choice.together}
+    return together | {granule.catalog for scene in job.scenes for granule in scene.granules}
+
+
+def _known(row: Entry, withdrawn: Collection[str], catalogs: Collection[str]) -> bool:
+    """Whether it is known that a step that is not found was withdrawn."""
+    came_from = set(str(row.properties.get("catalog", "")).split(","))
+    return came_from <= set(catalogs) or set(row.items) <= set(withdrawn)
+
+
+def _reduced(row: Entry, now: Entry) -> bool:
+    """Whether a step was made from items that the same catalog does not have any more."""
+    same = row.properties.get("catalog") == now.properties.get("catalog")
+    return same and any(now.parts.get(part) != version for part, version in row.parts.items())
 
 
 def sync(
@@ -95,6 +137,7 @@ def sync(
     *,
     kinds: Collection[str] = KINDS,
     even_many: bool = False,
+    inventory: Path | None = None,
     orders: Orders | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -104,7 +147,8 @@ def sync(
         cube: A layers cube.
         place: Where the work runs.
         kinds: Of :data:`KINDS`, what is done.
-        even_many: Take steps out however many were withdrawn.
+        even_many: Take steps out, or make them anew from less, however many items were withdrawn.
+        inventory: Of the catalog's archive.
         orders: How.
         progress: Told of every block.
 
@@ -116,23 +160,22 @@ def sync(
     if unknown:
         raise BadInputError(f"sync does {', '.join(KINDS)}, not {', '.join(sorted(unknown))}")
     orders = orders or Orders()
-    found, job = look(cube, on_cluster=place.on_cluster)
+    found, job = look(cube, on_cluster=place.on_cluster, inventory=inventory)
     gone = found.withdrawn if "withdrawn" in kinds else ()
+    less = found.reduced if "reduced" in kinds else ()
     steps = read_root(cube).steps
-    if len(gone) > MOST_WITHDRAWN * steps and not even_many:
+    if len(gone) + len(less) > MOST_WITHDRAWN * steps and not even_many:
         raise BadInputError(
-            f"{len(gone)} of the {steps} steps of {cube} are not in the catalog any more: if that is right, say even "
-            "many"
+            f"{len(gone)} of the {steps} steps of {cube} are not in the catalog any more, and items of {len(less)} "
+            "others: if that is right, say even many"
         )
     summary = Summary()
     if job is not None:
-        chosen = [kind for kind in KINDS[:4] if kind in kinds]
-        wanted = {key for kind in chosen for key in getattr(found, kind)}
-        have = {step.entry.key for step in job.plan().todo} | {step.entry.key for _, step in job.plan().superseded}
-        kept = tuple(step for step in job.steps if step.entry.key in wanted or step.entry.key not in have)
-        how = Orders("replace", orders.stop, orders.deadline, orders.verdict)
-        part = LayersJob(job.out, job.wanted, job.scenes, job.spec, kept)
-        summary = run(part, place, orders=how, progress=progress)
+        wanted = {key for kind in _BUILT if kind in kinds for key in getattr(found, kind)}
+        open_ones = {key for kind in _BUILT for key in getattr(found, kind)}
+        kept = tuple(step for step in job.steps if step.entry.key in wanted or step.entry.key not in open_ones)
+        how = replace(orders, superseded="replace", again=frozenset(less))
+        summary = run(replace(job, steps=kept), place, orders=how, progress=progress)
     if gone and not summary.stopped:
         drop(cube, gone, orders=orders)
     if "children" in kinds and not summary.stopped:
@@ -141,9 +184,9 @@ def sync(
 
 
 def children_of(cube: Path) -> list[Path]:
-    """Cubes beside a cube that were made from it, in order of their names."""
+    """Cubes beside a cube that were made from it, in order of their names; its overviews among them."""
     wanted, found = cube.resolve(), []
-    for path in sorted(cube.resolve().parent.glob("*.zarr")):
+    for path in [*sorted(wanted.parent.glob("*.zarr")), *overviews_beside(wanted)]:
         try:
             if follows(path) and Path(read_root(path).spec.request.get("layers", "")) == wanted:
                 found.append(path)

@@ -66,7 +66,7 @@ def run_swap(cube: Path, death: Death, atomic: bool) -> None:
 
 def start(target, *arguments: object) -> ForkServerProcess:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.build.builder"])
+    context.set_forkserver_preload(["tests.build.builder", "tests.stages.keeper"])
     process = context.Process(target=target, args=arguments)
     process.start()
     return process

@@ -60,7 +60,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("place", ["threads", "local"])
-@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("generation")])
+@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith(("generation", "year"))])
 def test_kill_at_every_named_point(point: str, place: str, tmp_path: Path, undisturbed: Path) -> None:
     cube = tmp_path / "toy.zarr"
     death = Death(point, hit=1 if point.startswith("create") else 2, counts=tmp_path / "counts")

@@ -107,8 +107,12 @@ def test_pictures_and_a_report(cube: Path, tmp_path: Path) -> None:
     assert run("report", cube, tmp_path / "a.html").returncode == 0
     page = (tmp_path / "a.html").read_text()
     assert "sentinel-2a_R065" in page
-    assert "data:image/png;base64," in page
-    assert "http" not in page.replace("http-equiv", "")
+    assert "data:image/jpeg;base64," in page
+    assert run("report", cube).stdout.strip() == str(cube.parent / "report.html")
+    figures = json.loads(run("report", cube, "--json").stdout)
+    assert [one["steps"] for one in figures] == [len(open_cube(cube).time)]
+    assert run("report", tmp_path / "a.html").returncode == 1
+    assert run("report", cube, tmp_path / "a.html", "--json").returncode == 1
     assert run("quicklook", cube, tmp_path / "a.bmp").returncode == 1
 
 

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pystac
-import pystac.validation
 import pystac_client
 import pytest
+from pystac.validation import set_validator, validate_dict
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
+import stac2cube
 from stac2cube.build import build
 from stac2cube.cli import cli
+from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.writer import open_writer
 from stac2cube.errors import BadInputError, CatalogError
+from stac2cube.mission import find_mission
 from stac2cube.places.threads import Threads
-from stac2cube.products.stac import collection_of, items_of, post_stac
+from stac2cube.products.publish import post_stac, write_stac
+from stac2cube.products.stac import collection_of, items_of
+from stac2cube.products.stac_bands import bands_of
+from stac2cube.products.terms import attribution_of, terms_of
+from stac2cube.stages.dropping import drop
 from tests.build import toy
+from tests.products.extensions import EXTENSIONS
+from tests.products.test_cf import layers_of
 from tests.servers.stac_api import StacApi
+from tests.views.cubes import DATES
 
 
-@pytest.fixture(scope="module")
-def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("stac") / "alps.zarr"
-    build(path, toy.SPEC, toy.steps(range(3)), toy.Make(), Threads())
-    return path
+@pytest.fixture(scope="module", autouse=True)
+def schemas() -> None:
+    """Pystac's validator, which finds the extensions' schemas here and nowhere else."""
+    validator = JsonSchemaSTACValidator()
+    validator.schema_cache.update(EXTENSIONS)
+    set_validator(validator)
+
+
+def require_valid(document: dict[str, Any]) -> list[str]:
+    """Let pystac's validator see a document as JSON; the schemas that it was held against."""
+    plain = json.loads(json.dumps(document))
+    assert set(plain["stac_extensions"]) <= EXTENSIONS.keys()
+    return [str(uri) for uri in validate_dict(plain)]
 
 
 def test_a_static_catalog_is_valid_and_says_what_the_cube_is(cube: Path, tmp_path: Path) -> None:
@@ -32,12 +54,17 @@ def test_a_static_catalog_is_valid_and_says_what_the_cube_is(cube: Path, tmp_pat
     assert cli.main(words, standalone_mode=False) is None
     collection = pystac.Collection.from_file(str(tmp_path / "stac/collection.json"))
     items = list(collection.get_items())
-    assert [item.id for item in items] == ["toy_0000", "toy_0001", "toy_0002"]
+    assert [f"{item.datetime:%Y-%m-%d}" for item in items] == list(DATES)
     assert collection.assets["cube"].href == "https://data.example/alps.zarr"
-    assert collection.extra_fields["cube:dimensions"]["x"]["extent"] == [500_005.0, 501_295.0]
-    assert collection.extra_fields["cube:dimensions"]["y"]["extent"] == [4_998_505.0, 4_999_995.0]
+    dimensions = collection.extra_fields["cube:dimensions"]
+    assert dimensions["x"]["extent"] == [500_005.0, 500_695.0]
+    assert dimensions["y"]["extent"] == [5_299_105.0, 5_299_995.0]
+    assert [text[:10] for text in dimensions["time"]["values"]] == list(DATES)
     assert collection.extra_fields["cube:variables"]["B02"]["scale"] == 1e-4
-    assert "Contains modified Copernicus Sentinel data" in collection.description
+    assert "Contains modified Copernicus Sentinel data 2022-2024." in collection.description
+    roles = {provider.name: provider.roles for provider in collection.providers or ()}
+    assert roles == {"ESA": ["producer"], "European Union, Copernicus": ["licensor"], "stac2cube": ["processor"]}
+    assert [link.rel for link in collection.links if link.rel == "license"] == ["license"]
     west, south, east, north = collection.extent.spatial.bboxes[0]
     for item in items:
         assert item.bbox is not None
@@ -45,14 +72,89 @@ def test_a_static_catalog_is_valid_and_says_what_the_cube_is(cube: Path, tmp_pat
         assert south <= item.bbox[1] < item.bbox[3] <= north + 1e-9
         assert item.properties["stac2cube:items"]
         assert item.properties["proj:code"] == "EPSG:32632"
+        assert item.get_collection() is not None
 
 
-def test_core_schemas_accept_it(cube: Path) -> None:
-    pytest.importorskip("jsonschema")
-    for document in (collection_of(cube), *items_of(cube)):
-        core = json.loads(json.dumps({**document, "stac_extensions": []}))
-        kind = pystac.STACObjectType.COLLECTION if core["type"] == "Collection" else pystac.STACObjectType.ITEM
-        pystac.validation.validate_dict(core, stac_object_type=kind, extensions=[])
+def test_the_schemas_of_core_and_extensions_accept_it(cube: Path) -> None:
+    documents = [collection_of(cube), *items_of(cube)]
+    for document in documents:
+        held_against = require_valid(document)
+        assert set(document["stac_extensions"]) <= set(held_against)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda collection: collection["cube:dimensions"]["x"].pop("extent"),
+        lambda collection: collection["providers"].pop(),
+        lambda collection: collection["assets"]["cube"].update({"proj:shape": [1.5, 2]}),
+        lambda collection: collection["assets"]["cube"].update({"proj:epsg": 32632}),
+        lambda collection: collection["assets"]["cube"]["bands"][0].update({"eo:common_name": "rededge1"}),
+        lambda collection: collection["assets"]["cube"]["bands"][-1]["classification:classes"][0].pop("value"),
+        lambda collection: collection.pop("license"),
+    ],
+)
+def test_the_schemas_do_not_accept_everything(cube: Path, spoil: Any) -> None:
+    collection = json.loads(json.dumps(collection_of(cube)))
+    spoil(collection)
+    with pytest.raises((pystac.errors.STACValidationError, jsonschema.ValidationError)):
+        require_valid(collection)
+
+
+@pytest.mark.parametrize("mission", ["sentinel-2-l2a", "landsat-c2-l2", "cop-dem-glo-30", "sentinel-1-rtc"])
+def test_bands_of_every_mission_are_valid(cube: Path, mission: str) -> None:
+    spec = CubeSpec("layers", toy.GRID, layers_of(mission), {"mission": mission})
+    collection = json.loads(json.dumps(collection_of(cube)))
+    collection["assets"]["cube"]["bands"] = bands_of(spec, find_mission(mission))
+    require_valid(collection)
+
+
+def test_bits_are_told_as_fields_counted_from_their_lowest_bit() -> None:
+    bits = ((1, 1, "fill"), (4, 4, "cirrus"), (0b1100000, 0, "none"), (0b1100000, 0b0100000, "low"))
+    layer = Layer("qa", "uint16", 1, bits=bits)
+    fields = bands_of(CubeSpec("layers", toy.GRID, (layer,)), None)[0]["classification:bitfields"]
+    assert [(field["offset"], field["length"]) for field in fields] == [(0, 1), (2, 1), (5, 2)]
+    assert [[one["value"] for one in field["classes"]] for field in fields] == [[0, 1], [0, 1], [0, 1]]
+    assert [one["name"] for one in fields[1]["classes"]] == ["not_cirrus", "cirrus"]
+
+
+def test_makers_get_the_words_they_ask_for() -> None:
+    years = [datetime(year, 1, 1, tzinfo=UTC) for year in (2021, 2019)]
+
+    def words(mission: str) -> str:
+        terms = terms_of(CubeSpec("layers", toy.GRID, (), {"mission": mission}))
+        return terms.words(years) if terms else ""
+
+    assert words("sentinel-1-rtc") == "Contains modified Copernicus Sentinel data 2019-2021"
+    assert words("landsat-c2-l2") == "Landsat data courtesy of the U.S. Geological Survey"
+    assert words("cop-dem-glo-90").startswith("Produced using Copernicus WorldDEM-30 © DLR e.V. 2010-2014")
+    assert words("toy") == ""
+    sentinel = CubeSpec("layers", toy.GRID, (), {"mission": "sentinel-2-l2a"})
+    assert attribution_of(sentinel, years, ["cdse"]) == words("sentinel-2-l2a")
+    by_terrabyte = attribution_of(sentinel, years, ["terrabyte", "cdse"])
+    assert by_terrabyte.startswith(
+        "Contains modified Copernicus Sentinel data 2019-2021. Data were accessed by terrabyte"
+    )
+
+
+def make_toy(path: Path, numbers: range) -> Path:
+    build(path, toy.SPEC, toy.steps(numbers), toy.Make(), Threads())
+    return path
+
+
+def test_publishing_again_follows_the_cube(tmp_path: Path) -> None:
+    path = make_toy(tmp_path / "toy.zarr", range(3))
+    write_stac(path, tmp_path / "stac")
+    stac2cube.store_overviews(path, levels=1)
+    drop(path, ["toy_0001"])
+    write_stac(path, tmp_path / "stac", "https://data.example/toy.zarr")
+    assert sorted(file.stem for file in (tmp_path / "stac/items").iterdir()) == ["toy_0000", "toy_0002"]
+    collection = json.loads((tmp_path / "stac/collection.json").read_text())
+    assert collection["assets"]["overviews"]["href"] == "https://data.example/toy.zarr.overviews"
+    assert [link["href"] for link in collection["links"] if link["rel"] == "item"] == [
+        "./items/toy_0000.json",
+        "./items/toy_0002.json",
+    ]
 
 
 def test_a_cube_without_a_step_is_not_published(tmp_path: Path) -> None:
@@ -64,12 +166,16 @@ def test_a_cube_without_a_step_is_not_published(tmp_path: Path) -> None:
 
 @pytest.mark.postgres
 def test_a_real_api_takes_it_twice(cube: Path, stac_api: StacApi) -> None:
-    assert post_stac(cube, stac_api.url) == 3
+    assert post_stac(cube, stac_api.url) == 7
     assert cli.main(["publish", str(cube), "--api", stac_api.url], standalone_mode=False) is None
     client = pystac_client.Client.open(stac_api.url)
-    assert client.get_collection("alps").extra_fields["cube:variables"].keys() == {"B02", "SCL"}
-    found = list(client.search(collections=["alps"], datetime="2020-01-02/2020-01-03").items())
-    assert sorted(item.id for item in found) == ["toy_0001", "toy_0002"]
+    collection = client.get_collection("alps")
+    assert "B8A" in collection.extra_fields["cube:variables"]
+    require_valid(collection.to_dict(include_self_link=False))
+    found = list(client.search(collections=["alps"], datetime="2023-01-01/2023-01-27").items())
+    assert sorted(f"{item.datetime:%Y-%m-%d}" for item in found) == ["2023-01-05", "2023-01-25"]
+    for item in found:
+        require_valid(item.to_dict(include_self_link=False))
 
 
 def test_an_api_that_is_not_there_is_named(cube: Path) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,8 @@ from stac2cube.cube.root import OWN, read_root
 from stac2cube.demo.raster import write_cog
 from stac2cube.errors import BadInputError
 from stac2cube.places.threads import Threads
-from stac2cube.stages.care import drop, repair, rollback, tidy, verify
+from stac2cube.stages.care import repair, rollback, tidy, verify
+from stac2cube.stages.dropping import drop
 from stac2cube.stages.sync import look, sync
 from tests.items import Json, catalog, item
 from tests.stages.shifted import EPSG, ORIGIN
@@ -274,30 +272,3 @@ def test_sync_says_what_it_would_do(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert sync(layers, Threads(), kinds=("new",)).sealed == ["sentinel-2a_R065_20220604"]
     with pytest.raises(BadInputError, match="sync does"):
         sync(layers, Threads(), kinds=("everything",))
-
-
-@pytest.mark.parametrize("kills", [3, pytest.param(67, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])])
-@pytest.mark.parametrize("command", ["sync", "rollback", "tidy"])
-def test_killed_at_any_moment_it_is_one_state_or_the_other(tmp_path: Path, command: str, kills: int) -> None:
-    items = [product(tmp_path, date) for date in DATES]
-    for some in ([3, 4], [0, 3, 4]):
-        layers = build(tmp_path, [items[place] for place in some])
-    newer = [product(tmp_path, DATES[3], "03.02", 1), *items]
-    catalog(tmp_path / "items.json", newer)
-    words = {"sync": ["--apply", "--even-many", "-q"], "rollback": ["1"], "tidy": []}[command]
-    run = [sys.executable, "-m", "stac2cube", command, str(layers), *words]
-    twin = Path(shutil.copytree(layers, tmp_path / "twin.zarr"))
-    done = Path(shutil.copytree(layers, tmp_path / "done.zarr"))
-    subprocess.run([*run[:4], str(done), *words], check=True)
-    for moment in np.linspace(0.8, 2.2, kills):
-        started = subprocess.Popen(run, stdout=subprocess.DEVNULL)
-        time.sleep(moment)
-        started.kill()
-        started.wait()
-        assert differences(layers, twin) == [] or differences(layers, done) == [] or command == "sync", moment
-        assert not [one for one in verify(layers) if one.kind in ("missing", "corrupt", "coordinate", "ledger")]
-        if command == "rollback" and differences(layers, done) == []:
-            break
-    subprocess.run(run, check=True)
-    assert differences(layers, done) == []
-    assert verify(layers) == []

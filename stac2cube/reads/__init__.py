@@ -1,0 +1,1 @@
+"""Pixels for small jobs, read directly without a cube: fields, plots, points."""

@@ -1,0 +1,192 @@
+"""Overviews: cubes of the same steps with pixels twice, four times, eight times as large, for maps and quick looks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stac2cube.build import build
+from stac2cube.cube.facts import STEP_FACTS
+from stac2cube.cube.ledger import Entry, Ledger
+from stac2cube.cube.overviews import SUFFIX, levels_of, overviews_folder, write_pyramid
+from stac2cube.cube.root import read_root
+from stac2cube.cube.spec import CubeSpec, Layer
+from stac2cube.cube.stored import StoredStep
+from stac2cube.errors import BadInputError
+from stac2cube.grid import Grid, shard_for
+from stac2cube.kernels.halving import halved_mean, halved_mode
+from stac2cube.places.place import Place
+from stac2cube.places.threads import Threads
+from stac2cube.progress import Progress
+from stac2cube.stages.dropping import drop
+from stac2cube.stages.follow import Parent
+from stac2cube.work import Block, Orders, Step, Summary
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STAGE = "overview"
+"""Name of the stage in the cubes it makes."""
+
+SMALLEST = 256
+"""Longer edge, pixels, at which one stops halving: a picture that needs no overview."""
+
+
+@dataclass(frozen=True)
+class Halve:
+    """The task: a block of a level from the four times as many pixels of the one before.
+
+    Attributes:
+        layers: Of both.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __call__(self, step: StoredStep, block: Block) -> dict[str, np.ndarray]:
+        """Layers of one block: means, of classes and bits the most frequent.
+
+        Raises:
+            ReadError: The level before cannot be read.
+        """
+        rows, columns = (slice(2 * part.start, 2 * part.stop) for part in block.grid.window(block.tile))
+        made = {}
+        for layer in self.layers:  # one by one: four shards of each are in memory
+            values = step.read([layer], (rows, columns))[layer.name]
+            halved = halved_mode if layer.flags or layer.bits else halved_mean
+            made[layer.name] = halved(values, layer.fill_scalar)
+        return made
+
+
+def store_overviews(cube: str | Path, *, levels: int | None = None, place: Place | None = None) -> xr.Dataset:
+    """Make the overviews of a cube, or bring them up to what it holds by now.
+
+    Args:
+        cube: The cube: layers, or anything made from them.
+        levels: How often to halve; until the longer edge has at most 256 pixels if None.
+        place: Where the work runs; threads of this process if None.
+
+    Returns:
+        The coarsest level; ``open_cube(cube, level=4)`` opens others.
+
+    Raises:
+        BadInputError: It is an overview itself, has no step, or is too small to have any.
+        IncompleteError: Some steps failed; the others are sealed.
+    """
+    from stac2cube.cube.reader import open_cube
+
+    path = Path(cube)
+    run_overviews(path, place or Threads(), levels=levels).require_complete(overviews_folder(path))
+    return open_cube(path, level=levels_of(path)[-1])
+
+
+def run_overviews(
+    cube: Path,
+    place: Place,
+    *,
+    levels: int | None = None,
+    orders: Orders | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Make or extend all levels; raises what :func:`store_overviews` and :func:`stac2cube.build.build` do.
+
+    Returns:
+        What was done, keys with the level before them.
+    """
+    parent = Parent.read(cube)
+    if parent.spec.stage == STAGE:
+        raise BadInputError(f"{cube} is an overview already: ask for those of the cube that it was made from")
+    many = max(_halvings(parent.spec.grid) if levels is None else levels, len(levels_of(parent.path)))
+    if many < 1:
+        raise BadInputError(f"{cube} has {max(parent.spec.grid.shape)} pixels at most on a side: it needs no overview")
+    whole, source = Summary(), parent.path
+    overviews_folder(source).mkdir(exist_ok=True)
+    for number in range(1, many + 1):
+        out = overviews_folder(parent.path) / str(2**number)
+        done = _run_level(source, out, place, orders or Orders(), progress)
+        _add(whole, done, out.name)
+        if done.stopped or not out.exists():
+            break
+        source = out
+    write_pyramid(parent.path)
+    return whole
+
+
+def follow_overview(cube: Path, place: Place, orders: Orders, progress: Progress | None) -> Summary:
+    """Bring one level up to what the one before it has by now; raises what :func:`store_overviews` does."""
+    return _run_level(Path(read_root(cube).spec.request["layers"]), cube, place, orders, progress)
+
+
+def _run_level(source: Path, out: Path, place: Place, orders: Orders, progress: Progress | None) -> Summary:
+    parent = Parent.read(source)
+    grid = _halved(parent.spec.grid)
+    recipe = {**parent.spec.recipe, "overview": {"of": parent.spec.stage, "factor": _factor(out)}}
+    spec = CubeSpec(STAGE, grid, parent.spec.layers, recipe, {"layers": str(parent.path)})
+    steps = [Step(_entry(parent, row), parent.stored(row), _tiles(parent, row, grid)) for row in parent.rows.values()]
+    if out.exists():
+        drop(out, Ledger(out, read_root(out).ledger).sealed(whole=False).keys() - parent.rows.keys(), orders=orders)
+    again = orders.again | _changed(out, steps)
+    orders = replace(orders, superseded="replace", again=again)
+    return build(out, spec, steps, Halve(parent.spec.layers), place, orders=orders, progress=progress)
+
+
+def _entry(parent: Parent, row: Entry) -> Entry:
+    """What the ledger says of a step: besides its parts the checksum of the pixels that it was made from."""
+    facts = {name: row.properties[name] for name in STEP_FACTS if row.properties.get(name) is not None}
+    entry = parent.entry(row, **facts)
+    shards = sorted(
+        f"{shard.layer} {shard.tile} {shard.checksum}" for receipt in row.receipts for shard in receipt.shards
+    )
+    return replace(entry, parts={**entry.parts, "pixels": hashlib.sha256("\n".join(shards).encode()).hexdigest()[:16]})
+
+
+def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
+    """Steps that were made from other pixels than their parent has now: replaced there, or rolled back."""
+    if not out.exists():
+        return frozenset()
+    rows = Ledger(out, read_root(out).ledger).sealed(whole=False)
+    wanted = {step.entry.key: step.entry.parts["pixels"] for step in steps}
+    return frozenset(key for key, row in rows.items() if key in wanted and row.parts.get("pixels") != wanted[key])
+
+
+def _tiles(parent: Parent, row: Entry, grid: Grid) -> tuple[tuple[int, int], ...]:
+    """Blocks of a level in which a step has data."""
+    filled = set()
+    for tile in parent.tiles(row):
+        corners = [(part.start // 2, (part.stop - 1) // 2) for part in parent.spec.grid.window(tile)]
+        (top, bottom), (left, right) = corners
+        rows = range(top // grid.shard[0], bottom // grid.shard[0] + 1)
+        filled |= {(r, c) for r in rows for c in range(left // grid.shard[1], right // grid.shard[1] + 1)}
+    return tuple(tile for tile in grid.tiles() if tile in filled)
+
+
+def _halved(grid: Grid) -> Grid:
+    """The lattice whose pixels are four of another; the last row and column may reach beyond it by one."""
+    rows, columns = ((size + 1) // 2 for size in grid.shape)
+    return replace(grid, resolution=2 * grid.resolution, shape=(rows, columns), shard=shard_for((rows, columns)))
+
+
+def _halvings(grid: Grid) -> int:
+    count, edge = 0, max(grid.shape)
+    while edge > SMALLEST:
+        edge, count = (edge + 1) // 2, count + 1
+    return count
+
+
+def _factor(out: Path) -> int:
+    """How many times as large the pixels of a level are: its name."""
+    if out.parent.suffix != SUFFIX or not out.name.isdigit():
+        raise BadInputError(f"{out} is no level of overviews: they lie in NAME{SUFFIX}/2, /4, ...")
+    return int(out.name)
+
+
+def _add(whole: Summary, part: Summary, level: str) -> None:
+    for name in ("sealed", "present", "empty", "superseded", "replaced"):
+        getattr(whole, name).extend(f"{level}/{key}" for key in getattr(part, name))
+    whole.failed |= {f"{level}/{key}": reason for key, reason in part.failed.items()}
+    whole.stopped |= part.stopped
+    whole.seconds += part.seconds

@@ -1,0 +1,201 @@
+"""Seal a year: its steps once more in files that are deep in time, beside the cube."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stac2cube.cube.deepen import Part, begin_year, finish_year, parts_of, waiting_year
+from stac2cube.cube.files import remove_tree
+from stac2cube.cube.generation import GRACE_DAYS
+from stac2cube.cube.ledger import Entry, Ledger
+from stac2cube.cube.root import read_root
+from stac2cube.cube.spec import CubeSpec
+from stac2cube.cube.writer import CubeWriter, open_writer
+from stac2cube.cube.years import grid_of_year, rows_of, version_of, years_folder
+from stac2cube.errors import BadInputError, CubeError
+from stac2cube.flow import Flow
+from stac2cube.growth import load_of, outlook
+from stac2cube.limits import Limits
+from stac2cube.places.place import Place
+from stac2cube.places.threads import Threads
+from stac2cube.progress import Progress
+from stac2cube.work import Orders, Plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SealedYear:
+    """What sealing a year did.
+
+    Attributes:
+        year: UTC.
+        store: Its store, "" if the run was stopped before it was whole.
+        steps: In it.
+        files: Of pixels in it.
+        size: Their bytes.
+        files_before: Of the same pixels in the cube.
+        size_before: Their bytes.
+        made: Whether anything was to be done.
+        seconds: Wall time.
+    """
+
+    year: int
+    store: str
+    steps: int
+    files: int
+    size: int
+    files_before: int
+    size_before: int
+    made: bool
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 10 stopped in time: the same command goes on."""
+        return 0 if self.store else 10
+
+
+def seal_year(
+    cube: str | Path,
+    year: int,
+    place: Place | None = None,
+    *,
+    orders: Orders | None = None,
+    progress: Progress | None = None,
+    anew: bool = False,
+) -> SealedYear:
+    """Write a year that is over into a second store beside the cube, in files that hold all its steps.
+
+    :func:`stac2cube.open_cube` reads from it what it is good for. The cube's own files stay. Steps of the year that
+    come or are made anew later are read from the cube, until the year is sealed again. A run that was killed goes on
+    where it was; sealing a year of which nothing changed does nothing.
+
+    Args:
+        cube: The cube.
+        year: UTC.
+        place: Where the work runs; threads of this process if None.
+        orders: How.
+        progress: Told of every layer and tile.
+        anew: Write it even if nothing changed, because its store is damaged.
+
+    Raises:
+        CubeError: Not a cube, or a file of it is damaged.
+        CubeLockedError: Somebody else writes it.
+        BadInputError: The year is not over, the cube has no step of it, or would outgrow its limits.
+    """
+    path, place, orders = Path(cube), place or Threads(), orders or Orders()
+    if year >= datetime.now(UTC).year:
+        raise BadInputError(f"the year {year} is not over: only what is closed is sealed")
+    begun = time.monotonic()
+    with open_writer(path, read_root(path).spec, orders.verdict) as writer:
+        rows = rows_of(year, writer.ledger.entries())
+        if not rows:
+            raise BadInputError(f"{path} has no step of {year}")
+        versions = tuple(version_of(row) for row in rows)
+        named = writer.root.years.get(year)
+        store = None if anew else waiting_year(path, year, versions, named)
+        making = store is None
+        if store is None:
+            if orders.limits is not None:
+                _require_room(path, writer.spec, rows, orders.limits)
+            folder = begin_year(path, writer.spec, year, rows)
+            parts = parts_of(folder, path, writer.spec, rows)
+            if _make(parts, Flow(place, orders, progress or Progress()), place):
+                store = finish_year(folder, year, writer.root.commit + 1, parts)
+        if store is not None and store.path.name != named:
+            writer.name_year(year, store.path.name, len(rows))
+            making = True
+        _purge(writer)
+    shards = [shard for row in rows for receipt in row.receipts for shard in receipt.shards if shard.size]
+    made = [shard for shard in store.shards if shard.size] if store else []
+    return SealedYear(
+        year=year,
+        store=str(store.path) if store else "",
+        steps=len(rows),
+        files=len(made),
+        size=sum(shard.size for shard in made),
+        files_before=len(shards),
+        size_before=sum(shard.size for shard in shards),
+        made=making,
+        seconds=round(time.monotonic() - begun, 3),
+    )
+
+
+def mend_years(
+    cube: Path, years: Collection[int], place: Place, orders: Orders, progress: Progress | None = None
+) -> None:
+    """Write damaged stores of years anew; one of whose year the cube has no step any more is forgotten."""
+    for year in sorted(years):
+        if rows_of(year, Ledger(cube, read_root(cube).ledger).entries(whole=False)):
+            seal_year(cube, year, place, orders=orders, progress=progress, anew=True)
+            continue
+        with open_writer(cube, read_root(cube).spec, orders.verdict) as writer:
+            writer.name_year(year, None, 0)
+
+
+def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Limits) -> None:
+    cuts = [grid_of_year(layer, spec.grid, len(rows)).tiles_shape for layer in spec.layers]
+    now = outlook(path, spec, Plan((), (), ())).now
+    limits.require(path, (now.files, now.size), (sum(a * b for a, b in cuts), load_of(rows).size))
+
+
+def _make(parts: Sequence[Part], flow: Flow, place: Place) -> bool:
+    """Make the parts that have no receipt; whether all are made."""
+    todo = [part for part in parts if not part.receipt.exists()]
+    waiting, pending = iter(todo), dict[Future[float], Part]()
+    done = 0
+    with place.open() as executor, flow.progress.over(len(todo)):
+        try:
+            exhausted = False
+            while pending or not exhausted:
+                while not exhausted and flow.wants_more(len(pending)):
+                    part = next(waiting, None)
+                    exhausted = part is None
+                    if part is not None:
+                        pending[executor.submit(part)] = part
+                exhausted = exhausted or flow.stopped
+                if flow.dropping:
+                    for future in pending:
+                        future.cancel()
+                for future in wait(pending, timeout=1.0, return_when=FIRST_COMPLETED).done:
+                    part = pending.pop(future)
+                    done += _settled(future, part, flow)
+        finally:
+            for future in pending:
+                future.cancel()
+    return done == len(todo)
+
+
+def _settled(future: Future[float], part: Part, flow: Flow) -> bool:
+    try:
+        flow.made(future.result())
+    except CancelledError:
+        if not flow.dropping:
+            raise  # not by us: the place is lost, and says why when it closes
+        return False
+    except Exception as error:
+        if words := flow.explain(error):
+            raise CubeError(f"{part}: {words}") from error
+        raise
+    return True
+
+
+def _purge(writer: CubeWriter) -> None:
+    """Remove stores that the root has not named for as long as an old generation is kept for its readers."""
+    named = set(writer.root.years.values())
+    for store in years_folder(writer.path).glob("*.zarr"):
+        mark = store.with_name(f".{store.name}.unnamed")
+        if store.name in named:
+            mark.unlink(missing_ok=True)
+        elif not mark.exists():
+            mark.touch()
+        elif time.time() - mark.stat().st_mtime > GRACE_DAYS * 86400:
+            remove_tree(store)
+            mark.unlink()

@@ -1,0 +1,242 @@
+"""Patches and cubes as torch sees them: a stream of shards, and a map over ground and time.
+
+Samples are dictionaries in the words of TorchGeo: ``image`` float32, ``mask`` int64.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from pyproj import CRS
+from shapely import box
+
+from stac2cube.errors import BadInputError
+from stac2cube.training.frames import Frame, Pixels, Source
+from stac2cube.training.making import read_manifest
+from stac2cube.training.statistics import Statistics
+
+try:
+    import torch
+    from torch.utils.data import Dataset, IterableDataset, get_worker_info
+except ImportError as error:
+    raise BadInputError(f"datasets of torch need torch: pip install 'stac2cube[superres]' ({error})") from error
+
+Sample = dict[str, Any]
+
+GeoSlice = slice | tuple[slice] | tuple[slice, slice] | tuple[slice, slice, slice]
+"""x, y and t; a slice without ends means all, as TorchGeo's samplers and people say it."""
+
+
+class PatchStream(IterableDataset[Sample]):
+    """The tar shards of a split, one patch after another, each once per round.
+
+    Worker processes of a DataLoader, and the ranks of a distributed run, share the shards without overlap.
+
+    Args:
+        folder: As ``stac2cube patches`` made it, in the form ``webdataset``.
+        split: The split.
+        shuffle: Patches held back to be drawn from; 0 for the order on disk.
+        seed: Decides the order, with the number of the round (:meth:`set_epoch`).
+        rank: Of this process in a distributed run.
+        ranks: How many there are.
+
+    Raises:
+        BadInputError: No such set, another form, or no such split.
+    """
+
+    def __init__(
+        self, folder: str | Path, split: str, *, shuffle: int = 0, seed: int = 0, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.folder = Path(folder)
+        manifest = read_manifest(self.folder)
+        if manifest["rules"]["form"] != "webdataset":
+            raise BadInputError(f"{folder} is stored as {manifest['rules']['form']}: a stream wants webdataset")
+        kept = manifest["counts"]["kept"]
+        if split not in kept:
+            raise BadInputError(f"{folder} has no split {split!r}: there are {', '.join(kept)}")
+        self.shards = sorted(name for name in manifest["files"] if name.startswith(f"{split}-"))
+        self.count, self.bands = int(kept[split]), tuple(manifest["bands"])
+        self._shuffle, self._seed, self._rank, self._ranks = shuffle, seed, rank, ranks
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another round, another order."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Sample]:
+        """``image`` ``([time,] bands, rows, columns)``, ``mask`` ``([time,] rows, columns)`` if labelled, ``facts``."""
+        worker = get_worker_info()
+        at, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        place, places = self._rank * of + at, self._ranks * of
+        names = list(self.shards)
+        random = np.random.default_rng([self._seed, self._epoch])
+        if self._shuffle:
+            random.shuffle(names)  # alike everywhere, so that shards are shared out without overlap
+        random = np.random.default_rng([self._seed, self._epoch, place])
+        held: list[Sample] = []
+        for name in names[place::places]:
+            for sample in _patches_in(self.folder / name):
+                if len(held) < self._shuffle:
+                    held.append(sample)
+                elif held:
+                    drawn = int(random.integers(len(held)))
+                    yield held[drawn]
+                    held[drawn] = sample
+                else:
+                    yield sample
+        random.shuffle(held)
+        yield from held
+
+
+class FramesDataset(Dataset[Sample]):
+    """Frames of cubes or samples by ground and time, without shards; TorchGeo's samplers draw from it.
+
+    It has what they look for (``index``, ``crs``, ``res``, ``bounds``), and answers ``dataset[xmin:xmax, ymin:ymax,
+    tmin:tmax]``.
+
+    Args:
+        source: Frames in one CRS and resolution, see :func:`stac2cube.training.frames.find_frames`.
+        statistics: Pixels are clipped and standardised by them; physical values with NaN if None.
+        time_series: Give all frames of the time asked for, one after another; else the first one.
+        transforms: Called with every sample.
+
+    Raises:
+        BadInputError: Frames of several CRSs or resolutions, or statistics of other numbers.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        statistics: Statistics | None = None,
+        time_series: bool = False,
+        transforms: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        lattices = {(str(frame.geobox.crs), frame.geobox.resolution.x) for frame in source.frames}
+        if len(lattices) != 1:
+            raise BadInputError(
+                f"{source.name} has frames in {len(lattices)} CRSs and resolutions: choose those of one"
+            )
+        if statistics is not None:
+            statistics.require_fit(source.bands, source.radiometry)
+        self.source, self.statistics, self.time_series, self.transforms = source, statistics, time_series, transforms
+        crs, resolution = lattices.pop()
+        self.res = (resolution, resolution)
+        times = pd.to_datetime([frame.time for frame in source.frames], utc=True).tz_localize(None)
+        self.index = gpd.GeoDataFrame(
+            {"key": [frame.key for frame in source.frames]},
+            geometry=[box(*frame.geobox.boundingbox) for frame in source.frames],
+            index=pd.IntervalIndex.from_arrays(times, times, closed="both", name="datetime"),
+            crs=crs,
+        )
+
+    @property
+    def crs(self) -> CRS:
+        """CRS of the ground."""
+        return CRS.from_user_input(self.index.crs)
+
+    @property
+    def bounds(self) -> tuple[slice, slice, slice]:
+        """All there is: x, y and t, with their steps."""
+        west, south, east, north = self.index.total_bounds
+        times = self.index.index
+        first, last = times.min().left, times.max().right
+        return slice(west, east, self.res[0]), slice(south, north, self.res[1]), slice(first, last, 1)
+
+    def __len__(self) -> int:
+        return len(self.source.frames)
+
+    def __getitem__(self, query: GeoSlice) -> Sample:
+        """Pixels of a box of ground and time.
+
+        Args:
+            query: Slices of x, y (units of the CRS) and t (timestamps, UTC).
+
+        Returns:
+            ``image`` ``([time,] bands, rows, columns)``, ``mask`` ``([time,] rows, columns)`` where there are labels,
+            ``crs`` and ``bounds``.
+
+        Raises:
+            IndexError: Nothing there.
+            ReadError: A file is gone or damaged.
+        """
+        x, y, t = self._resolved(query)
+        asked = box(x.start, y.start, x.stop, y.stop)
+        frames = [
+            frame
+            for frame, interval, outline in zip(self.source.frames, self.index.index, self.index.geometry, strict=True)
+            if t.start <= interval.right and interval.left <= t.stop and outline.intersection(asked).area > 0
+        ]
+        if not frames:
+            raise IndexError(f"{query} is beyond {self.bounds}")
+        chosen = frames if self.time_series else frames[:1]
+        parts = [_window(frame, x, y, len(self.source.bands), self.source.ignore) for frame in chosen]
+        values = np.stack([part.values for part in parts])
+        if self.statistics is not None:
+            values = self.statistics.standardised(values, axis=1)
+        sample: Sample = {"crs": self.crs, "bounds": (x, y, t), "image": torch.from_numpy(values)}
+        if self.source.classes is not None:
+            masks = [part.labels for part in parts if part.labels is not None]
+            sample["mask"] = torch.from_numpy(np.stack(masks).astype("int64"))
+        if not self.time_series:
+            sample |= {name: sample[name][0] for name in ("image", "mask") if name in sample}
+        return sample if self.transforms is None else self.transforms(sample)
+
+    def _resolved(self, query: GeoSlice) -> tuple[slice, slice, slice]:
+        given = (query,) if isinstance(query, slice) else tuple(query)
+        whole = list(self.bounds)
+        for place, asked in enumerate(given):
+            start = whole[place].start if asked.start is None else asked.start
+            stop = whole[place].stop if asked.stop is None else asked.stop
+            whole[place] = slice(start, stop, whole[place].step)
+        return whole[0], whole[1], whole[2]
+
+
+def _window(frame: Frame, x: slice, y: slice, bands: int, ignore: int) -> Pixels:
+    """Pixels of a box, nothing where it reaches beyond the frame; a box between pixels takes those nearest."""
+    a, _, left, _, e, top, *_ = frame.geobox.transform
+    column, row = round((x.start - left) / a), round((y.stop - top) / e)
+    width, height = max(round((x.stop - x.start) / a), 1), max(round((y.start - y.stop) / e), 1)
+    rows, columns = frame.shape
+    inside = (
+        slice(min(max(row, 0), rows), max(min(row + height, rows), 0)),
+        slice(min(max(column, 0), columns), max(min(column + width, columns), 0)),
+    )
+    values = np.full((bands, height, width), np.nan, "float32")
+    labels = np.full((height, width), ignore, "uint8")
+    if inside[0].stop > inside[0].start and inside[1].stop > inside[1].start:
+        read = frame.pixels.read(*inside)
+        into = (
+            slice(inside[0].start - row, inside[0].stop - row),
+            slice(inside[1].start - column, inside[1].stop - column),
+        )
+        values[:, into[0], into[1]] = read.values
+        if read.labels is not None:
+            labels[into] = read.labels
+    return Pixels(values, labels, None)
+
+
+def _patches_in(shard: Path) -> Iterator[Sample]:
+    """The patches of a tar file, in order."""
+    gathered: Sample = {}
+    with tarfile.open(shard) as tar:
+        for member in tar:
+            key, _, kind = member.name.partition(".")
+            file = tar.extractfile(member)
+            assert file is not None
+            content = file.read()
+            if kind == "json":  # the last of its patch
+                yield {**gathered, "facts": json.loads(content), "key": key}
+                gathered = {}
+            else:
+                values = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+                name = "image" if kind == "x.npy" else "mask"
+                gathered[name] = torch.from_numpy(values if name == "image" else values.astype("int64"))

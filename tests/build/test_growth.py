@@ -1,0 +1,128 @@
+"""Files and bytes: what a cube has, what a build and a year add, and a site's limits, which no byte crosses."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from stac2cube.build import build
+from stac2cube.cli import cli
+from stac2cube.errors import BadInputError, TableError
+from stac2cube.growth import Load, a_year_more, added, outlook
+from stac2cube.limits import Limits
+from stac2cube.places.threads import Threads
+from stac2cube.site import find_site
+from stac2cube.stages.yearly import seal_year
+from stac2cube.status import cube_status
+from stac2cube.work import Orders, plan
+from tests.build.toy import GRID, SPEC, Make, step, steps
+
+TILES = 3 * 3
+
+
+def on_disk(cube: Path) -> tuple[int, int]:
+    files = [path for layer in ("B02", "SCL") for path in (cube / layer / "c").rglob("*") if path.is_file()]
+    return len(files), sum(path.stat().st_size for path in files)
+
+
+def test_what_a_cube_holds_is_what_lies_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cube = tmp_path / "toy.zarr"
+    build(cube, SPEC, steps(range(360, 368)), Make(), Threads(2))  # 2020-12-26 to 2021-01-02
+    status = cube_status(cube)
+    assert (status.files, status.size) == on_disk(cube)
+    assert {year: load.steps for year, load in status.by_year.items()} == {2020: 6, 2021: 2}
+    assert sum(load.size for load in status.by_year.values()) == status.size
+    assert status.deep == Load()
+    # One step a day.
+    assert status.year_more.steps == 365
+    assert status.year_more.files == 365 * 2 * TILES
+    done = seal_year(cube, 2020)
+    status = cube_status(cube)
+    assert (status.deep.files, status.deep.size) == on_disk(Path(done.store)) == (done.files, done.size)
+    capsys.readouterr()
+    assert cli.main(["status", str(cube)], standalone_mode=False) is None
+    said = capsys.readouterr().out
+    assert "2020             6 steps, 108 files" in said
+    assert "; sealed, 6 steps" in said
+    assert "a year more      about 365 steps, 6570 files" in said
+    assert cli.main(["status", str(cube), "--json"], standalone_mode=False) is None
+    assert json.loads(capsys.readouterr().out)["by_year"]["2021"]["files"] == 2 * 2 * TILES
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        ([], 0),
+        ([3], 1),
+        ([0, 5], 73),
+        (list(range(0, 731, 5)), 73),
+        # Summers only: ninety days every year.
+        ([day + 365 * year for year in range(3) for day in range(150, 240, 10)], 9),
+        # A second satellite since a year: the last year counts.
+        ([*range(0, 730, 10), *range(730, 1100, 5)], 73),
+    ],
+)
+def test_a_further_year_is_like_the_last(days: list[int], expected: int) -> None:
+    times = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in days]
+    more = a_year_more(times, Load(10, 40, 1000))
+    assert more.steps == expected
+    assert (more.files, more.size) == (4 * expected, 100 * expected)
+
+
+def test_a_build_adds_no_more_than_was_said(tmp_path: Path) -> None:
+    cube = tmp_path / "toy.zarr"
+    wanted = steps(range(4))
+    ahead = outlook(cube, SPEC, plan(wanted, {}))
+    assert (ahead.now, ahead.more.files) == (Load(), 4 * 2 * TILES)
+    assert ahead.pixels == 4 * GRID.shape[0] * GRID.shape[1]
+    build(cube, SPEC, wanted, Make(), Threads(2))
+    assert on_disk(cube)[0] <= ahead.more.files
+    # From now on the cube itself tells what a pixel costs on disk.
+    assert outlook(cube, SPEC, plan([step(9)], {})).more.size == pytest.approx(on_disk(cube)[1] / 4, rel=0.01)
+
+
+def test_a_build_that_would_outgrow_the_site_writes_nothing(tmp_path: Path) -> None:
+    cube = tmp_path / "toy.zarr"
+    files = added(SPEC, steps(range(3))).files
+    enough = Orders(limits=Limits(max_files=files))
+    with pytest.raises(BadInputError, match=f"0 files and up to {files + 18} more, where the site allows {files}"):
+        build(cube, SPEC, steps(range(4)), Make(), Threads(2), orders=enough)
+    assert list(tmp_path.iterdir()) == []
+    build(cube, SPEC, steps(range(3)), Make(), Threads(2), orders=enough)
+    build(cube, SPEC, steps(range(3)), Make(), Threads(2), orders=enough)  # nothing to do is always allowed
+    before = sorted(path for path in cube.rglob("*"))
+    for limits in (Limits(max_files=files + 1), Limits(max_bytes="20kB")):
+        with pytest.raises(BadInputError, match="Nothing was written"):
+            build(cube, SPEC, steps(range(4)), Make(), Threads(2), orders=Orders(limits=limits))
+        with pytest.raises(BadInputError, match="Nothing was written"):
+            seal_year(cube, 2020, orders=Orders(limits=limits))
+    assert sorted(path for path in cube.rglob("*")) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.zarr"]
+
+
+def test_a_site_says_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "sites").mkdir()
+    page = tmp_path / "sites/small.toml"
+    page.write_text('[limits]\nmax_files = 10\nmax_bytes = "1GiB"\n')
+    assert find_site("small").limits == Limits(10, "1GiB")
+    assert find_site("example").limits == Limits()
+    cube = tmp_path / "toy.zarr"
+    build(cube, SPEC, steps(range(1)), Make(), Threads(2))
+    with pytest.raises(BadInputError, match="where the site allows 10"):
+        cli.main(["seal-year", str(cube), "2020", "--site", "small", "-q"], standalone_mode=False)
+    for text, message in (
+        ("[limits]\nmax_inodes = 1\n", "no key 'max_inodes'"),
+        ('[limits]\nmax_files = "many"\n', "max_files should be a whole number"),
+    ):
+        page.write_text(text)
+        with pytest.raises(TableError, match=message):
+            find_site("small")
+    page.write_text('[limits]\nmax_bytes = "a lot"\n')
+    with pytest.raises(BadInputError, match="write a number and a unit"):
+        find_site("small")
+    with pytest.raises(BadInputError, match="not -1"):
+        Limits(max_files=-1)

@@ -1,0 +1,103 @@
+"""Who has opened a cube keeps what was opened, whatever is done with the cube meanwhile."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from stac2cube.build import build
+from stac2cube.cube.generation import generations_folder
+from stac2cube.cube.reader import open_cube
+from stac2cube.errors import CubeError, ReadError
+from stac2cube.places.threads import Threads
+from stac2cube.stages.care import rollback, tidy
+from stac2cube.stages.dropping import drop
+from stac2cube.stages.follow import Parent
+from stac2cube.work import Orders
+from tests.build.toy import GRID, SPEC, Make, pixels, step
+
+WHOLE = GRID.window((0, 0))
+
+
+@pytest.fixture
+def cube(tmp_path: Path) -> Path:
+    """Four steps, the last one the earliest."""
+    path = tmp_path / "toy.zarr"
+    for numbers in ([5, 3], [7], [1]):
+        build(path, SPEC, [step(number) for number in numbers], Make(), Threads(2))
+    return path
+
+
+def renew(cube: Path) -> None:
+    orders = Orders(superseded="replace")
+    build(cube, SPEC, [step(3, "05.10")], Make(bonus=50), Threads(2), orders=orders)
+
+
+CHANGES = {
+    "put in order": tidy,
+    "a step made anew": renew,
+    "a step taken out": lambda cube: drop(cube, ["toy_0003"]),
+    "rolled back": lambda cube: rollback(cube, 2),
+    "all of it": lambda cube: [change(cube) for change in (renew, tidy, lambda c: drop(c, ["toy_0005"]))],
+}
+
+
+def truth(opened: xr.Dataset) -> np.ndarray:
+    return np.stack([pixels(int(str(key).removeprefix("toy_"))) for key in opened["scene"].values])
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_an_opened_cube_stays_what_it_was(cube: Path, what: str) -> None:
+    lazy, tasks = (open_cube(cube, decode=False, chunks=chunks) for chunks in (None, "shards"))
+    parent = Parent.read(cube)
+    steps = {key: parent.stored(row) for key, row in parent.rows.items()}
+    CHANGES[what](cube)
+    assert lazy["scene"].values.tolist() == ["toy_0001", "toy_0003", "toy_0005", "toy_0007"]
+    for opened in (lazy, tasks, pickle.loads(pickle.dumps(lazy))):
+        np.testing.assert_array_equal(opened["B02"].values, truth(opened))
+    for key, stored in steps.items():
+        number = int(key.removeprefix("toy_"))
+        np.testing.assert_array_equal(stored.read(SPEC.layers, WHOLE)["B02"], pixels(number)[WHOLE])
+
+
+def test_what_is_gone_is_said_and_never_read_as_no_data(cube: Path) -> None:
+    opened, parent = open_cube(cube, decode=False, chunks=None), Parent.read(cube)
+    stored = parent.stored(parent.rows["toy_0003"])
+    tidy(cube)
+    shutil.rmtree(generations_folder(cube))
+    with pytest.raises(CubeError, match="generation 0 is gone: open it again"):
+        opened["B02"].values  # noqa: B018
+    with pytest.raises(ReadError, match="generation 0 is gone"):
+        stored.read(SPEC.layers, WHOLE)
+    again = open_cube(cube, decode=False, chunks=None)
+    np.testing.assert_array_equal(again["B02"].values, truth(again))
+    shutil.rmtree(cube)
+    with pytest.raises(CubeError, match="is not there any more"):
+        again["B02"].values  # noqa: B018
+
+
+def test_a_reader_that_goes_on_while_the_cube_is_rebuilt_again_and_again(cube: Path) -> None:
+    opened = open_cube(cube, decode=False, chunks=None)
+    want, wrong, looks, done = truth(opened), 0, 0, threading.Event()
+
+    def read() -> None:
+        nonlocal wrong, looks
+        while not done.is_set():
+            wrong += not np.array_equal(opened["B02"].values, want)
+            looks += 1
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    tidy(cube)
+    for commit in (2, 4, 2, 4, 3):
+        rollback(cube, commit)
+    done.set()
+    reader.join(timeout=60)
+    assert (wrong, reader.is_alive()) == (0, False)
+    assert looks > 3

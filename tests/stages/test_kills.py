@@ -1,0 +1,136 @@
+"""Kill -9 of what keeps a cube: at every named point of sealing a year, and of all commands at random moments."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stac2cube
+from stac2cube.cube.points import POINTS
+from stac2cube.cube.reader import differences, open_cube
+from stac2cube.cube.root import read_root
+from stac2cube.cube.years import years_folder
+from stac2cube.stages.care import verify
+from tests.build.builder import Death, code_of, start
+from tests.items import catalog
+from tests.stages.keeper import YEAR, keep
+from tests.stages.test_care import DATES, build, product
+
+KILLED = -signal.SIGKILL
+COMMANDS = ("sync", "tidy", "rollback", "seal-year")
+HARM = {"missing", "corrupt", "coordinate", "ledger", "year"}
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cube of late scenes with a child, in a catalog in which one is newer, one is gone and two are new."""
+    folder = tmp_path_factory.mktemp("begin")
+    items = [product(folder, date) for date in DATES]
+    for some in ([3, 4], [0, 2, 3, 4]):
+        layers = build(folder, [items[place] for place in some])
+    stac2cube.get_cloud_layers(layers, folder / "clouds.zarr", method="scl", dilate_m=0)
+    newer = product(folder, DATES[3], "03.02", 1)
+    catalog(folder / "items.json", [items[0], items[1], newer, items[4], items[5]])
+    return folder
+
+
+def copy(begin: Path, folder: Path) -> Path:
+    """The cube elsewhere; it remembers its catalog and its child its parent, so they are told of the new place."""
+    folder.mkdir()
+    for name in ("layers.zarr", "clouds.zarr"):
+        shutil.copytree(begin / name, folder / name)
+        for file in ((folder / name / "zarr.json"), *(folder / name / ".stac2cube/history").glob("*.json")):
+            file.write_text(file.read_text().replace(str(begin / "layers.zarr"), str(folder / "layers.zarr")))
+    return folder / "layers.zarr"
+
+
+def pictures(cube: Path) -> dict[str, bytes]:
+    """Pixels of every step, by key."""
+    opened = open_cube(cube, decode=False, chunks=None).load()
+    names = list(opened.data_vars)
+    return {
+        str(key): b"".join(np.ascontiguousarray(opened[name][place].values).tobytes() for name in names)
+        for place, key in enumerate(opened["scene"].values)
+    }
+
+
+def check(cube: Path, before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    """Every step is what it was or what it shall be, none is lost, and no file is what it should not be."""
+    now = pictures(cube)
+    assert before.keys() & after.keys() <= now.keys() <= before.keys() | after.keys()
+    for key, pixels in now.items():
+        assert pixels in (before.get(key), after.get(key)), key
+    assert not [damage for damage in verify(cube) if damage.kind in HARM]
+
+
+def finished(begin: Path, folder: Path, command: str) -> tuple[Path, float]:
+    """What the command makes of the cube undisturbed, and how long it takes."""
+    cube = copy(begin, folder)
+    begun = time.monotonic()
+    assert code_of(start(keep, command, cube)) == 0
+    return cube, time.monotonic() - begun
+
+
+def campaign(begin: Path, folder: Path, command: str, kills: int, seed: int) -> tuple[int, int]:
+    """Kill the command at random moments until so many died in their work; each cube ends as the undisturbed one."""
+    done, seconds = finished(begin, folder / "done", command)
+    before, after = pictures(begin / "layers.zarr"), pictures(done)
+    luck, died, cubes = random.Random(f"{command} {seed}"), 0, 0
+    while died < kills:
+        cubes += 1
+        cube = copy(begin, folder / f"{cubes}")
+        code: int | None = None
+        while code != 0:
+            process = start(keep, command, cube)
+            code = code_of(process, timeout=luck.uniform(0, 1.1 * seconds))
+            if code is None:
+                process.kill()
+                code = code_of(process)
+            assert code in (0, KILLED)
+            died += code == KILLED
+            check(cube, before, after)
+        assert differences(cube, done) == []
+        assert differences(cube.with_name("clouds.zarr"), done.with_name("clouds.zarr")) == []
+        assert (YEAR in read_root(cube).years) == (command == "seal-year")
+        assert verify(cube) == verify(cube.with_name("clouds.zarr")) == []
+        assert not list(years_folder(cube).glob(".*.making"))
+        shutil.rmtree(cube.parent)
+    return died, cubes
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_killed_at_any_moment_a_cube_is_whole_and_the_command_goes_on(
+    begin: Path, tmp_path: Path, command: str
+) -> None:
+    campaign(begin, tmp_path, command, kills=2, seed=0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(1, 6))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_keeping_campaign(begin: Path, tmp_path: Path, command: str, part: int) -> None:
+    died, cubes = campaign(begin, tmp_path, command, kills=10, seed=part)
+    print(f"{command}: {died} kills over {cubes} cubes")  # noqa: T201
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("year")])
+def test_kill_at_every_point_of_sealing_a_year(point: str, begin: Path, tmp_path: Path) -> None:
+    cube = copy(begin, tmp_path / "cube")
+    before = pictures(cube)
+    assert code_of(start(keep, "seal-year", cube, Death(point, 1, tmp_path / "counts"))) == KILLED
+    assert (YEAR in read_root(cube).years) == (point == "year.sealed")
+    check(cube, before, before)
+    begun = len((tmp_path / "counts").read_text().split())
+    assert code_of(start(keep, "seal-year", cube, Death("never", 1, tmp_path / "counts"))) == 0
+    again = (tmp_path / "counts").read_text().split()[begun:]
+    # Both layers are made only once over both runs, and a whole store is not made again.
+    assert again.count("year.part-made") == {"year.begun": 2, "year.part-made": 1}.get(point, 0)
+    check(cube, before, before)
+    assert verify(cube) == []

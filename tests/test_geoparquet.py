@@ -1,0 +1,72 @@
+"""STAC GeoParquet: nothing of an item is lost, whatever its columns hold, and other programs read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pyarrow.parquet as pq
+import pytest
+import rustac
+
+from stac2cube.errors import CatalogError
+from stac2cube.geoparquet import ITEM, schema_of, table_of, to_bytes
+from stac2cube.source.items import item_text
+from stac2cube.source.local import items_of_path
+
+Json = dict[str, Any]
+
+
+def stored(path: Path, items: list[Json]) -> Path:
+    path.write_bytes(to_bytes(table_of(items, [item_text(item) for item in items], schema_of(items))))
+    return path
+
+
+def made(name: str, **properties: Any) -> Json:
+    geometry = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
+    properties = {"datetime": "2023-07-01T10:00:00Z", **properties}
+    common = {"type": "Feature", "stac_version": "1.0.0", "collection": "c", "geometry": geometry, "links": []}
+    return {**common, "id": name, "properties": properties, "assets": {"B04": {"href": "/a.tif"}}}
+
+
+def as_told(item: Json) -> Json:
+    """What is kept of an item: all but its links and its signatures."""
+    return json.loads(item_text(item))
+
+
+def test_values_of_different_kinds_meet_in_one_column(tmp_path: Path) -> None:
+    items = [
+        made("a", zone=1, share=1, deep={"x": 1}, big=2**70, nothing=None, empty={}, many=[1, 2]),
+        made("b", zone="1", share=0.5, deep={"x": {"y": 2}, "z": []}, big=1, many=["a"], only=True),
+        made("c", zone=None, deep="text", created="no time"),
+    ]
+    path = stored(tmp_path / "items.parquet", items)
+    assert [dict(item) for item in items_of_path(path)] == [as_told(item) for item in items]
+    table = pq.read_table(path)
+    assert table["zone"].to_pylist() == ["1", "1", None]
+    assert table["share"].to_pylist() == [1.0, 0.5, None]
+    assert len(rustac.read_sync(str(path))["features"]) == 3
+    assert len(geopandas.read_parquet(path)) == 3
+
+
+def test_a_schema_grows_only_by_what_is_new() -> None:
+    first, second = [made("a", x=1)], [made("b", x=2)]
+    schema = schema_of(first)
+    assert schema_of(second, schema) == schema
+    wider = schema_of([made("c", x="text", y=1.5)], schema)
+    assert wider != schema
+    assert schema_of(first + second, wider) == wider
+    assert wider.names[-1] == ITEM
+
+
+def test_damage_is_noticed(tmp_path: Path) -> None:
+    items = [made(f"item-{number}", x="some text " * 50 + str(number)) for number in range(50)]
+    path = stored(tmp_path / "items.parquet", items)
+    content = bytearray(path.read_bytes())
+    at = pq.ParquetFile(path).metadata.row_group(0).column(pq.ParquetFile(path).metadata.num_columns - 1)
+    content[at.dictionary_page_offset + 200] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(CatalogError, match=r"items\.parquet cannot be read"):
+        list(items_of_path(path))

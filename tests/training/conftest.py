@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stac2cube.build import build
+from stac2cube.cube.ledger import Entry
+from stac2cube.cube.spec import CubeSpec, Layer
+from stac2cube.grid import Grid
+from stac2cube.places.threads import Threads
+from stac2cube.work import Block, Step
+
+GRID = Grid("EPSG:32632", 10.0, (600000.0, 5300000.0), (640, 512), chunk=(64, 64), shard=(256, 256))
+
+DAYS = tuple(datetime(2022, 5, 1, 10, tzinfo=UTC) + timedelta(days=100 * number) for number in range(6))
+
+FLAGS = ((0, "no_data"), (3, "shadow"), (4, "vegetation"), (5, "bare"), (6, "water"), (9, "cloud"))
+
+
+@cache
+def counts(band: int, number: int) -> np.ndarray:
+    """Stored counts ``(rows, columns)`` uint16: smooth ground with noise, no data in a corner that moves."""
+    y, x = np.indices(GRID.shape)
+    ground = 2000 + 800 * np.sin(x / (20 + 5 * band)) + 600 * np.cos(y / 31) + 50 * number
+    drawn = ground + np.random.default_rng([band, number]).normal(0, 60, GRID.shape)
+    drawn[: 40 * number, :60] = 0
+    return np.round(drawn).astype("uint16")
+
+
+@cache
+def classes(number: int) -> np.ndarray:
+    """Scene classes: stripes of three kinds, a cloud, and no data where the bands have none."""
+    y, x = np.indices(GRID.shape)
+    drawn = np.choose((x // 70) % 3, [4, 5, 6])
+    drawn[(y - 300) ** 2 + (x - 80 * number) ** 2 < 70**2] = 9
+    return np.where(counts(0, number) == 0, 0, drawn).astype("uint8")
+
+
+@cache
+def reflectance(band: int, number: int) -> np.ndarray:
+    """By the agency's formula, float64, NaN without data."""
+    stored = counts(band, number).astype("float64")
+    return np.where(stored == 0, np.nan, stored * 1e-4 - 0.1)
+
+
+@dataclass(frozen=True)
+class Draw:
+    def __call__(self, number: int, block: Block) -> Mapping[str, np.ndarray]:
+        window = block.grid.window(block.tile)
+        return {
+            "B03": counts(0, number)[window],
+            "B08": counts(1, number)[window],
+            "SCL": classes(number)[window],
+        }
+
+
+@pytest.fixture(scope="session")
+def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps of two bands and classes, 640 x 512 pixels."""
+    path = tmp_path_factory.mktemp("training") / "ground.zarr"
+    bands = tuple(Layer(name, "uint16", 0, 1e-4, -0.1, "1", name, "toa") for name in ("B03", "B08"))
+    spec = CubeSpec("layers", GRID, (*bands, Layer("SCL", "uint8", 0, flags=FLAGS)), {"mission": "sentinel-2-l2a"})
+    steps = [
+        Step(Entry(f"s_{number}", day, "sealed", (f"i{number}",), {"t": "1"}), number, tuple(GRID.tiles()))
+        for number, day in enumerate(DAYS)
+    ]
+    assert build(path, spec, steps, Draw(), Threads(2)).exit_code == 0
+    return path

@@ -1,0 +1,134 @@
+"""Patches and cubes as torch sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch.utils.data import DataLoader
+
+from stac2cube.errors import BadInputError
+from stac2cube.places.threads import Threads
+from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.loading import FramesDataset, PatchStream
+from stac2cube.training.making import make_patches
+from stac2cube.training.parts import Making
+from stac2cube.training.patch_rules import Good, PatchRules
+from stac2cube.training.splits import Splits
+from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
+from tests.training.conftest import DAYS, GRID, classes, reflectance
+
+
+@pytest.fixture(scope="module")
+def patches(cube: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("loading") / "set"
+    splits = Splits({"train": 1.0}, block=100_000.0)
+    rules = PatchRules(size=64, per_shard=25, splits=splits, good=Good(min_valid=0.9))
+    make_patches(frames_of_cube(cube, labels="SCL"), out, rules, Making(Threads(2)))
+    return out
+
+
+def test_every_patch_once_whoever_reads(patches: Path) -> None:
+    alone = [sample["key"] for sample in PatchStream(patches, "train")]
+    assert len(alone) == len(set(alone)) == PatchStream(patches, "train").count > 200
+    loader = DataLoader(PatchStream(patches, "train", shuffle=30), batch_size=None, num_workers=2)
+    assert sorted(sample["key"] for sample in loader) == sorted(alone)
+    ranks = [{sample["key"] for sample in PatchStream(patches, "train", rank=rank, ranks=3)} for rank in range(3)]
+    assert sorted(key for keys in ranks for key in keys) == sorted(alone)
+
+
+def test_the_seed_and_the_round_decide_the_order(patches: Path) -> None:
+    def order(seed: int, epoch: int) -> list[str]:
+        stream = PatchStream(patches, "train", shuffle=50, seed=seed)
+        stream.set_epoch(epoch)
+        return [sample["key"] for sample in stream]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+def test_samples_are_the_truth_and_batch(patches: Path) -> None:
+    for sample in PatchStream(patches, "train"):
+        facts = sample["facts"]
+        window = (slice(facts["row"], facts["row"] + 64), slice(facts["column"], facts["column"] + 64))
+        number = int(facts["frames"][0][-1])
+        truth = np.stack([reflectance(band, number)[window] for band in (0, 1)]).astype("float32")
+        assert np.array_equal(sample["image"].numpy(), truth, equal_nan=True)
+        scl = classes(number)[window]
+        assert np.array_equal(sample["mask"].numpy(), np.where(scl == 0, 255, scl))
+    keep = ("image", "mask")
+    batch = next(iter(DataLoader([{k: s[k] for k in keep} for s in PatchStream(patches, "train")], batch_size=8)))
+    assert batch["image"].shape == (8, 2, 64, 64)
+    assert batch["mask"].dtype == torch.int64
+
+
+def test_webdataset_reads_the_shards(patches: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    stream = webdataset.WebDataset([str(path) for path in sorted(patches.glob("train-*.tar"))], shardshuffle=False)
+    mine = {sample["key"]: sample for sample in PatchStream(patches, "train")}
+    theirs = list(stream.decode())
+    assert [sample["__key__"] for sample in theirs] == list(mine)
+    for sample in theirs[:20]:
+        assert np.array_equal(sample["x.npy"], mine[sample["__key__"]]["image"].numpy(), equal_nan=True)
+        assert sample["json"] == mine[sample["__key__"]]["facts"]
+
+
+def test_what_a_stream_refuses(patches: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="no split 'val'"):
+        PatchStream(patches, "val")
+    with pytest.raises(BadInputError, match="no finished set"):
+        PatchStream(tmp_path, "train")
+
+
+def test_a_cube_by_ground_and_time(cube: Path) -> None:
+    dataset = FramesDataset(frames_of_cube(cube, labels="SCL"))
+    x, y, _ = dataset.bounds
+    assert (x.start, x.stop, y.start, y.stop) == (600000, 605120, 5293600, 5300000)
+    assert (x.step, len(dataset)) == (10.0, len(DAYS))
+    day = pd.Timestamp(DAYS[3]).tz_localize(None)
+    sample = dataset[600100:600740, 5299000:5299500, day:day]
+    window = (slice(50, 100), slice(10, 74))
+    truth = np.stack([reflectance(band, 3)[window] for band in (0, 1)]).astype("float32")
+    assert np.array_equal(sample["image"].numpy(), truth, equal_nan=True)
+    assert np.array_equal(sample["mask"].numpy(), np.where(classes(3)[window] == 0, 255, classes(3)[window]))
+    beyond = dataset[599950:600050, 5299950:5300050, day:day]
+    assert beyond["image"].shape == (2, 10, 10)
+    assert torch.isnan(beyond["image"][:, :5]).all()
+    assert torch.isnan(beyond["image"][:, :, :5]).all()
+    with pytest.raises(IndexError):
+        dataset[0:100, 0:100]
+
+
+def test_a_series_and_standardised(cube: Path, tmp_path: Path) -> None:
+    source = frames_of_cube(cube)
+    count_values(source, StatisticsRules(high=0.5), tmp_path, Making(Threads(2)))
+    statistics = add_moments(source, tmp_path, Making(Threads(2)))
+    series = FramesDataset(source, time_series=True, statistics=statistics)[602000:602640, 5296000:5296640]
+    assert series["image"].shape == (len(DAYS), 2, 64, 64)
+    assert "mask" not in series
+    window = (slice(336, 400), slice(200, 264))
+    band = statistics.bands[1]
+    clipped = np.clip(reflectance(1, 4)[window].astype("float32").astype("float64"), *band.limits)
+    assert series["image"][4, 1].numpy() == pytest.approx((clipped - band.mean) / band.std, abs=1e-6)
+    with pytest.raises(BadInputError, match="the pixels are 'raw'"):
+        FramesDataset(replace(source, radiometry="raw"), statistics=statistics)
+
+
+def test_it_has_what_samplers_of_torchgeo_look_for(cube: Path) -> None:
+    """TorchGeo itself is large and not installed here; these are the members its samplers use (version 0.8)."""
+    dataset = FramesDataset(frames_of_cube(cube))
+    first, last = dataset.bounds[2].start, dataset.bounds[2].stop
+    assert dataset.index.index.overlaps(pd.Interval(first, last, closed="both")).all()
+    for interval in dataset.index.index:
+        assert dataset[602000:602100, 5296000:5296100, interval.left : interval.right]["image"].shape == (2, 10, 10)
+    assert dataset.index.clip(dataset.index.geometry.iloc[0].buffer(-100)).total_bounds[0] == 600100
+    assert dataset.res == (10.0, 10.0)
+    assert dataset.crs.to_epsg() == int(GRID.crs.split(":")[1])
