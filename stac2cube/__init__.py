@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stac2cube.cube.reader import open_cube
     from stac2cube.explorer.session import Explorer, explore
     from stac2cube.places.allocation import Allocation
+    from stac2cube.places.gateway import Gateway
     from stac2cube.places.local import Local
     from stac2cube.places.slurm import Slurm
     from stac2cube.places.threads import Threads
@@ -63,6 +64,7 @@ _HOMES = {
     "DownloadRequest": "stac2cube.training.acquisitions",
     "Explorer": "stac2cube.explorer.session",
     "FramesDataset": "stac2cube.training.loading",
+    "Gateway": "stac2cube.places.gateway",
     "LabelRules": "stac2cube.training.rules",
     "Local": "stac2cube.places.local",
     "Making": "stac2cube.training.parts",
@@ -133,6 +135,7 @@ __all__ = [
     "DownloadRequest",
     "Explorer",
     "FramesDataset",
+    "Gateway",
     "LabelRules",
     "Local",
     "Making",

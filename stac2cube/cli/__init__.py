@@ -11,10 +11,12 @@ from stac2cube.cli.care import diff, rollback, seal_year, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.config import config
+from stac2cube.cli.cwl import cwl
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.doctor import doctor
 from stac2cube.cli.explore import explore
 from stac2cube.cli.index import index
+from stac2cube.cli.item import item
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
@@ -41,9 +43,9 @@ def cli() -> None:
 for command in (
     *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status),
     *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
-    *(download, samples),
-    *(diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit, cancel, logs, sites),
-    *(doctor, stage, claim, share, seal, seal_year, overviews, index, read, sample, config, explore),
+    *(download, samples, diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit),
+    *(cancel, logs, sites, doctor, stage, claim, share, seal, seal_year, overviews, index, read),
+    *(sample, item, cwl, config, explore),
 ):
     cli.add_command(command)
 

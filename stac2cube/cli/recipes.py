@@ -41,10 +41,18 @@ claim_option = click.option(
     show_default=True,
     help="In a job that nears its end: stop with exit code 10, or have SLURM run it again.",
 )
+@click.option(
+    "--package",
+    type=CUBE,
+    help="Make everything in this folder instead of the recipe's own, described there as a STAC catalog.",
+)
 @where_options
 def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadline: str, **options: Any) -> int:
     """Make what RECIPE says, one entry after the other. Running it again goes on where it ended."""
     wanted = recipe_at(recipe, changes)
+    package: Path | None = options.pop("package")
+    if package is not None:
+        wanted = replace(wanted, cubes=package.absolute())
     entries = wanted.chosen(only)
     check_recipe(wanted, entries)
     where = where_words(options)
@@ -55,6 +63,10 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
         code = max(code, make_entry(wanted, entry, where))
         if code == 10:
             break
+    if package is not None:
+        from stac2cube.products.static_catalog import describe_cubes
+
+        click.echo(describe_cubes(wanted.cubes))
     with talking(options["quiet"]):
         return leave(code, on_deadline)
 
@@ -176,9 +188,8 @@ def layers_words(recipe: Recipe) -> dict[str, Any]:
 
 def where_words(options: Mapping[str, Any]) -> list[str]:
     """What was said of where the work runs, to say it again to a command."""
-    said = {name: options[name] for name in ("place", "workers", "site", "progress_file") if options[name] is not None}
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in said.items()]
-    return words + [f"--{name}" for name in ("test", "quiet") if options[name]]
+    said = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, False)}
+    return [name if value is True else f"{name}={value}" for name, value in said.items()]
 
 
 def claim_of(job: str | None) -> Any:
