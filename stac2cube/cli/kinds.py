@@ -20,7 +20,7 @@ from stac2cube.cli.out import export, publish, report
 from stac2cube.cli.registration import coregister, move
 from stac2cube.cli.show import quicklook, timelapse
 from stac2cube.cli.superres import superres
-from stac2cube.cli.words import Spelled
+from stac2cube.cli.words import Spelled, where_options
 from stac2cube.errors import BadInputError
 from stac2cube.recipe.file import Entry, Recipe, read_recipe
 from stac2cube.recipe.kind import CUBE, Input, Kind
@@ -29,10 +29,9 @@ from stac2cube.recipe.word import Form, Value, Word
 PIXELS = ("mask", "coregister", "layers")
 """Where products take their pixels from unless told otherwise: the cleanest first."""
 
-_ASIDE = frozenset(
-    {"place", "workers", "site", "cluster", "test", "quiet", "progress_file"}  # where it runs
-    | {"updating", "dry_run", "replace_superseded", "per_feature", "from_probability", "measure_only"}
-)
+_WHERE = frozenset(option.name for option in click.command("where")(where_options(lambda: None)).params)
+
+_ASIDE = _WHERE | {"updating", "dry_run", "replace_superseded", "per_feature", "from_probability", "measure_only"}
 """Options that are no words of a recipe: they decide where and how a command runs, or look back at a cube."""
 
 
