@@ -19,7 +19,8 @@ def stackstac_python(folder: Path) -> str:
 @cache
 def rasteret_python(folder: Path) -> str | None:
     """It wants Python 3.12; None where there is none."""
-    found = shutil.which("python3.12") or next(iter(map(str, Path("~/.pyenv/versions").expanduser().glob("3.12*/bin/python"))), None)
+    elsewhere = Path("~/.pyenv/versions").expanduser().glob("3.12*/bin/python")
+    found = shutil.which("python3.12") or next(map(str, elsewhere), None)
     if found is None or subprocess.run([found, "--version"], check=False, capture_output=True).returncode:
         found = next(iter(map(str, Path("~/.pyenv/versions").expanduser().glob("3.12*/bin/python"))), None)
     return _python(folder / "rasteret", found, ["rasteret==0.4.1", "pystac"]) if found else None

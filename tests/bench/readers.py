@@ -55,9 +55,7 @@ def stac2cube(engine: str = "auto") -> Read:
         code = f"EPSG:{item['properties']['proj:epsg']}"
         when = datetime.fromisoformat(item["properties"]["datetime"])
         assets = {name: AssetRef(asset["href"]) for name, asset in item["assets"].items()}
-        return Granule(
-            item["id"], "", "", "none", when, "", "", "", None, item["geometry"], code, None, assets, ""
-        )
+        return Granule(item["id"], "", "", "none", when, "", "", "", None, item["geometry"], code, None, assets, "")
 
     def request(name: str) -> BandRequest:
         if name == "scl":
@@ -239,7 +237,10 @@ def rasteret() -> Read:
         back = Transformer.from_crs(config["epsg"], 4326, always_xy=True)
         # A pixel less on each side: it takes every pixel that a polygon touches.
         ring = [(left + 5, bottom + 5), (right - 5, bottom + 5), (right - 5, top - 5), (left + 5, top - 5)]
-        polygon = {"type": "Polygon", "coordinates": [[*(back.transform(x, y) for x, y in ring), back.transform(*ring[0])]]}
+        polygon = {
+            "type": "Polygon",
+            "coordinates": [[*(back.transform(x, y) for x, y in ring), back.transform(*ring[0])]],
+        }
         data = collection.get_xarray(polygon, config["bands"], max_concurrent=50, progress=False)
         return {band: np.nan_to_num(data[band].values) for band in config["bands"]}
 

@@ -73,12 +73,21 @@ WORKS = (
     Work("small area, 11 bands", **SMALL | {"bands": ALL}, tools=EVERY, exact=False),
     Work("cross-zone mosaic", ("32TQT", "33TTN"), 6, ALL, (22_040, 3_000), 512, EVERY, exact=False),
     Work("full tile", ("32TQT",), 3, (*TEN, "SCL"), (0, 0), 0, EVERY, exact=False),
-    Work("full tile mosaic", tuple(("32TQT", "32TPT", "33TTN")), 2, TEN, (0, 0), 0, EVERY, exact=False),
+    Work("full tile mosaic", ("32TQT", "32TPT", "33TTN"), 2, TEN, (0, 0), 0, EVERY, exact=False),
     Work("HTTP 0 ms", **SMALL, tools=SAME_GRID, way=over_http(0), threads=24),
     Work("HTTP 20 ms", **SMALL, tools=SAME_GRID, way=over_http(20), threads=24),
     Work("HTTP 50 ms", **SMALL, tools=(*SAME_GRID, "rasteret"), way=over_http(50), threads=24),
-    Work("HTTP 50 ms, no index", **SMALL, tools=("stac2cube", "rasterio, threads"), way=over_http(50), threads=24, indexed=False),
-    Work("slow files, 2 ms", **SMALL, tools=SAME_GRID, way=lambda files, folder: slow_files(files, folder, 2), threads=16),
+    Work(
+        "HTTP 50 ms, no index",
+        **SMALL,
+        tools=("stac2cube", "rasterio, threads"),
+        way=over_http(50),
+        threads=24,
+        indexed=False,
+    ),
+    Work(
+        "slow files, 2 ms", **SMALL, tools=SAME_GRID, way=lambda files, folder: slow_files(files, folder, 2), threads=16
+    ),
 )
 
 
@@ -95,7 +104,10 @@ def main() -> None:
     archive = make(chosen.folder / "data", chosen.tile_px, chosen.dates)
     small = make(chosen.folder / "warm", 256, 1)
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {chosen.runs} runs\n")
-    print("| work | tool | CPU s | wall s | CPU / ours | wall / ours | requests or opens + reads | MB | peak MiB | start s |")
+    print(
+        "| work | tool | CPU s | wall s | CPU / ours | wall / ours | requests or opens + reads | MB | peak MiB "
+        "| start s |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     found = {}
     for work in WORKS:
@@ -130,9 +142,7 @@ def measure(
     return {tool: {key: min(run[key] for run in runs) for key in runs[0]} for tool, runs in results.items() if runs}
 
 
-def configure(
-    work: Work, archive: BenchArchive, small: BenchArchive, between: Between, folder: Path
-) -> dict[str, Any]:
+def configure(work: Work, archive: BenchArchive, small: BenchArchive, between: Between, folder: Path) -> dict[str, Any]:
     """The work in words that all tools understand."""
     corner = archive.lattice(work.tiles[0]).boundingbox
     left, top = corner.left + work.corner[0], corner.top - work.corner[1]
@@ -157,7 +167,16 @@ def configure(
         (folder / "headers.json").write_text(json.dumps(headers))
         config["headers"] = str((folder / "headers.json").resolve())
     if "rasteret" in work.tools and rasteret_python(folder.parent):
-        subprocess.run([rasteret_python(folder.parent), Path(readers.__file__).with_name("rasteret_index.py"), config["items"], config["rasteret"]], check=True, capture_output=True)
+        subprocess.run(
+            [
+                rasteret_python(folder.parent),
+                Path(readers.__file__).with_name("rasteret_index.py"),
+                config["items"],
+                config["rasteret"],
+            ],
+            check=True,
+            capture_output=True,
+        )
     return config
 
 
@@ -196,7 +215,8 @@ def report(work: Work, results: dict[str, dict[str, Any]]) -> None:
         elif "slow" in work.name:
             counted = f"{mine['asked']} + {mine['bytes']}"
         cells = [work.name, tool, f"{mine['cpu']:.2f}", f"{mine['wall']:.2f}", *ratios, counted, size]
-        print(f"| {' | '.join([*cells, f'{mine["rss"] / 2**20:.0f}', f'{mine["start"]:.1f}'])} |", flush=True)
+        cells += [f"{mine['rss'] / 2**20:.0f}", f"{mine['start']:.1f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def draw(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
@@ -208,7 +228,9 @@ def draw(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
 
     works = [name for name in found if "stac2cube" in found[name]]
     tools = list(dict.fromkeys(tool for name in works for tool in found[name] if tool != "stac2cube"))
-    figure, axes = pyplot.subplots(figsize=(9, 0.32 * sum(len(found[name]) for name in works) + 1), layout="constrained")
+    figure, axes = pyplot.subplots(
+        figsize=(9, 0.32 * sum(len(found[name]) for name in works) + 1), layout="constrained"
+    )
     place, ticks = 0, []
     for name in works:
         axes.text(-0.05, place, name, ha="right", va="center", fontweight="bold", transform=axes.get_yaxis_transform())
