@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stac2cube.cube.reader import open_cube
     from stac2cube.places.allocation import Allocation
+    from stac2cube.places.gateway import Gateway
     from stac2cube.places.local import Local
     from stac2cube.places.slurm import Slurm
     from stac2cube.places.threads import Threads
@@ -32,11 +33,16 @@ if TYPE_CHECKING:
     from stac2cube.stages.superres_rules import SuperresRules
     from stac2cube.stages.yearly import seal_year
     from stac2cube.status import CubeStatus, cube_status
+    from stac2cube.training.acquisitions import DownloadRequest
+    from stac2cube.training.cubes import make_sample_cube
+    from stac2cube.training.download import download_products
     from stac2cube.training.frames import find_frames
     from stac2cube.training.loading import FramesDataset, PatchStream
     from stac2cube.training.making import make_patches
     from stac2cube.training.parts import Making
     from stac2cube.training.patch_rules import PatchRules
+    from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
+    from stac2cube.training.samples import make_samples
     from stac2cube.training.statistics import StatisticsRules, add_moments, count_values, read_statistics
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
@@ -52,15 +58,20 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Allocation": "stac2cube.places.allocation",
+    "AngleRules": "stac2cube.training.rules",
     "Composition": "stac2cube.stages.composed",
     "Conditions": "stac2cube.source.conditions",
     "CubeStatus": "stac2cube.status",
+    "DownloadRequest": "stac2cube.training.acquisitions",
     "FramesDataset": "stac2cube.training.loading",
+    "Gateway": "stac2cube.places.gateway",
     "Hiding": "stac2cube.views.mask_recipes",
+    "LabelRules": "stac2cube.training.rules",
     "Local": "stac2cube.places.local",
     "Making": "stac2cube.training.parts",
     "PatchRules": "stac2cube.training.patch_rules",
     "PatchStream": "stac2cube.training.loading",
+    "SampleRules": "stac2cube.training.rules",
     "ShiftRules": "stac2cube.stages.shift_rules",
     "Slurm": "stac2cube.places.slurm",
     "StatisticsRules": "stac2cube.training.statistics",
@@ -76,6 +87,7 @@ _HOMES = {
     "create_index": "stac2cube.stages.indexing",
     "cube_status": "stac2cube.status",
     "despeckle": "stac2cube.views.speckle",
+    "download_products": "stac2cube.training.download",
     "export_index": "stac2cube.stages.indexing",
     "filter_index": "stac2cube.stages.indexing",
     "find_frames": "stac2cube.training.frames",
@@ -87,6 +99,8 @@ _HOMES = {
     "index_info": "stac2cube.stages.indexing",
     "indices": "stac2cube.views.spectral",
     "make_patches": "stac2cube.training.making",
+    "make_sample_cube": "stac2cube.training.cubes",
+    "make_samples": "stac2cube.training.samples",
     "mask_by": "stac2cube.views.mask_recipes",
     "mask_classes": "stac2cube.views.classes",
     "mask_clouds": "stac2cube.views.clouds",
@@ -115,15 +129,20 @@ _HOMES = {
 
 __all__ = [
     "Allocation",
+    "AngleRules",
     "Composition",
     "Conditions",
     "CubeStatus",
+    "DownloadRequest",
     "FramesDataset",
+    "Gateway",
     "Hiding",
+    "LabelRules",
     "Local",
     "Making",
     "PatchRules",
     "PatchStream",
+    "SampleRules",
     "ShiftRules",
     "Slurm",
     "StatisticsRules",
@@ -140,6 +159,7 @@ __all__ = [
     "create_index",
     "cube_status",
     "despeckle",
+    "download_products",
     "export_index",
     "filter_index",
     "find_frames",
@@ -151,6 +171,8 @@ __all__ = [
     "index_info",
     "indices",
     "make_patches",
+    "make_sample_cube",
+    "make_samples",
     "mask_by",
     "mask_classes",
     "mask_clouds",

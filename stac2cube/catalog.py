@@ -100,8 +100,16 @@ def index_path(name: str | Path) -> Path:
 
 
 def is_index(path: Path) -> bool:
-    """Whether a folder is a scene index."""
-    return (path / MANIFEST).is_file()
+    """Whether a folder is a scene index, and not one of products, whose manifest has the same name and holds items."""
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        return False
+    with manifest.open("rb") as file:
+        return b'"FeatureCollection"' not in file.read(_HEAD)
+
+
+_HEAD = 256
+"""Bytes at the begin of a manifest that tell whose it is."""
 
 
 def _of_index(path: Path, known: dict[str, Catalog]) -> Catalog:

@@ -47,5 +47,13 @@ class IncompleteError(Stac2cubeError):
     """Some time steps failed; the others are sealed and safe, and the same command tries the failed ones again."""
 
 
-class SlurmError(Stac2cubeError):
+class PlaceError(Stac2cubeError):
+    """The place where blocks are made cannot be had, or lost every worker."""
+
+
+class GatewayError(PlaceError):
+    """A Dask Gateway or a Dask cluster refused, cannot be reached, or has no workers that can do the work."""
+
+
+class SlurmError(PlaceError):
     """SLURM refused a request, cannot be reached, or lost every worker; the message holds SLURM's own words."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from stac2cube.errors import BadInputError
 from stac2cube.limits import Limits
+from stac2cube.places.gateway import Gateway
 from stac2cube.places.slurm import Slurm
 from stac2cube.table import TableFile, names_in, shipped_and_own
 
@@ -23,6 +24,7 @@ class Site:
         slurm: Its worker jobs.
         test: What differs in a short try: a test partition, a short time limit.
         gpu: What differs for stages that want a GPU.
+        gateway: Its Dask Gateway.
         limits: What one cube may grow to here.
     """
 
@@ -31,6 +33,7 @@ class Site:
     slurm: Slurm
     test: Mapping[str, Any]
     gpu: Mapping[str, Any]
+    gateway: Gateway = field(default_factory=Gateway)
     note: str = ""
     limits: Limits = field(default_factory=Limits)
 
@@ -72,6 +75,7 @@ def find_site(name: str) -> Site:
         name=name,
         title=merged.get("title", name),
         note=merged.get("note", ""),
+        gateway=Gateway(**merged.get("gateway", {})),
         slurm=Slurm(**slurm),
         test=test,
         gpu=gpu,
@@ -95,6 +99,7 @@ class _Page:
     slurm: Mapping[str, Any] | None = None
     test: Mapping[str, Any] | None = None
     gpu: Mapping[str, Any] | None = None
+    gateway: Mapping[str, Any] | None = None
     limits: Mapping[str, Any] | None = None
 
 
@@ -104,6 +109,8 @@ def _checked(file: TableFile) -> dict[str, Any]:
     for part in _PARTS:
         if part in page:
             file.check(Slurm, page[part], f"[{part}]")
+    if "gateway" in page:
+        file.check(Gateway, page["gateway"], "[gateway]")
     if "limits" in page:
         file.check(Limits, page["limits"], "[limits]")
     return page

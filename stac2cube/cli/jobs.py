@@ -103,7 +103,9 @@ def sites(name: str | None) -> None:
     click.echo(f"{'note':<11} {site.note or '-'}")
     for key, value in asdict(site.slurm).items():
         click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
-    for part, changes in (("test", site.test), ("gpu", site.gpu), ("limits", asdict(site.limits))):
+    gateway = {key: value for key, value in asdict(site.gateway).items() if value}
+    changing = {"test": site.test, "gpu": site.gpu, "gateway": gateway, "limits": asdict(site.limits)}
+    for part, changes in changing.items():
         click.echo(f"{part:<11} {', '.join(f'{key} = {value}' for key, value in changes.items()) or '-'}")
 
 

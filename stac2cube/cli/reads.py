@@ -99,7 +99,7 @@ def _table(source: str, geometries: str, statistics: tuple[str, ...], words: Wor
 
 def _csv(table: GeoDataFrame) -> bytes:
     """With geometries as WKT."""
-    text: str = table.assign(geometry=table.geometry.to_wkt()).to_csv(index=False)
+    text: str = table.to_wkt().to_csv(index=False)
     return text.encode()
 
 

@@ -33,15 +33,22 @@ claim_option = click.option(
     show_default=True,
     help="In a job that nears its end: stop with exit code 10, or have SLURM run it again.",
 )
+@click.option(
+    "--package",
+    type=CUBE,
+    help="Make everything in this folder instead of the recipe's own, described there as a STAC catalog.",
+)
 @where_options
 @progress_file
-def run(recipe: Path, only: tuple[str, ...], on_deadline: str, **options: Any) -> int:
+def run(recipe: Path, only: tuple[str, ...], on_deadline: str, package: Path | None, **options: Any) -> int:
     """Run the stages of RECIPE one after the other. Running it again goes on where it ended."""
     from stac2cube.recipe import read_recipe
 
     code = 0
     with talking(options["quiet"]) as console:
         wanted = read_recipe(recipe)
+        if package is not None:
+            wanted = replace(wanted, cubes=package.absolute())
         manner = Manner.of(options, console)
         if unknown := set(only) - set(wanted.stages):
             raise BadInputError(f"{recipe} has no stage {', '.join(sorted(unknown))}")
@@ -49,6 +56,10 @@ def run(recipe: Path, only: tuple[str, ...], on_deadline: str, **options: Any) -
             code = max(code, run_stage(wanted, stage, manner))
             if code == 10:
                 break
+        if package is not None:
+            from stac2cube.products.static_catalog import describe_cubes
+
+            click.echo(describe_cubes(wanted.cubes))
         return leave(code, on_deadline)
 
 

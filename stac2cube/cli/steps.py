@@ -58,7 +58,9 @@ class Manner:
         Raises:
             BadInputError: The place cannot be had.
         """
-        place = place_of(options["place"], options["workers"], options["site"], test=options["test"])
+        place = place_of(
+            options["place"], options["workers"], options["site"], test=options["test"], cluster=options["cluster"]
+        )
         progress_file = options.get("progress_file")
         if isinstance(place, Slurm) and progress_file is not None:
             place = replace(place, logs=str(progress_file.parent))  # beside the log of the job that submits them

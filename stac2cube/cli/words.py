@@ -97,16 +97,24 @@ def where_options(command: Command) -> Command:
     options = [
         click.option(
             "--place",
-            type=click.Choice(["threads", "local", "slurm", "allocation"]),
+            type=click.Choice(["threads", "local", "slurm", "allocation", "gateway"]),
             default="threads",
             show_default=True,
-            help="Threads of this process, worker processes on this machine, worker jobs on a SLURM cluster, or the "
-            "tasks of the SLURM job in which this runs.",
+            help="Threads of this process, worker processes on this machine, worker jobs on a SLURM cluster, the tasks "
+            "of the SLURM job in which this runs, or workers of a Dask Gateway.",
         ),
         click.option(
-            "--workers", type=click.IntRange(1), help="Threads, processes or jobs; all there are if not said."
+            "--workers", type=click.IntRange(1), help="Threads, processes, jobs or workers; all there are if not said."
         ),
-        click.option("--site", help="Where, see `stac2cube sites`: for worker jobs, and for what a cube may grow to."),
+        click.option(
+            "--site",
+            help="Where, see `stac2cube sites`: for worker jobs and gateways, and for what a cube may grow to.",
+        ),
+        click.option(
+            "--cluster",
+            help="For gateways: a running cluster to use, by its name or its scheduler's address; $DASK_CLUSTER if not "
+            "said, else a new one.",
+        ),
         click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
         click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
     ]
@@ -204,12 +212,23 @@ def what_words(**options: Any) -> dict[str, Any]:
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
 
-def place_of(name: str, workers: int | None, site: str | None = None, *, test: bool = False) -> Place:
+def place_of(
+    name: str, workers: int | None, site: str | None = None, *, test: bool = False, cluster: str | None = None
+) -> Place:
     """The place asked for.
 
     Raises:
         BadInputError: It needs a site, or to run in a job.
     """
+    if name == "gateway":
+        from stac2cube.places.gateway import Gateway
+        from stac2cube.site import find_site
+
+        gateway = find_site(site).gateway if site else Gateway()
+        gateway = gateway if workers is None else replace(gateway, workers=workers)
+        return gateway if cluster is None else replace(gateway, cluster=cluster)
+    if cluster is not None:
+        raise BadInputError("--cluster NAME goes with --place gateway")
     if name == "slurm":
         from stac2cube.site import find_site, site_names
 

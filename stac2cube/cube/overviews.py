@@ -1,8 +1,8 @@
 """Where the overviews of a cube lie: beside it, a Zarr group of its own that follows the convention ``multiscales``.
 
-``alps.zarr`` has its overviews in ``alps.overviews/``: ``2``, ``4``, ``8`` ... are cubes whose pixels are so many times
-as large, each with its own ledger and made from the one before; ``1`` is a link to the cube itself, so that the group
-is the whole pyramid. The cube does not know of them: nothing that it does can hurt them, nor they it.
+``alps.zarr`` has its overviews in ``alps.zarr.overviews/``: ``2``, ``4``, ``8`` ... are cubes whose pixels are so many
+times as large, each with its own ledger and made from the one before; ``1`` is a link to the cube itself, so that the
+group is the whole pyramid. The cube does not know of them: nothing that it does can hurt them, nor they it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MULTISCALES = convention("multiscales", "d35379db-88df-4056-af3a-620245f8e347", 
 
 def overviews_folder(cube: Path) -> Path:
     """Where the overviews of a cube lie, or would."""
-    return cube.with_suffix(SUFFIX)
+    return cube.with_name(f"{cube.name}{SUFFIX}")
 
 
 def levels_of(cube: Path) -> tuple[int, ...]:

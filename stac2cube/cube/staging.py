@@ -94,7 +94,7 @@ class Stager:
     """
 
     def __init__(self, folder: Path, spec: CubeSpec) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # workers may have another working directory
         self._metadata = {layer.name: _metadata_of(layer, spec.grid) for layer in spec.layers}
 
     def step(self, key: str) -> StagedStep:
@@ -139,8 +139,7 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[sli
     valid = count_valid(block, layer)
     if valid == 0:
         return Shard(layer.name, tile, 0, "", 0)
-    block = block[np.newaxis]
-    size, code = write_file(staged.folder / layer.name, tile, window, block)
+    size, code = write_file(staged.folder / layer.name, tile, window, block[np.newaxis])
     return Shard(layer.name, tile, size, code, valid)
 
 

@@ -36,6 +36,10 @@ SHARDS = f"{OWN}/shards.json"
 """What is known of every file of a year's store."""
 
 
+PIXELS_OF = "pixels_of"
+"""Property of a step whose files were lost and brought back: the commit that had made the same pixels."""
+
+
 @dataclass(frozen=True)
 class StepVersion:
     """Which version of which step a place in a year's store was made from.
@@ -96,7 +100,7 @@ class YearStore:
         found = {}
         for place, version in enumerate(self.versions):
             row = rows.get(version.key)
-            if row is not None and row.status == SEALED and row.commit == version.commit:
+            if row is not None and row.status == SEALED and pixels_of(row) == version.commit:
                 found[int(row.slot or 0)] = place
         return found
 
@@ -163,11 +167,16 @@ def rows_of(year: int, rows: Mapping[str, Entry]) -> list[Entry]:
     return sorted(mine, key=lambda row: (row.time, row.key))
 
 
+def pixels_of(row: Entry) -> int:
+    """The commit that made the pixels of a step."""
+    return int(row.properties.get(PIXELS_OF, row.commit))
+
+
 def version_of(row: Entry) -> StepVersion:
     """Which version of which step a row stands for; the row is a whole one."""
     shards = [asdict(shard) for receipt in row.receipts for shard in receipt.shards]
     text = json.dumps(sorted(shards, key=lambda shard: (shard["layer"], shard["tile"])))
-    return StepVersion(row.key, row.commit, checksum(text.encode()))
+    return StepVersion(row.key, pixels_of(row), checksum(text.encode()))
 
 
 def grid_of_year(layer: Layer, grid: Grid, steps: int) -> Grid:
@@ -201,7 +210,7 @@ def _holds(shard: tuple[int, int], chunk: tuple[int, int]) -> bool:
 def _state(year: int, path: Path, store: YearStore | None, rows: Mapping[str, Entry]) -> YearState:
     if store is None:
         return YearState(year, str(path), 0, there=False)
-    now = {row.key: row.commit for row in rows_of(year, rows)}
+    now = {row.key: pixels_of(row) for row in rows_of(year, rows)}
     then = {version.key: version.commit for version in store.versions}
     return YearState(
         year=year,

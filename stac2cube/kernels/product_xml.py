@@ -3,18 +3,23 @@
 The file is ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml`` (Sentinel-2 Products Specification Document, issue 14.9, product
 metadata): ``PROCESSING_BASELINE``; ``QUANTIFICATION_VALUE`` of L1C, ``BOA_QUANTIFICATION_VALUE`` of L2A; since baseline
 04.00 ``RADIO_ADD_OFFSET`` or ``BOA_ADD_OFFSET`` per band. Each granule has its ``MTD_TL.xml`` with the angles of the
-sun every 5 km.
+sun and, per band and detector, of the view every 5 km.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
 
 from stac2cube.errors import RadiometryError
+from stac2cube.kernels.angles import AngleNodes, TileAngles, merged
 from stac2cube.kernels.sun import SunAngles
+
+BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+"""Bands in the order of the numbers (``band_id``, ``bandId``) by which the metadata files call them."""
 
 QUANTIFICATION = 10_000
 """Counts per unit of reflectance in all products so far: what the stored form is made for."""
@@ -33,6 +38,61 @@ class ProductFacts:
     offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class ProductScaling:
+    """How a product's counts become reflectance: (count + offset of the band) / quantification.
+
+    Attributes:
+        baseline: ``"05.09"``.
+        quantification: Counts per unit of reflectance.
+        offsets: Band -> counts to add; empty before baseline 04.00, which had none.
+    """
+
+    baseline: str
+    quantification: float
+    offsets: Mapping[str, float]
+
+    def factors(self, band: str) -> tuple[float, float]:
+        """Scale and offset of a band: reflectance = count * scale + offset.
+
+        Raises:
+            RadiometryError: The file gives offsets, but none for this band.
+        """
+        if self.offsets and band not in self.offsets:
+            raise RadiometryError(f"the product metadata have no offset for band {band}")
+        return 1 / self.quantification, self.offsets.get(band, 0.0) / self.quantification
+
+
+def parse_scaling(text: str, name: str) -> ProductScaling:
+    """Read of a product metadata file how its counts become reflectance, whatever the numbers are.
+
+    Args:
+        text: Its content.
+        name: What to call it in messages.
+
+    Raises:
+        RadiometryError: It is no such file.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise RadiometryError(f"{name} is not XML: {error}") from error
+    found: dict[str, list[ElementTree.Element]] = {}
+    for element in root.iter():
+        found.setdefault(element.tag.rpartition("}")[2], []).append(element)
+    texts = {key: (elements[0].text or "").strip() for key, elements in found.items()}
+    baseline = texts.get("PROCESSING_BASELINE", "")
+    scale = texts.get("BOA_QUANTIFICATION_VALUE") or texts.get("QUANTIFICATION_VALUE") or ""
+    if not baseline or not scale:
+        raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 product: baseline or quantification lack")
+    declared = [*found.get("RADIO_ADD_OFFSET", ()), *found.get("BOA_ADD_OFFSET", ())]
+    try:
+        offsets = {BANDS[int(element.get("band_id", ""))]: float(element.text or "") for element in declared}
+        return ProductScaling(baseline, float(scale), offsets)
+    except (ValueError, IndexError) as error:
+        raise RadiometryError(f"{name} has an offset or a quantification that cannot be read: {error}") from error
+
+
 def parse_product(text: str, name: str) -> ProductFacts:
     """Read a product metadata file.
 
@@ -43,23 +103,13 @@ def parse_product(text: str, name: str) -> ProductFacts:
     Raises:
         RadiometryError: It is no such file, or has numbers that the stored form is not made for.
     """
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise RadiometryError(f"{name} is not XML: {error}") from error
-    found: dict[str, list[str]] = {}
-    for element in root.iter():
-        found.setdefault(element.tag.rpartition("}")[2], []).append((element.text or "").strip())
-    baseline = found.get("PROCESSING_BASELINE", [""])[0]
-    scale = (found.get("BOA_QUANTIFICATION_VALUE") or found.get("QUANTIFICATION_VALUE") or [""])[0]
-    if not baseline or not scale:
-        raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 product: baseline or quantification lack")
-    if float(scale) != QUANTIFICATION:
-        raise RadiometryError(f"{name} counts {scale} to reflectance 1, which no rule covers")
-    offsets = {int(float(value)) for key in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET") for value in found.get(key, ())}
-    if not offsets <= {0, -1000} or len(offsets) > 1:
+    scaling = parse_scaling(text, name)
+    if scaling.quantification != QUANTIFICATION:
+        raise RadiometryError(f"{name} counts {scaling.quantification:g} to reflectance 1, which no rule covers")
+    offsets = set(scaling.offsets.values())
+    if not offsets <= {0.0, -1000.0} or len(offsets) > 1:
         raise RadiometryError(f"{name} has offsets that no rule covers: {sorted(offsets)}")
-    return ProductFacts(baseline, offsets.pop() if offsets else 0)
+    return ProductFacts(scaling.baseline, int(offsets.pop()) if offsets else 0)
 
 
 def parse_sun(text: str, name: str) -> SunAngles:
@@ -72,17 +122,43 @@ def parse_sun(text: str, name: str) -> SunAngles:
     Raises:
         RadiometryError: It is no such file.
     """
+    sun = parse_angles(text, name, ()).sun
+    return SunAngles(sun.crs, sun.corner, sun.step, sun.azimuth, 90 - sun.zenith)
+
+
+def parse_angles(text: str, name: str, bands: Collection[str] = BANDS) -> TileAngles:
+    """Read the angles of the sun and of the view from a granule's metadata file, ``MTD_TL.xml``.
+
+    Args:
+        text: Its content.
+        name: What to call it in messages.
+        bands: Of which the view is wanted.
+
+    Raises:
+        RadiometryError: It is no such file, or lacks the view of a band.
+    """
     try:
         root = ElementTree.fromstring(text)
-        grid = next(root.iter("Sun_Angles_Grid"))
-        zenith, azimuth = (_values(grid, name) for name in ("Zenith", "Azimuth"))
         place = next(root.iter("Geoposition"))
         corner = (float(place.findtext("ULX", "")), float(place.findtext("ULY", "")))
-        step = float(grid.findtext("Zenith/COL_STEP", ""))
         crs = next(root.iter("HORIZONTAL_CS_CODE")).text or ""
-    except (ElementTree.ParseError, StopIteration, ValueError) as error:
+        sun = _nodes([next(root.iter("Sun_Angles_Grid"))], crs, corner)
+        grids: dict[str, list[ElementTree.Element]] = {}
+        for grid in root.iter("Viewing_Incidence_Angles_Grids"):
+            grids.setdefault(BANDS[int(grid.get("bandId", ""))], []).append(grid)
+        view = {band: _nodes(grids[band], crs, corner) for band in bands if band in grids}
+    except (ElementTree.ParseError, StopIteration, ValueError, IndexError) as error:
         raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 granule: {error!r}") from error
-    return SunAngles(crs, corner, step, azimuth, 90 - zenith)
+    if lacking := [band for band in bands if band not in view]:
+        raise RadiometryError(f"{name} has no angles of view of {', '.join(lacking)}")
+    return TileAngles(sun, view)
+
+
+def _nodes(grids: Sequence[ElementTree.Element], crs: str, corner: tuple[float, float]) -> AngleNodes:
+    """One grid out of one or, per detector, several; all of them on the same nodes."""
+    step = float(grids[0].findtext("Zenith/COL_STEP", ""))
+    zenith, azimuth = (np.stack([_values(grid, name) for grid in grids]) for name in ("Zenith", "Azimuth"))
+    return AngleNodes(crs, corner, step, *merged(zenith, azimuth))
 
 
 def _values(grid: ElementTree.Element, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import dask
 from distributed import Client, KilledWorker
 
-from stac2cube.errors import SlurmError
+from stac2cube.errors import PlaceError, SlurmError
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,16 @@ class Watch:
     Args:
         look: Called every few seconds; replaces what is lost. What it returns is why the work cannot go on, if so.
         seconds: How often.
+        error: What is raised then.
     """
 
-    def __init__(self, look: Callable[[], str], seconds: float = 3.0) -> None:
+    def __init__(
+        self, look: Callable[[], str], seconds: float = 3.0, error: Callable[[str], PlaceError] = SlurmError
+    ) -> None:
         self.failure = ""
         self._look = look
         self._seconds = seconds
+        self._error = error
         self._over = threading.Event()
 
     @contextmanager
@@ -53,7 +57,7 @@ class Watch:
         """Watch while the context lasts: when the work cannot go on, what waits is cancelled and the reason raised.
 
         Raises:
-            SlurmError: Why the work could not go on.
+            PlaceError: Why the work could not go on.
         """
         thread = threading.Thread(target=self._run, args=(executor,), name="watch", daemon=True)
         thread.start()
@@ -66,13 +70,13 @@ class Watch:
             self._over.set()
             thread.join()
         if self.failure:
-            raise SlurmError(self.failure)
+            raise self._error(self.failure)
 
     def _run(self, executor: Executor) -> None:
         while not self._over.wait(self._seconds):
             try:
                 self.failure = self._look()
-            except SlurmError as error:
+            except PlaceError as error:
                 # The controller may be restarting: the workers live on, and it is asked again.
                 log.warning("%s", error)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from stac2cube.errors import SlurmError
 from stac2cube.grid import Grid
 from stac2cube.places.queue import Queue
 from stac2cube.products.lineage import lineage_of, sources_of
-from stac2cube.products.terms import terms_of
+from stac2cube.products.terms import attribution_of, terms_of
 from stac2cube.status import CubeStatus, cube_history, cube_status
 
 CLEAR, CLOUDY = 20.0, 80.0
@@ -66,10 +67,14 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
         "files": status.files,
         "in_order": in_order(rows),
         "overviews": list(levels_of(cube)),
+        "by_year": {str(year): asdict(load) for year, load in status.by_year.items()},
+        "year_more": asdict(status.year_more),
+        "deep": asdict(status.deep),
+        "sealed_years": [state.year for state in status.sealed_years],
         "commit": status.commit,
         "generation": status.generation,
         "lineage": lineage_of(root.spec, sealed),
-        "attribution": terms.words([row.time for row in sealed]) if terms else "",
+        "attribution": attribution_of(root.spec, [row.time for row in sealed], _catalogs(sealed)),
         "terms": terms.url if terms else "",
         "sources": sources_of(sealed),
         "lacking": _lacking(rows, status),
@@ -84,6 +89,10 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
             for one in reversed(cube_history(cube))
         ],
     }
+
+
+def _catalogs(rows: Iterable[Entry]) -> set[str]:
+    return {str(row.properties.get("catalog", "")) for row in rows}
 
 
 def _day(row: Entry) -> str:
@@ -152,6 +161,9 @@ def _lacking(rows: list[Entry], status: CubeStatus) -> list[dict[str, Any]]:
     empty = [row.key for row in rows if row.status == EMPTY]
     if empty:
         say("empty", f"{_count(len(empty), 'scene')} held nothing over the area and took no step", empty)
+    behind = [str(state.year) for state in status.sealed_years if state.stale]
+    if behind:
+        say("stale", f"The deep files of {', '.join(behind)} do not hold all that the years do by now: seal-year")
     if status.writer:
         say("writing", f"It is being written by {status.writer}")
     return found

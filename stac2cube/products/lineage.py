@@ -9,7 +9,7 @@ from stac2cube.catalog import catalogs
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.mission import find_mission, mission_names
-from stac2cube.products.terms import HOSTS, mission_of
+from stac2cube.products.terms import SOURCES, mission_of
 
 
 def lineage_of(spec: CubeSpec, rows: Iterable[Entry]) -> list[str]:
@@ -26,9 +26,7 @@ def sources_of(rows: Iterable[Entry]) -> list[str]:
     """Names of the catalogs that steps were read from; those that only this machine knows are "a local catalog"."""
     known = catalogs()
     names = {str(row.properties.get("catalog", "")) for row in rows} - {""}
-    return sorted(
-        {HOSTS[name].name if name in HOSTS else name if name in known else "a local catalog" for name in names}
-    )
+    return sorted({SOURCES.get(name, name if name in known else "a local catalog") for name in names})
 
 
 def _sentences(spec: CubeSpec, rows: list[Entry]) -> Iterator[str]:

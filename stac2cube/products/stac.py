@@ -12,14 +12,14 @@ from shapely.geometry import mapping, shape
 
 from stac2cube import __version__
 from stac2cube.cube.ledger import Entry, Ledger
-from stac2cube.cube.overviews import levels_of, overviews_folder
+from stac2cube.cube.overviews import SUFFIX, levels_of
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
 from stac2cube.mission import Mission, find_mission, mission_names
 from stac2cube.products.lineage import lineage_of
 from stac2cube.products.stac_bands import bands_of, dimensions_of, utc_text, variables_of
-from stac2cube.products.terms import mission_of, terms_of
+from stac2cube.products.terms import attribution_of, mission_of, terms_of
 
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
 DATACUBE = _EXTENSION.format("datacube/v2.2.0")
@@ -63,7 +63,8 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
     first, last = utc_text(steps[0].time), utc_text(steps[-1].time)
     footprint = shape(spec.grid.geobox.footprint("EPSG:4326").json)
     terms = terms_of(spec)
-    attribution = terms.words([row.time for row in steps]) if terms else ""
+    catalogs = [str(row.properties.get("catalog", "")) for row in steps]
+    attribution = attribution_of(spec, [row.time for row in steps], catalogs)
     lineage = " ".join(lineage_of(spec, steps))
     return {
         "type": "Collection",
@@ -71,7 +72,8 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
         "stac_extensions": [DATACUBE, PROJECTION, PROCESSING, EO, RASTER, XARRAY, *_classified(spec)],
         "id": cube.stem,
         "title": str(spec.recipe.get("title", cube.stem)),
-        "description": f"{_words(spec)}, {len(steps)} time steps. {lineage}" + (f" {attribution}." if terms else ""),
+        "description": f"{_words(spec)}, {len(steps)} time steps. {lineage}"
+        + (f" {attribution}." if attribution else ""),
         "license": "other",
         "keywords": [name for name in (spec.stage, mission_of(spec)) if name],
         "providers": _providers(spec, lineage),
@@ -178,7 +180,7 @@ def _pyramid(cube: Path, where: str) -> dict[str, Any]:
     """The group of overviews, where the cube has some."""
     if not levels_of(cube):
         return {}
-    beside = where.rstrip("/").removesuffix(cube.suffix) + overviews_folder(cube).suffix
+    beside = where.rstrip("/") + SUFFIX
     title = f"Overviews of pixels {', '.join(map(str, levels_of(cube)))} times as large, by the convention multiscales"
     return {"overviews": {"href": beside, "type": ZARR, "roles": ["overview"], "title": title}}
 

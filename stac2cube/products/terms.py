@@ -73,15 +73,19 @@ MISSIONS = {
 """By the beginning of a mission's name. Sources: the legal notice on Sentinel data (EU 1159/2013), USGS's data policy,
 and the licence of the Copernicus DEM."""
 
-HOSTS = {
-    "terrabyte": Provider("terrabyte, DLR and LRZ", "https://www.terrabyte.lrz.de", ("host",)),
-    "planetary-computer": Provider(
-        "Microsoft Planetary Computer", "https://planetarycomputer.microsoft.com", ("host",)
-    ),
-    "earth-search": Provider("Element 84", "https://earth-search.aws.element84.com/v1", ("host",)),
-    "cdse": Provider("Copernicus Data Space Ecosystem", "https://dataspace.copernicus.eu", ("host",)),
+SOURCES = {
+    "terrabyte": "terrabyte of DLR and LRZ",
+    "planetary-computer": "Microsoft Planetary Computer",
+    "earth-search": "Earth Search by Element 84",
+    "cdse": "Copernicus Data Space Ecosystem",
 }
-"""Catalogs whose assets were read, by their names; sources that only this machine knows are nobody's to name."""
+"""Catalogs through which data are read, by name, as people know them."""
+
+THANKS = {
+    "terrabyte": "Data were accessed by terrabyte, the platform of the German Aerospace Center (DLR) and the Leibniz "
+    "Supercomputing Centre (LRZ)",
+}
+"""What is to be said of some of them besides."""
 
 
 def mission_of(spec: CubeSpec) -> str:
@@ -100,7 +104,14 @@ def terms_of(spec: CubeSpec) -> Terms | None:
     return next((terms for name, terms in MISSIONS.items() if mission.startswith(name)), None)
 
 
-def notice(spec: CubeSpec, times: Collection[datetime]) -> str:
-    """The attribution to be shown beside pixels of some times; "" where none is asked for."""
+def attribution_of(spec: CubeSpec, times: Collection[datetime], catalogs: Collection[str]) -> str:
+    """What a cube's makers and sources are to be named with; "" where nothing is asked for.
+
+    Args:
+        spec: Of the cube.
+        times: Of its steps.
+        catalogs: Names of those through which it was read.
+    """
     terms = terms_of(spec)
-    return "" if terms is None else terms.words(times)
+    said = [terms.words(times)] if terms else []
+    return ". ".join([*said, *(THANKS[name] for name in sorted(set(catalogs) & THANKS.keys()))])

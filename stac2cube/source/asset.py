@@ -194,15 +194,34 @@ def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
         geobox: Lattice of the block.
         out: ``(rows, columns)`` of the block, overwritten.
     """
+    plain = cut.scale < _COARSER
+    if cut.quick and plain and is_same_as_gdal(cut.geobox, geobox, cut.pixels.dtype, band.resampling):
+        out[...] = band.fill
+        resample_quickly(cut.pixels, cut.geobox, geobox, _columns(cut.geobox, geobox), band, out)
+    else:
+        resample(cut, band.resampling, band.fill, geobox, out)
+
+
+def _columns(source: GeoBox, target: GeoBox) -> int:
+    """Columns that are warped at a time."""
+    return int(target.shape[1]) if source.crs == target.crs else _WARP_COLUMNS
+
+
+def resample(cut: Cut, method: str, fill: float | None, geobox: GeoBox, out: np.ndarray) -> None:
+    """Resample an image into a block.
+
+    Args:
+        cut: The image.
+        method: GDAL's name of it.
+        fill: Value of pixels without data, which take no part; None if all have some: what the image does not cover
+            then stays 0.
+        geobox: Lattice of the block.
+        out: ``(rows, columns)`` of the block, overwritten.
+    """
     # A target at most a little coarser than the source keeps the kernel at its own size. Its size is said in any case:
     # GDAL would derive it from the outline of the block, and one pixel would differ from block to block.
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
-    total = geobox.shape[1]
-    width = total if cut.geobox.crs == geobox.crs else _WARP_COLUMNS
-    if cut.quick and kernel == 1.0 and is_same_as_gdal(cut.geobox, geobox, cut.pixels.dtype, band.resampling):
-        out[...] = band.fill
-        resample_quickly(cut.pixels, cut.geobox, geobox, width, band, out)
-        return
+    total, width = geobox.shape[1], _columns(cut.geobox, geobox)
     for left in range(0, total, width):
         right = min(left + width, total)
         columns = geobox[:, left:right]
@@ -212,12 +231,12 @@ def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
             part,
             src_transform=cut.geobox.transform,
             src_crs=str(cut.geobox.crs),
-            src_nodata=band.fill,
+            src_nodata=fill,
             dst_transform=columns.transform,
             dst_crs=str(geobox.crs),
-            dst_nodata=band.fill,
+            dst_nodata=fill,
             init_dest_nodata=True,
-            resampling=Resampling[band.resampling],
+            resampling=Resampling[method],
             num_threads=1,
             XSCALE=kernel,
             YSCALE=kernel,

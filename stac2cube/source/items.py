@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -48,32 +48,33 @@ class Reading:
         return catalogs()
 
     @cached_property
-    def _pages(self) -> Mapping[str, Sequence[Page]]:
-        """Pages by collection; under "" those for all other collections."""
+    def _chosen(self) -> dict[tuple[str, frozenset[str]], tuple[Page, tuple[tuple[Band, str], ...]] | None]:
+        """What :meth:`_choose` said: nearly all items of a search have assets of the same names."""
+        return {}
+
+    def assets_of(self, item: Item) -> tuple[Page, list[tuple[Band, Mapping[str, Any]]]] | None:
+        """The page that fits an item, and those of its assets that are bands wanted; None if no page fits.
+
+        It fits if it is of the item's catalog and collection, else if it names most of its assets.
+        """
+        names = (item.get("collection") or "", frozenset(item["assets"]))
+        if names not in self._chosen:
+            self._chosen[names] = self._choose(*names)
+        chosen = self._chosen[names]
+        return chosen and (chosen[0], [(band, item["assets"][name]) for band, name in chosen[1]])
+
+    def _choose(self, collection: str, assets: frozenset[str]) -> tuple[Page, tuple[tuple[Band, str], ...]] | None:
         pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or list(self.mission.pages)
-        by_collection: dict[str, list[Page]] = {"": pages}
-        for page in pages:
-            by_collection.setdefault(page.collection, []).append(page)
-        return by_collection
+        named = [page for page in pages if page.collection == collection] or pages
+        present = [_present(page, assets, self.mission.bands.values()) for page in named]
+        best = max(range(len(named)), key=lambda place: len(present[place]))
+        return (named[best], tuple(_present(named[best], assets, self.bands))) if present[best] else None
 
-    @cached_property
-    def _names(self) -> Mapping[Page, Sequence[tuple[Band, tuple[str, ...], bool]]]:
-        """Of each page: bands, what it calls their assets, and whether they are wanted."""
-        return {
-            page: [(band, page.asset_names(band), band in self.bands) for band in self.mission.bands.values()]
-            for page in self._pages[""]
-        }
 
-    def page_of(self, item: Item) -> Page | None:
-        """The page that fits an item: of its catalog and collection, else the one that names most of its assets."""
-        named = self._pages.get(item.get("collection") or "") or self._pages[""]
-        counts = [sum(_first(names, item) is not None for _, names, _ in self._names[page]) for page in named]
-        return named[counts.index(max(counts))] if max(counts) else None
-
-    def assets_of(self, page: Page, item: Item) -> list[tuple[Band, Mapping[str, Any]]]:
-        """Those assets of an item that are bands wanted, with their bands."""
-        present = [(band, _first(names, item)) for band, names, wanted in self._names[page] if wanted]
-        return [(band, item["assets"][name]) for band, name in present if name is not None]
+def _present(page: Page, assets: Collection[str], bands: Iterable[Band]) -> list[tuple[Band, str]]:
+    """Bands that some assets hold, with the names of those."""
+    found = [(band, next((name for name in page.asset_names(band) if name in assets), None)) for band in bands]
+    return [(band, name) for band, name in found if name is not None]
 
 
 def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
@@ -89,9 +90,10 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         RadiometryError: Its metadata contradict each other.
     """
     properties, name = item["properties"], item["id"]
-    page = reading.page_of(item)
-    if page is None:
+    chosen = reading.assets_of(item)
+    if chosen is None:
         raise CatalogError(f"item {name} has none of the assets that {reading.mission.name} knows")
+    page, present = chosen
     known = reading.known.get(page.catalog)
     return Granule(
         id=name,
@@ -107,10 +109,8 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=_crs(item),
         corner=_corner(item),
         assets={
-            band.name: AssetRef(
-                _unsigned(asset["href"]), shift=_shift(item, asset, band, page), alternate=_alternate(asset)
-            )
-            for band, asset in reading.assets_of(page, item)
+            band.name: AssetRef(_unsigned(asset["href"]), shift=shift, alternate=_alternate(asset))
+            for (band, asset), shift in zip(present, _shifts(item, present, page), strict=True)
         },
         item=item_text(item),
     )
@@ -140,11 +140,6 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
 
 
-def _first(names: Sequence[str], item: Item) -> str | None:
-    assets = item["assets"]
-    return next((name for name in names if name in assets), None)
-
-
 def _alternate(asset: Mapping[str, Any]) -> str:
     """The HTTPS way to an asset, by STAC's alternate-assets extension."""
     alternates = asset.get("alternate")
@@ -152,20 +147,25 @@ def _alternate(asset: Mapping[str, Any]) -> str:
     return _unsigned(str(way["href"])) if isinstance(way, Mapping) and way.get("href") else ""
 
 
-def _shift(item: Item, asset: Mapping[str, Any], band: Band, page: Page) -> int:
-    """Counts to add, by the rule that the page names. Only reflectance ever carried the offset."""
-    if page.radiometry == "none" or band.quantity.name != "reflectance":
-        return 0
+def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page: Page) -> list[int]:
+    """Counts to add to each band, by the rule that the page names. Only reflectance ever carried the offset."""
+    reflectance = [page.radiometry != "none" and band.quantity.name == "reflectance" for band, _ in present]
+    if not any(reflectance):
+        return [0] * len(present)
     removed = item["properties"].get("earthsearch:boa_offset_applied")
     if removed not in (None, True, False):
         raise RadiometryError(
             f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"
         )
-    baseline, declared = baseline_of(item), _declared_offset(item, asset)
-    if not baseline and declared is None and (product := _product_file(item)):
-        facts = product_facts(product)
-        baseline, declared = facts.baseline, facts.offset / 10_000
-    return s2_shift(S2Facts(item["id"], baseline, declared, removed))
+    said = baseline_of(item)
+    shifts = []
+    for (_, asset), carries in zip(present, reflectance, strict=True):
+        baseline, declared = said, _declared_offset(item, asset) if carries else None
+        if carries and not baseline and declared is None and (product := _product_file(item)):
+            facts = product_facts(product)
+            baseline, declared = facts.baseline, facts.offset / 10_000
+        shifts.append(s2_shift(S2Facts(item["id"], baseline, declared, removed)) if carries else 0)
+    return shifts
 
 
 def _product_file(item: Item) -> str:

@@ -39,8 +39,8 @@ def items_of_path(path: Path, look: Look = EVERYTHING) -> Iterator[dict[str, Any
 
     Args:
         path: A scene index, a ``.parquet`` file of STAC GeoParquet, a JSON file (ItemCollection, list of items, item,
-            static catalog or collection), or a folder: with a ``catalog.json`` or ``collection.json``, else all items
-            below it.
+            static catalog or collection), or a folder: with a ``catalog.json``, ``collection.json`` or ``index.json``,
+            else all items below it.
         look: Items that certainly lie elsewhere or in another time may be left out.
 
     Raises:
@@ -72,7 +72,8 @@ def _items(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _items_of_folder(folder: Path) -> Iterator[dict[str, Any]]:
-    for name in ("catalog.json", "collection.json"):
+    # An index.json is what `stac2cube download` leaves, beside tables that are no catalogs.
+    for name in ("catalog.json", "collection.json", "index.json"):
         if (folder / name).exists():
             yield from _items(folder / name)
             return

@@ -201,8 +201,28 @@ def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, manner: _Man
 T = TypeVar("T")
 
 
+def of_asset(
+    granule: Granule,
+    band: BandRequest,
+    read: Callable[[Image, AssetRef], T],
+    retries: RetryPolicy = DEFAULT_RETRIES,
+) -> T | None:
+    """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent.
+
+    Args:
+        granule: Of the item.
+        band: Its name, and whether it may be absent.
+        read: Takes the asset, opened.
+        retries: How stubbornly to read.
+
+    Raises:
+        ReadError: The asset is missing or cannot be read.
+    """
+    return _of_asset(granule, band, _Manner(retries, Engine.of_environment()), read)
+
+
 def _of_asset(granule: Granule, band: BandRequest, manner: _Manner, read: Callable[[Image, AssetRef], T]) -> T | None:
-    """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent."""
+    """See :func:`of_asset`."""
     asset = granule.assets.get(band.name)
     if asset is None:
         if band.optional:

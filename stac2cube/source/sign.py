@@ -39,7 +39,7 @@ def opening(asset: AssetRef, signer: str) -> Opening:
     Raises:
         ReadError: See :func:`readable` and :func:`access`.
     """
-    if signer == "cdse" and asset.alternate and not _cdse_keys() and (token := _cdse_token()):
+    if signer == "cdse" and asset.alternate and not _cdse_keys() and (token := given_token()):
         return Opening(f"/vsicurl/{asset.alternate}", {"GDAL_HTTP_AUTH": "BEARER", "GDAL_HTTP_BEARER": token}, True)
     return Opening(readable(asset.href, signer), access(asset.href, signer), is_remote(asset.href))
 
@@ -134,10 +134,11 @@ def _cdse_keys() -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret} if key and secret else {}
 
 
-def _cdse_token() -> str:
-    """An access token, read anew each time because it lives for ten minutes: its file is kept fresh by whoever asks.
+def given_token() -> str:
+    """An access token for the Copernicus Data Space, "" if there is none.
 
-    The file holds the token alone, or the answer of the identity service (JSON with ``access_token``).
+    It is read anew each time because it lives for ten minutes: its file is kept fresh by whoever asks. The file holds
+    the token alone, or the answer of the identity service (JSON with ``access_token``).
     """
     if token := os.environ.get("CDSE_ACCESS_TOKEN"):
         return token

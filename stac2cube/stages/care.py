@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from stac2cube.build import build
@@ -20,6 +21,7 @@ from stac2cube.stages.following import follow, follows
 from stac2cube.stages.layers import LayersJob
 from stac2cube.stages.moving import scenes_again
 from stac2cube.stages.request import request_of, understand
+from stac2cube.stages.restoring import restore
 from stac2cube.stages.scenes import steps_for
 from stac2cube.stages.yearly import mend_years
 from stac2cube.work import Orders, Summary
@@ -48,7 +50,10 @@ def verify(cube: str | Path, *, deep: bool = True) -> list[Damage]:
 def repair(
     cube: Path, place: Place, *, orders: Orders | None = None, progress: Progress | None = None, deep: bool = True
 ) -> Repair:
-    """Make anew what is damaged, and only that: steps from the items or the cube that they were made from.
+    """Make anew what is damaged, and only that.
+
+    Steps come from the store of their year where it was sealed and is sound, else from the items or the cube that they
+    were made from.
 
     Raises:
         CubeError: Not a cube.
@@ -63,14 +68,17 @@ def repair(
     if found:
         with open_writer(cube, read_root(cube).spec, orders.verdict) as writer:  # which follows the root by itself
             _tidy_up(writer, found)
+    years = {int(damage.key) for damage in found if damage.kind == "year"}
     if keys:
-        again = replace(orders, superseded="replace", again=keys)
-        if follows(cube):
-            summary = follow(cube, place, orders=again, progress=progress)
-        else:
-            summary = _layers_again(cube, keys, place, again, progress)
+        kept = restore(cube, keys, years, place, orders, progress)
+        summary, left = kept, keys - set(kept.replaced)
+        if left and not kept.stopped:
+            again = replace(orders, superseded="replace", again=left)
+            make = follow if follows(cube) else partial(_layers_again, keys=left)
+            summary = make(cube, place=place, orders=again, progress=progress)
+            summary.replaced = [*kept.replaced, *summary.replaced]
     if not summary.failed and not summary.stopped:
-        mend_years(cube, {int(damage.key) for damage in found if damage.kind == "year"}, place, orders, progress)
+        mend_years(cube, years, place, orders, progress)
     return Repair(tuple(found), tuple(find_damage(cube, deep=deep)) if found else (), summary)
 
 
@@ -112,7 +120,7 @@ def _tidy_up(writer: CubeWriter, found: list[Damage]) -> None:
 
 
 def _layers_again(
-    cube: Path, keys: Collection[str], place: Place, orders: Orders, progress: Progress | None
+    cube: Path, *, keys: Collection[str], place: Place, orders: Orders, progress: Progress | None
 ) -> Summary:
     spec, request = request_of(cube)
     rows = Ledger(cube, read_root(cube).ledger).entries(keys=keys)

@@ -190,8 +190,7 @@ def write_index(folder: Path, index: SampleIndex) -> Path:
     value["nodata"] = "nan" if math.isnan(index.nodata) else index.nodata
     if index.labels is not None:
         value["labels"]["classes"] = {str(number): name for number, name in index.labels.classes.items()}
-    for sample in value["samples"]:
-        sample["counts"] = {str(number): count for number, count in sample["counts"].items()}
+    value["samples"] = [sample_to_json(sample) for sample in index.samples]
     write_whole(folder / INDEX, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
     return folder / INDEX
 
@@ -232,11 +231,23 @@ def _index(value: Mapping[str, Any], where: str) -> SampleIndex:
     if part["labels"] is not None:
         labels = _part(Labels, part["labels"], f"{where}: labels")
         part["labels"] = Labels(**labels | {"classes": {int(n): name for n, name in labels["classes"].items()}})
-    part["samples"] = tuple(_sample(sample, f"{where}: sample {at}") for at, sample in enumerate(part["samples"]))
+    part["samples"] = tuple(
+        sample_from_json(sample, f"{where}: sample {at}") for at, sample in enumerate(part["samples"])
+    )
     return SampleIndex(**part)
 
 
-def _sample(value: Any, where: str) -> Sample:
+def sample_to_json(sample: Sample) -> dict[str, Any]:
+    """A sample as plain JSON values."""
+    return asdict(sample) | {"counts": {str(number): count for number, count in sample.counts.items()}}
+
+
+def sample_from_json(value: Any, where: str) -> Sample:
+    """Read back what :func:`sample_to_json` gave.
+
+    Raises:
+        BadInputError: It is none; says where.
+    """
     part = _part(Sample, value, where)
     if part["grid"] is not None:
         grid = _part(SampleGrid, part["grid"], f"{where}: grid")

@@ -18,10 +18,8 @@ from odc.geo.geobox import GeoBox
 from scipy import ndimage
 from shapely.geometry import mapping
 
-BANDS = {name: 10 for name in ("B02", "B03", "B04", "B08")} | {
-    name: 20 for name in ("B05", "B06", "B07", "B8A", "B11", "B12", "SCL")
-}
 TEN = ("B02", "B03", "B04", "B08")
+BANDS = dict.fromkeys(TEN, 10) | dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20)
 COMMON = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "B05": "rededge1", "B06": "rededge2"} | {
     "B07": "rededge3",
     "B8A": "nir08",
@@ -68,7 +66,7 @@ class BenchArchive:
         return [self._item(tile, date, url) for date in self.dates[:dates] for tile in tiles]
 
     def _item(self, tile: str, date: str, url: str) -> dict[str, Any]:
-        lattice = self.lattice(tile)
+        lattice, day = self.lattice(tile), date.replace("-", "")
         assets = {}
         for band, gsd in BANDS.items():
             own = self.lattice(tile, gsd)
@@ -87,7 +85,7 @@ class BenchArchive:
         return {
             "type": "Feature",
             "stac_version": "1.0.0",
-            "id": f"S2A_{tile}_{date.replace('-', '')}_0_L2A",
+            "id": f"S2A_{tile}_{day}_0_L2A",
             "collection": "sentinel-2-l2a",
             "geometry": mapping(outline.geom),
             "bbox": list(outline.boundingbox),
@@ -98,7 +96,7 @@ class BenchArchive:
                 "grid:code": f"MGRS-{tile}",
                 "sat:relative_orbit": 65,
                 "s2:processing_baseline": "05.09",
-                "s2:datastrip_id": f"S2A_OPER_MSI_L2A_DS_X_{date.replace('-', '')}T102021_S{date.replace('-', '')}T102021_N05.09",
+                "s2:datastrip_id": f"S2A_OPER_MSI_L2A_DS_X_{day}T102021_S{day}T102021_N05.09",
                 "earthsearch:boa_offset_applied": True,
                 "eo:cloud_cover": 10.0,
             },

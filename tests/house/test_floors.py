@@ -28,6 +28,7 @@ FLOORS = {
             "period",
             "progress",
             "weights",
+            "cwl",
             "geoparquet",
             "limits",
             "kernels",
@@ -104,6 +105,7 @@ NEIGHBOURS = {
 DASK_ROOMS = {
     "places/allocation.py",
     "places/dasking.py",
+    "places/gateway.py",
     "places/jobqueue.py",
     "places/local.py",
     "source/lazy.py",
@@ -146,7 +148,7 @@ def test_stages_never_import_each_other_and_only_places_name_dask() -> None:
     for path in modules():
         names = {name.split(".")[0] for name in imports(path)}
         where = str(path.relative_to(PACKAGE))
-        assert where in DASK_ROOMS or not names & {"dask", "distributed", "dask_jobqueue"}, where
+        assert where in DASK_ROOMS or not names & {"dask", "distributed", "dask_jobqueue", "dask_gateway"}, where
     assert not {"stac2cube.cube", "zarr"} & {n for p in (PACKAGE / "source").glob("*.py") for n in imports(p)}
     assert not [n for p in (PACKAGE / "cube").glob("*.py") for n in imports(p) if "source" in n or "pystac" in n]
 

@@ -25,7 +25,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.products.publish import post_stac, write_stac
 from stac2cube.products.stac import collection_of, items_of
 from stac2cube.products.stac_bands import bands_of
-from stac2cube.products.terms import terms_of
+from stac2cube.products.terms import attribution_of, terms_of
 from stac2cube.stages.dropping import drop
 from tests.build import toy
 from tests.products.extensions import EXTENSIONS
@@ -129,6 +129,12 @@ def test_makers_get_the_words_they_ask_for() -> None:
     assert words("landsat-c2-l2") == "Landsat data courtesy of the U.S. Geological Survey"
     assert words("cop-dem-glo-90").startswith("Produced using Copernicus WorldDEM-30 © DLR e.V. 2010-2014")
     assert words("toy") == ""
+    sentinel = CubeSpec("layers", toy.GRID, (), {"mission": "sentinel-2-l2a"})
+    assert attribution_of(sentinel, years, ["cdse"]) == words("sentinel-2-l2a")
+    by_terrabyte = attribution_of(sentinel, years, ["terrabyte", "cdse"])
+    assert by_terrabyte.startswith(
+        "Contains modified Copernicus Sentinel data 2019-2021. Data were accessed by terrabyte"
+    )
 
 
 def make_toy(path: Path, numbers: range) -> Path:
@@ -144,7 +150,7 @@ def test_publishing_again_follows_the_cube(tmp_path: Path) -> None:
     write_stac(path, tmp_path / "stac", "https://data.example/toy.zarr")
     assert sorted(file.stem for file in (tmp_path / "stac/items").iterdir()) == ["toy_0000", "toy_0002"]
     collection = json.loads((tmp_path / "stac/collection.json").read_text())
-    assert collection["assets"]["overviews"]["href"] == "https://data.example/toy.overviews"
+    assert collection["assets"]["overviews"]["href"] == "https://data.example/toy.zarr.overviews"
     assert [link["href"] for link in collection["links"] if link["rel"] == "item"] == [
         "./items/toy_0000.json",
         "./items/toy_0002.json",

@@ -63,7 +63,8 @@ def test_an_item_that_says_nothing_is_known_by_its_product(file: str, shift: int
         ),
         (
             "<a><PROCESSING_BASELINE>09.00</PROCESSING_BASELINE><QUANTIFICATION_VALUE>10000</QUANTIFICATION_VALUE>"
-            "<RADIO_ADD_OFFSET>-1000</RADIO_ADD_OFFSET><RADIO_ADD_OFFSET>-500</RADIO_ADD_OFFSET></a>",
+            "<RADIO_ADD_OFFSET band_id='0'>-1000</RADIO_ADD_OFFSET>"
+            "<RADIO_ADD_OFFSET band_id='1'>-500</RADIO_ADD_OFFSET></a>",
             "offsets that no rule covers",
         ),
     ],

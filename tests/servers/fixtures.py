@@ -8,6 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.servers import browser as browsers
+from tests.servers import dask_gateway as gateways
+from tests.servers.dask_gateway import DaskGateway
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.stac_api import StacApi, running_stac_api, why_not
 
@@ -56,3 +58,13 @@ def page(browser: Browser) -> Iterator[Page]:
     yield opened
     context.close()
     assert not errors
+
+
+@pytest.fixture(scope="session")
+def dask_gateway() -> Iterator[DaskGateway]:
+    """The one Dask Gateway of the whole run."""
+    reason = gateways.why_not()
+    if reason:
+        pytest.skip(reason)
+    with gateways.running_gateway() as gateway:
+        yield gateway

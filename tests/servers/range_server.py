@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -24,10 +23,9 @@ class RangeServer:
         latency: Seconds that every answer waits.
         requests: Method and path of every request.
         sent: Bytes of bodies sent.
-        etags: Whether it names the states of files and says when they were changed, as S3 and nginx do.
         faults: Answers given instead of the file, one per request to a path that contains the key: a status number,
-            ``"html"`` for a web page with status 200, ``"drop"`` for a body cut off in the middle, ``"pass"`` for the
-            file after all.
+            ``"html"`` for a web page with status 200, ``"drop"`` for a body cut off in the middle, ``"short"`` for half
+            of what was asked for, ``"pass"`` for the file after all.
     """
 
     folder: Path
@@ -35,7 +33,6 @@ class RangeServer:
     latency: float = 0.0
     requests: list[str] = field(default_factory=list)
     sent: int = 0
-    etags: bool = False
     faults: dict[str, list[int | str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -91,27 +88,32 @@ class _Handler(BaseHTTPRequestHandler):
         elif not (state.folder / name).is_file():
             self.reply(404, b"not found", {}, body=body)
         else:
-            self.send_file(state.folder / name, body=body, drop=fault == "drop")
+            self.send_file(state.folder / name, body=body, fault=fault)
 
-    def send_file(self, path: Path, *, body: bool, drop: bool) -> None:
+    def send_file(self, path: Path, *, body: bool, fault: int | str | None) -> None:
+        status = path.stat()
+        etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+        if self.headers.get("If-Match", etag) != etag:
+            self.reply(412, b"changed", {}, body=body)
+            return
         content = path.read_bytes()
-        first, last, status = 0, len(content) - 1, 200
+        first, last, code = 0, len(content) - 1, 200
         if match := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
             start, end = match.groups()
             first = int(start) if start else max(0, len(content) - int(end))
             last = min(int(end), last) if start and end else last
-            status = 206
-        headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
-        if self.state.etags:
-            status_of = path.stat()
-            headers["ETag"] = f'"{status_of.st_mtime_ns:x}-{status_of.st_size:x}"'
-            headers["Last-Modified"] = formatdate(status_of.st_mtime, usegmt=True)
-            if self.headers.get("If-Match", headers["ETag"]) != headers["ETag"]:
-                self.reply(412, b"changed", {}, body=body)
-                return
-        if status == 206:
+            code = 206
+        if fault == "short":
+            last = (first + last) // 2
+        headers = {
+            "Accept-Ranges": "bytes",
+            "Content-Type": "application/octet-stream",
+            "ETag": etag,
+            "Last-Modified": self.date_time_string(int(status.st_mtime)),
+        }
+        if code == 206:
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-        self.reply(status, content[first : last + 1], headers, body=body, drop=drop)
+        self.reply(code, content[first : last + 1], headers, body=body, drop=fault == "drop")
 
     def reply(self, status: int, content: bytes, headers: dict[str, str], *, body: bool, drop: bool = False) -> None:
         self.send_response(status)

@@ -1,6 +1,6 @@
 """A build of the toy cube as a program of its own, for jobs and for being killed.
 
-python -m tests.slurm.driver CUBE [--steps 6] [--pause 0.3] [--place slurm|allocation|threads] ...
+python -m tests.slurm.driver CUBE [--steps 6] [--pause 0.3] [--place slurm|allocation|gateway|threads] ...
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from stac2cube.build import build
 from stac2cube.cli.words import stoppable
 from stac2cube.errors import Stac2cubeError
 from stac2cube.places.allocation import Allocation
+from stac2cube.places.gateway import Gateway
 from stac2cube.places.queue import job_end
 from stac2cube.places.slurm import Slurm
 from stac2cube.places.threads import Threads
@@ -42,6 +43,8 @@ def main() -> int:
     place = Threads(1)
     if given.place == "allocation":
         place = Allocation.of_this_job()
+    elif given.place == "gateway":
+        place = Gateway(workers=given.jobs)
     elif given.place == "slurm":
         place = Slurm(
             partition=given.partition,

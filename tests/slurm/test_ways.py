@@ -75,6 +75,11 @@ def test_three_ways_make_the_cube_that_threads_make(cluster: Cluster, archive: A
         if cluster.accounting:
             for name, job in jobs[way].items():
                 assert cluster.accounted(job) == "COMPLETED", (way, name)
+            (figures,) = json.loads(stac2cube("report", cube, "--json").stdout)
+            used = figures["resources"]["accounts"]
+            assert used, figures["resources"]["no_accounts"]
+            assert {one["state"].split()[0] for one in used} <= {"COMPLETED", "CANCELLED"}, "workers are told to end"
+            assert all(int(one["cpus"]) >= 1 and one["nodes"].startswith("node") for one in used)
         status = stac2cube("status", recipes[way]).stdout
         assert "steps            8" in status
         assert f"{len(receipts)} of {len(receipts)}" in status

@@ -43,7 +43,6 @@ def files(tmp_path: Path, archive: Archive) -> Any:
     """A server of a copy of the archive, whose files tests may change."""
     shutil.copytree(archive.root, tmp_path / "files")
     with serving(tmp_path / "files") as server:
-        server.etags = True
         yield server
 
 

@@ -24,6 +24,7 @@ from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
+from stac2cube.products.frames import frames_of
 from stac2cube.stages.care import rollback, verify
 from stac2cube.stages.dropping import drop
 from stac2cube.stages.sync import children_of
@@ -147,6 +148,16 @@ def test_they_follow_whatever_becomes_of_the_cube(tmp_path: Path, capsys: pytest
     assert cli.main(words, standalone_mode=False) == 0
     require_in_step(cube)
     assert stac2cube.open_cube(cube, level=4).sizes["time"] == 2
+
+
+def test_pictures_are_made_of_the_level_that_is_enough(tmp_path: Path) -> None:
+    cube = tmp_path / "a.zarr"
+    make_all(cube, range(2))
+    assert frames_of(cube, edge=70).pictures.shape == (2, 50, 44, 3), "every third of 150 x 130 pixels"
+    stac2cube.store_overviews(cube, levels=1)
+    assert frames_of(cube, edge=70).pictures.shape == (2, 38, 33, 3), "every second of 75 x 65"
+    make_all(cube, range(3))
+    assert frames_of(cube, edge=70).pictures.shape == (3, 50, 44, 3), "the overview does not have the third step yet"
 
 
 def test_sync_brings_them_along(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import xarray as xr
 
 import stac2cube
 from stac2cube.build import build
+from stac2cube.cli import cli
 from stac2cube.cube.reader import differences, open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.cube.years import YearStore, years_folder
@@ -302,6 +303,25 @@ def test_a_lost_deep_file_is_read_from_the_cube(sealed: Path, tmp_path: Path, wh
     np.testing.assert_array_equal(open_cube(cube, decode=False, chunks=None)["B02"].values, truth(cube))
 
 
+def test_lost_files_of_the_cube_are_brought_back_from_the_sealed_year(
+    sealed: Path, twenty: Path, tmp_path: Path
+) -> None:
+    """The toy has neither items nor a parent: there is nowhere else to take them from."""
+    cube = Path(shutil.copytree(sealed, tmp_path / "toy.zarr"))
+    shutil.copytree(years_folder(sealed), years_folder(cube))
+    for slot in (0, 1, 4):
+        shutil.rmtree(cube / "B02/c" / str(slot))
+    flip(next(path for path in (cube / "SCL/c/5").rglob("*") if path.is_file()))
+    lost = {one.key for one in verify(cube)}
+    assert len(lost) == 4
+    done = repair(cube, Threads(2))
+    assert (done.left, set(done.summary.replaced)) == ((), lost)
+    assert differences(cube, twenty) == []
+    (state,) = stac2cube.cube_status(cube).sealed_years
+    assert not state.stale, "the pixels are those that were sealed"
+    assert not seal_year(cube, YEAR).made
+
+
 def test_a_year_without_steps_is_forgotten_when_its_store_is_lost(cube: Path) -> None:
     seal_year(cube, YEAR)
     assert verify(cube) == []
@@ -329,6 +349,29 @@ def test_parts_travel_to_other_nodes(cube: Path, twenty: Path) -> None:
 
     seal_year(cube, YEAR, Far(2))
     assert differences(cube, twenty) == []
+
+
+def test_the_commands_say_what_was_done(cube: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str) -> str:
+        capsys.readouterr()
+        assert cli.main([str(word) for word in words], standalone_mode=False) in (None, 0)
+        return capsys.readouterr().out
+
+    told = json.loads(said("seal-year", cube, "2020", "--json", "-q"))
+    assert (told["steps"], told["made"]) == (13, True)
+    assert "; nothing had changed" in said("seal-year", cube, "2020", "-q")
+    assert "13 steps of 2020 sealed deep" in said("history", cube)
+    assert json.loads(said("history", cube, "--json"))[-1]["changed"] == {"steps of 2020 sealed deep": 13}
+    assert "; sealed, 13 steps" in said("status", cube)
+    fill(cube, [4], "05.10", bonus=50)
+    fill(cube, [13])
+    assert "sealed, stale: 1 changed, 1 late of 13 steps, read from the cube" in said("status", cube)
+    assert json.loads(said("status", cube, "--json"))["sealed_years"][0]["late"] == ["toy_0013"]
+    assert json.loads(said("tidy", cube, "--json"))["made"] is True
+    assert json.loads(said("tidy", cube, "--json"))["made"] is False
+    assert json.loads(said("rollback", cube, "4", "--json"))["steps"] == 16
+    shutil.rmtree(years_folder(cube))
+    assert "; sealed, but its store is gone: seal it again" in said("status", cube)
 
 
 def test_a_years_store_is_no_cube(cube: Path) -> None:

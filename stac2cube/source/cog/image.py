@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-from stac2cube.source.cog.codecs import unpack
+from stac2cube.source.cog.codecs import DamagedTileError, unpack
 from stac2cube.source.cog.header import CogHeader
 from stac2cube.source.cog.ranges import Parts, State
 from stac2cube.source.image import Roi
@@ -70,6 +70,8 @@ class CogImage:
             for across in range(columns.start // width, -(-columns.stop // width)):
                 first, count = int(here.offsets[plane, down, across]), int(here.counts[plane, down, across])
                 if count:
+                    if header.size and first + count > header.size:
+                        raise DamagedTileError("a tile lies beyond the end of the file")
                     there.append((down, across))
                     spans.append((first, first + count))
                 else:  # a sparse file leaves such tiles out

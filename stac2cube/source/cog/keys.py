@@ -33,8 +33,8 @@ def transform_of(tags: dict[str, Any]) -> tuple[float, float, float, float, floa
     if _key(tags, _RASTER_TYPE) == _POINT:
         made[2] -= made[0] * 0.5 + made[1] * 0.5
         made[5] -= made[3] * 0.5 + made[4] * 0.5
-    if made[0] == 0 or made[4] == 0:
-        raise UnusualFileError("its georeference is turned or degenerate")
+    if not np.isfinite(made).all() or made[0] * made[4] == made[1] * made[3]:
+        raise UnusualFileError("its georeference is degenerate")
     return made[0], made[1], made[2], made[3], made[4], made[5]
 
 

@@ -188,21 +188,32 @@ def _directory(file: _Bytes, start: int, *, big: bool) -> tuple[dict[str, Any], 
         room, here = (8, place + 12) if big else (4, place + 8)
         length = number * dtype.itemsize
         where = here if length <= room else file.unpack("Q" if big else "I", here)[0]
-        values = np.frombuffer(file.get(where, length), dtype)
         name = _NAMES[code]
-        if kind == 2:
-            tags[name] = values.tobytes()
-        else:
-            tags[name] = values[0].item() if number == 1 and name not in _LISTS else values
+        tags[name] = _value(name, np.frombuffer(file.get(where, length), dtype))
     return tags, int(file.unpack("Q" if big else "I", entries + count * width)[0])
 
 
-_LISTS = {"strip_offsets", "strip_counts", "tile_offsets", "tile_counts", "bits", "sample_format", "keys"} | {
-    "pixel_scale",
-    "tie_points",
-    "matrix",
-    "key_numbers",
-}
+def _value(name: str, values: np.ndarray) -> Any:
+    """Bytes of texts, arrays of lists, and one whole number of everything else.
+
+    Raises:
+        UnusualFileError: The tag is none of the kind.
+    """
+    wanted = "S" if name in _TEXTS else "f" if name in _REALS else "u"
+    if values.dtype.kind != wanted or (not values.size and name not in _TEXTS):
+        raise UnusualFileError(f"its tag {_NEEDED[name]} is of an unusual type")
+    if name in _TEXTS:
+        return values.tobytes()
+    if name in _LISTS or name in _REALS:
+        return values
+    if values.size > 1:
+        raise UnusualFileError(f"its tag {_NEEDED[name]} holds several numbers")
+    return values[0].item()
+
+
+_TEXTS = {"key_texts", "nodata"}
+_REALS = {"pixel_scale", "tie_points", "matrix", "key_numbers"}
+_LISTS = {"strip_offsets", "strip_counts", "tile_offsets", "tile_counts", "bits", "sample_format", "keys"}
 
 
 def _packing(tags: dict[str, Any]) -> dict[str, Any]:

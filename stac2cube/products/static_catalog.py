@@ -1,0 +1,87 @@
+"""A folder as a self-contained STAC catalog: ``catalog.json`` at its top, all links and hrefs relative."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pystac.stac_io import DefaultStacIO
+
+from stac2cube.cube.files import write_whole
+from stac2cube.products.stac import collection_of, items_of
+
+if TYPE_CHECKING:
+    import pystac
+
+CATALOG = "catalog.json"
+
+
+class WholeFiles(DefaultStacIO):
+    """Writes each file so that others see the old content or the new."""
+
+    def write_text_to_href(self, href: str, txt: str, *_: Any, **__: Any) -> None:
+        """Write one file.
+
+        Args:
+            href: Its path.
+            txt: Its content.
+        """
+        path = Path(href)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, txt.encode())
+
+
+def save_catalog(catalog: pystac.Catalog, folder: Path) -> Path:
+    """Write a catalog into a folder; asset hrefs below the folder become relative.
+
+    Args:
+        catalog: With its children and items; hrefs of their assets are absolute.
+        folder: Where.
+
+    Returns:
+        The catalog's file.
+    """
+    import pystac
+
+    # With the file: a folder whose name has a dot would pass for one.
+    catalog.normalize_hrefs(str(folder.resolve() / CATALOG))
+    catalog.make_all_asset_hrefs_relative()
+    catalog.save(pystac.CatalogType.SELF_CONTAINED, stac_io=WholeFiles())
+    return folder / CATALOG
+
+
+def describe_cubes(folder: Path) -> Path:
+    """Describe the cubes of a folder: a catalog with a Collection per cube and an Item per time step.
+
+    Args:
+        folder: Holds the cubes; those without a step yet are left out.
+
+    Returns:
+        The catalog's file.
+
+    Raises:
+        CubeError: A cube is damaged.
+    """
+    import pystac
+
+    from stac2cube.cube.ledger import Ledger
+    from stac2cube.cube.root import read_root
+
+    catalog = pystac.Catalog(folder.resolve().name, f"Cubes of {folder.resolve().name}, made by stac2cube")
+    for cube in sorted(folder.resolve().glob("*.zarr")):
+        if not (cube / "zarr.json").exists() or not Ledger(cube, read_root(cube).ledger).sealed():
+            continue
+        collection = pystac.Collection.from_dict(collection_of(cube), migrate=False)
+        collection.clear_links()
+        collection.add_items(_items(cube))
+        catalog.add_child(collection)
+    return save_catalog(catalog, folder)
+
+
+def _items(cube: Path) -> list[pystac.Item]:
+    import pystac
+
+    items = [pystac.Item.from_dict(item, migrate=False) for item in items_of(cube)]
+    for item in items:
+        item.clear_links()
+    return items

@@ -1,0 +1,178 @@
+"""Samples as a cube: the same numbers as layers, a step per scene, built and kept as every cube is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from shapely.geometry import mapping
+
+import stac2cube
+from stac2cube.build import build
+from stac2cube.cube.ledger import SEALED, Entry
+from stac2cube.cube.spec import CubeSpec, Layer
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.grid import Grid
+from stac2cube.places.place import Place
+from stac2cube.places.threads import Threads
+from stac2cube.progress import Progress
+from stac2cube.source.read import touching
+from stac2cube.training.pixels import make_pixels
+from stac2cube.training.rules import GRID, SampleRules
+from stac2cube.training.samples import Incomplete, plan_samples
+from stac2cube.training.sources import Request, SampleSource
+from stac2cube.work import Block, Orders, Step, Summary
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STAGE = "samples"
+"""Name of the stage in the cubes it makes."""
+
+LABEL = "label"
+"""Name of the layer of classes."""
+
+
+@dataclass(frozen=True)
+class MakeBlock:
+    """The task: one block of a sample.
+
+    Attributes:
+        rules: How.
+    """
+
+    rules: SampleRules
+
+    def __call__(self, source: SampleSource, block: Block) -> Mapping[str, np.ndarray]:
+        """Layers of one block.
+
+        Raises:
+            ReadError: An input is missing, or cannot be read.
+        """
+        if source.lacking:
+            raise ReadError("; ".join(source.lacking))
+        rules = self.rules
+        pixels = make_pixels(source, rules, block.grid.window(block.tile))
+        out = dict(zip(rules.names, pixels.bands, strict=True))
+        validity = pixels.validity(rules).astype("uint8")
+        out |= dict(zip(rules.described_validity.channels, validity, strict=True))
+        if pixels.angles is not None and rules.angles is not None:
+            out |= dict(zip(rules.angles.described(rules.names).channels, pixels.angles, strict=True))
+        if pixels.labels is not None:
+            out[LABEL] = pixels.labels
+        return out
+
+
+def make_sample_cube(
+    source: str | Path | Request,
+    out: str | Path,
+    rules: SampleRules,
+    *,
+    place: Place | None = None,
+    incomplete: Incomplete = "refuse",
+) -> xr.Dataset:
+    """Make training samples as a cube: a step per scene, on one grid.
+
+    Running it again adds what is new.
+
+    Args:
+        source: As for :func:`stac2cube.make_samples`.
+        out: Path of the cube, created or extended.
+        rules: What decides the numbers; the target is ``"grid"``.
+        place: Where the work runs; threads of this process if None.
+        incomplete: As for :func:`stac2cube.make_samples`.
+
+    Returns:
+        The cube: bands and angles float32, NaN where not valid or unknown; ``valid`` and ``label`` uint8.
+
+    Raises:
+        BadInputError: A word is wrong, or an input is missing: all are named.
+        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        IncompleteError: Some steps failed; the others are sealed.
+    """
+    from stac2cube.cube.reader import open_cube
+
+    request = source if isinstance(source, Request) else Request(str(source))
+    summary = run_sample_cube(request, Path(out), rules, place or Threads(), incomplete=incomplete)
+    summary.require_complete(out)
+    return open_cube(out)
+
+
+def run_sample_cube(
+    request: Request,
+    out: Path,
+    rules: SampleRules,
+    place: Place,
+    *,
+    incomplete: Incomplete = "refuse",
+    orders: Orders | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Build or extend a cube of samples.
+
+    Raises:
+        BadInputError: A word is wrong, the target is no grid, or an input is missing.
+        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        CatalogError: The catalog cannot be read.
+    """
+    if rules.target != GRID:
+        raise BadInputError("a cube has one grid: say target 'grid', with an area, crs and resolution")
+    sources = plan_samples(request, rules, incomplete)
+    grid = sources[0].grid
+    assert grid is not None  # a target grid was given, or is the cube's
+    recipe = json.loads(json.dumps({**rules.to_json(), "title": f"samples of {rules.page.title}"}))
+    spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, {"source": request.source})
+    return build(out, spec, steps_of(sources, grid), MakeBlock(rules), place, orders=orders, progress=progress)
+
+
+def layers_of(rules: SampleRules) -> tuple[Layer, ...]:
+    """The layers of a cube of samples: bands, validity, angles, classes."""
+    nan, layers = float("nan"), []
+    for band in rules.chosen:
+        name = band.quantity.standard_name if rules.factored else ""
+        layers.append(Layer(band.name, "float32", nan, long_name=band.long_name, standard_name=name))
+    channels = rules.described_validity.channels
+    layers += [Layer(channel, "uint8", 255, long_name="whether the pixel counts, 1 or 0") for channel in channels]
+    if rules.angles is not None:
+        units = "degree" if rules.angles.form == "degrees" else "1"
+        names = rules.angles.described(rules.names).channels
+        layers += [Layer(name, "float32", nan, units=units, long_name=name.replace("_", " ")) for name in names]
+    if rules.labels is not None:
+        classes = rules.labels.described().classes
+        flags = tuple(
+            (number, name.replace(", ", "_or_").replace(" ", "_") or "unnamed") for number, name in classes.items()
+        )
+        layers.append(Layer(LABEL, "uint8", rules.labels.ignore_index, long_name="class", flags=flags))
+    return tuple(layers)
+
+
+def steps_of(sources: Sequence[SampleSource], grid: Grid) -> list[Step]:
+    """Samples as steps: what the ledger shall say, and which blocks can hold anything."""
+    tiles = list(grid.tiles())
+    footprint: Any = mapping(grid.geobox.geographic_extent.geom)
+    steps = []
+    for source in sources:
+        entry = Entry(
+            key=source.id,
+            time=source.time,
+            status=SEALED,
+            items=tuple(sorted(source.items)),
+            parts=source.versions,
+            footprint=footprint,
+            properties={
+                "platform": source.platform,
+                "orbit": source.orbit,
+                "cloud_cover": source.cloud_cover,
+                "software": {"stac2cube": stac2cube.__version__},
+            },
+        )
+        blocks = tiles
+        if source.step is None and not source.lacking:
+            touched = touching([part.granule for part in source.parts], [grid.tile_geobox(tile) for tile in tiles])
+            blocks = [tile for tile, places in zip(tiles, touched, strict=True) if places]
+        steps.append(Step(entry, source, tuple(blocks)))
+    return steps

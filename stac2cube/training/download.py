@@ -1,0 +1,249 @@
+"""Fetching what samples need from a catalog into a folder, with an account of every file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stac2cube.catalog import Catalog, find_catalog
+from stac2cube.errors import BadInputError, CatalogError, IncompleteError, ReadError
+from stac2cube.progress import Progress
+from stac2cube.source import cdse
+from stac2cube.source.sign import is_remote, readable, unsigned
+from stac2cube.training.acquisitions import DownloadRequest, WantedFile, wanted_files
+from stac2cube.training.fetch import Fetcher, RemoteFile, StoppedError, Verified, damage, hasher, is_there
+from stac2cube.training.manifest import MANIFEST, FileEntry, Manifest, read_manifest, write_manifest
+from stac2cube.training.roles import parse_roles
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 4
+"""Files fetched at a time: as many as the Copernicus Data Space allows one person (its documentation, quotas)."""
+
+
+@dataclass
+class Fetched:
+    """What a run did.
+
+    Attributes:
+        manifest: The folder as it is now.
+        new: Files fetched.
+        there: Files that were there already.
+        absent: Of the files asked for, those that are not there, each with its reason.
+        stopped: Whether it was asked to stop before it was through.
+    """
+
+    manifest: Manifest
+    new: list[FileEntry] = field(default_factory=list)
+    there: list[FileEntry] = field(default_factory=list)
+    absent: list[FileEntry] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 2 some files are not there, 10 stopped in time: after 2 and 10 the same command goes on."""
+        return 10 if self.stopped else 2 if self.absent else 0
+
+
+def download_products(
+    request: DownloadRequest,
+    folder: str | Path,
+    *,
+    connections: int = CONNECTIONS,
+    tables: Sequence[str] = ("csv",),
+    verify: bool = False,
+) -> Manifest:
+    """Fetch files of products by their role, and write a manifest that every command takes as a catalog.
+
+    Running it again fetches what lacks, and goes on with what broke off.
+
+    Args:
+        request: What.
+        folder: Where to: a folder per product, and ``index.json``.
+        connections: Files fetched at a time.
+        tables: Formats of the account for people: ``"csv"``, ``"parquet"``, ``"xlsx"``.
+        verify: Reckon the checksums of files that are there already anew.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BadInputError: A word is wrong, or the folder cannot be written.
+        NothingFoundError: There is no acquisition.
+        CatalogError: The catalog cannot be read.
+        IncompleteError: Some files are not there; the manifest names them with the reason.
+    """
+    done = run_download(request, Path(folder), connections=connections, tables=tables, fetcher=Fetcher(), verify=verify)
+    if done.absent:
+        reasons = "; ".join(f"{entry.scene} {entry.role}: {entry.reason}" for entry in done.absent)
+        raise IncompleteError(f"{len(done.absent)} file(s) are not there, run again to try them: {reasons}")
+    return done.manifest
+
+
+def run_download(
+    request: DownloadRequest,
+    folder: Path,
+    *,
+    fetcher: Fetcher,
+    connections: int = CONNECTIONS,
+    tables: Sequence[str] = ("csv",),
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Fetched:
+    """Fetch; raises what :func:`download_products` does, but for absent files, which the result has."""
+    if connections < 1:
+        raise BadInputError(f"connections are 1 or more, not {connections}")
+    catalog = find_catalog(request.catalog)
+    before = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    wanted = wanted_files(request)
+    if catalog.signer == "cdse" and fetcher.tokens is None:
+        fetcher = replace(fetcher, tokens=cdse.Tokens(cdse.CDSE))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"{folder} cannot be made: {error.strerror}") from error
+    result = Fetched(Manifest(catalog.name, (), (), ()))
+    entries = {_place(one): _absent(one, "not fetched yet") for one in wanted}
+    progress = progress or Progress()
+    pool = ThreadPoolExecutor(connections, thread_name_prefix="fetch")
+    try:
+        with progress.over(len(wanted)):
+            running = {pool.submit(_fetch, one, folder, fetcher, catalog, verify): one for one in wanted}
+            for future in as_completed(running):
+                entry, new = future.result()
+                entries[_place(running[future])] = entry
+                if entry.state == "there":
+                    (result.new if new else result.there).append(entry)
+                else:
+                    log.info("%s %s: %s", entry.scene, entry.role, entry.reason)
+                progress.advance()
+    except BaseException:
+        fetcher.stop.set()  # whoever ends this, the others stop at their next chunk
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        result.stopped = fetcher.stop.is_set()
+        result.manifest = _merged(before, request, catalog, wanted, entries)
+        write_manifest(folder, result.manifest, tables)
+    result.absent = [entry for entry in entries.values() if entry.state != "there"]
+    return result
+
+
+Place = tuple[str, str, str]
+"""Scene, role and item of a file."""
+
+
+def _place(one: WantedFile) -> Place:
+    return one.scene, one.role.word, "" if one.item is None else str(one.item["id"])
+
+
+def _fetch(one: WantedFile, folder: Path, fetcher: Fetcher, catalog: Catalog, verify: bool) -> tuple[FileEntry, bool]:
+    """Fetch one file; what became of it, and whether it is new."""
+    if one.reason:
+        return _absent(one), False
+    path = folder / one.path
+    checksum = str(one.about.get("file:checksum") or "")
+    known = RemoteFile("", one.size, checksum)
+    try:
+        if is_there(known, path) and not (verify and damage(known, path)):
+            verified: Verified = "checksum" if hasher(checksum) else "size" if one.size is not None else "nothing"
+            return _there(one, path, verified), False
+        if fetcher.stop.is_set():
+            raise StoppedError
+        verified = fetcher.fetch(replace(known, href=address_of(one, catalog)), path)
+        return _there(one, path, verified), True
+    except StoppedError:
+        return _absent(one, "stopped before it was there"), False
+    except (ReadError, CatalogError) as error:
+        return _absent(one, str(error)), False
+
+
+def address_of(one: WantedFile, catalog: Catalog) -> str:
+    """Where a file is fetched from: a path or an address over HTTP(S), signed where that is needed.
+
+    Raises:
+        ReadError: There is no way to it but S3.
+        CatalogError: OData does not answer.
+    """
+    href = str(one.about["href"])
+    alternate = one.about.get("alternate")
+    https = alternate.get("https") if isinstance(alternate, Mapping) else None
+    if href.startswith("s3:") and isinstance(https, Mapping) and https.get("href"):
+        return cdse.repaired(str(https["href"]))
+    if href.startswith("s3:") and catalog.signer == "cdse":
+        inside = str(one.about.get("file:local_path") or "") or href[href.find(".SAFE") :]
+        product, found, rest = inside.partition(".SAFE")
+        product = product or href.partition(".SAFE")[0].rpartition("/")[2]
+        if not found or not rest:
+            raise ReadError(f"{href}: OData cannot be asked for it, since it names no product")
+        number = cdse.product_id(cdse.CDSE, f"{product}.SAFE")
+        return cdse.node_url(cdse.CDSE, number, f"{product}.SAFE{rest}")
+    if href.startswith("s3:"):
+        raise ReadError(f"{href} is to be had by S3 only: files are fetched over http(s), or from this machine")
+    return readable(href, one.signer).removeprefix("/vsicurl/") if is_remote(href) else href
+
+
+def _there(one: WantedFile, path: Path, verified: Verified) -> FileEntry:
+    assert one.item is not None  # what has no item has a reason
+    checksum = str(one.about.get("file:checksum") or "")
+    words = (one.scene, one.role.word, str(one.item["id"]), one.path)
+    return FileEntry(*words, state="there", size=path.stat().st_size, checksum=checksum, verified=verified)
+
+
+def _absent(one: WantedFile, reason: str = "") -> FileEntry:
+    return FileEntry(
+        scene=one.scene,
+        role=one.role.word,
+        item="" if one.item is None else str(one.item["id"]),
+        path=one.path,
+        state="missing" if one.reason else "failed",
+        reason=one.reason or reason,
+        size=one.size,
+        checksum=str(one.about.get("file:checksum") or ""),
+    )
+
+
+def _merged(
+    before: Manifest | None,
+    request: DownloadRequest,
+    catalog: Catalog,
+    wanted: Sequence[WantedFile],
+    entries: Mapping[Place, FileEntry],
+) -> Manifest:
+    """What the folder holds now: what is new, and what it held of other scenes, or of other roles of the same items."""
+    items: dict[str, dict[str, Any]] = {}
+    files = dict(entries)
+    newest = {(one.scene, one.role.level): str(one.item["id"]) for one in wanted if one.item is not None}
+    for entry in () if before is None else before.files:
+        replaced = newest.get((entry.scene, entry.role.partition(".")[0]), entry.item) != entry.item
+        if not replaced:
+            files.setdefault((entry.scene, entry.role, entry.item), entry)
+    kept = {entry.item for entry in files.values()}
+    for item in () if before is None else before.items:
+        if item["id"] in kept:
+            items[str(item["id"])] = {**item, "assets": dict(item["assets"])}
+    for one in wanted:
+        if one.item is None:
+            continue
+        item = items.setdefault(str(one.item["id"]), {**one.item, "assets": {}, "links": []})
+        if files[_place(one)].state == "there":
+            item["assets"][one.asset] = _local(one)
+        else:
+            item["assets"].pop(one.asset, None)
+    words = [role.word for role in parse_roles(request.roles, catalog.like)]
+    return Manifest(
+        catalog=catalog.name,
+        roles=tuple(dict.fromkeys([*([] if before is None else before.roles), *words])),
+        files=tuple(sorted(files.values(), key=lambda entry: (entry.scene, entry.role, entry.item))),
+        items=tuple(items[name] for name in sorted(items) if items[name]["assets"]),
+    )
+
+
+def _local(one: WantedFile) -> dict[str, Any]:
+    """The asset as it is in the folder; where it came from is noted, without signatures."""
+    kept = {key: value for key, value in one.about.items() if not key.startswith(("alternate", "auth:", "storage:"))}
+    return {**kept, "href": one.path, "stac2cube:role": one.role.word, "stac2cube:source": unsigned(str(kept["href"]))}
