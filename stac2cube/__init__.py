@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stac2cube.cube.reader import open_cube
+    from stac2cube.explorer.session import Explorer, explore
     from stac2cube.places.allocation import Allocation
     from stac2cube.places.gateway import Gateway
     from stac2cube.places.local import Local
@@ -63,6 +64,7 @@ _HOMES = {
     "Conditions": "stac2cube.source.conditions",
     "CubeStatus": "stac2cube.status",
     "DownloadRequest": "stac2cube.training.acquisitions",
+    "Explorer": "stac2cube.explorer.session",
     "FramesDataset": "stac2cube.training.loading",
     "Gateway": "stac2cube.places.gateway",
     "Hiding": "stac2cube.views.mask_recipes",
@@ -88,6 +90,7 @@ _HOMES = {
     "cube_status": "stac2cube.status",
     "despeckle": "stac2cube.views.speckle",
     "download_products": "stac2cube.training.download",
+    "explore": "stac2cube.explorer.session",
     "export_index": "stac2cube.stages.indexing",
     "filter_index": "stac2cube.stages.indexing",
     "find_frames": "stac2cube.training.frames",
@@ -134,6 +137,7 @@ __all__ = [
     "Conditions",
     "CubeStatus",
     "DownloadRequest",
+    "Explorer",
     "FramesDataset",
     "Gateway",
     "Hiding",
@@ -160,6 +164,7 @@ __all__ = [
     "cube_status",
     "despeckle",
     "download_products",
+    "explore",
     "export_index",
     "filter_index",
     "find_frames",

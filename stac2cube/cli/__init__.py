@@ -10,9 +10,11 @@ from stac2cube import __version__
 from stac2cube.cli.care import diff, rollback, seal_year, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
+from stac2cube.cli.config import config
 from stac2cube.cli.cwl import cwl
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.doctor import doctor
+from stac2cube.cli.explore import explore
 from stac2cube.cli.index import index
 from stac2cube.cli.item import item
 from stac2cube.cli.jobs import cancel, logs, sites, submit
@@ -44,7 +46,7 @@ for command in (
     *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
     *(download, samples, diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit),
     *(cancel, logs, sites, doctor, stage, claim, share, seal, seal_year, overviews, index, read),
-    *(sample, item, cwl, timelapse, slider, series),
+    *(sample, item, cwl, config, explore, timelapse, slider, series),
 ):
     cli.add_command(command)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, built
-from stac2cube.cli.words import CUBE, hiding_of, hiding_options, listed, talking, where_options
+from stac2cube.cli.words import CUBE, LIST, hiding_of, hiding_options, listed, talking, where_options
 
 
 @click.command()
@@ -39,7 +39,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
 @click.option("--window", default="", help="Rolling: compose so many days about the middle of each period, 30D.")
 @click.option("--method", default="median", show_default=True, help="median, mean, max, min, p10, medoid or best.")
 @click.option("--by", help="For the method best: a layer or an index, for example NDVI.")
-@click.option("--layers", "names", help="Layers with commas; all that are not classes if not said.")
+@click.option("--layers", "names", type=LIST, help="Layers with commas; all that are not classes if not said.")
 @click.option("--memory", default="256MiB", show_default=True, help="Held at once by each block in work.")
 @hiding_options
 @where_options
