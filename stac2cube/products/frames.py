@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from stac2cube.views.mask_recipes import Hiding
 from stac2cube.views.picture import CLOUD_MASK, Legend, Look, picture
 from stac2cube.views.steps import Choice
 
+SEASONS = {12: "Dec-Feb", 3: "Mar-May", 6: "Jun-Aug", 9: "Sep-Nov"}
+"""Seasons by their first month."""
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -28,6 +32,7 @@ class Frames:
         pictures: ``(steps, rows, columns, 3)`` uint8.
         times: Of each, datetime64; none where a series of pictures has no times.
         keys: Of their scenes, where they are those of a cube's steps.
+        catalogs: Names of those through which they were read, where that is known.
         legend: What their colours mean.
         pixels: How many pixels of the cube one of theirs covers along each axis; below 1 where they are enlarged.
     """
@@ -36,6 +41,7 @@ class Frames:
     pictures: np.ndarray
     times: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[us]"))
     keys: tuple[str, ...] = ()
+    catalogs: frozenset[str] = frozenset()
     legend: Legend = field(default_factory=lambda: Legend(""))
     pixels: float = 1.0
 
@@ -113,7 +119,9 @@ def frames_from(
     titles = tuple(_title(some, place) for place in range(some.sizes["time"]))
     keys = tuple(map(str, np.atleast_1d(some["scene"].values)))
     pictures = shown.transpose("time", "y", "x", "rgb").values
-    return Frames(titles, pictures, some["time"].values, keys, _only_seen(legend, pictures), float(stride))
+    catalogs = frozenset(map(str, np.atleast_1d(some["catalog"].values))) if "catalog" in some.coords else frozenset()
+    seen = _only_seen(legend, pictures)
+    return Frames(titles, pictures, some["time"].values, keys, catalogs, seen, float(stride))
 
 
 def is_mask(cube: Path) -> bool:
@@ -164,7 +172,24 @@ def _means(dataset: xr.Dataset, stride: int) -> xr.Dataset:
 
 
 def _title(dataset: xr.Dataset, place: int) -> str:
-    words: Sequence[str] = [str(dataset["time"].values[place])[:10]]
+    """Date and platform of a step; of a composite its period."""
+    day = str(dataset["time"].values[place])[:10]
+    found = re.fullmatch(r"\d{8}_(.+)", str(np.atleast_1d(dataset["scene"].values)[place]))
+    if found is not None:
+        return period_text(day, found[1])
+    words: Sequence[str] = [day]
     if "platform" in dataset.coords:
         words = [*words, str(np.atleast_1d(dataset["platform"].values)[place])]
     return "  ".join(words)
+
+
+def period_text(day: str, period: str) -> str:
+    """A period of a composite for people, from its first day: a month, a season by its months, a year."""
+    year, month = int(day[:4]), int(day[5:7])
+    if period == "month":
+        return day[:7]
+    if period == "year":
+        return day[:4]
+    if period == "season":
+        return f"{SEASONS[month]} {year}" if month != 12 else f"{SEASONS[month]} {year}/{(year + 1) % 100:02d}"
+    return day if period == "all" else f"{day} +{period}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 from stac2cube import __version__
 from stac2cube.cube.facts import STEP_FACTS
@@ -18,7 +19,7 @@ from stac2cube.cube.root import now_text
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
 from stac2cube.products.cut import Cut, cut_of
-from stac2cube.products.terms import mission_of, terms_of
+from stac2cube.products.terms import attribution_of, mission_of, terms_of
 from stac2cube.progress import Progress
 from stac2cube.status import cube_history
 from stac2cube.views.steps import Choice
@@ -243,10 +244,12 @@ def _about(cut: Cut) -> dict[str, str]:
         "source": f"stac2cube {spec.stage} of {mission_of(spec) or 'no mission'}",
         "history": "\n".join(lines),
     }
-    terms = terms_of(spec)
-    if terms is None:
-        return about
-    return about | {"license": terms.url, "acknowledgement": terms.words(list(cut.steps.values()))}
+    catalogs = {str(name) for source in cut.sources for name in source.steps.get("catalog", xr.DataArray([])).values}
+    if said := attribution_of(spec, list(cut.steps.values()), catalogs):
+        about["acknowledgement"] = said
+    if terms := terms_of(spec):
+        about["license"] = terms.url
+    return about
 
 
 def _join(cut: Cut, path: Path, parts: list[Path]) -> None:

@@ -15,7 +15,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
 from stac2cube.products.frames import frames_of
 from stac2cube.products.map_marks import Compass, draw_north, draw_scale
-from stac2cube.products.terms import notice
+from stac2cube.products.terms import attribution_of
 from stac2cube.products.timelapse import enlarged, legend_text
 from stac2cube.views.mask_recipes import Hiding
 from stac2cube.views.picture import Look
@@ -72,7 +72,7 @@ def write_slider(
         dates=[frames.titles[place] for place in order],
         pictures=[_data_url(frames.pictures[place], compass) for place in order],
         legend=legend_text(frames.legend),
-        notice=notice(spec, frames.times.astype("datetime64[us]").tolist()),
+        notice=attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.catalogs),
         columns=frames.pictures.shape[2],
         rows=frames.pictures.shape[1],
     )

@@ -115,9 +115,3 @@ def attribution_of(spec: CubeSpec, times: Collection[datetime], catalogs: Collec
     terms = terms_of(spec)
     said = [terms.words(times)] if terms else []
     return ". ".join([*said, *(THANKS[name] for name in sorted(set(catalogs) & THANKS.keys()))])
-
-
-def notice(spec: CubeSpec, times: Collection[datetime]) -> str:
-    """The attribution to be shown beside pixels of some times; "" where none is asked for."""
-    terms = terms_of(spec)
-    return "" if terms is None else terms.words(times)

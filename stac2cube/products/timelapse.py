@@ -21,7 +21,7 @@ from stac2cube.products.map_marks import (
     draw_scale,
     font,
 )
-from stac2cube.products.terms import notice
+from stac2cube.products.terms import attribution_of
 from stac2cube.views.mask_recipes import Hiding
 from stac2cube.views.picture import Legend, Look
 from stac2cube.views.steps import Choice
@@ -95,7 +95,7 @@ def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None)
     )
     compass = Compass.of(spec.grid)
     compass = replace(compass, metres=compass.metres * frames.pixels)
-    words = notice(spec, frames.times.astype("datetime64[us]").tolist())
+    words = attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.catalogs)
     canvases = [_canvas(frames, place, compass, film.title, words) for place in range(len(frames.titles))]
     keep = (INK, PALE, PAPER, *(colour for colour, _ in frames.legend.swatches))
     write_animation(canvases, target, film.seconds, keep=keep)
@@ -123,7 +123,7 @@ def _canvas(frames: Frames, place: int, compass: Compass, title: str, notice: st
     draw_scale(pen, (12, rows - 12), compass.metres, columns)
     draw_north(pen, (columns - 24, 40), compass.north)
     _draw_timeline(pen, frames.times, place, rows, columns)
-    date = frames.titles[place].split()[0]
+    date = frames.titles[place].split("  ")[0]
     pen.text((12, rows + 12), date, font=font(20, bold=True), fill=INK, anchor="la")
     reach = 12 + round(pen.textlength(date, font=font(20, bold=True)))
     if title:

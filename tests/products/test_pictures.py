@@ -18,6 +18,7 @@ import stac2cube
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid
+from stac2cube.products.frames import frames_of, period_text
 from stac2cube.products.map_marks import Compass, length_text, nice_length
 from stac2cube.products.slider import write_slider
 from stac2cube.products.timelapse import STRIP, Film, write_timelapse
@@ -199,6 +200,20 @@ def test_scale_and_north_are_those_on_the_ground(crs: str, origin: tuple[float, 
     assert compass.north == pytest.approx(-azimuth, abs=0.01), "where up points to, seen from north, is how north leans"
     if crs == "EPSG:32632":
         assert compass.north == pytest.approx(-2.15, abs=0.3), "east of a zone's middle north leans to the left"
+
+
+def test_periods_of_composites_are_named(cube: Path, tmp_path: Path) -> None:
+    for day, period, text in (
+        ("2022-12-01", "season", "Dec-Feb 2022/23"),
+        ("1999-12-01", "season", "Dec-Feb 1999/00"),
+        ("2023-06-01", "season", "Jun-Aug 2023"),
+        ("2023-06-01", "month", "2023-06"),
+        ("2023-01-01", "year", "2023"),
+        ("2023-03-06", "10D", "2023-03-06 +10D"),
+    ):
+        assert period_text(day, period) == text
+    stac2cube.store_composites(cube, tmp_path / "c.zarr", stac2cube.Composition("season", layers=("B02", "B03", "B04")))
+    assert frames_of(tmp_path / "c.zarr").titles == ("Dec-Feb 2022/23", "Mar-May 2023", "Dec-Feb 2023/24")
 
 
 def test_round_lengths() -> None:
