@@ -224,29 +224,6 @@ def async_geotiff() -> Read:
     return read
 
 
-def rasteret() -> Read:
-    """Its index is made before and read here; it knows no common grid."""
-    import numpy as np
-    import rasteret as tool
-
-    def read(config: dict) -> dict[str, Any]:
-        from pyproj import Transformer
-
-        collection = tool.load(config["rasteret"])
-        left, bottom, right, top = config["bounds"]
-        back = Transformer.from_crs(config["epsg"], 4326, always_xy=True)
-        # A pixel less on each side: it takes every pixel that a polygon touches.
-        ring = [(left + 5, bottom + 5), (right - 5, bottom + 5), (right - 5, top - 5), (left + 5, top - 5)]
-        polygon = {
-            "type": "Polygon",
-            "coordinates": [[*(back.transform(x, y) for x, y in ring), back.transform(*ring[0])]],
-        }
-        data = collection.get_xarray(polygon, config["bands"], max_concurrent=50, progress=False)
-        return {band: np.nan_to_num(data[band].values) for band in config["bands"]}
-
-    return read
-
-
 TOOLS: dict[str, Callable[[], Read]] = {
     "stac2cube": stac2cube,
     "stac2cube, GDAL only": lambda: stac2cube("rasterio"),
@@ -255,7 +232,6 @@ TOOLS: dict[str, Callable[[], Read]] = {
     "odc-stac, dask": lambda: odc_stac(dask=True),
     "stackstac": stackstac,
     "async-geotiff": async_geotiff,
-    "rasteret": rasteret,
 }
 
 

@@ -24,7 +24,7 @@ from stac2cube.scene import AssetRef
 from stac2cube.source.cog.known import header_of
 from tests.bench import readers
 from tests.bench.data import BANDS, COMMON, TEN, BenchArchive, make
-from tests.bench.environments import rasteret_python, stackstac_python
+from tests.bench.environments import stackstac_python
 from tests.bench.servers import Between, nginx, plain, slow_files
 
 EVERY = ("stac2cube", "stac2cube, GDAL only", "rasterio, threads", "odc-stac, pool", "odc-stac, dask", "stackstac")
@@ -69,14 +69,14 @@ def over_http(milliseconds: int) -> Callable[[Path, Path], AbstractContextManage
 SMALL: dict[str, Any] = {"tiles": ("32TQT",), "dates": 6, "bands": TEN, "corner": (6_000, 5_000), "edge": 512}
 ALL = tuple(BANDS)
 WORKS = (
-    Work("small area", **SMALL, tools=(*SAME_GRID, "rasteret")),
+    Work("small area", **SMALL, tools=SAME_GRID),
     Work("small area, 11 bands", **SMALL | {"bands": ALL}, tools=EVERY, exact=False),
     Work("cross-zone mosaic", ("32TQT", "33TTN"), 6, ALL, (22_040, 3_000), 512, EVERY, exact=False),
     Work("full tile", ("32TQT",), 3, (*TEN, "SCL"), (0, 0), 0, EVERY, exact=False),
     Work("full tile mosaic", ("32TQT", "32TPT", "33TTN"), 2, TEN, (0, 0), 0, EVERY, exact=False),
     Work("HTTP 0 ms", **SMALL, tools=SAME_GRID, way=over_http(0), threads=24),
     Work("HTTP 20 ms", **SMALL, tools=SAME_GRID, way=over_http(20), threads=24),
-    Work("HTTP 50 ms", **SMALL, tools=(*SAME_GRID, "rasteret"), way=over_http(50), threads=24),
+    Work("HTTP 50 ms", **SMALL, tools=SAME_GRID, way=over_http(50), threads=24),
     Work(
         "HTTP 50 ms, no index",
         **SMALL,
@@ -97,7 +97,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=4, help="even, so that every tool comes first as often as last")
     parser.add_argument("--tile-px", type=int, default=2440)
     parser.add_argument("--dates", type=int, default=6)
-    parser.add_argument("--work", default="", help="only works whose name contains this")
+    parser.add_argument(
+        "--work", default="", help="only works whose names contain one of these, separated by semicolons"
+    )
     parser.add_argument("--tools", default="", help="only these, separated by semicolons")
     parser.add_argument("--picture", type=Path, default=None, help="draw ratios of CPU seconds into this file")
     chosen = parser.parse_args()
@@ -105,13 +107,12 @@ def main() -> None:
     small = make(chosen.folder / "warm", 256, 1)
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {chosen.runs} runs\n")
     print(
-        "| work | tool | CPU s | wall s | CPU / ours | wall / ours | requests or opens + reads | MB | peak MiB "
-        "| start s |"
+        "| work | tool | CPU s | wall s | CPU / ours | wall / ours | requests, or opens + reads | MB | MiB | start s |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     found = {}
     for work in WORKS:
-        if chosen.work not in work.name:
+        if not any(part in work.name for part in chosen.work.split(";")):
             continue
         tools = [tool for tool in work.tools if not chosen.tools or tool in chosen.tools.split(";")]
         found[work.name] = results = measure(work, tools, archive, small, chosen)
@@ -156,7 +157,6 @@ def configure(work: Work, archive: BenchArchive, small: BenchArchive, between: B
         "bounds": [left, top - size, left + size, top],
         "threads": work.threads,
         "warm": {"items": save(folder / "warm.json", small.items(("32TQT", "33TTN"), 1)), "headers": ""},
-        "rasteret": str((folder / "rasteret").resolve()),
         "block": 1220 if not work.edge else work.edge,
     }
     warm = small.lattice("32TQT").boundingbox
@@ -166,17 +166,6 @@ def configure(work: Work, archive: BenchArchive, small: BenchArchive, between: B
         headers = {href: header_of(AssetRef(href), "none").to_bytes().hex() for href in sorted(hrefs)}
         (folder / "headers.json").write_text(json.dumps(headers))
         config["headers"] = str((folder / "headers.json").resolve())
-    if "rasteret" in work.tools and rasteret_python(folder.parent):
-        subprocess.run(
-            [
-                rasteret_python(folder.parent),
-                Path(readers.__file__).with_name("rasteret_index.py"),
-                config["items"],
-                config["rasteret"],
-            ],
-            check=True,
-            capture_output=True,
-        )
     return config
 
 
@@ -186,11 +175,8 @@ def save(path: Path, items: list[dict[str, Any]]) -> str:
 
 
 def run(tool: str, config: dict[str, Any], between: Between, folder: Path) -> dict[str, Any] | None:
-    """One process; None if the tool is not to be had here."""
-    special = {"stackstac": stackstac_python, "rasteret": rasteret_python}
-    python = special[tool](folder) if tool in special else sys.executable
-    if python is None:
-        return None
+    """One process; None if the tool failed, which is said."""
+    python = stackstac_python(folder) if tool == "stackstac" else sys.executable
     path = folder / "work" / "config.json"
     path.write_text(json.dumps(config))
     between.begin()
