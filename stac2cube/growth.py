@@ -14,10 +14,14 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.years import year_stores
 from stac2cube.errors import CubeError
+from stac2cube.mission import Band
 from stac2cube.work import Orders, Plan, Step
 
 ON_DISK = 0.55
 """Bytes on disk per byte of pixels where a cube has none yet to tell: measured on reflectance (docs/benchmarks.md)."""
+
+IN_FILES = 0.6
+"""Bytes in a provider's compressed files per byte of pixels read from them, about: reflectance, too."""
 
 _YEAR = timedelta(days=365)
 
@@ -106,6 +110,18 @@ def pixels_of(spec: CubeSpec, step: Step) -> int:
     """Pixels of a layer in the blocks of a step."""
     windows = [spec.grid.window(tile) for tile in step.tiles]
     return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
+
+
+def to_read(bands: Sequence[Band], spec: CubeSpec, pixels: int) -> float:
+    """Bytes of pixels that a build reads at most.
+
+    Args:
+        bands: To be read, each in pixels of its own size.
+        spec: The cube.
+        pixels: Of each layer that are made, see :func:`pixels_of`.
+    """
+    edge = spec.grid.resolution
+    return pixels * sum((edge / band.gsd) ** 2 * np.dtype(band.quantity.dtype).itemsize for band in bands)
 
 
 def on_disk(spec: CubeSpec, rows: Sequence[Entry]) -> float:

@@ -10,19 +10,22 @@ from stac2cube import __version__
 from stac2cube.cli.care import diff, rollback, seal_year, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
+from stac2cube.cli.config import config
 from stac2cube.cli.cwl import cwl
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.doctor import doctor
+from stac2cube.cli.explore import explore
 from stac2cube.cli.index import index
 from stac2cube.cli.item import item
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
-from stac2cube.cli.out import export, publish, quicklook, report
+from stac2cube.cli.out import export, publish, report, series
 from stac2cube.cli.patches import patches, statistics
 from stac2cube.cli.reads import read, sample
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres, weights
 from stac2cube.cli.training import download, samples
 from stac2cube.errors import Stac2cubeError
@@ -43,7 +46,7 @@ for command in (
     *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
     *(download, samples, diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit),
     *(cancel, logs, sites, doctor, stage, claim, share, seal, seal_year, overviews, index, read),
-    *(sample, item, cwl),
+    *(sample, item, cwl, config, explore, timelapse, slider, series),
 ):
     cli.add_command(command)
 

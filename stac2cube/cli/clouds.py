@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, build_clouds, built
-from stac2cube.cli.words import CUBE, listed, talking, where_options
+from stac2cube.cli.words import CUBE, LIST, PATH, listed, talking, where_options
 
 
 @click.command()
@@ -23,7 +23,11 @@ from stac2cube.cli.words import CUBE, listed, talking, where_options
     help="s2cloudless on Sentinel-2 L1C, or the cube's own SCL or QA_PIXEL.",
 )
 @click.option(
-    "--thresholds", default="0.4", show_default=True, help="Probabilities with commas; the first makes cloud_mask."
+    "--thresholds",
+    type=LIST,
+    default="0.4",
+    show_default=True,
+    help="Probabilities with commas; the first makes cloud_mask.",
 )
 @click.option("--average-m", default=120.0, show_default=True, help="Average the probability over so many metres.")
 @click.option("--dilate-m", default=120.0, show_default=True, help="Widen masks by so many metres.")
@@ -39,7 +43,7 @@ from stac2cube.cli.words import CUBE, listed, talking, where_options
 @click.option(
     "--from-probability", is_flag=True, help="Make the masks of OUT anew from its probabilities, reading no L1C."
 )
-@click.option("--catalog", default="auto", show_default=True, help="Where the Sentinel-2 L1C is.")
+@click.option("--catalog", type=PATH, default="auto", show_default=True, help="Where the Sentinel-2 L1C is.")
 @where_options
 def clouds(layers: Path, out: Path, **options: Any) -> int:
     """Find clouds and shadows for every step of the cube LAYERS, in the cube OUT.
@@ -58,7 +62,9 @@ def clouds(layers: Path, out: Path, **options: Any) -> int:
 @click.argument("layers", type=CUBE)
 @click.argument("clouds", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--masks", help="Names with commas; cloud_mask, and shadow_mask where there is one, if not said.")
+@click.option(
+    "--masks", type=LIST, help="Names with commas; cloud_mask, and shadow_mask where there is one, if not said."
+)
 @click.option("--max-cloud", type=float, help="Leave out steps of which more is cloud, 0 to 1.")
 @where_options
 def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:

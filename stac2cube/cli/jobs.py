@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stac2cube.cli.kinds import check_recipe, recipe_at
+from stac2cube.cli.recipes import layers_words, set_option, stage_recipe
 from stac2cube.cli.words import CUBE, talking
 from stac2cube.errors import BadInputError
 
 if TYPE_CHECKING:
     from stac2cube.jobs import JobScript, Submission
-    from stac2cube.recipe import Recipe
+    from stac2cube.recipe.file import Entry, Recipe
     from stac2cube.site import Site
 
 
 @click.command()
 @click.argument("recipe", type=CUBE)
 @click.option("--site", required=True, help="Where, see `stac2cube sites`.")
+@set_option
 @click.option("--array", type=click.IntRange(1, 1000), help="Build layers as a job array of so many tasks.")
 @click.option("--test", is_flag=True, help="The site's quick try: its test partition, a short time limit.")
 @click.option(
@@ -38,14 +43,17 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Show the job scripts and ask SLURM whether it would take them.")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings only.")
-def submit(recipe: Path, **options: Any) -> None:
-    """Submit RECIPE as jobs: each stage as a job that follows the one before. Nothing stays running here."""
+def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
+    """Submit RECIPE as jobs: each entry as a job that follows the one before. Nothing stays running here.
+
+    The jobs run the recipe as it is now, with the environment of now: a copy beside their logs.
+    """
     from stac2cube.jobs import Submission, new_submission_folder, require_none_alive
-    from stac2cube.recipe import read_recipe
     from stac2cube.site import find_site
 
     with talking(options["quiet"]):
-        wanted, site = read_recipe(recipe), find_site(options["site"])
+        wanted, site = recipe_at(recipe, changes), find_site(options["site"])
+        check_recipe(wanted)
         if options["dry_run"]:
             _dry_run(wanted, site, options)
             return
@@ -53,11 +61,10 @@ def submit(recipe: Path, **options: Any) -> None:
         made = new_submission_folder(wanted.cubes)
         place = site.place(test=options["test"])
         try:
-            jobs = _array(wanted, site, made, options) if options["array"] else _chain(wanted, site, made, options)
+            frozen = _frozen(wanted, made)
+            jobs = _array(frozen, site, made, options) if options["array"] else _chain(frozen, site, made, options)
         except BaseException:
-            for file in made.iterdir():
-                file.unlink()
-            made.rmdir()
+            shutil.rmtree(made)
             raise
         if not jobs:
             return
@@ -115,10 +122,8 @@ def cubes_folder(path: Path) -> Path:
     Raises:
         BadInputError: It is none of them.
     """
-    from stac2cube.recipe import read_recipe
-
     if path.suffix in (".yaml", ".yml"):
-        return read_recipe(path).cubes
+        return recipe_at(path).cubes
     if (path / "zarr.json").exists() or path.suffix == ".zarr":
         return path.resolve().parent
     if not path.is_dir():
@@ -135,6 +140,15 @@ def _submissions(path: Path) -> list[Submission]:
     return found
 
 
+def _frozen(recipe: Recipe, folder: Path) -> Recipe:
+    """A copy of a recipe for its jobs, so that neither a later edit nor another environment reaches them."""
+    from stac2cube.recipe.file import write_recipe
+
+    copy = replace(recipe, path=folder / "recipe.yaml")
+    write_recipe(copy)
+    return copy
+
+
 def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
     from stac2cube.jobs import submit_chain
 
@@ -143,22 +157,20 @@ def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
 
 def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
-    from stac2cube.cli.recipes import stage_recipe
-    from stac2cube.cli.steps import recipe_words
     from stac2cube.growth import require_room
     from stac2cube.jobs import script, submit_array, submit_chain
-    from stac2cube.recipe import read_recipe
     from stac2cube.shares import Claim, claim_cube
     from stac2cube.stages.layers import make_request, prepare
     from stac2cube.work import Orders
 
     place = site.place(test=options["test"])
-    staged = read_recipe(stage_recipe(recipe.path, folder / "staged"))
-    job = prepare(staged.cube("layers"), make_request(recipe_words(staged)), on_cluster=True)
+    staged = recipe_at(stage_recipe(recipe.path, folder / "staged"))
+    out = staged.made_by(staged.layers())
+    job = prepare(out, make_request(layers_words(staged)), on_cluster=True)
     if not job.plan().blocks:
-        click.echo(f"{staged.cube('layers')}: nothing to do")
+        click.echo(f"{out}: nothing to do")
         return {}
-    require_room(staged.cube("layers"), job.spec, job.plan(), Orders(limits=site.limits))
+    require_room(out, job.spec, job.plan(), Orders(limits=site.limits))
 
     def share_for(sealing: str) -> JobScript:
         words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]
@@ -167,39 +179,42 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     seal = script(place, "layers-seal", ["seal", str(staged.path)], folder, way="slurm")
 
     def claim(sealing: str) -> None:
-        claim_cube(staged.cube("layers"), job.spec, Claim(sealing, place.queue.name()))
+        claim_cube(out, job.spec, Claim(sealing, place.queue.name()))
 
     jobs = submit_array(place, seal, share_for, claim, folder)
-    rest = [name for name in recipe.stages if name != "layers"]
+    rest = [entry for entry in recipe.entries if entry.kind.name != "layers"]
     return jobs | submit_chain(place, _scripts(recipe, site, folder, options, rest), folder, jobs[seal.name])
 
 
 def _scripts(
-    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], stages: list[str] | None = None
+    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[Entry] | None = None
 ) -> list[JobScript]:
     from stac2cube.jobs import Way, script
-    from stac2cube.recipe import WITH_BLOCKS
 
     made = []
-    for stage in recipe.stages if stages is None else stages:
-        way: Way = options["place"] if stage in WITH_BLOCKS else "threads"
-        words = ["run", str(recipe.path), "--stage", stage, "--place", way, "--on-deadline", options["on_deadline"]]
-        words += ["--site", site.name] if stage in WITH_BLOCKS else []
+    for entry in recipe.entries if entries is None else entries:
+        blocks = entry.kind.blocks
+        way: Way = options["place"] if blocks else "threads"
+        words = ["run", str(recipe.path), "--stage", entry.label, "--place", way]
+        words += ["--on-deadline", options["on_deadline"]]
+        words += ["--site", site.name] if blocks else []
         words += ["--test"] if way == "slurm" and options["test"] else []
-        words += ["--progress-file", str(folder / "progress.json")] if stage in WITH_BLOCKS else []
-        place = site.place(test=options["test"], gpu=recipe.wants_gpu(stage))
-        made.append(script(place, stage, words, folder, way=way))
+        words += ["--progress-file", str(folder / "progress.json")] if blocks else []
+        place = site.place(test=options["test"], gpu=entry.wants_gpu)
+        made.append(script(place, entry.label, words, folder, way=way))
     return made
 
 
 def _dry_run(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
     place = site.place(test=options["test"])
     folder = recipe.cubes / "jobs" / "dry-run"
+    recipe = replace(recipe, path=folder / "recipe.yaml")
     scripts = _scripts(recipe, site, folder, options)
     if options["array"]:
         from stac2cube.jobs import script
 
         words = ["share", str(recipe.path), "--claim", "SEALING-JOB"]
+        recipe.layers()
         scripts[0] = script(place, "layers-share", words, folder, extra=[f"--array=0-{options['array'] - 1}"])
     for job in scripts:
         click.echo(f"== {job.name}\n{job.text}")

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from stac2cube.cli.look import as_json
 from stac2cube.cli.steps import Manner, build_layers, prepared, update_child
-from stac2cube.cli.words import CUBE, talking, what_options, what_words, where_options
+from stac2cube.cli.words import CUBE, items_option, talking, what_options, what_words, where_options
 from stac2cube.errors import BadInputError
 
 
 @click.command()
 @click.argument("out", type=CUBE)
 @what_options
+@items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
 @click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
@@ -62,6 +63,7 @@ def update(cube: Path, **options: Any) -> int:
 @click.command()
 @click.argument("out", type=CUBE)
 @what_options
+@items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
 @as_json

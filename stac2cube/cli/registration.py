@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, build_coregistered, built
-from stac2cube.cli.words import CUBE, talking, where_options
+from stac2cube.cli.words import CUBE, PATH, talking, where_options
 
 
 @click.command()
@@ -32,6 +32,7 @@ from stac2cube.cli.words import CUBE, talking, where_options
 )
 @click.option(
     "--reference",
+    type=PATH,
     default="clearest",
     show_default=True,
     help="clearest, median or seasonal; the key of a scene; or the path of an image.",

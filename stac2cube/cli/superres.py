@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, build_superres
-from stac2cube.cli.words import CUBE, talking, where_options
+from stac2cube.cli.words import CUBE, PATH, talking, where_options
 
 
 class _OrTrain(click.Group):
@@ -55,7 +55,7 @@ def superres() -> None:
     show_default=True,
     help="Agree with what was measured through the sensor's optics, in plain means, or not.",
 )
-@click.option("--weights", default="", help="File or folder of weights instead of the usual one.")
+@click.option("--weights", type=PATH, default="", help="File or folder of weights instead of the usual one.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--tile", default=256, show_default=True, help="Pixels of 10 m worked on at a time.")
 @click.option("--margin", default=32, show_default=True, help="Pixels of 10 m around a tile looked at with it.")

@@ -63,19 +63,16 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
 
 def plan_lines(job: LayersJob) -> Iterator[str]:
     """Totals of a plan: blocks, bytes, files, now and with every year."""
-    from stac2cube.growth import outlook
+    from stac2cube.growth import IN_FILES, outlook, to_read
 
     plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
     rows, columns = grid.shape
     ahead = outlook(job.out, job.spec, plan, job.steps)
-    read = sum(
-        ahead.pixels * (grid.resolution / band.gsd) ** 2 * _itemsize(band.quantity.dtype)
-        for band in job.wanted.query.bands
-    )
+    read = to_read(job.wanted.query.bands, job.spec, ahead.pixels)
     yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {len(layers)} layers"
     yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
     yield f"blocks   {plan.blocks}"
-    yield f"read     at most {human_bytes(read)} of pixels, about 0.6 of it as compressed files"
+    yield f"read     at most {human_bytes(read)} of pixels, about {IN_FILES:g} of it as compressed files"
     yield f"now      {ahead.now.files} files, {human_bytes(ahead.now.size)}"
     yield f"write    at most {ahead.more.files} files, about {human_bytes(ahead.more.size)}"
     year = ahead.year
@@ -106,9 +103,3 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return ""
-
-
-def _itemsize(dtype: str) -> int:
-    import numpy as np
-
-    return np.dtype(dtype).itemsize

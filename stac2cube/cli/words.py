@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -21,13 +21,39 @@ from stac2cube.limits import Limits
 from stac2cube.places.local import Local
 from stac2cube.places.place import Place, usable_cores
 from stac2cube.places.threads import Threads
+from stac2cube.recipe.word import Form
+
+if TYPE_CHECKING:
+    from stac2cube.views.mask_recipes import Hiding
+    from stac2cube.views.picture import Look
+    from stac2cube.views.steps import Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 CUBE = click.Path(path_type=Path)
 
+
+class Spelled(click.types.StringParamType):
+    """Text that a recipe may spell otherwise too: as a list, as a table, or as a path from its own folder.
+
+    Args:
+        form: See :data:`stac2cube.recipe.word.Form`.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self.name = "text"
+        self.form = form
+
+
+LIST, PAIRS, AREA, PATH = Spelled("list"), Spelled("pairs"), Spelled("area"), Spelled("path")
+
 PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill", "strict", "catalog")
 """Words of a request that need no understanding."""
+
+
+items_option = click.option(
+    "--items", type=CUBE, help="A search result that `stac2cube stage` stored, searched instead of the catalog."
+)
 
 
 def search_options(command: Command) -> Command:
@@ -36,6 +62,7 @@ def search_options(command: Command) -> Command:
         click.option("--mission", help="Name of a mission, see `stac2cube missions`."),
         click.option(
             "--aoi",
+            type=AREA,
             help="Area: a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box 'w,s,e,n', or a point "
             "'lat,lon' with --edge.",
         ),
@@ -43,14 +70,16 @@ def search_options(command: Command) -> Command:
         click.option("--edge", type=float, help="Edge of the square around a point, metres."),
         click.option(
             "--time",
+            type=LIST,
             help="A year 2018, a month 2018-07, a day, an interval A/B, or the season of years "
             "'2018/2020 06-01/08-31'; several with commas.",
         ),
-        click.option("--bands", help="Names or common names with commas: B04,B08 or red,nir,scl."),
+        click.option("--bands", type=LIST, help="Names or common names with commas: B04,B08 or red,nir,scl."),
         click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
         click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
         click.option(
             "--catalog",
+            type=PATH,
             help="Name (see `stac2cube catalogs` and `stac2cube index list`), URL of a STAC API, or path; chosen if "
             "not said.",
         ),
@@ -65,6 +94,7 @@ def grid_options(command: Command) -> Command:
         click.option("--crs", help="CRS of the cube; the native one of most of the area if not said."),
         click.option(
             "--resampling",
+            type=PAIRS,
             help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
         ),
     ]
@@ -112,8 +142,84 @@ def where_options(command: Command) -> Command:
         ),
         click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
         click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
+        click.option("--progress-file", type=CUBE, hidden=True),
     ]
     return _apply(options, command)
+
+
+def hiding_options(command: Command) -> Command:
+    """What is hidden before anything is made."""
+    options = [
+        click.option(
+            "--mask",
+            default="",
+            help="Hide by the cube's own classes: a recipe (clear, clouds, clouds_snow, strict), or what to hide with "
+            "commas: cloud,shadow or 3,8,9.",
+        ),
+        click.option(
+            "--clouds", type=CUBE, help="Hide by the masks of this clouds cube; scenes that it lacks are left out."
+        ),
+    ]
+    return _apply(options, command)
+
+
+def choice_options(command: Command) -> Command:
+    """Which steps are taken."""
+    options = [
+        click.option("--time", help="Only these steps: 2023, 2023-07, A/B, '2018/2020 06-01/08-31'."),
+        click.option("--max-cloud", type=float, help="Leave out steps with more cloud, percent."),
+    ]
+    return _apply(options, command)
+
+
+def look_options(command: Command) -> Command:
+    """What is shown, and how."""
+    options = [
+        click.option(
+            "--show",
+            default="",
+            help="Colours (true, cir, swir, vea, law, fcu, atp ...), three bands with commas, an index, or a layer.",
+        ),
+        click.option(
+            "--stretch",
+            default="series",
+            show_default=True,
+            help="Black and white, the same for all dates: series, percentiles p2-p98, or values 0,0.3.",
+        ),
+        click.option(
+            "--balance", default="", help="Colours in the words of rio-color: 'sigmoidal RGB 6 0.4, saturation 1.2'."
+        ),
+        click.option("--ramp", default="", help="Colour map of an index or layer, one of matplotlib's: YlGn, viridis."),
+    ]
+    return _apply(options, command)
+
+
+def choice_of(options: dict[str, Any]) -> Choice:
+    """Which steps are taken, taken out of the options."""
+    from stac2cube.views.steps import Choice
+
+    return Choice(options.pop("time"), tuple(options.pop("steps", ())), options.pop("max_cloud"))
+
+
+def look_of(options: dict[str, Any]) -> Look:
+    """What is shown, taken out of the options.
+
+    Raises:
+        BadInputError: The stretch is not understood.
+    """
+    from stac2cube.views.picture import Look
+    from stac2cube.views.stretch import parse_stretch
+
+    stretch = parse_stretch(options.pop("stretch"))
+    return Look(options.pop("show"), stretch, options.pop("balance"), options.pop("ramp"))
+
+
+def hiding_of(options: dict[str, Any]) -> Hiding:
+    """What is hidden, taken out of the options."""
+    from stac2cube.views.mask_recipes import Hiding
+
+    clouds = options.pop("clouds")
+    return Hiding(options.pop("mask"), "" if clouds is None else str(clouds))
 
 
 def what_words(**options: Any) -> dict[str, Any]:
@@ -129,6 +235,7 @@ def what_words(**options: Any) -> dict[str, Any]:
     words["bands"] = listed(options["bands"])
     words["resampling"] = resampling_words(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
+    words["items"] = options.get("items")
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
 

@@ -56,7 +56,7 @@ FLOORS = {
         4,
     ),
     **dict.fromkeys(("stages", "products", "views", "reads", "training"), 5),
-    **dict.fromkeys(("cli", "demo", "__main__"), 6),
+    **dict.fromkeys(("cli", "demo", "explorer", "__main__"), 6),
 }
 """Rooms of one floor may not form a ring either: within floor 2 and 3 the order below holds."""
 
@@ -71,6 +71,7 @@ NEIGHBOURS = {
     ("build", "work"),
     ("catalog", "table"),
     ("cli", "demo"),
+    ("cli", "explorer"),
     ("feature", "globe"),
     ("filling", "flow"),
     ("filling", "work"),
@@ -80,6 +81,7 @@ NEIGHBOURS = {
     ("limits", "places"),
     ("mission", "table"),
     ("products", "stages"),
+    ("products", "views"),
     ("reads", "products"),
     ("reads", "stages"),
     ("sealer", "filling"),

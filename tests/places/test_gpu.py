@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from stac2cube.cli.kinds import recipe_at
 from stac2cube.places.gpu import AT_ONCE, gpu_turn
-from stac2cube.recipe import read_recipe
 
 
 def hold(folder: str, seconds: float, log: str) -> None:
@@ -53,6 +53,8 @@ def test_a_killed_process_gives_its_turn_back(tmp_path: Path) -> None:
 
 
 def test_a_stage_goes_to_the_gpu_partition_if_it_says_cuda(tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text("cubes: c\nlayers: {mission: sentinel-2-l2a}\nsuperres: {device: cuda}\n")
-    recipe = read_recipe(tmp_path / "r.yaml")
-    assert [recipe.wants_gpu(stage) for stage in ("layers", "superres")] == [False, True]
+    (tmp_path / "r.yaml").write_text(
+        "cubes: c\nlayers: {mission: sentinel-2-l2a, aoi: area}\nsuperres: {device: cuda}\n"
+    )
+    recipe = recipe_at(tmp_path / "r.yaml")
+    assert [entry.wants_gpu for entry in recipe.entries] == [False, True]

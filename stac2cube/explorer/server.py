@@ -1,0 +1,173 @@
+"""The page's server: loopback only, behind a secret, for nobody but the page."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from hmac import compare_digest
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+from stac2cube.errors import BadInputError, Stac2cubeError
+from stac2cube.explorer.ground import land
+
+log = logging.getLogger(__name__)
+
+LARGEST = 64 * 2**20
+"""Bytes of a request; a file of areas has to fit in."""
+
+_HERE = ("127.0.0.1", "localhost", "::1")
+
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""What a question of the page is answered by: a JSON object to a JSON object."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the page and answers its questions.
+
+    Args:
+        port: On the loopback; any that is free if 0.
+        secret: First part of every path.
+        answers: By name of the question.
+        behind: Address of a proxy, "" if there is none: requests may come by its name too.
+        tiles: Address of map tiles, "" for none.
+
+    Raises:
+        BadInputError: The port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, port: int, secret: str, answers: Mapping[str, Answer], behind: str, tiles: str) -> None:
+        self.secret = secret
+        self.answers = answers
+        self.hosts = {*_HERE, *([urlsplit(behind).hostname or behind] if behind else [])}
+        self.policy = _policy(behind, tiles)
+        self.page = {entry.name: entry.read_bytes() for entry in files("stac2cube.explorer").joinpath("page").iterdir()}
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise BadInputError(f"port {port} cannot be had ({error.strerror}): say another, or none") from error
+
+
+class _RefusedError(Exception):
+    """A request that gets no answer, and why."""
+
+    def __init__(self, status: HTTPStatus, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Server
+    timeout = 60  # a connection serves one request (HTTP/1.0): none outlives the page
+    server_version, sys_version = "stac2cube", ""
+
+    def do_GET(self) -> None:
+        """Files of the page."""
+        try:
+            name = self._asked_for() or "index.html"
+            if name == "land.json":
+                self._send(HTTPStatus.OK, land().encode(), "application/json")
+            elif name in self.server.page:
+                kind = _KINDS.get(name[name.rfind(".") :], "application/octet-stream")
+                self._send(HTTPStatus.OK, self.server.page[name], kind)
+            else:
+                raise _RefusedError(HTTPStatus.NOT_FOUND, "there is nothing of that name")
+        except _RefusedError as error:
+            self._refuse(error)
+
+    def do_POST(self) -> None:
+        """Questions of the page."""
+        try:
+            answer = self._answer()
+        except _RefusedError as error:
+            self._refuse(error)
+        else:
+            self._send(HTTPStatus.OK, json.dumps(answer).encode(), "application/json")
+
+    def _answer(self) -> Mapping[str, Any]:
+        name = self._asked_for()
+        if name not in self.server.answers:
+            raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such question")
+        # Pages of other origins can send forms, but not this kind without being asked first, and nobody answers that.
+        if self.headers.get_content_type() != "application/json":
+            raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "questions are JSON")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > LARGEST:
+            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {LARGEST // 2**20} MiB can be taken")
+        try:
+            said = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError) as error:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, f"this is no JSON: {error}") from error
+        if not isinstance(said, dict):
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "a question is a JSON object")
+        try:
+            return self.server.answers[name](said)
+        except Stac2cubeError as error:
+            raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+        except OSError as error:  # the disk is full, the folder is gone
+            raise _RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, f"nothing was written: {error}") from error
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        """Requests are for those who look for faults; the secret is nobody's to read in a log."""
+        log.debug("%s", (format % args).replace(self.server.secret, "SECRET"))
+
+    def _asked_for(self) -> str:
+        """What comes after the secret.
+
+        Raises:
+            _RefusedError: The request is not the page's.
+        """
+        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        origin = self.headers.get("Origin")
+        if host not in self.server.hosts:
+            # A name of somebody else's that was made to lead here (DNS rebinding).
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "not by this name")
+        if origin is not None and urlsplit(origin).hostname not in self.server.hosts:
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "not from there")
+        secret, slash, name = urlsplit(self.path).path.lstrip("/").partition("/")
+        if not slash or not compare_digest(secret.encode(), self.server.secret.encode()):
+            raise _RefusedError(HTTPStatus.FORBIDDEN, "the address holds a secret: take it whole as it was printed")
+        return name
+
+    def _refuse(self, error: _RefusedError) -> None:
+        self._send(error.status, json.dumps({"problem": str(error)}).encode(), "application/json")
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        headers = {
+            "Content-Type": f"{kind}; charset=utf-8",
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": self.server.policy,
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _policy(behind: str, tiles: str) -> str:
+    """What the page may load and who may frame it: notebooks of this machine, and of the proxy."""
+    pictures = f" {_origin(tiles)}" if tiles else ""
+    frames = f" {_origin(behind)}" if behind else ""
+    local = "http://localhost:* http://127.0.0.1:*"
+    return f"default-src 'self'; img-src 'self' data:{pictures}; frame-ancestors 'self' {local}{frames}"
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInputError(f"{address!r} is no address that begins with http:// or https://")
+    return f"{parts.scheme}://{parts.netloc}"
