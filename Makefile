@@ -27,6 +27,7 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m soak -s --timeout 7200
 
 bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.bench.reading --picture build/bench/reading.png
 	$(BIN)/python -m tests.bench
 
 # The stamps are older than pyproject.toml when the requirements may have changed.

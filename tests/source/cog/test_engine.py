@@ -98,6 +98,11 @@ def test_two_requests_without_a_header_and_one_with_it(server: RangeServer) -> N
     assert server.requests == ["GET /a.tif"]
 
 
+@pytest.mark.parametrize("way", ["/./a.tif", "//a.tif"])
+def test_unusual_addresses_are_left_to_gdal(server: RangeServer, way: str) -> None:
+    np.testing.assert_array_equal(read(f"{server.url}{way}"), PIXELS)
+
+
 def test_threads_read_a_header_once(server: RangeServer) -> None:
     with ThreadPoolExecutor(8) as pool:
         for pixels in pool.map(lambda _: read(f"{server.url}/a.tif"), range(8)):
