@@ -65,7 +65,10 @@ indices: {names: [ndvi, nbr]}
 composite:
   monthly: {period: month}
   greenest: {period: year, method: best, by: NDVI}
-export: {july: {of: monthly, step: 2023-07-01}}
+export: {july: {of: monthly, step: [2023-07-01, 2023-08-01]}, all: {of: monthly, out: all.nc}}
+series: {places: '48.1,11.3', clouds: clouds, of: coregister, statistics: [mean, max]}
+timelapse: {of: monthly, show: [B08, B04, B03], out: alps.mp4}
+slider: {before: 2023-07-01, after: 2024-07-01, of: monthly}
 report: {of: [layers, monthly]}
 publish: {of: greenest, header: ['A: b', 'C: d'], api: 'http://127.0.0.1/'}
 """
@@ -89,7 +92,11 @@ def test_a_recipe_is_commands(tmp_path: Path) -> None:
         ["indices", "mask.zarr", "indices.zarr", "ndvi", "nbr"],
         ["composite", "mask.zarr", "monthly.zarr", "--period=month"],
         ["composite", "mask.zarr", "greenest.zarr", "--period=year", "--method=best", "--by=NDVI"],
-        ["export", "monthly.zarr", "july.tif", "--step=2023-07-01"],
+        ["export", "monthly.zarr", "july", "--step=2023-07-01", "--step=2023-08-01"],
+        ["export", "monthly.zarr", "all.nc"],
+        [*("series", "coregister.zarr", "48.1,11.3", "series.csv"), "--clouds=clouds.zarr", "--statistics=mean,max"],
+        ["timelapse", "monthly.zarr", "alps.mp4", "--show=B08,B04,B03"],
+        ["slider", "monthly.zarr", "2023-07-01", "2024-07-01", "slider.html"],
         ["report", "layers.zarr", "report.html"],
         ["report", "monthly.zarr", "report-monthly.html"],
         ["publish", "greenest.zarr", "--header=A: b", "--header=C: d", "--api=http://127.0.0.1/"],
@@ -255,7 +262,8 @@ def test_the_page_about_recipes_shows_one(tmp_path: Path) -> None:
     (tmp_path / "alps.geojson").write_text('{"type": "Polygon", "coordinates": [[[11,47],[12,47],[12,48],[11,47]]]}')
     recipe = recipe_of(tmp_path, text)
     check_recipe(recipe)
-    made = ["layers", "clouds", "mask", "indices", "composite.monthly", "composite.greenest", "export.july", "report"]
+    made = ["layers", "clouds", "mask", "indices", "composite.monthly", "composite.greenest", "export.july"]
+    made += ["timelapse", "report"]
     assert [entry.label for entry in recipe.entries] == made
     table = (DOCS / "recipes.md").read_text().partition("| entry |")[2].partition("\n\n")[0]
     assert {name for name in KINDS if f"`{name}`" not in table} == set()

@@ -16,9 +16,9 @@ from stac2cube.cli.checks import check_clouds, check_coregister, check_layers, c
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.make import layers
-from stac2cube.cli.out import export, publish, report
+from stac2cube.cli.out import export, publish, report, series
 from stac2cube.cli.registration import coregister, move
-from stac2cube.cli.show import quicklook, timelapse
+from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres
 from stac2cube.cli.words import Spelled, where_options
 from stac2cube.errors import BadInputError
@@ -31,7 +31,15 @@ PIXELS = ("mask", "coregister", "layers")
 
 _WHERE = frozenset(option.name for option in click.command("where")(where_options(lambda: None)).params)
 
-_ASIDE = _WHERE | {"updating", "dry_run", "replace_superseded", "per_feature", "from_probability", "measure_only"}
+_ASIDE = _WHERE | {
+    "updating",
+    "dry_run",
+    "machine",
+    "replace_superseded",
+    "per_feature",
+    "from_probability",
+    "measure_only",
+}
 """Options that are no words of a recipe: they decide where and how a command runs, or look back at a cube."""
 
 
@@ -60,6 +68,13 @@ class _Making:
 
 _CUBES = ("layers", "clouds", "coregister", "move", "mask", "superres", "indices", "composite")
 
+_SIDES = ("before", "after")
+
+_HIDING = Input("clouds", (), optional=True)
+"""A cube of clouds by which is hidden, where it is named: pixels of ``mask`` need none."""
+
+_CLEARED = (Input("of", PIXELS), _HIDING)
+
 _MAKINGS: Mapping[str, _Making] = {
     "layers": _Making(layers, order=("out",), needed=("mission", "aoi"), check=check_layers),
     "clouds": _Making(clouds, (Input("of", ("layers",)),), check=check_clouds),
@@ -75,15 +90,29 @@ _MAKINGS: Mapping[str, _Making] = {
     "superres": _Making(superres.commands["make"], (Input("of", PIXELS),), check=check_superres),
     "indices": _Making(
         indices,
-        (Input("of", PIXELS),),
+        _CLEARED,
         ("of", "out", "names"),
         arguments=(Word("names", "list", "Names of spectral indices: [ndvi, nbr].", needed=True),),
     ),
-    "composite": _Making(composite, (Input("of", PIXELS),)),
+    "composite": _Making(composite, _CLEARED),
     "overviews": _Making(overviews, (Input("of", PIXELS),), ("of",), suffix=None),
-    "export": _Making(export, (Input("of", PIXELS),), suffix=".tif"),
-    "quicklook": _Making(quicklook, (Input("of", ("layers",)),), suffix=".png"),
-    "timelapse": _Making(timelapse, (Input("of", PIXELS),), suffix=".gif"),
+    "export": _Making(export, _CLEARED, suffix=""),
+    "series": _Making(
+        series,
+        _CLEARED,
+        ("of", "places", "out"),
+        suffix=".csv",
+        arguments=(Word("places", "area", "Points or polygons: a file, GeoJSON, or 'lat,lon'.", needed=True),),
+    ),
+    "quicklook": _Making(quicklook, (Input("of", ("layers",)), _HIDING), suffix=".png"),
+    "timelapse": _Making(timelapse, _CLEARED, suffix=".gif"),
+    "slider": _Making(
+        slider,
+        _CLEARED,
+        ("of", "before", "after", "out"),
+        suffix=".html",
+        arguments=tuple(Word(side, "text", f"The step {side}: scene key or date.", needed=True) for side in _SIDES),
+    ),
     "report": _Making(report, (Input("of", _CUBES, several=True),), suffix=".html"),
     "publish": _Making(publish, (Input("of", PIXELS),), suffix=""),
 }

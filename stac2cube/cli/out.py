@@ -10,7 +10,9 @@ import click
 
 from stac2cube.cli.look import as_json
 from stac2cube.cli.words import (
+    AREA,
     CUBE,
+    LIST,
     choice_of,
     choice_options,
     hiding_of,
@@ -25,8 +27,10 @@ from stac2cube.cli.words import (
 @click.command()
 @click.argument("cubes", nargs=-1, required=True, type=CUBE, metavar="CUBE... OUT")
 @click.option("--step", "steps", multiple=True, help="Scene key, or the date of a step: 2023-07-14; several times.")
-@click.option("--layers", help="Layers with commas; all if not said.")
-@click.option("--clip", help="Polygons outside which there is no data: a file, GeoJSON text, or a box 'w,s,e,n'.")
+@click.option("--layers", type=LIST, help="Layers with commas; all if not said.")
+@click.option(
+    "--clip", type=AREA, help="Polygons outside which there is no data: a file, GeoJSON text, or a box 'w,s,e,n'."
+)
 @click.option("--format", "kind", type=click.Choice(["cog", "png", "netcdf"]), default="cog", show_default=True)
 @choice_options
 @hiding_options
@@ -63,9 +67,11 @@ def export(cubes: tuple[Path, ...], kind: Any, **options: Any) -> None:
 @click.argument("cube", type=CUBE)
 @click.argument("places")
 @click.argument("out", type=CUBE)
-@click.option("--layers", help="Layers with commas; all if not said.")
-@click.option("--indices", help="Spectral indices with commas, beside the layers: ndvi,nbr.")
-@click.option("--statistics", default="mean,median,std", show_default=True, help="Of polygons: also min, max.")
+@click.option("--layers", type=LIST, help="Layers with commas; all if not said.")
+@click.option("--indices", type=LIST, help="Spectral indices with commas, beside the layers: ndvi,nbr.")
+@click.option(
+    "--statistics", type=LIST, default="mean,median,std", show_default=True, help="Of polygons: also min, max."
+)
 @choice_options
 @hiding_options
 @click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")

@@ -152,6 +152,7 @@ def hiding_options(command: Command) -> Command:
     options = [
         click.option(
             "--mask",
+            type=LIST,
             default="",
             help="Hide by the cube's own classes: a recipe (clear, clouds, clouds_snow, strict), or what to hide with "
             "commas: cloud,shadow or 3,8,9.",
@@ -166,7 +167,7 @@ def hiding_options(command: Command) -> Command:
 def choice_options(command: Command) -> Command:
     """Which steps are taken."""
     options = [
-        click.option("--time", help="Only these steps: 2023, 2023-07, A/B, '2018/2020 06-01/08-31'."),
+        click.option("--time", type=LIST, help="Only these steps: 2023, 2023-07, A/B, '2018/2020 06-01/08-31'."),
         click.option("--max-cloud", type=float, help="Leave out steps with more cloud, percent."),
     ]
     return _apply(options, command)
@@ -177,11 +178,13 @@ def look_options(command: Command) -> Command:
     options = [
         click.option(
             "--show",
+            type=LIST,
             default="",
             help="Colours (true, cir, swir, vea, law, fcu, atp ...), three bands with commas, an index, or a layer.",
         ),
         click.option(
             "--stretch",
+            type=LIST,
             default="series",
             show_default=True,
             help="Black and white, the same for all dates: series, percentiles p2-p98, or values 0,0.3.",

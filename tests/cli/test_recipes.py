@@ -40,6 +40,8 @@ composite:
   yearly: {period: year, method: mean}
   whole: {of: indices, period: all}
 quicklook:
+export: {of: yearly}
+timelapse: {show: [nir, red, green]}
 report: {of: [layers, yearly]}
 publish: {of: mask}
 """
@@ -69,6 +71,8 @@ def test_everything_is_there(made: Path) -> None:
     assert steps == {"layers": 2, "clouds": 2, "mask": 2, "indices": 1, "yearly": 1, "whole": 1}
     assert "NDVI" in open_cube(made / "whole.zarr")
     assert (made / "quicklook.png").read_bytes().startswith(b"\x89PNG")
+    assert [file.suffix for file in (made / "export").iterdir()] == [".tif"]
+    assert (made / "timelapse.gif").read_bytes().startswith(b"GIF8")
     assert "yearly.zarr" in (made / "report-yearly.html").read_text()
     assert json.loads((made / "publish" / "collection.json").read_text())["type"] == "Collection"
 
