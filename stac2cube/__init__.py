@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from stac2cube.site import find_site
     from stac2cube.source.conditions import Conditions
     from stac2cube.stages.clouds import get_cloud_layers
+    from stac2cube.stages.composed import Composition, store_composites
     from stac2cube.stages.coregister import coregister_scenes, move_scenes
-    from stac2cube.stages.derived import Composition, store_composites, store_indices
+    from stac2cube.stages.indexed import store_indices
     from stac2cube.stages.indexing import create_index, export_index, filter_index, index_info, update_index
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.masked import apply_masks
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from stac2cube.views.clouds import mask_clouds
     from stac2cube.views.colour import rgb
     from stac2cube.views.composite import composite
+    from stac2cube.views.mask_recipes import Hiding, mask_by
     from stac2cube.views.physical import from_db, to_celsius, to_db, to_kelvin, to_reflectance, to_stack
     from stac2cube.views.speckle import despeckle
     from stac2cube.views.spectral import indices
@@ -58,13 +60,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Allocation": "stac2cube.places.allocation",
     "AngleRules": "stac2cube.training.rules",
-    "Composition": "stac2cube.stages.derived",
+    "Composition": "stac2cube.stages.composed",
     "Conditions": "stac2cube.source.conditions",
     "CubeStatus": "stac2cube.status",
     "DownloadRequest": "stac2cube.training.acquisitions",
     "Explorer": "stac2cube.explorer.session",
     "FramesDataset": "stac2cube.training.loading",
     "Gateway": "stac2cube.places.gateway",
+    "Hiding": "stac2cube.views.mask_recipes",
     "LabelRules": "stac2cube.training.rules",
     "Local": "stac2cube.places.local",
     "Making": "stac2cube.training.parts",
@@ -101,6 +104,7 @@ _HOMES = {
     "make_patches": "stac2cube.training.making",
     "make_sample_cube": "stac2cube.training.cubes",
     "make_samples": "stac2cube.training.samples",
+    "mask_by": "stac2cube.views.mask_recipes",
     "mask_classes": "stac2cube.views.classes",
     "mask_clouds": "stac2cube.views.clouds",
     "move_scenes": "stac2cube.stages.coregister",
@@ -113,8 +117,8 @@ _HOMES = {
     "save_per_geometry": "stac2cube.reads.files",
     "seal_year": "stac2cube.stages.yearly",
     "slope": "stac2cube.views.terrain",
-    "store_composites": "stac2cube.stages.derived",
-    "store_indices": "stac2cube.stages.derived",
+    "store_composites": "stac2cube.stages.composed",
+    "store_indices": "stac2cube.stages.indexed",
     "store_overviews": "stac2cube.stages.overviews",
     "super_resolution": "stac2cube.stages.superres",
     "to_celsius": "stac2cube.views.physical",
@@ -136,6 +140,7 @@ __all__ = [
     "Explorer",
     "FramesDataset",
     "Gateway",
+    "Hiding",
     "LabelRules",
     "Local",
     "Making",
@@ -173,6 +178,7 @@ __all__ = [
     "make_patches",
     "make_sample_cube",
     "make_samples",
+    "mask_by",
     "mask_classes",
     "mask_clouds",
     "move_scenes",

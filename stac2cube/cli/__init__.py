@@ -20,11 +20,12 @@ from stac2cube.cli.item import item
 from stac2cube.cli.jobs import cancel, logs, sites, submit
 from stac2cube.cli.look import catalogs, history, missions, status, unlock
 from stac2cube.cli.make import demo, layers, plan, update
-from stac2cube.cli.out import export, publish, quicklook, report
+from stac2cube.cli.out import export, publish, report, series
 from stac2cube.cli.patches import patches, statistics
 from stac2cube.cli.reads import read, sample
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres, weights
 from stac2cube.cli.training import download, samples
 from stac2cube.errors import Stac2cubeError
@@ -45,7 +46,7 @@ for command in (
     *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
     *(download, samples, diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit),
     *(cancel, logs, sites, doctor, stage, claim, share, seal, seal_year, overviews, index, read),
-    *(sample, item, cwl, config, explore),
+    *(sample, item, cwl, config, explore, timelapse, slider, series),
 ):
     cli.add_command(command)
 

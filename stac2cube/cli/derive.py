@@ -9,15 +9,16 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, built
-from stac2cube.cli.words import CUBE, LIST, listed, talking, where_options
+from stac2cube.cli.words import CUBE, LIST, hiding_of, hiding_options, listed, talking, where_options
 
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="NAME | LAYERS OUT NAMES...")
+@hiding_options
 @where_options
 def indices(words: tuple[str, ...], **options: Any) -> int:
     """Say what the spectral index NAME is; or store the indices NAMES of the cube LAYERS in the cube OUT."""
-    from stac2cube.stages.derived import run_indices
+    from stac2cube.stages.indexed import run_indices
     from stac2cube.views.spectral import described
 
     if len(words) == 1:
@@ -26,28 +27,39 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
         return 0
     if len(words) == 2:
         raise click.UsageError("say also which indices, for example ndvi nbr")
-    layers, out = Path(words[0]), Path(words[1])
+    layers, out, hiding = Path(words[0]), Path(words[1]), hiding_of(options)
     with talking(options["quiet"]) as console:
-        return built(out, partial(run_indices, layers, out, words[2:]), Manner.of(options, console))
+        return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), Manner.of(options, console))
 
 
 @click.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
 @click.option("--period", default="month", show_default=True, help="week, month, season, year, all, or 10D, 1MS ...")
+@click.option("--window", default="", help="Rolling: compose so many days about the middle of each period, 30D.")
 @click.option("--method", default="median", show_default=True, help="median, mean, max, min, p10, medoid or best.")
 @click.option("--by", help="For the method best: a layer or an index, for example NDVI.")
 @click.option("--layers", "names", type=LIST, help="Layers with commas; all that are not classes if not said.")
+@click.option("--memory", default="256MiB", show_default=True, help="Held at once by each block in work.")
+@hiding_options
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
-    """Store a picture per period of the cube LAYERS in the cube OUT. Hide clouds first: compose a masked cube."""
-    from stac2cube.stages.derived import Composition, run_composites
+    """Store a picture per period of the cube LAYERS in the cube OUT, out of what clouds leave."""
+    from stac2cube.places.slurm import memory_bytes
+    from stac2cube.stages.composed import Composition, run_composites
 
     chosen = listed(names)
-    words = (options["period"], options["method"], options["by"])
-    how = Composition(*words, None if chosen is None else tuple(chosen))
+    how = Composition(
+        options["period"],
+        options["method"],
+        options["by"],
+        None if chosen is None else tuple(chosen),
+        options["window"],
+        hiding_of(options),
+    )
+    make = partial(run_composites, layers, out, how, memory=memory_bytes(options["memory"]))
     with talking(options["quiet"]) as console:
-        return built(out, partial(run_composites, layers, out, how), Manner.of(options, console))
+        return built(out, make, Manner.of(options, console))
 
 
 @click.command()

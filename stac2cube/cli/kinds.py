@@ -16,10 +16,11 @@ from stac2cube.cli.checks import check_clouds, check_coregister, check_layers, c
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.make import layers
-from stac2cube.cli.out import export, publish, quicklook, report
+from stac2cube.cli.out import export, publish, report
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.show import quicklook, timelapse
 from stac2cube.cli.superres import superres
-from stac2cube.cli.words import Spelled
+from stac2cube.cli.words import Spelled, where_options
 from stac2cube.errors import BadInputError
 from stac2cube.recipe.file import Entry, Recipe, read_recipe
 from stac2cube.recipe.kind import CUBE, Input, Kind
@@ -28,10 +29,9 @@ from stac2cube.recipe.word import Form, Value, Word
 PIXELS = ("mask", "coregister", "layers")
 """Where products take their pixels from unless told otherwise: the cleanest first."""
 
-_ASIDE = frozenset(
-    {"place", "workers", "site", "cluster", "test", "quiet", "progress_file"}  # where it runs
-    | {"updating", "dry_run", "replace_superseded", "per_feature", "from_probability", "measure_only"}
-)
+_WHERE = frozenset(option.name for option in click.command("where")(where_options(lambda: None)).params)
+
+_ASIDE = _WHERE | {"updating", "dry_run", "replace_superseded", "per_feature", "from_probability", "measure_only"}
 """Options that are no words of a recipe: they decide where and how a command runs, or look back at a cube."""
 
 
@@ -83,6 +83,7 @@ _MAKINGS: Mapping[str, _Making] = {
     "overviews": _Making(overviews, (Input("of", PIXELS),), ("of",), suffix=None),
     "export": _Making(export, (Input("of", PIXELS),), suffix=".tif"),
     "quicklook": _Making(quicklook, (Input("of", ("layers",)),), suffix=".png"),
+    "timelapse": _Making(timelapse, (Input("of", PIXELS),), suffix=".gif"),
     "report": _Making(report, (Input("of", _CUBES, several=True),), suffix=".html"),
     "publish": _Making(publish, (Input("of", PIXELS),), suffix=""),
 }

@@ -1,48 +1,87 @@
-"""Commands that give a cube to other eyes and programs: export, quicklook, report."""
+"""Commands that give a cube to other eyes and programs: export, series, report, publish."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stac2cube.cli.look import as_json
-from stac2cube.cli.words import CUBE
+from stac2cube.cli.words import (
+    CUBE,
+    choice_of,
+    choice_options,
+    hiding_of,
+    hiding_options,
+    listed,
+    look_of,
+    look_options,
+    talking,
+)
 
 
 @click.command()
-@click.argument("cube", type=CUBE)
-@click.argument("out", type=CUBE)
-@click.option("--step", help="For a GeoTIFF: scene key, or the date of the step, 2023-07-14.")
-@click.option("--time", default="", help="For NetCDF: which steps, a year 2023, a month, an interval; all if not said.")
-def export(cube: Path, out: Path, step: str | None, time: str) -> None:
-    """Give CUBE to programs that do not read Zarr 3: a step as cloud-optimised GeoTIFF, or steps as CF NetCDF.
+@click.argument("cubes", nargs=-1, required=True, type=CUBE, metavar="CUBE... OUT")
+@click.option("--step", "steps", multiple=True, help="Scene key, or the date of a step: 2023-07-14; several times.")
+@click.option("--layers", help="Layers with commas; all if not said.")
+@click.option("--clip", help="Polygons outside which there is no data: a file, GeoJSON text, or a box 'w,s,e,n'.")
+@click.option("--format", "kind", type=click.Choice(["cog", "png", "netcdf"]), default="cog", show_default=True)
+@choice_options
+@hiding_options
+@look_options
+@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+def export(cubes: tuple[Path, ...], kind: Any, **options: Any) -> None:
+    """Write CUBE for programs that do not read Zarr 3: a step as OUT.tif or OUT.png, all as OUT.nc or a folder OUT.
 
-    The name of OUT says which: .tif or .nc.
+    Several cubes on one lattice become a mosaic. With --show, pictures are written instead of numbers.
     """
-    from stac2cube.products.geotiff import export_step
-    from stac2cube.products.netcdf import export_netcdf
+    from stac2cube.products.export import Export, export
+    from stac2cube.progress import Progress, progress_for
 
-    if out.suffix == ".nc":
-        if step is not None:
-            raise click.UsageError("NetCDF holds steps of a --time, not one --step")
-        click.echo(export_netcdf(cube, out, time))
-        return
-    if step is None or time:
-        raise click.UsageError("a GeoTIFF holds one step: say --step, and no --time")
-    click.echo(export_step(cube, step, out))
+    if len(cubes) < 2:
+        raise click.UsageError("say the cube, and where to write")
+    quiet = options.pop("quiet")
+    shown = any(options[name] for name in ("show", "balance", "ramp")) or options["stretch"] != "series"
+    look = look_of(options)
+    how = Export(
+        layers=listed(options["layers"]),
+        look=look if shown else None,
+        clip=options["clip"],
+        hiding=hiding_of(options),
+        choice=choice_of(options),
+        format=kind,
+    )
+    with talking(quiet) as console:
+        progress = Progress() if quiet else progress_for(console, "steps")
+        for file in export(cubes[:-1], cubes[-1], how, progress=progress):
+            click.echo(file)
 
 
 @click.command()
 @click.argument("cube", type=CUBE)
+@click.argument("places")
 @click.argument("out", type=CUBE)
-@click.option("--most", default=24, show_default=True, help="Dates shown at most, spread over the whole time.")
-def quicklook(cube: Path, out: Path, most: int) -> None:
-    """Draw CUBE in true colour: OUT.png with a panel per date, or OUT.gif."""
-    from stac2cube.products.quicklook import draw
+@click.option("--layers", help="Layers with commas; all if not said.")
+@click.option("--indices", help="Spectral indices with commas, beside the layers: ndvi,nbr.")
+@click.option("--statistics", default="mean,median,std", show_default=True, help="Of polygons: also min, max.")
+@choice_options
+@hiding_options
+@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+def series(cube: Path, places: str, out: Path, **options: Any) -> None:
+    """Write what CUBE says of points or polygons through time: OUT.csv or OUT.parquet, a row per place and step.
 
-    click.echo(draw(cube, out, most))
+    PLACES is a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, or a point 'lat,lon'.
+    """
+    from stac2cube.products.series import Columns, write_series
+    from stac2cube.progress import Progress, progress_for
+
+    columns = Columns(listed(options["layers"]), listed(options["indices"]) or (), listed(options["statistics"]) or ())
+    hiding, choice = hiding_of(options), choice_of(options)
+    with talking(options["quiet"]) as console:
+        progress = Progress() if options["quiet"] else progress_for(console, "places")
+        click.echo(write_series(cube, places, out, columns=columns, hiding=hiding, choice=choice, progress=progress))
 
 
 @click.command()

@@ -47,9 +47,10 @@ claim_option = click.option(
     help="Make everything in this folder instead of the recipe's own, described there as a STAC catalog.",
 )
 @where_options
-def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], package: Path | None, **options: Any) -> int:
+def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadline: str, **options: Any) -> int:
     """Make what RECIPE says, one entry after the other. Running it again goes on where it ended."""
     wanted = recipe_at(recipe, changes)
+    package: Path | None = options.pop("package")
     if package is not None:
         wanted = replace(wanted, cubes=package.absolute())
     entries = wanted.chosen(only)
@@ -67,7 +68,7 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], package: 
 
         click.echo(describe_cubes(wanted.cubes))
     with talking(options["quiet"]):
-        return leave(code, options["on_deadline"])
+        return leave(code, on_deadline)
 
 
 @click.command()
@@ -187,13 +188,8 @@ def layers_words(recipe: Recipe) -> dict[str, Any]:
 
 def where_words(options: Mapping[str, Any]) -> list[str]:
     """What was said of where the work runs, to say it again to a command."""
-    said = {
-        name: options[name]
-        for name in ("place", "workers", "site", "cluster", "progress_file")
-        if options[name] is not None
-    }
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in said.items()]
-    return words + [f"--{name}" for name in ("test", "quiet") if options[name]]
+    said = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, False)}
+    return [name if value is True else f"{name}={value}" for name, value in said.items()]
 
 
 def claim_of(job: str | None) -> Any:

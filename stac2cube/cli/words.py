@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -22,6 +22,11 @@ from stac2cube.places.local import Local
 from stac2cube.places.place import Place, usable_cores
 from stac2cube.places.threads import Threads
 from stac2cube.recipe.word import Form
+
+if TYPE_CHECKING:
+    from stac2cube.views.mask_recipes import Hiding
+    from stac2cube.views.picture import Look
+    from stac2cube.views.steps import Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -140,6 +145,81 @@ def where_options(command: Command) -> Command:
         click.option("--progress-file", type=CUBE, hidden=True),
     ]
     return _apply(options, command)
+
+
+def hiding_options(command: Command) -> Command:
+    """What is hidden before anything is made."""
+    options = [
+        click.option(
+            "--mask",
+            default="",
+            help="Hide by the cube's own classes: a recipe (clear, clouds, clouds_snow, strict), or what to hide with "
+            "commas: cloud,shadow or 3,8,9.",
+        ),
+        click.option(
+            "--clouds", type=CUBE, help="Hide by the masks of this clouds cube; scenes that it lacks are left out."
+        ),
+    ]
+    return _apply(options, command)
+
+
+def choice_options(command: Command) -> Command:
+    """Which steps are taken."""
+    options = [
+        click.option("--time", help="Only these steps: 2023, 2023-07, A/B, '2018/2020 06-01/08-31'."),
+        click.option("--max-cloud", type=float, help="Leave out steps with more cloud, percent."),
+    ]
+    return _apply(options, command)
+
+
+def look_options(command: Command) -> Command:
+    """What is shown, and how."""
+    options = [
+        click.option(
+            "--show",
+            default="",
+            help="Colours (true, cir, swir, vea, law, fcu, atp ...), three bands with commas, an index, or a layer.",
+        ),
+        click.option(
+            "--stretch",
+            default="series",
+            show_default=True,
+            help="Black and white, the same for all dates: series, percentiles p2-p98, or values 0,0.3.",
+        ),
+        click.option(
+            "--balance", default="", help="Colours in the words of rio-color: 'sigmoidal RGB 6 0.4, saturation 1.2'."
+        ),
+        click.option("--ramp", default="", help="Colour map of an index or layer, one of matplotlib's: YlGn, viridis."),
+    ]
+    return _apply(options, command)
+
+
+def choice_of(options: dict[str, Any]) -> Choice:
+    """Which steps are taken, taken out of the options."""
+    from stac2cube.views.steps import Choice
+
+    return Choice(options.pop("time"), tuple(options.pop("steps", ())), options.pop("max_cloud"))
+
+
+def look_of(options: dict[str, Any]) -> Look:
+    """What is shown, taken out of the options.
+
+    Raises:
+        BadInputError: The stretch is not understood.
+    """
+    from stac2cube.views.picture import Look
+    from stac2cube.views.stretch import parse_stretch
+
+    stretch = parse_stretch(options.pop("stretch"))
+    return Look(options.pop("show"), stretch, options.pop("balance"), options.pop("ramp"))
+
+
+def hiding_of(options: dict[str, Any]) -> Hiding:
+    """What is hidden, taken out of the options."""
+    from stac2cube.views.mask_recipes import Hiding
+
+    clouds = options.pop("clouds")
+    return Hiding(options.pop("mask"), "" if clouds is None else str(clouds))
 
 
 def what_words(**options: Any) -> dict[str, Any]:

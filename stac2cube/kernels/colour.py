@@ -32,13 +32,18 @@ def white_of(colours: np.ndarray) -> float:
 
 
 def stretched(
-    colours: np.ndarray, white: float | np.ndarray, *, black: float = 0.0, gamma: float = GAMMA, nodata: float = GREY
+    colours: np.ndarray,
+    white: float | np.ndarray,
+    *,
+    black: float | np.ndarray = 0.0,
+    gamma: float = GAMMA,
+    nodata: float = GREY,
 ) -> np.ndarray:
     """Values to screen: linear from black to white, cut off beyond, then to the power of gamma.
 
     Args:
         colours: ``(..., 3)`` float, NaN without data.
-        white: What becomes 1.
+        white: What becomes 1, one value or one per channel.
         black: What becomes 0.
         gamma: Exponent.
         nodata: What pixels become that lack data in any of the three.

@@ -17,10 +17,10 @@ from stac2cube.cube.root import Root, read_root
 from stac2cube.errors import BadInputError
 from stac2cube.products.calendar import MONTHS, calendar_of
 from stac2cube.products.figures import figures_of
+from stac2cube.products.frames import frames_from, is_mask
 from stac2cube.products.locator import globe
 from stac2cube.products.pages import environment
 from stac2cube.products.pictures import data_url, sheet_of
-from stac2cube.products.quicklook import frames_from, is_mask
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,50 +1,58 @@
-"""Pixels as a cloud-optimised GeoTIFF, for programs whose GDAL does not read Zarr 3 with these codecs yet."""
+"""A step as a cloud-optimised GeoTIFF: its numbers, or a picture of it; and pictures as PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
-import xarray as xr
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioIOError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.root import read_root
+from stac2cube.cube.files import written_whole
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
+from stac2cube.products.cut import Cut
+from stac2cube.views.picture import Look, picture
+
+MADE_FROM = "STAC2CUBE_MADE_FROM"
+"""Tag of a file that says what decided its pixels, so that a file that is right already is not made again."""
 
 
-def export_step(cube: str | Path, step: str, out: str | Path) -> Path:
-    """Write one step as a COG: a band per layer with name, scale, offset, unit and nodata, stored numbers unchanged.
+def is_made_from(path: Path, fingerprint: str) -> bool:
+    """Whether a file was made of just these pixels."""
+    if not path.exists():
+        return False
+    try:
+        with rasterio.open(path) as file:
+            return bool(file.tags().get(MADE_FROM) == fingerprint)
+    except RasterioIOError:
+        return False
 
-    Args:
-        cube: The cube.
-        step: Scene key, or an ISO date that is that of one step only.
-        out: The file; replaced whole if it exists.
 
-    Returns:
-        The file.
+def stored_type(layers: Sequence[Layer]) -> tuple[np.dtype[Any], float]:
+    """The type and nodata value of a file of some layers.
+
+    Layers that differ in their fill become floats with NaN where one of them is a float; integers keep theirs.
 
     Raises:
-        BadInputError: No such step, or several; layers with different nodata values.
-        CubeError: Not a cube.
+        BadInputError: Integers with different fills.
     """
-    spec = read_root(Path(cube)).spec
-    dataset = open_cube(cube, decode=False, chunks=None)
-    place = step_place(dataset, step)
-
-    def pixels() -> Iterator[tuple[str, Window, np.ndarray]]:
-        for layer in spec.layers:
-            for tile in spec.grid.tiles():
-                window = spec.grid.window(tile)
-                yield layer.name, Window.from_slices(*window), dataset[layer.name][place][window].values
-
-    tags = {"scene": str(dataset["scene"].values[place]), "time": str(dataset["time"].values[place])}
-    return write_cog(Path(out), spec.layers, spec.grid.geobox, pixels(), tags)
+    dtype = np.result_type(*(np.dtype(layer.dtype) for layer in layers))
+    if dtype.kind == "f":
+        return dtype, float("nan")
+    fills = {layer.fill for layer in layers}
+    if len(fills) > 1:
+        by_fill = ", ".join(f"{layer.name} {layer.fill:g}" for layer in layers)
+        raise BadInputError(
+            f"layers with different fill values do not fit into one GeoTIFF ({by_fill}): export some with --layers"
+        )
+    return dtype, fills.pop()
 
 
 def write_cog(
@@ -54,7 +62,7 @@ def write_cog(
     pixels: Iterable[tuple[str, Window, np.ndarray]],
     tags: Mapping[str, str],
 ) -> Path:
-    """Write stored numbers as a COG: a band per layer with name, scale, offset, unit and nodata.
+    """Write stored numbers as a COG: a band per layer with name, scale, offset, unit and nodata, and overviews.
 
     Args:
         target: The file; replaced whole if it exists.
@@ -66,55 +74,109 @@ def write_cog(
     Raises:
         BadInputError: Layers with different nodata values.
     """
-    fills = {float(layer.fill) for layer in layers}
-    if len(fills) > 1:
-        raise BadInputError(f"layers with different fill values {sorted(fills)} do not fit into one GeoTIFF")
-    raw, ready = (target.with_name(f".{target.name}.{part}.tif") for part in ("raw", "partial"))
-    dtype = np.result_type(*(np.dtype(layer.dtype) for layer in layers))
-    profile = {
-        "driver": "GTiff",
-        "height": geobox.shape[0],
-        "width": geobox.shape[1],
-        "count": len(layers),
-        "dtype": dtype.name,
-        "crs": str(geobox.crs),
-        "transform": geobox.transform,
-        "nodata": fills.pop(),
-        "tiled": True,
-        "bigtiff": "if_safer",
-    }
-    bands = {layer.name: band for band, layer in enumerate(layers, start=1)}
-    try:
-        with rasterio.open(raw, "w", **profile) as file:
-            for layer in layers:
-                file.set_band_description(bands[layer.name], layer.name)
-                file.set_band_unit(bands[layer.name], layer.units)
-            for name, window, part in pixels:
-                file.write(part.astype(dtype, copy=False), bands[name], window=window)
-            file.scales = [layer.scale for layer in layers]
-            file.offsets = [layer.offset for layer in layers]
-            file.update_tags(**tags)
-        predictor = 3 if dtype.kind == "f" else 2
-        copy_raster(raw, ready, driver="COG", compress="deflate", predictor=predictor, bigtiff="if_safer")
-        ready.replace(target)
-    finally:
-        raw.unlink(missing_ok=True)
-        ready.unlink(missing_ok=True)
+    dtype, nodata = stored_type(layers)
+    bands = {layer.name: (band, layer) for band, layer in enumerate(layers, start=1)}
+    profile = {**_profile(geobox), "count": len(layers), "dtype": dtype.name, "nodata": nodata}
+    classes = any(layer.flags or layer.bits for layer in layers)
+    with written_whole(target) as partial:
+        raw = partial.with_suffix(".raw.tif")
+        try:
+            with rasterio.open(raw, "w", **profile) as file:
+                for band, layer in bands.values():
+                    file.set_band_description(band, layer.name)
+                    file.set_band_unit(band, layer.units)
+                for name, window, part in pixels:
+                    band, layer = bands[name]
+                    values = part.astype(dtype)
+                    if dtype.kind == "f":
+                        values[part == layer.fill] = np.nan
+                    file.write(values, band, window=window)
+                file.scales = [layer.scale for layer in layers]
+                file.offsets = [layer.offset for layer in layers]
+                file.update_tags(**tags)
+            copy_raster(
+                raw,
+                partial,
+                driver="COG",
+                compress="deflate",
+                predictor=3 if dtype.kind == "f" else 2,
+                overview_resampling="nearest" if classes else "average",
+                bigtiff="if_safer",
+            )
+        finally:
+            raw.unlink(missing_ok=True)
     return target
 
 
-def step_place(dataset: xr.Dataset, step: str) -> int:
-    """Place of a step in an opened cube.
+def write_numbers(cut: Cut, step: str, out: Path, fingerprint: str = "") -> None:
+    """Write the numbers of a step, stored numbers unchanged.
+
+    Args:
+        cut: What is exported.
+        step: Its key.
+        out: The file; replaced whole.
+        fingerprint: See :data:`MADE_FROM`.
 
     Raises:
-        BadInputError: None fits, or several do.
+        BadInputError: Layers with different nodata values.
     """
-    keys = [str(key) for key in dataset["scene"].values]
-    days = [str(time)[:10] for time in dataset["time"].values]
-    found = [place for place in range(len(keys)) if step in (keys[place], days[place])]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise BadInputError(f"{step} names several steps: {', '.join(keys[place] for place in found)}")
-    near = ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
-    raise BadInputError(f"there is no step {step!r}: give a key such as {near or 'none (the cube is empty)'}")
+    pixels = (
+        (name, Window.from_slices(*window), values)
+        for window in cut.windows()
+        for name, values in cut.read(step, window).items()
+    )
+    write_cog(out, cut.layers, cut.grid.geobox, pixels, _tags(cut, step, fingerprint))
+
+
+def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str = "") -> None:
+    """Write a picture of a step: red, green, blue and alpha, 0 where there is no data.
+
+    Args:
+        cut: What is exported; all layers that the look needs.
+        step: Its key.
+        look: What is shown, see :func:`stac2cube.views.picture.settled`.
+        out: ``.tif`` for a COG, ``.png`` with a world file ``.pgw`` beside it; replaced whole.
+        fingerprint: See :data:`MADE_FROM`.
+
+    Raises:
+        BadInputError: Nothing of that name to show.
+    """
+    with written_whole(out) as partial:
+        raw = partial.with_suffix(".raw.tif")
+        try:
+            with rasterio.open(
+                raw, "w", **_profile(cut.grid.geobox), count=4, dtype="uint8", photometric="RGB"
+            ) as file:
+                file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+                for window in cut.windows():
+                    shown, _ = picture(cut.opened(step, window), look, nodata="alpha")
+                    file.write(shown.transpose("rgb", "y", "x").values, window=Window.from_slices(*window))
+                file.update_tags(**_tags(cut, step, fingerprint))
+            if out.suffix == ".png":
+                with rasterio.Env(GDAL_PAM_ENABLED=False):
+                    copy_raster(raw, partial, driver="PNG", zlevel=6, write_metadata_as_text="YES")
+            else:
+                copy_raster(raw, partial, driver="COG", compress="deflate", predictor=2, bigtiff="if_safer")
+        finally:
+            raw.unlink(missing_ok=True)
+    if out.suffix == ".png":
+        with written_whole(out.with_suffix(".pgw")) as partial:
+            a, b, c, d, e, f = cut.grid.transform
+            # Of the centre of the upper left pixel.
+            partial.write_text("".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)))
+
+
+def _profile(geobox: GeoBox) -> dict[str, Any]:
+    return {
+        "driver": "GTiff",
+        "height": geobox.shape[0],
+        "width": geobox.shape[1],
+        "crs": str(geobox.crs),
+        "transform": geobox.transform,
+        "tiled": True,
+        "bigtiff": "if_safer",
+    }
+
+
+def _tags(cut: Cut, step: str, fingerprint: str) -> dict[str, str]:
+    return {"scene": step, "time": f"{cut.steps[step]:%Y-%m-%dT%H:%M:%S.%fZ}", MADE_FROM: fingerprint}

@@ -1,33 +1,71 @@
-"""Steps of a cube as one CF NetCDF 4 file, for programs that read no Zarr."""
+"""A cube as one CF NetCDF-4 file, written step by step: what is done is kept beside it until the file is whole.
+
+Each step is first a small HDF5 file in ``.NAME.parts``. When all are there, their compressed chunks are copied into the
+NetCDF as they are, and the file appears at once. A run that was killed finds its parts again.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import CubeSpec
+from stac2cube import __version__
+from stac2cube.cube.facts import STEP_FACTS
+from stac2cube.cube.files import remove_tree, written_whole
+from stac2cube.cube.root import now_text
+from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
-from stac2cube.period import parse_period
+from stac2cube.products.cut import Cut, cut_of
 from stac2cube.products.terms import attribution_of, mission_of, terms_of
+from stac2cube.progress import Progress
 from stac2cube.status import cube_history
+from stac2cube.views.steps import Choice
 
-KEPT = ("Conventions", "title", "spatial_ref")
-"""Attributes of the store that mean something in NetCDF; names with a colon are not allowed there."""
+if TYPE_CHECKING:
+    import h5netcdf
+    import h5py
+
+CONVENTIONS = "CF-1.11"
+
+FILTERS: dict[str, Any] = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+"""Which every netCDF library reads."""
+
+CHUNK = 512
+"""Rows and columns of a chunk at most."""
+
+TIME = {
+    "standard_name": "time",
+    "units": "microseconds since 1970-01-01",
+    "calendar": "proleptic_gregorian",
+    "units_metadata": "leap_seconds: none",
+    "axis": "T",
+}
+"""Attributes of time as CF wants them; the last but one is of version 1.11."""
+
+MADE_FROM = "made_from"
+
+
+def require_netcdf() -> None:
+    """Be sure that NetCDF can be written.
+
+    Raises:
+        BadInputError: h5netcdf is not installed.
+    """
+    try:
+        import h5netcdf  # noqa: F401
+    except ImportError as error:
+        raise BadInputError("NetCDF needs h5netcdf: pip install 'stac2cube[netcdf]'") from error
 
 
 def export_netcdf(cube: str | Path, out: str | Path, time: str = "") -> Path:
-    """Write steps of a cube, their stored numbers unchanged, with CF metadata.
+    """Write steps of a cube; :func:`stac2cube.products.export.export` knows more words.
 
     Args:
         cube: The cube.
-        out: The file; replaced whole if it exists.
+        out: The file; replaced whole.
         time: Which steps, in the words of :func:`stac2cube.period.parse_period`; all of them if "".
 
     Returns:
@@ -37,60 +75,196 @@ def export_netcdf(cube: str | Path, out: str | Path, time: str = "") -> Path:
         BadInputError: No step in that time, or h5netcdf is not installed.
         CubeError: Not a cube.
     """
-    if importlib.util.find_spec("h5netcdf") is None:
-        raise BadInputError("NetCDF needs h5netcdf: pip install 'stac2cube[netcdf]'")
-    path, target = Path(cube), Path(out)
-    root = read_root(path)
-    dataset = open_cube(path, decode=False)
-    if time:
-        wanted = parse_period(time)
-        moments = dataset["time"].values.astype("datetime64[us]").tolist()
-        dataset = dataset.isel(time=[place for place, moment in enumerate(moments) if moment in wanted])
-    if dataset.sizes["time"] == 0:
-        raise BadInputError(f"{cube} has no step in {time or 'it'} to write")
-    dataset = _described(dataset, path, root.spec)
-    chunk = (1, *root.spec.grid.chunk)
-    encoding: dict[str, dict[str, Any]] = {name: {"_FillValue": None} for name in ("x", "y")}
-    encoding |= {
-        layer.name: {
-            "chunksizes": tuple(min(size, edge) for size, edge in zip(dataset[layer.name].shape, chunk, strict=True)),
-            "zlib": True,
-            "complevel": 1,
-            "shuffle": True,
-        }
-        for layer in root.spec.layers
+    require_netcdf()
+    write_netcdf(cut_of([cube], choice=Choice(time or None)), Path(out))
+    return Path(out)
+
+
+def write_netcdf(cut: Cut, out: Path, progress: Progress | None = None) -> int:
+    """Write all steps of a cut.
+
+    Args:
+        cut: What is exported.
+        out: The file; replaced whole.
+        progress: Told of every step.
+
+    Returns:
+        How many steps were read; the others were there from a run before.
+
+    Raises:
+        BadInputError: h5netcdf is not installed.
+    """
+    require_netcdf()
+    progress = progress or Progress()
+    folder = out.with_name(f".{out.name}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    parts, made = {}, 0
+    with progress.over(len(cut.steps)):
+        for step in cut.steps:
+            parts[step] = folder / f"{step}.h5"
+            made += _write_part(cut, step, parts[step])
+            progress.advance()
+    with written_whole(out) as partial:
+        _create(cut, partial)
+        _join(cut, partial, list(parts.values()))
+    remove_tree(folder)
+    return made
+
+
+def _write_part(cut: Cut, step: str, path: Path) -> bool:
+    """One step; False where it is there already."""
+    import h5py
+
+    fingerprint = cut.fingerprint(step, format="netcdf", chunk=CHUNK, filters=FILTERS)
+    if path.exists():
+        with h5py.File(path) as file:
+            if file.attrs.get(MADE_FROM) == fingerprint:
+                return False
+    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        chunk = _chunk(cut)
+        for layer in cut.layers:
+            file.create_dataset(
+                layer.name, cut.grid.shape, layer.dtype, chunks=chunk, fillvalue=layer.fill_scalar, **FILTERS
+            )
+        # Windows of whole chunks, so that each is compressed once.
+        for window in cut.windows(2 * CHUNK):
+            for name, values in cut.read(step, window).items():
+                file[name][window] = values
+        file.attrs[MADE_FROM] = fingerprint
+    return True
+
+
+def _chunk(cut: Cut) -> tuple[int, int]:
+    rows, columns = cut.grid.shape
+    return min(CHUNK, rows), min(CHUNK, columns)
+
+
+def _create(cut: Cut, path: Path) -> None:
+    """The file with all its metadata and coordinates, its layers still empty."""
+    import h5netcdf
+    from pyproj import CRS
+
+    rows, columns = cut.grid.shape
+    crs = CRS.from_user_input(cut.grid.crs)
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = {"time": len(cut.steps), "y": rows, "x": columns}
+        file.attrs.update(_about(cut))
+        times = np.array([time.replace(tzinfo=None) for time in cut.steps.values()], "datetime64[us]").astype("int64")
+        _coordinate(file, "time", times, **TIME)
+        _axes(file, cut, crs.is_geographic)
+        facts = _write_facts(file, cut)
+        reference = file.create_variable("spatial_ref", (), "int32", data=np.int32(0))
+        a, b, c, d, e, f = cut.grid.transform
+        mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
+        mapping["long_name"] = "coordinate reference system"
+        reference.attrs.update(mapping)
+        for layer in cut.layers:
+            # A fill that is itself a class has no mark, so that readers keep integers; all chunks are written.
+            marked = "_FillValue" in layer.attributes() or np.dtype(layer.dtype).kind == "f"
+            made = file.create_variable(
+                layer.name,
+                ("time", "y", "x"),
+                np.dtype(layer.dtype),
+                fillvalue=layer.fill_scalar if marked else None,
+                chunks=(1, *_chunk(cut)),
+                **FILTERS,
+            )
+            made.attrs.update({**_attributes(layer), "coordinates": " ".join(facts)})
+
+
+def _axes(file: h5netcdf.File, cut: Cut, degrees: bool) -> None:
+    """Centres of pixels."""
+    west, north = cut.grid.origin
+    places = {"x": west + cut.grid.resolution * (np.arange(cut.grid.shape[1]) + 0.5)}
+    places["y"] = north - cut.grid.resolution * (np.arange(cut.grid.shape[0]) + 0.5)
+    for axis, values in places.items():
+        if degrees:
+            name, units = ("longitude", "degrees_east") if axis == "x" else ("latitude", "degrees_north")
+        else:
+            name, units = f"projection_{axis}_coordinate", "m"
+        _coordinate(file, axis, values, standard_name=name, units=units, axis=axis.upper())
+
+
+def _coordinate(file: h5netcdf.File, name: str, values: np.ndarray, **attributes: str) -> None:
+    variable = file.create_variable(name, (name,), values.dtype, data=values)
+    variable.attrs.update(attributes | {"long_name": attributes["standard_name"].replace("_", " ")})
+
+
+def _write_facts(file: h5netcdf.File, cut: Cut) -> list[str]:
+    """What is known of each step, along time, the first cube that has it; names."""
+    import h5py
+
+    known = {
+        str(name) for source in cut.sources for name, fact in source.steps.coords.items() if fact.dims == ("time",)
     }
-    partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        dataset.to_netcdf(partial, engine="h5netcdf", encoding=encoding)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    names = ["scene", *sorted(known - {"time", "scene"})]
+    for name in names:
+        values = np.array([_fact(cut, step, name) for step in cut.steps], dtype=object)
+        words = any(isinstance(value, str) for value in values)
+        if words:
+            values = np.array(["" if value is None else str(value) for value in values], dtype=object)
+        else:
+            values = np.array([np.nan if value is None else value for value in values], "float64")
+        variable = file.create_variable(name, ("time",), h5py.string_dtype() if words else values.dtype)
+        variable[...] = values
+        what, units = STEP_FACTS.get(name, ("key of the scene or period", ""))
+        variable.attrs["long_name"] = what
+        if not words:
+            variable.attrs["units"] = units or "1"
+    return names
 
 
-def _described(dataset: xr.Dataset, cube: Path, spec: CubeSpec) -> xr.Dataset:
-    """The same with attributes as NetCDF has them: global ones as text, flags in the type of their layer."""
-    described = dataset.copy()
-    described.attrs = {name: dataset.attrs[name] for name in KEPT if name in dataset.attrs}
-    commits = cube_history(cube)
-    lines = [f"{commit.made} stac2cube commit {commit.number}: {commit.steps} steps" for commit in reversed(commits)]
-    described.attrs["history"] = "\n".join([*lines, str(dataset.attrs.get("history", ""))]).strip()
-    described.attrs["source"] = f"stac2cube {spec.stage} of {mission_of(spec) or 'no mission'}"
-    times = dataset["time"].values.astype("datetime64[us]").tolist()
-    catalogs = [str(name) for name in dataset["catalog"].values] if "catalog" in dataset.coords else []
-    if attribution := attribution_of(spec, times, catalogs):
-        described.attrs["acknowledgement"] = attribution
+def _fact(cut: Cut, step: str, name: str) -> Any:
+    for source in cut.sources:
+        if step in source.place_of and name in source.steps.coords:
+            return source.steps[name].values[source.place_of[step]]
+    return None
+
+
+def _attributes(layer: Layer) -> dict[str, Any]:
+    """A layer's CF attributes, those about values in the layer's own type as CF wants them."""
+    attributes = {name: value for name, value in layer.attributes().items() if name != "_FillValue"}
+    for name in ("flag_values", "flag_masks"):
+        if name in attributes:
+            attributes[name] = np.array(attributes[name], dtype=layer.dtype)
+    attributes.setdefault("long_name", layer.name)
+    return attributes
+
+
+def _about(cut: Cut) -> dict[str, str]:
+    spec = cut.spec
+    title = str(spec.recipe.get("title", spec.stage))
+    lines = [f"{now_text()} exported by stac2cube {__version__}"]
+    for source in cut.sources:
+        commits = reversed(cube_history(source.path))
+        lines += [f"{commit.made} stac2cube commit {commit.number}: {commit.steps} steps" for commit in commits]
+    about = {
+        "Conventions": CONVENTIONS,
+        "title": title,
+        "source": f"stac2cube {spec.stage} of {mission_of(spec) or 'no mission'}",
+        "history": "\n".join(lines),
+    }
+    catalogs = {str(name) for source in cut.sources for name in source.steps.get("catalog", xr.DataArray([])).values}
+    if said := attribution_of(spec, list(cut.steps.values()), catalogs):
+        about["acknowledgement"] = said
     if terms := terms_of(spec):
-        described.attrs["license"] = terms.url
-    # Cubes made by older versions lack these.
-    described["time"].attrs.setdefault("units_metadata", "leap_seconds: none")
-    described["spatial_ref"].attrs.setdefault("long_name", "coordinate reference system")
-    for layer in spec.layers:
-        attributes = {"long_name": layer.name, **layer.attributes(), **described[layer.name].attrs}
-        for name in ("flag_values", "flag_masks"):
-            if name in attributes:
-                attributes[name] = np.asarray(attributes[name], dtype=layer.dtype)
-        described[layer.name].attrs = attributes
-    return described
+        about["license"] = terms.url
+    return about
+
+
+def _join(cut: Cut, path: Path, parts: list[Path]) -> None:
+    """Copy the chunks of all steps into the file, compressed as they are."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        for place, part in enumerate(parts):
+            with h5py.File(part) as step:
+                for layer in cut.layers:
+                    _copy(step[layer.name], file[layer.name], place)
+
+
+def _copy(source: h5py.Dataset, target: h5py.Dataset, place: int) -> None:
+    for number in range(source.id.get_num_chunks()):
+        corner = source.id.get_chunk_info(number).chunk_offset
+        mask, content = source.id.read_direct_chunk(corner)
+        target.id.write_direct_chunk((place, *corner), content, mask)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from stac2cube.errors import BadInputError
-from stac2cube.products.quicklook import Frames, frames_of, is_mask
+from stac2cube.products.frames import Frames, frames_of, is_mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,12 +27,14 @@ def data_url(picture: np.ndarray, *, flat: bool = False) -> str:
     """A picture as a data URL.
 
     Args:
-        picture: ``(rows, columns, 3)`` float, 0 to 1.
+        picture: ``(rows, columns, 3)`` uint8, or float from 0 to 1.
         flat: Whether it has a few colours only, which PNG keeps smaller and sharper than JPEG.
     """
     from PIL import Image
 
-    image = Image.fromarray((np.clip(picture, 0, 1) * 255).round().astype("uint8"))
+    if picture.dtype != np.uint8:
+        picture = (np.clip(picture, 0, 1) * 255).round().astype("uint8")
+    image = Image.fromarray(picture)
     content = io.BytesIO()
     if flat:
         image.quantize(16).save(content, format="PNG", optimize=True)
@@ -63,7 +65,7 @@ def sheet_of(frames: Frames) -> Image:
     for place, (title, picture) in enumerate(zip(frames.titles, frames.pictures, strict=True)):
         left, top = (place % across) * (columns + GAP), (place // across) * (rows + LINE)
         pen.text((left, top), title, fill="black")
-        sheet.paste(Image.fromarray((picture * 255).round().astype("uint8")), (left, top + LINE - GAP))
+        sheet.paste(Image.fromarray(picture), (left, top + LINE - GAP))
     return sheet
 
 

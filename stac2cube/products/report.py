@@ -11,12 +11,13 @@ from stac2cube.cube.files import write_whole
 from stac2cube.cube.root import now_text, read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
+from stac2cube.mission import find_mission, mission_names
 from stac2cube.products.calendar import MONTHS, calendar_of
 from stac2cube.products.figures import Account, figures_of
+from stac2cube.products.frames import is_mask
 from stac2cube.products.locator import globe, plan, rings_of
 from stac2cube.products.pages import environment
 from stac2cube.products.pictures import data_url, drawn, thumbnails
-from stac2cube.products.quicklook import is_mask
 from stac2cube.products.shifts import draw_before_after, shift_field, shift_series
 from stac2cube.products.superres import pairs_of
 from stac2cube.products.terms import mission_of
@@ -135,7 +136,9 @@ def _pictures(cube: Path, figures: dict[str, Any]) -> list[dict[str, Any]]:
 def _legend(cube: Path, spec: CubeSpec) -> str:
     if is_mask(cube):
         return "White is cloud, dark its shadow, green clear, grey without data."
-    if mission_of(spec) and len(spec.layers) > 1:
+    mission, names = mission_of(spec), {layer.name for layer in spec.layers}
+    bands = find_mission(mission).bands.values() if mission in mission_names() else ()
+    if {"red", "green", "blue"} <= {band.common_name for band in bands if band.name in names}:
         return "True colour, the same stretch for all dates; grey is without data."
     return f"The layer {spec.layers[0].name}, the same stretch for all dates; grey is without data."
 

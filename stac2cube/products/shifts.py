@@ -14,7 +14,9 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.colour import stretched, white_of
-from stac2cube.products.quicklook import Frames, write_animation
+from stac2cube.products.animation import write_gif
+from stac2cube.products.frames import Frames
+from stac2cube.products.quicklook import with_titles
 
 CROP = 100
 """Edge of the pixels shown before and after."""
@@ -133,7 +135,7 @@ def draw_before_after(cube: Path, out: Path | BinaryIO) -> None:
     colours = np.repeat(both[..., None], 3, axis=-1)
     shown = stretched(colours, white_of(colours)).repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
     titles = tuple(f"{rows[key].time:%Y-%m-%d}   before | after" for key in chosen)
-    write_animation(Frames(titles, shown), out)
+    write_gif(with_titles(Frames(titles, np.rint(255 * shown).astype("uint8"))), out)
 
 
 def _coregistered(cube: Path) -> tuple[CubeSpec, dict[str, Entry]]:

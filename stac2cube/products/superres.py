@@ -11,7 +11,7 @@ from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.colour import stretched, white_of
-from stac2cube.products.quicklook import colour_bands
+from stac2cube.views.combinations import bands_of
 
 CROP = 80
 """Edge of the place shown, pixels of 10 m."""
@@ -54,7 +54,7 @@ def pairs_of(cube: Path) -> list[Pair]:
         raise BadInputError(f"{parent}, from which {cube} was made, is not there any more")
     fine, coarse = open_cube(cube, chunks=None), open_cube(parent, chunks=None)
     # Bands of 10 m are the same where only those of 20 m became finer: these are shown then.
-    bands = colour_bands(cube) if spec.recipe["superres"]["target"] != 10 else ["B12", "B11", "B8A"]
+    bands = bands_of(coarse, "true") if spec.recipe["superres"]["target"] != 10 else ["B12", "B11", "B8A"]
     if fine.sizes["time"] == 0:
         raise BadInputError(f"{cube} has no step to show yet")
     shown = fine.valid_fraction.values * (1 - np.nan_to_num(fine.get("cloud_fraction", fine.valid_fraction * 0).values))

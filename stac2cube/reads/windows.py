@@ -15,7 +15,7 @@ from stac2cube.places.place import usable_cores
 from stac2cube.progress import Progress
 from stac2cube.reads.selection import Selection
 from stac2cube.scene import Scene
-from stac2cube.source.read import touching
+from stac2cube.source.read import sorted_once, touching_pairs
 
 Window = tuple[slice, slice]
 """Rows and columns of a grid."""
@@ -72,10 +72,10 @@ def read_windows(
     groups = groups_of(windows)
     geoboxes = [selection.grid.geobox[window] for window, _ in groups]
     granules = [granule for scene in selection.scenes for granule in scene.granules]
-    owners = np.array([place for place, scene in enumerate(selection.scenes) for _ in scene.granules])
-    jobs = sorted(
-        {(int(owners[granule]), group) for group, near in enumerate(touching(granules, geoboxes)) for granule in near}
-    )
+    owners = np.repeat(np.arange(len(selection.scenes)), [len(scene.granules) for scene in selection.scenes])
+    near, places = touching_pairs(granules, geoboxes)
+    pairs = sorted_once(owners[places] * len(groups) + near)
+    jobs = list(zip((pairs // len(groups)).tolist(), (pairs % len(groups)).tolist(), strict=True))
 
     def work(job: tuple[int, int]) -> list[tuple[int, int, T]]:
         scene, (around, members) = selection.scenes[job[0]], groups[job[1]]

@@ -138,7 +138,9 @@ def read_recipe(
 
 def write_recipe(recipe: Recipe) -> None:
     """Write a recipe to its file, all it says said."""
-    recipe.path.write_text(yaml.safe_dump(_content(recipe), sort_keys=False, allow_unicode=True))
+    partial = recipe.path.with_name(f".{recipe.path.name}.partial")
+    partial.write_text(yaml.safe_dump(_content(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(recipe.path)
 
 
 def show_recipe(recipe: Recipe) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stac2cube.catalog import MANIFEST
-from stac2cube.errors import ReadError
+from stac2cube.errors import BadInputError, ReadError
 from stac2cube.progress import Progress
 from stac2cube.scene import AssetRef
 from stac2cube.source.cog.header import CogHeader, UnusualFileError
@@ -24,7 +25,7 @@ from stac2cube.source.cog.known import header_of
 from stac2cube.source.cog.ranges import ChangedFileError, State, parts_of
 from stac2cube.source.indexed import load_all
 from stac2cube.source.jp2 import HEAD_BYTES, Jp2Header, NotJpeg2000Error, read_jp2_header
-from stac2cube.source.sign import forget, opening
+from stac2cube.source.sign import forget, is_remote, opening
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,12 @@ def read_headers(targets: Sequence[Target], progress: Progress | None = None) ->
 
     Returns:
         Rows by unsigned address. A file that cannot be read now is left out, and a warning says how many.
+
+    Raises:
+        BadInputError: Some lie behind a network, and obstore is not installed.
     """
+    if any(is_remote(target.asset.href) for target in targets) and find_spec("obstore") is None:
+        raise BadInputError("headers of files behind a network need obstore: pip install 'stac2cube[index]'")
     return _each(targets, _row_of_target, progress or Progress())
 
 

@@ -95,6 +95,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         raise CatalogError(f"item {name} has none of the assets that {reading.mission.name} knows")
     page, present = chosen
     known = reading.known.get(page.catalog)
+    clean = isinstance(item, StoredItem)  # unsigned when it was stored
     return Granule(
         id=name,
         collection=item.get("collection") or page.collection,
@@ -109,7 +110,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=_crs(item),
         corner=_corner(item),
         assets={
-            band.name: AssetRef(_unsigned(asset["href"]), shift=shift, alternate=_alternate(asset))
+            band.name: AssetRef(asset["href"] if clean else _unsigned(asset["href"]), 1, shift, _alternate(asset))
             for (band, asset), shift in zip(present, _shifts(item, present, page), strict=True)
         },
         item=item_text(item),

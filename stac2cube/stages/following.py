@@ -9,8 +9,9 @@ from stac2cube.errors import BadInputError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.stages.clouds import follow_clouds
+from stac2cube.stages.composed import follow_composites
 from stac2cube.stages.coregister import follow_coregistered, follow_moved
-from stac2cube.stages.derived import follow_composites, follow_indices
+from stac2cube.stages.indexed import follow_indices
 from stac2cube.stages.masked import follow_masked
 from stac2cube.stages.overviews import follow_overview
 from stac2cube.stages.superres import follow_superres

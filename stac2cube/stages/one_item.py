@@ -128,7 +128,7 @@ class Wanted:
             CatalogError: The item lacks what no pixel can do without.
             ReadError: The small picture cannot be read.
         """
-        from stac2cube.views.colour import bands_of
+        from stac2cube.views.combinations import bands_of
         from stac2cube.views.layer import is_class
         from stac2cube.views.spectral import recipe_for
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from shapely import union_all
 from shapely.geometry import mapping, shape
 
 import stac2cube
 from stac2cube.cube.ledger import SEALED, Entry
-from stac2cube.grid import Grid
+from stac2cube.grid import Grid, Tile
 from stac2cube.scene import Scene
-from stac2cube.source.read import touching
+from stac2cube.source.read import sorted_once, touching_pairs
 from stac2cube.work import Step
 
 
@@ -28,17 +29,19 @@ def steps_for(scenes: Sequence[Scene], grid: Grid, why: str, layers: Sequence[st
     """
     tiles = list(grid.tiles())
     granules = [granule for scene in scenes for granule in scene.granules]
-    touched = touching(granules, [grid.tile_geobox(tile) for tile in tiles])
-    owner = [place for place, scene in enumerate(scenes) for _ in scene.granules]
-    blocks: dict[int, list[int]] = {}
-    for block, places in enumerate(touched):
-        for place in {owner[granule] for granule in places}:
-            blocks.setdefault(place, []).append(block)
+    blocks, places = touching_pairs(granules, [grid.tile_geobox(tile) for tile in tiles])
+    owners = np.repeat(np.arange(len(scenes)), [len(scene.granules) for scene in scenes])
+    pairs = sorted_once(owners[places] * len(tiles) + blocks)
+    per_scene = np.split(pairs % len(tiles), np.searchsorted(pairs // len(tiles), np.arange(1, len(scenes))))
+    shared: dict[bytes, tuple[Tile, ...]] = {}  # most scenes touch the same blocks
     steps = []
-    for place, scene in enumerate(scenes):
+    for scene, touched in zip(scenes, per_scene, strict=False):
         # A scene with a problem gets a block to fail on, so that it is recorded and not taken for empty.
-        touched_blocks = blocks.get(place, [0] if scene.problem else [])
-        steps.append(Step(_entry(scene, why, layers), _light(scene), tuple(tiles[block] for block in touched_blocks)))
+        chosen = touched if touched.size or not scene.problem else np.zeros(1, dtype=touched.dtype)
+        key = chosen.tobytes()
+        if key not in shared:
+            shared[key] = tuple(tiles[block] for block in chosen)
+        steps.append(Step(_entry(scene, why, layers), _light(scene), shared[key]))
     return steps
 
 

@@ -184,7 +184,7 @@ def sync(
 
 
 def children_of(cube: Path) -> list[Path]:
-    """Cubes beside a cube that were made from it, in order of their names; its overviews among them."""
+    """Cubes beside a cube that were made from it, in an order in which they can follow; its overviews among them."""
     wanted, found = cube.resolve(), []
     for path in [*sorted(wanted.parent.glob("*.zarr")), *overviews_beside(wanted)]:
         try:
@@ -192,7 +192,8 @@ def children_of(cube: Path) -> list[Path]:
                 found.append(path)
         except CubeError:
             continue  # some other store
-    return found
+    # Those that need the clouds of another of them come after it.
+    return sorted(found, key=lambda path: bool(read_root(path).spec.request.get("clouds")))
 
 
 def has_scenes(cube: Path) -> bool:

@@ -16,7 +16,7 @@ from stac2cube.source import cdse
 from stac2cube.source.sign import is_remote, readable, unsigned
 from stac2cube.training.acquisitions import DownloadRequest, WantedFile, wanted_files
 from stac2cube.training.fetch import Fetcher, RemoteFile, StoppedError, Verified, damage, hasher, is_there
-from stac2cube.training.manifest import MANIFEST, FileEntry, Manifest, read_manifest, write_manifest
+from stac2cube.training.manifest import MANIFEST, FileEntry, Manifest, check_tables, read_manifest, write_manifest
 from stac2cube.training.roles import parse_roles
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ def run_download(
     """Fetch; raises what :func:`download_products` does, but for absent files, which the result has."""
     if connections < 1:
         raise BadInputError(f"connections are 1 or more, not {connections}")
+    check_tables(tables)
     catalog = find_catalog(request.catalog)
     before = read_manifest(folder) if (folder / MANIFEST).exists() else None
     wanted = wanted_files(request)

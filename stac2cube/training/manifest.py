@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -83,6 +84,18 @@ class Manifest:
         return tuple(sorted({entry.scene for entry in self.files}))
 
 
+def check_tables(tables: Sequence[str]) -> None:
+    """Be sure that tables can be written.
+
+    Raises:
+        BadInputError: One is not known, or needs a package that is not there.
+    """
+    if unknown := sorted(set(tables) - set(TABLES)):
+        raise BadInputError(f"there is no table {unknown[0]!r}: choose {', '.join(TABLES)}")
+    if "xlsx" in tables and find_spec("openpyxl") is None:
+        raise BadInputError("tables as xlsx need a package more: pip install 'stac2cube[xlsx]'")
+
+
 def write_manifest(folder: Path, manifest: Manifest, tables: Sequence[str] = ()) -> Path:
     """Write a manifest, atomically, and tables of its account.
 
@@ -92,11 +105,9 @@ def write_manifest(folder: Path, manifest: Manifest, tables: Sequence[str] = ())
         tables: Some of :data:`TABLES`.
 
     Raises:
-        BadInputError: Another table, or one that needs a package that is not there.
+        BadInputError: See :func:`check_tables`.
     """
-    unknown = sorted(set(tables) - set(TABLES))
-    if unknown:
-        raise BadInputError(f"there is no table {unknown[0]!r}: choose {', '.join(TABLES)}")
+    check_tables(tables)
     rows = [asdict(entry) for entry in manifest.files]
     for kind in tables:
         write_whole(folder / f"files.{kind}", _TABLE[kind](rows))
@@ -165,10 +176,7 @@ def _xlsx(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
     content = io.BytesIO()
     columns = [field.name for field in fields(FileEntry)]
-    try:
-        pd.DataFrame([dict(row) for row in rows], columns=columns).to_excel(content, index=False, engine="openpyxl")
-    except ImportError:
-        raise BadInputError("tables as xlsx need a package more: pip install 'stac2cube[xlsx]'") from None
+    pd.DataFrame([dict(row) for row in rows], columns=columns).to_excel(content, index=False, engine="openpyxl")
     return content.getvalue()
 
 

@@ -180,6 +180,9 @@ def _made(
                     else:
                         pending[executor.submit(task, source)] = source
                 exhausted = exhausted or flow.stopped
+                if flow.dropping:
+                    for future in pending:
+                        future.cancel()
                 done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
                     source = pending.pop(future)

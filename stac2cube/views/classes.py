@@ -26,7 +26,7 @@ def class_mask(dataset: xr.Dataset, words: Sequence[str], *, layer: str | None =
     Raises:
         BadInputError: Unknown word, a word that this classification never says, no classification, or two of them.
     """
-    name, kind = _classification(dataset, layer)
+    name, kind = classification(dataset, layer)
     said = SAYS[kind]
     asked = _spelled(words)
     never = [word for word in asked if word not in said and word not in CLEAR]
@@ -75,7 +75,7 @@ def hide_all(dataset: xr.Dataset, good: xr.DataArray) -> xr.Dataset:
     return dataset.assign(hidden).drop_attrs(deep=False).assign_attrs(derived_attributes(dataset))
 
 
-def _classification(dataset: xr.Dataset, layer: str | None) -> tuple[str, str]:
+def classification(dataset: xr.Dataset, layer: str | None) -> tuple[str, str]:
     """Name and kind of the layer that classifies."""
     found = {name: common for common, name in common_names(dataset).items() if common in SAYS}
     if layer is not None:
@@ -101,3 +101,29 @@ def _spelled(words: Sequence[str]) -> set[str]:
 
 def _says(values: np.ndarray, kind: str, words: tuple[str, ...]) -> np.ndarray:
     return says(kind, values, words)
+
+
+SCL_COLOURS = {
+    **{0: (0, 0, 0), 1: (255, 0, 0), 2: (47, 47, 47), 3: (100, 50, 0), 4: (0, 160, 0), 5: (255, 230, 90)},
+    **{6: (0, 0, 255), 7: (128, 128, 128), 8: (192, 192, 192), 9: (255, 255, 255), 10: (100, 200, 255)},
+    11: (255, 150, 255),
+}
+"""ESA's own colours of Sentinel-2's scene classes (Sentinel-2 Level-2A algorithm overview)."""
+
+OTHER_COLOURS = ((225, 225, 225), (31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189))
+"""For other classes, in their order."""
+
+
+def class_colours(layer: xr.DataArray) -> tuple[dict[int, tuple[int, int, int]], dict[int, str]]:
+    """Colour and meaning of each class of a layer, by its value.
+
+    Raises:
+        BadInputError: It holds bits, or does not say what its classes are.
+    """
+    if "flag_masks" in layer.attrs or "flag_values" not in layer.attrs:
+        raise BadInputError(f"{layer.name} cannot be shown: it holds bits, or does not say what its classes are")
+    values = [int(value) for value in layer.attrs["flag_values"]]
+    meanings = dict(zip(values, str(layer.attrs["flag_meanings"]).split(), strict=True))
+    if str(layer.name).lower() == "scl":
+        return dict(SCL_COLOURS), meanings
+    return {value: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, value in enumerate(values)}, meanings

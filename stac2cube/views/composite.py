@@ -42,8 +42,9 @@ def composite(
     *,
     by: str | None = None,
     layers: Sequence[str] | None = None,
+    window: str = "",
 ) -> xr.Dataset:
-    """Temporal composites of an opened cube. Hide clouds first, with ``mask_clouds`` or ``mask_classes``.
+    """Temporal composites of an opened cube. Hide clouds first, with ``mask_clouds``, ``mask_by`` or ``mask_classes``.
 
     Args:
         dataset: Dims ``(time, y, x)``, decoded or stored.
@@ -54,6 +55,8 @@ def composite(
             that is highest in ``by``.
         by: For ``"best"``: a layer or a spectral index (``"NDVI"``).
         layers: Names; all that are not classes if None.
+        window: A number of days, ``"30D"``, for a rolling composite: what is composed lies within so many days about
+            the middle of each period. "" for the period itself.
 
     Returns:
         The layers, float32, and ``n_valid`` (uint16): how many observations have data in all these layers; for
@@ -68,7 +71,7 @@ def composite(
     if "time" not in dataset.dims:
         raise BadInputError("a composite is made of steps along time, and there is none")
     _check(dataset, names, method, by)
-    periods = periods_of(dataset["time"].values, period)
+    periods = periods_of(dataset["time"].values, period, window)
     quantities = {name: physical(dataset[name]) for name in names}
     score = _score(dataset, by) if by is not None else None
     parts = [_compose(quantities, score, part, method) for part in periods]
@@ -79,7 +82,8 @@ def composite(
         "period_end": ("time", np.array([part.end for part in periods], "datetime64[us]")),
         "steps": ("time", np.array([len(part.places) for part in periods], "int32")),
     }
-    attributes = derived_attributes(dataset) | {"composite": f"{method}{f' by {by}' if by else ''} per {period}"}
+    said = f"{method}{f' by {by}' if by else ''} per {period}{f' over {window}' if window else ''}"
+    attributes = derived_attributes(dataset) | {"composite": said}
     return whole.assign_coords(coordinates).assign_attrs(attributes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,29 +35,54 @@ class Period:
     places: tuple[int, ...]
 
 
-def periods_of(times: np.ndarray, period: str) -> tuple[Period, ...]:
+def periods_of(times: np.ndarray, period: str, window: str = "") -> tuple[Period, ...]:
     """All periods from that of the first step to that of the last.
 
     Args:
         times: ``(time,)`` datetime64.
         period: A word of :data:`WORDS`, or pandas' name of a frequency that says when a period begins: ``"1MS"``,
             ``"QS-DEC"``, ``"YS"``, ``"10D"``; ``"all"`` is one period for all steps.
+        window: A number of days, ``"30D"``: a period's steps are those of so many days about its middle, also where
+            they lie in its neighbours. "" for the period itself.
 
     Raises:
         BadInputError: No steps, or another word.
     """
+    width = _width(window)
     if not len(times):
         raise BadInputError("there are no steps to compose")
     exact = times.astype("datetime64[us]")
     order = np.argsort(exact, kind="stable")
     if period == "all":
+        if width is not None:
+            raise BadInputError("a window goes with periods, and there is only one of all steps")
         return (Period(exact.min(), exact.max() + np.timedelta64(1, "us"), tuple(int(place) for place in order)),)
     edges = _edges(pd.Timestamp(exact.min()), pd.Timestamp(exact.max()), _step(period))
     owner = np.searchsorted(edges, exact, side="right") - 1
-    return tuple(
-        Period(edges[place], edges[place + 1], tuple(int(step) for step in order[owner[order] == place]))
-        for place in range(owner.min(), owner.max() + 1)
-    )
+    ordered = exact[order]
+    periods = []
+    for place in range(owner.min(), owner.max() + 1):
+        begin, end = edges[place], edges[place + 1]
+        first, last = (begin, end) if width is None else _about(begin, end, width)
+        inside = order[np.searchsorted(ordered, first) : np.searchsorted(ordered, last)]
+        periods.append(Period(begin, end, tuple(int(step) for step in inside)))
+    return tuple(periods)
+
+
+def _about(begin: np.datetime64, end: np.datetime64, width: np.timedelta64) -> tuple[np.datetime64, np.datetime64]:
+    """The stretch of a width about the middle of a period; its end is exclusive."""
+    first = begin + (end - begin) / 2 - width / 2
+    return first, first + width
+
+
+def _width(window: str) -> np.timedelta64 | None:
+    """Days as a stretch of time, None for no window."""
+    if not window:
+        return None
+    found = re.fullmatch(r"(\d+)D", window)
+    if found is None or int(found[1]) < 1:
+        raise BadInputError(f"a window is a number of days such as 30D, not {window!r}")
+    return np.timedelta64(int(found[1]) * 86_400_000_000, "us")
 
 
 def _edges(first: pd.Timestamp, last: pd.Timestamp, step: pd.DateOffset) -> np.ndarray:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from stac2cube.errors import BadInputError
+from stac2cube.views.index_names import IndexNames, plain_name, registry, registry_name
 from stac2cube.views.layer import apply, common_names, derived_attributes, mission_of, names_text, physical
 
 SYMBOLS = {
@@ -39,25 +39,13 @@ SYMBOLS = {
 }
 """Common names of bands that stand for the registry's symbols; the first that is there."""
 
-ALIASES = {"NDRE": "NDREI", "NDMIR": "NBR2", "NDWI2": "NDMI", "GAO": "NDMI"}
-"""Names in use beside the registry's: NDWI is McFeeters' open water (green, near infrared) there, NDMI the water in
-leaves of Gao and others (near infrared, 1.6 micrometres)."""
-
-CONSTANTS = {
-    # A. R. Huete, Remote Sensing of Environment 25, 295-309, 1988; the registry has one L for all, that of EVI.
-    "SAVI": {"L": 0.5},
-    # Y. J. Kaufman and D. Tanré, IEEE TGRS 30(2), 261-270, 1992.
-    "SARVI": {"L": 0.5},
-}
-"""Constants of single indices, by the papers that define them, where the registry's own default is another's."""
-
 
 @dataclass(frozen=True)
 class Recipe:
     """An index, ready to be computed.
 
     Attributes:
-        name: The registry's.
+        name: The registry's, or ours where that means several.
         formula: In the registry's symbols.
         long_name: For people.
         reference: Of the paper.
@@ -84,11 +72,12 @@ def indices(
 
     Args:
         dataset: Reflectance (radar: linear power; thermal: kelvin), decoded or stored, dims ``(time, y, x)``.
-        names: The registry's names in any case (``"NDVI"``, ``"evi"``), or one of :data:`ALIASES`.
+        names: The registry's names in any case (``"NDVI"``, ``"evi"``), or one of
+            :data:`stac2cube.views.index_names.TABLE`.
         bands: Layer for a symbol or common name (``{"N": "B8A"}``, ``{"nir": "B8A"}``) where the mission's own band is
             not to be used, or the mission is unknown.
         constants: Values for the formulas' constants (``{"L": 0.5}``), for all the indices asked for; else those of
-            :data:`CONSTANTS`, the mission's wavelengths, and the registry's defaults.
+            the table, the mission's wavelengths, and the registry's defaults.
 
     Returns:
         One variable per index under the registry's name, float32, NaN where any band lacks data or the formula has no
@@ -107,7 +96,7 @@ def indices(
         values = apply(
             _evaluate,
             *(quantities[layer] for layer in recipe.layers.values()),
-            name=recipe.name,
+            name=registry_name(recipe.name),
             symbols=tuple(recipe.layers),
             constants=dict(recipe.constants),
         )
@@ -120,28 +109,36 @@ def described(name: str) -> dict[str, str]:
     """What an index is: name, what it is for, formula, bands by common name, constants, reference.
 
     Raises:
-        BadInputError: Unknown.
+        BadInputError: Unknown, or a name that means several.
     """
-    known = _registry_name(name)
-    entry = _registry()[known]
+    known = registry_name(name)
+    entry = registry()[known]
     bands = [f"{symbol} = {' or '.join(SYMBOLS[symbol])}" for symbol in entry.bands if symbol in SYMBOLS]
+    values = {**_defaults(), **IndexNames.read().constants.get(known, {})}
     constants = [symbol for symbol in entry.bands if symbol not in SYMBOLS]
     return {
         "name": known,
         "what": str(entry.long_name),
         "formula": str(entry.formula),
         "bands": ", ".join(bands),
-        "constants": ", ".join(f"{symbol} = {CONSTANTS.get(known, {}).get(symbol, 'default')}" for symbol in constants),
+        "constants": ", ".join(f"{symbol} = {_number(symbol, values.get(symbol))}" for symbol in constants),
         "reference": str(entry.reference),
     }
+
+
+def _number(symbol: str, value: float | None) -> str:
+    """A constant's value as it is told."""
+    if symbol.startswith("lambda"):
+        return "the mission's wavelength"
+    return "to be given" if value is None else f"{value:g}"
 
 
 def possible_indices(dataset: xr.Dataset, bands: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Names of all indices whose bands and constants a Dataset has, in the registry's order."""
     found, given = _symbols(dataset, bands), _constants(dataset)
     return tuple(
-        name
-        for name, entry in _registry().items()
+        plain_name(name)
+        for name, entry in registry().items()
         if any(symbol in SYMBOLS for symbol in entry.bands)
         and all(symbol in found or given.get(symbol) is not None for symbol in entry.bands)
     )
@@ -154,7 +151,7 @@ def recipe_for(
     constants: Mapping[str, float] | None = None,
 ) -> Recipe:
     """How an index is computed on a Dataset; arguments and errors as in :func:`indices`."""
-    entry = _registry()[_registry_name(name)]
+    entry = registry()[registry_name(name)]
     found = _symbols(dataset, bands)
     lacking = [symbol for symbol in entry.bands if symbol in SYMBOLS and symbol not in found]
     if lacking:
@@ -163,7 +160,7 @@ def recipe_for(
             f"{entry.short_name} needs {told}, which is not among the layers {names_text(dataset.data_vars)}; possible "
             f"with these: {names_text(possible_indices(dataset, bands))}. Or say which layer it is with bands="
         )
-    values = {**_constants(dataset), **CONSTANTS.get(entry.short_name, {}), **(constants or {})}
+    values = {**_constants(dataset), **IndexNames.read().constants.get(entry.short_name, {}), **(constants or {})}
     given = {symbol: value for symbol, value in values.items() if value is not None}
     needed = [symbol for symbol in entry.bands if symbol not in SYMBOLS]
     unset = [symbol for symbol in needed if symbol not in given]
@@ -172,40 +169,13 @@ def recipe_for(
             f"{entry.short_name} needs a value for {names_text(unset)}: give constants={{{unset[0]!r}: ...}}"
         )
     return Recipe(
-        entry.short_name,
+        plain_name(entry.short_name),
         entry.formula,
         entry.long_name,
         entry.reference,
         {symbol: found[symbol] for symbol in entry.bands if symbol in SYMBOLS},
         {symbol: float(given[symbol]) for symbol in needed},
     )
-
-
-def _registry() -> Mapping[str, Any]:
-    import spyndex
-
-    indices: Mapping[str, Any] = spyndex.indices
-    return indices
-
-
-def _registry_name(name: str) -> str:
-    """The registry's spelling.
-
-    Raises:
-        BadInputError: No such index, or two that differ in upper and lower case only.
-    """
-    known = _registry()
-    wanted = ALIASES.get(name.upper(), name)
-    if wanted in known:
-        return wanted
-    alike = [other for other in known if other.lower() == wanted.lower()]
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
-        raise BadInputError(f"{name!r} may be {' or '.join(alike)}: write it as it is meant")
-    near = [other for other in (*known, *ALIASES) if wanted.lower() in other.lower()][:8]
-    hint = names_text(near) if near else "NDVI, EVI, NDWI, NDMI, NBR"
-    raise BadInputError(f"unknown index {name!r}: known are for example {hint} (all: spyndex.indices)")
 
 
 def _symbols(dataset: xr.Dataset, bands: Mapping[str, str] | None) -> dict[str, str]:
@@ -231,11 +201,7 @@ def _symbols(dataset: xr.Dataset, bands: Mapping[str, str] | None) -> dict[str, 
 
 def _constants(dataset: xr.Dataset) -> dict[str, float | None]:
     """The registry's defaults, and the mission's wavelengths in nanometres where formulas want them."""
-    import spyndex
-
-    constants: dict[str, float | None] = {
-        name: constant.default for name, constant in spyndex.constants.items() if name not in SYMBOLS
-    }
+    constants = _defaults()
     mission = mission_of(dataset)
     if mission is not None:
         centres = {band.common_name: band.wavelength for band in mission.bands.values() if band.wavelength}
@@ -245,6 +211,13 @@ def _constants(dataset: xr.Dataset) -> dict[str, float | None]:
             if f"lambda{symbol}" in constants and wavelength is not None:
                 constants[f"lambda{symbol}"] = 1000 * wavelength
     return constants
+
+
+def _defaults() -> dict[str, float | None]:
+    """The registry's constants; None where it gives no value."""
+    import spyndex
+
+    return {name: constant.default for name, constant in spyndex.constants.items() if name not in SYMBOLS}
 
 
 def _quantity(layer: xr.DataArray) -> xr.DataArray:

@@ -81,6 +81,7 @@ NEIGHBOURS = {
     ("limits", "places"),
     ("mission", "table"),
     ("products", "stages"),
+    ("products", "views"),
     ("reads", "products"),
     ("reads", "stages"),
     ("sealer", "filling"),

@@ -23,9 +23,12 @@ from stac2cube.cube.reader import differences
 from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import BadInputError, CatalogError, CubeLockedError, NothingFoundError
 from stac2cube.index import lock, read_index
+from stac2cube.source.headers import stored_headers
 from stac2cube.source.indexed import read_manifest
 from stac2cube.source.local import items_of_path
 from stac2cube.stages.indexing import filter_index, update_index
+from stac2cube.stages.layers import area_words, make_request
+from stac2cube.stages.offline import store_search
 from tests.servers.stac_api import StacApi
 
 WORDS: dict[str, Any] = {"mission": "sentinel-2-l2a", "time": "2023"}
@@ -246,6 +249,15 @@ def test_one_file_and_the_ledger_of_a_cube_are_catalogs_too(index: Path, archive
     assert sorted(item["id"] for item in collection["features"]) == ids(index)
     with pytest.raises(BadInputError, match="written as"):
         stac2cube.export_index(index, tmp_path / "all.csv")
+
+
+def test_a_search_staged_from_an_index_takes_the_headers_along(index: Path, archive: Archive, tmp_path: Path) -> None:
+    words = {**CUBE_WORDS, "bands": ("B04",), **area_words(archive.area(two_zones=True)), "catalog": str(index)}
+    stored = store_search(make_request(words), tmp_path / "items.parquet")
+    assert stored.scenes == 4
+    headers = stored_headers([stored.items])
+    assert headers is not None
+    assert headers.rows() == stored_headers([index]).rows()  # type: ignore[union-attr]
 
 
 def test_signatures_are_not_kept(provider: Provider, archive: Archive, tmp_path: Path) -> None:

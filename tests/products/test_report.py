@@ -72,7 +72,7 @@ def test_it_is_one_file_and_shows_every_cube(page: Page, report: Path, family: l
     page.click("nav >> text=finer")
     assert page.locator("#cube-4 h2").evaluate("node => node.getBoundingClientRect().top") < 900
     pictures = page.locator("img").evaluate_all("all => all.map(one => [one.naturalWidth, one.alt])")
-    assert len(pictures) == 7 + 7 + 1 + (7 + 2 * 3) + 4
+    assert len(pictures) == 7 + 7 + (2 + 1) + (7 + 2 * 3) + 4
     assert all(width > 0 and alt for width, alt in pictures), "every picture is there, and says what it is"
 
 

@@ -19,6 +19,7 @@ from stac2cube.errors import BadInputError, SlurmError
 from stac2cube.places.slurm import Slurm, memory_bytes
 from stac2cube.places.threads import Threads
 from tests.build.toy import SPEC, Make, steps
+from tests.places import scenario
 from tests.slurm.cluster import Cluster, say
 
 PLACE = Slurm(jobs=2, cores=1, memory="1GiB", walltime="00:10:00")
@@ -64,6 +65,13 @@ def test_worker_jobs_on_several_nodes_make_the_same_cube(cluster: Cluster, refer
     before = say("squeue", "-h", "--states=all")
     assert len(build(cube, SPEC, steps(range(4)), Make(), PLACE).present) == 4
     assert say("squeue", "-h", "--states=all") == before, "nothing to do opens no cluster"
+
+
+def test_worker_jobs_bring_the_scenario_of_all_places_to_the_same_end(cluster: Cluster) -> None:
+    archive = scenario.archive_at(cluster.work / "archive")
+    for name, place in (("threads", Threads(2)), ("jobs", replace(PLACE, jobs=1))):
+        scenario.make(cluster.work / name, archive, place)
+    scenario.assert_same(cluster.work / "jobs", cluster.work / "threads")
 
 
 def test_tasks_of_one_job_on_several_nodes_make_the_same_cube(cluster: Cluster, reference: Path) -> None:

@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 import stac2cube
 from stac2cube.cube.reader import differences, open_cube
 from stac2cube.demo import Archive, ArchiveSpec, simulate
-from stac2cube.errors import IncompleteError
+from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.index import read_index, records_of, with_headers, write_file
 from stac2cube.scene import AssetRef
 from stac2cube.source import headers as room
@@ -180,6 +180,18 @@ def test_an_expired_signature_is_asked_anew(
     assert asked == ["planetary-computer"]
     assert row["size"] == path.stat().st_size
     assert row["href"] == f"{files.url}/a.tif"
+
+
+def test_an_address_that_only_gdal_follows_is_left_to_it(files: RangeServer) -> None:
+    write(files.folder / "a.tif", texture(box32()), box32())
+    (row,) = read_headers([Target("B04", AssetRef(f"{files.url}/./a.tif"), "none")]).values()
+    assert (row["format"], row["remark"]) == ("other", "its address is unusual")
+
+
+def test_without_obstore_headers_behind_a_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "find_spec", lambda _: None)
+    with pytest.raises(BadInputError, match=r"stac2cube\[index\]"):
+        read_headers([Target("B04", AssetRef("https://host/a.tif"), "none")])
 
 
 def test_formats(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError
 from stac2cube.grid import grid_from_geobox
 from stac2cube.places.local import Local
-from stac2cube.products.quicklook import frames_of
+from stac2cube.products.frames import frames_of
 from stac2cube.products.report import write_report
 from stac2cube.stages.cloud_rules import CloudRules
 from stac2cube.stages.cloud_spectra import find_sights

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import stac2cube
-from stac2cube import Composition
+from stac2cube import Composition, Hiding
 from stac2cube.cli import cli
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
-from stac2cube.errors import BadInputError, CubeMismatchError
+from stac2cube.errors import BadInputError, CubeMismatchError, Stac2cubeError
 from stac2cube.places.local import Local
 from stac2cube.stages.care import verify
+from stac2cube.stages.composed import pieces
 from tests.items import catalog
 from tests.stages.shifted import Take, series, write
 
@@ -81,6 +83,109 @@ def test_they_follow_what_comes_and_what_goes(tmp_path: Path) -> None:
     commit = read_root(out).commit
     assert cli.main(["update", str(out), "-q"], standalone_mode=False) == 0
     assert read_root(out).commit == commit
+
+
+SCL_HIDDEN = {
+    "clear": (0, 1, 2, 3, 7, 8, 9, 10),
+    "clouds_snow": (0, 3, 8, 9, 10, 11),
+    "3,8,9,10,11": (0, 3, 8, 9, 10, 11),
+}
+
+
+@pytest.mark.parametrize("mask", SCL_HIDDEN)
+def test_a_mask_recipe_needs_no_masked_cube(layers: Path, tmp_path: Path, mask: str) -> None:
+    words = ["composite", str(layers), str(tmp_path / "c.zarr"), "--mask", mask, "--memory", "1MiB", "-q"]
+    assert cli.main(words, standalone_mode=False) == 0
+    made, cube = stac2cube.open_cube(tmp_path / "c.zarr"), stac2cube.open_cube(layers)
+    hidden = np.isin(cube.SCL.values, SCL_HIDDEN[mask])
+    assert hidden[:3].any()
+    red = np.where(hidden, np.nan, cube.B04.values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        np.testing.assert_allclose(made.B04.values[0], np.nanmedian(red[:3], axis=0), atol=1e-6)
+    np.testing.assert_array_equal(made.n_valid.values[0], np.isfinite(red[:3]).sum(axis=0))
+    stac2cube.store_indices(layers, tmp_path / "i.zarr", ["NDVI"], hiding=Hiding(mask))
+    ndvi = stac2cube.open_cube(tmp_path / "i.zarr").NDVI.values
+    assert np.isnan(ndvi[hidden]).all()
+    assert np.isfinite(ndvi[~hidden]).all()
+
+
+def test_a_clouds_cube_hides_and_is_followed(tmp_path: Path) -> None:
+    layers = series(tmp_path, TAKES[:3], bands=BANDS)
+    clouds, out = tmp_path / "clouds.zarr", tmp_path / "c.zarr"
+    stac2cube.get_cloud_layers(layers, clouds, method="scl")
+    stac2cube.apply_masks(layers, clouds, tmp_path / "clear.zarr")
+    stac2cube.store_composites(layers, out, Composition(hiding=Hiding(clouds=str(clouds))))
+    stored = stac2cube.store_composites(tmp_path / "clear.zarr", tmp_path / "from-masked.zarr")
+    made = stac2cube.open_cube(out)
+    for name in (*BANDS, "n_valid"):
+        np.testing.assert_array_equal(made[name].values, stored[name].values, err_msg=name)
+    catalog(tmp_path / "items.json", [write(tmp_path, take, BANDS) for take in TAKES])
+    stac2cube.get_stac_layers(layers, update=True)
+    assert cli.main(["update", str(out), "-q"], standalone_mode=False) == 0
+    assert stac2cube.open_cube(out).sizes["time"] == 1, "scenes without clouds are not composed"
+    assert cli.main(["sync", str(layers), "--apply", "-q"], standalone_mode=False) == 0
+    stac2cube.store_composites(layers, tmp_path / "whole.zarr", Composition(hiding=Hiding(clouds=str(clouds))))
+    assert differences(out, tmp_path / "whole.zarr") == []
+    assert stac2cube.open_cube(out).sizes["time"] == 3
+    with pytest.raises(CubeMismatchError, match="mask"):
+        stac2cube.store_composites(layers, out, Composition(hiding=Hiding("clear", str(clouds))))
+
+
+def test_a_late_scene_changes_every_window_that_it_lies_in(tmp_path: Path) -> None:
+    layers = series(tmp_path, [TAKES[0], TAKES[2], TAKES[3]], bands=BANDS)
+    rolling = Composition("10D", window="30D", layers=("B04",))
+    before = stac2cube.store_composites(layers, tmp_path / "c.zarr", rolling).load()
+    catalog(tmp_path / "items.json", [write(tmp_path, take, BANDS) for take in TAKES[:4]])
+    stac2cube.get_stac_layers(layers, update=True)
+    made = stac2cube.store_composites(layers, tmp_path / "c.zarr", rolling)
+    stac2cube.store_composites(layers, tmp_path / "whole.zarr", rolling)
+    assert differences(tmp_path / "c.zarr", tmp_path / "whole.zarr") == []
+    cube = stac2cube.open_cube(layers)
+    shown = stac2cube.composite(cube, "10D", layers=["B04"], window="30D")
+    np.testing.assert_array_equal(made.B04.values, shown.B04.values)
+    late = np.datetime64("2022-05-15T10:20")
+    changed = 0
+    for place, begin in enumerate(made.time.values):
+        middle = begin + np.timedelta64(5, "D")
+        near = np.abs(cube.time.values - middle) <= np.timedelta64(15, "D")
+        expected = np.nanmedian(cube.B04.values[near], axis=0)
+        np.testing.assert_allclose(made.B04.values[place], expected, atol=1e-6)
+        same = np.array_equal(before.B04.values[place], made.B04.values[place], equal_nan=True)
+        assert same != (abs(late - middle) <= np.timedelta64(15, "D"))
+        changed += not same
+    assert changed == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--mask", "cloudy"], "unknown mask 'cloudy': known are clear, clouds, clouds_snow, strict"),
+        (["--mask", "cloud,rain"], "unknown class rain"),
+        (["--mask", "99"], "SCL has no class 99"),
+        (["--window", "1MS"], "a number of days such as 30D"),
+        (["--period", "all", "--window", "30D"], "only one of all steps"),
+        (["--memory", "much"], "write a number and a unit"),
+        (["--clouds", "nowhere.zarr"], "nowhere.zarr"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    layers: Path, tmp_path: Path, words: list[str], problem: str
+) -> None:
+    with pytest.raises(Stac2cubeError, match=problem):
+        cli.main(["composite", str(layers), str(tmp_path / "c.zarr"), *words, "-q"], standalone_mode=False)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_pieces_cover_a_block_once() -> None:
+    block = (slice(256, 900), slice(512, 1612))
+    for most in (1, 5000, 65536, 70000, 300_000, 10**9):
+        seen = np.zeros((900, 1612), int)
+        for rows, columns in pieces(block, (256, 256), most):
+            assert (rows.stop - rows.start) * (columns.stop - columns.start) <= max(most, 32 * 32)
+            seen[rows, columns] += 1
+        assert (seen[block] == 1).all()
+        assert seen.sum() == 644 * 1100
 
 
 def test_an_index_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:

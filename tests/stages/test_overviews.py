@@ -24,7 +24,7 @@ from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
-from stac2cube.products.quicklook import frames_of
+from stac2cube.products.frames import frames_of
 from stac2cube.stages.care import rollback, verify
 from stac2cube.stages.dropping import drop
 from stac2cube.stages.sync import children_of

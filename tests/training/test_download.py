@@ -256,6 +256,9 @@ def test_no_more_files_at_a_time_than_allowed(space: DataSpace, pair: Pair, tmp_
     assert 1 <= space.most <= 2
     with pytest.raises(BadInputError, match="connections"):
         run_download(request(), tmp_path / "b", fetcher=fetcher(), connections=0)
+    with pytest.raises(BadInputError, match="no table 'ods'"):
+        run_download(request(), tmp_path / "b", fetcher=fetcher(), tables=("ods",))
+    assert not (tmp_path / "b").exists()
 
 
 def test_verify_finds_what_rotted(space: DataSpace, pair: Pair, tmp_path: Path) -> None:

@@ -230,3 +230,18 @@ def test_scale_and_offset_of_the_items_where_that_is_said(tmp_path: Path) -> Non
     counts = pair.counts("B11").astype("float64")
     np.testing.assert_allclose(x, np.where(counts == 0, np.nan, (counts - 1000) / 10_000), atol=6e-8)
     assert read_index(tmp_path / "set") == index
+
+
+def test_patches_find_the_samples(source: str, pairs: list[Pair], tmp_path: Path) -> None:
+    from stac2cube.training.frames import find_frames
+
+    labels = LabelRules(mapping={"4": 0, "8": 1}, names={0: "land", 1: "cloud"}, mask_invalid=False)
+    index = make_samples(source, tmp_path / "set", replace(RULES, target="B11", labels=labels, nodata=-9999.0))
+    frames = find_frames(tmp_path / "set")
+    assert frames.bands == ("B02", "B11")
+    for sample, frame in zip(index.done, frames.frames, strict=True):
+        assert frame.key == sample.id
+        pixels = frame.pixels.read(slice(10, 60), slice(0, 96))
+        x = read(tmp_path / "set" / sample.x_path)[:, 10:60]
+        np.testing.assert_array_equal(pixels.values, np.where(x[2] == 1, x[:2], np.nan))
+        np.testing.assert_array_equal(pixels.labels, read(tmp_path / "set" / sample.y_path)[0, 10:60])

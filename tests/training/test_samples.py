@@ -12,10 +12,13 @@ import pytest
 import rasterio
 
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
+from stac2cube.places.local import Local
+from stac2cube.places.threads import Threads
 from stac2cube.training.index import read_index
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
-from stac2cube.training.samples import make_samples
+from stac2cube.training.samples import make_samples, run_samples
 from stac2cube.training.sources import Request
+from stac2cube.work import Orders
 from tests.items import catalog
 from tests.training.products import GSD, Pair
 
@@ -236,9 +239,6 @@ def test_a_newer_baseline_is_taken_and_its_sample_made_anew(tmp_path: Path) -> N
 
 
 def test_the_same_bytes_wherever_and_in_whatever_order(source: str, tmp_path: Path) -> None:
-    from stac2cube.places.local import Local
-    from stac2cube.places.threads import Threads
-
     rules = replace(RULES, labels=LabelRules(), angles=AngleRules())
     for name, place in (("one", Threads(1)), ("four", Threads(4)), ("local", Local(workers=2))):
         make_samples(source, tmp_path / name, rules, place=place)
@@ -247,6 +247,15 @@ def test_the_same_bytes_wherever_and_in_whatever_order(source: str, tmp_path: Pa
     for name in ("four", "local"):
         for file in files:
             assert (tmp_path / name / file).read_bytes() == (tmp_path / "one" / file).read_bytes(), file
+
+
+def test_who_stops_goes_on_later(source: str, tmp_path: Path) -> None:
+    orders = Orders()
+    orders.stop.set()
+    report = run_samples(Request(source), tmp_path / "set", RULES, Threads(1), orders=orders)
+    assert report.exit_code == 10
+    assert read_index(tmp_path / "set").samples == ()
+    assert len(make_samples(source, tmp_path / "set", RULES).done) == 2
 
 
 @pytest.mark.parametrize(

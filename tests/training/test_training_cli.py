@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ from click.testing import CliRunner
 
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
-from stac2cube.training.config import download_of_words, read_words, rules_of_words, sample_words
+from stac2cube.training.config import (
+    DOWNLOAD,
+    download_of_words,
+    read_words,
+    request_of_words,
+    rules_of_words,
+    sample_words,
+)
 from stac2cube.training.index import read_index
 from stac2cube.training.manifest import read_manifest
 from tests.items import catalog
@@ -125,6 +133,23 @@ def test_what_a_file_must_not_say(text: str, words: str, tmp_path: Path) -> None
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(BadInputError, match=words):
         rules_of_words(read_words(tmp_path / "a.yaml", sample_words()))
+
+
+def test_the_files_of_words_in_the_documentation_are_understood(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (tmp_path / "lech.geojson").write_text(
+        '{"type": "Polygon", "coordinates": [[[10, 47], [11, 47], [11, 48], [10, 47]]]}'
+    )
+    products, samples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "products.yaml").write_text(products)
+    request = download_of_words(read_words(tmp_path / "products.yaml", DOWNLOAD))
+    assert (request.tiles, request.cloud, request.max_scenes) == (("32TNT", "32TPT"), (0, 40), 20)
+    (tmp_path / "samples.yaml").write_text(samples)
+    words = read_words(tmp_path / "samples.yaml", sample_words())
+    rules = rules_of_words(words)
+    assert rules.labels.table == {"4": 0, "5": 0, "6": 0, "8": 1, "9": 1, "10": 1}
+    assert rules.angles.form == "sin_cos"
+    assert request_of_words(words).max_scenes == 100
 
 
 def test_cloud_ranges() -> None:

@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 
 from stac2cube import from_db, indices, mask_classes, open_cube, to_db
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, TableError
+from stac2cube.views.index_names import registry_name
 from stac2cube.views.spectral import possible_indices, recipe_for
 from tests.views.cubes import classes, image, nothing_computed, truths
 
@@ -121,6 +122,39 @@ def test_radar_in_linear_power() -> None:
     with pytest.raises(BadInputError, match=r"linear power, v[vh] is in dB: use from_db"):
         indices(to_db(dataset), "DpRVIVV")
     assert "DpRVIVV" in indices(from_db(to_db(dataset)), "DpRVIVV")
+
+
+def test_a_name_that_means_several_is_refused_with_the_choices() -> None:
+    with pytest.raises(BadInputError, match=r"'rvi' means several indices: say DpRVIVV \(.*\) or SR .* or RVIRE2"):
+        registry_name("rvi")
+    edge, red, vv, vh = (image(np.random.default_rng(seed).uniform(0.1, 0.4, (3, 4))) for seed in range(4))
+    dataset = xr.Dataset({"rededge2": edge, "red": red, "vv": vv, "vh": vh})
+    found = indices(dataset, ["rvire2", "dprvi", "vv/vh", "VH/VV"])
+    assert list(found) == ["RVIRE2", "DpRVIVV", "VVVHR", "VHVVR"]
+    assert_same(found["RVIRE2"], edge.values / red.values)
+    assert_same(found["VVVHR"], vv.values / vh.values)
+    assert_same(found["VHVVR"], vh.values / vv.values)
+    assert "RVIRE2" in possible_indices(dataset)
+    assert indices(dataset, found.data_vars).equals(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[aliases]\nMINE = "NDXI"', "lead to an index of the registry"),
+        ('[aliases]\nmine = "NDVI"', "in upper case"),
+        ('[ambiguous]\nMINE = "NDVI"', "a list of the names"),
+        ('[constants.NDVI]\nL = "one"', "should be numbers"),
+        ("[alias]\n", "no key 'alias'"),
+    ],
+)
+def test_a_table_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str) -> None:
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "indices.toml").write_text('[aliases]\nGREENNESS = "NDVI"')
+    assert (registry_name("greenness"), registry_name("ndre")) == ("NDVI", "NDREI")
+    (tmp_path / "indices.toml").write_text(text)
+    with pytest.raises(TableError, match=problem):
+        registry_name("ndvi")
 
 
 def test_errors_say_what_is_possible(cube: Path) -> None:

@@ -1,0 +1,35 @@
+"""Composites behind a clouds cube by worker jobs: the cube that threads make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import stac2cube
+from stac2cube import Composition, Hiding
+from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.reader import differences
+from stac2cube.cube.root import read_root
+from stac2cube.places.slurm import Slurm
+from tests.slurm.cluster import Cluster
+from tests.stages.shifted import Take, series
+
+PLACE = Slurm(jobs=2, cores=1, memory="1GiB", walltime="00:10:00")
+
+
+def test_worker_jobs_compose_what_threads_compose(cluster: Cluster) -> None:
+    folder = cluster.work / "takes"
+    takes = [Take("2022-05-05", cover=0.3), Take("2022-05-25", cover=0.5), Take("2022-06-10"), Take("2022-06-20")]
+    layers = series(folder, takes, bands=("B04", "B08"))
+    stac2cube.get_cloud_layers(layers, folder / "clouds.zarr", method="scl")
+    how = Composition("month", hiding=Hiding(clouds=str(folder / "clouds.zarr")))
+    stac2cube.store_composites(layers, folder / "threads.zarr", how)
+    made = stac2cube.store_composites(layers, folder / "jobs.zarr", how, place=PLACE, memory=2**22)
+    assert made.sizes["time"] == 2
+    assert differences(folder / "jobs.zarr", folder / "threads.zarr") == []
+    by_recipe = replace(how, method="best", by="NDVI", hiding=Hiding("clouds"))
+    stac2cube.store_composites(layers, folder / "best.zarr", by_recipe, place=PLACE)
+    stac2cube.store_composites(layers, folder / "best-threads.zarr", by_recipe)
+    assert differences(folder / "best.zarr", folder / "best-threads.zarr") == []
+    for name in ("jobs", "best"):
+        rows = Ledger(folder / f"{name}.zarr", read_root(folder / f"{name}.zarr").ledger).entries().values()
+        assert "" not in {receipt.job for row in rows for receipt in row.receipts}, "by worker jobs"
