@@ -251,7 +251,7 @@ def _range_pool() -> ThreadPoolExecutor:
 def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
     parts = urlsplit(url)
     key = unquote(parts.path).lstrip("/")
-    if "@" in parts.netloc or {"", ".", ".."} & {*key.split("/")}:
+    if "@" in parts.netloc or not key or any(part in ("", ".", "..") for part in key.split("/")):
         raise UnusualFileError("its address is unusual")
     query = f"?{parts.query}" if parts.query else ""
     token = settings.get("GDAL_HTTP_BEARER", "")
