@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner
-from stac2cube.cli.words import CUBE, listed, stoppable, talking, where_options
+from stac2cube.cli.stopping import stoppable
+from stac2cube.cli.words import CUBE, listed, talking, where_options
 from stac2cube.errors import BadInputError
 
 _FOLDER = click.Path(path_type=Path)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from rich.console import Console
 
-from stac2cube.cli.words import limits_of, place_of, stoppable
+from stac2cube.cli.stopping import stoppable
+from stac2cube.cli.words import limits_of, place_of
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import Queue, in_job, job_end
 from stac2cube.places.slurm import Slurm

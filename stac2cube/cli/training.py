@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stac2cube.cli.steps import Manner, said
+from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.tables import human_bytes
-from stac2cube.cli.words import CUBE, listed, stoppable, talking, where_options
+from stac2cube.cli.words import CUBE, listed, talking, where_options
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import job_end
 

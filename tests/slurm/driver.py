@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from stac2cube.build import build
-from stac2cube.cli.words import stoppable
+from stac2cube.cli.stopping import stoppable
 from stac2cube.errors import Stac2cubeError
 from stac2cube.places.allocation import Allocation
 from stac2cube.places.gateway import Gateway
