@@ -6,7 +6,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -64,28 +65,16 @@ class Gatherer(Protocol):
 def fill(steps: Sequence[Step], task: Task, executor: Executor, gatherer: Gatherer, flow: Flow) -> None:
     """Hand out blocks, at most so many at a time, and gather receipts until all steps are settled or the flow ends."""
     spec = replace(gatherer.spec, recipe={}, request={})  # workers need the layout only
-    pending: dict[Future[Receipt], OpenStep] = {}
-    waiting = _blocks(steps, gatherer)
+
+    def submit(block: tuple[OpenStep, Tile]) -> Future[Receipt]:
+        step, tile = block
+        return executor.submit(_make_block, task, step.step.payload, spec, step.staged, tile)
+
     try:
-        exhausted = False
-        while pending or not exhausted:
-            while not exhausted and flow.wants_more(len(pending)):
-                following = next(waiting, None)
-                if following is None:
-                    exhausted = True
-                    break
-                step, tile = following
-                pending[executor.submit(_make_block, task, step.step.payload, spec, step.staged, tile)] = step
-            exhausted = exhausted or flow.stopped
-            if flow.dropping:
-                for future in pending:
-                    future.cancel()
-            done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in done:
-                _settle(future, pending.pop(future), gatherer, flow)
+        with closing(flow.handed_out(_blocks(steps, gatherer), submit)) as coming:
+            for (step, _), future in coming:
+                _settle(future, step, gatherer, flow)
     finally:
-        for future in pending:
-            future.cancel()
         gatherer.end()
 
 
@@ -122,8 +111,7 @@ def _settle(future: Future[Receipt], step: OpenStep, gatherer: Gatherer, flow: F
 def _fail(step: OpenStep, gatherer: Gatherer, error: Exception, flow: Flow) -> None:
     flow.progress.advance()
     if not step.failure:
-        known = type(error).__module__.startswith("stac2cube")
-        step.failure = flow.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
+        step.failure = flow.reason(error)
         gatherer.failed(step.step, step.failure)
 
 

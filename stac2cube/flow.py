@@ -1,16 +1,22 @@
-"""How blocks are handed out: how many at a time, and when no more."""
+"""How blocks, and other work, are handed out: how many at a time, and when no more."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import TypeVar
 
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.work import Orders
 
 log = logging.getLogger(__name__)
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 IN_FLIGHT = 300
 """Blocks handed out at most at a time: enough to keep a cluster busy, few enough to keep its scheduler small."""
@@ -62,6 +68,44 @@ class Flow:
                 left = self._orders.deadline - time.time()
                 log.warning("%.0f s are left: no further blocks are begun, what is finished is sealed", left)
         return not self._late
+
+    def handed_out(
+        self, jobs: Iterator[Job], submit: Callable[[Job], Future[Result]]
+    ) -> Generator[tuple[Job, Future[Result]]]:
+        """Hand out jobs while the flow wants more, and give back each with its future, done or cancelled.
+
+        Close it (``contextlib.closing``) if it may be left early: what is not yet begun is then cancelled.
+
+        Args:
+            jobs: Taken one by one, each only when it is handed out.
+            submit: Hands one to an executor.
+        """
+        pending: dict[Future[Result], Job] = {}
+        exhausted = False
+        try:
+            while pending or not exhausted:
+                while not exhausted and self.wants_more(len(pending)):
+                    try:
+                        job = next(jobs)
+                    except StopIteration:
+                        exhausted = True
+                    else:
+                        pending[submit(job)] = job
+                exhausted = exhausted or self.stopped
+                if self.dropping:
+                    for future in pending:
+                        future.cancel()
+                done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield pending.pop(future), future
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def reason(self, error: Exception) -> str:
+        """Why a block failed, for the ledger and for people: errors that are not ours come with their kind."""
+        known = type(error).__module__.startswith("stac2cube")
+        return self.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
 
     def made(self, seconds: float) -> None:
         """A block came back that took so long."""

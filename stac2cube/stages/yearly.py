@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,27 +150,12 @@ def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Lim
 def _make(parts: Sequence[Part], flow: Flow, place: Place) -> bool:
     """Make the parts that have no receipt; whether all are made."""
     todo = [part for part in parts if not part.receipt.exists()]
-    waiting, pending = iter(todo), dict[Future[float], Part]()
-    done = 0
-    with place.open() as executor, flow.progress.over(len(todo)):
-        try:
-            exhausted = False
-            while pending or not exhausted:
-                while not exhausted and flow.wants_more(len(pending)):
-                    part = next(waiting, None)
-                    exhausted = part is None
-                    if part is not None:
-                        pending[executor.submit(part)] = part
-                exhausted = exhausted or flow.stopped
-                if flow.dropping:
-                    for future in pending:
-                        future.cancel()
-                for future in wait(pending, timeout=1.0, return_when=FIRST_COMPLETED).done:
-                    part = pending.pop(future)
-                    done += _settled(future, part, flow)
-        finally:
-            for future in pending:
-                future.cancel()
+    with (
+        place.open() as executor,
+        flow.progress.over(len(todo)),
+        closing(flow.handed_out(iter(todo), executor.submit)) as coming,
+    ):
+        done = sum(_settled(future, part, flow) for part, future in coming)
     return done == len(todo)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -165,34 +166,19 @@ def _made(
     todo: Sequence[SampleSource], task: MakeSample, place: Place, flow: Flow
 ) -> Iterator[tuple[SampleSource, Sample | None, str]]:
     """Hand out samples, a few at a time, and give back each with what came of it."""
-    waiting = iter(todo)
-    pending: dict[Future[Sample], SampleSource] = {}
     if not todo:
         return
     with place.open() as executor, flow.progress.over(len(todo)):
-        try:
-            exhausted = False
-            while pending or not exhausted:
-                while not exhausted and flow.wants_more(len(pending)):
-                    source = next(waiting, None)
-                    if source is None:
-                        exhausted = True
-                    else:
-                        pending[executor.submit(task, source)] = source
-                exhausted = exhausted or flow.stopped
-                if flow.dropping:
-                    for future in pending:
-                        future.cancel()
-                done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-                for future in done:
-                    source = pending.pop(future)
-                    made, reason = _outcome(future, flow)
-                    flow.progress.advance()
-                    if made is not None or reason:
-                        yield source, made, reason
-        finally:
-            for future in pending:
-                future.cancel()
+
+        def submit(source: SampleSource) -> Future[Sample]:
+            return executor.submit(task, source)
+
+        with closing(flow.handed_out(iter(todo), submit)) as coming:
+            for source, future in coming:
+                made, reason = _outcome(future, flow)
+                flow.progress.advance()
+                if made is not None or reason:
+                    yield source, made, reason
 
 
 def _outcome(future: Future[Sample], flow: Flow) -> tuple[Sample | None, str]:
@@ -207,8 +193,7 @@ def _outcome(future: Future[Sample], flow: Flow) -> tuple[Sample | None, str]:
             raise BadInputError(f"the disk is full: {error}. Make room and run again") from error
         return None, f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 - whatever a sample dies of is recorded, and the others go on
-        known = type(error).__module__.startswith("stac2cube")
-        return None, flow.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
+        return None, flow.reason(error)
 
 
 def _with_label_file(source: SampleSource, pattern: str) -> SampleSource:
