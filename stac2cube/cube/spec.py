@@ -49,6 +49,15 @@ class Layer:
         """The fill as a NumPy scalar of the layer's dtype."""
         return np.dtype(self.dtype).type(self.fill)
 
+    def decoded(self, stored: np.ndarray) -> np.ndarray:
+        """Stored numbers as physical values: float32 of the same shape, NaN without data.
+
+        CF 1.11 section 8.1: stored number * ``scale`` + ``offset``, reckoned in float64.
+        """
+        values: np.ndarray = (stored * np.float64(self.scale) + np.float64(self.offset)).astype("float32")
+        values[np.isnan(stored) if np.isnan(self.fill) else stored == self.fill_scalar] = np.nan
+        return values
+
     def attributes(self) -> dict[str, Any]:
         """CF attributes, so that any reader decodes the layer the same way."""
         attributes: dict[str, Any] = {"grid_mapping": "spatial_ref", "units": self.units}

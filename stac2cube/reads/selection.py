@@ -88,11 +88,7 @@ class Selection:
         """Stored numbers in physical units: float32, NaN without data; classes and bits stay as they are."""
         if layer.flags or layer.bits:
             return pixels
-        values = pixels.astype("float64") * layer.scale + layer.offset
-        if np.dtype(layer.dtype).kind in "iu":
-            values[pixels == layer.fill_scalar] = np.nan
-        decoded: np.ndarray = values.astype("float32")
-        return decoded
+        return layer.decoded(pixels)
 
 
 def features_of(geometries: Any, **reading: Any) -> tuple[Area, tuple[Area, ...]]:

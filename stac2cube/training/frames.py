@@ -135,7 +135,7 @@ class StepPicture:
         """See :class:`Picturing`."""
         window = (rows, columns)
         stored = self.step.read(self.bands, window)
-        values = np.stack([_decoded(stored[layer.name], layer) for layer in self.bands])
+        values = np.stack([layer.decoded(stored[layer.name]) for layer in self.bands])
         labels = cloudy = None
         if self.label is not None:
             there, layer = self.label
@@ -292,13 +292,6 @@ def _label(parent: Parent, sky: Parent | None, name: str | None) -> tuple[Layer 
                     raise BadInputError(f"{name} is {layer.dtype}: labels are classes of uint8")
                 return layer, cube is sky
     raise BadInputError(f"{parent.path} has no layer {name!r} to take labels from")
-
-
-def _decoded(stored: np.ndarray, layer: Layer) -> np.ndarray:
-    """Physical values, float32, NaN without data: CF 1.11 section 8.1, reckoned in float64."""
-    values = (stored * np.float64(layer.scale) + np.float64(layer.offset)).astype("float32")
-    values[np.isnan(stored) if np.isnan(layer.fill) else stored == layer.fill_scalar] = np.nan
-    return values
 
 
 def _as_classes(stored: np.ndarray, layer: Layer) -> np.ndarray:

@@ -16,7 +16,7 @@ from stac2cube.kernels.angles import TileAngles, interpolated, merged
 from stac2cube.kernels.product_xml import parse_angles
 from stac2cube.mission import Band
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import BandRequest, is_nodata
+from stac2cube.source.asset import BandRequest
 from stac2cube.source.coverage import read_covered
 from stac2cube.source.image import Image
 from stac2cube.source.read import of_asset
@@ -128,9 +128,7 @@ def _of_step(step: CubeStep, rules: SampleRules, window: Window) -> np.ndarray:
     stored = step.step.read(wanted, window)
     out = np.empty((len(wanted), *next(iter(stored.values())).shape), "float32")
     for place, layer in enumerate(wanted):
-        values = stored[layer.name]
-        out[place] = values * layer.scale + layer.offset
-        out[place][is_nodata(values, layer.fill)] = np.nan
+        out[place] = layer.decoded(stored[layer.name])
     return out
 
 
