@@ -106,15 +106,6 @@ def read_index(folder: Path) -> Index:
     return Index(manifest, records, places)
 
 
-def records_of_file(file: Path) -> dict[Key, Record]:
-    """Everything in a single file of the same form.
-
-    Raises:
-        CatalogError: It cannot be read.
-    """
-    return {record.key: record for record in _records_of_table(load(file, [ITEM, HEADERS]))}
-
-
 def _records_of_table(table: pa.Table) -> list[Record]:
     texts = table[ITEM].to_pylist()
     return [Record(StoredItem(text), tuple(rows)) for text, rows in zip(texts, rows_in(table), strict=True)]

@@ -8,7 +8,6 @@ makes only what has none.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import stac2cube
-from stac2cube.cube.files import remove_tree, sync_folder, write_whole
+from stac2cube.cube.files import remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import write_store
@@ -194,7 +193,7 @@ def finish_year(making: Path, year: int, commit: int, parts: Sequence[Part]) -> 
     store = making / _STORE
     shards = [shard for part in parts for shard in json.loads(part.receipt.read_bytes())]
     write_whole(store / SHARDS, json.dumps(shards).encode())
-    _sync_tree(store)
+    sync_tree(store)
     passing("year.finished")
     path = making.with_name(f"{year}-{commit:06d}.zarr")
     remove_tree(path)  # of a run that died before its commit
@@ -233,12 +232,3 @@ def _files(rows: Sequence[Entry], known: Mapping[str, Shard]) -> tuple[tuple[int
 
 def _valid(known: Mapping[tuple[str, Tile], Mapping[str, Shard]], layer: Layer, tile: Tile) -> int:
     return sum(shard.valid for shard in known.get((layer.name, tile), {}).values())
-
-
-def _sync_tree(folder: Path) -> None:
-    """Make all files, and their names, durable."""
-    for here, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            with (Path(here) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(Path(here))

@@ -62,6 +62,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Make a folder durable with all that is in it."""
+    for here, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            with (Path(here) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(here))
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder that may not exist or is being removed by somebody else too."""
     shutil.rmtree(folder, ignore_errors=True)

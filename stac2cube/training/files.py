@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ import rasterio
 from rasterio.windows import Window
 
 import stac2cube
-from stac2cube.cube.files import exchange, remove_tree, sync_folder, write_whole
+from stac2cube.cube.files import exchange, remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.grid import Grid
 from stac2cube.training.index import Sample, SampleGrid, sample_from_json, sample_to_json
@@ -231,10 +230,7 @@ def _create(path: Path, grid: Grid, channels: Sequence[str], dtype: str, nodata:
 
 def _settle(staged: Path, place: Path) -> None:
     """Make the files durable and put the folder where it belongs, whole; one that was there goes."""
-    for path in staged.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(staged)
+    sync_tree(staged)
     if place.exists():
         if not exchange(staged, place):
             old = staged.with_suffix(".old")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from stac2cube.cube.files import remove_tree, sync_folder
+from stac2cube.cube.files import remove_tree, sync_folder, sync_tree
 from stac2cube.training.patches import Stack
 from stac2cube.training.statistics import Statistics
 
@@ -103,13 +102,7 @@ def partial_beside(out: Path) -> Path:
 
 def move_in(partial: Path, out: Path) -> None:
     """A finished folder becomes durable and gets its name in one step."""
-    for file in partial.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        else:
-            sync_folder(file)
-    sync_folder(partial)
+    sync_tree(partial)
     if out.exists():  # somebody else made the same one meanwhile
         remove_tree(partial)
         return
