@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from stac2cube.cube.files import write_whole
 from stac2cube.errors import BadInputError
+from stac2cube.training.documents import read_document
 
 SCHEMA = "stac2cube-samples/1"
 """Name and version of what is written; another version is refused, not guessed at."""
@@ -205,15 +206,7 @@ def read_index(path: Path) -> SampleIndex:
         BadInputError: It is not there, of another schema, lacks something, or contradicts itself; says where.
     """
     file = path / INDEX if path.is_dir() else path
-    try:
-        value = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise BadInputError(f"{file} does not exist: make samples with `stac2cube samples`") from None
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"{file} cannot be read as JSON: {error}") from None
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if schema != SCHEMA:
-        raise BadInputError(f"{file} is no index of samples that this version reads: schema {schema!r}, not {SCHEMA!r}")
+    value = read_document(file, SCHEMA, "index of samples", "make samples with `stac2cube samples`")
     index = _index(value, str(file))
     _check(index, file)
     return index

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from stac2cube.cube.files import write_whole
 from stac2cube.errors import BadInputError
+from stac2cube.training.documents import read_document
 
 SCHEMA = "stac2cube-manifest/1"
 
@@ -133,15 +134,7 @@ def read_manifest(path: Path) -> Manifest:
         BadInputError: It is not there, or is none that this version reads.
     """
     file = path / MANIFEST if path.is_dir() else path
-    try:
-        value = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise BadInputError(f"{file} does not exist: fetch products with `stac2cube download`") from None
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"{file} cannot be read as JSON: {error}") from None
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if schema != SCHEMA:
-        raise BadInputError(f"{file} is no manifest that this version reads: schema {schema!r}, not {SCHEMA!r}")
+    value = read_document(file, SCHEMA, "manifest", "fetch products with `stac2cube download`")
     names = {field.name for field in fields(FileEntry)}
     try:
         if any(set(row) != names or row["state"] not in get_args(State) for row in value["files"]):

@@ -15,6 +15,8 @@ from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
 from stac2cube.work import Block, Step
+from tests.items import catalog
+from tests.training.products import Pair
 
 GRID = Grid("EPSG:32632", 10.0, (600000.0, 5300000.0), (640, 512), chunk=(64, 64), shard=(256, 256))
 
@@ -72,3 +74,17 @@ def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     assert build(path, spec, steps, Draw(), Threads(2)).exit_code == 0
     return path
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
+    """Products of two days, Level-1C and Level-2A."""
+    folder = tmp_path_factory.mktemp("products")
+    return [Pair(folder, day).write() for day in (12, 17)]
+
+
+@pytest.fixture(scope="module")
+def source(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A catalog of them."""
+    items = [item for pair in pairs for item in pair.items()]
+    return catalog(tmp_path_factory.mktemp("catalog") / "index.json", items)

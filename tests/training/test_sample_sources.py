@@ -35,18 +35,6 @@ LATTICE = GeoBox((96, 96), rasterio.Affine(20, 0, WEST, 0, -20, NORTH), "EPSG:32
 RULES = SampleRules(bands=("B02", "B11"), target="grid", threshold=1.0)
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
-    folder = tmp_path_factory.mktemp("products")
-    return [Pair(folder, day).write() for day in (12, 17)]
-
-
-@pytest.fixture(scope="module")
-def source(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> str:
-    items = [item for pair in pairs for item in pair.items()]
-    return catalog(tmp_path_factory.mktemp("catalog") / "index.json", items)
-
-
 def on_grid(source: str, geobox: GeoBox = LATTICE) -> Request:
     (area,) = read_areas(geobox.footprint("EPSG:4326").geom)
     return Request(source, area=area, grid=grid_from_geobox(geobox))

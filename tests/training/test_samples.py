@@ -26,18 +26,6 @@ RULES = SampleRules(bands=tuple(GSD), target="B11", threshold=1.0)
 NAME = "sentinel-2a_R108_20230512T102601_32TNT"
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
-    folder = tmp_path_factory.mktemp("products")
-    return [Pair(folder, day).write() for day in (12, 17)]
-
-
-@pytest.fixture(scope="module")
-def source(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> str:
-    items = [item for pair in pairs for item in pair.items()]
-    return catalog(tmp_path_factory.mktemp("catalog") / "index.json", items)
-
-
 def read(path: Path) -> tuple[np.ndarray, dict]:
     with rasterio.open(path) as file:
         return file.read(), {**file.profile, "names": file.descriptions}
