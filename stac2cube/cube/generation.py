@@ -78,12 +78,16 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
         change: Called with the folder of the next generation to do what is new in it.
         can_exchange: False takes the way of file systems without an atomic exchange.
     """
-    new = next_folder(cube)
-    remove_tree(new)
-    link_tree(cube, new)
+    new, filling = next_folder(cube), _filling_folder(cube)
+    remove_tree(filling)
+    link_tree(cube, filling)
     passing("generation.linked")
-    change(new)
+    change(filling)
     passing("generation.filled")
+    # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state put
+    # back, does not tell it from one that was just swapped out.
+    filling.rename(new)
+    passing("generation.named")
     old = _old_folder(cube, read_root(cube).generation)
     old.parent.mkdir(exist_ok=True)
     if can_exchange and exchange(new, cube):
@@ -104,6 +108,7 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
 def finish_swap(cube: Path) -> None:
     """Finish what a kill interrupted; does nothing on a sound cube."""
     journal, new = _journal(cube), next_folder(cube)
+    remove_tree(_filling_folder(cube))
     if journal.exists() and not cube.exists() and new.exists():
         new.rename(cube)
     if new.exists() and cube.exists():
@@ -124,8 +129,13 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def next_folder(cube: Path) -> Path:
-    """Where the next generation is built."""
+    """Where the next generation waits to be swapped in, and the old one, once it is swapped out, to be put away."""
     return cube.with_name(f".{cube.name}.next")
+
+
+def _filling_folder(cube: Path) -> Path:
+    """Where the next generation is built."""
+    return cube.with_name(f".{cube.name}.filling")
 
 
 def generations_folder(cube: Path) -> Path:
@@ -142,9 +152,9 @@ def _journal(cube: Path) -> Path:
 
 
 def _settle(cube: Path, new: Path) -> None:
-    """Decide what a left-over next folder is: the old generation just exchanged out, or one never finished."""
-    finished = (new / "zarr.json").exists() and read_root(new).generation < read_root(cube).generation
-    if finished:
+    """Decide what a left-over next folder is: the old generation just exchanged out, or one never swapped in."""
+    swapped = (new / "zarr.json").exists() and read_root(new).generation < read_root(cube).generation
+    if swapped:
         old = _old_folder(cube, read_root(new).generation)
         old.parent.mkdir(exist_ok=True)
         new.rename(old)

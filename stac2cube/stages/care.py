@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stac2cube.build import build
 from stac2cube.cube.damage import Damage, find_damage
+from stac2cube.cube.files import write_whole
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.rearrange import arrange, in_order, roll_back
 from stac2cube.cube.root import OWN, Root, read_root
@@ -109,14 +110,11 @@ def _tidy_up(writer: CubeWriter, found: list[Damage]) -> None:
     kinds = {damage.kind for damage in found}
     if "coordinate" in kinds:
         rows = list(writer.ledger.sealed().values())
-        for name in ("time", "scene"):
-            for chunk in (writer.path / name / "c").glob("*"):
-                chunk.unlink()
         write_coordinates(writer.path, writer.root.following(0), rows)
     if "history" in kinds:
         file = writer.path / OWN / "history" / f"{writer.root.commit:06d}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(writer.root.to_bytes())
+        write_whole(file, writer.root.to_bytes())
 
 
 def _layers_again(

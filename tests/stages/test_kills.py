@@ -16,7 +16,7 @@ from stac2cube.cube.points import POINTS
 from stac2cube.cube.reader import differences, open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.cube.years import years_folder
-from stac2cube.stages.care import verify
+from stac2cube.stages.care import rollback, verify
 from tests.build.builder import Death, code_of, start
 from tests.items import catalog
 from tests.stages.keeper import YEAR, keep
@@ -118,6 +118,19 @@ def test_killed_at_any_moment_a_cube_is_whole_and_the_command_goes_on(
 def test_keeping_campaign(begin: Path, tmp_path: Path, command: str, part: int) -> None:
     died, cubes = campaign(begin, tmp_path, command, kills=10, seed=part)
     print(f"{command}: {died} kills over {cubes} cubes")  # noqa: T201
+
+
+def test_kill_while_an_older_generation_is_put_back(begin: Path, tmp_path: Path) -> None:
+    """What is being filled then has the root of that generation, and must not be taken for it."""
+    cube, death = copy(begin, tmp_path / "cube"), Death("commit.ledger-written", 1, tmp_path / "counts")
+    assert code_of(start(keep, "rollback", cube)) == 0
+    back, first = pictures(cube), read_root(cube).generation
+    assert first == 1
+    assert code_of(start(keep, "rollback", cube, death)) == KILLED
+    assert (read_root(cube).generation, pictures(cube)) == (first, back)
+    rollback(cube, 2)
+    assert pictures(cube) == pictures(begin / "layers.zarr"), "the generation before is what it was"
+    assert verify(cube) == []
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("year")])
