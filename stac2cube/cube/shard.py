@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import zarr
 import zarrs  # noqa: F401 - registers its pipeline with zarr
 from zarr.codecs import BloscCodec
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.spec import Layer
 from stac2cube.grid import Grid
@@ -22,19 +24,39 @@ _PIPELINE_LOCK = threading.Lock()
 
 
 @contextmanager
-def fast_pipeline() -> Iterator[None]:
+def fast_pipeline(*, writing: bool = False) -> Iterator[None]:
     """Open arrays in here to encode and decode them with the Rust pipeline of zarrs; the setting does not leak out.
 
     An array keeps the pipeline it was opened with. zarr's configuration is process-wide, so one thread at a time may
     change it.
+
+    Args:
+        writing: Encode the chunks of a shard one after the other. Several threads would put each where it is ready, and
+            equal pixels would make files of other bytes every time. Blocks, not chunks, are what is made in parallel.
     """
-    with _PIPELINE_LOCK, zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-        yield
+    settings: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+    with _PIPELINE_LOCK:
+        if writing:
+            settings["threading.max_workers"] = 1
+            _start_pool(os.getpid())
+        with zarr.config.set(settings):
+            yield
+
+
+@cache
+def _start_pool(process: int) -> None:  # noqa: ARG001 - what a process forked from another has is not its own
+    """Let zarr start the threads of its own input and output, as many as ever.
+
+    It does so once, with the setting that it finds at that moment: it must not be ours.
+    """
+    usual = zarr.config.get("threading.max_workers") or min(32, (os.cpu_count() or 1) + 4)
+    with zarr.config.set({"threading.max_workers": usual}):
+        zarr.create_group(MemoryStore())
 
 
 def open_array(folder: Path, *, mode: str = "r") -> zarr.Array[Any]:
     """One array of a cube or of a staged step, by its own metadata."""
-    with fast_pipeline():
+    with fast_pipeline(writing=mode != "r"):
         return zarr.open_array(LocalStore(folder, read_only=mode == "r"), mode=mode)
 
 

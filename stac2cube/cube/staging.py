@@ -155,8 +155,9 @@ def write_file(array: Path, tile: Tile, window: tuple[slice, slice], block: np.n
     Returns:
         Bytes and checksum of the file.
     """
-    # Made in a folder of this attempt's own and renamed: what a worker that died left half written is never read, and
-    # one that was given up but still lives can only put the same whole file in the same place.
+    # Made in a folder of this attempt's own and renamed: what a worker that died left half written is never read. One
+    # that was given up but still lives puts the same bytes in the same place, because equal pixels make equal files
+    # (see fast_pipeline); once the step is sealed, that place is gone.
     attempt = array.with_name(f".{array.name}.{uuid4().hex}")
     attempt.mkdir()
     try:

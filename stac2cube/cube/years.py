@@ -47,9 +47,8 @@ class StepVersion:
     Attributes:
         key: Of the scene.
         commit: That made its pixels.
-        checksum: Of the checksums of all its files. Files that were lost and brought back hold the same pixels in other
-            bytes, because chunks are written in the order in which they are ready: it does not count when versions are
-            compared.
+        checksum: Of the checksums of all its files. Files that were lost and brought back may hold the same pixels in
+            other bytes, if another version of the codec wrote them: it does not count when versions are compared.
     """
 
     key: str

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from stac2cube.cube.shard import shard_file
+from stac2cube.cube.shard import checksum, shard_file
+from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.staging import StagedStep, Stager, write_block
+from stac2cube.grid import Grid
 from stac2cube.work import Block
 from tests.build.toy import SPEC, Make
 
@@ -63,3 +68,30 @@ def test_a_worker_that_was_given_up_cannot_touch_what_was_sealed(staged: StagedS
     shutil.rmtree(staged.folder)
     with pytest.raises(FileNotFoundError):
         make(staged)
+
+
+def test_equal_pixels_make_equal_files(tmp_path: Path) -> None:
+    """So that one who was given up and is late leaves what the receipt says; the chunks are many, and not alike."""
+    grid = Grid("EPSG:32632", 10.0, (500000.0, 5000000.0), (1000, 1024), chunk=(64, 64), shard=(1024, 1024))
+    spec = CubeSpec("layers", grid, (Layer("B02", "uint16", 0, 1e-4, -0.1),), {"mission": "toy"})
+    staged = Stager(tmp_path / "staging", spec).step("step")
+    pixels = {"B02": (np.random.default_rng(7).random((1000, 1024)) ** 8 * 60000).astype("uint16")}
+    receipts = [write_block(staged, spec, (0, 0), pixels) for _ in range(8)]
+    assert len(set(receipts)) == 1
+    content = shard_file(staged.layer_folder("B02"), (0, 0)).read_bytes()
+    assert receipts[0][0].checksum == checksum(content)
+
+
+def test_writing_leaves_zarrs_own_threads_as_they_are() -> None:
+    """Shards are encoded by one thread; whatever else the process does with zarr is not."""
+    code = """if True:
+        import os, tempfile, zarr
+        from pathlib import Path
+        from tests.cube.test_staging import SPEC, Stager, make
+        make(Stager(Path(tempfile.mkdtemp()), SPEC).step("step"))
+        assert zarr.config.get("threading.max_workers") is None
+        from zarr.core.sync import _get_executor
+        print(_get_executor()._max_workers, min(32, os.cpu_count() + 4))
+    """
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert told[0] == told[1]
