@@ -1,4 +1,4 @@
-"""Processes that keep a cube, to be killed: sync, tidy, rollback, seal-year."""
+"""Processes that keep a cube, to be killed: sync, tidy, rollback, seal-year, overviews."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from stac2cube.cube import points
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import rollback, tidy
+from stac2cube.stages.overviews import run_overviews
 from stac2cube.stages.sync import sync
 from stac2cube.stages.yearly import seal_year
 from tests.build.builder import Death
@@ -26,6 +27,8 @@ def keep(command: str, cube: Path, death: Death | None = None) -> None:
     elif command == "rollback":
         rollback(cube, 1)
         code = 0
+    elif command == "overviews":
+        code = run_overviews(cube, Threads(2), levels=2).exit_code
     else:
         code = seal_year(cube, YEAR, Threads(1)).exit_code
     os._exit(code)
