@@ -96,6 +96,7 @@ def check(layers: Path, before: Pictures, after: Pictures) -> None:
 def finished(begin: Path, folder: Path, command: str) -> tuple[Path, float]:
     """What the command makes of the cube undisturbed, and how long it takes."""
     cube = copy(begin, folder)
+    assert code_of(start(int)) == 0  # so that the server, which all are forked from, is there before the clock runs
     begun = time.monotonic()
     assert code_of(start(keep, command, cube)) == 0
     return cube, time.monotonic() - begun
