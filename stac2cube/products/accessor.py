@@ -70,12 +70,12 @@ class CubeAccessor:
         times = pd.DatetimeIndex(np.atleast_1d(self._dataset["time"].values), name="time")
         return pd.DataFrame(rows, index=times)
 
-    def gaps(self, catalogs: Sequence[str] = ()) -> pd.DataFrame:
+    def gaps(self, catalogs: str | Sequence[str] = ()) -> pd.DataFrame:
         """Scenes that the cube lacks, and why.
 
         Args:
-            catalogs: Asked for scenes that the cube has never heard of; without any, those are listed that failed or
-                held nothing over the area.
+            catalogs: Asked for scenes that the cube has never heard of, by name, URL or path; without any, those are
+                listed that failed or held nothing over the area.
 
         Returns:
             Columns ``scene``, ``time`` (a month, "2023-07", where catalogs were asked), ``reason``, ``catalogs``.
@@ -89,7 +89,7 @@ class CubeAccessor:
         if catalogs:
             from stac2cube.stages.compare import gaps_of
 
-            found, _ = gaps_of(self.path, catalogs)
+            found, _ = gaps_of(self.path, [catalogs] if isinstance(catalogs, str) else catalogs)
             rows = [(gap.key, gap.month, gap.reason, ", ".join(gap.catalogs)) for gap in found]
             return pd.DataFrame(rows, columns=columns)
         known = Ledger(self.path, self._root.ledger).entries(whole=False).values()

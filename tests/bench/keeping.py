@@ -1,9 +1,10 @@
-"""What keeping a cube costs: putting 10,000 shards in order, and series of pixels before and after a year is sealed.
+"""What keeping a cube costs: putting 10,000 shards in order, series before and after a year is sealed, overviews.
 
-    .venv/bin/python -m tests.bench.keeping [--folder build/keeping] [tidy | series]
+    .venv/bin/python -m tests.bench.keeping [--folder build/keeping] [tidy | series | overviews]
 
 Putting in order is set against copying the same files. Series are read from one cube in turns, with its sealed year and
-without, so that a machine whose speed drifts is fair to both; CPU is that of the whole process, all threads.
+without, so that a machine whose speed drifts is fair to both; CPU is that of the whole process, all threads. Levels of
+overviews are read in turns with the cube itself coarsened by xarray to the same pixels.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from stac2cube.build import build
+from stac2cube.cube.overviews import level_path, levels_of
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import tidy
+from stac2cube.stages.overviews import store_overviews
 from stac2cube.stages.yearly import seal_year
+from stac2cube.status import cube_status
 from stac2cube.work import Block, Step
 from tests.build.toy import step
 
@@ -123,13 +127,44 @@ def measure_series(folder: Path) -> None:
               f"{after[1]:7.1f} CPU; ratio of CPU {before[1] / after[1]:.1f}")  # fmt: skip
 
 
+def measure_overviews(folder: Path) -> None:
+    cube, wanted = folder / "tile.zarr", spec(10980, 2048)
+    made = clocks(lambda: build(cube, wanted, [scene(n, wanted) for n in range(4)], Rolled(2048), Threads(2)))
+    cost = clocks(lambda: store_overviews(cube))
+    again = clocks(lambda: store_overviews(cube))
+    levels = levels_of(cube)
+    print(f"overviews: 4 steps of 10980 x 10980 pixels, levels {', '.join(map(str, levels))}")
+    print(f"  cube written {made[0]:.1f} s, {made[1]:.1f} s CPU; levels made {cost[0]:.1f} s, {cost[1]:.1f} s CPU; "
+          f"made again, with nothing to do, {again[0]:.1f} s")  # fmt: skip
+    sizes = [cube_status(level_path(cube, level)).size for level in (1, *levels)]
+    print(f"  bytes of the cube {sizes[0] / 2**20:.0f} MiB, of all levels {sum(sizes[1:]) / 2**20:.0f} MiB")
+
+    def coarsened(level: int, at: int) -> Any:
+        layer = open_cube(cube)["B04"][at]
+        return layer.coarsen(y=level, x=level, boundary="pad").mean().values
+
+    for level in levels:
+        taken: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+        for number in range(4):
+            for quick in (False, True) if number % 2 else (True, False):
+                read = (lambda: open_cube(cube, level=level)["B04"][number].values) if quick else (  # noqa: B023
+                    lambda: coarsened(level, number)  # noqa: B023
+                )  # fmt: skip
+                taken[quick].append(clocks(read))
+        slow, fast = (
+            [statistics.median(c[kind] for c in taken[quick][1:]) for kind in (0, 1)] for quick in (False, True)
+        )
+        print(f"  a map at level {level:<3} coarsened {slow[0]:6.2f} s, {slow[1]:6.2f} CPU; opened "
+              f"{fast[0]:6.3f} s, {fast[1]:6.3f} CPU; ratio {slow[0] / fast[0]:.0f}")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["tidy", "series"])
+    parser.add_argument("what", nargs="?", choices=["tidy", "series", "overviews"])
     parser.add_argument("--folder", type=Path, default=Path("build/keeping"))
     chosen = parser.parse_args()
     shutil.rmtree(chosen.folder, ignore_errors=True)
-    for name, run in (("tidy", measure_tidy), ("series", measure_series)):
+    for name, run in (("tidy", measure_tidy), ("series", measure_series), ("overviews", measure_overviews)):
         if chosen.what in (None, name):
             run(chosen.folder)
     shutil.rmtree(chosen.folder)

@@ -13,6 +13,7 @@ from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
 from stac2cube.demo import Archive, ArchiveSpec, simulate
+from stac2cube.errors import IncompleteError
 
 SPEC = ArchiveSpec(
     years=(2023,), dates_per_year=6, tile_px=96, catalogs=("earth-search", "terrabyte", "cdse"), jp2=True
@@ -47,6 +48,19 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     return capsys.readouterr().out
 
 
+def lose_first_files(archive: Archive) -> str:
+    """Let terrabyte's first scene have no files any more; its day."""
+    part = Path(archive.catalog("terrabyte")).with_name("part-terrabyte.json")
+    content = json.loads(part.read_text())
+    first = str(min(feature["properties"]["datetime"][:10] for feature in content["features"]))
+    for feature in content["features"]:
+        if feature["properties"]["datetime"].startswith(first):
+            for asset in feature["assets"].values():
+                asset["href"] = "file:///nowhere/" + asset["href"].rpartition("/")[2]
+    part.write_text(json.dumps(content))
+    return first
+
+
 @pytest.fixture
 def words(archive: Archive, tmp_path: Path) -> dict[str, object]:
     return {"mission": "sentinel-2-l2a", "aoi": archive.area(), "time": "2023", "bands": ["B04", "SCL"]}
@@ -67,14 +81,7 @@ def test_each_scene_from_the_first_catalog_that_has_it(config: Path, words: dict
 def test_a_scene_whose_files_are_gone_comes_from_the_next(
     config: Path, words: dict[str, object], tmp_path: Path, archive: Archive
 ) -> None:
-    part = Path(archive.catalog("terrabyte")).with_name("part-terrabyte.json")
-    content = json.loads(part.read_text())
-    first = min(feature["properties"]["datetime"][:10] for feature in content["features"])
-    for feature in content["features"]:
-        if feature["properties"]["datetime"].startswith(first):
-            for asset in feature["assets"].values():
-                asset["href"] = "file:///nowhere/" + asset["href"].rpartition("/")[2]
-    part.write_text(json.dumps(content))
+    first = lose_first_files(archive)
     cube = tmp_path / "together.zarr"
     stac2cube.get_stac_layers(cube, catalog="terrabyte, earth-search", **words)
     entries = list(Ledger(cube, read_root(cube).ledger).entries().values())
@@ -105,3 +112,25 @@ def test_compare_and_gaps(
     assert {gap["key"] for gap in lacking} == set(found["cdse"]["scenes"])
     stac2cube.get_stac_layers(cube, update=True, catalog="terrabyte,earth-search")
     assert "lacks nothing" in run(capsys, "gaps", cube, "--catalogs", "earth-search")
+
+
+def test_a_dataset_says_what_catalogs_have_beyond_it(
+    config: Path, words: dict[str, object], tmp_path: Path, archive: Archive
+) -> None:
+    first = lose_first_files(archive)
+    with pytest.raises(IncompleteError):
+        stac2cube.get_stac_layers(tmp_path / "cube.zarr", catalog="terrabyte", **words)
+    opened = stac2cube.open_cube(tmp_path / "cube.zarr")
+    whole = stac2cube.get_stac_layers(tmp_path / "whole.zarr", catalog="earth-search", **words)
+    months = {str(scene.values): f"{scene.time.dt.strftime('%Y-%m').item()}" for scene in whole["scene"]}
+    later = {key: month for key, month in months.items() if int(month[5:]) > 6}
+    failed = next(key for key in months if key.endswith(first.replace("-", "")))
+
+    gaps = opened.s2c.gaps(["earth-search", "terrabyte", "cdse"]).set_index("scene")
+    assert dict(gaps["time"]) == later | {failed: months[failed]}
+    assert dict(gaps["catalogs"]) == dict.fromkeys(later, "earth-search, cdse") | {failed: "earth-search, terrabyte"}
+    assert gaps["reason"][failed].startswith("failed: ")
+    assert set(gaps["reason"].drop(failed)) == {"not built: late, or not in the catalog used"}
+    assert list(opened.s2c.gaps("terrabyte")["scene"]) == list(opened.s2c.gaps()["scene"]) == [failed]
+    nothing = whole.s2c.gaps(["earth-search", "cdse"])
+    assert (len(nothing), list(nothing)) == (0, ["scene", "time", "reason", "catalogs"])
