@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2.filters import do_filesizeformat as filesizeformat
 from playwright.sync_api import Browser, Page
 
 import stac2cube
@@ -225,6 +226,27 @@ def test_what_slurm_accounts_for_is_shown(tmp_path: Path, monkeypatch: pytest.Mo
     assert figures_of(tmp_path / "a.zarr", silent)["resources"]["no_accounts"].endswith("accounting is off")
     page = write_report(tmp_path / "a.zarr", tmp_path / "a.html", account=silent).read_text()
     assert "Jobs 4711; SLURM&#39;s accounting cannot be asked" in page
+
+
+def test_a_sealed_year_is_said_and_when_it_is_behind(browser: Browser, tmp_path: Path) -> None:
+    cube = tmp_path / "a.zarr"
+    build(cube, toy.SPEC, toy.steps(range(3)), toy.Make(), Threads())
+    done = stac2cube.seal_year(cube, 2020)
+    figures = figures_of(cube)
+    assert figures["sealed_years"] == [2020]
+    assert (figures["deep"]["files"], figures["deep"]["size"]) == (done.files, done.size)
+    assert figures["lacking"] == []
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    show(page, write_report(cube, tmp_path / "a.html"))
+    words = page.locator("section", has=page.locator("h3", has_text="What it took")).inner_text()
+    assert f"Deep files of 2020 take {filesizeformat(done.size)} in {done.files} files besides." in words
+    assert "Nothing that this cube knows of" in page.inner_text("article")
+    assert page.evaluate(OUTSIDE, 390) == []
+    build(cube, toy.SPEC, toy.steps(range(4)), toy.Make(), Threads())
+    show(page, write_report(cube, tmp_path / "a.html"))
+    behind = "The deep files of 2020 do not hold all that the years do by now: seal-year"
+    assert behind in page.inner_text(".lacking")
+    page.close()
 
 
 def test_names_cannot_break_the_page(page: Page, tmp_path: Path) -> None:
