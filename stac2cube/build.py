@@ -46,7 +46,7 @@ def build(
     """
     orders, progress = orders or Orders(), progress or Progress()
     begun = time.monotonic()
-    require_room(path, spec, plan(steps, known_entries(path, steps), orders.again), orders)
+    require_room(path, spec, plan(steps, known_entries(path, steps), orders.again), orders, place)
     with open_writer(path, spec, orders.verdict) as writer:
         known = known_entries(path, steps)
         work = plan(steps, known, orders.again)

@@ -105,8 +105,9 @@ def probe(folder: Path, rank: int) -> None:
 
 def site_text(site: Site, interface: str) -> str:
     """A site file from what is known, to be edited."""
-    values = {**{name: getattr(site.slurm, name) for name in Slurm.__dataclass_fields__}, "interface": interface}
-    lines = [f"title = {json.dumps(site.title)}", "", "[slurm]"]
+    values = {**asdict(site.slurm), "interface": interface}
+    del values["site"]  # the file's own name
+    lines = [f"title = {json.dumps(site.title)}", f"cluster = {json.dumps(_cluster(site))}", "", "[slurm]"]
     lines += [
         f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for name, value in values.items()
     ]
@@ -114,6 +115,13 @@ def site_text(site: Site, interface: str) -> str:
         lines += ["", f"[{part}]"]
         lines += [f"{n} = {json.dumps(list(v) if isinstance(v, tuple) else v)}" for n, v in changes.items()]
     return "\n".join(lines) + "\n"
+
+
+def _cluster(site: Site) -> str:
+    try:
+        return site.cluster or site.slurm.queue.name()
+    except SlurmError:
+        return ""  # the checks have said so
 
 
 def _job(place: Slurm, command: str, *options: str) -> str:

@@ -14,7 +14,10 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.years import year_stores
 from stac2cube.errors import CubeError
+from stac2cube.limits import Limits
 from stac2cube.mission import Band
+from stac2cube.places.place import Place
+from stac2cube.site import limits_at
 from stac2cube.work import Orders, Plan, Step
 
 ON_DISK = 0.55
@@ -170,12 +173,19 @@ def outlook(path: Path | None, spec: CubeSpec, work: Plan, steps: Sequence[Step]
     return Outlook(now, added(spec, work.todo, share), year, sum(pixels_of(spec, step) for step in work.todo))
 
 
-def require_room(path: Path, spec: CubeSpec, work: Plan, orders: Orders) -> None:
-    """Be sure that a build stays within the limits of its orders.
+def require_room(path: Path, spec: CubeSpec, work: Plan, orders: Orders, place: Place) -> None:
+    """Be sure that a build stays within the limits that hold for it.
 
     Raises:
         BadInputError: It would not; nothing was written.
     """
-    if orders.limits is not None:
+    if limits := limits_of(orders, place):
         ahead = outlook(path, spec, work)
-        orders.limits.require(path, (ahead.now.files, ahead.now.size), (ahead.more.files, ahead.more.size))
+        for one in limits:
+            one.require(path, (ahead.now.files, ahead.now.size), (ahead.more.files, ahead.more.size))
+
+
+def limits_of(orders: Orders, place: Place) -> list[Limits]:
+    """The limits that are set: by the orders, or else by the site at which the place is."""
+    held = limits_at(place) if orders.limits is None else (orders.limits,)
+    return [limits for limits in held if limits != Limits()]

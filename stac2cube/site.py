@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from stac2cube.errors import BadInputError
 from stac2cube.limits import Limits
 from stac2cube.places.gateway import Gateway
+from stac2cube.places.place import Place
+from stac2cube.places.queue import in_job
 from stac2cube.places.slurm import Slurm
 from stac2cube.table import TableFile, names_in, shipped_and_own
 
@@ -26,6 +29,8 @@ class Site:
         gpu: What differs for stages that want a GPU.
         gateway: Its Dask Gateway.
         limits: What one cube may grow to here.
+        cluster: SLURM's own name of the cluster (``ClusterName``), by which a job that runs there finds its site; what
+            ``[slurm] clusters`` says if "".
     """
 
     name: str
@@ -36,6 +41,7 @@ class Site:
     gateway: Gateway = field(default_factory=Gateway)
     note: str = ""
     limits: Limits = field(default_factory=Limits)
+    cluster: str = ""
 
     def place(self, *, test: bool = False, gpu: bool = False) -> Slurm:
         """Worker jobs here.
@@ -75,12 +81,30 @@ def find_site(name: str) -> Site:
         name=name,
         title=merged.get("title", name),
         note=merged.get("note", ""),
-        gateway=Gateway(**merged.get("gateway", {})),
-        slurm=Slurm(**slurm),
+        gateway=Gateway(**merged.get("gateway", {}), site=name),
+        slurm=Slurm(**slurm, site=name),
         test=test,
         gpu=gpu,
         limits=Limits(**merged.get("limits", {})),
+        cluster=merged.get("cluster", ""),
     )
+
+
+def limits_at(place: Place) -> tuple[Limits, ...]:
+    """What a cube that is built at a place may grow to.
+
+    That of the site that the place was read from. A place that was not is at every site whose cluster it names, or in a
+    job of whose cluster this process runs: all their limits hold.
+
+    Raises:
+        TableError: A site file is malformed.
+    """
+    if isinstance(place, (Slurm, Gateway)) and place.site:
+        return (find_site(place.site).limits,)
+    named = place.clusters if isinstance(place, Slurm) else ""
+    cluster = named or (os.environ.get("SLURM_CLUSTER_NAME", "") if in_job() else "")
+    sites = [find_site(name) for name in site_names()] if cluster else []
+    return tuple(site.limits for site in sites if cluster in (site.cluster or site.slurm.clusters).split(","))
 
 
 def _values(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +120,7 @@ class _Page:
 
     title: str = ""
     note: str = ""
+    cluster: str = ""
     slurm: Mapping[str, Any] | None = None
     test: Mapping[str, Any] | None = None
     gpu: Mapping[str, Any] | None = None
@@ -108,9 +133,9 @@ def _checked(file: TableFile) -> dict[str, Any]:
     file.check(_Page, page, "the site")
     for part in _PARTS:
         if part in page:
-            file.check(Slurm, page[part], f"[{part}]")
+            file.check(Slurm, page[part], f"[{part}]", given=("site",))
     if "gateway" in page:
-        file.check(Gateway, page["gateway"], "[gateway]")
+        file.check(Gateway, page["gateway"], "[gateway]", given=("site",))
     if "limits" in page:
         file.check(Limits, page["limits"], "[limits]")
     return page

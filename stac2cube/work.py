@@ -145,7 +145,7 @@ class Orders:
         verdict: See :class:`stac2cube.cube.lock.CubeLock`.
         again: Keys of sealed steps that are made anew although nothing newer exists, because they are damaged, or made
             from items that are gone.
-        limits: What the cube may grow to; None for anything.
+        limits: What the cube may grow to; None for what the place's site allows.
     """
 
     superseded: Literal["report", "replace"] = "report"

@@ -108,9 +108,12 @@ def sites(name: str | None) -> None:
     site = find_site(name)
     click.echo(f"{'title':<11} {site.title}")
     click.echo(f"{'note':<11} {site.note or '-'}")
-    for key, value in asdict(site.slurm).items():
+    click.echo(f"{'cluster':<11} {site.cluster or '-'}")
+    said = asdict(site.slurm)
+    del said["site"]  # its own name
+    for key, value in said.items():
         click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
-    gateway = {key: value for key, value in asdict(site.gateway).items() if value}
+    gateway = {key: value for key, value in asdict(replace(site.gateway, site="")).items() if value}
     changing = {"test": site.test, "gpu": site.gpu, "gateway": gateway, "limits": asdict(site.limits)}
     for part, changes in changing.items():
         click.echo(f"{part:<11} {', '.join(f'{key} = {value}' for key, value in changes.items()) or '-'}")
@@ -170,7 +173,7 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     if not job.plan().blocks:
         click.echo(f"{out}: nothing to do")
         return {}
-    require_room(out, job.spec, job.plan(), Orders(limits=site.limits))
+    require_room(out, job.spec, job.plan(), Orders(), place)
 
     def share_for(sealing: str) -> JobScript:
         words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]

@@ -104,6 +104,6 @@ def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: 
             click.echo(json.dumps(plan_json(job), indent=1))
         else:
             Console().print(plan_table(job))
-        require_room(out, job.spec, job.plan(), Orders(limits=manner.limits))
+        require_room(out, job.spec, job.plan(), Orders(limits=manner.limits), manner.place)
         return 0
     return build_layers(job, manner)

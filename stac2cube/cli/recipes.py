@@ -119,12 +119,16 @@ def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] 
 @where_options
 def claim(recipe: Path, job: str | None, **options: Any) -> None:
     """Hold the layers cube of RECIPE for a job array, until the job that seals it ends."""
+    from stac2cube.growth import require_room
     from stac2cube.shares import claim_cube
+    from stac2cube.work import Orders
 
     with talking(options["quiet"]) as console:
-        wanted = recipe_at(recipe)
-        prepared_job = prepared(wanted.made_by(wanted.layers()), layers_words(wanted), Manner.of(options, console))
-        claim_cube(wanted.made_by(wanted.layers()), prepared_job.spec, claim_of(job))
+        wanted, manner = recipe_at(recipe), Manner.of(options, console)
+        out = wanted.made_by(wanted.layers())
+        work = prepared(out, layers_words(wanted), manner)
+        require_room(out, work.spec, work.plan(), Orders(limits=manner.limits), manner.place)
+        claim_cube(out, work.spec, claim_of(job))
 
 
 @click.command()

@@ -41,7 +41,7 @@ class Manner:
         quiet: Show none.
         superseded: See :class:`stac2cube.work.Orders`.
         progress_file: Where progress is written too.
-        limits: What the cube may grow to, None for anything.
+        limits: What the cube may grow to, None for what the place's site allows.
     """
 
     place: Place

@@ -273,7 +273,7 @@ def place_of(
 
 
 def limits_of(site: str | None) -> Limits | None:
-    """What a cube may grow to at a site, None where none is named.
+    """What a cube may grow to at a site; None where none is named, and the place itself knows or finds its own.
 
     Raises:
         BadInputError: The site is unknown.

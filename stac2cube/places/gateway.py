@@ -48,6 +48,7 @@ class Gateway:
         options: Of a new cluster, by the gateway's own names: often ``worker_cores``, ``worker_memory``, ``image``.
         auth: How to authenticate, as dask-gateway names it: ``"basic"``, ``"jupyterhub"``, ``"kerberos"``.
         patience: Seconds to wait for a cluster and its first worker, and to be without any.
+        site: Name of the site that it was read from, whose limits hold for what is built here; "" for none.
     """
 
     address: str = ""
@@ -57,6 +58,7 @@ class Gateway:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     auth: str = ""
     patience: float = 600.0
+    site: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.

@@ -31,6 +31,7 @@ class Slurm:
         python: Python on the nodes; the one that runs now if "".
         interface: Network interface on which nodes reach each other, ``"ib0"``; what the host name means if "".
         logs: Folder for the workers' logs.
+        site: Name of the site that it was read from, whose limits hold for what is built here; "" for none.
     """
 
     partition: str = ""
@@ -45,6 +46,7 @@ class Slurm:
     python: str = ""
     interface: str = ""
     logs: str = "slurm-logs"
+    site: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what SLURM would misunderstand.

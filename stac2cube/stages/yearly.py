@@ -21,7 +21,7 @@ from stac2cube.cube.writer import CubeWriter, open_writer
 from stac2cube.cube.years import grid_of_year, rows_of, version_of, years_folder
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.flow import Flow
-from stac2cube.growth import load_of, outlook
+from stac2cube.growth import Load, limits_of, load_of, outlook
 from stac2cube.limits import Limits
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
@@ -104,8 +104,7 @@ def seal_year(
         store = None if anew else waiting_year(path, year, versions, named)
         making = store is None
         if store is None:
-            if orders.limits is not None:
-                _require_room(path, writer.spec, rows, orders.limits)
+            _require_room(path, writer.spec, rows, limits_of(orders, place))
             folder = begin_year(path, writer.spec, year, rows)
             parts = parts_of(folder, path, writer.spec, rows)
             if _make(parts, Flow(place, orders, progress or Progress()), place):
@@ -141,10 +140,11 @@ def mend_years(
             writer.name_year(year, None, 0)
 
 
-def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Limits) -> None:
+def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Sequence[Limits]) -> None:
     cuts = [grid_of_year(layer, spec.grid, len(rows)).tiles_shape for layer in spec.layers]
-    now = outlook(path, spec, Plan((), (), ())).now
-    limits.require(path, (now.files, now.size), (sum(a * b for a, b in cuts), load_of(rows).size))
+    now = outlook(path, spec, Plan((), (), ())).now if limits else Load()
+    for one in limits:
+        one.require(path, (now.files, now.size), (sum(a * b for a, b in cuts), load_of(rows).size))
 
 
 def _make(parts: Sequence[Part], flow: Flow, place: Place) -> bool:

@@ -8,17 +8,22 @@ from pathlib import Path
 
 import pytest
 
+import stac2cube
 from stac2cube.build import build
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, TableError
 from stac2cube.growth import Load, a_year_more, added, outlook
 from stac2cube.limits import Limits
+from stac2cube.places.local import Local
+from stac2cube.places.slurm import Slurm
 from stac2cube.places.threads import Threads
-from stac2cube.site import find_site
+from stac2cube.site import find_site, limits_at
 from stac2cube.stages.yearly import seal_year
 from stac2cube.status import cube_status
 from stac2cube.work import Orders, plan
 from tests.build.toy import GRID, SPEC, Make, step, steps
+from tests.items import catalog
+from tests.stages.test_care import DATES, LATTICE, product
 
 TILES = 3 * 3
 
@@ -101,6 +106,59 @@ def test_a_build_that_would_outgrow_the_site_writes_nothing(tmp_path: Path) -> N
             seal_year(cube, 2020, orders=Orders(limits=limits))
     assert sorted(path for path in cube.rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.zarr"]
+
+
+def test_a_sites_limits_hold_at_its_places_and_in_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    pages = tmp_path / "config/sites"
+    pages.mkdir(parents=True)
+    (pages / "small.toml").write_text('cluster = "lab"\n[limits]\nmax_files = 1\n')
+    (pages / "other.toml").write_text('[slurm]\nclusters = "far"\n[limits]\nmax_files = 1\n')
+    (pages / "roomy.toml").write_text('cluster = "lab"\n')
+    small = find_site("small")
+    assert limits_at(small.place()) == limits_at(small.place(gpu=True)) == limits_at(small.gateway) == (small.limits,)
+    assert limits_at(Slurm(clusters="far")) == (Limits(1),)
+    assert limits_at(Slurm()) == limits_at(Threads()) == limits_at(Local()) == ()
+
+    out, items = tmp_path / "layers.zarr", catalog(tmp_path / "items.json", [product(tmp_path, DATES[0])])
+    words = {"mission": "sentinel-2-l2a", "aoi": LATTICE, "time": "2022", "bands": ["B04", "SCL"], "catalog": items}
+    refused = pytest.raises(BadInputError, match="up to 2 more, where the site allows 1")
+    with refused:
+        stac2cube.get_stac_layers(out, place=small.place(), **words)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "lab")  # of a login node: no job
+    assert limits_at(Threads()) == ()
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    for place in (None, Threads(1), Local(1), Slurm()):
+        with refused:
+            stac2cube.get_stac_layers(out, place=place, **words)
+    box = ",".join(map(str, LATTICE.footprint("EPSG:4326").boundingbox))
+    with refused:
+        asked = [
+            "--mission",
+            "sentinel-2-l2a",
+            "--aoi",
+            box,
+            "--time",
+            "2022",
+            "--bands",
+            "B04,SCL",
+            "--catalog",
+            items,
+        ]
+        cli.main(["layers", str(out), *map(str, asked), "--dry-run", "-q"], standalone_mode=False)
+    assert not out.exists()
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "elsewhere")
+    stac2cube.get_stac_layers(out, **words)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "lab")
+    with pytest.raises(BadInputError, match="2 files and up to 2 more"):
+        stac2cube.seal_year(out, 2022)
+    with pytest.raises(BadInputError, match="2 files and up to 2 more"):
+        cli.main(["seal-year", str(out), "2022", "-q"], standalone_mode=False)
+    assert cli.main(["seal-year", str(out), "2022", "--site", "roomy", "-q"], standalone_mode=False) == 0
+    (pages / "small.toml").write_text("[slurm]\nsite = 'me'\n")
+    with pytest.raises(TableError, match="no key 'site'"):
+        find_site("small")
 
 
 def test_a_site_says_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
