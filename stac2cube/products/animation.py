@@ -23,6 +23,9 @@ SAMPLES = 24
 FPS = 25
 """Pictures per second of an MP4; each step is repeated, for players that know no slower ones."""
 
+BT709, LIMITED = 1, 1
+"""Numbers of H.264 for primaries, transfer and matrix of BT.709, and for values from 16 to 235."""
+
 
 def write_animation(
     pictures: np.ndarray | Sequence[np.ndarray], out: Path, seconds: float = 0.7, *, keep: Sequence[Colour] = ()
@@ -85,18 +88,27 @@ def require_video() -> None:
 
 
 def _write_mp4(pictures: np.ndarray | Sequence[np.ndarray], out: Path, seconds: float) -> None:
-    """H.264 that every player shows: an even number of rows and columns, 4:2:0."""
+    """H.264 that every player shows: an even number of rows and columns, 4:2:0, and said of its colours what they are.
+
+    Without a word some players take them for BT.601 and some for BT.709, depending on the height of the picture.
+    """
     require_video()
     import av
 
     rows, columns = (size + size % 2 for size in pictures[0].shape[:2])
+    each = max(1, round(FPS * seconds))
     with av.open(str(out), "w", format="mp4", options={"movflags": "+faststart"}) as file:
         stream = file.add_stream("libx264", rate=Fraction(FPS))
         stream.width, stream.height, stream.pix_fmt = columns, rows, "yuv420p"
         stream.options = {"crf": "18"}
-        for picture in pictures:
+        coder = stream.codec_context
+        coder.color_primaries = coder.color_trc = coder.colorspace = BT709
+        coder.color_range = LIMITED
+        for place, picture in enumerate(pictures):
             even = np.pad(picture, ((0, rows - picture.shape[0]), (0, columns - picture.shape[1]), (0, 0)), mode="edge")
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-            for _ in range(max(1, round(FPS * seconds))):
+            screen = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            frame = screen.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            for number in range(place * each, (place + 1) * each):
+                frame.pts, frame.time_base = number, 1 / Fraction(FPS)
                 file.mux(stream.encode(frame))
         file.mux(stream.encode(None))

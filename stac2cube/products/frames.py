@@ -16,7 +16,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
 from stac2cube.views.layer import common_names, is_class, physical
 from stac2cube.views.mask_recipes import Hiding
-from stac2cube.views.picture import CLOUD_MASK, Legend, Look, picture
+from stac2cube.views.picture import CLOUD_MASK, NO_DATA, Legend, Look, picture
 from stac2cube.views.steps import Choice
 
 SEASONS = {12: "Dec-Feb", 3: "Mar-May", 6: "Jun-Aug", 9: "Sep-Nov"}
@@ -115,12 +115,16 @@ def frames_from(
         some = whole.isel(time=np.unique(np.linspace(0, count - 1, most).round().astype(int)))
     stride = max(1, -(-max(whole.sizes["y"], whole.sizes["x"]) // edge))
     small = _means(some, stride) if smooth else some.isel(y=slice(None, None, stride), x=slice(None, None, stride))
-    shown, legend = picture(small, look, nodata="grey")
+    shown, legend = picture(small, look, nodata="alpha")
     titles = tuple(_title(some, place) for place in range(some.sizes["time"]))
     keys = tuple(map(str, np.atleast_1d(some["scene"].values)))
-    pictures = shown.transpose("time", "y", "x", "rgb").values
+    values = shown.transpose("time", "y", "x", "rgb").values
+    pictures, bare = np.ascontiguousarray(values[..., :3]), values[..., 3] == 0
+    pictures[bare] = NO_DATA[0]
     catalogs = frozenset(map(str, np.atleast_1d(some["catalog"].values))) if "catalog" in some.coords else frozenset()
     seen = _only_seen(legend, pictures)
+    if bare.any():
+        seen = replace(seen, swatches=(*seen.swatches, NO_DATA))
     return Frames(titles, pictures, some["time"].values, keys, catalogs, seen, float(stride))
 
 

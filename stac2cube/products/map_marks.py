@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from pyproj import CRS, Geod, Transformer
 
 from stac2cube.grid import Grid
-from stac2cube.views.picture import Legend
+from stac2cube.views.picture import Legend, Swatch
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -25,8 +26,8 @@ STEPS = (1, 2, 5)
 """A scale bar is so many, times a power of ten, metres long."""
 
 
-MOST_ROWS = 2
-"""Of a legend's swatches."""
+ROW = 16
+"""Pixels from one row of a legend's swatches to the next."""
 
 
 @dataclass(frozen=True)
@@ -130,27 +131,41 @@ def draw_legend(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: i
         room: Pixels that it may take to the left.
     """
     right, top = corner
-    title = _shortened(pen, legend.title, room)
-    pen.text((right, top), title, font=font(12), fill=INK, anchor="ra")
+    pen.text((right, top), shortened(legend.title, 12, room), font=font(12), fill=INK, anchor="ra")
     if legend.ramp is not None:
-        _draw_ramp(pen, (right, top + 18), legend, min(180, room))
+        taken = _draw_ramp(pen, (right, top + 18), legend, min(180, room))
+        _draw_swatches(pen, (right - taken - 18, top), legend.swatches, room - taken - 18)
         return
-    widths = [26 + round(pen.textlength(text, font=font(11))) for _, text in legend.swatches]
-    rows: list[list[int]] = [[]]
-    for place, width in enumerate(widths):
-        if rows[-1] and sum(widths[other] for other in rows[-1]) + width > room:
-            rows.append([])
-        rows[-1].append(place)
-    for line, row in enumerate(rows[:MOST_ROWS]):
-        at, middle = right + 10 - sum(widths[place] for place in row), top + 25 + 16 * line
-        for place in row:
-            colour, text = legend.swatches[place]
+    _draw_swatches(pen, corner, legend.swatches, room)
+
+
+def _draw_swatches(pen: ImageDraw, corner: tuple[int, int], swatches: Sequence[Swatch], room: int) -> None:
+    right, top = corner
+    for line, row in enumerate(swatch_rows(swatches, room)):
+        at, middle = right + 10 - sum(map(_swatch_width, row)), top + 25 + ROW * line
+        for swatch in row:
+            colour, text = swatch
             pen.rectangle((at, middle - 6, at + 11, middle + 5), fill=colour, outline=PALE)
             pen.text((at + 16, middle), text, font=font(11), fill=INK, anchor="lm")
-            at += widths[place]
+            at += _swatch_width(swatch)
 
 
-def _draw_ramp(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: int) -> None:
+def swatch_rows(swatches: Sequence[Swatch], room: int) -> list[list[Swatch]]:
+    """Swatches in as many rows as fit into some pixels; one that is too long has a row of its own."""
+    rows: list[list[Swatch]] = []
+    for swatch in swatches:
+        if not rows or sum(map(_swatch_width, rows[-1])) + _swatch_width(swatch) > room:
+            rows.append([])
+        rows[-1].append(swatch)
+    return rows
+
+
+def _swatch_width(swatch: Swatch) -> int:
+    return 26 + round(font(11).getlength(swatch[1]))
+
+
+def _draw_ramp(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: int) -> int:
+    """How many pixels it takes to the left."""
     assert legend.ramp is not None
     right, top = corner
     low, high = (f"{value:.2g}" if abs(value) < 1000 else f"{value:.0f}" for value in legend.limits)
@@ -163,9 +178,11 @@ def _draw_ramp(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: in
     pen.rectangle((left - 1, top - 1, left + length, top + 12), outline=PALE)
     pen.text((left - 6, top + 6), low, font=font(11), fill=INK, anchor="rm")
     pen.text((left + length + 6, top + 6), high, font=font(11), fill=INK, anchor="lm")
+    return length + sum(widths)
 
 
-def _shortened(pen: ImageDraw, text: str, room: int) -> str:
-    while text and pen.textlength(text, font=font(12)) > room:
-        text = text[:-2].rstrip() + "…"
+def shortened(text: str, size: int, room: int) -> str:
+    """A text that takes so many pixels at most, with an ellipsis where something is left out."""
+    while text and font(size).getlength(text) > room:
+        text = text[:-2].rstrip() + "…" if len(text) > 1 else ""
     return text

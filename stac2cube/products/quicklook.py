@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,18 +60,21 @@ def write_sheet(frames: Frames, out: Path | BinaryIO) -> None:
     from matplotlib.figure import Figure
 
     count = len(frames.titles)
-    columns = min(count, 4 if count <= 16 else 6)
-    rows = -(-count // columns)
+    rows = -(-count // (4 if count <= 16 else 6))
+    columns = -(-count // rows)
     height, width = frames.pictures.shape[1:3]
-    figure = Figure(figsize=(2.6 * columns, (2.6 * height / width + 0.3) * rows), layout="constrained")
+    # A letter of 8 points is 1/15 inch wide on average, at most, and a line 0.16 inch high.
+    words = textwrap.wrap(legend_text(frames.legend), int(2.6 * columns * 15))
+    size = (2.6 * columns, (2.6 * height / width + 0.3) * rows + 0.16 * len(words))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for place, axis in enumerate(axes):
         axis.set_axis_off()
         if place < count:
             axis.imshow(frames.pictures[place], interpolation="nearest")
             axis.set_title(frames.titles[place], fontsize=8)
-    if frames.legend.title:
-        figure.supxlabel(legend_text(frames.legend), fontsize=8)
+    if words:
+        figure.supxlabel("\n".join(words), fontsize=8)
     figure.savefig(out, dpi=120)
 
 

@@ -15,15 +15,18 @@ from stac2cube.products.map_marks import (
     INK,
     PALE,
     PAPER,
+    ROW,
     Compass,
     draw_legend,
     draw_north,
     draw_scale,
     font,
+    shortened,
+    swatch_rows,
 )
 from stac2cube.products.terms import attribution_of
 from stac2cube.views.mask_recipes import Hiding
-from stac2cube.views.picture import Legend, Look
+from stac2cube.views.picture import NO_DATA, Legend, Look
 from stac2cube.views.steps import Choice
 
 WIDTH = 640
@@ -33,7 +36,7 @@ LEAST = 420
 """Columns below which small pictures are enlarged, so that there is room for what is written."""
 
 STRIP = 66
-"""Rows below a picture on which date, legend and attribution stand."""
+"""Rows below a picture on which date, legend and attribution stand; more where a legend has many swatches."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None)
     compass = Compass.of(spec.grid)
     compass = replace(compass, metres=compass.metres * frames.pixels)
     words = attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.catalogs)
-    canvases = [_canvas(frames, place, compass, film.title, words) for place in range(len(frames.titles))]
+    writing = _Writing.of(frames, film.title, words)
+    canvases = [_canvas(frames, place, compass, writing) for place in range(len(frames.titles))]
     keep = (INK, PALE, PAPER, *(colour for colour, _ in frames.legend.swatches))
     write_animation(canvases, target, film.seconds, keep=keep)
     return target
@@ -111,26 +115,60 @@ def enlarged(frames: Frames) -> Frames:
     return replace(frames, pictures=larger, pixels=frames.pixels / factor)
 
 
-def _canvas(frames: Frames, place: int, compass: Compass, title: str, notice: str) -> np.ndarray:
+@dataclass(frozen=True)
+class _Writing:
+    """What stands below all pictures of a film.
+
+    Attributes:
+        title: Beside the date, shortened to half of the picture; "" for none.
+        notice: The providers' attribution.
+        reach: Columns that the longest date and the title take.
+        rows: Below a picture; the notice stands under the legend's last row.
+    """
+
+    title: str
+    notice: str
+    reach: int
+    rows: int
+
+    @classmethod
+    def of(cls, frames: Frames, title: str, notice: str) -> _Writing:
+        columns = frames.pictures.shape[2]
+        title = shortened(title, 13, columns // 2 - 60)
+        date = max(font(20, bold=True).getlength(_date(frames, place)) for place in range(len(frames.titles)))
+        reach = 12 + round(date) + (14 + round(font(13).getlength(title)) if title else 0)
+        room = _room(columns, reach)
+        lines = 1 if frames.legend.ramp is not None else len(swatch_rows(frames.legend.swatches, room))
+        return cls(title, notice, reach, STRIP + ROW * max(0, lines - 1))
+
+
+def _room(columns: int, reach: int) -> int:
+    """Columns for the legend, beside what is written to its left."""
+    return columns - 12 - reach - 24
+
+
+def _date(frames: Frames, place: int) -> str:
+    return frames.titles[place].split("  ")[0]
+
+
+def _canvas(frames: Frames, place: int, compass: Compass, writing: _Writing) -> np.ndarray:
     """One picture with all that stands on it and below it; uint8."""
     from PIL import Image, ImageDraw
 
     picture = frames.pictures[place]
     rows, columns = picture.shape[:2]
-    image = Image.new("RGB", (columns, rows + STRIP), PAPER)
+    image = Image.new("RGB", (columns, rows + writing.rows), PAPER)
     image.paste(Image.fromarray(picture))
     pen = ImageDraw.Draw(image)
     draw_scale(pen, (12, rows - 12), compass.metres, columns)
     draw_north(pen, (columns - 24, 40), compass.north)
     _draw_timeline(pen, frames.times, place, rows, columns)
-    date = frames.titles[place].split("  ")[0]
+    date = _date(frames, place)
     pen.text((12, rows + 12), date, font=font(20, bold=True), fill=INK, anchor="la")
-    reach = 12 + round(pen.textlength(date, font=font(20, bold=True)))
-    if title:
-        pen.text((reach + 14, rows + 31), title, font=font(13), fill=INK, anchor="ls")
-        reach += 14 + round(pen.textlength(title, font=font(13)))
-    draw_legend(pen, (columns - 12, rows + 10), frames.legend, columns - 12 - reach - 24)
-    pen.text((12, rows + STRIP - 8), notice, font=font(10), fill=PALE, anchor="ls")
+    after = 12 + round(font(20, bold=True).getlength(date)) + 14
+    pen.text((after, rows + 31), writing.title, font=font(13), fill=INK, anchor="ls")
+    draw_legend(pen, (columns - 12, rows + 10), frames.legend, _room(columns, writing.reach))
+    pen.text((12, rows + writing.rows - 8), writing.notice, font=font(10), fill=PALE, anchor="ls")
     return np.asarray(image)
 
 
@@ -147,7 +185,10 @@ def _draw_timeline(pen, times: np.ndarray, place: int, row: int, columns: int) -
 
 def legend_text(legend: Legend) -> str:
     """A legend in one line, for pages: ``"NDVI, 0.1 to 0.8"``."""
+    said = legend.title
     if legend.ramp is not None:
         low, high = legend.limits
-        return f"{legend.title}, {low:.2g} to {high:.2g} {legend.units}".strip()
-    return f"{legend.title} ({', '.join(text for _, text in legend.swatches)})" if legend.swatches else legend.title
+        said = f"{said}, {low:.2g} to {high:.2g} {legend.units}".strip()
+    elif meanings := [swatch[1] for swatch in legend.swatches if swatch != NO_DATA]:
+        said += f" ({', '.join(meanings)})"
+    return f"{said}; grey: no data" if NO_DATA in legend.swatches else said

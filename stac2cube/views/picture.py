@@ -20,6 +20,8 @@ from stac2cube.views.spectral import indices
 from stac2cube.views.stretch import Stretch, limits
 
 Colour = tuple[int, int, int]
+Swatch = tuple[Colour, str]
+"""A colour and its meaning."""
 
 SCREEN: tuple[Colour, ...] = ((214, 69, 65), (46, 160, 67), (65, 105, 225))
 """Red, green and blue as swatches of a legend."""
@@ -42,12 +44,15 @@ CLOUD_MASK, SHADOW_MASK = "cloud_mask", "shadow_mask"
 MASKS = "masks"
 """The word for that."""
 
-SKY: dict[int, tuple[Colour, str]] = {
+SKY: dict[int, Swatch] = {
     0: ((107, 143, 128), "clear"),
     1: ((36, 48, 56), "shadow"),
     2: ((247, 247, 245), "cloud"),
 }
 """Colours and meanings of what masks say."""
+
+NO_DATA: Swatch = ((round(255 * GREY),) * 3, "no data")
+"""The swatch of a legend for pixels without data, where a picture shows such."""
 
 SHADES: dict[str, int] = {"grey": round(255 * GREY), "white": 255, "black": 0, "alpha": 0}
 
@@ -76,14 +81,14 @@ class Legend:
 
     Attributes:
         title: What is shown.
-        swatches: Colour and meaning: bands of a colour composite, or classes.
+        swatches: Colour and meaning: bands of a colour composite, classes, or what a ramp does not tell.
         ramp: ``(256, 3)`` uint8 from the lowest value to the highest, None without a ramp.
         limits: These two values.
         units: Theirs.
     """
 
     title: str
-    swatches: tuple[tuple[Colour, str], ...] = ()
+    swatches: tuple[Swatch, ...] = ()
     ramp: np.ndarray | None = None
     limits: tuple[float, float] = (0.0, 1.0)
     units: str = ""

@@ -21,9 +21,9 @@ from stac2cube.grid import Grid
 from stac2cube.products.frames import frames_of, period_text
 from stac2cube.products.map_marks import Compass, length_text, nice_length
 from stac2cube.products.slider import write_slider
-from stac2cube.products.timelapse import STRIP, Film, write_timelapse
+from stac2cube.products.timelapse import STRIP, Film, legend_text, write_timelapse
 from stac2cube.views.mask_recipes import Hiding
-from stac2cube.views.picture import Look
+from stac2cube.views.picture import NO_DATA, Look
 from stac2cube.views.steps import Choice
 from tests.views.cubes import DATES, GRID, key, make_cube
 
@@ -88,11 +88,30 @@ def test_an_mp4_is_h264_that_every_player_shows(cube: Path, tmp_path: Path) -> N
     words = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", str(tmp_path / "t.mp4")]
     (stream,) = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)["streams"]
     assert (stream["codec_name"], stream["pix_fmt"]) == ("h264", "yuv420p")
+    said = {stream[f"color_{part}"] for part in ("space", "transfer", "primaries")} | {stream["color_range"]}
+    assert said == {"bt709", "tv"}, "players need not guess"
     assert (stream["width"] % 2, stream["height"] % 2) == (0, 0)
     assert (stream["width"], stream["height"]) == (COLUMNS * FACTOR, ROWS * FACTOR + STRIP)
     assert int(stream["nb_read_frames"]) == 10 * len(DATES)
     assert float(stream["duration"]) == pytest.approx(0.4 * len(DATES), abs=0.05)
     assert [path.name for path in tmp_path.iterdir()] == ["t.mp4"]
+    words = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "t.mp4"), "-frames:v", "1", str(tmp_path / "first.png")]
+    subprocess.run(words, check=True)
+    shown = np.asarray(Image.open(tmp_path / "first.png").convert("RGB")).astype(int)
+    off = np.abs(shown[: ROWS * FACTOR] - np.array([209, 209, 209])).max(axis=-1)
+    assert (off <= 2).sum() > 500, "and show the grey of no data as it was drawn"
+
+
+def test_the_legend_names_what_is_without_data_and_every_class(cube: Path, tmp_path: Path) -> None:
+    hidden = frames_of(cube, hiding=Hiding("clouds"), look=Look("ndvi")).legend
+    assert hidden.swatches == (NO_DATA,)
+    assert legend_text(hidden).endswith("; grey: no data")
+    write_timelapse(cube, tmp_path / "t.gif", Film(look=Look("SCL"), title="the classes of a scene, " * 4))
+    legend = frames_of(cube, look=Look("SCL")).legend
+    strip = frames(tmp_path / "t.gif")[0][ROWS * FACTOR + 6 :].astype(int)
+    assert len(strip) > STRIP, "there is room for every row, and the notice stands below"
+    for colour, meaning in legend.swatches:
+        assert (np.abs(strip - colour).max(axis=-1) <= 4).sum() > 60, meaning
 
 
 def test_without_av_an_mp4_is_refused_before_anything_is_read(
@@ -135,6 +154,11 @@ def test_a_slider_moves_in_a_browser(cube: Path, tmp_path: Path, page: Page) -> 
         clip = page.locator("img.left").evaluate("image => getComputedStyle(image).clipPath")
         hidden = float(clip.split("calc(")[-1].split("%")[0].split("(")[-1].split()[1].removesuffix("%"))
         assert hidden == pytest.approx(100 * (1 - part), abs=3)
+    page.set_viewport_size({"width": 360, "height": 700})
+    left, right = (page.locator(f".date.{side}").bounding_box() for side in ("left", "right"))
+    assert left is not None
+    assert right is not None
+    assert left["y"] + left["height"] <= right["y"] or left["x"] + left["width"] <= right["x"], "on a phone, too"
     page.locator("#at").focus()
     page.keyboard.press("Home")
     assert page.locator("#at").input_value() == "0"
