@@ -16,7 +16,7 @@ from stac2cube.training.choosing import KEPT, as_geoparquet, choose, counts_of, 
 from stac2cube.training.forms import FORMS
 from stac2cube.training.frames import Source
 from stac2cube.training.parts import Making
-from stac2cube.training.patch_rules import PatchRules, digest_of
+from stac2cube.training.patch_rules import PatchRules
 from stac2cube.training.patches import Scan, Stack, scan, stacks_of
 from stac2cube.training.shards import Kept, Shard
 from stac2cube.training.statistics import Statistics
@@ -112,7 +112,7 @@ def _asked(source: Source, rules: PatchRules, statistics: Statistics | None) -> 
     return {
         "schema": SCHEMA,
         "source": source.name,
-        "frames": digest_of([[frame.place, frame.key] for frame in source.frames]),
+        "frames": source.digest,
         "bands": list(source.bands),
         "radiometry": source.radiometry,
         "ignore_index": source.ignore,

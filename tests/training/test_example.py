@@ -19,7 +19,7 @@ from stac2cube.cube.ledger import Entry
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
 from stac2cube.training.patch_rules import PatchRules

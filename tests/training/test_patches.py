@@ -27,12 +27,13 @@ from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
+from stac2cube.training.passes import add_moments, count_values
 from stac2cube.training.patch_rules import Good, PatchRules
 from stac2cube.training.splits import Splits, ground_bounds
-from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
+from stac2cube.training.statistics import StatisticsRules
 from tests.training.conftest import DAYS, GRID, classes, reflectance
 
 SPLITS = Splits(shares={"train": 0.6, "val": 0.2, "test": 0.2}, block=1400.0)
@@ -220,7 +221,7 @@ import sys, time
 from pathlib import Path
 from stac2cube.places.threads import Threads
 from stac2cube.training import making
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.parts import Making
 from tests.training.test_patches import RULES
 slow = making.FORMS["webdataset"]
@@ -254,7 +255,7 @@ def test_a_picture_that_cannot_be_read_is_no_smaller_set(cube: Path, tmp_path: P
     source = frames_of_cube(cube)
     gone = replace(source.frames[2].pixels, step=replace(source.frames[2].pixels.step, cube="nowhere"))
     broken = replace(source, frames=(*source.frames[:2], replace(source.frames[2], pixels=gone), *source.frames[3:]))
-    with pytest.raises(IncompleteError, match=r"1 of 6 parts failed.*nowhere"):
+    with pytest.raises(IncompleteError, match=r"1 of 6 failed.*s_2: nowhere"):
         make_patches(broken, tmp_path / "out", RULES, Making(Threads(2)))
     assert not list((tmp_path / "out").glob("*.tar"))
     assert not (tmp_path / "out" / "manifest.json").exists()

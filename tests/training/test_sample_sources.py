@@ -23,7 +23,7 @@ from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.grid import grid_from_geobox
 from stac2cube.places.threads import Threads
 from stac2cube.training.cubes import make_sample_cube
-from stac2cube.training.index import read_index
+from stac2cube.training.index_file import read_index
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples
 from stac2cube.training.sources import Request
@@ -221,7 +221,7 @@ def test_scale_and_offset_of_the_items_where_that_is_said(tmp_path: Path) -> Non
 
 
 def test_patches_find_the_samples(source: str, pairs: list[Pair], tmp_path: Path) -> None:
-    from stac2cube.training.frames import find_frames
+    from stac2cube.training.finding import find_frames
 
     labels = LabelRules(mapping={"4": 0, "8": 1}, names={0: "land", 1: "cloud"}, mask_invalid=False)
     index = make_samples(source, tmp_path / "set", replace(RULES, target="B11", labels=labels, nodata=-9999.0))

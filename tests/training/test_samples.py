@@ -14,7 +14,7 @@ import rasterio
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.training.index import read_index
+from stac2cube.training.index_file import read_index
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples, run_samples
 from stac2cube.training.sources import Request
