@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from click.testing import CliRunner
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 from shapely.geometry import Polygon, box
@@ -17,6 +18,7 @@ from shapely.geometry import Polygon, box
 import stac2cube
 from stac2cube.area import read_areas
 from stac2cube.build import build
+from stac2cube.cli import cli
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, IncompleteError
@@ -233,3 +235,51 @@ def test_patches_find_the_samples(source: str, pairs: list[Pair], tmp_path: Path
         x = read(tmp_path / "set" / sample.x_path)[:, 10:60]
         np.testing.assert_array_equal(pixels.values, np.where(x[2] == 1, x[:2], np.nan))
         np.testing.assert_array_equal(pixels.labels, read(tmp_path / "set" / sample.y_path)[0, 10:60])
+
+
+def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_path: Path) -> None:
+    source = catalog(tmp_path / "index.json", pairs[0].items())
+    rules = replace(RULES, labels=LabelRules(names={4: "green"}, mapping={"4": 4}), angles=AngleRules("sin_cos"))
+    cube = tmp_path / "set.zarr"
+    make_sample_cube(replace(on_grid(source), max_cloud_cover=90), cube, rules)
+    before = (cube / "zarr.json").read_bytes()
+    assert update(cube) == 0
+    assert (cube / "zarr.json").read_bytes() == before, "nothing new, nothing done"
+    newer = pairs[0].again("05.10")
+    for path in [newer.path("L1C", key) for key in ("B02", "B11", "product_metadata", "granule_metadata")]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pairs[0].path("L1C", path.stem).read_bytes())
+    write_raster(newer.path("L1C", "B11"), pairs[1].counts("B11"), 20)
+    items = [newer.item("L1C"), pairs[0].item("L2A"), *pairs[1].items()]
+    catalog(tmp_path / "index.json", items)
+    assert update(cube) == 0
+    opened = stac2cube.open_cube(cube)
+    assert list(opened["scene"].values) == ["sentinel-2a_R108_20230512", "sentinel-2a_R108_20230517"]
+    # The numbers of a cube that is made of the new catalog at once, also where a newer baseline came.
+    anew = make_sample_cube(on_grid(source), tmp_path / "anew.zarr", rules)
+    for name in opened.data_vars:
+        np.testing.assert_array_equal(opened[name].values, anew[name].values)
+    with pytest.raises(BadInputError, match="say neither --time"):
+        update(cube, "--time", "2023")
+    with pytest.raises(BadInputError, match="say no --catalog"):
+        update(cube, "--catalog", "cdse")
+    next(path for path in (cube / "B02" / "c").rglob("*") if path.is_file()).write_bytes(b"rotten")
+    done = CliRunner().invoke(cli, ["verify", str(cube), "--repair", "-q"], standalone_mode=False)
+    assert (done.exception, done.return_value) == (None, 0), done.output
+    np.testing.assert_array_equal(stac2cube.open_cube(cube)["B02"].values, anew["B02"].values)
+
+
+def test_update_follows_a_cube_whose_steps_are_samples(layers: Path, tmp_path: Path) -> None:
+    make_sample_cube(Request(str(layers), max_scenes=1), tmp_path / "set.zarr", replace(RULES, angles=AngleRules()))
+    assert update(tmp_path / "set.zarr") == 0
+    assert len(stac2cube.open_cube(tmp_path / "set.zarr")["time"]) == 1
+    make_sample_cube(Request(str(layers)), tmp_path / "set.zarr", replace(RULES, angles=AngleRules()))
+    assert update(tmp_path / "set.zarr") == 0
+    assert len(stac2cube.open_cube(tmp_path / "set.zarr")["time"]) == 2
+
+
+def update(cube: Path, *words: str) -> int:
+    done = CliRunner().invoke(cli, ["update", str(cube), "-q", *words], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return int(done.return_value)
