@@ -172,18 +172,23 @@ def frames_of_samples(folder: Path) -> Source:
 
 
 def find_frames(
-    source: Path, bands: Sequence[str] | None = None, *, labels: str | None = None, clouds: Path | None = None
+    source: str | Path,
+    bands: Sequence[str] | None = None,
+    *,
+    labels: str | None = None,
+    clouds: str | Path | None = None,
 ) -> Source:
     """The frames of a cube or of a folder of samples, whichever it is; see the functions of each.
 
     Raises:
         BadInputError: Neither, or words that only cubes understand are said of samples.
     """
-    if (source / "zarr.json").exists():
-        return frames_of_cube(source, bands, labels=labels, clouds=clouds)
+    path = Path(source)
+    if (path / "zarr.json").exists():
+        return frames_of_cube(path, bands, labels=labels, clouds=None if clouds is None else Path(clouds))
     if bands is not None or labels is not None or clouds is not None:
         raise BadInputError(f"{source} is no cube: bands, labels and clouds are as its samples have them")
-    return frames_of_samples(source)
+    return frames_of_samples(path)
 
 
 def _version(root: Path, sample: Sample) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.files import remove_partials, remove_tree, write_whole
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.histogram import Moments, clipped_moments, mean_and_std, thinned
 from stac2cube.training.frames import Frame, Source
@@ -32,7 +32,9 @@ from stac2cube.training.statistics import (
 )
 
 
-def count_values(source: Source, rules: StatisticsRules, out: Path, making: Making | None = None) -> Statistics | None:
+def count_values(
+    source: Source, rules: StatisticsRules, folder: str | Path, making: Making | None = None
+) -> Statistics | None:
     """The first pass: a histogram per band over all valid pixels, and the limits that it sets.
 
     Where the folder has it already, of the same pixels and by the same rules, nothing is done.
@@ -40,7 +42,7 @@ def count_values(source: Source, rules: StatisticsRules, out: Path, making: Maki
     Args:
         source: The frames.
         rules: How.
-        out: Folder for ``stats.json`` and ``histogram.npz``.
+        folder: For ``stats.json`` and ``histogram.npz``.
         making: Where the work is done; in threads of this process if None.
 
     Returns:
@@ -50,10 +52,12 @@ def count_values(source: Source, rules: StatisticsRules, out: Path, making: Maki
         BadInputError: A band has no valid pixel.
         IncompleteError: Frames could not be read; run it again.
     """
+    out = Path(folder)
     if (known := _known(source, rules, out)) is not None:
+        _clear(out)
         return known
-    folder = out / f".counting-{source.digest}-{digest_of(asdict(rules))}"
-    parts = _parts(source, rules, folder)
+    gathered = out / f".counting-{source.digest}-{digest_of(asdict(rules))}"
+    parts = _parts(source, rules, gathered)
     if not (making or Making()).make(parts, _count):
         return None
     total: np.ndarray = np.sum([np.load(path) for path in parts], axis=0)
@@ -69,18 +73,18 @@ def count_values(source: Source, rules: StatisticsRules, out: Path, making: Maki
     write_whole(out / HISTOGRAM, packed.getvalue())
     made = Statistics(source.name, source.radiometry, rules, len(source.frames), source.digest, tuple(bands))
     write_statistics(out, made)
-    remove_tree(folder)
+    _clear(out)
     return made
 
 
 def add_moments(
-    source: Source, out: Path, making: Making | None = None, *, rules: StatisticsRules | None = None
+    source: Source, folder: str | Path, making: Making | None = None, *, rules: StatisticsRules | None = None
 ) -> Statistics | None:
     """The second pass: mean and standard deviation of the same pixels, clipped to the limits of the first.
 
     Args:
         source: The frames.
-        out: Folder of the first pass.
+        folder: Of the first pass.
         making: Where the work is done; in threads of this process if None.
         rules: Those that the first pass has to have followed; whichever it did if None.
 
@@ -91,6 +95,7 @@ def add_moments(
         BadInputError: The first pass was of other bands, another radiometry, other frames, or by other rules.
         IncompleteError: Frames could not be read; run it again.
     """
+    out = Path(folder)
     known = read_statistics(out)
     known.require_fit(source.bands, source.radiometry)
     if rules is not None and rules != known.rules:
@@ -103,10 +108,11 @@ def add_moments(
     if known.digest != source.digest:
         raise BadInputError(f"{out}: the first pass was of {known.frames} other frames: make it again")
     if all(band.mean is not None for band in known.bands):
+        _clear(out)
         return known
     limits = tuple(band.limits for band in known.bands)
-    folder = out / f".moments-{known.digest}-{digest_of([asdict(known.rules), limits])}"
-    parts = _parts(source, known.rules, folder, limits)
+    gathered = out / f".moments-{known.digest}-{digest_of([asdict(known.rules), limits])}"
+    parts = _parts(source, known.rules, gathered, limits)
     if not (making or Making()).make(parts, _measure):
         return None
     loaded = [json.loads(path.read_text()) for path in parts]
@@ -117,7 +123,7 @@ def add_moments(
         bands.append(replace(band, mean=mean, std=std))
     made = replace(known, bands=tuple(bands))
     write_statistics(out, made)
-    remove_tree(folder)
+    _clear(out)
     return made
 
 
@@ -176,3 +182,10 @@ def _known(source: Source, rules: StatisticsRules, out: Path) -> Statistics | No
     known = read_statistics(out)
     same = (known.source, known.names, known.radiometry, known.rules, known.digest)
     return known if same == (source.name, source.bands, source.radiometry, rules, source.digest) else None
+
+
+def _clear(out: Path) -> None:
+    """A pass is through: its parts go, and what killed runs left."""
+    for left in [*out.glob(".counting-*"), *out.glob(".moments-*")]:
+        remove_tree(left)
+    remove_partials(out)

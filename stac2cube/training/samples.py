@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from stac2cube.cube.files import remove_tree
+from stac2cube.cube.files import remove_partials, remove_tree
 from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.flow import Flow, timed
 from stac2cube.places.place import Place
@@ -141,8 +141,7 @@ def run_samples(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"{out} cannot be made: {error.strerror}") from error
-    for left in out.glob(".*.partial"):
-        remove_tree(left)
+    remove_partials(out)
     report = Report(_index(rules, sources, before), present=sorted(known))
     samples = {sample.id: sample for sample in before} | known
     todo = [source for source in sources if source.id not in known]

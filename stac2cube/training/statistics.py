@@ -142,13 +142,13 @@ class Statistics:
         return {"schema": SCHEMA, **asdict(self)}
 
 
-def read_statistics(path: Path) -> Statistics:
+def read_statistics(path: str | Path) -> Statistics:
     """Read ``stats.json``, or that of a folder.
 
     Raises:
         BadInputError: It is not there, of another schema, or damaged.
     """
-    file = path / STATS if path.is_dir() else path
+    file = Path(path) / STATS if Path(path).is_dir() else Path(path)
     value = read_document(file, SCHEMA, "statistics", "make it with `stac2cube statistics`")
     try:
         rules = StatisticsRules(**value["rules"] | {"percentiles": tuple(value["rules"]["percentiles"])})
