@@ -150,7 +150,7 @@ def frames_of_samples(folder: Path) -> Source:
         first = index.failed[0]
         raise BadInputError(
             f"{folder}: {len(index.failed)} sample(s) failed ({first.id}: {first.reason}): make them again with "
-            "`stac2cube samples`, or take them off the index"
+            "`stac2cube samples`, or make a set without them in another folder"
         )
     frames = []
     for sample in index.done:
