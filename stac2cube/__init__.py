@@ -37,14 +37,15 @@ if TYPE_CHECKING:
     from stac2cube.training.acquisitions import DownloadRequest
     from stac2cube.training.cubes import make_sample_cube
     from stac2cube.training.download import download_products
-    from stac2cube.training.frames import find_frames
+    from stac2cube.training.finding import find_frames
     from stac2cube.training.loading import FramesDataset, PatchStream
     from stac2cube.training.making import make_patches
     from stac2cube.training.parts import Making
+    from stac2cube.training.passes import add_moments, count_values
     from stac2cube.training.patch_rules import PatchRules
     from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
     from stac2cube.training.samples import make_samples
-    from stac2cube.training.statistics import StatisticsRules, add_moments, count_values, read_statistics
+    from stac2cube.training.statistics import StatisticsRules, read_statistics
     from stac2cube.views.classes import class_mask, mask_classes
     from stac2cube.views.clouds import mask_clouds
     from stac2cube.views.colour import rgb
@@ -79,13 +80,13 @@ _HOMES = {
     "StatisticsRules": "stac2cube.training.statistics",
     "SuperresRules": "stac2cube.stages.superres_rules",
     "Threads": "stac2cube.places.threads",
-    "add_moments": "stac2cube.training.statistics",
+    "add_moments": "stac2cube.training.passes",
     "apply_masks": "stac2cube.stages.masked",
     "aspect": "stac2cube.views.terrain",
     "class_mask": "stac2cube.views.classes",
     "composite": "stac2cube.views.composite",
     "coregister_scenes": "stac2cube.stages.coregister",
-    "count_values": "stac2cube.training.statistics",
+    "count_values": "stac2cube.training.passes",
     "create_index": "stac2cube.stages.indexing",
     "cube_status": "stac2cube.status",
     "despeckle": "stac2cube.views.speckle",
@@ -93,7 +94,7 @@ _HOMES = {
     "explore": "stac2cube.explorer.session",
     "export_index": "stac2cube.stages.indexing",
     "filter_index": "stac2cube.stages.indexing",
-    "find_frames": "stac2cube.training.frames",
+    "find_frames": "stac2cube.training.finding",
     "find_site": "stac2cube.site",
     "from_db": "stac2cube.views.physical",
     "get_cloud_layers": "stac2cube.stages.clouds",

@@ -6,15 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Protocol
 
-from stac2cube.cube.files import DISK_ERRORS
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import Receipt, StagedStep, write_block
-from stac2cube.errors import BadInputError, CubeError
 from stac2cube.flow import Flow
 from stac2cube.grid import Tile
 from stac2cube.work import Block, Measured, Step, Task
@@ -89,30 +87,16 @@ def _blocks(steps: Sequence[Step], gatherer: Gatherer) -> Iterator[tuple[OpenSte
 
 
 def _settle(future: Future[Receipt], step: OpenStep, gatherer: Gatherer, flow: Flow) -> None:
-    try:
+    if not (reason := flow.failure(future)):
         receipt = future.result()
-    except CancelledError:
-        if not flow.dropping:
-            raise  # not by us: the place is lost, and says why when it closes
-    except (CubeError, BadInputError):
-        raise  # the stage itself is wrong: every other block would fail alike
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        _fail(step, gatherer, error, flow)
-    except Exception as error:  # noqa: BLE001 - whatever a block dies of is recorded, and the others go on
-        _fail(step, gatherer, error, flow)
-    else:
         flow.made(receipt.seconds)
         step.receipts.append(receipt)
         gatherer.received(step)
-
-
-def _fail(step: OpenStep, gatherer: Gatherer, error: Exception, flow: Flow) -> None:
+        return
     flow.progress.advance()
     if not step.failure:
-        step.failure = flow.reason(error)
-        gatherer.failed(step.step, step.failure)
+        step.failure = reason
+        gatherer.failed(step.step, reason)
 
 
 def _make_block(task: Task, payload: Any, spec: CubeSpec, staged: StagedStep, tile: Tile) -> Receipt:

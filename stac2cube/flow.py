@@ -6,9 +6,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import TypeVar
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from typing import Any, TypeVar
 
+from stac2cube.cube.files import DISK_ERRORS
+from stac2cube.errors import BadInputError, CubeError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.work import Orders
@@ -38,9 +40,8 @@ class Flow:
     """
 
     def __init__(self, place: Place, orders: Orders, progress: Progress) -> None:
+        self.place = place
         self.progress = progress
-        self.explain = place.explain
-        self._parallel = place.parallel
         self._orders = orders
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._late = False
@@ -58,11 +59,11 @@ class Flow:
 
     def wants_more(self, pending: int) -> bool:
         """Whether to hand out another block while so many are not yet back."""
-        if self.stopped or pending >= min(IN_FLIGHT, 2 * self._parallel + 2):
+        if self.stopped or pending >= min(IN_FLIGHT, 2 * self.place.parallel + 2):
             return False
         if self._orders.deadline is not None and self._recent:
             # It waits for those before it; none is expected to take much longer than the slowest of late.
-            needed = (pending / self._parallel + 1) * max(self._recent) * 1.2 + FAREWELL
+            needed = (pending / self.place.parallel + 1) * max(self._recent) * 1.2 + FAREWELL
             self._late = time.time() + needed > self._orders.deadline
             if self._late:
                 left = self._orders.deadline - time.time()
@@ -72,13 +73,17 @@ class Flow:
     def handed_out(
         self, jobs: Iterator[Job], submit: Callable[[Job], Future[Result]]
     ) -> Generator[tuple[Job, Future[Result]]]:
-        """Hand out jobs while the flow wants more, and give back each with its future, done or cancelled.
+        """Hand out jobs while the flow wants more, and give back each with its finished future.
 
-        Close it (``contextlib.closing``) if it may be left early: what is not yet begun is then cancelled.
+        What was dropped because the flow is :attr:`dropping` does not come back. Close it (``contextlib.closing``) if
+        it may be left early: what is not yet begun is then cancelled.
 
         Args:
             jobs: Taken one by one, each only when it is handed out.
             submit: Hands one to an executor.
+
+        Raises:
+            CancelledError: Somebody else cancelled a job: the place is lost, and says why when it closes.
         """
         pending: dict[Future[Result], Job] = {}
         exhausted = False
@@ -97,17 +102,52 @@ class Flow:
                         future.cancel()
                 done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield pending.pop(future), future
+                    job = pending.pop(future)
+                    if not _cancelled(future):
+                        yield job, future
+                    elif not self.dropping:
+                        raise CancelledError
         finally:
             for future in pending:
                 future.cancel()
 
+    def failure(self, future: Future[Any]) -> str:
+        """Why a finished job failed, see :meth:`reason`; "" if it did not.
+
+        Raises:
+            CubeError: What would fail every other job alike.
+            BadInputError: The same.
+            OSError: The disk is full, or is read only.
+        """
+        error = future.exception()
+        if error is None:
+            return ""
+        spoils_all = isinstance(error, (CubeError, BadInputError))
+        if (
+            spoils_all
+            or not isinstance(error, Exception)
+            or (isinstance(error, OSError) and error.errno in DISK_ERRORS)
+        ):
+            raise error
+        return self.reason(error)
+
     def reason(self, error: Exception) -> str:
         """Why a block failed, for the ledger and for people: errors that are not ours come with their kind."""
         known = type(error).__module__.startswith("stac2cube")
-        return self.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
+        return self.place.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
 
     def made(self, seconds: float) -> None:
         """A block came back that took so long."""
         self._recent.append(seconds)
         self.progress.advance()
+
+
+def timed(task: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+    """Runs on a worker: what a task gives, and the seconds it took, from which a flow tells what can still be done."""
+    begun = time.perf_counter()
+    return task(*arguments), time.perf_counter() - begun
+
+
+def _cancelled(future: Future[Any]) -> bool:
+    # Of dask, futures may be cancelled or end in the error of that name.
+    return future.cancelled() or isinstance(future.exception(), CancelledError)

@@ -28,7 +28,7 @@ from stac2cube.cli.registration import coregister, move
 from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres, weights
 from stac2cube.cli.training import download, samples
-from stac2cube.errors import Stac2cubeError
+from stac2cube.errors import IncompleteError, Stac2cubeError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -63,5 +63,5 @@ def main() -> None:
         code = 10
     except Stac2cubeError as error:
         click.echo(f"stac2cube: {error}", err=True)
-        code = 1
+        code = 2 if isinstance(error, IncompleteError) else 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -73,13 +73,19 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
     """Compare CUBE with what its ledger says of every file. Exit code 0 sound, 2 damaged."""
     from stac2cube.stages.care import repair
     from stac2cube.stages.care import verify as look_for_damage
+    from stac2cube.training.cubes import follow_samples, holds_samples
     from stac2cube.work import Orders
 
     with talking(options["quiet"]) as console:
         if repairing:
             manner = Manner.of(options, console)
             done = repair(
-                cube, manner.place, orders=Orders(limits=manner.limits), progress=manner.progress(), deep=not quick
+                cube,
+                manner.place,
+                orders=Orders(limits=manner.limits),
+                progress=manner.progress(),
+                deep=not quick,
+                again=follow_samples if holds_samples(cube) else None,
             )
             found, left = done.found, done.left
             if done.summary.replaced:

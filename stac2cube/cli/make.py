@@ -48,14 +48,18 @@ def layers(out: Path, per_feature: bool, **options: Any) -> int:
 @click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
 @where_options
 def update(cube: Path, **options: Any) -> int:
-    """Extend CUBE by a time, or look for late scenes in the times it has; a cube made from another follows it."""
+    """Extend CUBE by a time, or look for late scenes in the times it has; what was made from another cube follows it.
+
+    So does a cube of samples, whatever it was made of.
+    """
     from stac2cube.period import parse_period
     from stac2cube.stages.following import follows
+    from stac2cube.training.cubes import holds_samples
 
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     with talking(options["quiet"]) as console:
-        if follows(cube):
+        if follows(cube) or holds_samples(cube):
             return _follow(cube, options, console)
         return _layers(cube, words, {**options, "updating": True}, console)
 
@@ -88,7 +92,7 @@ def demo(folder: Path, quiet: bool) -> int:
 
 def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:
     if options["time"] is not None or options["dry_run"]:
-        raise BadInputError(f"{cube} follows the cube it was made from: say neither --time nor --dry-run")
+        raise BadInputError(f"{cube} follows what it was made of: say neither --time nor --dry-run")
     return update_child(cube, options["catalog"], Manner.of(options, console))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from stac2cube.cli.steps import Manner
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.words import CUBE, listed, talking, where_options
 from stac2cube.errors import BadInputError
+from stac2cube.places.queue import job_end
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -29,32 +31,33 @@ def _frames_options(command: Any) -> Any:
 @click.argument("source", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
 @_frames_options
-@click.option("--range", "ends", nargs=2, type=float, default=(0.0, 1.0), show_default=True, help="Values counted.")
-@click.option("--bin-width", default=0.0005, show_default=True)
-@click.option("--percentiles", nargs=2, type=float, default=(2.0, 98.0), show_default=True)
+@click.option("--range", "ends", nargs=2, type=float, help="Values counted [0 1].")
+@click.option("--bin-width", "width", type=float, help="Percentiles are known no finer [0.0005].")
+@click.option("--percentiles", nargs=2, type=float, help="What lies beyond is clipped [2 98].")
 @click.option("--max-pixels-per-scene", type=int, help="Pixels looked at of each scene; all if not said.")
-@click.option("--seed", default=0, show_default=True, help="Decides which pixels.")
+@click.option("--seed", type=int, help="Decides which pixels [0].")
 @click.option("--only", type=click.Choice(["histogram", "moments"]), help="One of the two passes; both if not said.")
 @where_options
 def statistics(source: Path, out: Path, **options: Any) -> int:
     """Write percentiles, mean and deviation of each band of SOURCE (a cube or samples) into the folder OUT."""
-    from stac2cube.training.frames import find_frames
+    from stac2cube.training.finding import find_frames
     from stac2cube.training.parts import Making
-    from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
+    from stac2cube.training.passes import add_moments, count_values
+    from stac2cube.training.statistics import StatisticsRules, read_statistics
+    from stac2cube.work import Orders
 
-    low, high = options["ends"]
-    rules = StatisticsRules(
-        low, high, options["bin_width"], options["percentiles"], options["max_pixels_per_scene"], options["seed"]
-    )
+    words = {name: options[name] for name in ("width", "percentiles", "max_pixels_per_scene", "seed")}
+    words |= {} if options["ends"] is None else dict(zip(("low", "high"), options["ends"], strict=True))
+    words = {name: value for name, value in words.items() if value is not None}
+    moments_only = options["only"] == "moments"  # what is not said is then as the first pass was told
+    rules = replace(read_statistics(out).rules, **words) if moments_only else StatisticsRules(**words)
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = Manner.of(options, console)
-        making = Making(manner.place, manner.progress(), stop)
+        making = Making(manner.place, manner.progress(), Orders(stop=stop, deadline=job_end()))
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
-        made = None
-        if options["only"] != "moments":
-            made = count_values(frames, rules, out, making)
-        if options["only"] != "histogram" and not stop.is_set():
-            made = add_moments(frames, out, making)
+        made = None if moments_only else count_values(frames, rules, out, making)
+        if moments_only or (made is not None and options["only"] is None):
+            made = add_moments(frames, out, making, rules=rules)
     if made is None:
         click.echo(f"{out}: stopped before the end, run again to go on")
         return 10
@@ -81,11 +84,12 @@ def patches(source: Path, out: Path, **options: Any) -> int:
     """Cut SOURCE (a cube or samples) into patches for training, split by place and time, into shards in OUT."""
     import yaml
 
-    from stac2cube.training.frames import find_frames
+    from stac2cube.training.finding import find_frames
     from stac2cube.training.making import make_patches
     from stac2cube.training.parts import Making
     from stac2cube.training.patch_rules import PatchRules
     from stac2cube.training.statistics import read_statistics
+    from stac2cube.work import Orders
 
     words = {} if options["file"] is None else yaml.safe_load(options["file"].read_text())
     if not isinstance(words, dict):
@@ -95,7 +99,7 @@ def patches(source: Path, out: Path, **options: Any) -> int:
     known = None if options["stats"] is None else read_statistics(options["stats"])
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = Manner.of(options, console)
-        making = Making(manner.place, manner.progress(), stop)
+        making = Making(manner.place, manner.progress(), Orders(stop=stop, deadline=job_end()))
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = make_patches(frames, out, rules, making, statistics=known)
     if not made.manifest:

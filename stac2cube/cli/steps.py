@@ -206,9 +206,18 @@ def build_superres(layers: Path, out: Path, words: Mapping[str, Any], manner: Ma
 
 
 def update_child(cube: Path, catalog: str | None, manner: Manner) -> int:
-    """Bring a cube made from another up to date and say what was done; the exit code."""
-    from stac2cube.stages.following import follow
+    """Bring a cube made from another, or of samples, up to date and say what was done; the exit code.
 
+    Raises:
+        BadInputError: A catalog for a cube that needs none.
+    """
+    from stac2cube.stages.following import follow
+    from stac2cube.training.cubes import follow_samples, holds_samples
+
+    if holds_samples(cube):
+        if catalog is not None:
+            raise BadInputError(f"{cube} remembers its source: `stac2cube samples` takes another, say no --catalog")
+        return built(cube, partial(follow_samples, cube), manner)
     return built(cube, partial(follow, cube, catalog=catalog), manner)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from stac2cube.cli.steps import Manner, said
+from stac2cube.cli.steps import Manner, built
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.tables import human_bytes
 from stac2cube.cli.words import CUBE, listed, talking, where_options
@@ -166,17 +167,21 @@ def _make(request: Any, out: Path, rules: Any, options: dict[str, Any], console:
     from stac2cube.training.samples import run_samples
     from stac2cube.work import Orders
 
-    manner = Manner.of(options, console)
+    manner, incomplete = Manner.of(options, console), options["incomplete"]
+    if out.suffix == ".zarr":
+        if options["overwrite"]:
+            raise BadInputError("a cube is never overwritten: give another path")
+        return built(out, partial(run_sample_cube, request, out, rules, incomplete=incomplete), manner)
     with stoppable() as stop:
-        how = {"orders": Orders(stop=stop, deadline=job_end()), "incomplete": options["incomplete"]}
-        if out.suffix == ".zarr":
-            if options["overwrite"]:
-                raise BadInputError("a cube is never overwritten: give another path")
-            cube = run_sample_cube(request, out, rules, manner.place, progress=manner.progress(), **how)
-            return said(out, cube)
-        progress = Progress() if options["quiet"] else progress_for(console, "samples")
         report = run_samples(
-            request, out, rules, manner.place, overwrite=options["overwrite"], progress=progress, **how
+            request,
+            out,
+            rules,
+            manner.place,
+            overwrite=options["overwrite"],
+            incomplete=incomplete,
+            orders=Orders(stop=stop, deadline=job_end()),
+            progress=Progress() if options["quiet"] else progress_for(console, "samples"),
         )
     click.echo(f"{out}: {len(report.made)} samples made, {len(report.present)} were there, {len(report.failed)} failed")
     for name, reason in report.failed.items():

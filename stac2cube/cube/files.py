@@ -76,6 +76,18 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_partials(folder: Path, *, deep: bool = False) -> None:
+    """Remove what killed writers left in a folder, and below it if ``deep``: nobody else may be writing there.
+
+    That is whatever is named as :func:`write_partial` names it, file or folder.
+    """
+    for left in list(folder.rglob(".*.partial*") if deep else folder.glob(".*.partial*")):
+        if left.is_dir():
+            remove_tree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def exchange(one: Path, other: Path) -> bool:
     """Swap two folders in one atomic step where the file system can (Linux ``renameat2``).
 

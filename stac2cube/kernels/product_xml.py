@@ -139,19 +139,26 @@ def parse_angles(text: str, name: str, bands: Collection[str] = BANDS) -> TileAn
     """
     try:
         root = ElementTree.fromstring(text)
-        place = next(root.iter("Geoposition"))
+        place, code, first = (_only(root, tag) for tag in ("Geoposition", "HORIZONTAL_CS_CODE", "Sun_Angles_Grid"))
         corner = (float(place.findtext("ULX", "")), float(place.findtext("ULY", "")))
-        crs = next(root.iter("HORIZONTAL_CS_CODE")).text or ""
-        sun = _nodes([next(root.iter("Sun_Angles_Grid"))], crs, corner)
+        crs = code.text or ""
+        sun = _nodes([first], crs, corner)
         grids: dict[str, list[ElementTree.Element]] = {}
         for grid in root.iter("Viewing_Incidence_Angles_Grids"):
             grids.setdefault(BANDS[int(grid.get("bandId", ""))], []).append(grid)
         view = {band: _nodes(grids[band], crs, corner) for band in bands if band in grids}
-    except (ElementTree.ParseError, StopIteration, ValueError, IndexError) as error:
-        raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 granule: {error!r}") from error
+    except (ElementTree.ParseError, ValueError, IndexError) as error:
+        raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 granule: {error}") from error
     if lacking := [band for band in bands if band not in view]:
         raise RadiometryError(f"{name} has no angles of view of {', '.join(lacking)}")
     return TileAngles(sun, view)
+
+
+def _only(root: ElementTree.Element, tag: str) -> ElementTree.Element:
+    found = next(root.iter(tag), None)
+    if found is None:
+        raise ValueError(f"it has no {tag}")
+    return found
 
 
 def _nodes(grids: Sequence[ElementTree.Element], crs: str, corner: tuple[float, float]) -> AngleNodes:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import ReadError
+from stac2cube.flow import Flow
 from stac2cube.places.place import usable_cores
+from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.reads.selection import Selection
 from stac2cube.scene import Scene
 from stac2cube.source.read import sorted_once, touching_pairs
+from stac2cube.work import Orders
 
 Window = tuple[slice, slice]
 """Rows and columns of a grid."""
@@ -82,33 +84,17 @@ def read_windows(
         pixels = selection.task.read(scene, geoboxes[job[1]])
         return [(job[0], place, make(scene, place, _cut(pixels, around, windows[place]))) for place in members]
 
-    progress = progress or Progress()
-    with progress.over(len(jobs)), ThreadPoolExecutor(2 * usable_cores(), thread_name_prefix="read") as pool:
-        made = sorted(_in_turn(pool, work, jobs, progress), key=lambda entry: entry[:2])
-    return [value for _, _, value in made]
-
-
-def _in_turn(
-    pool: ThreadPoolExecutor,
-    work: Callable[[tuple[int, int]], list[tuple[int, int, T]]],
-    jobs: Sequence[tuple[int, int]],
-    progress: Progress,
-) -> Iterator[tuple[int, int, T]]:
-    """Results as they come, few jobs waiting; the first error ends all."""
-    waiting = iter(jobs)
-    pending: set[Future[list[tuple[int, int, T]]]] = set()
-    try:
-        while True:
-            pending |= {pool.submit(work, job) for job in islice(waiting, 4 * usable_cores() - len(pending))}
-            if not pending:
-                return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield from future.result()
-                progress.advance()
-    finally:
-        for future in pending:
-            future.cancel()
+    flow = Flow(Threads(2 * usable_cores()), Orders(), progress or Progress())  # they wait for the network, mostly
+    made: list[tuple[int, int, T]] = []
+    with (
+        flow.progress.over(len(jobs)),
+        flow.place.open() as pool,
+        closing(flow.handed_out(iter(jobs), lambda job: pool.submit(work, job))) as coming,
+    ):
+        for _, future in coming:
+            made += future.result()
+            flow.progress.advance()
+    return [value for _, _, value in sorted(made, key=lambda entry: entry[:2])]
 
 
 def _cut(pixels: Pixels, around: Window, window: Window) -> Pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -49,12 +49,26 @@ def verify(cube: str | Path, *, deep: bool = True) -> list[Damage]:
 
 
 def repair(
-    cube: Path, place: Place, *, orders: Orders | None = None, progress: Progress | None = None, deep: bool = True
+    cube: Path,
+    place: Place,
+    *,
+    orders: Orders | None = None,
+    progress: Progress | None = None,
+    deep: bool = True,
+    again: Callable[..., Summary] | None = None,
 ) -> Repair:
     """Make anew what is damaged, and only that.
 
     Steps come from the store of their year where it was sealed and is sound, else from the items or the cube that they
     were made from.
+
+    Args:
+        cube: The cube.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+        deep: Compare checksums of files too, not their sizes alone.
+        again: Makes steps of it again, as :func:`stac2cube.stages.following.follow` does; by its stage if None.
 
     Raises:
         CubeError: Not a cube.
@@ -74,9 +88,9 @@ def repair(
         kept = restore(cube, keys, years, place, orders, progress)
         summary, left = kept, keys - set(kept.replaced)
         if left and not kept.stopped:
-            again = replace(orders, superseded="replace", again=left)
-            make = follow if follows(cube) else partial(_layers_again, keys=left)
-            summary = make(cube, place=place, orders=again, progress=progress)
+            replacing = replace(orders, superseded="replace", again=left)
+            make = again or (follow if follows(cube) else partial(_layers_again, keys=left))
+            summary = make(cube, place=place, orders=replacing, progress=progress)
             summary.replaced = [*kept.replaced, *summary.replaced]
     if not summary.failed and not summary.stopped:
         mend_years(cube, years, place, orders, progress)

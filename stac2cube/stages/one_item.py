@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,17 +16,19 @@ from stac2cube.area import Area, read_areas
 from stac2cube.catalog import Catalog
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError, CatalogError, ReadError
+from stac2cube.flow import Flow
 from stac2cube.grid import Grid, Tile
 from stac2cube.kernels.colour import white_of
 from stac2cube.mission import find_mission, mission_names
 from stac2cube.places.place import Place
+from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.identity import time_of
 from stac2cube.source.items import footprint_of
 from stac2cube.source.search import scenes_of
 from stac2cube.stages.layers import LayersJob, ReadScene, area_words, lazy_layers
 from stac2cube.stages.request import Request, grid_for, spec_for, understand
-from stac2cube.work import Block
+from stac2cube.work import Block, Orders
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -229,20 +230,15 @@ def blocks_of(task: MakeProducts, place: Place) -> Iterator[tuple[Tile, dict[str
         ReadError: A block could not be made.
         PlaceError: The place cannot be had.
     """
-    waiting = task.spec.grid.tiles()
-    with place.open() as executor:
-        flying: dict[Future[dict[str, np.ndarray]], Tile] = {}
-        while True:
-            for tile in islice(waiting, 2 * place.parallel + 2 - len(flying)):
-                flying[executor.submit(task, tile)] = tile
-            if not flying:
-                return
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            for future in done:
-                tile = flying.pop(future)
-                if (error := future.exception()) and (said := place.explain(error)):
-                    raise ReadError(said) from error
-                yield tile, future.result()
+    flow = Flow(place, Orders(), Progress())
+    with (
+        place.open() as executor,
+        closing(flow.handed_out(task.spec.grid.tiles(), lambda tile: executor.submit(task, tile))) as coming,
+    ):
+        for tile, future in coming:
+            if reason := flow.failure(future):
+                raise ReadError(reason) from future.exception()
+            yield tile, future.result()
 
 
 def _extent(item: Mapping[str, Any]) -> Area:

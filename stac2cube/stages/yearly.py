@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import CancelledError, Future
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -107,7 +106,7 @@ def seal_year(
             _require_room(path, writer.spec, rows, limits_of(orders, place))
             folder = begin_year(path, writer.spec, year, rows)
             parts = parts_of(folder, path, writer.spec, rows)
-            if _make(parts, Flow(place, orders, progress or Progress()), place):
+            if _make(parts, Flow(place, orders, progress or Progress())):
                 store = finish_year(folder, year, writer.root.commit + 1, parts)
         if store is not None and store.path.name != named:
             writer.name_year(year, store.path.name, len(rows))
@@ -147,30 +146,20 @@ def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Seq
         one.require(path, (now.files, now.size), (sum(a * b for a, b in cuts), load_of(rows).size))
 
 
-def _make(parts: Sequence[Part], flow: Flow, place: Place) -> bool:
+def _make(parts: Sequence[Part], flow: Flow) -> bool:
     """Make the parts that have no receipt; whether all are made."""
-    todo = [part for part in parts if not part.receipt.exists()]
+    todo, done = [part for part in parts if not part.receipt.exists()], 0
     with (
-        place.open() as executor,
+        flow.place.open() as executor,
         flow.progress.over(len(todo)),
         closing(flow.handed_out(iter(todo), executor.submit)) as coming,
     ):
-        done = sum(_settled(future, part, flow) for part, future in coming)
+        for part, future in coming:
+            if reason := flow.failure(future):
+                raise CubeError(f"{part}: {reason}") from future.exception()
+            flow.made(future.result())
+            done += 1
     return done == len(todo)
-
-
-def _settled(future: Future[float], part: Part, flow: Flow) -> bool:
-    try:
-        flow.made(future.result())
-    except CancelledError:
-        if not flow.dropping:
-            raise  # not by us: the place is lost, and says why when it closes
-        return False
-    except Exception as error:
-        if words := flow.explain(error):
-            raise CubeError(f"{part}: {words}") from error
-        raise
-    return True
 
 
 def _purge(writer: CubeWriter) -> None:

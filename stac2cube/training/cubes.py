@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from shapely.geometry import mapping
+from shapely.geometry import mapping, shape
 
 import stac2cube
+from stac2cube.area import Area
 from stac2cube.build import build
 from stac2cube.cube.ledger import SEALED, Entry
+from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.globe import WGS84
 from stac2cube.grid import Grid
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.source.read import touching
+from stac2cube.training.config import rules_of_words
 from stac2cube.training.pixels import make_pixels
 from stac2cube.training.rules import GRID, SampleRules
 from stac2cube.training.samples import Incomplete, plan_samples
@@ -77,7 +81,7 @@ def make_sample_cube(
 ) -> xr.Dataset:
     """Make training samples as a cube: a step per scene, on one grid.
 
-    Running it again adds what is new.
+    Running it again adds what is new, as ``stac2cube update`` does, and makes anew what was made anew in its source.
 
     Args:
         source: As for :func:`stac2cube.make_samples`.
@@ -125,8 +129,58 @@ def run_sample_cube(
     grid = sources[0].grid
     assert grid is not None  # a target grid was given, or is the cube's
     recipe = json.loads(json.dumps({**rules.to_json(), "title": f"samples of {rules.page.title}"}))
-    spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, {"source": request.source})
+    spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, _remembered(request))
+    # As samples in files: of what was made anew the sample is made anew too.
+    orders = replace(orders or Orders(), superseded="replace")
     return build(out, spec, steps_of(sources, grid), MakeBlock(rules), place, orders=orders, progress=progress)
+
+
+def holds_samples(cube: Path) -> bool:
+    """Whether a path is a cube of samples; False where there is no cube."""
+    return cube.exists() and read_root(cube).spec.stage == STAGE
+
+
+def follow_samples(
+    cube: Path, place: Place, *, orders: Orders | None = None, progress: Progress | None = None
+) -> Summary:
+    """Add to a cube of samples what its source has by now, and make anew what was made anew there.
+
+    The cube remembers its source, area, time, limits and rules; the last run that made or extended it said them.
+
+    Args:
+        cube: A cube that :func:`holds_samples`.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+
+    Raises:
+        BadInputError: The source is gone, or an input is missing: all are named.
+    """
+    spec = read_root(cube).spec
+    said = dict(spec.request)
+    if "max_scenes" not in said:
+        raise BadInputError(f"{cube} does not know what it was made of: run `stac2cube samples SOURCE {cube}` again")
+    outline = said.pop("area")
+    if outline is not None:
+        geometry = shape(outline)
+        outline = Area("area", geometry, geometry, WGS84)
+    request = Request(**said, area=outline)
+    rules = rules_of_words({name: value for name, value in spec.recipe.items() if name != "title"})
+    if not request.is_cube:
+        request = replace(request, grid=spec.grid)
+    return run_sample_cube(request, cube, rules, place, orders=orders, progress=progress)
+
+
+def _remembered(request: Request) -> dict[str, Any]:
+    """What :func:`follow_samples` needs to ask again; a path holds from anywhere."""
+    source = Path(request.source)
+    return {
+        "source": str(source.resolve()) if source.exists() else request.source,
+        "area": None if request.area is None else json.loads(json.dumps(mapping(request.area.geometry))),
+        "time": request.time,
+        "max_cloud_cover": request.max_cloud_cover,
+        "max_scenes": request.max_scenes,
+    }
 
 
 def layers_of(rules: SampleRules) -> tuple[Layer, ...]:

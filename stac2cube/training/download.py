@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.catalog import Catalog, find_catalog
+from stac2cube.cube.files import remove_partials
 from stac2cube.errors import BadInputError, CatalogError, IncompleteError, ReadError
 from stac2cube.progress import Progress
 from stac2cube.source import cdse
@@ -107,6 +108,7 @@ def run_download(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"{folder} cannot be made: {error.strerror}") from error
+    remove_partials(folder)
     result = Fetched(Manifest(catalog.name, (), (), ()))
     entries = {_place(one): _absent(one, "not fetched yet") for one in wanted}
     progress = progress or Progress()

@@ -21,7 +21,8 @@ import stac2cube
 from stac2cube.cube.files import exchange, remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.grid import Grid
-from stac2cube.training.index import Sample, SampleGrid, sample_from_json, sample_to_json
+from stac2cube.training.index import Sample, SampleGrid
+from stac2cube.training.index_file import sample_from_json, sample_to_json
 from stac2cube.training.pixels import Pixels, make_pixels
 from stac2cube.training.rules import SampleRules
 from stac2cube.training.sources import SampleSource

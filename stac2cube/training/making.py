@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.files import remove_partials, remove_tree, write_whole
 from stac2cube.errors import BadInputError
 from stac2cube.training.choosing import KEPT, as_geoparquet, choose, counts_of, plain
 from stac2cube.training.forms import FORMS
 from stac2cube.training.frames import Source
 from stac2cube.training.parts import Making
-from stac2cube.training.patch_rules import PatchRules, digest_of
+from stac2cube.training.patch_rules import PatchRules
 from stac2cube.training.patches import Scan, Stack, scan, stacks_of
 from stac2cube.training.shards import Kept, Shard
 from stac2cube.training.statistics import Statistics
@@ -43,7 +43,12 @@ class PatchSet:
 
 
 def make_patches(
-    source: Source, out: Path, rules: PatchRules, making: Making | None = None, *, statistics: Statistics | None = None
+    source: Source,
+    folder: str | Path,
+    rules: PatchRules,
+    making: Making | None = None,
+    *,
+    statistics: Statistics | None = None,
 ) -> PatchSet:
     """Cut frames into patches, choose, split, and write them in shards.
 
@@ -51,7 +56,7 @@ def make_patches(
 
     Args:
         source: The frames.
-        out: Folder: shards, ``patches.parquet`` (every patch, also those left out, and why) and ``manifest.json``.
+        folder: For shards, ``patches.parquet`` (every patch, also those left out, and why) and ``manifest.json``.
         rules: How.
         making: Where the work is done; in threads of this process if None.
         statistics: Patches are clipped and standardised by them; physical values if None.
@@ -62,9 +67,10 @@ def make_patches(
     """
     if statistics is not None:
         statistics.require_fit(source.bands, source.radiometry)
-    making = making or Making()
+    making, out = making or Making(), Path(folder)
     asked = _asked(source, rules, statistics)
     if not _begin(out, asked):
+        _clear(out)
         return PatchSet(out, json.loads((out / MANIFEST).read_text()))
     stacks = stacks_of(source, rules)
     seen = {out / ".seen" / f"{at:06d}": Scan(stack, rules, source.ignore) for at, stack in enumerate(stacks)}
@@ -87,8 +93,7 @@ def make_patches(
     files = {str(path.relative_to(out)): _checksum(path) for path in wanted}
     manifest = {**asked, "counts": counts, "files": files}
     write_whole(out / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    remove_tree(out / ".seen")
-    (out / ASKED).unlink(missing_ok=True)
+    _clear(out)
     return PatchSet(out, manifest)
 
 
@@ -112,7 +117,7 @@ def _asked(source: Source, rules: PatchRules, statistics: Statistics | None) -> 
     return {
         "schema": SCHEMA,
         "source": source.name,
-        "frames": digest_of([[frame.place, frame.key] for frame in source.frames]),
+        "frames": source.digest,
         "bands": list(source.bands),
         "radiometry": source.radiometry,
         "ignore_index": source.ignore,
@@ -141,6 +146,13 @@ def _begin(out: Path, asked: dict[str, Any]) -> bool:
         raise BadInputError(f"{out} is not empty: give a new folder")
     write_whole(begun, json.dumps(plain).encode())
     return True
+
+
+def _clear(out: Path) -> None:
+    """The set is there, whole: what was needed on the way goes, and what killed runs left."""
+    remove_tree(out / ".seen")
+    (out / ASKED).unlink(missing_ok=True)
+    remove_partials(out, deep=True)
 
 
 def _shards(

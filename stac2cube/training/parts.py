@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stac2cube.cube.files import DISK_ERRORS
-from stac2cube.errors import BadInputError, IncompleteError, ReadError
+from stac2cube.errors import BadInputError, IncompleteError
+from stac2cube.flow import Flow, timed
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
+from stac2cube.work import Orders
 
-IN_FLIGHT = 100
-"""Tasks handed out at a time: enough for any place, and few enough that a stop comes soon."""
+log = logging.getLogger(__name__)
+
+NAMED = 5
+"""Failures that an error names; the log has all."""
 
 Make = Callable[[Any, Path], None]
 """Makes one file, atomically (see :func:`stac2cube.cube.files.write_whole`); pickles, runs on a worker."""
@@ -30,68 +33,62 @@ class Making:
     Attributes:
         place: Where; threads of this process if not said.
         progress: Told of every file.
-        stop: Set from outside to stop: what is at hand is finished, the rest is left for the next run.
+        orders: When to stop: what is finished stays, the rest is left for the next run.
     """
 
     place: Place = field(default_factory=Threads)
     progress: Progress = field(default_factory=Progress)
-    stop: threading.Event = field(default_factory=threading.Event)
+    orders: Orders = field(default_factory=Orders)
 
     def make(self, wanted: Mapping[Path, Any], make: Make) -> bool:
         """Make the files that are not there.
 
         Args:
-            wanted: File -> what ``make`` needs to know.
+            wanted: File -> what ``make`` needs to know; as text, its name for people.
             make: See :data:`Make`.
 
         Returns:
             False if it was stopped before all were made.
 
         Raises:
-            IncompleteError: Some could not be read; the others are made. Running again tries those.
+            IncompleteError: Some could not be made; the others are. Running again tries those.
             BadInputError: The disk is full.
+            PlaceError: The place cannot be had, or lost every worker.
         """
         lacking = [(path, what) for path, what in wanted.items() if not path.exists()]
         if not lacking:
             return True
-        failed: dict[str, str] = {}
-        with self._executor() as executor, self.progress.over(len(lacking)):
-            waiting, pending = iter(lacking), dict[Future[None], Path]()
-            while True:
-                while len(pending) < IN_FLIGHT and not self.stop.is_set() and (following := next(waiting, None)):
-                    pending[executor.submit(make, following[1], following[0])] = following[0]
-                if not pending:
-                    break
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    if reason := _reason(future):
-                        failed[pending[future].name] = reason
-                    del pending[future]
-                    self.progress.advance()
+        flow, done, failed = Flow(self.place, self.orders, self.progress), 0, dict[str, str]()
+        with self.place.open() as executor, self.progress.over(len(lacking)):
+
+            def submit(job: tuple[Path, Any]) -> Future[tuple[None, float]]:
+                return executor.submit(timed, make, job[1], job[0])
+
+            with closing(flow.handed_out(iter(lacking), submit)) as coming:
+                for (_, what), future in coming:
+                    done += 1
+                    if reason := failure_of(future, flow):
+                        failed[str(what)] = reason
+                        log.warning("%s: %s", what, reason)
+                        flow.progress.advance()
+                    else:
+                        flow.made(future.result()[1])
+        if done < len(lacking):
+            return False
         if failed:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items())[:5])
-            raise IncompleteError(f"{len(failed)} of {len(wanted)} parts failed, run again to try them: {reasons}")
-        return all(path.exists() for path, _ in lacking)
-
-    @contextmanager
-    def _executor(self) -> Iterator[Executor]:
-        """The place's executor; errors of the place's own come with what to do."""
-        try:
-            with self.place.open() as executor:
-                yield executor
-        except (CancelledError, RuntimeError) as error:
-            if said := self.place.explain(error):
-                raise IncompleteError(said) from error
-            raise
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items())[:NAMED])
+            raise IncompleteError(f"{len(failed)} of {len(wanted)} failed, run again to try them: {reasons}")
+        return True
 
 
-def _reason(future: Future[None]) -> str:
-    """Why a file could not be made, "" if it was."""
+def failure_of(future: Future[Any], flow: Flow) -> str:
+    """Why a file could not be made, "" if it was.
+
+    Raises:
+        CubeError: What would fail every other one alike.
+        BadInputError: The same, or the disk is full.
+    """
     try:
-        future.result()
-    except ReadError as error:
-        return str(error)
+        return flow.failure(future)
     except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise BadInputError(f"{error.strerror}: make room and run again, what is made stays") from error
-        return str(error)
-    return ""
+        raise BadInputError(f"{error.strerror}: make room and run again, what is made stays") from error

@@ -95,6 +95,9 @@ class Scan:
     rules: PatchRules
     ignore: int
 
+    def __str__(self) -> str:
+        return self.stack.key
+
 
 def scan(what: Scan, out: Path) -> None:
     """Look at every patch of a stack and write what is in it: a JSON list of rows, one per patch."""

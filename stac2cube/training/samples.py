@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from stac2cube.cube.files import DISK_ERRORS, remove_tree
-from stac2cube.errors import BadInputError, CubeError, IncompleteError
-from stac2cube.flow import Flow
+from stac2cube.cube.files import remove_partials, remove_tree
+from stac2cube.errors import BadInputError, IncompleteError
+from stac2cube.flow import Flow, timed
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.training.files import META, MakeSample, present, utc_text
-from stac2cube.training.index import INDEX, Sample, SampleIndex, read_index, write_index
+from stac2cube.training.index import Sample, SampleIndex
+from stac2cube.training.index_file import INDEX, read_index, write_index
+from stac2cube.training.parts import failure_of
 from stac2cube.training.rules import GRID, SampleRules
 from stac2cube.training.scenes import scene_sources
 from stac2cube.training.sources import Request, SampleSource
@@ -139,14 +141,13 @@ def run_samples(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"{out} cannot be made: {error.strerror}") from error
-    for left in out.glob(".*.partial"):
-        remove_tree(left)
+    remove_partials(out)
     report = Report(_index(rules, sources, before), present=sorted(known))
     samples = {sample.id: sample for sample in before} | known
     todo = [source for source in sources if source.id not in known]
     flow = Flow(place, orders or Orders(), progress or Progress())
     try:
-        for source, made, reason in _made(todo, MakeSample(rules, str(out.resolve())), place, flow):
+        for source, made, reason in _made(todo, MakeSample(rules, str(out.resolve())), flow):
             samples[source.id] = made or _failed(source, reason)
             if made is None:
                 report.failed[source.id] = reason
@@ -163,37 +164,24 @@ def run_samples(
 
 
 def _made(
-    todo: Sequence[SampleSource], task: MakeSample, place: Place, flow: Flow
+    todo: Sequence[SampleSource], task: MakeSample, flow: Flow
 ) -> Iterator[tuple[SampleSource, Sample | None, str]]:
     """Hand out samples, a few at a time, and give back each with what came of it."""
     if not todo:
         return
-    with place.open() as executor, flow.progress.over(len(todo)):
-
-        def submit(source: SampleSource) -> Future[Sample]:
-            return executor.submit(task, source)
-
-        with closing(flow.handed_out(iter(todo), submit)) as coming:
-            for source, future in coming:
-                made, reason = _outcome(future, flow)
+    with (
+        flow.place.open() as executor,
+        flow.progress.over(len(todo)),
+        closing(flow.handed_out(iter(todo), partial(executor.submit, timed, task))) as coming,
+    ):
+        for source, future in coming:
+            if reason := failure_of(future, flow):
                 flow.progress.advance()
-                if made is not None or reason:
-                    yield source, made, reason
-
-
-def _outcome(future: Future[Sample], flow: Flow) -> tuple[Sample | None, str]:
-    try:
-        return future.result(), ""
-    except CancelledError:
-        return None, ""
-    except (CubeError, BadInputError):
-        raise  # the rules themselves are wrong: every other sample would fail alike
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise BadInputError(f"the disk is full: {error}. Make room and run again") from error
-        return None, f"{type(error).__name__}: {error}"
-    except Exception as error:  # noqa: BLE001 - whatever a sample dies of is recorded, and the others go on
-        return None, flow.reason(error)
+                yield source, None, reason
+            else:
+                made, seconds = future.result()
+                flow.made(seconds)
+                yield source, made, ""
 
 
 def _with_label_file(source: SampleSource, pattern: str) -> SampleSource:

@@ -54,6 +54,10 @@ class Shard:
     flat: bool
     statistics: Statistics | None
 
+    def __str__(self) -> str:
+        first = self.patches[0].facts
+        return f"shard of {first['split']} that begins with {first['id']}"
+
     def pixels(self) -> Iterator[tuple[Kept, np.ndarray, np.ndarray | None]]:
         """Each patch with ``x`` ``([time,] bands, rows, columns)`` float32 and ``y`` ``([time,] rows, columns)`` uint8.
 

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import stac2cube
 from stac2cube.demo.raster import write_cog
 from stac2cube.places.threads import Threads
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.loading import PatchStream
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from stac2cube.places.slurm import Slurm
 from stac2cube.places.threads import Threads
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
+from stac2cube.training.passes import add_moments, count_values
 from stac2cube.training.patch_rules import PatchRules
 from stac2cube.training.splits import Splits
-from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
+from stac2cube.training.statistics import StatisticsRules
 from tests.slurm.cluster import Cluster
 from tests.views.cubes import make_cube
 

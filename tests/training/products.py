@@ -132,9 +132,9 @@ def product_xml(baseline: str) -> str:
 
 def tile_xml() -> str:
     """Angles at nodes every 5 km; the tile lies within the first four."""
-    sun = _grid("Sun_Angles_Grid", "", [[30, 31], [32, 33]], [[150, 151], [152, 153]])
+    sun = angle_grid("Sun_Angles_Grid", "", [[30, 31], [32, 33]], [[150, 151], [152, 153]])
     view = "".join(
-        _grid("Viewing_Incidence_Angles_Grids", f'bandId="{number}" detectorId="{detector}"', zenith, azimuth)
+        angle_grid("Viewing_Incidence_Angles_Grids", f'bandId="{number}" detectorId="{detector}"', zenith, azimuth)
         for number in range(13)
         for detector, zenith, azimuth in (
             (1, [[number, "NaN"], [number, "NaN"]], [[350, "NaN"], [350, "NaN"]]),
@@ -147,7 +147,7 @@ def tile_xml() -> str:
     )
 
 
-def _grid(tag: str, attributes: str, zenith: list[list], azimuth: list[list]) -> str:
+def angle_grid(tag: str, attributes: str, zenith: list[list], azimuth: list[list]) -> str:
     def part(name: str, values: list[list]) -> str:
         rows = "".join(f"<VALUES>{' '.join(map(str, row))}</VALUES>" for row in values)
         return f"<{name}><COL_STEP>5000</COL_STEP><ROW_STEP>5000</ROW_STEP><Values_List>{rows}</Values_List></{name}>"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import pytest
 
 import stac2cube
 from stac2cube.area import read_areas
-from stac2cube.catalog import Catalog
 from stac2cube.errors import BadInputError, CatalogError, IncompleteError, NothingFoundError, ReadError
 from stac2cube.source.cdse import Tokens, product_id
 from stac2cube.training.acquisitions import DownloadRequest
@@ -25,26 +22,11 @@ from stac2cube.training.manifest import read_manifest
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples
 from tests.items import catalog as write_catalog
-from tests.servers.cdse import DataSpace, data_space
+from tests.servers.cdse import DataSpace
 from tests.training.products import GSD, Pair
 
 ROLES = (*(f"l1c.band.{band}" for band in GSD), "l1c.product_metadata", "l1c.tile_metadata", "l2a.scl_20m")
 (AREA,) = read_areas((10.3375, 47.8365, 10.3595, 47.8455))
-
-
-@pytest.fixture
-def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataSpace]:
-    for name in [name for name in os.environ if name.startswith(("AWS_", "CDSE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CDSE_USERNAME", "me")
-    monkeypatch.setenv("CDSE_PASSWORD", "secret")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with data_space() as server:
-        known = Catalog("cdse", "like it", server.stac, signer="cdse", like="cdse")
-        monkeypatch.setattr("stac2cube.catalog.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.items.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.cdse.CDSE", server.service)
-        yield server
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
-"""The example in the documentation, run as it stands there."""
+"""The examples in the documentation, run as they stand there."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import ndimage
+from shapely.geometry import mapping
 
 pytest.importorskip("torch")
 
@@ -19,16 +22,19 @@ from stac2cube.cube.ledger import Entry
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
 from stac2cube.training.patch_rules import PatchRules
 from stac2cube.training.splits import Splits
 from stac2cube.work import Block, Step
+from tests.servers.cdse import DataSpace
 from tests.training.conftest import FLAGS
+from tests.training.products import Pair
+from tests.training.test_download import AREA, put
 
 GRID = Grid("EPSG:32632", 10.0, (600000.0, 5300000.0), (768, 768), chunk=(256, 256), shard=(768, 768))
-PAGE = Path(__file__).parents[2] / "docs" / "patches.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,36 @@ def test_the_example_learns_what_is_water(tmp_path: Path, monkeypatch: pytest.Mo
     bands = tuple(Layer(name, "uint16", 0, 1e-4, -0.1) for name in ("B04", "B08"))
     spec = CubeSpec("layers", GRID, (*bands, Layer("SCL", "uint8", 0, flags=FLAGS)), {"mission": "sentinel-2-l2a"})
     entry = Entry("s_0", datetime(2022, 5, 1, 10, tzinfo=UTC), "sealed", ("i0",), {"t": "1"})
-    build(tmp_path / "lakes.zarr", spec, [Step(entry, 0, tuple(GRID.tiles()))], Lakes(), Threads(1))
+    build(tmp_path / "moved.zarr", spec, [Step(entry, 0, tuple(GRID.tiles()))], Lakes(), Threads(1))
     rules = PatchRules(size=64, splits=Splits({"train": 0.7, "test": 0.3}, block=1500.0))
-    source = frames_of_cube(tmp_path / "lakes.zarr", labels="SCL")
+    source = frames_of_cube(tmp_path / "moved.zarr", labels="SCL")
     counts = make_patches(source, tmp_path / "set", rules, Making(Threads(1))).manifest["counts"]["kept"]
     assert min(counts.values()) > 10
-    example = re.search(r"<!-- example -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert example is not None
     monkeypatch.chdir(tmp_path)
-    told: dict[str, float] = {}
-    exec(example[1], told)
+    told = executed("patches.md")
     assert 0.97 < told["accuracy"] <= 1.0
+    assert told["sample"]["image"].shape == (2, 128, 128)
+    window = Lakes()(0, None)["SCL"][472:600, :128]  # from 5,295,280 m down
+    np.testing.assert_array_equal(told["sample"]["mask"], window)
+
+
+def test_products_become_samples_as_the_page_says(
+    space: DataSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (12, 17):
+        put(space, Pair(tmp_path / "origin", day).write())
+    (tmp_path / "lech.geojson").write_text(json.dumps(mapping(AREA.geometry)))
+    monkeypatch.chdir(tmp_path)
+    told = executed("training.md")
+    assert not told["manifest"].absent
+    assert [sample.tile for sample in told["index"].done] == ["32TNT", "32TNT"]
+    assert set(told["sample"].counts) == {0, 1, 255}
+    assert (tmp_path / "samples" / told["sample"].x_path).is_file()
+
+
+def executed(page: str) -> dict[str, Any]:
+    """What the names of a page's Python mean when all its blocks were run, one after another."""
+    told: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        exec(block, told)
+    return told

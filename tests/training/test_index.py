@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from stac2cube.errors import BadInputError
-from stac2cube.training.index import Angles, Labels, Sample, SampleGrid, SampleIndex, Validity, read_index, write_index
+from stac2cube.training.index import Angles, Labels, Sample, SampleGrid, SampleIndex, Validity
+from stac2cube.training.index_file import read_index, write_index
 
 GRID = SampleGrid("EPSG:32632", (20.0, 0.0, 600000.0, 0.0, -20.0, 5300040.0), (64, 32))
 DONE = Sample(

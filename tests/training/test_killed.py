@@ -1,10 +1,16 @@
-"""Kill -9 while samples are made: what is there is whole, and the same command makes the rest, byte for byte."""
+"""Kill -9 at chosen and at random moments: what is there is whole, and the same command makes the rest, byte for byte.
+
+The campaign that docs/patches.md tells of: ``pytest -m soak -s tests/training/test_killed.py``.
+"""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,10 @@ import pytest
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples
 from tests.items import catalog
+from tests.servers.cdse import data_space
+from tests.training.killing import contents, in_its_own_process
 from tests.training.products import Pair
+from tests.training.test_download import AREA, ROLES, put
 
 RULES = SampleRules(bands=("B02", "B11"), target="B11", angles=AngleRules(), labels=LabelRules())
 
@@ -39,10 +48,6 @@ samples.make_samples(source, out, words.RULES, place=Threads(1))
 """
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize(("point", "whole"), [("written", 1), ("named", 2), ("indexed", 3)])
 def test_killed_and_run_again(point: str, whole: int, tmp_path: Path) -> None:
     pairs = [Pair(tmp_path / "products", day).write() for day in (12, 15, 17)]
@@ -62,3 +67,42 @@ def test_killed_and_run_again(point: str, whole: int, tmp_path: Path) -> None:
     make_samples(source, tmp_path / "set", RULES)
     assert contents(tmp_path / "set") == contents(tmp_path / "undisturbed")
     assert all(path.stat().st_mtime_ns == time for path, time in before.items()), "what was whole is not made again"
+
+
+WORKS = ("samples", "statistics", "patches webdataset", "patches zarr", "patches geotiff", "download")
+
+
+@contextmanager
+def words_for(work: str, cube: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    """What :mod:`tests.training.killing` needs to know for a kind of work."""
+    folder.mkdir()
+    pairs = [Pair(folder / "products", day).write() for day in (12, 15, 17)]
+    if work == "samples":
+        yield {"source": catalog(folder / "index.json", [item for pair in pairs for item in pair.items()])}
+    elif work != "download":
+        yield {"cube": str(cube), "form": work.partition(" ")[2]}
+    else:
+        monkeypatch.setenv("CDSE_USERNAME", "me")
+        monkeypatch.setenv("CDSE_PASSWORD", "secret")
+        with data_space() as server:
+            for pair in pairs:
+                put(server, pair)
+            service = asdict(server.service)
+            yield {"stac": server.stac, "service": service, "area": AREA.geometry.bounds, "roles": ROLES}
+
+
+@pytest.mark.parametrize("work", WORKS[:3] + WORKS[-1:])
+def test_killed_at_random_moments(work: str, cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with words_for(work, cube, tmp_path / "in", monkeypatch) as words:
+        done = in_its_own_process(work.partition(" ")[0], words, tmp_path / "out", seed=5, rounds=1)
+    assert done["killed"] >= 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("work", WORKS)
+def test_campaign(work: str, cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with words_for(work, cube, tmp_path / "in", monkeypatch) as words:
+        done = in_its_own_process(work.partition(" ")[0], words, tmp_path / "out", seed=11, rounds=50)
+    print(f"\n{work}: {done['killed']} runs killed in {done['rounds']} rounds, the same bytes in all")  # noqa: T201
+    assert done["killed"] >= 25

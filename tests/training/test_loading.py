@@ -16,13 +16,14 @@ from torch.utils.data import DataLoader
 
 from stac2cube.errors import BadInputError
 from stac2cube.places.threads import Threads
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.loading import FramesDataset, PatchStream
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
+from stac2cube.training.passes import add_moments, count_values
 from stac2cube.training.patch_rules import Good, PatchRules
 from stac2cube.training.splits import Splits
-from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
+from stac2cube.training.statistics import StatisticsRules
 from tests.training.conftest import DAYS, GRID, classes, reflectance
 
 

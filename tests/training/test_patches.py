@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,12 +22,13 @@ from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.making import make_patches
 from stac2cube.training.parts import Making
+from stac2cube.training.passes import add_moments, count_values
 from stac2cube.training.patch_rules import Good, PatchRules
 from stac2cube.training.splits import Splits, ground_bounds
-from stac2cube.training.statistics import StatisticsRules, add_moments, count_values
+from stac2cube.training.statistics import StatisticsRules
 from tests.training.conftest import DAYS, GRID, classes, reflectance
 
 SPLITS = Splits(shares={"train": 0.6, "val": 0.2, "test": 0.2}, block=1400.0)
@@ -215,46 +211,11 @@ def test_places_change_no_byte_and_statistics_are_applied(cube: Path, tmp_path: 
     assert not (tmp_path / "no").exists()
 
 
-RUN = """
-import sys, time
-from pathlib import Path
-from stac2cube.places.threads import Threads
-from stac2cube.training import making
-from stac2cube.training.frames import frames_of_cube
-from stac2cube.training.parts import Making
-from tests.training.test_patches import RULES
-slow = making.FORMS["webdataset"]
-write = type(slow).write
-def slowly(self, shard, out):
-    time.sleep(0.15)
-    write(self, shard, out)
-type(slow).write = slowly
-making.make_patches(frames_of_cube(Path(sys.argv[1]), labels="SCL"), Path(sys.argv[2]), RULES, Making(Threads(1)))
-"""
-
-
-def test_killed_anywhere_and_run_again_the_bytes_are_the_same(cube: Path, made: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for wanted in (1, 3):
-        process = subprocess.Popen([sys.executable, "-c", RUN, str(cube), str(out)], cwd=Path(__file__).parents[2])
-        end = time.monotonic() + 60
-        while len(list(out.glob("*.tar"))) < wanted and time.monotonic() < end:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (out / "manifest.json").exists()
-        assert len(list(out.glob("*.tar"))) >= wanted
-    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
-    make_patches(frames_of_cube(cube, labels="SCL"), out, RULES, Making(Threads(2)))
-    assert {name: (out / name).stat().st_mtime_ns for name in before} == before, "what was there was made again"
-    assert everything(out) == everything(made)
-
-
 def test_a_picture_that_cannot_be_read_is_no_smaller_set(cube: Path, tmp_path: Path) -> None:
     source = frames_of_cube(cube)
     gone = replace(source.frames[2].pixels, step=replace(source.frames[2].pixels.step, cube="nowhere"))
     broken = replace(source, frames=(*source.frames[:2], replace(source.frames[2], pixels=gone), *source.frames[3:]))
-    with pytest.raises(IncompleteError, match=r"1 of 6 parts failed.*nowhere"):
+    with pytest.raises(IncompleteError, match=r"1 of 6 failed.*s_2: nowhere"):
         make_patches(broken, tmp_path / "out", RULES, Making(Threads(2)))
     assert not list((tmp_path / "out").glob("*.tar"))
     assert not (tmp_path / "out" / "manifest.json").exists()

@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from click.testing import CliRunner
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 from shapely.geometry import Polygon, box
@@ -17,13 +18,14 @@ from shapely.geometry import Polygon, box
 import stac2cube
 from stac2cube.area import read_areas
 from stac2cube.build import build
+from stac2cube.cli import cli
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.grid import grid_from_geobox
 from stac2cube.places.threads import Threads
 from stac2cube.training.cubes import make_sample_cube
-from stac2cube.training.index import read_index
+from stac2cube.training.index_file import read_index
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples
 from stac2cube.training.sources import Request
@@ -221,7 +223,7 @@ def test_scale_and_offset_of_the_items_where_that_is_said(tmp_path: Path) -> Non
 
 
 def test_patches_find_the_samples(source: str, pairs: list[Pair], tmp_path: Path) -> None:
-    from stac2cube.training.frames import find_frames
+    from stac2cube.training.finding import find_frames
 
     labels = LabelRules(mapping={"4": 0, "8": 1}, names={0: "land", 1: "cloud"}, mask_invalid=False)
     index = make_samples(source, tmp_path / "set", replace(RULES, target="B11", labels=labels, nodata=-9999.0))
@@ -233,3 +235,51 @@ def test_patches_find_the_samples(source: str, pairs: list[Pair], tmp_path: Path
         x = read(tmp_path / "set" / sample.x_path)[:, 10:60]
         np.testing.assert_array_equal(pixels.values, np.where(x[2] == 1, x[:2], np.nan))
         np.testing.assert_array_equal(pixels.labels, read(tmp_path / "set" / sample.y_path)[0, 10:60])
+
+
+def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_path: Path) -> None:
+    source = catalog(tmp_path / "index.json", pairs[0].items())
+    rules = replace(RULES, labels=LabelRules(names={4: "green"}, mapping={"4": 4}), angles=AngleRules("sin_cos"))
+    cube = tmp_path / "set.zarr"
+    make_sample_cube(replace(on_grid(source), max_cloud_cover=90), cube, rules)
+    before = (cube / "zarr.json").read_bytes()
+    assert update(cube) == 0
+    assert (cube / "zarr.json").read_bytes() == before, "nothing new, nothing done"
+    newer = pairs[0].again("05.10")
+    for path in [newer.path("L1C", key) for key in ("B02", "B11", "product_metadata", "granule_metadata")]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pairs[0].path("L1C", path.stem).read_bytes())
+    write_raster(newer.path("L1C", "B11"), pairs[1].counts("B11"), 20)
+    items = [newer.item("L1C"), pairs[0].item("L2A"), *pairs[1].items()]
+    catalog(tmp_path / "index.json", items)
+    assert update(cube) == 0
+    opened = stac2cube.open_cube(cube)
+    assert list(opened["scene"].values) == ["sentinel-2a_R108_20230512", "sentinel-2a_R108_20230517"]
+    # The numbers of a cube that is made of the new catalog at once, also where a newer baseline came.
+    anew = make_sample_cube(on_grid(source), tmp_path / "anew.zarr", rules)
+    for name in opened.data_vars:
+        np.testing.assert_array_equal(opened[name].values, anew[name].values)
+    with pytest.raises(BadInputError, match="say neither --time"):
+        update(cube, "--time", "2023")
+    with pytest.raises(BadInputError, match="say no --catalog"):
+        update(cube, "--catalog", "cdse")
+    next(path for path in (cube / "B02" / "c").rglob("*") if path.is_file()).write_bytes(b"rotten")
+    done = CliRunner().invoke(cli, ["verify", str(cube), "--repair", "-q"], standalone_mode=False)
+    assert (done.exception, done.return_value) == (None, 0), done.output
+    np.testing.assert_array_equal(stac2cube.open_cube(cube)["B02"].values, anew["B02"].values)
+
+
+def test_update_follows_a_cube_whose_steps_are_samples(layers: Path, tmp_path: Path) -> None:
+    make_sample_cube(Request(str(layers), max_scenes=1), tmp_path / "set.zarr", replace(RULES, angles=AngleRules()))
+    assert update(tmp_path / "set.zarr") == 0
+    assert len(stac2cube.open_cube(tmp_path / "set.zarr")["time"]) == 1
+    make_sample_cube(Request(str(layers)), tmp_path / "set.zarr", replace(RULES, angles=AngleRules()))
+    assert update(tmp_path / "set.zarr") == 0
+    assert len(stac2cube.open_cube(tmp_path / "set.zarr")["time"]) == 2
+
+
+def update(cube: Path, *words: str) -> int:
+    done = CliRunner().invoke(cli, ["update", str(cube), "-q", *words], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return int(done.return_value)

@@ -14,12 +14,13 @@ import rasterio
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.training.index import read_index
+from stac2cube.training.index_file import read_index
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples, run_samples
 from stac2cube.training.sources import Request
 from stac2cube.work import Orders
 from tests.items import catalog
+from tests.source.test_coverage import blocks, most_frequent
 from tests.training.products import GSD, Pair
 
 RULES = SampleRules(bands=tuple(GSD), target="B11", threshold=1.0)
@@ -141,6 +142,16 @@ def test_labels_of_classes_with_a_mapping(source: str, pairs: list[Pair], tmp_pa
     assert plain.samples[0].y_path is None
     assert not (tmp_path / "plain" / NAME / "y.tif").exists()
     assert '"y_path": null' in (tmp_path / "plain" / "index.json").read_text()
+
+
+@pytest.mark.parametrize("method", ["nearest", "mode"])
+def test_classes_are_resampled_as_classes(method: str, source: str, pairs: list[Pair], tmp_path: Path) -> None:
+    labels = LabelRules(resampling=method, mask_invalid=False)
+    make_samples(source, tmp_path / "set", replace(RULES, bands=("B09",), target="B09", labels=labels))
+    y, _ = read(tmp_path / "set" / NAME / "y.tif")
+    classes = np.where(pairs[0].classes() == 0, np.nan, pairs[0].classes())
+    expected = classes[1::3, 1::3] if method == "nearest" else most_frequent(blocks(classes, 3))
+    np.testing.assert_array_equal(y[0], np.nan_to_num(expected, nan=255))
 
 
 def test_angles_in_degrees_and_as_sines(source: str, tmp_path: Path) -> None:

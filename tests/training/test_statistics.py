@@ -15,9 +15,10 @@ from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
 from stac2cube.training import frames as frames_room
-from stac2cube.training.frames import frames_of_cube
+from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.parts import Making
-from stac2cube.training.statistics import StatisticsRules, add_moments, count_values, read_statistics
+from stac2cube.training.passes import add_moments, count_values
+from stac2cube.training.statistics import StatisticsRules, read_statistics
 from tests.training.conftest import DAYS, reflectance
 
 RULES = StatisticsRules(low=-0.1, high=0.5, width=0.001, percentiles=(5.0, 95.0))
@@ -104,7 +105,7 @@ def test_a_frame_that_cannot_be_read_is_no_smaller_set(cube: Path, tmp_path: Pat
     source = frames_of_cube(cube)
     gone = replace(source.frames[2].pixels, step=replace(source.frames[2].pixels.step, cube="nowhere"))
     broken = replace(source, frames=(*source.frames[:2], replace(source.frames[2], pixels=gone), *source.frames[3:]))
-    with pytest.raises(IncompleteError, match=r"1 of 6 parts failed.*nowhere"):
+    with pytest.raises(IncompleteError, match=r"1 of 6 failed.*s_2: nowhere"):
         count_values(broken, RULES, tmp_path, Making(Threads(2)))
     assert not (tmp_path / "stats.json").exists()
     parts = next(tmp_path.glob(".counting*"))

@@ -19,7 +19,7 @@ from stac2cube.training.config import (
     rules_of_words,
     sample_words,
 )
-from stac2cube.training.index import read_index
+from stac2cube.training.index_file import read_index
 from stac2cube.training.manifest import read_manifest
 from tests.items import catalog
 from tests.training.products import GSD, Pair
