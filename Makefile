@@ -28,7 +28,7 @@ soak: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.reading --picture build/bench/reading.png
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.building --picture build/bench/building.png
 
 # The stamps are older than pyproject.toml when the requirements may have changed.
 $(VENV)/.installed: pyproject.toml envs/make-venv

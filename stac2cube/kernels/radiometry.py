@@ -87,9 +87,10 @@ def apply_shift(counts: np.ndarray, shift: int, fill: int = 0) -> np.ndarray:
     """
     if shift == 0:
         return counts
-    headroom = np.uint16(SATURATED - shift)
-    shifted = np.where(counts > headroom, SATURATED, np.minimum(counts, headroom) + np.uint16(shift))
-    return np.where(counts == fill, np.uint16(fill), shifted)
+    shifted: np.ndarray = counts + np.uint16(shift)  # those beyond the end come round, and are put right
+    np.putmask(shifted, counts > SATURATED - shift, SATURATED)
+    np.putmask(shifted, counts == fill, fill)
+    return shifted
 
 
 def _since_0400(facts: S2Facts) -> bool | None:

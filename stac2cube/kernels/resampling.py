@@ -129,7 +129,8 @@ def _some(image: Any, fill: Any, x: float, y: float) -> Any:
     return total, weights
 
 
-@numba.njit(nogil=True, cache=True)
+# With NumPy's rules of division: weights are never 0 there, and Python's would be looked after for each pixel.
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _bilinear(image: Any, fill: Any, lowest: float, whole: bool, runs: Any, out: Any) -> None:
     """Unsigned places spare a look whether they count from the end; most pixels have four valid neighbours."""
     height, width = image.shape

@@ -45,14 +45,34 @@ def place_tile(
 @numba.njit(nogil=True, cache=True)
 def _differences(numbers: Any, band: int, top: int, left: int, out: Any) -> None:
     """Running sums along lines, modulo the width of the numbers; compiled for each of their types."""
-    for row in range(out.shape[0]):
-        line, to = numbers[top + row], out[row]
+    row = 0
+    # Four lines at a time: within one, each sum waits for the one before.
+    for row in range(0, out.shape[0] - 3, 4):
+        one, two, three, four = (
+            numbers[top + row],
+            numbers[top + row + 1],
+            numbers[top + row + 2],
+            numbers[top + row + 3],
+        )
+        a = b = c = d = np.uint64(0)
+        for column in range(left):
+            a += np.uint64(one[column, band])
+            b += np.uint64(two[column, band])
+            c += np.uint64(three[column, band])
+            d += np.uint64(four[column, band])
+        for column in range(out.shape[1]):
+            a += np.uint64(one[left + column, band])
+            b += np.uint64(two[left + column, band])
+            c += np.uint64(three[left + column, band])
+            d += np.uint64(four[left + column, band])
+            out[row, column], out[row + 1, column], out[row + 2, column], out[row + 3, column] = a, b, c, d
+    for row in range(out.shape[0] - out.shape[0] % 4, out.shape[0]):
         total = np.uint64(0)
         for column in range(left):
-            total += np.uint64(line[column, band])
+            total += np.uint64(numbers[top + row, column, band])
         for column in range(out.shape[1]):
-            total += np.uint64(line[left + column, band])
-            to[column] = total
+            total += np.uint64(numbers[top + row, left + column, band])
+            out[row, column] = total
 
 
 @numba.njit(nogil=True, cache=True)

@@ -204,7 +204,7 @@ def warp(cut: Cut, band: BandRequest, geobox: GeoBox, out: np.ndarray) -> None:
 
 def _columns(source: GeoBox, target: GeoBox) -> int:
     """Columns that are warped at a time."""
-    return int(target.shape[1]) if source.crs == target.crs else _WARP_COLUMNS
+    return int(target.shape[1]) if source.crs == target.crs else WARP_COLUMNS
 
 
 def resample(cut: Cut, method: str, fill: float | None, geobox: GeoBox, out: np.ndarray) -> None:
@@ -247,7 +247,7 @@ def resample(cut: Cut, method: str, fill: float | None, geobox: GeoBox, out: np.
         out[:, left:right] = part
 
 
-_WARP_COLUMNS = 256
+WARP_COLUMNS = 256
 """Width of the columns that are warped at a time between CRSs, pixels.
 
 GDAL interpolates positions along each line of the target, up to 1/8 of a pixel wrong in its middle. From one UTM zone

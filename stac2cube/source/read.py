@@ -20,7 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef, Granule
-from stac2cube.source.asset import BandRequest, cut_block, is_nodata
+from stac2cube.source.asset import WARP_COLUMNS, BandRequest, cut_block, is_nodata
 from stac2cube.source.engine import Engine, look
 from stac2cube.source.image import Image
 from stac2cube.source.outline import outlines
@@ -105,15 +105,16 @@ def read_block(
         if best.min() == len(_SCORES) - 1:
             break
         granule = granules[place]
-        pixels = _read_granule(granule, bands, geobox, manner)
+        part = _lacking(best, warped=bool(granule.crs) and granule.crs != str(geobox.crs))
+        pixels = _read_granule(granule, bands, geobox[part], manner)
         score = _score([~is_nodata(pixels[band.name], band.fill) for band in judges])
-        better = score > best
-        if better.all():
+        better = score > best[part]
+        if better.size == best.size and better.all():
             out, best = pixels, score
         else:
             for name, mosaic in out.items():
-                np.copyto(mosaic, pixels[name], where=better)
-            np.copyto(best, score, where=better)
+                np.copyto(mosaic[part], pixels[name], where=better)
+            np.copyto(best[part], score, where=better)
         del pixels, score, better  # before the next granule is read, so that no more than two are held
     return out
 
@@ -157,6 +158,21 @@ def sorted_once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 _SCORES = ("nothing", "some bands", "all bands")
 """What a granule can offer a pixel, by rank."""
+
+
+def _lacking(best: np.ndarray, *, warped: bool) -> tuple[slice, slice]:
+    """Rows and columns around all pixels that a further granule could better, so that no more of it is read.
+
+    Where it is warped, columns are taken together as in the whole block, so that its pixels are those of the whole.
+    """
+    lacks = best < len(_SCORES) - 1
+    rows = np.flatnonzero(lacks.any(axis=1))
+    if not warped:
+        return slice(rows[0], rows[-1] + 1), slice(0, best.shape[1])
+    columns = np.flatnonzero(lacks.any(axis=0)) // WARP_COLUMNS
+    first, last = columns[0] * WARP_COLUMNS, (columns[-1] + 1) * WARP_COLUMNS
+    return slice(rows[0], rows[-1] + 1), slice(first, min(last, best.shape[1]))
+
 
 _SLACK_DEGREES = 0.02
 """About two kilometres: more than the simplification of any catalog's footprints seen."""

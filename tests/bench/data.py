@@ -97,7 +97,6 @@ class BenchArchive:
                 "sat:relative_orbit": 65,
                 "s2:processing_baseline": "05.09",
                 "s2:datastrip_id": f"S2A_OPER_MSI_L2A_DS_X_{day}T102021_S{day}T102021_N05.09",
-                "earthsearch:boa_offset_applied": True,
                 "eo:cloud_cover": 10.0,
             },
             "links": [],

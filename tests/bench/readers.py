@@ -224,6 +224,40 @@ def async_geotiff() -> Read:
     return read
 
 
+def rasteret() -> Read:
+    """It warps nothing, and keeps headers in an index, which is made before it is measured."""
+    import rasteret as tool
+    import shapely
+
+    def read(config: dict) -> dict[str, Any]:
+        items = features(config)
+        folder = Path(config["index"]) / hashlib.md5(repr(items).encode(), usedforsecurity=False).hexdigest()
+        if not folder.exists():
+            make_index(items, config["bands"], folder)
+        area = shapely.box(*config["bounds"])
+        found = tool.load(folder).get_xarray(area, config["bands"], geometry_crs=config["epsg"], progress=False)
+        return {band: found[band].values[:, 0] for band in config["bands"]}
+
+    def make_index(items: list[dict], bands: list[str], folder: Path) -> None:
+        from datetime import datetime
+
+        import pyarrow
+
+        shapes = [shapely.geometry.shape(item["geometry"]) for item in items]
+        table = {
+            "id": [item["id"] for item in items],
+            "datetime": [datetime.fromisoformat(item["properties"]["datetime"]) for item in items],
+            "geometry": [shapely.to_wkb(shape) for shape in shapes],
+            "bbox": [dict(zip(("xmin", "ymin", "xmax", "ymax"), shape.bounds, strict=True)) for shape in shapes],
+            "proj:epsg": [item["properties"]["proj:epsg"] for item in items],
+            "assets": [{band: {"href": item["assets"][band]["href"]} for band in bands} for item in items],
+        }
+        words = {"name": "bench", "data_source": "bench", "workspace_dir": folder}
+        tool.build_from_table(pyarrow.table(table), enrich_cog=True, band_codes=bands, **words)
+
+    return read
+
+
 TOOLS: dict[str, Callable[[], Read]] = {
     "stac2cube": stac2cube,
     "stac2cube, GDAL only": lambda: stac2cube("rasterio"),
@@ -232,6 +266,7 @@ TOOLS: dict[str, Callable[[], Read]] = {
     "odc-stac, dask": lambda: odc_stac(dask=True),
     "stackstac": stackstac,
     "async-geotiff": async_geotiff,
+    "rasteret": rasteret,
 }
 
 
@@ -241,6 +276,8 @@ def main(tool: str, path: str) -> None:
     read = TOOLS[tool]()
     if "warm" in config:
         read(config | config["warm"])
+    if tool == "rasteret":
+        read(config)
     ready, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     pixels = read(config)
     wall, after = time.perf_counter() - ready, resource.getrusage(resource.RUSAGE_SELF)

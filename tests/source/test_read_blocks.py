@@ -17,6 +17,7 @@ from shapely.geometry import box, mapping
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
+from stac2cube.source import read as reading
 from stac2cube.source.asset import BandRequest
 from stac2cube.source.outline import outlines
 from stac2cube.source.read import RetryPolicy, read_block, touching
@@ -54,6 +55,37 @@ def test_a_whole_block_across_zones_is_true_bilinear(source) -> None:
     wrong = np.abs(read_block([made], [RED], block)["B04"] - np.round(wanted))[inside]
     assert (wrong == 0).mean() > 0.98
     assert wrong.max() <= 1
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:32633"])
+def test_only_what_others_leave_open_is_read_and_the_pixels_are_the_same(
+    crs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, north, east = box32(900, 900), box32(900, 900, y=5_303_040), box32(900, 900, x=703_000)
+    second, bounds = north, (701_000, 5_293_000, 708_000, 5_301_500)
+    if crs == "EPSG:32633":
+        second = GeoBox.from_bbox(east.extent.to_crs(crs).boundingbox, crs, resolution=10)
+        bounds = (701_000, 5_293_000, 710_000, 5_299_500)
+    block = GeoBox.from_bbox(bounds, "EPSG:32632", resolution=10)
+    made = []
+    for name, lattice in (("first", first), ("second", second)):
+        coarse = GeoBox.from_bbox(lattice.boundingbox, lattice.crs, resolution=20)
+        paths = {
+            band: write(tmp_path / f"{name}_{band}.tif", texture(on, seed), on)
+            for seed, (band, on) in enumerate({"B04": lattice, "B08": coarse}.items())
+        }
+        made.append(granule(lattice, name, **paths))
+    read: list[int] = []
+    cut = reading.cut_block
+    monkeypatch.setattr(reading, "cut_block", lambda *words: read.append(words[3].shape) or cut(*words))
+    got = read_block(made, [RED, NIR], block)
+    rows, columns = np.array(read[2]) / block.shape
+    assert (rows, columns < 0.5) == (1, True) if crs == "EPSG:32633" else (rows < 0.2, columns) == (True, 1)
+    monkeypatch.setattr(reading, "_lacking", lambda best, warped: np.s_[: best.shape[0], : best.shape[1]])
+    whole = read_block(made, [RED, NIR], block)
+    for band in ("B04", "B08"):
+        assert (got[band] > 0).mean() > 0.95
+        np.testing.assert_array_equal(got[band], whole[band])
 
 
 @pytest.mark.parametrize("resolution", [10, 16, 40])

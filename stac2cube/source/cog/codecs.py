@@ -65,7 +65,8 @@ def _as_it_is(content: memoryview, _size: int) -> memoryview:
 
 
 def _inflating(decompress: Callable[..., bytes]) -> Unpack:
-    return lambda content, size: decompress(content, bufsize=size)
+    # One byte more than is made: a buffer that is full to its end is taken to be too small, made larger and copied.
+    return lambda content, size: decompress(content, bufsize=size + 1)
 
 
 def _unzstd(content: memoryview, _size: int) -> Any:

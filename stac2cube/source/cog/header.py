@@ -8,6 +8,7 @@ describes only files whose pixels :mod:`stac2cube.source.cog` reads itself;
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -167,7 +168,7 @@ def _unpacked(tiles: bytes, sizes: list[tuple[int, ...]], planes: int) -> tuple[
     levels, first = [], 0
     for height, width, tile_height, tile_width in sizes:
         shape = (planes, -(-height // tile_height), -(-width // tile_width))
-        last = first + int(np.prod(shape))
+        last = first + math.prod(shape)
         parts = [part[first:last].astype("uint64").reshape(shape) for part in (offsets, counts)]
         levels.append(Level(height, width, tile_height, tile_width, *parts))
         first = last
