@@ -51,8 +51,10 @@ def _show_cube(found: dict[str, Any]) -> None:
     failed, by_year, more, deep = (found.pop(name) for name in ("failed", "by_year", "year_more", "deep"))
     sealed = {state["year"]: state for state in found.pop("sealed_years")}
     found |= {"layers": " ".join(found["layers"]), "size": human_bytes(found["size"]), "failed": len(failed)}
+    found |= {name: f"{found[name]:%Y-%m-%d %H:%M:%S}" for name in ("first", "last") if found[name] is not None}
+    found |= {"shape": "{} x {}".format(*found["shape"]), "stale": " ".join(found["stale"])}
     for name, value in found.items():
-        click.echo(f"{name:<16} {value if value is not None else '-'}")
+        click.echo(f"{name:<16} {'-' if value in (None, '') else value}")
     for year, load in by_year.items():
         click.echo(f"{year:<16} {_load_words(load)}{_year_words(sealed.pop(year)) if year in sealed else ''}")
     for year, state in sealed.items():

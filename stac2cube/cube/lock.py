@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -39,6 +40,7 @@ class Owner:
     job: str = ""
     cluster: str = ""
     restarts: str = ""
+    user: str = ""
 
     @classmethod
     def here(cls, token: str | None = None, environment: Mapping[str, str] = os.environ) -> Owner:
@@ -54,19 +56,22 @@ class Owner:
             job=environment.get("SLURM_JOB_ID", ""),
             cluster=environment.get("SLURM_CLUSTER_NAME", ""),
             restarts=environment.get("SLURM_RESTART_COUNT", ""),
+            user=_user(),
         )
 
     @classmethod
     def of_jobs(cls, token: str, job: str, cluster: str = "") -> Owner:
         """Jobs that make a cube together and run on any node: the life of ``job`` is that of all of them."""
         nowhere = {"host": "", "boot": "", "namespace": "", "pid": 0, "started": ""}
-        return cls(token=token, since=now_text(), job=job, cluster=cluster, **nowhere)  # type: ignore[arg-type]
+        who = {"since": now_text(), "job": job, "cluster": cluster, "user": _user()}
+        return cls(token=token, **who, **nowhere)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
+        user = f" of {self.user}" if self.user else ""
         if not self.host:
-            return f"job {self.job} and those before it, since {self.since}"
+            return f"job {self.job}{user} and those before it, since {self.since}"
         job = f", job {self.job}" if self.job else ""
-        return f"process {self.pid} on {self.host}{job}, since {self.since}"
+        return f"process {self.pid}{user} on {self.host}{job}, since {self.since}"
 
 
 class CubeLock:
@@ -215,6 +220,13 @@ def _read(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container users may have no name
+        return str(os.getuid())
 
 
 def _namespace() -> str:

@@ -99,7 +99,8 @@ def roll_back(writer: CubeWriter, number: int) -> Root:
             _take_pixels_from(old, new)
         _purge(new, wanted.spec, wanted.steps)
 
-    return writer.regenerate(wanted, (), change, parts=wanted.ledger)
+    what = {f"steps as after commit {number}": wanted.steps}
+    return writer.regenerate(wanted, (), change, what=what, parts=wanted.ledger)
 
 
 def arrange(writer: CubeWriter, keys: Sequence[str]) -> Root:
@@ -129,7 +130,9 @@ def arrange(writer: CubeWriter, keys: Sequence[str]) -> Root:
         write_coordinates(new, root, kept)
 
     # The whole ledger anew: rows are only ever added, and those left out must go.
-    return writer.regenerate(root, [*kept, *others], change, parts=())
+    out = writer.root.steps - len(kept)
+    what = {"taken out": out} if out else {"put in order of time": len(kept)}
+    return writer.regenerate(root, [*kept, *others], change, what=what, parts=())
 
 
 def in_order(rows: Sequence[Entry]) -> bool:

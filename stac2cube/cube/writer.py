@@ -177,7 +177,8 @@ class CubeWriter:
                 move_in(new, step.staged, entries[slot], self.spec)
             write_coordinates(new, self.root, list(entries.values()))
 
-        return self.regenerate(self.root.following(self.root.steps), list(entries.values()), change)
+        root, what = self.root.following(self.root.steps), {"made anew": len(entries)}
+        return self.regenerate(root, list(entries.values()), change, what=what)
 
     def regenerate(
         self,
@@ -185,6 +186,7 @@ class CubeWriter:
         entries: Sequence[Entry],
         change: Callable[[Path], None],
         *,
+        what: Mapping[str, int],
         parts: Sequence[str] | None = None,
     ) -> Root:
         """Make the next generation of hard links and let it take the cube's place, all or nothing.
@@ -193,6 +195,7 @@ class CubeWriter:
             root: What it says of itself; generation and number of the commit follow the present ones.
             entries: Rows that it adds to the ledger.
             change: Called with its folder, to do what is new in it.
+            what: Is new in it, and how many, for the history.
             parts: Ledger parts that it begins with; the present ones if None.
 
         Returns:
@@ -206,7 +209,7 @@ class CubeWriter:
             change(new)
             twin = CubeWriter(new, self._lock)
             twin.root.own["ledger"] = before
-            twin._publish(root.following(root.steps, generation=made, commit=number), entries)
+            twin._publish(root.following(root.steps, generation=made, commit=number), entries, changed=what)
 
         generation.swap_in(self.path, whole)
         self.root = read_root(self.path)
@@ -227,7 +230,8 @@ class CubeWriter:
         self._lock.require_held()
         years = {str(known): name for known, name in {**self.root.years, year: store}.items() if name}
         root = self.root.following(self.root.steps, years=years)
-        self._publish(root, (), changed={f"steps of {year} sealed deep": steps})
+        what = {f"steps of {year} sealed deep": steps} if store else {f"store of {year} forgotten": 1}
+        self._publish(root, (), changed=what)
         passing("year.sealed")
         return self.root
 
@@ -253,7 +257,7 @@ class CubeWriter:
                 if part.name != OWN:
                     part.rename(new / part.name)
 
-        root = self.regenerate(successor, entries, change, parts=())
+        root = self.regenerate(successor, entries, change, what={"made by another recipe": len(entries)}, parts=())
         remove_tree(made)
         return root
 

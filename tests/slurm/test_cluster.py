@@ -66,7 +66,9 @@ def test_the_doctor_finds_the_site_well(cluster: Cluster) -> None:
         assert lines[check].startswith(" ok"), said
     assert "NO" not in [line[1:3] for line in said.splitlines()]
     assert "node1" in lines["shared folder"]
-    assert "partition   normal" in stac2cube("sites", "mine").stdout
+    mine = stac2cube("sites", "mine").stdout
+    assert "partition   normal\n" in mine
+    assert "cluster     c\n" in mine, "SLURM's name of it, by which jobs find their site"
     assert not list(cluster.work.glob(".stac2cube-doctor*")), "it leaves nothing behind"
     again = stac2cube("doctor", "--site", "example", "--folder", cluster.work, "--write", "mine", check=False)
     assert "exists already" in again.stderr
