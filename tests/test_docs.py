@@ -1,7 +1,9 @@
-"""Tables in the documentation that are made from the tables of the package."""
+"""Tables in the documentation that say what tables of the package and pyproject.toml say."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,9 @@ def test_the_page_of_missions_is_up_to_date(tmp_path: Path, monkeypatch: pytest.
     made = mission_tables()
     assert (DOCS / "missions.md").read_text().partition(MARK)[2] == made
     assert "| `sentinel-2-l2a` | recorded | recorded | recorded | recorded |" in made
+
+
+def test_the_page_of_installation_lists_every_extra() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| ", (DOCS / "installation.md").read_text(), re.MULTILINE)
+    extras = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert sorted(listed) == sorted(extras)

@@ -70,6 +70,8 @@ series: {places: '48.1,11.3', clouds: clouds, of: coregister, statistics: [mean,
 timelapse: {of: monthly, show: [B08, B04, B03], out: alps.mp4}
 slider: {before: 2023-07-01, after: 2024-07-01, of: monthly}
 report: {of: [layers, monthly]}
+statistics: {of: layers, range: [0, 0.8], bands: [B04, B08]}
+patches: {of: layers, labels: SCL, size: 64}
 publish: {of: greenest, header: ['A: b', 'C: d'], api: 'http://127.0.0.1/'}
 """
 
@@ -99,6 +101,8 @@ def test_a_recipe_is_commands(tmp_path: Path) -> None:
         ["slider", "monthly.zarr", "2023-07-01", "2024-07-01", "slider.html"],
         ["report", "layers.zarr", "report.html"],
         ["report", "monthly.zarr", "report-monthly.html"],
+        ["statistics", "layers.zarr", "statistics", "--range", "0", "0.8", "--bands=B04,B08"],
+        ["patches", "layers.zarr", "patches", "--statistics=statistics", "--labels=SCL", "--size=64"],
         ["publish", "greenest.zarr", "--header=A: b", "--header=C: d", "--api=http://127.0.0.1/"],
     ]
 
@@ -198,6 +202,19 @@ def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
             "a would make a.zarr, as does line",
         ),
         (
+            f"cubes: a\n{LAYERS}statistics: {{x: {{of: layers}}, y: {{of: layers}}}}\npatches:",
+            "patches can be made from several, say statistics: one of x, y",
+        ),
+        (
+            f"cubes: a\n{LAYERS}patches: {{statistics: layers}}",
+            "statistics is no entry that makes statistics: 'layers'",
+        ),
+        (
+            f"cubes: a\n{LAYERS}statistics:\npatches: {{of: statistics}}",
+            "of is no entry that makes a cube: 'statistics'",
+        ),
+        (f"cubes: a\n{LAYERS}composite: {{a: {{}}}}\nstatistics: {{a: {{}}}}", "a is called like line"),
+        (
             "cubes: a\nlayers:\n  s1: {mission: m, aoi: x}\n  s2: {mission: m, aoi: x}\nclouds:",
             "line 5: clouds can be made from several, say of: one of s1, s2",
         ),
@@ -234,6 +251,9 @@ def test_no_recipe(tmp_path: Path) -> None:
         ("clouds: {thresholds: [a]}", "clouds: thresholds are numbers"),
         ("coregister: {max_shift: -1}", "coregister: .*shift"),
         ("superres: {target: 3}", "superres: .*3"),
+        ("statistics: {percentiles: [98, 2]}", "statistics: percentiles are two of 0 to 100"),
+        ("statistics: {range: [1]}", "statistics: .*'--range' requires 2 arguments"),
+        ("patches: {size: 0}", "patches: .*size"),
     ],
 )
 def test_what_would_fail_late_fails_early(tmp_path: Path, more: str, words: str) -> None:
@@ -263,7 +283,7 @@ def test_the_page_about_recipes_shows_one(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, text)
     check_recipe(recipe)
     made = ["layers", "clouds", "mask", "indices", "composite.monthly", "composite.greenest", "export.july"]
-    made += ["timelapse", "report"]
+    made += ["timelapse", "report", "statistics", "patches"]
     assert [entry.label for entry in recipe.entries] == made
     table = (DOCS / "recipes.md").read_text().partition("| entry |")[2].partition("\n\n")[0]
     assert {name for name in KINDS if f"`{name}`" not in table} == set()

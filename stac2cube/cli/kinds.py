@@ -17,6 +17,7 @@ from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.derive import composite, indices, overviews
 from stac2cube.cli.make import layers
 from stac2cube.cli.out import export, publish, report, series
+from stac2cube.cli.patches import patch_rules_of, patches, statistics, statistics_rules_of
 from stac2cube.cli.registration import coregister, move
 from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres
@@ -55,6 +56,7 @@ class _Making:
         arguments: Words that are no options.
         needed: Options that a recipe has to say, though an update may leave them out.
         check: Refuses parameters of the command that cannot be meant; before anything runs.
+        feeds: Whether others can be made from what it makes; a cube can always.
     """
 
     command: click.Command
@@ -63,7 +65,8 @@ class _Making:
     suffix: str | None = CUBE
     arguments: tuple[Word, ...] = ()
     needed: tuple[str, ...] = ()
-    check: Callable[[Mapping[str, Any]], None] | None = None
+    check: Callable[[Mapping[str, Any]], object] | None = None
+    feeds: bool = False
 
 
 _CUBES = ("layers", "clouds", "coregister", "move", "mask", "superres", "indices", "composite")
@@ -114,6 +117,13 @@ _MAKINGS: Mapping[str, _Making] = {
         arguments=tuple(Word(side, "text", f"The step {side}: scene key or date.", needed=True) for side in _SIDES),
     ),
     "report": _Making(report, (Input("of", _CUBES, several=True),), suffix=".html"),
+    "statistics": _Making(statistics, _CLEARED, suffix="", check=statistics_rules_of, feeds=True),
+    "patches": _Making(
+        patches,
+        (*_CLEARED, Input("statistics", ("statistics",), optional=True, takes="")),
+        suffix="",
+        check=patch_rules_of,
+    ),
     "publish": _Making(publish, (Input("of", PIXELS),), suffix=""),
 }
 
@@ -209,7 +219,9 @@ def _options(recipe: Recipe, entry: Entry, making: _Making) -> list[str]:
             continue
         option = options[name]
         flag = max(option.opts, key=len)
-        if isinstance(value, bool):
+        if option.nargs > 1:
+            made += [flag, *_texts(value)]
+        elif isinstance(value, bool):
             made += [flag] if value else option.secondary_opts[:1]
         elif option.multiple:
             made += [f"{flag}={text}" for text in _texts(value)]
@@ -226,11 +238,12 @@ def _kind(name: str, making: _Making) -> Kind:
     options = [option for option in making.command.params if isinstance(option, click.Option) and not option.hidden]
     cubes = {part.word for part in making.inputs}
     words = {word.name: word for word in making.arguments}
-    mine = [_word(option) for option in options if option.name not in _ASIDE | cubes]
+    mine = [_word(option) for option in options if option.name not in _ASIDE and _word_name(option) not in cubes]
     words |= {word.name: replace(word, needed=word.needed or word.name in making.needed) for word in mine}
     help_ = (making.command.help or "").split("\n\n")[0].replace("\n", " ")
     blocks = any(option.name == "place" for option in options)
-    return Kind(name, help_, words, making.inputs, making.suffix, blocks)
+    feeds = making.feeds or making.suffix == CUBE
+    return Kind(name, help_, words, making.inputs, making.suffix, blocks, feeds)
 
 
 def _word_name(option: click.Option) -> str:
@@ -244,6 +257,8 @@ def _word(option: click.Option) -> Word:
         form = "boolean"
     elif option.multiple:
         form = "texts"
+    elif option.nargs > 1:
+        form = "list"
     elif isinstance(kind, Spelled):
         form = kind.form
     elif isinstance(kind, click.Path):
@@ -257,7 +272,9 @@ def _word(option: click.Option) -> Word:
     default: Any = option.default if isinstance(option.default, (str, int, float, bool)) else None
     if default == "" or (default is False and not option.secondary_opts):
         default = None
-    if form == "list" and default is not None:
+    if isinstance(option.default, tuple):
+        default = tuple(f"{part:g}" for part in option.default)
+    elif form == "list" and default is not None:
         default = tuple(default.split(","))
     return Word(_word_name(option), form, option.help or "", default, choices, *bounds, needed=option.required)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stac2cube.cli.steps import Manner
 from stac2cube.cli.stopping import stoppable
-from stac2cube.cli.words import CUBE, listed, talking, where_options
+from stac2cube.cli.words import CUBE, LIST, listed, talking, where_options
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import job_end
+
+if TYPE_CHECKING:
+    from stac2cube.training.patch_rules import PatchRules
+    from stac2cube.training.statistics import StatisticsRules
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -21,7 +26,7 @@ def _frames_options(command: Any) -> Any:
     for option in (
         click.option("--clouds", type=CUBE, help="The clouds cube of a cube."),
         click.option("--labels", help="The layer of a cube that labels it, for example SCL or cloud_mask."),
-        click.option("--bands", help="Layers of a cube with commas; all that are no classes if not said."),
+        click.option("--bands", type=LIST, help="Layers of a cube with commas; all that are no classes if not said."),
     ):
         command = option(command)
     return command
@@ -43,14 +48,11 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
     from stac2cube.training.finding import find_frames
     from stac2cube.training.parts import Making
     from stac2cube.training.passes import add_moments, count_values
-    from stac2cube.training.statistics import StatisticsRules, read_statistics
+    from stac2cube.training.statistics import read_statistics
     from stac2cube.work import Orders
 
-    words = {name: options[name] for name in ("width", "percentiles", "max_pixels_per_scene", "seed")}
-    words |= {} if options["ends"] is None else dict(zip(("low", "high"), options["ends"], strict=True))
-    words = {name: value for name, value in words.items() if value is not None}
     moments_only = options["only"] == "moments"  # what is not said is then as the first pass was told
-    rules = replace(read_statistics(out).rules, **words) if moments_only else StatisticsRules(**words)
+    rules = replace(read_statistics(out).rules, **_said(options)) if moments_only else statistics_rules_of(options)
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = Manner.of(options, console)
         making = Making(manner.place, manner.progress(), Orders(stop=stop, deadline=job_end()))
@@ -68,6 +70,24 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
     return 0
 
 
+def statistics_rules_of(options: Mapping[str, Any]) -> StatisticsRules:
+    """What `stac2cube statistics` is asked for.
+
+    Raises:
+        BadInputError: It makes no sense.
+    """
+    from stac2cube.training.statistics import StatisticsRules
+
+    return StatisticsRules(**_said(options))
+
+
+def _said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of statistics that are given, by name."""
+    words = {name: options[name] for name in ("width", "percentiles", "max_pixels_per_scene", "seed")}
+    words |= {} if options["ends"] is None else dict(zip(("low", "high"), options["ends"], strict=True))
+    return {name: value for name, value in words.items() if value is not None}
+
+
 @click.command()
 @click.argument("source", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
@@ -82,20 +102,13 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
 @where_options
 def patches(source: Path, out: Path, **options: Any) -> int:
     """Cut SOURCE (a cube or samples) into patches for training, split by place and time, into shards in OUT."""
-    import yaml
-
     from stac2cube.training.finding import find_frames
     from stac2cube.training.making import make_patches
     from stac2cube.training.parts import Making
-    from stac2cube.training.patch_rules import PatchRules
     from stac2cube.training.statistics import read_statistics
     from stac2cube.work import Orders
 
-    words = {} if options["file"] is None else yaml.safe_load(options["file"].read_text())
-    if not isinstance(words, dict):
-        raise BadInputError(f"{options['file']} should hold words such as 'size: 128'")
-    given = {name: options[name] for name in ("size", "stride", "stack", "form", "seed") if options[name] is not None}
-    rules = PatchRules.from_json(words | given)
+    rules = patch_rules_of(options)
     known = None if options["stats"] is None else read_statistics(options["stats"])
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = Manner.of(options, console)
@@ -110,3 +123,20 @@ def patches(source: Path, out: Path, **options: Any) -> int:
     for why, count in made.manifest["counts"]["left out"].items():
         click.echo(f"{'left out':<8} {count:>8} {why}")
     return 0
+
+
+def patch_rules_of(options: Mapping[str, Any]) -> PatchRules:
+    """What `stac2cube patches` is asked for: a file of rules, and what is said beside it.
+
+    Raises:
+        BadInputError: It makes no sense.
+    """
+    import yaml
+
+    from stac2cube.training.patch_rules import PatchRules
+
+    words = {} if options["file"] is None else yaml.safe_load(options["file"].read_text())
+    if not isinstance(words, dict):
+        raise BadInputError(f"{options['file']} should hold words such as 'size: 128'")
+    given = {name: options[name] for name in ("size", "stride", "stack", "form", "seed") if options[name] is not None}
+    return PatchRules.from_json(words | given)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
+from rasterio.env import get_gdal_config
 from rasterio.errors import RasterioIOError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
@@ -22,6 +24,23 @@ from stac2cube.views.picture import Look, picture
 
 MADE_FROM = "STAC2CUBE_MADE_FROM"
 """Tag of a file that says what decided its pixels, so that a file that is right already is not made again."""
+
+
+CACHE = 64 * 2**20
+"""Bytes that GDAL may keep of blocks while a file is written. Left alone it takes a twentieth of the machine's memory:
+on a large node more than a job may have."""
+
+
+@contextmanager
+def small_cache() -> Iterator[None]:
+    """GDAL's cache within :data:`CACHE`, and as it was afterwards: it is one for the whole process."""
+    before = int(get_gdal_config("GDAL_CACHEMAX"))
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=min(before, CACHE)):
+            yield
+    finally:
+        with rasterio.Env(GDAL_CACHEMAX=before):
+            pass  # this sets it; leaving an environment does not
 
 
 def is_made_from(path: Path, fingerprint: str) -> bool:
@@ -78,7 +97,7 @@ def write_cog(
     bands = {layer.name: (band, layer) for band, layer in enumerate(layers, start=1)}
     profile = {**_profile(geobox), "count": len(layers), "dtype": dtype.name, "nodata": nodata}
     classes = any(layer.flags or layer.bits for layer in layers)
-    with written_whole(target) as partial:
+    with written_whole(target) as partial, small_cache():
         raw = partial.with_suffix(".raw.tif")
         try:
             with rasterio.open(raw, "w", **profile) as file:
@@ -141,7 +160,7 @@ def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str =
     Raises:
         BadInputError: Nothing of that name to show.
     """
-    with written_whole(out) as partial:
+    with written_whole(out) as partial, small_cache():
         raw = partial.with_suffix(".raw.tif")
         try:
             with rasterio.open(

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from stac2cube.errors import BadInputError
-from stac2cube.recipe.kind import CUBE, Kind
+from stac2cube.recipe.kind import Kind
 from stac2cube.recipe.reading import Said, entries_of
 from stac2cube.recipe.tree import fill, parse, put
 from stac2cube.recipe.wiring import in_order, wired
@@ -64,9 +64,9 @@ class Recipe:
         return self.cubes / str(entry.words.get("out", f"{entry.name}{entry.kind.suffix}"))
 
     def cube(self, name: str) -> Path:
-        """Where the cube lies that an entry makes, or that a path names."""
-        known = {entry.name for entry in self.entries if entry.kind.suffix == CUBE}
-        return self.cubes / f"{name}{CUBE}" if name in known else Path(name)
+        """Where the cube (or the folder that others are made from) lies that an entry makes, or that a path names."""
+        known = {entry.name: entry for entry in self.entries if entry.kind.feeds}
+        return self.made_by(known[name]) if name in known else Path(name)
 
     def chosen(self, wanted: Sequence[str]) -> tuple[Entry, ...]:
         """Entries by label, name, or kind; all if none is wanted.

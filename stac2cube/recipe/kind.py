@@ -13,27 +13,35 @@ CUBE = ".zarr"
 
 @dataclass(frozen=True)
 class Input:
-    """A cube that an entry is made from.
+    """A cube that an entry is made from, or a folder.
 
     Attributes:
         word: The word that names it: ``"of"``, ``"clouds"``.
         kinds: Of these kinds is it if it is not named: of the first that the recipe has. () where it has to be named.
         optional: Whether it may be lacking.
         several: Whether it may be several, each by itself; if it is not named, all of these kinds.
+        takes: Suffix of what it is: a cube, or "" for a folder.
     """
 
     word: str
     kinds: tuple[str, ...]
     optional: bool = False
     several: bool = False
+    takes: str = CUBE
+
+    @property
+    def what(self) -> str:
+        """Words for what it is."""
+        return "a cube" if self.takes == CUBE else " or ".join(self.kinds)
 
     @property
     def help(self) -> str:
         """What it means, for people."""
+        which = f"Which {self.what.removeprefix('a ')}: the name of an entry, or a path."
         if not self.kinds:
-            return "Which cube: the name of an entry, or a path."
+            return which
         usual = " and ".join(self.kinds) if self.several else f"the first there is of {', '.join(self.kinds)}"
-        return f"Which cube: the name of an entry, or a path. {usual[0].upper()}{usual[1:]} if not said."
+        return f"{which} {usual[0].upper()}{usual[1:]} if not said."
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Kind:
         suffix: Of what it makes; :data:`CUBE`, or that of a file, or "" for a folder; None where that lies within a
             cube it is made of.
         blocks: Whether it works block by block, at any place.
+        feeds: Whether others can be made from it.
     """
 
     name: str
@@ -56,6 +65,7 @@ class Kind:
     inputs: tuple[Input, ...] = ()
     suffix: str | None = CUBE
     blocks: bool = True
+    feeds: bool = True
 
     def every_word(self) -> dict[str, Word]:
         """All words, those for its cubes and for the file it makes included."""

@@ -28,6 +28,7 @@ from stac2cube.site import find_site
 from tests.build.toy import SPEC, Make, steps
 from tests.places import scenario
 from tests.servers.dask_gateway import PASSWORD, REPOSITORY, DaskGateway
+from tests.stages.hungry import FEAST, SNACK, Meal
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,15 @@ def test_a_scheduler_by_its_address(reference: Path, tmp_path: Path) -> None:
         build(tmp_path / "toy.zarr", SPEC, steps(range(6)), Make(), Gateway(cluster=it.scheduler_address))
         assert len(it.scheduler_info["workers"]) == 1, "it is left alone"
     assert differences(tmp_path / "toy.zarr", reference / "toy.zarr") == []
+
+
+@pytest.mark.parametrize("meal", [SNACK, pytest.param(FEAST, marks=pytest.mark.soak)], ids=["snack", "feast"])
+def test_workers_compose_a_cube_ten_times_as_large_as_their_memory(
+    server: DaskGateway, running: str, tmp_path: Path, meal: Meal
+) -> None:
+    place = Gateway(cluster=running)
+    peak = meal.take(tmp_path, place, lambda: [worker.pid for worker in workers_of(server, running)])
+    assert peak.processes == 2
 
 
 def test_a_lost_worker_is_replaced(server: DaskGateway, running: str, reference: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def cube(truth: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("mask", ["", "clouds_snow"])
-def test_monthly_medians_over_two_years_equal_xarrays_own(
+def test_monthly_medians_of_the_longest_recorded_series_equal_xarrays_own(
     cube: Path, truth: xr.Dataset, tmp_path: Path, mask: str
 ) -> None:
     words = [

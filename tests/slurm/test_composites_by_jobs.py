@@ -1,8 +1,12 @@
-"""Composites behind a clouds cube by worker jobs: the cube that threads make."""
+"""Composites by worker jobs: the cube that threads make, in the memory that they are given."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+
+import psutil
+import pytest
 
 import stac2cube
 from stac2cube import Composition, Hiding
@@ -11,6 +15,7 @@ from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
 from stac2cube.places.slurm import Slurm
 from tests.slurm.cluster import Cluster
+from tests.stages.hungry import FEAST, SNACK, Meal
 from tests.stages.shifted import Take, series
 
 PLACE = Slurm(jobs=2, cores=1, memory="1GiB", walltime="00:10:00")
@@ -33,3 +38,22 @@ def test_worker_jobs_compose_what_threads_compose(cluster: Cluster) -> None:
     for name in ("jobs", "best"):
         rows = Ledger(folder / f"{name}.zarr", read_root(folder / f"{name}.zarr").ledger).entries().values()
         assert "" not in {receipt.job for row in rows for receipt in row.receipts}, "by worker jobs"
+
+
+def workers() -> list[int]:
+    """Processes of this cluster's worker jobs: those that mind the workers, and the workers."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "distributed.cli.dask_worker" in (process.info["cmdline"] or []):
+            try:
+                if process.environ().get("SLURM_CONF") == os.environ["SLURM_CONF"]:
+                    found += [one.pid for one in (process, *process.children(recursive=True))]
+            except psutil.Error:
+                continue
+    return found
+
+
+@pytest.mark.parametrize("meal", [SNACK, pytest.param(FEAST, marks=pytest.mark.soak)], ids=["snack", "feast"])
+def test_jobs_compose_a_cube_ten_times_as_large_as_their_memory(cluster: Cluster, meal: Meal) -> None:
+    peak = meal.take(cluster.work, PLACE, workers)
+    assert peak.largest > 100, "a worker has libraries"

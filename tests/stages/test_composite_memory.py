@@ -5,24 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import stac2cube
-from stac2cube.build import build
-from stac2cube.cube.ledger import Entry
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.grid import Grid
-from stac2cube.places.threads import Threads
-from stac2cube.work import Block, Step
-
-BANDS = ("B04", "B08")
-MIB = 2**20
+from tests.stages.hungry import FIXED, MIB, decoded, make
 
 RUN = """
 import re, sys
@@ -43,31 +32,6 @@ print(before, now("VmHWM"))
 """
 
 
-@dataclass(frozen=True)
-class Draw:
-    def __call__(self, number: int, block: Block) -> Mapping[str, np.ndarray]:
-        rows, columns = (part.stop - part.start for part in block.grid.window(block.tile))
-        random = np.random.default_rng(number)
-        # Compresses well and differs everywhere; every seventh step or so lacks data in each pixel.
-        coarse = random.integers(1100, 6000, (len(BANDS), -(-rows // 8), -(-columns // 8)), dtype="uint16")
-        coarse[:, random.random(coarse.shape[1:]) < 0.15] = 0
-        fine = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :rows, :columns]
-        return {band: fine[place] for place, band in enumerate(BANDS)}
-
-
-def make(path: Path, edge: int, steps: int) -> Path:
-    grid = Grid("EPSG:32632", 10.0, (500000.0, 5300000.0), (edge, edge), chunk=(256, 256), shard=(2048, 2048))
-    layers = tuple(Layer(band, "uint16", 0, 1e-4, -0.1) for band in BANDS)
-    wanted = []
-    for number in range(steps):
-        time = datetime(2023, 1, 1, 10, tzinfo=UTC) + timedelta(days=360 * number / steps)
-        entry = Entry(f"sentinel-2a_R108_{number:04d}", time, "sealed", (f"item-{number}",), {"tile": "05.00"})
-        wanted.append(Step(entry, number, tuple(grid.tiles())))
-    spec = CubeSpec("layers", grid, layers, {"mission": "sentinel-2-l2a"})
-    assert build(path, spec, wanted, Draw(), Threads(2)).exit_code == 0
-    return path
-
-
 def peaks(folder: Path, edge: int, steps: int, method: str, memory: int) -> tuple[float, float]:
     """MiB at most before the large cube and after it."""
     small, large = make(folder / "s.zarr", 64, 3), make(folder / "l.zarr", edge, steps)
@@ -75,15 +39,6 @@ def peaks(folder: Path, edge: int, steps: int, method: str, memory: int) -> tupl
     said = subprocess.run(words, check=True, capture_output=True, text=True, env=dict(os.environ)).stdout
     before, after = (int(number) / 1024 for number in said.split())
     return before, after
-
-
-def decoded(edge: int, steps: int) -> float:
-    """MiB of the cube as float32."""
-    return edge**2 * steps * len(BANDS) * 4 / MIB
-
-
-FIXED = 36
-"""MiB for what does not grow with the cube: what is made and being compressed, chunks in decoding."""
 
 
 @pytest.mark.parametrize("method", ["median", "best"])
