@@ -247,6 +247,7 @@ def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_p
     before = (cube / "zarr.json").read_bytes()
     assert update(cube) == 0
     assert (cube / "zarr.json").read_bytes() == before, "nothing new, nothing done"
+    frames = find_frames(cube)
     newer = pairs[0].again("05.10")
     for path in [newer.path("L1C", key) for key in ("B02", "B11", "product_metadata", "granule_metadata")]:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,6 +257,7 @@ def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_p
     catalog(tmp_path / "index.json", items)
     assert update(cube) == 0
     opened = stac2cube.open_cube(cube)
+    assert find_frames(cube).frames[0].version != frames.frames[0].version, "sets and statistics of it are others"
     assert list(opened["scene"].values) == ["sentinel-2a_R108_20230512", "sentinel-2a_R108_20230517"]
     # The numbers of a cube that is made of the new catalog at once, also where a newer baseline came.
     anew = make_sample_cube(on_grid(source), tmp_path / "anew.zarr", rules)
