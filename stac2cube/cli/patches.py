@@ -26,7 +26,7 @@ def _frames_options(command: Any) -> Any:
     for option in (
         click.option("--clouds", type=CUBE, help="The clouds cube of a cube."),
         click.option("--labels", help="The layer of a cube that labels it, for example SCL or cloud_mask."),
-        click.option("--bands", type=LIST, help="Layers of a cube with commas; all that are no classes if not said."),
+        click.option("--bands", type=LIST, help="Layers of a cube with commas; all that are measured if not said."),
     ):
         command = option(command)
     return command
@@ -55,7 +55,7 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
     rules = replace(read_statistics(out).rules, **_said(options)) if moments_only else statistics_rules_of(options)
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = Manner.of(options, console)
-        making = Making(manner.place, manner.progress(), Orders(stop=stop, deadline=job_end()))
+        making = Making(manner.place, manner.progress("scenes"), Orders(stop=stop, deadline=job_end()))
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = None if moments_only else count_values(frames, rules, out, making)
         if moments_only or (made is not None and options["only"] is None):
@@ -112,7 +112,7 @@ def patches(source: Path, out: Path, **options: Any) -> int:
     known = None if options["stats"] is None else read_statistics(options["stats"])
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = Manner.of(options, console)
-        making = Making(manner.place, manner.progress(), Orders(stop=stop, deadline=job_end()))
+        making = Making(manner.place, manner.progress("scenes, then shards"), Orders(stop=stop, deadline=job_end()))
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = make_patches(frames, out, rules, making, statistics=known)
     if not made.manifest:

@@ -73,11 +73,11 @@ class Manner:
             limits=limits_of(options["site"]),
         )
 
-    def progress(self) -> Progress:
-        """Progress as it shall be shown."""
+    def progress(self, what: str = "blocks") -> Progress:
+        """Progress as it shall be shown, counting so named things."""
         from stac2cube.progress import FileProgress, Progress, progress_for
 
-        shown = Progress() if self.quiet else progress_for(self.console)
+        shown = Progress() if self.quiet else progress_for(self.console, what)
         return shown if self.progress_file is None else FileProgress(self.progress_file, shown)
 
 

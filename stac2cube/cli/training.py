@@ -162,7 +162,6 @@ def samples(source: str | None, out: Path | None, config: Path | None, **options
 
 
 def _make(request: Any, out: Path, rules: Any, options: dict[str, Any], console: Console) -> int:
-    from stac2cube.progress import Progress, progress_for
     from stac2cube.training.cubes import run_sample_cube
     from stac2cube.training.samples import run_samples
     from stac2cube.work import Orders
@@ -181,7 +180,7 @@ def _make(request: Any, out: Path, rules: Any, options: dict[str, Any], console:
             overwrite=options["overwrite"],
             incomplete=incomplete,
             orders=Orders(stop=stop, deadline=job_end()),
-            progress=Progress() if options["quiet"] else progress_for(console, "samples"),
+            progress=manner.progress("samples"),
         )
     click.echo(f"{out}: {len(report.made)} samples made, {len(report.present)} were there, {len(report.failed)} failed")
     for name, reason in report.failed.items():

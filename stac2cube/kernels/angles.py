@@ -94,19 +94,21 @@ def interpolated(nodes: AngleNodes, x: np.ndarray, y: np.ndarray, crs: str) -> t
     row = np.clip(np.floor(np.where(inside, down, 0)).astype(int), 0, max(rows - 2, 0))
     column = np.clip(np.floor(np.where(inside, right, 0)).astype(int), 0, max(columns - 2, 0))
     lower, further = np.where(inside, down - row, 0), np.where(inside, right - column, 0)
+    known = np.isfinite(nodes.zenith) & np.isfinite(nodes.azimuth)
+    slopes, turns = np.where(known, nodes.zenith, 0), np.where(known, nodes.azimuth, 0)
+    sines, cosines = np.sin(np.radians(turns)), np.cos(np.radians(turns))  # of the nodes: far fewer than the positions
     weight, zenith, sine, cosine = (np.zeros(np.shape(east)) for _ in range(4))
     alone = np.full(np.shape(east), np.nan)
     for below in (0, 1):
         for beside in (0, 1):
             at = (np.minimum(row + below, rows - 1), np.minimum(column + beside, columns - 1))
-            share = (lower if below else 1 - lower) * (further if beside else 1 - further)
-            slope, turn = nodes.zenith[at], nodes.azimuth[at]
-            share = np.where(np.isfinite(slope) & np.isfinite(turn), share, 0)
+            share = (lower if below else 1 - lower) * (further if beside else 1 - further) * known[at]
             weight += share
-            zenith += np.where(share > 0, share * slope, 0)
-            sine += np.where(share > 0, share * np.sin(np.radians(turn)), 0)
-            cosine += np.where(share > 0, share * np.cos(np.radians(turn)), 0)
-            alone = np.where(share == 1, turn, alone)
+            zenith += share * slopes[at]
+            sine += share * sines[at]
+            cosine += share * cosines[at]
+            if (on := share == 1).any():
+                alone = np.where(on, turns[at], alone)
     with np.errstate(invalid="ignore", divide="ignore"):
         zenith = np.where(inside & (weight > 0), zenith / weight, np.nan)
     azimuth = np.where(np.isnan(alone), np.degrees(np.arctan2(sine, cosine)) % 360, alone)

@@ -190,17 +190,18 @@ def layers_of(rules: SampleRules) -> tuple[Layer, ...]:
         name = band.quantity.standard_name if rules.factored else ""
         layers.append(Layer(band.name, "float32", nan, long_name=band.long_name, standard_name=name))
     channels = rules.described_validity.channels
-    layers += [Layer(channel, "uint8", 255, long_name="whether the pixel counts, 1 or 0") for channel in channels]
+    flags = ((0, "not_valid"), (1, "valid"))
+    layers += [Layer(channel, "uint8", 255, long_name="whether the pixel counts", flags=flags) for channel in channels]
     if rules.angles is not None:
         units = "degree" if rules.angles.form == "degrees" else "1"
         names = rules.angles.described(rules.names).channels
         layers += [Layer(name, "float32", nan, units=units, long_name=name.replace("_", " ")) for name in names]
     if rules.labels is not None:
         classes = rules.labels.described().classes
-        flags = tuple(
+        described = tuple(
             (number, name.replace(", ", "_or_").replace(" ", "_") or "unnamed") for number, name in classes.items()
         )
-        layers.append(Layer(LABEL, "uint8", rules.labels.ignore_index, long_name="class", flags=flags))
+        layers.append(Layer(LABEL, "uint8", rules.labels.ignore_index, long_name="class", flags=described))
     return tuple(layers)
 
 

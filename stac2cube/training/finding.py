@@ -20,6 +20,7 @@ from stac2cube.cube.stored import StoredStep
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.pictures import Look, Picture, look_at
+from stac2cube.training.cubes import STAGE
 from stac2cube.training.frames import IGNORE, Frame, Pixels, Source
 from stac2cube.training.index import Sample, SampleIndex
 from stac2cube.training.index_file import read_index
@@ -92,7 +93,7 @@ def frames_of_cube(
 
     Args:
         cube: The cube.
-        bands: Names of layers; all that are no classes if None.
+        bands: Names of layers; all that are no classes if None, and of a cube of samples the measured ones.
         labels: A layer of classes of the cube or of ``clouds``, as ``"SCL"`` or ``"cloud_mask"``; None for none.
         clouds: Its clouds cube; cloudy pixels are told by its masks, else by the cube's own classes if it has any.
 
@@ -212,6 +213,8 @@ def _order(frame: Frame) -> tuple[str, datetime, str]:
 
 def _bands(parent: Parent, names: Sequence[str] | None) -> tuple[Layer, ...]:
     continuous = {layer.name: layer for layer in parent.spec.layers if not (layer.flags or layer.bits)}
+    if names is None and parent.spec.stage == STAGE:  # angles are no bands, unless they are asked for
+        names = parent.spec.recipe["bands"]
     lacking = [name for name in names or () if name not in continuous]
     if lacking or not continuous:
         raise BadInputError(f"{parent.path} has no band {', '.join(lacking)}: there are {', '.join(continuous)}")

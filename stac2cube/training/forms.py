@@ -15,6 +15,7 @@ from affine import Affine
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.shard import fast_pipeline
 from stac2cube.training.frames import IGNORE
 from stac2cube.training.shards import Kept, Shard, Writer, move_in, partial_beside
 
@@ -128,16 +129,17 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def _array(path: Path, name: str, count: int, shape: tuple[int, ...], most: int) -> Any:
     """An array of patches, one chunk each, so many to a file."""
     inner = ["band", "y", "x"] if name == "x" else ["y", "x"]
-    return zarr.create_array(
-        store=path,
-        shape=(count, *shape),
-        dtype="float32" if name == "x" else "uint8",
-        chunks=(1, *shape),
-        shards=(most, *shape),
-        compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.bitshuffle),
-        fill_value=np.nan if name == "x" else IGNORE,
-        dimension_names=["patch", *(["time"] if len(shape) > len(inner) else []), *inner],
-    )
+    with fast_pipeline(writing=True):  # chunk after chunk, else equal patches would make files of other bytes
+        return zarr.create_array(
+            store=path,
+            shape=(count, *shape),
+            dtype="float32" if name == "x" else "uint8",
+            chunks=(1, *shape),
+            shards=(most, *shape),
+            compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.bitshuffle),
+            fill_value=np.nan if name == "x" else IGNORE,
+            dimension_names=["patch", *(["time"] if len(shape) > len(inner) else []), *inner],
+        )
 
 
 def _write_tiff(path: Path, values: np.ndarray, kept: Kept, nodata: float, names: Sequence[str]) -> None:

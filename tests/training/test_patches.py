@@ -226,6 +226,10 @@ def test_what_is_refused(cube: Path, made: Path, tmp_path: Path) -> None:
     source, making = frames_of_cube(cube), Making(Threads(1))
     with pytest.raises(BadInputError, match="another set of patches"):
         make_patches(source, made, RULES, making)
+    labelled = frames_of_cube(cube, labels="SCL")
+    anew = (*labelled.frames[:-1], replace(labelled.frames[-1], version="made of a newer baseline"))
+    with pytest.raises(BadInputError, match=r"another set of patches \(frames differ\)"):
+        make_patches(replace(labelled, frames=anew), made, RULES, making)
     (tmp_path / "x").write_text("mine")
     with pytest.raises(BadInputError, match="not empty"):
         make_patches(source, tmp_path, RULES, making)

@@ -25,6 +25,7 @@ from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.grid import grid_from_geobox
 from stac2cube.places.threads import Threads
 from stac2cube.training.cubes import make_sample_cube
+from stac2cube.training.finding import find_frames
 from stac2cube.training.index_file import read_index
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples
@@ -61,6 +62,9 @@ def test_a_cube_holds_the_numbers_of_the_files(source: str, tmp_path: Path) -> N
             np.testing.assert_array_equal(cube[name].values[place], angles[channel])
         label = stac2cube.open_cube(tmp_path / "set.zarr", decode=False)["label"].values[place]
         np.testing.assert_array_equal(label, y[0])
+    frames = find_frames(tmp_path / "set.zarr", labels="label")
+    assert frames.bands == index.bands, "neither validity nor angles are bands"
+    assert find_frames(tmp_path / "set.zarr", ["sun_zenith_sin"]).bands == ("sun_zenith_sin",)
     before = (tmp_path / "set.zarr" / "zarr.json").read_bytes()
     make_sample_cube(on_grid(source), tmp_path / "set.zarr", rules)
     assert (tmp_path / "set.zarr" / "zarr.json").read_bytes() == before, "running it again changes nothing"
@@ -223,8 +227,6 @@ def test_scale_and_offset_of_the_items_where_that_is_said(tmp_path: Path) -> Non
 
 
 def test_patches_find_the_samples(source: str, pairs: list[Pair], tmp_path: Path) -> None:
-    from stac2cube.training.finding import find_frames
-
     labels = LabelRules(mapping={"4": 0, "8": 1}, names={0: "land", 1: "cloud"}, mask_invalid=False)
     index = make_samples(source, tmp_path / "set", replace(RULES, target="B11", labels=labels, nodata=-9999.0))
     frames = find_frames(tmp_path / "set")
@@ -245,6 +247,7 @@ def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_p
     before = (cube / "zarr.json").read_bytes()
     assert update(cube) == 0
     assert (cube / "zarr.json").read_bytes() == before, "nothing new, nothing done"
+    frames = find_frames(cube)
     newer = pairs[0].again("05.10")
     for path in [newer.path("L1C", key) for key in ("B02", "B11", "product_metadata", "granule_metadata")]:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,6 +257,7 @@ def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_p
     catalog(tmp_path / "index.json", items)
     assert update(cube) == 0
     opened = stac2cube.open_cube(cube)
+    assert find_frames(cube).frames[0].version != frames.frames[0].version, "sets and statistics of it are others"
     assert list(opened["scene"].values) == ["sentinel-2a_R108_20230512", "sentinel-2a_R108_20230517"]
     # The numbers of a cube that is made of the new catalog at once, also where a newer baseline came.
     anew = make_sample_cube(on_grid(source), tmp_path / "anew.zarr", rules)

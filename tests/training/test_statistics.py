@@ -81,6 +81,17 @@ def test_the_second_pass_refuses_what_does_not_fit(cube: Path, tmp_path: Path) -
         add_moments(replace(source, radiometry="raw"), tmp_path, making)
     with pytest.raises(BadInputError, match="other frames"):
         add_moments(replace(source, frames=source.frames[:3]), tmp_path, making)
+    anew = (replace(source.frames[0], version="made of a newer baseline"), *source.frames[1:])
+    with pytest.raises(BadInputError, match="other frames"):
+        add_moments(replace(source, frames=anew), tmp_path, making)
+    for words, told in (
+        ({"high": 0.6}, r"high 0\.5, not 0\.6"),
+        ({"low": 0.0, "width": 0.002}, r"low -0\.1, not 0\.0; width 0\.001, not 0\.002"),
+        ({"percentiles": (1.0, 99.0)}, "percentiles"),
+        ({"max_pixels_per_scene": 5}, "max_pixels_per_scene None, not 5"),
+    ):
+        with pytest.raises(BadInputError, match=rf"by other rules \(.*{told}"):
+            add_moments(source, tmp_path, making, rules=replace(RULES, **words))
     with pytest.raises(BadInputError, match="no mean yet"):
         read_statistics(tmp_path).standardised(np.zeros((2, 4, 4), "float32"))
     with pytest.raises(BadInputError, match="does not exist"):
@@ -88,6 +99,15 @@ def test_the_second_pass_refuses_what_does_not_fit(cube: Path, tmp_path: Path) -
     (tmp_path / "stats.json").write_text(json.dumps({"schema": "else/1"}))
     with pytest.raises(BadInputError, match="schema"):
         read_statistics(tmp_path)
+
+
+def test_a_pass_that_is_there_is_not_made_again(cube: Path, tmp_path: Path) -> None:
+    made = both_passes(cube, tmp_path)
+    before = (tmp_path / "stats.json").stat().st_mtime_ns
+    assert both_passes(cube, tmp_path) == made
+    assert (tmp_path / "stats.json").stat().st_mtime_ns == before
+    other = both_passes(cube, tmp_path, replace(RULES, percentiles=(1.0, 99.0)))
+    assert other.bands != made.bands
 
 
 def test_standardised_values(cube: Path, tmp_path: Path) -> None:
@@ -121,6 +141,14 @@ def test_the_command(cube: Path, tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     assert "B03" in run.output
     assert read_statistics(tmp_path).bands[1].mean is not None
+    by_passes = ["statistics", str(cube), str(tmp_path / "by"), "--quiet"]
+    run = CliRunner().invoke(cli, [*by_passes, "--only", "histogram", "--range", "0", "0.5", "--bin-width", "0.001"])
+    assert run.exit_code == 0, run.output
+    run = CliRunner().invoke(cli, [*by_passes, "--only", "moments", "--range", "0", "1"])
+    assert "by other rules (high 0.5, not 1.0)" in str(run.exception)
+    run = CliRunner().invoke(cli, [*by_passes, "--only", "moments"])
+    assert run.exit_code == 0, run.output
+    assert (tmp_path / "by" / "stats.json").read_bytes() == (tmp_path / "stats.json").read_bytes()
     run = CliRunner().invoke(cli, ["statistics", str(cube), str(tmp_path / "x"), "--range", "1", "0", "--quiet"])
     assert run.exception is not None
     assert "low < high" in str(run.exception)
