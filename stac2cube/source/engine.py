@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from stac2cube.errors import BadInputError
 from stac2cube.scene import AssetRef
+from stac2cube.source.area import is_jpeg2000_name, whole_header
 from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.cog.image import CogImage
 from stac2cube.source.cog.known import KNOWN, HeaderLookup, header_for
@@ -90,9 +91,10 @@ def look(
             return _look_quickly(engine.headers, asset, way, read)
         except UnusualFileError as reason:
             log.debug("GDAL reads %s: %s", unsigned(asset.href), reason)
+    jp2 = whole_header(asset.href, way) if is_jpeg2000_name(asset.href) else None
     with (
         gdal_settings(remote=way.remote, fresh=fresh, store=way.settings),
-        gdal_image(way.location, quick=quick) as image,
+        gdal_image(way.location, quick=quick, jp2=jp2 if quick and not way.remote else None) as image,
     ):
         return read(image, asset)
 

@@ -13,7 +13,9 @@ from rasterio.session import Session
 from rasterio.windows import Window
 
 from stac2cube.errors import ReadError
+from stac2cube.source.area import read_area
 from stac2cube.source.image import Roi
+from stac2cube.source.jp2 import Jp2Header
 
 
 @contextmanager
@@ -64,13 +66,14 @@ class GdalImage:
         location: What GDAL opens.
         opened: Closes what is opened.
         quick: See :class:`stac2cube.source.image.Image`.
+        jp2: Header of a JPEG 2000 file on a disk of which areas may be decoded alone.
 
     Raises:
         RasterioError: It cannot be opened (also OSError).
         ReadError: It has no georeference.
     """
 
-    def __init__(self, location: str, opened: ExitStack, *, quick: bool) -> None:
+    def __init__(self, location: str, opened: ExitStack, *, quick: bool, jp2: Jp2Header | None = None) -> None:
         self._location, self._opened = location, opened
         self._levels = {0: opened.enter_context(rasterio.open(location, sharing=False))}
         whole = self._levels[0]
@@ -82,6 +85,7 @@ class GdalImage:
         self.factors: list[int] = whole.overviews(1)
         self.is_jpeg2000 = str(whole.driver).startswith("JP2")
         self.quick = quick
+        self._jp2 = jp2
 
     def geobox_of(self, level: int) -> GeoBox:
         """Lattice of a level."""
@@ -90,6 +94,10 @@ class GdalImage:
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """Pixels of a level."""
+        if self._jp2 is not None and level == 0:
+            area = read_area(self._location, self._jp2, roi)
+            if area is not None:
+                return area
         pixels: np.ndarray = self._level(level).read(index, window=Window.from_slices(*roi))
         return pixels
 
@@ -101,16 +109,17 @@ class GdalImage:
 
 
 @contextmanager
-def gdal_image(location: str, *, quick: bool = False) -> Iterator[GdalImage]:
+def gdal_image(location: str, *, quick: bool = False, jp2: Jp2Header | None = None) -> Iterator[GdalImage]:
     """Open a file through GDAL.
 
     Args:
         location: What GDAL opens.
         quick: See :class:`stac2cube.source.image.Image`.
+        jp2: See :class:`GdalImage`.
 
     Raises:
         RasterioError: It cannot be opened (also OSError).
         ReadError: It has no georeference.
     """
     with ExitStack() as opened:
-        yield GdalImage(location, opened, quick=quick)
+        yield GdalImage(location, opened, quick=quick, jp2=jp2)

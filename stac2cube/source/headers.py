@@ -11,7 +11,6 @@ from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +19,12 @@ from stac2cube.catalog import MANIFEST
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.progress import Progress
 from stac2cube.scene import AssetRef
+from stac2cube.source.area import fetch_jp2_header, is_jpeg2000_name
 from stac2cube.source.cog.header import CogHeader, UnusualFileError
 from stac2cube.source.cog.known import header_of
 from stac2cube.source.cog.ranges import ChangedFileError, State, parts_of
 from stac2cube.source.indexed import load_all
-from stac2cube.source.jp2 import HEAD_BYTES, Jp2Header, NotJpeg2000Error, read_jp2_header
+from stac2cube.source.jp2 import Jp2Header
 from stac2cube.source.sign import forget, is_remote, opening
 
 log = logging.getLogger(__name__)
@@ -84,25 +84,10 @@ def read_any_header(asset: AssetRef, signer: str) -> Header:
         OSError: It cannot be read.
         ReadError: See :func:`stac2cube.source.sign.opening`.
     """
-    if not urlsplit(asset.href).path.lower().endswith(_JPEG2000):
+    if not is_jpeg2000_name(asset.href):
         return header_of(asset, signer)
     way = opening(asset, signer)
-    parts = parts_of(way)
-    head, state = parts.first(HEAD_BYTES)
-
-    def read(first: int, last: int) -> bytes:
-        if last <= len(head) or first == 0:
-            return bytes(head[first:last])
-        last = min(last, state.size)
-        return bytes(parts.read([(first, last)], state)[0]) if first < last else b""
-
-    try:
-        return read_jp2_header(read, state.size, state.etag, state.modified, follow=not way.remote)
-    except NotJpeg2000Error as error:
-        raise UnusualFileError(str(error)) from error
-
-
-_JPEG2000 = (".jp2", ".j2k", ".jpx")
+    return fetch_jp2_header(parts_of(way), follow=not way.remote)
 
 
 def row_of(band: str, href: str, header: Header) -> Row:

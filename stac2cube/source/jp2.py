@@ -99,6 +99,10 @@ class Jp2Header:
             raise ValueError(f"no header of a JPEG 2000: {error}") from error
 
 
+class CutOffError(NotJpeg2000Error):
+    """A file that ends before its pixels do."""
+
+
 def is_jpeg2000(head: bytes) -> bool:
     """Whether a file that begins so is a JP2 file or a bare codestream."""
     return head[4:12] == b"jP  \r\n\x87\n" or head[:4] == b"\xff\x4f\xff\x51"
@@ -136,6 +140,8 @@ def read_jp2_header(
 
 def _parse(head: bytes, read: Callable[[int, int], bytes], state: tuple[int, str, int], *, follow: bool) -> Jp2Header:
     begin, end = _codestream(head, state[0])
+    if end > (state[0] or end):
+        raise CutOffError(f"it is cut off: {state[0]} bytes are there of {end}")
     main: dict[int, bytes] = {}
     lengths: list[tuple[int, bytes]] = []
     place = begin + 2
@@ -158,7 +164,7 @@ def _parse(head: bytes, read: Callable[[int, int], bytes], state: tuple[int, str
         tiles, counts = _followed_parts(read, place, end)
     ends = place + np.cumsum(np.asarray(counts, "int64"))
     if counts and ends[-1] > (state[0] or ends[-1]):
-        raise NotJpeg2000Error("its tile-parts are longer than the file")
+        raise CutOffError("it is cut off: its tiles are longer than the file")
     return Jp2Header(
         **facts,
         decompositions=main[_COD][5],

@@ -114,7 +114,7 @@ def make(folder: Path, tile_px: int, dates: int) -> BenchArchive:
         return archive
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(20)
-    fields = {gsd: _field(rng, tile_px * 10 // gsd + 400) for gsd in (10, 20)}
+    fields = {gsd: texture(rng, tile_px * 10 // gsd + 400) for gsd in (10, 20)}
     for number, date in enumerate(days):
         for place, tile in enumerate(TILES):
             for depth, (band, gsd) in enumerate(BANDS.items()):
@@ -129,7 +129,8 @@ def make(folder: Path, tile_px: int, dates: int) -> BenchArchive:
     return archive
 
 
-def _field(rng: np.random.Generator, edge: int) -> np.ndarray:
+def texture(rng: np.random.Generator, edge: int) -> np.ndarray:
+    """Of a band: it compresses as real ones do."""
     smooth = ndimage.zoom(ndimage.gaussian_filter(rng.standard_normal((edge // 4 + 1,) * 2), 3), 4, order=1)
     return (2500 + 4000 * smooth[:edge, :edge] + rng.normal(0, 12, (edge, edge))).clip(1, 9000).astype("uint16")
 

@@ -22,6 +22,7 @@ class RangeServer:
         url: Its address.
         latency: Seconds that every answer waits.
         requests: Method and path of every request.
+        signed: The headers of each that say who asks: ``Authorization`` and those that begin with ``x-amz-``.
         sent: Bytes of bodies sent.
         faults: Answers given instead of the file, one per request to a path that contains the key: a status number,
             ``"html"`` for a web page with status 200, ``"drop"`` for a body cut off in the middle, ``"short"`` for half
@@ -32,6 +33,7 @@ class RangeServer:
     url: str = ""
     latency: float = 0.0
     requests: list[str] = field(default_factory=list)
+    signed: list[dict[str, str]] = field(default_factory=list)
     sent: int = 0
     faults: dict[str, list[int | str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,6 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
         state, name = self.state, unquote(self.path.partition("?")[0]).lstrip("/")
         with state.lock:
             state.requests.append(f"{self.command} /{name}")
+            names = [
+                header.lower() for header in self.headers if header.lower().startswith(("authorization", "x-amz-"))
+            ]
+            state.signed.append({header: self.headers[header] for header in names})
         time.sleep(state.latency)
         fault = state.fault_for(self.path)
         if isinstance(fault, int):

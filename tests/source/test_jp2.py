@@ -103,7 +103,7 @@ def test_what_is_none_is_refused(tmp_path: Path) -> None:
         read_jp2_header(Bytes(b"II*\0" + bytes(100)))
     with pytest.raises(NotJpeg2000Error, match="ends within"):
         read_jp2_header(Bytes(content[:150]))
-    with pytest.raises(NotJpeg2000Error, match="longer than the file"):
+    with pytest.raises(NotJpeg2000Error, match="cut off"):
         read_jp2_header(Bytes(content[: len(content) // 2]), len(content) // 2)
     at = content.index(b"\xff\x4f\xff\x51")
     with pytest.raises(NotJpeg2000Error, match="no marker"):

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from stac2cube.scene import AssetRef
@@ -53,21 +54,25 @@ def _fetched(href: str, parts: Parts) -> CogHeader:
     return read_header(read, state.size, state.etag, state.modified)
 
 
-class KnownHeaders:
+H = TypeVar("H")
+
+
+class KnownHeaders(Generic[H]):
     """Headers, and what is known not to have one; the oldest are forgotten. Threads may share it.
 
     Args:
+        fetch: Reads the header of a file whose unsigned href it is given.
         most: How many are kept.
     """
 
-    def __init__(self, most: int = 4096) -> None:
-        self._most = most
-        self._known: OrderedDict[str, CogHeader | str] = OrderedDict()
+    def __init__(self, fetch: Callable[[str, Parts], H], most: int = 4096) -> None:
+        self._fetch, self._most = fetch, most
+        self._known: OrderedDict[str, H | str] = OrderedDict()
         self._lock = Lock()
         # Who asks for a header that another thread is just reading waits for that one.
         self._reading = [Lock() for _ in range(64)]
 
-    def get(self, href: str, parts: Parts) -> CogHeader:
+    def get(self, href: str, parts: Parts) -> H:
         """The header of a file.
 
         Raises:
@@ -80,7 +85,7 @@ class KnownHeaders:
                 known = self._known.get(href)
             if known is None:
                 try:
-                    known = _fetched(href, parts)
+                    known = self._fetch(href, parts)
                 except UnusualFileError as error:
                     known = str(error)
                 self._keep(href, known)
@@ -93,14 +98,14 @@ class KnownHeaders:
         with self._lock:
             self._known.pop(href, None)
 
-    def _keep(self, href: str, known: CogHeader | str) -> None:
+    def _keep(self, href: str, known: H | str) -> None:
         with self._lock:
             self._known[href] = known
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
 
 
-KNOWN = KnownHeaders()
+KNOWN = KnownHeaders(_fetched)
 """Those of this process."""
 
 
