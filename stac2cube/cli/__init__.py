@@ -52,7 +52,7 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one line on standard error."""
+    """Run the command line; errors of ours and of the system are one line on standard error."""
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -64,4 +64,9 @@ def main() -> None:
     except Stac2cubeError as error:
         click.echo(f"stac2cube: {error}", err=True)
         code = 2 if isinstance(error, IncompleteError) else 1
+    except OSError as error:
+        # A folder that cannot be written, a full disk: what the system says is all that there is to say.
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"stac2cube: {where}{error.strerror or error}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

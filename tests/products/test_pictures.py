@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 from pyproj import Geod, Transformer
 
 import stac2cube
-from stac2cube.cli import cli
+from stac2cube.cli import cli, main
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid
 from stac2cube.products.frames import frames_of, period_text
@@ -195,6 +195,19 @@ def test_what_is_wrong_is_said(cube: Path, tmp_path: Path, words: list[str], pro
     with pytest.raises(BadInputError, match=problem):
         cli.main(["timelapse", str(cube), str(tmp_path / words[0]), *words[1:]], standalone_mode=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["timelapse", "t.gif"], ["quicklook", "q.png"], ["series", "point.csv"]])
+def test_a_place_that_cannot_be_written_is_one_line(
+    cube: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    point = ["47.85,9.002"] if words[0] == "series" else []
+    monkeypatch.setattr("sys.argv", ["stac2cube", words[0], str(cube), *point, f"/proc/{words[1]}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert (ended.value.code, said.count("No such file or directory")) == (1, 1)
+    assert said.startswith("stac2cube: /proc/")
 
 
 def test_steps_by_how_cloudy_they_are(cube: Path) -> None:
