@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.look import as_json
 from stac2cube.cli.steps import Manner, built, said
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.tables import human_bytes
-from stac2cube.cli.words import CUBE, listed, talking, where_options
+from stac2cube.cli.words import CUBE, as_json, listed, talking, where_options
 from stac2cube.places.queue import job_end
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from stac2cube.cli.words import CUBE, talking, what_options, what_words
+from stac2cube.cli.words import CUBE, as_json, talking, what_options, what_words
 from stac2cube.errors import BadInputError
 
 catalog_list = click.option("--catalogs", "names", help="Names, URLs or paths with commas; all that carry the mission.")
-as_json = click.option("--json", "machine", is_flag=True, help="For programs.")
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from stac2cube.cli.words import CUBE, listed, search_options, talking, what_words
+from stac2cube.cli.words import CUBE, as_json, listed, search_options, talking, what_words
 
 if TYPE_CHECKING:
     from stac2cube.source.conditions import Conditions
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NAME = click.argument("name")
 
-as_json = click.option("--json", "machine", is_flag=True, help="For programs.")
 quietly = click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
 where_option = click.option(
     "--where", multiple=True, help="Condition in CQL2, as 's2:nodata_pixel_percentage < 20'; several times: all hold."

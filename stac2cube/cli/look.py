@@ -12,12 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from stac2cube.cli.tables import human_bytes
-from stac2cube.cli.words import CUBE
+from stac2cube.cli.words import CUBE, as_json
 
 if TYPE_CHECKING:
     from stac2cube.jobs import Submission
-
-as_json = click.option("--json", "machine", is_flag=True, help="For programs.")
 
 
 @click.command()

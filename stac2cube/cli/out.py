@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from stac2cube.cli.look import as_json
 from stac2cube.cli.words import (
     AREA,
     CUBE,
     LIST,
+    as_json,
     choice_of,
     choice_options,
     hiding_of,

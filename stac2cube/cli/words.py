@@ -29,6 +29,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 CUBE = click.Path(path_type=Path)
 
+as_json = click.option("--json", "machine", is_flag=True, help="For programs.")
+
 
 class Spelled(click.types.StringParamType):
     """Text that a recipe may spell otherwise too: as a list, as a table, or as a path from its own folder.

@@ -49,3 +49,30 @@ def halved_mode(values: np.ndarray, fill: Any) -> np.ndarray:
     votes = np.where(fours == fill, 0, alike)
     halved: np.ndarray = np.take_along_axis(fours, votes.argmax(axis=0)[None], axis=0)[0]
     return halved
+
+
+def halved(picture: np.ndarray, way: str) -> np.ndarray:
+    """Pixels of 20 m from those of 10 m that were made of them.
+
+    Args:
+        picture: ``(rows, columns)``, even, beginning at the corner of a 20 m pixel.
+        way: ``"nearest"``: every pixel is there four times; ``"bilinear"``: each is a mix, three to one, along both
+            axes, which two pixels either side of an edge undo exactly; ``"mean"`` of four, for what was moved by parts
+            of a pixel: softer than what was measured.
+    """
+    if way == "bilinear":
+        return _unmixed(_unmixed(picture).T).T
+    rows, columns = picture.shape
+    means: np.ndarray = picture.reshape(rows // 2, 2, columns // 2, 2).mean(axis=(1, 3), dtype="float32")
+    return means
+
+
+def _unmixed(picture: np.ndarray) -> np.ndarray:
+    """Along rows: of two pixels either side of an edge, 3/4 a + 1/4 b and 1/4 a + 3/4 b, the a and b; means of both."""
+    first, second = picture[0::2], picture[1::2]
+    upper = first.copy()
+    upper[1:] = 1.5 * first[1:] - 0.5 * second[:-1]
+    lower = second.copy()
+    lower[:-1] = 1.5 * second[:-1] - 0.5 * first[1:]
+    mean: np.ndarray = (upper + lower) / 2
+    return mean

@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -15,8 +15,9 @@ from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
 
-from stac2cube.errors import BadInputError, ReadError
+from stac2cube.errors import ReadError
 from stac2cube.kernels.radiometry import apply_shift
+from stac2cube.source.band import BandRequest
 from stac2cube.source.gdal import gdal_image
 from stac2cube.source.image import Image
 from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
@@ -24,49 +25,6 @@ from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
 # Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
 # said in the call. (Not a context manager around the call: those are not safe among threads.)
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.warp")
-
-CLASS_RESAMPLING = ("nearest", "mode")
-"""What classes may be resampled by: anything else would invent classes."""
-
-CONTINUOUS_RESAMPLING = ("nearest", "bilinear", "cubic", "lanczos", "average", "med", "min", "max")
-
-
-@dataclass(frozen=True, slots=True)
-class BandRequest:
-    """How one band is wanted.
-
-    Attributes:
-        name: Band name, key of :attr:`stac2cube.scene.Granule.assets`.
-        dtype: NumPy dtype of the result.
-        fill: Value of pixels without data, in the file and in the result.
-        kind: ``"class"`` values are never interpolated.
-        resampling: GDAL's name of the method, used where the lattices differ.
-        above: Values not above it hold no data.
-        optional: Whether a granule may lack it, and then has no data.
-        exact: From overviews only if they are averages whose whole pixels fill one of the target, as those of TIFFs
-            may be: averages of averages are the averages. JPEG 2000's are low-passed.
-    """
-
-    name: str
-    dtype: str
-    fill: float
-    kind: Literal["continuous", "class"]
-    resampling: str = "bilinear"
-    above: float = -math.inf
-    optional: bool = False
-    exact: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse methods that do not fit.
-
-        Raises:
-            BadInputError: Unknown, or interpolation of classes.
-        """
-        allowed = CLASS_RESAMPLING if self.kind == "class" else CONTINUOUS_RESAMPLING
-        if self.resampling not in allowed:
-            raise BadInputError(
-                f"band {self.name} cannot be resampled by {self.resampling!r}: choose {', '.join(allowed)}"
-            )
 
 
 def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from stac2cube.grid import Grid
 from stac2cube.scene import Scene
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 
 
 def lazy_scenes(

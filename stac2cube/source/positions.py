@@ -18,7 +18,7 @@ from pyproj import Transformer
 
 if TYPE_CHECKING:
     from stac2cube.kernels.resampling import Runs
-    from stac2cube.source.asset import BandRequest
+    from stac2cube.source.band import BandRequest
 
 TOLERANCE = 0.125
 """Source pixels by which an interpolated position may be off in the middle of its piece."""

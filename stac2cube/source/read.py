@@ -20,7 +20,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef, Granule
-from stac2cube.source.asset import WARP_COLUMNS, BandRequest, cut_block, is_nodata
+from stac2cube.source.asset import WARP_COLUMNS, cut_block, is_nodata
+from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import Engine, look
 from stac2cube.source.image import Image
 from stac2cube.source.outline import outlines

@@ -15,7 +15,8 @@ from odc.geo.overlap import compute_reproject_roi
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import BandRequest, Cut, is_nodata, stored, warp
+from stac2cube.source.asset import Cut, is_nodata, stored, warp
+from stac2cube.source.band import BandRequest
 from stac2cube.source.image import Image
 
 PADDING = 8

@@ -19,7 +19,8 @@ from stac2cube.kernels.mask import cloud_mask, dark_land, shadow_mask, shadow_re
 from stac2cube.kernels.product_xml import parse_sun
 from stac2cube.kernels.sun import SunAngles, sun_at
 from stac2cube.scene import Granule, Scene
-from stac2cube.source.asset import BandRequest, Cut, warp
+from stac2cube.source.asset import Cut, warp
+from stac2cube.source.band import BandRequest
 from stac2cube.source.read import read_block
 from stac2cube.stages.cloud_rules import CLOUD, DARK, SHADOW, CloudRules, counted
 from stac2cube.stages.coarse import CoarseWindow

@@ -24,7 +24,7 @@ from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import Engine
 from stac2cube.source.headers import StoredHeaders, stored_headers
 from stac2cube.source.plausible import doubts, is_flagged

@@ -20,7 +20,8 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.kernels.fields import Field, margin_for, moved_by, places_in
 from stac2cube.mission import find_mission
 from stac2cube.scene import Scene
-from stac2cube.source.asset import BandRequest, Cut, is_nodata, warp
+from stac2cube.source.asset import Cut, is_nodata, warp
+from stac2cube.source.band import BandRequest
 from stac2cube.source.read import read_block
 from stac2cube.source.search import Query, scenes_of
 from stac2cube.stages.request import request_of, understand

@@ -17,7 +17,8 @@ from stac2cube.errors import BadInputError, IncompleteError, ReadError
 from stac2cube.kernels.windows import per_cell, texture
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
-from stac2cube.source.asset import BandRequest, read_asset
+from stac2cube.source.asset import read_asset
+from stac2cube.source.band import BandRequest
 from stac2cube.source.gdal import gdal_settings
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.pictures import Look, Picture

@@ -23,7 +23,7 @@ from stac2cube.grid import Grid, crs_text, grid_from_geobox, grid_over, native_c
 from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.plausible import doubts
 from stac2cube.source.search import Query
 from stac2cube.stages.choice import Choice, Found, choices, find

@@ -14,11 +14,13 @@ from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid
 from stac2cube.kernels.classes import says
+from stac2cube.kernels.halving import halved
 from stac2cube.kernels.networks import COARSE, FINE, read_weights, require_torch, sha256_of
 from stac2cube.kernels.training import Truth, judged, train
 from stac2cube.source.asset import is_nodata
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.pictures import HIDING
+from stac2cube.stages.superres_rules import ways_back
 from stac2cube.weights import shipped
 
 EDGE = 128
@@ -120,8 +122,6 @@ def parts_of(parent: Parent) -> tuple[list[Truth], dict[str, Truth]]:
     Raises:
         BadInputError: A band is missing.
     """
-    from stac2cube.stages.superres import halved, ways_back
-
     layers = {layer.name: layer for layer in parent.spec.layers}
     lacking = [band for band in (*FINE, *COARSE) if band not in layers]
     if lacking or abs(parent.spec.grid.resolution - 10) > 1e-6:

@@ -13,7 +13,7 @@ from stac2cube.grid import Grid
 from stac2cube.kernels.arosics import require_arosics
 from stac2cube.kernels.matching import ENGINES, Match
 from stac2cube.kernels.windows import EDGES, edge_for
-from stac2cube.source.asset import CONTINUOUS_RESAMPLING
+from stac2cube.source.band import CONTINUOUS_RESAMPLING
 
 STAGE = "coregistered"
 """Name of the stage in the cubes it makes."""

@@ -12,11 +12,11 @@ import numpy as np
 from scipy import ndimage
 
 from stac2cube.build import build
-from stac2cube.cube.ledger import Entry
 from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import CubeSpec, Layer
+from stac2cube.cube.spec import Layer
 from stac2cube.cube.stored import StoredStep, Window
 from stac2cube.errors import BadInputError
+from stac2cube.kernels.halving import halved
 from stac2cube.kernels.networks import COARSE, FINE
 from stac2cube.kernels.upscaling import LEARNED, device_for, open_upscaler, upscale
 from stac2cube.places.gpu import gpu_turn
@@ -26,7 +26,7 @@ from stac2cube.progress import Progress
 from stac2cube.source.asset import is_nodata
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.schooling import train_on
-from stac2cube.stages.superres_rules import SuperresRules, own_weights
+from stac2cube.stages.superres_rules import SuperresRules, own_weights, ways_back
 from stac2cube.work import Block, Measured, Orders, Step, Summary
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Source:
 
     Attributes:
         step: Its pixels.
-        halving: Per band of 20 m, how its own pixels are got back from the cube's, see :func:`halved`.
+        halving: Per band of 20 m, how its own pixels are got back from the cube's, see
+            :func:`stac2cube.kernels.halving.halved`.
     """
 
     step: StoredStep
@@ -238,42 +239,6 @@ def follow_superres(cube: Path, place: Place, orders: Orders, progress: Progress
     spec = read_root(cube).spec
     rules = SuperresRules.of(spec)
     return run_superres(Path(spec.request["layers"]), cube, rules, place, orders=orders, progress=progress)
-
-
-def ways_back(parent: CubeSpec, layers: Sequence[Layer], row: Entry) -> tuple[str, ...]:
-    """How the sensor's own pixels of a step are got back, per band of 20 m among some layers."""
-    resampled = parent.recipe.get("resampling", {})
-    moved = any(row.properties.get(name) for name in ("shift_x", "shift_y", "shift_field"))
-    ways = ("nearest", "bilinear")
-    names = [layer.name for layer in layers if layer.name in COARSE]
-    return tuple("mean" if moved or resampled.get(name) not in ways else str(resampled[name]) for name in names)
-
-
-def halved(picture: np.ndarray, way: str) -> np.ndarray:
-    """Pixels of 20 m from those of 10 m that were made of them.
-
-    Args:
-        picture: ``(rows, columns)``, even, beginning at the corner of a 20 m pixel.
-        way: ``"nearest"``: every pixel is there four times; ``"bilinear"``: each is a mix, three to one, along both
-            axes, which two pixels either side of an edge undo exactly; ``"mean"`` of four, for what was moved by parts
-            of a pixel: softer than what was measured.
-    """
-    if way == "bilinear":
-        return _unmixed(_unmixed(picture).T).T
-    rows, columns = picture.shape
-    means: np.ndarray = picture.reshape(rows // 2, 2, columns // 2, 2).mean(axis=(1, 3), dtype="float32")
-    return means
-
-
-def _unmixed(picture: np.ndarray) -> np.ndarray:
-    """Along rows: of two pixels either side of an edge, 3/4 a + 1/4 b and 1/4 a + 3/4 b, the a and b; means of both."""
-    first, second = picture[0::2], picture[1::2]
-    upper = first.copy()
-    upper[1:] = 1.5 * first[1:] - 0.5 * second[:-1]
-    lower = second.copy()
-    lower[:-1] = 1.5 * second[:-1] - 0.5 * first[1:]
-    mean: np.ndarray = (upper + lower) / 2
-    return mean
 
 
 def _reflectance(stored: np.ndarray, layer: Layer) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from stac2cube.cube.ledger import Entry
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError
 from stac2cube.grid import CHUNK, SHARD, Grid
@@ -194,3 +196,12 @@ def bands_of(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]:
         raise BadInputError(f"the cube lacks {', '.join(lacking)}, which {rules.backend} needs")
     kept = [layers[band] for band in (*FINE, *COARSE) if band in layers]
     return (*kept, *(replace(layer) for layer in parent.layers if layer.flags or layer.bits))
+
+
+def ways_back(parent: CubeSpec, layers: Sequence[Layer], row: Entry) -> tuple[str, ...]:
+    """How the sensor's own pixels of a step are got back, per band of 20 m among some layers."""
+    resampled = parent.recipe.get("resampling", {})
+    moved = any(row.properties.get(name) for name in ("shift_x", "shift_y", "shift_field"))
+    ways = ("nearest", "bilinear")
+    names = [layer.name for layer in layers if layer.name in COARSE]
+    return tuple("mean" if moved or resampled.get(name) not in ways else str(resampled[name]) for name in names)

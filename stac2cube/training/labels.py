@@ -13,7 +13,8 @@ from rasterio.errors import RasterioError
 
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import BandRequest, Cut, cut_block, read_asset, resample
+from stac2cube.source.asset import Cut, cut_block, read_asset, resample
+from stac2cube.source.band import BandRequest
 from stac2cube.source.image import Image
 from stac2cube.source.read import of_asset
 from stac2cube.training.rules import LabelRules

@@ -16,7 +16,7 @@ from stac2cube.kernels.angles import TileAngles, interpolated, merged
 from stac2cube.kernels.product_xml import parse_angles
 from stac2cube.mission import Band
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.coverage import read_covered
 from stac2cube.source.image import Image
 from stac2cube.source.read import of_asset

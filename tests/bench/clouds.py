@@ -25,7 +25,8 @@ from stac2cube.kernels.cloud import cloud_probability, model_file
 from stac2cube.kernels.forest import read_forest
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.source.asset import BandRequest, read_asset
+from stac2cube.source.asset import read_asset
+from stac2cube.source.band import BandRequest
 from stac2cube.source.gdal import gdal_settings
 from tests.items import catalog
 from tests.servers.range_server import serving

@@ -44,7 +44,7 @@ def stac2cube(engine: str = "auto") -> Read:
     import numpy as np
 
     from stac2cube.scene import AssetRef, Granule
-    from stac2cube.source.asset import BandRequest
+    from stac2cube.source.band import BandRequest
     from stac2cube.source.cog.header import CogHeader
     from stac2cube.source.engine import Engine
     from stac2cube.source.read import read_block

@@ -9,8 +9,8 @@ from rasterio.crs import CRS
 from rasterio.warp import Resampling, reproject
 from scipy import ndimage
 
+from stac2cube.kernels.halving import halved
 from stac2cube.kernels.optics import MTF, agreeing, bicubic, degraded, linear, means, residual, spread
-from stac2cube.stages.superres import halved
 
 
 def ground(rows: int, columns: int, bands: int = 2) -> np.ndarray:

@@ -8,7 +8,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.warp import reproject
 
-from stac2cube.source.asset import BandRequest, Cut, warp
+from stac2cube.source.asset import Cut, warp
+from stac2cube.source.band import BandRequest
 from stac2cube.source.positions import positions, resample_quickly
 from tests.source.granules import box32
 

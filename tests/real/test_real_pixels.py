@@ -18,7 +18,7 @@ from shapely.geometry import box, shape
 import stac2cube
 from stac2cube.cube.root import read_root
 from stac2cube.grid import Grid
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.local import items_of_path
 from stac2cube.source.read import read_block
 from tests.real.recorded import RASTERS, real

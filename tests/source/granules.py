@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import mapping
 
 from stac2cube.scene import AssetRef, Granule
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 
 RED = BandRequest("B04", "uint16", 0, "continuous")
 NIR = BandRequest("B08", "uint16", 0, "continuous")

@@ -18,7 +18,7 @@ from rasterio.env import getenv
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.gdal import gdal_settings
 from stac2cube.source.read import RetryPolicy, read_block
 from stac2cube.source.sign import access, opening

@@ -18,7 +18,7 @@ from shapely.geometry import box, mapping
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
 from stac2cube.source import read as reading
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.outline import outlines
 from stac2cube.source.read import RetryPolicy, read_block, touching
 from tests.servers.range_server import serving

@@ -10,7 +10,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.read import read_block
 from tests.source.granules import RED, SCL, bilinear, box32, granule, texture, write
 

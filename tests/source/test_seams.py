@@ -10,7 +10,7 @@ import rasterio
 from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import ReadError
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.read import read_block
 from tests.source.granules import granule
 

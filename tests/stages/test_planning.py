@@ -18,7 +18,7 @@ from stac2cube.flow import IN_FLIGHT
 from stac2cube.grid import Grid, grid_over
 from stac2cube.mission import find_mission
 from stac2cube.scene import Scene
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.indexed import StoredItem
 from stac2cube.source.items import item_text
 from stac2cube.source.lazy import lazy_scenes

@@ -33,8 +33,8 @@ from stac2cube.products.report import write_report
 from stac2cube.stages import schooling
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.schooling import train_on
-from stac2cube.stages.superres import Source, Upscale, ways_back
-from stac2cube.stages.superres_rules import own_weights
+from stac2cube.stages.superres import Source, Upscale
+from stac2cube.stages.superres_rules import own_weights, ways_back
 from stac2cube.status import cube_status
 from stac2cube.work import Block
 from tests.items import Json, catalog, item

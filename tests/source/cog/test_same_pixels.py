@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from stac2cube.scene import Granule
 from stac2cube.source import asset
-from stac2cube.source.asset import BandRequest
+from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import Engine
 from stac2cube.source.read import read_block
 from tests.source.granules import box32, granule, texture, write
