@@ -85,9 +85,9 @@ def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
         f"{out}: {len(summary.sealed)} steps sealed, {len(summary.present)} were present, "
         f"{len(summary.replaced)} replaced, {len(summary.failed)} failed, in {summary.seconds:.1f} s"
     )
-    if summary.empty:
-        yield f"no valid pixel over the area: {', '.join(summary.empty)}"
-    outdated = [key for key in summary.superseded if key not in summary.replaced]
+    for why in dict.fromkeys(summary.empty.values()):
+        yield f"{why}: {', '.join(key for key, reason in summary.empty.items() if reason == why)}"
+    outdated = [key for key in summary.superseded if key not in summary.replaced and key not in summary.empty]
     if outdated:
         yield f"newer items exist for {', '.join(outdated)}: --replace-superseded makes these steps anew"
     for key, reason in summary.failed.items():
