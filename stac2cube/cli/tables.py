@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -77,6 +78,12 @@ def plan_lines(job: LayersJob) -> Iterator[str]:
     yield f"write    at most {ahead.more.files} files, about {human_bytes(ahead.more.size)}"
     year = ahead.year
     yield f"per year at most {year.files} files, about {human_bytes(year.size)}, for about {year.steps} steps"
+
+
+def wide_console() -> Console:
+    """Where tables are printed: on a terminal as wide as it is, in a file or a pipe wide enough for keys of scenes."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
