@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from stac2cube.cube.ledger import EMPTY, FAILED, Entry
+from stac2cube.cube.rearrange import arrange
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.writer import CubeWriter, FinishedStep
 from stac2cube.filling import OpenStep
@@ -50,6 +51,7 @@ class Sealer:
         self._ready: list[FinishedStep] = []
         self._renewed: dict[int, FinishedStep] = {}
         self._noted: list[Entry] = []
+        self._emptied: dict[str, Entry] = {}
         self._since = time.monotonic()
         self.settled = 0
 
@@ -83,8 +85,12 @@ class Sealer:
             else:
                 self._ready.append(finished)
         else:
-            self._noted.append(replace(entry, status=EMPTY, reason="no valid pixel over the area"))
-            self._summary.empty.append(entry.key)
+            entry = replace(entry, status=EMPTY, reason=entry.reason or "no valid pixel over the area")
+            self._summary.empty[entry.key] = entry.reason
+            if entry.key in self._slots:
+                self._emptied[entry.key] = _remembering(entry, self._known[entry.key])
+            else:
+                self._noted.append(entry)
         if len(self._ready) >= SEAL_STEPS or time.monotonic() - self._since > SEAL_SECONDS:
             self.seal()
 
@@ -113,11 +119,18 @@ class Sealer:
         self._renew()
 
     def _renew(self) -> None:
-        """Swap in what replaces sealed steps: once, at the end, because staging goes with the old generation."""
+        """Swap in what replaces sealed steps: once, at the end, because staging goes with the old generation.
+
+        Steps that were made anew and hold nothing any more lose their slots.
+        """
         if self._renewed:
             self.writer.replace(self._renewed)
             self._summary.replaced += [step.entry.key for step in self._renewed.values()]
             log.info("replaced %d step(s), generation %d", len(self._renewed), self.writer.root.generation)
+        if self._emptied:
+            kept = [key for key in self.writer.ledger.sealed(whole=False) if key not in self._emptied]
+            arrange(self.writer, kept, list(self._emptied.values()))
+            log.info("took %d step(s) out, generation %d", len(self._emptied), self.writer.root.generation)
 
 
 def _remembering(entry: Entry, old: Entry) -> Entry:

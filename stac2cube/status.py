@@ -31,7 +31,7 @@ class CubeStatus:
         steps: Sealed time steps.
         first: Time of the earliest step, None for an empty cube.
         last: Time of the latest step.
-        empty: Scenes without any valid pixel over the area.
+        empty: Scenes that take no step, because nothing of them lies over the area or the recipe leaves them out.
         failed: Key and reason of attempts that failed.
         commit: Number of the last commit.
         generation: How often it was rebuilt.

@@ -100,7 +100,7 @@ class Summary:
     Attributes:
         sealed: Keys of the steps sealed, in the order of sealing.
         present: Keys that were there already.
-        empty: Keys of scenes without any valid pixel over the area; they take no step.
+        empty: Key of each scene that takes no step, and why: it has no valid pixel, or the recipe leaves it out.
         failed: Key and reason of each failed step; the next run tries it again.
         superseded: Keys of sealed steps for which newer or more items exist.
         replaced: Keys of sealed steps that were made anew.
@@ -110,7 +110,7 @@ class Summary:
 
     sealed: list[str] = field(default_factory=list)
     present: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
+    empty: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     superseded: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)

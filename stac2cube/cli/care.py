@@ -87,7 +87,7 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
                 again=follow_samples if holds_samples(cube) else None,
             )
             found, left = done.found, done.left
-            if done.summary.replaced:
+            if done.summary.replaced and not machine:
                 said(cube, done.summary)
         else:
             found = left = tuple(look_for_damage(cube, deep=not quick))

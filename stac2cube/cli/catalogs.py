@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from stac2cube.cli.tables import wide_console
 from stac2cube.cli.words import CUBE, as_json, talking, what_options, what_words
 from stac2cube.errors import BadInputError
 
@@ -43,7 +43,7 @@ def compare(names: str | None, machine: bool, **options: Any) -> None:
         table.add_row(
             answer.catalog, str(len(answer.scenes)), str(alone), str(lacks), f"{answer.seconds:.1f}", answer.problem
         )
-    console = Console(width=None if Console().is_terminal else 140)
+    console = wide_console()
     console.print(table)
     days = Table("scene", *(answer.catalog for answer in answers), box=None)
     for key in sorted(everything, key=lambda key: key[-8:]):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, built
-from stac2cube.cli.words import CUBE, LIST, hiding_of, hiding_options, listed, talking, where_options
+from stac2cube.cli.words import CUBE, LIST, as_json, hiding_of, hiding_options, listed, talking, where_options
 
 
 @click.command()
@@ -65,12 +65,13 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.option("--levels", type=click.IntRange(1), help="How often to halve; until an edge has 256 pixels if not said.")
+@as_json
 @where_options
-def overviews(cube: Path, levels: int | None, **options: Any) -> int:
+def overviews(cube: Path, levels: int | None, machine: bool, **options: Any) -> int:
     """Make CUBE's overviews of pixels 2, 4, 8 ... times as large, beside it, or bring them up to date."""
     from stac2cube.cube.overviews import overviews_folder
     from stac2cube.stages.overviews import run_overviews
 
     with talking(options["quiet"]) as console:
         make = partial(run_overviews, cube, levels=levels)
-        return built(overviews_folder(cube), make, Manner.of(options, console))
+        return built(overviews_folder(cube), make, Manner.of(options, console), machine=machine)

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from stac2cube.cli.tables import wide_console
 from stac2cube.cli.words import CUBE
 from stac2cube.errors import BadInputError
 
@@ -34,7 +34,7 @@ def doctor(site: str, folder: Path, wait: float, name: str | None, probe: Path |
     for check in practice.checks(examined, folder, wait):
         found.append(check)
         table.add_row(signs[check.ok], check.name, check.words)
-    Console(width=None if Console().is_terminal else 140).print(table)
+    wide_console().print(table)
     if name is not None:
         click.echo(_written(name, practice.site_text(examined, examined.slurm.interface)))
     return 1 if any(check.ok is False for check in found) else 0

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from stac2cube.cli.tables import wide_console
 from stac2cube.cli.words import CUBE, as_json, listed, search_options, talking, what_words
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def list_(machine: bool) -> None:
     for entry in found:
         kept = "yes" if entry["headers"] else "no"
         table.add_row(entry["name"], entry["mission"], entry["catalog"], str(entry["items"]), kept, entry["updated"])
-    Console(width=None if Console().is_terminal else 140).print(table)
+    wide_console().print(table)
 
 
 def _conditions(

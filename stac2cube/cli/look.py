@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from stac2cube.cli.tables import human_bytes
+from stac2cube.cli.tables import human_bytes, wide_console
 from stac2cube.cli.words import CUBE, as_json
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def history(cube: Path, machine: bool) -> None:
         return
     for commit in commits:
         changed = ", ".join(f"{count} {what}" for what, count in commit["changed"].items()) or "settings"
-        click.echo(f"{commit['number']:>5}  {commit['made']}  {commit['steps']:>5} steps  {changed:<24} {commit['by']}")
+        click.echo(f"{commit['number']:>5}  {commit['made']}  {commit['steps']:>5} steps  {changed:<32} {commit['by']}")
 
 
 @click.command()
@@ -128,7 +127,7 @@ def missions(name: str | None, markdown: bool) -> None:
         click.echo(mission_tables(), nl=False)
         return
 
-    console = Console(width=None if Console().is_terminal else 140)
+    console = wide_console()
     if name is None:
         table = Table("mission", "title", "catalogs", box=None)
         for known in map(find_mission, mission_names()):

@@ -96,7 +96,7 @@ def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:
 
 
 def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:
-    from stac2cube.cli.tables import plan_json, plan_table
+    from stac2cube.cli.tables import plan_json, plan_table, wide_console
     from stac2cube.growth import require_room
     from stac2cube.work import Orders
 
@@ -106,7 +106,7 @@ def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: 
         if options.get("machine"):
             click.echo(json.dumps(plan_json(job), indent=1))
         else:
-            Console().print(plan_table(job))
+            wide_console().print(plan_table(job))
         require_room(out, job.spec, job.plan(), Orders(limits=manner.limits), manner.place)
         return 0
     return build_layers(job, manner)

@@ -119,15 +119,19 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
 @click.option("--api", help="Landing page of a STAC API with the transaction extension, instead of OUT.")
 @click.option("--href", default="", help="Where people find the cube; its own path if not said.")
 @click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
-def publish(cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...]) -> None:
+@as_json
+def publish(
+    cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...], machine: bool = False
+) -> None:
     """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
     from stac2cube.products.publish import post_stac, write_stac
 
     if (out is None) == (api is None):
         raise click.UsageError("say a folder, or --api URL")
     if out is not None:
-        click.echo(write_stac(cube, out, href))
-        return
-    pairs = [line.partition(":") for line in header]
-    count = post_stac(cube, str(api), href, {name.strip(): value.strip() for name, _, value in pairs})
-    click.echo(f"{api}: {cube.stem}, {count} items")
+        where, items = str(write_stac(cube, out, href)), len(list((out / "items").glob("*.json")))
+    else:
+        pairs = [line.partition(":") for line in header]
+        items = post_stac(cube, str(api), href, {name.strip(): value.strip() for name, _, value in pairs})
+        where = f"{str(api).rstrip('/')}/collections/{cube.stem}"
+    click.echo(json.dumps({"collection": where, "items": items}) if machine else f"{where}: {items} items")

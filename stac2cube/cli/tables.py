@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -79,15 +80,21 @@ def plan_lines(job: LayersJob) -> Iterator[str]:
     yield f"per year at most {year.files} files, about {human_bytes(year.size)}, for about {year.steps} steps"
 
 
+def wide_console() -> Console:
+    """Where tables are printed: on a terminal as wide as it is, in a file or a pipe wide enough for keys of scenes."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
 def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
     """What a build did, for people."""
     yield (
         f"{out}: {len(summary.sealed)} steps sealed, {len(summary.present)} were present, "
         f"{len(summary.replaced)} replaced, {len(summary.failed)} failed, in {summary.seconds:.1f} s"
     )
-    if summary.empty:
-        yield f"no valid pixel over the area: {', '.join(summary.empty)}"
-    outdated = [key for key in summary.superseded if key not in summary.replaced]
+    for why in dict.fromkeys(summary.empty.values()):
+        yield f"{why}: {', '.join(key for key, reason in summary.empty.items() if reason == why)}"
+    outdated = [key for key in summary.superseded if key not in summary.replaced and key not in summary.empty]
     if outdated:
         yield f"newer items exist for {', '.join(outdated)}: --replace-superseded makes these steps anew"
     for key, reason in summary.failed.items():

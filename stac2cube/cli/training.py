@@ -12,7 +12,7 @@ from rich.table import Table
 
 from stac2cube.cli.steps import Manner, built
 from stac2cube.cli.stopping import stoppable
-from stac2cube.cli.tables import human_bytes
+from stac2cube.cli.tables import human_bytes, wide_console
 from stac2cube.cli.words import CUBE, listed, talking, where_options
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import job_end
@@ -91,7 +91,7 @@ def _show_files(wanted: list[WantedFile], folder: Path) -> int:
         size = sum(one.size or 0 for one in mine if one not in there)
         lacks = "; ".join(f"{one.role.word}: {one.reason}" for one in mine if one.reason) or "nothing"
         table.add_row(scene, str(len(mine)), str(len(there)), human_bytes(size), lacks)
-    Console(width=None if Console().is_terminal else 160).print(table)
+    wide_console().print(table)
     return 2 if any(one.reason for one in wanted) else 0
 
 
@@ -226,4 +226,4 @@ def _show(sources: list[SampleSource]) -> None:
         step = "-" if source.grid is None else f"{source.grid.resolution:g}"
         cover = "-" if source.cloud_cover is None else f"{source.cloud_cover:.0f}"
         table.add_row(source.id, size, step, cover, "; ".join(source.lacking) or "nothing")
-    Console(width=None if Console().is_terminal else 160).print(table)
+    wide_console().print(table)

@@ -41,7 +41,8 @@ class Entry:
     Attributes:
         key: Text of the scene key.
         time: Acquisition time, UTC.
-        status: ``"sealed"``, ``"failed"``, or ``"empty"`` for a scene without any valid pixel over the area.
+        status: ``"sealed"``, ``"failed"``, or ``"empty"`` for a scene without any valid pixel over the area, or
+            that the recipe leaves out.
         items: Sorted ids of the source items.
         parts: What the step is made of and in which version (tile and datastrip: processing baseline); decides whether
             a sealed step is superseded.

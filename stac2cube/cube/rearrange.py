@@ -103,16 +103,18 @@ def roll_back(writer: CubeWriter, number: int) -> Root:
     return writer.regenerate(wanted, (), change, what=what, parts=wanted.ledger)
 
 
-def arrange(writer: CubeWriter, keys: Sequence[str]) -> Root:
+def arrange(writer: CubeWriter, keys: Sequence[str], noted: Sequence[Entry] = ()) -> Root:
     """Put the sealed steps in another order, and leave some out.
 
     Args:
         writer: The cube, held.
         keys: Of the sealed steps that stay, in the order of their new slots.
+        noted: Rows without a slot of some of those left out: why they are.
     """
     rows = writer.ledger.entries()
     kept = [replace(rows[key], slot=slot) for slot, key in enumerate(keys)]
     others = [row for row in rows.values() if row.status != SEALED]
+    others += [replace(row, slot=None, commit=writer.root.commit + 1) for row in noted]
     slots = {int(rows[key].slot or 0): slot for slot, key in enumerate(keys)}
     root = writer.root.following(len(keys))
 

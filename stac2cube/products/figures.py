@@ -158,9 +158,10 @@ def _lacking(rows: list[Entry], status: CubeStatus) -> list[dict[str, Any]]:
     doubtful = [f"{row.key}: {row.properties['doubt']}" for row in rows if row.properties.get("doubt")]
     if doubtful:
         say("doubt", f"{_count(len(doubtful), 'scene')} whose pixels and metadata do not quite agree", doubtful)
-    empty = [row.key for row in rows if row.status == EMPTY]
-    if empty:
-        say("empty", f"{_count(len(empty), 'scene')} held nothing over the area and took no step", empty)
+    empty = {row.key: row.reason for row in rows if row.status == EMPTY}
+    for why in dict.fromkeys(empty.values()):
+        keys = [key for key, reason in empty.items() if reason == why]
+        say("empty", f"{_count(len(keys), 'scene')} took no step: {why}", keys)
     behind = [str(state.year) for state in status.sealed_years if state.stale]
     if behind:
         say("stale", f"The deep files of {', '.join(behind)} do not hold all that the years do by now: seal-year")

@@ -125,14 +125,16 @@ def run_masked(
     limit = 1.0 if max_cloud is None else max_cloud
     steps = []
     for key, row in parent.rows.items():
-        seen = sky.rows.get(key)
-        if seen is None or float(seen.properties.get("cloud_fraction", 0.0)) > limit:
+        if (seen := sky.rows.get(key)) is None:
             continue
         entry = parent.entry(row, cloud_fraction=seen.properties.get("cloud_fraction"))
         parts = {f"clouds {part}": version for part, version in seen.parts.items()}
         entry = replace(entry, parts={**entry.parts, **parts})
-        steps.append(Step(entry, Pair(parent.stored(row), sky.stored(seen)), parent.tiles(row)))
-    if not steps:
+        tiles = parent.tiles(row)
+        if float(seen.properties.get("cloud_fraction", 0.0)) > limit:
+            entry, tiles = replace(entry, reason=f"more than {100 * limit:g} % cloud"), ()
+        steps.append(Step(entry, Pair(parent.stored(row), sky.stored(seen)), tiles))
+    if not any(step.tiles for step in steps):
         raise BadInputError(f"{clouds} has none of the steps of {layers} with that little cloud: update it first")
     spec = CubeSpec(
         stage=STAGE,

@@ -185,8 +185,9 @@ def _factor(out: Path) -> int:
 
 
 def _add(whole: Summary, part: Summary, level: str) -> None:
-    for name in ("sealed", "present", "empty", "superseded", "replaced"):
+    for name in ("sealed", "present", "superseded", "replaced"):
         getattr(whole, name).extend(f"{level}/{key}" for key in getattr(part, name))
-    whole.failed |= {f"{level}/{key}": reason for key, reason in part.failed.items()}
+    for name in ("empty", "failed"):
+        getattr(whole, name).update({f"{level}/{key}": reason for key, reason in getattr(part, name).items()})
     whole.stopped |= part.stopped
     whole.seconds += part.seconds

@@ -19,6 +19,7 @@ import zarr
 
 from stac2cube.build import build
 from stac2cube.cube import generation
+from stac2cube.cube.damage import find_damage
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.lock import CubeLock, force_unlock
 from stac2cube.cube.reader import differences, open_cube
@@ -120,7 +121,7 @@ def test_a_failed_block_leaves_its_step_out_and_the_next_run_tries_again(cube: P
 def test_a_step_without_any_valid_pixel_takes_no_slot(cube: Path) -> None:
     nothing = Step(replace(step(7).entry), 7, ())
     summary = build(cube, SPEC, [step(6), nothing], Make(), Threads(2))
-    assert (summary.sealed, summary.empty) == (["toy_0006"], ["toy_0007"])
+    assert (summary.sealed, summary.empty) == (["toy_0006"], {"toy_0007": "no valid pixel over the area"})
     before = folder_hash(cube)
     assert build(cube, SPEC, [step(6), nothing], Make(), Threads(2)).present == ["toy_0006", "toy_0007"]
     assert folder_hash(cube) == before
@@ -234,6 +235,25 @@ def test_two_builders_never_meet(cube: Path) -> None:
         lock.require_held()
     build(cube, SPEC, steps(range(2)), Make(), Threads(2))
     assert numbers(cube) == [0, 1]
+
+
+def test_a_step_that_holds_nothing_any_more_loses_its_slot(cube: Path) -> None:
+    build(cube, SPEC, steps(range(4)), Make(), Threads(2))
+    replacing, nothing = Orders(superseded="replace"), replace(step(1, "05.10"), tiles=())
+    done = build(cube, SPEC, [nothing, step(2, "05.10")], Make(bonus=50), Threads(2), orders=replacing)
+    assert (done.replaced, list(done.empty)) == (["toy_0002"], ["toy_0001"])
+    assert numbers(cube) == [0, 2, 3]
+    shown = open_cube(cube, decode=False)["B02"].values
+    for place, number in enumerate((0, 52, 3)):
+        np.testing.assert_array_equal(shown[place], pixels(number))
+    assert find_damage(cube) == []
+    row = Ledger(cube, read_root(cube).ledger).entries()["toy_0001"]
+    assert (row.status, row.slot, row.properties["replaced_items"]) == ("empty", None, ["item-1-05.00"])
+    done = build(cube, SPEC, [nothing], Make(), Threads(2), orders=replacing)
+    assert (done.present, done.empty) == (["toy_0001"], {}), "and that is remembered"
+    build(cube, SPEC, [step(1, "05.11")], Make(), Threads(2), orders=replacing)
+    assert sorted(numbers(cube)) == [0, 1, 2, 3]
+    assert find_damage(cube) == []
 
 
 def test_a_refused_builder_leaves_the_others_next_generation_alone(cube: Path) -> None:

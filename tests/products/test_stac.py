@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import jsonschema
 import pystac
 import pystac_client
 import pytest
+import requests
 from pystac.validation import set_validator, validate_dict
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 import stac2cube
 from stac2cube.build import build
 from stac2cube.cli import cli
+from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.writer import open_writer
 from stac2cube.errors import BadInputError, CatalogError
@@ -165,9 +169,11 @@ def test_a_cube_without_a_step_is_not_published(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgres
-def test_a_real_api_takes_it_twice(cube: Path, stac_api: StacApi) -> None:
+def test_a_real_api_takes_it_twice(cube: Path, stac_api: StacApi, capsys: pytest.CaptureFixture[str]) -> None:
     assert post_stac(cube, stac_api.url) == 7
-    assert cli.main(["publish", str(cube), "--api", stac_api.url], standalone_mode=False) is None
+    capsys.readouterr()
+    assert cli.main(["publish", str(cube), "--api", stac_api.url, "--json"], standalone_mode=False) is None
+    assert json.loads(capsys.readouterr().out) == {"collection": f"{stac_api.url}/collections/alps", "items": 7}
     client = pystac_client.Client.open(stac_api.url)
     collection = client.get_collection("alps")
     assert "B8A" in collection.extra_fields["cube:variables"]
@@ -176,6 +182,23 @@ def test_a_real_api_takes_it_twice(cube: Path, stac_api: StacApi) -> None:
     assert sorted(f"{item.datetime:%Y-%m-%d}" for item in found) == ["2023-01-05", "2023-01-25"]
     for item in found:
         require_valid(item.to_dict(include_self_link=False))
+
+
+@pytest.mark.postgres
+def test_a_real_api_forgets_steps_that_are_gone(
+    tmp_path: Path, cube: Path, stac_api: StacApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stac2cube.products.publish.PAGE", 3)
+    copy = Path(shutil.copytree(cube, tmp_path / "alps.zarr"))
+    post_stac(copy, stac_api.url, "https://data.example/alps.zarr")
+    stranger = {**next(iter(items_of(cube, "https://other.example/a.zarr"))), "id": "stranger", "links": []}
+    requests.post(f"{stac_api.url}/collections/alps/items", json=stranger, timeout=60).raise_for_status()
+    keys = list(Ledger(copy, read_root(copy).ledger).sealed())
+    drop(copy, keys[:2])
+    assert post_stac(copy, stac_api.url, "https://data.example/alps.zarr") == 5
+    client = pystac_client.Client.open(stac_api.url)
+    left = {item.id for item in client.search(collections=["alps"]).items()}
+    assert left == {*keys[2:], "stranger"}, "what somebody else put there stays"
 
 
 def test_an_api_that_is_not_there_is_named(cube: Path) -> None:

@@ -161,6 +161,14 @@ def test_a_lost_ledger_is_said_and_not_guessed(cube: Path, what: str) -> None:
         repair(cube, Threads())
 
 
+def test_a_repair_tells_programs_what_it_found(cube: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    harm(cube, "missing")
+    capsys.readouterr()
+    assert cli.main(["verify", str(cube), "--repair", "--json", "-q"], standalone_mode=False) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert ([one["kind"] for one in told["found"]], told["left"]) == (["missing"], [])
+
+
 def test_a_child_is_repaired_from_its_parent(cube: Path) -> None:
     child = cube.parent / "clouds.zarr"
     stac2cube.get_cloud_layers(cube, child, method="scl")

@@ -141,6 +141,10 @@ def test_a_masked_cube_is_what_the_view_shows(few: Series, clouds: Path, tmp_pat
     view = stac2cube.mask_clouds(stac2cube.open_cube(few.layers), stac2cube.open_cube(clouds), max_cloud=float(limit))
     assert clear.sizes["time"] == view.sizes["time"] == 3
     np.testing.assert_array_equal(clear.scene, view.scene)
+    status = cube_status(tmp_path / "clear.zarr")
+    assert (status.steps, status.empty, status.lacking) == (3, 1, 0), "what is left out is not lacking"
+    page = write_report(tmp_path / "clear.zarr", tmp_path / "report.html").read_text()
+    assert f"1 scene took no step: more than {100 * float(limit):g} % cloud" in page
     assert cli.main(["update", str(out), "-q"], standalone_mode=False) == 0
     assert cube_status(out).commit == 1, "nothing new to follow"
     for cube in (out, clouds):

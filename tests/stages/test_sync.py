@@ -6,10 +6,12 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from affine import Affine
 from shapely.geometry import box, shape
 
 import stac2cube
@@ -17,16 +19,18 @@ from stac2cube.cli import cli
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
+from stac2cube.demo.raster import write_cog
 from stac2cube.errors import CatalogError
 from stac2cube.mission import find_mission
 from stac2cube.places.threads import Threads
 from stac2cube.source.inventory import read_inventory
 from stac2cube.source.search import Query
-from stac2cube.stages.care import rollback
+from stac2cube.stages.care import rollback, verify
 from stac2cube.stages.sync import look, sync
 from stac2cube.status import cube_status
 from tests.items import Json, catalog
-from tests.stages.test_care import DATES, build, product
+from tests.stages.shifted import EPSG, ORIGIN
+from tests.stages.test_care import DATES, EDGE, build, product
 
 BASE = "sentinel-2a_R065_"
 NEW_YEAR, LAST_DAY = datetime(2022, 1, 1, tzinfo=UTC), datetime(2022, 12, 31, tzinfo=UTC)
@@ -160,6 +164,27 @@ def test_a_scene_that_lost_an_item_is_made_anew_and_its_children_with_it(tmp_pat
     rollback(layers, before)
     assert cube_status(child).stale == (key(DATES[0]),), "an older step of the parent is another one, too"
     assert look(layers)[0].children[str(child)]["stale"] == 1
+
+
+def test_a_step_that_became_cloudy_leaves_a_cube_of_clear_ones(tmp_path: Path) -> None:
+    items = [product(tmp_path, date) for date in DATES[:3]]
+    layers, clouds, clear = build(tmp_path, items), tmp_path / "clouds.zarr", tmp_path / "clear.zarr"
+    stac2cube.get_cloud_layers(layers, clouds, method="scl", dilate_m=0)
+    assert stac2cube.apply_masks(layers, clouds, clear, max_cloud=0.5).sizes["time"] == 3
+    cloudy, bright = product(tmp_path, DATES[1], "03.02", 1), np.full((EDGE // 2, EDGE // 2), 9, "uint8")
+    write_cog(tmp_path / "20220402-03.02-SCL.tif", bright, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
+    catalog(tmp_path / "items.json", [items[0], cloudy, items[2]])
+    sync(layers, Threads())
+    row = Ledger(clear, read_root(clear).ledger).entries()[key(DATES[1])]
+    assert (row.status, row.reason) == ("empty", "more than 50 % cloud")
+    assert stac2cube.open_cube(clear).sizes["time"] == 2
+    assert verify(clear) == []
+    assert look(layers)[0].nothing
+    catalog(tmp_path / "items.json", [items[0], product(tmp_path, DATES[1], "03.03"), items[2]])
+    sync(layers, Threads())
+    assert stac2cube.open_cube(clear).sizes["time"] == 3
+    assert verify(clear) == []
+    assert look(layers)[0].nothing
 
 
 def test_replaced_steps_remember_all_items_that_they_were_made_from(tmp_path: Path) -> None:
