@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ import click
 from stac2cube.cli.steps import Manner
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.words import CUBE, LIST, listed, talking, where_options
-from stac2cube.errors import BadInputError
 from stac2cube.places.queue import job_end
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _said(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.argument("source", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
 @_frames_options
-@click.option("--rules", "file", type=click.Path(exists=True, path_type=Path), help="YAML, see docs/training.md.")
+@click.option("--rules", "file", type=CUBE, help="YAML, see docs/patches.md.")
 @click.option("--size", type=int, help="Edge of a patch, pixels [128].")
 @click.option("--stride", type=int, help="Pixels from patch to patch; the size if not said.")
 @click.option("--stack", type=int, help="Frames of one place per patch, one after another in time [1].")
@@ -131,12 +130,10 @@ def patch_rules_of(options: Mapping[str, Any]) -> PatchRules:
     Raises:
         BadInputError: It makes no sense.
     """
-    import yaml
-
+    from stac2cube.training.config import read_words
     from stac2cube.training.patch_rules import PatchRules
 
-    words = {} if options["file"] is None else yaml.safe_load(options["file"].read_text())
-    if not isinstance(words, dict):
-        raise BadInputError(f"{options['file']} should hold words such as 'size: 128'")
+    known = tuple(field.name for field in fields(PatchRules))
+    words = {} if options["file"] is None else read_words(options["file"], known)
     given = {name: options[name] for name in ("size", "stride", "stack", "form", "seed") if options[name] is not None}
     return PatchRules.from_json(words | given)

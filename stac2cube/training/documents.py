@@ -1,4 +1,4 @@
-"""JSON files that carry the name and version of what they hold."""
+"""Folders of sets, and JSON files that carry the name and version of what they hold."""
 
 from __future__ import annotations
 
@@ -32,3 +32,15 @@ def read_document(file: Path, schema: str, what: str, made_by: str) -> dict[str,
         raise BadInputError(f"{file} is no {what} that this version reads: schema {found!r}, not {schema!r}")
     read: dict[str, Any] = value
     return read
+
+
+def made_folder(folder: Path) -> None:
+    """Make a folder, with those above it, if it is not there.
+
+    Raises:
+        BadInputError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"{folder} cannot be made: {error.strerror}") from error

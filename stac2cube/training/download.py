@@ -16,6 +16,7 @@ from stac2cube.progress import Progress
 from stac2cube.source import cdse
 from stac2cube.source.sign import is_remote, readable, unsigned
 from stac2cube.training.acquisitions import DownloadRequest, WantedFile, wanted_files
+from stac2cube.training.documents import made_folder
 from stac2cube.training.fetch import Fetcher, RemoteFile, StoppedError, Verified, damage, hasher, is_there
 from stac2cube.training.manifest import MANIFEST, FileEntry, Manifest, check_tables, read_manifest, write_manifest
 from stac2cube.training.roles import parse_roles
@@ -104,10 +105,7 @@ def run_download(
     wanted = wanted_files(request)
     if catalog.signer == "cdse" and fetcher.tokens is None:
         fetcher = replace(fetcher, tokens=cdse.Tokens(cdse.CDSE))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInputError(f"{folder} cannot be made: {error.strerror}") from error
+    made_folder(folder)
     remove_partials(folder)
     result = Fetched(Manifest(catalog.name, (), (), ()))
     entries = {_place(one): _absent(one, "not fetched yet") for one in wanted}

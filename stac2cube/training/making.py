@@ -13,6 +13,7 @@ import pandas as pd
 from stac2cube.cube.files import remove_partials, remove_tree, write_whole
 from stac2cube.errors import BadInputError
 from stac2cube.training.choosing import KEPT, as_geoparquet, choose, counts_of, plain
+from stac2cube.training.documents import made_folder
 from stac2cube.training.forms import FORMS
 from stac2cube.training.frames import Source
 from stac2cube.training.parts import Making
@@ -129,7 +130,7 @@ def _asked(source: Source, rules: PatchRules, statistics: Statistics | None) -> 
 
 def _begin(out: Path, asked: dict[str, Any]) -> bool:
     """Be sure that the folder is free or holds this very set; False if the set is there, whole."""
-    out.mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     begun, finished = out / ASKED, out / MANIFEST
     plain = json.loads(json.dumps(asked))
     for file in (begun, finished):

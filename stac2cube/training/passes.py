@@ -18,6 +18,7 @@ import numpy as np
 from stac2cube.cube.files import remove_partials, remove_tree, write_whole
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.histogram import Moments, clipped_moments, mean_and_std, thinned
+from stac2cube.training.documents import made_folder
 from stac2cube.training.frames import Frame, Source
 from stac2cube.training.parts import Making
 from stac2cube.training.patch_rules import digest_of
@@ -171,7 +172,7 @@ def _parts(
 ) -> Mapping[Path, _Look]:
     if not source.frames:
         raise BadInputError(f"{source.name} has no frames")
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     return {folder / f"{at:06d}": _Look(frame, rules, limits) for at, frame in enumerate(source.frames)}
 
 

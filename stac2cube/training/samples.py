@@ -16,6 +16,7 @@ from stac2cube.flow import Flow, timed
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
+from stac2cube.training.documents import made_folder
 from stac2cube.training.files import META, MakeSample, present, utc_text
 from stac2cube.training.index import Sample, SampleIndex
 from stac2cube.training.index_file import INDEX, read_index, write_index
@@ -137,10 +138,7 @@ def run_samples(
     sources = plan_samples(request, rules, incomplete)
     before = _before(out, rules, overwrite=overwrite)
     known = {} if overwrite else {s.id: found for s in sources if (found := present(out, s, rules)) is not None}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInputError(f"{out} cannot be made: {error.strerror}") from error
+    made_folder(out)
     remove_partials(out)
     report = Report(_index(rules, sources, before), present=sorted(known))
     samples = {sample.id: sample for sample in before} | known

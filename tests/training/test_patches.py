@@ -251,6 +251,14 @@ def test_the_command(cube: Path, made: Path, tmp_path: Path) -> None:
         f"{words}splits: {{shares: {{train: 0.6, val: 0.2, test: 0.2}}, block: 1400.0}}\n"
     )
     command = ["patches", str(cube), str(tmp_path / "out"), "--labels", "SCL", "--quiet"]
+    for content, told in (("size: [", "not YAML"), ("sizes: 3", "does not know sizes"), ("- 3", "table of words")):
+        (tmp_path / "wrong.yaml").write_text(content)
+        run = CliRunner().invoke(cli, [*command, "--rules", str(tmp_path / "wrong.yaml")])
+        assert isinstance(run.exception, BadInputError)
+        assert told in str(run.exception)
+    (tmp_path / "file").write_text("")
+    run = CliRunner().invoke(cli, ["patches", str(cube), str(tmp_path / "file" / "out"), "-q"])
+    assert "cannot be made: Not a directory" in str(run.exception)
     run = CliRunner().invoke(cli, [*command, "--rules", str(tmp_path / "rules.yaml")])
     assert run.exit_code == 0, run.output
     assert "train" in run.output
