@@ -99,8 +99,10 @@ def measure_tidy(folder: Path) -> None:
 def measure_series(folder: Path) -> None:
     cube, wanted = folder / "year.zarr", spec(2048, 2048)
     build(cube, wanted, [scene(number, wanted) for number in range(73)], Rolled(2048), Threads(2))
+    begun = time.process_time()
     done = seal_year(cube, YEAR)
-    print(f"series: {done.steps} steps of 2048 x 2048 pixels, sealed in {done.seconds:.1f} s")
+    print(f"series: {done.steps} steps of 2048 x 2048 pixels, sealed in {done.seconds:.1f} s, "
+          f"{time.process_time() - begun:.1f} s CPU")  # fmt: skip
     print(f"  cube {done.files_before} files, {done.size_before / 2**20:.0f} MiB; year {done.files} files, "
           f"{done.size / 2**20:.0f} MiB")  # fmt: skip
     opened = {years: open_cube(cube, decode=False, chunks=None, years=years)["B04"] for years in (False, True)}
