@@ -133,7 +133,7 @@ def campaign(tmp_path: Path, place: str, kills: int, seed: int, reference: Path)
     print(f"{place}: {died} kills over {cubes} cubes, {looks} looks of a concurrent reader")  # noqa: T201
 
 
-@pytest.mark.parametrize(("place", "kills"), [("threads", 20), ("local", 3)])
+@pytest.mark.parametrize(("place", "kills"), [("threads", 10), ("local", 2)])
 def test_kill_at_random_moments(place: str, kills: int, tmp_path: Path, undisturbed: Path) -> None:
     campaign(tmp_path, place, kills, seed=1, reference=undisturbed)
 

@@ -73,7 +73,7 @@ class Cluster:
     def node_of(self, job: str) -> str:
         return say("squeue", "-h", "-j", job, "-o", "%N").strip()
 
-    def wait_idle(self, seconds: float = 120) -> None:
+    def wait_idle(self, seconds: float = 240) -> None:
         """Until no job waits or runs."""
         wait_for(lambda: not say("squeue", "-h").strip(), seconds, "an empty queue")
 

@@ -136,9 +136,9 @@ def test_blocks_around_a_pole_and_of_the_whole_globe() -> None:
 def test_a_hundred_thousand_blocks_are_outlined_in_seconds() -> None:
     whole = box32(1, 1)
     blocks = [whole.translate_pix(256 * (n % 300), 256 * (n // 300)) for n in range(100_000)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = touching([granule(box32(1000, 1000))], blocks)
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
     assert 0 < sum(map(len, found)) < 200
 
 
