@@ -64,22 +64,33 @@ def _is_fill(value: Any, fill: Any) -> Any:
     return value == fill or (fill != fill and value != value)  # noqa: PLR0124 - that is how NaN is told
 
 
+@numba.njit(inline="always")
+def _steps_within(at: float, stride: float, length: int) -> int:
+    """Steps from a place along a line after which it is surely still within."""
+    if abs(stride) < 1e-9:
+        return 1 << 30
+    return int(((length - 1 - at) if stride > 0 else (at - 1)) / abs(stride))
+
+
 @numba.njit(nogil=True, cache=True)
 def _strays(height: int, width: int, runs: Any) -> Any:
     rows, columns, counts, xs, ys, across, down = runs
     found = np.empty((1024, 2), np.int64)
     total = 0
     for run in range(rows.size):
-        for step in range(counts[run]):
+        step = 0
+        while step < counts[run]:
             x, y = xs[run] + across[run] * step, ys[run] + down[run] * step
-            if not (-CLOSE < x < width + CLOSE and -CLOSE < y < height + CLOSE):
-                continue
-            if _place(x, y, height, width)[0] < 0:
+            step += 1
+            if 1 < x < width - 1 and 1 < y < height - 1:
+                # As far as the run surely stays within, nothing is to be found.
+                step += min(_steps_within(x, across[run], width), _steps_within(y, down[run], height))
+            elif -CLOSE < x < width + CLOSE and -CLOSE < y < height + CLOSE and _place(x, y, height, width)[0] < 0:
                 if total == found.shape[0]:
                     more = np.empty((2 * total, 2), np.int64)
                     more[:total] = found
                     found = more
-                found[total, 0], found[total, 1] = rows[run], columns[run] + step
+                found[total, 0], found[total, 1] = rows[run], columns[run] + step - 1
                 total += 1
     return found[:total]
 

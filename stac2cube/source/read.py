@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -99,25 +99,30 @@ def read_block(
     manner = _Manner(retries, engine or Engine.of_environment())
     if seamless:
         return _read_joined(granules, bands, geobox, manner)
-    out = {band.name: np.full(geobox.shape, band.fill, dtype=band.dtype) for band in bands}
-    best = np.zeros(geobox.shape, dtype="uint8")
     judges = [band for band in bands if band.kind == "continuous"] or list(bands)
+    out: dict[str, np.ndarray] = {}
+    best: np.ndarray | None = None
     for place in touching(granules, [geobox])[0]:
+        granule = granules[place]
+        if best is None:
+            out = _read_granule(granule, bands, geobox, manner)
+            best = _score(out, judges)
+            nothing = best == 0
+            if nothing.any():
+                for band in bands:
+                    np.copyto(out[band.name], np.asarray(band.fill, dtype=band.dtype), where=nothing)
+            continue
         if best.min() == len(_SCORES) - 1:
             break
-        granule = granules[place]
         part = _lacking(best, warped=bool(granule.crs) and granule.crs != str(geobox.crs))
         pixels = _read_granule(granule, bands, geobox[part], manner)
-        score = _score([~is_nodata(pixels[band.name], band.fill) for band in judges])
+        score = _score(pixels, judges)
         better = score > best[part]
-        if better.size == best.size and better.all():
-            out, best = pixels, score
-        else:
-            for name, mosaic in out.items():
-                np.copyto(mosaic[part], pixels[name], where=better)
-            np.copyto(best[part], score, where=better)
+        for name, mosaic in out.items():
+            np.copyto(mosaic[part], pixels[name], where=better)
+        np.copyto(best[part], score, where=better)
         del pixels, score, better  # before the next granule is read, so that no more than two are held
-    return out
+    return out or {band.name: np.full(geobox.shape, band.fill, dtype=band.dtype) for band in bands}
 
 
 def touching(granules: Sequence[Granule], geoboxes: Sequence[GeoBox]) -> list[tuple[int, ...]]:
@@ -179,14 +184,22 @@ _SLACK_DEGREES = 0.02
 """About two kilometres: more than the simplification of any catalog's footprints seen."""
 
 
-def _score(valid: Sequence[np.ndarray]) -> np.ndarray:
+def _score(pixels: Mapping[str, np.ndarray], judges: Sequence[BandRequest]) -> np.ndarray:
     """0 where no band is valid, 1 where some are, 2 where all are; uint8."""
-    every, some = valid[0].copy(), valid[0].copy()
-    for mask in valid[1:]:
-        every &= mask
-        some |= mask
+    some = _valid(pixels, judges[0])
+    every = some.copy() if len(judges) > 1 else some
+    for band in judges[1:]:
+        valid = _valid(pixels, band)
+        every &= valid
+        some |= valid
     score: np.ndarray = np.add(every, some, dtype="uint8")
     return score
+
+
+def _valid(pixels: Mapping[str, np.ndarray], band: BandRequest) -> np.ndarray:
+    missing = is_nodata(pixels[band.name], band.fill)
+    np.logical_not(missing, out=missing)
+    return missing
 
 
 def _read_granule(
