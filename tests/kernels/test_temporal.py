@@ -28,7 +28,8 @@ def _quiet():
 @settings(max_examples=80, deadline=None)
 def test_each_equals_numpys_own(values: np.ndarray) -> None:
     np.testing.assert_allclose(temporal.median(values), np.nanmedian(values, axis=-1), rtol=1e-6)
-    np.testing.assert_allclose(temporal.mean(values), np.nanmean(values.astype("float64"), axis=-1), rtol=1e-6)
+    mean = np.nanmean(values.astype("float64"), axis=-1)  # of the least numbers float32 has no mean between
+    np.testing.assert_allclose(temporal.mean(values), mean, rtol=1e-6, atol=1e-37)
     np.testing.assert_array_equal(temporal.lowest(values), np.nanmin(values, axis=-1))
     np.testing.assert_array_equal(temporal.highest(values), np.nanmax(values, axis=-1))
     assert np.array_equal(temporal.count_whole(values), np.isfinite(values).sum(axis=-1))
