@@ -75,7 +75,8 @@ def open_cube(
     if chunks is None:
         return dataset
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)
-    return dataset.assign({name: layer.chunk(sizes) for name, layer in dataset.data_vars.items()})
+    # Of the variables alone: the coordinates stay in memory.
+    return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
 
 
 def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:
