@@ -17,7 +17,7 @@ import numpy as np
 
 from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.cog.known import KnownHeaders
-from stac2cube.source.cog.ranges import Parts, parts_of
+from stac2cube.source.cog.ranges import Parts, header_reader, parts_of
 from stac2cube.source.image import Roi
 from stac2cube.source.jp2 import HEAD_BYTES, CutOffError, Jp2Header, NotJpeg2000Error, read_jp2_header
 from stac2cube.source.sign import Opening, unsigned
@@ -49,14 +49,7 @@ def fetch_jp2_header(parts: Parts, *, follow: bool) -> Jp2Header:
         UnusualFileError: It is none.
         OSError: The file is cut off, or cannot be read.
     """
-    head, state = parts.first(HEAD_BYTES)
-
-    def read(first: int, last: int) -> bytes:
-        if last <= len(head) or first == 0:
-            return bytes(head[first:last])
-        last = min(last, state.size)
-        return bytes(parts.read([(first, last)], state)[0]) if first < last else b""
-
+    read, state = header_reader(parts, HEAD_BYTES)
     try:
         return read_jp2_header(read, state.size, state.etag, state.modified, follow=follow)
     except CutOffError as error:

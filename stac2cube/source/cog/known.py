@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from stac2cube.scene import AssetRef
 from stac2cube.source.cog.header import CogHeader, UnusualFileError
-from stac2cube.source.cog.ranges import LocalParts, Parts, State, parts_of
+from stac2cube.source.cog.ranges import LocalParts, Parts, State, header_reader, parts_of
 from stac2cube.source.cog.tiff import HEAD_BYTES, read_header
 from stac2cube.source.sign import Opening, opening
 
@@ -43,14 +43,7 @@ def _fetched(href: str, parts: Parts) -> CogHeader:
         for suffix in SIDE_FILES:
             if Path(parts.path + suffix).exists():
                 raise UnusualFileError(f"there is a file {suffix} beside it")
-    head, state = parts.first(HEAD_BYTES)
-
-    def read(first: int, last: int) -> bytes:
-        if first == 0:
-            return bytes(head)
-        last = min(last, state.size)
-        return bytes(parts.read([(first, last)], state)[0]) if first < last else b""
-
+    read, state = header_reader(parts, HEAD_BYTES)
     return read_header(read, state.size, state.etag, state.modified)
 
 

@@ -91,6 +91,30 @@ class Parts(Protocol):
         ...
 
 
+def header_reader(parts: Parts, count: int) -> tuple[Callable[[int, int], bytes], State]:
+    """What parsers of headers read with, the first bytes at hand, and what the file is now.
+
+    Args:
+        parts: The file.
+        count: Bytes that are asked for at once, and not again.
+
+    Returns:
+        Gives the bytes from a first to before a last, fewer where the file ends.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    head, state = parts.first(count)
+
+    def read(first: int, last: int) -> bytes:
+        if last <= len(head) or first == 0:
+            return bytes(head[first:last])
+        last = min(last, state.size)
+        return bytes(parts.read([(first, last)], state)[0]) if first < last else b""
+
+    return read, state
+
+
 def parts_of(way: Opening) -> Parts:
     """The file that an opening leads to.
 
