@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from stac2cube.area import read_areas
-from stac2cube.catalog import Catalog
 from stac2cube.source.cdse import repaired
 from stac2cube.training.acquisitions import DownloadRequest
 from stac2cube.training.download import run_download
 from stac2cube.training.fetch import Fetcher, hasher
 from tests.real.recorded import STAC, real
-from tests.servers.cdse import DataSpace, data_space, number_of
+from tests.servers.cdse import DataSpace, data_space_as_catalog, number_of
 
 pytestmark = real
 
@@ -37,12 +35,7 @@ def recorded() -> list[dict]:
 @pytest.fixture
 def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataSpace]:
     """The recorded items; their files hold their own names, so sizes and hashes are of these."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "CDSE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CDSE_USERNAME", "me")
-    monkeypatch.setenv("CDSE_PASSWORD", "secret")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with data_space() as server:
+    with data_space_as_catalog(monkeypatch, tmp_path) as server:
         for item in recorded():
             for asset in item["assets"].values():
                 https = asset.get("alternate", {}).get("https", {})
@@ -60,10 +53,6 @@ def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataSpace
                 path = re.sub(r"Products\([^)]*\)", f"Products({product})", https["href"].partition("/odata/v1")[2])
                 https["href"] = server.service.download + path
             server.items.append(item)
-        known = Catalog("cdse", "like it", server.stac, signer="cdse", like="cdse")
-        monkeypatch.setattr("stac2cube.catalog.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.items.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.cdse.CDSE", server.service)
         yield server
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 import uuid
@@ -18,9 +19,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import pytest
+
+from stac2cube.catalog import Catalog
 from stac2cube.source.cdse import Service
 
 Json = dict[str, Any]
@@ -138,6 +143,22 @@ def data_space() -> Iterator[DataSpace]:
         yield state
         server.shutdown()
         thread.join()
+
+
+@contextmanager
+def data_space_as_catalog(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[DataSpace]:
+    """The server, known as the catalog of that name to somebody whose account, and nothing else, it has."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "CDSE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CDSE_USERNAME", "me")
+    monkeypatch.setenv("CDSE_PASSWORD", "secret")
+    monkeypatch.setenv("HOME", str(home))
+    with data_space() as server:
+        known = Catalog("cdse", "like it", server.stac, signer="cdse", like="cdse")
+        monkeypatch.setattr("stac2cube.catalog.catalogs", lambda: {"cdse": known})
+        monkeypatch.setattr("stac2cube.source.items.catalogs", lambda: {"cdse": known})
+        monkeypatch.setattr("stac2cube.source.cdse.CDSE", server.service)
+        yield server
 
 
 class _Handler(BaseHTTPRequestHandler):

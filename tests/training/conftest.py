@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 
 from stac2cube.build import build
-from stac2cube.catalog import Catalog
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.grid import Grid
 from stac2cube.places.threads import Threads
 from stac2cube.work import Block, Step
 from tests.items import catalog
-from tests.servers.cdse import DataSpace, data_space
+from tests.servers.cdse import DataSpace, data_space_as_catalog
 from tests.training.products import Pair
 
 GRID = Grid("EPSG:32632", 10.0, (600000.0, 5300000.0), (640, 512), chunk=(64, 64), shard=(256, 256))
@@ -96,14 +94,5 @@ def source(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataSpace]:
     """A server like the Copernicus Data Space, which is the catalog of that name."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "CDSE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CDSE_USERNAME", "me")
-    monkeypatch.setenv("CDSE_PASSWORD", "secret")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with data_space() as server:
-        known = Catalog("cdse", "like it", server.stac, signer="cdse", like="cdse")
-        monkeypatch.setattr("stac2cube.catalog.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.items.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.cdse.CDSE", server.service)
+    with data_space_as_catalog(monkeypatch, tmp_path) as server:
         yield server
