@@ -8,7 +8,6 @@ memory, files and bytes as JSON.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 import time
@@ -16,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.bench import readers
+
 SHARD, CHUNK = 2048, 256
 Build = Callable[[dict], Any]
 
 
 def stac2cube() -> Build:
-    from odc.geo.geobox import GeoBox
-
     import stac2cube as tool
 
     names = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "rededge1": "B05", "rededge2": "B06"}
@@ -32,7 +31,7 @@ def stac2cube() -> Build:
         tool.get_stac_layers(
             config["out"],
             mission="sentinel-2-l2a",
-            aoi=GeoBox.from_bbox(config["bounds"], f"EPSG:{config['epsg']}", resolution=10),
+            aoi=readers.geobox(config),
             time="2000/2030",
             bands=[names[band] for band in config["bands"]],
             catalog=config["items"],
@@ -48,20 +47,19 @@ def odc_stac(codec: str) -> Build:
     import odc.stac
     import pystac
     import zarr
-    from odc.geo.geobox import GeoBox
 
     if codec == "zarrs":
         import zarrs  # noqa: F401 - registers itself
 
     def build(config: dict) -> None:
-        items = [pystac.Item.from_dict(item) for item in json.loads(Path(config["items"]).read_text())["features"]]
+        items = [pystac.Item.from_dict(item) for item in readers.features(config)]
         odc.stac.configure_rio(cloud_defaults=True)
         if codec == "zarrs":
             zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
         data = odc.stac.load(
             items,
             bands=config["bands"],
-            geobox=GeoBox.from_bbox(config["bounds"], f"EPSG:{config['epsg']}", resolution=10),
+            geobox=readers.geobox(config),
             chunks={"x": SHARD, "y": SHARD, "time": 1},
             groupby="solar_day",
             resampling={"*": "bilinear", "scl": "nearest"},
@@ -74,26 +72,10 @@ def odc_stac(codec: str) -> Build:
 
 def stackstac() -> Build:
     import dask
-    import numpy as np
-    import rasterio.enums
-    import stackstac as tool
+    import stackstac  # noqa: F401 - before it is measured
 
     def build(config: dict) -> None:
-        data = tool.stack(
-            json.loads(Path(config["items"]).read_text())["features"],
-            assets=config["bands"],
-            epsg=config["epsg"],
-            bounds=config["bounds"],
-            resolution=10,
-            resampling=rasterio.enums.Resampling.bilinear,
-            dtype="uint16",
-            fill_value=np.uint16(0),
-            rescale=False,
-            chunksize=SHARD,
-        )
-        days = data["time"].dt.floor("D")
-        if len(set(days.values)) < len(days):
-            data = data.groupby(days).map(tool.mosaic, dim="time", nodata=0)
+        data = readers.stacked(config)
         names = [str(name) for name in data["band"].values]
         layers = data.drop_vars([name for name in data.coords if name not in data.dims]).to_dataset("band")[names]
         layers = layers.rename({dim: "time" for dim in layers.dims if dim == "floor"})
@@ -143,21 +125,10 @@ def main(tool: str, path: str) -> None:
     remove(config["out"])
     build(config | config["warm"])
     remove(config["out"])
-    ready, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    build(config)
-    wall, after = time.perf_counter() - ready, resource.getrusage(resource.RUSAGE_SELF)
-    # Not ru_maxrss, which remembers the process that this one was forked from.
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    ready = time.perf_counter()
+    figures, _ = readers.measured(lambda: build(config))
     files = [file.stat().st_size for file in Path(config["out"]).rglob("*") if file.is_file()]
-    result = {
-        "start": ready - begun,
-        "wall": wall,
-        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "rss": int(peak.split()[1]) * 1024,
-        "files": len(files),
-        "written": sum(files),
-    }
-    print(json.dumps(result))
+    print(json.dumps(figures | {"start": ready - begun, "files": len(files), "written": sum(files)}))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ files made durable with checksums, a commit that survives a kill. Prints the tab
 
 from __future__ import annotations
 
-import json
-
 from tests.bench import builders
 from tests.bench.data import BANDS, TEN
-from tests.bench.works import Bench, Work, draw, head, over_http, report
+from tests.bench.works import Bench, Work, over_http
 
 TOOLS = tuple(builders.TOOLS)
 ALL = tuple(BANDS)
@@ -26,15 +24,7 @@ WORKS = (
 
 
 def main() -> None:
-    bench = Bench.of_command(__doc__, builders)
-    head("files, or requests")
-    found = {}
-    for work in filter(bench.chooses, WORKS):
-        found[work.name] = results = bench.measure(work)
-        report(work, results)
-    (bench.folder / "building.json").write_text(json.dumps(found, indent=1))
-    if bench.chosen.picture:
-        draw(found, bench.chosen.picture)
+    Bench.of_command(__doc__, builders).run(WORKS, "files, or requests", "building.json")
 
 
 if __name__ == "__main__":

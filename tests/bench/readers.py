@@ -162,31 +162,39 @@ def odc_stac(*, dask: bool) -> Read:
 
 def stackstac() -> Read:
     import dask
-    import numpy as np
-    import rasterio.enums
-    import stackstac as tool
+    import stackstac  # noqa: F401 - before it is measured
 
     def read(config: dict) -> dict[str, Any]:
-        data = tool.stack(
-            features(config),
-            assets=config["bands"],
-            epsg=config["epsg"],
-            bounds=config["bounds"],
-            resolution=10,
-            resampling=rasterio.enums.Resampling.bilinear,
-            dtype="uint16",
-            fill_value=np.uint16(0),
-            rescale=False,
-            chunksize=CHUNK,
-        )
-        days = data["time"].dt.floor("D")
-        if len(set(days.values)) < len(days):
-            data = data.groupby(days).map(tool.mosaic, dim="time", nodata=0)
+        data = stacked(config)
         with dask.config.set(scheduler="threads", num_workers=config["threads"]):
             values = data.compute().values
         return {band: values[:, place] for place, band in enumerate(config["bands"])}
 
     return read
+
+
+def stacked(config: dict) -> Any:
+    """Of stackstac, lazily: ``(dates, bands, rows, columns)``."""
+    import numpy as np
+    import rasterio.enums
+    import stackstac as tool
+
+    data = tool.stack(
+        features(config),
+        assets=config["bands"],
+        epsg=config["epsg"],
+        bounds=config["bounds"],
+        resolution=10,
+        resampling=rasterio.enums.Resampling.bilinear,
+        dtype="uint16",
+        fill_value=np.uint16(0),
+        rescale=False,
+        chunksize=CHUNK,
+    )
+    days = data["time"].dt.floor("D")
+    if len(set(days.values)) < len(days):
+        data = data.groupby(days).map(tool.mosaic, dim="time", nodata=0)
+    return data
 
 
 def async_geotiff() -> Read:
@@ -270,6 +278,17 @@ TOOLS: dict[str, Callable[[], Read]] = {
 }
 
 
+def measured(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """Seconds, CPU seconds and peak memory of this process, and what the work gave."""
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    made = work()
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
+    # Not ru_maxrss, which remembers the process that this one was forked from.
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall": wall, "cpu": cpu, "rss": int(peak.split()[1]) * 1024}, made
+
+
 def main(tool: str, path: str) -> None:
     config = json.loads(Path(path).read_text())
     begun = time.perf_counter()
@@ -278,24 +297,12 @@ def main(tool: str, path: str) -> None:
         read(config | config["warm"])
     if tool == "rasteret":
         read(config)
-    ready, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    pixels = read(config)
-    wall, after = time.perf_counter() - ready, resource.getrusage(resource.RUSAGE_SELF)
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    ready = time.perf_counter()
+    figures, pixels = measured(lambda: read(config))
     digest = hashlib.md5(usedforsecurity=False)
     for band in config["bands"]:
         digest.update(pixels[band].astype("uint16").tobytes())
-    print(
-        json.dumps(
-            {
-                "start": ready - begun,
-                "wall": wall,
-                "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-                "rss": int(peak.split()[1]) * 1024,
-                "digest": digest.hexdigest(),
-            }
-        )
-    )
+    print(json.dumps(figures | {"start": ready - begun, "digest": digest.hexdigest()}))
     if config.get("save"):
         import numpy as np
 

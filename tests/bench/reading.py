@@ -7,13 +7,12 @@ resample, all must give the same bytes. Prints the table of docs/benchmarks.md a
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from tests.bench import readers
 from tests.bench.data import BANDS, TEN
 from tests.bench.servers import slow_files
-from tests.bench.works import Bench, Work, draw, head, over_http, report
+from tests.bench.works import Bench, Work, over_http
 
 EVERY = ("stac2cube", "stac2cube, GDAL only", "rasterio, threads", "odc-stac, pool", "odc-stac, dask", "stackstac")
 SAME_GRID = (*EVERY, "async-geotiff")
@@ -46,15 +45,7 @@ WORKS = (
 
 
 def main() -> None:
-    bench = Bench.of_command(__doc__, readers)
-    head("requests, or opens + reads")
-    found = {}
-    for work in filter(bench.chooses, WORKS):
-        found[work.name] = results = bench.measure(work)
-        report(work, results)
-    (bench.folder / "reading.json").write_text(json.dumps(found, indent=1))
-    if bench.chosen.picture:
-        draw(found, bench.chosen.picture)
+    Bench.of_command(__doc__, readers).run(WORKS, "requests, or opens + reads", "reading.json")
 
 
 if __name__ == "__main__":

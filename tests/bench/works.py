@@ -105,9 +105,23 @@ class Bench:
         print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {chosen.runs} runs\n")
         return cls(chosen.folder, chosen.runs, archive, small, script, chosen)
 
-    def chooses(self, work: Work) -> bool:
-        """Whether it was asked for."""
-        return any(part in work.name for part in self.chosen.work.split(";"))
+    def run(self, works: Sequence[Work], counted: str, kept: str) -> None:
+        """Measure the works that were asked for; print their table, keep figures in a file and draw them if wanted.
+
+        Args:
+            works: In the order of the table.
+            counted: What is counted of each, as the table's head says it.
+            kept: Name of the file.
+        """
+        head(counted)
+        found = {}
+        for work in works:
+            if any(part in work.name for part in self.chosen.work.split(";")):
+                found[work.name] = results = self.measure(work)
+                report(work, results)
+        (self.folder / kept).write_text(json.dumps(found, indent=1))
+        if self.chosen.picture:
+            draw(found, self.chosen.picture)
 
     def measure(self, work: Work) -> Results:
         """Each tool's runs, in turns."""
