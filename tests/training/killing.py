@@ -1,8 +1,8 @@
-"""``python -m tests.training.killing KIND WORDS FOLDER SEED ROUNDS``: killed at random moments and run again.
+"""``python -m tests.training.killing KIND WORDS FOLDER SEED KILLS``: killed at random moments and run again.
 
 A process of its own, without threads, loads everything once and forks a child for every run, so that what is killed is
 the work and not the imports. Each round begins in a new folder, kills some runs after random times, lets one run
-through, and compares every byte with what was made undisturbed.
+through, and compares every byte with what was made undisturbed; there are rounds until so many runs were killed.
 """
 
 from __future__ import annotations
@@ -99,29 +99,30 @@ def run(work: Callable[[Words, Path], None], words: Words, out: Path, most: floa
     return False
 
 
-def campaign(kind: str, words: Words, folder: Path, seed: int, rounds: int) -> dict[str, int]:
-    """Rounds made, and runs killed in them."""
-    drawn, work, killed = random.Random(seed), WORKS[kind], 0
+def campaign(kind: str, words: Words, folder: Path, seed: int, kills: int) -> dict[str, int]:
+    """Rounds made until so many runs were killed, and runs killed in them."""
+    drawn, work, killed, rounds = random.Random(seed), WORKS[kind], 0, 0
     begun = time.monotonic()
     assert run(work, words, folder / "undisturbed")
     seconds = time.monotonic() - begun
     wanted = contents(folder / "undisturbed")
-    for number in range(rounds):
-        out = folder / f"round-{number}"
+    while killed < kills:
+        rounds += 1
+        out = folder / f"round-{rounds}"
         for _ in range(drawn.randint(1, 4)):
             killed += not run(work, words, out, drawn.uniform(0.0, 0.7 * seconds))
         assert run(work, words, out)
         found = contents(out)
-        assert sorted(found) == sorted(wanted), f"round {number}: other files: {set(found) ^ set(wanted)}"
+        assert sorted(found) == sorted(wanted), f"round {rounds}: other files: {set(found) ^ set(wanted)}"
         differing = [name for name in wanted if wanted[name] != found[name]]
-        assert not differing, f"round {number}: other bytes in {differing}"
+        assert not differing, f"round {rounds}: other bytes in {differing}"
     return {"rounds": rounds, "killed": killed}
 
 
-def in_its_own_process(kind: str, words: Words, folder: Path, seed: int, rounds: int) -> dict[str, int]:
+def in_its_own_process(kind: str, words: Words, folder: Path, seed: int, kills: int) -> dict[str, int]:
     """See above; raises what it says if a byte was another."""
     folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "tests.training.killing", kind, json.dumps(words), folder, seed, rounds]
+    command = [sys.executable, "-m", "tests.training.killing", kind, json.dumps(words), folder, seed, kills]
     done = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True, timeout=7000)
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
@@ -129,5 +130,5 @@ def in_its_own_process(kind: str, words: Words, folder: Path, seed: int, rounds:
 
 
 if __name__ == "__main__":
-    kind, words, folder, seed, rounds = sys.argv[1:]
-    print(json.dumps(campaign(kind, json.loads(words), Path(folder), int(seed), int(rounds))))  # noqa: T201
+    kind, words, folder, seed, kills = sys.argv[1:]
+    print(json.dumps(campaign(kind, json.loads(words), Path(folder), int(seed), int(kills))))  # noqa: T201
