@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stac2cube.errors import BadInputError
-from stac2cube.places.slurm import memory_bytes
+from stac2cube.places.queue import memory_bytes
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store a picture per period of the cube LAYERS in the cube OUT, out of what clouds leave."""
-    from stac2cube.places.slurm import memory_bytes
+    from stac2cube.places.queue import memory_bytes
     from stac2cube.stages.composed import Composition, run_composites
 
     chosen = listed(names)

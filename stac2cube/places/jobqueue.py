@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 from distributed import Client
@@ -19,9 +19,7 @@ from distributed.core import Status
 from stac2cube.errors import SlurmError
 from stac2cube.places.dasking import Watch, quiet_dask, send_home
 from stac2cube.places.queue import ENDED, Queue, duration_seconds, last_words, without_job
-
-if TYPE_CHECKING:
-    from stac2cube.places.slurm import Slurm
+from stac2cube.places.worker_jobs import WorkerJobs
 
 # On import dask-jobqueue puts a file of comments into the user's ~/.config/dask.
 _home = dask.config.PATH
@@ -41,25 +39,25 @@ GOODBYE = 15.0
 
 
 @contextmanager
-def open_jobs(place: Slurm, name: str) -> Iterator[Executor]:
-    """Submit the worker jobs of a place and watch over them.
+def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
+    """Submit worker jobs and watch over them.
 
     Raises:
         SlurmError: SLURM refuses the jobs, or they keep dying.
     """
     with quiet_dask():
-        cluster = _cluster(place, name)
+        cluster = _cluster(wanted, name)
         try:
-            place.queue.test(cluster.job_script())
+            wanted.queue.test(cluster.job_script())
         except SlurmError:
             cluster.close()
             raise
         with Client(cluster, set_as_default=False) as client:
-            jobs = _Jobs(place, cluster, name)
+            jobs = _Jobs(wanted, cluster, name)
             executor = client.get_executor(pure=False)
             try:
-                cluster.scale(jobs=place.jobs)
-                log.info("submitted %d worker job(s) %s", place.jobs, name)
+                cluster.scale(jobs=wanted.jobs)
+                log.info("submitted %d worker job(s) %s", wanted.jobs, name)
                 with Watch(jobs.look).over(executor):
                     yield executor
             finally:
@@ -71,8 +69,8 @@ def open_jobs(place: Slurm, name: str) -> Iterator[Executor]:
 class _Jobs:
     """The worker jobs of an open cluster."""
 
-    def __init__(self, place: Slurm, cluster: SLURMCluster, name: str) -> None:
-        self._place = place
+    def __init__(self, wanted: WorkerJobs, cluster: SLURMCluster, name: str) -> None:
+        self._wanted = wanted
         self._cluster = cluster
         self._name = name
         self._lost = 0
@@ -81,7 +79,7 @@ class _Jobs:
     def look(self) -> str:
         """Replace lost jobs; why the work cannot go on, if so."""
         self._seen |= {job.job_id for job in list(self._cluster.workers.values()) if job.job_id}
-        states = self._place.queue.states(self._seen)
+        states = self._wanted.queue.states(self._seen)
         # A job that is preempted or whose node fails is requeued by SLURM itself, and comes back by itself.
         gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED - {"PREEMPTED"}}
         if gone:
@@ -91,10 +89,10 @@ class _Jobs:
             self._forget(gone)
         if self._cluster.scheduler_info["workers"]:
             self._lost = 0
-        elif self._lost > LIVES * self._place.jobs:
-            said = last_words(Path(self._place.logs), f"{self._name}-*")
+        elif self._lost > LIVES * self._wanted.jobs:
+            said = last_words(Path(self._wanted.logs), f"{self._name}-*")
             return f"{self._lost} worker jobs ended without doing any work. Their last words: {said or 'none'}"
-        self._cluster.scale(jobs=self._place.jobs)
+        self._cluster.scale(jobs=self._wanted.jobs)
         return ""
 
     def _forget(self, gone: set[str]) -> None:
@@ -115,27 +113,27 @@ def _states(queue: Queue, jobs: list[str]) -> dict[str, str]:
         return {}
 
 
-def _cluster(place: Slurm, name: str) -> SLURMCluster:
-    seconds = duration_seconds(place.walltime) or 0.0
+def _cluster(wanted: WorkerJobs, name: str) -> SLURMCluster:
+    seconds = duration_seconds(wanted.walltime) or 0.0
     # Workers leave before they are killed, not all at the same moment.
     margin = max(30.0, min(300.0, seconds / 10))
     lifetime = ["--lifetime", f"{seconds - margin:.0f}s", "--lifetime-stagger", f"{margin / 3:.0f}s"]
     return SLURMCluster(
-        job_cls=_job_class(place),
-        cores=place.cores,
+        job_cls=_job_class(wanted),
+        cores=wanted.cores,
         processes=1,
-        memory=f"{int(place.memory_bytes * 0.9)}B",
-        job_cpu=place.cores,
-        job_mem=f"{place.memory_bytes // 2**20}M",
-        queue=place.partition or None,
-        account=place.account or None,
-        walltime=place.walltime,
-        job_extra_directives=["--nodes=1", "--requeue", "--open-mode=append", *_extra(place)],
-        job_script_prologue=list(place.prologue),
-        python=place.python or None,
-        interface=place.interface or None,
+        memory=f"{int(wanted.memory_bytes * 0.9)}B",
+        job_cpu=wanted.cores,
+        job_mem=f"{wanted.memory_bytes // 2**20}M",
+        queue=wanted.partition or None,
+        account=wanted.account or None,
+        walltime=wanted.walltime,
+        job_extra_directives=["--nodes=1", "--requeue", "--open-mode=append", *_extra(wanted)],
+        job_script_prologue=list(wanted.prologue),
+        python=wanted.python or None,
+        interface=wanted.interface or None,
         local_directory="${TMPDIR:-/tmp}",
-        log_directory=place.logs,
+        log_directory=wanted.logs,
         job_name=name,
         name=name,
         worker_extra_args=lifetime,
@@ -145,13 +143,13 @@ def _cluster(place: Slurm, name: str) -> SLURMCluster:
     )
 
 
-def _extra(place: Slurm) -> list[str]:
-    return [*([f"--clusters={place.clusters}"] if place.clusters else []), *place.directives]
+def _extra(wanted: WorkerJobs) -> list[str]:
+    return [*([f"--clusters={wanted.clusters}"] if wanted.clusters else []), *wanted.directives]
 
 
-def _job_class(place: Slurm) -> type[SLURMJob]:
+def _job_class(wanted: WorkerJobs) -> type[SLURMJob]:
     """A SLURMJob that names the cluster to scancel too, and does not hand on what describes the driver's own job."""
-    clusters = f" --clusters={place.clusters}" if place.clusters else ""
+    clusters = f" --clusters={wanted.clusters}" if wanted.clusters else ""
 
     class Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
         submit_command = f"sbatch{clusters}"
@@ -161,7 +159,7 @@ def _job_class(place: Slurm) -> type[SLURMJob]:
             """Let a worker that was told to go end its job by itself, so that it is COMPLETED and not CANCELLED."""
             give_up = time.monotonic() + GOODBYE
             while time.monotonic() < give_up:
-                states = await asyncio.to_thread(_states, place.queue, [self.job_id])
+                states = await asyncio.to_thread(_states, wanted.queue, [self.job_id])
                 if not set(states.values()) & {"RUNNING", "COMPLETING"}:
                     break
                 await asyncio.sleep(0.3)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-from stac2cube.errors import SlurmError
+from stac2cube.errors import BadInputError, SlurmError
 
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 """The only SLURM_* variables that are a person's settings; all others describe the job in which they are found, and
@@ -217,6 +217,21 @@ def duration_seconds(text: str) -> float | None:
     else:
         hours, minutes, seconds = 0, *[*numbers, 0][:2]
     return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def memory_bytes(text: str) -> int:
+    """Bytes of ``"8GiB"``, ``"500 MB"``, ``"16G"``.
+
+    Raises:
+        BadInputError: It cannot be understood.
+    """
+    units = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number = text.strip().rstrip("iBKMGTkmgtb").strip()
+    unit = text.strip()[len(number) :].strip().upper().replace("IB", "").removesuffix("B")
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError) as error:
+        raise BadInputError(f"memory {text!r}: write a number and a unit, as in 8GiB") from error
 
 
 def last_words(folder: Path, pattern: str, lines: int = 3) -> str:

@@ -9,57 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stac2cube.errors import BadInputError
-from stac2cube.places.queue import Queue, duration_seconds
+from stac2cube.places.worker_jobs import WorkerJobs
 
 
 @dataclass(frozen=True)
-class Slurm:
+class Slurm(WorkerJobs):
     """Worker jobs on a SLURM cluster; usually read from a site file, see :func:`stac2cube.site.find_site`.
 
-    Attributes:
-        partition: Partition; the cluster's default if "".
-        account: Account; the user's default if "".
-        clusters: Name for ``--clusters`` where a site has several; given to sbatch, squeue and scancel alike.
-        jobs: Worker jobs.
-        cores: Cores per job; as many blocks are worked on at a time.
-        memory: Memory per job as dask writes it, ``"8GiB"``. The worker keeps to nine tenths of it, so that it is
-            stopped with a message before SLURM kills it without one.
-        walltime: Time limit per job as sbatch(1) writes it. Workers end in time before it and are replaced.
-        directives: Further sbatch options, ``("--qos=high", "--gres=gpu:1")``.
-        prologue: Shell lines before the Python program, ``("module load slurm_setup",)``.
-        python: Python on the nodes; the one that runs now if "".
-        interface: Network interface on which nodes reach each other, ``"ib0"``; what the host name means if "".
-        logs: Folder for the workers' logs.
-        site: Name of the site that it was read from, whose limits hold for what is built here; "" for none.
+    Its fields are those of :class:`~stac2cube.places.worker_jobs.WorkerJobs`.
     """
-
-    partition: str = ""
-    account: str = ""
-    clusters: str = ""
-    jobs: int = 2
-    cores: int = 2
-    memory: str = "8GiB"
-    walltime: str = "01:00:00"
-    directives: tuple[str, ...] = ()
-    prologue: tuple[str, ...] = ()
-    python: str = ""
-    interface: str = ""
-    logs: str = "slurm-logs"
-    site: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what SLURM would misunderstand.
-
-        Raises:
-            BadInputError: A field makes no sense.
-        """
-        if self.jobs < 1 or self.cores < 1:
-            raise BadInputError(f"jobs and cores are at least 1, not {self.jobs} and {self.cores}")
-        if not duration_seconds(self.walltime):
-            raise BadInputError(f"walltime {self.walltime!r}: write minutes, hours:minutes:seconds or days-hours")
-        if self.memory_bytes < 512 * 2**20:
-            raise BadInputError(f"memory {self.memory!r}: a worker needs 512MiB at least")
 
     @property
     def parallel(self) -> int:
@@ -70,31 +28,6 @@ class Slurm:
     def on_cluster(self) -> bool:
         """Always: blocks are made in jobs, also when this process runs on a login node."""
         return True
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory per job in bytes.
-
-        Raises:
-            BadInputError: It cannot be understood.
-        """
-        return memory_bytes(self.memory)
-
-    @property
-    def queue(self) -> Queue:
-        """The queue it submits to."""
-        return Queue(self.clusters)
-
-    def header(self, job_name: str) -> list[str]:
-        """The sbatch options that every job of this site shares: name, cluster, partition, account, time limit."""
-        options = {
-            "job-name": job_name,
-            "clusters": self.clusters,
-            "partition": self.partition,
-            "account": self.account,
-            "time": self.walltime,
-        }
-        return [*(f"--{name}={value}" for name, value in options.items() if value), *self.directives]
 
     @contextmanager
     def open(self) -> Iterator[Executor]:
@@ -115,18 +48,3 @@ class Slurm:
 
         more = f"more with memory = {2 * self.memory_bytes / 2**30:g}GiB, or for fewer cores per job"
         return dead_worker(error, f"a job has {self.memory} for {self.cores} cores", more)
-
-
-def memory_bytes(text: str) -> int:
-    """Bytes of ``"8GiB"``, ``"500 MB"``, ``"16G"``.
-
-    Raises:
-        BadInputError: It cannot be understood.
-    """
-    units = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-    number = text.strip().rstrip("iBKMGTkmgtb").strip()
-    unit = text.strip()[len(number) :].strip().upper().replace("IB", "").removesuffix("B")
-    try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError) as error:
-        raise BadInputError(f"memory {text!r}: write a number and a unit, as in 8GiB") from error

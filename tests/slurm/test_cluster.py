@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -149,16 +148,6 @@ def test_the_scripts_to_copy(cluster: Cluster, archive: Archive) -> None:
     assert "sealed by" in said
     cluster.wait_idle()
     assert differences(cluster.work / "recipe" / "layers.zarr", cluster.work / "plain.zarr") == []
-
-
-def test_shell_scripts_are_clean() -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed: apt install shellcheck")
-    scripts = [*(REPOSITORY / "slurm").glob("*.sbatch"), SCRIPT, REPOSITORY / "tests" / "setup-services"]
-    done = subprocess.run(
-        ["shellcheck", *scripts, REPOSITORY / "envs" / "make-venv"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def test_jobs_of_reads_what_submit_prints() -> None:

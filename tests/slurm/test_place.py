@@ -16,7 +16,8 @@ from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, SlurmError
-from stac2cube.places.slurm import Slurm, memory_bytes
+from stac2cube.places.queue import memory_bytes
+from stac2cube.places.slurm import Slurm
 from stac2cube.places.threads import Threads
 from tests.build.toy import SPEC, Make, steps
 from tests.places import scenario
