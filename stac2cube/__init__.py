@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from stac2cube.version import __version__
+
 if TYPE_CHECKING:
     from stac2cube.cube.reader import open_cube
     from stac2cube.explorer.session import Explorer, explore
@@ -55,8 +57,6 @@ if TYPE_CHECKING:
     from stac2cube.views.speckle import despeckle
     from stac2cube.views.spectral import indices
     from stac2cube.views.terrain import aspect, hillshade, slope
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Allocation": "stac2cube.places.allocation",

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stac2cube import __version__
 from stac2cube.errors import BadInputError
+from stac2cube.version import __version__
 
 CALRISSIAN = "https://calrissian-cwl.github.io/schema#"
 """Namespace of the extension by which Calrissian starts a Dask Gateway cluster around a step."""

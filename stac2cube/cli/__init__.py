@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from stac2cube import __version__
 from stac2cube.cli.care import diff, rollback, seal_year, sync, tidy, verify
 from stac2cube.cli.catalogs import compare, gaps
 from stac2cube.cli.clouds import clouds, mask
@@ -29,6 +28,7 @@ from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres, weights
 from stac2cube.cli.training import download, samples
 from stac2cube.errors import IncompleteError, Stac2cubeError
+from stac2cube.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

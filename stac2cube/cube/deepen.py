@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-import stac2cube
 from stac2cube.cube.files import remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
@@ -37,6 +36,7 @@ from stac2cube.cube.years import (
 )
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid, Tile
+from stac2cube.version import __version__
 
 _STORE, _PARTS, _PLAN = "store.zarr", "parts", "plan.json"
 """In the folder in which a store is made: the store, a receipt per part, and what is being made."""
@@ -140,7 +140,7 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
     """
     making = years_folder(cube) / f".{year}.making"
     versions = tuple(version_of(row) for row in rows)
-    plan = json.dumps({**store_attributes(year, versions), "version": stac2cube.__version__}).encode()
+    plan = json.dumps({**store_attributes(year, versions), "version": __version__}).encode()
     if (making / _PLAN).exists() and (making / _PLAN).read_bytes() == plan:
         return making
     remove_tree(making)

@@ -19,11 +19,11 @@ import zarr
 from pyproj import CRS
 from zarr.storage import LocalStore
 
-import stac2cube
 from stac2cube.cube.shard import create_array
 from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
+from stac2cube.version import __version__
 
 OWN = ".stac2cube"
 """Folder for what is ours inside a cube (ledger, history, staging, trash). It is an empty Zarr group, so that readers
@@ -238,12 +238,12 @@ def _attributes(spec: CubeSpec, own: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "Conventions": "CF-1.11",
         "title": str(spec.recipe.get("title", f"stac2cube {spec.stage}")),
-        "history": f"{now_text()} created by stac2cube {stac2cube.__version__}; each step's making is in the ledger",
+        "history": f"{now_text()} created by stac2cube {__version__}; each step's making is in the ledger",
         "zarr_conventions": CONVENTIONS,
         **placed(grid),
         "stac2cube": {
             "format": FORMAT,
-            "version": stac2cube.__version__,
+            "version": __version__,
             "spec": spec.to_json(),
             **own,
         },

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stac2cube import __version__
 from stac2cube.errors import BadInputError, GatewayError
+from stac2cube.version import __version__
 
 if TYPE_CHECKING:
     from dask_gateway import Gateway as Server

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from shapely.geometry import shape
 
-from stac2cube import __version__
 from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.overviews import levels_of
 from stac2cube.cube.rearrange import in_order
@@ -24,6 +23,7 @@ from stac2cube.places.queue import Queue
 from stac2cube.products.lineage import lineage_of, sources_of
 from stac2cube.products.terms import attribution_of, terms_of
 from stac2cube.status import CubeStatus, cube_history, cube_status
+from stac2cube.version import __version__
 
 CLEAR, CLOUDY = 20.0, 80.0
 """Percent of cloud below which a scene counts as clear, above which as cloudy."""

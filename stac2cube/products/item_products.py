@@ -16,11 +16,11 @@ import rasterio
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
-from stac2cube import __version__
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid, Tile
 from stac2cube.products.stac import PROCESSING, PROJECTION
 from stac2cube.products.static_catalog import CATALOG, save_catalog
+from stac2cube.version import __version__
 
 Item = Mapping[str, Any]
 

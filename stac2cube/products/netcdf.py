@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from stac2cube import __version__
 from stac2cube.cube.facts import STEP_FACTS
 from stac2cube.cube.files import remove_tree, written_whole
 from stac2cube.cube.root import now_text
@@ -22,6 +21,7 @@ from stac2cube.products.cut import Cut, cut_of
 from stac2cube.products.terms import attribution_of, mission_of, terms_of
 from stac2cube.progress import Progress
 from stac2cube.status import cube_history
+from stac2cube.version import __version__
 from stac2cube.views.steps import Choice
 
 if TYPE_CHECKING:

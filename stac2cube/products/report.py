@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stac2cube import __version__
 from stac2cube.cube.files import write_whole
 from stac2cube.cube.root import now_text, read_root
 from stac2cube.cube.spec import CubeSpec
@@ -22,6 +21,7 @@ from stac2cube.products.shifts import draw_before_after, shift_field, shift_seri
 from stac2cube.products.superres import pairs_of
 from stac2cube.products.terms import mission_of
 from stac2cube.status import cube_status
+from stac2cube.version import __version__
 
 
 def write_report(cubes: str | Path | Sequence[str | Path], out: str | Path, *, account: Account | None = None) -> Path:

@@ -10,7 +10,6 @@ from typing import Any
 
 from shapely.geometry import mapping, shape
 
-from stac2cube import __version__
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.overviews import SUFFIX, levels_of
 from stac2cube.cube.root import read_root
@@ -20,6 +19,7 @@ from stac2cube.mission import Mission, find_mission, mission_names
 from stac2cube.products.lineage import lineage_of
 from stac2cube.products.stac_bands import bands_of, dimensions_of, utc_text, variables_of
 from stac2cube.products.terms import attribution_of, mission_of, terms_of
+from stac2cube.version import __version__
 
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
 DATACUBE = _EXTENSION.format("datacube/v2.2.0")

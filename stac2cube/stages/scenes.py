@@ -10,11 +10,11 @@ import numpy as np
 from shapely import union_all
 from shapely.geometry import mapping, shape
 
-import stac2cube
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.grid import Grid, Tile
 from stac2cube.scene import Scene
 from stac2cube.source.read import sorted_once, touching_pairs
+from stac2cube.version import __version__
 from stac2cube.work import Step
 
 
@@ -68,7 +68,7 @@ def _entry(scene: Scene, why: str, layers: Sequence[str]) -> Entry:
             "shifts": {granule.id: _shift_of(granule.assets) for granule in scene.granules},
             "absent": {granule.id: absent for granule in scene.granules if (absent := _absent(granule.assets, layers))},
             "superseded_items": list(scene.superseded),
-            "software": {"stac2cube": stac2cube.__version__},
+            "software": {"stac2cube": __version__},
         },
         sources=tuple(granule.item for granule in scene.granules),
     )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from shapely.geometry import mapping, shape
 
-import stac2cube
 from stac2cube.area import Area
 from stac2cube.build import build
 from stac2cube.cube.ledger import SEALED, Entry
@@ -29,6 +28,7 @@ from stac2cube.training.pixels import make_pixels
 from stac2cube.training.rules import GRID, SampleRules
 from stac2cube.training.samples import Incomplete, plan_samples
 from stac2cube.training.sources import Request, SampleSource
+from stac2cube.version import __version__
 from stac2cube.work import Block, Orders, Step, Summary
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def steps_of(sources: Sequence[SampleSource], grid: Grid) -> list[Step]:
                 "platform": source.platform,
                 "orbit": source.orbit,
                 "cloud_cover": source.cloud_cover,
-                "software": {"stac2cube": stac2cube.__version__},
+                "software": {"stac2cube": __version__},
             },
         )
         blocks = tiles

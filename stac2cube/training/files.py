@@ -17,7 +17,6 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-import stac2cube
 from stac2cube.cube.files import exchange, remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.grid import Grid
@@ -26,6 +25,7 @@ from stac2cube.training.index_file import sample_from_json, sample_to_json
 from stac2cube.training.pixels import Pixels, make_pixels
 from stac2cube.training.rules import SampleRules
 from stac2cube.training.sources import SampleSource
+from stac2cube.version import __version__
 
 META = "meta.json"
 
@@ -106,7 +106,7 @@ class MakeSample:
             "rules": rules.to_json(),
             "factors": {part.granule.id: part.factors for part in source.parts if part.factors},
             "valid_fraction": dict(zip(rules.names, (tally.valid / tally.pixels).tolist(), strict=True)),
-            "software": {"stac2cube": stac2cube.__version__, "gdal": rasterio.__gdal_version__},
+            "software": {"stac2cube": __version__, "gdal": rasterio.__gdal_version__},
             "sample": sample_to_json(sample),
         }
         write_whole(staged / META, (json.dumps(meta, indent=1) + "\n").encode())

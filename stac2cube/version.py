@@ -1,0 +1,4 @@
+"""The version, in a room of its own: all that write it down stand below the package's front door."""
+
+__version__ = "0.1.0"
+"""What is installed, read by the build too."""
