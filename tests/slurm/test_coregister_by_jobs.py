@@ -37,7 +37,7 @@ def test_co_registration_follows_as_a_job_of_its_own(cluster: Cluster) -> None:
     catalog(folder / "l2a.json", [write(folder, take, ("B02", "B03", "B04", "B08")) for take in takes])
     turn = Transformer.from_crs(EPSG, 4326, always_xy=True).transform
     west, north = turn(ORIGIN[0] + 200, ORIGIN[1] - 200)
-    east, south = turn(ORIGIN[0] + 5800, ORIGIN[1] - 5800)
+    east, south = turn(ORIGIN[0] + 3800, ORIGIN[1] - 3800)
     (folder / "area.geojson").write_text(json.dumps(mapping(box(west, south, east, north))))
     stac2cube("run", write_recipe(folder, "threads"), "-q")
     jobs = jobs_of(stac2cube("submit", write_recipe(folder, "jobs"), "--site", "example").stdout)

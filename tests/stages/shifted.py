@@ -49,12 +49,12 @@ class Take:
 
 def truth(take: Take, band: str = "B04") -> np.ndarray:
     """The ground of that day where it really is, without clouds, on the 10 m lattice."""
-    return ground(Take(take.day), band)[0]
+    return sight(Take(take.day))[0][band]
 
 
 @cache
-def ground(take: Take, band: str) -> tuple[np.ndarray, np.ndarray]:
-    """What the sensor sees, means of 10 m pixels, and the opacity of clouds."""
+def sight(take: Take) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What the sensor sees of the ground in each band, means of 10 m pixels, and the opacity of clouds."""
     time = datetime.fromisoformat(take.day)
     half = 5 * (np.arange(2 * EDGE) + 0.5)
     x, y = np.meshgrid(ORIGIN[0] + half, ORIGIN[1] - half)
@@ -62,10 +62,10 @@ def ground(take: Take, band: str) -> tuple[np.ndarray, np.ndarray]:
     # What lies at x is shown at x + shift.
     u, v = (x - ORIGIN[0]) / (5 * EDGE) - 1, (ORIGIN[1] - y) / (5 * EDGE) - 1
     east = take.x + take.bend * u * v
-    clear = averaged(look(x - east, y - take.y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear[band], 2)
+    seen = look(x - east, y - take.y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear
+    clear = {band: averaged(np.full_like(full, 0.1) if take.flat else full, 2) for band, full in seen.items()}
     weather = Sky(day, take.cover, 160.0, 89.0, 0.0)
-    cloud = averaged(look(x / 3, y / 3, 1, weather, 7).cloud, 2) if take.cover else np.zeros_like(clear)
-    return (np.full_like(clear, 0.1) if take.flat else clear), cloud
+    return clear, averaged(look(x / 3, y / 3, 1, weather, 7).cloud, 2) if take.cover else np.zeros((EDGE, EDGE))
 
 
 def write(folder: Path, take: Take, bands: Sequence[str] = ("B04",)) -> Json:
@@ -75,8 +75,9 @@ def write(folder: Path, take: Take, bands: Sequence[str] = ("B04",)) -> Json:
     rng = np.random.default_rng(int(name))
     seen = np.arange(EDGE) < take.swath * EDGE
     assets = {}
+    ground, cloud = sight(take)
     for band in bands:
-        clear, cloud = ground(take, band)
+        clear = ground[band]
         values = clear * (1 - cloud) + (0.6 + 0.1 * clear) * cloud + rng.normal(0, 0.001, clear.shape)
         gsd = 20 if band.startswith("B8A") else 10
         counts = np.where(seen, np.round(values * 1e4).clip(1), 0)
