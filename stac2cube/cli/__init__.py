@@ -24,6 +24,7 @@ from stac2cube.cli.patches import patches, statistics
 from stac2cube.cli.reads import read, sample
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.sections import Sections
 from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres, weights
 from stac2cube.cli.training import download, samples
@@ -31,7 +32,7 @@ from stac2cube.errors import IncompleteError, Stac2cubeError
 from stac2cube.version import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="stac2cube")
 def cli() -> None:
     """Satellite catalogs to analysis-ready Zarr cubes that can be extended safely for years.
@@ -41,14 +42,19 @@ def cli() -> None:
     """
 
 
-for command in (
-    *(layers, clouds, mask, coregister, move, superres, indices, composite, update, plan, run, status),
-    *(history, missions, catalogs, export, publish, quicklook, report, unlock, demo, sync, verify),
-    *(download, samples, diff, rollback, tidy, statistics, patches, weights, compare, gaps, submit),
-    *(cancel, logs, sites, doctor, stage, claim, share, seal, seal_year, overviews, index, read),
-    *(sample, item, cwl, config, explore, timelapse, slider, series),
-):
-    cli.add_command(command)
+cli.add_sections(
+    {
+        "From catalogs to cubes": (layers, update, plan, run, stage, demo),
+        "From cubes to cubes": (clouds, mask, coregister, move, superres, indices, composite, overviews),
+        "Look at a cube": (status, quicklook, report, timelapse, slider),
+        "Keep a cube": (sync, verify, history, diff, rollback, tidy, seal_year, unlock),
+        "Hand it on": (export, series, publish),
+        "Without a cube": (explore, index, read, sample, item),
+        "Training sets": (download, samples, statistics, patches),
+        "On a cluster": (submit, logs, cancel, claim, share, seal, sites, doctor, cwl),
+        "What there is": (missions, catalogs, compare, gaps, weights, config),
+    }
+)
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
 @click.command()
 @click.argument("path", type=CUBE)
 def cancel(path: Path) -> None:
-    """Cancel the jobs of a recipe, a cube, or a folder of cubes. What was sealed stays; submit again to go on."""
+    """Cancel the jobs of PATH: a recipe, a cube, or a folder of cubes. What was sealed stays; submit again to go on."""
     for submission in _submissions(path):
         if submission.alive():
             submission.cancel()
@@ -88,7 +88,7 @@ def cancel(path: Path) -> None:
 @click.argument("path", type=CUBE)
 @click.option("--lines", "-n", default=20, show_default=True, help="Last lines of each log.")
 def logs(path: Path, lines: int) -> None:
-    """Show the end of the logs of the last submission of a recipe, a cube, or a folder of cubes."""
+    """Show the end of the logs of the last submission of PATH: a recipe, a cube, or a folder of cubes."""
     for log in _submissions(path)[-1].logs():
         click.echo(f"== {log}")
         for line in log.read_text(errors="replace").splitlines()[-lines:]:

@@ -71,7 +71,7 @@ def update(cube: Path, **options: Any) -> int:
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
 @as_json
 def plan(out: Path, machine: bool, **options: Any) -> int:
-    """Say what `layers` would do: scenes, blocks, bytes to read, files to write, files and bytes of every year."""
+    """Say what `layers` would do to OUT: scenes, blocks, bytes to read and write, files and bytes of every year."""
     with talking(options["quiet"]) as console:
         return _layers(out, what_words(**options), {**options, "dry_run": True, "machine": machine}, console)
 

@@ -31,7 +31,14 @@ from stac2cube.cli.words import (
 @click.option(
     "--clip", type=AREA, help="Polygons outside which there is no data: a file, GeoJSON text, or a box 'w,s,e,n'."
 )
-@click.option("--format", "kind", type=click.Choice(["cog", "png", "netcdf"]), default="cog", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["cog", "png", "netcdf"]),
+    default="cog",
+    show_default=True,
+    help="What a folder OUT is filled with.",
+)
 @choice_options
 @hiding_options
 @look_options
