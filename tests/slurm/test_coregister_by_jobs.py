@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from pyproj import Transformer
 from shapely.geometry import box, mapping
 
@@ -30,6 +31,7 @@ def write_recipe(folder: Path, name: str) -> Path:
     return recipe
 
 
+@pytest.mark.timeout(600)  # five jobs one after the other, each a Python that imports what it needs
 def test_co_registration_follows_as_a_job_of_its_own(cluster: Cluster) -> None:
     folder = cluster.work / "takes"
     folder.mkdir()
@@ -42,7 +44,7 @@ def test_co_registration_follows_as_a_job_of_its_own(cluster: Cluster) -> None:
     stac2cube("run", write_recipe(folder, "threads"), "-q")
     jobs = jobs_of(stac2cube("submit", write_recipe(folder, "jobs"), "--site", "example").stdout)
     assert list(jobs) == ["layers", "clouds", "coregister", "superres", "report"]
-    cluster.wait_idle()
+    cluster.wait_idle(480)
     cube = folder / "jobs" / "coregister.zarr"
     for stage in ("coregister", "superres"):
         assert differences(folder / "jobs" / f"{stage}.zarr", folder / "threads" / f"{stage}.zarr") == []
