@@ -28,10 +28,14 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_partial(path: Path, content: bytes) -> Path:
     """The first half of :func:`write_whole`: a durable file beside ``path``, to be renamed onto it."""
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
-    with partial.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk needs what it took
+        raise
     return partial
 
 

@@ -80,23 +80,26 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
     """
     new, filling = next_folder(cube), _filling_folder(cube)
     remove_tree(filling)
-    link_tree(cube, filling)
-    passing("generation.linked")
-    change(filling)
-    passing("generation.filled")
-    # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state put
-    # back, does not tell it from one that was just swapped out.
-    filling.rename(new)
+    try:
+        link_tree(cube, filling)
+        passing("generation.linked")
+        change(filling)
+        passing("generation.filled")
+        # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state
+        # put back, does not tell it from one that was just swapped out.
+        filling.rename(new)
+    finally:
+        remove_tree(filling)  # is still there if the disk is full, which needs what it took
     passing("generation.named")
     old = _old_folder(cube, read_root(cube).generation)
     old.parent.mkdir(exist_ok=True)
     if can_exchange and exchange(new, cube):
         passing("generation.swapped")
-        new.rename(old)
+        _put_away(new, old)
     else:
         journal = _journal(cube)
         write_whole(journal, json.dumps({"next": new.name, "old": f"{old.parent.name}/{old.name}"}).encode())
-        cube.rename(old)
+        _put_away(cube, old)
         passing("generation.swapped")
         new.rename(cube)
         journal.unlink()
@@ -157,9 +160,15 @@ def _settle(cube: Path, new: Path) -> None:
     if swapped:
         old = _old_folder(cube, read_root(new).generation)
         old.parent.mkdir(exist_ok=True)
-        new.rename(old)
+        _put_away(new, old)
     else:
         remove_tree(new)
+
+
+def _put_away(generation: Path, old: Path) -> None:
+    """Let a generation that was the cube wait for its readers; its grace period begins now."""
+    os.utime(generation)  # of itself the folder is as old as the cube's last commit
+    generation.rename(old)
 
 
 def _purge(cube: Path) -> None:

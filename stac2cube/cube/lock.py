@@ -22,6 +22,9 @@ from stac2cube.cube.files import remove_tree, write_whole
 from stac2cube.cube.root import now_text
 from stac2cube.errors import CubeLockedError
 
+_NAMELESS = 20
+"""Looks at a lock without a readable card, until it is taken for one that stays so."""
+
 Verdict = Callable[["Owner"], bool | None]
 """Asks whether an owner still lives: True, False, or None for "cannot know"."""
 
@@ -104,9 +107,16 @@ class CubeLock:
         Raises:
             CubeLockedError: Somebody alive, or of unknown state, holds it.
         """
+        nameless = 0
         while not self._try():
             holder = read_owner(self.cube)
             if holder is None:
+                nameless += 1
+                if nameless == _NAMELESS:  # not one that was just given back
+                    raise CubeLockedError(
+                        f"{self.cube}: its lock {self.folder} does not say whose it is. If nobody writes the cube: "
+                        f"stac2cube unlock {self.cube} --force"
+                    )
                 continue
             if holder.token == self.owner.token:
                 return
@@ -150,8 +160,8 @@ class CubeLock:
     def _try(self) -> bool:
         made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
         made.mkdir(parents=True)
-        write_whole(made / "owner.json", _card(self.owner))
         try:
+            write_whole(made / "owner.json", _card(self.owner))
             made.rename(self.folder)
         except OSError:
             remove_tree(made)
@@ -177,11 +187,12 @@ class CubeLock:
 
 def lock_folder(cube: Path) -> Path:
     """Where the lock of a cube lies: beside it, because a new generation replaces the cube's own folder."""
+    cube = cube.resolve()  # who comes by a link meets the same lock
     return cube.with_name(f".{cube.name}.lock")
 
 
 def read_owner(cube: Path) -> Owner | None:
-    """Who holds the lock of a cube, None if nobody does."""
+    """Who holds the lock of a cube; None if nobody does, or its card cannot be read."""
     return _read_card(lock_folder(cube))
 
 
@@ -211,7 +222,7 @@ def _card(owner: Owner) -> bytes:
 def _read_card(folder: Path) -> Owner | None:
     try:
         return Owner(**json.loads((folder / "owner.json").read_text()))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
 
 

@@ -51,6 +51,7 @@ def open_writer(
         CubeLockedError: Somebody else writes it.
         BadInputError: The path holds something else or cannot be written.
     """
+    path = path.resolve()  # a generation takes the place of the cube, not of a link to it
     if path.exists():
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))

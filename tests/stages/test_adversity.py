@@ -1,0 +1,147 @@
+"""A cube kept under bad conditions: full disks, links to it, locks that nobody owns, old commits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stac2cube
+from stac2cube.cli import cli
+from stac2cube.cube import generation
+from stac2cube.cube.generation import generations_folder
+from stac2cube.cube.lock import CubeLock, lock_folder
+from stac2cube.cube.reader import differences
+from stac2cube.cube.root import read_root
+from stac2cube.errors import BadInputError, CubeLockedError
+from stac2cube.places.threads import Threads
+from stac2cube.stages.care import rollback, tidy, verify
+from stac2cube.stages.yearly import seal_year
+from tests.stages.test_care import DATES, build, product
+
+KEEPING: dict[str, Callable[[Path], object]] = {
+    "tidy": tidy,
+    "rollback": lambda cube: rollback(cube, 1),
+    "seal-year": lambda cube: seal_year(cube, 2022, Threads(1)),
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits, out of the order of time."""
+    folder = tmp_path_factory.mktemp("sound")
+    items = [product(folder, date) for date in DATES[:3]]
+    build(folder, items[2:])
+    return build(folder, items)
+
+
+@pytest.fixture
+def cube(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "layers.zarr"))
+
+
+def besides(cube: Path) -> list[str]:
+    """What lies beside a cube and should not: of a run that ended."""
+    kept = (cube.name, generations_folder(cube).name, f"{cube.name}.years")
+    return sorted(path.name for path in cube.parent.iterdir() if path.name not in kept)
+
+
+def outcome(command: str, cube: Path) -> str:
+    """What a command says at last."""
+    try:
+        KEEPING[command](cube)
+    except BadInputError as error:
+        return str(error)
+    return "done"
+
+
+def partials(folder: Path) -> list[Path]:
+    return list(folder.rglob(".*.partial"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("command", KEEPING)
+def test_a_disk_that_fills_up_at_any_write_leaves_the_cube_and_nothing_besides(
+    command: str, code: int, cube: Path, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = os.fsync, 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    commit, rooms = read_root(cube).commit, iter(range(0, 60, 3))
+    while read_root(cube).commit == commit:
+        assert differences(cube, sound) == []
+        left = room = next(rooms)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fsync)
+            said = outcome(command, cube)
+        assert said == "done" or "make room and run again" in said
+        assert besides(cube) == []
+        assert not partials(cube.parent)
+    assert room >= 9, "it failed several times"
+    KEEPING[command](cube)
+    assert verify(cube) == []
+
+
+def test_the_grace_of_a_replaced_generation_begins_when_it_is_replaced(cube: Path, sound: Path) -> None:
+    """Not at its last commit, which may be as old as the cube."""
+    long_ago = time.time() - 100 * 86400
+    os.utime(cube, (long_ago, long_ago))
+    opened = stac2cube.open_cube(cube, decode=False, chunks=None)
+    tidy(cube)
+    truth = stac2cube.open_cube(sound, decode=False, chunks=None)
+    np.testing.assert_array_equal(opened["B04"].values, truth["B04"].values)
+    rollback(cube, read_root(sound).commit)
+    assert differences(cube, sound) == []
+    for old in generations_folder(cube).iterdir():
+        os.utime(old, (long_ago, long_ago))
+    rollback(cube, read_root(sound).commit + 1)
+    assert len(list(generations_folder(cube).iterdir())) == 1, "what waited long enough went, the last is there"
+
+
+@pytest.mark.parametrize("atomic", [True, False], ids=["exchange", "journal"])
+def test_a_cube_is_the_same_by_whatever_path(
+    atomic: bool, cube: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not atomic:
+        monkeypatch.setattr(generation, "exchange", lambda one, other: False)
+    (tmp_path / "désk top").mkdir()
+    link = tmp_path / "désk top" / "my cube.zarr"
+    link.symlink_to(Path("..") / cube.name)
+    with CubeLock(cube), pytest.raises(CubeLockedError):
+        tidy(link)
+    seal_year(link, 2022, Threads(1))
+    tidy(link)
+    assert link.is_symlink()
+    assert (cube.parent / f"{cube.name}.years").is_dir()
+    assert sorted(path.name for path in link.parent.iterdir()) == [link.name]
+    assert read_root(cube).commit == read_root(sound).commit + 2
+    assert differences(link, sound) == []
+    monkeypatch.chdir(link.parent)
+    rollback(Path(link.name), read_root(sound).commit)
+    assert differences(cube, sound) == []
+    assert link.is_symlink()
+    assert cli.main(["unlock", link.name], standalone_mode=False) is None
+
+
+def test_a_lock_that_names_nobody_is_told_of_and_can_be_taken_away(
+    cube: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock_folder(cube).mkdir()
+    (lock_folder(cube) / "owner.json").write_text("{")
+    with pytest.raises(CubeLockedError, match="does not say whose"):
+        tidy(cube)
+    assert cli.main(["unlock", str(cube), "--force"], standalone_mode=False) is None
+    assert "card cannot be read" in capsys.readouterr().out
+    assert tidy(cube) is not None
