@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -18,8 +19,8 @@ from stac2cube.cube import generation
 from stac2cube.cube.generation import generations_folder
 from stac2cube.cube.lock import CubeLock, lock_folder
 from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.errors import BadInputError, CubeLockedError
+from stac2cube.cube.root import OWN, read_root
+from stac2cube.errors import BadInputError, CubeError, CubeLockedError
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import rollback, tidy, verify
 from stac2cube.stages.yearly import seal_year
@@ -139,9 +140,39 @@ def test_a_lock_that_names_nobody_is_told_of_and_can_be_taken_away(
     cube: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock_folder(cube).mkdir()
-    (lock_folder(cube) / "owner.json").write_text("{")
+    (lock_folder(cube) / "owner-1.json").write_text("{")
     with pytest.raises(CubeLockedError, match="does not say whose"):
         tidy(cube)
     assert cli.main(["unlock", str(cube), "--force"], standalone_mode=False) is None
     assert "card cannot be read" in capsys.readouterr().out
     assert tidy(cube) is not None
+
+
+def test_commits_are_named_by_their_number(cube: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    latest = read_root(cube).commit
+    assert cli.main(["diff", str(cube), "v1", f"v{latest}"], standalone_mode=False) is None
+    assert capsys.readouterr().out.count("added") == 2
+    assert cli.main(["rollback", str(cube), "v1"], standalone_mode=False) is None
+    assert read_root(cube).steps == 1
+    with pytest.raises(click.BadParameter, match="is no commit"):
+        cli.main(["rollback", str(cube), "yesterday"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda cube: next((cube / OWN / "ledger").glob("*")).unlink(), "ledger, cannot be read: it is not there"),
+        (lambda cube: next((cube / OWN / "ledger").glob("*")).write_bytes(b"x"), "ledger, cannot be read"),
+        (lambda cube: (cube / "scene/c/0").unlink(), "scene keys that its ledger does not know"),
+    ],
+    ids=["part gone", "part rotten", "keys gone"],
+)
+def test_a_half_copied_cube_is_told_of_by_whoever_opens_it(harm: Callable[[Path], None], says: str, cube: Path) -> None:
+    for part in (cube / OWN / "ledger").glob("*"):
+        if part.name not in read_root(cube).ledger:
+            part.unlink()
+    harm(cube)
+    for command in (stac2cube.open_cube, lambda path: cli.main(["report", str(path)], standalone_mode=False)):
+        with pytest.raises(CubeError, match=says):
+            command(cube)
+    assert verify(cube)
