@@ -6,6 +6,7 @@ keeps its own content. It stays beside the cube for a grace period, for those wh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -21,6 +22,9 @@ from stac2cube.errors import CubeError
 
 GRACE_DAYS = 7.0
 """How long an old generation stays for its readers."""
+
+_NO_LINK = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""What a system says to a hard link that it does not make."""
 
 _NOT_LINKED = ("staging",)
 """Folders below our own that belong to a run, not to the cube."""
@@ -120,7 +124,11 @@ def finish_swap(cube: Path) -> None:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """The same tree of files under another name, by hard links."""
+    """The same tree of files under another name, by hard links.
+
+    Raises:
+        CubeError: They cannot be had here.
+    """
     for folder, names, files in os.walk(source):
         here = Path(folder)
         if here == source / OWN:
@@ -128,7 +136,15 @@ def link_tree(source: Path, target: Path) -> None:
         there = target / here.relative_to(source)
         there.mkdir(parents=True)
         for name in files:
-            os.link(here / name, there / name)
+            try:
+                os.link(here / name, there / name)
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                raise CubeError(
+                    f"{here / name}: no second name for it ({error.strerror}). The file system has no hard links, or "
+                    "the file is another user's who lets you only read it. Nothing was changed"
+                ) from error
 
 
 def next_folder(cube: Path) -> Path:

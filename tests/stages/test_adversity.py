@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -176,3 +179,37 @@ def test_a_half_copied_cube_is_told_of_by_whoever_opens_it(harm: Callable[[Path]
         with pytest.raises(CubeError, match=says):
             command(cube)
     assert verify(cube)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("words", [["tidy", "CUBE"], ["rollback", "CUBE", "1"]], ids=["tidy", "rollback"])
+def test_a_command_that_is_asked_to_end_lets_go_of_the_cube(
+    words: list[str], number: int, cube: Path, sound: Path
+) -> None:
+    program = (
+        "import os, sys\n"
+        "from stac2cube.cli import main\n"
+        "from stac2cube.cube import points\n"
+        "points.listeners.append("
+        f"lambda point: point == 'generation.linked' and os.kill(os.getpid(), {int(number)}))\n"
+        "main()\n"
+    )
+    words = [str(cube) if word == "CUBE" else word for word in words]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (10, "interrupted")
+    assert besides(cube) == []
+    assert differences(cube, sound) == []
+
+
+@pytest.mark.parametrize("command", ["tidy", "rollback"])
+def test_where_there_are_no_hard_links_that_is_said(
+    command: str, cube: Path, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(CubeError, match="no hard links, or"):
+        KEEPING[command](cube)
+    assert besides(cube) == []
+    assert differences(cube, sound) == []
