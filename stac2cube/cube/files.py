@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,13 @@ def sync_tree(folder: Path) -> None:
             with (Path(here) / name).open("rb") as file:
                 os.fsync(file.fileno())
         sync_folder(Path(here))
+
+
+def system_error(error: RuntimeError) -> Exception:
+    """Libraries in other languages give the system's errors as text: a full disk must stay a full disk."""
+    code = re.search(r"\(os error (\d+)\)|\berrno = (\d+)", str(error))
+    number = int(code[1] or code[2]) if code else 0
+    return OSError(number, os.strerror(number)) if number else error
 
 
 def remove_tree(folder: Path) -> None:
