@@ -7,6 +7,7 @@ the middle leaves the old root in place, and what lies beyond its length is purg
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,9 +76,8 @@ def open_writer(
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise BadInputError(
-            f"{path} cannot be written: {error.strerror}. What was sealed is safe; make room and run again."
-        ) from error
+        advice = "" if error.errno == errno.EROFS else "; make room and run again"
+        raise BadInputError(f"{path} cannot be written: {error.strerror}. What was sealed is safe{advice}.") from error
 
 
 class CubeWriter:

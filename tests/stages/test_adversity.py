@@ -213,3 +213,15 @@ def test_where_there_are_no_hard_links_that_is_said(
         KEEPING[command](cube)
     assert besides(cube) == []
     assert differences(cube, sound) == []
+
+
+def test_a_cube_that_can_only_be_read_is_no_full_disk(cube: Path, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mkdir(folder: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", mkdir)
+        assert verify(cube) == []
+        with pytest.raises(BadInputError, match=r"Read-only file system. What was sealed is safe\.$"):
+            tidy(cube)
+    assert differences(cube, sound) == []
