@@ -92,9 +92,10 @@ def _some(kind: str, keys: tuple[str, ...]) -> str:
 @where_options
 def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
     """Compare CUBE with what its ledger says of every file. Exit code 0 sound, 2 damaged."""
-    from stac2cube.stages.care import repair
+    from stac2cube.stages.care import remarks, repair
     from stac2cube.stages.care import verify as look_for_damage
-    from stac2cube.training.cubes import follow_samples, holds_samples
+    from stac2cube.stages.kin import STAGES
+    from stac2cube.training.cubes import OfSamples, follow_samples, holds_samples
     from stac2cube.work import Orders
 
     with talking(options["quiet"]) as console:
@@ -113,13 +114,16 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
                 said(cube, done.summary)
         else:
             found = left = tuple(look_for_damage(cube, deep=not quick))
+        lost = any(one.kind == "ledger" for one in left)
+        besides = [] if lost else remarks(cube, (*STAGES, OfSamples()))
     if machine:
-        click.echo(
-            json.dumps({"found": [asdict(one) for one in found], "left": [asdict(one) for one in left]}, indent=1)
-        )
+        told = {"found": [asdict(one) for one in found], "left": [asdict(one) for one in left], "remarks": besides}
+        click.echo(json.dumps(told, indent=1))
     else:
         for one in found:
             click.echo(f"{one.kind:<10} {one.path}  {one.key}  {one.what}")
+        for remark in besides:
+            click.echo(f"remark     {remark}")
         click.echo(f"{cube}: {len(found)} damage(s)" + (f", {len(left)} left" if repairing else ""))
     return 2 if left else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,13 +10,15 @@ from typing import Protocol
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.overviews import overviews_beside
 from stac2cube.cube.root import read_root
-from stac2cube.errors import CubeError
+from stac2cube.errors import BadInputError, CubeError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.stages.dropping import drop
 from stac2cube.stages.following import follow, follows
 from stac2cube.status import cube_status
 from stac2cube.work import Orders, Summary
+
+log = logging.getLogger(__name__)
 
 
 class Kin(Protocol):
@@ -76,12 +79,19 @@ def children_of(cube: Path, kinds: Sequence[Kin] = STAGES) -> list[tuple[Path, K
 
 
 def children_behind(cube: Path, kinds: Sequence[Kin] = STAGES) -> dict[str, dict[str, int]]:
-    """How the children of a cube, and theirs, stand to it, those that are not in step; by path."""
+    """How the children of a cube, and theirs, stand to it, those that are not in step; by path.
+
+    One of which that cannot be told, because it is damaged or an input of it is gone, is named in the log.
+    """
     found: dict[str, dict[str, int]] = {}
     keys = _sealed(cube)
     for child, kind in children_of(cube, kinds):
-        lacking, stale = kind.behind(child)
-        too_many = len(_sealed(child) - keys) if _has_scenes(child) else 0
+        try:
+            lacking, stale = kind.behind(child)
+            too_many = len(_sealed(child) - keys) if _has_scenes(child) else 0
+        except (CubeError, BadInputError) as error:
+            log.warning("how %s stands to %s cannot be told: %s", child, cube, error)
+            continue
         state = {"lacking": lacking, "stale": stale, "too many": too_many}
         if any(state.values()):
             found[str(child)] = state

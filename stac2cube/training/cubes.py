@@ -176,9 +176,8 @@ class OfSamples:
 
     def behind(self, cube: Path) -> tuple[int, int]:
         """Samples lacking, by what was asked for when it was made, and those of which the step was made anew."""
-        request, rules = _asked(cube)
         try:
-            sources = plan_samples(request, rules, "list")
+            sources = plan_samples(*_asked(cube), "list")
         except NothingFoundError:
             return 0, 0
         steps = steps_of(sources, read_root(cube).spec.grid)

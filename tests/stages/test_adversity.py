@@ -225,3 +225,13 @@ def test_a_cube_that_can_only_be_read_is_no_full_disk(cube: Path, sound: Path, m
         with pytest.raises(BadInputError, match=r"Read-only file system. What was sealed is safe\.$"):
             tidy(cube)
     assert differences(cube, sound) == []
+
+
+def test_verify_tells_of_steps_out_of_order_and_that_is_no_damage(
+    cube: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["verify", str(cube), "-q"], standalone_mode=False) == 0
+    assert "remark     steps are not in the order of time: stac2cube tidy" in capsys.readouterr().out
+    tidy(cube)
+    assert cli.main(["verify", str(cube), "-q"], standalone_mode=False) == 0
+    assert "remark" not in capsys.readouterr().out

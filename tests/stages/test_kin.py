@@ -11,12 +11,14 @@ import pytest
 import stac2cube
 from stac2cube.cli import cli
 from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
+from stac2cube.cube.root import OWN, read_root
 from stac2cube.errors import BadInputError
 from stac2cube.places.threads import Threads
+from stac2cube.stages.care import remarks
+from stac2cube.stages.kin import STAGES
 from stac2cube.stages.sync import look, sync
 from stac2cube.status import cube_status
-from stac2cube.training.cubes import make_sample_cube
+from stac2cube.training.cubes import OfSamples, make_sample_cube
 from stac2cube.training.rules import SampleRules
 from stac2cube.training.sources import Request
 from tests.items import Json, catalog
@@ -53,8 +55,13 @@ def test_samples_made_from_a_cube_follow_it(tmp_path: Path, capsys: pytest.Captu
     catalog(tmp_path / "items.json", [items[0], newer, items[3]])
     assert synced(layers, "--apply", "--even-many", "--only", "new,superseded,withdrawn") == 0
     assert plan_of(layers, capsys)["children"] == {str(samples.resolve()): {"lacking": 1, "stale": 1, "too many": 1}}
+    assert cli.main(["verify", str(layers), "-q", "--json"], standalone_mode=False) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["found"], len(told["remarks"])) == ([], 1)
+    assert "samples.zarr: 1 lacking, 1 stale, 1 too many" in told["remarks"][0]
     assert synced(layers, "--apply") == 0
     assert plan_of(layers, capsys)["children"] == {}
+    assert remarks(layers, (*STAGES, OfSamples())) == []
     make_sample_cube(Request(str(layers), time="2022-04/2022-12"), tmp_path / "anew.zarr", RULES)
     assert differences(samples, tmp_path / "anew.zarr") == []
     assert stac2cube.open_cube(samples).sizes["time"] == 2
@@ -115,3 +122,19 @@ def test_a_parent_that_is_gone_is_no_other_cube(tmp_path: Path) -> None:
     assert "not there any more" in cube_status(child).made_from
     assert np.isfinite(stac2cube.open_cube(child)["cloud_mask"].values).any()
     sync(tmp_path / "alps" / "other.zarr", Threads())
+
+
+def test_a_damaged_child_hides_neither_the_plan_nor_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [product(tmp_path, date) for date in DATES[:2]]
+    layers = layers_of(tmp_path / "alps", items[:1])
+    for name in ("a.zarr", "b.zarr"):
+        stac2cube.get_cloud_layers(layers, layers.parent / name, method="scl", dilate_m=0)
+    for part in (layers.parent / "a.zarr" / OWN / "ledger").iterdir():
+        part.write_bytes(b"x")
+    catalog(tmp_path / "items.json", items)
+    assert synced(layers, "--apply", "--only", "new") == 0
+    assert list(plan_of(layers, capsys)["children"]) == [str((layers.parent / "b.zarr").resolve())]
+    assert "a.zarr stands to" in caplog.text
+    assert cli.main(["verify", str(layers), "-q"], standalone_mode=False) == 0
