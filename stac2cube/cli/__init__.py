@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -59,6 +60,8 @@ cli.add_sections(
 
 def main() -> None:
     """Run the command line; errors of ours and of the system are one line on standard error."""
+    # A command that does not stop by itself ends at SIGTERM as at Ctrl-C: it lets go of the cube, also for other nodes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

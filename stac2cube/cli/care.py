@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     from stac2cube.cube.root import Root
 
 
+class CommitNumber(click.ParamType[int]):
+    """Number of a commit as `stac2cube history` lists it: 3, or v3."""
+
+    name = "commit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        digits = str(value).removeprefix("v")
+        if not digits.isdecimal():
+            self.fail(f"{value!r} is no commit: write its number, 3 or v3, see `stac2cube history`", param, ctx)
+        return int(digits)
+
+
+COMMIT = CommitNumber()
+
+
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.option("--apply", "applying", is_flag=True, help="Do it; else only say what would be done.")
@@ -31,21 +47,27 @@ if TYPE_CHECKING:
 def sync(
     cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, machine: bool, **options: Any
 ) -> int:
-    """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children."""
+    """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children.
+
+    Without --apply it only says what would be done, with --only that of some kinds.
+    """
+    from stac2cube.stages.kin import STAGES
     from stac2cube.stages.sync import KINDS, look
     from stac2cube.stages.sync import sync as bring_together
+    from stac2cube.training.cubes import OfSamples
 
+    kinds, kin = listed(only) or KINDS, (*STAGES, OfSamples())
     with talking(options["quiet"]) as console:
         manner = Manner.of(options, console)
         if applying:
-            kinds = listed(only) or KINDS
-            make = partial(bring_together, cube, kinds=kinds, even_many=even_many, inventory=inventory)
+            make = partial(bring_together, cube, kinds=kinds, even_many=even_many, inventory=inventory, kin=kin)
             return built(cube, make, manner, machine=machine)
-        found, _ = look(cube, on_cluster=manner.place.on_cluster, inventory=inventory)
+        found, _ = look(cube, on_cluster=manner.place.on_cluster, inventory=inventory, kin=kin)
+        found = found.only(kinds)
         if machine:
             click.echo(json.dumps(asdict(found), indent=1))
             return 0
-        for kind in KINDS[:-1]:
+        for kind in (kind for kind in KINDS[:-1] if kind in kinds):
             click.echo(_some(kind, getattr(found, kind)))
         for child, state in found.children.items():
             click.echo(
@@ -70,9 +92,10 @@ def _some(kind: str, keys: tuple[str, ...]) -> str:
 @where_options
 def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
     """Compare CUBE with what its ledger says of every file. Exit code 0 sound, 2 damaged."""
-    from stac2cube.stages.care import repair
+    from stac2cube.stages.care import remarks, repair
     from stac2cube.stages.care import verify as look_for_damage
-    from stac2cube.training.cubes import follow_samples, holds_samples
+    from stac2cube.stages.kin import STAGES
+    from stac2cube.training.cubes import OfSamples, follow_samples, holds_samples
     from stac2cube.work import Orders
 
     with talking(options["quiet"]) as console:
@@ -91,21 +114,24 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
                 said(cube, done.summary)
         else:
             found = left = tuple(look_for_damage(cube, deep=not quick))
+        lost = any(one.kind == "ledger" for one in left)
+        besides = [] if lost else remarks(cube, (*STAGES, OfSamples()))
     if machine:
-        click.echo(
-            json.dumps({"found": [asdict(one) for one in found], "left": [asdict(one) for one in left]}, indent=1)
-        )
+        told = {"found": [asdict(one) for one in found], "left": [asdict(one) for one in left], "remarks": besides}
+        click.echo(json.dumps(told, indent=1))
     else:
         for one in found:
             click.echo(f"{one.kind:<10} {one.path}  {one.key}  {one.what}")
+        for remark in besides:
+            click.echo(f"remark     {remark}")
         click.echo(f"{cube}: {len(found)} damage(s)" + (f", {len(left)} left" if repairing else ""))
     return 2 if left else 0
 
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.argument("one", type=int)
-@click.argument("other", type=int)
+@click.argument("one", type=COMMIT)
+@click.argument("other", type=COMMIT)
 @as_json
 def diff(cube: Path, one: int, other: int, machine: bool) -> None:
     """Say which steps of CUBE differ between the commits ONE and OTHER."""
@@ -122,7 +148,7 @@ def diff(cube: Path, one: int, other: int, machine: bool) -> None:
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.argument("commit", type=int)
+@click.argument("commit", type=COMMIT)
 @as_json
 def rollback(cube: Path, commit: int, machine: bool) -> None:
     """Make CUBE what it was after COMMIT. That is a commit, too: one can go back again."""

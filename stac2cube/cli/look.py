@@ -169,13 +169,13 @@ def catalogs(name: str | None) -> None:
 @click.option("--force", is_flag=True, help="Yes, the holder is dead.")
 def unlock(cube: Path, force: bool) -> None:
     """Take the lock of CUBE away from a writer that is dead."""
-    from stac2cube.cube.lock import force_unlock, read_owner
+    from stac2cube.cube.lock import force_unlock, lock_folder, read_owner
 
-    owner = read_owner(cube)
-    if owner is None:
+    if not lock_folder(cube).exists():
         click.echo(f"{cube} is not locked")
-    elif not force:
+        return
+    owner = read_owner(cube) or "somebody whose card cannot be read"
+    if not force:
         raise click.ClickException(f"{cube} is held by {owner}. If you know that it is dead, say --force.")
-    else:
-        force_unlock(cube)
-        click.echo(f"the lock of {owner} was removed")
+    force_unlock(cube)
+    click.echo(f"the lock of {owner} was removed")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import zarr
 from zarr.storage import LocalStore
 
@@ -184,6 +183,7 @@ def _lost_parts(cube: Path, root: Root) -> Iterator[Damage]:
     for part in root.ledger:
         try:
             Ledger(cube, [part]).entries()
-        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-            what = f"cannot be read: {' '.join(str(error).split())[:120]}"
+        except (CubeError, ValueError, KeyError) as error:
+            why = error.__cause__ or error
+            what = f"cannot be read: {' '.join(str(why).split())[:120]}"
             yield Damage("ledger", f"{OWN}/ledger/{part}", "", what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +29,14 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_partial(path: Path, content: bytes) -> Path:
     """The first half of :func:`write_whole`: a durable file beside ``path``, to be renamed onto it."""
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
-    with partial.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk needs what it took
+        raise
     return partial
 
 
@@ -69,6 +74,13 @@ def sync_tree(folder: Path) -> None:
             with (Path(here) / name).open("rb") as file:
                 os.fsync(file.fileno())
         sync_folder(Path(here))
+
+
+def system_error(error: RuntimeError) -> Exception:
+    """Libraries in other languages give the system's errors as text: a full disk must stay a full disk."""
+    code = re.search(r"\(os error (\d+)\)|\berrno = (\d+)", str(error))
+    number = int(code[1] or code[2]) if code else 0
+    return OSError(number, os.strerror(number)) if number else error
 
 
 def remove_tree(folder: Path) -> None:

@@ -6,6 +6,7 @@ keeps its own content. It stays beside the cube for a grace period, for those wh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -21,6 +22,9 @@ from stac2cube.errors import CubeError
 
 GRACE_DAYS = 7.0
 """How long an old generation stays for its readers."""
+
+_NO_LINK = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+"""What a system says to a hard link that it does not make."""
 
 _NOT_LINKED = ("staging",)
 """Folders below our own that belong to a run, not to the cube."""
@@ -80,23 +84,26 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
     """
     new, filling = next_folder(cube), _filling_folder(cube)
     remove_tree(filling)
-    link_tree(cube, filling)
-    passing("generation.linked")
-    change(filling)
-    passing("generation.filled")
-    # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state put
-    # back, does not tell it from one that was just swapped out.
-    filling.rename(new)
+    try:
+        link_tree(cube, filling)
+        passing("generation.linked")
+        change(filling)
+        passing("generation.filled")
+        # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state
+        # put back, does not tell it from one that was just swapped out.
+        filling.rename(new)
+    finally:
+        remove_tree(filling)  # is still there if the disk is full, which needs what it took
     passing("generation.named")
     old = _old_folder(cube, read_root(cube).generation)
     old.parent.mkdir(exist_ok=True)
     if can_exchange and exchange(new, cube):
         passing("generation.swapped")
-        new.rename(old)
+        _put_away(new, old)
     else:
         journal = _journal(cube)
         write_whole(journal, json.dumps({"next": new.name, "old": f"{old.parent.name}/{old.name}"}).encode())
-        cube.rename(old)
+        _put_away(cube, old)
         passing("generation.swapped")
         new.rename(cube)
         journal.unlink()
@@ -117,7 +124,11 @@ def finish_swap(cube: Path) -> None:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """The same tree of files under another name, by hard links."""
+    """The same tree of files under another name, by hard links.
+
+    Raises:
+        CubeError: They cannot be had here.
+    """
     for folder, names, files in os.walk(source):
         here = Path(folder)
         if here == source / OWN:
@@ -125,7 +136,15 @@ def link_tree(source: Path, target: Path) -> None:
         there = target / here.relative_to(source)
         there.mkdir(parents=True)
         for name in files:
-            os.link(here / name, there / name)
+            try:
+                os.link(here / name, there / name)
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                raise CubeError(
+                    f"{here / name}: no second name for it ({error.strerror}). The file system has no hard links, or "
+                    "the file is another user's who lets you only read it. Nothing was changed"
+                ) from error
 
 
 def next_folder(cube: Path) -> Path:
@@ -157,9 +176,15 @@ def _settle(cube: Path, new: Path) -> None:
     if swapped:
         old = _old_folder(cube, read_root(new).generation)
         old.parent.mkdir(exist_ok=True)
-        new.rename(old)
+        _put_away(new, old)
     else:
         remove_tree(new)
+
+
+def _put_away(generation: Path, old: Path) -> None:
+    """Let a generation that was the cube wait for its readers; its grace period begins now."""
+    os.utime(generation)  # of itself the folder is as old as the cube's last commit
+    generation.rename(old)
 
 
 def _purge(cube: Path) -> None:

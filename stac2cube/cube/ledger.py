@@ -25,6 +25,7 @@ from stac2cube import geoparquet
 from stac2cube.cube.files import write_whole
 from stac2cube.cube.root import OWN
 from stac2cube.cube.staging import Receipt, Shard
+from stac2cube.errors import CubeError
 
 SEALED = "sealed"
 FAILED = "failed"
@@ -93,6 +94,9 @@ class Ledger:
         Args:
             whole: False leaves footprints, sources and receipts out, which is many times faster.
             keys: Only these; all if None.
+
+        Raises:
+            CubeError: A part is not there or cannot be read.
         """
         rows: dict[str, Entry] = {}
         for part in self.parts:
@@ -211,7 +215,14 @@ def _receipt(value: dict[str, Any]) -> Receipt:
 
 
 def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    return pq.read_table(path, columns=None if columns is None else list(columns))
+    try:
+        return pq.read_table(path, columns=None if columns is None else list(columns))
+    except (OSError, pa.ArrowException) as error:
+        why = "it is not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:120]
+        raise CubeError(
+            f"{path}, a part of the cube's ledger, cannot be read: {why}. `stac2cube verify` tells more; where the "
+            "cube was copied, copy it again"
+        ) from error
 
 
 def _rows(path: Path) -> int:

@@ -2,17 +2,23 @@
 
 The lock is a folder beside the cube with the owner's card inside. It is made under another name and renamed into place:
 a rename onto a folder that is not empty fails, on local disks and on parallel file systems alike, so there is never a
-lock without a card. (File locks are not used: on some parallel file systems they hold on one node only.)
+lock without a card. It ends when its card is removed. The card's name is its owner's token: of several who saw a dead
+holder only one removes its card, and none of them that of who came after it. (File locks are not used: on some parallel
+file systems they hold on one node only.)
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
 import socket
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +27,9 @@ from uuid import uuid4
 from stac2cube.cube.files import remove_tree, write_whole
 from stac2cube.cube.root import now_text
 from stac2cube.errors import CubeLockedError
+
+_NAMELESS = 20
+"""Looks at a lock without a readable card, until it is taken for one that stays so."""
 
 Verdict = Callable[["Owner"], bool | None]
 """Asks whether an owner still lives: True, False, or None for "cannot know"."""
@@ -104,12 +113,20 @@ class CubeLock:
         Raises:
             CubeLockedError: Somebody alive, or of unknown state, holds it.
         """
+        nameless = 0
         while not self._try():
+            if self._is_ours():
+                return  # by another process of the same owner
             holder = read_owner(self.cube)
             if holder is None:
+                nameless += 1
+                time.sleep(0.05)  # it may have been given back this moment
+                if nameless == _NAMELESS:
+                    raise CubeLockedError(
+                        f"{self.cube}: its lock {self.folder} does not say whose it is. If nobody writes the cube: "
+                        f"stac2cube unlock {self.cube} --force"
+                    )
                 continue
-            if holder.token == self.owner.token:
-                return
             alive = judge(holder)
             if alive is None and self._verdict is not None:
                 alive = self._verdict(holder)
@@ -119,7 +136,7 @@ class CubeLock:
                     f"{self.cube} is being written by {holder}{doubt}. Wait for it; if you know that it is dead: "
                     f"stac2cube unlock {self.cube} --force"
                 )
-            self._bury(holder)
+            self._remove_card(holder.token)
 
     def require_held(self) -> None:
         """Check that nobody took the lock away; called before each commit.
@@ -127,16 +144,15 @@ class CubeLock:
         Raises:
             CubeLockedError: Somebody else holds it now, or nobody.
         """
-        holder = read_owner(self.cube)
-        if holder is None or holder.token != self.owner.token:
-            taker = holder or "somebody"
+        if not self._is_ours():
+            taker = read_owner(self.cube) or "somebody"
             raise CubeLockedError(f"{self.cube}: the lock was taken away by {taker}; nothing was committed")
 
     def release(self) -> None:
         """Give the lock back; harmless when it is not ours."""
         holder = read_owner(self.cube)
         if holder is not None and (holder.token, holder.pid) == (self.owner.token, self.owner.pid):
-            self._bury(holder)
+            self._remove_card(holder.token)
 
     def hand_over(self, owner: Owner) -> None:
         """Let somebody else hold the lock from now on.
@@ -145,44 +161,57 @@ class CubeLock:
             CubeLockedError: It is not ours to give.
         """
         self.require_held()
-        write_whole(self.folder / "owner.json", _card(owner))
+        made = self._made(owner)
+        (made / _card_name(owner.token)).rename(self.folder / _card_name(owner.token))
+        remove_tree(made)
+        self._remove_card(self.owner.token)
 
     def _try(self) -> bool:
-        made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
-        made.mkdir(parents=True)
-        write_whole(made / "owner.json", _card(self.owner))
+        made = self._made(self.owner)
         try:
             made.rename(self.folder)
-        except OSError:
+        except OSError as error:
             remove_tree(made)
-            if not self.folder.is_dir():
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             return False
         return True
 
-    def _bury(self, holder: Owner) -> None:
-        """Rename the holder's lock away, so that of several who saw it dead only one goes on."""
-        grave = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
+    def _is_ours(self) -> bool:
+        return (self.folder / _card_name(self.owner.token)).exists()
+
+    def _made(self, owner: Owner) -> Path:
+        """A lock of an owner, under a name that nobody looks at."""
+        made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
+        made.mkdir(parents=True)
         try:
-            self.folder.rename(grave)
-        except FileNotFoundError:
-            return
-        buried = _read_card(grave)
-        if buried is not None and buried.token != holder.token:
-            # Somebody took the dead holder's lock between our look and our rename: give it back.
-            grave.rename(self.folder)
-            return
-        remove_tree(grave)
+            write_whole(made / _card_name(owner.token), json.dumps(asdict(owner), indent=1).encode())
+        except OSError:
+            remove_tree(made)
+            raise
+        return made
+
+    def _remove_card(self, token: str) -> None:
+        """End the hold of an owner, and of no other."""
+        (self.folder / _card_name(token)).unlink(missing_ok=True)
+        with suppress(OSError):  # the next one is in already
+            self.folder.rmdir()
 
 
 def lock_folder(cube: Path) -> Path:
     """Where the lock of a cube lies: beside it, because a new generation replaces the cube's own folder."""
+    cube = cube.resolve()  # who comes by a link meets the same lock
     return cube.with_name(f".{cube.name}.lock")
 
 
 def read_owner(cube: Path) -> Owner | None:
-    """Who holds the lock of a cube, None if nobody does."""
-    return _read_card(lock_folder(cube))
+    """Who holds the lock of a cube; None if nobody does, or its card cannot be read."""
+    folder = lock_folder(cube)
+    try:
+        cards = sorted(path for path in folder.iterdir() if fnmatch(path.name, _card_name("*")))
+        return Owner(**json.loads(cards[0].read_text())) if cards else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None
 
 
 def force_unlock(cube: Path) -> Owner | None:
@@ -204,15 +233,8 @@ def judge(holder: Owner) -> bool | None:
     return _started(holder.pid) == holder.started
 
 
-def _card(owner: Owner) -> bytes:
-    return json.dumps(asdict(owner), indent=1).encode()
-
-
-def _read_card(folder: Path) -> Owner | None:
-    try:
-        return Owner(**json.loads((folder / "owner.json").read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+def _card_name(token: str) -> str:
+    return f"owner-{token}.json"
 
 
 def _read(path: str) -> str:

@@ -22,6 +22,7 @@ MULTISCALES = convention("multiscales", "d35379db-88df-4056-af3a-620245f8e347", 
 
 def overviews_folder(cube: Path) -> Path:
     """Where the overviews of a cube lie, or would."""
+    cube = cube.resolve()
     return cube.with_name(f"{cube.name}{SUFFIX}")
 
 

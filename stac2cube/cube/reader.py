@@ -54,10 +54,10 @@ def open_cube(
         the ledger knows of each step (platform, orbit, cloud cover, catalog).
 
     Raises:
-        CubeError: Nothing there, or not a cube.
+        CubeError: Nothing there, not a cube, or one whose ledger or scene keys are damaged.
         BadInputError: It has no such level.
     """
-    cube = level_path(Path(path), level)
+    cube = level_path(Path(path), level).resolve()
     root = _patiently(cube)
     times = xr.coders.CFDatetimeCoder(time_unit="us")
     with fast_pipeline():
@@ -69,8 +69,13 @@ def open_cube(
     dataset = _guarded(dataset, cube, root, store.zarr_group, open_years(cube, root, rows) if years else [])
     dataset = xr.decode_cf(dataset, mask_and_scale=decode, decode_times=times)
     keys = dataset["scene"].load()
+    if strange := [str(key) for key in keys.values if str(key) not in rows]:
+        raise CubeError(
+            f"{cube} has scene keys that its ledger does not know ({', '.join(map(repr, strange[:3]))}): "
+            f"stac2cube verify {cube} --repair"
+        )
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
-    dataset.encoding["source"] = str(cube.absolute())
+    dataset.encoding["source"] = str(cube)
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
     if chunks is None:
         return dataset
@@ -81,7 +86,7 @@ def open_cube(
 
 def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:
     """The layers, undecoded, read from this generation only, with the stores of sealed years behind them."""
-    held, changed = Held(cube.resolve(), root.generation), {}
+    held, changed = Held(cube, root.generation), {}
     for layer in root.spec.layers:
         plain, array = dataset[layer.name].variable, group[layer.name]
         assert isinstance(array, zarr.Array)

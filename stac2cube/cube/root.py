@@ -19,6 +19,7 @@ import zarr
 from pyproj import CRS
 from zarr.storage import LocalStore
 
+from stac2cube.cube.moved import found_again
 from stac2cube.cube.shard import create_array
 from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
 from stac2cube.errors import CubeError
@@ -142,7 +143,7 @@ class Root:
 
 
 def read_root(path: Path, file: Path | None = None) -> Root:
-    """Read and check the root of a cube.
+    """Read and check the root of a cube; paths of other cubes that it remembers are those where they lie now.
 
     Args:
         path: The cube.
@@ -164,6 +165,7 @@ def read_root(path: Path, file: Path | None = None) -> Root:
         raise CubeError(f"{path} holds one sealed year of a cube: open the cube")
     if own.get("format", 0) > FORMAT:
         raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
+    own["spec"]["request"] = found_again(path, own["spec"]["request"])
     return Root(document)
 
 

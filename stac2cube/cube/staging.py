@@ -7,7 +7,6 @@ a dead folder, harmless.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import threading
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ import numpy as np
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from stac2cube.cube.files import remove_tree, sync_folder
+from stac2cube.cube.files import remove_tree, sync_folder, system_error
 from stac2cube.cube.points import passing
 from stac2cube.cube.shard import checksum, create_array, open_array, shard_file
 from stac2cube.cube.spec import CubeSpec, Layer
@@ -172,17 +171,11 @@ def write_file(array: Path, tile: Tile, window: tuple[slice, slice], block: np.n
         path.parent.mkdir(parents=True, exist_ok=True)
         made.replace(path)
     except RuntimeError as error:
-        raise _system_error(error) from error
+        raise system_error(error) from error
     finally:
         remove_tree(attempt)
     sync_folder(path.parent)
     return len(content), checksum(content)
-
-
-def _system_error(error: RuntimeError) -> Exception:
-    """The Rust codec pipeline gives the system's errors as text: a full disk must stay a full disk."""
-    code = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
 
 
 def count_valid(block: np.ndarray, layer: Layer) -> int:

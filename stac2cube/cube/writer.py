@@ -7,6 +7,7 @@ the middle leaves the old root in place, and what lies beyond its length is purg
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.cube import generation
-from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder, write_partial, write_whole
+from stac2cube.cube.commit import lead_arrays, publish
+from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
@@ -51,6 +53,7 @@ def open_writer(
         CubeLockedError: Somebody else writes it.
         BadInputError: The path holds something else or cannot be written.
     """
+    path = path.resolve()  # a generation takes the place of the cube, not of a link to it
     if path.exists():
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))
@@ -73,9 +76,8 @@ def open_writer(
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise BadInputError(
-            f"{path} cannot be written: {error.strerror}. What was sealed is safe; make room and run again."
-        ) from error
+        advice = "" if error.errno == errno.EROFS else "; make room and run again"
+        raise BadInputError(f"{path} cannot be written: {error.strerror}. What was sealed is safe{advice}.") from error
 
 
 class CubeWriter:
@@ -119,7 +121,7 @@ class CubeWriter:
             for slot in slots:
                 if slot >= self.root.steps:
                     remove_tree(chunks / str(slot))
-        self._write_array_metadata()
+        lead_arrays(self.path, self.root)
 
     def commit(
         self, finished: Sequence[FinishedStep], noted: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
@@ -207,9 +209,8 @@ class CubeWriter:
 
         def whole(new: Path) -> None:
             change(new)
-            twin = CubeWriter(new, self._lock)
-            twin.root.own["ledger"] = before
-            twin._publish(root.following(root.steps, generation=made, commit=number), entries, changed=what)
+            following = root.following(root.steps, generation=made, commit=number)
+            publish(new, following, entries, self._lock, before=before, changed=what)
 
         generation.swap_in(self.path, whole)
         self.root = read_root(self.path)
@@ -268,40 +269,9 @@ class CubeWriter:
         request: Mapping[str, Any] | None = None,
         changed: Mapping[str, int] | None = None,
     ) -> None:
-        """Write ledger and history, then make the new root the truth."""
-        parts = self.ledger.write([self._placed(entry) for entry in entries], root.commit)
-        passing("commit.ledger-written")
-        changes: dict[str, Any] = {"ledger": list(parts), "by": str(self._lock.owner)}
-        changes["changed"] = _changed(entries) if changed is None else dict(changed)
-        if request is not None:
-            changes["spec"] = replace(self.spec, request=request).to_json()
-        root.own.update(changes)
-        content = root.to_bytes()
-        history = self.path / OWN / "history"
-        history.mkdir(parents=True, exist_ok=True)
-        write_whole(history / f"{root.commit:06d}.json", content)
-        passing("commit.history-written")
-        waiting = write_partial(self.path / "zarr.json", content)
-        passing("commit.root-written")
-        self._lock.require_held()
-        waiting.replace(self.path / "zarr.json")
-        sync_folder(self.path)
-        passing("commit.root-replaced")
-        self.root = root
-        self.spec = root.spec
-        self._write_array_metadata()
-        passing("commit.arrays-replaced")
-
-    def _placed(self, entry: Entry) -> Entry:
-        """A row needs a geometry to be a STAC item: that of the grid, unless the stage knows better."""
-        if entry.footprint:
-            return entry
-        return replace(entry, footprint=self.spec.grid.geobox.footprint("EPSG:4326").json)
-
-    def _write_array_metadata(self) -> None:
-        """Let the per-array metadata follow the root, for readers that open one array alone."""
-        for path, metadata in self.root.strayed(self.path).items():
-            write_whole(path, metadata)
+        """Make a new root the cube's."""
+        publish(self.path, root, entries, self._lock, before=self.root.ledger, request=request, changed=changed)
+        self.root, self.spec = root, root.spec
 
 
 def staging_folder(cube: Path, token: str) -> Path:
@@ -320,11 +290,3 @@ def _create(path: Path, spec: CubeSpec) -> None:
     making.rename(path)
     sync_folder(path.parent)
     passing("create.renamed")
-
-
-def _changed(entries: Sequence[Entry]) -> dict[str, int]:
-    """How many rows of each status a commit wrote, for the history."""
-    counts: dict[str, int] = {}
-    for entry in entries:
-        counts[entry.status] = counts.get(entry.status, 0) + 1
-    return counts

@@ -136,6 +136,7 @@ class YearState:
 
 def years_folder(cube: Path) -> Path:
     """Where the stores of a cube's years lie."""
+    cube = cube.resolve()
     return cube.with_name(f"{cube.name}.years")
 
 

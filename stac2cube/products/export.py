@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stac2cube.cube.files import DISK_ERRORS, system_error
 from stac2cube.errors import BadInputError
 from stac2cube.products.cut import Cut, cut_of
 from stac2cube.products.geotiff import is_made_from, stored_type, write_numbers, write_picture
@@ -80,8 +82,12 @@ def export(
     cut = cut_of(several, clip=how.clip, layers=layers, hiding=how.hiding, choice=how.choice)
     try:
         return _written(cut, target, kind, how.look, progress or Progress())
-    except OSError as error:
-        raise BadInputError(f"{target} cannot be written: {error}; what is whole stays, run again to go on") from error
+    except (OSError, RuntimeError) as error:
+        told = system_error(error) if isinstance(error, RuntimeError) else error
+        if not isinstance(told, OSError):
+            raise
+        why = os.strerror(told.errno) if told.errno in DISK_ERRORS else str(told)
+        raise BadInputError(f"{target} cannot be written: {why}; what is whole stays, run again to go on") from error
 
 
 def _written(cut: Cut, target: Path, kind: Format, look: Look | None, progress: Progress) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.env import get_gdal_config
 from rasterio.errors import RasterioIOError
@@ -97,7 +98,7 @@ def write_cog(
     bands = {layer.name: (band, layer) for band, layer in enumerate(layers, start=1)}
     profile = {**_profile(geobox), "count": len(layers), "dtype": dtype.name, "nodata": nodata}
     classes = any(layer.flags or layer.bits for layer in layers)
-    with written_whole(target) as partial, small_cache():
+    with written_whole(target) as partial, small_cache(), _as_of_system():
         raw = partial.with_suffix(".raw.tif")
         try:
             with rasterio.open(raw, "w", **profile) as file:
@@ -160,7 +161,7 @@ def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str =
     Raises:
         BadInputError: Nothing of that name to show.
     """
-    with written_whole(out) as partial, small_cache():
+    with written_whole(out) as partial, small_cache(), _as_of_system():
         raw = partial.with_suffix(".raw.tif")
         try:
             with rasterio.open(
@@ -183,6 +184,15 @@ def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str =
             a, b, c, d, e, f = cut.grid.transform
             # Of the centre of the upper left pixel.
             partial.write_text("".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)))
+
+
+@contextmanager
+def _as_of_system() -> Iterator[None]:
+    """Errors of GDAL's own, a full disk for example, as the system's."""
+    try:
+        yield
+    except CPLE_BaseError as error:
+        raise OSError(str(error)) from error
 
 
 def _profile(geobox: GeoBox) -> dict[str, Any]:

@@ -104,7 +104,9 @@ def _items_of_json(path: Path, value: Any) -> Iterator[dict[str, Any]]:
     if kind == "Feature":
         yield _absolute(value, path)
     elif kind in ("FeatureCollection", "list"):
-        items = value["features"] if kind == "FeatureCollection" else value
+        items = value.get("features") if kind == "FeatureCollection" else value
+        if not isinstance(items, list):
+            raise CatalogError(f"{path} holds no list of STAC items")
         yield from (_absolute(item, path) for item in items)
     elif kind in ("Catalog", "Collection"):
         yield from _items_of_links(path, value)
@@ -133,13 +135,15 @@ def _items_of_links(start: Path, catalog: Mapping[str, Any]) -> Iterator[dict[st
 
 
 def _targets(path: Path, catalog: Mapping[str, Any]) -> list[Path]:
-    links = [link["href"] for link in catalog.get("links", ()) if link.get("rel") in ("item", "child")]
+    links = [
+        link["href"] for link in catalog.get("links", ()) if link.get("rel") in ("item", "child") and link.get("href")
+    ]
     return [Path(os.path.normpath(path.resolve().parent / href.removeprefix("file://"))) for href in links]
 
 
 def _absolute(item: Any, path: Path) -> dict[str, Any]:
     """The item with asset hrefs that hold from anywhere: relative ones are meant from the file that holds the item."""
-    if not isinstance(item, dict) or "assets" not in item or "properties" not in item:
+    if not isinstance(item, dict) or not {"id", "assets", "properties"} <= item.keys():
         raise CatalogError(f"{path} holds something that is not a STAC item")
     base = path.resolve().parent
     # A GeoParquet file may hold a column per asset of all its items, empty where an item lacks the asset.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.stages.following import follow, follows
+from stac2cube.stages.kin import STAGES, Kin, children_behind
 from stac2cube.stages.layers import LayersJob
 from stac2cube.stages.moving import scenes_again
 from stac2cube.stages.request import request_of, understand
@@ -46,6 +47,21 @@ class Repair:
 def verify(cube: str | Path, *, deep: bool = True) -> list[Damage]:
     """Look for damage; see :func:`stac2cube.cube.damage.find_damage`."""
     return find_damage(Path(cube), deep=deep)
+
+
+def remarks(cube: Path, kin: Sequence[Kin] = STAGES) -> list[str]:
+    """What is no damage and may be mended all the same: slots out of the order of time, children out of step.
+
+    Args:
+        cube: A cube whose ledger is whole.
+        kin: Kinds of cubes that are made from others.
+    """
+    rows = list(Ledger(cube, read_root(cube).ledger).entries(whole=False).values())
+    found = [] if in_order(rows) else [f"steps are not in the order of time: stac2cube tidy {cube}"]
+    for child, state in children_behind(cube, kin).items():
+        counts = ", ".join(f"{count} {what}" for what, count in state.items() if count)
+        found.append(f"{child}: {counts}; stac2cube sync, or update, lets it follow")
+    return found
 
 
 def repair(

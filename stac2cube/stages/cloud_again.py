@@ -84,7 +84,7 @@ def mask_again(
         raise BadInputError(f"{out} was made by {old.method} at {old.resolution:g} m: other clouds need the L1C again")
     request = parent.spec.request
     spec = rules.spec(parent.spec, Path(request["layers"]), request["catalog"])
-    making = out.with_name(f".{out.name}.remade")
+    making = parent.path.with_name(f".{parent.path.name}.remade")  # beside the cube, not beside a link to it
     orders = orders or Orders()
     with open_writer(out, parent.spec, orders.verdict) as writer:
         parent = Parent.read(out)  # nobody else writes from here on

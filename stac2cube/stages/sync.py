@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
-from stac2cube.cube.overviews import overviews_beside
 from stac2cube.cube.root import read_root
-from stac2cube.errors import BadInputError, CubeError, NothingFoundError
+from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.source.inventory import Inventory, read_inventory
 from stac2cube.stages.dropping import drop
-from stac2cube.stages.following import follow, follows
+from stac2cube.stages.kin import STAGES, Kin, bring_along, children_behind
 from stac2cube.stages.layers import LayersJob, make_request, prepare, run
 from stac2cube.stages.request import understand
-from stac2cube.status import cube_status
 from stac2cube.work import Orders, Summary
 
 KINDS = ("new", "late", "failed", "superseded", "reduced", "withdrawn", "children")
@@ -59,8 +58,20 @@ class Sync:
         """Whether all is in step."""
         return not any(getattr(self, kind) for kind in KINDS)
 
+    def only(self, kinds: Collection[str]) -> Sync:
+        """What of it is of some of :data:`KINDS`.
 
-def look(cube: Path, *, on_cluster: bool = False, inventory: Path | None = None) -> tuple[Sync, LayersJob | None]:
+        Raises:
+            BadInputError: Not a kind.
+        """
+        _require_known(kinds)
+        left_out: dict[str, Any] = {kind: {} if kind == "children" else () for kind in KINDS if kind not in kinds}
+        return replace(self, **left_out)
+
+
+def look(
+    cube: Path, *, on_cluster: bool = False, inventory: Path | None = None, kin: Sequence[Kin] = STAGES
+) -> tuple[Sync, LayersJob | None]:
     """Compare a layers cube with its catalog; nothing is changed.
 
     An item counts as withdrawn when the catalog it came from does not have it any more, calls it deprecated, or the
@@ -70,6 +81,7 @@ def look(cube: Path, *, on_cluster: bool = False, inventory: Path | None = None)
         cube: The cube.
         on_cluster: Whether blocks will be made on the nodes of a cluster.
         inventory: Of the catalog's archive, see :mod:`stac2cube.source.inventory`.
+        kin: Kinds of cubes that are made from others.
 
     Returns:
         How they differ; and what would build it, None where the catalog has no scene at all.
@@ -91,7 +103,7 @@ def look(cube: Path, *, on_cluster: bool = False, inventory: Path | None = None)
     try:
         job = prepare(cube, request, on_cluster=on_cluster)
     except NothingFoundError:
-        return Sync(withdrawn=tuple(sealed), children=_children(cube, set(sealed)), awaited=awaited), None
+        return Sync(withdrawn=tuple(sealed), children=children_behind(cube, kin), awaited=awaited), None
     plan = job.plan()
     todo = {step.entry.key: step.entry for step in plan.todo}
     failed = [key for key in todo if key in rows and rows[key].status == FAILED]
@@ -107,7 +119,7 @@ def look(cube: Path, *, on_cluster: bool = False, inventory: Path | None = None)
         superseded=tuple(step.entry.key for _, step in plan.superseded),
         reduced=tuple(key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])),
         withdrawn=tuple(lost),
-        children=_children(cube, set(sealed)),
+        children=children_behind(cube, kin),
         awaited=awaited,
     )
     return found, job
@@ -140,6 +152,7 @@ def sync(
     inventory: Path | None = None,
     orders: Orders | None = None,
     progress: Progress | None = None,
+    kin: Sequence[Kin] = STAGES,
 ) -> Summary:
     """Bring a cube and its catalog together again, and what was made from the cube with it.
 
@@ -151,16 +164,15 @@ def sync(
         inventory: Of the catalog's archive.
         orders: How.
         progress: Told of every block.
+        kin: Kinds of cubes that are made from others.
 
     Raises:
         BadInputError: Not a kind, not a layers cube, or so much was withdrawn that it cannot be right.
         CatalogError: The catalog cannot be read.
     """
-    unknown = set(kinds) - set(KINDS)
-    if unknown:
-        raise BadInputError(f"sync does {', '.join(KINDS)}, not {', '.join(sorted(unknown))}")
+    _require_known(kinds)
     orders = orders or Orders()
-    found, job = look(cube, on_cluster=place.on_cluster, inventory=inventory)
+    found, job = look(cube, on_cluster=place.on_cluster, inventory=inventory, kin=kin)
     gone = found.withdrawn if "withdrawn" in kinds else ()
     less = found.reduced if "reduced" in kinds else ()
     steps = read_root(cube).steps
@@ -179,53 +191,11 @@ def sync(
     if gone and not summary.stopped:
         drop(cube, gone, orders=orders)
     if "children" in kinds and not summary.stopped:
-        _bring_along(cube, place, orders, progress, summary)
+        bring_along(cube, place, orders, progress, summary, kin)
     return summary
 
 
-def children_of(cube: Path) -> list[Path]:
-    """Cubes beside a cube that were made from it, in an order in which they can follow; its overviews among them."""
-    wanted, found = cube.resolve(), []
-    for path in [*sorted(wanted.parent.glob("*.zarr")), *overviews_beside(wanted)]:
-        try:
-            if follows(path) and Path(read_root(path).spec.request.get("layers", "")) == wanted:
-                found.append(path)
-        except CubeError:
-            continue  # some other store
-    # Those that need the clouds of another of them come after it.
-    return sorted(found, key=lambda path: bool(read_root(path).spec.request.get("clouds")))
-
-
-def has_scenes(cube: Path) -> bool:
-    """Whether the steps of a cube are those of its parent, and not periods of time."""
-    return read_root(cube).spec.stage != "composite"
-
-
-def _children(cube: Path, keys: set[str]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for child in children_of(cube):
-        status = cube_status(child)
-        mine = _sealed(child)
-        too_many = len(mine - keys) if has_scenes(child) else 0
-        state = {"lacking": status.lacking, "stale": len(status.stale), "too many": too_many}
-        if any(state.values()):
-            found[str(child)] = state
-        found |= _children(child, mine)
-    return found
-
-
-def _bring_along(cube: Path, place: Place, orders: Orders, progress: Progress | None, summary: Summary) -> None:
-    keys = _sealed(cube)
-    for child in children_of(cube):
-        if has_scenes(child):
-            drop(child, _sealed(child) - keys, orders=orders)
-        done = follow(child, place, orders=orders, progress=progress)
-        summary.failed |= {f"{child.name} {key}": reason for key, reason in done.failed.items()}
-        summary.stopped |= done.stopped
-        if not done.stopped:
-            _bring_along(child, place, orders, progress, summary)
-
-
-def _sealed(cube: Path) -> set[str]:
-    rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
-    return {key for key, row in rows.items() if row.status == SEALED}
+def _require_known(kinds: Collection[str]) -> None:
+    unknown = set(kinds) - set(KINDS)
+    if unknown:
+        raise BadInputError(f"sync does {', '.join(KINDS)}, not {', '.join(sorted(unknown))}")

@@ -16,7 +16,7 @@ from stac2cube.build import build
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.errors import BadInputError, ReadError
+from stac2cube.errors import BadInputError, NothingFoundError, ReadError
 from stac2cube.globe import WGS84
 from stac2cube.grid import Grid
 from stac2cube.places.place import Place
@@ -29,7 +29,7 @@ from stac2cube.training.rules import GRID, SampleRules
 from stac2cube.training.samples import Incomplete, plan_samples
 from stac2cube.training.sources import Request, SampleSource
 from stac2cube.version import __version__
-from stac2cube.work import Block, Orders, Step, Summary
+from stac2cube.work import Block, Orders, Step, Summary, known_entries, plan
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -141,7 +141,12 @@ def holds_samples(cube: Path) -> bool:
 
 
 def follow_samples(
-    cube: Path, place: Place, *, orders: Orders | None = None, progress: Progress | None = None
+    cube: Path,
+    place: Place,
+    *,
+    orders: Orders | None = None,
+    progress: Progress | None = None,
+    incomplete: Incomplete = "refuse",
 ) -> Summary:
     """Add to a cube of samples what its source has by now, and make anew what was made anew there.
 
@@ -152,9 +157,46 @@ def follow_samples(
         place: Where the work runs.
         orders: How.
         progress: Told of every block.
+        incomplete: As for :func:`stac2cube.make_samples`.
 
     Raises:
         BadInputError: The source is gone, or an input is missing: all are named.
+    """
+    request, rules = _asked(cube)
+    return run_sample_cube(request, cube, rules, place, incomplete=incomplete, orders=orders, progress=progress)
+
+
+class OfSamples:
+    """Cubes of samples that were made from a cube, for :func:`stac2cube.stages.sync.sync`."""
+
+    def parent(self, cube: Path) -> Path | None:
+        """The cube that samples were made from; None for other cubes, and for samples of products."""
+        source = Path(str(read_root(cube).spec.request.get("source", "")))
+        return source if holds_samples(cube) and (source / "zarr.json").exists() else None
+
+    def behind(self, cube: Path) -> tuple[int, int]:
+        """Samples lacking, by what was asked for when it was made, and those of which the step was made anew."""
+        try:
+            sources = plan_samples(*_asked(cube), "list")
+        except NothingFoundError:
+            return 0, 0
+        steps = steps_of(sources, read_root(cube).spec.grid)
+        work = plan(steps, known_entries(cube, steps))
+        return len(work.todo), len(work.superseded)
+
+    def follow(self, cube: Path, place: Place, *, orders: Orders, progress: Progress | None) -> Summary:
+        """As :func:`follow_samples`; samples that lack an input fail, and are told of."""
+        try:
+            return follow_samples(cube, place, orders=orders, progress=progress, incomplete="list")
+        except NothingFoundError:
+            return Summary()
+
+
+def _asked(cube: Path) -> tuple[Request, SampleRules]:
+    """What a cube of samples remembers of its making.
+
+    Raises:
+        BadInputError: It does not remember it.
     """
     spec = read_root(cube).spec
     said = dict(spec.request)
@@ -166,9 +208,7 @@ def follow_samples(
         outline = Area("area", geometry, geometry, WGS84)
     request = Request(**said, area=outline)
     rules = rules_of_words({name: value for name, value in spec.recipe.items() if name != "title"})
-    if not request.is_cube:
-        request = replace(request, grid=spec.grid)
-    return run_sample_cube(request, cube, rules, place, orders=orders, progress=progress)
+    return request if request.is_cube else replace(request, grid=spec.grid), rules
 
 
 def _remembered(request: Request) -> dict[str, Any]:

@@ -98,6 +98,12 @@ def test_what_holds_nothing_is_named(tmp_path: Path) -> None:
         ids(tmp_path / "none.json")
     with pytest.raises(CatalogError, match="holds no STAC item"):
         ids(tmp_path)
+    nameless = {name: value for name, value in product("a").items() if name != "id"}
+    for value in ({"type": "FeatureCollection"}, "text", [nameless], [None]):
+        (tmp_path / "wrong.json").write_text(json.dumps(value))
+        with pytest.raises(CatalogError, match=r"wrong\.json .*(not a STAC item|no list of STAC items)"):
+            ids(tmp_path / "wrong.json")
+    (tmp_path / "wrong.json").unlink()
     (tmp_path / "a.parquet").write_bytes(b"")
     with pytest.raises(CatalogError, match=r"a\.parquet is not STAC GeoParquet"):
         ids(tmp_path)

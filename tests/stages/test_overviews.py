@@ -27,7 +27,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.products.frames import frames_of
 from stac2cube.stages.care import rollback, verify
 from stac2cube.stages.dropping import drop
-from stac2cube.stages.sync import children_of
+from stac2cube.stages.kin import children_of
 from stac2cube.work import Block, Orders, Step
 from tests.build import toy
 from tests.items import catalog
@@ -164,8 +164,8 @@ def test_sync_brings_them_along(tmp_path: Path) -> None:
     takes = (Take("2022-05-05"), Take("2022-05-15"))
     layers = series(tmp_path, takes[:1], bands=("B04",))
     stac2cube.store_overviews(layers, levels=2)
-    assert children_of(layers) == [level_path(layers.resolve(), 2)]
-    assert children_of(level_path(layers, 2)) == [level_path(layers.resolve(), 4)]
+    assert [path for path, _ in children_of(layers)] == [level_path(layers.resolve(), 2)]
+    assert [path for path, _ in children_of(level_path(layers, 2))] == [level_path(layers.resolve(), 4)]
     catalog(tmp_path / "items.json", [write(tmp_path, take, ("B04",)) for take in takes])
     assert cli.main(["sync", str(layers), "--apply", "-q"], standalone_mode=False) == 0
     for level in (2, 4):
