@@ -13,8 +13,9 @@ from rasterio.errors import RasterioError
 
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import Cut, cut_block, read_asset, resample
+from stac2cube.source.asset import Cut, cut_block, resample
 from stac2cube.source.band import BandRequest
+from stac2cube.source.engine import read_file
 from stac2cube.source.image import Image
 from stac2cube.source.read import of_asset
 from stac2cube.training.rules import LabelRules
@@ -93,7 +94,7 @@ def _of_classes(
 def _of_raster(path: str, rules: LabelRules, geobox: GeoBox) -> np.ndarray:
     request = BandRequest("labels", "int32", NOTHING, "class", rules.resampling)
     try:
-        return read_asset(path, 1, request, geobox)
+        return read_file(path, request, geobox)
     except (RasterioError, OSError) as error:
         raise ReadError(f"labels: {path} cannot be read: {error}") from error
 

@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from click.testing import CliRunner
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
@@ -191,6 +192,25 @@ def test_labels_of_a_raster_by_tile_and_day(source: str, tmp_path: Path) -> None
     (tmp_path / "32TNT_20230517.tif").unlink()
     with pytest.raises(BadInputError, match=r"labels: .*32TNT_20230517\.tif does not exist"):
         make_samples(source, tmp_path / "other", replace(RULES, target="B02", labels=rules))
+
+
+def test_labels_of_a_raster_that_is_cut_off_are_never_zeros(source: str, tmp_path: Path) -> None:
+    """Of a JPEG 2000 that lists its tiles GDAL alone reads zeros where they are missing, and 0 may be a class."""
+    path = tmp_path / "classes.jp2"
+    with rasterio.MemoryFile() as memory:
+        lattice = {"crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, WEST, 0, -10, NORTH)}
+        about = {"driver": "GTiff", "height": 192, "width": 192, "count": 1, "dtype": "uint8"}
+        with memory.open(**about, **lattice) as file:
+            file.write(np.random.default_rng(0).integers(0, 3, (192, 192)).astype("uint8"), 1)
+        options = {"QUALITY": 100, "REVERSIBLE": "YES", "TLM": "YES", "BLOCKXSIZE": 64, "BLOCKYSIZE": 64}
+        rasterio.shutil.copy(memory.name, path, driver="JP2OpenJPEG", **options)
+    labels = LabelRules("raster", str(path), mapping={"0": 0, "1": 1, "2": 2}, mask_invalid=False)
+    rules = replace(RULES, target="B02", bands=("B02",), labels=labels)
+    counts = make_samples(source, tmp_path / "set", rules).done[0].counts
+    assert set(counts) == {0, 1, 2}
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(IncompleteError, match=r"2 sample\(s\) .* failed.*labels: .*classes\.jp2 .*it is cut off"):
+        make_samples(source, tmp_path / "other", rules)
 
 
 def test_labels_of_shapes(source: str, tmp_path: Path) -> None:
