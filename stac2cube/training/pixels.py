@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import ReadError
-from stac2cube.kernels.angles import TileAngles, interpolated, merged
+from stac2cube.kernels.angles import Direction, TileAngles, interpolated, merged
 from stac2cube.kernels.product_xml import parse_angles
 from stac2cube.mission import Band
 from stac2cube.scene import AssetRef
@@ -154,17 +155,18 @@ def _angles(
 def _angles_of(path: str, rules: AngleRules, bands: tuple[str, ...], geobox: GeoBox) -> np.ndarray:
     tile = _tile_angles(path, bands)
     transform, (rows, columns) = geobox.transform, geobox.shape
-    x, y = np.meshgrid(
-        transform.c + transform.a * (np.arange(columns) + 0.5), transform.f + transform.e * (np.arange(rows) + 0.5)
-    )
-    seen = [interpolated(tile.view[band], x, y, str(geobox.crs)) for band in bands]
+    x = transform.c + transform.a * (np.arange(columns)[np.newaxis] + 0.5)
+    y = transform.f + transform.e * (np.arange(rows)[:, np.newaxis] + 0.5)
+    found: Iterable[Direction] = (interpolated(tile.view[band], x, y, str(geobox.crs)) for band in bands)
     if rules.view == "single":
-        zeniths, azimuths = zip(*seen, strict=True)
-        seen = [merged(np.stack(zeniths), np.stack(azimuths))]
-    angles = [angle for pair in [interpolated(tile.sun, x, y, str(geobox.crs)), *seen] for angle in pair]
-    if rules.form == "sin_cos":
-        angles = [part(np.radians(angle)) for angle in angles for part in (np.sin, np.cos)]
-    stacked: np.ndarray = np.stack(angles).astype("float32")
+        found = (merged(found),)
+    sun = interpolated(tile.sun, x, y, str(geobox.crs))
+    channels = [
+        channel.astype("float32")
+        for direction in chain((sun,), found)
+        for channel in (direction.sines if rules.form == "sin_cos" else direction.degrees)
+    ]
+    stacked: np.ndarray = np.stack(channels)
     return stacked
 
 
