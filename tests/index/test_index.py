@@ -312,6 +312,7 @@ def test_killed_in_an_update_it_is_as_before(index: Path, provider: Provider, wr
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_killed_at_any_moment_it_is_whole(index: Path, provider: Provider) -> None:
     """SIGKILL after a growing time: the index is the old one or the new one."""
     code = "import sys; from stac2cube.stages.indexing import update_index as update; print(1, flush=True); "
