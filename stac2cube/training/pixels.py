@@ -21,6 +21,7 @@ from stac2cube.source.band import BandRequest
 from stac2cube.source.coverage import read_covered
 from stac2cube.source.image import Image
 from stac2cube.source.read import of_asset
+from stac2cube.source.remembered import Tiles
 from stac2cube.training.labels import labels_of
 from stac2cube.training.rules import AngleRules, SampleRules
 from stac2cube.training.sources import CubeStep, Part, SampleSource
@@ -56,13 +57,14 @@ class Pixels:
         return self.valid if rules.validity == "per_band" else self.everywhere[np.newaxis]
 
 
-def make_pixels(source: SampleSource, rules: SampleRules, window: Window) -> Pixels:
+def make_pixels(source: SampleSource, rules: SampleRules, window: Window, tiles: Tiles | None = None) -> Pixels:
     """Make a window of a sample.
 
     Args:
         source: What it is made of.
         rules: How.
         window: Within its grid.
+        tiles: Remembered from window to window of the sample; None where it has but one.
 
     Raises:
         ReadError: A file is missing, or cannot be read.
@@ -70,24 +72,24 @@ def make_pixels(source: SampleSource, rules: SampleRules, window: Window) -> Pix
     """
     if source.grid is None:
         raise ReadError(f"{source.id} has no grid")
-    geobox = source.grid.geobox[window]
+    geobox, tiles = source.grid.geobox[window], tiles or Tiles(most=0)
     if source.step is not None:
         bands, owner = _of_step(source.step, rules, window), None
     else:
-        bands, owner = _mosaic(source.parts, rules, geobox)
+        bands, owner = _mosaic(source.parts, rules, geobox, tiles)
     valid = np.isfinite(bands)
     angles = None
     if rules.angles is not None:
         angles = _angles(source.parts, rules.angles, rules.chosen, geobox, owner)
     labels = None
     if rules.labels is not None:
-        labels = labels_of(source, rules.labels, geobox, window, owner)
+        labels = labels_of(source, rules.labels, geobox, window, owner, tiles)
         if rules.labels.mask_invalid:
             labels[~np.logical_and.reduce(valid, axis=0)] = rules.labels.ignore_index
     return Pixels(bands, valid, angles, labels)
 
 
-def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
+def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
     """Granules one behind the other: a pixel takes all bands from the first in which most of them are valid.
 
     Returns:
@@ -98,7 +100,7 @@ def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox) -> tuple[
     for place, part in enumerate(parts):
         if (best == len(rules.chosen)).all():
             break
-        found = np.stack([_band(part, band, rules, geobox) for band in rules.chosen])
+        found = np.stack([_band(part, band, rules, geobox, tiles) for band in rules.chosen])
         score = np.isfinite(found).sum(axis=0, dtype="uint8")
         better = score > best
         np.copyto(bands, found, where=better)
@@ -106,12 +108,12 @@ def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox) -> tuple[
     return bands, owner
 
 
-def _band(part: Part, band: Band, rules: SampleRules, geobox: GeoBox) -> np.ndarray:
+def _band(part: Part, band: Band, rules: SampleRules, geobox: GeoBox, tiles: Tiles) -> np.ndarray:
     """A band of a granule, NaN where too little of the pixel is valid."""
     measure = rules.measure(band, *part.factors[band.name])
 
     def read(image: Image, asset: AssetRef) -> tuple[np.ndarray, np.ndarray]:
-        return read_covered(image, asset.index, measure, geobox)
+        return read_covered(tiles.of(image, asset.href), asset.index, measure, geobox)
 
     request = BandRequest(band.name, "float32", math.nan, "continuous")
     found = of_asset(part.granule, request, read)
