@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from stac2cube.stages.clouds import get_cloud_layers
     from stac2cube.stages.composed import Composition, store_composites
     from stac2cube.stages.coregister import coregister_scenes, move_scenes
+    from stac2cube.stages.index_facts import export_index, index_info
     from stac2cube.stages.indexed import store_indices
-    from stac2cube.stages.indexing import create_index, export_index, filter_index, index_info, update_index
+    from stac2cube.stages.indexing import create_index, filter_index, update_index
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.masked import apply_masks
     from stac2cube.stages.overviews import store_overviews
@@ -92,7 +93,7 @@ _HOMES = {
     "despeckle": "stac2cube.views.speckle",
     "download_products": "stac2cube.training.download",
     "explore": "stac2cube.explorer.session",
-    "export_index": "stac2cube.stages.indexing",
+    "export_index": "stac2cube.stages.index_facts",
     "filter_index": "stac2cube.stages.indexing",
     "find_frames": "stac2cube.training.finding",
     "find_site": "stac2cube.site",
@@ -100,7 +101,7 @@ _HOMES = {
     "get_cloud_layers": "stac2cube.stages.clouds",
     "get_stac_layers": "stac2cube.stages.layers",
     "hillshade": "stac2cube.views.terrain",
-    "index_info": "stac2cube.stages.indexing",
+    "index_info": "stac2cube.stages.index_facts",
     "indices": "stac2cube.views.spectral",
     "make_patches": "stac2cube.training.making",
     "make_sample_cube": "stac2cube.training.cubes",

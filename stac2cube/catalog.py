@@ -94,9 +94,10 @@ def indexes_folder() -> Path:
 
 
 def index_path(name: str | Path) -> Path:
-    """Where a scene index lies: its path, or its name among the user's own."""
+    """Where a scene index lies: its path, or its name among the user's own. A text with a slash is a path."""
     path = Path(name).expanduser()
-    return path.resolve() if len(path.parts) > 1 or path.exists() else indexes_folder() / path
+    is_path = "/" in str(name) or len(path.parts) > 1 or path.exists()
+    return path.resolve() if is_path else indexes_folder() / path
 
 
 def is_index(path: Path) -> bool:

@@ -90,7 +90,7 @@ def filter_(name: str, out: str, machine: bool, **options: Any) -> None:
 @click.argument("out", type=CUBE)
 def export(name: str, out: Path) -> None:
     """Write the index NAME as one file: OUT.parquet (STAC GeoParquet) or OUT.json (ItemCollection)."""
-    from stac2cube.stages.indexing import export_index
+    from stac2cube.stages.index_facts import export_index
 
     click.echo(export_index(name, out))
 
@@ -100,7 +100,7 @@ def export(name: str, out: Path) -> None:
 @as_json
 def info(name: str, machine: bool) -> None:
     """Say what the index NAME holds, and in which files."""
-    from stac2cube.stages.indexing import index_info
+    from stac2cube.stages.index_facts import index_info
 
     facts = index_info(name)
     if machine:
@@ -117,7 +117,7 @@ def info(name: str, machine: bool) -> None:
 @as_json
 def list_(machine: bool) -> None:
     """List your own indexes, those that have a name only."""
-    from stac2cube.stages.indexing import list_indexes
+    from stac2cube.stages.index_facts import list_indexes
 
     found = list_indexes()
     if machine:

@@ -117,8 +117,10 @@ def patches(source: Path, out: Path, **options: Any) -> int:
     if not made.manifest:
         click.echo(f"{out}: stopped before the end, run again to go on")
         return 10
-    for split, count in made.manifest["counts"]["kept"].items():
-        click.echo(f"{split:<8} {count:>8} patches")
+    kept = made.manifest["counts"]["kept"]
+    for split, share in rules.splits.shares.items():
+        none = "" if kept.get(split) or not share else ": no good patch lies in a block of its own, make blocks smaller"
+        click.echo(f"{split:<8} {kept.get(split, 0):>8} patches{none}")
     for why, count in made.manifest["counts"]["left out"].items():
         click.echo(f"{'left out':<8} {count:>8} {why}")
     return 0

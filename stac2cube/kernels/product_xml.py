@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from stac2cube.errors import RadiometryError
-from stac2cube.kernels.angles import AngleNodes, TileAngles, merged
+from stac2cube.kernels.angles import AngleNodes, Direction, TileAngles, merged
 from stac2cube.kernels.sun import SunAngles
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -164,8 +164,8 @@ def _only(root: ElementTree.Element, tag: str) -> ElementTree.Element:
 def _nodes(grids: Sequence[ElementTree.Element], crs: str, corner: tuple[float, float]) -> AngleNodes:
     """One grid out of one or, per detector, several; all of them on the same nodes."""
     step = float(grids[0].findtext("Zenith/COL_STEP", ""))
-    zenith, azimuth = (np.stack([_values(grid, name) for grid in grids]) for name in ("Zenith", "Azimuth"))
-    return AngleNodes(crs, corner, step, *merged(zenith, azimuth))
+    seen = (Direction.of_degrees(_values(grid, "Zenith"), _values(grid, "Azimuth")) for grid in grids)
+    return AngleNodes(crs, corner, step, *merged(seen).degrees)
 
 
 def _values(grid: ElementTree.Element, name: str) -> np.ndarray:

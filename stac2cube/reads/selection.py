@@ -26,7 +26,7 @@ from stac2cube.mission import find_mission, mission_names
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
 from stac2cube.source.indexed import read_manifest
-from stac2cube.stages.layers import ReadScene, reader_of
+from stac2cube.stages.reading import ReadScene, reader_of
 from stac2cube.stages.request import ALWAYS, Request, find_scenes, grid_for, spec_for, understand
 
 # Drawing geometries, rasterio remarks that an array is no georeferenced file; where it lies is said in the call.

@@ -18,31 +18,12 @@ from rasterio.warp import reproject
 from stac2cube.errors import ReadError
 from stac2cube.kernels.radiometry import apply_shift
 from stac2cube.source.band import BandRequest
-from stac2cube.source.gdal import gdal_image
 from stac2cube.source.image import Image
 from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
 
 # Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
 # said in the call. (Not a context manager around the call: those are not safe among threads.)
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.warp")
-
-
-def read_asset(location: str, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:
-    """Read one band of a file into a lattice through GDAL, see :func:`cut_block`.
-
-    Args:
-        location: What GDAL opens.
-        index: Band within the file, from 1.
-        band: How it is wanted.
-        geobox: Lattice of the block.
-        shift: Counts to add.
-
-    Raises:
-        RasterioError: The file cannot be opened or read (also OSError).
-        ReadError: See :func:`cut_block`.
-    """
-    with gdal_image(location) as image:
-        return cut_block(image, index, band, geobox, shift)
 
 
 def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:

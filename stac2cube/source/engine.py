@@ -10,16 +10,21 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TypeVar
 
+import numpy as np
+from odc.geo.geobox import GeoBox
+
 from stac2cube.errors import BadInputError
 from stac2cube.scene import AssetRef
 from stac2cube.source.area import is_jpeg2000_name, whole_header
+from stac2cube.source.asset import cut_block
+from stac2cube.source.band import BandRequest
 from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.cog.image import CogImage
 from stac2cube.source.cog.known import KNOWN, HeaderLookup, header_for
 from stac2cube.source.cog.ranges import ChangedFileError
 from stac2cube.source.gdal import gdal_image, gdal_settings
 from stac2cube.source.image import Image
-from stac2cube.source.sign import Opening, unsigned
+from stac2cube.source.sign import Opening, opening, unsigned
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +101,29 @@ def look(
         gdal_settings(remote=way.remote, fresh=fresh, store=way.settings),
         gdal_image(way.location, quick=quick, jp2=jp2 if quick and not way.remote else None) as image,
     ):
+        if jp2 is None and image.is_jpeg2000:  # it goes by another name
+            whole_header(asset.href, way)
         return read(image, asset)
+
+
+def read_file(href: str, band: BandRequest, geobox: GeoBox) -> np.ndarray:
+    """Read the first band of a file that a person names into a lattice, through GDAL; see :func:`cut_block`.
+
+    Args:
+        href: A path or URL, of any sensor and in any CRS.
+        band: How it is wanted.
+        geobox: Lattice of the block.
+
+    Raises:
+        RasterioError: It cannot be opened or read (also OSError, so too of a JPEG 2000 that is cut off).
+        ReadError: See :func:`cut_block`.
+    """
+    asset = AssetRef(href)
+
+    def read(image: Image, asset: AssetRef) -> np.ndarray:
+        return cut_block(image, asset.index, band, geobox)
+
+    return look(Engine("rasterio"), asset, opening(asset, "none"), read)
 
 
 def _look_quickly(

@@ -60,7 +60,7 @@ class _Keys(Session):  # type: ignore[misc] # rasterio has no types
 
 
 class GdalImage:
-    """See :class:`stac2cube.source.image.Image`.
+    """See :class:`stac2cube.source.image.Image`; ``tile`` are rows and columns of what is decoded together.
 
     Args:
         location: What GDAL opens.
@@ -83,6 +83,7 @@ class GdalImage:
         self.nodata: float | None = whole.nodata
         self.bands = int(whole.count)
         self.factors: list[int] = whole.overviews(1)
+        self.tile: tuple[int, int] = whole.block_shapes[0]
         self.is_jpeg2000 = str(whole.driver).startswith("JP2")
         self.quick = quick
         self._jp2 = jp2

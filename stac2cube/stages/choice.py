@@ -62,7 +62,7 @@ def choices(name: str, mission: Mission, *, on_cluster: bool = False, items: Pat
         name: Name, URL or path of a catalog, several with commas, or "auto".
         mission: The mission.
         on_cluster: Whether blocks are made on the nodes of a cluster: in a SLURM job, or by the place ``Slurm``.
-        items: A search result stored by :func:`stac2cube.stages.layers.stage`; then nothing is searched.
+        items: A search result stored by :func:`stac2cube.stages.offline.store_search`; then nothing is searched.
 
     Raises:
         BadInputError: The catalog is unknown, or does not carry the mission.

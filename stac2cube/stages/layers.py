@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from odc.geo.geobox import GeoBox
 from shapely.geometry import shape
 
 from stac2cube.area import read_areas
 from stac2cube.build import build
 from stac2cube.cube.spec import CubeSpec
-from stac2cube.errors import BadInputError, ReadError
+from stac2cube.errors import BadInputError
 from stac2cube.grid import crs_text
 from stac2cube.mission import find_mission
 from stac2cube.period import parse_period
@@ -24,12 +22,8 @@ from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
-from stac2cube.source.band import BandRequest
-from stac2cube.source.engine import Engine
-from stac2cube.source.headers import StoredHeaders, stored_headers
 from stac2cube.source.plausible import doubts, is_flagged
-from stac2cube.source.read import read_block
-from stac2cube.source.sea import Sea
+from stac2cube.stages.reading import ReadScene, reader_of
 from stac2cube.stages.request import (
     ALWAYS,
     Request,
@@ -37,13 +31,12 @@ from stac2cube.stages.request import (
     find_scenes,
     grid_for,
     interval_texts,
-    local_sources,
     request_of,
     spec_for,
     understand,
 )
 from stac2cube.stages.scenes import steps_for
-from stac2cube.work import Block, Orders, Plan, Step, Summary, known_entries, plan
+from stac2cube.work import Orders, Plan, Step, Summary, known_entries, plan
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -167,9 +160,6 @@ def make_request(words: Mapping[str, Any], update_of: Path | None = None) -> Req
     return Request(**given)
 
 
-_MUCH = 4
-"""Times that pixels of a cube may be larger than the source's and granules still be joined."""
-
 _NEEDED = {"mission": "mission", "area": "aoi", "time": "time"}
 
 
@@ -198,16 +188,6 @@ class LayersJob:
     def plan(self) -> Plan:
         """What a build would do."""
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
-
-
-def reader_of(wanted: Wanted, spec: CubeSpec) -> ReadScene:
-    """What reads the blocks of a request."""
-    mission = wanted.query.mission
-    sea = None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
-    # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
-    finest = min(band.gsd for band in wanted.query.bands)
-    seamless = mission.seamless and spec.grid.resolution <= _MUCH * finest
-    return ReadScene(wanted.bands, seamless, sea, stored_headers(local_sources(wanted)))
 
 
 def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> LayersJob:
@@ -271,41 +251,6 @@ def _with_doubt(step: Step, doubt: str) -> Step:
     if not doubt:
         return step
     return replace(step, entry=replace(step.entry, properties={**step.entry.properties, "doubt": doubt}))
-
-
-@dataclass(frozen=True)
-class ReadScene:
-    """The task of this stage: the granules of a scene into one block.
-
-    Attributes:
-        bands: What is wanted.
-        seamless: Join granules before they are resampled.
-        sea: What is known of missing tiles, None for nothing.
-        headers: Headers of images that the catalog keeps, None if it keeps none.
-    """
-
-    bands: tuple[BandRequest, ...]
-    seamless: bool = False
-    sea: Sea | None = None
-    headers: StoredHeaders | None = None
-
-    def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
-        """Pixels of one block, see :meth:`read`."""
-        return self.read(scene, block.geobox)
-
-    def read(self, scene: Scene, geobox: GeoBox) -> dict[str, np.ndarray]:
-        """Pixels on any lattice, see :func:`stac2cube.source.read.read_block`.
-
-        Raises:
-            ReadError: The scene has a problem, or an asset is missing or cannot be read.
-        """
-        if scene.problem:
-            raise ReadError(scene.problem)
-        engine = replace(Engine.of_environment(), headers=self.headers)
-        pixels = read_block(scene.granules, self.bands, geobox, seamless=self.seamless, engine=engine)
-        if self.sea is None:
-            return pixels
-        return {name: self.sea.fill(layer, geobox) for name, layer in pixels.items()}
 
 
 def lazy_layers(job: LayersJob) -> xr.Dataset:

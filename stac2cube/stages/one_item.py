@@ -26,7 +26,8 @@ from stac2cube.scene import Scene
 from stac2cube.source.identity import time_of
 from stac2cube.source.items import footprint_of
 from stac2cube.source.search import scenes_of
-from stac2cube.stages.layers import LayersJob, ReadScene, area_words, lazy_layers
+from stac2cube.stages.layers import LayersJob, area_words, lazy_layers
+from stac2cube.stages.reading import ReadScene
 from stac2cube.stages.request import Request, grid_for, spec_for, understand
 from stac2cube.work import Block, Orders
 

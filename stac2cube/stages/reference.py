@@ -17,9 +17,8 @@ from stac2cube.errors import BadInputError, IncompleteError, ReadError
 from stac2cube.kernels.windows import per_cell, texture
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
-from stac2cube.source.asset import read_asset
 from stac2cube.source.band import BandRequest
-from stac2cube.source.gdal import gdal_settings
+from stac2cube.source.engine import read_file
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.pictures import Look, Picture
 from stac2cube.stages.shift_rules import REFERENCES, ShiftRules, reference_spec
@@ -60,8 +59,7 @@ class MakeReference:
         if isinstance(made_of, Image):
             band = BandRequest("picture", "float32", float("nan"), "continuous", "cubic")
             try:
-                with gdal_settings(remote="://" in made_of.path):
-                    return {"picture": read_asset(made_of.path, 1, band, block.geobox)}
+                return {"picture": read_file(made_of.path, band, block.geobox)}
             except (RasterioError, OSError) as error:
                 raise ReadError(f"the reference {made_of.path} cannot be read: {error}") from error
         window = block.grid.window(block.tile)

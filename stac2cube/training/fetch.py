@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin
 
 import urllib3
-from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 
 from stac2cube.cube.files import DISK_ERRORS, sync_folder
 from stac2cube.errors import BadInputError, ReadError
@@ -149,7 +150,7 @@ class Fetcher:
             raise _AgainError("what is there already is no part of the file")
         try:
             self._receive(response, part, have)
-        except (ProtocolError, ReadTimeoutError) as error:
+        except HTTPError as error:
             raise _AgainError(f"the connection broke ({type(error).__name__})") from None
         finally:
             response.release_conn()
@@ -280,12 +281,11 @@ def _usable(response: urllib3.BaseHTTPResponse, file: RemoteFile) -> urllib3.Bas
 
 
 def _asked_wait(response: urllib3.BaseHTTPResponse) -> float | None:
-    text = response.headers.get("Retry-After")
-    if text is None:
-        return None
+    """Seconds that the server asks to wait, as a number or a date; None if it does not, or says neither."""
+    text = (response.headers.get("Retry-After") or "").strip()
+    if text.isdecimal():
+        return float(text)
     try:
-        return max(float(text), 0.0)
-    except ValueError:
-        from email.utils import parsedate_to_datetime
-
         return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None

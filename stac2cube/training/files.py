@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from stac2cube.cube.files import exchange, remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.grid import Grid
+from stac2cube.source.remembered import Tiles
 from stac2cube.training.index import Sample, SampleGrid
 from stac2cube.training.index_file import sample_from_json, sample_to_json
 from stac2cube.training.pixels import Pixels, make_pixels
@@ -70,14 +71,15 @@ class MakeSample:
 
     def _write(self, source: SampleSource, grid: Grid, staged: Path) -> Sample:
         rules = self.rules
-        tally = Tally(len(rules.chosen))
+        tally, several = Tally(len(rules.chosen)), max(grid.shape) > BLOCK
         with ExitStack() as stack:
             files = {
                 name: stack.enter_context(_create(staged / name, grid, channels, dtype, nodata))
                 for name, channels, dtype, nodata in _layout(rules)
             }
+            tiles = Tiles() if several else None
             for window in windows(grid):
-                pixels = make_pixels(source, rules, window)
+                pixels = make_pixels(source, rules, window, tiles)
                 tally.add(pixels)
                 at = Window.from_slices(*window)
                 for name, content in _content(pixels, rules).items():

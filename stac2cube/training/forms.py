@@ -21,7 +21,10 @@ from stac2cube.training.shards import Kept, Shard, Writer, move_in, partial_besi
 
 
 class Tars:
-    """``train-00000.tar``: per patch ``ID.x.npy``, ``ID.y.npy`` where there are labels, and ``ID.json``."""
+    """``train-00000.tar``: per patch ``ID.x.npy``, ``ID.y.npy`` where there are labels, and ``ID.json``.
+
+    Names may be longer than the 100 characters of plain tar: those of stacks hold the ids of two samples.
+    """
 
     def where(self, root: Path, split: str, number: int) -> Path:
         """See :class:`stac2cube.training.shards.Writer`."""
@@ -30,7 +33,7 @@ class Tars:
     def write(self, shard: Shard, out: Path) -> None:
         """See :class:`stac2cube.training.shards.Writer`."""
         content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for kept, x, y in shard.pixels():
                 key = kept.facts["id"]
                 _add(tar, f"{key}.x.npy", _npy(x))

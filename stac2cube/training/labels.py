@@ -13,10 +13,12 @@ from rasterio.errors import RasterioError
 
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef
-from stac2cube.source.asset import Cut, cut_block, read_asset, resample
+from stac2cube.source.asset import Cut, cut_block, resample
 from stac2cube.source.band import BandRequest
+from stac2cube.source.engine import read_file
 from stac2cube.source.image import Image
 from stac2cube.source.read import of_asset
+from stac2cube.source.remembered import Tiles
 from stac2cube.training.rules import LabelRules
 from stac2cube.training.sources import CubeStep, SampleSource
 
@@ -30,6 +32,7 @@ def labels_of(
     geobox: GeoBox,
     window: tuple[slice, slice],
     owner: np.ndarray | None,
+    tiles: Tiles,
 ) -> np.ndarray:
     """Classes of a window of a sample.
 
@@ -39,6 +42,7 @@ def labels_of(
         geobox: Lattice of the window.
         window: Within the sample's grid.
         owner: Which granule each pixel is of, -1 for none; None for a step of a cube.
+        tiles: Remembered from window to window.
 
     Returns:
         ``(rows, columns)`` uint8, ``ignore_index`` where there is none.
@@ -55,7 +59,7 @@ def labels_of(
             raise ReadError(f"{source.id} has no step in the clouds cube")
         values = _of_clouds(source.clouds, geobox)
     else:
-        values = _of_classes(source, rules, geobox, window, owner)
+        values = _of_classes(source, rules, geobox, window, owner, tiles)
     return mapped(values, rules.table, rules.ignore_index)
 
 
@@ -68,7 +72,12 @@ def mapped(values: np.ndarray, table: Mapping[str, int], ignore_index: int) -> n
 
 
 def _of_classes(
-    source: SampleSource, rules: LabelRules, geobox: GeoBox, window: tuple[slice, slice], owner: np.ndarray | None
+    source: SampleSource,
+    rules: LabelRules,
+    geobox: GeoBox,
+    window: tuple[slice, slice],
+    owner: np.ndarray | None,
+    tiles: Tiles,
 ) -> np.ndarray:
     """Sentinel-2's scene classification, of the granule that each pixel is of; 0 without."""
     if source.step is not None:
@@ -78,7 +87,7 @@ def _of_classes(
     out = np.zeros(geobox.shape, "uint8")
 
     def read(image: Image, asset: AssetRef) -> np.ndarray:
-        return cut_block(image, asset.index, request, geobox)
+        return cut_block(tiles.of(image, asset.href), asset.index, request, geobox)
 
     for place, part in enumerate(source.parts):
         if part.classes is None:
@@ -93,7 +102,7 @@ def _of_classes(
 def _of_raster(path: str, rules: LabelRules, geobox: GeoBox) -> np.ndarray:
     request = BandRequest("labels", "int32", NOTHING, "class", rules.resampling)
     try:
-        return read_asset(path, 1, request, geobox)
+        return read_file(path, request, geobox)
     except (RasterioError, OSError) as error:
         raise ReadError(f"labels: {path} cannot be read: {error}") from error
 

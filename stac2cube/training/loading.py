@@ -18,7 +18,7 @@ import pandas as pd
 from pyproj import CRS
 from shapely import box
 
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, ReadError
 from stac2cube.training.frames import Frame, Pixels, Source
 from stac2cube.training.making import read_manifest
 from stac2cube.training.statistics import Statistics
@@ -64,6 +64,7 @@ class PatchStream(IterableDataset[Sample]):
             raise BadInputError(f"{folder} has no split {split!r}: there are {', '.join(kept)}")
         self.shards = sorted(name for name in manifest["files"] if name.startswith(f"{split}-"))
         self.count, self.bands = int(kept[split]), tuple(manifest["bands"])
+        self._per_shard = int(manifest["rules"]["per_shard"])
         self._shuffle, self._seed, self._rank, self._ranks = shuffle, seed, rank, ranks
         self._epoch = 0
 
@@ -72,7 +73,11 @@ class PatchStream(IterableDataset[Sample]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[Sample]:
-        """``image`` ``([time,] bands, rows, columns)``, ``mask`` ``([time,] rows, columns)`` if labelled, ``facts``."""
+        """``image`` ``([time,] bands, rows, columns)``, ``mask`` ``([time,] rows, columns)`` if labelled, ``facts``.
+
+        Raises:
+            ReadError: A shard is gone, damaged or shorter than the manifest says.
+        """
         worker = get_worker_info()
         at, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
         place, places = self._rank * of + at, self._ranks * of
@@ -83,7 +88,7 @@ class PatchStream(IterableDataset[Sample]):
         random = np.random.default_rng([self._seed, self._epoch, place])
         held: list[Sample] = []
         for name in names[place::places]:
-            for sample in _patches_in(self.folder / name):
+            for sample in self._patches_of(name):
                 if len(held) < self._shuffle:
                     held.append(sample)
                 elif held:
@@ -94,6 +99,19 @@ class PatchStream(IterableDataset[Sample]):
                     yield sample
         random.shuffle(held)
         yield from held
+
+    def _patches_of(self, name: str) -> Iterator[Sample]:
+        """The patches of a shard, all of them: of a tar file that was cut off between two members none is missed."""
+        before = self.shards.index(name) * self._per_shard
+        expected, found = min(self._per_shard, self.count - before), 0
+        try:
+            for sample in _patches_in(self.folder / name):
+                found += 1
+                yield sample
+        except (OSError, ValueError, tarfile.TarError) as error:
+            raise ReadError(f"{self.folder / name} cannot be read: {error}") from error
+        if found != expected:
+            raise ReadError(f"{self.folder / name} is damaged: it holds {found} patches, not {expected}")
 
 
 class FramesDataset(Dataset[Sample]):

@@ -135,18 +135,29 @@ def _begin(out: Path, asked: dict[str, Any]) -> bool:
     plain = json.loads(json.dumps(asked))
     for file in (begun, finished):
         if file.exists():
-            before = json.loads(file.read_text())
-            differing = sorted(name for name in plain if before.get(name) != plain[name])
+            before = _read(file)
+            # The same frames by another path are the same: a folder may be moved, or seen from elsewhere.
+            differing = sorted(name for name in plain if name != "source" and before.get(name) != plain[name])
             if differing:
                 raise BadInputError(
                     f"{out} holds another set of patches ({', '.join(differing)} differ): give another folder"
                 )
     if finished.exists():
-        return False
-    if not begun.exists() and any(out.iterdir()):
+        if all((out / name).exists() for name in _read(finished)["files"]):
+            return False
+        finished.unlink()  # a shard went since: it is made again
+    elif not begun.exists() and any(out.iterdir()):
         raise BadInputError(f"{out} is not empty: give a new folder")
     write_whole(begun, json.dumps(plain).encode())
     return True
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{file} cannot be read ({error}): give another folder") from error
+    return said
 
 
 def _clear(out: Path) -> None:

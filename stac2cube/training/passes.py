@@ -181,8 +181,8 @@ def _known(source: Source, rules: StatisticsRules, out: Path) -> Statistics | No
     if not ((out / STATS).exists() and (out / HISTOGRAM).exists()):
         return None
     known = read_statistics(out)
-    same = (known.source, known.names, known.radiometry, known.rules, known.digest)
-    return known if same == (source.name, source.bands, source.radiometry, rules, source.digest) else None
+    same = (known.names, known.radiometry, known.rules, known.digest)
+    return known if same == (source.bands, source.radiometry, rules, source.digest) else None
 
 
 def _clear(out: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import ReadError
-from stac2cube.kernels.angles import TileAngles, interpolated, merged
+from stac2cube.kernels.angles import Direction, TileAngles, interpolated, merged
 from stac2cube.kernels.product_xml import parse_angles
 from stac2cube.mission import Band
 from stac2cube.scene import AssetRef
@@ -20,6 +21,7 @@ from stac2cube.source.band import BandRequest
 from stac2cube.source.coverage import read_covered
 from stac2cube.source.image import Image
 from stac2cube.source.read import of_asset
+from stac2cube.source.remembered import Tiles
 from stac2cube.training.labels import labels_of
 from stac2cube.training.rules import AngleRules, SampleRules
 from stac2cube.training.sources import CubeStep, Part, SampleSource
@@ -55,13 +57,14 @@ class Pixels:
         return self.valid if rules.validity == "per_band" else self.everywhere[np.newaxis]
 
 
-def make_pixels(source: SampleSource, rules: SampleRules, window: Window) -> Pixels:
+def make_pixels(source: SampleSource, rules: SampleRules, window: Window, tiles: Tiles | None = None) -> Pixels:
     """Make a window of a sample.
 
     Args:
         source: What it is made of.
         rules: How.
         window: Within its grid.
+        tiles: Remembered from window to window of the sample; None where it has but one.
 
     Raises:
         ReadError: A file is missing, or cannot be read.
@@ -69,24 +72,24 @@ def make_pixels(source: SampleSource, rules: SampleRules, window: Window) -> Pix
     """
     if source.grid is None:
         raise ReadError(f"{source.id} has no grid")
-    geobox = source.grid.geobox[window]
+    geobox, tiles = source.grid.geobox[window], tiles or Tiles(most=0)
     if source.step is not None:
         bands, owner = _of_step(source.step, rules, window), None
     else:
-        bands, owner = _mosaic(source.parts, rules, geobox)
+        bands, owner = _mosaic(source.parts, rules, geobox, tiles)
     valid = np.isfinite(bands)
     angles = None
     if rules.angles is not None:
         angles = _angles(source.parts, rules.angles, rules.chosen, geobox, owner)
     labels = None
     if rules.labels is not None:
-        labels = labels_of(source, rules.labels, geobox, window, owner)
+        labels = labels_of(source, rules.labels, geobox, window, owner, tiles)
         if rules.labels.mask_invalid:
             labels[~np.logical_and.reduce(valid, axis=0)] = rules.labels.ignore_index
     return Pixels(bands, valid, angles, labels)
 
 
-def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
+def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
     """Granules one behind the other: a pixel takes all bands from the first in which most of them are valid.
 
     Returns:
@@ -97,7 +100,7 @@ def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox) -> tuple[
     for place, part in enumerate(parts):
         if (best == len(rules.chosen)).all():
             break
-        found = np.stack([_band(part, band, rules, geobox) for band in rules.chosen])
+        found = np.stack([_band(part, band, rules, geobox, tiles) for band in rules.chosen])
         score = np.isfinite(found).sum(axis=0, dtype="uint8")
         better = score > best
         np.copyto(bands, found, where=better)
@@ -105,12 +108,12 @@ def _mosaic(parts: Sequence[Part], rules: SampleRules, geobox: GeoBox) -> tuple[
     return bands, owner
 
 
-def _band(part: Part, band: Band, rules: SampleRules, geobox: GeoBox) -> np.ndarray:
+def _band(part: Part, band: Band, rules: SampleRules, geobox: GeoBox, tiles: Tiles) -> np.ndarray:
     """A band of a granule, NaN where too little of the pixel is valid."""
     measure = rules.measure(band, *part.factors[band.name])
 
     def read(image: Image, asset: AssetRef) -> tuple[np.ndarray, np.ndarray]:
-        return read_covered(image, asset.index, measure, geobox)
+        return read_covered(tiles.of(image, asset.href), asset.index, measure, geobox)
 
     request = BandRequest(band.name, "float32", math.nan, "continuous")
     found = of_asset(part.granule, request, read)
@@ -154,17 +157,18 @@ def _angles(
 def _angles_of(path: str, rules: AngleRules, bands: tuple[str, ...], geobox: GeoBox) -> np.ndarray:
     tile = _tile_angles(path, bands)
     transform, (rows, columns) = geobox.transform, geobox.shape
-    x, y = np.meshgrid(
-        transform.c + transform.a * (np.arange(columns) + 0.5), transform.f + transform.e * (np.arange(rows) + 0.5)
-    )
-    seen = [interpolated(tile.view[band], x, y, str(geobox.crs)) for band in bands]
+    x = transform.c + transform.a * (np.arange(columns)[np.newaxis] + 0.5)
+    y = transform.f + transform.e * (np.arange(rows)[:, np.newaxis] + 0.5)
+    found: Iterable[Direction] = (interpolated(tile.view[band], x, y, str(geobox.crs)) for band in bands)
     if rules.view == "single":
-        zeniths, azimuths = zip(*seen, strict=True)
-        seen = [merged(np.stack(zeniths), np.stack(azimuths))]
-    angles = [angle for pair in [interpolated(tile.sun, x, y, str(geobox.crs)), *seen] for angle in pair]
-    if rules.form == "sin_cos":
-        angles = [part(np.radians(angle)) for angle in angles for part in (np.sin, np.cos)]
-    stacked: np.ndarray = np.stack(angles).astype("float32")
+        found = (merged(found),)
+    sun = interpolated(tile.sun, x, y, str(geobox.crs))
+    channels = [
+        channel.astype("float32")
+        for direction in chain((sun,), found)
+        for channel in (direction.sines if rules.form == "sin_cos" else direction.degrees)
+    ]
+    stacked: np.ndarray = np.stack(channels)
     return stacked
 
 

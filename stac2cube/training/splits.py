@@ -37,12 +37,12 @@ class Splits:
     Attributes:
         shares: Split -> share of the ground; their sum is 1.
         block: Edge of a block, metres: larger than the distance over which the ground resembles itself.
-        times: Split -> the time it may take pictures of, as in ``--time``; no two may overlap. Empty for no split by
-            time. A patch counts only if its ground and all its days belong to one split.
+        times: Split -> the time it may take pictures of, as in ``--time``; no two may share a day, UTC. Empty for
+            no split by time. A patch counts only if its ground and all its days belong to one split.
         seed: Decides which block goes where.
 
     Raises:
-        BadInputError: Shares that do not sum to 1, times that overlap or name another split.
+        BadInputError: Shares that do not sum to 1, times that share a day or name another split.
     """
 
     shares: Mapping[str, float] = field(default_factory=lambda: dict(USUAL))
@@ -135,6 +135,6 @@ def _refuse_overlaps(periods: Mapping[str, Period]) -> None:
     for (one, mine), (other, theirs) in combinations(periods.items(), 2):
         for first, last in mine.intervals:
             for begin, end in theirs.intervals:
-                if first <= end and begin <= last:
+                if first.date() <= end.date() and begin.date() <= last.date():
                     day = f"{max(first, begin):%Y-%m-%d}"
                     raise BadInputError(f"the times of {one} and {other} overlap from {day}: what judges may not teach")

@@ -25,9 +25,8 @@ from stac2cube.kernels.cloud import cloud_probability, model_file
 from stac2cube.kernels.forest import read_forest
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
-from stac2cube.source.asset import read_asset
 from stac2cube.source.band import BandRequest
-from stac2cube.source.gdal import gdal_settings
+from stac2cube.source.engine import read_file
 from tests.items import catalog
 from tests.servers.range_server import serving
 from tests.stages import skies
@@ -88,9 +87,9 @@ def bytes_read(folder: Path, edge: int = 3072) -> None:
         ("band.jp2", "JPEG 2000, reduced", 60, replace(request, exact=False)),
     ):
         box = GeoBox((edge * 10 // gsd,) * 2, skies.transform(gsd), f"EPSG:{skies.EPSG}")
-        with serving(folder) as server, gdal_settings(remote=True):
+        with serving(folder) as server:
             begun = time.perf_counter()
-            read_asset(f"/vsicurl/{server.url}/{file}", 1, band, box)
+            read_file(f"{server.url}/{file}", band, box)
             spent = time.perf_counter() - begun
             print(f"| {what} | {server.sent / 2**20:.1f} | {len(server.requests)} | {spent:.2f} |")
 

@@ -192,9 +192,9 @@ def test_sigterm_seals_what_is_finished(archive: Archive, area: Path, tmp_path: 
 
 _SLOW = """
 import time, sys
-import stac2cube.stages.layers as layers
-quick = layers.read_block
-layers.read_block = lambda *a, **k: (time.sleep(1), quick(*a, **k))[1]
+import stac2cube.stages.reading as reading
+quick = reading.read_block
+reading.read_block = lambda *a, **k: (time.sleep(1), quick(*a, **k))[1]
 sys.argv[0] = "stac2cube"
 from stac2cube.cli import main
 main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -216,6 +217,9 @@ def test_names_and_lists(provider: Provider, archive: Archive, tmp_path: Path, m
     info = said("index", "info", "lech")
     assert info["items"] == entry["items"] == len(ids(Path(info["path"])))
     assert info["platforms"].keys() == {"sentinel-2a", "sentinel-2b"}
+    assert said("index", "create", "./lech", *words)["path"] == str(tmp_path / "lech"), "with a slash it is a path"
+    assert find_catalog("./lech").url == str(tmp_path / "lech")
+    shutil.rmtree(tmp_path / "lech")
     with pytest.raises(BadInputError, match="is there already"):
         stac2cube.create_index("lech", aoi=archive.area(), catalog=str(provider.file), **WORDS)
     with pytest.raises(CatalogError, match=r"nothing is no scene index"):
@@ -312,6 +316,7 @@ def test_killed_in_an_update_it_is_as_before(index: Path, provider: Provider, wr
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_killed_at_any_moment_it_is_whole(index: Path, provider: Provider) -> None:
     """SIGKILL after a growing time: the index is the old one or the new one."""
     code = "import sys; from stac2cube.stages.indexing import update_index as update; print(1, flush=True); "

@@ -24,7 +24,7 @@ from stac2cube.demo import ArchiveSpec, simulate
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.reads import files, whole, windows
 from stac2cube.reads.selection import Words, features_of, select
-from stac2cube.stages.layers import ReadScene
+from stac2cube.stages.reading import ReadScene
 from tests.source.granules import box32, texture, write
 from tests.source.products import Json, collection, product
 

@@ -57,13 +57,13 @@ def test_at_the_nodes_the_angles_are_those_of_the_file(name: str) -> None:
     angles = parse_angles(text, name)
     x, y = np.meshgrid(west + 5000 * np.arange(23), north - 5000 * np.arange(23))
     sun = re.search(r"<Sun_Angles_Grid>.*?</Sun_Angles_Grid>", text, re.S)[0]
-    zenith, azimuth = interpolated(angles.sun, x, y, crs)
+    zenith, azimuth = interpolated(angles.sun, x, y, crs).degrees
     np.testing.assert_array_equal(zenith, block(sun, "Zenith"))
     np.testing.assert_array_equal(azimuth, block(sun, "Azimuth"))
     np.testing.assert_array_equal(parse_sun(text, name).elevation, 90 - block(sun, "Zenith"))
     overlaps = 0
     for number, band in enumerate(BANDS):
-        zenith, azimuth = interpolated(angles.view[band], x, y, crs)
+        zenith, azimuth = interpolated(angles.view[band], x, y, crs).degrees
         detectors = grids(text, number)
         seen = np.stack([np.isfinite(z) for z, _ in detectors])
         assert (np.isnan(zenith) == ~seen.any(axis=0)).all()
@@ -88,7 +88,7 @@ def test_between_the_nodes_they_are_bilinear(name: str) -> None:
         random = np.random.default_rng(1)
         down, right = random.uniform(0, 22, (2, 4000))
         x, y = nodes.corner[0] + 5000 * right, nodes.corner[1] - 5000 * down
-        zenith, azimuth = interpolated(nodes, x, y, nodes.crs)
+        zenith, azimuth = interpolated(nodes, x, y, nodes.crs).degrees
         where = np.stack([down, right], axis=-1)
         # SciPy's bilinear interpolation gives NaN wherever one of the four nodes is unknown: the others are compared.
         expected = RegularGridInterpolator((places, places), nodes.zenith)(where)
@@ -108,19 +108,19 @@ def test_in_the_neighbouring_zone_azimuths_turn_by_the_convergence() -> None:
     text = text_of("eodag")
     nodes = parse_angles(text, "eodag", ()).sun
     x, y = np.array([420000.0, 480000.0]), np.array([4790000.0, 4700000.0])
-    _, here = interpolated(nodes, x, y, "EPSG:32631")
+    _, here = interpolated(nodes, x, y, "EPSG:32631").degrees
     there = Transformer.from_crs("EPSG:32631", "EPSG:32630", always_xy=True).transform(x, y)
-    zenith, turned = interpolated(nodes, *there, "EPSG:32630")
+    zenith, turned = interpolated(nodes, *there, "EPSG:32630").degrees
     longitude, latitude = Transformer.from_crs("EPSG:32631", "EPSG:4326", always_xy=True).transform(x, y)
     turns = [Proj(f"EPSG:{code}").get_factors(longitude, latitude).meridian_convergence for code in (32631, 32630)]
     # Azimuth from true north = azimuth from grid north + convergence, the same in both zones.
     np.testing.assert_allclose(turned, here + turns[0] - turns[1], atol=1e-3)
-    np.testing.assert_allclose(zenith, interpolated(nodes, x, y, "EPSG:32631")[0], atol=1e-6)
+    np.testing.assert_allclose(zenith, interpolated(nodes, x, y, "EPSG:32631").zenith, atol=1e-6)
 
 
 def test_beyond_the_tile_nothing_is_known() -> None:
     nodes = parse_angles(text_of("eodag"), "eodag", ()).sun
-    zenith, azimuth = interpolated(nodes, np.array([399000.0]), np.array([4790000.0]), nodes.crs)
+    zenith, azimuth = interpolated(nodes, np.array([399000.0]), np.array([4790000.0]), nodes.crs).degrees
     assert np.isnan(zenith).all()
     assert np.isnan(azimuth).all()
 

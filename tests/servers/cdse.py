@@ -248,6 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
         content = state.files.get("/".join(nodes))
         if fault == "busy":
             self.reply(429, b'{"detail": "Too many requests"}', {"Retry-After": "0"})
+        elif fault == "soon":
+            self.reply(429, b"{}", {"Retry-After": "soon"})
         elif isinstance(fault, int):
             self.reply(fault, b"{}", {})
         elif fault == "page":

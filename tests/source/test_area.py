@@ -11,7 +11,7 @@ import rasterio
 from stac2cube.errors import ReadError
 from stac2cube.source import area
 from stac2cube.source.cog.ranges import LocalParts
-from stac2cube.source.engine import Engine
+from stac2cube.source.engine import Engine, read_file
 from stac2cube.source.read import RetryPolicy, read_block
 from tests.servers.range_server import serving
 from tests.source.granules import RED, box32, granule, texture, write
@@ -82,3 +82,34 @@ def test_no_place_of_a_file_that_is_cut_off_is_zeros(kept: float, engine: str, t
             read_block([granule(WHOLE, B04=path)], [RED], block, engine=how)
     with serving(tmp_path) as server, pytest.raises(ReadError, match="it is cut off"):
         read_block([granule(WHOLE, B04=f"{server.url}/a.jp2")], [RED], WHOLE[:64, :64], QUICK, engine=how)
+
+
+@pytest.mark.parametrize("engine", ["auto", "rasterio"])
+def test_nor_is_one_of_another_name(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.data"
+    content = jp2(tmp_path / "a.jp2", 512).read_bytes()
+    path.write_bytes(content)
+    block = WHOLE[1300:1364, 1500:1564]
+    np.testing.assert_array_equal(
+        read_block([granule(WHOLE, B04=path)], [RED], block, engine=Engine(engine))["B04"],
+        texture(WHOLE)[1300:1364, 1500:1564],
+    )
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ReadError, match="it is cut off"):
+        read_block([granule(WHOLE, B04=path)], [RED], block, engine=Engine(engine))
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "a.data"])
+def test_nor_is_a_file_that_a_person_names(name: str, tmp_path: Path) -> None:
+    path = jp2(tmp_path / "whole.jp2", 512).rename(tmp_path / name)
+    block = WHOLE[1300:1364, 1500:1564]
+    wanted = texture(WHOLE)[1300:1364, 1500:1564]
+    with serving(tmp_path) as server:
+        for where in (path, path.as_uri(), f"{server.url}/{name}"):
+            np.testing.assert_array_equal(read_file(str(where), RED, block), wanted)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with serving(tmp_path) as server:
+        for where in (path, path.as_uri(), f"{server.url}/{name}"):
+            with pytest.raises(OSError, match="it is cut off"):
+                read_file(str(where), RED, block)

@@ -130,7 +130,11 @@ def test_tokens_are_for_one_house_only(space: DataSpace, pair: Pair, tmp_path: P
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(space: DataSpace, pair: Pair, tmp_path: Path) -> None:
-    space.faults = {"B02.tif": ["cut", "cut", 503, "busy"], "B11.tif": ["busy", "cut", "whole"], "SCL": ["spoiled"]}
+    space.faults = {
+        "B02.tif": ["cut", "cut", 503, "busy", "soon"],
+        "B11.tif": ["busy", "cut", "whole"],
+        "SCL": ["spoiled"],
+    }
     done = run_download(request(), tmp_path / "a", fetcher=fetcher())
     assert not done.absent
     size = pair.path("L1C", "B02").stat().st_size

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,7 @@ pytest.importorskip("torch")
 import torch
 from torch.utils.data import DataLoader
 
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, ReadError
 from stac2cube.places.threads import Threads
 from stac2cube.training.finding import frames_of_cube
 from stac2cube.training.loading import FramesDataset, PatchStream
@@ -87,6 +90,23 @@ def test_what_a_stream_refuses(patches: Path, tmp_path: Path) -> None:
         PatchStream(patches, "val")
     with pytest.raises(BadInputError, match="no finished set"):
         PatchStream(tmp_path, "train")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", ["between members", "within a member", "gone"])
+def test_a_damaged_shard_is_no_smaller_set(damage: str, workers: int, patches: Path, tmp_path: Path) -> None:
+    """Python takes a tar file that is cut off between two members for one that ends there."""
+    shutil.copytree(patches, tmp_path / "set")
+    shard = tmp_path / "set" / PatchStream(patches, "train").shards[1]
+    with tarfile.open(shard) as tar:
+        member = tar.getmembers()[30]
+    if damage == "gone":
+        shard.unlink()
+    else:
+        os.truncate(shard, member.offset + (2000 if damage == "within a member" else 0))
+    words = r"train-00001\.tar (cannot be read|is damaged: it holds 10 patches, not 25)"
+    with pytest.raises(ReadError, match=words):
+        list(DataLoader(PatchStream(tmp_path / "set", "train"), batch_size=None, num_workers=workers))
 
 
 def test_a_cube_by_ground_and_time(cube: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -243,6 +245,38 @@ def test_what_is_refused(cube: Path, made: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInputError):
             PatchRules.from_json(words)
     assert PatchRules.from_json(RULES.to_json()) == RULES
+
+
+def test_a_shard_that_went_is_made_again_and_the_path_of_the_source_counts_for_nothing(
+    cube: Path, made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made, tmp_path / "set")
+    shard = next((tmp_path / "set").glob("train-*.tar"))
+    (tmp_path / cube.name).symlink_to(cube)
+    there = frames_of_cube(tmp_path / cube.name, labels="SCL")
+    assert make_patches(there, tmp_path / "set", RULES, Making(Threads(2))).manifest["source"] == str(cube)
+    shard.unlink()
+    assert make_patches(there, tmp_path / "set", RULES, Making(Threads(2))).manifest["source"] == there.name
+    for name, digest in everything(made).items():
+        assert name == "manifest.json" or everything(tmp_path / "set")[name] == digest
+    (tmp_path / "set" / "manifest.json").write_text("{")
+    with pytest.raises(BadInputError, match=r"manifest\.json cannot be read"):
+        make_patches(there, tmp_path / "set", RULES, Making(Threads(1)))
+
+
+def test_a_split_without_ground_is_told(cube: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke(cli, ["patches", str(cube), str(tmp_path / "out"), "--size", "64", "-q"])
+    assert run.exit_code == 0, run.output
+    split = next(iter(json.loads((tmp_path / "out" / "manifest.json").read_text())["counts"]["kept"]))
+    empty = [line for line in run.output.splitlines() if re.search(r"  0 patches: no good patch lies in", line)]
+    assert len(empty) == 2
+    assert split not in " ".join(empty)
+
+
+def test_splits_that_share_a_day_are_refused() -> None:
+    times = {"train": "2022-01/2022-06-01T10:00:00Z", "test": "2022-06-01T10:00:01Z/2022-12"}
+    with pytest.raises(BadInputError, match="overlap from 2022-06-01"):
+        Splits({"train": 0.5, "test": 0.5}, times=times)
 
 
 def test_the_command(cube: Path, made: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from click.testing import CliRunner
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
@@ -27,9 +29,12 @@ from stac2cube.places.threads import Threads
 from stac2cube.training.cubes import make_sample_cube
 from stac2cube.training.finding import find_frames
 from stac2cube.training.index_file import read_index
+from stac2cube.training.making import make_patches
+from stac2cube.training.patch_rules import Good, PatchRules
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples
 from stac2cube.training.sources import Request
+from stac2cube.training.splits import Splits
 from stac2cube.work import Block, Step
 from tests.items import catalog
 from tests.training.products import EDGE, NORTH, WEST, Pair, write_raster
@@ -191,6 +196,41 @@ def test_labels_of_a_raster_by_tile_and_day(source: str, tmp_path: Path) -> None
     (tmp_path / "32TNT_20230517.tif").unlink()
     with pytest.raises(BadInputError, match=r"labels: .*32TNT_20230517\.tif does not exist"):
         make_samples(source, tmp_path / "other", replace(RULES, target="B02", labels=rules))
+
+
+@pytest.mark.parametrize("form", ["webdataset", "geotiff", "zarr"])
+def test_stacks_of_samples_have_long_names(form: str, source: str, tmp_path: Path) -> None:
+    """A stack is named by its first and its last sample: longer than the names of plain tar files may be."""
+    make_samples(source, tmp_path / "set", replace(RULES, target="B02", labels=LabelRules()))
+    rules = PatchRules(size=64, stack=2, form=form, good=Good(min_valid=0.5), splits=Splits({"train": 1.0}, 1e6))
+    made = make_patches(find_frames(tmp_path / "set"), tmp_path / "patches", rules)
+    count = made.manifest["counts"]["kept"]["train"]
+    assert count > 3
+    if form == "webdataset":
+        with tarfile.open(tmp_path / "patches" / "train-00000.tar") as tar:
+            names = tar.getnames()
+        assert len(names) == 3 * count
+        assert max(map(len, names)) > 100
+        assert all(name.split(".", 1)[1] in ("x.npy", "y.npy", "json") for name in names)
+
+
+def test_labels_of_a_raster_that_is_cut_off_are_never_zeros(source: str, tmp_path: Path) -> None:
+    """Of a JPEG 2000 that lists its tiles GDAL alone reads zeros where they are missing, and 0 may be a class."""
+    path = tmp_path / "classes.jp2"
+    with rasterio.MemoryFile() as memory:
+        lattice = {"crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, WEST, 0, -10, NORTH)}
+        about = {"driver": "GTiff", "height": 192, "width": 192, "count": 1, "dtype": "uint8"}
+        with memory.open(**about, **lattice) as file:
+            file.write(np.random.default_rng(0).integers(0, 3, (192, 192)).astype("uint8"), 1)
+        options = {"QUALITY": 100, "REVERSIBLE": "YES", "TLM": "YES", "BLOCKXSIZE": 64, "BLOCKYSIZE": 64}
+        rasterio.shutil.copy(memory.name, path, driver="JP2OpenJPEG", **options)
+    labels = LabelRules("raster", str(path), mapping={"0": 0, "1": 1, "2": 2}, mask_invalid=False)
+    rules = replace(RULES, target="B02", bands=("B02",), labels=labels)
+    counts = make_samples(source, tmp_path / "set", rules).done[0].counts
+    assert set(counts) == {0, 1, 2}
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(IncompleteError, match=r"2 sample\(s\) .* failed.*labels: .*classes\.jp2 .*it is cut off"):
+        make_samples(source, tmp_path / "other", rules)
 
 
 def test_labels_of_shapes(source: str, tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
+from stac2cube.source.gdal import GdalImage
+from stac2cube.training import files
 from stac2cube.training.index_file import read_index
 from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.training.samples import make_samples, run_samples
@@ -174,6 +177,28 @@ def test_angles_in_degrees_and_as_sines(source: str, tmp_path: Path) -> None:
     assert list(parts)[-2:] == ["view_azimuth_sin", "view_azimuth_cos"]
     np.testing.assert_allclose(parts["view_zenith_sin"], np.sin(np.radians(6 + right)), atol=1e-6)
     np.testing.assert_allclose(parts["view_azimuth_cos"], np.cos(np.radians(across)), atol=1e-6)
+
+
+def test_jpeg2000_is_decoded_once_for_all_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(tmp_path / "products").write()
+    source = catalog(tmp_path / "index.json", pair.items())
+    rules = replace(RULES, bands=("B02", "B11"), target="B02", labels=LabelRules())
+    make_samples(source, tmp_path / "tiff", rules)
+    for path in (pair.path("L1C", "B11"), pair.path("L2A", "SCL_20m")):
+        rasterio.shutil.copy(path, path.with_suffix(".jp2"), driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+        path.with_suffix(".jp2").replace(path)
+    decoded: list[object] = []
+    decode = GdalImage.read
+    monkeypatch.setattr(GdalImage, "read", lambda *of: (decoded.append(of[0].is_jpeg2000), decode(*of))[1])
+    for block in (1024, 64):
+        monkeypatch.setattr(files, "BLOCK", block)
+        decoded.clear()
+        make_samples(source, tmp_path / f"{block}", rules, place=Threads(1))
+        assert sum(decoded) == 2, "one of the band, one of the classes"
+        for name in ("x.tif", "y.tif"):
+            np.testing.assert_array_equal(
+                read(tmp_path / f"{block}" / NAME / name)[0], read(tmp_path / "tiff" / NAME / name)[0]
+            )
 
 
 def test_what_is_missing_is_told_before_anything_is_made(pairs: list[Pair], tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 from click.testing import CliRunner
+from odc.geo.geobox import GeoBox
 
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, IncompleteError
@@ -16,6 +18,7 @@ from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
 from stac2cube.training import frames as frames_room
 from stac2cube.training.finding import frames_of_cube
+from stac2cube.training.frames import Frame, Pixels, Source
 from stac2cube.training.parts import Making
 from stac2cube.training.passes import add_moments, count_values
 from stac2cube.training.statistics import StatisticsRules, read_statistics
@@ -108,6 +111,59 @@ def test_a_pass_that_is_there_is_not_made_again(cube: Path, tmp_path: Path) -> N
     assert (tmp_path / "stats.json").stat().st_mtime_ns == before
     other = both_passes(cube, tmp_path, replace(RULES, percentiles=(1.0, 99.0)))
     assert other.bands != made.bands
+
+
+def test_the_same_frames_by_another_path_are_counted_once(cube: Path, tmp_path: Path) -> None:
+    made = both_passes(cube, tmp_path)
+    before = (tmp_path / "stats.json").stat().st_mtime_ns
+    (tmp_path / cube.name).symlink_to(cube)
+    assert both_passes(tmp_path / cube.name, tmp_path) == made
+    assert (tmp_path / "stats.json").stat().st_mtime_ns == before
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Pixels of a frame that were drawn beforehand, ``(bands, rows, columns)``."""
+
+    values: tuple
+
+    def read(self, rows: slice, columns: slice) -> Pixels:
+        return Pixels(np.array(self.values, "float32")[:, rows, columns], None, None)
+
+
+def flat(*frames: list) -> Source:
+    made = []
+    for number, values in enumerate(frames):
+        shape = np.shape(values)[1:]
+        geobox = GeoBox(shape, Affine(10, 0, 600_000, 0, -10, 5_300_000), "EPSG:32632")
+        made.append(Frame(f"s{number}", DAYS[number], "here", geobox, "1", Flat(tuple(values))))
+    return Source("drawn", tuple(f"b{place}" for place in range(len(frames[0]))), "toa", 255, None, tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (([[[0.25]]],), (1, 0.25, 0.0)),  # one pixel
+        (([[[0.25] * 40] * 30],), (1200, 0.25, 0.0)),  # a constant
+        (([[[0.0] * 4] * 3],), (12, 0.0, 0.0)),  # at the lower end of the range
+        (([[[0.1, 0.3]]], [[[np.nan, np.nan]]]), (2, 0.2, 0.1)),  # and a scene of nothing
+    ],
+)
+def test_the_least_that_statistics_can_be_of(frames: tuple, expected: tuple, tmp_path: Path) -> None:
+    source, rules = flat(*frames), StatisticsRules(0.0, 0.5, 0.001, (0.0, 100.0))
+    assert count_values(source, rules, tmp_path, Making(Threads(1))) is not None
+    made = add_moments(source, tmp_path, Making(Threads(1)))
+    (band,) = made.bands
+    assert (band.pixels, band.below, band.above) == (expected[0], 0, 0)
+    assert (band.mean, band.std) == pytest.approx(expected[1:], abs=rules.width)
+    assert np.isfinite(made.standardised(np.float32([[[0.25, np.nan]]]))).all()
+
+
+def test_a_band_without_any_pixel_is_named(tmp_path: Path) -> None:
+    source = flat([[[0.1, 0.2]], [[np.nan, np.nan]]])
+    with pytest.raises(BadInputError, match="drawn, b1: "):
+        count_values(source, RULES, tmp_path, Making(Threads(1)))
+    assert not (tmp_path / "stats.json").exists()
 
 
 def test_standardised_values(cube: Path, tmp_path: Path) -> None:
