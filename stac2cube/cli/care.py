@@ -13,7 +13,8 @@ import click
 from stac2cube.cli.steps import Manner, built, said
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.tables import human_bytes
-from stac2cube.cli.words import CUBE, as_json, listed, talking, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, as_json, listed, talking
 from stac2cube.places.queue import job_end
 
 if TYPE_CHECKING:
