@@ -12,6 +12,7 @@ from PIL import Image
 import stac2cube
 from stac2cube.cli import cli
 from stac2cube.demo import ArchiveSpec, simulate
+from stac2cube.products.terms import SIMULATED, Origin
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "images"
@@ -58,6 +59,13 @@ def test_the_commands_run_on_the_demos_cube(tmp_path: Path, monkeypatch: pytest.
     Path("docs/images").mkdir(parents=True)
     for words in making():
         assert not cli.main(words[1:], standalone_mode=False), words
+    page = Path("build/demo/before-after.html").read_text()
+    assert SIMULATED in page
+    assert "Copernicus" not in page
+    # Composites know it too, though no step of theirs is a scene.
+    origin = Origin.of_steps(stac2cube.open_cube("build/demo/seasons.zarr"))
+    assert (origin.simulated, origin.measured) == (True, False)
+    assert [Path(name).name for name in origin.catalogs] == ["earth-search.json"]
     made = sorted(Path("docs/images").iterdir())
     assert len(made) == 6
     for path in made:
