@@ -94,9 +94,13 @@ def indexes_folder() -> Path:
 
 
 def index_path(name: str | Path) -> Path:
-    """Where a scene index lies: its path, or its name among the user's own."""
+    """Where a scene index lies: its path, or its name among the user's own.
+
+    A folder here that is called like an index, a recipe's folder of cubes for example, does not hide it.
+    """
     path = Path(name).expanduser()
-    return path.resolve() if len(path.parts) > 1 or path.exists() else indexes_folder() / path
+    here = len(path.parts) > 1 or path.is_file() or is_index(path)
+    return path.resolve() if here else indexes_folder() / path
 
 
 def is_index(path: Path) -> bool:

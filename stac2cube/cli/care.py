@@ -99,7 +99,8 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
     else:
         for one in found:
             click.echo(f"{one.kind:<10} {one.path}  {one.key}  {one.what}")
-        click.echo(f"{cube}: {len(found)} damage(s)" + (f", {len(left)} left" if repairing else ""))
+        what = f"{len(found)} damaged" if found else "no damage found"
+        click.echo(f"{cube}: {what}" + (f", {len(left)} left" if repairing and found else ""))
     return 2 if left else 0
 
 
