@@ -66,6 +66,7 @@ def show(folder: Path, console: Console) -> dict[str, Path]:
         "report": write_report(cube, folder / "report.html"),
         "shifts": write_report(folder / "coregistered.zarr", folder / "report-coregistered.html"),
         "2.5 m grid": write_report(finer, folder / "report-superres.html"),
+        "archive": archive.catalog(catalog),
     }
 
 
