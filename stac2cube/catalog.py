@@ -94,9 +94,12 @@ def indexes_folder() -> Path:
 
 
 def index_path(name: str | Path) -> Path:
-    """Where a scene index lies: its path, or its name among the user's own. A text with a slash is a path."""
+    """Where a scene index lies: its path, or its name among the user's own. A text with a slash is a path.
+
+    A folder here that is called like an index, a recipe's folder of cubes for example, does not hide it.
+    """
     path = Path(name).expanduser()
-    is_path = "/" in str(name) or len(path.parts) > 1 or path.exists()
+    is_path = "/" in str(name) or len(path.parts) > 1 or path.is_file() or is_index(path)
     return path.resolve() if is_path else indexes_folder() / path
 
 

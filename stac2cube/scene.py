@@ -48,6 +48,7 @@ class Granule:
         corner: x and y of the upper left corner in that CRS, or None if the item does not say.
         assets: Band name of the mission page -> :class:`AssetRef`. Bands that the item lacks are absent.
         item: The STAC item as a JSON text with unsigned hrefs, for the ledger.
+        simulated: Whether it says of itself that no satellite measured it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Granule:
     corner: tuple[float, float] | None
     assets: dict[str, AssetRef] = field(hash=False)
     item: str = field(hash=False, repr=False)
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

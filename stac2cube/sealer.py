@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +94,10 @@ class Sealer:
         if len(self._ready) >= SEAL_STEPS or time.monotonic() - self._since > SEAL_SECONDS:
             self.seal()
 
+    @property
+    def _name(self) -> str:
+        return self.writer.path.name
+
     def failed(self, step: Step, reason: str) -> None:
         """A step failed: recorded, unless that is no news."""
         self.settled += 1
@@ -109,7 +113,7 @@ class Sealer:
         if self._ready or self._noted or dict(self.writer.spec.request) != dict(self._request):
             self.writer.commit(self._ready, self._noted, self._request)
             self._summary.sealed += [step.entry.key for step in self._ready]
-            log.info("sealed %d step(s), commit %d", len(self._ready), self.writer.root.commit)
+            log.info("sealed %s of %s, commit %d", counted(self._ready), self._name, self.writer.root.commit)
         self._ready, self._noted = [], []
         self._since = time.monotonic()
 
@@ -126,11 +130,20 @@ class Sealer:
         if self._renewed:
             self.writer.replace(self._renewed)
             self._summary.replaced += [step.entry.key for step in self._renewed.values()]
-            log.info("replaced %d step(s), generation %d", len(self._renewed), self.writer.root.generation)
+            log.info(
+                "replaced %s of %s, generation %d", counted(self._renewed), self._name, self.writer.root.generation
+            )
         if self._emptied:
             kept = [key for key in self.writer.ledger.sealed(whole=False) if key not in self._emptied]
             arrange(self.writer, kept, list(self._emptied.values()))
-            log.info("took %d step(s) out, generation %d", len(self._emptied), self.writer.root.generation)
+            log.info(
+                "took %s out of %s, generation %d", counted(self._emptied), self._name, self.writer.root.generation
+            )
+
+
+def counted(steps: Collection[object]) -> str:
+    """How many steps these are, in words."""
+    return f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
 
 
 def _remembering(entry: Entry, old: Entry) -> Entry:

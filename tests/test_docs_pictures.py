@@ -1,4 +1,4 @@
-"""Pictures of the README and of the page of products: made by the commands beside them, which run as they stand."""
+"""Pictures of the docs: made by commands that stand beside them; those of the README and of products run here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from PIL import Image
 import stac2cube
 from stac2cube.cli import cli
 from stac2cube.demo import ArchiveSpec, simulate
+from stac2cube.products.terms import SIMULATED, Origin
+from tests.bench.report_pictures import before_after
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "images"
@@ -38,10 +40,34 @@ def test_every_picture_has_its_command() -> None:
     browser = [words for words in commands(ROOT / "docs" / "products.md") if words[0] == "chromium"]
     assert [Path(word).name for words in browser for word in words if "docs/images" in word] == ["slider.png"]
     for page in (ROOT / "README.md", ROOT / "docs" / "products.md"):
-        shown = re.findall(r"\]\((?:docs/)?images/([\w.-]+)\)", page.read_text())
+        shown = shown_on(page)
         assert shown
-        assert set(shown) <= made | {"slider.png"}
+        assert shown <= made | {"slider.png"}
         assert all((PICTURES / name).stat().st_size < 1_200_000 for name in shown)
+
+
+def shown_on(page: Path) -> set[str]:
+    return set(re.findall(r"\]\((?:docs/)?images/([\w.-]+)\)", page.read_text()))
+
+
+def test_pictures_of_every_page_have_a_command_on_it() -> None:
+    pages = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "products.md"]
+    for page in pages:
+        words = page.read_text()
+        for name in shown_on(page):
+            modules = re.findall(rf"python -m (tests[\w.]+)[^`\n]* docs/images(?:/{re.escape(name)})?[\s`]", words)
+            assert modules, f"{page.name} says no command that makes {name}"
+            named = f"docs/images/{name}" in words
+            sources = [(ROOT / module.replace(".", "/")).with_suffix(".py").read_text() for module in modules]
+            assert named or any(f'"{name}"' in source for source in sources), name
+    everywhere = set().union(*(shown_on(page) for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))))
+    assert {path.name for path in PICTURES.iterdir()} == everywhere, "a picture that no page shows"
+
+
+def test_the_picture_of_coregistration_is_made_by_its_command(tmp_path: Path) -> None:
+    before_after(tmp_path / "series", tmp_path / "coregistration.gif")
+    with Image.open(tmp_path / "coregistration.gif") as new, Image.open(PICTURES / "coregistration.gif") as kept:
+        assert (new.size, getattr(new, "n_frames", 1)) == (kept.size, getattr(kept, "n_frames", 1))
 
 
 def test_the_commands_run_on_the_demos_cube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +84,13 @@ def test_the_commands_run_on_the_demos_cube(tmp_path: Path, monkeypatch: pytest.
     Path("docs/images").mkdir(parents=True)
     for words in making():
         assert not cli.main(words[1:], standalone_mode=False), words
+    page = Path("build/demo/before-after.html").read_text()
+    assert SIMULATED in page
+    assert "Copernicus" not in page
+    # Composites know it too, though no step of theirs is a scene.
+    origin = Origin.of_steps(stac2cube.open_cube("build/demo/seasons.zarr"))
+    assert (origin.simulated, origin.measured) == (True, False)
+    assert [Path(name).name for name in origin.catalogs] == ["earth-search.json"]
     made = sorted(Path("docs/images").iterdir())
     assert len(made) == 6
     for path in made:

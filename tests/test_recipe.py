@@ -9,7 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from stac2cube.cli import cli
 from stac2cube.cli.config import schema_text
 from stac2cube.cli.kinds import KINDS, check_recipe, command_lines, recipe_at
 from stac2cube.errors import BadInputError
@@ -275,6 +277,43 @@ def test_a_recipe_shown_is_the_same_recipe(tmp_path: Path) -> None:
     assert all(
         entry.words.items() <= other.words.items() for entry, other in zip(recipe.entries, again.entries, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("indices: {names: [ndvi, nbr]}", "indices: made of layers: NBR needs S2 (swir22), which the layers B04, B08"),
+        ("composite: {method: best, by: NDMI}", "composite: made of layers: NDMI needs S1 (swir16)"),
+        ("timelapse: {show: swir}", "timelapse: made of layers: .*swir22"),
+        ("timelapse: {show: evi}", "timelapse: made of layers: there is nothing called 'evi' .* EVI needs B (blue)"),
+        ("series: {places: '48.1,11.3', indices: [ndvi, mndwi]}", "series: made of layers: MNDWI needs G (green) and"),
+        ("clouds: {method: scl}\nmask:\nindices: {names: nbr}", "indices: made of mask: NBR needs S2 (swir22)"),
+        ("composite: {layers: B04}\nquicklook: {of: composite, show: ndvi}", "made of composite: .*NDVI needs N (nir)"),
+        ("indices: {names: ndvi}\ntimelapse: {of: indices, show: nbr}", "timelapse: made of indices: .*NBR needs N"),
+    ],
+)
+def test_an_index_without_its_band_is_refused_before_anything_runs(more: str, told: str, tmp_path: Path) -> None:
+    text = f"cubes: a\n{LAYERS.rstrip().rstrip('}')}, bands: [red, nir, scl]}}\n{more}\n"
+    parts = [re.escape(part) for part in told.split(".*")]
+    with pytest.raises(BadInputError, match=".*".join(parts)):
+        check_recipe(recipe_of(tmp_path, text))
+    shown = CliRunner().invoke(cli, ["run", str(tmp_path / "recipe.yaml")])
+    assert isinstance(shown.exception, BadInputError) or shown.exit_code == 1
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "indices: {names: [ndvi]}\ntimelapse: {of: indices, show: ndvi}",
+        "composite: {method: best, by: B08}",
+        "timelapse: {show: 'nir,red,nir'}\nquicklook: {show: scl}",
+        "indices: {of: elsewhere.zarr, names: [nbr]}",
+        "clouds: {method: scl}\nquicklook: {of: clouds}",
+    ],
+)
+def test_indices_and_colours_that_have_their_bands_are_not(more: str, tmp_path: Path) -> None:
+    check_recipe(recipe_of(tmp_path, f"cubes: a\n{LAYERS.rstrip().rstrip('}')}, bands: [red, nir, scl]}}\n{more}\n"))
 
 
 def test_the_page_about_recipes_shows_one(tmp_path: Path) -> None:

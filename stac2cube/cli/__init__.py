@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 
@@ -43,6 +44,26 @@ def cli() -> None:
     """
 
 
+def as_typed(message: str, words: list[str]) -> str:
+    """An error in the words of the command line: ``mission=`` is ``--mission`` where the command has that option.
+
+    Args:
+        message: As the Python functions say it.
+        words: What was typed.
+    """
+    command: click.Command = cli
+    for word in words:
+        if isinstance(command, click.Group) and word in command.commands:
+            command = command.commands[word]
+    flags = {option.name: max(option.opts, key=len) for option in command.params if isinstance(option, click.Option)}
+
+    def typed(found: re.Match[str]) -> str:
+        flag = flags.get(found["name"])
+        return found[0] if flag is None else f"{flag} {found['value']}" if found["value"] else flag
+
+    return re.sub(r"\b(?P<name>[a-z_]+)=(?:'(?P<value>[^']*)'|(?=[\s,;:.)]|$))", typed, message)
+
+
 cli.add_sections(
     {
         "From catalogs to cubes": (layers, update, plan, run, stage, demo),
@@ -71,7 +92,7 @@ def main() -> None:
         click.echo("interrupted", err=True)
         code = 10
     except Stac2cubeError as error:
-        click.echo(f"stac2cube: {error}", err=True)
+        click.echo(f"stac2cube: {as_typed(str(error), sys.argv[1:])}", err=True)
         code = 2 if isinstance(error, IncompleteError) else 1
     except OSError as error:
         # A folder that cannot be written, a full disk: what the system says is all that there is to say.

@@ -13,7 +13,8 @@ import click
 from stac2cube.cli.steps import Manner, built, said
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.tables import human_bytes
-from stac2cube.cli.words import CUBE, as_json, listed, talking, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, as_json, listed, talking
 from stac2cube.places.queue import job_end
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
             click.echo(f"{one.kind:<10} {one.path}  {one.key}  {one.what}")
         for remark in besides:
             click.echo(f"remark     {remark}")
-        click.echo(f"{cube}: {len(found)} damage(s)" + (f", {len(left)} left" if repairing else ""))
+        what = f"{len(found)} damaged" if found else "no damage found"
+        click.echo(f"{cube}: {what}" + (f", {len(left)} left" if repairing and found else ""))
     return 2 if left else 0
 
 

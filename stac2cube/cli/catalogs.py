@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -14,6 +15,9 @@ from rich.table import Table
 from stac2cube.cli.tables import wide_console
 from stac2cube.cli.words import CUBE, as_json, talking, what_options, what_words
 from stac2cube.errors import BadInputError
+
+if TYPE_CHECKING:
+    from stac2cube.stages.compare import Answer
 
 catalog_list = click.option("--catalogs", "names", help="Names, URLs or paths with commas; all that carry the mission.")
 
@@ -32,6 +36,7 @@ def compare(names: str | None, machine: bool, **options: Any) -> None:
         request = make_request({**what_words(**options), "catalog": "auto"})
         answers = list(compare_catalogs(request, _listed(names) or find_mission(request.mission).catalogs))
     everything = Counter(key for answer in answers for key in answer.scenes)
+    _require_an_answer(answers)
     if machine:
         found = {a.catalog: {"seconds": a.seconds, "problem": a.problem, "scenes": sorted(a.scenes)} for a in answers}
         click.echo(json.dumps(found, indent=1))
@@ -40,9 +45,8 @@ def compare(names: str | None, machine: bool, **options: Any) -> None:
     for answer in answers:
         alone = sum(everything[key] == 1 for key in answer.scenes)
         lacks = len(everything) - len(answer.scenes)
-        table.add_row(
-            answer.catalog, str(len(answer.scenes)), str(alone), str(lacks), f"{answer.seconds:.1f}", answer.problem
-        )
+        counts = ("-", "-", "-") if not answer.answered else (str(len(answer.scenes)), str(alone), str(lacks))
+        table.add_row(answer.catalog, *counts, f"{answer.seconds:.1f}", answer.problem)
     console = wide_console()
     console.print(table)
     days = Table("scene", *(answer.catalog for answer in answers), box=None)
@@ -64,9 +68,8 @@ def gaps(cube: Path, names: str | None, machine: bool) -> None:
     with talking(quiet=True):
         _, request = request_of(cube)
         found, answers = gaps_of(cube, _listed(names) or find_mission(request.mission).catalogs)
-    silent = [f"{answer.catalog}: {answer.problem}" for answer in answers if answer.problem]
-    if len(silent) == len(answers):
-        raise BadInputError(f"no catalog could say anything: {'; '.join(silent)}")
+    _require_an_answer(answers)
+    silent = [f"{answer.catalog}: {answer.problem}" for answer in answers if not answer.answered]
     if machine:
         click.echo(json.dumps({"gaps": [asdict(gap) for gap in found], "silent": silent}, indent=1))
         return
@@ -76,10 +79,16 @@ def gaps(cube: Path, names: str | None, machine: bool) -> None:
         for gap in here:
             click.echo(f"  {gap.key:<34} {', '.join(gap.catalogs):<40} {gap.reason}")
     if not found:
-        click.echo(f"{cube} lacks nothing that {', '.join(a.catalog for a in answers if not a.problem)} has")
+        click.echo(f"{cube} lacks nothing that {', '.join(a.catalog for a in answers if a.answered)} has")
     for line in silent:
         click.echo(f"not asked: {line}")
 
 
 def _listed(names: str | None) -> list[str]:
     return [] if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _require_an_answer(answers: Sequence[Answer]) -> None:
+    if not any(answer.answered for answer in answers):
+        said = "; ".join(f"{answer.catalog}: {answer.problem}" for answer in answers)
+        raise BadInputError(f"no catalog could say anything: {said}")

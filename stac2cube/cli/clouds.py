@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, build_clouds, built
-from stac2cube.cli.words import CUBE, LIST, PATH, listed, talking, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, LIST, PATH, listed, talking
 
 
 @click.command()

@@ -9,18 +9,27 @@ from typing import Any
 import click
 
 from stac2cube.cli.steps import Manner, built
-from stac2cube.cli.words import CUBE, LIST, as_json, hiding_of, hiding_options, listed, talking, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, LIST, as_json, hiding_of, hiding_options, listed, talking
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="NAME | LAYERS OUT NAMES...")
+@click.argument("words", nargs=-1, metavar="[NAME | LAYERS OUT NAMES...]")
 @hiding_options
 @where_options
 def indices(words: tuple[str, ...], **options: Any) -> int:
-    """Say what the spectral index NAME is; or store the indices NAMES of the cube LAYERS in the cube OUT."""
+    """Store the spectral indices NAMES of LAYERS in the cube OUT; or say what NAME is, or which there are.
+
+    NAME alone: formula, bands, constants, reference. Nothing said: the usual indices; all of Awesome Spectral Indices
+    are known.
+    """
     from stac2cube.stages.indexed import run_indices
     from stac2cube.views.spectral import described
 
+    if not words:
+        for line in _usual_indices():
+            click.echo(line)
+        return 0
     if len(words) == 1:
         for what, text in described(words[0]).items():
             click.echo(f"{what:<10} {text}")
@@ -30,6 +39,18 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
     layers, out, hiding = Path(words[0]), Path(words[1]), hiding_of(options)
     with talking(options["quiet"]) as console:
         return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), Manner.of(options, console))
+
+
+def _usual_indices() -> list[str]:
+    from stac2cube.views.index_names import USUAL, registry
+    from stac2cube.views.spectral import described
+
+    lines = []
+    for name in USUAL:
+        about = described(name)
+        lines.append(f"{name:<9} {about['formula']:<52} {about['what']}")
+    more = len(registry()) - len(USUAL)
+    return [*lines, f"and {more} more of Awesome Spectral Indices; `stac2cube indices NAME` says what one is"]
 
 
 @click.command()

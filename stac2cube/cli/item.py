@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stac2cube.cli.steps import Manner
-from stac2cube.cli.words import CUBE, talking, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, talking
 from stac2cube.errors import BadInputError, ReadError
 
 if TYPE_CHECKING:

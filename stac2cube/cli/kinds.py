@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from stac2cube.cli.bands import require_bands
 from stac2cube.cli.checks import check_clouds, check_coregister, check_layers, check_superres
 from stac2cube.cli.clouds import clouds, mask
 from stac2cube.cli.derive import composite, indices, overviews
@@ -21,7 +22,8 @@ from stac2cube.cli.patches import patch_rules_of, patches, statistics, statistic
 from stac2cube.cli.registration import coregister, move
 from stac2cube.cli.show import quicklook, slider, timelapse
 from stac2cube.cli.superres import superres
-from stac2cube.cli.words import Spelled, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import Spelled
 from stac2cube.errors import BadInputError
 from stac2cube.recipe.file import Entry, Recipe, read_recipe
 from stac2cube.recipe.kind import CUBE, Input, Kind
@@ -183,11 +185,12 @@ def check_recipe(recipe: Recipe, entries: Sequence[Entry] | None = None) -> None
     """
     for entry in recipe.entries if entries is None else entries:
         parameters = parameters_of(recipe, entry)
-        if check := _MAKINGS[entry.kind.name].check:
-            try:
+        try:
+            if check := _MAKINGS[entry.kind.name].check:
                 check(parameters)
-            except BadInputError as error:
-                raise BadInputError(f"{recipe.path}: {entry.label}: {error}") from error
+            require_bands(recipe, entry, parameters_of)
+        except BadInputError as error:
+            raise BadInputError(f"{recipe.path}: {entry.label}: {error}") from error
 
 
 def _arguments(recipe: Recipe, entry: Entry, making: _Making, of: str, *, alone: bool) -> list[str]:

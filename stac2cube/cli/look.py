@@ -36,7 +36,9 @@ def status(path: Path, machine: bool) -> None:
         one = found[0] if found and not recipe_or_folder else {"cubes": found}
         click.echo(json.dumps(one | ({"jobs": jobs} if jobs else {}), default=str, indent=1))
         return
-    for values in found:
+    for place, values in enumerate(found):
+        if place:
+            click.echo()
         _show_cube(values)
     for name, value in jobs.items():
         click.echo(f"{name:<16} {value}")
@@ -65,7 +67,8 @@ def _show_cube(found: dict[str, Any]) -> None:
 
 
 def _load_words(load: dict[str, Any]) -> str:
-    return f"{load['steps']} steps, {load['files']} files, {human_bytes(load['size'])}"
+    steps = "1 step" if load["steps"] == 1 else f"{load['steps']} steps"
+    return f"{steps}, {load['files']} files, {human_bytes(load['size'])}"
 
 
 def _year_words(state: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 
 from stac2cube.cli.steps import Manner, build_layers, prepared, update_child
-from stac2cube.cli.words import CUBE, as_json, items_option, talking, what_options, what_words, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, as_json, items_option, talking, what_options, what_words
 from stac2cube.errors import BadInputError
 
 

@@ -11,7 +11,8 @@ import click
 
 from stac2cube.cli.steps import Manner
 from stac2cube.cli.stopping import stoppable
-from stac2cube.cli.words import CUBE, LIST, listed, talking, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, LIST, listed, talking
 from stac2cube.places.queue import job_end
 
 if TYPE_CHECKING:

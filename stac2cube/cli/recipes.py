@@ -13,7 +13,8 @@ import click
 from stac2cube.cli.kinds import check_recipe, make_entry, parameters_of, recipe_at
 from stac2cube.cli.steps import Manner, leave, prepared, said
 from stac2cube.cli.stopping import stoppable
-from stac2cube.cli.words import CUBE, talking, what_words, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, talking, what_words
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import Queue, job_end
 

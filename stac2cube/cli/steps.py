@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from stac2cube.cli.stopping import stoppable
-from stac2cube.cli.words import limits_of, place_of
+from stac2cube.cli.where import limits_of, place_of
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import Queue, in_job, job_end
 from stac2cube.places.slurm import Slurm

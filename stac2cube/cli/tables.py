@@ -70,7 +70,8 @@ def plan_lines(job: LayersJob) -> Iterator[str]:
     rows, columns = grid.shape
     ahead = outlook(job.out, job.spec, plan, job.steps)
     read = to_read(job.wanted.query.bands, job.spec, ahead.pixels)
-    yield f"grid     {grid.crs}, {grid.resolution:g} per pixel, {rows} x {columns} pixels, {len(layers)} layers"
+    units = "m" if grid.geobox.crs is not None and grid.geobox.crs.projected else "degrees"
+    yield f"grid     {grid.crs}, {rows} x {columns} pixels of {grid.resolution:g} {units}, {len(layers)} layers"
     yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
     yield f"blocks   {plan.blocks}"
     yield f"read     at most {human_bytes(read)} of pixels, about {IN_FILES:g} of it as compressed files"

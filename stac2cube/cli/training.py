@@ -13,7 +13,8 @@ from rich.table import Table
 from stac2cube.cli.steps import Manner, built
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cli.tables import human_bytes, wide_console
-from stac2cube.cli.words import CUBE, listed, talking, where_options
+from stac2cube.cli.where import where_options
+from stac2cube.cli.words import CUBE, listed, talking
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import job_end
 

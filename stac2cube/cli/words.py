@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,10 +13,6 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from stac2cube.errors import BadInputError
-from stac2cube.limits import Limits
-from stac2cube.places.local import Local
-from stac2cube.places.place import Place, usable_cores
-from stac2cube.places.threads import Threads
 from stac2cube.recipe.word import Form
 
 if TYPE_CHECKING:
@@ -83,7 +78,7 @@ def search_options(command: Command) -> Command:
             "not said.",
         ),
     ]
-    return _apply(options, command)
+    return apply(options, command)
 
 
 def grid_options(command: Command) -> Command:
@@ -97,7 +92,7 @@ def grid_options(command: Command) -> Command:
             help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
         ),
     ]
-    return _apply(options, command)
+    return apply(options, command)
 
 
 def what_options(command: Command) -> Command:
@@ -113,37 +108,7 @@ def what_options(command: Command) -> Command:
             "--strict", is_flag=True, default=None, help="Refuse scenes whose pixels contradict their metadata."
         ),
     ]
-    return search_options(grid_options(_apply(options, command)))
-
-
-def where_options(command: Command) -> Command:
-    """Where the work runs; changes no pixel."""
-    options = [
-        click.option(
-            "--place",
-            type=click.Choice(["threads", "local", "slurm", "allocation", "gateway"]),
-            default="threads",
-            show_default=True,
-            help="Threads of this process, worker processes on this machine, worker jobs on a SLURM cluster, the tasks "
-            "of the SLURM job in which this runs, or workers of a Dask Gateway.",
-        ),
-        click.option(
-            "--workers", type=click.IntRange(1), help="Threads, processes, jobs or workers; all there are if not said."
-        ),
-        click.option(
-            "--site",
-            help="Where, see `stac2cube sites`: for worker jobs and gateways, and for what a cube may grow to.",
-        ),
-        click.option(
-            "--cluster",
-            help="For gateways: a running cluster to use, by its name or its scheduler's address; $DASK_CLUSTER if not "
-            "said, else a new one.",
-        ),
-        click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
-        click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
-        click.option("--progress-file", type=CUBE, hidden=True),
-    ]
-    return _apply(options, command)
+    return search_options(grid_options(apply(options, command)))
 
 
 def hiding_options(command: Command) -> Command:
@@ -160,7 +125,7 @@ def hiding_options(command: Command) -> Command:
             "--clouds", type=CUBE, help="Hide by the masks of this clouds cube; scenes that it lacks are left out."
         ),
     ]
-    return _apply(options, command)
+    return apply(options, command)
 
 
 def choice_options(command: Command) -> Command:
@@ -169,7 +134,7 @@ def choice_options(command: Command) -> Command:
         click.option("--time", type=LIST, help="Only these steps: 2023, 2023-07, A/B, '2018/2020 06-01/08-31'."),
         click.option("--max-cloud", type=float, help="Leave out steps with more cloud, percent."),
     ]
-    return _apply(options, command)
+    return apply(options, command)
 
 
 def look_options(command: Command) -> Command:
@@ -193,7 +158,7 @@ def look_options(command: Command) -> Command:
         ),
         click.option("--ramp", default="", help="Colour map of an index or layer, one of matplotlib's: YlGn, viridis."),
     ]
-    return _apply(options, command)
+    return apply(options, command)
 
 
 def choice_of(options: dict[str, Any]) -> Choice:
@@ -241,52 +206,6 @@ def what_words(**options: Any) -> dict[str, Any]:
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
 
-def place_of(
-    name: str, workers: int | None, site: str | None = None, *, test: bool = False, cluster: str | None = None
-) -> Place:
-    """The place asked for.
-
-    Raises:
-        BadInputError: It needs a site, or to run in a job.
-    """
-    if name == "gateway":
-        from stac2cube.places.gateway import Gateway
-        from stac2cube.site import find_site
-
-        gateway = find_site(site).gateway if site else Gateway()
-        gateway = gateway if workers is None else replace(gateway, workers=workers)
-        return gateway if cluster is None else replace(gateway, cluster=cluster)
-    if cluster is not None:
-        raise BadInputError("--cluster NAME goes with --place gateway")
-    if name == "slurm":
-        from stac2cube.site import find_site, site_names
-
-        if site is None:
-            raise BadInputError(f"--place slurm: say --site NAME, one of {', '.join(site_names())}")
-        place = find_site(site).place(test=test)
-        return place if workers is None else replace(place, jobs=workers)
-    if name == "allocation":
-        from stac2cube.places.allocation import Allocation
-        from stac2cube.site import find_site
-
-        return Allocation.of_this_job(find_site(site).slurm.interface if site else "")
-    count = workers or usable_cores()
-    return Local(workers=count) if name == "local" else Threads(count)
-
-
-def limits_of(site: str | None) -> Limits | None:
-    """What a cube may grow to at a site; None where none is named, and the place itself knows or finds its own.
-
-    Raises:
-        BadInputError: The site is unknown.
-    """
-    if site is None:
-        return None
-    from stac2cube.site import find_site
-
-    return find_site(site).limits
-
-
 @contextmanager
 def talking(quiet: bool) -> Iterator[Console]:
     """Log to standard error: with colours on a terminal, plain lines in a file."""
@@ -323,7 +242,8 @@ def resampling_words(text: str | None) -> str | dict[str, str] | None:
     return {band.strip(): method.strip() for band, _, method in pairs}
 
 
-def _apply(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
+def apply(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
+    """Give a command some options, in their order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -14,6 +14,7 @@ STEP_FACTS = {
     "orbit": ("relative orbit", "1"),
     "cloud_cover": ("cloud over the whole scene, as its catalog says", "percent"),
     "catalog": ("catalog from which the scene was read", ""),
+    "simulated": ("whether the scene is simulated, not measured by a satellite", "1"),
     "valid_fraction": ("part of the area with data", "1"),
     "cloud_fraction": ("part of the pixels with data that is cloud", "1"),
     "shift_x": ("eastward shift that was applied", "m"),

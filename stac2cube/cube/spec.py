@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -131,6 +131,9 @@ class CubeSpec:
             CubeMismatchError: Naming every difference: what the cube has, what was asked.
         """
         mine, theirs = _comparable(self), _comparable(asked)
+        # What belongs to a layer that only one has goes without saying: that layers differ says it.
+        alone = {layer.name for layer in self.layers} ^ {layer.name for layer in asked.layers}
+        mine, theirs = _without(mine, alone), _without(theirs, alone)
         differences = [
             f"{name}: the cube has {mine.get(name, 'none')}, asked for {theirs.get(name, 'none')}"
             for name in sorted(mine.keys() | theirs.keys())
@@ -141,6 +144,15 @@ class CubeSpec:
                 f"{where} was made otherwise; nothing was changed. {'; '.join(differences)}. "
                 "Ask for the same, or give another output path for a new cube."
             )
+
+
+def _without(facts: Mapping[str, Any], layers: Set[str]) -> dict[str, Any]:
+    """Comparable facts but those of some layers."""
+    return {
+        name: {key: part for key, part in value.items() if key not in layers} if isinstance(value, Mapping) else value
+        for name, value in facts.items()
+        if name.rpartition(" of ")[2] not in layers
+    }
 
 
 def _layer_to_json(layer: Layer) -> dict[str, Any]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,17 +14,12 @@ import pystac
 from affine import Affine
 from pyproj import Transformer
 
-from stac2cube.demo.product import OTHER, Form, Json, Product
-from stac2cube.demo.raster import write_cog, write_jp2
+from stac2cube.demo.product import Form, Json, Product
 from stac2cube.demo.scenes import (
-    GSD,
-    OFFSET,
     WORLD,
     Image,
     Overpass,
     Tile,
-    counts,
-    footprint_of,
     image,
     lonlat,
     overpasses,
@@ -36,7 +27,6 @@ from stac2cube.demo.scenes import (
 )
 from stac2cube.demo.shapes import VIEWS, collections
 from stac2cube.demo.surface import Truth, look
-from stac2cube.errors import BadInputError
 
 
 @dataclass(frozen=True)
@@ -140,9 +130,9 @@ class Archive:
         found = []
         for overpass in self.overpasses:
             for tile in self.tiles:
-                footprint, cloud = self._facts[_key(overpass, tile)]
+                footprint, cloud = self._facts[key_of(overpass, tile)]
                 if footprint is not None:
-                    found += _versions(self, overpass, tile, footprint, cloud)
+                    found += versions_of(self, overpass, tile, footprint, cloud)
         return found
 
     def items(self, catalog: str, *, late: bool = False, base_url: str | None = None) -> list[Json]:
@@ -207,109 +197,15 @@ class Archive:
         return facts
 
 
-def simulate(
-    root: Path, spec: ArchiveSpec | None = None, progress: Callable[[int, int], None] | None = None
-) -> Archive:
-    """Make an archive, or take the one that is there if it was made to the same specification.
-
-    Args:
-        root: Its folder.
-        spec: What it shall be.
-        progress: Called with granules done and granules in all.
-
-    Raises:
-        BadInputError: A tile edge that its pixel sizes do not divide, an unknown catalog, too few overpasses.
-    """
-    spec = spec or ArchiveSpec()
-    if spec.tile_px < 24 or spec.tile_px % 12:
-        raise BadInputError(f"tile_px must be a multiple of 12 from 24 on, not {spec.tile_px}")
-    if unknown := [name for name in spec.catalogs if name not in VIEWS]:
-        raise BadInputError(f"the simulator knows {', '.join(VIEWS)}, not {', '.join(unknown)}")
-    archive = Archive(root, spec)
-    if spec.faults and len(archive.overpasses) < 4:
-        raise BadInputError(f"an archive with faults takes 4 overpasses or more, not {len(archive.overpasses)}")
-    stamp, mark = root / "spec.json", json.dumps(asdict(spec) | {"version": _version()})
-    if stamp.exists() and stamp.read_text() == mark:
-        return archive
-    stamp.unlink(missing_ok=True)
-    # Files of another specification, or of a run that was killed, would pass for ours.
-    shutil.rmtree(root / "files", ignore_errors=True)
-    root.mkdir(parents=True, exist_ok=True)
-    jobs = [(overpass, tile) for overpass in archive.overpasses for tile in archive.tiles]
-    facts: dict[str, Any] = {}
-    with ThreadPoolExecutor(2) as pool:
-        for done, (key, fact) in enumerate(pool.map(lambda job: _make(archive, *job), jobs), start=1):
-            facts[key] = fact
-            if progress is not None:
-                progress(done, len(jobs))
-    (root / "facts.json").write_text(json.dumps(facts))
-    if spec.faults:
-        _break(archive)
-    stamp.write_text(mark)
-    return archive
-
-
-def _make(archive: Archive, overpass: Overpass, tile: Tile) -> tuple[str, Any]:
-    """Write the files of one granule, in all its forms; returns its footprint and cloud cover."""
-    picture = archive.image(overpass, tile)
-    key = _key(overpass, tile)
-    if not picture.valid.any():
-        return key, (None, 0.0)
-    footprint = footprint_of(tile, picture.valid)
-    cloud = round(100 * float((picture.truth.cloud[picture.valid] > 0.2).mean()), 4)
-    for product in _versions(archive, overpass, tile, footprint, cloud):
-        for form in _forms(archive, product):
-            for band in GSD:
-                path = archive.path(form, product, band)
-                if not path.exists():
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write = write_jp2 if path.suffix == ".jp2" else write_cog
-                    pixels = _pixels(picture, band, product, form)
-                    write(path, pixels, tile.epsg, tile.transform(form.gsd(band)))
-    return key, (footprint, cloud)
-
-
-def _key(overpass: Overpass, tile: Tile) -> str:
+def key_of(overpass: Overpass, tile: Tile) -> str:
+    """Of a granule among the facts of an archive."""
     return f"{overpass.time.isoformat()} {tile.code}"
 
 
-def _versions(archive: Archive, overpass: Overpass, tile: Tile, footprint: Json, cloud: float) -> list[Product]:
+def versions_of(archive: Archive, overpass: Overpass, tile: Tile, footprint: Json, cloud: float) -> list[Product]:
     """A granule's product as first processed, and the reprocessed one of the overpass that has both."""
     versions = [Product(tile, overpass, footprint, cloud)]
     if overpass == archive.duplicate:
         newer = "05.00" if float(overpass.baseline) < 5 else "05.11"
         versions.append(Product(tile, overpass.reprocessed(newer), footprint, cloud, sequence=1))
     return versions
-
-
-def _forms(archive: Archive, product: Product) -> list[Form]:
-    views = [view for catalog in archive.spec.catalogs for view in VIEWS[catalog]]
-    return [view.form for view in views if view.holds(product)]
-
-
-def _pixels(picture: Image, band: str, product: Product, form: Form) -> np.ndarray:
-    """What a file holds."""
-    if band in OTHER:
-        pixels = {"SCL": picture.scl, "AOT": picture.aot, "WVP": picture.wvp}[band]
-        step = form.gsd(band) // GSD[band]
-        return pixels[::step, ::step]
-    numbers = counts(picture.reflectance[band], product.overpass.baseline)
-    if form.shifted and product.since_0400:
-        # The provider that subtracts the offset clips at 0, which then reads as no data.
-        numbers = np.maximum(numbers, OFFSET) - np.uint16(OFFSET)
-    return numbers
-
-
-def _break(archive: Archive) -> None:
-    """Cut off the corrupt file in every form."""
-    overpass, tile, band = archive.corrupt
-    products = [product for product in archive.products() if (product.overpass, product.tile) == (overpass, tile)]
-    for path in {archive.path(form, product, band) for product in products for form in _forms(archive, product)}:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
-
-
-def _version() -> str:
-    """Changes when the simulator does, so that an archive of an older one is not taken for today's."""
-    folder = Path(__file__).parent
-    names = ("surface.py", "scenes.py", "product.py", "shapes.py", "raster.py", "archive.py")
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:12]

@@ -7,8 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from stac2cube.demo.item import (
+    COG,
+    COMMON_NAMES,
+    EXTENSIONS,
+    asset_of,
+    box_of,
+    common_of,
+    eo_of,
+    item_of,
+    raster_band_of,
+    sun_of,
+    text_of,
+)
 from stac2cube.demo.product import (
     CDSE,
     EARTH_SEARCH,
@@ -21,17 +34,7 @@ from stac2cube.demo.product import (
     Product,
     in_collection_1,
 )
-from stac2cube.demo.scenes import GSD, Overpass, Tile
-
-COMMON_NAMES = {
-    "B01": "coastal", "B02": "blue", "B03": "green", "B04": "red", "B05": "rededge1", "B06": "rededge2",
-    "B07": "rededge3", "B08": "nir", "B8A": "nir08", "B09": "nir09", "B11": "swir16", "B12": "swir22",
-    "SCL": "scl", "AOT": "aot", "WVP": "wvp",
-}  # fmt: skip
-"""What STAC calls the bands."""
-
-COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-
+from stac2cube.demo.scenes import GSD
 
 Href = Callable[[str], str]
 """Address of a band's file."""
@@ -47,7 +50,7 @@ def earth_search(product: Product, href: Href) -> Json:
     }
     name = f"{over.unit}_{tile.code}_{over.time:%Y%m%d}_{product.sequence}_L2A"
     assets = _earth_search_assets(product, href, EARTH_SEARCH)
-    return _item((name, "sentinel-2-l2a", "1.0.0"), _EXTENSIONS["earth-search"], product, properties, assets)
+    return item_of((name, "sentinel-2-l2a", "1.0.0"), EXTENSIONS["earth-search"], product, properties, assets)
 
 
 def earth_search_c1(product: Product, href: Href) -> Json:
@@ -56,14 +59,14 @@ def earth_search_c1(product: Product, href: Href) -> Json:
     name = f"{over.unit}_T{tile.code}_{product.sensed}_L2A"
     assets = _earth_search_assets(product, href, EARTH_SEARCH_C1)
     properties = _earth_search_properties(product)
-    return _item((name, "sentinel-2-c1-l2a", "1.0.0"), _EXTENSIONS["earth-search"], product, properties, assets)
+    return item_of((name, "sentinel-2-c1-l2a", "1.0.0"), EXTENSIONS["earth-search"], product, properties, assets)
 
 
 def planetary_computer(product: Product, href: Href) -> Json:
     """As the Planetary Computer does: ESA's band names, no word about offsets, its own capitals in the platform."""
     over = product.overpass
     properties = {
-        **_common(product, over.time),
+        **common_of(product, over.time),
         "platform": f"Sentinel-2{over.platform[-1].upper()}",
         "constellation": "Sentinel 2",
         "proj:epsg": product.tile.epsg,
@@ -73,14 +76,14 @@ def planetary_computer(product: Product, href: Href) -> Json:
     }
     assets = {
         band: {
-            **_asset(product, href(band), PLANETARY_COMPUTER.gsd(band), COG),
-            "proj:bbox": _proj_bbox(product.tile),
-            **_eo(band, band),
+            **asset_of(product, href(band), PLANETARY_COMPUTER.gsd(band), COG),
+            "proj:bbox": box_of(product.tile),
+            **eo_of(band, band),
         }
         for band in GSD
     }
     name = product.uri.replace(f"_N{over.baseline.replace('.', '')}", "")
-    return _item((name, "sentinel-2-l2a", "1.0.0"), _EXTENSIONS["planetary-computer"], product, properties, assets)
+    return item_of((name, "sentinel-2-l2a", "1.0.0"), EXTENSIONS["planetary-computer"], product, properties, assets)
 
 
 def terrabyte(product: Product, href: Href) -> Json:
@@ -91,34 +94,34 @@ def terrabyte(product: Product, href: Href) -> Json:
     over, tile = product.overpass, product.tile
     old, recent = over.time.year <= 2022, over.time.year >= 2024
     properties = {
-        **_common(product, over.time),
+        **common_of(product, over.time),
         **({"proj:code": f"EPSG:{tile.epsg}"} if recent else {"proj:epsg": tile.epsg}),
         "sat:relative_orbit": over.orbit,
         "sat:orbit_state": "descending",
         "grid:code": f"MGRS-{tile.code}",
-        **_sun(over),
+        **sun_of(over),
     }
     media = "image/jp2" if href("B02").endswith(".jp2") else COG
     assets = {
         COMMON_NAMES[band] if old else band: {
-            **_asset(product, href(band), TERRABYTE.gsd(band), media),
-            "proj:bbox": _proj_bbox(tile),
-            **_eo(band, band),
-            "raster:bands": [_raster_band(band, TERRABYTE, offset=product.since_0400)],
+            **asset_of(product, href(band), TERRABYTE.gsd(band), media),
+            "proj:bbox": box_of(tile),
+            **eo_of(band, band),
+            "raster:bands": [raster_band_of(band, TERRABYTE, offset=product.since_0400)],
         }
         for band in GSD
     }
     for asset in assets.values():
         asset["href"] = f"file://{asset['href']}" if asset["href"].startswith("/") else asset["href"]
     collection = "sentinel-2-l2a" if old else "sentinel-2-c1-l2a"
-    extensions = _EXTENSIONS["terrabyte-recent" if recent else "terrabyte"]
-    return _item((product.uri, collection, "1.0.0"), extensions, product, properties, assets)
+    extensions = EXTENSIONS["terrabyte-recent" if recent else "terrabyte"]
+    return item_of((product.uri, collection, "1.0.0"), extensions, product, properties, assets)
 
 
 def cdse(product: Product, href: Href) -> Json:
     """As the Copernicus Data Space: STAC 1.1, pixel size in asset names, an offset declared on AOT and WVP too."""
     over, tile = product.overpass, product.tile
-    time = _text(over.time)
+    time = text_of(over.time)
     properties = {
         "gsd": 10,
         "datetime": time,
@@ -137,13 +140,13 @@ def cdse(product: Product, href: Href) -> Json:
         "processing:level": "L2",
         "eopf:datastrip_id": product.datastrip,
         "eopf:datatake_id": product.datatake,
-        **_sun(over),
+        **sun_of(over),
     }
     assets = {}
     for band in GSD:
         gsd, address = CDSE.gsd(band), href(band)
-        asset = _asset(product, address, gsd, "image/jp2" if address.endswith(".jp2") else COG)
-        asset |= {"proj:code": f"EPSG:{tile.epsg}", "proj:bbox": _proj_bbox(tile), "nodata": 0}
+        asset = asset_of(product, address, gsd, "image/jp2" if address.endswith(".jp2") else COG)
+        asset |= {"proj:code": f"EPSG:{tile.epsg}", "proj:bbox": box_of(tile), "nodata": 0}
         # The web address is behind a login: it is here to be left alone.
         elsewhere = f"https://download.invalid/{product.uri}/{band}_{gsd}m.jp2"
         asset["alternate"] = {"https": {"href": elsewhere, "auth:refs": ["oidc"], "alternate:name": "HTTPS"}}
@@ -154,7 +157,7 @@ def cdse(product: Product, href: Href) -> Json:
             scale = 0.001 if band in OTHER else 0.0001
             asset |= {"raster:scale": scale, "raster:offset": -0.1 if product.since_0400 else 0}
         assets[f"{band}_{gsd}m"] = asset
-    return _item((product.uri, "sentinel-2-l2a", "1.1.0"), _EXTENSIONS["cdse"], product, properties, assets)
+    return item_of((product.uri, "sentinel-2-l2a", "1.1.0"), EXTENSIONS["cdse"], product, properties, assets)
 
 
 @dataclass(frozen=True)
@@ -210,13 +213,13 @@ def _earth_search_properties(product: Product) -> Json:
     # Its times are those of each tile, some minutes after the datatake's start that the others give.
     seconds = 13 * (1 + int(tile.code[:2]) % 2) + ord(tile.code[3]) % 7
     return {
-        **_common(product, over.time + timedelta(minutes=7, seconds=seconds)),
+        **common_of(product, over.time + timedelta(minutes=7, seconds=seconds)),
         "proj:epsg": tile.epsg,
         "mgrs:utm_zone": int(tile.code[:2]),
         "mgrs:latitude_band": tile.code[2],
         "mgrs:grid_square": tile.code[3:],
         "grid:code": f"MGRS-{tile.code}",
-        **_sun(over),
+        **sun_of(over),
     }
 
 
@@ -224,96 +227,9 @@ def _earth_search_assets(product: Product, href: Href, form: Form) -> Json:
     # The declared offset stands there whether the counts still carry it or not.
     return {
         COMMON_NAMES[band]: {
-            **_asset(product, href(band), form.gsd(band), COG),
-            **_eo(band, COMMON_NAMES[band]),
-            "raster:bands": [_raster_band(band, form, offset=product.since_0400)],
+            **asset_of(product, href(band), form.gsd(band), COG),
+            **eo_of(band, COMMON_NAMES[band]),
+            "raster:bands": [raster_band_of(band, form, offset=product.since_0400)],
         }
         for band in GSD
     }
-
-
-def _common(product: Product, time: datetime) -> Json:
-    return {
-        "datetime": _text(time),
-        "platform": product.overpass.platform,
-        "constellation": "sentinel-2",
-        "instruments": ["msi"],
-        "eo:cloud_cover": product.cloud_cover,
-        "s2:product_type": "S2MSI2A",
-        "s2:processing_baseline": product.overpass.baseline,
-        "s2:product_uri": f"{product.uri}.SAFE",
-        "s2:datatake_id": product.datatake,
-        "s2:datastrip_id": product.datastrip,
-        "s2:generation_time": _text(product.made),
-    }
-
-
-def _sun(over: Overpass) -> Json:
-    return {"view:sun_azimuth": over.sky.sun_azimuth, "view:sun_elevation": round(over.sky.sun_elevation, 4)}
-
-
-def _asset(product: Product, href: str, gsd: int, media: str) -> Json:
-    pixels = product.tile.pixels * 10 // gsd
-    return {
-        "href": href,
-        "type": media,
-        "roles": ["data"],
-        "gsd": gsd,
-        "proj:shape": [pixels, pixels],
-        "proj:transform": list(product.tile.transform(gsd))[:6],
-    }
-
-
-def _proj_bbox(tile: Tile) -> list[float]:
-    x, y, edge = *tile.origin, 10 * tile.pixels
-    return [float(x), float(y - edge), float(x + edge), float(y)]
-
-
-def _eo(band: str, name: str) -> Json:
-    return {} if band in OTHER else {"eo:bands": [{"name": name, "common_name": COMMON_NAMES[band]}]}
-
-
-def _raster_band(band: str, form: Form, *, offset: bool) -> Json:
-    if band == "SCL":
-        return {"nodata": 0, "data_type": "uint8", "spatial_resolution": 20}
-    scale, shift = (0.001, 0) if band in OTHER else (0.0001, -0.1 if offset else 0)
-    values = {"nodata": 0, "data_type": "uint16", "spatial_resolution": form.gsd(band)}
-    return {**values, "scale": scale, "offset": shift}
-
-
-def _item(
-    names: tuple[str, str, str], extensions: tuple[str, ...], product: Product, properties: Json, assets: Json
-) -> Json:
-    """An item of the id, collection and STAC version in ``names``."""
-    corners = [corner for ring in product.footprint["coordinates"] for corner in ring]
-    longitudes, latitudes = zip(*corners, strict=True)
-    return {
-        "type": "Feature",
-        "stac_version": names[2],
-        "stac_extensions": [f"https://stac-extensions.github.io/{name}/schema.json" for name in extensions],
-        "id": names[0],
-        "collection": names[1],
-        "geometry": product.footprint,
-        "bbox": [min(longitudes), min(latitudes), max(longitudes), max(latitudes)],
-        "properties": properties,
-        "links": [],
-        "assets": assets,
-    }
-
-
-_TERRABYTE = ("eo/v1.1.0", "raster/v1.1.0", "sat/v1.0.0", "grid/v1.1.0", "view/v1.0.0")
-_EXTENSIONS: Mapping[str, tuple[str, ...]] = {
-    "earth-search": ("eo/v1.1.0", "raster/v1.1.0", "projection/v1.1.0", "mgrs/v1.0.0", "grid/v1.1.0", "view/v1.0.0"),
-    "planetary-computer": ("eo/v1.0.0", "sat/v1.0.0", "projection/v1.1.0"),
-    "terrabyte": (*_TERRABYTE, "projection/v1.1.0"),
-    "terrabyte-recent": (*_TERRABYTE, "projection/v2.0.0"),
-    "cdse": (
-        "eo/v2.0.0", "raster/v2.0.0", "sat/v1.0.0", "projection/v2.0.0", "grid/v1.1.0", "view/v1.0.0",
-        "processing/v1.2.0", "product/v0.1.0", "alternate-assets/v1.2.0", "authentication/v1.1.0",
-    ),
-}  # fmt: skip
-"""STAC extensions that each catalog's items declare."""
-
-
-def _text(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"

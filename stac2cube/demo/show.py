@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from stac2cube.cube.reader import open_cube
-from stac2cube.demo.archive import ArchiveSpec, simulate
+from stac2cube.demo.archive import ArchiveSpec
+from stac2cube.demo.making import simulate
 from stac2cube.places.threads import Threads
 from stac2cube.products.quicklook import draw
 from stac2cube.products.report import write_report
@@ -65,6 +66,7 @@ def show(folder: Path, console: Console) -> dict[str, Path]:
         "report": write_report(cube, folder / "report.html"),
         "shifts": write_report(folder / "coregistered.zarr", folder / "report-coregistered.html"),
         "2.5 m grid": write_report(finer, folder / "report-superres.html"),
+        "archive": archive.catalog(catalog),
     }
 
 

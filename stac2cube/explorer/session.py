@@ -42,7 +42,7 @@ class Explorer:
 
     def __init__(self, folder: Path, catalog: str, mission: str, port: int, behind: str, tiles: str) -> None:
         if not folder.is_dir():
-            raise BadInputError(f"{folder} is no folder: recipes are written into it")
+            raise BadInputError(f"{folder} is no folder: make it first (mkdir), recipes are written into it")
         if tiles and not all(part in tiles for part in ("{z}", "{x}", "{y}")):
             raise BadInputError(f"the address of tiles has {{z}}, {{x}} and {{y}} in it, unlike {tiles!r}")
         find_mission(mission)

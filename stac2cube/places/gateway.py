@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stac2cube.errors import BadInputError, GatewayError
+from stac2cube.places.gateway_server import asking, ended, gateway_server, started, stop
 from stac2cube.version import __version__
 
 if TYPE_CHECKING:
@@ -133,18 +134,18 @@ class Gateway:
             name = running or self._submit(server)
             try:
                 log.info("%s cluster %s of %s", "using the running" if running else "made", name, server.address)
-                report = _started(server, name, self.patience)
+                report = started(server, name, self.patience)
                 if not running:
                     self._scale(server, name)
                 with _connected(report.scheduler_address, report.security) as client:
-                    yield _Cluster(client, f"the cluster {name}", self.patience, lambda: _ended(server, name))
+                    yield _Cluster(client, f"the cluster {name}", self.patience, lambda: ended(server, name))
             finally:
                 if not running:
-                    _stop(server, name)
+                    stop(server, name)
 
     def _submit(self, server: Server) -> str:
         """Ask for a new cluster; its name."""
-        with _asking(server):
+        with asking(server):
             options = server.cluster_options()
             for name, value in self.options.items():
                 if name not in options:
@@ -157,7 +158,7 @@ class Gateway:
             return str(server.submit(options))
 
     def _scale(self, server: Server, name: str) -> None:
-        with _asking(server):
+        with asking(server):
             if self.adaptive:
                 server.adapt_cluster(name, minimum=1, maximum=self.workers)
             else:
@@ -235,81 +236,3 @@ def _connected(address: str, security: Any = None) -> Iterator[Client]:
         raise GatewayError(f"the scheduler {address} cannot be reached: {error}") from error
     with client:
         yield client
-
-
-@contextmanager
-def gateway_server(address: str = "", auth: str = "") -> Iterator[Server]:
-    """A Dask Gateway, while the context lasts.
-
-    Args:
-        address: What dask's configuration says if "".
-        auth: The same.
-
-    Raises:
-        BadInputError: dask-gateway is not installed, no address is known, or no such way to authenticate.
-    """
-    try:
-        from dask_gateway import Gateway as Server
-    except ImportError as error:
-        raise BadInputError("the place 'gateway' needs dask-gateway: install stac2cube[gateway]") from error
-
-    class Closed(Server):  # type: ignore[misc] # dask-gateway has no types
-        """One that its context closes: when collected, dask-gateway's own closes again, and complains."""
-
-        def __del__(self) -> None:
-            """Nothing is left to do."""
-
-    try:
-        server = Closed(address=address or None, auth=auth or None)
-    except (ValueError, TypeError, ImportError) as error:
-        raise BadInputError(
-            f"{error}: say the gateway's address and auth, or set gateway.address in dask's configuration "
-            "(~/.config/dask/gateway.yaml, or the environment variable DASK_GATEWAY__ADDRESS)"
-        ) from error
-    with server:
-        yield server
-
-
-def _started(server: Server, name: str, patience: float) -> Any:
-    """The report of a cluster that runs, waited for."""
-    give_up = time.monotonic() + patience
-    while time.monotonic() < give_up:
-        if failure := _ended(server, name):
-            raise GatewayError(failure)
-        with _asking(server):
-            report = server.get_cluster(name)
-        if report.status.name == "RUNNING":
-            return report
-        time.sleep(0.2)
-    raise GatewayError(f"the cluster {name} did not start within {patience:.0f} s")
-
-
-def _ended(server: Server, name: str) -> str:
-    """Why a cluster is of no more use, "" while it is."""
-    with _asking(server):
-        try:
-            status = server.get_cluster(name).status.name
-        except ValueError as error:
-            return f"the Dask Gateway {server.address}: {error}"
-    return "" if status in ("PENDING", "RUNNING") else f"the cluster {name} is {status.lower()}: see the gateway's logs"
-
-
-def _stop(server: Server, name: str) -> None:
-    try:
-        with _asking(server):
-            server.stop_cluster(name)
-        log.info("stopped cluster %s", name)
-    except GatewayError as error:
-        log.warning("cluster %s may still run: %s", name, error)
-
-
-@contextmanager
-def _asking(server: Server) -> Iterator[None]:
-    """What a gateway or the network on the way to it says, as one of our errors."""
-    from aiohttp import ClientError
-    from dask_gateway.client import GatewayClusterError, GatewayServerError
-
-    try:
-        yield
-    except (ClientError, GatewayClusterError, GatewayServerError, OSError, TimeoutError) as error:
-        raise GatewayError(f"the Dask Gateway {server.address}: {error or type(error).__name__}") from error

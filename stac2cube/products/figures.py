@@ -21,7 +21,7 @@ from stac2cube.errors import SlurmError
 from stac2cube.grid import Grid
 from stac2cube.places.queue import Queue
 from stac2cube.products.lineage import lineage_of, sources_of
-from stac2cube.products.terms import attribution_of, terms_of
+from stac2cube.products.terms import Origin, attribution_of, terms_of
 from stac2cube.status import CubeStatus, cube_history, cube_status
 from stac2cube.version import __version__
 
@@ -47,7 +47,8 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
     root, status = read_root(cube), cube_status(cube)
     rows = list(Ledger(cube, root.ledger).entries().values())
     sealed = [row for row in rows if row.status == SEALED]
-    terms = terms_of(root.spec)
+    origin = Origin.of_rows(sealed)
+    terms = terms_of(root.spec, origin)
     return {
         "name": cube.stem,
         "path": str(cube),
@@ -74,7 +75,7 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
         "commit": status.commit,
         "generation": status.generation,
         "lineage": lineage_of(root.spec, sealed),
-        "attribution": attribution_of(root.spec, [row.time for row in sealed], _catalogs(sealed)),
+        "attribution": attribution_of(root.spec, [row.time for row in sealed], origin),
         "terms": terms.url if terms else "",
         "sources": sources_of(sealed),
         "lacking": _lacking(rows, status),
@@ -89,10 +90,6 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
             for one in reversed(cube_history(cube))
         ],
     }
-
-
-def _catalogs(rows: Iterable[Entry]) -> set[str]:
-    return {str(row.properties.get("catalog", "")) for row in rows}
 
 
 def _day(row: Entry) -> str:

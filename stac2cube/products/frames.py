@@ -14,6 +14,7 @@ from stac2cube.cube.overviews import level_path, levels_of
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
+from stac2cube.products.terms import Origin
 from stac2cube.views.layer import common_names, is_class, physical
 from stac2cube.views.mask_recipes import Hiding
 from stac2cube.views.picture import CLOUD_MASK, NO_DATA, Legend, Look, picture
@@ -32,7 +33,7 @@ class Frames:
         pictures: ``(steps, rows, columns, 3)`` uint8.
         times: Of each, datetime64; none where a series of pictures has no times.
         keys: Of their scenes, where they are those of a cube's steps.
-        catalogs: Names of those through which they were read, where that is known.
+        origin: Where their pixels come from.
         legend: What their colours mean.
         pixels: How many pixels of the cube one of theirs covers along each axis; below 1 where they are enlarged.
     """
@@ -41,7 +42,7 @@ class Frames:
     pictures: np.ndarray
     times: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[us]"))
     keys: tuple[str, ...] = ()
-    catalogs: frozenset[str] = frozenset()
+    origin: Origin = Origin()  # noqa: RUF009 - it is frozen
     legend: Legend = field(default_factory=lambda: Legend(""))
     pixels: float = 1.0
 
@@ -121,11 +122,10 @@ def frames_from(
     values = shown.transpose("time", "y", "x", "rgb").values
     pictures, bare = np.ascontiguousarray(values[..., :3]), values[..., 3] == 0
     pictures[bare] = NO_DATA[0]
-    catalogs = frozenset(map(str, np.atleast_1d(some["catalog"].values))) if "catalog" in some.coords else frozenset()
     seen = _only_seen(legend, pictures)
     if bare.any():
         seen = replace(seen, swatches=(*seen.swatches, NO_DATA))
-    return Frames(titles, pictures, some["time"].values, keys, catalogs, seen, float(stride))
+    return Frames(titles, pictures, some["time"].values, keys, Origin.of_steps(some), seen, float(stride))
 
 
 def is_mask(cube: Path) -> bool:

@@ -9,7 +9,7 @@ from stac2cube.catalog import catalogs
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.mission import find_mission, mission_names
-from stac2cube.products.terms import SOURCES, mission_of
+from stac2cube.products.terms import SOURCES, Origin, mission_of
 
 
 def lineage_of(spec: CubeSpec, rows: Iterable[Entry]) -> list[str]:
@@ -25,7 +25,7 @@ def lineage_of(spec: CubeSpec, rows: Iterable[Entry]) -> list[str]:
 def sources_of(rows: Iterable[Entry]) -> list[str]:
     """Names of the catalogs that steps were read from; those that only this machine knows are "a local catalog"."""
     known = catalogs()
-    names = {str(row.properties.get("catalog", "")) for row in rows} - {""}
+    names = Origin.of_rows(rows).catalogs
     return sorted({SOURCES.get(name, name if name in known else "a local catalog") for name in names})
 
 
@@ -35,7 +35,8 @@ def _sentences(spec: CubeSpec, rows: list[Entry]) -> Iterator[str]:
     title = find_mission(mission).title if mission in mission_names() else mission
     if title:
         via = f" through {', '.join(sources)}" if (sources := sources_of(rows)) else ""
-        yield f"{title} was read{via}."
+        simulated = Origin.of_rows(rows).simulated
+        yield f"Scenes like {title} were simulated, and read{via}." if simulated else f"{title} was read{via}."
     if methods := recipe.get("resampling"):
         common = max(set(methods.values()), key=list(methods.values()).count)
         others = [f"{band} {method}" for band, method in methods.items() if method != common]

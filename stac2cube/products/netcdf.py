@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from stac2cube.cube.facts import STEP_FACTS
 from stac2cube.cube.files import remove_tree, written_whole
@@ -18,7 +17,7 @@ from stac2cube.cube.root import now_text
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
 from stac2cube.products.cut import Cut, cut_of
-from stac2cube.products.terms import attribution_of, mission_of, terms_of
+from stac2cube.products.terms import Origin, attribution_of, mission_of, terms_of
 from stac2cube.progress import Progress
 from stac2cube.status import cube_history
 from stac2cube.version import __version__
@@ -244,10 +243,10 @@ def _about(cut: Cut) -> dict[str, str]:
         "source": f"stac2cube {spec.stage} of {mission_of(spec) or 'no mission'}",
         "history": "\n".join(lines),
     }
-    catalogs = {str(name) for source in cut.sources for name in source.steps.get("catalog", xr.DataArray([])).values}
-    if said := attribution_of(spec, list(cut.steps.values()), catalogs):
+    origin = Origin.of_steps(*(source.steps for source in cut.sources))
+    if said := attribution_of(spec, list(cut.steps.values()), origin):
         about["acknowledgement"] = said
-    if terms := terms_of(spec):
+    if terms := terms_of(spec, origin):
         about["license"] = terms.url
     return about
 

@@ -72,7 +72,7 @@ def write_slider(
         dates=[frames.titles[place] for place in order],
         pictures=[_data_url(frames.pictures[place], compass) for place in order],
         legend=legend_text(frames.legend),
-        notice=attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.catalogs),
+        notice=attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.origin),
         columns=frames.pictures.shape[2],
         rows=frames.pictures.shape[1],
     )

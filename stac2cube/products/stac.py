@@ -18,7 +18,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.mission import Mission, find_mission, mission_names
 from stac2cube.products.lineage import lineage_of
 from stac2cube.products.stac_bands import bands_of, dimensions_of, utc_text, variables_of
-from stac2cube.products.terms import attribution_of, mission_of, terms_of
+from stac2cube.products.terms import Origin, Terms, attribution_of, mission_of, terms_of
 from stac2cube.version import __version__
 
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
@@ -62,9 +62,9 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
     steps = list(rows.values())
     first, last = utc_text(steps[0].time), utc_text(steps[-1].time)
     footprint = shape(spec.grid.geobox.footprint("EPSG:4326").json)
-    terms = terms_of(spec)
-    catalogs = [str(row.properties.get("catalog", "")) for row in steps]
-    attribution = attribution_of(spec, [row.time for row in steps], catalogs)
+    origin = Origin.of_rows(steps)
+    terms = terms_of(spec, origin)
+    attribution = attribution_of(spec, [row.time for row in steps], origin)
     lineage = " ".join(lineage_of(spec, steps))
     return {
         "type": "Collection",
@@ -76,7 +76,7 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
         + (f" {attribution}." if attribution else ""),
         "license": "other",
         "keywords": [name for name in (spec.stage, mission_of(spec)) if name],
-        "providers": _providers(spec, lineage),
+        "providers": _providers(terms, lineage),
         "extent": {"spatial": {"bbox": [list(footprint.bounds)]}, "temporal": {"interval": [[first, last]]}},
         "summaries": _summaries(spec, steps),
         "cube:dimensions": dimensions_of(spec, [row.time for row in steps]),
@@ -137,8 +137,7 @@ def _classified(spec: CubeSpec) -> list[str]:
     return [CLASSIFICATION] if any(layer.flags or layer.bits for layer in spec.layers) else []
 
 
-def _providers(spec: CubeSpec, lineage: str) -> list[dict[str, Any]]:
-    terms = terms_of(spec)
+def _providers(terms: Terms | None, lineage: str) -> list[dict[str, Any]]:
     makers = [asdict(provider) | {"roles": list(provider.roles)} for provider in (terms.providers if terms else ())]
     software = {"processing:lineage": lineage, "processing:software": {"stac2cube": __version__}}
     return [*makers, {"name": "stac2cube", "roles": ["processor"], **software}]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+import xarray as xr
+
+from stac2cube.cube.ledger import Entry
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 
@@ -24,6 +28,45 @@ class Provider:
     name: str
     url: str
     roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the pixels of some steps come from.
+
+    Attributes:
+        catalogs: Names of those through which they were read, where that is known.
+        simulated: Whether some are simulated.
+        measured: Whether some are what a satellite measured.
+    """
+
+    catalogs: frozenset[str] = frozenset()
+    simulated: bool = False
+    measured: bool = True
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Entry]) -> Origin:
+        """Of rows of a ledger."""
+        facts = [row.properties for row in rows]
+        catalogs = [str(fact.get("catalog", "")) for fact in facts]
+        return cls._of(catalogs, [bool(fact.get("simulated")) for fact in facts])
+
+    @classmethod
+    def of_steps(cls, *datasets: xr.Dataset) -> Origin:
+        """Of opened cubes, or parts of them."""
+        catalogs: list[str] = []
+        simulated: list[bool] = []
+        for dataset in datasets:
+            names, marks = (dataset.coords.get(name) for name in ("catalog", "simulated"))
+            catalogs += [] if names is None else [str(name) for name in np.atleast_1d(names.values)]
+            # A step that says nothing is NaN beside those that do.
+            simulated += [False] if marks is None else [bool(mark == 1) for mark in np.atleast_1d(marks.values)]
+        return cls._of(catalogs, simulated)
+
+    @classmethod
+    def _of(cls, catalogs: Iterable[str], simulated: Sequence[bool]) -> Origin:
+        names = frozenset(name for text in catalogs for name in text.split(",") if name)
+        return cls(names, any(simulated), not simulated or not all(simulated))
 
 
 @dataclass(frozen=True)
@@ -88,6 +131,10 @@ THANKS = {
 """What is to be said of some of them besides."""
 
 
+SIMULATED = "Simulated by stac2cube, not measured by a satellite"
+"""What is said of scenes that are."""
+
+
 def mission_of(spec: CubeSpec) -> str:
     """Name of the mission that a cube was made from, over however many cubes; "" where nobody can tell any more."""
     while "mission" not in spec.recipe:
@@ -98,20 +145,23 @@ def mission_of(spec: CubeSpec) -> str:
     return str(spec.recipe["mission"])
 
 
-def terms_of(spec: CubeSpec) -> Terms | None:
-    """The terms of a cube's mission, None for one of which none are written down."""
-    mission = mission_of(spec)
+def terms_of(spec: CubeSpec, origin: Origin) -> Terms | None:
+    """The terms of a cube's mission, None for one of which none are written down, and where nothing was measured."""
+    mission = mission_of(spec) if origin.measured else ""
     return next((terms for name, terms in MISSIONS.items() if mission.startswith(name)), None)
 
 
-def attribution_of(spec: CubeSpec, times: Collection[datetime], catalogs: Collection[str]) -> str:
+def attribution_of(spec: CubeSpec, times: Collection[datetime], origin: Origin) -> str:
     """What a cube's makers and sources are to be named with; "" where nothing is asked for.
+
+    Simulated scenes are said to be so, and nobody is named for them.
 
     Args:
         spec: Of the cube.
         times: Of its steps.
-        catalogs: Names of those through which it was read.
+        origin: Where their pixels come from.
     """
-    terms = terms_of(spec)
+    terms = terms_of(spec, origin)
     said = [terms.words(times)] if terms else []
-    return ". ".join([*said, *(THANKS[name] for name in sorted(set(catalogs) & THANKS.keys()))])
+    said += [SIMULATED] if origin.simulated else []
+    return ". ".join([*said, *(THANKS[name] for name in sorted(origin.catalogs & THANKS.keys()))])

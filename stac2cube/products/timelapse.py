@@ -98,7 +98,7 @@ def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None)
     )
     compass = Compass.of(spec.grid)
     compass = replace(compass, metres=compass.metres * frames.pixels)
-    words = attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.catalogs)
+    words = attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.origin)
     writing = _Writing.of(frames, film.title, words)
     canvases = [_canvas(frames, place, compass, writing) for place in range(len(frames.titles))]
     keep = (INK, PALE, PAPER, *(colour for colour, _ in frames.legend.swatches))

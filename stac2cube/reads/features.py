@@ -206,8 +206,10 @@ _AROUND = 1.0
 """Edge of the square around a point that is searched for, metres."""
 
 
-def _selected(source: Source, geometries: Any, words: Words, **reading: Any) -> tuple[Selection, tuple[Area, ...]]:
-    area, areas = features_of(geometries, **reading)
+def _selected(
+    source: Source, geometries: Any, words: Words, edge: float | None = None
+) -> tuple[Selection, tuple[Area, ...]]:
+    area, areas = features_of(geometries, edge)
     return select(source, area, words), areas
 
 

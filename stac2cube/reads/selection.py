@@ -91,18 +91,18 @@ class Selection:
         return layer.decoded(pixels)
 
 
-def features_of(geometries: Any, **reading: Any) -> tuple[Area, tuple[Area, ...]]:
+def features_of(geometries: Any, edge: float | None = None) -> tuple[Area, tuple[Area, ...]]:
     """Geometries together, and one by one with their names.
 
     Args:
         geometries: Anything :func:`stac2cube.area.read_areas` understands, or a list of shapely geometries in WGS84.
-        **reading: See there.
+        edge: Of the square around each point, metres.
 
     Raises:
         BadInputError: See there.
     """
     frame = as_frame(geometries)
-    return read_areas(frame, **reading)[0], read_areas(frame, split=True, **reading)
+    return read_areas(frame, edge=edge)[0], read_areas(frame, edge=edge, split=True)
 
 
 def as_frame(geometries: Any) -> Any:

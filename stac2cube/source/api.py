@@ -72,5 +72,8 @@ def items_of_api(
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip()
+    # Of a connection that failed what lies below: the reason, without the tries and addresses around it.
+    below = [one.args[0] for one in (error, error.__cause__, error.__context__) if one is not None and one.args]
+    reasons = [reason for one in below if (reason := getattr(one, "reason", None))]
+    text = str(reasons[0] if reasons else error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__

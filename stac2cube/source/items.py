@@ -27,6 +27,9 @@ from stac2cube.source.identity import Identity, Item, baseline_of, time_of
 from stac2cube.source.indexed import StoredItem
 from stac2cube.source.sign import is_remote, readable
 
+SIMULATED = "stac2cube:simulated"
+"""Property of an item that says that no satellite measured it: true for the simulator's, absent elsewhere."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -114,6 +117,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
             for (band, asset), shift in zip(present, _shifts(item, present, page), strict=True)
         },
         item=item_text(item),
+        simulated=properties.get(SIMULATED) is True,
     )
 
 

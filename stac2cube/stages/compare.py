@@ -24,12 +24,14 @@ class Answer:
         scenes: Its scenes by key.
         seconds: How long it took to say so.
         problem: Why it has none, "" if it has.
+        answered: Whether it could be asked at all.
     """
 
     catalog: str
     scenes: dict[str, Scene]
     seconds: float
     problem: str = ""
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ def compare_catalogs(request: Request, names: Sequence[str]) -> Iterator[Answer]
         try:
             found = {str(scene.key): scene for scene in find(wanted.query, wanted.choices).scenes}
             problem = ""
+            answered = True
         except (CatalogError, NothingFoundError) as error:
-            found, problem = {}, str(error)
-        yield Answer(name, found, time.perf_counter() - begun, problem)
+            found, problem, answered = {}, str(error), isinstance(error, NothingFoundError)
+        yield Answer(name, found, time.perf_counter() - begun, problem, answered)
 
 
 def gaps_of(cube: Path, names: Sequence[str]) -> tuple[list[Gap], list[Answer]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,9 +244,15 @@ def _entry(rows: Sequence[Entry], begin: np.datetime64, composition: Composition
         parts={f"{row.key} {part}": version for row in rows for part, version in row.parts.items()},
         properties={
             "scenes": len(rows),
-            "platform": ",".join(sorted({str(row.properties.get("platform", "")) for row in rows} - {""})),
+            **{name: _joined(row.properties.get(name) for row in rows) for name in ("platform", "catalog")},
+            **({"simulated": True} if any(row.properties.get("simulated") for row in rows) else {}),
         },
     )
+
+
+def _joined(words: Iterable[Any]) -> str:
+    """Words with commas between them, each once, of texts that may hold several."""
+    return ",".join(sorted({word for text in words if text for word in str(text).split(",")}))
 
 
 def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:

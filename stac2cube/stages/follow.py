@@ -16,7 +16,7 @@ from stac2cube.grid import Tile
 from stac2cube.work import PARENT
 
 CARRIED = (
-    *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "baselines"),
+    *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "simulated", "baselines"),
     *("shift_x", "shift_y", "shift_accepted", "shift_field"),
 )
 """Properties of a step that are true of it in every cube made from it."""

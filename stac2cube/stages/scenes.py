@@ -69,6 +69,7 @@ def _entry(scene: Scene, why: str, layers: Sequence[str]) -> Entry:
             "absent": {granule.id: absent for granule in scene.granules if (absent := _absent(granule.assets, layers))},
             "superseded_items": list(scene.superseded),
             "software": {"stac2cube": __version__},
+            **({"simulated": True} if any(granule.simulated for granule in scene.granules) else {}),
         },
         sources=tuple(granule.item for granule in scene.granules),
     )

@@ -14,6 +14,12 @@ from stac2cube.table import shipped_and_own
 
 TABLE = "indices.toml"
 
+USUAL = (
+    *("NDVI", "EVI", "SAVI", "NDRE", "NDWI", "MNDWI", "NDMI", "NBR", "NDMIR", "NDBI", "NDSI"),
+    *("VV/VH", "VH/VV", "DpRVIVV"),
+)
+"""Those that most people want, as they call them: told where all would be too many."""
+
 
 @dataclass(frozen=True)
 class IndexNames:
@@ -75,7 +81,7 @@ def registry_name(name: str) -> str:
         raise BadInputError(f"{name!r} may be {' or '.join(alike)}: write it as it is meant")
     near = [other for other in (*known, *names.aliases) if wanted.lower() in other.lower()][:8]
     hint = ", ".join(near) or "NDVI, EVI, NDWI, NDMI, NBR"
-    raise BadInputError(f"unknown index {name!r}: known are for example {hint} (all: spyndex.indices)")
+    raise BadInputError(f"unknown index {name!r}: known are for example {hint}; `stac2cube indices` lists more")
 
 
 def plain_name(known: str) -> str:

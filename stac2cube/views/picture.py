@@ -16,7 +16,7 @@ from stac2cube.views.colour import Nodata, rgb
 from stac2cube.views.combinations import bands_of, find_combination
 from stac2cube.views.index_names import registry
 from stac2cube.views.layer import apply, common_names, is_class, names_text, physical
-from stac2cube.views.spectral import indices
+from stac2cube.views.spectral import indices, recipe_for
 from stac2cube.views.stretch import Stretch, limits
 
 Colour = tuple[int, int, int]
@@ -121,14 +121,26 @@ def picture(dataset: xr.Dataset, look: Look | None = None, *, nodata: Nodata = "
     if name in dataset.data_vars:
         layer = dataset[name]
         return _classes(layer, nodata) if is_class(layer) else _ramp(layer, look, nodata)
-    try:
-        index = indices(dataset, word)
-    except BadInputError as error:
-        raise BadInputError(
-            f"there is nothing called {word!r} to show: say colours (true, cir, swir ...), three bands with commas, a "
-            f"layer ({names_text(dataset.data_vars)}) or an index; {error}"
-        ) from error
-    return _ramp(next(iter(index.data_vars.values())), look, nodata)
+    require_shown(dataset, word)
+    return _ramp(next(iter(indices(dataset, word).data_vars.values())), look, nodata)
+
+
+def require_shown(dataset: xr.Dataset, word: str) -> None:
+    """Refuse a word by which nothing of a cube can be shown; of layers only their names are looked at.
+
+    Raises:
+        BadInputError: With what can be shown.
+    """
+    if "," in word or find_combination(word) is not None:
+        bands_of(dataset, _recipe(word))
+    elif not (word == MASKS or common_names(dataset).get(word, word) in dataset.data_vars):
+        try:
+            recipe_for(dataset, word)
+        except BadInputError as error:
+            raise BadInputError(
+                f"there is nothing called {word!r} to show: say colours (true, cir, swir ...), three bands with "
+                f"commas, a layer ({names_text(dataset.data_vars)}) or an index; {error}"
+            ) from error
 
 
 def settled(dataset: xr.Dataset, look: Look | None = None) -> Look:

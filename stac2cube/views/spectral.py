@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from stac2cube.errors import BadInputError
-from stac2cube.views.index_names import IndexNames, plain_name, registry, registry_name
+from stac2cube.views.index_names import USUAL, IndexNames, plain_name, registry, registry_name
 from stac2cube.views.layer import apply, common_names, derived_attributes, mission_of, names_text, physical
 
 SYMBOLS = {
@@ -155,10 +155,10 @@ def recipe_for(
     found = _symbols(dataset, bands)
     lacking = [symbol for symbol in entry.bands if symbol in SYMBOLS and symbol not in found]
     if lacking:
-        told = ", ".join(f"{symbol} ({' or '.join(SYMBOLS[symbol])})" for symbol in lacking)
+        told = " and ".join(f"{symbol} ({' or '.join(SYMBOLS[symbol])})" for symbol in lacking)
         raise BadInputError(
-            f"{entry.short_name} needs {told}, which is not among the layers {names_text(dataset.data_vars)}; possible "
-            f"with these: {names_text(possible_indices(dataset, bands))}. Or say which layer it is with bands="
+            f"{entry.short_name} needs {told}, which the layers {names_text(dataset.data_vars)} lack; possible with "
+            f"these: {_some(possible_indices(dataset, bands))}. In Python bands= says which layer a band is"
         )
     values = {**_constants(dataset), **IndexNames.read().constants.get(entry.short_name, {}), **(constants or {})}
     given = {symbol: value for symbol, value in values.items() if value is not None}
@@ -176,6 +176,14 @@ def recipe_for(
         {symbol: found[symbol] for symbol in entry.bands if symbol in SYMBOLS},
         {symbol: float(given[symbol]) for symbol in needed},
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names for an error message: the usual ones among them, and how many more."""
+    usual = {registry_name(name) for name in USUAL}
+    told = [name for name in names if registry_name(name) in usual] or list(names[:10])
+    more = len(names) - len(told)
+    return names_text(told) + (f", and {more} more" if more else "")
 
 
 def _symbols(dataset: xr.Dataset, bands: Mapping[str, str] | None) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, date
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,19 @@ def step_place(dataset: xr.Dataset, step: str) -> int:
         return found[0]
     if found:
         raise BadInputError(f"{step} names several steps: {', '.join(keys[place] for place in found)}")
-    near = ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
-    raise BadInputError(f"there is no step {step!r}: give a key such as {near or 'none (the cube is empty)'}")
+    raise BadInputError(f"there is no step {step!r}: {_others(step, keys, days)}")
+
+
+def _others(step: str, keys: Sequence[str], days: Sequence[str]) -> str:
+    """What may be said instead: the steps of the days nearest to one that was said, else the first there are."""
+    if not keys:
+        return "the cube is empty"
+    try:
+        away = [abs((date.fromisoformat(day) - date.fromisoformat(step)).days) for day in days]
+    except ValueError:
+        return f"give a date, or a key such as {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}"
+    near = sorted(sorted(range(len(keys)), key=lambda place: away[place])[:3])
+    return f"the nearest are {', '.join(f'{days[place]} ({keys[place]})' for place in near)}"
 
 
 def _percent(dataset: xr.Dataset) -> np.ndarray:

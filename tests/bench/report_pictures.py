@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from PIL import Image
 import stac2cube
 from stac2cube.demo import ArchiveSpec, simulate
 from stac2cube.products.report import write_report
+from stac2cube.products.shifts import draw_before_after
 from stac2cube.stages.shift_rules import ShiftRules
 from tests.servers.browser import running_browser
 from tests.stages.shifted import Take, series
@@ -22,12 +24,20 @@ COLOURS = 160
 
 def main(images: Path) -> None:
     """Make the cubes, open the reports, take the pictures."""
-    with tempfile.TemporaryDirectory() as folder, running_browser() as browser:
+    target = images.resolve()
+    # From within the folder: a report shows the path that it was given.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), running_browser() as browser:
         page = browser.new_page(viewport={"width": 1180, "height": 1010})
-        page.goto(write_report(_layers(Path(folder) / "layers"), Path(folder) / "layers.html").as_uri())
-        _save(page.screenshot(), images / "report.png")
-        page.goto(write_report(_moved(Path(folder) / "takes"), Path(folder) / "moved.html").as_uri())
-        _save(page.locator("section", has=page.locator("h3", has_text="Shifts")).screenshot(), images / "shifts.png")
+        page.goto(write_report(_layers(Path("alps")), Path("layers.html")).resolve().as_uri())
+        _save(page.screenshot(), target / "report.png")
+        page.goto(write_report(_moved(Path("takes").resolve(), 0.1), Path("moved.html")).resolve().as_uri())
+        _save(page.locator("section", has=page.locator("h3", has_text="Shifts")).screenshot(), target / "shifts.png")
+        before_after(Path("clear").resolve(), target / "coregistration.gif")
+
+
+def before_after(folder: Path, out: Path) -> None:
+    """The series before and after, without clouds so that the ground is seen to move."""
+    draw_before_after(_moved(folder, 0.0), out)
 
 
 def _layers(folder: Path) -> Path:
@@ -37,9 +47,9 @@ def _layers(folder: Path) -> Path:
     return folder / "alps.zarr"
 
 
-def _moved(folder: Path) -> Path:
+def _moved(folder: Path, cover: float) -> Path:
     shifts = ((0, 0), (12, -7), (-6, 9), (3, 14), (-15, -4), (8, 8), (1, -11), (-9, 2))
-    takes = [Take(f"2022-{month:02d}-15", *shift, cover=0.1) for month, shift in enumerate(shifts, start=3)]
+    takes = [Take(f"2022-{month:02d}-15", *shift, cover=cover) for month, shift in enumerate(shifts, start=3)]
     stac2cube.coregister_scenes(series(folder, takes), folder / "moved.zarr", rules=ShiftRules(engine="phase"))
     return folder / "moved.zarr"
 

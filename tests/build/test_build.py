@@ -210,6 +210,17 @@ def test_the_guard_refuses_before_any_byte(cube: Path, change: dict, word: str) 
     assert folder_hash(cube.parent) == before
 
 
+def test_the_guard_says_of_a_layer_that_is_lacking_no_more_than_that(cube: Path) -> None:
+    build(cube, SPEC, steps(range(1)), Make(), Threads(2))
+    with pytest.raises(CubeMismatchError) as told:
+        build(cube, replace(SPEC, layers=SPEC.layers[:1]), steps(range(2)), Make(), Threads(2))
+    names = [layer.name for layer in SPEC.layers]
+    assert str(told.value) == (
+        f"{cube} was made otherwise; nothing was changed. layers: the cube has {names}, asked for {names[:1]}. "
+        "Ask for the same, or give another output path for a new cube."
+    )
+
+
 def test_something_else_at_the_path_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("mine")

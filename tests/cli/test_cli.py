@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
+from stac2cube.cli import as_typed
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.demo import Archive, ArchiveSpec, simulate
@@ -42,6 +44,7 @@ def cube(archive: Archive, area: Path, tmp_path_factory: pytest.TempPathFactory)
     done = run(*layers(archive, area, out, "2022"))
     assert done.returncode == 0, done.stderr
     assert "3 steps sealed" in done.stdout
+    assert "sealed 3 steps of layers.zarr, commit 1" in done.stderr
     assert "\r" not in done.stderr
     assert "blocks 3/3 (100 %)" in done.stderr
     return out
@@ -57,6 +60,7 @@ def test_a_dry_run_writes_nothing(archive: Archive, area: Path, tmp_path: Path) 
     assert done.returncode == 0
     assert "3 to build" in done.stdout
     assert "33 files" in done.stdout
+    assert re.search(r"EPSG:32632, \d+ x \d+ pixels of 10 m, 11 layers", done.stdout)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,6 +148,20 @@ def test_what_is_asked_wrongly_is_one_line_and_exit_code_1(words: list[str], mes
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "typed"),
+    [
+        (["sample", "a", "b"], "say mission= too: only an index tells it", "say --mission too: only an index tells it"),
+        (["composite", "--by", "x"], "by= goes with method='best' and", "--by goes with --method best and"),
+        (["index", "create", "a"], "say mission=, too", "say --mission, too"),
+        (["status", "a"], "say mission= too", "say mission= too"),
+        (["layers"], "bands={'N': ...} and time=2023", "bands={'N': ...} and time=2023"),
+    ],
+)
+def test_errors_speak_the_words_that_were_typed(words: list[str], said: str, typed: str) -> None:
+    assert as_typed(said, words) == typed
 
 
 def test_one_cube_per_feature(archive: Archive, tmp_path: Path) -> None:

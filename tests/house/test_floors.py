@@ -107,6 +107,7 @@ DASK_ROOMS = {
     "places/allocation.py",
     "places/dasking.py",
     "places/gateway.py",
+    "places/gateway_server.py",
     "places/jobqueue.py",
     "places/local.py",
     "source/lazy.py",

@@ -214,6 +214,8 @@ def test_names_and_lists(provider: Provider, archive: Archive, tmp_path: Path, m
     (entry,) = said("index", "list")
     assert (entry["name"], entry["mission"], entry["headers"]) == ("lech", "sentinel-2-l2a", False)
     assert find_catalog("lech").url == entry["path"]
+    (tmp_path / "lech" / "layers.zarr").mkdir(parents=True)  # the cubes of a recipe called like the index
+    assert find_catalog("lech").url == entry["path"]
     info = said("index", "info", "lech")
     assert info["items"] == entry["items"] == len(ids(Path(info["path"])))
     assert info["platforms"].keys() == {"sentinel-2a", "sentinel-2b"}

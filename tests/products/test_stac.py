@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pystac
 import pystac_client
 import pytest
 import requests
+import xarray as xr
 from pystac.validation import set_validator, validate_dict
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 import stac2cube
 from stac2cube.build import build
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.cube.writer import open_writer
@@ -29,7 +31,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.products.publish import post_stac, write_stac
 from stac2cube.products.stac import collection_of, items_of
 from stac2cube.products.stac_bands import bands_of
-from stac2cube.products.terms import attribution_of, terms_of
+from stac2cube.products.terms import SIMULATED, Origin, attribution_of, terms_of
 from stac2cube.stages.dropping import drop
 from tests.build import toy
 from tests.products.extensions import EXTENSIONS
@@ -126,7 +128,7 @@ def test_makers_get_the_words_they_ask_for() -> None:
     years = [datetime(year, 1, 1, tzinfo=UTC) for year in (2021, 2019)]
 
     def words(mission: str) -> str:
-        terms = terms_of(CubeSpec("layers", toy.GRID, (), {"mission": mission}))
+        terms = terms_of(CubeSpec("layers", toy.GRID, (), {"mission": mission}), Origin())
         return terms.words(years) if terms else ""
 
     assert words("sentinel-1-rtc") == "Contains modified Copernicus Sentinel data 2019-2021"
@@ -134,11 +136,33 @@ def test_makers_get_the_words_they_ask_for() -> None:
     assert words("cop-dem-glo-90").startswith("Produced using Copernicus WorldDEM-30 © DLR e.V. 2010-2014")
     assert words("toy") == ""
     sentinel = CubeSpec("layers", toy.GRID, (), {"mission": "sentinel-2-l2a"})
-    assert attribution_of(sentinel, years, ["cdse"]) == words("sentinel-2-l2a")
-    by_terrabyte = attribution_of(sentinel, years, ["terrabyte", "cdse"])
+    assert attribution_of(sentinel, years, Origin(frozenset({"cdse"}))) == words("sentinel-2-l2a")
+    by_terrabyte = attribution_of(sentinel, years, Origin(frozenset({"terrabyte", "cdse"})))
     assert by_terrabyte.startswith(
         "Contains modified Copernicus Sentinel data 2019-2021. Data were accessed by terrabyte"
     )
+
+
+def test_simulated_scenes_are_said_to_be_so_and_nobody_is_named_for_them() -> None:
+    def row(**facts: object) -> Entry:
+        return Entry("key", datetime(2021, 1, 1, tzinfo=UTC), SEALED, (), properties=facts)
+
+    sentinel, years = (
+        CubeSpec("layers", toy.GRID, (), {"mission": "sentinel-2-l2a"}),
+        [datetime(2021, 1, 1, tzinfo=UTC)],
+    )
+    drawn, seen = row(simulated=True, catalog="archive.json"), row(catalog="cdse,terrabyte")
+    alone = Origin.of_rows([drawn])
+    assert (terms_of(sentinel, alone), attribution_of(sentinel, years, alone)) == (None, SIMULATED)
+    both = Origin.of_rows([drawn, seen])
+    assert both == Origin(frozenset({"archive.json", "cdse", "terrabyte"}), simulated=True, measured=True)
+    assert attribution_of(sentinel, years, both).startswith(
+        f"Contains modified Copernicus Sentinel data 2021. {SIMULATED}. Data were accessed by terrabyte"
+    )
+    assert Origin.of_rows([seen]) == Origin(frozenset({"cdse", "terrabyte"}))
+    steps = xr.Dataset(coords={"simulated": ("time", np.array([1.0, np.nan])), "catalog": ("time", ["a", "cdse"])})
+    assert Origin.of_steps(steps) == Origin(frozenset({"a", "cdse"}), simulated=True, measured=True)
+    assert Origin.of_steps(steps.isel(time=0)) == Origin(frozenset({"a"}), simulated=True, measured=False)
 
 
 def make_toy(path: Path, numbers: range) -> Path:

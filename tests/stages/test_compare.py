@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
 from stac2cube.demo import Archive, ArchiveSpec, simulate
-from stac2cube.errors import IncompleteError
+from stac2cube.errors import BadInputError, IncompleteError
 
 SPEC = ArchiveSpec(
     years=(2023,), dates_per_year=6, tile_px=96, catalogs=("earth-search", "terrabyte", "cdse"), jp2=True
@@ -103,6 +104,14 @@ def test_compare_and_gaps(
     assert all(answer["seconds"] > 0 for answer in found.values())
     table = run(capsys, "compare", *asked, "--catalogs", "earth-search,terrabyte")
     assert f"earth-search  6       {6 - counts['terrabyte']}" in table
+
+    nowhere = "http://127.0.0.1:9/stac"
+    table = run(capsys, "compare", *asked, "--catalogs", f"earth-search,{nowhere}")
+    assert re.search(r"127.0.0.1:9/stac +- +- +- ", table), "one that does not answer has not none"
+    with pytest.raises(BadInputError, match=r"no catalog could say anything: .*does not answer") as told:
+        run(capsys, "compare", *asked, "--catalogs", nowhere)
+    assert "Connection refused" in str(told.value)
+    assert "Max retries" not in str(told.value)
 
     cube = tmp_path / "cube.zarr"
     stac2cube.get_stac_layers(cube, catalog="terrabyte", **words)
