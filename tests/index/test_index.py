@@ -219,6 +219,7 @@ def test_names_and_lists(provider: Provider, archive: Archive, tmp_path: Path, m
     info = said("index", "info", "lech")
     assert info["items"] == entry["items"] == len(ids(Path(info["path"])))
     assert info["platforms"].keys() == {"sentinel-2a", "sentinel-2b"}
+    shutil.rmtree(tmp_path / "lech")
     assert said("index", "create", "./lech", *words)["path"] == str(tmp_path / "lech"), "with a slash it is a path"
     assert find_catalog("./lech").url == str(tmp_path / "lech")
     shutil.rmtree(tmp_path / "lech")
