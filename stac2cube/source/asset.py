@@ -247,11 +247,9 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> 
 
 def is_nodata(pixels: np.ndarray, fill: float) -> np.ndarray:
     """True where a pixel in stored form holds no data."""
-    if math.isnan(fill):
-        return np.isnan(pixels)
     if pixels.dtype.kind in "iu" and float(fill).is_integer():
         fill = int(fill)  # else NumPy would compare as float64, for three times the time
-    missing: np.ndarray = pixels == fill
+    missing: np.ndarray = np.isnan(pixels) if math.isnan(fill) else pixels == fill
     return missing
 
 
