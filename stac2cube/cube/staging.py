@@ -7,7 +7,6 @@ a dead folder, harmless.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from zarr.storage import MemoryStore
 
 from stac2cube.cube.files import remove_tree, sync_folder, system_error
 from stac2cube.cube.points import passing
-from stac2cube.cube.shard import checksum, create_array, open_array, shard_file
+from stac2cube.cube.shard import checksum, create_array, shard_file, writable_array
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid, Tile
@@ -160,8 +159,7 @@ def write_file(array: Path, tile: Tile, window: tuple[slice, slice], block: np.n
     attempt = array.with_name(f".{array.name}.{uuid4().hex}")
     attempt.mkdir()
     try:
-        shutil.copyfile(array / "zarr.json", attempt / "zarr.json")
-        open_array(attempt, mode="r+")[:, window[0], window[1]] = block
+        writable_array(attempt, (array / "zarr.json").read_bytes())[:, window[0], window[1]] = block
         passing("block.encoded")
         made = shard_file(attempt / "c" / "0", tile)
         with made.open("rb") as file:
