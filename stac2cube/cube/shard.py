@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import numpy as np
 import zarr
 import zarrs  # noqa: F401 - registers its pipeline with zarr
 from zarr.codecs import BloscCodec
-from zarr.storage import LocalStore, MemoryStore, StorePath
+from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.spec import Layer
 from stac2cube.grid import Grid
@@ -59,12 +58,6 @@ def open_array(folder: Path) -> zarr.Array[Any]:
     """One array of a cube or of a staged step, by its own metadata, for reading."""
     with fast_pipeline():
         return zarr.open_array(LocalStore(folder, read_only=True), mode="r")
-
-
-def writable_array(folder: Path, metadata: bytes) -> zarr.Array[Any]:
-    """An array to be written into a folder that is to hold its shards alone: metadata comes from elsewhere."""
-    with fast_pipeline(writing=True):
-        return zarr.Array(zarr.AsyncArray(json.loads(metadata), StorePath(LocalStore(folder))))
 
 
 BLOCK = 2**17
