@@ -1,8 +1,8 @@
 """Pixels of a whole shard to the bytes of its file: chunk after chunk, then where each lies.
 
 That is all that the codec ``sharding_indexed`` asks for (Zarr 3, zarr-specs.readthedocs.io), so no store, no event loop
-and no folder come in between: a small shard takes half of the time that these would take, a large one as long as through
-zarrs, and both are summed up on the way (docs/benchmarks.md). Readers are those libraries, to whose pixels tests hold it.
+and no folder come in between. A small shard takes half of the time that these would take; a large one takes as long as
+through zarrs (docs/benchmarks.md). Readers are those libraries, to whose pixels tests hold it.
 """
 
 from __future__ import annotations
