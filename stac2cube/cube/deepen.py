@@ -119,7 +119,7 @@ class Part:
         if valid == 0:
             return Shard(self.layer.name, tile, 0, "", 0)
         folder = self.making / _STORE / self.layer.name
-        size, code = write_file(folder, tile, window, block)
+        size, code = write_file(folder, tile, block)
         made, edge = open_array(folder), grid_of_year(self.layer, self.grid, len(self.files)).chunk[0]
         for first in range(0, shape[0], edge):
             rows = slice(window[0].start + first, min(window[0].start + first + edge, window[0].stop))

@@ -99,7 +99,13 @@ class OpenLayer(BackendArray):
         while True:
             folder = self._held.folder()
             read = partial(self._points if points else self._outer, self._array_in(folder))
-            pixels = indexing.explicit_indexing_adapter(key, self.shape, support, read)
+            try:
+                pixels = indexing.explicit_indexing_adapter(key, self.shape, support, read)
+            except (OSError, RuntimeError, ValueError):
+                # Where one shard lay when its index was read, another may have lain when its chunks were.
+                if self._held.folder() == folder:
+                    raise
+                continue
             if self._held.folder() == folder:  # else the generations were swapped while we read
                 return pixels
 

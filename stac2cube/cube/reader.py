@@ -76,7 +76,10 @@ def open_cube(
         )
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
     dataset.encoding["source"] = str(cube)
-    dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows)).sortby(["time", "scene"])
+    dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows))
+    order = np.lexsort((keys.values, dataset["time"].values))
+    if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
+        dataset = dataset.isel(time=order)
     if chunks is None:
         return dataset
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)

@@ -54,10 +54,10 @@ def _start_pool(process: int) -> None:  # noqa: ARG001 - what a process forked f
         zarr.create_group(MemoryStore())
 
 
-def open_array(folder: Path, *, mode: str = "r") -> zarr.Array[Any]:
-    """One array of a cube or of a staged step, by its own metadata."""
-    with fast_pipeline(writing=mode != "r"):
-        return zarr.open_array(LocalStore(folder, read_only=mode == "r"), mode=mode)
+def open_array(folder: Path) -> zarr.Array[Any]:
+    """One array of a cube or of a staged step, by its own metadata, for reading."""
+    with fast_pipeline():
+        return zarr.open_array(LocalStore(folder, read_only=True), mode="r")
 
 
 BLOCK = 2**17

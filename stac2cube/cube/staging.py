@@ -7,7 +7,6 @@ a dead folder, harmless.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,13 +14,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import google_crc32c
 import numpy as np
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from stac2cube.cube.files import remove_tree, sync_folder, system_error
+from stac2cube.cube.encoding import format_of
+from stac2cube.cube.files import sync_folder
 from stac2cube.cube.points import passing
-from stac2cube.cube.shard import checksum, create_array, open_array, shard_file
+from stac2cube.cube.shard import create_array, shard_file
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid, Tile
@@ -129,53 +130,51 @@ def write_block(staged: StagedStep, spec: CubeSpec, tile: Tile, pixels: Mapping[
         if block is None or block.dtype != layer.dtype or block.shape != shape:
             got = "nothing" if block is None else f"{block.dtype} {block.shape}"
             raise CubeError(f"layer {layer.name} of block {tile}: {layer.dtype} {shape} expected, got {got}")
-        shards.append(_write_shard(staged, layer, tile, window, block))
+        shards.append(_write_shard(staged, layer, tile, block))
     passing("block.written")
     return tuple(shards)
 
 
-def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, window: tuple[slice, slice], block: np.ndarray) -> Shard:
+def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, block: np.ndarray) -> Shard:
     valid = count_valid(block, layer)
     if valid == 0:
         return Shard(layer.name, tile, 0, "", 0)
-    size, code = write_file(staged.folder / layer.name, tile, window, block[np.newaxis])
+    size, code = write_file(staged.folder / layer.name, tile, block[np.newaxis])
     return Shard(layer.name, tile, size, code, valid)
 
 
-def write_file(array: Path, tile: Tile, window: tuple[slice, slice], block: np.ndarray) -> tuple[int, str]:
+def write_file(array: Path, tile: Tile, block: np.ndarray) -> tuple[int, str]:
     """Write one shard file of an array whose shards hold all its time steps; whole and durable when this returns.
 
     Args:
         array: Its folder, with its metadata.
         tile: Place of the shard.
-        window: Rows and columns that it covers.
-        block: ``(steps, rows, columns)`` pixels in stored form, not all fill.
+        block: ``(steps, rows, columns)`` pixels in stored form, not all fill; smaller than a shard at the array's end.
 
     Returns:
         Bytes and checksum of the file.
     """
-    # Made in a folder of this attempt's own and renamed: what a worker that died left half written is never read. One
-    # that was given up but still lives puts the same bytes in the same place, because equal pixels make equal files
-    # (see fast_pipeline); once the step is sealed, that place is gone.
+    parts = format_of((array / "zarr.json").read_bytes()).encode(block)
+    # Made under a name of this attempt's own and renamed: what a worker that died left half written is never read. One
+    # that was given up but still lives puts the same bytes in the same place, because equal pixels make equal files;
+    # once the step is sealed, that place is gone.
     attempt = array.with_name(f".{array.name}.{uuid4().hex}")
-    attempt.mkdir()
     try:
-        shutil.copyfile(array / "zarr.json", attempt / "zarr.json")
-        open_array(attempt, mode="r+")[:, window[0], window[1]] = block
-        passing("block.encoded")
-        made = shard_file(attempt / "c" / "0", tile)
-        with made.open("rb") as file:
-            content = file.read()
+        with attempt.open("xb") as file:
+            size, code = 0, 0
+            for part in parts:
+                file.write(part)
+                size, code = size + len(part), google_crc32c.extend(code, part)
+            passing("block.encoded")
+            file.flush()
             os.fsync(file.fileno())
         path = shard_file(array / "c" / "0", tile)
         path.parent.mkdir(parents=True, exist_ok=True)
-        made.replace(path)
-    except RuntimeError as error:
-        raise system_error(error) from error
+        attempt.replace(path)
     finally:
-        remove_tree(attempt)
+        attempt.unlink(missing_ok=True)
     sync_folder(path.parent)
-    return len(content), checksum(content)
+    return size, f"{code:08x}"
 
 
 def count_valid(block: np.ndarray, layer: Layer) -> int:

@@ -16,7 +16,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.reads.selection import Selection
 from stac2cube.scene import Scene
-from stac2cube.source.read import sorted_once, touching_pairs
+from stac2cube.source.touching import sorted_once, touching_pairs
 from stac2cube.work import Orders
 
 Window = tuple[slice, slice]

@@ -17,7 +17,8 @@ import numpy as np
 
 from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.cog.known import KnownHeaders
-from stac2cube.source.cog.ranges import Parts, header_reader, parts_of
+from stac2cube.source.cog.ranges import Parts, header_reader
+from stac2cube.source.cog.remote import parts_of
 from stac2cube.source.image import Roi
 from stac2cube.source.jp2 import HEAD_BYTES, CutOffError, Jp2Header, NotJpeg2000Error, read_jp2_header
 from stac2cube.source.sign import Opening, unsigned

@@ -18,7 +18,7 @@ from rasterio.warp import reproject
 from stac2cube.errors import ReadError
 from stac2cube.kernels.radiometry import apply_shift
 from stac2cube.source.band import BandRequest
-from stac2cube.source.image import Image
+from stac2cube.source.image import Image, Roi
 from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
 
 # Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
@@ -74,11 +74,9 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
 
 
 @lru_cache(maxsize=1024)
-def _relation(source: Same, target: Same, padding: int | None = None) -> ReprojectInfo:
+def _relation(source: Same, target: Same) -> ReprojectInfo:
     """How two lattices lie to each other: worked out once for all bands and dates."""
-    if padding is None:
-        return compute_reproject_roi(source.geobox, target.geobox, ttol=0.05, stol=_SAME_SIZE)
-    return compute_reproject_roi(source.geobox, target.geobox, padding=padding)
+    return compute_reproject_roi(source.geobox, target.geobox, ttol=0.05, stol=_SAME_SIZE)
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,16 @@ def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> Cut:
         shrunk = image.factors[level - 1]
         offset = -(shrunk - 1) / (2 * shrunk)
         source = source.translate_pix(offset, offset)
-    relation = _relation(Same(source), Same(geobox), padding=8)
+    taken, part, scale = _needed(Same(source), Same(geobox))
+    return Cut(image.read(index, taken, level), part, scale, image.quick)
+
+
+@lru_cache(maxsize=1024)
+def _needed(source: Same, target: Same) -> tuple[Roi, GeoBox, float]:
+    """What of an image a block needs: rows and columns, their lattice, and the size of the block's pixels in these."""
+    relation = compute_reproject_roi(source.geobox, target.geobox, padding=8)
     taken = _slices(relation.roi_src)
-    return Cut(image.read(index, taken, level), source[taken], relation.scale, image.quick)
+    return taken, source.geobox[taken], relation.scale
 
 
 def _keeps_nodata(image: Image) -> bool:
@@ -242,6 +247,8 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> 
 
 def is_nodata(pixels: np.ndarray, fill: float) -> np.ndarray:
     """True where a pixel in stored form holds no data."""
+    if pixels.dtype.kind in "iu" and float(fill).is_integer():
+        fill = int(fill)  # else NumPy would compare as float64, for three times the time
     missing: np.ndarray = np.isnan(pixels) if math.isnan(fill) else pixels == fill
     return missing
 

@@ -22,7 +22,8 @@ from stac2cube.scene import AssetRef
 from stac2cube.source.area import fetch_jp2_header, is_jpeg2000_name
 from stac2cube.source.cog.header import CogHeader, UnusualFileError
 from stac2cube.source.cog.known import header_of
-from stac2cube.source.cog.ranges import ChangedFileError, State, parts_of
+from stac2cube.source.cog.ranges import ChangedFileError, State
+from stac2cube.source.cog.remote import parts_of
 from stac2cube.source.indexed import load_all
 from stac2cube.source.jp2 import Jp2Header
 from stac2cube.source.sign import forget, is_remote, opening

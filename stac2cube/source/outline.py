@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -33,10 +34,16 @@ def outlines(geoboxes: Sequence[GeoBox]) -> NDArray[np.object_]:
         places.setdefault(str(geobox.crs), []).append(place)
     for crs, members in places.items():
         rings = np.stack([_ring(geoboxes[place]) for place in members])
-        transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        transformer, geographic = _to_degrees(crs)
         degrees = np.stack(transformer.transform(rings[..., 0], rings[..., 1]), axis=-1)
-        shapes[members] = _polygons(degrees, jumps=not CRS(crs).is_geographic)
+        shapes[members] = _polygons(degrees, jumps=not geographic)
     return shapes
+
+
+@lru_cache(maxsize=64)
+def _to_degrees(crs: str) -> tuple[Transformer, bool]:
+    """From a CRS to longitude and latitude, and whether it has these itself; finding that out takes a millisecond."""
+    return Transformer.from_crs(crs, "EPSG:4326", always_xy=True), bool(CRS(crs).is_geographic)
 
 
 def _ring(geobox: GeoBox) -> NDArray[np.float64]:

@@ -52,7 +52,8 @@ class Same:
 
     @cached_property
     def _key(self) -> tuple[Any, ...]:
-        return tuple(self.geobox.shape), tuple(self.geobox.transform), str(self.geobox.crs)
+        to = self.geobox.transform
+        return tuple(self.geobox.shape), (to.a, to.b, to.c, to.d, to.e, to.f), str(self.geobox.crs)
 
     def __hash__(self) -> int:
         return hash(self._key)

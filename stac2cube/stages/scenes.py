@@ -13,7 +13,7 @@ from shapely.geometry import mapping, shape
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.grid import Grid, Tile
 from stac2cube.scene import Scene
-from stac2cube.source.read import sorted_once, touching_pairs
+from stac2cube.source.touching import sorted_once, touching_pairs
 from stac2cube.version import __version__
 from stac2cube.work import Step
 

@@ -22,7 +22,7 @@ from stac2cube.grid import Grid
 from stac2cube.places.place import Place
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
-from stac2cube.source.read import touching
+from stac2cube.source.touching import touching
 from stac2cube.training.config import rules_of_words
 from stac2cube.training.pixels import make_pixels
 from stac2cube.training.rules import GRID, SampleRules

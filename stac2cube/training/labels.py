@@ -14,10 +14,10 @@ from rasterio.errors import RasterioError
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef
 from stac2cube.source.asset import Cut, cut_block, resample
+from stac2cube.source.attempts import of_asset
 from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import read_file
 from stac2cube.source.image import Image
-from stac2cube.source.read import of_asset
 from stac2cube.source.remembered import Tiles
 from stac2cube.training.rules import LabelRules
 from stac2cube.training.sources import CubeStep, SampleSource

@@ -17,10 +17,10 @@ from stac2cube.kernels.angles import Direction, TileAngles, interpolated, merged
 from stac2cube.kernels.product_xml import parse_angles
 from stac2cube.mission import Band
 from stac2cube.scene import AssetRef
+from stac2cube.source.attempts import of_asset
 from stac2cube.source.band import BandRequest
 from stac2cube.source.coverage import read_covered
 from stac2cube.source.image import Image
-from stac2cube.source.read import of_asset
 from stac2cube.source.remembered import Tiles
 from stac2cube.training.labels import labels_of
 from stac2cube.training.rules import AngleRules, SampleRules

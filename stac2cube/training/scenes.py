@@ -20,9 +20,9 @@ from stac2cube.grid import Grid, grid_from_geobox
 from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import AssetRef, Granule, Scene
+from stac2cube.source.attempts import of_asset
 from stac2cube.source.band import BandRequest
 from stac2cube.source.image import Image
-from stac2cube.source.read import of_asset
 from stac2cube.source.search import Query, search
 from stac2cube.source.sign import is_remote, readable
 from stac2cube.stages.request import ALWAYS

@@ -10,9 +10,10 @@ import rasterio
 
 from stac2cube.errors import ReadError
 from stac2cube.source import area
+from stac2cube.source.attempts import RetryPolicy
 from stac2cube.source.cog.ranges import LocalParts
 from stac2cube.source.engine import Engine, read_file
-from stac2cube.source.read import RetryPolicy, read_block
+from stac2cube.source.read import read_block
 from tests.servers.range_server import serving
 from tests.source.granules import RED, box32, granule, texture, write
 

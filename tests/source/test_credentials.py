@@ -18,9 +18,10 @@ from rasterio.env import getenv
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
+from stac2cube.source.attempts import RetryPolicy
 from stac2cube.source.band import BandRequest
 from stac2cube.source.gdal import gdal_settings
-from stac2cube.source.read import RetryPolicy, read_block
+from stac2cube.source.read import read_block
 from stac2cube.source.sign import access, opening
 from tests.source.granules import granule
 from tests.source.test_seams import target

@@ -14,7 +14,8 @@ from stac2cube.errors import BadInputError
 from stac2cube.source import asset
 from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import Engine
-from stac2cube.source.read import read_block, touching
+from stac2cube.source.read import read_block
+from stac2cube.source.touching import touching
 from tests.source.granules import NIR, RED, SCL, bilinear, box32, granule, texture, write
 
 

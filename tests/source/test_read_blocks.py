@@ -18,9 +18,11 @@ from shapely.geometry import box, mapping
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
 from stac2cube.source import read as reading
+from stac2cube.source.attempts import RetryPolicy
 from stac2cube.source.band import BandRequest
 from stac2cube.source.outline import outlines
-from stac2cube.source.read import RetryPolicy, read_block, touching
+from stac2cube.source.read import read_block
+from stac2cube.source.touching import touching
 from tests.servers.range_server import serving
 from tests.source.granules import NIR, RED, bilinear, box32, granule, texture, write
 

@@ -10,7 +10,8 @@ import pytest
 import rasterio
 
 from stac2cube.errors import ReadError
-from stac2cube.source.read import RetryPolicy, read_block
+from stac2cube.source.attempts import RetryPolicy
+from stac2cube.source.read import read_block
 from stac2cube.source.sign import is_remote, readable
 from tests.servers.range_server import RangeServer, serving
 from tests.source.granules import RED, box32, granule, texture, write

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from stac2cube.errors import ReadError
+from stac2cube.source.attempts import RetryPolicy
 from stac2cube.source.gdal import gdal_settings
-from stac2cube.source.read import RetryPolicy, read_block
+from stac2cube.source.read import read_block
 from stac2cube.source.sign import unsigned
 from tests.servers.range_server import RangeServer, serving
 from tests.source.granules import NIR, RED, SCL, box32, granule, texture, write

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from stac2cube.scene import AssetRef
 from stac2cube.source.cog.header import CogHeader, UnusualFileError
-from stac2cube.source.cog.ranges import LocalParts, Parts, State, header_reader, parts_of
+from stac2cube.source.cog.ranges import LocalParts, Parts, State, header_reader
+from stac2cube.source.cog.remote import parts_of
 from stac2cube.source.cog.tiff import HEAD_BYTES, read_header
 from stac2cube.source.sign import Opening, opening
 

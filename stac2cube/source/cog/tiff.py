@@ -143,6 +143,10 @@ class _Bytes:
             raise UnusualFileError("it ends within its header")
         return self.get(first, count) if start == head else more[:count]
 
+    def number(self, content: bytes) -> int:
+        """A whole number without sign."""
+        return int.from_bytes(content, "little" if self.order == "<" else "big")
+
     def unpack(self, format_: str, first: int) -> tuple[Any, ...]:
         return struct.unpack(self.order + format_, self.get(first, struct.calcsize("<" + format_)))
 
@@ -175,22 +179,21 @@ def _directory(file: _Bytes, start: int, *, big: bool) -> tuple[dict[str, Any], 
     count = file.unpack("Q" if big else "H", start)[0]
     if count > 1000:
         raise UnusualFileError("it has a directory of more than a thousand tags")
-    entries, width = start + (8 if big else 2), 20 if big else 12
+    # An entry: tag, type, how many values, and these themselves or where they lie. The next directory's place follows.
+    entry, room = struct.Struct(file.order + ("HHQ8s" if big else "HHI4s")), 8 if big else 4
+    table = file.get(start + (8 if big else 2), count * entry.size + room)
     tags: dict[str, Any] = {}
-    for place in range(entries, entries + count * width, width):
-        code, kind = file.unpack("HH", place)
-        if code not in _NAMES:
+    for code, kind, number, held in entry.iter_unpack(table[:-room]):
+        name = _NAMES.get(code)
+        if name is None:
             continue
-        number = file.unpack("Q" if big else "I", place + 4)[0]
         if not _TYPES.get(kind):
             raise UnusualFileError(f"its tag {code} is of an unusual type")
         dtype = np.dtype(file.order + _TYPES[kind])
-        room, here = (8, place + 12) if big else (4, place + 8)
         length = number * dtype.itemsize
-        where = here if length <= room else file.unpack("Q" if big else "I", here)[0]
-        name = _NAMES[code]
-        tags[name] = _value(name, np.frombuffer(file.get(where, length), dtype))
-    return tags, int(file.unpack("Q" if big else "I", entries + count * width)[0])
+        content = held[:length] if length <= room else file.get(file.number(held), length)
+        tags[name] = _value(name, np.frombuffer(content, dtype))
+    return tags, file.number(table[-room:])
 
 
 def _value(name: str, values: np.ndarray) -> Any:

@@ -16,10 +16,11 @@ import pytest
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef
 from stac2cube.source import engine as engines
+from stac2cube.source.attempts import RetryPolicy
 from stac2cube.source.cog.header import CogHeader
 from stac2cube.source.cog.known import header_of
 from stac2cube.source.engine import Engine
-from stac2cube.source.read import RetryPolicy, read_block
+from stac2cube.source.read import read_block
 from tests.servers.range_server import RangeServer, serving
 from tests.source.granules import RED, box32, granule, texture, write
 

@@ -1,0 +1,190 @@
+"""Parts of files behind a network, by byte ranges over HTTP and S3, and the way to any file's parts.
+
+Over a network obstore asks (Rust's object_store). It repeats twice by itself what a busy server refuses; whoever calls
+decides about more. What it raises becomes an ``OSError`` that says the server's status in the words that GDAL uses, and
+never the address, which may hold a signature.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from stac2cube.source.cog.header import UnusualFileError
+from stac2cube.source.cog.ranges import ChangedFileError, LocalParts, Parts, Span, State, together
+from stac2cube.source.sign import Opening
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import ClientConfig, HTTPStore, RetryConfig, S3Config, S3Store
+
+GAP = 65_536
+"""Bytes between two parts that are read with them rather than asked for apart."""
+
+RANGES_AT_ONCE = 32
+"""Requests in flight beyond the first of each band, over all that one process reads."""
+
+
+def parts_of(way: Opening) -> Parts:
+    """The file that an opening leads to.
+
+    Raises:
+        UnusualFileError: It lies where only GDAL reads, or obstore is not installed.
+    """
+    if not way.remote:
+        return LocalParts(way.location)
+    kind, _, rest = way.location.removeprefix("/").partition("/")
+    try:
+        if kind == "vsicurl":
+            return _over_http(rest, way.settings)
+        bucket, _, key = rest.partition("/")
+        return RemoteParts(_s3_store(bucket, tuple(sorted(way.settings.items()))), key)
+    except ImportError as error:
+        raise UnusualFileError("files behind a network need obstore: pip install 'stac2cube[fast]'") from error
+
+
+@dataclass(frozen=True)
+class RemoteParts:
+    """A file behind a network.
+
+    Attributes:
+        store: Of obstore.
+        key: Its name there.
+    """
+
+    store: HTTPStore | S3Store
+    key: str
+
+    def first(self, count: int) -> tuple[memoryview, State]:
+        """See :class:`Parts`."""
+        return self._get((0, count), "")
+
+    def read(self, spans: Sequence[Span], state: State) -> list[memoryview]:
+        """See :class:`Parts`."""
+
+        def one(span: Span) -> memoryview:
+            part, now = self._get(span, "" if state.etag.startswith("W/") else state.etag)
+            state.check(now)
+            return part
+
+        def each(joined: Sequence[Span]) -> list[memoryview]:
+            if len(joined) == 1:
+                return [one(joined[0])]
+            others = [_range_pool().submit(one, span) for span in joined[1:]]
+            return [one(joined[0]), *(other.result() for other in others)]
+
+        return together(spans, GAP, each)
+
+    def _get(self, span: Span, etag: str) -> tuple[memoryview, State]:
+        import obstore
+        from obstore.exceptions import BaseError, NotSupportedError, PreconditionError
+
+        options: GetOptions = {"range": span}
+        if etag:
+            options["if_match"] = etag
+        try:
+            answer = obstore.get(self.store, self.key, options=options)
+            meta = answer.meta
+            modified = round(meta["last_modified"].timestamp()) * 1_000_000_000
+            return memoryview(answer.bytes()), State(meta["size"], meta["e_tag"] or "", modified)
+        except PreconditionError:
+            raise ChangedFileError("it was changed after its header was read") from None
+        except NotSupportedError:
+            raise UnusualFileError("its server gave something else than the range it was asked for") from None
+        except (BaseError, OSError) as error:
+            # Not chained: the text of what obstore raised holds the whole address.
+            raise OSError(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if status := re.search(r"status code: (\d{3})", text):
+        return f"HTTP response code: {status[1]}"
+    return f"{type(error).__name__} while reading a byte range: {_innermost(text)}"
+
+
+def _innermost(text: str) -> str:
+    """What obstore says first, without addresses."""
+    return re.sub(r"\S+://\S+", "the server", text.partition("\n")[0])
+
+
+@cache
+def _range_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(RANGES_AT_ONCE, thread_name_prefix="range")
+
+
+def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
+    parts = urlsplit(url)
+    key = unquote(parts.path).lstrip("/")
+    if "@" in parts.netloc or not key or any(part in ("", ".", "..") for part in key.split("/")):
+        raise UnusualFileError("its address is unusual")
+    query = f"?{parts.query}" if parts.query else ""
+    token = settings.get("GDAL_HTTP_BEARER", "")
+    return RemoteParts(_http_store(f"{parts.scheme}://{parts.netloc}/{query}", token), key)
+
+
+_RETRIES: RetryConfig = {
+    "max_retries": 2,
+    "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=2)},
+}
+_CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "60s"}
+
+
+@lru_cache(maxsize=64)
+def _http_store(base: str, token: str) -> HTTPStore:
+    from obstore.store import HTTPStore
+
+    options: ClientConfig = {**_CLIENT, "allow_http": base.startswith("http://")}
+    if token:
+        options["default_headers"] = {"Authorization": f"Bearer {token}"}
+    return HTTPStore(base, client_options=options, retry_config=_RETRIES)
+
+
+@lru_cache(maxsize=64)
+def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
+    from obstore.store import S3Store
+
+    said = {name: os.environ[name] for name in _FROM_ENVIRONMENT if name in os.environ} | dict(settings)
+    region = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION")
+    endpoint = said.get("AWS_S3_ENDPOINT")
+    if not (region or endpoint):
+        raise UnusualFileError("the region of its bucket is not known: set AWS_REGION")
+    config: S3Config = {"region": region or "us-east-1"}
+    if "AWS_NO_SIGN_REQUEST" in said:
+        config["skip_signature"] = True
+    elif "AWS_ACCESS_KEY_ID" in said and "AWS_SECRET_ACCESS_KEY" in said:
+        config["access_key_id"] = said["AWS_ACCESS_KEY_ID"]
+        config["secret_access_key"] = said["AWS_SECRET_ACCESS_KEY"]
+        if "AWS_SESSION_TOKEN" in said:
+            config["session_token"] = said["AWS_SESSION_TOKEN"]
+    else:
+        raise UnusualFileError("who reads it is said in a file or a role, which GDAL knows how to read")
+    if "AWS_REQUEST_PAYER" in said:
+        config["request_payer"] = True
+    if endpoint:
+        scheme = "http" if said.get("AWS_HTTPS") == "NO" else "https"
+        config["endpoint"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
+        config["virtual_hosted_style_request"] = False
+    options: ClientConfig = {**_CLIENT, "allow_http": config.get("endpoint", "").startswith("http://")}
+    return S3Store(bucket, config=config, client_options=options, retry_config=_RETRIES)
+
+
+_FROM_ENVIRONMENT = (
+    "AWS_NO_SIGN_REQUEST",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REQUEST_PAYER",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_S3_ENDPOINT",
+    "AWS_HTTPS",
+)
+"""What GDAL heeds, too. Profiles, files and roles are left to it."""
