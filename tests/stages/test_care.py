@@ -107,7 +107,8 @@ def harm(cube: Path, what: str) -> None:  # noqa: PLR0912 - a list of damages
         (files[0].parent / "9").write_bytes(b"x")
     elif what == "array metadata old":
         path = cube / "B04/zarr.json"
-        path.write_text(path.read_text().replace('"shape": [\n    4', '"shape": [\n    2'))
+        metadata = json.loads(path.read_text())
+        path.write_text(json.dumps(metadata | {"shape": [2, *metadata["shape"][1:]]}))
     elif what == "array metadata gone":
         (cube / "SCL/zarr.json").unlink()
     elif what == "time metadata broken":
