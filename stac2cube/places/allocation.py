@@ -97,6 +97,8 @@ class Allocation:
         )
 
     def _srun(self, address: str, logs: Path) -> subprocess.Popen[bytes]:
+        from stac2cube.places.dasking import MALLOC
+
         limits = ["--memory-limit", self.memory, "--nthreads", str(self.cores), "--nworkers", "1"]
         network = ["--interface", self.interface] if self.interface else []
         worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, *limits, *network]
@@ -108,7 +110,8 @@ class Allocation:
             "--overlap", "--mpi=none", f"--output={logs}/worker-%t.log",
         ]  # fmt: skip
         log.info("starting %d worker(s) of %d core(s) in this job", self.tasks, self.cores)
-        return subprocess.Popen([*step, *worker, *options], stdin=subprocess.DEVNULL)
+        environment = {name: str(size) for name, size in MALLOC.items()} | os.environ
+        return subprocess.Popen([*step, *worker, *options], stdin=subprocess.DEVNULL, env=environment)
 
 
 def _lost(step: subprocess.Popen[bytes], logs: Path) -> str:

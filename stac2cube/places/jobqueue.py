@@ -17,7 +17,7 @@ from distributed import Client
 from distributed.core import Status
 
 from stac2cube.errors import SlurmError
-from stac2cube.places.dasking import Watch, quiet_dask, send_home
+from stac2cube.places.dasking import MALLOC, Watch, quiet_dask, send_home
 from stac2cube.places.queue import ENDED, Queue, duration_seconds, last_words, without_job
 from stac2cube.places.worker_jobs import WorkerJobs
 
@@ -129,7 +129,8 @@ def _cluster(wanted: WorkerJobs, name: str) -> SLURMCluster:
         account=wanted.account or None,
         walltime=wanted.walltime,
         job_extra_directives=["--nodes=1", "--requeue", "--open-mode=append", *_extra(wanted)],
-        job_script_prologue=list(wanted.prologue),
+        # Nodes do not have this process's settings of dask.
+        job_script_prologue=[*(f"export {name}={size}" for name, size in MALLOC.items()), *wanted.prologue],
         python=wanted.python or None,
         interface=wanted.interface or None,
         local_directory="${TMPDIR:-/tmp}",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from stac2cube.places.dasking import MALLOC
+
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "envs" / "Containerfile"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -27,6 +29,11 @@ def test_hadolint_has_nothing_to_say() -> None:
     program = Path(sys.executable).parent / "hadolint"
     done = subprocess.run([program, FILE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_workers_that_a_gateway_starts_use_memory_as_others_do() -> None:
+    said = " ".join(rest for word, rest in instructions() if word == "ENV")
+    assert all(f"{name}={size}" in said.split() for name, size in MALLOC.items())
 
 
 def test_what_it_copies_is_there_and_whole() -> None:

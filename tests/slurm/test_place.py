@@ -21,6 +21,7 @@ from stac2cube.places.slurm import Slurm
 from stac2cube.places.threads import Threads
 from tests.build.toy import SPEC, Make, steps
 from tests.places import scenario
+from tests.places.paging import ARRAY, pages_cleared
 from tests.slurm.cluster import Cluster, say
 
 PLACE = Slurm(jobs=2, cores=1, memory="1GiB", walltime="00:10:00")
@@ -36,6 +37,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def receipts(cube: Path):
     entries = Ledger(cube, read_root(cube).ledger).entries().values()
     return [receipt for entry in entries for receipt in entry.receipts]
+
+
+def test_workers_use_the_memory_of_arrays_again(cluster: Cluster) -> None:
+    with replace(PLACE, jobs=1, logs=str(cluster.work / "logs")).open() as executor:
+        cleared = executor.submit(pages_cleared).result(120)
+    assert cleared < ARRAY, "an array's pages at most, not fifty times as many"
 
 
 def test_worker_jobs_on_several_nodes_make_the_same_cube(cluster: Cluster, reference: Path) -> None:
