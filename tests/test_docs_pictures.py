@@ -64,6 +64,7 @@ def test_pictures_of_every_page_have_a_command_on_it() -> None:
     assert {path.name for path in PICTURES.iterdir()} == everywhere, "a picture that no page shows"
 
 
+@pytest.mark.soak
 def test_the_picture_of_coregistration_is_made_by_its_command(tmp_path: Path) -> None:
     before_after(tmp_path / "series", tmp_path / "coregistration.gif")
     with Image.open(tmp_path / "coregistration.gif") as new, Image.open(PICTURES / "coregistration.gif") as kept:

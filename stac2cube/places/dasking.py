@@ -16,9 +16,9 @@ from stac2cube.errors import PlaceError, SlurmError
 log = logging.getLogger(__name__)
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_TRIM_THRESHOLD_": 2**27}
-"""Environment of worker processes, bytes, see mallopt(3): the memory of arrays up to 32 MiB is used again, as glibc comes
-to do by itself. Dask lets workers give back all beyond 64 KiB whenever an array is freed, and the system then clears
-every page anew for the next one: blocks of super-resolution took twice as long."""
+"""Environment of worker processes, bytes, see mallopt(3): the memory of arrays up to 32 MiB is used again, as glibc
+comes to do by itself. Dask lets workers give back all beyond 64 KiB whenever an array is freed, and the system then
+clears every page anew for the next one: blocks of super-resolution took twice as long."""
 
 SETTINGS = {
     **{f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in MALLOC.items()},
