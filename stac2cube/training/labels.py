@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from stac2cube.source.engine import read_file
 from stac2cube.source.image import Image
 from stac2cube.source.remembered import Tiles
 from stac2cube.training.rules import LabelRules
-from stac2cube.training.sources import CubeStep, SampleSource
+from stac2cube.training.sources import CubeStep, Part, SampleSource
 
 NOTHING = -(2**31)
 """Stands for no value in what is read from a raster."""
@@ -58,8 +58,10 @@ def labels_of(
         if source.clouds is None:
             raise ReadError(f"{source.id} has no step in the clouds cube")
         values = _of_clouds(source.clouds, geobox)
+    elif source.step is not None:
+        values = _of_step(source.step, window)
     else:
-        values = _of_classes(source, rules, geobox, window, owner, tiles)
+        values = _of_granules(source.parts, rules.resampling, geobox, owner, tiles)
     return mapped(values, rules.table, rules.ignore_index)
 
 
@@ -71,25 +73,23 @@ def mapped(values: np.ndarray, table: Mapping[str, int], ignore_index: int) -> n
     return out
 
 
-def _of_classes(
-    source: SampleSource,
-    rules: LabelRules,
-    geobox: GeoBox,
-    window: tuple[slice, slice],
-    owner: np.ndarray | None,
-    tiles: Tiles,
+def _of_step(step: CubeStep, window: tuple[slice, slice]) -> np.ndarray:
+    """Sentinel-2's scene classification, as the cube has it."""
+    layer = next(layer for layer in step.layers if layer.name == "SCL")
+    return step.step.read([layer], window)["SCL"]
+
+
+def _of_granules(
+    parts: Sequence[Part], resampling: str, geobox: GeoBox, owner: np.ndarray | None, tiles: Tiles
 ) -> np.ndarray:
     """Sentinel-2's scene classification, of the granule that each pixel is of; 0 without."""
-    if source.step is not None:
-        layer = next(layer for layer in source.step.layers if layer.name == "SCL")
-        return source.step.step.read([layer], window)["SCL"]
-    request = BandRequest("SCL", "uint8", 0, "class", rules.resampling)
+    request = BandRequest("SCL", "uint8", 0, "class", resampling)
     out = np.zeros(geobox.shape, "uint8")
 
     def read(image: Image, asset: AssetRef) -> np.ndarray:
         return cut_block(tiles.of(image, asset.href), asset.index, request, geobox)
 
-    for place, part in enumerate(source.parts):
+    for place, part in enumerate(parts):
         if part.classes is None:
             raise ReadError(f"SCL: there is no Level-2A of {part.granule.id}")
         classes = of_asset(part.classes, request, read)

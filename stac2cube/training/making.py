@@ -133,20 +133,19 @@ def _begin(out: Path, asked: dict[str, Any]) -> bool:
     made_folder(out)
     begun, finished = out / ASKED, out / MANIFEST
     plain = json.loads(json.dumps(asked))
-    for file in (begun, finished):
-        if file.exists():
-            before = _read(file)
-            # The same frames by another path are the same: a folder may be moved, or seen from elsewhere.
-            differing = sorted(name for name in plain if name != "source" and before.get(name) != plain[name])
-            if differing:
-                raise BadInputError(
-                    f"{out} holds another set of patches ({', '.join(differing)} differ): give another folder"
-                )
-    if finished.exists():
-        if all((out / name).exists() for name in _read(finished)["files"]):
+    there = {file: _read(file) for file in (begun, finished) if file.exists()}
+    for before in there.values():
+        # The same frames by another path are the same: a folder may be moved, or seen from elsewhere.
+        differing = sorted(name for name in plain if name != "source" and before.get(name) != plain[name])
+        if differing:
+            raise BadInputError(
+                f"{out} holds another set of patches ({', '.join(differing)} differ): give another folder"
+            )
+    if finished in there:
+        if all((out / name).exists() for name in there[finished]["files"]):
             return False
         finished.unlink()  # a shard went since: it is made again
-    elif not begun.exists() and any(out.iterdir()):
+    elif begun not in there and any(out.iterdir()):
         raise BadInputError(f"{out} is not empty: give a new folder")
     write_whole(begun, json.dumps(plain).encode())
     return True
