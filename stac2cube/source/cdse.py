@@ -131,10 +131,19 @@ class Tokens:
                     return None
                 if wait is None:
                     break
-                time.sleep(min(float(response.headers.get("Retry-After") or wait), 60.0))
+                asked = asked_wait(response)
+                time.sleep(min(wait if asked is None else asked, 60.0))
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise ReadError(f"{self.service.identity} does not answer: {type(error).__name__}") from None
         raise ReadError(f"{self.service.identity} answers {response.status}; try again later")
+
+
+def asked_wait(response: urllib3.BaseHTTPResponse) -> float | None:
+    """Seconds that a server asks to wait, as a number or a date; None if it does not, or says neither."""
+    try:
+        return urllib3.Retry().get_retry_after(response)
+    except urllib3.exceptions.InvalidHeader:
+        return None
 
 
 def repaired(url: str) -> str:

@@ -8,10 +8,8 @@ import os
 import random
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin
@@ -21,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from stac2cube.cube.files import DISK_ERRORS, sync_folder
 from stac2cube.errors import BadInputError, ReadError
-from stac2cube.source.cdse import TIMEOUT, Tokens
+from stac2cube.source.cdse import TIMEOUT, Tokens, asked_wait
 from stac2cube.source.http import LONGEST_WAIT
 from stac2cube.source.sign import is_remote, readable, unsigned
 
@@ -273,19 +271,8 @@ def _usable(response: urllib3.BaseHTTPResponse, file: RemoteFile) -> urllib3.Bas
         return response
     response.drain_conn()
     if response.status == 429 or response.status >= 500 or response.status == 408:
-        raise _AgainError(f"the server answers {response.status}", _asked_wait(response))
+        raise _AgainError(f"the server answers {response.status}", asked_wait(response))
     if response.status in (401, 403):
         raise ReadError(f"{unsigned(file.href)}: the server refuses (status {response.status})")
     what = "a web page" if kind == "text/html" and response.status == 200 else f"status {response.status}"
     raise ReadError(f"{unsigned(file.href)}: the server answers {what}")
-
-
-def _asked_wait(response: urllib3.BaseHTTPResponse) -> float | None:
-    """Seconds that the server asks to wait, as a number or a date; None if it does not, or says neither."""
-    text = (response.headers.get("Retry-After") or "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
-    except ValueError:
-        return None

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import rasterio
+import urllib3
 from planetary_computer import sas
 from rasterio.env import getenv
 
@@ -20,6 +21,7 @@ from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
 from stac2cube.source.attempts import RetryPolicy
 from stac2cube.source.band import BandRequest
+from stac2cube.source.cdse import asked_wait
 from stac2cube.source.gdal import gdal_settings
 from stac2cube.source.read import read_block
 from stac2cube.source.sign import access, opening
@@ -168,3 +170,12 @@ def test_what_expired_is_asked_for_once_more(bouncer: str, monkeypatch: pytest.M
             read_block([one], [band], target(), policy)
         assert "stale?" not in str(caught.value)
         assert "sig=" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [(None, None), ("3", 3.0), ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0), ("soon", None), ("", None)],
+)
+def test_a_wait_that_nobody_understands_is_none_that_was_asked_for(said: str | None, seconds: float | None) -> None:
+    answer = urllib3.HTTPResponse(headers={} if said is None else {"Retry-After": said}, status=429)
+    assert asked_wait(answer) == seconds
