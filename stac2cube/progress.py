@@ -145,3 +145,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def counted(count: int, what: str) -> str:
+    """``"1 step"``, ``"2 steps"``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

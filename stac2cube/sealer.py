@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from stac2cube.cube.rearrange import arrange
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.writer import CubeWriter, FinishedStep
 from stac2cube.filling import OpenStep
+from stac2cube.progress import counted
 from stac2cube.work import Step, Summary
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,9 @@ class Sealer:
         if self._ready or self._noted or dict(self.writer.spec.request) != dict(self._request):
             self.writer.commit(self._ready, self._noted, self._request)
             self._summary.sealed += [step.entry.key for step in self._ready]
-            log.info("sealed %s of %s, commit %d", counted(self._ready), self._name, self.writer.root.commit)
+            log.info(
+                "sealed %s of %s, commit %d", counted(len(self._ready), "step"), self._name, self.writer.root.commit
+            )
         self._ready, self._noted = [], []
         self._since = time.monotonic()
 
@@ -131,19 +134,20 @@ class Sealer:
             self.writer.replace(self._renewed)
             self._summary.replaced += [step.entry.key for step in self._renewed.values()]
             log.info(
-                "replaced %s of %s, generation %d", counted(self._renewed), self._name, self.writer.root.generation
+                "replaced %s of %s, generation %d",
+                counted(len(self._renewed), "step"),
+                self._name,
+                self.writer.root.generation,
             )
         if self._emptied:
             kept = [key for key in self.writer.ledger.sealed(whole=False) if key not in self._emptied]
             arrange(self.writer, kept, list(self._emptied.values()))
             log.info(
-                "took %s out of %s, generation %d", counted(self._emptied), self._name, self.writer.root.generation
+                "took %s out of %s, generation %d",
+                counted(len(self._emptied), "step"),
+                self._name,
+                self.writer.root.generation,
             )
-
-
-def counted(steps: Collection[object]) -> str:
-    """How many steps these are, in words."""
-    return f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
 
 
 def _remembering(entry: Entry, old: Entry) -> Entry:

@@ -19,6 +19,7 @@ from stac2cube.places.queue import job_end
 
 if TYPE_CHECKING:
     from stac2cube.cube.root import Root
+    from stac2cube.stages.kin import Kin
 
 
 class CommitNumber(click.ParamType[int]):
@@ -52,12 +53,10 @@ def sync(
 
     Without --apply it only says what would be done, with --only that of some kinds.
     """
-    from stac2cube.stages.kin import STAGES
     from stac2cube.stages.sync import KINDS, look
     from stac2cube.stages.sync import sync as bring_together
-    from stac2cube.training.cubes import OfSamples
 
-    kinds, kin = listed(only) or KINDS, (*STAGES, OfSamples())
+    kinds, kin = listed(only) or KINDS, _all_kin()
     with talking(options["quiet"]) as console:
         manner = Manner.of(options, console)
         if applying:
@@ -81,6 +80,14 @@ def sync(
         return 0
 
 
+def _all_kin() -> tuple[Kin, ...]:
+    """All kinds of cubes that are made from others: stages do not know those of training sets."""
+    from stac2cube.stages.kin import STAGES
+    from stac2cube.training.cubes import OfSamples
+
+    return (*STAGES, OfSamples())
+
+
 def _some(kind: str, keys: tuple[str, ...]) -> str:
     return f"{kind:<12} {len(keys):>5}  {' '.join(keys[:4])}{' ...' if len(keys) > 4 else ''}"
 
@@ -95,8 +102,7 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
     """Compare CUBE with what its ledger says of every file. Exit code 0 sound, 2 damaged."""
     from stac2cube.stages.care import remarks, repair
     from stac2cube.stages.care import verify as look_for_damage
-    from stac2cube.stages.kin import STAGES
-    from stac2cube.training.cubes import OfSamples, follow_samples, holds_samples
+    from stac2cube.training.cubes import follow_samples, holds_samples
     from stac2cube.work import Orders
 
     with talking(options["quiet"]) as console:
@@ -116,7 +122,7 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
         else:
             found = left = tuple(look_for_damage(cube, deep=not quick))
         lost = any(one.kind == "ledger" for one in left)
-        besides = [] if lost else remarks(cube, (*STAGES, OfSamples()))
+        besides = [] if lost else remarks(cube, _all_kin())
     if machine:
         told = {"found": [asdict(one) for one in found], "left": [asdict(one) for one in left], "remarks": besides}
         click.echo(json.dumps(told, indent=1))

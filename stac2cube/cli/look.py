@@ -12,6 +12,7 @@ from rich.table import Table
 
 from stac2cube.cli.tables import human_bytes, wide_console
 from stac2cube.cli.words import CUBE, as_json
+from stac2cube.progress import counted
 
 if TYPE_CHECKING:
     from stac2cube.jobs import Submission
@@ -67,8 +68,7 @@ def _show_cube(found: dict[str, Any]) -> None:
 
 
 def _load_words(load: dict[str, Any]) -> str:
-    steps = "1 step" if load["steps"] == 1 else f"{load['steps']} steps"
-    return f"{steps}, {load['files']} files, {human_bytes(load['size'])}"
+    return f"{counted(load['steps'], 'step')}, {load['files']} files, {human_bytes(load['size'])}"
 
 
 def _year_words(state: dict[str, Any]) -> str:
