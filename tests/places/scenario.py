@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import stac2cube
@@ -29,3 +31,9 @@ def assert_same(folder: Path, other: Path) -> None:
     for cube in ("layers.zarr", "monthly.zarr"):
         assert differences(folder / cube, other / cube) == []
     assert stac2cube.open_cube(folder / "layers.zarr").sizes["time"] == 6
+
+
+def staged(cube: Path) -> Iterator[Path]:
+    """Files being staged; unlike ``rglob``, ``os.walk`` passes over folders that go while it looks."""
+    for folder, _, names in os.walk(cube / ".stac2cube" / "staging"):
+        yield from (Path(folder, name) for name in names)

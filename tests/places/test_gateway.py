@@ -75,7 +75,7 @@ def wait_for(look, seconds: float = 60):
 
 def begun(cube: Path, step: str) -> bool:
     """Whether a block of a step is staged."""
-    return any(files and f"/{step}/" in folder and "/c/0/" in folder for folder, _, files in os.walk(cube))
+    return any(f"/{step}/" in str(path) and "/c/0/" in str(path) for path in scenario.staged(cube))
 
 
 def environment(server: DaskGateway, folder: Path) -> dict[str, str]:

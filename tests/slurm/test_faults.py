@@ -22,6 +22,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.places.threads import Threads
 from stac2cube.shares import Claim, claim_cube, seal_shares
 from tests.build.toy import SPEC, Make, steps
+from tests.places.scenario import staged
 from tests.slurm.cluster import SCRIPT, Cluster, say, wait_for
 
 STEPS = 6
@@ -59,12 +60,6 @@ def sbatch(cluster: Cluster, words: list[str], *options: str) -> str:
 
 def sealed(cube: Path) -> int:
     return read_root(cube).steps if (cube / "zarr.json").exists() else 0
-
-
-def staged(cube: Path) -> Iterator[Path]:
-    """Files being staged; unlike ``rglob``, ``os.walk`` passes over folders that go while it looks."""
-    for folder, _, names in os.walk(cube / ".stac2cube" / "staging"):
-        yield from (Path(folder, name) for name in names)
 
 
 def blocks_staged(cube: Path) -> bool:
