@@ -46,9 +46,7 @@ COMMIT = CommitNumber()
 @click.option("--inventory", type=CUBE, help="Parquet file of the archive: what was removed, what is not here yet.")
 @as_json
 @where_options
-def sync(
-    cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, machine: bool, **options: Any
-) -> int:
+def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, **options: Any) -> int:
     """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children.
 
     Without --apply it only says what would be done, with --only that of some kinds.
@@ -61,10 +59,10 @@ def sync(
         manner = Manner.of(options, console)
         if applying:
             make = partial(bring_together, cube, kinds=kinds, even_many=even_many, inventory=inventory, kin=kin)
-            return built(cube, make, manner, machine=machine)
+            return built(cube, make, manner)
         found, _ = look(cube, on_cluster=manner.place.on_cluster, inventory=inventory, kin=kin)
         found = found.only(kinds)
-        if machine:
+        if manner.machine:
             click.echo(json.dumps(asdict(found), indent=1))
             return 0
         for kind in (kind for kind in KINDS[:-1] if kind in kinds):

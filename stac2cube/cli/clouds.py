@@ -10,7 +10,7 @@ import click
 
 from stac2cube.cli.steps import Manner, build_clouds, built
 from stac2cube.cli.where import where_options
-from stac2cube.cli.words import CUBE, LIST, PATH, listed, talking
+from stac2cube.cli.words import CUBE, LIST, PATH, as_json, listed, talking
 
 
 @click.command()
@@ -45,6 +45,7 @@ from stac2cube.cli.words import CUBE, LIST, PATH, listed, talking
     "--from-probability", is_flag=True, help="Make the masks of OUT anew from its probabilities, reading no L1C."
 )
 @click.option("--catalog", type=PATH, default="auto", show_default=True, help="Where the Sentinel-2 L1C is.")
+@as_json
 @where_options
 def clouds(layers: Path, out: Path, **options: Any) -> int:
     """Find clouds and shadows for every step of the cube LAYERS, in the cube OUT.
@@ -67,6 +68,7 @@ def clouds(layers: Path, out: Path, **options: Any) -> int:
     "--masks", type=LIST, help="Names with commas; cloud_mask, and shadow_mask where there is one, if not said."
 )
 @click.option("--max-cloud", type=float, help="Leave out steps of which more is cloud, 0 to 1.")
+@as_json
 @where_options
 def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: LAYERS without what its cube CLOUDS calls cloud or shadow, or does not know."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stac2cube.cli.words import CUBE, LIST, as_json, hiding_of, hiding_options, 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[NAME | LAYERS OUT NAMES...]")
 @hiding_options
+@as_json
 @where_options
 def indices(words: tuple[str, ...], **options: Any) -> int:
     """Store the spectral indices NAMES of LAYERS in the cube OUT; or say what NAME is, or which there are.
@@ -31,8 +33,9 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
             click.echo(line)
         return 0
     if len(words) == 1:
-        for what, text in described(words[0]).items():
-            click.echo(f"{what:<10} {text}")
+        about = described(words[0])
+        lines = [f"{what:<10} {text}" for what, text in about.items()]
+        click.echo(json.dumps(about, indent=1) if options["machine"] else "\n".join(lines))
         return 0
     if len(words) == 2:
         raise click.UsageError("say also which indices, for example ndvi nbr")
@@ -63,6 +66,7 @@ def _usual_indices() -> list[str]:
 @click.option("--layers", "names", type=LIST, help="Layers with commas; all that are not classes if not said.")
 @click.option("--memory", default="256MiB", show_default=True, help="Held at once by each block in work.")
 @hiding_options
+@as_json
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store a picture per period of the cube LAYERS in the cube OUT, out of what clouds leave."""
@@ -88,11 +92,11 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
 @click.option("--levels", type=click.IntRange(1), help="How often to halve; until an edge has 256 pixels if not said.")
 @as_json
 @where_options
-def overviews(cube: Path, levels: int | None, machine: bool, **options: Any) -> int:
+def overviews(cube: Path, levels: int | None, **options: Any) -> int:
     """Make CUBE's overviews of pixels 2, 4, 8 ... times as large, beside it, or bring them up to date."""
     from stac2cube.cube.overviews import overviews_folder
     from stac2cube.stages.overviews import run_overviews
 
     with talking(options["quiet"]) as console:
         make = partial(run_overviews, cube, levels=levels)
-        return built(overviews_folder(cube), make, Manner.of(options, console), machine=machine)
+        return built(overviews_folder(cube), make, Manner.of(options, console))

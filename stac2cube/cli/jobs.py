@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ import click
 
 from stac2cube.cli.kinds import check_recipe, recipe_at
 from stac2cube.cli.recipes import layers_words, set_option, stage_recipe
-from stac2cube.cli.words import CUBE, talking
+from stac2cube.cli.words import CUBE, as_json, talking
 from stac2cube.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Show the job scripts and ask SLURM whether it would take them.")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings only.")
+@as_json
 def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
     """Submit RECIPE as jobs: each entry as a job that follows the one before. Nothing stays running here.
 
@@ -66,9 +68,12 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
         except BaseException:
             shutil.rmtree(made)
             raise
-        if not jobs:
+        done = Submission.now(made, wanted.path, site.name, place.clusters, jobs) if jobs else None
+        if options["machine"]:
+            click.echo(json.dumps({"jobs": jobs, "logs": done and str(done.folder)}))
             return
-        done = Submission.now(made, wanted.path, site.name, place.clusters, jobs)
+        if done is None:
+            return
         for name, job in jobs.items():
             click.echo(f"{name:<14} job {job}")
         click.echo(f"logs in {done.folder}; how it goes: stac2cube status {recipe}")
@@ -171,7 +176,7 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     out = staged.made_by(staged.layers())
     job = prepare(out, make_request(layers_words(staged)), on_cluster=True)
     if not job.plan().blocks:
-        click.echo(f"{out}: nothing to do")
+        click.echo(f"{out}: nothing to do", err=options["machine"])
         return {}
     require_room(out, job.spec, job.plan(), Orders(), place)
 

@@ -120,16 +120,19 @@ def history(cube: Path, machine: bool) -> None:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--markdown", is_flag=True, help="The tables of docs/missions.md.")
-def missions(name: str | None, markdown: bool) -> None:
+@as_json
+def missions(name: str | None, markdown: bool, machine: bool) -> None:
     """List missions, or the bands and catalogs of the mission NAME."""
+    from stac2cube.cli.pages import mission_facts, mission_tables
     from stac2cube.mission import find_mission, mission_names
 
     if markdown:
-        from stac2cube.cli.pages import mission_tables
-
         click.echo(mission_tables(), nl=False)
         return
-
+    if machine:
+        names = mission_names() if name is None else (name,)
+        click.echo(json.dumps([mission_facts(find_mission(one)) for one in names], indent=1))
+        return
     console = wide_console()
     if name is None:
         table = Table("mission", "title", "catalogs", box=None)
@@ -154,11 +157,16 @@ def missions(name: str | None, markdown: bool) -> None:
 
 @click.command()
 @click.argument("name", required=False)
-def catalogs(name: str | None) -> None:
+@as_json
+def catalogs(name: str | None, machine: bool) -> None:
     """List catalogs, or what is known of the catalog NAME."""
     from stac2cube.catalog import catalogs as known_catalogs
     from stac2cube.catalog import find_catalog
 
+    if machine:
+        named = known_catalogs().values() if name is None else (find_catalog(name),)
+        click.echo(json.dumps([asdict(one) for one in named], indent=1))
+        return
     if name is not None:
         for key, value in asdict(find_catalog(name)).items():
             click.echo(f"{key:<11} {value or '-'}")

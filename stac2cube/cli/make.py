@@ -24,6 +24,7 @@ from stac2cube.errors import BadInputError
 @click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
 @click.option("--per-feature", is_flag=True, help="One cube per feature of the area: OUT/<name>.zarr.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
+@as_json
 def layers(out: Path, per_feature: bool, **options: Any) -> int:
     """Turn a STAC catalog, an area and a time into the cube OUT, or extend it.
 
@@ -46,6 +47,7 @@ def layers(out: Path, per_feature: bool, **options: Any) -> int:
 @click.option("--catalog", help="Another catalog than the one the cube remembers.")
 @click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
+@as_json
 @where_options
 def update(cube: Path, **options: Any) -> int:
     """Extend CUBE by a time, or look for late scenes in the times it has; what was made from another cube follows it.
@@ -71,10 +73,10 @@ def update(cube: Path, **options: Any) -> int:
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
 @as_json
-def plan(out: Path, machine: bool, **options: Any) -> int:
+def plan(out: Path, **options: Any) -> int:
     """Say what `layers` would do to OUT: scenes, blocks, bytes to read and write, files and bytes of every year."""
     with talking(options["quiet"]) as console:
-        return _layers(out, what_words(**options), {**options, "dry_run": True, "machine": machine}, console)
+        return _layers(out, what_words(**options), {**options, "dry_run": True}, console)
 
 
 @click.command()
@@ -104,7 +106,7 @@ def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: 
     manner = Manner.of(options, console)
     job = prepared(out, words, manner, updating=options["updating"])
     if options["dry_run"]:
-        if options.get("machine"):
+        if manner.machine:
             click.echo(json.dumps(plan_json(job), indent=1))
         else:
             wide_console().print(plan_table(job))

@@ -1,8 +1,10 @@
-"""Mission pages as Markdown: the tables of docs/missions.md."""
+"""Mission pages to read elsewhere: the tables of docs/missions.md, and facts for programs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 from stac2cube.catalog import catalogs
 from stac2cube.mission import LOCAL, Mission, find_mission, mission_names
@@ -12,6 +14,27 @@ def mission_tables() -> str:
     """Which catalog carries which mission and how that is known; then each mission's bands. Markdown."""
     missions = [find_mission(name) for name in mission_names()]
     return "\n".join([*_matrix(missions), *(line for mission in missions for line in _bands(mission))]) + "\n"
+
+
+def mission_facts(mission: Mission) -> dict[str, Any]:
+    """A mission, its bands in their stored form, and its collection in each catalog. JSON."""
+    bands = [
+        {
+            "name": band.name,
+            "common_name": band.common_name,
+            "gsd": band.gsd,
+            "dtype": band.quantity.dtype,
+            "fill": None if math.isnan(band.quantity.fill) else band.quantity.fill,
+            "scale": band.quantity.scale,
+            "offset": band.quantity.offset,
+            "units": band.quantity.units,
+            "long_name": band.long_name,
+            "default": band.name in mission.default_bands,
+        }
+        for band in mission.bands.values()
+    ]
+    collections = [{"catalog": page.catalog, "collection": page.collection} for page in mission.pages]
+    return {"name": mission.name, "title": mission.title, "bands": bands, "collections": collections}
 
 
 def _matrix(missions: list[Mission]) -> Iterator[str]:

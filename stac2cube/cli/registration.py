@@ -10,7 +10,7 @@ import click
 
 from stac2cube.cli.steps import Manner, build_coregistered, built
 from stac2cube.cli.where import where_options
-from stac2cube.cli.words import CUBE, PATH, talking
+from stac2cube.cli.words import CUBE, PATH, as_json, talking
 
 
 @click.command()
@@ -56,6 +56,7 @@ from stac2cube.cli.words import CUBE, PATH, talking
     help="One shift per scene; or a smooth field where AROSICS' local mode finds one.",
 )
 @click.option("--measure-only", is_flag=True, help="Only measure: OUT.shifts.zarr instead of OUT.zarr.")
+@as_json
 @where_options
 def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool, **options: Any) -> int:
     """Measure every scene of the cube LAYERS and write the cube OUT, in which those that lie beside are moved.
@@ -73,6 +74,7 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
 @click.argument("cube", type=CUBE)
 @click.argument("coregistered", type=CUBE)
 @click.argument("out", type=CUBE)
+@as_json
 @where_options
 def move(cube: Path, coregistered: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: CUBE, of clouds for example, moved by the shifts of the cube COREGISTERED."""

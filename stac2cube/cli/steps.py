@@ -39,6 +39,7 @@ class Manner:
         place: Where.
         console: Where progress is shown.
         quiet: Show none.
+        machine: Say what was done as JSON.
         superseded: See :class:`stac2cube.work.Orders`.
         progress_file: Where progress is written too.
         limits: What the cube may grow to, None for what the place's site allows.
@@ -47,6 +48,7 @@ class Manner:
     place: Place
     console: Console = field(repr=False)
     quiet: bool = False
+    machine: bool = False
     superseded: Literal["report", "replace"] = "report"
     progress_file: Path | None = None
     limits: Limits | None = None
@@ -68,6 +70,7 @@ class Manner:
             place=place,
             console=console,
             quiet=options["quiet"],
+            machine=options.get("machine", False),
             superseded="replace" if options.get("replace_superseded") else "report",
             progress_file=progress_file,
             limits=limits_of(options["site"]),
@@ -103,7 +106,7 @@ def build_layers(job: LayersJob, manner: Manner) -> int:
         orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
         summary = run(job, manner.place, orders=orders, progress=manner.progress())
     assert job.out is not None
-    return said(job.out, summary)
+    return said(job.out, summary, machine=manner.machine)
 
 
 def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str, manner: Manner) -> int:
@@ -144,24 +147,20 @@ def cloud_rules(words: Mapping[str, Any]) -> CloudRules:
         raise BadInputError(f"thresholds are numbers: {error}") from error
 
 
-def built(out: Path, make: Callable[..., Summary], manner: Manner, *, machine: bool = False) -> int:
+def built(out: Path, make: Callable[..., Summary], manner: Manner) -> int:
     """Build a cube from a cube and say what was done; the exit code.
 
     Args:
         out: The cube, for what is said.
         make: Takes ``place``, and ``orders=`` and ``progress=``.
         manner: How.
-        machine: Say it as JSON.
     """
     from stac2cube.work import Orders
 
     with stoppable() as stop:
         orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
         summary = make(manner.place, orders=orders, progress=manner.progress())
-    if machine:
-        click.echo(json.dumps(asdict(summary), indent=1))
-        return summary.exit_code
-    return said(out, summary)
+    return said(out, summary, machine=manner.machine)
 
 
 def build_coregistered(
@@ -221,12 +220,15 @@ def update_child(cube: Path, catalog: str | None, manner: Manner) -> int:
     return built(cube, partial(follow, cube, catalog=catalog), manner)
 
 
-def said(out: Path, summary: Summary) -> int:
-    """Say what a build did; the exit code."""
+def said(out: Path, summary: Summary, *, machine: bool = False) -> int:
+    """Say what a build did, for people or as a line of JSON; the exit code."""
     from stac2cube.cli.tables import summary_lines
 
-    for line in summary_lines(out, summary):
-        click.echo(line)
+    if machine:
+        click.echo(json.dumps({"cube": str(out), **asdict(summary)}))
+    else:
+        for line in summary_lines(out, summary):
+            click.echo(line)
     return summary.exit_code
 
 

@@ -10,7 +10,7 @@ import click
 
 from stac2cube.cli.steps import Manner, build_superres
 from stac2cube.cli.where import where_options
-from stac2cube.cli.words import CUBE, PATH, talking
+from stac2cube.cli.words import CUBE, PATH, as_json, talking
 
 
 class _OrTrain(click.Group):
@@ -61,6 +61,7 @@ def superres() -> None:
 @click.option("--tile", default=256, show_default=True, help="Pixels of 10 m worked on at a time.")
 @click.option("--margin", default=32, show_default=True, help="Pixels of 10 m around a tile looked at with it.")
 @click.option("--large", is_flag=True, help="However large it is.")
+@as_json
 @where_options
 def make(layers: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: the bands of LAYERS on one finer grid. The pixels are of that size, the details are not."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rasterio
@@ -61,6 +62,8 @@ def test_a_dry_run_writes_nothing(archive: Archive, area: Path, tmp_path: Path) 
     assert "3 to build" in done.stdout
     assert "33 files" in done.stdout
     assert re.search(r"EPSG:32632, \d+ x \d+ pixels of 10 m, 11 layers", done.stdout)
+    machine = run(*layers(archive, area, tmp_path / "a.zarr", "2022", "--dry-run", "--json"))
+    assert len(json.loads(machine.stdout)["todo"]) == 3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,15 +80,32 @@ def test_a_failed_step_is_exit_code_2_and_named(archive: Archive, area: Path, tm
 
 
 def test_update_history_and_status(cube: Path) -> None:
-    done = run("update", cube, "--time", "2023-01/2023-06")
+    done = run("update", cube, "--time", "2023-01/2023-06", "--json")
     assert done.returncode == 0, done.stderr
     steps = len(open_cube(cube)["time"])
+    summary = json.loads(done.stdout)
+    assert summary["cube"] == str(cube)
+    assert len(summary["sealed"]) == steps - 3
+    assert summary["failed"] == {}
     assert steps > 3
     assert run("update", cube).returncode in (0, 2)
     commits = json.loads(run("history", cube, "--json").stdout)
     assert [commit["number"] for commit in commits] == list(range(1, len(commits) + 1))
     assert commits[0]["changed"] == {"sealed": 3}
     assert f"steps            {steps}" in run("status", cube).stdout
+
+
+def test_what_is_known_is_json_for_programs() -> None:
+    def told(*words: str) -> Any:
+        return json.loads(run(*words, "--json").stdout, parse_constant=pytest.fail)
+
+    missions = {one["name"]: one for one in told("missions")}
+    bands = {band["name"]: band for band in missions["sentinel-2-l2a"]["bands"]}
+    assert bands["B04"] | {"common_name": "red", "gsd": 10, "dtype": "uint16", "scale": 1e-4} == bands["B04"]
+    assert missions["sentinel-1-rtc"]["bands"][0]["fill"] is None
+    assert told("missions", "landsat-c2-l2")[0] == missions["landsat-c2-l2"]
+    assert [one["name"] for one in told("catalogs", "terrabyte")] == ["terrabyte"]
+    assert told("indices", "ndvi")["formula"] == "(N-R)/(N+R)"
 
 
 def test_a_step_as_geotiff(cube: Path, tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def test_an_array_extends_and_finds_nothing_more_to_do(cluster: Cluster, archive
     cluster.wait_idle()
     assert differences(cluster.work / "array" / "layers.zarr", reference) == []
     assert "nothing to do" in stac2cube("submit", recipe, "--site", "example", "--array", "2").stdout
+    told = stac2cube("submit", recipe, "--site", "example", "--array", "2", "--json").stdout
+    assert json.loads(told) == {"jobs": {}, "logs": None}
     assert not say("squeue", "-h").strip()
 
 
@@ -110,7 +112,9 @@ def test_cancel_ends_the_jobs_and_submitting_again_goes_on(cluster: Cluster, arc
     cluster.wait_idle()
     assert "CANCELLED" in stac2cube("status", recipe).stdout
     # The claim of the cancelled jobs is dead: SLURM says so.
-    stac2cube("submit", recipe, "--site", "example", "--place", "threads")
+    told = json.loads(stac2cube("submit", recipe, "--site", "example", "--place", "threads", "--json").stdout)
+    assert told["jobs"]["layers"] in say("squeue", "-h", "-o", "%i").split()
+    assert Path(told["logs"]).is_dir()
     cluster.wait_idle()
     assert differences(cluster.work / "cancelled" / "layers.zarr", reference) == []
 
