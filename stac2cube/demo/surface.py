@@ -7,6 +7,7 @@ are of the order that textbooks give for crops, soil, forest, water and roofs; t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -69,8 +70,43 @@ class Truth:
     green: np.ndarray
 
 
+_TILE = 256
+"""Edge of the squares worked on at a time: what lies between positions and pixels stays in the processor's cache."""
+
+
 def look(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) -> Truth:
-    """The world at positions ``x``, ``y`` (metres, same shape) on a day, under a sky."""
+    """The world at positions ``x``, ``y`` (metres, both of shape ``(rows, columns)``) on a day, under a sky."""
+
+    def empty() -> np.ndarray:
+        return np.empty(x.shape, "float32")
+
+    clear = {band: empty() for band in BANDS}
+    seen = {band: empty() for band in BANDS} if sky.cover > 0 else clear
+    whole = Truth(seen, clear, empty(), empty(), np.empty(x.shape, bool), empty())
+    for tile in _tiles(x.shape):
+        part = _look(x[tile], y[tile], day_of_year, sky, seed)
+        for band in BANDS:
+            whole.clear[band][tile] = part.clear[band]
+            whole.reflectance[band][tile] = part.reflectance[band]
+        whole.cloud[tile], whole.shadow[tile] = part.cloud, part.shadow
+        whole.water[tile], whole.green[tile] = part.water, part.green
+    return whole
+
+
+def clouds(x: np.ndarray, y: np.ndarray, sky: Sky) -> np.ndarray:
+    """The opacity of the clouds alone, float32, as :func:`look` has it."""
+    opacity = np.empty(x.shape, "float32")
+    for tile in _tiles(x.shape):
+        opacity[tile] = _clouds(x[tile], y[tile], sky)
+    return opacity
+
+
+def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    for top, left in np.ndindex(-(-shape[0] // _TILE), -(-shape[1] // _TILE)):
+        yield slice(top * _TILE, (top + 1) * _TILE), slice(left * _TILE, (left + 1) * _TILE)
+
+
+def _look(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) -> Truth:
     parts, green = _cover(x, y, day_of_year, seed)
     texture = 1 + 0.35 * (_fractal(x, y, 90.0, seed + 1, 4) - 0.5)
     cloud = _clouds(x, y, sky)
@@ -83,11 +119,14 @@ def look(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) ->
     for place, band in enumerate(BANDS):
         ground = sum(weight * _SPECTRA[name][place] for name, weight in parts.items()) * texture
         clear[band] = ground.astype("float32")
-        lit = ground * (1 - 0.6 * shadow)
-        bright = _SPECTRA["cloud"][place] * (0.7 + 0.6 * relief)
-        seen[band] = (lit * (1 - cloud) + bright * cloud).astype("float32")
+        if sky.cover > 0:
+            lit = ground * (1 - 0.6 * shadow)
+            bright = _SPECTRA["cloud"][place] * (0.7 + 0.6 * relief)
+            seen[band] = (lit * (1 - cloud) + bright * cloud).astype("float32")
     water = parts["water"] > 0.5
-    return Truth(seen, clear, cloud.astype("float32"), shadow.astype("float32"), water, green.astype("float32"))
+    return Truth(
+        seen or clear, clear, cloud.astype("float32"), shadow.astype("float32"), water, green.astype("float32")
+    )
 
 
 def _cover(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:

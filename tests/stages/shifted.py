@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 import stac2cube
 from stac2cube.demo.raster import write_cog
-from stac2cube.demo.surface import Sky, look
+from stac2cube.demo.surface import Sky, clouds, look
 from tests.items import Json, catalog, item
 from tests.stages.skies import averaged
 
@@ -65,7 +65,7 @@ def sight(take: Take) -> tuple[dict[str, np.ndarray], np.ndarray]:
     seen = look(x - east, y - take.y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear
     clear = {band: averaged(np.full_like(full, 0.1) if take.flat else full, 2) for band, full in seen.items()}
     weather = Sky(day, take.cover, 160.0, 89.0, 0.0)
-    return clear, averaged(look(x / 3, y / 3, 1, weather, 7).cloud, 2) if take.cover else np.zeros((EDGE, EDGE))
+    return clear, averaged(clouds(x / 3, y / 3, weather), 2) if take.cover else np.zeros((EDGE, EDGE))
 
 
 def write(folder: Path, take: Take, bands: Sequence[str] = ("B04",)) -> Json:

@@ -16,7 +16,7 @@ from shapely.geometry import box, mapping
 
 import stac2cube
 from stac2cube.demo.raster import write_cog
-from stac2cube.demo.surface import Sky, look
+from stac2cube.demo.surface import Sky, clouds, look
 from tests.items import Json, catalog, item
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -110,11 +110,11 @@ def overpass(
     azimuth = np.radians(sky.sun_azimuth)
     weather = Sky(sky.seed, cover, 160.0, 89.0, 0.0)
     far = (x / 3, y / 3)
-    cloud = look(*far, 1, weather, 7).cloud
-    shadow = look(far[0] + shift * np.sin(azimuth), far[1] + shift * np.cos(azimuth), 1, weather, 7).cloud * (1 - cloud)
+    cloud = clouds(*far, weather)
+    shadow = clouds(far[0] + shift * np.sin(azimuth), far[1] + shift * np.cos(azimuth), weather) * (1 - cloud)
     known = np.array(BRIGHT if spectra is None else spectra)
     known = known[np.argsort(known[:, 1])]
-    relief = (look(*far, 1, Sky(sky.seed + 500, 0.5, 160.0, 89.0), 7).cloud * (len(known) - 1)).round().astype(int)
+    relief = (clouds(*far, Sky(sky.seed + 500, 0.5, 160.0, 89.0)) * (len(known) - 1)).round().astype(int)
     l1c, l2a = {}, {}
     offset = 1000 if float(baseline) >= 4 else 0
     for place, band in enumerate(BANDS):
