@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 HAS_AROSICS = importlib.util.find_spec("arosics") is not None
+NEEDS_AROSICS = pytest.mark.skipif(not HAS_AROSICS, reason="AROSICS is not installed (envs/install-arosics)")
 
 
 def engines() -> list[Any]:
     """Both engines as parameters; AROSICS is skipped where it is not installed."""
-    needs = pytest.mark.skipif(not HAS_AROSICS, reason="AROSICS is not installed (envs/install-arosics)")
-    return [pytest.param("arosics", marks=needs), "phase"]
+    return [pytest.param("arosics", marks=NEEDS_AROSICS), "phase"]
 
 
 def fourier_moved(picture: np.ndarray, right: float, down: float, pad: int = 32) -> np.ndarray:

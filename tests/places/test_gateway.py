@@ -136,7 +136,8 @@ def test_a_scheduler_by_its_address(reference: Path, tmp_path: Path) -> None:
     assert differences(tmp_path / "toy.zarr", reference / "toy.zarr") == []
 
 
-@pytest.mark.parametrize("meal", [SNACK, pytest.param(FEAST, marks=pytest.mark.soak)], ids=["snack", "feast"])
+@pytest.mark.soak
+@pytest.mark.parametrize("meal", [SNACK, FEAST], ids=["snack", "feast"])
 def test_workers_compose_a_cube_ten_times_as_large_as_their_memory(
     server: DaskGateway, running: str, tmp_path: Path, meal: Meal
 ) -> None:

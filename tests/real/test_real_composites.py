@@ -72,7 +72,7 @@ def cube(truth: xr.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("mask", ["", "clouds_snow"])
+@pytest.mark.parametrize("mask", [pytest.param("", marks=pytest.mark.soak), "clouds_snow"])
 def test_monthly_medians_of_the_longest_recorded_series_equal_xarrays_own(
     cube: Path, truth: xr.Dataset, tmp_path: Path, mask: str
 ) -> None:

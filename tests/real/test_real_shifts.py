@@ -15,7 +15,9 @@ TEXTURE = RASTERS / "super_resolution/S2A_MSIL1C_20170527_T33UUB.mat"
 
 
 @pytest.mark.parametrize("engine", engines())
-@pytest.mark.parametrize(("cover", "limit", "least"), [(0.0, 0.05, 10), (0.5, 0.1, 7), (0.8, 0.2, 0)])
+@pytest.mark.parametrize(
+    ("cover", "limit", "least"), [pytest.param(0.0, 0.05, 10, marks=pytest.mark.soak), (0.5, 0.1, 7), (0.8, 0.2, 0)]
+)
 def test_shifts_are_right_or_not_believed(engine: str, cover: float, limit: float, least: int) -> None:
     picture = opened(TEXTURE)
     errors = []

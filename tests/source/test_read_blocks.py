@@ -135,12 +135,12 @@ def test_blocks_around_a_pole_and_of_the_whole_globe() -> None:
     assert touching([north], [polar, globe, box32()]) == [(0,), (0,), ()]
 
 
-def test_a_hundred_thousand_blocks_are_outlined_in_seconds() -> None:
+def test_tens_of_thousands_of_blocks_are_outlined_in_seconds() -> None:
     whole = box32(1, 1)
-    blocks = [whole.translate_pix(256 * (n % 300), 256 * (n // 300)) for n in range(100_000)]
+    blocks = [whole.translate_pix(256 * (n % 300), 256 * (n // 300)) for n in range(20_000)]
     begun = time.process_time()
     found = touching([granule(box32(1000, 1000))], blocks)
-    assert time.process_time() - begun < 20
+    assert time.process_time() - begun < 5
     assert 0 < sum(map(len, found)) < 200
 
 

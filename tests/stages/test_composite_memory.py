@@ -41,7 +41,7 @@ def peaks(folder: Path, edge: int, steps: int, method: str, memory: int) -> tupl
     return before, after
 
 
-@pytest.mark.parametrize("method", ["median", "best"])
+@pytest.mark.parametrize("method", ["median", pytest.param("best", marks=pytest.mark.soak)])
 def test_memory_stays_within_what_is_allowed(tmp_path: Path, method: str) -> None:
     edge, steps, memory = 640, 40, 12 * MIB
     assert decoded(edge, steps) > 10 * memory / MIB

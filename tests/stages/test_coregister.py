@@ -35,7 +35,7 @@ from stac2cube.stages.moving import Moved, MoveScene
 from stac2cube.status import cube_status
 from stac2cube.work import Block
 from tests.items import catalog
-from tests.registration import HAS_AROSICS, engines
+from tests.registration import HAS_AROSICS, NEEDS_AROSICS, engines
 from tests.stages.shifted import EDGE, EPSG, LATTICE, ORIGIN, Take, series, truth, write
 
 TAKES = (
@@ -72,10 +72,17 @@ def moved(layers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("engine", engines())
-@pytest.mark.parametrize("strategy", ["reference", "graph"])
-def test_known_shifts_are_found_and_undone(layers: Path, tmp_path: Path, engine: str, strategy: str) -> None:
-    out = tmp_path / "out.zarr"
-    made = stac2cube.coregister_scenes(layers, out, rules=ShiftRules(engine=engine, strategy=strategy))
+def test_known_shifts_are_found_and_undone(layers: Path, tmp_path: Path, engine: str) -> None:
+    check_known_shifts(layers, tmp_path / "out.zarr", ShiftRules(engine=engine))
+
+
+@pytest.mark.parametrize("engine", ["phase", pytest.param("arosics", marks=[pytest.mark.soak, NEEDS_AROSICS])])
+def test_a_graph_finds_them_too(layers: Path, tmp_path: Path, engine: str) -> None:
+    check_known_shifts(layers, tmp_path / "out.zarr", ShiftRules(engine=engine, strategy="graph"))
+
+
+def check_known_shifts(layers: Path, out: Path, rules: ShiftRules) -> None:
+    made = stac2cube.coregister_scenes(layers, out, rules=rules)
     before, after = (stac2cube.open_cube(path) for path in (layers, out))
     assert list(made.scene.values) == list(before.scene.values), "no scene disappears"
     accepted = dict(zip(made.scene.values, made.shift_accepted.values, strict=True))
