@@ -92,7 +92,7 @@ class Cluster:
         for node in ("node1", "node2", "node3", "node4"):
             if re.search(r"State=(DOWN|DRAIN)", say("scontrol", "show", "node", node)):
                 say("scontrol", "update", f"nodename={node}", "state=resume", check=False)
-        self.wait_idle(60)
+        self.wait_idle(120)
 
 
 def wait_for(look: Callable[[], T], seconds: float, what: str) -> T:
