@@ -39,7 +39,7 @@ def publish(
     Raises:
         CubeLockedError: The lock was taken away; nothing was changed.
     """
-    parts = Ledger(cube, before).write([_placed(entry, root.spec) for entry in entries], root.commit)
+    parts = Ledger(cube, before).write(_placed(entries, root.spec), root.commit)
     passing("commit.ledger-written")
     counts = _counted(entries) if changed is None else dict(changed)
     root.own.update({"ledger": list(parts), "by": str(lock.owner), "changed": counts})
@@ -66,11 +66,12 @@ def lead_arrays(cube: Path, root: Root) -> None:
         write_whole(path, metadata)
 
 
-def _placed(entry: Entry, spec: CubeSpec) -> Entry:
+def _placed(entries: Sequence[Entry], spec: CubeSpec) -> Sequence[Entry]:
     """A row needs a geometry to be a STAC item: that of the grid, unless the stage knows better."""
-    if entry.footprint:
-        return entry
-    return replace(entry, footprint=spec.grid.geobox.footprint("EPSG:4326").json)
+    if all(entry.footprint for entry in entries):
+        return entries
+    whole = spec.grid.geobox.footprint("EPSG:4326").json
+    return [entry if entry.footprint else replace(entry, footprint=whole) for entry in entries]
 
 
 def _counted(entries: Sequence[Entry]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from stac2cube.work import Orders
 from tests.build.builder import Death, code_of, run, run_swap, start
 from tests.build.toy import SPEC, Make, pixels, step, steps
 
-STEPS = 20
+STEPS, FEW = 20, 12
 KILLED = -signal.SIGKILL
 IN_WORKER = ("block.encoded", "block.written")
 
@@ -54,9 +54,17 @@ def check_readers(cube: Path) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cube = tmp_path_factory.mktemp("whole") / "toy.zarr"
-    build(cube, SPEC, steps(range(STEPS)), Make(), Threads(2))
-    return cube
+    return whole(tmp_path_factory.mktemp("whole"), STEPS)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whole(tmp_path_factory.mktemp("small"), FEW)
+
+
+def whole(folder: Path, count: int) -> Path:
+    build(folder / "toy.zarr", SPEC, steps(range(count)), Make(), Threads(2))
+    return folder / "toy.zarr"
 
 
 APPENDING = [point for point in POINTS if not point.startswith(("generation", "year"))]
@@ -65,17 +73,17 @@ ELSEWHERE = [pytest.param(point, "local", marks=[] if point in IN_WORKER else py
 
 
 @pytest.mark.parametrize(("point", "place"), [*((point, "threads") for point in APPENDING), *ELSEWHERE])
-def test_kill_at_every_named_point(point: str, place: str, tmp_path: Path, undisturbed: Path) -> None:
+def test_kill_at_every_named_point(point: str, place: str, tmp_path: Path, small: Path) -> None:
     cube = tmp_path / "toy.zarr"
     death = Death(point, hit=1 if point.startswith("create") else 2, counts=tmp_path / "counts")
-    code = code_of(start(run, cube, place, STEPS, death))
+    code = code_of(start(run, cube, place, FEW, death))
     assert death.counts.read_text().split().count(point) >= death.hit, "the point was never passed"
     survives = place == "local" and point in IN_WORKER  # then a worker died, and another took its place
     assert code == (0 if survives else KILLED)
     check_readers(cube)
-    assert code_of(start(run, cube, "threads", STEPS)) == 0
-    assert differences(cube, undisturbed) == []
-    assert check_readers(cube) == STEPS
+    assert code_of(start(run, cube, "threads", FEW)) == 0
+    assert differences(cube, small) == []
+    assert check_readers(cube) == FEW
     assert not list(cube.glob(".*.partial"))
     assert not (cube / ".stac2cube/staging").exists()
 
