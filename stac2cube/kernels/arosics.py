@@ -121,7 +121,7 @@ def arosics_points(
                 window_size=(edge, edge),
                 max_shift=_REACH,
                 tieP_filter_level=1,
-                mask_baddata_ref=GeoArray((~good).astype("uint8"), *place),
+                # Of one mask only: that of the reference fails where a point lies on the picture's last edge.
                 mask_baddata_tgt=GeoArray((~good).astype("uint8"), *place),
                 footprint_poly_ref=outline,
                 footprint_poly_tgt=outline,

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from stac2cube.kernels.arosics import arosics_points
 from stac2cube.kernels.matching import ENGINES, MARGIN, match
 from stac2cube.kernels.phase import phase_shift
 from stac2cube.kernels.solving import REFERENCE, Pair, along, graph
 from stac2cube.kernels.windows import Patch, choose, edge_for, infilled, per_cell, texture
-from tests.registration import engines, fourier_moved
+from tests.registration import NEEDS_AROSICS, engines, fourier_moved
 
 SIZE = 128 + 2 * MARGIN
 
@@ -51,6 +52,18 @@ def test_windows_make_one_shift_and_outvote_a_wrong_one(engine: str) -> None:
     assert found.each[0] is None
     assert found.residual < 0.2
     assert found.spread < 0.05
+
+
+@NEEDS_AROSICS
+@pytest.mark.parametrize("size", [256, 250])
+def test_points_are_found_whether_or_not_one_falls_on_the_last_edge(size: int) -> None:
+    picture = ground(1, size)
+    good = np.ones(picture.shape, dtype=bool)
+    good[: size // 2] = False
+    points, shifts = arosics_points(picture, fourier_moved(picture, -2, 1), good, 64)
+    assert len(points) > 15
+    assert points[:, 1].min() >= size // 2, "where both show ground"
+    assert np.median(shifts, axis=0) == pytest.approx([2, -1], abs=0.05)
 
 
 @pytest.mark.parametrize("engine", engines())

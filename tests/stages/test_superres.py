@@ -39,7 +39,7 @@ from stac2cube.status import cube_status
 from stac2cube.work import Block
 from tests.items import Json, catalog, item
 
-EDGE = 256
+EDGE = 192
 EPSG = 32632
 ORIGIN = (720_000, 5_266_500)
 LATTICE = GeoBox((EDGE, EDGE), Affine(10, 0, ORIGIN[0], 0, -10, ORIGIN[1]), f"EPSG:{EPSG}")
