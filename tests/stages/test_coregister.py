@@ -203,7 +203,9 @@ def test_whole_pixels_are_moved_without_interpolation(layers: Path) -> None:
     assert (after[:2] == 0).all()
 
 
-@pytest.mark.parametrize("reference", ["median", "seasonal", "image", "sentinel-2a_R065_20220708"])
+@pytest.mark.parametrize(
+    "reference", ["median", pytest.param("seasonal", marks=pytest.mark.soak), "image", "sentinel-2a_R065_20220708"]
+)
 def test_references_of_every_kind(tmp_path: Path, reference: str) -> None:
     takes = [Take("2022-06-05"), Take("2022-06-15", 12, -7), Take("2022-06-25", -8, 5), Take("2022-07-08", 0, 0)]
     if reference == "seasonal":
