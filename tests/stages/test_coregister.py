@@ -35,7 +35,7 @@ from stac2cube.stages.moving import Moved, MoveScene
 from stac2cube.status import cube_status
 from stac2cube.work import Block
 from tests.items import catalog
-from tests.registration import HAS_AROSICS, NEEDS_AROSICS, engines
+from tests.registration import HAS_AROSICS, engines
 from tests.stages.shifted import EDGE, EPSG, LATTICE, ORIGIN, Take, series, truth, write
 
 TAKES = (
@@ -76,7 +76,8 @@ def test_known_shifts_are_found_and_undone(layers: Path, tmp_path: Path, engine:
     check_known_shifts(layers, tmp_path / "out.zarr", ShiftRules(engine=engine))
 
 
-@pytest.mark.parametrize("engine", ["phase", pytest.param("arosics", marks=[pytest.mark.soak, NEEDS_AROSICS])])
+@pytest.mark.soak
+@pytest.mark.parametrize("engine", engines())
 def test_a_graph_finds_them_too(layers: Path, tmp_path: Path, engine: str) -> None:
     check_known_shifts(layers, tmp_path / "out.zarr", ShiftRules(engine=engine, strategy="graph"))
 
@@ -315,7 +316,7 @@ def test_input_that_makes_no_sense_is_refused(layers: Path, tmp_path: Path) -> N
 def test_killed_at_any_moment_it_goes_on(layers: Path, moved: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     words = [sys.executable, "-m", "stac2cube", "coregister", str(layers), str(out), "--engine", "phase", "-q"]
-    for seconds in (1.2, 1.7, 2.2, 2.7, 3.2):
+    for seconds in (1.5, 2.5, 3.5):
         run = subprocess.Popen(words)
         time.sleep(seconds)
         run.kill()
