@@ -146,7 +146,7 @@ def campaign(tmp_path: Path, place: str, kills: int, seed: int, reference: Path)
 
 
 def test_kill_at_random_moments(tmp_path: Path, undisturbed: Path) -> None:
-    campaign(tmp_path, "threads", kills=5, seed=1, reference=undisturbed)
+    campaign(tmp_path, "threads", kills=3, seed=1, reference=undisturbed)
 
 
 @pytest.mark.soak

@@ -53,7 +53,8 @@ def workers() -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("meal", [SNACK, pytest.param(FEAST, marks=pytest.mark.soak)], ids=["snack", "feast"])
+@pytest.mark.soak
+@pytest.mark.parametrize("meal", [SNACK, FEAST], ids=["snack", "feast"])
 def test_jobs_compose_a_cube_ten_times_as_large_as_their_memory(cluster: Cluster, meal: Meal) -> None:
     peak = meal.take(cluster.work, PLACE, workers)
     assert peak.largest > 100, "a worker has libraries"
