@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,6 +79,18 @@ ssize_t pread(int handle, void *to, size_t count, off_t from) {
 }
 ssize_t pread64(int handle, void *to, size_t count, off64_t from) {
     NEXT(pread64); reading(handle); return next(handle, to, count, from);
+}
+ssize_t preadv(int handle, const struct iovec *to, int count, off_t from) {
+    NEXT(preadv); reading(handle); return next(handle, to, count, from);
+}
+ssize_t preadv64(int handle, const struct iovec *to, int count, off64_t from) {
+    NEXT(preadv64); reading(handle); return next(handle, to, count, from);
+}
+ssize_t preadv2(int handle, const struct iovec *to, int count, off_t from, int flags) {
+    NEXT(preadv2); reading(handle); return next(handle, to, count, from, flags);
+}
+ssize_t preadv64v2(int handle, const struct iovec *to, int count, off64_t from, int flags) {
+    NEXT(preadv64v2); reading(handle); return next(handle, to, count, from, flags);
 }
 /* The C library reads 4096 bytes ahead for those who ask for little, and only these reads reach the disk. */
 size_t fread(void *to, size_t size, size_t count, FILE *file) {
