@@ -100,13 +100,9 @@ def prepared(out: Path, words: Mapping[str, Any], manner: Manner, *, updating: b
 def build_layers(job: LayersJob, manner: Manner) -> int:
     """Build or extend a layers cube and say what was done; the exit code."""
     from stac2cube.stages.layers import run
-    from stac2cube.work import Orders
 
-    with stoppable() as stop:
-        orders = Orders(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
-        summary = run(job, manner.place, orders=orders, progress=manner.progress())
     assert job.out is not None
-    return said(job.out, summary, machine=manner.machine)
+    return built(job.out, partial(run, job), manner)
 
 
 def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str, manner: Manner) -> int:
