@@ -38,7 +38,7 @@ export(large, f"{out}/large.{kind}", how)
 print(before, now("VmHWM"))
 """
 
-BESIDE = {"nc": 60, "tif": 80 + CACHE / MIB, "png": 170 + CACHE / MIB}
+BESIDE = {"nc": 45, "tif": 80 + CACHE / MIB, "png": 170 + CACHE / MIB}
 """MiB for windows of 1024 x 1024 pixels, decoded, drawn and compressed, and for what GDAL keeps."""
 
 

@@ -35,7 +35,7 @@ from stac2cube.stages.moving import Moved, MoveScene
 from stac2cube.status import cube_status
 from stac2cube.work import Block
 from tests.items import catalog
-from tests.registration import HAS_AROSICS, engines
+from tests.registration import NEEDS_AROSICS, engines
 from tests.stages.shifted import EDGE, EPSG, LATTICE, ORIGIN, Take, series, truth, write
 
 TAKES = (
@@ -325,7 +325,7 @@ def test_killed_at_any_moment_it_goes_on(layers: Path, moved: Path, tmp_path: Pa
     assert differences(moved, out) == []
 
 
-@pytest.mark.skipif(not HAS_AROSICS, reason="AROSICS is not installed (envs/install-arosics)")
+@NEEDS_AROSICS
 def test_shifts_that_change_over_a_scene(tmp_path: Path) -> None:
     takes = (Take("2022-06-05"), Take("2022-06-15", 6, -3, bend=14), Take("2022-06-25", -8, 5))
     layers = series(tmp_path, takes)

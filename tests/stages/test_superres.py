@@ -147,7 +147,7 @@ def test_means_are_met_where_that_is_asked_for(layers: Path, tmp_path: Path) -> 
 
 
 def test_tiles_and_places_make_no_seam(tmp_path: Path) -> None:
-    layers = cube(tmp_path / "one", (150,))
+    layers = cube(tmp_path / "one", (200,), hole=200)
     stac2cube.super_resolution(layers, tmp_path / "a.zarr", rules=SuperresRules(tile=256))
     stac2cube.super_resolution(layers, tmp_path / "b.zarr", rules=SuperresRules(tile=256), place=Local(workers=2))
     assert differences(tmp_path / "a.zarr", tmp_path / "b.zarr") == []

@@ -47,7 +47,11 @@ def assert_same(found: xr.DataArray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found.values[tame], wanted[tame], rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("opening", [{}, {"decode": False}, {"chunks": {"y": 33}}], ids=str)
+@pytest.mark.parametrize(
+    "opening",
+    [{}, {"decode": False}, pytest.param({"chunks": None}, marks=pytest.mark.soak), {"chunks": {"y": 33}}],
+    ids=str,
+)
 def test_each_index_equals_its_paper(cube: Path, opening: dict) -> None:
     with nothing_computed(), np.errstate(all="raise"):
         found = indices(open_cube(cube, **opening), list(expected()))
