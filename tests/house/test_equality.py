@@ -49,7 +49,9 @@ def may_hold_nan(cls: type) -> bool:
 
 def test_dataclasses_that_may_hold_nan_say_that_it_is_equal() -> None:
     compared = [c for c in dataclasses_of_the_package() if c.__eq__ is not object.__eq__ and may_hold_nan(c)]
-    assert {"Layer", "Quantity", "Mission", "BandRequest", "SampleIndex", "SampleRules"} <= {c.__name__ for c in compared}
+    assert {"Layer", "Quantity", "Mission", "BandRequest", "SampleIndex", "SampleRules"} <= {
+        c.__name__ for c in compared
+    }
     assert not [c.__qualname__ for c in compared if c.__eq__.__module__ != equal_nan.__module__]
 
 
