@@ -167,9 +167,10 @@ def resample(cut: Cut, method: str, fill: float | None, geobox: GeoBox, out: np.
     # GDAL would derive it from the outline of the block, and one pixel would differ from block to block.
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
     # Before 3.12 GDAL lets a float that comes to be the value for no data be no data. Of NaN no mean is made.
+    pixels, missing = cut.pixels, fill
     swapped = fill is not None and out.dtype.kind == "f" and not math.isnan(fill)
-    pixels = np.where(is_nodata(cut.pixels, fill), np.nan, cut.pixels).astype(out.dtype) if swapped else cut.pixels
-    missing = math.nan if swapped else fill
+    if fill is not None and swapped:
+        pixels, missing = np.where(is_nodata(pixels, fill), np.nan, pixels).astype(out.dtype), math.nan
     total, width = geobox.shape[1], _columns(cut.geobox, geobox)
     for left in range(0, total, width):
         right = min(left + width, total)
