@@ -31,7 +31,7 @@ def equal_nan(cls: type[T]) -> type[T]:
     """
     compared: list[Field[Any]] = [part for part in fields(cls) if part.compare]  # type: ignore[arg-type] # a dataclass
 
-    def equal(self: T, other: object) -> bool:
+    def equal(self: T, other: object) -> Any:
         if other.__class__ is not self.__class__:
             return NotImplemented
         return all(_plain(getattr(self, part.name)) == _plain(getattr(other, part.name)) for part in compared)

@@ -43,6 +43,10 @@ class CubeLockedError(CubeError):
     """Another process is writing this cube; the message names it."""
 
 
+class EngineError(Stac2cubeError):
+    """A library that was chosen to do the work failed at it; another can be chosen."""
+
+
 class IncompleteError(Stac2cubeError):
     """Some time steps failed; the others are sealed and safe, and the same command tries the failed ones again."""
 

@@ -113,12 +113,13 @@ def format_of(metadata: bytes) -> ShardFormat:
     Raises:
         CubeError: Nobody here makes arrays like that.
     """
+    codec: Blosc | None
     match json.loads(metadata):
         case {
             "data_type": str(dtype),
             "fill_value": fill,
             "chunk_grid": {"configuration": {"chunk_shape": shard}},
-            "codecs": [{"name": "sharding_indexed", "configuration": {"chunk_shape": chunk, **how}}],
+            "codecs": [{"name": "sharding_indexed", "configuration": {"chunk_shape": chunk} as how}],
         } if codec := _codec(dtype, how):
             return ShardFormat(tuple(shard), tuple(chunk), _scalar(fill, dtype), codec)
     raise CubeError("an array of the cube is packed in a way that this version does not write")
@@ -128,7 +129,7 @@ def _codec(dtype: str, sharding: Mapping[str, Any]) -> Blosc | None:
     """Of the chunks of a shard; None for any other way than ours."""
     match sharding:
         case {
-            "codecs": [{"name": "bytes", **order}, {"name": "blosc", "configuration": words}],
+            "codecs": [{"name": "bytes"} as order, {"name": "blosc", "configuration": words}],
             "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         }:
             if words.keys() != {part.name for part in fields(Blosc)}:

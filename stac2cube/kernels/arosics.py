@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, EngineError
 from stac2cube.kernels.phase import WindowShift
 
 INSTALL = (
@@ -46,36 +49,33 @@ def arosics_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | No
 
     Returns:
         See :func:`stac2cube.kernels.phase.phase_shift`; None where AROSICS finds no match.
+
+    Raises:
+        EngineError: AROSICS fails. Told to ignore errors, it tells of windows that do not match and raises nothing:
+            what it raises is a fault of it, of GDAL or of the windows (they need more than 16 x 16 pixels).
     """
     coreg, geoarray = _parts()
     rows, columns = reference.shape
-    place = ((0.0, 1.0, 0.0, float(rows), 0.0, -1.0), "EPSG:32631")
-    corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], dtype=float)
-    outline = "POLYGON((" + ", ".join(f"{x} {y}" for x, y in [*corners, corners[0]]) + "))"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            found = coreg(
-                geoarray(_counts(reference), *place),
-                geoarray(_counts(target), *place),
-                ws=(columns, rows),
-                wp=(columns / 2, rows / 2),
-                max_shift=_REACH,
-                footprint_poly_ref=outline,
-                footprint_poly_tgt=outline,
-                nodata=(_NODATA, _NODATA),
-                binary_ws=False,
-                calc_corners=False,
-                ignore_errors=True,
-                CPUs=1,
-                q=True,
-                progress=False,
-                v=False,
-            )
-            found.calculate_spatial_shifts()
-        # What it raises although errors are to be ignored: windows of a single value, or matches that fail.
-        except (RuntimeError, ValueError, AssertionError):
-            return None
+    place, outline = _place(rows), _outline(rows, columns)
+    with _failing():
+        found = coreg(
+            geoarray(_counts(reference), *place),
+            geoarray(_counts(target), *place),
+            ws=(columns, rows),
+            wp=(columns / 2, rows / 2),
+            max_shift=_REACH,
+            footprint_poly_ref=outline,
+            footprint_poly_tgt=outline,
+            nodata=(_NODATA, _NODATA),
+            binary_ws=False,
+            calc_corners=False,
+            ignore_errors=True,
+            CPUs=1,
+            q=True,
+            progress=False,
+            v=False,
+        )
+        found.calculate_spatial_shifts()
     if not found.success or found.x_shift_px is None:
         return None
     reliability = 100.0 if found.shift_reliability is None else float(found.shift_reliability)
@@ -98,6 +98,9 @@ def arosics_points(
 
     Returns:
         ``(n, 2)`` columns and rows, and ``(n, 2)`` shifts to the right and down, pixels. Both may be empty.
+
+    Raises:
+        EngineError: AROSICS fails, see :func:`arosics_shift`.
     """
     import contextlib
     import io
@@ -107,38 +110,32 @@ def arosics_points(
     from geoarray import GeoArray
 
     rows, columns = reference.shape
-    place = ((0.0, 1.0, 0.0, float(rows), 0.0, -1.0), "EPSG:32631")
-    outline = f"POLYGON((0 0, {columns} 0, {columns} {rows}, 0 {rows}, 0 0))"
-    nothing = np.empty((0, 2)), np.empty((0, 2))
+    place, outline = _place(rows), _outline(rows, columns)
     # It prints, whatever it is told; for that while nobody else may be heard.
-    with _talking, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            found = COREG_LOCAL(
-                GeoArray(_counts(reference), *place),
-                GeoArray(_counts(target), *place),
-                grid_res=edge // 2,
-                window_size=(edge, edge),
-                max_shift=_REACH,
-                tieP_filter_level=1,
-                # Of one mask only: that of the reference fails where a point lies on the picture's last edge.
-                mask_baddata_tgt=GeoArray((~good).astype("uint8"), *place),
-                footprint_poly_ref=outline,
-                footprint_poly_tgt=outline,
-                nodata=(_NODATA, _NODATA),
-                calc_corners=False,
-                ignore_errors=True,
-                CPUs=1,
-                q=True,
-                progress=False,
-                v=False,
-            )
-            found.calculate_spatial_shifts()
-            table = found.CoRegPoints_table
-        except (RuntimeError, ValueError, AssertionError, AttributeError, KeyError):
-            return nothing
-    if "OUTLIER" not in table:
-        return nothing
+    with _talking, contextlib.redirect_stdout(io.StringIO()), _failing():
+        found = COREG_LOCAL(
+            GeoArray(_counts(reference), *place),
+            GeoArray(_counts(target), *place),
+            grid_res=edge // 2,
+            window_size=(edge, edge),
+            max_shift=_REACH,
+            tieP_filter_level=1,
+            # Of one mask only: that of the reference fails where a point lies on the picture's last edge.
+            mask_baddata_tgt=GeoArray((~good).astype("uint8"), *place),
+            footprint_poly_ref=outline,
+            footprint_poly_tgt=outline,
+            nodata=(_NODATA, _NODATA),
+            calc_corners=False,
+            ignore_errors=True,
+            CPUs=1,
+            q=True,
+            progress=False,
+            v=False,
+        )
+        found.calculate_spatial_shifts()
+        table = found.CoRegPoints_table
+    if "OUTLIER" not in table:  # no point was placed, or none matched
+        return np.empty((0, 2)), np.empty((0, 2))
     table = table[(table.ABS_SHIFT != _NODATA) & (table.OUTLIER == False)]  # noqa: E712 - a column, not a truth
     points = table[["X_IM", "Y_IM"]].to_numpy(dtype=float)
     inside = good[points[:, 1].astype(int).clip(0, rows - 1), points[:, 0].astype(int).clip(0, columns - 1)]
@@ -156,6 +153,37 @@ def _counts(window: np.ndarray) -> np.ndarray:
     spread = float(window.std())
     scaled: np.ndarray = (1000 + 100 * (window - window.mean()) / (spread or 1.0)).astype("float32")
     return scaled
+
+
+def _place(rows: int) -> tuple[tuple[float, ...], str]:
+    """Geotransform and projection of a window in pixels, from its lower left corner."""
+    return (0.0, 1.0, 0.0, float(rows), 0.0, -1.0), _projection()
+
+
+@cache
+def _projection() -> str:
+    """Any projection in metres, as WKT: AROSICS' last step reads every other text as WKT, and fails with GDAL 3.8."""
+    from pyproj import CRS
+
+    return str(CRS.from_epsg(32631).to_wkt("WKT1_GDAL"))
+
+
+def _outline(rows: int, columns: int) -> str:
+    return f"POLYGON((0 0, {columns} 0, {columns} {rows}, 0 {rows}, 0 0))"
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """AROSICS without its warnings; what it raises says that it failed, and not that nothing matches."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (RuntimeError, ValueError, AssertionError, AttributeError, KeyError, TypeError) as error:
+            from importlib.metadata import version
+
+            said = f"AROSICS {version('arosics')} with GDAL's bindings {version('gdal')} failed: {type(error).__name__}"
+            raise EngineError(f"{said}: {error}. If it does so again, say engine 'phase'") from error
 
 
 def _parts() -> tuple[Any, Any]:

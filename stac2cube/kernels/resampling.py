@@ -2,7 +2,9 @@
 
 Both give, bit for bit, what GDAL's warper (gdalwarpkernel.cpp of GDAL 3.10) gives for an image with a value for no
 data, a kernel of its true size and the same positions; tests hold them to that. A pixel of the target needs its nearest
-source pixel to be valid; of its four neighbours those count that are inside and valid.
+source pixel to be valid; of its four neighbours those count that are inside and valid. A mean that happens to be the
+value for no data becomes its neighbour, so that it stays data: whole numbers the one below (above the lowest), floats
+the next larger one of their type, as GDAL has it from 3.12 on (earlier releases let such a float be no data).
 
 Runs of the target are arrays that belong together: ``row``, ``column`` and ``count`` say which pixels (int64), ``x``
 and ``y`` where the first lies in the source (float64; pixels, counted from the corner of the first one), ``across`` and
@@ -18,6 +20,8 @@ from typing import Any
 
 import numba
 import numpy as np
+
+from stac2cube.kernels.nodata import beside
 
 Runs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """row, column, count, x, y, across, down; one element per run."""
@@ -39,8 +43,7 @@ def resample(image: np.ndarray, fill: Any, runs: Runs, out: np.ndarray, *, bilin
     value = image.dtype.type(fill)
     if bilinear:
         whole = out.dtype.kind in "iu"
-        lowest = float(np.iinfo(out.dtype).min) if whole else 0.0
-        _bilinear(image, value, lowest, whole, runs, out)
+        _bilinear(image, value, beside(value), whole, runs, out)
     else:
         _nearest(image, value, runs, out)
 
@@ -122,13 +125,11 @@ def _is_between(x: float, y: float, height: int, width: int) -> Any:
 
 
 @numba.njit(inline="always")
-def _finished(made: float, fill: Any, instead: float, whole: bool) -> Any:
-    """A mean as it is stored: whole numbers rounded, and none that comes to mean that there is no data."""
-    if whole:
-        made = np.floor(made + 0.5)
-        if made == fill:
-            made += instead
-    return made
+def _store(line: Any, place: Any, made: float, fill: Any, instead: Any, whole: bool) -> None:
+    """Store a mean: whole numbers rounded, and none that comes to mean that there is no data."""
+    line[place] = np.floor(made + 0.5) if whole else made
+    if line[place] == fill:  # as a number of its type: one too small for a float32 is 0 there
+        line[place] = instead
 
 
 _PIECE = 64
@@ -162,12 +163,11 @@ def _some(image: Any, fill: Any, x: float, y: float) -> Any:
 
 # With NumPy's rules of division: weights are never 0 there, and Python's would be looked after for each pixel.
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _bilinear(image: Any, fill: Any, lowest: float, whole: bool, runs: Any, out: Any) -> None:
+def _bilinear(image: Any, fill: Any, instead: Any, whole: bool, runs: Any, out: Any) -> None:
     """Pieces of runs inside the image together; by themselves what lies at its edge, or has neighbours without data."""
     height, width = image.shape
     rows, columns, counts, xs, ys, across, down = runs
     flat = image.ravel()
-    instead = 1.0 if fill == lowest else -1.0
     places, lacks = np.empty(_PIECE, np.int64), np.empty(_PIECE, np.int64)
     near_left, near_top, made = np.empty(_PIECE), np.empty(_PIECE), np.empty(_PIECE)
     a, b = np.empty(_PIECE, image.dtype), np.empty(_PIECE, image.dtype)
@@ -201,16 +201,16 @@ def _bilinear(image: Any, fill: Any, lowest: float, whole: bool, runs: Any, out:
                     lacking += lacks[step]
                 for step in range(count):
                     total, weights = _four(a[step], b[step], c[step], d[step], near_left[step], near_top[step])
-                    made[step] = _finished(total / weights, fill, instead, whole)
+                    made[step] = total / weights
             begin = columns[run] + first
             if lacking == 0:
                 for step in range(count):
-                    line[np.uint64(begin + step)] = made[step]
+                    _store(line, np.uint64(begin + step), made[step], fill, instead, whole)
                 continue
             for step in range(count):
                 if inside and not lacks[step]:
-                    line[np.uint64(begin + step)] = made[step]
+                    _store(line, np.uint64(begin + step), made[step], fill, instead, whole)
                     continue
                 total, weights = _some(image, fill, x0 + right * (first + step), y0 + low * (first + step))
                 if weights >= 0.00001:
-                    line[np.uint64(begin + step)] = _finished(total / weights, fill, instead, whole)
+                    _store(line, np.uint64(begin + step), total / weights, fill, instead, whole)

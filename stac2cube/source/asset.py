@@ -16,6 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
 
 from stac2cube.errors import ReadError
+from stac2cube.kernels.nodata import beside
 from stac2cube.kernels.radiometry import apply_shift
 from stac2cube.source.band import BandRequest
 from stac2cube.source.image import Image, Roi
@@ -165,20 +166,25 @@ def resample(cut: Cut, method: str, fill: float | None, geobox: GeoBox, out: np.
     # A target at most a little coarser than the source keeps the kernel at its own size. Its size is said in any case:
     # GDAL would derive it from the outline of the block, and one pixel would differ from block to block.
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
+    # Before 3.12 GDAL lets a float that comes to be the value for no data be no data. Of NaN no mean is made.
+    pixels, missing = cut.pixels, fill
+    swapped = fill is not None and out.dtype.kind == "f" and not math.isnan(fill)
+    if fill is not None and swapped:
+        pixels, missing = np.where(is_nodata(pixels, fill), np.nan, pixels).astype(out.dtype), math.nan
     total, width = geobox.shape[1], _columns(cut.geobox, geobox)
     for left in range(0, total, width):
         right = min(left + width, total)
         columns = geobox[:, left:right]
         part = np.empty(columns.shape, out.dtype)
         reproject(
-            cut.pixels,
+            pixels,
             part,
             src_transform=cut.geobox.transform,
             src_crs=str(cut.geobox.crs),
-            src_nodata=fill,
+            src_nodata=missing,
             dst_transform=columns.transform,
             dst_crs=str(geobox.crs),
-            dst_nodata=fill,
+            dst_nodata=missing,
             init_dest_nodata=True,
             resampling=Resampling[method],
             num_threads=1,
@@ -188,6 +194,10 @@ def resample(cut: Cut, method: str, fill: float | None, geobox: GeoBox, out: np.
             # pieces: a pixel would hang on how much of its block is covered.
             SRC_FILL_RATIO_HEURISTICS="NO",
         )
+        if swapped:
+            value = out.dtype.type(fill)
+            part[part == value] = beside(value)
+            part[np.isnan(part)] = value
         out[:, left:right] = part
 
 

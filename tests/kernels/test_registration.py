@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from stac2cube.kernels.arosics import arosics_points
+from stac2cube.errors import EngineError
+from stac2cube.kernels.arosics import arosics_points, arosics_shift
 from stac2cube.kernels.matching import ENGINES, MARGIN, match
 from stac2cube.kernels.phase import phase_shift
 from stac2cube.kernels.solving import REFERENCE, Pair, along, graph
@@ -64,6 +65,26 @@ def test_points_are_found_whether_or_not_one_falls_on_the_last_edge(size: int) -
     assert len(points) > 15
     assert points[:, 1].min() >= size // 2, "where both show ground"
     assert np.median(shifts, axis=0) == pytest.approx([2, -1], abs=0.05)
+
+
+@NEEDS_AROSICS
+def test_a_failure_of_arosics_is_none_of_matching() -> None:
+    """It refuses windows of 16 pixels and less: an error, whatever it is told to ignore."""
+    small = ground(0, 16)
+    with pytest.raises(EngineError, match=r"AROSICS [\d.]+ with GDAL's bindings [\d.]+ failed: AssertionError: "):
+        arosics_shift(small, small)
+
+
+@NEEDS_AROSICS
+@pytest.mark.parametrize("good", ["nowhere", "hardly anywhere"])
+def test_no_point_where_no_ground_is_seen(good: str) -> None:
+    picture = ground(1, 128)
+    seen = np.zeros(picture.shape, dtype=bool)
+    if good != "nowhere":
+        seen[np.random.default_rng(0).random(seen.shape) < 0.01] = True
+    points, shifts = arosics_points(picture, fourier_moved(picture, -2, 1), seen, 64)
+    assert points.shape == shifts.shape == (len(points), 2)
+    assert len(points) <= 2
 
 
 @pytest.mark.parametrize("engine", engines())

@@ -8,6 +8,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.warp import reproject
 
+from stac2cube.kernels.nodata import beside
 from stac2cube.source.asset import Cut, warp
 from stac2cube.source.band import BandRequest
 from stac2cube.source.positions import positions, resample_quickly
@@ -49,6 +50,35 @@ def test_every_type(method: str, dtype: str, fill: float, low: int, high: int) -
     image = rng.integers(low, high, COARSE.shape).astype(dtype)
     image[rng.random(image.shape) < 0.1] = fill
     assert_same(image, COARSE, FINE, fill, method)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "instead"),
+    [
+        ("float32", 0, np.finfo("float32").smallest_subnormal),
+        ("float32", -1, np.nextafter(np.float32(-1), np.float32(0))),
+        ("float64", 3, np.nextafter(3.0, 4.0)),
+        ("uint16", 9, 8),
+        ("int16", -5, -6),
+    ],
+)
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_mean_that_is_the_fill_stays_data(dtype: str, fill: int, instead: float, quick: bool) -> None:
+    """Whichever GDAL: before 3.12 its warper let floats be no data there."""
+    image = np.broadcast_to(np.array([fill - 1, fill + 1] * 80), COARSE.shape).astype(dtype)
+    target = box32(100, 100, x=599_850, y=5_300_200, gsd=20)  # half a pixel to the right
+    out = np.empty(target.shape, dtype)
+    warp(Cut(image, COARSE, 1.0, quick=quick), BandRequest("band", dtype, fill, "continuous", "bilinear"), target, out)
+    np.testing.assert_array_equal(out, np.full(target.shape, instead, dtype))
+
+
+def test_beside_the_fill_is_another_number_of_the_type() -> None:
+    for dtype, fill, instead in (("uint8", 0, 1), ("int8", -128, -127), ("uint32", 2**32 - 1, 2**32 - 2)):
+        assert beside(np.array(fill, dtype)[()]) == instead
+    largest = np.finfo("float32").max
+    assert 0 < beside(largest) < largest
+    assert beside(np.float32(-9999)) > -9999
+    assert beside(np.float32(0)).dtype == "float32"
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
