@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Run uv with the indexes, folders and certificates that pip is set up with here: uv reads neither pip.conf nor PIP_*.
 
-uv answers two questions that pip cannot: which are the oldest releases that pyproject.toml allows, and which are the newest for
-another Python. It is installed, in the release of envs/tools.txt, into build/uv.
+uv answers two questions that pip cannot: which are the oldest releases that pyproject.toml allows, and which are the
+newest for another Python. It is installed, in the release of envs/tools.txt, into build/uv.
 
 Usage: envs/uv_like_pip.py pip compile ...      whatever uv takes; UV_* variables that are set already win
 """
