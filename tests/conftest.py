@@ -16,9 +16,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def named_fast() -> list[str]:
+    """Folders, files and tests of the short set."""
+    return [line for line in FAST.read_text().splitlines() if line and not line.startswith("#")]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that fast.txt names: a folder, a file, a test, or a test with one of its parameters."""
-    named = [line for line in FAST.read_text().splitlines() if line and not line.startswith("#")]
+    """Mark the tests of the short set: a folder, a file, a test, or a test with one of its parameters."""
+    named = named_fast()
     for item in items:
         where = item.nodeid.removeprefix("tests/")
         ends = {where, where.partition("[")[0], where.partition("::")[0]}
