@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shlex
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import dask
-from distributed import Client
-from distributed.core import Status
+from distributed import Client, Status
 
 from stac2cube.errors import SlurmError
 from stac2cube.places.dasking import MALLOC, Watch, quiet_dask, send_home
@@ -151,10 +151,13 @@ def _extra(wanted: WorkerJobs) -> list[str]:
 def _job_class(wanted: WorkerJobs) -> type[SLURMJob]:
     """A SLURMJob that names the cluster to scancel too, and does not hand on what describes the driver's own job."""
     clusters = f" --clusters={wanted.clusters}" if wanted.clusters else ""
+    # The commands run without the variables of the driver's own job, which sbatch would take for options.
+    own = sorted(os.environ.keys() - without_job().keys())
+    clean = "".join(["env ", *(f"--unset={shlex.quote(name)} " for name in own)])
 
     class Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
-        submit_command = f"sbatch{clusters}"
-        cancel_command = f"scancel{clusters}"
+        submit_command = f"{clean}sbatch{clusters}"
+        cancel_command = f"{clean}scancel{clusters}"
 
         async def close(self) -> None:
             """Let a worker that was told to go end its job by itself, so that it is COMPLETED and not CANCELLED."""
@@ -167,10 +170,5 @@ def _job_class(wanted: WorkerJobs) -> type[SLURMJob]:
             if set(states.values()) - ENDED:
                 await super().close()
             self.status = Status.closed
-
-        @staticmethod
-        async def _call(cmd: list[str], **options: Any) -> str:
-            said: str = await SLURMJob._call(cmd, env=without_job(), **options)
-            return said
 
     return Job
