@@ -22,4 +22,4 @@ def test_it_touches_every_room() -> None:
     rooms = {path.parent.name for path in TESTS.glob("*/test_*.py")}
     # Recorded material and timings are left to longer runs.
     touched = {name.partition("/")[0] for name in named_fast()}
-    assert rooms - touched == {"real", "bench"}
+    assert rooms - touched == {"real", "bench"}, f"{FAST.name} lacks something quick of these"
