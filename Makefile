@@ -1,41 +1,64 @@
 # make demo   a small cube from simulated scenes, built and extended, with pictures, under build/demo
-# make test   everything that the tests, ruff and mypy say
-# make soak   the long kill campaigns
+# make test   every test but the long campaigns, some 20 minutes on two cores
+# make fast   some tests of everything, 5 minutes on two cores
+# make lint   what ruff and mypy say, in the releases of envs/tools.txt
+# make soak   the long kill campaigns, and every test on the other releases of Debian (as root)
 # make bench  timings against other tools
 # Another Python: make demo PYTHON=/path/to/python3.12 (3.11 or newer)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Modules of another environment would be taken for installed ones.
+unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test soak bench lint clean clean-venv
+.PHONY: demo test fast lowest lint soak bench clean clean-venv
 
 demo: $(VENV)/.installed
 	$(BIN)/stac2cube demo build/demo
 
-test: $(VENV)/.installed-test lint
+test: $(VENV)/.installed-test
 	tests/setup-services
 	-envs/install-arosics $(BIN)/python
+	envs/install-torch $(BIN)/python
 	tests/run $(BIN)/python
 
+fast: $(VENV)/.installed-test
+	tests/setup-services slurm
+	envs/install-torch --cpu-only $(BIN)/python
+	tests/run $(BIN)/python fast
+
+# The same with the oldest releases that pyproject.toml allows, in an environment of its own, without PyTorch.
+lowest:
+	envs/make-lowest "$(PYTHON)" build/lowest
+	tests/setup-services slurm
+	tests/run build/lowest/bin/python fast
+
 lint: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --requirement envs/tools.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 soak: $(VENV)/.installed-test
+	envs/install-torch $(BIN)/python
 	$(BIN)/python -m pytest -m soak -s --timeout 7200
+	tests/on-debian trixie all
+	tests/on-debian forky all
 
 bench: $(VENV)/.installed-test
+	envs/install-torch $(BIN)/python
 	$(BIN)/python -m tests.bench.reading --picture build/bench/reading.png
 	$(BIN)/python -m tests.bench.building --picture build/bench/building.png
 
-# The stamps are older than pyproject.toml when the requirements may have changed.
-$(VENV)/.installed: pyproject.toml envs/make-venv
+# The stamps are older than pyproject.toml or envs/constraints when other releases may be wanted.
+PINS := $(wildcard envs/constraints/*.txt)
+
+$(VENV)/.installed: pyproject.toml envs/make-venv $(PINS)
 	envs/make-venv "$(PYTHON)" $(VENV)
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml envs/make-venv
+$(VENV)/.installed-test: pyproject.toml envs/make-venv $(PINS)
 	envs/make-venv "$(PYTHON)" $(VENV) test
 	touch $(VENV)/.installed $@
 

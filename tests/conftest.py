@@ -3,14 +3,32 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["tests.servers.fixtures"]
 
+FAST = Path(__file__).with_name("fast.txt")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A background shell lets its children ignore Ctrl-C, and theirs; programs that the tests start are to hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def named_fast() -> list[str]:
+    """Folders, files and tests of the short set."""
+    return [line for line in FAST.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the short set: a folder, a file, a test, or a test with one of its parameters."""
+    named = named_fast()
+    for item in items:
+        where = item.nodeid.removeprefix("tests/")
+        ends = {where, where.partition("[")[0], where.partition("::")[0]}
+        if any(name in ends or (name.endswith("/") and where.startswith(name)) for name in named):
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture

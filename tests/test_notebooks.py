@@ -38,7 +38,7 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     shutil.copy(path, tmp_path)
     notebook = nbformat.read(tmp_path / path.name, as_version=4)
     NotebookClient(
-        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=1500, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code

@@ -37,9 +37,10 @@ class MakeSmall(Make):
 
 
 def seconds_to_append(cube: Path, number: int) -> float:
-    begun = time.perf_counter()
+    """CPU seconds, of all threads: others on a busy machine do not count."""
+    begun = time.process_time()
     build(cube, SMALL, [small_step(number)], MakeSmall(), Threads(2))
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def test_appending_to_a_thousand_steps_costs_what_it_costs_on_ten(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_appending_to_a_thousand_steps_costs_what_it_costs_on_ten(tmp_path: Path
     pairs = [(seconds_to_append(few, 10 + turn), seconds_to_append(many, 1000 + turn)) for turn in range(11)]
     ratio = statistics.median(there / here for here, there in pairs)
     here, there = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"append one step: {here:.1f} ms on 10, {there:.1f} ms on 1000, ratio {ratio:.2f}")  # noqa: T201
+    print(f"append one step: {here:.1f} ms of CPU on 10, {there:.1f} ms on 1000, ratio {ratio:.2f}")  # noqa: T201
     assert ratio <= 1.5
 
 
@@ -66,7 +67,7 @@ def test_peak_memory_does_not_grow_with_the_number_of_steps(tmp_path: Path) -> N
         answer = context.Queue()
         process = context.Process(target=peak_memory, args=(count, tmp_path, answer))
         process.start()
-        peaks.append(answer.get(timeout=120))
+        peaks.append(answer.get(timeout=900))
         process.join()
     print(f"peak memory: {peaks[0] / 1024:.0f} MiB for 15 steps, {peaks[1] / 1024:.0f} MiB for 150")  # noqa: T201
     assert peaks[1] <= 1.1 * peaks[0]
@@ -76,9 +77,9 @@ def test_planning_a_hundred_thousand_blocks_takes_seconds() -> None:
     grid = Grid("EPSG:32632", 10.0, (600000.0, 5300000.0), (20480, 20480))
     footprint = mapping(box(*grid.geobox.footprint("EPSG:4326").boundingbox))
     scenes = [scene(day, footprint) for day in range(1000)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     work = plan(steps_for(scenes, grid, "asked for"), {})
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     print(f"plan of {work.blocks} blocks: {seconds:.2f} s")  # noqa: T201
     assert work.blocks == 100_000
     assert seconds < 10

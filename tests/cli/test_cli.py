@@ -19,6 +19,7 @@ from stac2cube.cli import as_typed
 from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.demo import Archive, ArchiveSpec, simulate
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stac2cube", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -214,12 +215,10 @@ def test_sigterm_seals_what_is_finished(archive: Archive, area: Path, tmp_path: 
     out = tmp_path / "a.zarr"
     command = [sys.executable, "-c", _SLOW, *map(str, layers(archive, area, out, "2022", "--workers", "1"))]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    begun = time.monotonic()
-    while not (out / "B02").exists() and time.monotonic() - begun < 60:
-        time.sleep(0.05)
+    wait_for((out / "B02").exists, "the first layer of the cube")
     time.sleep(1.5)
     process.send_signal(signal.SIGTERM)
-    out_text, _ = process.communicate(timeout=60)
+    out_text, _ = process.communicate(timeout=900)
     assert process.returncode == 10
     assert "the same command goes on" in out_text
     assert read_root(out).steps < 3

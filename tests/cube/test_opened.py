@@ -98,6 +98,6 @@ def test_a_reader_that_goes_on_while_the_cube_is_rebuilt_again_and_again(cube: P
     for commit in (2, 4, 2, 4, 3):
         rollback(cube, commit)
     done.set()
-    reader.join(timeout=60)
+    reader.join(timeout=900)
     assert (wrong, reader.is_alive()) == (0, False)
     assert looks > 3

@@ -90,7 +90,7 @@ def test_draw_pick_write_and_run(page: Page, explorer: Explorer, world: World) -
     words = shlex.split(command)
     assert words[:2] == ["stac2cube", "run"]
     done = subprocess.run(
-        [sys.executable, "-m", *words, "-q"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", *words, "-q"], capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr
     cubes = explorer.folder / "meadow"

@@ -33,7 +33,7 @@ KML = """<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Docum
 def request(
     page: Explorer, method: str = "GET", name: str = "", body: Any = None, **headers: str
 ) -> tuple[int, Any, http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=300)
     given = {"Content-Type": "application/json", **{key.replace("_", "-"): value for key, value in headers.items()}}
     sent = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     path = name if name.startswith("/") else urlsplit(page.url).path + name
@@ -279,12 +279,12 @@ def test_the_command_prints_the_address_and_ends_on_ctrl_c(tmp_path: Path) -> No
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=300)
         connection.request("GET", parts.path)
         assert b"stac2cube explore" in connection.getresponse().read()
         connection.close()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "the page has ended" in said
     assert parts.path.strip("/") not in said

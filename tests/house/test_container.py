@@ -56,10 +56,11 @@ def test_what_it_installs_and_starts_is_known() -> None:
     extras = next(rest.partition("=")[2] for word, rest in instructions() if rest.startswith("EXTRAS=")).split(",")
     known = PROJECT["project"]["optional-dependencies"]
     assert set(extras) <= set(known)
-    pinned = {
-        line.partition("==")[0].lower().replace("_", "-")
-        for line in (REPOSITORY / "envs" / "constraints.txt").read_text().splitlines()
-    }
+    image = next(rest for word, rest in instructions() if rest.startswith("PYTHON="))
+    python = re.search(r"python:(\d+)\.(\d+)-", image)
+    assert python
+    pins = REPOSITORY / "envs" / "constraints" / f"py{python[1]}{python[2]}.txt"
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in pins.read_text().splitlines()}
     wanted = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
     wanted += [Requirement(text) for extra in extras for text in known[extra]]
     loose = {one.name for one in wanted} - pinned

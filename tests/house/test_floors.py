@@ -157,7 +157,7 @@ def test_stages_never_import_each_other_and_only_places_name_dask() -> None:
 
 def test_importing_is_quick_and_light() -> None:
     code = (
-        "import sys, time; begun = time.perf_counter(); import stac2cube; print(time.perf_counter() - begun);"
+        "import sys, time; begun = time.process_time(); import stac2cube; print(time.process_time() - begun);"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     seconds, loaded = subprocess.run(

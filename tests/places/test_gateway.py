@@ -29,6 +29,7 @@ from tests.build.toy import SPEC, Make, steps
 from tests.places import scenario
 from tests.servers.dask_gateway import PASSWORD, REPOSITORY, DaskGateway
 from tests.stages.hungry import FEAST, SNACK, Meal
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +64,6 @@ def workers_of(server: DaskGateway, cluster: str) -> list[psutil.Process]:
     here = str(server.folder / cluster)
     found = [process for process in psutil.process_iter(["cwd", "cmdline"]) if process.info["cwd"] == here]
     return [process for process in found if "distributed.cli.dask_worker" in process.info["cmdline"]]
-
-
-def wait_for(look, seconds: float = 60):
-    give_up = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < give_up
-        time.sleep(0.1)
-    return found
 
 
 def begun(cube: Path, step: str) -> bool:
@@ -147,14 +140,14 @@ def test_workers_compose_a_cube_ten_times_as_large_as_their_memory(
 
 
 def test_a_lost_worker_is_replaced(server: DaskGateway, running: str, reference: Path, tmp_path: Path) -> None:
-    victims = wait_for(lambda: workers_of(server, running))
+    victims = wait_for(lambda: workers_of(server, running), "a worker")
     killer = threading.Timer(1.0, victims[0].kill)
     killer.start()
     summary = build(tmp_path / "toy.zarr", SPEC, steps(range(6)), Make(pause=0.1), Gateway(cluster=running))
     killer.join()
     assert not summary.failed
     assert differences(tmp_path / "toy.zarr", reference / "toy.zarr") == []
-    wait_for(lambda: len(workers_of(server, running)) == 2)
+    wait_for(lambda: len(workers_of(server, running)) == 2, "two workers")
 
 
 def test_workers_with_another_stac2cube_are_refused(
@@ -181,7 +174,7 @@ def test_a_cluster_that_ends_is_one_clear_error(server: DaskGateway, tmp_path: P
     with server.cluster(1) as name:
 
         def end() -> None:
-            wait_for(lambda: begun(tmp_path / "toy.zarr", "toy_0000"))
+            wait_for(lambda: begun(tmp_path / "toy.zarr", "toy_0000"), "a block of the first step")
             with dask.config.set(server.configuration()), room.gateway_server() as gateway:
                 gateway.stop_cluster(name)
 
@@ -201,7 +194,7 @@ def test_ctrl_c_seals_what_is_finished_and_stops_the_cluster(
         [sys.executable, *words, "--jobs", "1"], env=environment(server, tmp_path), cwd=REPOSITORY
     )
     try:
-        wait_for(lambda: begun(cube, "toy_0001"))
+        wait_for(lambda: begun(cube, "toy_0001"), "a block of the second step")
         program.send_signal(signal.SIGINT)
         assert program.wait(60) == 10
     finally:
@@ -229,11 +222,11 @@ def test_a_second_ctrl_c_ends_the_command_at_once_and_stops_the_cluster(
         cwd=tmp_path,
     )
     try:
-        assert wait_for(lambda: set(server.clusters()) - before)
+        assert wait_for(lambda: set(server.clusters()) - before, "the new cluster")
         for _ in range(2):
             program.send_signal(signal.SIGINT)
             time.sleep(0.2)
-        _, said = program.communicate(timeout=60)
+        _, said = program.communicate(timeout=900)
     finally:
         program.kill()
     assert program.returncode == 10, said

@@ -57,15 +57,15 @@ def test_a_real_cube_teaches_its_own_networks(tmp_path: Path, capsys: pytest.Cap
     grid = GeoBox((600, 600), Affine(10, 0, corner[0], 0, -10, corner[1]), "EPSG:32633")
     words = {"mission": "sentinel-2-l2a", "aoi": grid, "time": "2017", "bands": [*FINE, *COARSE]}
     stac2cube.get_stac_layers(tmp_path / "layers.zarr", catalog=catalog(tmp_path / "i.json", [one]), **words)
-    begun = time.perf_counter()
+    begun = time.process_time()
     file = train_on([tmp_path / "layers.zarr"], tmp_path / "own.safetensors")
-    spent = time.perf_counter() - begun
+    spent = time.process_time() - begun
     figures = {
         (r["step"], r["method"]): r["psnr"] for r in json.loads(file.with_suffix(".json").read_text())["figures"]
     }
     with capsys.disabled():
-        print(f"\n{spent:.0f} s, {json.dumps({' '.join(k): round(v, 2) for k, v in figures.items()}, indent=1)}")  # noqa: T201
-    assert spent < 300
+        print(f"\n{spent:.0f} s of CPU, {json.dumps({' '.join(k): round(v, 2) for k, v in figures.items()}, indent=1)}")  # noqa: T201
+    assert spent < 600, "five minutes of two cores"
     for step in ("20 to 10 m", "10 to 2.5 m"):
         assert figures[step, "network, mtf"] > figures[step, "backproject"]
     assert np.isfinite(list(figures.values())).all()

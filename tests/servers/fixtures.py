@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.servers import browser as browsers
 from tests.servers import dask_gateway as gateways
@@ -52,6 +52,9 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """An empty page 1280 pixels wide, which fails its test if a script of it does."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    # A busy machine takes its time to draw; what does not come at all is found all the same.
+    context.set_default_timeout(300_000)
+    expect.set_options(timeout=120_000)
     opened = context.new_page()
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))

@@ -23,7 +23,7 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
 
 
 def get(server: RangeServer, span: str = "", path: str = "/sub%20folder/a.bin?sig=x") -> requests.Response:
-    return requests.get(server.url + path, headers={"Range": f"bytes={span}"} if span else {}, timeout=5)
+    return requests.get(server.url + path, headers={"Range": f"bytes={span}"} if span else {}, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_ranges(server: RangeServer, span: str, wanted: bytes, header: str) -> N
 
 def test_whole_files_heads_and_counters(server: RangeServer) -> None:
     assert get(server).content == CONTENT
-    head = requests.head(f"{server.url}/sub folder/a.bin", timeout=5)
+    head = requests.head(f"{server.url}/sub folder/a.bin", timeout=60)
     assert (head.status_code, head.headers["Content-Length"], head.content) == (200, "1024", b"")
     assert get(server, path="/none").status_code == 404
     assert server.requests == ["GET /sub folder/a.bin", "HEAD /sub folder/a.bin", "GET /none"]

