@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from stac2cube.filling import fill
 from stac2cube.flow import Flow
 from stac2cube.growth import require_room
 from stac2cube.places.place import Place
-from stac2cube.progress import Progress
+from stac2cube.progress import Progress, counted
 from stac2cube.sealer import Sealer
 from stac2cube.work import Orders, Step, Summary, Task, known_entries, plan
+
+log = logging.getLogger(__name__)
 
 
 def build(
@@ -48,14 +51,15 @@ def build(
     begun = time.monotonic()
     require_room(path, spec, plan(steps, known_entries(path, steps), orders.again), orders, place)
     with open_writer(path, spec, orders.verdict) as writer:
-        known = known_entries(path, steps)
-        work = plan(steps, known, orders.again)
+        known, lost = known_entries(path, steps), writer.lost_steps()
+        work = plan(steps, known, {*orders.again, *lost})
+        _tell_of_lost(path, lost, steps)
+        renewed = [
+            (slot, step) for slot, step in work.superseded if orders.superseded == "replace" or step.entry.key in lost
+        ]
         summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
-        todo = list(work.todo)
-        slots = {}
-        if orders.superseded == "replace":
-            slots = {step.entry.key: slot for slot, step in work.superseded}
-            todo += [step for _, step in work.superseded]
+        slots = {step.entry.key: slot for slot, step in renewed}
+        todo = [*work.todo, *(step for _, step in renewed)]
         if todo:
             sealer = Sealer(writer, summary, known, spec.request, slots)
             flow = Flow(place, orders, progress)
@@ -66,3 +70,20 @@ def build(
             writer.commit((), (), spec.request)
     summary.seconds = time.monotonic() - begun
     return summary
+
+
+def _tell_of_lost(path: Path, lost: Sequence[str], steps: Sequence[Step]) -> None:
+    """Sealed steps without their pixels are made anew where they are wanted; of the others people are told."""
+    wanted = {step.entry.key for step in steps}
+    again, others = [key for key in lost if key in wanted], [key for key in lost if key not in wanted]
+    if again:
+        log.warning(
+            "%s: %s sealed without pixels are made anew: %s", path, counted(len(again), "step"), ", ".join(again)
+        )
+    if others:
+        log.warning(
+            "%s: %s sealed have lost their pixels: stac2cube verify %s --repair",
+            path,
+            counted(len(others), "step"),
+            path,
+        )

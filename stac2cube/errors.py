@@ -51,6 +51,10 @@ class IncompleteError(Stac2cubeError):
     """Some time steps failed; the others are sealed and safe, and the same command tries the failed ones again."""
 
 
+class ProgramError(IncompleteError):
+    """Every block ends in the same fault of the program, so that the build was given up early; report it."""
+
+
 class PlaceError(Stac2cubeError):
     """The place where blocks are made cannot be had, or lost every worker."""
 

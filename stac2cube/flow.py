@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from stac2cube.cube.files import DISK_ERRORS
 from stac2cube.errors import BadInputError, CubeError
+from stac2cube.faults import framed, told
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.work import Orders
@@ -133,8 +134,7 @@ class Flow:
 
     def reason(self, error: Exception) -> str:
         """Why a block failed, for the ledger and for people: errors that are not ours come with their kind."""
-        known = type(error).__module__.startswith("stac2cube")
-        return self.place.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
+        return self.place.explain(error) or told(error)
 
     def made(self, seconds: float) -> None:
         """A block came back that took so long."""
@@ -145,7 +145,8 @@ class Flow:
 def timed(task: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
     """Runs on a worker: what a task gives, and the seconds it took, from which a flow tells what can still be done."""
     begun = time.perf_counter()
-    return task(*arguments), time.perf_counter() - begun
+    with framed():
+        return task(*arguments), time.perf_counter() - begun
 
 
 def _cancelled(future: Future[Any]) -> bool:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -96,6 +96,8 @@ class BarProgress(Progress):
 class FileProgress(Progress):
     """Progress written to a small JSON file, which others may read at any time, besides being shown.
 
+    A file that cannot be written stops nothing: it is told of once.
+
     Args:
         path: The file.
         shown: The progress that people see.
@@ -108,6 +110,7 @@ class FileProgress(Progress):
         self._seconds = seconds
         self._total = self._done = 0
         self._begun = self._written = 0.0
+        self._mute = False
 
     @contextmanager
     def over(self, total: int) -> Iterator[None]:
@@ -131,8 +134,15 @@ class FileProgress(Progress):
         self._written = time.time()
         values = {"total": self._total, "done": self._done, "begun": self._begun, "now": self._written}
         partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(values))
-        partial.replace(self._path)
+        try:
+            partial.write_text(json.dumps(values))
+            partial.replace(self._path)
+        except OSError as error:
+            # Whoever looks on sees less; the work is not for the onlookers.
+            log.log(logging.DEBUG if self._mute else logging.WARNING, "%s cannot be written: %s", self._path, error)
+            self._mute = True
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def progress_for(console: Console, what: str = "blocks") -> Progress:

@@ -102,7 +102,6 @@ class Sealer:
     def failed(self, step: Step, reason: str) -> None:
         """A step failed: recorded, unless that is no news."""
         self.settled += 1
-        log.warning("%s failed: %s", step.entry.key, reason)
         self._summary.failed[step.entry.key] = reason
         old = self._known.get(step.entry.key)
         if step.entry.key in self._slots or (old and (old.status, old.reason) == (FAILED, reason)):
@@ -110,18 +109,19 @@ class Sealer:
         self._noted.append(replace(step.entry, status=FAILED, reason=reason))
 
     def seal(self) -> None:
-        """Commit what is ready."""
-        if self._ready or self._noted or dict(self.writer.spec.request) != dict(self._request):
-            self.writer.commit(self._ready, self._noted, self._request)
-            self._summary.sealed += [step.entry.key for step in self._ready]
-            log.info(
-                "sealed %s of %s, commit %d", counted(len(self._ready), "step"), self._name, self.writer.root.commit
-            )
+        """Commit what is ready. What is handed to a commit is never handed to another, however it ends."""
+        ready, noted = self._ready, self._noted
         self._ready, self._noted = [], []
+        if ready or noted or dict(self.writer.spec.request) != dict(self._request):
+            self.writer.commit(ready, noted, self._request)
+            self._summary.sealed += [step.entry.key for step in ready]
+            log.info("sealed %s of %s, commit %d", counted(len(ready), "step"), self._name, self.writer.root.commit)
         self._since = time.monotonic()
 
     def end(self) -> None:
-        """Commit what is ready, and swap in what was made anew."""
+        """Commit what is ready, and swap in what was made anew; nothing after a commit that failed."""
+        if not self.writer.sound:
+            return
         self.seal()
         self._renew()
 
@@ -130,24 +130,18 @@ class Sealer:
 
         Steps that were made anew and hold nothing any more lose their slots.
         """
-        if self._renewed:
-            self.writer.replace(self._renewed)
-            self._summary.replaced += [step.entry.key for step in self._renewed.values()]
-            log.info(
-                "replaced %s of %s, generation %d",
-                counted(len(self._renewed), "step"),
-                self._name,
-                self.writer.root.generation,
-            )
-        if self._emptied:
-            kept = [key for key in self.writer.ledger.sealed(whole=False) if key not in self._emptied]
-            arrange(self.writer, kept, list(self._emptied.values()))
-            log.info(
-                "took %s out of %s, generation %d",
-                counted(len(self._emptied), "step"),
-                self._name,
-                self.writer.root.generation,
-            )
+        renewed, self._renewed = self._renewed, {}
+        emptied, self._emptied = self._emptied, {}
+        if renewed:
+            self.writer.replace(renewed)
+            self._summary.replaced += [step.entry.key for step in renewed.values()]
+            generation = self.writer.root.generation
+            log.info("replaced %s of %s, generation %d", counted(len(renewed), "step"), self._name, generation)
+        if emptied:
+            kept = [key for key in self.writer.ledger.sealed(whole=False) if key not in emptied]
+            arrange(self.writer, kept, list(emptied.values()))
+            generation = self.writer.root.generation
+            log.info("took %s out of %s, generation %d", counted(len(emptied), "step"), self._name, generation)
 
 
 def _remembering(entry: Entry, old: Entry) -> Entry:

@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stac2cube.cube.files import sync_folder
+from stac2cube.cube.files import DISK_ERRORS, sync_folder
 from stac2cube.cube.lock import Owner, read_owner
 from stac2cube.cube.root import read_root
+from stac2cube.cube.shard import shard_file
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import Receipt, Shard, StagedStep, Stager
-from stac2cube.cube.writer import open_writer, staging_folder
+from stac2cube.cube.writer import cannot_be_written, open_writer, staging_folder
 from stac2cube.errors import CubeLockedError
+from stac2cube.faults import Failures
 from stac2cube.filling import OpenStep, fill
 from stac2cube.flow import Flow
 from stac2cube.grid import Tile
@@ -104,8 +106,13 @@ def build_share(
     log.info("share %d of %d: %d blocks to make", share[0] + 1, share[1], count)
     if todo:
         flow = Flow(place, orders, progress)
-        with place.open() as executor, progress.over(count):
-            fill(todo, task, executor, recorder, flow)
+        try:
+            with place.open() as executor, progress.over(count):
+                fill(todo, task, executor, recorder, flow)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise cannot_be_written(path, error) from error
         summary.stopped = flow.stopped and recorder.received_count < count
     summary.failed = recorder.failures
     summary.seconds = time.monotonic() - begun
@@ -117,27 +124,35 @@ def seal_shares(
 ) -> Summary:
     """Seal the steps of which the jobs made every block, and end their hold over the cube.
 
-    Steps that lack blocks, because a job was lost or ran out of time, are left to the next run.
+    Steps that lack blocks, because a job was lost or ran out of time, are left to the next run. Where sealing fails,
+    what the jobs made stays until somebody else writes the cube: it can be sealed again.
 
     Raises:
         CubeLockedError: The cube is not, or no longer, held by these jobs.
     """
     begun = time.monotonic()
-    _require_ours(path, claim)
+    if read_owner(path) is not None or not staging_folder(path, claim.owner.token).exists():
+        _require_ours(path, claim)  # else an earlier try to seal failed, and nobody came since
     with open_writer(path, spec, (orders or Orders()).verdict, claim.owner) as writer:
         known = known_entries(path, steps)
         work = plan(steps, known)
         summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
         sealer = Sealer(writer, summary, known, spec.request, {})
-        receipts, failures = _gathered(writer.stager.folder)
+        (receipts, failures), told = _gathered(writer.stager.folder), Failures()
         for step in work.todo:
             key = step.entry.key
             made = OpenStep(step, StagedStep(writer.stager.folder / key))
-            made.receipts = [receipts[key, tile] for tile in step.tiles if (key, tile) in receipts]
+            made.receipts = [
+                receipts[key, tile]
+                for tile in step.tiles
+                if (key, tile) in receipts and not _lacking(made.staged, receipts[key, tile])
+            ]
             if key in failures and len(made.receipts) < len(step.tiles):
+                told.tell(key, failures[key])
                 sealer.failed(step, failures[key])
             else:
                 sealer.received(made)
+        told.close()
         sealer.end()
         lacking = len(work.todo) - sealer.settled
         summary.stopped = lacking > 0
@@ -177,7 +192,6 @@ class _Recorder:
 
     def failed(self, step: Step, reason: str) -> None:
         """Write a failure down."""
-        log.warning("%s failed: %s", step.entry.key, reason)
         self.failures[step.entry.key] = reason
         self._write({"key": step.entry.key, "failure": reason})
 
@@ -191,6 +205,15 @@ class _Recorder:
             file.flush()
             os.fsync(file.fileno())
         sync_folder(self._file.parent)
+
+
+def _lacking(staged: StagedStep, receipt: Receipt) -> bool:
+    """Whether files that a receipt names are not in staging: its block counts as not made."""
+    files = [shard_file(staged.layer_folder(shard.layer), receipt.tile) for shard in receipt.shards if shard.size]
+    lacking = [file for file in files if not file.exists()]
+    for file in lacking:
+        log.warning("%s is not there although a job wrote it", file)
+    return bool(lacking)
 
 
 def _require_ours(path: Path, claim: Claim) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -124,8 +124,14 @@ class Summary:
             IncompleteError: Naming those that did, with their reasons; the others are sealed.
         """
         if self.failed:
-            reasons = "; ".join(f"{key}: {reason}" for key, reason in self.failed.items())
+            reasons = "; ".join(self.failures())
             raise IncompleteError(f"{len(self.failed)} step(s) of {out} failed, run again to try them: {reasons}")
+
+    def failures(self) -> Iterator[str]:
+        """What failed and why, a line for all steps that failed alike."""
+        for reason in dict.fromkeys(self.failed.values()):
+            keys = [key for key, why in self.failed.items() if why == reason]
+            yield f"{keys[0]}: {reason}" if len(keys) == 1 else f"{len(keys)} steps: {reason}: {', '.join(keys)}"
 
     @property
     def exit_code(self) -> int:

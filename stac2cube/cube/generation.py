@@ -103,9 +103,10 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
     else:
         journal = _journal(cube)
         write_whole(journal, json.dumps({"next": new.name, "old": f"{old.parent.name}/{old.name}"}).encode())
+        passing("generation.noted")
         _put_away(cube, old)
         passing("generation.swapped")
-        new.rename(cube)
+        finish_journal(cube)
         journal.unlink()
     sync_folder(cube.parent)
     passing("generation.done")
@@ -116,11 +117,33 @@ def finish_swap(cube: Path) -> None:
     """Finish what a kill interrupted; does nothing on a sound cube."""
     journal, new = _journal(cube), next_folder(cube)
     remove_tree(_filling_folder(cube))
-    if journal.exists() and not cube.exists() and new.exists():
-        new.rename(cube)
+    finish_journal(cube)
     if new.exists() and cube.exists():
         _settle(cube, new)
     journal.unlink(missing_ok=True)
+    for partial in cube.parent.glob(f".{journal.name}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def finish_journal(cube: Path) -> bool:
+    """Where a swap in two steps was interrupted between them, do the second; whoever finds it so may.
+
+    Args:
+        cube: The cube, which is not there in that case.
+
+    Returns:
+        Whether there is a cube now.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    if not cube.exists() and _journal(cube).exists():
+        try:
+            next_folder(cube).rename(cube)
+        except OSError:
+            if not cube.exists():  # else somebody else was quicker
+                raise
+    return (cube / "zarr.json").exists()
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -26,6 +26,7 @@ POINTS = (
     "generation.linked",
     "generation.filled",
     "generation.named",
+    "generation.noted",
     "generation.swapped",
     "generation.done",
     "year.begun",

@@ -153,6 +153,8 @@ def read_root(path: Path, file: Path | None = None) -> Root:
     try:
         document = json.loads((file or path / "zarr.json").read_bytes())
     except FileNotFoundError:
+        if file is None and _put_in_place(path):
+            return read_root(path)
         raise CubeError(f"{path} is not a cube: it has no zarr.json") from None
     except (NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CubeError(f"{path} is not a cube: {error}") from error
@@ -165,6 +167,23 @@ def read_root(path: Path, file: Path | None = None) -> Root:
         raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
     own["spec"]["request"] = found_again(path, own["spec"]["request"])
     return Root(document)
+
+
+def _put_in_place(path: Path) -> bool:
+    """Whether a cube is there now, after a swap of its generations was finished that somebody died in.
+
+    Raises:
+        CubeError: It cannot be finished.
+    """
+    from stac2cube.cube.generation import finish_journal
+
+    try:
+        return finish_journal(path.resolve())
+    except OSError as error:
+        raise CubeError(
+            f"{path} is not there: a run died while it swapped in a new generation, which cannot be finished from here "
+            f"({error.strerror}). Whoever may write the cube opens it once, with any command"
+        ) from error
 
 
 def write_empty_cube(folder: Path, spec: CubeSpec) -> None:

@@ -17,21 +17,96 @@ from stac2cube.cube.files import remove_tree, sync_folder, write_whole
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import COORDINATE_CHUNK, Root
+from stac2cube.cube.shard import shard_file
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import StagedStep
+from stac2cube.errors import CubeError
+
+_MOVING = "moving.json"
+"""In a folder of staging: the slots that its steps are being moved to."""
+
+
+def filled_layers(entry: Entry) -> set[str]:
+    """Layers of which a step has files, as its receipts say: a layer that is all fill has none."""
+    return {shard.layer for receipt in entry.receipts for shard in receipt.shards if shard.size}
 
 
 def move_in(cube: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:
-    """Give a staged step its slot: one rename per layer, over whatever a dead run left there."""
+    """Give a staged step its slot: one rename per layer that has files; nothing is removed.
+
+    Raises:
+        CubeError: A layer of which the receipts name files has none in staging, or the slot is taken.
+    """
+    filled = filled_layers(entry)
     for layer in spec.layers:
-        target = cube / layer.name / "c" / str(entry.slot)
-        remove_tree(target)
-        source = staged.layer_folder(layer.name)
-        if source.exists():  # a layer all fill has no file and no folder
+        source, target = staged.layer_folder(layer.name), cube / layer.name / "c" / str(entry.slot)
+        if layer.name in filled and not source.exists():
+            raise CubeError(f"{cube}: {entry.key} has no files of {layer.name} in staging; it is not sealed. Run again")
+        if target.exists():
+            raise CubeError(f"{target} is there although no step has this slot; {entry.key} is not sealed. Run again")
+        if layer.name in filled:
             target.parent.mkdir(exist_ok=True)
             source.rename(target)
             sync_folder(target.parent)
         passing("commit.layer-moved")
+
+
+def take_over(generation: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:
+    """Give a staged step a slot that another had, in a generation that is being filled.
+
+    What the other had there are links: the present generation keeps its files.
+
+    Raises:
+        CubeError: A layer of which the receipts name files has none in staging.
+    """
+    for layer in spec.layers:
+        remove_tree(generation / layer.name / "c" / str(entry.slot))
+    move_in(generation, staged, entry, spec)
+
+
+def require_in_place(cube: Path, entries: Sequence[Entry]) -> None:
+    """Be sure that every file that the receipts of some steps name is in its slot, in its size.
+
+    Raises:
+        CubeError: One is not; the root must not name these steps.
+    """
+    for entry in entries:
+        for shard in (shard for receipt in entry.receipts for shard in receipt.shards if shard.size):
+            path = shard_file(cube / shard.layer / "c" / str(entry.slot), shard.tile)
+            try:
+                size = path.stat().st_size
+            except FileNotFoundError:
+                size = 0
+            if size != shard.size:
+                raise CubeError(
+                    f"{path} has {size} bytes instead of {shard.size}; {entry.key} is not sealed. Run again"
+                )
+
+
+def note_moving(staging: Path, entries: Sequence[Entry]) -> None:
+    """Write down to which slots staged steps are about to be moved, so that :func:`give_back` can undo it."""
+    write_whole(staging / _MOVING, json.dumps({str(entry.slot): entry.key for entry in entries}).encode())
+
+
+def give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
+    """Move steps back to staging that a run moved to slots and did not seal.
+
+    Args:
+        cube: The cube.
+        staging: Folder of the run.
+        steps: That are sealed.
+        spec: Of the cube.
+    """
+    note = staging / _MOVING
+    if not note.exists():
+        return
+    for slot, key in json.loads(note.read_bytes()).items():
+        for layer in spec.layers if int(slot) >= steps else ():
+            source, target = StagedStep(staging / key).layer_folder(layer.name), cube / layer.name / "c" / slot
+            if target.exists() and not source.exists():
+                source.parent.mkdir(parents=True, exist_ok=True)
+                target.rename(source)
+                sync_folder(source.parent)
 
 
 def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:

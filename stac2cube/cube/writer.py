@@ -3,6 +3,10 @@
 Append is one atomic rename. Shards wait in staging; :meth:`CubeWriter.commit` moves them into slots beyond the sealed
 length, where no reader looks, writes coordinates and ledger, and then replaces the root ``zarr.json``. Whatever dies in
 the middle leaves the old root in place, and what lies beyond its length is purged before its slot is used.
+
+A change of the cube is begun once. Whatever ends it early (a full disk, an I/O error, Ctrl-C) ends the writer: it
+commits nothing more and removes nothing. What is half done is put right by :meth:`CubeWriter.recover` of whoever opens
+the cube for writing next.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,15 @@ from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube
-from stac2cube.cube.slots import move_in, write_coordinates
+from stac2cube.cube.slots import (
+    filled_layers,
+    give_back,
+    move_in,
+    note_moving,
+    require_in_place,
+    take_over,
+    write_coordinates,
+)
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import StagedStep, Stager
 from stac2cube.errors import BadInputError, CubeError
@@ -46,7 +58,8 @@ def open_writer(
         path: The cube.
         spec: What it must be; the guard compares it with what is there.
         verdict: See :class:`stac2cube.cube.lock.CubeLock`.
-        owner: Who holds it, this process if None. What jobs of the owner's token staged earlier is kept.
+        owner: Who holds it, this process if None. What jobs of the owner's token staged earlier is kept, also when the
+            block fails.
 
     Raises:
         CubeMismatchError: The cube is another one; nothing was changed.
@@ -57,27 +70,45 @@ def open_writer(
     if path.exists():
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))
+    writer: CubeWriter | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with CubeLock(path, owner, verdict) as lock:
             generation.finish_swap(path)  # only now: what lies beside the cube may be another writer's work
             if not path.exists():
                 _create(path, spec)
-            writer = CubeWriter(path, lock)
+            writer = CubeWriter(path, lock, resumes=owner is not None)
             writer.root.spec.require_same(spec, str(path))
             writer.recover()
             try:
                 yield writer
-            finally:
-                if not writer.handed_over:
-                    remove_tree(path / OWN / "staging")
-    except PermissionError as error:
-        raise BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})") from error
+            except BaseException:
+                if writer.sound and owner is None:
+                    writer.clear_staging()
+                raise
+            if not writer.handed_over:
+                writer.clear_staging()
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        advice = "" if error.errno == errno.EROFS else "; make room and run again"
-        raise BadInputError(f"{path} cannot be written: {error.strerror}. What was sealed is safe{advice}.") from error
+        # An error of another kind, unless it ended a change, is not of writing the cube: it keeps its own words.
+        ended_a_change = writer is not None and not writer.sound
+        if ended_a_change or isinstance(error, PermissionError) or error.errno in DISK_ERRORS:
+            raise cannot_be_written(path, error) from error
+        raise
+
+
+def cannot_be_written(path: Path, error: OSError) -> BadInputError:
+    """What the system says when a cube cannot be written, as one line that says what to do.
+
+    Args:
+        path: The cube.
+        error: What the system says.
+    """
+    if isinstance(error, PermissionError):
+        return BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})")
+    where = f" ({error.filename})" if error.filename and error.errno not in DISK_ERRORS else ""
+    advice = {errno.EROFS: "", errno.ENOSPC: "; make room and run again", errno.EDQUOT: "; make room and run again"}
+    do = advice.get(error.errno or 0, "; run again to go on")
+    return BadInputError(f"{path} cannot be written: {error.strerror or error}{where}. What was sealed is safe{do}.")
 
 
 class CubeWriter:
@@ -86,11 +117,22 @@ class CubeWriter:
     Args:
         path: The cube.
         lock: Its lock, held.
+        resumes: Whether what was staged under the lock's token outlives a failure, for another process of its owner.
+
+    Attributes:
+        path: The cube.
+        root: As this writer left it, or found it.
+        spec: What the cube is.
+        stager: Makes staged steps of this writer's token.
+        handed_over: Whether the lock was given to jobs.
+        sound: False from the beginning of a change to its end, and for good once one failed: nothing more is committed.
     """
 
-    def __init__(self, path: Path, lock: CubeLock) -> None:
+    def __init__(self, path: Path, lock: CubeLock, *, resumes: bool = False) -> None:
         self.path = path
+        self.sound = True
         self._lock = lock
+        self._resumes = resumes
         self.root = read_root(path)
         self.spec = self.root.spec
         self.stager = Stager(staging_folder(path, lock.owner.token), self.spec)
@@ -107,8 +149,16 @@ class CubeWriter:
         self._lock.hand_over(owner)
         self.handed_over = True
 
+    def clear_staging(self) -> None:
+        """Remove what this writer's token staged; that of others is theirs."""
+        remove_tree(self.stager.folder)
+        with suppress(OSError):
+            self.stager.folder.parent.rmdir()
+
     def recover(self) -> None:
-        """Clean up after whoever died here: dead staging, files half written, slots beyond the sealed length."""
+        """Put right what whoever failed or died here left: dead staging, files half written, slots not sealed."""
+        if self._resumes:
+            give_back(self.path, self.stager.folder, self.root.steps, self.spec)
         for folder in (self.path / OWN / "staging").glob("*"):
             if folder != self.stager.folder:
                 remove_tree(folder)
@@ -116,12 +166,24 @@ class CubeWriter:
             for partial in folder.glob(".*.partial"):
                 partial.unlink(missing_ok=True)
         for layer in self.spec.layers:
-            chunks = self.path / layer.name / "c"
-            slots = [int(name) for name in os.listdir(chunks) if name.isdigit()] if chunks.is_dir() else []  # noqa: PTH208 - thousands of names
-            for slot in slots:
+            for slot in _slots(self.path, layer.name):
                 if slot >= self.root.steps:
-                    remove_tree(chunks / str(slot))
+                    remove_tree(self.path / layer.name / "c" / str(slot))
         lead_arrays(self.path, self.root)
+
+    def lost_steps(self) -> list[str]:
+        """Keys of sealed steps of which a layer has no file at all although its receipts name some.
+
+        A commit that failed in version 0.1.0 could leave them. Only folders are listed: `verify` looks at every file.
+        """
+        whole = range(self.root.steps)
+        lacking = {layer.name: set(whole) - set(_slots(self.path, layer.name)) for layer in self.spec.layers}
+        some = set().union(*lacking.values())
+        if not some:
+            return []
+        keys = [key for key, row in self.ledger.sealed(whole=False).items() if row.slot in some]
+        rows = self.ledger.entries(keys=keys)
+        return [key for key, row in rows.items() if any(row.slot in lacking[name] for name in filled_layers(row))]
 
     def commit(
         self, finished: Sequence[FinishedStep], noted: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
@@ -136,24 +198,27 @@ class CubeWriter:
         Returns:
             The new root.
         """
-        self._lock.require_held()
-        passing("commit.begin")
-        first = self.root.steps
-        steps = first + len(finished)
-        entries = [
-            replace(step.entry, status=SEALED, slot=slot, commit=self.root.commit + 1)
-            for slot, step in enumerate(finished, start=first)
-        ]
-        for entry, step in zip(entries, finished, strict=True):
-            move_in(self.path, step.staged, entry, self.spec)
-            passing("commit.step-moved")
-        write_coordinates(self.path, self.root, entries)
-        passing("commit.coordinates-written")
-        others = [replace(entry, slot=None, commit=self.root.commit + 1) for entry in noted]
-        self._publish(self.root.following(steps), [*entries, *others], request)
-        for step in finished:
-            remove_tree(step.staged.folder)
-        passing("commit.done")
+        with self._change():
+            passing("commit.begin")
+            first = self.root.steps
+            steps = first + len(finished)
+            entries = [
+                replace(step.entry, status=SEALED, slot=slot, commit=self.root.commit + 1)
+                for slot, step in enumerate(finished, start=first)
+            ]
+            if self._resumes and entries:
+                note_moving(self.stager.folder, entries)
+            for entry, step in zip(entries, finished, strict=True):
+                move_in(self.path, step.staged, entry, self.spec)
+                passing("commit.step-moved")
+            write_coordinates(self.path, self.root, entries)
+            passing("commit.coordinates-written")
+            require_in_place(self.path, entries)
+            others = [replace(entry, slot=None, commit=self.root.commit + 1) for entry in noted]
+            self._publish(self.root.following(steps), [*entries, *others], request)
+            for step in finished:
+                remove_tree(step.staged.folder)
+            passing("commit.done")
         return self.root
 
     def replace(self, finished: Mapping[int, FinishedStep]) -> Root:
@@ -165,7 +230,6 @@ class CubeWriter:
         Returns:
             The new root.
         """
-        self._lock.require_held()
         for slot in finished:
             if not 0 <= slot < self.root.steps:
                 raise CubeError(f"{self.path} has no step in slot {slot}")
@@ -176,8 +240,9 @@ class CubeWriter:
 
         def change(new: Path) -> None:
             for slot, step in finished.items():
-                move_in(new, step.staged, entries[slot], self.spec)
+                take_over(new, step.staged, entries[slot], self.spec)
             write_coordinates(new, self.root, list(entries.values()))
+            require_in_place(new, list(entries.values()))
 
         root, what = self.root.following(self.root.steps), {"made anew": len(entries)}
         return self.regenerate(root, list(entries.values()), change, what=what)
@@ -203,7 +268,6 @@ class CubeWriter:
         Returns:
             The new root.
         """
-        self._lock.require_held()
         number, made = self.root.commit + 1, self.root.generation + 1
         before = list(self.root.ledger if parts is None else parts)
 
@@ -212,9 +276,10 @@ class CubeWriter:
             following = root.following(root.steps, generation=made, commit=number)
             publish(new, following, entries, self._lock, before=before, changed=what)
 
-        generation.swap_in(self.path, whole)
-        self.root = read_root(self.path)
-        self.spec = self.root.spec
+        with self._change():
+            generation.swap_in(self.path, whole)
+            self.root = read_root(self.path)
+            self.spec = self.root.spec
         return self.root
 
     def name_year(self, year: int, store: str | None, steps: int) -> Root:
@@ -228,12 +293,12 @@ class CubeWriter:
         Returns:
             The new root.
         """
-        self._lock.require_held()
         years = {str(known): name for known, name in {**self.root.years, year: store}.items() if name}
         root = self.root.following(self.root.steps, years=years)
         what = {f"steps of {year} sealed deep": steps} if store else {f"store of {year} forgotten": 1}
-        self._publish(root, (), changed=what)
-        passing("year.sealed")
+        with self._change():
+            self._publish(root, (), changed=what)
+            passing("year.sealed")
         return self.root
 
     def succeed(self, made: Path) -> Root:
@@ -254,13 +319,33 @@ class CubeWriter:
             for old in new.iterdir():
                 if old.name != OWN:
                     remove_tree(old) if old.is_dir() else old.unlink()
+            # By links: whatever fails from here on, the other cube stays whole for the next try.
             for part in made.iterdir():
-                if part.name != OWN:
-                    part.rename(new / part.name)
+                if part.is_dir() and part.name != OWN:
+                    generation.link_tree(part, new / part.name)
+            os.link(made / "zarr.json", new / "zarr.json")
 
         root = self.regenerate(successor, entries, change, what={"made by another recipe": len(entries)}, parts=())
         remove_tree(made)
         return root
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """A change of the cube: begun once, under the lock; one that does not come to its end is the last.
+
+        Raises:
+            CubeError: One failed before.
+            CubeLockedError: The lock was taken away; nothing was changed.
+        """
+        if not self.sound:
+            raise CubeError(
+                f"{self.path}: writing it failed before, so this run commits nothing more. What was sealed is safe; "
+                "run again to go on: what was left half done is put right then"
+            )
+        self.sound = False
+        self._lock.require_held()
+        yield
+        self.sound = True
 
     def _publish(
         self,
@@ -279,14 +364,23 @@ def staging_folder(cube: Path, token: str) -> Path:
     return cube / OWN / "staging" / token
 
 
+def _slots(cube: Path, layer: str) -> list[int]:
+    """Slots of which a layer has a folder."""
+    chunks = cube / layer / "c"
+    return [int(name) for name in os.listdir(chunks) if name.isdigit()] if chunks.is_dir() else []  # noqa: PTH208 - thousands of names
+
+
 def _create(path: Path, spec: CubeSpec) -> None:
     """Make an empty cube: whole under another name, then renamed into place."""
     making = path.with_name(f".{path.name}.making")
     remove_tree(making)
-    making.mkdir()
-    write_empty_cube(making, spec)
-    passing("create.filled")
-    sync_folder(making)
-    making.rename(path)
+    try:
+        making.mkdir()
+        write_empty_cube(making, spec)
+        passing("create.filled")
+        sync_folder(making)
+        making.rename(path)
+    finally:
+        remove_tree(making)  # is still there if the disk is full, which needs what it took
     sync_folder(path.parent)
     passing("create.renamed")

@@ -39,7 +39,8 @@ def show(folder: Path, console: Console) -> dict[str, Path]:
         What there is to look at, and where it lies.
 
     Raises:
-        Stac2cubeError: Anything that goes wrong.
+        IncompleteError: Steps of a stage failed: those after it are not tried.
+        Stac2cubeError: Anything else that goes wrong.
     """
     cube, catalog = folder / "layers.zarr", "earth-search"
     simulating = progress_for(console, "simulated granules")
@@ -56,6 +57,7 @@ def show(folder: Path, console: Console) -> dict[str, Path]:
         log.info("%s %s", "updating" if cube.exists() else "building", f"{cube} with {year}")
         request = make_request(words | {"time": year})
         summary = run(prepare(cube, request), Threads(), progress=progress_for(console))
+        summary.require_complete(cube)
         log.info("%d steps sealed, %d were present", len(summary.sealed), len(summary.present))
     log.info("%s holds %d steps, sorted by time", cube, open_cube(cube).sizes["time"])
     finer = _finer(folder, cube)

@@ -17,6 +17,7 @@ from stac2cube.cube.root import now_text
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
 from stac2cube.products.cut import Cut, cut_of
+from stac2cube.products.sheltered import Sheltered, sheltered
 from stac2cube.products.terms import Origin, attribution_of, mission_of, terms_of
 from stac2cube.progress import Progress
 from stac2cube.status import cube_history
@@ -103,9 +104,9 @@ def write_netcdf(cut: Cut, out: Path, progress: Progress | None = None) -> int:
             parts[step] = folder / f"{step}.h5"
             made += _write_part(cut, step, parts[step])
             progress.advance()
-    with written_whole(out) as partial:
-        _create(cut, partial)
-        _join(cut, partial, list(parts.values()))
+    with written_whole(out) as partial, sheltered(partial) as file:
+        _create(cut, file)
+        _join(cut, file, list(parts.values()))
     remove_tree(folder)
     return made
 
@@ -119,7 +120,7 @@ def _write_part(cut: Cut, step: str, path: Path) -> bool:
         with h5py.File(path) as file:
             if file.attrs.get(MADE_FROM) == fingerprint:
                 return False
-    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+    with written_whole(path) as partial, sheltered(partial) as sink, h5py.File(sink, "w") as file:
         chunk = _chunk(cut)
         for layer in cut.layers:
             file.create_dataset(
@@ -127,6 +128,8 @@ def _write_part(cut: Cut, step: str, path: Path) -> bool:
             )
         # Windows of whole chunks, so that each is compressed once.
         for window in cut.windows(2 * CHUNK):
+            if sink.error is not None:
+                break
             for name, values in cut.read(step, window).items():
                 file[name][window] = values
         file.attrs[MADE_FROM] = fingerprint
@@ -138,14 +141,14 @@ def _chunk(cut: Cut) -> tuple[int, int]:
     return min(CHUNK, rows), min(CHUNK, columns)
 
 
-def _create(cut: Cut, path: Path) -> None:
+def _create(cut: Cut, sink: Sheltered) -> None:
     """The file with all its metadata and coordinates, its layers still empty."""
     import h5netcdf
     from pyproj import CRS
 
     rows, columns = cut.grid.shape
     crs = CRS.from_user_input(cut.grid.crs)
-    with h5netcdf.File(path, "w") as file:
+    with h5netcdf.File(sink, "w") as file:
         file.dimensions = {"time": len(cut.steps), "y": rows, "x": columns}
         file.attrs.update(_about(cut))
         times = np.array([time.replace(tzinfo=None) for time in cut.steps.values()], "datetime64[us]").astype("int64")
@@ -251,12 +254,16 @@ def _about(cut: Cut) -> dict[str, str]:
     return about
 
 
-def _join(cut: Cut, path: Path, parts: list[Path]) -> None:
+def _join(cut: Cut, sink: Sheltered, parts: list[Path]) -> None:
     """Copy the chunks of all steps into the file, compressed as they are."""
     import h5py
 
-    with h5py.File(path, "r+") as file:
+    if sink.error is not None:
+        return
+    with h5py.File(sink, "r+") as file:
         for place, part in enumerate(parts):
+            if sink.error is not None:
+                return
             with h5py.File(part) as step:
                 for layer in cut.layers:
                     _copy(step[layer.name], file[layer.name], place)

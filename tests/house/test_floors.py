@@ -23,6 +23,7 @@ FLOORS = {
             "recipe",
             "scene",
             "globe",
+            "faults",
             "feature",
             "area",
             "period",
