@@ -65,6 +65,7 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
     level = 0
     if band.kind == "continuous" and not (band.exact and image.is_jpeg2000):
         level = _overview(image.factors, relation.scale, evenly=band.exact)
+        level = level if level and image.is_averaged(level) else 0
     cut = _cut(image, index, geobox, level)
     if level and not _keeps_nodata(image) and (cut.pixels == nodata).any():
         cut = _cut(image, index, geobox, 0)

@@ -110,6 +110,10 @@ class GdalImage:
             dataset.shape, self.geobox.transform * Affine.translation(corner, corner) * Affine.scale(factor), dataset.crs
         )
 
+    def is_averaged(self, level: int) -> bool:
+        """See :meth:`stac2cube.source.image.Image.is_averaged`; GDAL's overviews of TIFFs carry the method's name."""
+        return self._level(level).tags(1).get("RESAMPLING", "") not in ("NEAREST", "MODE")
+
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """Pixels of a level."""
         if self._jp2 is not None and level == 0:
