@@ -96,10 +96,10 @@ class GdalImage:
     def geobox_of(self, level: int) -> GeoBox:
         """Lattice of a level.
 
-        GDAL stretches the pixels of every overview over the outline of the file. That is where those lie that it made
-        itself, of any size. Those of JPEG 2000 are the samples at every second, fourth ... place of the full resolution,
-        counted from its first pixel, since the low-pass filters of its wavelets are symmetric about them (ISO/IEC
-        15444-1, annex F): however many there are, they lie on the lattice of the full resolution.
+        GDAL stretches the pixels of every overview over the outline of the file, and those that it made itself lie so,
+        whatever their number. Those of JPEG 2000 are the samples at every second, fourth ... place of the full
+        resolution, counted from its first pixel, since the low-pass filters of its wavelets are symmetric about them
+        (ISO/IEC 15444-1, annex F): they lie on the lattice of the full resolution.
         """
         dataset = self._level(level)
         if not (level and self._wavelets):
@@ -107,7 +107,9 @@ class GdalImage:
         factor = self.factors[level - 1]
         corner = 0.5 - factor / 2
         return GeoBox(
-            dataset.shape, self.geobox.transform * Affine.translation(corner, corner) * Affine.scale(factor), dataset.crs
+            dataset.shape,
+            self.geobox.transform * Affine.translation(corner, corner) * Affine.scale(factor),
+            dataset.crs,
         )
 
     def is_averaged(self, level: int) -> bool:
