@@ -22,6 +22,7 @@ STEP_FACTS = {
     "shift_accepted": ("whether the shift was measured reliably", "1"),
     "residual_mtf": ("difference to the measured pixels, seen through the sensor's optics", "1"),
     "residual_mean": ("difference to the measured pixels, in plain means", "1"),
+    "bright_fraction": ("part of the pixels that are saturated or too bright for a network", "1"),
 }
 """Facts that :func:`stac2cube.open_cube` shows where a cube has them: what each is, and its unit ("" for text)."""
 

@@ -35,6 +35,12 @@ into it."""
 PLAUSIBLE = 0.95
 """Share of pixels that may be cloud beyond doubt before the offset is suspected."""
 
+OFFSET = 0.1
+"""The agency's offset since baseline 04.00, in reflectance (Sentinel-2 Products Specification Document, issue 14.9)."""
+
+_NOISE = 0.005
+"""Reflectance that noise may take from the darkest hundredth of a dark band."""
+
 
 def cloud_probability(toa: np.ndarray, engine: Engine = "forest") -> np.ndarray:
     """Probability of cloud.
@@ -68,23 +74,33 @@ def as_percent(probability: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(probability), np.uint8(NODATA), percent)
 
 
-def implausible(probability: np.ndarray, blue: np.ndarray) -> str:
+def implausible(probability: np.ndarray, toa: np.ndarray) -> str:
     """Why probabilities cannot be right, "" if they can.
 
-    Counts whose offset was taken off twice or not at all drive the model to either end.
+    Counts whose offset was taken off twice or not at all drive the model to either end. What clouds themselves do to a
+    scene is told apart by B10 and B12: without clouds the air lets next to no light through in B10, and dark ground and
+    water give next to none in B12, so a missed offset of 0.1 is the least that both hold anywhere, and one that was
+    taken off twice leaves B10 near -0.1. Thin cirrus leaves B10 or dark places of B12 below that, and as soon as it
+    does not, it is bright in B02.
 
     Args:
-        probability: Any shape, NaN without data.
-        blue: Same shape, reflectance of B02.
+        probability: ``(...)``, NaN without data.
+        toa: ``(..., 10)`` reflectance in the order of :data:`BANDS`.
     """
     known = ~np.isnan(probability)
     if known.sum() < 1000:
         return ""
-    darkest = float(np.percentile(blue[known], 1))
-    if darkest < DARKEST:
+    blue, cirrus, swir = (toa[..., BANDS.index(band)][known] for band in ("B02", "B10", "B12"))
+    darkest, least = float(np.percentile(blue, 1)), float(np.percentile(cirrus, 1))
+    if darkest < DARKEST and least < _NOISE - OFFSET / 2:
         return f"the darkest B02 is {darkest:.3f}, less than air alone: its offset was probably taken off twice"
-    if (probability[known] > 0.99).mean() > PLAUSIBLE and float(np.percentile(blue[known], 5)) < 0.2:
-        return "nearly every pixel is cloud beyond doubt though many are dark: its offset was probably not taken off"
+    if min(least, float(np.percentile(swir, 1))) < OFFSET - _NOISE:
+        return ""
+    if (probability[known] > 0.99).mean() > PLAUSIBLE and float(np.percentile(blue, 5)) < 0.2:
+        return (
+            f"nearly every pixel is cloud beyond doubt though many are dark, and B10 is nowhere below {least:.3f}: its "
+            "offset was probably not taken off"
+        )
     return ""
 
 

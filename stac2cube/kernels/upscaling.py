@@ -12,6 +12,7 @@ import numpy as np
 
 from stac2cube.errors import BadInputError
 from stac2cube.kernels import sen2sr
+from stac2cube.kernels.brightness import widened
 from stac2cube.kernels.networks import FINE, RADIUS, answer, read_weights
 from stac2cube.kernels.onnx_model import OnnxModel, read_model
 from stac2cube.kernels.optics import MTF, agreeing, bicubic, residual
@@ -43,6 +44,11 @@ class Upscaler(Protocol):
         """Pixels of 10 m from which a network's answer may depend on others."""
         ...
 
+    @property
+    def reach(self) -> int:
+        """The same of one step alone, to 10 m or to 2.5 m; 0 without a network."""
+        ...
+
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
         """Bands of 20 m at 10 m: ``(n, rows, columns)`` from ``(4, rows, columns)`` and ``(n, rows/2, columns/2)``."""
         ...
@@ -57,6 +63,7 @@ class Bicubic:
     """Between pixels only."""
 
     radius: int = 4
+    reach: int = 0
 
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
         """See :class:`Upscaler`."""
@@ -79,6 +86,7 @@ class Native:
     networks: Any
     device: str
     radius: int = 2 * RADIUS
+    reach: int = RADIUS
 
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
         """See :class:`Upscaler`."""
@@ -106,6 +114,7 @@ class Sen2sr:
     networks: Any
     device: str
     radius: int = 3 * sen2sr.RADIUS
+    reach: int = 3 * sen2sr.RADIUS
 
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
         """See :class:`Upscaler`."""
@@ -124,6 +133,11 @@ class Onnx:
 
     @property
     def radius(self) -> int:
+        """See :class:`Upscaler`."""
+        return self.model.margin
+
+    @property
+    def reach(self) -> int:
         """See :class:`Upscaler`."""
         return self.model.margin
 
@@ -164,7 +178,13 @@ def gains(bands: Sequence[str]) -> list[float]:
 
 
 def upscale(
-    upscaler: Upscaler, agreement: Agreement, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str], target: float
+    upscaler: Upscaler,
+    agreement: Agreement,
+    fine: np.ndarray,
+    coarse: np.ndarray,
+    bands: Sequence[str],
+    target: float,
+    bright: np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Everything between the cube's numbers.
 
@@ -175,24 +195,44 @@ def upscale(
         coarse: ``(n, rows / 2, columns / 2)`` of bands of 20 m; n may be 0.
         bands: Names of these.
         target: 10 or 2.5, metres.
+        bright: ``(rows, columns)`` bool, True where some band is so bright that no network shall be asked: what one
+            says of these pixels, and of all from which it can see them, is replaced by the back-projected picture.
+            None for nowhere.
 
     Returns:
         ``(4 + n, rows, columns)``, or four times the rows and columns; and how far it is from what was measured,
         reflectance per measured pixel: ``residual_mtf`` and ``residual_mean``.
     """
+    near = None
+    if bright is not None and upscaler.reach and bright.any():
+        near = widened(bright, upscaler.reach)
     fused = np.empty((0, *fine.shape[1:]), dtype="float32")
     if len(bands):
-        fused = agreement.made(upscaler.fuse(fine, coarse, bands), coarse, 2, bands)
+        fused = _calmed(upscaler.fuse(fine, coarse, bands), coarse, 2, bands, near)
+        fused = agreement.made(fused, coarse, 2, bands)
     if target == 10:
         made, measured, scale, judged = fused, coarse, 2, list(bands)
     else:
         measured, scale, judged = np.concatenate([fine, fused]), 4, [*FINE, *bands]
-        made = agreement.made(upscaler.sharpen(fine, fused, bands), measured, 4, judged)
+        made = _calmed(upscaler.sharpen(fine, fused, bands), measured, 4, judged, near)
+        made = agreement.made(made, measured, 4, judged)
     left = {}
     if judged:
         for name, with_gains in (("residual_mtf", gains(judged)), ("residual_mean", None)):
             left[name] = residual(made, measured, scale, with_gains)
     return np.concatenate([fine, fused]) if target == 10 else made, left
+
+
+def _calmed(
+    picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str], near: np.ndarray | None
+) -> np.ndarray:
+    """A network's picture, back-projected alone where ``near`` says so: ``(rows, columns)`` of 10 m, or None."""
+    if near is None:
+        return picture
+    plain = agreeing(bicubic(measured, scale), measured, scale, gains(bands))
+    times = picture.shape[-1] // near.shape[-1]
+    calmed: np.ndarray = np.where(near.repeat(times, axis=0).repeat(times, axis=1), plain, picture)
+    return calmed
 
 
 @lru_cache(maxsize=2)

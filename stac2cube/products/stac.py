@@ -40,6 +40,7 @@ SHOWN = (
     "shift_y",
     "shift_accepted",
     "residual_mtf",
+    "bright_fraction",
     "baselines",
     "catalog",
 )

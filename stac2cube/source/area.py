@@ -1,8 +1,10 @@
 """JPEG 2000 on a disk, an area at a time: only what the area needs is decoded, where GDAL decodes whole tiles.
 
-OpenJPEG does it, as it does for GDAL, through glymur; so the pixels are the same. It pays for areas that are small
-beside the tiles they touch, and only there it is used. And whether a file is whole: of a file that was cut off GDAL
-gives zeros for the tiles that it lacks, if its main header lists where tiles lie, which those of Sentinel-2 do by now.
+OpenJPEG does it, as it does for GDAL, through glymur. The pixels are the same where the wavelet transform is the 5-3
+one in whole numbers; by the 9-7 one a pixel of an area may differ by a count from that of the whole tile, so files of
+that kind are left to GDAL. It pays for areas that are small beside the tiles they touch, and only there it is used. And
+whether a file is whole: of a file that was cut off GDAL gives zeros for the tiles that it lacks, if its main header
+lists where tiles lie, which those of Sentinel-2 do by now.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def read_area(path: str, header: Jp2Header, roi: Roi) -> np.ndarray | None:
 
 
 def _pays(header: Jp2Header, roi: Roi) -> bool:
-    if header.bands != 1 or min(header.tile_height, header.tile_width) < _LEAST_TILE:
+    if not header.reversible or header.bands != 1 or min(header.tile_height, header.tile_width) < _LEAST_TILE:
         return False
     wanted, touched = 1, 1
     for part, edge, length in zip(

@@ -66,6 +66,7 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
     level = 0
     if band.kind == "continuous" and not (band.exact and image.is_jpeg2000):
         level = _overview(image.factors, relation.scale, evenly=band.exact)
+        level = level if level and image.is_averaged(level) else 0
     cut = _cut(image, index, geobox, level)
     if level and not _keeps_nodata(image) and (cut.pixels == nodata).any():
         cut = _cut(image, index, geobox, 0)
@@ -98,17 +99,8 @@ class Cut:
 
 
 def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> Cut:
-    """Read what a block needs of the full resolution (0) or of an overview (from 1).
-
-    GDAL takes the pixels of all overviews for averages of whole squares; those of JPEG 2000 lie where the first pixel
-    of each square does, since the low-pass filter of its wavelets is symmetric about the even samples (ISO/IEC 15444-1,
-    annex F).
-    """
+    """Read what a block needs of the full resolution (0) or of an overview (from 1)."""
     source = image.geobox_of(level)
-    if level and image.is_jpeg2000:
-        shrunk = image.factors[level - 1]
-        offset = -(shrunk - 1) / (2 * shrunk)
-        source = source.translate_pix(offset, offset)
     taken, part, scale = _needed(Same(source), Same(geobox))
     return Cut(image.read(index, taken, level), part, scale, image.quick)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.session import Session
 from rasterio.windows import Window
@@ -85,13 +86,35 @@ class GdalImage:
         self.factors: list[int] = whole.overviews(1)
         self.tile: tuple[int, int] = whole.block_shapes[0]
         self.is_jpeg2000 = str(whole.driver).startswith("JP2")
+        # Overviews of a side file are averages, as those of a TIFF.
+        self._wavelets = self.is_jpeg2000 and not any(str(name).lower().endswith(".ovr") for name in whole.files)
+        if self._wavelets:
+            self.factors = [2**level for level in range(1, len(self.factors) + 1)]
         self.quick = quick
         self._jp2 = jp2
 
     def geobox_of(self, level: int) -> GeoBox:
-        """Lattice of a level."""
+        """Lattice of a level.
+
+        GDAL stretches the pixels of every overview over the outline of the file, and those that it made itself lie so,
+        whatever their number. Those of JPEG 2000 are the samples at every second, fourth ... place of the full
+        resolution, counted from its first pixel, since the low-pass filters of its wavelets are symmetric about them
+        (ISO/IEC 15444-1, annex F): they lie on the lattice of the full resolution.
+        """
         dataset = self._level(level)
-        return GeoBox(dataset.shape, dataset.transform, dataset.crs)
+        if not (level and self._wavelets):
+            return GeoBox(dataset.shape, dataset.transform, dataset.crs)
+        factor = self.factors[level - 1]
+        corner = 0.5 - factor / 2
+        return GeoBox(
+            dataset.shape,
+            self.geobox.transform * Affine.translation(corner, corner) * Affine.scale(factor),
+            dataset.crs,
+        )
+
+    def is_averaged(self, level: int) -> bool:
+        """See :meth:`stac2cube.source.image.Image.is_averaged`; GDAL's overviews of TIFFs carry the method's name."""
+        return self._level(level).tags(1).get("RESAMPLING", "") not in ("NEAREST", "MODE")
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """Pixels of a level."""

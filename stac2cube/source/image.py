@@ -40,6 +40,13 @@ class Image(Protocol):
         """Lattice of the full resolution (0) or of an overview (from 1)."""
         ...
 
+    def is_averaged(self, level: int) -> bool:
+        """Whether the pixels of an overview stand for what they cover: False where it says that they were chosen.
+
+        Where it says nothing, they are taken for means.
+        """
+        ...
+
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """Pixels as in the file.
 

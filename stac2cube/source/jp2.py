@@ -24,7 +24,7 @@ HEAD_BYTES = 32_768
 MORE_BYTES = 1 << 20
 """Asked for next where they do not; there is no third request for the main header."""
 
-_SOC, _SIZ, _COD, _TLM, _PLT, _SOT, _SOD, _EOC = 0xFF4F, 0xFF51, 0xFF52, 0xFF55, 0xFF58, 0xFF90, 0xFF93, 0xFFD9
+_SIZ, _COD, _COC, _TLM, _PLT, _SOT, _SOD = 0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF58, 0xFF90, 0xFF93
 
 
 class NotJpeg2000Error(Stac2cubeError):
@@ -51,6 +51,8 @@ class Jp2Header:
         size: Bytes of the file, 0 if unknown.
         etag: What the server calls this state of the file, "" if it does not say.
         modified: When it was last changed, nanoseconds since 1970, 0 if unknown.
+        reversible: Whether the wavelet transform of every tile is the 5-3 one in whole numbers, so that any part of it
+            decodes to the pixels of the whole; False where it is the 9-7 one, or is not known. No table keeps it.
     """
 
     height: int
@@ -67,6 +69,7 @@ class Jp2Header:
     size: int = 0
     etag: str = ""
     modified: int = 0
+    reversible: bool = False
 
     def ranges(self, tile: int) -> list[tuple[int, int]]:
         """First and last byte (not included) of each part of a tile; none if they are not known."""
@@ -76,7 +79,7 @@ class Jp2Header:
     def to_record(self) -> dict[str, Any]:
         """Plain values for a table, as those of :class:`stac2cube.source.cog.header.CogHeader`."""
         record = asdict(self)
-        for name in ("height", "width", "tile_height", "tile_width", "offsets", "counts"):
+        for name in ("height", "width", "tile_height", "tile_width", "offsets", "counts", "reversible"):
             del record[name]
         record["levels"] = [[self.height, self.width, self.tile_height, self.tile_width]]
         parts = np.stack([self.tiles, self.offsets, self.counts]).astype("<i8")
@@ -175,6 +178,7 @@ def _parse(head: bytes, read: Callable[[int, int], bytes], state: tuple[int, str
         size=state[0],
         etag=state[1],
         modified=state[2],
+        reversible=_is_reversible(main),
     )
 
 
@@ -225,6 +229,12 @@ def _size_facts(body: bytes) -> dict[str, Any]:
         "dtype": f"{'' if signed else 'u'}int{8 if bits <= 8 else 16 if bits <= 16 else 32}",
         "bands": bands,
     }
+
+
+def _is_reversible(main: dict[int, bytes]) -> bool:
+    """Whether marker COD (A.6.1, table A.20) names the 5-3 transform, and no component has one of its own (COC)."""
+    body = main[_COD]
+    return _COC not in main and len(body) > 9 and body[9] == 1
 
 
 def _listed_parts(lists: list[tuple[int, bytes]]) -> tuple[list[int], list[int]]:

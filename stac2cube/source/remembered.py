@@ -80,6 +80,10 @@ class Remembered:
         """Lattice of a level."""
         return self._image.geobox_of(level)
 
+    def is_averaged(self, level: int) -> bool:
+        """See :meth:`stac2cube.source.image.Image.is_averaged`."""
+        return self._image.is_averaged(level)
+
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """Pixels of a level; whole tiles and overviews as they come, for no other window needs them."""
         if level or self._is_whole(roi):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,11 +68,16 @@ class FindClouds:
         pixels = read_block(sight.granules, self.bands, window.geobox)
         toa = np.stack([_reflectance(pixels[band]) for band in BANDS], axis=-1)
         probability = cloud_probability(toa, rules.engine)
-        if problem := implausible(probability, toa[..., BANDS.index("B02")]):
+        if may_carry_offset(sight.granules) and (problem := implausible(probability, toa)):
             raise ReadError(f"{sight.granules[0].id}: {problem}")
         fine = as_percent(_resampled(probability, window, block))
         dark = dark_land(toa[..., BANDS.index("B08")], toa[..., BANDS.index("B11")])
         return cloud_layers(fine, as_percent(probability), dark, sun, window, rules)
+
+
+def may_carry_offset(granules: Sequence[Granule]) -> bool:
+    """Whether some granule's baseline is one of those with an offset (from 04.00 on), or is not known."""
+    return any(not granule.baseline or float(granule.baseline) >= 4.0 for granule in granules)
 
 
 def cloud_layers(

@@ -27,6 +27,9 @@ from stac2cube.work import Block, Orders, Step
 MEDIAN_OF = 5
 """Scenes of which a median is made."""
 
+LEAST_OF_MEDIAN = 3
+"""Scenes that a median needs: of two it is their mean, a double image that agrees with either as well as with neither."""
+
 SEASONS = ("DJF", "MAM", "JJA", "SON")
 
 ONLY = "all year"
@@ -51,7 +54,7 @@ class MakeReference:
     look: Look
 
     def __call__(self, made_of: tuple[Picture, ...] | Image, block: Block) -> dict[str, np.ndarray]:
-        """The reference in one block, float32, NaN where it shows no ground.
+        """The reference in one block, float32, NaN where it shows no ground; a median of fewer than three shows none.
 
         Raises:
             ReadError: A cube or the image cannot be read.
@@ -69,9 +72,10 @@ class MakeReference:
         with np.errstate(all="ignore"):
             stack = np.sort(np.stack(seen), axis=0)  # NaN last: the median of what is there
         count = np.count_nonzero(np.isfinite(stack), axis=0)
+        count[count < LEAST_OF_MEDIAN] = 0
         low, high = np.maximum(count - 1, 0) // 2, count // 2
         some = np.take_along_axis(stack, np.stack([low, np.minimum(high, len(seen) - 1)]), axis=0)
-        return {"picture": some.mean(axis=0).astype("float32")}
+        return {"picture": np.where(count > 0, some.mean(axis=0), np.nan).astype("float32")}
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,12 @@ def reference_for(
     if summary.failed:
         raise IncompleteError(f"the reference could not be made: {'; '.join(summary.failed.values())}")
     if summary.empty:
-        raise BadInputError(f"the reference {rules.reference} shows no ground over this area")
+        why = (
+            f": it needs {LEAST_OF_MEDIAN} scenes that are clear at the same place"
+            if rules.reference == "median"
+            else ""
+        )
+        raise BadInputError(f"the reference {rules.reference} shows no ground over this area{why}")
     return Reference(Parent.read(path), chosen)
 
 
@@ -176,6 +185,11 @@ def _choose(parent: Parent, pictures: Mapping[str, Picture], rules: ShiftRules) 
         return {ONLY: ()}
     ranked = sorted(pictures, key=lambda key: (-_clear(parent.rows[key]), key))
     if rules.reference == "median":
+        if len(ranked) < LEAST_OF_MEDIAN:
+            raise BadInputError(
+                f"the reference median needs {LEAST_OF_MEDIAN} scenes or more, and {parent.path} has {len(ranked)}: of two "
+                "it would be a double image. Say reference 'clearest', a scene by its key, or an image"
+            )
         return {ONLY: tuple(ranked[:MEDIAN_OF])}
     if rules.reference == "clearest":
         return {ONLY: (ranked[0],)}

@@ -13,6 +13,7 @@ import numpy as np
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid
+from stac2cube.kernels.brightness import BRIGHT
 from stac2cube.kernels.classes import says
 from stac2cube.kernels.halving import halved
 from stac2cube.kernels.networks import COARSE, FINE, read_weights, require_torch, sha256_of
@@ -143,6 +144,8 @@ def parts_of(parent: Parent) -> tuple[list[Truth], dict[str, Truth]]:
                 continue
             ways = ways_back(parent.spec, bands, parent.rows[key])
             values = [stored[b.name] * np.float32(b.scale) + np.float32(b.offset) for b in bands]
+            if max(float(picture.max()) for picture in values) > BRIGHT:
+                continue
             coarse = [halved(picture, way) for picture, way in zip(values[len(FINE) :], ways, strict=True)]
             truth = Truth(np.stack(values[: len(FINE)]), np.stack(coarse))
             if judges:

@@ -16,6 +16,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import Layer
 from stac2cube.cube.stored import StoredStep, Window
 from stac2cube.errors import BadInputError
+from stac2cube.kernels.brightness import BRIGHT, saturated, without
 from stac2cube.kernels.halving import halved
 from stac2cube.kernels.networks import COARSE, FINE
 from stac2cube.kernels.upscaling import LEARNED, device_for, open_upscaler, upscale
@@ -111,40 +112,42 @@ class Upscale:
         inner = tuple(slice(margin, margin + part.stop - part.start) for part in window)
         if missing[inner].all():
             return self._nothing(stored, inner), {}
-        pictures = _filled([_reflectance(stored[layer.name], layer) for layer in bands], missing)
-        fine = np.stack(pictures[: len(FINE)])
+        pictures = [without(_reflectance(stored[layer.name], layer), missing, FILLED) for layer in bands]
+        fine, coarse, bright, lost = _trusted(pictures, source.halving)
         names = [layer.name for layer in bands[len(FINE) :]]
-        ways = zip(pictures[len(FINE) :], source.halving, strict=True)
-        halves = [halved(picture, way) for picture, way in ways]
-        coarse = np.stack(halves) if halves else np.empty((0, *(size // 2 for size in missing.shape)), "float32")
         with gpu_turn() if device == "cuda" else nullcontext():
-            made, left = upscale(upscaler, rules.agreement, fine, coarse, names, rules.target)
+            made, left = upscale(upscaler, rules.agreement, fine, coarse, names, rules.target, bright)
+        left["bright_fraction"] = bright.astype("float32")
         # Beyond the cube nothing is missing: there it was not asked for.
         within = (
             (np.arange(part.start, part.stop) >= 0) & (np.arange(part.start, part.stop) < size)
             for part, size in zip((rows, columns), shape, strict=True)
         )
         hidden = ndimage.binary_dilation(missing & np.logical_and.outer(*within), iterations=UNSURE)
-        every = missing.shape[0] // next(iter(left.values())).shape[0] if left else 1
         means = {}
         for name, apart in left.items():
+            every = missing.shape[0] // apart.shape[0]
             seen = tuple(slice(part.start // every, part.stop // every) for part in inner)
             means[name] = (float(apart[seen].sum()), float(apart[seen].size))
-        return self._stored(made, bands, hidden, stored, inner), means
+        return self._stored(made, bands, hidden, lost, stored, inner), means
 
     def _stored(
         self,
         made: np.ndarray,
         bands: Sequence[Layer],
-        hidden: np.ndarray,
+        unseen: np.ndarray,
+        losses: Sequence[np.ndarray],
         stored: dict[str, np.ndarray],
         inner: tuple[slice, ...],
     ) -> dict[str, np.ndarray]:
         scale = self.rules.scale
         wide = tuple(slice(part.start * scale, part.stop * scale) for part in inner)
-        gone = _repeated(hidden[inner], scale)
         out = {}
-        for picture, layer in zip(made, bands, strict=True):
+        for picture, layer, lost in zip(made, bands, losses, strict=True):
+            if scale == 1 and layer.name in FINE:  # as it was measured, marks of saturation too
+                out[layer.name] = np.where(unseen[inner], layer.fill_scalar, stored[layer.name][inner])
+                continue
+            gone = _repeated((unseen | lost)[inner], scale)
             counts = np.rint((picture[wide] - layer.offset) / layer.scale)
             limits = np.iinfo(layer.dtype)
             out[layer.name] = np.where(gone, layer.fill_scalar, counts.clip(max(limits.min, 1), limits.max)).astype(
@@ -181,7 +184,9 @@ def super_resolution(
 
     Returns:
         The cube: bands in the stored form of the layers; classes repeated, never interpolated; along time
-        ``residual_mtf`` and ``residual_mean``, reflectance.
+        ``residual_mtf`` and ``residual_mean``, reflectance, and ``bright_fraction``, the part of the pixels that are
+        saturated or brighter than a reflectance of 1.2 in some band: no network was asked about these and their
+        surroundings. A saturated band has no data there.
 
     Raises:
         BadInputError: A word is wrong, bands are missing, the cube is not of 10 m, weights or torch are missing, or
@@ -245,12 +250,34 @@ def _reflectance(stored: np.ndarray, layer: Layer) -> np.ndarray:
     return (stored * np.float32(layer.scale) + np.float32(layer.offset)).astype("float32")
 
 
-def _filled(pictures: Sequence[np.ndarray], missing: np.ndarray) -> list[np.ndarray]:
-    """Gaps take the nearest pixel there is within :data:`FILLED`; farther in it is dark."""
-    if not missing.any():
-        return list(pictures)
-    away, nearest = ndimage.distance_transform_edt(missing, return_indices=True)
-    return [np.where(away <= FILLED, picture[tuple(nearest)], np.float32(0)) for picture in pictures]
+def _trusted(
+    pictures: Sequence[np.ndarray], halving: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+    """What was measured, without what is saturated.
+
+    Args:
+        pictures: Bands of 10 m, then of 20 m, on pixels of 10 m; reflectance, without gaps.
+        halving: Of the bands of 20 m, see :class:`Source`.
+
+    Returns:
+        Bands of 10 m ``(4, rows, columns)`` and of 20 m ``(n, rows / 2, columns / 2)``, whose saturated pixels take the
+        nearest others'; where some band is too bright for a network, ``(rows, columns)``; and per band where it holds
+        no measurement, likewise.
+    """
+    fine, coarse, lost = [], [], []
+    for picture in pictures[: len(FINE)]:
+        gone = saturated(picture, UNSURE)
+        fine.append(without(picture, gone, FILLED))
+        lost.append(gone)
+    for picture, way in zip(pictures[len(FINE) :], halving, strict=True):
+        half = halved(picture, way)
+        # What cannot be undone exactly has mixed saturated pixels into others as far as two pixels away.
+        gone = saturated(half, UNSURE // 2 if way in ("nearest", "bilinear") else UNSURE)
+        coarse.append(without(half, gone, FILLED // 2))
+        lost.append(_repeated(gone, 2))
+    high = np.logical_or.reduce([*lost, *(picture > BRIGHT for picture in pictures)])
+    empty = np.empty((0, *(size // 2 for size in high.shape)), "float32")
+    return np.stack(fine), np.stack(coarse) if coarse else empty, high, lost
 
 
 def _repeated(pixels: np.ndarray, scale: int) -> np.ndarray:

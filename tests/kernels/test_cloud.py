@@ -80,12 +80,32 @@ def test_a_shadow_lies_where_the_sun_casts_it() -> None:
     assert shadow_reach_m(45.0) == pytest.approx(5000)
 
 
-def test_wrong_offsets_are_named() -> None:
-    cloudy, clear = np.full(2000, 0.999), np.full(2000, 0.02)
-    assert implausible(clear, np.full(2000, 0.08)) == ""
-    assert "taken off twice" in implausible(clear, np.full(2000, -0.02))
-    assert "not taken off" in implausible(cloudy, np.full(2000, 0.15))
-    assert implausible(cloudy, np.full(2000, 0.6)) == "", "it may be cloudy all over"
+FOREST = (0.11, 0.085, 0.045, 0.08, 0.28, 0.30, 0.10, 0.001, 0.16, 0.08)
+SEA = (0.10, 0.08, 0.03, 0.025, 0.015, 0.013, 0.004, 0.001, 0.004, 0.003)
+THIN = (1, 1, 1, 1, 1, 1, 0.75, 0.55, 0.6, 0.5)
+"""Of cirrus: what it adds to each band beside what it adds to B02."""
+
+
+def sky(ground: tuple[float, ...], cirrus: float = 0.0, offset: float = 0.0) -> np.ndarray:
+    """``(2000, 10)`` reflectance with the noise of a sensor."""
+    true = np.array(ground) + cirrus * np.array(THIN) * (1 - np.array(ground))
+    noisy = true + np.random.default_rng(0).normal(0, 0.002, (2000, len(BANDS)))
+    return noisy.clip(0.0005) + offset
+
+
+@pytest.mark.parametrize("ground", [FOREST, SEA], ids=["forest", "sea"])
+def test_wrong_offsets_are_named_and_cirrus_is_not_one(ground: tuple[float, ...]) -> None:
+    def problem(toa: np.ndarray) -> str:
+        return implausible(cloud_probability(toa), toa)
+
+    assert problem(sky(ground)) == ""
+    for cirrus in (0.05, 0.08, 0.1, 0.12, 0.15, 0.18, 0.2, 0.25, 0.4):
+        assert problem(sky(ground, cirrus)) == "", cirrus
+    assert "taken off twice" in problem(sky(ground, offset=-0.1))
+    assert "not taken off" in problem(sky(ground, offset=0.1))
+    dark = np.array(ground) * 0.2  # of a low sun, or an eclipse
+    assert problem(np.broadcast_to(dark, (2000, len(BANDS)))) == ""
+    assert problem(np.full((2000, len(BANDS)), 0.6)) == "", "it may be cloudy all over"
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ WHOLE = box32(1500, 1700)
 QUICK = RetryPolicy(attempts=2, first_wait=0.01, longest_wait=0.02)
 
 
-def jp2(path: Path, tile: int = 1024, quality: int = 100) -> Path:
+def jp2(path: Path, tile: int = 1024, quality: int = 100, reversible: str = "YES") -> Path:
     """With the lengths of its tiles in the main header, as Sentinel-2's."""
     options = {"compress": None, "predictor": None, "blocksize": None, "nodata": None, "BLOCKXSIZE": tile}
-    options |= {"BLOCKYSIZE": tile, "QUALITY": quality, "REVERSIBLE": "YES", "TLM": "YES", "PLT": "YES"}
+    options |= {"BLOCKYSIZE": tile, "QUALITY": quality, "REVERSIBLE": reversible, "TLM": "YES", "PLT": "YES"}
     return write(path, texture(WHOLE), WHOLE, driver="JP2OpenJPEG", **options)
 
 
@@ -67,6 +67,20 @@ def test_large_areas_and_small_tiles_are_left_to_gdal(tmp_path: Path) -> None:
     assert area.read_area(str(path), header, np.s_[0:1024, 0:1024]) is None
     small = area.fetch_jp2_header(LocalParts(str(jp2(tmp_path / "b.jp2", 192))), follow=False)
     assert area.read_area(str(tmp_path / "b.jp2"), small, np.s_[0:10, 0:10]) is None
+
+
+def test_areas_by_the_9_7_transform_are_left_to_gdal(tmp_path: Path) -> None:
+    """An area of such a file may differ by a count from the whole tile."""
+    path = jp2(tmp_path / "a.jp2", quality=60, reversible="NO")
+    header = area.fetch_jp2_header(LocalParts(str(path)), follow=False)
+    assert not header.reversible
+    roi = np.s_[900:1000, 700:800]
+    assert area.read_area(str(path), header, roi) is None
+    block = WHOLE[roi]
+    got = read_block([granule(WHOLE, B04=path)], [RED], block)["B04"]
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(got, file.read(1)[roi])
+    assert area.fetch_jp2_header(LocalParts(str(jp2(tmp_path / "b.jp2"))), follow=False).reversible
 
 
 @pytest.mark.parametrize("engine", ["auto", "rasterio"])

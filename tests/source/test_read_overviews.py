@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from rasterio.enums import Resampling
 
 from stac2cube.source.band import BandRequest
+from stac2cube.source.engine import Engine
 from stac2cube.source.read import read_block
 from tests.source.granules import RED, SCL, bilinear, box32, granule, texture, write
 
@@ -105,3 +108,43 @@ def test_classes_keep_to_the_granule_of_their_pixel(tmp_path: Path) -> None:
     assert (got["SCL"][:, 45:] == 9).all(), "the class comes with the pixel, although the first granule has one too"
     alone = read_block([first, second], [SCL], whole)
     assert (alone["SCL"] == 4).all()
+
+
+CHOSEN = {"driver": "GTiff", "tiled": True, "blocksize": None, "blockxsize": 128, "blockysize": 128}
+
+
+def hills(size: int) -> np.ndarray:
+    """So smooth that means of pixels and the low-pass half of a wavelet transform are nearly alike."""
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    waves = np.sin(columns / 9.1 + rows / 23) + np.sin(rows / 8.3 - columns / 31) + np.sin((rows + columns) / 17)
+    return np.round(3000 + 500 * waves).astype("uint16")
+
+
+def aside(got: np.ndarray, truth: np.ndarray, factor: int) -> float:
+    """Source pixels by which a picture lies beside another, at most of both axes, by least squares over gradients."""
+    down, across = np.gradient(truth)
+    inner = np.s_[2:-2, 2:-2]
+    gradients = np.stack([across[inner].ravel(), down[inner].ravel()], axis=1)
+    moved, *_ = np.linalg.lstsq(gradients, (truth - got)[inner].ravel(), rcond=None)
+    return float(np.abs(moved).max() * factor)
+
+
+@pytest.mark.parametrize("engine", ["auto", "rasterio"])
+@pytest.mark.parametrize(("size", "factor"), [(1830, 4), (1831, 2), (999, 4), (1001, 8), (513, 4)])
+@pytest.mark.parametrize("kind", ["jp2", "averaged", "chosen"])
+def test_overviews_of_any_size_lie_where_they_belong(
+    kind: str, size: int, factor: int, engine: str, tmp_path: Path
+) -> None:
+    whole, pixels = box32(size, size, gsd=60), hills(size)
+    path = write(tmp_path / ("a.jp2" if kind == "jp2" else "a.tif"), pixels, whole, **FILES.get(kind, CHOSEN))
+    if kind == "chosen":  # by name: GDAL's driver of COGs does not write down how it made them
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews([2, 4, 8], Resampling.nearest)
+    count = size // factor
+    coarse = box32(count, count, gsd=60 * factor)
+    got = read_block([granule(whole, B04=path)], [RED], coarse, engine=Engine(engine))["B04"].astype(float)
+    truth = pixels[: count * factor, : count * factor].reshape(count, factor, count, factor).mean(axis=(1, 3))
+    got -= np.median(got - truth)
+    quarter = count // 3
+    for place in (np.s_[:quarter, :quarter], np.s_[-quarter:, -quarter:]):
+        assert aside(got[place], truth[place], factor) < 0.1, place

@@ -19,7 +19,7 @@ from stac2cube.places.local import Local
 from stac2cube.products.frames import frames_of
 from stac2cube.products.report import write_report
 from stac2cube.stages.cloud_rules import CloudRules
-from stac2cube.stages.cloud_spectra import find_sights
+from stac2cube.stages.cloud_spectra import find_sights, may_carry_offset
 from stac2cube.stages.follow import Parent
 from stac2cube.status import cube_status
 from stac2cube.work import Block
@@ -204,3 +204,11 @@ def test_rules_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(BadInputError, match=message):
             CloudRules(**words)
+
+
+def test_a_baseline_without_offset_is_never_accused(few: Series) -> None:
+    parent = Parent.read(few.layers)
+    (step, *_), _ = find_sights(parent, CloudRules(), few.l1c, on_cluster=False)
+    (granule, *_) = step.payload.granules
+    for baseline, may in (("03.01", False), ("02.14", False), ("04.00", True), ("05.11", True), ("", True)):
+        assert may_carry_offset((replace(granule, baseline=baseline),)) == may

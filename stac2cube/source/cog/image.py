@@ -52,6 +52,10 @@ class CogImage:
         """Lattice of a level."""
         return self.header.geobox_of(level)
 
+    def is_averaged(self, level: int) -> bool:  # noqa: ARG002 - others are no levels of a header
+        """See :meth:`stac2cube.source.image.Image.is_averaged`."""
+        return True
+
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """See :meth:`stac2cube.source.image.Image.read`.
 

@@ -1,7 +1,7 @@
 """The directories of a TIFF, read from its first bytes: classic and BigTIFF, little and big endian.
 
 Sources: TIFF revision 6.0 (Adobe, 1992); the BigTIFF design of libtiff; GDAL's documentation of the GTiff driver for
-tag 42113.
+tags 42112 and 42113.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ _NEEDED = {
     "keys": 34735,
     "key_numbers": 34736,
     "key_texts": 34737,
+    "metadata": 42112,
     "nodata": 42113,
 }
 _NAMES = {code: name for name, code in _NEEDED.items()}
@@ -91,7 +92,9 @@ def read_header(read: Callable[[int, int], bytes], size: int = 0, etag: str = ""
             continue
         if not kind & 1:
             raise UnusualFileError("it holds several images")
-        images.append(directory)
+        # One pixel chosen out of each square does not stand for the square.
+        if not any(word in directory.get("metadata", b"") for word in _CHOSEN):
+            images.append(directory)
     packing = _packing(first)
     for directory in images[1:]:
         if _packing(directory) != packing:
@@ -185,7 +188,7 @@ def _directory(file: _Bytes, start: int, *, big: bool) -> tuple[dict[str, Any], 
     tags: dict[str, Any] = {}
     for code, kind, number, held in entry.iter_unpack(table[:-room]):
         name = _NAMES.get(code)
-        if name is None:
+        if name is None or (name == "metadata" and not tags.get("subfile", 0) & 1):
             continue
         if not _TYPES.get(kind):
             raise UnusualFileError(f"its tag {code} is of an unusual type")
@@ -214,7 +217,10 @@ def _value(name: str, values: np.ndarray) -> Any:
     return values[0].item()
 
 
-_TEXTS = {"key_texts", "nodata"}
+_CHOSEN = tuple(f'name="RESAMPLING" sample="0">{method}<'.encode() for method in ("NEAREST", "MODE"))
+"""What GDAL writes into the metadata of an overview whose pixels are no means."""
+
+_TEXTS = {"key_texts", "metadata", "nodata"}
 _REALS = {"pixel_scale", "tie_points", "matrix", "key_numbers"}
 _LISTS = {"strip_offsets", "strip_counts", "tile_offsets", "tile_counts", "bits", "sample_format", "keys"}
 
