@@ -43,8 +43,8 @@ lint: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	envs/install-torch $(BIN)/python
 	$(BIN)/python -m pytest -m soak -s --timeout 7200
-	tests/on-debian trixie all
-	tests/on-debian forky all
+	tests/on-debian trixie all || [ $$? = 77 ]
+	tests/on-debian forky all || [ $$? = 77 ]
 
 bench: $(VENV)/.installed-test
 	envs/install-torch $(BIN)/python
