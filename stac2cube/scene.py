@@ -21,12 +21,16 @@ class AssetRef:
         shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
             :mod:`stac2cube.kernels.radiometry`); 0 for classes and for quantities without a provider offset.
         alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere.
+        decibels: Whether its item declares it in dB where the mission has power: it is converted when read.
+        nodata: What its item then says marks no data, besides what the file says; None if it says nothing.
     """
 
     href: str
     index: int = 1
     shift: int = 0
     alternate: str = ""
+    decibels: bool = False
+    nodata: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from rasterio.warp import reproject
 from stac2cube.errors import ReadError
 from stac2cube.kernels.nodata import beside
 from stac2cube.kernels.radiometry import apply_shift
+from stac2cube.scene import AssetRef
 from stac2cube.source.band import BandRequest
 from stac2cube.source.image import Image, Roi
 from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
@@ -27,7 +28,7 @@ from stac2cube.source.positions import Same, is_same_as_gdal, resample_quickly
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.warp")
 
 
-def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift: int = 0) -> np.ndarray:
+def cut_block(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoBox) -> np.ndarray:
     """Read one band of an image into a lattice, in stored form.
 
     Where the image lies on the same lattice its pixels are copied. Else they are warped, nodata-aware; between lattices
@@ -36,11 +37,10 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
 
     Args:
         image: Whoever reads it.
-        index: Band within it, from 1.
+        asset: Band within it, from 1; and counts to add, see :mod:`stac2cube.kernels.radiometry`. They are added before
+            interpolation, so that all providers' files of one product round alike.
         band: How it is wanted.
         geobox: Lattice of the block.
-        shift: Counts to add, see :mod:`stac2cube.kernels.radiometry`. They are added before interpolation, so that all
-            providers' files of one product round alike.
 
     Returns:
         ``(rows, columns)`` of the band's dtype, fill where the file has no data.
@@ -48,6 +48,7 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
     Raises:
         ReadError: The file has no georeference, not that band, or values that the dtype cannot hold.
     """
+    index = asset.index
     if not 1 <= index <= image.bands:
         raise ReadError(f"it has {image.bands} band(s), and no band {index}")
     relation = _relation(Same(image.geobox), Same(geobox))
@@ -56,7 +57,7 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
         return np.full(geobox.shape, band.fill, dtype=band.dtype)
     nodata = image.nodata if image.nodata is not None else band.fill
     if relation.paste_ok and relation.read_shrink == 1:
-        pixels = stored(image.read(index, taken), nodata, band, shift)
+        pixels = stored(image.read(index, taken), nodata, band, asset)
         if pixels.shape == geobox.shape:
             return pixels
         out = np.full(geobox.shape, band.fill, dtype=band.dtype)
@@ -64,14 +65,15 @@ def cut_block(image: Image, index: int, band: BandRequest, geobox: GeoBox, shift
         return out
     # Overviews of classes may hold averages of them, so classes always come from the full resolution.
     level = 0
-    if band.kind == "continuous" and not (band.exact and image.is_jpeg2000):
+    # The mean of decibels is no mean of power.
+    if band.kind == "continuous" and not (band.exact and image.is_jpeg2000) and not asset.decibels:
         level = _overview(image.factors, relation.scale, evenly=band.exact)
         level = level if level and image.is_averaged(level) else 0
     cut = _cut(image, index, geobox, level)
     if level and not _keeps_nodata(image) and (cut.pixels == nodata).any():
         cut = _cut(image, index, geobox, 0)
     out = np.empty(geobox.shape, dtype=band.dtype)
-    warp(replace(cut, pixels=stored(cut.pixels, nodata, band, shift)), band, geobox, out)
+    warp(replace(cut, pixels=stored(cut.pixels, nodata, band, asset)), band, geobox, out)
     return out
 
 
@@ -224,12 +226,24 @@ def _overview(factors: list[int], scale: float, *, evenly: bool) -> int:
     return usable[-1] + 1 if usable else 0
 
 
-def stored(pixels: np.ndarray, nodata: float, band: BandRequest, shift: int) -> np.ndarray:
+def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef) -> np.ndarray:
     """Pixels as read, in the band's dtype, with its fill and its counts.
+
+    Args:
+        pixels: As in the file.
+        nodata: What marks no data in them.
+        band: How they are wanted.
+        asset: What its item says of them.
 
     Raises:
         ReadError: They do not fit the dtype.
     """
+    shift = asset.shift
+    if asset.decibels:
+        gone = is_nodata(pixels, nodata)
+        if asset.nodata is not None:
+            gone |= is_nodata(pixels, asset.nodata)
+        pixels, nodata = np.where(gone, np.nan, 10 ** (pixels.astype("float64") / 10)).astype("float32"), np.nan
     missing = None
     if not _same_number(nodata, band.fill):
         missing = is_nodata(pixels, nodata)

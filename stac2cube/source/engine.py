@@ -12,8 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
 
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.mission import Signer
 from stac2cube.scene import AssetRef
 from stac2cube.source.area import is_jpeg2000_name, whole_header
 from stac2cube.source.asset import cut_block
@@ -121,9 +123,18 @@ def read_file(href: str, band: BandRequest, geobox: GeoBox) -> np.ndarray:
     asset = AssetRef(href)
 
     def read(image: Image, asset: AssetRef) -> np.ndarray:
-        return cut_block(image, asset.index, band, geobox)
+        return cut_block(image, asset, band, geobox)
 
     return look(Engine("rasterio"), asset, opening(asset, "none"), read)
+
+
+def geobox_of(asset: AssetRef, signer: Signer) -> GeoBox | None:
+    """The lattice of a file; None where it cannot be opened: reading it will say why."""
+    try:
+        return look(Engine("rasterio"), asset, opening(asset, signer), lambda image, _: image.geobox)
+    except (RasterioError, ReadError, OSError) as error:
+        log.debug("%s: %s", unsigned(asset.href), error)
+        return None
 
 
 def _look_quickly(

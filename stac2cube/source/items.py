@@ -26,6 +26,7 @@ from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.identity import Identity, Item, baseline_of, time_of
 from stac2cube.source.indexed import StoredItem
 from stac2cube.source.sign import is_remote, readable
+from stac2cube.source.usgs import assets_of_today
 
 SIMULATED = "stac2cube:simulated"
 """Property of an item that says that no satellite measured it: true for the simulator's, absent elsewhere."""
@@ -60,11 +61,12 @@ class Reading:
 
         It fits if it is of the item's catalog and collection, else if it names most of its assets.
         """
-        names = (item.get("collection") or "", frozenset(item["assets"]))
+        assets = assets_of_today(item)
+        names = (item.get("collection") or "", frozenset(assets))
         if names not in self._chosen:
             self._chosen[names] = self._choose(*names)
         chosen = self._chosen[names]
-        return chosen and (chosen[0], [(band, item["assets"][name]) for band, name in chosen[1]])
+        return chosen and (chosen[0], [(band, assets[name]) for band, name in chosen[1]])
 
     def _choose(self, collection: str, assets: frozenset[str]) -> tuple[Page, tuple[tuple[Band, str], ...]] | None:
         pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or list(self.mission.pages)
@@ -113,7 +115,13 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=_crs(item),
         corner=_corner(item),
         assets={
-            band.name: AssetRef(asset["href"] if clean else _unsigned(asset["href"]), 1, shift, _alternate(asset))
+            band.name: AssetRef(
+                asset["href"] if clean else _unsigned(asset["href"]),
+                1,
+                shift,
+                _alternate(asset),
+                *_decibels(name, band, asset),
+            )
             for (band, asset), shift in zip(present, _shifts(item, present, page), strict=True)
         },
         item=item_text(item),
@@ -171,6 +179,32 @@ def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page:
             baseline, declared = facts.baseline, facts.offset / 10_000
         shifts.append(s2_shift(S2Facts(item["id"], baseline, declared, removed)) if carries else 0)
     return shifts
+
+
+_DECIBELS = re.compile(r"(dbs?|decibels?)\b.*", re.IGNORECASE)
+_AMPLITUDE = re.compile(r"(linear )?amplitude\b.*", re.IGNORECASE)
+
+
+def _decibels(name: str, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
+    """Whether backscatter is declared in dB, and what then marks no data in it, None if that is not declared.
+
+    Raises:
+        RadiometryError: It is declared in a unit that is neither power nor dB.
+    """
+    if band.quantity.name != "power":
+        return False, None
+    places = [part for key in ("raster:bands", "bands") for part in (asset.get(key) or ()) if isinstance(part, Mapping)]
+    places.append(asset)
+    units = [str(place[key]).strip() for place in places for key in ("unit", "raster:unit") if place.get(key)]
+    for unit in filter(_AMPLITUDE.fullmatch, units):
+        raise RadiometryError(f"item {name} declares its backscatter {band.name} as {unit}, and not as power or in dB")
+    if not any(map(_DECIBELS.fullmatch, units)):
+        return False, None
+    declared = (place[key] for place in places for key in ("nodata", "raster:nodata") if place.get(key) is not None)
+    try:
+        return True, next((float(value) for value in declared), None)
+    except (TypeError, ValueError):
+        raise RadiometryError(f"item {name} declares a nodata of {band.name} that is no number") from None
 
 
 def _product_file(item: Item) -> str:

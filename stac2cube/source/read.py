@@ -172,7 +172,7 @@ def _read_joined(
 
 def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, manner: Manner) -> np.ndarray:
     def read(image: Image, asset: AssetRef) -> np.ndarray:
-        return cut_block(image, asset.index, band, geobox, asset.shift)
+        return cut_block(image, asset, band, geobox)
 
     pixels = of_asset(granule, band, read, manner)
     return np.full(geobox.shape, band.fill, dtype=band.dtype) if pixels is None else pixels

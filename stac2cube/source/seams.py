@@ -112,7 +112,7 @@ class _Part:
             return
         window = slice(rows.start - row, rows.stop - row), slice(columns.start - column, columns.stop - column)
         nodata = image.nodata if image.nodata is not None else band.fill
-        pixels = stored(image.read(asset.index, window), nodata, band, asset.shift)
+        pixels = stored(image.read(asset.index, window), nodata, band, asset)
         here = self.array[rows, columns]
         np.copyto(here, pixels, where=is_nodata(here, band.fill))
 

@@ -23,7 +23,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.plausible import doubts, is_flagged
-from stac2cube.stages.reading import ReadScene, reader_of
+from stac2cube.stages.reading import ReadScene, name_missing, reader_of, sea_of
 from stac2cube.stages.request import (
     ALWAYS,
     Request,
@@ -223,8 +223,10 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> 
         old.require_same(spec, str(out))
         spec = replace(spec, request={**spec.request, "times": _all_times(old, wanted)})
     layers = [layer.name for layer in spec.layers]
-    steps = tuple(steps_for(scenes, spec.grid, found.choice.why, layers))
-    return LayersJob(out, wanted, scenes, spec, steps)
+    steps = steps_for(scenes, spec.grid, found.choice.why, layers)
+    if sea := sea_of(wanted.query.mission):
+        steps = name_missing(steps, sea, spec.grid)
+    return LayersJob(out, wanted, scenes, spec, tuple(steps))
 
 
 def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress: Progress | None = None) -> Summary:

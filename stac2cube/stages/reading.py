@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,14 +12,18 @@ from odc.geo.geobox import GeoBox
 
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import ReadError
+from stac2cube.grid import Grid
+from stac2cube.mission import Mission
 from stac2cube.scene import Scene
 from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import Engine
 from stac2cube.source.headers import StoredHeaders, stored_headers
 from stac2cube.source.read import read_block
-from stac2cube.source.sea import Sea
+from stac2cube.source.sea import Sea, cells_of
 from stac2cube.stages.request import Wanted, local_sources
-from stac2cube.work import Block
+from stac2cube.work import Block, Step
+
+log = logging.getLogger(__name__)
 
 _MUCH = 4
 """Times that pixels of a cube may be larger than the source's and granules still be joined."""
@@ -55,14 +61,33 @@ class ReadScene:
         pixels = read_block(scene.granules, self.bands, geobox, seamless=self.seamless, engine=engine)
         if self.sea is None:
             return pixels
-        return {name: self.sea.fill(layer, geobox) for name, layer in pixels.items()}
+        found = cells_of(scene.granules)
+        return {name: self.sea.fill(layer, geobox, found) for name, layer in pixels.items()}
 
 
 def reader_of(wanted: Wanted, spec: CubeSpec) -> ReadScene:
     """What reads the blocks of a request."""
     mission = wanted.query.mission
-    sea = None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
     # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
     finest = min(band.gsd for band in wanted.query.bands)
     seamless = mission.seamless and spec.grid.resolution <= _MUCH * finest
-    return ReadScene(wanted.bands, seamless, sea, stored_headers(local_sources(wanted)))
+    return ReadScene(wanted.bands, seamless, sea_of(mission), stored_headers(local_sources(wanted)))
+
+
+def sea_of(mission: Mission) -> Sea | None:
+    """What is known of missing tiles of a mission, None for nothing."""
+    return None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
+
+
+def name_missing(steps: Sequence[Step], sea: Sea, grid: Grid) -> list[Step]:
+    """Steps whose ledger rows name the tiles that are missing, and that visit every block where some is sea."""
+    named = []
+    for step in steps:
+        lacking, open_sea = sea.missing(grid.geobox, cells_of(step.payload.granules))
+        if lacking:
+            log.warning("tiles that hold land are missing, there is no data there: %s", ", ".join(lacking))
+        facts = {"missing_tiles": lacking, "sea_tiles": open_sea}
+        properties = {**step.entry.properties, **{name: tiles for name, tiles in facts.items() if tiles}}
+        tiles = tuple(grid.tiles()) if open_sea else step.tiles
+        named.append(replace(step, entry=replace(step.entry, properties=properties), tiles=tiles))
+    return named

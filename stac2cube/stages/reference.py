@@ -28,7 +28,7 @@ MEDIAN_OF = 5
 """Scenes of which a median is made."""
 
 LEAST_OF_MEDIAN = 3
-"""Scenes that a median needs: of two it is their mean, a double image that agrees with either as well as with neither."""
+"""Scenes that a median needs: of two it is their mean, a double image."""
 
 SEASONS = ("DJF", "MAM", "JJA", "SON")
 
@@ -187,8 +187,8 @@ def _choose(parent: Parent, pictures: Mapping[str, Picture], rules: ShiftRules) 
     if rules.reference == "median":
         if len(ranked) < LEAST_OF_MEDIAN:
             raise BadInputError(
-                f"the reference median needs {LEAST_OF_MEDIAN} scenes or more, and {parent.path} has {len(ranked)}: of two "
-                "it would be a double image. Say reference 'clearest', a scene by its key, or an image"
+                f"the reference median needs {LEAST_OF_MEDIAN} scenes or more, and {parent.path} has {len(ranked)}: "
+                "of two it would be a double image. Say reference 'clearest', a scene by its key, or an image"
             )
         return {ONLY: tuple(ranked[:MEDIAN_OF])}
     if rules.reference == "clearest":

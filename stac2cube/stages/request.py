@@ -24,6 +24,7 @@ from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
 from stac2cube.source.band import BandRequest
+from stac2cube.source.engine import geobox_of
 from stac2cube.source.plausible import doubts
 from stac2cube.source.search import Query
 from stac2cube.stages.choice import Choice, Found, choices, find
@@ -174,6 +175,10 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
         )
     gsds = _gsds(wanted)
     resolution = float(request.resolution or min(gsds))
+    if CRS(crs).is_geographic:
+        # Sizes of bands are metres; here the product's own pixels are the lattice, if they are degrees too.
+        lattice = _corner_of_files(scenes, crs) or mission.lattice
+        return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice)
     # Corners on the lattice of the coarsest band, so that each of its pixels holds whole pixels of the cube.
     step = float(max(gsds)) if max(gsds) % resolution == 0 else resolution
     lattice = mission.lattice
@@ -182,6 +187,20 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
         corners = sorted((g.tile, g.corner) for s in scenes for g in s.granules if g.corner and g.crs == crs)
         lattice = corners[0][1] if corners else lattice
     return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice, step=step)
+
+
+def _corner_of_files(scenes: Sequence[Scene], crs: str) -> tuple[float, float] | None:
+    """Upper left corner of the first granule's pixels in a CRS: as its item says, or else its file."""
+    granules = sorted((g for s in scenes for g in s.granules), key=lambda granule: (granule.tile, granule.id))
+    for granule in granules:
+        if granule.corner and granule.crs and crs_text(granule.crs) == crs:
+            return granule.corner
+    for granule in granules[:1]:
+        asset = next(iter(granule.assets.values()), None)
+        geobox = None if asset is None else geobox_of(asset, granule.signer)
+        if geobox is not None and geobox.crs == crs:
+            return float(geobox.transform.c), float(geobox.transform.f)
+    return None
 
 
 def _gsds(wanted: Wanted) -> list[int]:

@@ -87,7 +87,7 @@ def _of_granules(
     out = np.zeros(geobox.shape, "uint8")
 
     def read(image: Image, asset: AssetRef) -> np.ndarray:
-        return cut_block(tiles.of(image, asset.href), asset.index, request, geobox)
+        return cut_block(tiles.of(image, asset.href), asset, request, geobox)
 
     for place, part in enumerate(parts):
         if part.classes is None:
