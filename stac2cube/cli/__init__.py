@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import sys
@@ -97,6 +98,10 @@ def main() -> None:
     except OSError as error:
         # A folder that cannot be written, a full disk: what the system says is all that there is to say.
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"stac2cube: {where}{error.strerror or error}", err=True)
+        advice = "; make room and run again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        click.echo(f"stac2cube: {where}{error.strerror or error}{advice}", err=True)
+        code = 1
+    except MemoryError:
+        click.echo("stac2cube: there is not enough memory. What was sealed is safe; run again with more", err=True)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -34,8 +34,9 @@ def write_partial(path: Path, content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)  # a full disk needs what it took
+        error.filename = error.filename or str(path)
         raise
     return partial
 
@@ -54,6 +55,10 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(partial)):
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -76,11 +81,26 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(here))
 
 
-def system_error(error: RuntimeError) -> Exception:
-    """Libraries in other languages give the system's errors as text: a full disk must stay a full disk."""
-    code = re.search(r"\(os error (\d+)\)|\berrno = (\d+)", str(error))
-    number = int(code[1] or code[2]) if code else 0
-    return OSError(number, os.strerror(number)) if number else error
+def system_error(error: Exception) -> Exception:
+    """Libraries in other languages give the system's errors as text: a full disk must stay a full disk.
+
+    Args:
+        error: Of a library; those that it came from are looked at too.
+
+    Returns:
+        The system's error if one is named, else the error itself.
+    """
+    told: BaseException | None = error
+    while told is not None:
+        if isinstance(told, OSError) and told.errno in DISK_ERRORS:
+            return told
+        code = re.search(r"\(os error (\d+)\)|\berrno = (\d+)", str(told))
+        number = int(code[1] or code[2]) if code else 0
+        number = number or next((known for known in DISK_ERRORS if os.strerror(known) in str(told)), 0)
+        if number:
+            return OSError(number, os.strerror(number))
+        told = told.__cause__ or told.__context__
+    return error
 
 
 def remove_tree(folder: Path) -> None:

@@ -83,7 +83,7 @@ def export(
     try:
         return _written(cut, target, kind, how.look, progress or Progress())
     except (OSError, RuntimeError) as error:
-        told = system_error(error) if isinstance(error, RuntimeError) else error
+        told = system_error(error)
         if not isinstance(told, OSError):
             raise
         why = os.strerror(told.errno) if told.errno in DISK_ERRORS else str(told)

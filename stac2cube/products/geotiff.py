@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import rasterio
@@ -30,6 +34,10 @@ MADE_FROM = "STAC2CUBE_MADE_FROM"
 CACHE = 64 * 2**20
 """Bytes that GDAL may keep of blocks while a file is written. Left alone it takes a twentieth of the machine's memory:
 on a large node more than a job may have."""
+
+
+FULL = 2**20
+"""Bytes left on a disk below which a write that failed did so because it is full."""
 
 
 @contextmanager
@@ -98,33 +106,32 @@ def write_cog(
     bands = {layer.name: (band, layer) for band, layer in enumerate(layers, start=1)}
     profile = {**_profile(geobox), "count": len(layers), "dtype": dtype.name, "nodata": nodata}
     classes = any(layer.flags or layer.bits for layer in layers)
-    with written_whole(target) as partial, small_cache(), _as_of_system():
-        raw = partial.with_suffix(".raw.tif")
-        try:
-            with rasterio.open(raw, "w", **profile) as file:
-                for band, layer in bands.values():
-                    file.set_band_description(band, layer.name)
-                    file.set_band_unit(band, layer.units)
-                for name, window, part in pixels:
-                    band, layer = bands[name]
-                    values = part.astype(dtype)
-                    if dtype.kind == "f":
-                        values[part == layer.fill] = np.nan
-                    file.write(values, band, window=window)
-                file.scales = [layer.scale for layer in layers]
-                file.offsets = [layer.offset for layer in layers]
-                file.update_tags(**tags)
-            copy_raster(
-                raw,
-                partial,
-                driver="COG",
-                compress="deflate",
-                predictor=3 if dtype.kind == "f" else 2,
-                overview_resampling="nearest" if classes else "average",
-                bigtiff="if_safer",
-            )
-        finally:
-            raw.unlink(missing_ok=True)
+    proof = _Proof()
+    with written_whole(target) as partial, small_cache(), _beside(partial) as raw:
+        with rasterio.open(raw, "w", **profile) as file:
+            for band, layer in bands.values():
+                file.set_band_description(band, layer.name)
+                file.set_band_unit(band, layer.units)
+            for name, window, part in pixels:
+                band, layer = bands[name]
+                values = part.astype(dtype)
+                if dtype.kind == "f":
+                    values[part == layer.fill] = np.nan
+                file.write(values, band, window=window)
+                proof.note(band, window, values)
+            file.scales = [layer.scale for layer in layers]
+            file.offsets = [layer.offset for layer in layers]
+            file.update_tags(**tags)
+        copy_raster(
+            raw,
+            partial,
+            driver="COG",
+            compress="deflate",
+            predictor=3 if dtype.kind == "f" else 2,
+            overview_resampling="nearest" if classes else "average",
+            bigtiff="if_safer",
+        )
+        proof.require_in(partial)
     return target
 
 
@@ -161,24 +168,22 @@ def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str =
     Raises:
         BadInputError: Nothing of that name to show.
     """
-    with written_whole(out) as partial, small_cache(), _as_of_system():
-        raw = partial.with_suffix(".raw.tif")
-        try:
-            with rasterio.open(
-                raw, "w", **_profile(cut.grid.geobox), count=4, dtype="uint8", photometric="RGB"
-            ) as file:
-                file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
-                for window in cut.windows():
-                    shown, _ = picture(cut.opened(step, window), look, nodata="alpha")
-                    file.write(shown.transpose("rgb", "y", "x").values, window=Window.from_slices(*window))
-                file.update_tags(**_tags(cut, step, fingerprint))
-            if out.suffix == ".png":
-                with rasterio.Env(GDAL_PAM_ENABLED=False):
-                    copy_raster(raw, partial, driver="PNG", zlevel=6, write_metadata_as_text="YES")
-            else:
-                copy_raster(raw, partial, driver="COG", compress="deflate", predictor=2, bigtiff="if_safer")
-        finally:
-            raw.unlink(missing_ok=True)
+    proof = _Proof()
+    with written_whole(out) as partial, small_cache(), _beside(partial) as raw:
+        with rasterio.open(raw, "w", **_profile(cut.grid.geobox), count=4, dtype="uint8", photometric="RGB") as file:
+            file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+            for window in cut.windows():
+                shown, _ = picture(cut.opened(step, window), look, nodata="alpha")
+                pixels = shown.transpose("rgb", "y", "x").values
+                file.write(pixels, window=Window.from_slices(*window))
+                proof.note([1, 2, 3, 4], Window.from_slices(*window), pixels)
+            file.update_tags(**_tags(cut, step, fingerprint))
+        if out.suffix == ".png":
+            with rasterio.Env(GDAL_PAM_ENABLED=False):
+                copy_raster(raw, partial, driver="PNG", zlevel=6, write_metadata_as_text="YES")
+        else:
+            copy_raster(raw, partial, driver="COG", compress="deflate", predictor=2, bigtiff="if_safer")
+        proof.require_in(partial)
     if out.suffix == ".png":
         with written_whole(out.with_suffix(".pgw")) as partial:
             a, b, c, d, e, f = cut.grid.transform
@@ -186,13 +191,42 @@ def write_picture(cut: Cut, step: str, look: Look, out: Path, fingerprint: str =
             partial.write_text("".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)))
 
 
+class _Proof:
+    """What was written into a file, to be compared with what it reads: GDAL does not tell of every write that fails."""
+
+    def __init__(self) -> None:
+        self._written: list[tuple[int | list[int], Window, int]] = []
+
+    def note(self, bands: int | list[int], window: Window, pixels: np.ndarray) -> None:
+        """Pixels were written to a band, or ``(bands, rows, columns)`` to several."""
+        self._written.append((bands, window, crc32(np.ascontiguousarray(pixels))))
+
+    def require_in(self, path: Path) -> None:
+        """Read all of it back.
+
+        Raises:
+            OSError: It reads otherwise.
+        """
+        with rasterio.open(path) as file:
+            # From top to bottom, as formats without blocks are read.
+            for bands, window, code in sorted(self._written, key=lambda row: (row[1].row_off, row[1].col_off)):
+                if crc32(np.ascontiguousarray(file.read(bands, window=window))) != code:
+                    raise OSError(errno.EIO, "it reads back otherwise than it was written", str(path))
+
+
 @contextmanager
-def _as_of_system() -> Iterator[None]:
-    """Errors of GDAL's own, a full disk for example, as the system's."""
+def _beside(partial: Path) -> Iterator[Path]:
+    """A path for the file that a COG or PNG is made from; it is gone afterwards. GDAL's errors come as the system's."""
+    raw = partial.with_suffix(".raw.tif")
     try:
-        yield
-    except GdalError as error:
-        raise OSError(str(error)) from error
+        yield raw
+    except (GdalError, RasterioIOError) as error:
+        # GDAL says of a full disk only that a write failed; as long as the files lie there it can be seen.
+        if disk_usage(raw.parent).free < FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(raw.parent)) from error
+        raise OSError(str(error.__cause__ or error)) from error
+    finally:
+        raw.unlink(missing_ok=True)
 
 
 def _profile(geobox: GeoBox) -> dict[str, Any]:

@@ -17,8 +17,19 @@ from stac2cube.build import build
 from stac2cube.cube import generation, points
 from stac2cube.places.local import Local
 from stac2cube.places.threads import Threads
+from stac2cube.shares import Claim, build_share, seal_shares
 from stac2cube.work import Block, Orders
 from tests.build.toy import SPEC, Make, step, steps
+
+CLAIM = Claim("4711", "toys")
+
+SCALE = float(os.environ.get("STAC2CUBE_SOAK", "1"))
+"""Part of each campaign of kills that is run, for a look at it in less time."""
+
+
+def scaled(kills: int) -> int:
+    """Kills of a campaign."""
+    return max(1, round(SCALE * kills))
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,23 @@ def run_swap(cube: Path, death: Death, atomic: bool) -> None:
         generation.exchange = lambda one, other: False
     points.listeners.append(death)
     build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+
+
+def run_share(cube: Path, count: int, number: int, of: int, pause: float = 0.004) -> None:
+    """One task of a job array."""
+    summary = build_share(cube, steps(range(count)), Make(pause), Threads(2), CLAIM, (number, of))
+    os._exit(summary.exit_code)
+
+
+def run_seal(cube: Path, count: int) -> None:
+    """Its sealing job."""
+    os._exit(seal_shares(cube, SPEC, steps(range(count)), CLAIM).exit_code)
+
+
+def run_dying(cube: Path, death: Death) -> None:
+    """The sealing job of twelve steps, which dies."""
+    points.listeners.append(death)
+    run_seal(cube, 12)
 
 
 def start(target, *arguments: object) -> ForkServerProcess:

@@ -16,12 +16,25 @@ import zarr
 
 from stac2cube.build import build
 from stac2cube.cube import generation
+from stac2cube.cube.damage import find_damage
 from stac2cube.cube.lock import read_owner
 from stac2cube.cube.points import POINTS
 from stac2cube.cube.reader import differences
 from stac2cube.places.threads import Threads
+from stac2cube.shares import build_share, claim_cube, seal_shares
 from stac2cube.work import Orders
-from tests.build.builder import Death, code_of, run, run_swap, start
+from tests.build.builder import (
+    CLAIM,
+    Death,
+    code_of,
+    run,
+    run_dying,
+    run_seal,
+    run_share,
+    run_swap,
+    scaled,
+    start,
+)
 from tests.build.toy import SPEC, Make, pixels, step, steps
 
 STEPS, FEW = 20, 12
@@ -151,9 +164,62 @@ def test_kill_at_random_moments(tmp_path: Path, undisturbed: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("place", "kills"), [("threads", 300), ("local", 60)])
+@pytest.mark.parametrize(("place", "kills"), [("threads", 1200), ("local", 150)])
 def test_kill_campaign(place: str, kills: int, tmp_path: Path, undisturbed: Path) -> None:
-    campaign(tmp_path, place, kills, seed=2, reference=undisturbed)
+    campaign(tmp_path, place, scaled(kills), seed=2, reference=undisturbed)
+
+
+def array_campaign(tmp_path: Path, kills: int, seed: int, reference: Path) -> None:
+    """Kill tasks of job arrays and their sealing jobs at random moments; each goes on where it was."""
+    luck, died, cubes = random.Random(seed), 0, 0
+    claim_cube(tmp_path / "timed.zarr", SPEC, CLAIM)
+    times = []
+    for target, words in ((run_share, (STEPS, 0, 1)), (run_seal, (STEPS,))):
+        begun = time.monotonic()
+        assert code_of(start(target, tmp_path / "timed.zarr", *words)) == 0
+        times.append(1.1 * (time.monotonic() - begun))
+    while died < kills:
+        cubes += 1
+        cube = tmp_path / f"toy-{cubes}.zarr"
+        claim_cube(cube, SPEC, CLAIM)
+        lives = [(run_share, (STEPS, number, 3), times[0] / 2) for number in range(3)]
+        for target, words, longest in (*lives, (run_seal, (STEPS,), times[1])):
+            code: int | None = None
+            while code != 0:
+                job = start(target, cube, *words)
+                code = code_of(job, timeout=luck.uniform(0, longest))
+                if code is None:
+                    job.kill()
+                    code = code_of(job)
+                assert code in (0, KILLED)
+                died += code == KILLED
+                check_readers(cube)
+        assert differences(cube, reference) == []
+        assert find_damage(cube) == []
+    print(f"arrays: {died} kills over {cubes} cubes")  # noqa: T201
+
+
+def test_kill_of_a_job_array_at_random_moments(tmp_path: Path, undisturbed: Path) -> None:
+    array_campaign(tmp_path, 4, seed=1, reference=undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_kill_campaign_of_job_arrays(tmp_path: Path, undisturbed: Path) -> None:
+    array_campaign(tmp_path, scaled(450), seed=2, reference=undisturbed)
+
+
+@pytest.mark.parametrize("point", ["commit.layer-moved", "commit.coordinates-written", "commit.root-replaced"])
+def test_a_sealing_job_that_is_run_again_makes_nothing_anew(point: str, tmp_path: Path, small: Path) -> None:
+    """What it had moved out of staging when it died is given back."""
+    cube = tmp_path / "toy.zarr"
+    claim_cube(cube, SPEC, CLAIM)
+    build_share(cube, steps(range(FEW)), Make(), Threads(2), CLAIM, (0, 1))
+    assert code_of(start(run_dying, cube, Death(point, 3 if "moved" in point else 1, tmp_path / "counts"))) == KILLED
+    summary = seal_shares(cube, SPEC, steps(range(FEW)), CLAIM)
+    assert (len(summary.sealed) + len(summary.present), summary.exit_code) == (FEW, 0)
+    assert differences(cube, small) == []
+    assert find_damage(cube) == []
 
 
 @pytest.mark.parametrize("atomic", [True, False], ids=["exchange", "journal"])

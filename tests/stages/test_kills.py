@@ -19,7 +19,7 @@ from stac2cube.cube.years import years_folder
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import rollback, verify
 from stac2cube.stages.sync import KINDS, sync
-from tests.build.builder import Death, code_of, start
+from tests.build.builder import Death, code_of, scaled, start
 from tests.items import catalog
 from tests.stages.keeper import YEAR, keep
 from tests.stages.test_care import DATES, build, product
@@ -142,7 +142,7 @@ def test_killed_at_any_moment_a_cube_is_whole_and_the_command_goes_on(
 @pytest.mark.parametrize("part", range(1, 6))
 @pytest.mark.parametrize("command", COMMANDS)
 def test_keeping_campaign(begin: Path, ahead: Path, tmp_path: Path, command: str, part: int) -> None:
-    died, cubes = campaign(ahead if command == "overviews" else begin, tmp_path, command, kills=10, seed=part)
+    died, cubes = campaign(ahead if command == "overviews" else begin, tmp_path, command, kills=scaled(10), seed=part)
     print(f"{command}: {died} kills over {cubes} cubes")  # noqa: T201
 
 

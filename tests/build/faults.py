@@ -1,0 +1,302 @@
+"""Failures made on purpose at named points of the protocols, and the protocols in which they are made.
+
+A fault is an error of the system, a signal, or what Python raises, at the so-manieth passing of a named point. A
+protocol is one way to change a cube: what there is before, what is done, and so what there may be afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stac2cube.build import build
+from stac2cube.cli.stopping import stoppable
+from stac2cube.cube import generation, points
+from stac2cube.cube.overviews import overviews_folder
+from stac2cube.cube.reader import open_cube
+from stac2cube.cube.root import read_root
+from stac2cube.cube.writer import open_writer
+from stac2cube.errors import CubeError, IncompleteError
+from stac2cube.places.threads import Threads
+from stac2cube.shares import Claim, build_share, claim_cube, seal_shares
+from stac2cube.stages.care import rollback, tidy
+from stac2cube.stages.overviews import run_overviews
+from stac2cube.stages.yearly import seal_year
+from stac2cube.work import Orders, Summary
+from tests.build.toy import SPEC, Make, step, steps
+
+CLAIM = Claim("4711", "toys")
+FEW, MANY = 5, 11
+
+
+def _system(code: int) -> Callable[[], None]:
+    def fail() -> None:
+        raise OSError(code, os.strerror(code), "/a/file")
+
+    return fail
+
+
+def _raising(error: type[BaseException]) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def _signals(*numbers: int) -> Callable[[], None]:
+    def send() -> None:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+
+    return send
+
+
+KINDS: dict[str, Callable[[], None]] = {
+    "ENOSPC": _system(errno.ENOSPC),
+    "EIO": _system(errno.EIO),
+    "EINTR": _system(errno.EINTR),
+    "Ctrl-C": _raising(KeyboardInterrupt),
+    "Ctrl-C twice": _signals(signal.SIGINT, signal.SIGINT),
+    "SIGTERM and SIGUSR1": _signals(signal.SIGTERM, signal.SIGUSR1),
+    "SystemExit": _raising(SystemExit),
+    "MemoryError": _raising(MemoryError),
+}
+"""What goes wrong, by name."""
+
+
+class Fault:
+    """Happens once, when a named point is passed for the so-manieth time.
+
+    Args:
+        point: Of :data:`stac2cube.cube.points.POINTS`.
+        kind: Of :data:`KINDS`.
+        hit: Which passing.
+    """
+
+    def __init__(self, point: str, kind: str, hit: int) -> None:
+        self._point, self._kind, self._left = point, kind, hit
+        self._guard = threading.Lock()  # workers pass points too
+
+    def __call__(self, point: str) -> None:
+        with self._guard:
+            self._left -= point == self._point
+            now = point == self._point and self._left == 0
+        if now:
+            KINDS[self._kind]()
+
+    @property
+    def happened(self) -> bool:
+        return self._left <= 0
+
+
+@contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    points.listeners.append(listener)
+    try:
+        yield
+    finally:
+        points.listeners.remove(listener)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to change a cube.
+
+    Attributes:
+        begin: Makes what there is before, in a folder.
+        change: Does it; called again, it goes on.
+        made: The cubes that it changes, seen from the first one.
+    """
+
+    begin: Callable[[Path], object]
+    change: Callable[[Path], object]
+    made: Callable[[Path], list[Path]] = lambda cube: [cube]
+
+
+def _seal(cube: Path) -> Summary:
+    return seal_shares(cube, SPEC, steps(range(MANY)), CLAIM)
+
+
+def _seal_or_build(cube: Path) -> Summary:
+    """The sealing job; after it failed another run, where the jobs have no hold any more."""
+    if (cube / ".stac2cube" / "staging").exists():
+        return _seal(cube)
+    return build(cube, SPEC, steps(range(MANY)), Make(), Threads(2))
+
+
+def _array(folder: Path) -> None:
+    cube = folder / "toy.zarr"
+    claim_cube(cube, SPEC, CLAIM)
+    for number in range(2):
+        build_share(cube, steps(range(MANY)), Make(), Threads(2), CLAIM, (number, 2))
+
+
+def _nothing(folder: Path) -> None:
+    """An empty folder."""
+
+
+def _some(folder: Path, count: int = FEW) -> None:
+    build(folder / "toy.zarr", SPEC, steps(range(count)), Make(), Threads(2))
+
+
+def _disordered(folder: Path) -> None:
+    """Two commits, the later one of earlier steps."""
+    build(folder / "toy.zarr", SPEC, steps(range(2, FEW)), Make(), Threads(2))
+    _some(folder)
+
+
+def _other(folder: Path) -> None:
+    """A cube, and beside it another that shall take its place."""
+    _some(folder)
+    build(folder / "other.zarr", OTHER, steps(range(FEW)), Make(bonus=50), Threads(2))
+
+
+OTHER = replace(SPEC, recipe={"mission": "toy", "rule": "other"})
+
+
+def _append(cube: Path) -> Summary:
+    return build(cube, SPEC, steps(range(MANY)), Make(), Threads(2))
+
+
+def _replace(cube: Path) -> Summary:
+    some = [step(1, "05.10"), step(2, "05.10")]
+    return build(cube, SPEC, some, Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+
+
+def _swap_in_two_steps(cube: Path) -> Summary:
+    exchange, generation.exchange = generation.exchange, lambda one, other: False
+    try:
+        return _replace(cube)
+    finally:
+        generation.exchange = exchange
+
+
+def _succeed(cube: Path) -> None:
+    other = cube.with_name("other.zarr")
+    if read_root(cube).spec != OTHER:
+        with open_writer(cube, SPEC) as writer:
+            writer.succeed(other)
+
+
+def _overviews(cube: Path) -> Summary:
+    return run_overviews(cube, Threads(2), levels=2)
+
+
+def _levels(cube: Path) -> list[Path]:
+    return [path for name in ("2", "4") if (path := overviews_folder(cube) / name).exists()]
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "append": Protocol(_nothing, _append),
+    "extend": Protocol(_some, _append),
+    "replace": Protocol(_some, _replace),
+    "replace in two steps": Protocol(_some, _swap_in_two_steps),
+    "succeed": Protocol(_other, _succeed),
+    "tidy": Protocol(_disordered, tidy),
+    "roll back": Protocol(_disordered, lambda cube: rollback(cube, 1) if read_root(cube).steps == FEW else None),
+    "seal a year": Protocol(_some, lambda cube: seal_year(cube, 2020, Threads(2))),
+    "overviews": Protocol(_some, _overviews, _levels),
+    "seal an array": Protocol(_array, _seal_or_build),
+}
+"""By name."""
+
+Pictures = dict[str, dict[str, bytes]]
+
+
+def pictures(cube: Path) -> dict[str, bytes]:
+    """Stored pixels of every step, by key; of a cube that is not there none."""
+    try:
+        read_root(cube)  # which finishes a swap in two steps that ended between them
+    except CubeError:
+        return {}
+    opened = open_cube(cube, decode=False, chunks=None).load()
+    names = list(opened.data_vars)
+    return {
+        str(key): b"".join(np.ascontiguousarray(opened[name][place].values).tobytes() for name in names)
+        for place, key in enumerate(opened["scene"].values)
+    }
+
+
+@dataclass(frozen=True)
+class Known:
+    """A protocol, run undisturbed once.
+
+    Attributes:
+        protocol: Which.
+        before: Folder with what there was before.
+        after: Folder with what it makes.
+        passed: How often it passes each point.
+        allowed: Per cube that it changes and key, the pixels that a step may have.
+        kept: Per cube keys that must be there at any time.
+    """
+
+    protocol: Protocol
+    before: Path
+    after: Path
+    passed: Mapping[str, int]
+    allowed: Mapping[str, Mapping[str, set[bytes]]]
+    kept: Mapping[str, set[str]]
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> Known:
+        protocol, passed = PROTOCOLS[name], Counter[str]()
+        before, after = folder / "before", folder / "after"
+        before.mkdir(parents=True)
+        protocol.begin(before)
+        shutil.copytree(before, after, symlinks=True)
+        _tell_of_move(before, after)
+        was = {str(path.relative_to(after)): pictures(path) for path in protocol.made(after / "toy.zarr")}
+        with listening(lambda point: passed.update([point])):
+            protocol.change(after / "toy.zarr")
+        becomes = {str(path.relative_to(after)): pictures(path) for path in protocol.made(after / "toy.zarr")}
+        allowed: dict[str, dict[str, set[bytes]]] = {}
+        for where, later in becomes.items():
+            for states in (was.get(where, {}), later):
+                for key, pixels in states.items():
+                    allowed.setdefault(where, {}).setdefault(key, set()).add(pixels)
+        kept = {where: was.get(where, {}).keys() & later.keys() for where, later in becomes.items()}
+        return cls(protocol, before, after, passed, allowed, kept)
+
+    def copy(self, folder: Path) -> Path:
+        """What there was before, elsewhere; the cube."""
+        shutil.copytree(self.before, folder, symlinks=True)
+        _tell_of_move(self.before, folder)
+        return folder / "toy.zarr"
+
+    def check(self, cube: Path) -> None:
+        """Every step that can be seen has its pixels, and none is lost."""
+        for where, allowed in self.allowed.items():
+            now = pictures(cube.parent / where)
+            assert self.kept[where] <= now.keys() <= allowed.keys(), where
+            wrong = [key for key, pixels in now.items() if pixels not in allowed[key]]
+            assert not wrong, (where, wrong)
+
+
+def _tell_of_move(before: Path, after: Path) -> None:
+    """Cubes remember where those lie that they were made from."""
+    for file in after.rglob("zarr.json"):
+        text = file.read_text()
+        if f"{before}/" in text:
+            file.write_text(text.replace(f"{before}/", f"{after}/"))
+
+
+def attempt(known: Known, cube: Path, fault: Fault) -> BaseException | Summary | object:
+    """Change a cube with a fault; what came of it."""
+    with stoppable(), listening(fault):
+        try:
+            done = known.protocol.change(cube)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is what is looked at
+            return error
+    if isinstance(done, Summary) and done.failed:
+        return IncompleteError("; ".join(done.failures()))
+    return done

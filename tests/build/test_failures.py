@@ -1,0 +1,181 @@
+"""A change of a cube that fails rather than dies: no step is lost or sealed without pixels, the next run goes on."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stac2cube.build import build
+from stac2cube.cube.damage import find_damage
+from stac2cube.cube.lock import read_owner
+from stac2cube.cube.points import POINTS
+from stac2cube.cube.reader import differences
+from stac2cube.cube.root import read_root
+from stac2cube.cube.writer import open_writer
+from stac2cube.errors import BadInputError, CubeError, IncompleteError
+from stac2cube.places.threads import Threads
+from stac2cube.work import Orders
+from tests.build.faults import KINDS, PROTOCOLS, Fault, Known, attempt, listening
+from tests.build.toy import SPEC, Make, steps
+
+IN_BLOCK = ("block.encoded", "block.written")
+
+SAYS: dict[str, tuple[tuple[type[BaseException], ...], str]] = {
+    "ENOSPC": ((BadInputError,), "No space left on device"),
+    "EIO": ((BadInputError, OSError, CubeError), "Input/output error"),
+    "EINTR": ((BadInputError, OSError, CubeError), "Interrupted system call"),
+    "Ctrl-C": ((KeyboardInterrupt,), ""),
+    "Ctrl-C twice": ((KeyboardInterrupt,), ""),
+    "SIGTERM and SIGUSR1": ((KeyboardInterrupt,), ""),
+    "SystemExit": ((SystemExit,), ""),
+    "MemoryError": ((MemoryError, CubeError), ""),
+}
+"""What comes of each kind of fault."""
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Known]:
+    """A protocol, run undisturbed once."""
+    have: dict[str, Known] = {}
+
+    def find(name: str) -> Known:
+        if name not in have:
+            have[name] = Known.of(name, tmp_path_factory.mktemp("known") / name.replace(" ", "-"))
+        return have[name]
+
+    return find
+
+
+def fail_and_go_on(known: Known, folder: Path, point: str, kind: str, hit: int) -> None:
+    """Let a change fail; look at the cube; let it go on; look again."""
+    cube, fault = known.copy(folder), Fault(point, kind, hit)
+    came = attempt(known, cube, fault)
+    assert fault.happened
+    kinds, words = SAYS[kind]
+    in_block = point in IN_BLOCK and isinstance(came, IncompleteError)  # then only its step failed
+    assert in_block or isinstance(came, kinds), came
+    assert words in str(came)
+    assert read_owner(cube) is None
+    known.check(cube)
+    again = attempt(known, cube, Fault("never", kind, 1))
+    assert not isinstance(again, BaseException), again
+    known.check(cube)
+    for made in known.protocol.made(known.after / "toy.zarr"):
+        there = folder / made.relative_to(known.after)
+        assert differences(there, made) == []
+        assert find_damage(there) == []
+        assert not (there / ".stac2cube" / "staging").exists()
+    assert not [path for path in folder.rglob("*") if path.name.endswith((".partial", ".filling", ".next", ".swap"))]
+    shutil.rmtree(folder)
+
+
+QUICK = [
+    ("append", "create.filled", "ENOSPC", 1),
+    ("append", "block.written", "EIO", 3),
+    ("append", "commit.layer-moved", "EIO", 3),
+    ("append", "commit.step-moved", "Ctrl-C twice", 2),
+    ("append", "commit.coordinates-written", "ENOSPC", 1),
+    ("extend", "commit.root-written", "SIGTERM and SIGUSR1", 1),
+    ("extend", "commit.root-replaced", "SystemExit", 1),
+    ("replace", "commit.layer-moved", "EINTR", 3),
+    ("replace", "generation.swapped", "Ctrl-C", 1),
+    ("replace in two steps", "generation.swapped", "EIO", 1),
+    ("succeed", "generation.filled", "ENOSPC", 1),
+    ("tidy", "commit.ledger-written", "MemoryError", 1),
+    ("roll back", "generation.named", "EIO", 1),
+    ("seal a year", "year.renamed", "Ctrl-C twice", 1),
+    ("overviews", "commit.layer-moved", "ENOSPC", 12),
+    ("seal an array", "commit.layer-moved", "EIO", 5),
+    ("seal an array", "commit.history-written", "Ctrl-C", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "point", "kind", "hit"), QUICK)
+def test_what_fails_at_a_named_point_goes_on(
+    name: str, point: str, kind: str, hit: int, known: Callable[[str], Known], tmp_path: Path
+) -> None:
+    fail_and_go_on(known(name), tmp_path / "failed", point, kind, hit)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_kind_of_failure_at_every_point(
+    name: str, kind: str, known: Callable[[str], Known], tmp_path: Path
+) -> None:
+    """Each point five times: at its first and last passing, and at others between."""
+    it, luck, count = known(name), random.Random(f"{name} {kind}"), 0
+    assert set(it.passed) <= set(POINTS)
+    for point, passed in it.passed.items():
+        hits = [1, passed, *(luck.randint(1, passed) for _ in range(3))]
+        for hit in hits:
+            fail_and_go_on(it, tmp_path / "failed", point, kind, hit)
+            count += 1
+    print(f"{name}, {kind}: {count} failures at {len(it.passed)} points")  # noqa: T201
+
+
+def fail_once_and_try_all(cube: Path) -> None:
+    with open_writer(cube, SPEC) as writer:
+        writer.stager.step("toy_0009")
+        with listening(Fault("commit.begin", "EIO", 1)), pytest.raises(OSError, match="Input/output") as first:
+            writer.commit((), (), {"time": "2020"})
+        for change in (
+            lambda: writer.commit((), (), {"time": "2020"}),
+            lambda: writer.name_year(2020, "x", 1),
+            lambda: writer.regenerate(writer.root, (), lambda _: None, what={}),
+        ):
+            with pytest.raises(CubeError, match="commits nothing more"):
+                change()
+        raise first.value
+
+
+def test_a_writer_whose_commit_failed_commits_nothing_more(tmp_path: Path) -> None:
+    cube, staging = tmp_path / "toy.zarr", tmp_path / "toy.zarr" / ".stac2cube" / "staging"
+    build(cube, SPEC, steps(range(2)), Make(), Threads(1))
+    before = (cube / "zarr.json").read_bytes()
+    with pytest.raises(BadInputError, match=r"Input/output error.*What was sealed is safe; run again"):
+        fail_once_and_try_all(cube)
+    assert (cube / "zarr.json").read_bytes() == before
+    assert list(staging.glob("*/toy_0009")), "nothing was removed either"
+    with open_writer(cube, SPEC):
+        assert not list(staging.glob("*")), "whoever opens it next does"
+
+
+def test_a_file_lost_before_its_commit_ends_it(tmp_path: Path) -> None:
+    """What receipts name must be there: absence never stands for a layer that is all fill."""
+    cube = tmp_path / "toy.zarr"
+
+    def lose(point: str) -> None:
+        if point == "commit.step-moved":
+            for file in (cube / "SCL" / "c" / "0").rglob("0"):
+                if file.is_file():
+                    file.unlink()
+
+    with listening(lose), pytest.raises(CubeError, match=r"has 0 bytes instead of .* is not sealed"):
+        build(cube, SPEC, steps(range(2)), Make(), Threads(1))
+    assert read_root(cube).steps == 0
+    assert build(cube, SPEC, steps(range(2)), Make(), Threads(1)).exit_code == 0
+    assert find_damage(cube) == []
+
+
+def test_steps_without_pixels_of_version_0_1_0_are_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its failed commits left steps sealed of which a layer has no file at all."""
+    cube, whole = tmp_path / "toy.zarr", tmp_path / "whole.zarr"
+    for path in (cube, whole):
+        build(path, SPEC, steps(range(6)), Make(), Threads(2))
+    shutil.rmtree(cube / "B02" / "c" / "2")
+    shutil.rmtree(cube / "B02" / "c" / "4")
+    shutil.rmtree(cube / "SCL" / "c" / "4")
+    summary = build(cube, SPEC, steps(range(4)), Make(), Threads(2))
+    assert (summary.replaced, summary.exit_code) == (["toy_0002"], 0)
+    assert "lost their pixels: stac2cube verify" in caplog.text, "of the one that was not asked for people are told"
+    summary = build(cube, SPEC, steps(range(6)), Make(), Threads(2), orders=Orders(superseded="report"))
+    assert summary.replaced == ["toy_0004"]
+    assert differences(cube, whole) == []
+    assert find_damage(cube) == []
+    assert build(cube, SPEC, steps(range(6)), Make(), Threads(2)).replaced == []
