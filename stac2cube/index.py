@@ -15,7 +15,7 @@ import pyarrow as pa
 from stac2cube.alive import holder_lives
 from stac2cube.catalog import MANIFEST, is_index
 from stac2cube.cube.files import write_whole
-from stac2cube.cube.lock import CubeLock
+from stac2cube.cube.lock import IN_FOLDER, CubeLock
 from stac2cube.errors import BadInputError
 from stac2cube.geoparquet import ITEM, schema_of, table_of, to_bytes
 from stac2cube.source.headers import HEADER_TYPE, HEADERS, Row, rows_in
@@ -147,7 +147,7 @@ def create(folder: Path, records: Mapping[Key, Record], words: Manifest) -> Mani
 
 
 def _is_stray(name: str) -> bool:
-    return name.startswith("year=") or name.endswith(".partial")
+    return name.startswith("year=") or name.endswith(".partial") or name.startswith(IN_FOLDER)
 
 
 def lock(folder: Path) -> CubeLock:
@@ -156,7 +156,7 @@ def lock(folder: Path) -> CubeLock:
     Raises:
         CubeLockedError: On entering, somebody else is writing it.
     """
-    return CubeLock(folder, verdict=holder_lives)
+    return CubeLock(folder, verdict=holder_lives, inside=IN_FOLDER)
 
 
 def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> Manifest:

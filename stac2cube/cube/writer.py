@@ -18,8 +18,11 @@ from typing import Any
 from stac2cube.cube import generation
 from stac2cube.cube.commit import lead_arrays, publish
 from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder
+from stac2cube.cube.filesystem import tell_shortcomings
+from stac2cube.cube.folders import refuse_links_in_cube, require_renamable
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
-from stac2cube.cube.lock import CubeLock, Owner, Verdict
+from stac2cube.cube.lock import CubeLock
+from stac2cube.cube.owner import Owner, Verdict
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube
 from stac2cube.cube.slots import move_in, write_coordinates
@@ -55,6 +58,8 @@ def open_writer(
     """
     path = path.resolve()  # a generation takes the place of the cube, not of a link to it
     if path.exists():
+        refuse_links_in_cube(path)
+        generation.require_present(path)
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))
     try:
@@ -62,7 +67,8 @@ def open_writer(
         with CubeLock(path, owner, verdict) as lock:
             generation.finish_swap(path)  # only now: what lies beside the cube may be another writer's work
             if not path.exists():
-                _create(path, spec)
+                _create(path, spec, lock)
+            lock.acquire_inside()  # of a cube that a killed swap had left without a name
             writer = CubeWriter(path, lock)
             writer.root.spec.require_same(spec, str(path))
             writer.recover()
@@ -204,6 +210,7 @@ class CubeWriter:
             The new root.
         """
         self._lock.require_held()
+        require_renamable(self.path, "this")
         number, made = self.root.commit + 1, self.root.generation + 1
         before = list(self.root.ledger if parts is None else parts)
 
@@ -279,12 +286,14 @@ def staging_folder(cube: Path, token: str) -> Path:
     return cube / OWN / "staging" / token
 
 
-def _create(path: Path, spec: CubeSpec) -> None:
+def _create(path: Path, spec: CubeSpec, lock: CubeLock) -> None:
     """Make an empty cube: whole under another name, then renamed into place."""
     making = path.with_name(f".{path.name}.making")
     remove_tree(making)
     making.mkdir()
+    tell_shortcomings(making)
     write_empty_cube(making, spec)
+    lock.enter(making)
     passing("create.filled")
     sync_folder(making)
     making.rename(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from stac2cube.build import build
 from stac2cube.cube.damage import Damage, find_damage
 from stac2cube.cube.files import write_whole
+from stac2cube.cube.folders import require_renamable
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.rearrange import arrange, in_order, roll_back
 from stac2cube.cube.root import OWN, Root, read_root
@@ -120,6 +121,7 @@ def tidy(cube: Path, *, orders: Orders | None = None) -> Root | None:
         CubeError: Not a cube.
         CubeLockedError: Somebody else writes it.
     """
+    require_renamable(cube, "tidy")
     with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
         rows = writer.ledger.entries()
         if in_order(list(rows.values())):
@@ -129,6 +131,7 @@ def tidy(cube: Path, *, orders: Orders | None = None) -> Root | None:
 
 def rollback(cube: Path, number: int, *, orders: Orders | None = None) -> Root:
     """Make the state of an older commit the present one; see :func:`stac2cube.cube.rearrange.roll_back`."""
+    require_renamable(cube, "rollback")
     with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
         return roll_back(writer, number)
 
