@@ -64,14 +64,18 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def read_plain(path: Path) -> bytes:
-    """The content of a plain file; follows no link, and does not wait at a pipe.
+def read_plain(path: Path, *, follow: bool = False) -> bytes:
+    """The content of a plain file; does not wait at a pipe.
+
+    Args:
+        path: Of the file.
+        follow: Whether it may be a symbolic link.
 
     Raises:
         OSError: Not there, a symbolic link, not a plain file, or not readable.
     """
     # O_NONBLOCK: a pipe without a writer would never open.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a plain file", str(path))

@@ -24,6 +24,7 @@ from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock
 from stac2cube.cube.owner import Owner, Verdict
 from stac2cube.cube.points import passing
+from stac2cube.cube.records import require_last_root
 from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube
 from stac2cube.cube.slots import move_in, write_coordinates
 from stac2cube.cube.spec import CubeSpec
@@ -114,11 +115,18 @@ class CubeWriter:
         self.handed_over = True
 
     def recover(self) -> None:
-        """Clean up after whoever died here: dead staging, files half written, slots beyond the sealed length."""
+        """Clean up after whoever died here: dead staging, files half written, slots beyond the sealed length.
+
+        Raises:
+            CubeError: The root is older than the last commit: later steps would be removed.
+        """
+        require_last_root(self.path, self.root)
         for folder in (self.path / OWN / "staging").glob("*"):
             if folder != self.stager.folder:
                 remove_tree(folder)
-        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history"))):
+        nodes = [self.path / name for name in self.root.growing()]
+        chunks = [self.path / name / "c" for name in ("time", "scene")]
+        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history")), *nodes, *chunks):
             for partial in folder.glob(".*.partial"):
                 partial.unlink(missing_ok=True)
         for layer in self.spec.layers:
