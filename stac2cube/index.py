@@ -15,6 +15,7 @@ import pyarrow as pa
 from stac2cube.alive import holder_lives
 from stac2cube.catalog import MANIFEST, is_index
 from stac2cube.cube.files import write_whole
+from stac2cube.cube.folders import refuse_links
 from stac2cube.cube.lock import IN_FOLDER, CubeLock
 from stac2cube.errors import BadInputError
 from stac2cube.geoparquet import ITEM, schema_of, table_of, to_bytes
@@ -168,6 +169,7 @@ def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> Manifest:
         records: What it shall hold. Those that are the old ones' very objects count as unchanged.
     """
     number = old.manifest.commit + 1
+    refuse_links(folder)  # what lies behind one would be taken for strays
     remove_strays(folder, old.manifest)
     fresh = [record for key, record in records.items() if record is not old.records.get(key)]
     before = _schema_of(folder, old.manifest)

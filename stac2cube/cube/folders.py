@@ -61,7 +61,7 @@ def refuse_links_beside(cube: Path) -> None:
     Raises:
         BadInputError: There is such a link; it is named, and nothing was changed.
     """
-    for word in ("lock", "next", "filling", "generations", "swap", "making"):
+    for word in ("lock", "next", "filling", "generations", "swap", "making", "remade"):
         real_folder(cube.with_name(f".{cube.name}.{word}"))
     for folder in (cube.with_name(f".{cube.name}.generations"), cube.with_name(f"{cube.name}.years")):
         if real_folder(folder).is_dir():
