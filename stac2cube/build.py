@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from stac2cube.cube.folders import require_renamable
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.writer import open_writer
 from stac2cube.filling import fill
@@ -49,7 +50,10 @@ def build(
     """
     orders, progress = orders or Orders(), progress or Progress()
     begun = time.monotonic()
-    require_room(path, spec, plan(steps, known_entries(path, steps), orders.again), orders, place)
+    first = plan(steps, known_entries(path, steps), orders.again)
+    if orders.superseded == "replace" and first.superseded:
+        require_renamable(path, "replacing steps")
+    require_room(path, spec, first, orders, place)
     with open_writer(path, spec, orders.verdict) as writer:
         known, lost = known_entries(path, steps), writer.lost_steps()
         work = plan(steps, known, {*orders.again, *lost})

@@ -15,7 +15,8 @@ import pyarrow as pa
 from stac2cube.alive import holder_lives
 from stac2cube.catalog import MANIFEST, is_index
 from stac2cube.cube.files import write_whole
-from stac2cube.cube.lock import CubeLock
+from stac2cube.cube.folders import refuse_links
+from stac2cube.cube.lock import IN_FOLDER, CubeLock
 from stac2cube.errors import BadInputError
 from stac2cube.geoparquet import ITEM, schema_of, table_of, to_bytes
 from stac2cube.source.headers import HEADER_TYPE, HEADERS, Row, rows_in
@@ -147,7 +148,7 @@ def create(folder: Path, records: Mapping[Key, Record], words: Manifest) -> Mani
 
 
 def _is_stray(name: str) -> bool:
-    return name.startswith("year=") or name.endswith(".partial")
+    return name.startswith("year=") or name.endswith(".partial") or name.startswith(IN_FOLDER)
 
 
 def lock(folder: Path) -> CubeLock:
@@ -156,7 +157,7 @@ def lock(folder: Path) -> CubeLock:
     Raises:
         CubeLockedError: On entering, somebody else is writing it.
     """
-    return CubeLock(folder, verdict=holder_lives)
+    return CubeLock(folder, verdict=holder_lives, inside=IN_FOLDER)
 
 
 def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> Manifest:
@@ -168,6 +169,7 @@ def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> Manifest:
         records: What it shall hold. Those that are the old ones' very objects count as unchanged.
     """
     number = old.manifest.commit + 1
+    refuse_links(folder)  # what lies behind one would be taken for strays
     remove_strays(folder, old.manifest)
     fresh = [record for key, record in records.items() if record is not old.records.get(key)]
     before = _schema_of(folder, old.manifest)

@@ -180,9 +180,9 @@ def catalogs(name: str | None, machine: bool) -> None:
 @click.option("--force", is_flag=True, help="Yes, the holder is dead.")
 def unlock(cube: Path, force: bool) -> None:
     """Take the lock of CUBE away from a writer that is dead."""
-    from stac2cube.cube.lock import force_unlock, lock_folder, read_owner
+    from stac2cube.cube.lock import force_unlock, is_locked, read_owner
 
-    if not lock_folder(cube).exists():
+    if not is_locked(cube):
         click.echo(f"{cube} is not locked")
         return
     owner = read_owner(cube) or "somebody whose card cannot be read"

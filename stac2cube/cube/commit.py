@@ -11,6 +11,7 @@ from stac2cube.cube.files import sync_folder, write_partial, write_whole
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.lock import CubeLock
 from stac2cube.cube.points import passing
+from stac2cube.cube.records import with_checksums
 from stac2cube.cube.root import OWN, Root
 from stac2cube.cube.spec import CubeSpec
 
@@ -45,7 +46,7 @@ def publish(
     root.own.update({"ledger": list(parts), "by": str(lock.owner), "changed": counts})
     if request is not None:
         root.own["spec"] = replace(root.spec, request=request).to_json()
-    content = root.to_bytes()
+    content = with_checksums(cube, root).to_bytes()
     history = cube / OWN / "history"
     history.mkdir(parents=True, exist_ok=True)
     write_whole(history / f"{root.commit:06d}.json", content)

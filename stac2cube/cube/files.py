@@ -7,13 +7,19 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from stac2cube.cube.folders import real_folder
+
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """A full disk, an exhausted quota, a read-only file system: nothing that is written can succeed."""
+
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""What file systems say that cannot sync a folder (some FUSE, SMB and 9p mounts)."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -63,11 +69,32 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def read_plain(path: Path, *, follow: bool = False) -> bytes:
+    """The content of a plain file; does not wait at a pipe.
+
+    Args:
+        path: Of the file.
+        follow: Whether it may be a symbolic link.
+
+    Raises:
+        OSError: Not there, a symbolic link, not a plain file, or not readable.
+    """
+    # O_NONBLOCK: a pipe without a writer would never open.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        return file.read()
+
+
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise  # whoever creates a cube is told that folders cannot be synced here
     finally:
         os.close(descriptor)
 
@@ -104,8 +131,12 @@ def system_error(error: Exception) -> Exception:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder that may not exist or is being removed by somebody else too."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder that may not exist or is being removed by somebody else too; links in it are not followed.
+
+    Raises:
+        BadInputError: It is a symbolic link itself.
+    """
+    shutil.rmtree(real_folder(folder), ignore_errors=True)
 
 
 def remove_partials(folder: Path, *, deep: bool = False) -> None:
@@ -114,7 +145,7 @@ def remove_partials(folder: Path, *, deep: bool = False) -> None:
     That is whatever is named as :func:`write_partial` names it, file or folder.
     """
     for left in list(folder.rglob(".*.partial*") if deep else folder.glob(".*.partial*")):
-        if left.is_dir():
+        if left.is_dir() and not left.is_symlink():
             remove_tree(left)
         else:
             left.unlink(missing_ok=True)

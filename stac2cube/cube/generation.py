@@ -9,25 +9,39 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
 from stac2cube.cube.files import exchange, remove_tree, sync_folder, write_whole
+from stac2cube.cube.folders import is_mount_point, linked
 from stac2cube.cube.points import passing
-from stac2cube.cube.root import OWN, read_root
-from stac2cube.errors import CubeError
+from stac2cube.cube.root import OWN, now_text, read_root
+from stac2cube.errors import BadInputError, CubeError
 
 GRACE_DAYS = 7.0
 """How long an old generation stays for its readers."""
 
+_OFF = 86400.0
+"""Seconds by which clocks of machines that share a file system may differ."""
+
+_FIRST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+"""No generation is older than the first version: an earlier time is that of a clock that was not set."""
+
+_MARK = "put-away"
+"""File below our own in a generation that is not the cube any more. Where the cube is a mount point, as in a container,
+the mount goes on showing the folder that it was made from, which may be such a generation."""
+
 _NO_LINK = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 """What a system says to a hard link that it does not make."""
 
-_NOT_LINKED = ("staging",)
-"""Folders below our own that belong to a run, not to the cube."""
+_NOT_LINKED = ("staging", "trash", _MARK)
+"""Names below our own that belong to a run or to one generation, not to the cube. The lock is linked: whoever holds a
+cube holds its next generation."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +103,14 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
         passing("generation.linked")
         change(filling)
         passing("generation.filled")
+        write_whole(cube / OWN / _MARK, now_text().encode())
+        passing("generation.marked")
         # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state
         # put back, does not tell it from one that was just swapped out.
         filling.rename(new)
+    except BaseException:
+        (cube / OWN / _MARK).unlink(missing_ok=True)
+        raise
     finally:
         remove_tree(filling)  # is still there if the disk is full, which needs what it took
     passing("generation.named")
@@ -123,6 +142,8 @@ def finish_swap(cube: Path) -> None:
     journal.unlink(missing_ok=True)
     for partial in cube.parent.glob(f".{journal.name}.*.partial"):
         partial.unlink(missing_ok=True)
+    require_present(cube)
+    (cube / OWN / _MARK).unlink(missing_ok=True)  # of a swap that was killed before it took place
 
 
 def finish_journal(cube: Path) -> bool:
@@ -146,28 +167,53 @@ def finish_journal(cube: Path) -> bool:
     return (cube / "zarr.json").exists()
 
 
+def require_present(cube: Path) -> None:
+    """Refuse a generation that was put away: what is written there is lost.
+
+    Raises:
+        BadInputError: The folder is no cube any more; nothing was changed.
+    """
+    away = cube.parent.name.startswith(".") and cube.parent.name.endswith(".generations")
+    if (cube / OWN / _MARK).exists() and (away or is_mount_point(cube)):
+        raise BadInputError(
+            f"{cube} shows an old generation of a cube that was rebuilt since. Nothing was changed. Mount the cube "
+            "again (start the container again), or name the cube itself"
+        )
+
+
 def link_tree(source: Path, target: Path) -> None:
     """The same tree of files under another name, by hard links.
 
     Raises:
         CubeError: They cannot be had here.
+        BadInputError: There is a symbolic link in it.
     """
-    for folder, names, files in os.walk(source):
-        here = Path(folder)
-        if here == source / OWN:
-            names[:] = [name for name in names if name not in _NOT_LINKED]
-        there = target / here.relative_to(source)
+    pending = [(source, target)]
+    while pending:
+        here, there = pending.pop()
         there.mkdir(parents=True)
-        for name in files:
-            try:
-                os.link(here / name, there / name)
-            except OSError as error:
-                if error.errno not in _NO_LINK:
-                    raise
-                raise CubeError(
-                    f"{here / name}: no second name for it ({error.strerror}). The file system has no hard links, or "
-                    "the file is another user's who lets you only read it. Nothing was changed"
-                ) from error
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if here == source / OWN and (entry.name in _NOT_LINKED or entry.name.startswith("lock.")):
+                    continue
+                if entry.is_symlink():
+                    raise linked(Path(entry.path))
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((here / entry.name, there / entry.name))
+                else:
+                    _link(here / entry.name, there / entry.name)
+
+
+def _link(file: Path, name: Path) -> None:
+    try:
+        os.link(file, name, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        raise CubeError(
+            f"{file}: no second name for it ({error.strerror}). The file system has no hard links, or the file is "
+            "another user's who lets you only read it. Nothing was changed"
+        ) from error
 
 
 def next_folder(cube: Path) -> Path:
@@ -204,14 +250,46 @@ def _settle(cube: Path, new: Path) -> None:
         remove_tree(new)
 
 
+def grace_is_over(path: Path, since: float) -> bool:
+    """Whether a file or folder that was touched when its grace period began has waited long enough.
+
+    The clock of the machine that touched it, or of this one, may have been wrong. Where its time cannot be right, which
+    is before what it follows or later than now, the grace period begins anew.
+
+    Args:
+        path: What waits; touched anew where its time cannot be right.
+        since: When what it follows was made, seconds since 1970.
+    """
+    with tempfile.NamedTemporaryFile(prefix=".now-", dir=path.parent) as file:
+        now = os.fstat(file.fileno()).st_mtime  # by the clock that gave the other times
+    began = path.lstat().st_mtime
+    if not max(since - _OFF, _FIRST) <= began <= now + _OFF:
+        os.utime(path)
+        return False
+    return now - began > GRACE_DAYS * 86400
+
+
 def _put_away(generation: Path, old: Path) -> None:
     """Let a generation that was the cube wait for its readers; its grace period begins now."""
     os.utime(generation)  # of itself the folder is as old as the cube's last commit
+    remove_tree(generation / OWN / "lock")  # which nobody holds there
     generation.rename(old)
 
 
 def _purge(cube: Path) -> None:
     """Remove generations older than the grace period."""
     for old in generations_folder(cube).iterdir():
-        if time.time() - old.stat().st_mtime > GRACE_DAYS * 86400:
+        if not old.is_symlink() and grace_is_over(old, _clock_was_wrong(old)):
             remove_tree(old)
+
+
+def _clock_was_wrong(old: Path) -> float:
+    """The time at which an old generation was made if the clock was earlier than that when it was put away, else 0."""
+    try:
+        made = datetime.fromisoformat(read_root(old).own["made"]).timestamp()
+        marked = datetime.fromisoformat((old / OWN / _MARK).read_text()).timestamp()
+    except FileNotFoundError:
+        return made  # put away by version 0.1.0
+    except (OSError, ValueError, KeyError, CubeError):
+        return 0.0
+    return made if marked < made - _OFF else 0.0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.cube.files import write_whole
+from stac2cube.cube.folders import real_folder
 from stac2cube.cube.root import CONVENTIONS, convention, placed, read_root
 from stac2cube.errors import BadInputError
 
@@ -60,8 +61,10 @@ def write_pyramid(cube: Path) -> Path:
     Raises:
         CubeError: Not a cube.
     """
-    folder, grid = overviews_folder(cube), read_root(cube).spec.grid
+    folder, grid = real_folder(overviews_folder(cube)), read_root(cube).spec.grid
     folder.mkdir(exist_ok=True)
+    for level in levels_of(cube):
+        real_folder(folder / str(level))
     whole = folder / "1"
     if not whole.is_symlink():
         whole.symlink_to(Path("..") / cube.name)

@@ -25,6 +25,7 @@ POINTS = (
     "commit.done",
     "generation.linked",
     "generation.filled",
+    "generation.marked",
     "generation.named",
     "generation.noted",
     "generation.swapped",

@@ -19,6 +19,7 @@ import zarr
 from pyproj import CRS
 from zarr.storage import LocalStore
 
+from stac2cube.cube.files import read_plain
 from stac2cube.cube.moved import found_again
 from stac2cube.cube.shard import create_array
 from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
@@ -113,14 +114,27 @@ class Root:
         """The per-array ``zarr.json`` of every array along time, as this root has it."""
         return {name: _text(metadata) for name, metadata in self._arrays.items() if _grows(metadata)}
 
-    def strayed(self, cube: Path) -> dict[Path, bytes]:
-        """Per-array ``zarr.json`` files that do not follow this root or are gone, and what they should hold."""
+    def nodes(self) -> dict[str, bytes]:
+        """The own ``zarr.json`` of every array and group in the cube, as this root has it."""
         found = {}
-        for name, wanted in self.growing().items():
+        for name, metadata in self._arrays.items():
+            alone = {key: value for key, value in metadata.items() if key != "consolidated_metadata"}
+            found[name] = _text(alone)
+        return found
+
+    def strayed(self, cube: Path, nodes: Mapping[str, bytes] | None = None) -> dict[Path, bytes]:
+        """Own ``zarr.json`` files that do not follow this root or are gone, and what they should hold.
+
+        Args:
+            cube: The cube.
+            nodes: Of :meth:`nodes`, those that are looked at; the arrays along time if None.
+        """
+        found = {}
+        for name, wanted in (self.growing() if nodes is None else nodes).items():
             path = cube / name / "zarr.json"
             try:
-                same = json.loads(path.read_bytes()) == json.loads(wanted)
-            except (FileNotFoundError, ValueError):
+                same = json.loads(read_plain(path)) == json.loads(wanted)
+            except (OSError, ValueError):
                 same = False
             if not same:
                 found[path] = wanted
@@ -151,12 +165,14 @@ def read_root(path: Path, file: Path | None = None) -> Root:
         CubeError: Nothing there, not a cube of ours, damaged, or written by a newer version.
     """
     try:
-        document = json.loads((file or path / "zarr.json").read_bytes())
+        document = json.loads(read_plain(file or path / "zarr.json", follow=True))
     except FileNotFoundError:
         if file is None and _put_in_place(path):
             return read_root(path)
-        raise CubeError(f"{path} is not a cube: it has no zarr.json") from None
-    except (NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        lost = file is None and (path / OWN / "history").is_dir()
+        advice = f". Its root is lost: stac2cube verify {path} looks for it in its history" if lost else ""
+        raise CubeError(f"{path} is not a cube: it has no zarr.json{advice}") from None
+    except (NotADirectoryError, IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CubeError(f"{path} is not a cube: {error}") from error
     own = document.get("attributes", {}).get("stac2cube") if isinstance(document, dict) else None
     if not isinstance(own, dict) or "consolidated_metadata" not in document:
@@ -207,7 +223,7 @@ def write_store(
     store = LocalStore(folder)
     group = zarr.create_group(store, attributes=_attributes(spec, own))
     group.create_group(OWN)
-    _write_axes(group, spec.grid)
+    write_axes(group, spec.grid)
     group.create_array(
         "time",
         shape=(steps,),
@@ -285,7 +301,7 @@ def placed(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _write_axes(group: zarr.Group, grid: Grid) -> None:
+def write_axes(group: zarr.Group, grid: Grid) -> None:
     """Pixel centres x and y, and the CF grid mapping, as CF 1.11 and GDAL describe a grid."""
     crs = CRS.from_user_input(grid.crs)
     described = {axis["axis"]: axis for axis in crs.cs_to_cf()}

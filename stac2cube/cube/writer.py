@@ -22,9 +22,13 @@ from typing import Any
 from stac2cube.cube import generation
 from stac2cube.cube.commit import lead_arrays, publish
 from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder
+from stac2cube.cube.filesystem import tell_shortcomings
+from stac2cube.cube.folders import refuse_links_in_cube, require_renamable
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
-from stac2cube.cube.lock import CubeLock, Owner, Verdict
+from stac2cube.cube.lock import CubeLock
+from stac2cube.cube.owner import Owner, Verdict
 from stac2cube.cube.points import passing
+from stac2cube.cube.records import require_last_root
 from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube
 from stac2cube.cube.slots import (
     filled_layers,
@@ -68,6 +72,8 @@ def open_writer(
     """
     path = path.resolve()  # a generation takes the place of the cube, not of a link to it
     if path.exists():
+        refuse_links_in_cube(path)
+        generation.require_present(path)
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))
     writer: CubeWriter | None = None
@@ -76,7 +82,8 @@ def open_writer(
         with CubeLock(path, owner, verdict) as lock:
             generation.finish_swap(path)  # only now: what lies beside the cube may be another writer's work
             if not path.exists():
-                _create(path, spec)
+                _create(path, spec, lock)
+            lock.acquire_inside()  # of a cube that a killed swap had left without a name
             writer = CubeWriter(path, lock, resumes=owner is not None)
             writer.root.spec.require_same(spec, str(path))
             writer.recover()
@@ -156,13 +163,20 @@ class CubeWriter:
             self.stager.folder.parent.rmdir()
 
     def recover(self) -> None:
-        """Put right what whoever failed or died here left: dead staging, files half written, slots not sealed."""
+        """Put right what whoever failed or died here left: dead staging, files half written, slots not sealed.
+
+        Raises:
+            CubeError: The root is older than the last commit: later steps would be removed.
+        """
+        require_last_root(self.path, self.root)
         if self._resumes:
             give_back(self.path, self.stager.folder, self.root.steps, self.spec)
         for folder in (self.path / OWN / "staging").glob("*"):
             if folder != self.stager.folder:
                 remove_tree(folder)
-        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history"))):
+        nodes = [self.path / name for name in self.root.growing()]
+        chunks = [self.path / name / "c" for name in ("time", "scene")]
+        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history")), *nodes, *chunks):
             for partial in folder.glob(".*.partial"):
                 partial.unlink(missing_ok=True)
         for layer in self.spec.layers:
@@ -268,6 +282,7 @@ class CubeWriter:
         Returns:
             The new root.
         """
+        require_renamable(self.path, "this")
         number, made = self.root.commit + 1, self.root.generation + 1
         before = list(self.root.ledger if parts is None else parts)
 
@@ -370,13 +385,15 @@ def _slots(cube: Path, layer: str) -> list[int]:
     return [int(name) for name in os.listdir(chunks) if name.isdigit()] if chunks.is_dir() else []  # noqa: PTH208 - thousands of names
 
 
-def _create(path: Path, spec: CubeSpec) -> None:
+def _create(path: Path, spec: CubeSpec, lock: CubeLock) -> None:
     """Make an empty cube: whole under another name, then renamed into place."""
     making = path.with_name(f".{path.name}.making")
     remove_tree(making)
     try:
         making.mkdir()
+        tell_shortcomings(making)
         write_empty_cube(making, spec)
+        lock.enter(making)
         passing("create.filled")
         sync_folder(making)
         making.rename(path)

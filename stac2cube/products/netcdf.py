@@ -13,6 +13,7 @@ import numpy as np
 
 from stac2cube.cube.facts import STEP_FACTS
 from stac2cube.cube.files import remove_tree, written_whole
+from stac2cube.cube.folders import real_folder
 from stac2cube.cube.root import now_text
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
@@ -96,7 +97,7 @@ def write_netcdf(cut: Cut, out: Path, progress: Progress | None = None) -> int:
     """
     require_netcdf()
     progress = progress or Progress()
-    folder = out.with_name(f".{out.name}.parts")
+    folder = real_folder(out.with_name(f".{out.name}.parts"))
     folder.mkdir(parents=True, exist_ok=True)
     parts, made = {}, 0
     with progress.over(len(cut.steps)):

@@ -18,6 +18,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from shapely.geometry import shape
 
+from stac2cube.equality import equal_nan
 from stac2cube.scene import Granule
 
 Cell = tuple[int, int]
@@ -30,8 +31,6 @@ Handbook, issue 5.0). Half of the widest pixel, of GLO-90 near the poles, is 0.0
 
 _SAMPLES = 256
 """Points along each edge of a lattice by which the cells under it are found."""
-
-from stac2cube.equality import equal_nan
 
 
 @equal_nan

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from stac2cube.build import build
 from stac2cube.cube.damage import Damage, find_damage
-from stac2cube.cube.files import write_whole
+from stac2cube.cube.folders import linked, require_renamable
 from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.mending import make_readable, restore_records, restore_root, tidy_up
 from stac2cube.cube.rearrange import arrange, in_order, roll_back
-from stac2cube.cube.root import OWN, Root, read_root
-from stac2cube.cube.slots import write_coordinates
-from stac2cube.cube.writer import CubeWriter, open_writer
+from stac2cube.cube.records import last_whole_commit
+from stac2cube.cube.root import Root, read_root
+from stac2cube.cube.writer import open_writer
 from stac2cube.errors import BadInputError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
@@ -90,15 +91,16 @@ def repair(
         CubeError: Not a cube.
         BadInputError: The ledger itself is lost: roll back to a commit that has one, or build the cube anew.
     """
-    found = find_damage(cube, deep=deep)
-    if any(damage.kind == "ledger" for damage in found):
-        raise BadInputError(f"the ledger of {cube} is damaged, which nothing else can say: roll back or build it anew")
     orders = orders or Orders()
+    first, found = _whole_records(cube, orders, deep=deep)
     keys = frozenset(damage.key for damage in found if damage.kind in ("missing", "corrupt"))
+    if keys:
+        require_renamable(cube, "making steps anew")
     summary = Summary()
     if found:
-        with open_writer(cube, read_root(cube).spec, orders.verdict) as writer:  # which follows the root by itself
-            _tidy_up(writer, found)
+        tidy_up(cube, found, orders.verdict)
+        with open_writer(cube, read_root(cube).spec, orders.verdict):
+            pass  # it cleans up after runs that died
     years = {int(damage.key) for damage in found if damage.kind == "year"}
     if keys:
         kept = restore(cube, keys, years, place, orders, progress)
@@ -110,7 +112,7 @@ def repair(
             summary.replaced = [*kept.replaced, *summary.replaced]
     if not summary.failed and not summary.stopped:
         mend_years(cube, years, place, orders, progress)
-    return Repair(tuple(found), tuple(find_damage(cube, deep=deep)) if found else (), summary)
+    return Repair(tuple(first), tuple(find_damage(cube, deep=deep)) if first else (), summary)
 
 
 def tidy(cube: Path, *, orders: Orders | None = None) -> Root | None:
@@ -120,6 +122,7 @@ def tidy(cube: Path, *, orders: Orders | None = None) -> Root | None:
         CubeError: Not a cube.
         CubeLockedError: Somebody else writes it.
     """
+    require_renamable(cube, "tidy")
     with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
         rows = writer.ledger.entries()
         if in_order(list(rows.values())):
@@ -129,22 +132,53 @@ def tidy(cube: Path, *, orders: Orders | None = None) -> Root | None:
 
 def rollback(cube: Path, number: int, *, orders: Orders | None = None) -> Root:
     """Make the state of an older commit the present one; see :func:`stac2cube.cube.rearrange.roll_back`."""
+    require_renamable(cube, "rollback")
     with open_writer(cube, read_root(cube).spec, (orders or Orders()).verdict) as writer:
         return roll_back(writer, number)
 
 
-def _tidy_up(writer: CubeWriter, found: list[Damage]) -> None:
-    for damage in found:
-        if damage.kind == "orphan":
-            (writer.path / damage.path).unlink(missing_ok=True)
-    kinds = {damage.kind for damage in found}
-    if "coordinate" in kinds:
-        rows = list(writer.ledger.sealed().values())
-        write_coordinates(writer.path, writer.root.following(0), rows)
-    if "history" in kinds:
-        file = writer.path / OWN / "history" / f"{writer.root.commit:06d}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, writer.root.to_bytes())
+def _whole_records(cube: Path, orders: Orders, *, deep: bool) -> tuple[list[Damage], list[Damage]]:
+    """Put root, ledger and rights of a cube right, without which nobody knows what else is wrong.
+
+    Returns:
+        What was wrong before, and what is then.
+
+    Raises:
+        BadInputError: They cannot be put right, or there are symbolic links in the cube; nothing else was changed.
+    """
+    first = found = find_damage(cube, deep=deep)
+
+    def again() -> list[Damage]:
+        now = find_damage(cube, deep=deep)
+        first.extend(damage for damage in now if damage not in first)
+        return now
+
+    if links := [damage.path for damage in found if damage.kind == "link"]:
+        raise linked(cube / links[0])
+    if any(damage.kind == "mode" for damage in found):
+        make_readable(cube, found)
+        found = again()
+    if any(damage.kind == "root" for damage in found):
+        restore_root(cube, orders.verdict)
+        found = again()
+    for kind in ("ledger", "history"):  # what is lost of the history shows once the ledger is whole
+        if any(damage.kind == kind for damage in found):
+            restore_records(cube, found, orders.verdict)
+            found = again()
+    if any(damage.kind == "ledger" for damage in found):
+        raise BadInputError(f"the ledger of {cube} is damaged, which nothing else can say: {_advice(cube)}")
+    return first, found
+
+
+def _advice(cube: Path) -> str:
+    """What to do where the ledger is lost."""
+    number = last_whole_commit(cube)
+    if number is None:
+        return "roll back or build it anew; no commit of its history has its whole ledger"
+    return (
+        f"roll back or build it anew. Commit {number} is the last whose ledger is whole: `stac2cube rollback {cube} "
+        f"{number}`, then `stac2cube update`, which makes later steps again"
+    )
 
 
 def _layers_again(

@@ -12,6 +12,7 @@ import numpy as np
 
 from stac2cube.build import build
 from stac2cube.cube.facts import STEP_FACTS
+from stac2cube.cube.folders import real_folder
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.overviews import SUFFIX, levels_of, overviews_folder, write_pyramid
 from stac2cube.cube.root import read_root
@@ -104,9 +105,9 @@ def run_overviews(
     if many < 1:
         raise BadInputError(f"{cube} has {max(parent.spec.grid.shape)} pixels at most on a side: it needs no overview")
     whole, source = Summary(), parent.path
-    overviews_folder(source).mkdir(exist_ok=True)
+    real_folder(overviews_folder(source)).mkdir(exist_ok=True)
     for number in range(1, many + 1):
-        out = overviews_folder(parent.path) / str(2**number)
+        out = real_folder(overviews_folder(parent.path) / str(2**number))
         done = _run_level(source, out, place, orders or Orders(), progress)
         _add(whole, done, out.name)
         if done.stopped or not out.exists():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stac2cube.cube.folders import require_renamable
 from stac2cube.cube.ledger import FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, NothingFoundError
@@ -181,6 +182,8 @@ def sync(
             f"{len(gone)} of the {steps} steps of {cube} are not in the catalog any more, and items of {len(less)} "
             "others: if that is right, say even many"
         )
+    if gone or less or ("superseded" in kinds and found.superseded):
+        require_renamable(cube, "taking steps out or replacing them")
     summary = Summary()
     if job is not None:
         wanted = {key for kind in _BUILT if kind in kinds for key in getattr(found, kind)}

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from stac2cube.cube.deepen import Part, begin_year, finish_year, parts_of, waiting_year
 from stac2cube.cube.files import remove_tree
-from stac2cube.cube.generation import GRACE_DAYS
+from stac2cube.cube.folders import require_renamable
+from stac2cube.cube.generation import grace_is_over
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
@@ -93,6 +94,7 @@ def seal_year(
     path, place, orders = Path(cube), place or Threads(), orders or Orders()
     if year >= datetime.now(UTC).year:
         raise BadInputError(f"the year {year} is not over: only what is closed is sealed")
+    require_renamable(path, "sealing a year")
     begun = time.monotonic()
     with open_writer(path, read_root(path).spec, orders.verdict) as writer:
         rows = rows_of(year, writer.ledger.entries())
@@ -171,6 +173,6 @@ def _purge(writer: CubeWriter) -> None:
             mark.unlink(missing_ok=True)
         elif not mark.exists():
             mark.touch()
-        elif time.time() - mark.stat().st_mtime > GRACE_DAYS * 86400:
+        elif grace_is_over(mark, store.lstat().st_mtime):
             remove_tree(store)
             mark.unlink()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stac2cube.cube.folders import real_folder, refuse_links
 from stac2cube.errors import BadInputError
 
 
@@ -38,9 +39,14 @@ def made_folder(folder: Path) -> None:
     """Make a folder, with those above it, if it is not there.
 
     Raises:
-        BadInputError: It cannot be made.
+        BadInputError: It cannot be made, or one of the names that a set uses is a symbolic link.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(".*"):
+            real_folder(path)
+        for split in folder.glob("*.zarr"):
+            if not split.is_symlink():  # a cube may be linked beside a set
+                refuse_links(split)
     except OSError as error:
         raise BadInputError(f"{folder} cannot be made: {error.strerror}") from error

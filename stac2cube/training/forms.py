@@ -15,6 +15,7 @@ from affine import Affine
 from zarr.codecs import BloscCodec
 
 from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.folders import real_folder
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.training.frames import IGNORE
 from stac2cube.training.shards import Kept, Shard, Writer, move_in, partial_beside
@@ -58,7 +59,7 @@ class ZarrGroups:
 
     def write(self, shard: Shard, out: Path) -> None:
         """See :class:`stac2cube.training.shards.Writer`."""
-        split = out.parents[2]
+        split = real_folder(out.parents[2])
         partial = partial_beside(split / out.name)
         _, xs, ys = zip(*shard.pixels(), strict=True)
         for name, several in (("y", ys), ("x", xs)):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 from stac2cube.cli.kinds import recipe_at
+from stac2cube.errors import PlaceError
+from stac2cube.places import gpu
 from stac2cube.places.gpu import AT_ONCE, gpu_turn
 
 
@@ -58,3 +64,22 @@ def test_a_stage_goes_to_the_gpu_partition_if_it_says_cuda(tmp_path: Path) -> No
     )
     recipe = recipe_at(tmp_path / "r.yaml")
     assert [entry.wants_gpu for entry in recipe.entries] == [False, True]
+
+
+def test_turns_lie_in_a_folder_that_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever others put in the place of its first names, where everybody may write."""
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o700)
+    (tmp_path / f"stac2cube-{os.getuid()}-0").symlink_to(mine)
+    (tmp_path / f"stac2cube-{os.getuid()}-1").mkdir(mode=0o700)
+    (tmp_path / f"stac2cube-{os.getuid()}-1").chmod(0o777)
+    (tmp_path / f"stac2cube-{os.getuid()}-2").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with gpu_turn():
+        (taken,) = (tmp_path / f"stac2cube-{os.getuid()}-3").iterdir()
+        assert taken.name.startswith("gpu-")
+    assert (tmp_path / f"stac2cube-{os.getuid()}-3").stat().st_mode & 0o777 == 0o700
+    assert not list(mine.iterdir())
+    monkeypatch.setattr(gpu, "_NAMES", 3)
+    with pytest.raises(PlaceError, match="set TMPDIR"):
+        gpu.private_folder(tmp_path)

@@ -1,0 +1,168 @@
+"""Symbolic links inside a cube, and where its keeping writes: nothing behind them is written, moved or removed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stac2cube.build import build
+from stac2cube.cube import generation
+from stac2cube.cube.files import read_plain, remove_tree
+from stac2cube.cube.lock import CubeLock, force_unlock
+from stac2cube.cube.root import OWN
+from stac2cube.errors import BadInputError
+from stac2cube.index import refuse_links
+from stac2cube.places.threads import Threads
+from stac2cube.stages.care import repair, rollback, tidy
+from stac2cube.stages.yearly import seal_year
+from stac2cube.training.documents import made_folder
+from stac2cube.work import Orders
+from tests.build.toy import SPEC, Make, step, steps
+
+INSIDE = (
+    OWN,
+    f"{OWN}/staging",
+    f"{OWN}/staging/run",
+    f"{OWN}/staging/run/toy_0003/B02",
+    f"{OWN}/ledger",
+    f"{OWN}/history",
+    f"{OWN}/lock",
+    f"{OWN}/trash",
+    f"{OWN}/history/000001.json",
+    f"{OWN}/ledger/000001.parquet",
+    "B02",
+    "B02/c",
+    "B02/c/0",
+    "B02/c/88",
+    "B02/zarr.json",
+    "time",
+    "time/c",
+    "time/c/0",
+    "scene/c",
+    "x",
+    "x/c",
+    "zarr.json",
+)
+BESIDE = (
+    ".toy.zarr.lock",
+    ".toy.zarr.next",
+    ".toy.zarr.filling",
+    ".toy.zarr.generations",
+    ".toy.zarr.generations/000000",
+    ".toy.zarr.swap",
+    ".toy.zarr.remade",
+    "toy.zarr.years",
+    "toy.zarr.years/2020-000001.zarr",
+    "toy.zarr.years/.2020.making",
+)
+WRITING: dict[str, Callable[[Path], object]] = {
+    "append": lambda cube: build(cube, SPEC, steps(range(4)), Make(), Threads(1)),
+    "replace": lambda cube: build(
+        cube, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), orders=Orders(superseded="replace")
+    ),
+    "tidy": tidy,
+    "rollback": lambda cube: rollback(cube, 1),
+    "seal-year": lambda cube: seal_year(cube, 2020, Threads(1)),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    build(folder / "toy.zarr", SPEC, steps(range(3)), Make(), Threads(1))
+    return folder
+
+
+def state(folder: Path) -> list[tuple[str, int, bytes]]:
+    """All that lies in a folder and behind the links in it."""
+    paths = sorted(path for path in folder.rglob("*"))
+    content = (path.read_bytes() if path.is_file() else b"" for path in paths)
+    return [(str(path), path.lstat().st_mtime_ns, what) for path, what in zip(paths, content, strict=True)]
+
+
+def put_link(path: Path, mine: Path) -> None:
+    """Let a link take the place of a file or folder, which moves to where the link points; with somebody's own work."""
+    outside = mine / path.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rename(outside)
+    else:
+        (outside / "888").mkdir(parents=True)
+    if outside.is_dir():
+        (outside / "thesis.txt").write_text("years of work")
+    path.symlink_to(outside)
+
+
+@pytest.mark.parametrize("place", [*(f"toy.zarr/{name}" for name in INSIDE), *BESIDE])
+def test_every_command_that_writes_refuses_a_link_before_any_byte(place: str, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "here")
+    cube, mine = tmp_path / "here/toy.zarr", tmp_path / "mine"
+    mine.mkdir()
+    put_link(tmp_path / "here" / place, mine)
+    before = state(tmp_path)
+    for act in WRITING.values():
+        with pytest.raises(BadInputError, match="is a symbolic link"):
+            act(cube)
+    assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", [f"{OWN}/staging", f"{OWN}/history", "B02/c", "B02/c/0", "B02/c/0/0/0", "x/c/0"])
+def test_a_repair_refuses_a_link_too(place: str, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "here")
+    cube, mine = tmp_path / "here/toy.zarr", tmp_path / "mine"
+    mine.mkdir()
+    put_link(cube / place, mine)
+    (cube / "x/zarr.json").unlink()
+    before = state(tmp_path)
+    with pytest.raises(BadInputError, match="is a symbolic link"):
+        repair(cube, Threads(1))
+    assert state(tmp_path) == before
+
+
+def test_a_link_deep_in_a_slot_is_not_taken_along(whole: Path, tmp_path: Path) -> None:
+    """So deep a writer does not look before; the next generation, which would lose the link, is refused."""
+    shutil.copytree(whole, tmp_path / "here")
+    cube, mine = tmp_path / "here/toy.zarr", tmp_path / "mine"
+    mine.mkdir()
+    put_link(cube / "B02/c/0/0", mine)
+    with pytest.raises(BadInputError, match="B02/c/0/0 is a symbolic link"):
+        WRITING["replace"](cube)
+    assert (mine / "0/thesis.txt").exists()
+    assert not generation.next_folder(cube).exists()
+
+
+def test_the_path_of_a_cube_may_be_a_link(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "real")
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "real/toy.zarr")
+    for act in WRITING.values():
+        act(tmp_path / "link.zarr")
+    assert (tmp_path / "link.zarr").is_symlink()
+
+
+def test_other_folders_of_ours(tmp_path: Path) -> None:
+    mine, folder = tmp_path / "mine", tmp_path / "set"
+    (mine / "month=01").mkdir(parents=True)
+    (mine / "thesis.txt").touch()
+    (folder / "train.zarr/x").mkdir(parents=True)
+    (folder / "train.zarr/x/c").symlink_to(mine)
+    with pytest.raises(BadInputError, match=r"train\.zarr/x/c is a symbolic link"):
+        made_folder(folder)
+    (folder / "year=2020").symlink_to(mine)
+    (folder / ".seen").symlink_to(mine)
+    for check in (refuse_links, made_folder, lambda path: remove_tree(path / "year=2020")):
+        with pytest.raises(BadInputError, match="is a symbolic link"):
+            check(folder)
+    with pytest.raises(OSError, match="symbolic link"):
+        read_plain(folder / "year=2020")
+    cube = tmp_path / "cube.zarr"
+    (cube / OWN).mkdir(parents=True)
+    (cube / OWN / "lock").symlink_to(mine)
+    with pytest.raises(BadInputError, match="lock is a symbolic link"):
+        CubeLock(cube).acquire()
+    with pytest.raises(BadInputError, match="lock is a symbolic link"):
+        force_unlock(cube)
+    assert sorted(path.name for path in mine.iterdir()) == ["month=01", "thesis.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cube.zarr", "mine", "set"]
