@@ -84,7 +84,9 @@ def _absolute(item: Any, url: str) -> Any:
     base = ""
     for asset in assets.values():
         href = asset.get("href") if isinstance(asset, dict) else None
-        if isinstance(href, str) and href.strip() and not urlsplit_or_none(href) and not href.startswith("/vsi"):
+        if not isinstance(href, str) or not href.strip() or urlsplit_or_none(href):
+            continue
+        if not href.startswith("/") or href.startswith("//"):  # a path from the root is one of a site's own archive
             base = base or self_link(item) or item_url(url, str(item.get("collection")), str(item.get("id")))
             asset["href"] = urljoin(base, href)
     return item
@@ -109,7 +111,7 @@ def is_gone(url: str, collection: str, name: str) -> bool | None:
     try:
         item = StrictIO(RETRIES).read_json(item_url(url, collection, name))
     except APIError as error:
-        return True if error.status_code in (404, 410) else None
+        return True if getattr(error, "status_code", None) in (404, 410) else None
     except (RequestException, ValueError):
         return None
     properties = item.get("properties")
