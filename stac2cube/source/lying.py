@@ -53,7 +53,7 @@ def footprint_of(item: Item) -> BaseGeometry:
             raise ValueError("it covers nothing")
         return lying
     except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-        raise ItemError(f"item {item['id']} has a geometry that is none: {str(error):.200}") from error
+        raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _known_crs(text: str) -> str:
 
 
 def _lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """x and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said."""
+    """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said."""
     said = place.get("proj:transform")
     if not isinstance(said, (list, tuple)) or len(said) < 6:
         return None

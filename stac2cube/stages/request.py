@@ -190,7 +190,7 @@ def _require_usable(scenes: Sequence[Scene], wanted: Wanted) -> None:
     for name, count in lacking(scenes, wanted.query.bands).items():
         if count == usable:
             raise BadInputError(
-                f"no item of the {count} scenes found has band {name}: leave it out of the bands, or ask another catalog"
+                f"no item of the {count} scenes found has band {name}: leave it out, or ask another catalog"
             )
 
 

@@ -74,9 +74,7 @@ def _entry(scene: Scene, why: str, layers: Sequence[str]) -> Entry:
             "software": {"stac2cube": __version__},
             **({"simulated": True} if any(granule.simulated for granule in scene.granules) else {}),
         },
-        sources=tuple(
-            text for one in scene.granules for text in (one.item, *(text for _, text in one.completed_by))
-        ),
+        sources=tuple(text for one in scene.granules for text in (one.item, *(text for _, text in one.completed_by))),
     )
 
 

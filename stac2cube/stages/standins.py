@@ -71,7 +71,7 @@ def with_standins(scene: Scene, reason: str, name: str = "") -> Scene | None:
         if failed and spares:
             place = scene.granules.index(granule)
             granules = (*scene.granules[:place], spares[0], *scene.granules[place + 1 :])
-            gone = {one: reason for one in granule.item_ids}
+            gone = dict.fromkeys(granule.item_ids, reason)
             others = set(scene.superseded) - set(spares[0].item_ids) | set(granule.item_ids)
             return replace(
                 scene,

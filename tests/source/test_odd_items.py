@@ -166,7 +166,5 @@ def test_no_value_anywhere_stops_the_others_for_long(tmp_path: Path, data: st.Da
 
 def test_reasons_are_counted() -> None:
     reasons = ["item A has no geometry", "item B has no time", "item C has no geometry", "something that is not one"]
-    assert counted(reasons) == (
-        "2 x item A has no geometry (also C); item B has no time; something that is not one"
-    )
+    assert counted(reasons) == ("2 x item A has no geometry (also C); item B has no time; something that is not one")
     assert counted([f"item A {number}" for number in range(9)]).endswith("; and 3 more")

@@ -138,7 +138,9 @@ def test_links_that_name_no_next_page(server: Server, links: Any) -> None:
     assert server.find() == ["a"]
 
 
-@pytest.mark.parametrize("odd", [{"href": None}, {"href": 5}, {"href": "file:///etc/passwd"}, {"body": "text"}], ids=str)
+@pytest.mark.parametrize(
+    "odd", [{"href": None}, {"href": 5}, {"href": "file:///etc/passwd"}, {"body": "text"}], ids=str
+)
 def test_a_next_page_that_is_none_is_named(server: Server, odd: Json) -> None:
     first = server.page(["a"], "1")
     first[2]["links"][0].update(odd)
@@ -193,7 +195,11 @@ def test_invented_items_without_end_come_to_an_end(server: Server, monkeypatch: 
 
 
 def test_a_server_that_gives_fewer_than_it_counts_is_told(server: Server) -> None:
-    for matched, got, incomplete in ((2, ["a", "b"], ""), (5, ["a", "b"], "counts 5 items and gave 2"), ("x", ["a"], "")):
+    for matched, got, incomplete in (
+        (2, ["a", "b"], ""),
+        (5, ["a", "b"], "counts 5 items and gave 2"),
+        ("x", ["a"], ""),
+    ):
         status, headers, page = server.page(got)
         server.searches = [(status, headers, page | {"numberMatched": matched})]
         notes = Notes()

@@ -1,4 +1,4 @@
-"""When a step is behind its catalog; which items stand in for those that cannot be read; what was withdrawn for sure."""
+"""When a step is behind its catalog; what stands in for items that cannot be read; what was withdrawn for sure."""
 
 from __future__ import annotations
 
@@ -191,7 +191,9 @@ def test_a_band_that_no_item_has_is_said(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_reasons_come_before_advice(tmp_path: Path) -> None:
-    items = [product(tmp_path, date, baseline) for date, baseline in zip(DATES[:3], ("abc", "xyz", "03.01"), strict=True)]
+    items = [
+        product(tmp_path, date, baseline) for date, baseline in zip(DATES[:3], ("abc", "xyz", "03.01"), strict=True)
+    ]
     items[2]["assets"] = {"B4_renamed": items[2]["assets"]["B04"]}
     source = catalog(tmp_path / "items.json", items)
     words = {"mission": "sentinel-2-l2a", "aoi": LATTICE, "time": "2022", "bands": ["B04"], "catalog": source}
@@ -239,7 +241,9 @@ def answers() -> Iterator[tuple[str, dict[str, tuple[int, Json]]]]:
     server.server_close()
 
 
-def test_only_what_its_catalog_calls_gone_is_withdrawn(tmp_path: Path, answers: tuple, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_only_what_its_catalog_calls_gone_is_withdrawn(
+    tmp_path: Path, answers: tuple[str, dict[str, tuple[int, Json]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from stac2cube.source import api
 
     monkeypatch.setattr(api, "RETRIES", 0)
