@@ -10,6 +10,7 @@ from pystac_client.stac_api_io import StacApiIO
 from urllib3 import BaseHTTPResponse, Retry
 
 from stac2cube.source.paging import MOST_EMPTY, next_link
+from stac2cube.source.parsing import unicode_only
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to wait for a connection and for an answer."""
@@ -52,7 +53,8 @@ class StrictIO(StacApiIO):
         value: Any = super().json_loads(txt, *args, **kwargs)
         if not isinstance(value, dict):
             raise APIError(f"the answer is no JSON object but {txt[:40]!r}")
-        return value
+        parsed: dict[str, Any] = unicode_only(value, txt)
+        return parsed
 
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None

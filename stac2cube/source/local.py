@@ -15,7 +15,7 @@ from stac2cube.catalog import is_index
 from stac2cube.errors import CatalogError
 from stac2cube.source.foreign import foreign_items
 from stac2cube.source.indexed import Interval, is_ours, stored_items
-from stac2cube.source.parsing import Notes
+from stac2cube.source.parsing import Notes, unicode_only
 
 log = logging.getLogger(__name__)
 
@@ -231,6 +231,6 @@ def _read_json(path: Path) -> Any:
 
 def _parsed(content: bytes, what: str) -> Any:
     try:
-        return json.loads(content)
+        return unicode_only(json.loads(content), content)
     except (ValueError, RecursionError) as error:  # also what is not Unicode, and numbers of thousands of digits
         raise CatalogError(f"{what} is not JSON: {error}") from error

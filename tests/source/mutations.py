@@ -104,7 +104,7 @@ class Words(logging.Handler):
 
 def fate_of(odd: Any, scenes: dict[str, Scene], said: str) -> str:
     """What became of an item: ``"built"``, ``"failed"``, ``"left out"``, or "" if nothing tells."""
-    name = str(odd.get("id")) if isinstance(odd, dict) else ""
+    name = str(odd.get("id")).encode("utf-8", "replace").decode() if isinstance(odd, dict) else ""
     for scene in scenes.values():
         if name in scene.item_ids or name in scene.superseded:
             return "failed" if scene.problem else "built"

@@ -7,6 +7,7 @@ the others are those that are found without it.
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ _EXPECTED: dict[str, dict[str, Scene]] = {}
 
 def expected(folder: Path, mission: str, others: list[Json]) -> dict[str, Scene]:
     """The scenes of good items, found once for each."""
-    key = f"{mission} {others[0]['id']}"
+    key = mission + json.dumps(others[0])
     if key not in _EXPECTED:
         _EXPECTED[key] = {name: _here(scene) for name, scene in found_in(folder, mission, others).items()}
     return _EXPECTED[key]
