@@ -9,6 +9,9 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import BaseHTTPResponse, Retry
 
+from stac2cube.source.paging import MOST_EMPTY, next_link
+from stac2cube.source.parsing import unicode_only
+
 TIMEOUT = (10.0, 60.0)
 """Seconds to wait for a connection and for an answer."""
 
@@ -50,29 +53,36 @@ class StrictIO(StacApiIO):
         value: Any = super().json_loads(txt, *args, **kwargs)
         if not isinstance(value, dict):
             raise APIError(f"the answer is no JSON object but {txt[:40]!r}")
-        return value
+        parsed: dict[str, Any] = unicode_only(value, txt)
+        return parsed
 
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Every page that holds something, following the links to the next.
 
+        Addresses of next pages may be relative to the page that names them (RFC 3986).
+
         Raises:
             APIError: The server answers something else, or sends in circles.
         """
         from pystac import Link
 
-        asked: set[str] = set()
+        asked, at, empty = set[str](), url, 0
         page = self.read_json(url, method=method, parameters=parameters)
         while True:
             if not isinstance(page.get("features"), list):
                 raise APIError(f"the answer of {url} is not a collection of items")
             if page["features"]:
                 yield page
-            following = next((link for link in page.get("links", ()) if link.get("rel") == "next"), None)
+            empty = 0 if page["features"] else empty + 1
+            if empty > MOST_EMPTY:
+                raise APIError(f"{url} answers {empty} pages without an item, one after another, and names a next")
+            following = next_link(page, at)
             if following is None:
                 return
             if str(following) in asked:
                 raise APIError(f"{url} names the same next page twice")
             asked.add(str(following))
-            page = self.read_json(Link.from_dict(following), parameters=parameters)
+            at = following["href"]
+            page = self.read_json(Link.from_dict(following), parameters=parameters or {})

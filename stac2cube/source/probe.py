@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stac2cube.errors import CatalogError, ReadError
+from stac2cube.errors import BadInputError, CatalogError, ReadError
+from stac2cube.globe import crs_name, parse_crs
 from stac2cube.scene import AssetRef, Granule, Scene
 from stac2cube.source.gdal import gdal_settings
-from stac2cube.source.sign import opening
+from stac2cube.source.sign import opening, unsigned
 
 
 def problem_of(scenes: Sequence[Scene]) -> str:
@@ -35,3 +36,19 @@ def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
             return ""
     except (rasterio.errors.RasterioIOError, ReadError, CatalogError) as error:
         return str(error).splitlines()[0]
+
+
+def crs_of_file(granule: Granule) -> tuple[str, str]:
+    """The CRS that the file of a granule says, and why it says none, each "" where the other is not."""
+    import rasterio
+
+    for asset in granule.assets.values():
+        try:
+            way = opening(asset, granule.signer)
+            with gdal_settings(remote=way.remote, store=way.settings), rasterio.open(way.location) as file:
+                if file.crs is None:
+                    return "", "its file does not either"
+                return crs_name(parse_crs(file.crs.to_wkt())), ""
+        except (rasterio.errors.RasterioError, ReadError, CatalogError, BadInputError, OSError) as error:
+            return "", f"its file cannot be read: {unsigned(str(error)).splitlines()[0]:.200}"
+    return "", "it has no file"

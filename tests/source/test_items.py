@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.catalog import find_catalog
-from stac2cube.errors import CatalogError
 from stac2cube.mission import find_mission
 from stac2cube.scene import Scene
 from stac2cube.source.identity import datastrip_of, generated, platform_of
@@ -113,9 +113,15 @@ def test_an_unknown_platform_is_left_out_and_said(tmp_path: Path, caplog: pytest
         ({"s2:product_uri": "absent"}, "item S2A_.* does not say its relative orbit"),
     ],
 )
-def test_what_no_scene_can_do_without_is_named(tmp_path: Path, change: Json, message: str) -> None:
-    with pytest.raises(CatalogError, match=message):
-        find([item(**change)], tmp_path)
+def test_what_no_scene_can_do_without_is_named(
+    tmp_path: Path, change: Json, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The item is left out and named; the others are found all the same."""
+    good = item("S2A_32TMT_20200306_1_L2A", datetime="2020-03-06T10:36:04.000Z")
+    with caplog.at_level(logging.WARNING, "stac2cube"):
+        (scene,) = find([item(**change), good], tmp_path)
+    assert scene.item_ids == ("S2A_32TMT_20200306_1_L2A",)
+    assert re.search(f"left out 1 items: {message}", caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -246,9 +252,13 @@ def test_a_footprint_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "geometry", [None, {"type": "Polygon"}, {"type": "Blob", "coordinates": []}, {"type": "Polygon", "coordinates": []}]
 )
-def test_a_footprint_that_is_none_is_named(tmp_path: Path, geometry: Json | None) -> None:
-    with pytest.raises(CatalogError, match=r"item S2A_.* (no geometry|a geometry that is none)"):
-        find([item() | {"geometry": geometry}], tmp_path)
+def test_a_footprint_that_is_none_is_named(
+    tmp_path: Path, geometry: Json | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "stac2cube"):
+        (scene,) = find([item() | {"geometry": geometry}, item("GOOD")], tmp_path)
+    assert scene.item_ids == ("GOOD",)
+    assert re.search(r"item S2A_.* (no geometry|a geometry that is none)", caplog.text)
 
 
 def test_a_scene_is_found_whole_where_midnight_cuts_it(tmp_path: Path) -> None:
