@@ -20,13 +20,17 @@ class AssetRef:
         index: 1-based band index within the file.
         shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
             :mod:`stac2cube.kernels.radiometry`); 0 for classes and for quantities without a provider offset.
-        alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere.
+        alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere (or where none may go).
+        signed: The href as the catalog signed it, "" if it did not. In memory only, never written.
+        keys: Whether its host may see keys of its catalog, see :attr:`stac2cube.catalog.Catalog.hosts`.
     """
 
     href: str
     index: int = 1
     shift: int = 0
     alternate: str = ""
+    signed: str = field(default="", repr=False)
+    keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Granule:
         assets: Band name of the mission page -> :class:`AssetRef`. Bands that the item lacks are absent.
         item: The STAC item as a JSON text with unsigned hrefs, for the ledger.
         simulated: Whether it says of itself that no satellite measured it.
+        signed: Asset name of the item -> its href as the catalog signed it, of those that are; in memory only.
     """
 
     id: str
@@ -66,6 +71,7 @@ class Granule:
     assets: dict[str, AssetRef] = field(hash=False)
     item: str = field(hash=False, repr=False)
     simulated: bool = False
+    signed: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)

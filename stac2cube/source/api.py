@@ -11,6 +11,10 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError
+from stac2cube.table import config_folder
+from stac2cube.trust.address import host_of
+from stac2cube.trust.login import NOBODY, Login, netrc_path
+from stac2cube.trust.text import shown
 
 RETRIES = 6
 """Repetitions after 429 and 5xx, see :mod:`stac2cube.source.http`."""
@@ -23,7 +27,11 @@ _MOST_CORNERS = 500
 
 
 def items_of_api(
-    url: str, collections: Sequence[str], area: BaseGeometry, intervals: Sequence[tuple[datetime, datetime]]
+    url: str,
+    collections: Sequence[str],
+    area: BaseGeometry,
+    intervals: Sequence[tuple[datetime, datetime]],
+    login: Login = NOBODY,
 ) -> Iterator[dict[str, Any]]:
     """Items that a STAC API finds, each once.
 
@@ -32,6 +40,7 @@ def items_of_api(
         collections: Ids to look in.
         area: WGS84.
         intervals: First and last instant of each, UTC.
+        login: User, password and keys, which its host alone sees.
 
     Raises:
         CatalogError: The API cannot be reached or answers an error, after retries.
@@ -51,7 +60,7 @@ def items_of_api(
     shape = area if corners <= _MOST_CORNERS else union_all([part.convex_hull for part in parts])
     seen: set[tuple[str, str]] = set()
     try:
-        client = Client.open(url, stac_io=StrictIO(RETRIES))
+        client = Client.open(url, stac_io=StrictIO(RETRIES, url, login))
         for first, last in intervals:
             search = client.search(
                 collections=list(collections), intersects=mapping(shape), datetime=(first, last), limit=PAGE
@@ -66,9 +75,22 @@ def items_of_api(
             f"{url} is no STAC API that can be searched: {_first_line(error)}. Check the address"
         ) from error
     except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
-        raise CatalogError(
-            f"the catalog at {url} does not answer: {_first_line(error)}. Check address and network, or try later"
-        ) from error
+        raise refused(url, error) from None
+
+
+def refused(url: str, error: Exception) -> CatalogError:
+    """What is said of a catalog that gives no answer; its own words shortened, without keys."""
+    status = getattr(error, "status_code", None)
+    if status in (401, 403):
+        return CatalogError(
+            f"the catalog at {url} refuses (status {status}): it wants a user and password, or a key, that it was not "
+            f"given or does not take. Put a line `machine {host_of(url)} login USER password PASSWORD` into "
+            f"{netrc_path()}, or the whole address, with user, password or key, as url of an entry of its own into "
+            f"{config_folder() / 'catalogs.toml'}: both are kept from what is written"
+        )
+    return CatalogError(
+        f"the catalog at {url} does not answer: {_first_line(error)}. Check address and network, or try later"
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -76,4 +98,4 @@ def _first_line(error: Exception) -> str:
     below = [one.args[0] for one in (error, error.__cause__, error.__context__) if one is not None and one.args]
     reasons = [reason for one in below if (reason := getattr(one, "reason", None))]
     text = str(reasons[0] if reasons else error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+    return shown(text.splitlines()[0][:300]) if text else type(error).__name__

@@ -78,6 +78,8 @@ def _items_of_folder(folder: Path) -> Iterator[dict[str, Any]]:
             yield from _items(folder / name)
             return
     for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
         if path.suffix in _PARQUET:
             yield from _items_of_parquet(path)
         elif path.suffix in (".json", ".geojson"):
@@ -122,7 +124,7 @@ def _items_of_links(start: Path, catalog: Mapping[str, Any]) -> Iterator[dict[st
         if target in followed:
             continue
         followed.add(target)
-        if not target.exists():
+        if not target.is_file():  # nor a pipe, of which nobody knows whether it ends
             broken.append(target)
             continue
         value = _read_json(target)
@@ -138,7 +140,7 @@ def _targets(path: Path, catalog: Mapping[str, Any]) -> list[Path]:
     links = [
         link["href"] for link in catalog.get("links", ()) if link.get("rel") in ("item", "child") and link.get("href")
     ]
-    return [Path(os.path.normpath(path.resolve().parent / href.removeprefix("file://"))) for href in links]
+    return [Path(os.path.normpath(path.resolve().parent / str(href).removeprefix("file://"))) for href in links]
 
 
 def _absolute(item: Any, path: Path) -> dict[str, Any]:
@@ -150,9 +152,17 @@ def _absolute(item: Any, path: Path) -> dict[str, Any]:
     item["assets"] = {name: asset for name, asset in item["assets"].items() if asset and asset.get("href")}
     for asset in item["assets"].values():
         href = asset["href"]
-        if not urlsplit(href).scheme and not href.startswith("/"):
+        if isinstance(href, str) and is_relative(href):
             asset["href"] = os.path.normpath(base / href)
     return item
+
+
+def is_relative(href: str) -> bool:
+    """Whether an href is meant from the file that holds it; no text of another kind, as an inline VRT, is one."""
+    try:
+        return not urlsplit(href).scheme and not href.startswith(("/", "<", "{"))
+    except ValueError:
+        return False
 
 
 def _read_json(path: Path) -> Any:

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 from stac2cube.errors import CatalogError, ReadError
 from stac2cube.scene import AssetRef, Granule, Scene
-from stac2cube.source.gdal import gdal_settings
-from stac2cube.source.sign import opening
+from stac2cube.source.gdal import gdal_settings, open_image
+from stac2cube.source.sign import opening, unsigned
+from stac2cube.trust.deadline import within
+
+LONGEST = 60.0
+"""Seconds that are waited for a file to open."""
 
 
 def problem_of(scenes: Sequence[Scene]) -> str:
@@ -27,11 +31,15 @@ def problem_of(scenes: Sequence[Scene]) -> str:
 
 
 def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
-    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    def look() -> None:
+        way = opening(asset, granule.signer)
+        with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location):
+            pass
 
     try:
-        way = opening(asset, granule.signer)
-        with gdal_settings(remote=way.remote, store=way.settings), rasterio.open(way.location):
-            return ""
-    except (rasterio.errors.RasterioIOError, ReadError, CatalogError) as error:
-        return str(error).splitlines()[0]
+        within(LONGEST, look, "opening it")
+    except (RasterioIOError, OSError, ReadError, CatalogError) as error:
+        return unsigned(str(error)).splitlines()[0]
+    return ""

@@ -124,7 +124,7 @@ def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
     else:
         pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
         collections = list(dict.fromkeys(page.collection for page in pages))
-        items = items_of_api(catalog.url, collections, query.area, around)
+        items = items_of_api(catalog.url, collections, query.area, around, catalog.login)
     shapely.prepare(query.area)
     seen: set[tuple[str, str]] = set()
     for item in items:

@@ -15,7 +15,7 @@ from shapely import to_geojson
 from shapely.geometry import box, shape
 
 from stac2cube.area import Area, read_areas
-from stac2cube.catalog import is_index
+from stac2cube.catalog import is_index, public_catalog
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, NothingFoundError
@@ -213,7 +213,7 @@ def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
         request={
             "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},
             "times": interval_texts(wanted.query.intervals),
-            "catalog": request.catalog,
+            "catalog": public_catalog(request.catalog),
             "max_cloud_cover": request.max_cloud_cover,
             "orbit": request.orbit,
             "strict": request.strict,

@@ -85,5 +85,5 @@ def _shift_of(assets: Mapping[str, Any]) -> int:
 
 
 def _light(scene: Scene) -> Scene:
-    """The scene as it travels to the workers: without the whole items, which only the ledger wants."""
-    return replace(scene, granules=tuple(replace(granule, item="") for granule in scene.granules))
+    """The scene as it travels to the workers: without the whole items and their keys, which only the driver wants."""
+    return replace(scene, granules=tuple(replace(granule, item="", signed={}) for granule in scene.granules))

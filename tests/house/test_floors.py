@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "stac2cube"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "version"), 1),
+    **dict.fromkeys(("errors", "version", "names", "trust"), 1),
     **dict.fromkeys(
         (
             "grid",
@@ -79,6 +79,8 @@ NEIGHBOURS = {
     ("growth", "work"),
     ("index", "alive"),
     ("limits", "places"),
+    ("names", "errors"),
+    ("names", "trust"),
     ("mission", "table"),
     ("products", "stages"),
     ("products", "views"),
@@ -97,6 +99,7 @@ NEIGHBOURS = {
     ("status", "growth"),
     ("status", "work"),
     ("training", "stages"),
+    ("trust", "errors"),
     ("weights", "kernels"),
     ("weights", "table"),
     ("work", "alive"),
