@@ -13,6 +13,7 @@ from stac2cube.cube.files import DISK_ERRORS
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
+from stac2cube.trust.text import shown
 from stac2cube.work import Orders
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,8 @@ class Flow:
     def reason(self, error: Exception) -> str:
         """Why a block failed, for the ledger and for people: errors that are not ours come with their kind."""
         known = type(error).__module__.startswith("stac2cube")
-        return self.place.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
+        words = self.place.explain(error) or (str(error) if known else f"{type(error).__name__}: {error}")
+        return shown(words)
 
     def made(self, seconds: float) -> None:
         """A block came back that took so long."""

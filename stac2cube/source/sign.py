@@ -236,7 +236,7 @@ SIGNING = 60.0
 
 def _is_blob(href: str) -> bool:
     """Whether an address may be of a store of the Planetary Computer, and nobody on the way sees what it is given."""
-    return host_of(href).endswith(_BLOBS) and is_private_way(href)
+    return urlsplit(href).netloc.rpartition("@")[2].lower().endswith(_BLOBS) and is_private_way(href)
 
 
 def _signed(href: str) -> str:

@@ -68,6 +68,15 @@ def cell(value: Any) -> Any:
     return f"'{text}" if text[:1] in _FORMULA and not _is_number(text) else text
 
 
+def as_cells(table: Any) -> Any:
+    """A pandas DataFrame of which every text is a :func:`cell`, names of columns too."""
+    made = table.copy()
+    for name in made.columns:
+        if made[name].dtype.kind not in "iufbmMc":
+            made[name] = made[name].map(cell)
+    return made.rename(columns=cell)
+
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
