@@ -23,6 +23,10 @@ class CatalogError(Stac2cubeError):
     """A catalog cannot be reached or answers nonsense, after retries."""
 
 
+class ItemError(CatalogError):
+    """One item of a catalog cannot be used; the message names it. The others can."""
+
+
 class RadiometryError(Stac2cubeError):
     """An item's metadata contradict each other and no written rule covers the case; the message names the item."""
 

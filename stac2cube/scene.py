@@ -6,6 +6,7 @@ relative orbit and one solar day. Everything here is small, frozen and pickles: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -52,6 +53,8 @@ class Granule:
         corner: x and y of the upper left corner in that CRS, or None if the item does not say.
         assets: Band name of the mission page -> :class:`AssetRef`. Bands that the item lacks are absent.
         item: The STAC item as a JSON text with unsigned hrefs, for the ledger.
+        completed_by: Id and JSON text of further items of the same tile that have bands which this one lacks; their
+            assets are among ``assets``.
         simulated: Whether it says of itself that no satellite measured it.
         signed: Asset name of the item -> its href as the catalog signed it, of those that are; in memory only.
     """
@@ -72,6 +75,12 @@ class Granule:
     item: str = field(hash=False, repr=False)
     simulated: bool = False
     signed: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
+    completed_by: tuple[tuple[str, str], ...] = field(default=(), hash=False, repr=False)
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids of the items that it is made of, its own first."""
+        return (self.id, *(name for name, _ in self.completed_by))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,10 +112,14 @@ class Scene:
         time: The earliest acquisition time of its granules, UTC.
         granules: In fixed order: by tile code, then by datastrip.
         superseded: Item ids found for this scene but left out because a newer baseline of the same datastrip and tile
-            exists.
+            exists, or because they lack bands that an older one has.
         cloud_cover: Percent, mean of its granules weighted by what each covers of the area; None if unknown.
         orbit_state: ``"ascending"`` or ``"descending"``, "" if the items do not say.
         problem: Why it cannot be used as it is (metadata that contradict each other), "" if it can.
+        passed_over: Why a newer item was not used, by its id.
+        unreadable: Of those, whose files could not be read.
+        spares: Per part, as in :attr:`parts`, the granules that could stand in, whole and the newest first.
+        versions: By item id, what tells whether its files are still the same, see :mod:`stac2cube.source.versions`.
     """
 
     key: SceneKey
@@ -116,13 +129,26 @@ class Scene:
     cloud_cover: float | None = None
     orbit_state: str = ""
     problem: str = ""
+    passed_over: Mapping[str, str] = field(default_factory=dict, hash=False)
+    unreadable: Mapping[str, str] = field(default_factory=dict, hash=False)
+    spares: Mapping[str, tuple[Granule, ...]] = field(default_factory=dict, hash=False, repr=False)
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False, repr=False)
+
+    @property
+    def named(self) -> dict[str, Granule]:
+        """Granules by part: tile and datastrip, and the id where halves of a tile do not name their datastrips."""
+        found: dict[str, Granule] = {}
+        for granule in self.granules:
+            part = f"{granule.tile}/{granule.datastrip}"
+            found[f"{part}#{granule.id}" if part in found else part] = granule
+        return found
 
     @property
     def parts(self) -> dict[str, str]:
         """Tile and datastrip of each granule with the baseline used: what a later search is compared with."""
-        return {f"{granule.tile}/{granule.datastrip}": granule.baseline for granule in self.granules}
+        return {part: granule.baseline for part, granule in self.named.items()}
 
     @property
     def item_ids(self) -> tuple[str, ...]:
         """Ids of the items used, sorted."""
-        return tuple(sorted(g.id for g in self.granules))
+        return tuple(sorted(name for granule in self.granules for name in granule.item_ids))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +15,13 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from stac2cube.alive import holder_lives
-from stac2cube.cube.ledger import EMPTY, FAILED, Entry, Ledger
+from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
 from stac2cube.cube.lock import Verdict
 from stac2cube.cube.root import read_root
 from stac2cube.errors import IncompleteError
 from stac2cube.grid import Grid, Tile
 from stac2cube.limits import Limits
+from stac2cube.source.versions import standing, version_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class Summary:
         failed: Key and reason of each failed step; the next run tries it again.
         superseded: Keys of sealed steps for which newer or more items exist.
         replaced: Keys of sealed steps that were made anew.
+        substituted: Key of each step made in which an older item stands in for a newer one, and why.
         stopped: Whether the build was asked to stop before it was through.
         seconds: Wall time.
     """
@@ -114,6 +119,7 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)
     superseded: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    substituted: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
     seconds: float = 0.0
 
@@ -169,28 +175,53 @@ def plan(steps: Sequence[Step], known: Mapping[str, Entry], again: Collection[st
         row = known.get(step.entry.key)
         if row is None or row.status == FAILED:
             todo.append(step)
-        elif step.entry.key not in again and not outdated(row.parts, step.entry.parts):
+        elif step.entry.key not in again and not is_behind(row, step.entry):
             present.append(step.entry.key)
         elif row.status == EMPTY:
             todo.append(step)
         else:
-            superseded.append((int(row.slot or 0), step))
+            entry = replace(step.entry, parts=renewed(row, step.entry))
+            superseded.append((int(row.slot or 0), replace(step, entry=entry)))
     return Plan(tuple(todo), tuple(present), tuple(superseded))
 
 
 def known_entries(path: Path, steps: Sequence[Step]) -> dict[str, Entry]:
     """The lean ledger rows of some steps in a cube that may not exist yet.
 
+    Rows of version 0.1.0 do not tell the versions of their items; those are taken from the items that they keep.
+
     Raises:
         CubeError: The path holds something that is not a cube.
     """
     if not path.exists():
         return {}
-    return Ledger(path, read_root(path).ledger).entries(whole=False, keys=[step.entry.key for step in steps])
+    ledger = Ledger(path, read_root(path).ledger)
+    rows = ledger.entries(whole=False, keys=[step.entry.key for step in steps])
+    if not any(VERSIONS in step.entry.properties for step in steps):
+        return rows
+    old = tuple(key for key, row in rows.items() if row.status == SEALED and VERSIONS not in row.properties)
+    told = _versions_of_old(ledger.folder, ledger.parts, old) if old else {}
+    return {
+        key: replace(row, properties={**row.properties, VERSIONS: told[key]}) if key in told else row
+        for key, row in rows.items()
+    }
+
+
+@lru_cache(maxsize=4)
+def _versions_of_old(folder: Path, parts: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    rows = Ledger(folder.parents[1], parts).entries(keys=keys)
+    found = {}
+    for key, row in rows.items():
+        items = [json.loads(text) for text in row.sources]
+        found[key] = {str(item["id"]): version_of(item, ()) for item in items}
+    return found
 
 
 PARENT = "parent "
 """Before the names of parts that were taken from a cube."""
+
+VERSIONS = "versions"
+"""Property of a step: by item id, what tells whether its files are still the same."""
 
 
 def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
@@ -198,3 +229,46 @@ def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
     newer = any(part not in have or version > have[part] for part, version in want.items())
     # A catalog that forgets is no reason; a cube that was rolled back, or lost an item of a scene, is.
     return newer or any(want.get(part) != version for part, version in have.items() if part.startswith(PARENT))
+
+
+def is_behind(row: Entry, want: Entry) -> bool:
+    """Whether a step is behind what is wanted: by its parts, or because its catalog has other or newer items for it.
+
+    Items of different catalogs cannot be compared but by the baselines of their parts.
+    """
+    if outdated(row.parts, want.parts):
+        return True
+    had, now = row.properties.get(VERSIONS), want.properties.get(VERSIONS)
+    if now is None or row.properties.get("catalog") != want.properties.get("catalog"):
+        return False
+    if any(baseline(row.parts.get(part, "")) > version for part, version in want.parts.items()):
+        return False  # the newer one is gone: that is less than there was
+    had = had or {}
+    if any(standing(had.get(item, {}), now.get(item, {})) == "newer" for item in set(want.items) & set(row.items)):
+        return True
+    fresh, gone = set(want.items) - set(row.items), set(row.items) - set(want.items)
+    pairs = [standing(had.get(one, {}), now.get(other, {})) for one in gone for other in fresh]
+    return bool(fresh) and not (pairs and all(pair == "older" for pair in pairs))
+
+
+def renewed(row: Entry, want: Entry) -> dict[str, str]:
+    """The parts of a step that is made anew, with versions that differ from those before, for cubes made from it.
+
+    Where the baseline stays, the version counts: ``"05.09"``, ``"05.09 (02)"``, ``"05.09 (03)"``.
+    """
+    changes = is_behind(row, want) and not outdated(row.parts, want.parts)
+    found = dict(want.parts)
+    for part, version in want.parts.items():
+        before = row.parts.get(part, "")
+        if part in row.parts and not part.startswith(PARENT) and baseline(before) == version:
+            count = int(before[len(version) :].strip(" ()") or 1)
+            found[part] = f"{version} ({count + 1:02d})" if changes else before
+    return found
+
+
+def baseline(version: str) -> str:
+    """The baseline in the version of a part, see :func:`renewed`."""
+    return _COUNTED.sub("", version)
+
+
+_COUNTED = re.compile(r" \(\d{2,}\)$")

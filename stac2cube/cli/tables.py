@@ -101,6 +101,8 @@ def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
     outdated = [key for key in summary.superseded if key not in summary.replaced and key not in summary.empty]
     if outdated:
         yield f"newer items exist for {', '.join(outdated)}: --replace-superseded makes these steps anew"
+    for key, reason in summary.substituted.items():
+        yield f"older items stand in: {key}: {reason}"
     for key, reason in summary.failed.items():
         yield f"failed: {key}: {reason}"
     if summary.stopped:

@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError
 from stac2cube.source.identity import Item, orbit_state, time_of
 from stac2cube.source.indexed import Interval
-from stac2cube.source.items import footprint_of
+from stac2cube.source.lying import footprint_of
 
 if TYPE_CHECKING:
     from cql2 import Expr

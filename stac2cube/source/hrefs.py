@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stac2cube.catalog import Catalog
-from stac2cube.errors import CatalogError, ReadError
+from stac2cube.errors import ItemError, ReadError
 from stac2cube.trust.address import host_of, is_http
 from stac2cube.trust.text import is_printable, printable
 
@@ -104,10 +104,10 @@ def check_href(item_id: str, key: str, href: object, catalog: Catalog) -> None:
     """See that an href of an item may be followed.
 
     Raises:
-        CatalogError: It may not; names item, asset and reason.
+        ItemError: It may not; names item, asset and reason.
     """
     if problem := problem_of_href(href, catalog):
-        raise CatalogError(f"item {printable(item_id)}, asset {printable(key)}: {problem}")
+        raise ItemError(f"item {printable(item_id)}, asset {printable(key)}: {problem}")
 
 
 def kept_assets(item: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:

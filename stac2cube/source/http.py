@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urljoin
 
 import requests
 from pystac import Link
@@ -18,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3 import BaseHTTPResponse, Retry
 
+from stac2cube.source.paging import MOST_EMPTY, next_link
 from stac2cube.trust.address import host_of, is_http, public, same_origin
 from stac2cube.trust.deadline import extend, within
 from stac2cube.trust.login import NOBODY, Login
@@ -165,21 +165,26 @@ class StrictIO(StacApiIO):
     ) -> Iterator[dict[str, Any]]:
         """Every page that holds something, following the links to the next.
 
+        Addresses of next pages may be relative to the page that names them (RFC 3986).
+
         Raises:
             APIError: The server answers something else, or sends in circles.
         """
-        asked: set[str] = set()
+        asked, at, empty = set[str](), url, 0
         page = self.read_json(url, method=method, parameters=parameters)
         while True:
             if not isinstance(page.get("features"), list):
                 raise APIError(f"the answer of {public(url)} is not a collection of items")
             if page["features"]:
                 yield page
-            following = next((link for link in page.get("links", ()) if link.get("rel") == "next"), None)
+            empty = 0 if page["features"] else empty + 1
+            if empty > MOST_EMPTY:
+                raise APIError(f"{url} answers {empty} pages without an item, one after another, and names a next")
+            following = next_link(page, at)
             if following is None:
                 return
             if str(following) in asked:
                 raise APIError(f"{public(url)} names the same next page twice")
             asked.add(str(following))
-            link = {**following, "href": urljoin(url, str(following.get("href") or ""))}
-            page = self.read_json(Link.from_dict(link), parameters=parameters)
+            at = following["href"]
+            page = self.read_json(Link.from_dict(following), parameters=parameters or {})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stac2cube.errors import CatalogError
+from stac2cube.errors import ItemError
 from stac2cube.mission import Mission
 
 Item = Mapping[str, Any]
@@ -38,7 +38,7 @@ def identify(item: Item, mission: Mission) -> Identity | None:
     """Who an item is, None if it is of none of the mission's platforms.
 
     Raises:
-        CatalogError: It does not say what its mission's rule needs.
+        ItemError: It does not say what its mission's rule needs.
     """
     platform = platform_of(item, mission)
     return _RULES[mission.identity](item, platform) if platform else None
@@ -50,26 +50,26 @@ def _sentinel2(item: Item, platform: str) -> Identity:
 
 def _sentinel1(item: Item, platform: str) -> Identity:
     """Slices of one pass are told apart by when they begin."""
-    properties = item["properties"]
-    orbit = properties.get("sat:relative_orbit")
+    orbit = _declared_orbit(item, _MOST_ORBITS["sentinel-1"])
     if orbit is None:
-        raise CatalogError(f"item {item['id']} does not say its relative orbit")
-    began = str(properties.get("start_datetime") or properties.get("datetime"))[:19]
-    tile = str(properties.get("mgrs:grid_square") or "")
-    return Identity(platform, int(orbit), tile, re.sub(r"[-: ]", "", began.replace("T", " ")), baseline_of(item))
+        raise ItemError(f"item {item['id']} does not say its relative orbit")
+    began = moment(item, "start_datetime") or time_of(item)
+    return Identity(platform, orbit, _text(item, "mgrs:grid_square"), f"{began:%Y%m%d%H%M%S}", baseline_of(item))
 
 
 def _landsat(item: Item, platform: str) -> Identity:
     """Path and row of the Worldwide Reference System. A product of tier T1 or T2 replaces the real-time one (RT)."""
-    properties = item["properties"]
     found = re.search(r"_(\d{3})(\d{3})_\d{8}_", item["id"] + "_")
-    path = properties.get("landsat:wrs_path") or (found and found[1])
-    row = properties.get("landsat:wrs_row") or (found and found[2])
+    path = _text(item, "landsat:wrs_path") or (found[1] if found else "")
+    row = _text(item, "landsat:wrs_row") or (found[2] if found else "")
     if not path or not row:
-        raise CatalogError(f"item {item['id']} does not say its path and row")
-    tier = properties.get("landsat:collection_category", "")
-    version = f"{properties.get('landsat:collection_number', '02')}.{0 if tier == 'RT' else 1}"
-    return Identity(platform, int(path), str(row).zfill(3), "", version)
+        raise ItemError(f"item {item['id']} does not say its path and row")
+    for name, number, most in (("path", path, 251), ("row", row, 248)):  # of the WRS-1 and WRS-2 grids, USGS
+        if not _is_number(number, most):
+            raise ItemError(f"item {item['id']} has a {name} that is none: {number!r}")
+    tier = _text(item, "landsat:collection_category")
+    version = f"{_text(item, 'landsat:collection_number') or '02'}.{0 if tier == 'RT' else 1}"
+    return Identity(platform, int(path), row.zfill(3), "", version)
 
 
 def _static(item: Item, platform: str) -> Identity:
@@ -87,7 +87,7 @@ _RULES: Mapping[str, Callable[[Item, str], Identity]] = {
 
 def platform_of(item: Item, mission: Mission) -> str:
     """Normalised platform name, "" if the item is of none of the mission's satellites."""
-    text = str(item["properties"].get("platform") or "").lower().replace(" ", "-").replace("_", "-")
+    text = _text(item, "platform").lower().replace(" ", "-").replace("_", "-")
     if (
         mission.identity == "sentinel-2"
         and text in ("", mission.constellation)
@@ -101,18 +101,36 @@ def orbit_of(item: Item, platform: str) -> int:
     """Relative orbit number, 1 to 143 for Sentinel-2.
 
     Raises:
-        CatalogError: Neither the item nor its product names say.
+        ItemError: Neither the item nor its product names say.
     """
-    declared = item["properties"].get("sat:relative_orbit")
+    declared = _declared_orbit(item, _MOST_ORBITS["sentinel-2"])
     if declared is not None:
-        return int(declared)
+        return declared
     names = _product_names(item)
     if match := re.search(r"_R(\d{3})_", names):
         return int(match[1])
     if (match := re.search(r"_A?(\d{6})_(?:N|T)", names)) and platform in _ORBIT_SHIFT:
         return (int(match[1]) + _ORBIT_SHIFT[platform] - 1) % 143 + 1
-    raise CatalogError(f"item {item['id']} does not say its relative orbit")
+    raise ItemError(f"item {item['id']} does not say its relative orbit")
 
+
+def _declared_orbit(item: Item, most: int) -> int | None:
+    """``sat:relative_orbit``, also as 65.0, "65" or "R065"; None if the item does not say.
+
+    Raises:
+        ItemError: It says something else.
+    """
+    said = item["properties"].get("sat:relative_orbit")
+    if said is None:
+        return None
+    found = re.fullmatch(r"\s*[Rr]?(\d{1,3})(?:\.0*)?\s*", str(said))
+    if found is None or not 1 <= int(found[1]) <= most:
+        raise ItemError(f"item {item['id']} has a relative orbit that is none: {said!r} (1 to {most})")
+    return int(found[1])
+
+
+_MOST_ORBITS = {"sentinel-1": 175, "sentinel-2": 143}
+"""Orbits of the 12-day cycle of Sentinel-1 and of the 10-day cycle of Sentinel-2 (ESA, mission guides)."""
 
 _ORBIT_SHIFT = {"sentinel-2a": 3, "sentinel-2b": -26}
 """Relative orbit = (absolute orbit + shift) modulo 143, the orbits of Sentinel-2's ten-day cycle. Found from products
@@ -123,13 +141,12 @@ _PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
 
 def orbit_state(item: Item) -> str:
     """``"ascending"`` or ``"descending"``, "" if the item does not say."""
-    return str(item["properties"].get("sat:orbit_state") or "").lower()
+    return _text(item, "sat:orbit_state").lower()
 
 
 def tile_of(item: Item) -> str:
     """Tile code ``"32TMT"``, "" if the mission has none."""
-    properties = item["properties"]
-    code = str(properties.get("grid:code") or properties.get("s2:mgrs_tile") or "").removeprefix("MGRS-")
+    code = (_text(item, "grid:code") or _text(item, "s2:mgrs_tile")).removeprefix("MGRS-")
     if not code and (match := re.search(r"_T(\d{2}[A-Z]{3})[_. ]", _product_names(item))):
         code = match[1]
     return code.zfill(5) if code else ""
@@ -141,8 +158,7 @@ def datastrip_of(item: Item) -> str:
     Where the item does not name its datastrip, the granule's folder in its assets' addresses does:
     ``L2A_T32TMT_A024558_20200305T103210``, the same instant in all recorded products that have both.
     """
-    properties = item["properties"]
-    text = str(properties.get("s2:datastrip_id") or properties.get("eopf:datastrip_id") or "")
+    text = _text(item, "s2:datastrip_id") or _text(item, "eopf:datastrip_id")
     if match := re.search(r"_S(\d{8}T\d{6})", text):
         return match[1]
     folders = (re.search(r"_A\d{6}_(\d{8}T\d{6})/", asset["href"]) for asset in item["assets"].values())
@@ -151,44 +167,92 @@ def datastrip_of(item: Item) -> str:
 
 def baseline_of(item: Item) -> str:
     """Processing baseline ``"05.00"``, "" if neither the item nor its product names say."""
-    properties = item["properties"]
-    declared = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    if declared:
-        return str(declared)
+    for key in ("s2:processing_baseline", "processing:version"):
+        said = item["properties"].get(key)
+        if isinstance(said, float) and not isinstance(said, bool):
+            return f"{said:05.2f}"  # 05.10 became 5.1 where a table took it for a number
+        if text := _text(item, key):
+            return text
     match = re.search(r"_N(\d{2})\.?(\d{2})[_. ]", _product_names(item))
     return f"{match[1]}.{match[2]}" if match else ""
 
 
 def generated(item: Item) -> str:
     """When the product was made, as a text that sorts by time; "" if the item does not say."""
-    properties = item["properties"]
     keys = ("s2:generation_time", "processing:datetime", "s1:processing_datetime", "landsat:product_generated")
-    text = next((str(properties[key]) for key in keys if properties.get(key)), "")
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return ""
-    return (time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)).isoformat(timespec="microseconds")
+    times = (moment_or_none(item["properties"].get(key)) for key in keys)
+    time = next((time for time in times if time is not None), None)
+    # LC08_L2SP_193027_20200714_20200912_02_T1: acquired, processed (USGS, Landsat Collection 2 product identifiers).
+    if time is None and (found := re.search(r"_\d{6}_\d{8}_(\d{8})_\d{2}_", item["id"] + "_")):
+        time = moment_or_none(found[1])
+    return "" if time is None else time.isoformat(timespec="microseconds")
 
 
 def time_of(item: Item) -> datetime:
     """Acquisition time, UTC.
 
     Raises:
-        CatalogError: The item gives none.
+        ItemError: The item gives none.
     """
-    properties = item["properties"]
-    text = properties.get("datetime") or properties.get("start_datetime")
-    if not text:
-        raise CatalogError(f"item {item['id']} has no time")
+    time = moment(item, "datetime") or moment(item, "start_datetime")
+    if time is None:
+        raise ItemError(f"item {item['id']} has no time")
+    return time
+
+
+def moment(item: Item, key: str) -> datetime | None:
+    """A property that is a time, UTC; None if the item does not have it.
+
+    Raises:
+        ItemError: It has, but not as a time.
+    """
+    said = item["properties"].get(key)
+    if said is None or said == "":
+        return None
+    time = moment_or_none(said)
+    if time is None:
+        raise ItemError(f"item {item['id']} has a time that is none: {said!r:.60}")
+    return time
+
+
+def moment_or_none(text: Any) -> datetime | None:
+    """A text of RFC 3339, or of ISO 8601 as Python reads it, as a time, UTC; None if it is none.
+
+    RFC 3339 allows small ``t`` and ``z`` and, in the last minute of a month, the second 60, which here is the first one
+    of the next minute. What names no zone is taken for UTC.
+    """
+    if not isinstance(text, str):
+        return None
+    said = text.strip().upper()
+    leap = re.match(r"(.*[T ]\d{2}:\d{2}):60(.*)", said)
     try:
-        time = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        raise CatalogError(f"item {item['id']} has a time that is none: {text!r}") from None
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        time = datetime.fromisoformat(f"{leap[1]}:59{leap[2]}" if leap else said)
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        return time.replace(microsecond=0) + timedelta(seconds=1) if leap else time
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(item: Item, key: str) -> str:
+    """A property as a text, "" if the item does not have it.
+
+    Raises:
+        ItemError: It is neither text nor number.
+    """
+    said = item["properties"].get(key)
+    if said is None:
+        return ""
+    if isinstance(said, float) and said.is_integer():
+        said = int(said)
+    if isinstance(said, bool) or not isinstance(said, (str, int, float)):
+        raise ItemError(f"item {item['id']}: {key} is no text: {said!r:.60}")
+    return str(said).strip()
+
+
+def _is_number(text: str, most: int) -> bool:
+    return text.isascii() and text.isdigit() and 1 <= int(text) <= most
 
 
 def _product_names(item: Item) -> str:
-    properties = item["properties"]
     keys = ("s2:product_uri", "s2:datatake_id", "eopf:datatake_id", "s2:granule_id", "s2:tile_id")
-    return " ".join([item["id"], *(str(properties[key]) for key in keys if key in properties)]) + " "
+    return " ".join([item["id"], *(str(item["properties"][key]) for key in keys if key in item["properties"])]) + " "

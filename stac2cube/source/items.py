@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from shapely import make_valid, transform
-from shapely.errors import ShapelyError
-from shapely.geometry import mapping, shape
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry import mapping
 
 from stac2cube.catalog import Catalog, catalogs
-from stac2cube.errors import BadInputError, CatalogError, RadiometryError, ReadError
-from stac2cube.globe import WGS84, parse_crs, to_wgs84
+from stac2cube.errors import ItemError, RadiometryError, ReadError
 from stac2cube.kernels.product_xml import ProductFacts, parse_product
 from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
@@ -26,6 +22,7 @@ from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.hrefs import check_href, kept_assets, local_path, problem_of_href, require_plain_file
 from stac2cube.source.identity import Identity, Item, baseline_of, time_of
 from stac2cube.source.indexed import StoredItem
+from stac2cube.source.lying import footprint_of, place_of
 from stac2cube.trust.address import has_secret, may_see_keys, public
 from stac2cube.trust.text import is_printable, printable
 
@@ -51,6 +48,11 @@ class Reading:
     def known(self) -> Mapping[str, Catalog]:
         """The catalogs of the tables, read once for all items."""
         return catalogs()
+
+    @cached_property
+    def with_every_band(self) -> Reading:
+        """The same, as if every band of the mission were wanted."""
+        return replace(self, bands=tuple(self.mission.bands.values()))
 
     @cached_property
     def _chosen(self) -> dict[tuple[str, frozenset[str]], tuple[Page, tuple[tuple[Band, str], ...]] | None]:
@@ -91,16 +93,17 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         identity: Who it is.
 
     Raises:
-        CatalogError: It lacks what no cube can do without (a time, a geometry, a known asset), or names what its
-            catalog may not name.
+        ItemError: It lacks what no cube can do without (a time, a geometry, a known asset), names what its catalog may
+            not name, or its bands disagree about where they lie.
         RadiometryError: Its metadata contradict each other.
     """
     properties, name = item["properties"], item["id"]
     _check_words(item)
     chosen = reading.assets_of(item)
     if chosen is None:
-        raise CatalogError(f"item {name} has none of the assets that {reading.mission.name} knows")
+        raise ItemError(f"item {name} has none of the assets that {reading.mission.name} knows")
     page, present = chosen
+    place = place_of(item, present, reading)
     known = reading.known.get(page.catalog)
     for band, asset in present:
         check_href(name, band.name, asset.get("href"), reading.catalog)
@@ -118,8 +121,8 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         baseline=identity.baseline,
         cloud_cover=properties.get("eo:cloud_cover"),
         footprint=dict(mapping(footprint_of(item))),
-        crs=_crs(item),
-        corner=_corner(item),
+        crs=place.crs,
+        corner=place.corner,
         assets={
             band.name: _reference(asset, shift, hosts)
             for (band, asset), shift in zip(present, _shifts(item, present, page, reading.catalog), strict=True)
@@ -134,14 +137,14 @@ def _check_words(item: Item) -> None:
     """See that what names an item is fit to be shown and written.
 
     Raises:
-        CatalogError: It has control characters.
+        ItemError: It has control characters.
     """
     properties = item["properties"]
     words = {"id": item["id"], "collection": item.get("collection") or ""}
     words |= {key: properties[key] for key in _NAMING if isinstance(properties.get(key), str)}
     for key, word in words.items():
         if not isinstance(word, str) or not is_printable(word):
-            raise CatalogError(f"item {printable(item['id'])}: its {key} has control characters, or is no text")
+            raise ItemError(f"item {printable(item['id'])}: its {key} has control characters, or is no text")
 
 
 _NAMING = ("platform", "grid:code", "s2:mgrs_tile", "s2:processing_baseline", "processing:version", "sat:orbit_state")
@@ -161,36 +164,12 @@ def _reference(asset: Mapping[str, Any], shift: int, hosts: Collection[str]) -> 
     )
 
 
-def footprint_of(item: Item) -> BaseGeometry:
-    """Where the item lies: valid polygons in WGS84, split at the antimeridian, whichever way the item crosses it.
-
-    Raises:
-        CatalogError: It has no geometry, or one that cannot be understood.
-    """
-    if not item.get("geometry"):
-        raise CatalogError(f"item {item['id']} has no geometry")
-    try:
-        drawn = shape(item["geometry"])
-        if drawn.is_empty:
-            raise ValueError("it is empty")
-        west, _, east, _ = drawn.bounds
-        # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
-        if east - west > 180 and drawn.geom_type == "Polygon":
-            # Unrolled before it is repaired: a repair may cut what seems to span the globe into pieces.
-            drawn = transform(drawn, lambda points: points + np.where(points < 0, [360.0, 0.0], 0.0))
-        valid = drawn if drawn.is_valid else make_valid(drawn)
-        west, _, east, _ = valid.bounds
-        return to_wgs84(valid, parse_crs(WGS84)) if west < -180 or east > 180 else valid
-    except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise CatalogError(f"item {item['id']} has a geometry that is none: {error}") from error
-
-
 def _alternate(asset: Mapping[str, Any], hosts: Collection[str]) -> str:
     """The HTTPS way to an asset, by STAC's alternate-assets extension; "" if its host may not see a token."""
     alternates = asset.get("alternate")
     way = alternates.get("https") if isinstance(alternates, Mapping) else None
-    href = public(str(way["href"])) if isinstance(way, Mapping) and way.get("href") else ""
-    return href if may_see_keys(href, hosts) else ""
+    href = way.get("href") if isinstance(way, Mapping) else None
+    return public(href) if isinstance(href, str) and may_see_keys(href, hosts) else ""
 
 
 def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page: Page, catalog: Catalog) -> list[int]:
@@ -199,7 +178,7 @@ def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page:
     if not any(reflectance):
         return [0] * len(present)
     removed = item["properties"].get("earthsearch:boa_offset_applied")
-    if removed not in (None, True, False):
+    if removed is not None and not isinstance(removed, bool):
         raise RadiometryError(
             f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"
         )
@@ -236,37 +215,26 @@ def product_facts(path: str) -> ProductFacts:
         raise RadiometryError(str(error)) from error
 
 
+def first_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an asset says of its first band, by the raster extension or by STAC 1.1; nothing if it says nothing."""
+    for key in ("raster:bands", "bands"):
+        bands = asset.get(key)
+        if isinstance(bands, list) and bands and isinstance(bands[0], Mapping):
+            return bands[0]
+    return {}
+
+
 def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
-    bands: Sequence[Mapping[str, Any]] = asset.get("raster:bands") or asset.get("bands") or ({},)
-    for place in (asset, bands[0]):
+    for place in (asset, first_band(asset)):
         for key in ("raster:offset", "offset"):
             if place.get(key) is None:
                 continue
             try:
                 return float(place[key])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise RadiometryError(
                     f"item {item['id']} declares an offset that is no number: {place[key]!r}"
                 ) from None
-    return None
-
-
-def _crs(item: Item) -> str:
-    for place in (item["properties"], *item["assets"].values()):
-        if place.get("proj:code"):
-            return str(place["proj:code"])
-        if place.get("proj:epsg"):
-            return f"EPSG:{place['proj:epsg']}"
-        if place.get("proj:wkt2"):
-            return str(place["proj:wkt2"])
-    return ""
-
-
-def _corner(item: Item) -> tuple[float, float] | None:
-    """Upper left corner, which all assets of an item share whatever their pixel size."""
-    for place in (item["properties"], *item["assets"].values()):
-        if transform := place.get("proj:transform"):
-            return float(transform[2]), float(transform[5])
     return None
 
 
@@ -274,16 +242,32 @@ def item_text(item: Item) -> str:
     """An item as JSON, unsigned and without links: what ledger and index keep of it."""
     if isinstance(item, StoredItem):
         return item.text
-    text = _ENCODER.encode({**item, "links": []})
+    text = _encoded({**item, "links": []})
     if not _MAY_BE_SECRET.search(text):  # as nearly always; walking through an item is slower than writing it
         return text
-    return _ENCODER.encode({**_unsigned_within(item), "links": []})
+    return _encoded({**_unsigned_within(item), "links": []})
 
 
 _MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#]")
 """Whether a text holds an address that may carry a key."""
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+def _encoded(item: Any) -> str:
+    """JSON, which knows neither NaN nor infinity: STAC writes them as texts (common metadata, nodata)."""
+    try:
+        return _ENCODER.encode(item)
+    except ValueError:
+        return _ENCODER.encode(_finite(item))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
 def _unsigned_within(value: Any) -> Any:

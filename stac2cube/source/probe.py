@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stac2cube.errors import CatalogError, ReadError
+from rasterio.errors import RasterioError
+
+from stac2cube.errors import BadInputError, CatalogError, ReadError
+from stac2cube.globe import crs_name, parse_crs
 from stac2cube.scene import AssetRef, Granule, Scene
 from stac2cube.source.gdal import gdal_settings, open_image
 from stac2cube.source.sign import opening, unsigned
@@ -31,8 +34,6 @@ def problem_of(scenes: Sequence[Scene]) -> str:
 
 
 def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
-    from rasterio.errors import RasterioIOError
-
     def look() -> None:
         way = opening(asset, granule.signer)
         with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location):
@@ -40,6 +41,24 @@ def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
 
     try:
         within(LONGEST, look, "opening it")
-    except (RasterioIOError, OSError, ReadError, CatalogError) as error:
+    except (RasterioError, OSError, ReadError, CatalogError) as error:
         return unsigned(str(error)).splitlines()[0]
     return ""
+
+
+def crs_of_file(granule: Granule) -> tuple[str, str]:
+    """The CRS that the file of a granule says, and why it says none, each "" where the other is not."""
+    asset = next(iter(granule.assets.values()), None)
+    if asset is None:
+        return "", "it has no file"
+
+    def look() -> str:
+        way = opening(asset, granule.signer)
+        with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location) as file:
+            return "" if file.crs is None else crs_name(parse_crs(file.crs.to_wkt()))
+
+    try:
+        found = within(LONGEST, look, "opening it")
+    except (RasterioError, ReadError, CatalogError, BadInputError, OSError) as error:
+        return "", f"its file cannot be read: {unsigned(str(error)).splitlines()[0]:.200}"
+    return found, "" if found else "its file does not either"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.catalog import Catalog
-from stac2cube.errors import CatalogError, RadiometryError
+from stac2cube.errors import CatalogError, ItemError
 from stac2cube.mission import Band, Mission
 from stac2cube.scene import Granule, Scene, SceneKey
 from stac2cube.source.api import items_of_api
-from stac2cube.source.identity import Identity, Item, generated, identify, orbit_state, time_of
-from stac2cube.source.items import Reading, footprint_of, to_granule
+from stac2cube.source.identity import Item, identify, orbit_state, time_of
+from stac2cube.source.items import Reading
 from stac2cube.source.local import Look, items_of_path
+from stac2cube.source.lying import footprint_of
+from stac2cube.source.parsing import Notes, counted, parse_item
+from stac2cube.source.tiles import Known, choose, groups_of
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +61,11 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
     """Find the scenes over an area.
 
     Items of one platform, relative orbit and solar day are one scene. Of items of the same tile and datastrip the
-    newest processing baseline is used; different datastrips of one overpass are both used. A scene of which one item
-    lies within the times is found whole. A scene with an item that contradicts itself, or without any known asset, is
-    returned with its problem, so that the others can be built. Items that their catalog calls deprecated are left out.
+    newest processing baseline is used; different datastrips of one overpass are both used; see
+    :mod:`stac2cube.source.tiles` for items that lack bands. A scene of which one item lies within the times is found
+    whole. A scene with an item that contradicts itself, or without any known asset, is returned with its problem, so
+    that the others can be built. Items that their catalog calls deprecated are left out, and so is what cannot be
+    understood, which is logged.
 
     Args:
         query: What to look for.
@@ -73,28 +78,65 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
         BadInputError: The catalog does not carry the mission.
         CatalogError: The catalog cannot be read.
     """
-    return scenes_of(found_items(query, catalog), query, catalog)
+    harvest = found_items(query, catalog)
+    scenes = scenes_of(harvest.items, query, catalog, harvest.notes)
+    harvest.notes.say(catalog.name)
+    return scenes
 
 
-def found_items(query: Query, catalog: Catalog) -> list[Item]:
-    """The items that a search finds, as the catalog gives them; see :func:`search`."""
-    return list(_matching(query, catalog))
+@dataclass
+class Harvest:
+    """What a catalog gave.
+
+    Attributes:
+        items: Items that touch the area, about the times.
+        notes: What else is to be said.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
 
 
-def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog) -> list[Scene]:
-    """Items of a catalog as scenes; see :func:`search`."""
+def found_items(query: Query, catalog: Catalog) -> Harvest:
+    """The items that a search finds, as the catalog gives them; see :func:`search`.
+
+    Raises:
+        CatalogError: The catalog cannot be read, or holds no STAC item.
+    """
+    harvest = Harvest()
+    harvest.items.extend(_matching(query, catalog, harvest.notes))
+    broken = [reason for reason in harvest.notes.left_out.values() if "not a STAC item" in reason]
+    if not harvest.items and broken and len(broken) == len(harvest.notes.left_out) and not harvest.notes.met:
+        raise CatalogError(f"{catalog.url} holds {counted(broken)}")
+    return harvest
+
+
+def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Notes | None = None) -> list[Scene]:
+    """Items of a catalog as scenes; see :func:`search`.
+
+    Args:
+        items: The items.
+        query: What to look for.
+        catalog: Where they come from.
+        notes: Told of items that are left out; if None, they are logged.
+    """
     reading = Reading(query.mission, catalog, query.bands)
+    noted = Notes() if notes is None else notes
     found: dict[SceneKey, list[Known]] = {}
     strangers: set[str] = set()
     for item in items:
-        identity = identify(item, query.mission)
-        if identity is None:
-            # An item that names no collection may be anybody's; others are the mission's and should be known.
-            strangers |= {item["id"]} if item.get("collection") else set()
+        try:
+            identity = identify(item, query.mission)
+            if identity is None:
+                # An item that names no collection may be anybody's; others are the mission's and should be known.
+                strangers |= {item["id"]} if item.get("collection") else set()
+                continue
+            if query.orbit not in ("", str(identity.orbit), orbit_state(item)):
+                continue
+            day = time_of(item).date() if query.mission.static else solar_day(time_of(item), query.longitude)
+        except ItemError as error:
+            noted.leave_out(item, error)
             continue
-        if query.orbit not in ("", str(identity.orbit), orbit_state(item)):
-            continue
-        day = time_of(item).date() if query.mission.static else solar_day(time_of(item), query.longitude)
         key = SceneKey(query.mission.name, day, identity.platform, identity.orbit)
         found.setdefault(key, []).append((item, identity))
     if strangers:
@@ -103,98 +145,81 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog) -> list[Sce
     scenes = [_scene(key, items, reading, query.area) for key, items in sorted(found.items())]
     kept = [scene for scene in scenes if _clear_enough(scene, query.max_cloud_cover)]
     log.info("%s: %d items, %d scenes", catalog.name, sum(map(len, found.values())), len(kept))
+    if notes is None:
+        noted.say(catalog.name)
     return kept
 
 
 def solar_day(time: datetime, longitude: float) -> date:
     """The date at which the sun stands where it stood: UTC plus four minutes per degree of longitude."""
-    return (time + timedelta(hours=longitude / 15)).date()
+    try:
+        return (time + timedelta(hours=longitude / 15)).date()
+    except OverflowError:  # in the hours around the years 1 and 9999
+        return time.date()
 
 
-def _matching(query: Query, catalog: Catalog) -> Iterator[Item]:
+def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
     """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does."""
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
+    wanted: Collection[str | None] = {page.collection for page in query.mission.pages} | {None}
     if catalog.is_local:
-        wanted = {page.collection for page in query.mission.pages}
         parts = getattr(query.area, "geoms", [query.area])
         look = Look(tuple(part.bounds for part in parts), tuple(around))
-        items: Iterable[dict[str, Any]] = (
-            item for item in items_of_path(Path(catalog.url), look) if item.get("collection") in wanted | {None}
-        )
+        values: Iterable[Any] = items_of_path(Path(catalog.url), look, notes)
     else:
         pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
         collections = list(dict.fromkeys(page.collection for page in pages))
-        items = items_of_api(catalog.url, collections, query.area, around, catalog.login)
+        values = items_of_api(catalog.url, collections, query.area, around, notes, catalog.login)
     shapely.prepare(query.area)
     seen: set[tuple[str, str]] = set()
-    for item in items:
-        if item["properties"].get("deprecated") is True or item["id"] in query.without:
+    for value in values:
+        if catalog.is_local and isinstance(value, Mapping) and _collection(value) not in wanted:
             continue
-        known = (str(item.get("collection") or ""), item["id"])
-        # Two files of a local source may hold the same item, as two pages of a server may.
-        if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
-            seen.add(known)
-            yield item
+        try:
+            item = parse_item(value)
+            known = (str(item.get("collection") or ""), item["id"])
+            notes.met.add(item["id"])
+            if item["properties"].get("deprecated") is True:
+                notes.deprecated.add(item["id"])
+                continue
+            if item["id"] in query.without:
+                continue
+            # Two files of a local source may hold the same item, as two pages of a server may.
+            if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+                seen.add(known)
+                yield item
+        except ItemError as error:
+            notes.leave_out(value, error)
+
+
+def _collection(value: Mapping[str, Any]) -> str | None:
+    said = value.get("collection")
+    return said if isinstance(said, str) else None
 
 
 def _inside(time: datetime, intervals: Sequence[tuple[datetime, datetime]]) -> bool:
     return any(first <= time <= last for first, last in intervals)
 
 
-Known = tuple[Item, Identity]
-"""An item, and who it is."""
-
-
 def _scene(key: SceneKey, items: Sequence[Known], reading: Reading, area: BaseGeometry) -> Scene:
-    used, left_out = _newest(items, reading.mission)
-    problem = ""
-    granules = []
-    for item, identity in used:
-        try:
-            granules.append(to_granule(item, reading, identity))
-        except (RadiometryError, CatalogError) as error:
-            problem = problem or str(error)
-    return Scene(
+    chosen = [choose(group, reading) for group in groups_of(items, reading.mission)]
+    granules = tuple(part.granule for part in chosen if part.granule is not None)
+    used = [item for part in chosen for item, _ in part.used]
+    problems = [part.problem for part in chosen if part.problem]
+    scene = Scene(
         key=key,
-        time=min(time_of(item) for item, _ in used),
-        granules=tuple(granules),
-        superseded=tuple(sorted(item["id"] for item, _ in left_out)),
+        time=min(time_of(item) for item in used),
+        granules=granules,
+        superseded=tuple(sorted(name for part in chosen for name in part.left_out)),
         cloud_cover=_cloud_cover(granules, area),
-        orbit_state=orbit_state(used[0][0]),
-        problem=problem,
+        orbit_state=orbit_state(used[0]),
+        problem=problems[0] if problems else "",
+        passed_over={name: why for part in chosen for name, why in part.passed_over.items()},
+        versions={item["id"]: version for part in chosen for item, version in part.versions},
     )
-
-
-def _newest(items: Sequence[Known], mission: Mission) -> tuple[list[Known], list[Known]]:
-    """Split into items to use, in mosaic order, and those superseded."""
-    preference: dict[str, int] = {}
-    for place, page in enumerate(mission.pages):
-        preference.setdefault(page.collection, -place)
-
-    def rank(known: Known) -> tuple[Any, ...]:
-        item, identity = known
-        # The newest baseline; made last; of the collection listed first; then the id, so that the order in which a
-        # server answers never matters.
-        first = preference.get(str(item.get("collection")), -len(preference))
-        return (_number(identity.baseline), generated(item), first, item["id"])
-
-    groups: dict[tuple[str, str], list[Known]] = {}
-    for item, identity in items:
-        # Where the datastrip is unknown, items of one tile within the scene are taken for the same.
-        groups.setdefault((identity.tile, identity.datastrip), []).append((item, identity))
-    used, left_out = [], []
-    for _, group in sorted(groups.items(), key=lambda entry: entry[0]):
-        ordered = sorted(group, key=rank)
-        used.append(ordered[-1])
-        left_out += ordered[:-1]
-    return used, left_out
-
-
-def _number(baseline: str) -> float:
-    try:
-        return float(baseline)
-    except ValueError:
-        return -1.0
+    by_id = {part.granule.id: part.spares for part in chosen if part.granule is not None and part.spares}
+    spares = {name: by_id[granule.id] for name, granule in scene.named.items() if granule.id in by_id}
+    return replace(scene, spares=spares) if spares else scene
 
 
 def _cloud_cover(granules: Sequence[Granule], area: BaseGeometry) -> float | None:

@@ -12,8 +12,9 @@ from stac2cube.catalog import Catalog, catalogs, find_catalog
 from stac2cube.errors import CatalogError, NothingFoundError
 from stac2cube.mission import Mission
 from stac2cube.scene import Scene
+from stac2cube.source.parsing import Notes, counted
 from stac2cube.source.probe import problem_of
-from stac2cube.source.search import Query, found_items, scenes_of
+from stac2cube.source.search import Harvest, Query, found_items, scenes_of
 from stac2cube.source.sign import is_remote
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,13 @@ class Found:
         choice: Where; its reason says also why others were passed over.
         items: The items as the catalog gave them.
         scenes: The same as scenes.
+        notes: What else was said by each catalog that was asked and is not passed over.
     """
 
     choice: Choice
     items: tuple[Mapping[str, Any], ...]
     scenes: tuple[Scene, ...]
+    notes: tuple[Notes, ...] = ()
 
 
 def choices(name: str, mission: Mission, *, on_cluster: bool = False, items: Path | None = None) -> tuple[Choice, ...]:
@@ -102,9 +105,10 @@ def find(query: Query, candidates: Sequence[Choice]) -> Found:
     for candidate in candidates:
         last = candidate is candidates[-1]
         try:
-            items = found_items(query, candidate.catalog)
-            scenes = scenes_of(items, query, candidate.catalog)
-            problem = problem_of(scenes) if candidate.probe else "" if scenes else "it has no scene for these words"
+            harvest = found_items(query, candidate.catalog)
+            scenes = scenes_of(harvest.items, query, candidate.catalog, harvest.notes)
+            harvest.notes.say(candidate.catalog.name)
+            problem = problem_of(scenes) if candidate.probe and scenes else "" if scenes else _nothing(harvest)
         except CatalogError as error:
             if last:
                 raise
@@ -112,39 +116,54 @@ def find(query: Query, candidates: Sequence[Choice]) -> Found:
         if not problem:
             why = "; ".join([candidate.why, *passed])
             log.info("catalog %s: %s", candidate.catalog.name, why)
-            return Found(replace(candidate, why=why), tuple(items), tuple(scenes))
+            return Found(replace(candidate, why=why), tuple(harvest.items), tuple(scenes), (harvest.notes,))
         passed.append(f"not {candidate.catalog.name}: {problem}")
         if not last:
             log.warning("catalog %s is passed over: %s", candidate.catalog.name, problem)
     raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(passed)}")
 
 
+def _nothing(harvest: Harvest) -> str:
+    """Why a search is of no use, the reasons of its items first."""
+    left_out = harvest.notes.left_out
+    if not left_out:
+        return "it has no scene for these words"
+    return f"none of its {len(left_out)} items can be used: {counted(left_out.values())}"
+
+
 def _find_together(query: Query, candidates: Sequence[Choice]) -> Found:
     """Every scene from the first catalog that has it readable; a catalog that is down is passed over."""
     chosen: dict[str, Scene] = {}
     items: list[Mapping[str, Any]] = []
+    notes: list[Notes] = []
     problems: list[str] = []
     for candidate in candidates:
         name = candidate.catalog.name
         try:
-            found = found_items(query, candidate.catalog)
+            harvest = found_items(query, candidate.catalog)
         except CatalogError as error:
             problems.append(f"not {name}: {error}")
             log.warning("catalog %s is passed over: %s", name, error)
+            # What it has cannot be known, so nothing may be taken for withdrawn.
+            notes.append(Notes(incomplete=f"{name} cannot be read"))
             continue
-        new = [scene for scene in scenes_of(found, query, candidate.catalog) if str(scene.key) not in chosen]
+        scenes = scenes_of(harvest.items, query, candidate.catalog, harvest.notes)
+        harvest.notes.say(name)
+        notes.append(harvest.notes)
+        if not scenes and harvest.notes.left_out:
+            problems.append(f"not {name}: {_nothing(harvest)}")
+        new = [scene for scene in scenes if str(scene.key) not in chosen]
         # Over a network only reading itself can tell; what lies on disk is there or not.
         readable = [scene for scene in new if not _on_disk(scene) or not problem_of([scene])]
         chosen |= {str(scene.key): scene for scene in readable}
-        items += found
+        items += harvest.items
         log.info("catalog %s: %d scenes, %d of them not readable here", name, len(new), len(new) - len(readable))
     if not chosen:
         raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(problems) or 'in none of the catalogs'}")
     names = ", then ".join(candidate.catalog.name for candidate in candidates)
     why = "; ".join([f"the first that has it of {names}", *problems])
-    return Found(
-        replace(candidates[0], why=why), tuple(items), tuple(sorted(chosen.values(), key=lambda s: str(s.key)))
-    )
+    ordered = tuple(sorted(chosen.values(), key=lambda scene: str(scene.key)))
+    return Found(replace(candidates[0], why=why), tuple(items), ordered, tuple(notes))
 
 
 def _on_disk(scene: Scene) -> bool:

@@ -13,6 +13,8 @@ from shapely.geometry import shape
 
 from stac2cube.area import read_areas
 from stac2cube.build import build
+from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
 from stac2cube.grid import crs_text
@@ -23,6 +25,7 @@ from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.plausible import doubts, is_flagged
+from stac2cube.stages.choice import Found
 from stac2cube.stages.reading import ReadScene, reader_of
 from stac2cube.stages.request import (
     ALWAYS,
@@ -36,6 +39,7 @@ from stac2cube.stages.request import (
     understand,
 )
 from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.standins import remembered, with_standins, words_of
 from stac2cube.work import Orders, Plan, Step, Summary, known_entries, plan
 
 if TYPE_CHECKING:
@@ -83,7 +87,8 @@ def get_stac_layers(
         orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; all if None.
         fill: Fill missing tiles of a model from its coarser sibling (GLO-30 from GLO-90); the ledger names them.
         strict: Refuse Sentinel-2 scenes whose pixels contradict what their metadata say of the offset; a small picture
-            of each is read before. They fail with that reason, the others are built.
+            of each is read before. Refuse also to take an older item where the newest one lacks a band or cannot be
+            read. They fail with that reason, the others are built.
         catalog: Name, URL of a STAC API, or path of a local catalog; chosen by itself if None or "auto".
         place: Where the work runs; threads of this process if None.
         update: Take everything but ``time`` from the cube. What is given all the same must agree with it.
@@ -173,6 +178,7 @@ class LayersJob:
         scenes: What was found.
         spec: What the cube is or will be.
         steps: Scenes as steps.
+        found: The search, None where there was none.
     """
 
     out: Path | None
@@ -180,6 +186,7 @@ class LayersJob:
     scenes: tuple[Scene, ...]
     spec: CubeSpec
     steps: tuple[Step, ...]
+    found: Found | None = None
 
     def task(self) -> ReadScene:
         """What makes a block."""
@@ -222,16 +229,60 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> 
     if exists:
         old.require_same(spec, str(out))
         spec = replace(spec, request={**spec.request, "times": _all_times(old, wanted)})
+    if out is not None and exists and not request.strict:
+        scenes = remembered(scenes, Ledger(out, read_root(out).ledger).entries(whole=False, keys=_keys(scenes)))
     layers = [layer.name for layer in spec.layers]
     steps = tuple(steps_for(scenes, spec.grid, found.choice.why, layers))
-    return LayersJob(out, wanted, scenes, spec, steps)
+    return LayersJob(out, wanted, scenes, spec, steps, found)
+
+
+def _keys(scenes: Sequence[Scene]) -> list[str]:
+    return [str(scene.key) for scene in scenes]
 
 
 def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress: Progress | None = None) -> Summary:
-    """Build or extend the cube of a job; see :func:`stac2cube.build.build` for what it raises."""
+    """Build or extend the cube of a job; see :func:`stac2cube.build.build` for what it raises.
+
+    Where the file of an item cannot be read for good, the step is made of the next older item that has all bands, and
+    the summary says so; not if the request is strict.
+    """
     if job.out is None:
         raise BadInputError("a cube needs a path")
-    return build(job.out, job.spec, doubted(job), job.task(), place, orders=orders, progress=progress)
+    steps = doubted(job)
+    summary = build(job.out, job.spec, steps, job.task(), place, orders=orders, progress=progress)
+    while summary.failed and not summary.stopped and not job.wanted.request.strict:
+        again = [scene for scene in job.scenes if str(scene.key) in summary.failed and scene.spares]
+        standing = [one for scene in again if (one := with_standins(scene, summary.failed[str(scene.key)]))]
+        if not standing:
+            break
+        for scene in standing:
+            log.warning("%s: tried again with older items: %s", scene.key, summary.failed[str(scene.key)])
+        why = job.found.choice.why if job.found else ""
+        fresh = steps_for(standing, job.spec.grid, why, [layer.name for layer in job.spec.layers])
+        more = build(job.out, job.spec, fresh, job.task(), place, orders=orders, progress=progress)
+        _add(summary, more)
+        steps = (*(step for step in steps if step.entry.key not in set(_keys(standing))), *fresh)
+        job = replace(job, scenes=tuple({**_by_key(job.scenes), **_by_key(standing)}.values()))
+    made = {*summary.sealed, *summary.replaced}
+    summary.substituted = {
+        step.entry.key: words for step in steps if step.entry.key in made and (words := words_of(step.entry))
+    }
+    return summary
+
+
+def _by_key(scenes: Sequence[Scene]) -> dict[str, Scene]:
+    return {str(scene.key): scene for scene in scenes}
+
+
+def _add(summary: Summary, more: Summary) -> None:
+    """Take over what a further build of failed steps did."""
+    done = {*more.sealed, *more.replaced, *more.empty}
+    summary.failed = {key: why for key, why in summary.failed.items() if key not in done} | more.failed
+    summary.sealed += more.sealed
+    summary.replaced += more.replaced
+    summary.empty |= more.empty
+    summary.stopped = more.stopped
+    summary.seconds += more.seconds
 
 
 def doubted(job: LayersJob) -> tuple[Step, ...]:

@@ -68,10 +68,13 @@ def _entry(scene: Scene, why: str, layers: Sequence[str]) -> Entry:
             "shifts": {granule.id: _shift_of(granule.assets) for granule in scene.granules},
             "absent": {granule.id: absent for granule in scene.granules if (absent := _absent(granule.assets, layers))},
             "superseded_items": list(scene.superseded),
+            "versions": {name: dict(version) for name, version in scene.versions.items()},
+            **({"passed_over": dict(scene.passed_over)} if scene.passed_over else {}),
+            **({"unreadable": dict(scene.unreadable)} if scene.unreadable else {}),
             "software": {"stac2cube": __version__},
             **({"simulated": True} if any(granule.simulated for granule in scene.granules) else {}),
         },
-        sources=tuple(granule.item for granule in scene.granules),
+        sources=tuple(text for one in scene.granules for text in (one.item, *(text for _, text in one.completed_by))),
     )
 
 
@@ -86,4 +89,5 @@ def _shift_of(assets: Mapping[str, Any]) -> int:
 
 def _light(scene: Scene) -> Scene:
     """The scene as it travels to the workers: without the whole items and their keys, which only the driver wants."""
-    return replace(scene, granules=tuple(replace(granule, item="", signed={}) for granule in scene.granules))
+    light = tuple(replace(granule, item="", completed_by=(), signed={}) for granule in scene.granules)
+    return replace(scene, granules=light, spares={}, versions={}, passed_over={}, unreadable={})

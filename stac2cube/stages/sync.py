@@ -17,7 +17,8 @@ from stac2cube.stages.dropping import drop
 from stac2cube.stages.kin import STAGES, Kin, bring_along, children_behind
 from stac2cube.stages.layers import LayersJob, make_request, prepare, run
 from stac2cube.stages.request import understand
-from stac2cube.work import Orders, Summary
+from stac2cube.stages.whereabouts import Whereabouts
+from stac2cube.work import Orders, Summary, baseline
 
 KINDS = ("new", "late", "failed", "superseded", "reduced", "withdrawn", "children")
 """What can be brought together, by name."""
@@ -37,7 +38,7 @@ class Sync:
         new: In the catalog, later than all that is sealed.
         late: In the catalog, earlier than the last that is sealed.
         failed: That failed when they were last tried.
-        superseded: Sealed from older or fewer items than there are now.
+        superseded: Sealed from older, other or fewer items than there are now.
         reduced: Sealed from items of which some were withdrawn, while others of the scene are still there.
         withdrawn: Sealed, and not in the catalog any more.
         children: Cubes made from this one, and from those, that lack steps, hold stale ones, or some too many.
@@ -74,8 +75,9 @@ def look(
 ) -> tuple[Sync, LayersJob | None]:
     """Compare a layers cube with its catalog; nothing is changed.
 
-    An item counts as withdrawn when the catalog it came from does not have it any more, calls it deprecated, or the
-    inventory says that it was removed.
+    An item counts as withdrawn when the catalog it came from, asked for the item itself, says that it does not have it
+    any more, or calls it deprecated; or when the inventory says that it was removed. That a search does not find it is
+    not enough. A step whose items were replaced by others of the same tile and time is superseded, not withdrawn.
 
     Args:
         cube: The cube.
@@ -103,21 +105,24 @@ def look(
     try:
         job = prepare(cube, request, on_cluster=on_cluster)
     except NothingFoundError:
-        return Sync(withdrawn=tuple(sealed), children=children_behind(cube, kin), awaited=awaited), None
+        nobody = Whereabouts(cube, told.withdrawn, understand(request, on_cluster=on_cluster), None)
+        lost = tuple(key for key, row in sealed.items() if nobody.all_gone(row))
+        return Sync(withdrawn=lost, children=children_behind(cube, kin), awaited=awaited), None
     plan = job.plan()
     todo = {step.entry.key: step.entry for step in plan.todo}
     failed = [key for key in todo if key in rows and rows[key].status == FAILED]
     fresh = [entry for key, entry in todo.items() if key not in failed]
     there = {step.entry.key: step.entry for step in job.steps}
     late = [entry.key for entry in fresh if last is not None and entry.time < last]
-    asked = _catalogs(job)
-    lost = [key for key, row in sealed.items() if key not in there and _known(row, told.withdrawn, asked)]
+    asked = Whereabouts(cube, told.withdrawn, job.wanted, job.found)
+    lost = [key for key, row in sealed.items() if key not in there and asked.all_gone(row)]
+    less = [key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])]
     found = Sync(
         new=tuple(entry.key for entry in fresh if entry.key not in late),
         late=tuple(late),
         failed=tuple(failed),
         superseded=tuple(step.entry.key for _, step in plan.superseded),
-        reduced=tuple(key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])),
+        reduced=tuple(key for key in less if asked.are_gone(sealed[key], _missing(sealed[key], there[key]))),
         withdrawn=tuple(lost),
         children=children_behind(cube, kin),
         awaited=awaited,
@@ -125,22 +130,15 @@ def look(
     return found, job
 
 
-def _catalogs(job: LayersJob) -> set[str]:
-    """Names of the catalogs that could have told of an item: what another one lacks was not withdrawn."""
-    together = {choice.catalog.name for choice in job.wanted.choices if choice.together}
-    return together | {granule.catalog for scene in job.scenes for granule in scene.granules}
-
-
-def _known(row: Entry, withdrawn: Collection[str], catalogs: Collection[str]) -> bool:
-    """Whether it is known that a step that is not found was withdrawn."""
-    came_from = set(str(row.properties.get("catalog", "")).split(","))
-    return came_from <= set(catalogs) or set(row.items) <= set(withdrawn)
-
-
 def _reduced(row: Entry, now: Entry) -> bool:
-    """Whether a step was made from items that the same catalog does not have any more."""
+    """Whether a step was made from items of which the same catalog now shows others, older ones, or fewer."""
     same = row.properties.get("catalog") == now.properties.get("catalog")
-    return same and any(now.parts.get(part) != version for part, version in row.parts.items())
+    other = any(now.parts.get(part) != baseline(version) for part, version in row.parts.items())
+    return same and (other or bool(_missing(row, now)))
+
+
+def _missing(row: Entry, now: Entry) -> set[str]:
+    return set(row.items) - set(now.items)
 
 
 def sync(

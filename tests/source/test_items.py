@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,15 @@ def test_an_unknown_platform_is_left_out_and_said(tmp_path: Path, caplog: pytest
         ({"s2:product_uri": "absent"}, "item S2A_.* does not say its relative orbit"),
     ],
 )
-def test_what_no_scene_can_do_without_is_named(tmp_path: Path, change: Json, message: str) -> None:
-    with pytest.raises(CatalogError, match=message):
-        find([item(**change)], tmp_path)
+def test_what_no_scene_can_do_without_is_named(
+    tmp_path: Path, change: Json, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The item is left out and named; the others are found all the same."""
+    good = item("S2A_32TMT_20200306_1_L2A", datetime="2020-03-06T10:36:04.000Z")
+    with caplog.at_level(logging.WARNING, "stac2cube"):
+        (scene,) = find([item(**change), good], tmp_path)
+    assert scene.item_ids == ("S2A_32TMT_20200306_1_L2A",)
+    assert re.search(f"left out 1 items: {message}", caplog.text)
 
 
 @pytest.mark.parametrize(
