@@ -12,7 +12,7 @@ from platformdirs import user_data_path
 
 from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.table import shipped_and_own
-from stac2cube.trust.address import has_secret, is_http, public
+from stac2cube.trust.address import has_secret, is_http, public, public_each
 from stac2cube.trust.login import NOBODY, Login
 from stac2cube.trust.text import shown
 
@@ -145,8 +145,7 @@ def _of_url(url: str, known: dict[str, Catalog]) -> Catalog:
 
 def public_catalog(text: str) -> str:
     """Names, URLs and paths of catalogs, with commas between them, as they may be written: without keys."""
-    parts = [text] if Path(text).exists() else text.split(",")
-    return ",".join(public(part.strip()) if "://" in part else part for part in parts)
+    return text if "://" not in text or Path(text).exists() else public_each(text)
 
 
 MANIFEST = "index.json"

@@ -140,6 +140,13 @@ def public(url: str) -> str:
     return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, fragment))
 
 
+def public_each(text: str) -> str:
+    """Addresses, names and paths with commas between them, each :func:`public`."""
+    if "://" not in text:
+        return text
+    return ",".join(public(part.strip()) if "://" in part else part for part in text.split(","))
+
+
 _BARE = re.compile(r"//[^/\s\"'<>]*@")
 
 
