@@ -86,13 +86,16 @@ def main() -> None:
     """Run the command line; errors of ours and of the system are one line on standard error."""
     # A command that does not stop by itself ends at SIGTERM as at Ctrl-C: it lets go of the cube, also for other nodes.
     signal.signal(signal.SIGTERM, end_at_once)
+    leave(run_words())
+
+
+def run_words() -> int:
+    """Run the command line on what was typed, with all that it prints made clean; its exit code."""
     with clean_streams():
-        code = _code_of_run()
-    leave(code)
+        return _run()
 
 
-def _code_of_run() -> int:
-    """Run the command line; its exit code."""
+def _run() -> int:
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

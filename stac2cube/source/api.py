@@ -12,7 +12,8 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError
-from stac2cube.source.local import self_link, urlsplit_or_none
+from stac2cube.source.hrefs import is_relative
+from stac2cube.source.local import self_link
 from stac2cube.source.paging import once
 from stac2cube.source.parsing import Notes
 from stac2cube.table import config_folder
@@ -103,7 +104,7 @@ def _absolute(item: Any, url: str) -> Any:
     base = ""
     for asset in assets.values():
         href = asset.get("href") if isinstance(asset, dict) else None
-        if isinstance(href, str) and href.strip() and not urlsplit_or_none(href) and not href.startswith("/vsi"):
+        if isinstance(href, str) and href.strip() and is_relative(href):
             base = base or self_link(item) or item_url(url, str(item.get("collection")), str(item.get("id")))
             asset["href"] = urljoin(base, href)
     return item

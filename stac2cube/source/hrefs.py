@@ -85,6 +85,18 @@ def _problem_at_home(href: str, scheme: str) -> str:
     return f"{_short(href)} is neither a path nor an address of http, https or s3"
 
 
+def is_relative(href: str) -> bool:
+    """Whether an href of a catalog behind a URL is meant from where its item lies, as ``./B04.tif``.
+
+    A path is not, which names a file of the site that runs the catalog; nor a text of another kind, such as an inline
+    VRT; nor what is no address at all.
+    """
+    try:
+        return not urlsplit(href).scheme and not re.match(r"\s*[<{/\\]", href)
+    except ValueError:
+        return False
+
+
 def local_path(href: str) -> str:
     """The absolute path of a plain file that an href names; "" if it names none.
 

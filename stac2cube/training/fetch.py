@@ -157,15 +157,17 @@ class Fetcher:
         if response.status == 416:
             part.unlink(missing_ok=True)
             raise _AgainError("what is there already is no part of the file")
+        waited_for = False
         try:
             self._receive(response, part, have, patience)
         except TooSlowError as error:
-            response.close()
+            waited_for = True
             raise self._slow(error) from None
         except HTTPError as error:
             raise _AgainError(f"the connection broke ({type(error).__name__})") from None
         finally:
-            response.release_conn()
+            if not waited_for:  # else a thread still does, and closing would wait for it
+                response.release_conn()
 
     def _slow(self, error: TooSlowError) -> Exception:
         return StoppedError() if self.stop.is_set() else _AgainError(str(error))
