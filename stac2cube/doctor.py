@@ -255,10 +255,13 @@ def _jpeg2000() -> bool:
 def _reachable(catalog: Catalog) -> str:
     import requests
 
-    if catalog.local_root and not Path(catalog.local_root).is_dir():
-        return f"its archive {catalog.local_root} is not mounted"
+    from stac2cube.source.http import HostSession
+
+    if catalog.roots and not any(Path(root).is_dir() for root in catalog.roots):
+        return f"its archive {', '.join(catalog.roots)} is not mounted"
     try:
-        requests.get(catalog.url, timeout=10).raise_for_status()
+        with HostSession(catalog.url, catalog.login) as session:
+            session.get(catalog.login.with_parameters(catalog.url), timeout=10).raise_for_status()
     except requests.RequestException as error:
         return f"cannot be reached: {type(error).__name__}; `stac2cube stage` searches on the login node"
     return ""

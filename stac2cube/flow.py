@@ -14,6 +14,7 @@ from stac2cube.errors import BadInputError, CubeError
 from stac2cube.faults import framed, told
 from stac2cube.places.place import Place
 from stac2cube.progress import Progress
+from stac2cube.trust.text import shown
 from stac2cube.work import Orders
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Flow:
 
     def reason(self, error: Exception) -> str:
         """Why a block failed, for the ledger and for people: errors that are not ours come with their kind."""
-        return self.place.explain(error) or told(error)
+        return shown(self.place.explain(error) or told(error))
 
     def made(self, seconds: float) -> None:
         """A block came back that took so long."""

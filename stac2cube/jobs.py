@@ -15,6 +15,7 @@ from typing import Literal
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import ENDED, Queue
 from stac2cube.places.slurm import Slurm
+from stac2cube.trust.address import has_secret
 
 Way = Literal["slurm", "allocation", "threads"]
 """How a job's blocks are made: by worker jobs of their own, by workers in the job's own tasks, by its threads."""
@@ -182,6 +183,11 @@ def script(
         way: What it needs.
         extra: Further sbatch options.
     """
+    if any(has_secret(word) for word in command):
+        raise BadInputError(
+            "an address among the words of a job holds a user, password or key, and a job script is a file that others "
+            "may read: make the address, with what it holds, the url of an entry of catalogs.toml, and say its name"
+        )
     cubes = folder.parents[1].name
     # Not in the header of worker jobs: an array's log has its task's number.
     log = "%x-%A_%a.out" if any(option.startswith("--array") for option in extra) else "%x-%j.out"

@@ -21,9 +21,11 @@ class AssetRef:
         index: 1-based band index within the file.
         shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
             :mod:`stac2cube.kernels.radiometry`); 0 for classes and for quantities without a provider offset.
-        alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere.
+        alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere (or where none may go).
         decibels: Whether its item declares it in dB where the mission has power: it is converted when read.
         nodata: What its item then says marks no data, besides what the file says; None if it says nothing.
+        signed: The href as the catalog signed it, "" if it did not. In memory only, never written.
+        keys: Whether its host may see keys of its catalog, see :attr:`stac2cube.catalog.Catalog.hosts`.
     """
 
     href: str
@@ -32,6 +34,8 @@ class AssetRef:
     alternate: str = ""
     decibels: bool = False
     nodata: float | None = None
+    signed: str = field(default="", repr=False)
+    keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Granule:
         completed_by: Id and JSON text of further items of the same tile that have bands which this one lacks; their
             assets are among ``assets``.
         simulated: Whether it says of itself that no satellite measured it.
+        signed: Asset name of the item -> its href as the catalog signed it, of those that are; in memory only.
     """
 
     id: str
@@ -73,6 +78,7 @@ class Granule:
     assets: dict[str, AssetRef] = field(hash=False)
     item: str = field(hash=False, repr=False)
     simulated: bool = False
+    signed: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
     completed_by: tuple[tuple[str, str], ...] = field(default=(), hash=False, repr=False)
 
     @property

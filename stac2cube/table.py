@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from platformdirs import user_config_path
@@ -74,6 +75,9 @@ class TableFile:
 
 def _unsuitable(value: Any, kind: Any) -> str:
     """What a value from TOML should be to become a field of that type; "" if it is."""
+    if get_origin(kind) is UnionType:
+        problems = [_unsuitable(value, one) for one in get_args(kind)]
+        return "" if "" in problems else " or ".join(problems)
     if get_origin(kind) is tuple:
         return _unsuitable_list(value, get_args(kind))
     if get_origin(kind) is Literal:

@@ -27,11 +27,14 @@ from stac2cube.cli.patches import patches, statistics
 from stac2cube.cli.reads import read, sample
 from stac2cube.cli.recipes import claim, run, seal, share, stage
 from stac2cube.cli.registration import coregister, move
+from stac2cube.cli.screen import clean_streams
 from stac2cube.cli.sections import Sections
 from stac2cube.cli.show import quicklook, slider, timelapse
+from stac2cube.cli.stopping import end_at_once, leave
 from stac2cube.cli.superres import superres, weights
 from stac2cube.cli.training import download, samples
 from stac2cube.errors import IncompleteError, Stac2cubeError
+from stac2cube.trust.text import shown
 from stac2cube.version import __version__
 
 
@@ -83,7 +86,17 @@ cli.add_sections(
 def main() -> None:
     """Run the command line; errors of ours and of the system are one line on standard error."""
     # A command that does not stop by itself ends at SIGTERM as at Ctrl-C: it lets go of the cube, also for other nodes.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, end_at_once)
+    leave(run_words())
+
+
+def run_words() -> int:
+    """Run the command line on what was typed, with all that it prints made clean; its exit code."""
+    with clean_streams():
+        return _run()
+
+
+def _run() -> int:
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -93,7 +106,7 @@ def main() -> None:
         click.echo("interrupted", err=True)
         code = 10
     except Stac2cubeError as error:
-        click.echo(f"stac2cube: {as_typed(str(error), sys.argv[1:])}", err=True)
+        click.echo(f"stac2cube: {shown(as_typed(str(error), sys.argv[1:]), lines=True)}", err=True)
         code = 2 if isinstance(error, IncompleteError) else 1
     except OSError as error:
         # A folder that cannot be written, a full disk: what the system says is all that there is to say.
@@ -104,4 +117,4 @@ def main() -> None:
     except MemoryError:
         click.echo("stac2cube: there is not enough memory. What was sealed is safe; run again with more", err=True)
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

@@ -12,6 +12,7 @@ from stac2cube.cli.steps import Manner
 from stac2cube.cli.where import where_options
 from stac2cube.cli.words import CUBE, talking
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.trust.address import is_http
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +49,7 @@ def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...
     with talking(options["quiet"]) as console:
         require_free(out)
         manner = Manner.of(options, console)
-        one = OneItem.of(read_item(item), options["mission"], options["aoi"])
+        one = OneItem.of(read_item(item), options["mission"], options["aoi"], item if is_http(item) else "")
         wanted = Wanted(indices, colours, options["resolution"], options["clear"])
         try:
             task = wanted.of(one)

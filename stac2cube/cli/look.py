@@ -165,11 +165,12 @@ def catalogs(name: str | None, machine: bool) -> None:
 
     if machine:
         named = known_catalogs().values() if name is None else (find_catalog(name),)
-        click.echo(json.dumps([asdict(one) for one in named], indent=1))
+        click.echo(json.dumps([one.to_json() for one in named], indent=1))
         return
     if name is not None:
-        for key, value in asdict(find_catalog(name)).items():
-            click.echo(f"{key:<11} {value or '-'}")
+        for key, value in find_catalog(name).to_json().items():
+            words = ", ".join(value) if isinstance(value, list) else value
+            click.echo(f"{key:<11} {words or '-'}")
         return
     for catalog in known_catalogs().values():
         click.echo(f"{catalog.name:<20} {catalog.title:<40} {catalog.url}")

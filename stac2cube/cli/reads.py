@@ -10,6 +10,7 @@ import click
 
 from stac2cube.cli.words import CUBE, grid_options, listed, resampling_words, talking
 from stac2cube.errors import BadInputError
+from stac2cube.trust.text import as_cells
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -99,7 +100,7 @@ def _table(source: str, geometries: str, statistics: tuple[str, ...], words: Wor
 
 def _csv(table: GeoDataFrame) -> bytes:
     """With geometries as WKT."""
-    text: str = table.to_wkt().to_csv(index=False)
+    text: str = as_cells(table.to_wkt()).to_csv(index=False)
     return text.encode()
 
 

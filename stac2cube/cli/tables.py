@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from stac2cube.cli.screen import SafeConsole, raw
 
 if TYPE_CHECKING:
     from stac2cube.stages.layers import LayersJob
@@ -83,8 +86,8 @@ def plan_lines(job: LayersJob) -> Iterator[str]:
 
 def wide_console() -> Console:
     """Where tables are printed: on a terminal as wide as it is, in a file or a pipe wide enough for keys of scenes."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    console = SafeConsole(file=raw(sys.stdout))
+    return console if console.is_terminal else SafeConsole(file=raw(sys.stdout), width=160)
 
 
 def summary_lines(out: Path, summary: Summary) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 
+from stac2cube.cli.screen import SafeConsole, raw
 from stac2cube.errors import BadInputError
 from stac2cube.recipe.word import Form
+from stac2cube.trust.text import LineFormatter
 
 if TYPE_CHECKING:
     from stac2cube.views.mask_recipes import Hiding
@@ -209,11 +212,12 @@ def what_words(**options: Any) -> dict[str, Any]:
 @contextmanager
 def talking(quiet: bool) -> Iterator[Console]:
     """Log to standard error: with colours on a terminal, plain lines in a file."""
-    console = Console(stderr=True, quiet=quiet)
+    console = SafeConsole(file=raw(sys.stderr), quiet=quiet)
     handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False)
+    handler.setFormatter(LineFormatter("%(message)s"))
     if not console.is_terminal:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("stac2cube")
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)

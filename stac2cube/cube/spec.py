@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from stac2cube.equality import equal_nan
-from stac2cube.errors import CubeMismatchError
+from stac2cube.errors import CubeError, CubeMismatchError
 from stac2cube.grid import Grid
+from stac2cube.names import is_harmless
+from stac2cube.trust.text import printable
 
 FORMAT = 1
 """Version of the layout on disk; a newer one is refused by older software."""
@@ -120,6 +122,8 @@ class CubeSpec:
     def from_json(cls, value: Mapping[str, Any]) -> CubeSpec:
         """Read back what :meth:`to_json` wrote."""
         layers = tuple(_layer_from_json(layer) for layer in value["layers"])
+        if wrong := next((layer.name for layer in layers if not is_harmless(layer.name)), None):
+            raise CubeError(f"the cube has a layer {printable(wrong)!r}, which is no name: it is not stac2cube's")
         return cls(value["stage"], Grid.from_json(value["grid"]), layers, value["recipe"], value["request"])
 
     def require_same(self, asked: CubeSpec, where: str) -> None:

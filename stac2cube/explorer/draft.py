@@ -12,6 +12,7 @@ import yaml
 from stac2cube.errors import BadInputError
 from stac2cube.mission import Mission, find_mission
 from stac2cube.period import parse_period
+from stac2cube.trust.address import public_each
 
 _NAME = re.compile(r"[A-Za-z0-9][\w-]{0,63}", re.ASCII)
 
@@ -134,7 +135,7 @@ class Draft:
             "bands": list(self.chosen_bands()) or None,
             "resolution": self.resolution,
             "max_cloud_cover": self.max_cloud_cover,
-            "catalog": None if self.catalog == "auto" else self.catalog,
+            "catalog": None if self.catalog == "auto" else public_each(self.catalog),
         }
         said = {word: value for word, value in layers.items() if value is not None}
         content: dict[str, Mapping[str, Any]] = {"layers": said}

@@ -18,8 +18,11 @@ from rasterio.windows import Window
 
 from stac2cube.errors import BadInputError
 from stac2cube.grid import Grid, Tile
+from stac2cube.names import safe_name
 from stac2cube.products.stac import PROCESSING, PROJECTION
 from stac2cube.products.static_catalog import CATALOG, save_catalog
+from stac2cube.trust.address import public
+from stac2cube.trust.text import is_printable
 from stac2cube.version import __version__
 
 Item = Mapping[str, Any]
@@ -34,6 +37,8 @@ def require_free(out: Path) -> None:
     Raises:
         BadInputError: There is.
     """
+    if out.is_symlink() and not out.exists():
+        raise BadInputError(f"{out} is a link that leads nowhere: name another folder, or remove it first")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInputError(f"{out} exists: name another folder, or remove it first")
 
@@ -86,7 +91,8 @@ def write_item_products(
     target = out.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
-    name = str(item["id"])
+    identity = str(item["id"])
+    name = safe_name(identity)
     try:
         (partial / name).mkdir(parents=True)
         files = {product: partial / name / f"{product}.tif" for product in products}
@@ -94,7 +100,7 @@ def write_item_products(
         described = _described(item, grid)
         for product, band in products.items():
             described.add_asset(product, _asset(files[product], band))
-        catalog = pystac.Catalog(f"{name}-products", f"Products of {name}, made by stac2cube")
+        catalog = pystac.Catalog(f"{name}-products", f"Products of {identity}, made by stac2cube")
         catalog.add_item(described)
         save_catalog(catalog, partial)
         if target.exists():
@@ -174,8 +180,8 @@ def _described(item: Item, grid: Grid) -> Any:
         },
         stac_extensions=[PROJECTION, PROCESSING],
     )
-    sources = [link["href"] for link in item.get("links", ()) if link.get("rel") == "self" and link.get("href")]
-    for source in sources:
+    links = [link.get("href") for link in item.get("links", ()) if link.get("rel") == "self"]
+    for source in (public(href) for href in links if isinstance(href, str) and href and is_printable(href)):
         described.add_link(pystac.Link("derived_from", source, "application/geo+json"))
     return described
 

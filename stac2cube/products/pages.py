@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stac2cube.progress import duration
+from stac2cube.trust.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @cache
 def environment() -> Environment:
-    """The templates of this room; everything that comes from a cube is escaped."""
+    """The templates of this room; everything that comes from a cube is escaped, control characters too."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -23,9 +24,15 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=clean,
     )
     made.filters |= {"thousands": thousands, "duration": duration, "said": said, "drawing": Markup}
     return made
+
+
+def clean(value: Any) -> Any:
+    """What a template shows, texts without control characters; markup of our own as it is."""
+    return printable(value, lines=True) if type(value) is str else value
 
 
 def thousands(number: int) -> str:

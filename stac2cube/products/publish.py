@@ -6,14 +6,22 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urljoin
 
 from stac2cube.cube.files import write_whole
-from stac2cube.errors import CatalogError
+from stac2cube.errors import BadInputError, CatalogError
+from stac2cube.names import Names, is_below, path_below, require_own
 from stac2cube.products.stac import collection_of, items_of
+from stac2cube.trust.address import has_secret, is_private_way, public, same_origin
+from stac2cube.trust.deadline import TooSlowError, within
+from stac2cube.trust.login import NOBODY, Login
+from stac2cube.trust.text import shown
 
 PAGE = 500
 """Items of which ids are asked for at a time."""
+
+ANSWER = 90.0
+"""Seconds that one answer is waited for."""
 
 
 def write_stac(cube: Path, out: Path, href: str = "") -> Path:
@@ -31,22 +39,57 @@ def write_stac(cube: Path, out: Path, href: str = "") -> Path:
 
     Raises:
         CubeError: Not a cube.
-        BadInputError: It has no step yet.
+        BadInputError: It has no step yet, or there are files of others, or links.
     """
+    href = public(href)
     collection = collection_of(cube, href)
-    target = out / "collection.json"
+    target = path_below(out, "collection.json")
+    old = _own_items(target)
     (out / "items").mkdir(parents=True, exist_ok=True)
-    old = {path.name for path in (out / "items").glob("*.json")}
+    folder, names = path_below(out, "items"), Names()
     for item in items_of(cube, href):
-        name = f"{item['id']}.json"
-        write_whole(out / "items" / name, json.dumps(item, indent=1).encode())
+        name = f"{names.of(item['id'])}.json"
+        path = path_below(folder, name)
+        if path.exists() and name not in old and not _is_of(path, str(item["id"])):
+            raise BadInputError(f"{path} is there, and is none of this catalog's files: name another folder")
+        write_whole(path, json.dumps(item, indent=1).encode())
         collection["links"].append({"rel": "item", "href": f"./items/{name}", "type": "application/geo+json"})
         old.discard(name)
     collection["links"].append({"rel": "root", "href": "./collection.json", "type": "application/json"})
     write_whole(target, json.dumps(collection, indent=1).encode())
     for name in old:
-        (out / "items" / name).unlink()
+        path_below(folder, name).unlink(missing_ok=True)
     return target
+
+
+def _own_items(target: Path) -> set[str]:
+    """Names of the Items that a Collection written here before lists.
+
+    Raises:
+        BadInputError: There is a file of that name that was not written here.
+    """
+    require_own(target, "the Collection")
+    if not target.exists():
+        return set()
+    try:
+        value = json.loads(target.read_bytes())
+        made_here = any(one.get("name") == "stac2cube" for one in value["providers"])
+        links = [str(link["href"]) for link in value["links"] if link["rel"] == "item"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        made_here, links = False, []
+    if not made_here:
+        raise BadInputError(f"{target} is there, and was not written by stac2cube: name another folder, or remove it")
+    names = (link.removeprefix("./items/") for link in links if link.startswith("./items/"))
+    return {name for name in names if is_below(name) and "/" not in name and name.endswith(".json")}
+
+
+def _is_of(path: Path, name: str) -> bool:
+    """Whether a file is the Item of a step, which a run wrote that did not come to its end."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and value.get("id") == name and "stac2cube:items" in value.get("properties", {})
 
 
 def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] | None = None) -> int:
@@ -65,25 +108,43 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
 
     Raises:
         CatalogError: The API cannot be reached, or refuses.
-        BadInputError: The cube has no step yet.
+        BadInputError: The cube has no step yet, or keys would go over plain HTTP.
     """
     import requests
 
+    from stac2cube.source.http import HostSession
+
+    login = Login.of(api) if has_secret(api) else NOBODY
+    api, href = public(api), public(href)
+    if (login or headers) and not is_private_way(api):
+        raise BadInputError(f"{api} is asked over plain HTTP, where everybody on the way reads keys: say https")
     collection = collection_of(cube, href)
     base, put_there = f"{api.rstrip('/')}/collections", set()
-    with requests.Session() as session:
-        session.headers.update(headers or {})
+    with HostSession(api, login, headers) as session:
+
+        def send(method: str, url: str, body: Mapping[str, Any] | None) -> requests.Response:
+            # A redirect is not followed: what is written would go to a place that nobody named.
+            return within(
+                ANSWER,
+                lambda: session.request(
+                    method, login.with_parameters(url), json=body, timeout=60, allow_redirects=False
+                ),
+                f"the answer of {api}",
+            )
 
         def ask(method: str, url: str, body: Mapping[str, Any] | None = None) -> requests.Response:
             try:
-                answer = session.request(method, url, json=body, timeout=60)
+                answer = send(method, url, body)
                 if method == "POST" and answer.status_code == 409:
-                    answer = session.put(f"{url}/{body['id'] if body else ''}", json=body, timeout=60)
-            except requests.RequestException as error:
-                raise CatalogError(f"{api} cannot be reached: {error}") from error
+                    answer = send("PUT", f"{url}/{quote(str(body['id']) if body else '', safe='')}", body)
+            except (requests.RequestException, TooSlowError) as error:
+                raise CatalogError(f"{api} cannot be reached: {shown(error)}") from None
+            if answer.is_redirect:
+                there = public(str(answer.headers.get("Location")))
+                raise CatalogError(f"{api} leads on to {shown(there)}: name the address itself")
             if not answer.ok:
-                what = body["id"] if body else f"{method} {url}"
-                raise CatalogError(f"{api} refuses {what}: {answer.status_code} {answer.text[:200]}")
+                what = body["id"] if body else f"{method} {public(url)}"
+                raise CatalogError(f"{api} refuses {what}: {answer.status_code} {shown(answer.text[:200])}")
             return answer
 
         ask("POST", base, collection)
@@ -93,7 +154,7 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
             ask("POST", items, {**item, "links": links})
             put_there.add(item["id"])
         for name in _items_about(collection["assets"]["cube"]["href"], items, ask) - put_there:
-            ask("DELETE", f"{items}/{name}")
+            ask("DELETE", f"{items}/{quote(name, safe='')}")
     return len(put_there)
 
 
@@ -104,11 +165,15 @@ def _items_about(href: str, items: str, ask: Callable[..., Any]) -> set[str]:
         CatalogError: Its pages lead to another server, to which what is sent along must not go.
     """
     found: set[str] = set()
+    seen: set[str] = set()
     page: str | None = f"{items}?limit={PAGE}"
     while page is not None:
-        if urlsplit(page).netloc != urlsplit(items).netloc:
-            raise CatalogError(f"{items} goes on at another server, {page}: what is there no more stays")
+        if not same_origin(page, items):
+            raise CatalogError(f"{items} goes on at another server, {shown(public(page))}: what is there no more stays")
+        seen.add(page)
         answer = ask("GET", page).json()
         found |= {item["id"] for item in answer["features"] if item["assets"].get("cube", {}).get("href") == href}
-        page = next((link["href"] for link in answer.get("links", ()) if link["rel"] == "next"), None)
+        page = next((urljoin(items, link["href"]) for link in answer.get("links", ()) if link["rel"] == "next"), None)
+        if page in seen:
+            raise CatalogError(f"{items} names the same next page twice")
     return found

@@ -17,6 +17,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.feature import read_features
 from stac2cube.grid import Grid
 from stac2cube.progress import Progress
+from stac2cube.trust.text import as_cells
 from stac2cube.views.layer import is_class, names_text, physical
 from stac2cube.views.mask_recipes import Hiding
 from stac2cube.views.spectral import indices, recipe_for
@@ -107,7 +108,7 @@ def write_series(
     target.parent.mkdir(parents=True, exist_ok=True)
     file = io.BytesIO()
     if target.suffix == ".csv":
-        table.to_csv(file, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        as_cells(table).to_csv(file, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
     else:
         table.to_parquet(file, index=False)
     write_whole(target, file.getvalue())

@@ -15,6 +15,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
 from stac2cube.products.frames import frames_of
 from stac2cube.products.map_marks import Compass, draw_north, draw_scale
+from stac2cube.products.pages import clean
 from stac2cube.products.terms import attribution_of
 from stac2cube.products.timelapse import enlarged, legend_text
 from stac2cube.views.mask_recipes import Hiding
@@ -64,7 +65,7 @@ def write_slider(
     first = Choice(steps=steps[:1])
     swapped = _day(Path(cube), first) != str(frames.times[0])
     order = (1, 0) if swapped else (0, 1)
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=clean).from_string(
         files("stac2cube.products").joinpath("slider.html.j2").read_text()
     )
     page = template.render(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pystac.layout import BestPracticesLayoutStrategy
 from pystac.stac_io import DefaultStacIO
 
 from stac2cube.cube.files import write_whole
+from stac2cube.names import Names
 from stac2cube.products.stac import collection_of, items_of
 
 if TYPE_CHECKING:
@@ -31,6 +33,29 @@ class WholeFiles(DefaultStacIO):
         write_whole(path, txt.encode())
 
 
+class _SafeLayout(BestPracticesLayoutStrategy):
+    """The usual folders and files, named by ids only where these are names, see :mod:`stac2cube.names`."""
+
+    def __init__(self) -> None:
+        self._names = Names()
+
+    def get_catalog_href(self, cat: pystac.Catalog, parent_dir: str, is_root: bool) -> str:
+        """Where a catalog goes."""
+        return str(self._folder(cat, parent_dir, is_root) / CATALOG)
+
+    def get_collection_href(self, col: pystac.Collection, parent_dir: str, is_root: bool) -> str:
+        """Where a collection goes."""
+        return str(self._folder(col, parent_dir, is_root) / "collection.json")
+
+    def get_item_href(self, item: pystac.Item, parent_dir: str) -> str:
+        """Where an item goes."""
+        name = self._names.of(item.id)
+        return str(Path(parent_dir) / name / f"{name}.json")
+
+    def _folder(self, one: pystac.Catalog, parent_dir: str, is_root: bool) -> Path:
+        return Path(parent_dir) if is_root else Path(parent_dir) / self._names.of(one.id)
+
+
 def save_catalog(catalog: pystac.Catalog, folder: Path) -> Path:
     """Write a catalog into a folder; asset hrefs below the folder become relative.
 
@@ -44,7 +69,7 @@ def save_catalog(catalog: pystac.Catalog, folder: Path) -> Path:
     import pystac
 
     # With the file: a folder whose name has a dot would pass for one.
-    catalog.normalize_hrefs(str(folder.resolve() / CATALOG))
+    catalog.normalize_hrefs(str(folder.resolve() / CATALOG), strategy=_SafeLayout())
     catalog.make_all_asset_hrefs_relative()
     catalog.save(pystac.CatalogType.SELF_CONTAINED, stac_io=WholeFiles())
     return folder / CATALOG

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from stac2cube.errors import BadInputError
+from stac2cube.names import names_for, path_below, require_own, safe_name
 from stac2cube.products.geotiff import write_cog
 from stac2cube.progress import Progress
 from stac2cube.reads.selection import Source, Words, features_of, inside, select, window_over
@@ -71,9 +74,9 @@ def save_files(
         raise BadInputError(f"bands with different fill values {sorted(fills)} do not fit into one GeoTIFF")
     shapes = [selection.shape_in_grid(one.native, one.native_crs) for one in areas]
     windows = [window_over(selection.grid, shape) for shape in shapes]
-    target = Path(folder)
+    target, names = Path(folder), names_for(one.name for one in areas)
     for one in areas:
-        (target / one.name).mkdir(parents=True, exist_ok=True)
+        path_below(target, names[one.name]).mkdir(parents=True, exist_ok=True)
 
     def write(scene: Scene, place: int, pixels: Pixels) -> Path | None:
         geobox = geobox_of(selection, windows[place])
@@ -85,7 +88,26 @@ def save_files(
         if all(is_nodata(part, layer.fill).all() for (_, _, part), layer in zip(parts, selection.layers, strict=True)):
             return None
         tags = {"scene": str(scene.key), "time": scene.time.isoformat(), "feature": areas[place].name}
-        file = target / areas[place].name / f"{scene.key}.tif"
+        file = path_below(target, names[areas[place].name], f"{safe_name(str(scene.key))}.tif")
+        _require_ours(file)
         return write_cog(file, selection.layers, geobox, parts, tags)
 
     return [file for file in read_windows(selection, windows, write, progress) if file is not None]
+
+
+def _require_ours(file: Path) -> None:
+    """See that a file that is there was written here before: it says its scene and feature.
+
+    Raises:
+        BadInputError: It was not.
+    """
+    require_own(file, "the pixels of a geometry")
+    if not file.exists():
+        return
+    try:
+        with rasterio.open(file, driver="GTiff") as there:
+            tags = there.tags()
+    except RasterioError:
+        tags = {}
+    if not {"scene", "feature"} <= tags.keys():
+        raise BadInputError(f"{file} is there, and was not written by stac2cube: name another folder, or remove it")

@@ -16,6 +16,7 @@ from stac2cube.recipe.reading import Said, entries_of
 from stac2cube.recipe.tree import fill, parse, put
 from stac2cube.recipe.wiring import in_order, wired
 from stac2cube.recipe.word import Value
+from stac2cube.trust.address import public_each
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,8 @@ def _plain(value: Value) -> Any:
     """A value for YAML; what looks like a variable is none, having been filled in."""
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
-    return value.replace("${", "$${") if isinstance(value, str) else value
+    # Of addresses what is public: a recipe is a file that others read.
+    return public_each(value).replace("${", "$${") if isinstance(value, str) else value
 
 
 def _scalar(value: Any) -> str:

@@ -12,9 +12,14 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError
-from stac2cube.source.local import self_link, urlsplit_or_none
+from stac2cube.source.hrefs import is_relative
+from stac2cube.source.local import self_link
 from stac2cube.source.paging import once
 from stac2cube.source.parsing import Notes
+from stac2cube.table import config_folder
+from stac2cube.trust.address import host_of
+from stac2cube.trust.login import NOBODY, Login, netrc_path
+from stac2cube.trust.text import shown
 
 RETRIES = 6
 """Repetitions after 429 and 5xx, see :mod:`stac2cube.source.http`."""
@@ -32,6 +37,7 @@ def items_of_api(
     area: BaseGeometry,
     intervals: Sequence[tuple[datetime, datetime]],
     notes: Notes | None = None,
+    login: Login = NOBODY,
 ) -> Iterator[Any]:
     """Items that a STAC API finds, each once, with absolute hrefs; and what stands in the place of one, as it is.
 
@@ -40,6 +46,7 @@ def items_of_api(
         collections: Ids to look in.
         area: WGS84.
         intervals: First and last instant of each, UTC.
+        login: User, password and keys, which its host alone sees.
         notes: Told if there may be more items than those that were found.
 
     Raises:
@@ -60,7 +67,7 @@ def items_of_api(
     shape = area if corners <= _MOST_CORNERS else union_all([part.convex_hull for part in parts])
     noted = Notes() if notes is None else notes
     try:
-        client = Client.open(url, stac_io=StrictIO(RETRIES))
+        client = Client.open(url, stac_io=StrictIO(RETRIES, url, login))
         for first, last in intervals:
             search = client.search(
                 collections=list(collections), intersects=mapping(shape), datetime=(first, last), limit=PAGE
@@ -71,9 +78,22 @@ def items_of_api(
             f"{url} is no STAC API that can be searched: {_first_line(error)}. Check the address"
         ) from error
     except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
-        raise CatalogError(
-            f"the catalog at {url} does not answer: {_first_line(error)}. Check address and network, or try later"
-        ) from error
+        raise refused(url, error) from None
+
+
+def refused(url: str, error: Exception) -> CatalogError:
+    """What is said of a catalog that gives no answer; its own words shortened, without keys."""
+    status = getattr(error, "status_code", None)
+    if status in (401, 403):
+        return CatalogError(
+            f"the catalog at {url} refuses (status {status}): it wants a user and password, or a key, that it was not "
+            f"given or does not take. Put a line `machine {host_of(url)} login USER password PASSWORD` into "
+            f"{netrc_path()}, or the whole address, with user, password or key, as url of an entry of its own into "
+            f"{config_folder() / 'catalogs.toml'}: both are kept from what is written"
+        )
+    return CatalogError(
+        f"the catalog at {url} does not answer: {_first_line(error)}. Check address and network, or try later"
+    )
 
 
 def _absolute(item: Any, url: str) -> Any:
@@ -84,9 +104,7 @@ def _absolute(item: Any, url: str) -> Any:
     base = ""
     for asset in assets.values():
         href = asset.get("href") if isinstance(asset, dict) else None
-        if not isinstance(href, str) or not href.strip() or urlsplit_or_none(href):
-            continue
-        if not href.startswith("/") or href.startswith("//"):  # a path from the root is one of a site's own archive
+        if isinstance(href, str) and href.strip() and is_relative(href):
             base = base or self_link(item) or item_url(url, str(item.get("collection")), str(item.get("id")))
             asset["href"] = urljoin(base, href)
     return item
@@ -97,7 +115,7 @@ def item_url(url: str, collection: str, name: str) -> str:
     return f"{url.rstrip('/')}/collections/{quote(collection, safe='')}/items/{quote(name, safe='')}"
 
 
-def is_gone(url: str, collection: str, name: str) -> bool | None:
+def is_gone(url: str, collection: str, name: str, login: Login = NOBODY) -> bool | None:
     """Whether an API says of an item that it does not have it any more: by 404, by 410, or by calling it deprecated.
 
     Returns:
@@ -109,7 +127,7 @@ def is_gone(url: str, collection: str, name: str) -> bool | None:
     from stac2cube.source.http import StrictIO
 
     try:
-        item = StrictIO(RETRIES).read_json(item_url(url, collection, name))
+        item = StrictIO(RETRIES, url, login).read_json(item_url(url, collection, name))
     except APIError as error:
         return True if getattr(error, "status_code", None) in (404, 410) else None
     except (RequestException, ValueError):
@@ -125,4 +143,4 @@ def _first_line(error: Exception) -> str:
     below = [one.args[0] for one in (error, error.__cause__, error.__context__) if one is not None and one.args]
     reasons = [reason for one in below if (reason := getattr(one, "reason", None))]
     text = str(reasons[0] if reasons else error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+    return shown(text.splitlines()[0][:300]) if text else type(error).__name__

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from rasterio.errors import RasterioError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from stac2cube.errors import ReadError
+from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import Engine, look
 from stac2cube.source.image import Image
 from stac2cube.source.sign import forget, is_remote, opening, unsigned
+from stac2cube.trust.address import ends_at
+from stac2cube.trust.deadline import within
+from stac2cube.trust.text import printable
 
 log = logging.getLogger(__name__)
+
+SECONDS = "STAC2CUBE_READ_SECONDS"
+"""Environment variable: seconds that one file behind a network is read for at most, all tries together."""
+
+LONGEST = 110.0
+"""The same where it is not set: a server that stalls, or sends a byte now and then, ends in a failure that says so."""
+
+
+def longest_read() -> float:
+    """Seconds that one file behind a network is read for at most.
+
+    Raises:
+        BadInputError: The environment variable holds no such number.
+    """
+    text = os.environ.get(SECONDS)
+    if not text:
+        return LONGEST
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds < math.inf:
+        raise BadInputError(f"{SECONDS} should be a number of seconds from 1 on, not {printable(text)!r}")
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -76,7 +107,8 @@ def of_asset(
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
     try:
         if is_remote(asset.href):
-            return _again_and_again(granule, band, asset, read, manner)
+            work = partial(_again_and_again, granule, band, asset, read, manner)
+            return within(longest_read(), work, "reading it, all tries together,")
         return look(manner.engine, asset, opening(asset, granule.signer), read)
     except (RasterioError, OSError, ReadError) as error:
         # Not chained: the text of what GDAL raised may hold a signature.
@@ -127,6 +159,23 @@ def _reason(error: BaseException | None) -> str:
 
 def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException) -> ReadError:
     href, reason = unsigned(asset.href), unsigned(_reason(error))
+    if asset.signed and re.search(r"response code: 40[0-9]", reason):
+        return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}. {_about(asset)}")
     if granule.signer != "none" and re.search(r"response code: 40[13]", reason):
         reason += f". The access that {granule.catalog} gave has expired or does not cover this file; it was asked anew"
+    elif not asset.signed and re.search(r"response code: 40[13]", reason):
+        reason += (
+            ". Its server wants a key or a signature. Of addresses that a catalog signs, an index and a stored search "
+            "keep no signature: search the catalog itself"
+        )
     return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}")
+
+
+def _about(asset: AssetRef) -> str:
+    """What to do about an address that its catalog signed and that is refused."""
+    end = ends_at(asset.signed)
+    if end is not None and end < datetime.now(UTC):
+        return (
+            f"The signature that its catalog gave ended at {end:%Y-%m-%d %H:%M} UTC: search anew, by the same command"
+        )
+    return "The signature that its catalog gave may have ended, or does not cover it: search anew, by the same command"

@@ -14,14 +14,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import urllib3
 
 from stac2cube.errors import CatalogError, ReadError
 from stac2cube.source.sign import given_token
+from stac2cube.trust.address import may_see_keys
+from stac2cube.trust.deadline import TooSlowError, within
+from stac2cube.trust.text import remember
 
-TIMEOUT = urllib3.Timeout(connect=10, read=60)
+TIMEOUT = urllib3.Timeout(connect=10, read=30)
+
+ANSWER = 35.0
+"""Seconds that one answer of the service is waited for."""
 
 EARLY = 30.0
 """Seconds before its end at which a token counts as over: a request may wait that long before it is looked at."""
@@ -44,9 +50,8 @@ class Service:
     trusted: tuple[str, ...] = ("dataspace.copernicus.eu",)
 
     def may_see_token(self, url: str) -> bool:
-        """Whether a token may be sent to an address."""
-        host = urlsplit(url).hostname or ""
-        return any(host == name or host.endswith(f".{name}") for name in self.trusted)
+        """Whether a token may be sent to an address: to its hosts only, over HTTPS (or on this machine)."""
+        return may_see_keys(url, self.trusted)
 
 
 CDSE = Service()
@@ -113,6 +118,7 @@ class Tokens:
         if answer is None:
             raise ReadError("the Copernicus Data Space does not take CDSE_USERNAME and CDSE_PASSWORD")
         now = time.monotonic()
+        remember(str(answer["access_token"]), str(answer.get("refresh_token", "")), os.environ["CDSE_PASSWORD"])
         self._access, self._until = str(answer["access_token"]), now + float(answer.get("expires_in", 600))
         self._refresh = str(answer.get("refresh_token", ""))
         self._refresh_until = now + float(answer.get("refresh_expires_in", 0))
@@ -123,7 +129,11 @@ class Tokens:
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         try:
             for wait in (1.0, 4.0, None):
-                response = self._http.request("POST", self.service.identity, body=body, headers=kind, redirect=False)
+                response = within(
+                    ANSWER,
+                    lambda: self._http.request("POST", self.service.identity, body=body, headers=kind, redirect=False),
+                    "a token",
+                )
                 if response.status == 200:
                     value = json.loads(response.data)
                     return value if "access_token" in value else None
@@ -133,7 +143,7 @@ class Tokens:
                     break
                 asked = asked_wait(response)
                 time.sleep(min(wait if asked is None else asked, 60.0))
-        except (urllib3.exceptions.HTTPError, ValueError) as error:
+        except (urllib3.exceptions.HTTPError, ValueError, TooSlowError) as error:
             raise ReadError(f"{self.service.identity} does not answer: {type(error).__name__}") from None
         raise ReadError(f"{self.service.identity} answers {response.status}; try again later")
 
@@ -181,9 +191,9 @@ def product_id(service: Service, name: str) -> str:
         retries=urllib3.Retry(4, connect=1, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
     )
     try:
-        response = http.request("GET", url, timeout=TIMEOUT)
+        response = within(2 * ANSWER, lambda: http.request("GET", url, timeout=TIMEOUT), "the answer")
         found: Sequence[Mapping[str, Any]] = json.loads(response.data)["value"] if response.status == 200 else ()
-    except (urllib3.exceptions.HTTPError, ValueError, KeyError) as error:
+    except (urllib3.exceptions.HTTPError, ValueError, KeyError, TooSlowError) as error:
         raise CatalogError(f"{service.catalogue} does not answer: {type(error).__name__}") from None
     if not found:
         raise ReadError(f"the Copernicus Data Space has no product {name} (status {response.status})")

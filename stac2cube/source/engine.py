@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.cog.image import CogImage
 from stac2cube.source.cog.known import KNOWN, HeaderLookup, header_for
 from stac2cube.source.cog.ranges import ChangedFileError
-from stac2cube.source.gdal import gdal_image, gdal_settings
+from stac2cube.source.gdal import FORMATS, gdal_image, gdal_settings
 from stac2cube.source.image import Image
 from stac2cube.source.sign import Opening, opening, unsigned
 
@@ -77,7 +77,13 @@ def is_fast_installed() -> bool:
 
 
 def look(
-    engine: Engine, asset: AssetRef, way: Opening, read: Callable[[Image, AssetRef], T], *, fresh: bool = False
+    engine: Engine,
+    asset: AssetRef,
+    way: Opening,
+    read: Callable[[Image, AssetRef], T],
+    *,
+    fresh: bool = False,
+    formats: Sequence[str] | None = FORMATS,
 ) -> T:
     """What ``read`` makes of an asset, opened by whoever is to read it.
 
@@ -87,6 +93,7 @@ def look(
         way: To the file.
         read: Takes the opened image; may be called again if what was thought of the file proves wrong.
         fresh: See :func:`stac2cube.source.gdal.gdal_settings`.
+        formats: See :func:`stac2cube.source.gdal.open_image`.
 
     Raises:
         RasterioError: It cannot be opened or read (also OSError).
@@ -101,7 +108,7 @@ def look(
     jp2 = whole_header(asset.href, way) if is_jpeg2000_name(asset.href) else None
     with (
         gdal_settings(remote=way.remote, fresh=fresh, store=way.settings),
-        gdal_image(way.location, quick=quick, jp2=jp2 if quick and not way.remote else None) as image,
+        gdal_image(way.location, quick=quick, jp2=jp2 if quick and not way.remote else None, formats=formats) as image,
     ):
         if jp2 is None and image.is_jpeg2000:  # it goes by another name
             whole_header(asset.href, way)
@@ -125,7 +132,7 @@ def read_file(href: str, band: BandRequest, geobox: GeoBox) -> np.ndarray:
     def read(image: Image, asset: AssetRef) -> np.ndarray:
         return cut_block(image, asset, band, geobox)
 
-    return look(Engine("rasterio"), asset, opening(asset, "none"), read)
+    return look(Engine("rasterio"), asset, opening(asset, "none"), read, formats=None)
 
 
 def geobox_of(asset: AssetRef, signer: Signer) -> GeoBox | None:

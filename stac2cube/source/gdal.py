@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.io import DatasetReader
 from rasterio.session import Session
 from rasterio.windows import Window
 
@@ -31,13 +34,19 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
         fresh: Ask the server even for what GDAL remembers. It remembers failures, too, for the life of the process.
         store: Settings that open where it lies, see :func:`stac2cube.source.sign.access`.
     """
-    options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False} | dict(store or {})
+    options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False}
+    if remote:
+        options |= {"GDAL_HTTP_HEADERS": "", "GDAL_HTTP_NETRC": "NO"}
+        options |= {name: "" for name in SILENT if name in os.environ}
+    options |= store or {}
     if remote:
         options |= {
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
             "GDAL_HTTP_CONNECTTIMEOUT": "10",
-            "GDAL_HTTP_TIMEOUT": "60",
-            "GDAL_HTTP_MAX_RETRY": "2",
+            "GDAL_HTTP_TIMEOUT": "45",
+            "GDAL_HTTP_LOW_SPEED_TIME": "15",
+            "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+            "GDAL_HTTP_MAX_RETRY": "1",
             "GDAL_HTTP_RETRY_DELAY": "0.5",
         }
     if fresh:
@@ -60,6 +69,49 @@ class _Keys(Session):  # type: ignore[misc] # rasterio has no types
         return self._keys
 
 
+SILENT = (
+    "GDAL_HTTP_HEADER_FILE",
+    "GDAL_HTTP_COOKIE",
+    "GDAL_HTTP_COOKIEFILE",
+    "GDAL_HTTP_COOKIEJAR",
+    "GDAL_HTTP_USERPWD",
+    "GDAL_HTTP_AUTH",
+    "GDAL_HTTP_BEARER",
+    "GDAL_HTTP_SSLCERT",
+    "GDAL_HTTP_SSLKEY",
+)
+"""Settings of the environment by which GDAL would tell every server who asks. They are held back; what a server may
+know is said for it, see :func:`stac2cube.source.sign.opening`."""
+
+FORMATS = ("GTiff", "COG", "LIBERTIFF", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG", "PNG")
+"""GDAL's drivers that open what a catalog names: formats that name no other file. A VRT, or the text of a connection,
+is none of them."""
+
+
+def open_image(location: str, *, level: int = 0, formats: Sequence[str] | None = FORMATS) -> DatasetReader:
+    """Open a file that a catalog names, by no other driver than :data:`FORMATS`.
+
+    Args:
+        location: What GDAL opens.
+        level: 0 for the full resolution, from 1 for an overview.
+        formats: Names of the drivers that may open it; None for all that GDAL has, for files that a person names.
+
+    Raises:
+        RasterioError: It cannot be opened (also OSError).
+        ReadError: It would have GDAL read another file: a TIFF can name one as its overviews.
+    """
+    options = {"overview_level": level - 1} if level else {}
+    if formats is None:
+        return rasterio.open(location, sharing=False, **options)
+    # rasterio.open takes one driver; the class that it makes takes several, and a location as it stands.
+    image = DatasetReader(location, driver=list(formats), sharing=False, **options)
+    other = image.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
+    if other and not re.fullmatch(r":::BASE:::[\w.\-]+", other):
+        image.close()
+        raise ReadError("it names another file as its overviews")
+    return image
+
+
 class GdalImage:
     """See :class:`stac2cube.source.image.Image`; ``tile`` are rows and columns of what is decoded together.
 
@@ -68,15 +120,24 @@ class GdalImage:
         opened: Closes what is opened.
         quick: See :class:`stac2cube.source.image.Image`.
         jp2: Header of a JPEG 2000 file on a disk of which areas may be decoded alone.
+        formats: See :func:`open_image`.
 
     Raises:
         RasterioError: It cannot be opened (also OSError).
-        ReadError: It has no georeference.
+        ReadError: It has no georeference, or names another file.
     """
 
-    def __init__(self, location: str, opened: ExitStack, *, quick: bool, jp2: Jp2Header | None = None) -> None:
-        self._location, self._opened = location, opened
-        self._levels = {0: opened.enter_context(rasterio.open(location, sharing=False))}
+    def __init__(
+        self,
+        location: str,
+        opened: ExitStack,
+        *,
+        quick: bool,
+        jp2: Jp2Header | None = None,
+        formats: Sequence[str] | None = FORMATS,
+    ) -> None:
+        self._location, self._opened, self._formats = location, opened, formats
+        self._levels = {0: opened.enter_context(open_image(location, formats=formats))}
         whole = self._levels[0]
         if whole.crs is None:
             raise ReadError("it has no CRS")
@@ -125,25 +186,28 @@ class GdalImage:
         pixels: np.ndarray = self._level(level).read(index, window=Window.from_slices(*roi))
         return pixels
 
-    def _level(self, level: int) -> rasterio.DatasetReader:
+    def _level(self, level: int) -> DatasetReader:
         if level not in self._levels:
-            smaller = rasterio.open(self._location, sharing=False, overview_level=level - 1)
+            smaller = open_image(self._location, level=level, formats=self._formats)
             self._levels[level] = self._opened.enter_context(smaller)
         return self._levels[level]
 
 
 @contextmanager
-def gdal_image(location: str, *, quick: bool = False, jp2: Jp2Header | None = None) -> Iterator[GdalImage]:
+def gdal_image(
+    location: str, *, quick: bool = False, jp2: Jp2Header | None = None, formats: Sequence[str] | None = FORMATS
+) -> Iterator[GdalImage]:
     """Open a file through GDAL.
 
     Args:
         location: What GDAL opens.
         quick: See :class:`stac2cube.source.image.Image`.
         jp2: See :class:`GdalImage`.
+        formats: See :func:`open_image`.
 
     Raises:
         RasterioError: It cannot be opened (also OSError).
-        ReadError: It has no georeference.
+        ReadError: It has no georeference, or names another file.
     """
     with ExitStack() as opened:
-        yield GdalImage(location, opened, quick=quick, jp2=jp2)
+        yield GdalImage(location, opened, quick=quick, jp2=jp2, formats=formats)

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from stac2cube.catalog import MANIFEST, is_index
 from stac2cube.errors import CatalogError
 from stac2cube.geoparquet import ITEM, SIDES, SOURCES
+from stac2cube.names import is_below
+from stac2cube.trust.text import printable
 
 VERSION = 1
 """Version of the layout; a newer one is refused."""
@@ -103,6 +105,8 @@ def read_manifest(folder: Path) -> Manifest:
         if value.pop("stac2cube:index") != VERSION:
             raise CatalogError(f"{folder} was written by a newer version of stac2cube")
         parts = tuple(Part(**part) for part in value.pop("parts"))
+        if leaving := next((part.file for part in parts if not is_below(part.file)), None):
+            raise CatalogError(f"{folder / MANIFEST}: the file {printable(leaving)!r} lies outside of the index")
         return Manifest(parts=parts, **value)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CatalogError(f"{folder / MANIFEST} is no manifest of a scene index: {error}") from error

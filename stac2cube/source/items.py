@@ -14,16 +14,18 @@ from typing import Any
 from shapely.geometry import mapping
 
 from stac2cube.catalog import Catalog, catalogs
-from stac2cube.errors import ItemError, RadiometryError
+from stac2cube.errors import ItemError, RadiometryError, ReadError
 from stac2cube.kernels.product_xml import ProductFacts, parse_product
 from stac2cube.kernels.radiometry import S2Facts, s2_shift
 from stac2cube.mission import Band, Mission, Page
 from stac2cube.scene import AssetRef, Granule
+from stac2cube.source.hrefs import check_href, kept_assets, local_path, problem_of_href, require_plain_file
 from stac2cube.source.identity import Identity, Item, baseline_of, time_of
 from stac2cube.source.indexed import StoredItem
 from stac2cube.source.lying import footprint_of, place_of
-from stac2cube.source.sign import is_remote, readable
 from stac2cube.source.usgs import assets_of_today
+from stac2cube.trust.address import has_secret, may_see_keys, public
+from stac2cube.trust.text import is_printable, printable
 
 SIMULATED = "stac2cube:simulated"
 """Property of an item that says that no satellite measured it: true for the simulator's, absent elsewhere."""
@@ -93,18 +95,23 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         identity: Who it is.
 
     Raises:
-        ItemError: It lacks what no cube can do without (a time, a geometry, a known asset), or its bands disagree
-            about where they lie.
+        ItemError: It lacks what no cube can do without (a time, a geometry, a known asset), names what its catalog may
+            not name, or its bands disagree about where they lie.
         RadiometryError: Its metadata contradict each other.
     """
     properties, name = item["properties"], item["id"]
+    _check_words(item)
     chosen = reading.assets_of(item)
     if chosen is None:
         raise ItemError(f"item {name} has none of the assets that {reading.mission.name} knows")
     page, present = chosen
     place = place_of(item, present, reading)
     known = reading.known.get(page.catalog)
-    clean = isinstance(item, StoredItem)  # unsigned when it was stored
+    for band, asset in present:
+        check_href(name, band.name, asset.get("href"), reading.catalog)
+    if reading.catalog.is_foreign and len(kept := kept_assets(item, reading.catalog)) < len(item["assets"]):
+        item = {**item, "assets": kept}
+    hosts = {*reading.catalog.hosts, *(known.hosts if known else ())}
     return Granule(
         id=name,
         collection=item.get("collection") or page.collection,
@@ -119,29 +126,59 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=place.crs,
         corner=place.corner,
         assets={
-            band.name: AssetRef(
-                asset["href"] if clean else _unsigned(asset["href"]),
-                1,
-                shift,
-                _alternate(asset),
-                *_decibels(name, band, asset),
-            )
-            for (band, asset), shift in zip(present, _shifts(item, present, page), strict=True)
+            band.name: _reference(asset, shift, hosts, _decibels(name, band, asset))
+            for (band, asset), shift in zip(present, _shifts(item, present, page, reading.catalog), strict=True)
         },
         item=item_text(item),
         simulated=properties.get(SIMULATED) is True,
+        signed={key: asset["href"] for key, asset in item["assets"].items() if has_secret(str(asset.get("href")))},
     )
 
 
-def _alternate(asset: Mapping[str, Any]) -> str:
-    """The HTTPS way to an asset, by STAC's alternate-assets extension."""
+def _check_words(item: Item) -> None:
+    """See that what names an item is fit to be shown and written.
+
+    Raises:
+        ItemError: It has control characters.
+    """
+    properties = item["properties"]
+    words = {"id": item["id"], "collection": item.get("collection") or ""}
+    words |= {key: properties[key] for key in _NAMING if isinstance(properties.get(key), str)}
+    for key, word in words.items():
+        if not isinstance(word, str) or not is_printable(word):
+            raise ItemError(f"item {printable(item['id'])}: its {key} has control characters, or is no text")
+
+
+_NAMING = ("platform", "grid:code", "s2:mgrs_tile", "s2:processing_baseline", "processing:version", "sat:orbit_state")
+"""Properties of which a cube keeps the words."""
+
+
+def _reference(
+    asset: Mapping[str, Any], shift: int, hosts: Collection[str], decibels: tuple[bool, float | None]
+) -> AssetRef:
+    """Where the pixels of a band are; ``hosts`` may see keys, ``decibels`` is what :func:`_decibels` says."""
+    href = asset["href"]
+    plain = public(href)
+    return AssetRef(
+        href=plain,
+        shift=shift,
+        alternate=_alternate(asset, hosts),
+        signed="" if plain == href else href,
+        keys=may_see_keys(href, hosts),
+        decibels=decibels[0],
+        nodata=decibels[1],
+    )
+
+
+def _alternate(asset: Mapping[str, Any], hosts: Collection[str]) -> str:
+    """The HTTPS way to an asset, by STAC's alternate-assets extension; "" if its host may not see a token."""
     alternates = asset.get("alternate")
     way = alternates.get("https") if isinstance(alternates, Mapping) else None
     href = way.get("href") if isinstance(way, Mapping) else None
-    return _unsigned(href) if isinstance(href, str) else ""
+    return public(href) if isinstance(href, str) and may_see_keys(href, hosts) else ""
 
 
-def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page: Page) -> list[int]:
+def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page: Page, catalog: Catalog) -> list[int]:
     """Counts to add to each band, by the rule that the page names. Only reflectance ever carried the offset."""
     reflectance = [page.radiometry != "none" and band.quantity.name == "reflectance" for band, _ in present]
     if not any(reflectance):
@@ -155,7 +192,7 @@ def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page:
     shifts = []
     for (_, asset), carries in zip(present, reflectance, strict=True):
         baseline, declared = said, _declared_offset(item, asset) if carries else None
-        if carries and not baseline and declared is None and (product := _product_file(item)):
+        if carries and not baseline and declared is None and (product := _product_file(item, catalog)):
             facts = product_facts(product)
             baseline, declared = facts.baseline, facts.offset / 10_000
         shifts.append(s2_shift(S2Facts(item["id"], baseline, declared, removed)) if carries else 0)
@@ -188,10 +225,10 @@ def _decibels(name: str, band: Band, asset: Mapping[str, Any]) -> tuple[bool, fl
         raise RadiometryError(f"item {name} declares a nodata of {band.name} that is no number") from None
 
 
-def _product_file(item: Item) -> str:
-    """Where the product's own metadata lie on disk, "" if the item does not say or they are elsewhere."""
+def _product_file(item: Item, catalog: Catalog) -> str:
+    """Where the product's own metadata lie on disk, "" if the item does not say, or may not, or they are elsewhere."""
     hrefs = (item["assets"][key]["href"] for key in ("product_metadata", "product-metadata") if key in item["assets"])
-    return next((readable(href, "none") for href in hrefs if not is_remote(href)), "")
+    return next((path for href in hrefs if (path := local_path(href)) and not problem_of_href(href, catalog)), "")
 
 
 @lru_cache(maxsize=64)
@@ -202,9 +239,12 @@ def product_facts(path: str) -> ProductFacts:
         RadiometryError: It cannot be read, or says what no rule covers.
     """
     try:
+        require_plain_file(path)
         return parse_product(Path(path).read_text(), path)
     except OSError as error:
         raise RadiometryError(f"{path} cannot be read: {error.strerror}") from error
+    except ReadError as error:
+        raise RadiometryError(str(error)) from error
 
 
 def first_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -230,23 +270,18 @@ def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
     return None
 
 
-_SIGNATURE = re.compile(r"[?&](sig|signature|x-amz-signature|x-goog-signature|token|access_token|sas)=", re.IGNORECASE)
-
-
-def _unsigned(href: str) -> str:
-    """Without the signature that a provider or a client may have put into it: signing is the worker's, when reading."""
-    return href.partition("?")[0] if _SIGNATURE.search(href) else href
-
-
 def item_text(item: Item) -> str:
     """An item as JSON, unsigned and without links: what ledger and index keep of it."""
     if isinstance(item, StoredItem):
         return item.text
     text = _encoded({**item, "links": []})
-    if _SIGNATURE.search(text) is None:  # as nearly always; walking through an item is slower than writing it
+    if not _MAY_BE_SECRET.search(text):  # as nearly always; walking through an item is slower than writing it
         return text
-    return _encoded({**item, "assets": _unsigned_within(item["assets"]), "links": []})
+    return _encoded({**_unsigned_within(item), "links": []})
 
+
+_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#]")
+"""Whether a text holds an address that may carry a key."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
@@ -268,10 +303,9 @@ def _finite(value: Any) -> Any:
 
 
 def _unsigned_within(value: Any) -> Any:
-    """Every href, also of alternates."""
+    """The same with every address :func:`~stac2cube.trust.address.public`, wherever it stands."""
     if isinstance(value, Mapping):
-        return {
-            key: _unsigned(part) if key == "href" and isinstance(part, str) else _unsigned_within(part)
-            for key, part in value.items()
-        }
-    return [_unsigned_within(part) for part in value] if isinstance(value, list) else value
+        return {key: _unsigned_within(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_unsigned_within(part) for part in value]
+    return public(value) if isinstance(value, str) else value

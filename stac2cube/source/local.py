@@ -109,6 +109,8 @@ def _items_of_folder(folder: Path, notes: Notes | None) -> Iterator[Any]:
             yield from _items(folder / name, notes)
             return
     for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
         if path.suffix in _PARQUET:
             yield from _items_of_parquet(path)
         elif path.suffix in _LINES:
@@ -149,7 +151,7 @@ def _items_of_links(start: Path, catalog: Mapping[str, Any], notes: Notes | None
         if target in followed:
             continue
         followed.add(target)
-        if not target.is_file():
+        if not target.is_file():  # nor a pipe, of which nobody knows whether it ends
             broken.append(target)
             continue
         for value in _readable(target, notes):
@@ -198,7 +200,7 @@ def _absolute(item: Any, path: Path) -> Any:
     item["assets"] = {name: asset for name, asset in assets.items() if asset}
     for asset in item["assets"].values():
         href = asset.get("href") if isinstance(asset, dict) else None
-        if not isinstance(href, str) or not href.strip() or urlsplit_or_none(href) or href.startswith("/"):
+        if not isinstance(href, str) or not href.strip() or urlsplit_or_none(href) or href.startswith(("/", "<", "{")):
             continue
         here = _on_disk(href, base)
         asset["href"] = urljoin(origin, href) if origin and not here.exists() else str(here)

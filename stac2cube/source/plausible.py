@@ -16,8 +16,12 @@ from rasterio.enums import Resampling
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import Granule, Scene
-from stac2cube.source.gdal import gdal_settings
+from stac2cube.source.gdal import gdal_settings, open_image
 from stac2cube.source.sign import opening
+from stac2cube.trust.deadline import within
+
+LONGEST = 60.0
+"""Seconds that are waited for a picture."""
 
 LOOKED_AT = ("B02", "B04")
 """Blue, or failing that red."""
@@ -95,11 +99,15 @@ def _picture(granule: Granule, band: str) -> np.ndarray | None:
     asset = granule.assets.get(band)
     if asset is None:
         return None
-    try:
+
+    def look() -> np.ndarray:
         way = opening(asset, granule.signer)
-        with gdal_settings(remote=way.remote, store=way.settings), rasterio.open(way.location) as file:
+        with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location) as file:
             shape = (min(EDGE, file.height), min(EDGE, file.width))
             picture: np.ndarray = file.read(asset.index, out_shape=shape, resampling=Resampling.nearest)
             return picture
+
+    try:
+        return within(LONGEST, look, "a look at it")
     except (rasterio.errors.RasterioError, ReadError, OSError):
         return None

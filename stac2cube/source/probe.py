@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rasterio.errors import RasterioError
+
 from stac2cube.errors import BadInputError, CatalogError, ReadError
 from stac2cube.globe import crs_name, parse_crs
 from stac2cube.scene import AssetRef, Granule, Scene
-from stac2cube.source.gdal import gdal_settings
+from stac2cube.source.gdal import gdal_settings, open_image
 from stac2cube.source.sign import opening, unsigned
+from stac2cube.trust.deadline import within
+
+LONGEST = 60.0
+"""Seconds that are waited for a file to open."""
 
 
 def problem_of(scenes: Sequence[Scene]) -> str:
@@ -28,27 +34,31 @@ def problem_of(scenes: Sequence[Scene]) -> str:
 
 
 def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
-    import rasterio
+    def look() -> None:
+        way = opening(asset, granule.signer)
+        with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location):
+            pass
 
     try:
-        way = opening(asset, granule.signer)
-        with gdal_settings(remote=way.remote, store=way.settings), rasterio.open(way.location):
-            return ""
-    except (rasterio.errors.RasterioIOError, ReadError, CatalogError) as error:
-        return str(error).splitlines()[0]
+        within(LONGEST, look, "opening it")
+    except (RasterioError, OSError, ReadError, CatalogError) as error:
+        return unsigned(str(error)).splitlines()[0]
+    return ""
 
 
 def crs_of_file(granule: Granule) -> tuple[str, str]:
     """The CRS that the file of a granule says, and why it says none, each "" where the other is not."""
-    import rasterio
+    asset = next(iter(granule.assets.values()), None)
+    if asset is None:
+        return "", "it has no file"
 
-    for asset in granule.assets.values():
-        try:
-            way = opening(asset, granule.signer)
-            with gdal_settings(remote=way.remote, store=way.settings), rasterio.open(way.location) as file:
-                if file.crs is None:
-                    return "", "its file does not either"
-                return crs_name(parse_crs(file.crs.to_wkt())), ""
-        except (rasterio.errors.RasterioError, ReadError, CatalogError, BadInputError, OSError) as error:
-            return "", f"its file cannot be read: {unsigned(str(error)).splitlines()[0]:.200}"
-    return "", "it has no file"
+    def look() -> str:
+        way = opening(asset, granule.signer)
+        with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location) as file:
+            return "" if file.crs is None else crs_name(parse_crs(file.crs.to_wkt()))
+
+    try:
+        found = within(LONGEST, look, "opening it")
+    except (RasterioError, ReadError, CatalogError, BadInputError, OSError) as error:
+        return "", f"its file cannot be read: {unsigned(str(error)).splitlines()[0]:.200}"
+    return found, "" if found else "its file does not either"

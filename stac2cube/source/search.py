@@ -169,7 +169,7 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
     else:
         pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
         collections = list(dict.fromkeys(page.collection for page in pages))
-        values = items_of_api(catalog.url, collections, query.area, around, notes)
+        values = items_of_api(catalog.url, collections, query.area, around, notes, catalog.login)
     shapely.prepare(query.area)
     seen: set[tuple[str, str]] = set()
     for value in values:

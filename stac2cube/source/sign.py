@@ -14,6 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
+from stac2cube.source.hrefs import require_plain_file
+from stac2cube.trust.address import host_of, is_private_way, without_queries
+from stac2cube.trust.deadline import TooSlowError, within
+from stac2cube.trust.login import netrc_of
+from stac2cube.trust.text import remember
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,42 @@ class Opening:
 def opening(asset: AssetRef, signer: str) -> Opening:
     """How an asset is opened with what credentials there are, found and signed now.
 
-    Of the Copernicus Data Space, S3 is read where there are keys for it; else, where there is a token, HTTPS.
+    Of the Copernicus Data Space, S3 is read where there are keys for it; else, where there is a token, HTTPS; that only
+    of hosts that may see it (see :attr:`stac2cube.scene.AssetRef.alternate`). An href that its catalog signed is used
+    as it is.
 
     Raises:
-        ReadError: See :func:`readable` and :func:`access`.
+        ReadError: See :func:`readable` and :func:`access`; or it is no file that ends.
     """
     if signer == "cdse" and asset.alternate and not _cdse_keys() and (token := given_token()):
-        return Opening(f"/vsicurl/{asset.alternate}", {"GDAL_HTTP_AUTH": "BEARER", "GDAL_HTTP_BEARER": token}, True)
-    return Opening(readable(asset.href, signer), access(asset.href, signer), is_remote(asset.href))
+        bearer = {"GDAL_HTTP_AUTH": "BEARER", "GDAL_HTTP_BEARER": token}
+        return Opening(f"/vsicurl/{asset.alternate}", bearer, True)
+    if not is_remote(asset.href):
+        path = readable(asset.href, signer)
+        if not path.startswith("/vsi"):
+            require_plain_file(path)
+        return Opening(path, {}, False)
+    own = signer == "planetary-computer" and _is_blob(asset.href)
+    location = readable(asset.href if own or not asset.signed else asset.signed, signer)
+    return Opening(location, _known_to(asset) | access(asset.href, signer), True)
+
+
+_TELLING = ("GDAL_HTTP_USERPWD", "GDAL_HTTP_AUTH", "GDAL_HTTP_BEARER", "GDAL_HTTP_SSLCERT", "GDAL_HTTP_SSLKEY")
+"""Settings of the environment by which GDAL tells a server who asks (GDAL, "Configuration options", HTTP). libcurl
+holds these back from another host that a redirect leads to; not so further headers and cookies, which no server is
+told, see :data:`stac2cube.source.gdal.SILENT`."""
+
+
+def _known_to(asset: AssetRef) -> dict[str, str]:
+    """GDAL's settings that tell a server who asks, where its catalog's entry says that it may see keys."""
+    if not asset.keys:
+        return {}
+    settings = {name: os.environ[name] for name in _TELLING if name in os.environ}
+    headers = os.environ.get("GDAL_HTTP_HEADERS", "")
+    names = re.findall(r"(?:^|[\n,])\s*([\w-]+)\s*:", headers)
+    if names and all(name.lower() == "authorization" for name in names):
+        settings["GDAL_HTTP_HEADERS"] = headers
+    return {**settings, "GDAL_HTTP_NETRC": "YES"} if netrc_of(host_of(asset.href)) else settings
 
 
 def forget(signer: str) -> None:
@@ -56,7 +89,7 @@ def readable(href: str, signer: str) -> str:
     """The form of an href that GDAL opens.
 
     Args:
-        href: Unsigned: a path, ``file://``, ``http(s)://`` or ``s3://``.
+        href: A path, ``file://``, ``http(s)://`` or ``s3://``.
         signer: ``"none"`` or ``"planetary-computer"`` (which signs its own blob storage only).
 
     Raises:
@@ -68,9 +101,13 @@ def readable(href: str, signer: str) -> str:
     if parts.scheme == "s3":
         return f"/vsis3/{parts.netloc}{parts.path}"
     if parts.scheme in ("http", "https"):
-        signed = _signed(href) if signer == "planetary-computer" and parts.netloc.endswith(_BLOBS) else href
-        return f"/vsicurl/{signed}"
+        return f"/vsicurl/{_signed(href) if signer == 'planetary-computer' and _is_blob(href) else href}"
     return href
+
+
+def is_s3(href: str) -> bool:
+    """Whether it lies in an S3 bucket."""
+    return urlsplit(href).scheme == "s3"
 
 
 def is_remote(href: str) -> bool:
@@ -114,12 +151,14 @@ def _cdse() -> dict[str, str]:
     store = {"AWS_S3_ENDPOINT": _ENDPOINT, "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": "YES"}
     if keys := _cdse_keys():
         return store | keys
-    if os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE"):
+    # Keys for another service are none of its business: that they are for this one says the endpoint beside them.
+    if os.environ.get("AWS_S3_ENDPOINT") and (os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE")):
         return {**store, **{name: os.environ[name] for name in store if name in os.environ}}
     raise ReadError(
         "the Copernicus Data Space wants S3 keys: set CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY, or write a section "
         "[cdse] with aws_access_key_id and aws_secret_access_key into ~/.aws/credentials; or set CDSE_ACCESS_TOKEN, or "
-        "CDSE_TOKEN_FILE to a file that holds one"
+        "CDSE_TOKEN_FILE to a file that holds one, for hosts of that service. AWS_ACCESS_KEY_ID is used where "
+        "AWS_S3_ENDPOINT names this service"
     )
 
 
@@ -140,6 +179,12 @@ def given_token() -> str:
     It is read anew each time because it lives for ten minutes: its file is kept fresh by whoever asks. The file holds
     the token alone, or the answer of the identity service (JSON with ``access_token``).
     """
+    token = _found_token()
+    remember(token)
+    return token
+
+
+def _found_token() -> str:
     if token := os.environ.get("CDSE_ACCESS_TOKEN"):
         return token
     path = os.environ.get("CDSE_TOKEN_FILE")
@@ -167,7 +212,7 @@ _AWS_CREDENTIALS = (
 
 def unsigned(text: str) -> str:
     """A text without what in its addresses may be a secret: all that follows a question mark, names and passwords."""
-    return re.sub(r"//[^/@\s]+@", "//", re.sub(r"\?[^\s'\"]+", "", text))
+    return without_queries(text)
 
 
 class _Unsigned(logging.Filter):
@@ -185,6 +230,14 @@ for _name in ("rasterio._env", "rasterio._err", "rasterio._base", "rasterio._io"
 
 _BLOBS = ".blob.core.windows.net"
 
+SIGNING = 60.0
+"""Seconds that are waited for a signature at most, all tries together."""
+
+
+def _is_blob(href: str) -> bool:
+    """Whether an address may be of a store of the Planetary Computer, and nobody on the way sees what it is given."""
+    return urlsplit(href).netloc.rpartition("@")[2].lower().endswith(_BLOBS) and is_private_way(href)
+
 
 def _signed(href: str) -> str:
     try:
@@ -194,7 +247,11 @@ def _signed(href: str) -> str:
     from requests import RequestException
 
     try:
-        return str(planetary_computer.sign_url(href))
+        return within(SIGNING, lambda: str(planetary_computer.sign_url(href)), "a signature of Planetary Computer")
+    except TooSlowError as error:
+        raise ReadError(str(error)) from None
     except RequestException as error:
+        if getattr(error.response, "status_code", None) == 404:
+            return href  # it is somebody else's store, for which it has no keys
         # The error's own text may hold a token, so it is not passed on.
         raise ReadError(f"Planetary Computer gave no signature for {href}: {type(error).__name__}") from None

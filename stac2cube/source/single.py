@@ -8,8 +8,11 @@ from typing import Any
 from urllib.parse import urljoin
 
 from stac2cube.errors import BadInputError, CatalogError
-from stac2cube.source.api import RETRIES
+from stac2cube.source.api import RETRIES, refused
+from stac2cube.source.hrefs import is_relative
 from stac2cube.source.local import items_of_path
+from stac2cube.trust.address import has_secret, is_http, public
+from stac2cube.trust.login import NOBODY, Login
 
 
 def read_item(where: str) -> dict[str, Any]:
@@ -23,7 +26,7 @@ def read_item(where: str) -> dict[str, Any]:
         BadInputError: There are several items.
         CatalogError: It cannot be read, or is none.
     """
-    if where.startswith(("http://", "https://")):
+    if is_http(where):
         return _fetched(where)
     found = list(islice(items_of_path(Path(where)), 2))
     if len(found) > 1:
@@ -37,12 +40,15 @@ def _fetched(url: str) -> dict[str, Any]:
 
     from stac2cube.source.http import StrictIO
 
+    plain = public(url)
+    login = Login.of(url) if has_secret(url) else NOBODY
     try:
-        item = StrictIO(RETRIES).read_json(url)
+        item = StrictIO(RETRIES, plain, login).read_json(plain)
     except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
-        raise CatalogError(f"the item {url} cannot be had: {str(error).splitlines()[0][:300]}") from error
+        raise refused(plain, error) from None
     if item.get("type") != "Feature" or not isinstance(item.get("assets"), dict) or "properties" not in item:
-        raise CatalogError(f"{url} is no STAC item")
+        raise CatalogError(f"{plain} is no STAC item")
     for asset in item["assets"].values():
-        asset["href"] = urljoin(url, asset["href"])
+        if isinstance(asset, dict) and isinstance(asset.get("href"), str) and is_relative(asset["href"]):
+            asset["href"] = urljoin(plain, asset["href"])
     return item

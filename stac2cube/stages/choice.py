@@ -80,10 +80,12 @@ def choices(name: str, mission: Mission, *, on_cluster: bool = False, items: Pat
             mission.pages_in(catalog.like)
         if items is None:
             return (Choice(catalog, "asked for"),)
-        return (Choice(replace(catalog, url=str(items)), f"asked for; search result stored in {items}"),)
+        return (Choice(catalog.kept_in(str(items)), f"asked for; search result stored in {items}"),)
     known = catalogs()
     sites = [catalog for catalog in known.values() if on_cluster and _mounted(catalog) and _carries(catalog, mission)]
-    local = [Choice(site, f"the archive {site.local_root} is mounted on this cluster", probe=True) for site in sites]
+    local = [
+        Choice(site, f"the archive {', '.join(site.roots)} is mounted on this cluster", probe=True) for site in sites
+    ]
     remote = [known[name] for name in mission.catalogs if name in known and not known[name].local_root]
     if not remote:
         remote = [find_catalog(mission.catalogs[0])]
@@ -169,7 +171,7 @@ def _on_disk(scene: Scene) -> bool:
 
 
 def _mounted(catalog: Catalog) -> bool:
-    return bool(catalog.local_root) and Path(catalog.local_root).is_dir()
+    return any(Path(root).is_dir() for root in catalog.roots)
 
 
 def _carries(catalog: Catalog, mission: Mission) -> bool:

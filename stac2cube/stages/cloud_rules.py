@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stac2cube.catalog import public_catalog
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError
 from stac2cube.kernels.cloud import NODATA, Engine, model_file
@@ -110,7 +111,7 @@ class CloudRules:
                 "work_resolution": self.resolution,
             }
         recipe["shadows"] = self.shadows
-        request = {"layers": str(layers), "catalog": catalog}
+        request = {"layers": str(layers), "catalog": public_catalog(catalog)}
         return CubeSpec(stage=STAGE, grid=parent.grid, layers=tuple(made), recipe=recipe, request=request)
 
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stac2cube.catalog import public_catalog
 from stac2cube.cube.ledger import FAILED, Ledger
 from stac2cube.cube.root import read_root
 from stac2cube.errors import CatalogError, NothingFoundError
@@ -70,7 +71,7 @@ def compare_catalogs(request: Request, names: Sequence[str]) -> Iterator[Answer]
             answered = True
         except (CatalogError, NothingFoundError) as error:
             found, problem, answered = {}, str(error), isinstance(error, NothingFoundError)
-        yield Answer(name, found, time.perf_counter() - begun, problem, answered)
+        yield Answer(public_catalog(name), found, time.perf_counter() - begun, problem, answered)
 
 
 def gaps_of(cube: Path, names: Sequence[str]) -> tuple[list[Gap], list[Answer]]:

@@ -224,7 +224,7 @@ def _words(request: Request, catalog: Catalog, conditions: Conditions, *, header
     return Manifest(
         commit=0,
         # By its name a known catalog's items are read as its own; of others each item tells.
-        catalog=catalog.name if catalog.like or not catalog.is_local else catalog.url,
+        catalog=catalog.name if catalog.like or catalog.is_foreign else catalog.url,
         request={
             "mission": request.mission,
             "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},

@@ -46,21 +46,23 @@ class OneItem:
         item: As its catalog gave it, with absolute hrefs.
         mission: Whose it is.
         aoi: What is looked at of it, in any form of an area of interest; all of it if None.
+        origin: Address that it comes from, which decides what it may name; "" if it lies in a file of one's own.
     """
 
     item: Mapping[str, Any] = field(repr=False)
     mission: str
     aoi: Any = None
+    origin: str = ""
 
     @classmethod
-    def of(cls, item: Mapping[str, Any], mission: str | None = None, aoi: Any = None) -> OneItem:
+    def of(cls, item: Mapping[str, Any], mission: str | None = None, aoi: Any = None, origin: str = "") -> OneItem:
         """An item whose mission follows from its collection, if it is not said.
 
         Raises:
             BadInputError: No mission, or several, have such a collection.
         """
         if mission is not None:
-            return cls(item, find_mission(mission).name, aoi)
+            return cls(item, find_mission(mission).name, aoi, origin)
         collection = item.get("collection")
         fits = [
             name for name in mission_names() if any(page.collection == collection for page in find_mission(name).pages)
@@ -70,7 +72,7 @@ class OneItem:
                 f"item {item['id']} is of the collection {collection!r}: say the mission, one of "
                 f"{', '.join(fits or mission_names())}"
             )
-        return cls(item, fits[0], aoi)
+        return cls(item, fits[0], aoi, origin)
 
     def job(self, bands: Sequence[str], resolution: float | None = None) -> LayersJob:
         """Bands of the item on their lattice, to be looked at by :func:`stac2cube.stages.layers.lazy_layers`.
@@ -95,7 +97,7 @@ class OneItem:
         }
         wanted = understand(Request(**words))
         name = str(self.item["id"])
-        scenes = scenes_of([self.item], wanted.query, Catalog(name, name, name))
+        scenes = scenes_of([self.item], wanted.query, Catalog(name, name, name, origin=self.origin))
         if not scenes:
             raise BadInputError(f"item {name} is not of {self.mission}")
         if problem := scenes[0].problem:

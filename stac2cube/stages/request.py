@@ -17,7 +17,7 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.area import Area, read_areas
-from stac2cube.catalog import is_index
+from stac2cube.catalog import is_index, public_catalog
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError, NothingFoundError
@@ -191,7 +191,8 @@ def _require_usable(scenes: Sequence[Scene], wanted: Wanted) -> None:
     for name, count in lacking(scenes, wanted.query.bands).items():
         if count == usable:
             raise BadInputError(
-                f"no item of the {count} scenes found has band {name}: leave it out, or ask another catalog"
+                f"no item of the {count} scenes found has band {name}: leave it out of the bands, or ask another "
+                "catalog"
             )
 
 
@@ -305,7 +306,7 @@ def spec_for(wanted: Wanted, grid: Grid) -> CubeSpec:
         request={
             "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},
             "times": interval_texts(wanted.query.intervals),
-            "catalog": request.catalog,
+            "catalog": public_catalog(request.catalog),
             "max_cloud_cover": request.max_cloud_cover,
             "orbit": request.orbit,
             "strict": request.strict,

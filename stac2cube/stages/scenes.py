@@ -88,6 +88,6 @@ def _shift_of(assets: Mapping[str, Any]) -> int:
 
 
 def _light(scene: Scene) -> Scene:
-    """The scene as it travels to the workers: without the whole items, which only the ledger wants."""
-    light = tuple(replace(granule, item="", completed_by=()) for granule in scene.granules)
+    """The scene as it travels to the workers: without the whole items and their keys, which only the driver wants."""
+    light = tuple(replace(granule, item="", completed_by=(), signed={}) for granule in scene.granules)
     return replace(scene, granules=light, spares={}, versions={}, passed_over={}, unreadable={})

@@ -17,7 +17,7 @@ from stac2cube.work import VERSIONS
 
 _MAY_PASS = re.compile(
     r"response code: (?:0|408|429|5\d\d)\b|timed? ?out|could not resolve|connection|temporar|try again|"
-    r"No space left|Stale file handle|Input/output error",
+    r"No space left|Stale file handle|Input/output error|took longer|given up|search anew|search the catalog itself",
     re.IGNORECASE,
 )
 """Words of failures that may be over when it is tried again; all others are for good."""

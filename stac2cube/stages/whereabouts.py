@@ -95,7 +95,7 @@ class Whereabouts:
         if any(name in note.deprecated for note in self._notes()):
             return True
         if (collection, name) not in self._asked:
-            answers = [is_gone(catalog.url, collection, name) for catalog in catalogs]
+            answers = [is_gone(catalog.url, collection, name, catalog.login) for catalog in catalogs]
             self._asked[collection, name] = all(answer is True for answer in answers)
         return self._asked[collection, name]
 

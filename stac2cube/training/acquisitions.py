@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +19,7 @@ from stac2cube.area import Area
 from stac2cube.catalog import find_catalog
 from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.mission import find_mission
+from stac2cube.names import Names, safe_name
 from stac2cube.period import parse_period
 from stac2cube.scene import Granule
 from stac2cube.source.search import Query, search
@@ -77,6 +79,7 @@ class WantedFile:
         asset: Name of its asset, "" if the item has none.
         path: Where it shall lie, relative to the folder.
         signer: How its address is made good, see :mod:`stac2cube.source.sign`.
+        signed: Its address as the catalog signed it, "" if it did not; in memory only.
         reason: Why it cannot be had at all, "" if it can.
     """
 
@@ -87,6 +90,7 @@ class WantedFile:
     path: str = ""
     signer: str = "none"
     reason: str = ""
+    signed: str = field(default="", repr=False)
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -206,7 +210,21 @@ def _wanted(one: Acquisition, role: Role) -> WantedFile:
     wanted = WantedFile(one.name, role, item, asset, signer=granule.signer)
     if not asset:
         return replace(wanted, reason=f"item {granule.id} has no asset {' or '.join(role.assets)}")
-    return replace(wanted, path=f"{granule.id}/{_file_name(asset, item['assets'][asset])}")
+    return replace(
+        wanted, path=f"{safe_name(granule.id)}/{_file_names(item)[asset]}", signed=granule.signed.get(asset, "")
+    )
+
+
+def _file_names(item: Mapping[str, Any]) -> dict[str, str]:
+    """The names that the files of an item get, by asset, no two alike; of those that would be, by the asset's own."""
+    names = {key: _file_name(key, about) for key, about in sorted(item["assets"].items())}
+    often = Counter(name.casefold() for name in names.values())
+    own = Names({key: name for key, name in names.items() if often[name.casefold()] == 1})
+    for key, name in names.items():
+        if often[name.casefold()] > 1:
+            stem = PurePosixPath(name).stem
+            names[key] = own.of(f"{key}_{name}" if stem.casefold() != key.casefold() else name)
+    return names
 
 
 def _file_name(asset: str, about: Mapping[str, Any]) -> str:
@@ -214,5 +232,5 @@ def _file_name(asset: str, about: Mapping[str, Any]) -> str:
     for place in (about.get("file:local_path"), urlsplit(str(about["href"])).path):
         name = PurePosixPath(unquote(str(place or ""))).name
         if re.fullmatch(r"[A-Za-z0-9][\w.\-]*\.\w+", name):
-            return name
-    return asset
+            return safe_name(name)
+    return safe_name(asset)

@@ -13,6 +13,7 @@ from shapely.geometry import mapping, shape
 
 from stac2cube.area import Area
 from stac2cube.build import build
+from stac2cube.catalog import public_catalog
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
@@ -215,7 +216,7 @@ def _remembered(request: Request) -> dict[str, Any]:
     """What :func:`follow_samples` needs to ask again; a path holds from anywhere."""
     source = Path(request.source)
     return {
-        "source": str(source.resolve()) if source.exists() else request.source,
+        "source": str(source.resolve()) if source.exists() else public_catalog(request.source),
         "area": None if request.area is None else json.loads(json.dumps(mapping(request.area.geometry))),
         "time": request.time,
         "max_cloud_cover": request.max_cloud_cover,

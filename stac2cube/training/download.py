@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.catalog import Catalog, find_catalog
-from stac2cube.cube.files import remove_partials
+from stac2cube.cube.files import remove_partials, write_whole
 from stac2cube.errors import BadInputError, CatalogError, IncompleteError, ReadError
+from stac2cube.names import TABLE, Names, path_below, require_own
 from stac2cube.progress import Progress
 from stac2cube.source import cdse
-from stac2cube.source.sign import is_remote, readable, unsigned
+from stac2cube.source.hrefs import check_href
+from stac2cube.source.sign import is_remote, readable
 from stac2cube.training.acquisitions import DownloadRequest, WantedFile, wanted_files
 from stac2cube.training.documents import made_folder
 from stac2cube.training.fetch import Fetcher, RemoteFile, StoppedError, Verified, damage, hasher, is_there
 from stac2cube.training.manifest import MANIFEST, FileEntry, Manifest, check_tables, read_manifest, write_manifest
 from stac2cube.training.roles import parse_roles
+from stac2cube.trust.address import is_http, public
+from stac2cube.trust.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +110,23 @@ def run_download(
     if catalog.signer == "cdse" and fetcher.tokens is None:
         fetcher = replace(fetcher, tokens=cdse.Tokens(cdse.CDSE))
     made_folder(folder)
+    for name in (MANIFEST, *(f"files.{kind}" for kind in tables)):
+        require_own(folder / name, "the account of a download")
+    names = Names.of_folder(folder)
+    wanted = [_placed(one, names) for one in wanted]
     remove_partials(folder)
     result = Fetched(Manifest(catalog.name, (), (), ()))
     entries = {_place(one): _absent(one, "not fetched yet") for one in wanted}
+    own = Own(folder, frozenset() if before is None else frozenset(entry.path for entry in before.files))
+    if names.table:
+        write_whole(path_below(folder, TABLE), names.to_bytes())
+    # What this run is about to write is its own, also after it was killed: the account says so before any file comes.
+    write_manifest(folder, _merged(before, request, catalog, wanted, _kept(before, entries)), ())
     progress = progress or Progress()
     pool = ThreadPoolExecutor(connections, thread_name_prefix="fetch")
     try:
         with progress.over(len(wanted)):
-            running = {pool.submit(_fetch, one, folder, fetcher, catalog, verify): one for one in wanted}
+            running = {pool.submit(_fetch, one, own, fetcher, catalog, verify): one for one in wanted}
             for future in as_completed(running):
                 entry, new = future.result()
                 entries[_place(running[future])] = entry
@@ -134,6 +147,54 @@ def run_download(
     return result
 
 
+@dataclass(frozen=True)
+class Own:
+    """Which files of a folder may be replaced: those that its account lists.
+
+    Attributes:
+        folder: The folder.
+        paths: Relative paths that the account listed before.
+    """
+
+    folder: Path
+    paths: frozenset[str]
+
+    def path_of(self, one: WantedFile) -> Path:
+        """Where a file shall lie.
+
+        Raises:
+            ReadError: There is a link on the way, or something of somebody else's.
+        """
+        try:
+            path = path_below(self.folder, *one.path.split("/"))
+            require_own(path, "what the catalog has")
+            require_own(path.with_name(f"{path.name}.part"), "what the catalog has")
+        except BadInputError as error:
+            raise ReadError(str(error)) from None
+        if one.path not in self.paths and path.exists() and not self._is_it(one, path):
+            raise ReadError(f"{path} is there, and is none of this folder's files: name another folder, or remove it")
+        return path
+
+    @staticmethod
+    def _is_it(one: WantedFile, path: Path) -> bool:
+        """Whether what is there is the very file, by its checksum."""
+        checksum = str(one.about.get("file:checksum") or "")
+        return hasher(checksum) is not None and not damage(RemoteFile("", one.size, checksum), path)
+
+
+def _placed(one: WantedFile, names: Names) -> WantedFile:
+    """A file with the folder that its item's id has for a name here."""
+    if one.item is None or not one.path:
+        return one
+    return replace(one, path=f"{names.of(str(one.item['id']))}/{one.path.partition('/')[2]}")
+
+
+def _kept(before: Manifest | None, entries: Mapping[Place, FileEntry]) -> dict[Place, FileEntry]:
+    """What is wanted, as the account has it already where it has it."""
+    known = {} if before is None else {(entry.scene, entry.role, entry.item): entry for entry in before.files}
+    return {place: known.get(place, entry) for place, entry in entries.items()}
+
+
 Place = tuple[str, str, str]
 """Scene, role and item of a file."""
 
@@ -142,14 +203,14 @@ def _place(one: WantedFile) -> Place:
     return one.scene, one.role.word, "" if one.item is None else str(one.item["id"])
 
 
-def _fetch(one: WantedFile, folder: Path, fetcher: Fetcher, catalog: Catalog, verify: bool) -> tuple[FileEntry, bool]:
+def _fetch(one: WantedFile, own: Own, fetcher: Fetcher, catalog: Catalog, verify: bool) -> tuple[FileEntry, bool]:
     """Fetch one file; what became of it, and whether it is new."""
     if one.reason:
         return _absent(one), False
-    path = folder / one.path
     checksum = str(one.about.get("file:checksum") or "")
     known = RemoteFile("", one.size, checksum)
     try:
+        path = own.path_of(one)
         if is_there(known, path) and not (verify and damage(known, path)):
             verified: Verified = "checksum" if hasher(checksum) else "size" if one.size is not None else "nothing"
             return _there(one, path, verified), False
@@ -160,7 +221,7 @@ def _fetch(one: WantedFile, folder: Path, fetcher: Fetcher, catalog: Catalog, ve
     except StoppedError:
         return _absent(one, "stopped before it was there"), False
     except (ReadError, CatalogError) as error:
-        return _absent(one, str(error)), False
+        return _absent(one, shown(error)), False
 
 
 def address_of(one: WantedFile, catalog: Catalog) -> str:
@@ -168,12 +229,14 @@ def address_of(one: WantedFile, catalog: Catalog) -> str:
 
     Raises:
         ReadError: There is no way to it but S3.
-        CatalogError: OData does not answer.
+        CatalogError: OData does not answer, or the catalog may not name it.
     """
-    href = str(one.about["href"])
+    assert one.item is not None  # what has no item has a reason
+    check_href(str(one.item["id"]), one.asset, one.about.get("href"), catalog)
+    href = one.signed or str(one.about["href"])
     alternate = one.about.get("alternate")
     https = alternate.get("https") if isinstance(alternate, Mapping) else None
-    if href.startswith("s3:") and isinstance(https, Mapping) and https.get("href"):
+    if href.startswith("s3:") and isinstance(https, Mapping) and is_http(str(https.get("href"))):
         return cdse.repaired(str(https["href"]))
     if href.startswith("s3:") and catalog.signer == "cdse":
         inside = str(one.about.get("file:local_path") or "") or href[href.find(".SAFE") :]
@@ -247,4 +310,4 @@ def _merged(
 def _local(one: WantedFile) -> dict[str, Any]:
     """The asset as it is in the folder; where it came from is noted, without signatures."""
     kept = {key: value for key, value in one.about.items() if not key.startswith(("alternate", "auth:", "storage:"))}
-    return {**kept, "href": one.path, "stac2cube:role": one.role.word, "stac2cube:source": unsigned(str(kept["href"]))}
+    return {**kept, "href": one.path, "stac2cube:role": one.role.word, "stac2cube:source": public(str(kept["href"]))}

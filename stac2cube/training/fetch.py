@@ -8,10 +8,11 @@ import os
 import random
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urljoin
 
 import urllib3
@@ -20,13 +21,19 @@ from urllib3.exceptions import HTTPError
 from stac2cube.cube.files import DISK_ERRORS, sync_folder
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.source.cdse import TIMEOUT, Tokens, asked_wait
+from stac2cube.source.hrefs import require_plain_file
 from stac2cube.source.http import LONGEST_WAIT
 from stac2cube.source.sign import is_remote, readable, unsigned
+from stac2cube.trust.address import is_http
+from stac2cube.trust.deadline import TooSlowError, within
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
+
+STALLED = 100.0
+"""Seconds in which a part of that size has to come, 10 kB/s: a server that is slower than that has stalled."""
 
 Verified = Literal["checksum", "size", "nothing"]
 """By what a file was found whole."""
@@ -109,18 +116,19 @@ class Fetcher:
         return "checksum" if hasher(file.checksum) else "size" if file.size is not None else "nothing"
 
     def _patiently(self, file: RemoteFile, part: Path) -> None:
-        damaged = 0
+        damaged, patience = 0, Patience()
         for attempt in range(1, self.attempts + 1):
             try:
-                self._bring(file, part)
+                self._bring(file, part, patience)
             except _AgainError as error:
-                if attempt == self.attempts:
+                if attempt == self.attempts or patience.is_over:
                     raise ReadError(f"{unsigned(file.href)}: {error}; tried {attempt} times") from None
                 doubled = self.first_wait * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                 wait = min(doubled if error.wait is None else error.wait, LONGEST_WAIT)
                 log.info("%s: %s; try %d in %.0f s", part.name, error, attempt + 1, wait)
                 if self.stop.wait(wait):
                     raise StoppedError from None
+                patience.waited(wait if error.wait is not None else 0.0)
                 continue
             wrong = damage(file, part)
             if not wrong:
@@ -131,7 +139,7 @@ class Fetcher:
                 raise ReadError(f"{unsigned(file.href)} is not what the catalog says: {wrong}")
         raise ReadError(f"{unsigned(file.href)}: it could not be had whole in {self.attempts} tries")
 
-    def _bring(self, file: RemoteFile, part: Path) -> None:
+    def _bring(self, file: RemoteFile, part: Path, patience: Patience) -> None:
         if not is_remote(file.href):
             self._copy(readable(file.href, "none"), part)
             return
@@ -142,24 +150,37 @@ class Fetcher:
             return
         if file.size is not None and have > file.size:
             have = 0
-        response = self._answer(file, have)
+        try:
+            response = within(patience.left, lambda: self._answer(file, have), "the answer")
+        except TooSlowError as error:
+            raise self._slow(error) from None
         if response.status == 416:
             part.unlink(missing_ok=True)
             raise _AgainError("what is there already is no part of the file")
+        waited_for = False
         try:
-            self._receive(response, part, have)
+            self._receive(response, part, have, patience)
+        except TooSlowError as error:
+            waited_for = True
+            raise self._slow(error) from None
         except HTTPError as error:
             raise _AgainError(f"the connection broke ({type(error).__name__})") from None
         finally:
-            response.release_conn()
+            if not waited_for:  # else a thread still does, and closing would wait for it
+                response.release_conn()
 
-    def _receive(self, response: urllib3.BaseHTTPResponse, part: Path, have: int) -> None:
+    def _slow(self, error: TooSlowError) -> Exception:
+        return StoppedError() if self.stop.is_set() else _AgainError(str(error))
+
+    def _receive(self, response: urllib3.BaseHTTPResponse, part: Path, have: int, patience: Patience) -> None:
         if response.status == 206 and not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
             part.unlink(missing_ok=True)
             raise _AgainError("the server answered another range than it was asked for")
-        with part.open("ab" if response.status == 206 else "wb") as out:
-            for chunk in response.stream(CHUNK, decode_content=False):
+        chunks = response.stream(CHUNK, decode_content=False)
+        with open_new(part, append=response.status == 206) as out:
+            while chunk := within(patience.left, lambda: next(chunks, b""), f"a part of {CHUNK >> 10} KiB"):
                 out.write(chunk)
+                patience.came()
                 if self.stop.is_set():
                     raise StoppedError
             out.flush()
@@ -170,6 +191,8 @@ class Fetcher:
         url, headers = file.href, {"Range": f"bytes={have}-"} if have else {}
         token, refused = "", False
         for _ in range(8):
+            if not is_http(url):
+                raise ReadError(f"{unsigned(file.href)} leads to what is no address of http or https")
             trusted = self.tokens is not None and self.tokens.service.may_see_token(url)
             if trusted and self.tokens is not None:
                 token = token or self.tokens.token()
@@ -191,12 +214,57 @@ class Fetcher:
         raise ReadError(f"{unsigned(file.href)} leads in circles")
 
     def _copy(self, source: str, part: Path) -> None:
+        require_plain_file(source)
         try:
-            shutil.copyfile(source, part)
+            with Path(source).open("rb") as content, open_new(part) as out:
+                shutil.copyfileobj(content, out, CHUNK)
         except FileNotFoundError:
             raise ReadError(f"{source} does not exist") from None
         if self.stop.is_set():
             raise StoppedError
+
+
+@dataclass
+class Patience:
+    """How long a server may go on without sending a further part, all tries together.
+
+    Attributes:
+        until: When it ends, by ``time.monotonic``.
+    """
+
+    until: float = field(default_factory=lambda: time.monotonic() + STALLED)
+
+    @property
+    def left(self) -> float:
+        """Seconds left, none below a tenth."""
+        return max(self.until - time.monotonic(), 0.1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is none left."""
+        return time.monotonic() >= self.until
+
+    def came(self) -> None:
+        """A part came: it begins anew."""
+        self.until = time.monotonic() + STALLED
+
+    def waited(self, seconds: float) -> None:
+        """The server asked for it."""
+        self.until += seconds
+
+
+def open_new(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open a file for writing, through no link.
+
+    Args:
+        path: The file.
+        append: Whether to go on with what it holds.
+
+    Raises:
+        OSError: It is a link, or cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | (os.O_APPEND if append else os.O_TRUNC)
+    return os.fdopen(os.open(path, flags, 0o666), "ab" if append else "wb")
 
 
 def is_there(file: RemoteFile, path: Path) -> bool:

@@ -12,8 +12,10 @@ from typing import Any, get_args
 
 from stac2cube.cube.files import write_whole
 from stac2cube.errors import BadInputError
+from stac2cube.names import is_below
 from stac2cube.training.documents import read_document
 from stac2cube.training.index import Angles, Labels, Radiometry, Sample, SampleGrid, SampleIndex, Status, Validity
+from stac2cube.trust.text import printable
 
 SCHEMA = "stac2cube-samples/1"
 """Name and version of what is written; another version is refused, not guessed at."""
@@ -130,6 +132,9 @@ def _check(index: SampleIndex, file: Path) -> None:
             if not sample.reason:
                 raise BadInputError(f"{where} failed without a reason")
             continue
+        paths = (sample.x_path, sample.y_path, sample.angles_path, sample.meta_path)
+        if leaving := next((path for path in paths if path is not None and not is_below(path)), None):
+            raise BadInputError(f"{where}: the path {printable(leaving)!r} leads out of the set")
         if sample.x_path is None or sample.meta_path is None or sample.grid is None or sample.bounds is None:
             raise BadInputError(f"{where} is done but lacks x_path, meta_path, grid or bounds")
         for what, path, wanted in (

@@ -18,7 +18,9 @@ from typing import Any, Literal, get_args
 
 from stac2cube.cube.files import write_whole
 from stac2cube.errors import BadInputError
+from stac2cube.names import is_below
 from stac2cube.training.documents import read_document
+from stac2cube.trust.text import cell, printable
 
 SCHEMA = "stac2cube-manifest/1"
 
@@ -140,6 +142,8 @@ def read_manifest(path: Path) -> Manifest:
         if any(set(row) != names or row["state"] not in get_args(State) for row in value["files"]):
             raise BadInputError(f"{file}: an entry of files has other keys than {', '.join(sorted(names))}")
         files = tuple(FileEntry(**row) for row in value["files"])
+        if leaving := next((entry.path for entry in files if entry.path and not is_below(entry.path)), None):
+            raise BadInputError(f"{file}: the path {printable(leaving)!r} leads out of the folder")
         return Manifest(str(value["catalog"]), tuple(value["roles"]), files, tuple(value["features"]))
     except (KeyError, TypeError) as error:
         raise BadInputError(f"{file} is damaged: {error!r}") from None
@@ -149,7 +153,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(FileEntry)])
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 
@@ -169,7 +173,8 @@ def _xlsx(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
     content = io.BytesIO()
     columns = [field.name for field in fields(FileEntry)]
-    pd.DataFrame([dict(row) for row in rows], columns=columns).to_excel(content, index=False, engine="openpyxl")
+    told = [{name: cell(value) for name, value in row.items()} for row in rows]
+    pd.DataFrame(told, columns=columns).to_excel(content, index=False, engine="openpyxl")
     return content.getvalue()
 
 

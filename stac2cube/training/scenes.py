@@ -18,6 +18,7 @@ from stac2cube.errors import BadInputError, NothingFoundError, ReadError
 from stac2cube.globe import WGS84
 from stac2cube.grid import Grid, grid_from_geobox
 from stac2cube.mission import Band, find_mission
+from stac2cube.names import safe_name
 from stac2cube.period import parse_period
 from stac2cube.scene import AssetRef, Granule, Scene
 from stac2cube.source.attempts import of_asset
@@ -84,7 +85,7 @@ def _units(scenes: Sequence[Scene], rules: SampleRules) -> Iterator[Unit]:
         for granule in scene.granules:
             strip = f"_{granule.datastrip}" if tiles.count(granule.tile) > 1 else ""
             name = f"{scene.key.platform}_R{scene.key.orbit:03d}_{granule.time:%Y%m%dT%H%M%S}_{granule.tile}{strip}"
-            yield scene, name.rstrip("_"), (granule,)
+            yield scene, safe_name(name.rstrip("_")), (granule,)
 
 
 def _class_granules(request: Request, catalog: Catalog) -> Classes:
@@ -151,8 +152,8 @@ def _part(scene: Scene, granule: Granule, rules: SampleRules, classes: Classes, 
 
 
 def _light(granule: Granule) -> Granule:
-    """Without the whole item, which only the driver wants."""
-    return replace(granule, item="")
+    """Without the whole item and its keys, which only the driver wants."""
+    return replace(granule, item="", signed={})
 
 
 def _require(granule: Granule, band: str) -> None:
@@ -160,7 +161,7 @@ def _require(granule: Granule, band: str) -> None:
     if asset is None:
         raise ReadError(f"{band}: item {granule.id} has no such asset")
     path = readable(asset.href, "none")
-    if not is_remote(asset.href) and not Path(path).is_file():
+    if not is_remote(asset.href) and not Path(path).is_file():  # nor a pipe or a device
         raise ReadError(f"{band}: {path} does not exist")
 
 

@@ -21,6 +21,7 @@ from stac2cube.cube.stored import StoredStep
 from stac2cube.errors import RadiometryError, ReadError
 from stac2cube.grid import Grid
 from stac2cube.kernels.product_xml import ProductScaling, parse_scaling
+from stac2cube.names import safe_name
 from stac2cube.scene import Granule
 from stac2cube.source.sign import is_remote, readable
 from stac2cube.training.roles import metadata_href
@@ -125,7 +126,7 @@ class SampleSource:
         """The file that its labels come from, see :class:`stac2cube.training.rules.LabelRules`."""
         named = {"tile": self.tile, "id": self.id, "date": f"{self.time:%Y%m%d}"}
         for name, value in named.items():
-            pattern = pattern.replace("{" + name + "}", value)
+            pattern = pattern.replace("{" + name + "}", safe_name(value) if value else value)
         return Path(pattern).expanduser()
 
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "stac2cube"
 
 FLOORS = {
-    **dict.fromkeys(("adapters", "equality", "errors", "version"), 1),
+    **dict.fromkeys(("adapters", "equality", "errors", "version", "names", "trust"), 1),
     **dict.fromkeys(
         (
             "grid",
@@ -80,6 +80,8 @@ NEIGHBOURS = {
     ("growth", "work"),
     ("index", "alive"),
     ("limits", "places"),
+    ("names", "errors"),
+    ("names", "trust"),
     ("mission", "table"),
     ("products", "stages"),
     ("products", "views"),
@@ -98,6 +100,7 @@ NEIGHBOURS = {
     ("status", "growth"),
     ("status", "work"),
     ("training", "stages"),
+    ("trust", "errors"),
     ("weights", "kernels"),
     ("weights", "table"),
     ("work", "alive"),

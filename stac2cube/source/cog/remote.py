@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.cog.ranges import ChangedFileError, LocalParts, Parts, Span, State, together
 from stac2cube.source.sign import Opening
+from stac2cube.trust.deadline import left
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -86,6 +87,8 @@ class RemoteParts:
         import obstore
         from obstore.exceptions import BaseError, NotSupportedError, PreconditionError
 
+        if left() <= 0:
+            raise OSError("it took too long")
         options: GetOptions = {"range": span}
         if etag:
             options["if_match"] = etag
@@ -133,8 +136,10 @@ def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
 _RETRIES: RetryConfig = {
     "max_retries": 2,
     "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=2)},
+    # No request is repeated that has waited so long for an answer: whoever calls repeats it, in time.
+    "retry_timeout": timedelta(seconds=20),
 }
-_CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "60s"}
+_CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "45s"}
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,165 @@
+"""Names from outside as names of files: safe anywhere, never two alike, and known again by a table.
+
+An id, a key of an asset, a name of a feature may hold anything: ``../``, an absolute path, a name that Windows keeps
+for itself, letters that some file systems take for the same. None becomes a path as it is, unless it is as harmless as
+most are.
+
+Sources: Microsoft, "Naming Files, Paths, and Namespaces"; POSIX.1-2017, 3.282 "Portable Filename Character Set".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from stac2cube.errors import BadInputError
+from stac2cube.trust.text import printable
+
+LONGEST = 120
+"""Bytes of a name: with what is put before and behind it, below the 255 bytes of most file systems."""
+
+MARK = "~"
+"""Stands before the digits of a name that is not the text itself; no harmless text has it."""
+
+TABLE = "names.json"
+"""The table beside the files: name of each file or folder -> the text that it stands for."""
+
+_HARMLESS = re.compile(r"\w[\w.\-+=,@]*")
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.IGNORECASE)
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a text can be the name of a file as it is, on every system."""
+    return (
+        len(text.encode("utf-8", "surrogatepass")) <= LONGEST
+        and unicodedata.is_normalized("NFC", text)
+        and _HARMLESS.fullmatch(text) is not None
+        and not text.endswith(".")
+        and _RESERVED.fullmatch(text) is None
+    )
+
+
+def safe_name(text: str) -> str:
+    """A text as the name of a file: itself if it is harmless, else what is left of it with digits of its own.
+
+    The same text has the same name always; different texts have names that differ in more than case, unless both are
+    harmless, for which see :class:`Names`.
+
+    Args:
+        text: An id, a key, a name.
+    """
+    return text if is_harmless(text) else _made(text)
+
+
+def _made(text: str) -> str:
+    """Readable rests of a text, and 16 digits of its SHA-256, before its suffix."""
+    digits = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9_.\-]+", "_", plain)
+    stem, dot, suffix = plain.rpartition(".")
+    if not dot or not re.fullmatch(r"[A-Za-z0-9]{1,8}", suffix):
+        stem, dot, suffix = plain, "", ""
+    stem = stem.strip("._-")[: LONGEST - 40].rstrip("._-") or "item"
+    # With the mark behind it, no name that Windows keeps for itself is left.
+    return f"{stem}{MARK}{digits}{dot}{suffix}"
+
+
+class Names:
+    """Names for many texts in one folder: no two are alike, also where capitals do not count.
+
+    Args:
+        known: Names given before, by text.
+    """
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        self._names = dict(known or {})
+        self._taken = {name.casefold(): text for text, name in self._names.items()}
+
+    def of(self, text: str) -> str:
+        """The name of a text, the same each time."""
+        if text not in self._names:
+            name = safe_name(text)
+            if self._taken.get(name.casefold(), text) != text:
+                name = _made(text)
+            self._names[text] = name
+            self._taken[name.casefold()] = text
+        return self._names[text]
+
+    @property
+    def table(self) -> dict[str, str]:
+        """Text by name, of those names that are not the text itself."""
+        return {name: text for text, name in sorted(self._names.items()) if name != text}
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Names:
+        """The names that the table of a folder has; none where there is none, or where it is damaged."""
+        path = folder / TABLE
+        try:
+            value = json.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else {}
+        except (OSError, ValueError):
+            value = {}
+        names = value.get("names") if isinstance(value, Mapping) else None
+        pairs = names.items() if isinstance(names, Mapping) else ()
+        # A table, too, may be somebody else's: only names that these rules make are believed.
+        return cls({str(text): name for name, text in pairs if isinstance(text, str) and name in (_made(text), text)})
+
+    def to_bytes(self) -> bytes:
+        """The content of the table's file."""
+        return (json.dumps({"stac2cube:names": 1, "names": self.table}, indent=1) + "\n").encode()
+
+
+def names_for(texts: Iterable[str]) -> dict[str, str]:
+    """Names of some texts that belong together, by text; see :class:`Names`."""
+    names = Names()
+    return {text: names.of(text) for text in texts}
+
+
+def is_below(path: str) -> bool:
+    """Whether a path that stands in a table or a manifest stays below the folder that it is meant from."""
+    parts = path.replace("\\", "/").split("/")
+    return not path.startswith(("/", "\\", "~")) and ":" not in parts[0] and ".." not in parts and "\0" not in path
+
+
+def path_below(folder: Path, *parts: str) -> Path:
+    """The path of a file below a folder, every part of it :func:`safe_name`, and no link on the way.
+
+    Args:
+        folder: Where; it may be reached by a link.
+        parts: Names of folders below it, and of the file.
+
+    Raises:
+        BadInputError: A part is no name, or is a link: what it leads to is not written to.
+    """
+    path = folder
+    for part in parts:
+        if part in ("", ".", "..") or "/" in part or "\\" in part or "\0" in part:
+            raise BadInputError(f"{printable(part)!r} is no name of a file below {folder}")
+        path = path / part
+        if path.is_symlink():
+            raise BadInputError(f"{path} is a link: it is not written through. Remove it, or name another folder")
+    return path
+
+
+def require_own(path: Path, what: str) -> None:
+    """See that a file may be replaced: it is not there, or is a plain file and no link.
+
+    Args:
+        path: The file.
+        what: What would be written, for the message.
+
+    Raises:
+        BadInputError: It is something else.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise BadInputError(f"{path} is there and is no plain file: {what} is not written. Name another place")

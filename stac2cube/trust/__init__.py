@@ -1,0 +1,1 @@
+"""What comes from outside is input: addresses without keys, texts without escapes, waiting that ends."""

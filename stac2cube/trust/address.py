@@ -1,0 +1,257 @@
+"""Addresses: which part is secret, who may see a key, and until when a signature holds.
+
+A URL may carry keys in two places: a user and password before the host, and parameters behind the question mark. They
+are used in memory and are never written. See docs/security.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
+
+_WORDS = frozenset(
+    [
+        "key",
+        "apikey",
+        "accesskey",
+        "subscriptionkey",
+        "token",
+        "jwt",
+        "sig",
+        "sign",
+        "signature",
+        "secret",
+        "password",
+        "passwd",
+        "pass",
+        "pwd",
+        "pw",
+        "auth",
+        "authorization",
+        "credential",
+        "credentials",
+        "hmac",
+        "ticket",
+        "session",
+        "sessionid",
+        "sid",
+        "sas",
+        "policy",
+        "user",
+        "username",
+        "login",
+        "keypairid",
+        "awsaccesskeyid",
+        "hdnts",
+        "ossaccesskeyid",
+        "googleaccessid",
+        "hdnea",
+        "hdntl",
+        "verify",
+    ]
+)
+"""Names of parameters that hold a key, without dashes, underscores and capitals."""
+
+_ENDS = ("key", "token", "signature", "secret", "password", "credential", "apikey", "accesskeyid")
+
+_FAMILIES = ("x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-ms-", "q-sign", "q-ak", "q-key", "q-signature", "q-header")
+"""Beginnings of names of signed requests (AWS, Google, Alibaba, Huawei, Azure, Tencent)."""
+
+_AZURE = frozenset(
+    [
+        "sv",
+        "ss",
+        "srt",
+        "se",
+        "st",
+        "sr",
+        "sp",
+        "spr",
+        "sip",
+        "si",
+        "sig",
+        "skoid",
+        "sktid",
+        "skt",
+        "ske",
+        "sks",
+        "skv",
+        "saoid",
+        "suoid",
+        "scid",
+        "sdd",
+        "ses",
+        "rscc",
+        "rscd",
+        "rsce",
+        "rscl",
+        "rsct",
+        "sduoid",
+    ]
+)
+"""Parameters of a shared access signature (learn.microsoft.com, "Create a service SAS")."""
+
+_BESIDE = frozenset(
+    ("expires", "expiry", "exp", "e", "md5", "hash", "st", "algorithm", "keyname", "key-pair-id", "urlprefix", "acl")
+)
+"""Parameters that stand beside a signature and mean nothing without one."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter of this name holds a key, a password or a signature."""
+    lower = unquote(name).strip().lower()
+    plain = re.sub(r"[-_.\[\]]", "", lower)
+    return plain in _WORDS or plain.endswith(_ENDS) or lower.startswith(_FAMILIES)
+
+
+def _public_query(query: str) -> str:
+    """A query without what is secret; every other parameter as it stands."""
+    parts = [part for part in re.split(r"[&;]", query) if part]
+    names = [part.partition("=")[0] for part in parts]
+    secret = [is_secret_name(name) for name in names]
+    if not any(secret):
+        return query
+    lower = [unquote(name).strip().lower() for name in names]
+    beside = _BESIDE | (_AZURE if "sig" in lower else frozenset())
+    kept = [part for part, name, bad in zip(parts, lower, secret, strict=True) if not bad and name not in beside]
+    return "&".join(kept)
+
+
+def public(url: str) -> str:
+    """A URL without user, password and key-like parameters; a text that is no URL, and one without keys, as it is.
+
+    Args:
+        url: Any address, or a path.
+    """
+    if "://" not in url or not ("@" in url or "?" in url or "#" in url):
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return _BARE.sub("//", url.partition("?")[0])
+    netloc = parts.netloc.rpartition("@")[2]
+    query = _public_query(parts.query)
+    fragment = _public_query(parts.fragment) if "=" in parts.fragment else parts.fragment
+    if (netloc, query, fragment) == (parts.netloc, parts.query, parts.fragment):
+        return url
+    return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, fragment))
+
+
+def public_each(text: str) -> str:
+    """Addresses, names and paths with commas between them, each :func:`public`."""
+    if "://" not in text:
+        return text
+    return ",".join(public(part.strip()) if "://" in part else part for part in text.split(","))
+
+
+_BARE = re.compile(r"//[^/\s\"'<>]*@")
+
+
+def has_secret(url: str) -> bool:
+    """Whether a URL carries a key."""
+    return public(url) != url
+
+
+def secrets_in(url: str) -> list[str]:
+    """What of a URL must not be repeated: its password and the values of key-like parameters, decoded or not."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    found = []
+    if "@" in parts.netloc:
+        found.append(parts.netloc.rpartition("@")[0].partition(":")[2])
+    for part in re.split(r"[&;]", parts.query):
+        name, _, value = part.partition("=")
+        if is_secret_name(name):
+            found.append(value)
+    return list(dict.fromkeys(text for value in found for text in (value, unquote(value)) if text))
+
+
+_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>`]+")
+
+
+def public_text(text: str) -> str:
+    """A text of which every address is :func:`public`."""
+    return _IN_TEXT.sub(lambda found: public(found[0]), text) if "://" in text else text
+
+
+def without_queries(text: str) -> str:
+    """A text without what in its addresses may be a secret: all behind a question mark, users and passwords.
+
+    For messages: what an unknown signature is called does not matter there.
+    """
+    return _BARE.sub("//", re.sub(r"\?[^\s'\"]+", "", text))
+
+
+def is_http(url: str) -> bool:
+    """Whether an address is of HTTP or HTTPS, in any spelling of the scheme."""
+    return url[:8].lower().startswith(("http://", "https://"))
+
+
+def host_of(url: str) -> str:
+    """The host of a URL in lower case, without user and port; "" if it has none."""
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return ""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is of this machine itself, by its name or number."""
+    host = host_of(url)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_private_way(url: str) -> bool:
+    """Whether nobody on the way reads along: HTTPS, or this machine itself."""
+    return url[:8].lower() == "https://" or (is_http(url) and is_loopback(url))
+
+
+def may_see_keys(url: str, hosts: Collection[str]) -> bool:
+    """Whether a key may be sent to an address.
+
+    Args:
+        url: The address.
+        hosts: Names of hosts that may, each with those below it; ``"example.org"`` covers ``"data.example.org"``.
+    """
+    host = host_of(url)
+    names = [name.lower().strip(".") for name in hosts]
+    return is_private_way(url) and any(name and (host == name or host.endswith(f".{name}")) for name in names)
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs have scheme, host and port in common."""
+    try:
+        first, second = urlsplit(one), urlsplit(other)
+        return (first.scheme, host_of(one), first.port) == (second.scheme, host_of(other), second.port)
+    except ValueError:
+        return False
+
+
+def ends_at(url: str) -> datetime | None:
+    """When the signature in a URL ends, UTC; None if it does not say.
+
+    Sources: AWS Signature Version 4 (X-Amz-Date, X-Amz-Expires, seconds), Version 2 and CloudFront (Expires, seconds
+    since 1970), Google (X-Goog-Date, X-Goog-Expires), Azure (se, ISO 8601).
+    """
+    words = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    try:
+        for family in ("x-amz-", "x-goog-"):
+            if f"{family}date" in words and f"{family}expires" in words:
+                begun = datetime.strptime(words[f"{family}date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                return begun + timedelta(seconds=int(words[f"{family}expires"]))
+        if "expires" in words:
+            return datetime.fromtimestamp(int(words["expires"]), UTC)
+        if "se" in words and "sig" in words:
+            end = datetime.fromisoformat(words["se"])
+            return end if end.tzinfo else end.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None

@@ -1,0 +1,126 @@
+"""Texts from outside, made fit for a terminal, a log, a table or a page: no control characters, no known keys.
+
+Sources: Unicode 15.1, general categories Cc, Cf, Cs, Zl and Zp; CWE-150 (escape sequences), CWE-117 (log injection),
+CWE-1236 (formulas in CSV).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import unicodedata
+from typing import Any
+
+from stac2cube.trust.address import public_text
+
+LONGEST = 2000
+"""Characters of a foreign text that are shown."""
+
+_HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"))
+"""Categories whose characters are not shown as themselves: control, format, surrogates, line and paragraph separators,
+private use, unassigned."""
+
+_TABLE: dict[int, str] = {}
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in _HIDDEN
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text has only characters that are shown as themselves, all on one line."""
+    return (text.isascii() and text.isprintable()) or not any(map(_is_hidden, text))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    """A text with control characters, terminal escapes and bidirectional overrides written as escapes.
+
+    Args:
+        text: Anything; its ``str``.
+        lines: Whether line feeds and tabs may stay.
+    """
+    words = str(text)
+    if is_printable(words):
+        return words
+    keep = "\n\t" if lines else ""
+    return "".join(c if c in keep or not _is_hidden(c) else _escaped(c) for c in words)
+
+
+def shown(text: object, *, lines: bool = False) -> str:
+    """A text for people: :func:`printable`, of addresses only what is public, known keys blotted out."""
+    return printable(redacted(public_text(str(text))), lines=lines)
+
+
+def cell(value: Any) -> Any:
+    """A value of a table that programs for spreadsheets open: no text of it is taken for a formula.
+
+    Numbers, dates, booleans and None stay; a text that begins like a formula gets an apostrophe before it (OWASP, "CSV
+    Injection").
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text[:1] in _FORMULA and not _is_number(text) else text
+
+
+def as_cells(table: Any) -> Any:
+    """A pandas DataFrame of which every text is a :func:`cell`, names of columns too."""
+    made = table.copy()
+    for name in made.columns:
+        if made[name].dtype.kind not in "iufbmMc":
+            made[name] = made[name].map(cell)
+    return made.rename(columns=cell)
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_SECRETS: set[str] = set()
+_LOCK = threading.Lock()
+
+LEAST = 4
+"""Characters that a key has at least: shorter ones would blot out half of every text."""
+
+
+def remember(*secrets: str) -> None:
+    """Keep keys in mind, which :func:`redacted` blots out from now on, in this process."""
+    with _LOCK:
+        _SECRETS.update(secret for secret in secrets if len(secret) >= LEAST)
+
+
+def redacted(text: str) -> str:
+    """A text in which ``***`` stands for each key that was remembered."""
+    with _LOCK:
+        known = sorted(_SECRETS, key=len, reverse=True)
+    for secret in known:
+        if secret in text:
+            text = text.replace(secret, "***")
+    return text
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record so that nothing of it breaks a line or speaks to the terminal, and no key is in it.
+
+    A traceback keeps its lines.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as text."""
+        plain = logging.makeLogRecord(record.__dict__)
+        plain.msg, plain.args = shown(record.getMessage()), ()
+        if plain.exc_info:
+            plain.exc_text = shown(self.formatException(plain.exc_info), lines=True)
+        return super().format(plain)

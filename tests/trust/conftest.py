@@ -1,0 +1,80 @@
+"""A hostile server, private files beside the test's own folder, and the command line in this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from stac2cube.cli import run_words
+from stac2cube.source.attempts import DEFAULT_RETRIES
+from tests.trust.hostile import Server, private_files, serve_files, serving
+
+
+class Done(NamedTuple):
+    """How a command ended, and all that it printed."""
+
+    code: int
+    said: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "CDSE_", "GDAL_", "STAC2CUBE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("STAC2CUBE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "home").mkdir()
+
+
+@pytest.fixture(autouse=True)
+def few_tries() -> Iterator[None]:
+    """How often is tried again is tested elsewhere."""
+    before = asdict(DEFAULT_RETRIES)
+    for name, value in {"attempts": 2, "first_wait": 0.01}.items():
+        object.__setattr__(DEFAULT_RETRIES, name, value)
+    yield
+    for name, value in before.items():
+        object.__setattr__(DEFAULT_RETRIES, name, value)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def private(tmp_path: Path, server: Server) -> Path:
+    folder = tmp_path / "private"
+    private_files(folder)
+    serve_files(folder, server, tmp_path / "served")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    def command(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["stac2cube", *map(str, words)])
+        capfd.readouterr()
+        code = run_words()
+        printed = capfd.readouterr()
+        return Done(code, printed.out + printed.err)
+
+    return command
