@@ -8,6 +8,7 @@ order or rolled back since has other steps in its slots.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +83,7 @@ class OpenLayer(BackendArray):
         self._name = array.basename
         self._arrays = {held.cube: array}
         self._deep = [_DeepLayer(year, self._name) for year in years]
+        self._process = os.getpid()
         self.shape, self.dtype = array.shape, array.dtype
 
     def __reduce__(self) -> Any:
@@ -94,6 +96,9 @@ class OpenLayer(BackendArray):
         Raises:
             CubeError: The cube was rebuilt since it was opened, and its old generation is gone.
         """
+        if os.getpid() != self._process:  # forked: see fast_pipeline
+            self._arrays, self._process = {}, os.getpid()
+            self._deep = [_DeepLayer(year, self._name) for year in self._years]
         points = isinstance(key, VectorizedIndexer)
         support = IndexingSupport.VECTORIZED if points else IndexingSupport.OUTER
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -18,9 +19,30 @@ from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.spec import Layer
+from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
 
-_PIPELINE_LOCK = threading.Lock()
+log = logging.getLogger(__name__)
+
+_PIPELINE_LOCK = threading.RLock()
+
+
+class _Threads:
+    """Whether the threads of zarrs, which a process that is forked does not have, were started by its parent."""
+
+    started = False
+    lost = False
+
+    @classmethod
+    def forked(cls) -> None:
+        """In a new child: an array that is opened with zarrs would be waited for without end."""
+        cls.lost = cls.lost or cls.started
+        _PIPELINE_LOCK.release()
+
+
+os.register_at_fork(
+    before=_PIPELINE_LOCK.acquire, after_in_parent=_PIPELINE_LOCK.release, after_in_child=_Threads.forked
+)
 
 
 @contextmanager
@@ -28,19 +50,37 @@ def fast_pipeline(*, writing: bool = False) -> Iterator[None]:
     """Open arrays in here to encode and decode them with the Rust pipeline of zarrs; the setting does not leak out.
 
     An array keeps the pipeline it was opened with. zarr's configuration is process-wide, so one thread at a time may
-    change it.
+    change it. A process that was forked from one that had opened arrays so has no threads of zarrs: there zarr's own
+    pipeline reads, which gives the same pixels at a third of the speed.
 
     Args:
         writing: Encode the chunks of a shard one after the other. Several threads would put each where it is ready, and
             equal pixels would make files of other bytes every time. Blocks, not chunks, are what is made in parallel.
+
+    Raises:
+        CubeError: Writing in a forked process that cannot do it.
     """
     settings: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
     with _PIPELINE_LOCK:
+        if _Threads.lost:
+            if writing:
+                raise CubeError(f"this process was forked from one that uses zarrs, and cannot write: {_INSTEAD}")
+            _tell_once(os.getpid())
+            settings = {}
+        _Threads.started = True
         if writing:
             settings["threading.max_workers"] = 1
             _start_pool(os.getpid())
         with zarr.config.set(settings):
             yield
+
+
+_INSTEAD = "start it by 'forkserver' or 'spawn' (multiprocessing_context of torch's DataLoader)"
+
+
+@cache
+def _tell_once(process: int) -> None:
+    log.warning("process %d was forked from one that reads cubes, and reads them slowly: %s", process, _INSTEAD)
 
 
 @cache

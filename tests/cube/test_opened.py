@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import select
 import shutil
+import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +18,14 @@ import xarray as xr
 from stac2cube.build import build
 from stac2cube.cube.generation import generations_folder
 from stac2cube.cube.reader import open_cube
+from stac2cube.cube.shard import fast_pipeline, open_array
 from stac2cube.errors import CubeError, ReadError
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import rollback, tidy
 from stac2cube.stages.dropping import drop
 from stac2cube.stages.follow import Parent
 from stac2cube.work import Orders
-from tests.build.toy import GRID, SPEC, Make, pixels, step
+from tests.build.toy import GRID, SPEC, Make, pixels, step, steps
 
 WHOLE = GRID.window((0, 0))
 
@@ -101,3 +106,42 @@ def test_a_reader_that_goes_on_while_the_cube_is_rebuilt_again_and_again(cube: P
     reader.join(timeout=900)
     assert (wrong, reader.is_alive()) == (0, False)
     assert looks > 3
+
+
+def in_a_fork(work: Callable[[], object], seconds: float = 60.0) -> str:
+    """What a forked child says of some work; it is given up after so many seconds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            said = str(work())
+        except BaseException as error:  # noqa: BLE001 - a child ends here, whatever it dies of
+            said = repr(error)
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    ready, _, _ = select.select([reading], [], [], seconds)
+    said = os.read(reading, 4096).decode() if ready else "nothing"
+    os.close(reading)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_reads_what_its_parent_has_open(tmp_path: Path) -> None:
+    """Workers of torch's DataLoader are forked up to Python 3.13; the threads of zarrs stay behind."""
+    path = tmp_path / "toy.zarr"
+    build(path, SPEC, steps(range(3)), Make(), Threads(2))
+    opened = open_cube(path, decode=False, chunks=None)
+    wanted = str(int(opened["B02"].isel(time=1).sum()))
+    assert in_a_fork(lambda: int(opened["B02"].isel(time=1).sum())) == wanted
+    assert in_a_fork(lambda: int(open_cube(path, decode=False, chunks=None)["B02"].isel(time=1).sum())) == wanted
+    assert in_a_fork(lambda: int(open_array(path / "B02")[1].sum())) == wanted
+    assert str(int(opened["B02"].isel(time=1).sum())) == wanted, "and the parent goes on"
+
+    def write() -> None:
+        with fast_pipeline(writing=True):
+            pass
+
+    assert "start it by 'forkserver' or 'spawn'" in in_a_fork(write)

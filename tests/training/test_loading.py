@@ -128,6 +128,29 @@ def test_a_cube_by_ground_and_time(cube: Path) -> None:
         dataset[0:100, 0:100]
 
 
+WAYS = ["fork", "forkserver"]
+"""How worker processes come to be: fork was the default on Linux up to Python 3.13, forkserver is from 3.14 on."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_workers_read_a_cube_that_this_process_reads_too(way: str, cube: Path) -> None:
+    """Pools of threads that a library has started here are not there in a forked worker."""
+    dataset = FramesDataset(frames_of_cube(cube, labels="SCL"))
+    queries = [(slice(600000 + 640 * n, 600640 + 640 * n), slice(5299000, 5299640)) for n in range(4)]
+    mine = [dataset[query]["image"] for query in queries]
+    loader = DataLoader(
+        dataset, sampler=queries, batch_size=None, num_workers=1, multiprocessing_context=way, timeout=120
+    )
+    for sample, wanted in zip(loader, mine, strict=True):
+        assert torch.equal(torch.nan_to_num(sample["image"], -1), torch.nan_to_num(wanted, -1))
+
+
+def test_workers_that_are_not_forked_share_the_shards(patches: Path) -> None:
+    stream = PatchStream(patches, "train")
+    loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="forkserver", timeout=120)
+    assert sorted(sample["key"] for sample in loader) == sorted(sample["key"] for sample in stream)
+
+
 def test_a_series_and_standardised(cube: Path, tmp_path: Path) -> None:
     source = frames_of_cube(cube)
     count_values(source, StatisticsRules(high=0.5), tmp_path, Making(Threads(2)))
