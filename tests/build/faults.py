@@ -28,15 +28,27 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.writer import open_writer
 from stac2cube.errors import CubeError, IncompleteError
 from stac2cube.places.threads import Threads
-from stac2cube.shares import Claim, build_share, claim_cube, seal_shares
+from stac2cube.shares import build_share, claim_cube, seal_shares
 from stac2cube.stages.care import rollback, tidy
 from stac2cube.stages.overviews import run_overviews
 from stac2cube.stages.yearly import seal_year
-from stac2cube.work import Orders, Summary
-from tests.build.toy import SPEC, Make, step, steps
+from stac2cube.work import Orders, Step, Summary
+from tests.build import toy
+from tests.build.builder import CLAIM
+from tests.build.toy import Make
 
-CLAIM = Claim("4711", "toys")
 FEW, MANY = 5, 11
+
+SPEC = replace(toy.SPEC, grid=replace(toy.GRID, shape=(70, 64), chunk=(64, 64)))
+"""The toy cube with two tiles: campaigns look at it thousands of times."""
+
+
+def step(number: int, version: str = "05.00") -> Step:
+    return replace(toy.step(number, version), tiles=tuple(SPEC.grid.tiles()))
+
+
+def steps(numbers: range) -> list[Step]:
+    return [step(number) for number in numbers]
 
 
 def _system(code: int) -> Callable[[], None]:
