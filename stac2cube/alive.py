@@ -20,12 +20,15 @@ def holder_lives(holder: Owner) -> bool | None:
     """
     if not holder.job:
         return None
-    if holder.job == os.environ.get("SLURM_JOB_ID"):
+    ours = os.environ.get("SLURM_CLUSTER_NAME", "")
+    if holder.job == os.environ.get("SLURM_JOB_ID") and holder.cluster in ("", ours):
         # The same job held it before it was requeued: an earlier life of ours, unless it is a process beside us.
         return None if holder.restarts == os.environ.get("SLURM_RESTART_COUNT", "") else False
+    if not holder.cluster:
+        return None  # clusters that share a file system number their jobs alike
     try:
         own = Queue()
-        queue = own if holder.cluster in ("", own.name()) else Queue(holder.cluster)
+        queue = own if holder.cluster == own.name() else Queue(holder.cluster)
         job = queue.job(holder.job)
     except SlurmError as error:
         log.warning("cannot ask whether job %s still runs: %s", holder.job, error)

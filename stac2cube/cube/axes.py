@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import zarr
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.census import Census, Damage
@@ -46,7 +47,8 @@ def look_at_axes(store: Path, grid: Grid, census: Census) -> Iterator[Damage]:
             yield Damage("coordinate", path, "", f"{name} is not that of the grid: every pixel seems to lie elsewhere")
 
 
-def _written(grid: Grid) -> dict[str, bytes]:
+@lru_cache(maxsize=16)
+def _written(grid: Grid) -> Mapping[str, bytes]:
     files: dict[str, Buffer] = {}
     write_axes(zarr.create_group(MemoryStore(files)), grid)
     return {path: buffer.to_bytes() for path, buffer in files.items()}
@@ -58,6 +60,4 @@ def _read(store: MemoryStore) -> dict[str, np.ndarray]:
 
 
 def _buffer(content: bytes) -> Buffer:
-    from zarr.core.buffer import default_buffer_prototype
-
     return default_buffer_prototype().buffer.from_bytes(content)

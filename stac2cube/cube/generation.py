@@ -206,7 +206,7 @@ def link_tree(source: Path, target: Path) -> None:
 
 def _link(file: Path, name: Path) -> None:
     try:
-        os.link(file, name, follow_symlinks=False)
+        os.link(file, name)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
@@ -279,8 +279,15 @@ def _put_away(generation: Path, old: Path) -> None:
 def _purge(cube: Path) -> None:
     """Remove generations older than the grace period."""
     for old in generations_folder(cube).iterdir():
-        if not old.is_symlink() and grace_is_over(old, _clock_was_wrong(old)):
+        if old.is_symlink():
+            continue
+        made = _clock_was_wrong(old)
+        if grace_is_over(old, made):
             remove_tree(old)
+        elif made:
+            (old / OWN).mkdir(exist_ok=True)
+            write_whole(old / OWN / _MARK, now_text().encode())  # by the clock that the grace period now goes by
+            os.utime(old)
 
 
 def _clock_was_wrong(old: Path) -> float:

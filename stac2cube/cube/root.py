@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import zarr
 from pyproj import CRS
-from zarr.storage import LocalStore
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
-from stac2cube.cube.files import read_plain
+from stac2cube.cube.files import read_plain, sync_tree
 from stac2cube.cube.moved import found_again
 from stac2cube.cube.shard import create_array
 from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
@@ -209,7 +210,7 @@ def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
 
 
 def write_store(
-    folder: Path, spec: CubeSpec, own: Mapping[str, Any], steps: int, create: Callable[[LocalStore, Layer], None]
+    folder: Path, spec: CubeSpec, own: Mapping[str, Any], steps: int, create: Callable[[MemoryStore, Layer], None]
 ) -> None:
     """Write the metadata and the fixed coordinates of a store of a cube's layers into a new folder.
 
@@ -220,7 +221,9 @@ def write_store(
         steps: Length of time.
         create: Makes the array of a layer.
     """
-    store = LocalStore(folder)
+    # In memory first: zarr makes files of new arrays by hard links, which not every file system has.
+    files: dict[str, Buffer] = {}
+    store = MemoryStore(files)
     group = zarr.create_group(store, attributes=_attributes(spec, own))
     group.create_group(OWN)
     write_axes(group, spec.grid)
@@ -256,6 +259,11 @@ def write_store(
         # is known, and no news to users.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(store)
+    for key, content in files.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.to_bytes())
+    sync_tree(folder)
 
 
 def now_text() -> str:

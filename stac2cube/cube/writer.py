@@ -175,8 +175,8 @@ class CubeWriter:
             if folder != self.stager.folder:
                 remove_tree(folder)
         nodes = [self.path / name for name in self.root.growing()]
-        chunks = [self.path / name / "c" for name in ("time", "scene")]
-        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history")), *nodes, *chunks):
+        axes = [self.path / name / "c" for name in ("time", "scene")]
+        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history")), *nodes, *axes):
             for partial in folder.glob(".*.partial"):
                 partial.unlink(missing_ok=True)
         for layer in self.spec.layers:
