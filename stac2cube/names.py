@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stac2cube.errors import BadInputError
-from stac2cube.trust.text import printable
+from stac2cube.trust.text import is_printable, printable
 
 LONGEST = 120
 """Bytes of a name: with what is put before and behind it, below the 255 bytes of most file systems."""
@@ -43,6 +43,16 @@ def is_harmless(text: str) -> bool:
         and _HARMLESS.fullmatch(text) is not None
         and not text.endswith(".")
         and _RESERVED.fullmatch(text) is None
+    )
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is one name and no path: what a cube of somebody else may call its steps and layers."""
+    return (
+        0 < len(text.encode("utf-8", "surrogatepass")) <= 2 * LONGEST
+        and is_printable(text)
+        and not set(text) & set("/\\")
+        and text not in (".", "..")
     )
 
 

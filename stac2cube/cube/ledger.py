@@ -26,7 +26,7 @@ from stac2cube.cube.files import write_whole
 from stac2cube.cube.root import OWN
 from stac2cube.cube.staging import Receipt, Shard
 from stac2cube.errors import CubeError
-from stac2cube.names import is_harmless
+from stac2cube.names import is_name
 from stac2cube.trust.text import printable
 
 SEALED = "sealed"
@@ -190,7 +190,7 @@ def _to_row(entry: Entry) -> dict[str, Any]:
 
 
 def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
-    if not is_harmless(row["id"]):  # keys become names of folders and files
+    if not is_name(row["id"]):  # keys become names of folders and files
         raise CubeError(
             f"the cube's ledger has a step {printable(row['id'])!r}, which is no key: it is not stac2cube's"
         )

@@ -12,7 +12,7 @@ import numpy as np
 from stac2cube.equality import equal_nan
 from stac2cube.errors import CubeError, CubeMismatchError
 from stac2cube.grid import Grid
-from stac2cube.names import is_harmless
+from stac2cube.names import is_name
 from stac2cube.trust.text import printable
 
 FORMAT = 1
@@ -122,7 +122,7 @@ class CubeSpec:
     def from_json(cls, value: Mapping[str, Any]) -> CubeSpec:
         """Read back what :meth:`to_json` wrote."""
         layers = tuple(_layer_from_json(layer) for layer in value["layers"])
-        if wrong := next((layer.name for layer in layers if not is_harmless(layer.name)), None):
+        if wrong := next((layer.name for layer in layers if not is_name(layer.name)), None):
             raise CubeError(f"the cube has a layer {printable(wrong)!r}, which is no name: it is not stac2cube's")
         return cls(value["stage"], Grid.from_json(value["grid"]), layers, value["recipe"], value["request"])
 

@@ -16,6 +16,7 @@ from pystac_client.stac_api_io import StacApiIO
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import ProtocolError
 
 from stac2cube.source.paging import MOST_EMPTY, next_link
 from stac2cube.source.parsing import unicode_only
@@ -35,6 +36,48 @@ LONGEST_WAIT = 120.0
 
 PAGE_SECONDS = 115.0
 """Seconds that one answer is waited for, all tries together, besides what the server itself asks to wait."""
+
+
+MOST_BYTES = 256 << 20
+"""Bytes of one answer, unpacked: a page of 200 items has a few million."""
+
+
+class _Measured:
+    """The body of an answer, refused where it does not end.
+
+    Args:
+        raw: The body, as urllib3 gives it.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def stream(self, amount: int, decode_content: bool | None = None) -> Iterator[bytes]:
+        """Its parts.
+
+        Raises:
+            ProtocolError: There are more than :data:`MOST_BYTES`.
+        """
+        size = 0
+        for part in self._raw.stream(amount, decode_content=decode_content):
+            size += len(part)
+            if size > MOST_BYTES:
+                raise ProtocolError(f"the answer is longer than {MOST_BYTES >> 20} MiB")
+            yield part
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the body's own."""
+        return getattr(self._raw, name)
+
+
+class _Adapter(HTTPAdapter):
+    """Answers whose bodies are :class:`_Measured`."""
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """An answer of requests from one of urllib3."""
+        response: requests.Response = super().build_response(req, resp)
+        response.raw = _Measured(response.raw)
+        return response
 
 
 class PatientRetry(Retry):
@@ -87,7 +130,7 @@ class HostSession(requests.Session):
         remember(*self._private.values())
         self.headers.update(self._private)
         for scheme in ("http://", "https://"):
-            self.mount(scheme, HTTPAdapter(max_retries=retries or 0))
+            self.mount(scheme, _Adapter(max_retries=retries or 0))
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """What a redirect takes along: keys to the same host, scheme and port only; of ``.netrc``, nothing."""

@@ -295,3 +295,11 @@ def test_roots_of_a_catalogs_entry(private: Path, server: Server, place: Path, r
     assert "by_link" not in done.said
     (private / "leads_out.tif").unlink()
     (private.parent / "private-too").unlink()
+
+
+def test_an_answer_without_an_end(server: Server, place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stac2cube.source.http.MOST_BYTES", 1 << 20)
+    server.landing = lambda about: about | {"description": "x" * (3 << 20)}
+    done = run("layers", place / "a.zarr", *WHAT, "--catalog", server.api)
+    assert done.code == 1
+    assert "the answer is longer than 1 MiB" in done.said
