@@ -106,8 +106,8 @@ class RemoteParts:
 
 
 _UNUSUAL_ANSWER = re.compile(r"Invalid last modified|Failed to parse value for|Received header containing non-ASCII")
-"""What obstore says of headers that RFC 9110 allows and it does not read: dates of RFC 850 and asctime (5.6.7), ranges of
-a file whose length is not told, and units in capitals (14.4). The file may be as good as any."""
+"""What obstore says of headers that RFC 9110 allows and it does not read: dates of RFC 850 and asctime (5.6.7), ranges
+of a file whose length is not told, and units in capitals (14.4). The file may be as good as any."""
 
 
 def _reason(error: Exception) -> str:
