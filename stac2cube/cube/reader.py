@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -77,6 +78,8 @@ def open_cube(
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
     dataset.encoding["source"] = str(cube)
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows))
+    dataset = dataset.assign_coords(scene=("time", np.array([str(key) for key in keys.values], "U"), keys.attrs))
+    dataset.attrs = _portable(dataset.attrs)
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
         dataset = dataset.isel(time=order)
@@ -85,6 +88,16 @@ def open_cube(
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)
     # Of the variables alone: the coordinates stay in memory.
     return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
+
+
+def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a root that any format can store and any selection may keep.
+
+    Ours become a text, since NetCDF knows no nested values. What tells the lattice of the whole cube is left out: of a
+    part of it, it would be wrong, and the coordinates say it.
+    """
+    kept = {name: value for name, value in attributes.items() if not name.startswith(("spatial:", "zarr_conventions"))}
+    return kept | {"stac2cube": json.dumps(attributes["stac2cube"])}
 
 
 def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:

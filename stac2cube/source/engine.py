@@ -15,7 +15,6 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
 from stac2cube.errors import BadInputError, ReadError
-from stac2cube.mission import Signer
 from stac2cube.scene import AssetRef
 from stac2cube.source.area import is_jpeg2000_name, whole_header
 from stac2cube.source.asset import cut_block
@@ -128,7 +127,7 @@ def read_file(href: str, band: BandRequest, geobox: GeoBox) -> np.ndarray:
     return look(Engine("rasterio"), asset, opening(asset, "none"), read)
 
 
-def geobox_of(asset: AssetRef, signer: Signer) -> GeoBox | None:
+def geobox_of(asset: AssetRef, signer: str) -> GeoBox | None:
     """The lattice of a file; None where it cannot be opened: reading it will say why."""
     try:
         return look(Engine("rasterio"), asset, opening(asset, signer), lambda image, _: image.geobox)
