@@ -42,5 +42,5 @@ def step_facts(keys: Sequence[str], rows: Mapping[str, Entry]) -> dict[str, tupl
             missing: Any = np.nan if numeric else ""
             filled = [missing if value is None else value for value in values]
             attributes = {"long_name": what} | ({"units": units} if units and numeric else {})
-            facts[name] = ("time", np.array(filled) if numeric else np.array(filled, dtype=object), attributes)
+            facts[name] = ("time", np.array(filled) if numeric else np.array(list(map(str, filled))), attributes)
     return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -78,6 +79,8 @@ def open_cube(
     dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
     dataset.encoding["source"] = str(cube)
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows))
+    dataset = dataset.assign_coords(scene=("time", np.array([str(key) for key in keys.values], "U"), keys.attrs))
+    dataset.attrs = _portable(dataset.attrs)
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
         dataset = dataset.isel(time=order)
@@ -97,6 +100,16 @@ def _require_axes(cube: Path, root: Root, dataset: xr.Dataset) -> None:
             raise CubeError(
                 f"{cube}: {name} is not that of its grid; its file is lost or damaged: stac2cube verify {cube} --repair"
             )
+
+
+def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a root that any format can store and any selection may keep.
+
+    Ours become a text, since NetCDF knows no nested values. What tells the lattice of the whole cube is left out: of a
+    part of it, it would be wrong, and the coordinates say it.
+    """
+    kept = {name: value for name, value in attributes.items() if not name.startswith(("spatial:", "zarr_conventions"))}
+    return kept | {"stac2cube": json.dumps(attributes["stac2cube"])}
 
 
 def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,9 @@ that list the store find nothing strange."""
 
 COORDINATES = ("time", "scene")
 """Arrays that grow with the layers and hold one value per step."""
+
+GRID_MAPPING = "spatial_ref"
+"""Name of the variable that holds the CRS."""
 
 COORDINATE_CHUNK = 8192
 """Steps per chunk of a coordinate: one small file for decades, rewritten whole by each commit."""
@@ -112,8 +115,10 @@ class Root:
         return arrays
 
     def growing(self) -> dict[str, bytes]:
-        """The per-array ``zarr.json`` of every array along time, as this root has it."""
-        return {name: _text(metadata) for name, metadata in self._arrays.items() if _grows(metadata)}
+        """The per-array ``zarr.json`` of all that a commit may change, as this root has it."""
+        return {
+            name: _text(metadata) for name, metadata in self._arrays.items() if _grows(metadata) or name == GRID_MAPPING
+        }
 
     def nodes(self) -> dict[str, bytes]:
         """The own ``zarr.json`` of every array and group in the cube, as this root has it."""
@@ -147,6 +152,7 @@ class Root:
         for metadata in document["consolidated_metadata"]["metadata"].values():
             if _grows(metadata):
                 metadata["shape"][0] = steps
+        _renew_attributes(document["consolidated_metadata"]["metadata"], self.spec.layers)
         document["attributes"]["stac2cube"] |= {"commit": self.commit + 1, "made": now_text()} | changes
         return Root(document)
 
@@ -266,6 +272,19 @@ def write_store(
     sync_tree(folder)
 
 
+def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+    """Bring attributes that an older version wrote to what is written today.
+
+    Up to version 0.1.0 the grid mapping had a ``GeoTransform``, which stays behind when a reader cuts or coarsens the
+    coordinates; and flags were set by their masks where there is no data.
+    """
+    if GRID_MAPPING in arrays:
+        arrays[GRID_MAPPING]["attributes"].pop("GeoTransform", None)
+    for layer in layers:
+        if layer.bits and layer.name in arrays:
+            arrays[layer.name]["attributes"]["flag_masks"] = layer.attributes()["flag_masks"]
+
+
 def now_text() -> str:
     """The present moment, UTC, as RFC 3339 with seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -326,11 +345,9 @@ def write_axes(group: zarr.Group, grid: Grid) -> None:
             attributes=attributes,
         )
         array[:] = values
-    a, b, c, d, e, f = grid.transform
     mapping = crs.to_cf() | {
         "long_name": "coordinate reference system",
         "spatial_ref": crs.to_wkt(),
-        "GeoTransform": f"{c} {a} {b} {f} {d} {e}",
     }
-    reference = group.create_array("spatial_ref", shape=(), dtype="int32", dimension_names=(), attributes=mapping)
+    reference = group.create_array(GRID_MAPPING, shape=(), dtype="int32", dimension_names=(), attributes=mapping)
     reference[...] = crs.to_epsg() or 0

@@ -53,6 +53,19 @@ class Layer:
         """The fill as a NumPy scalar of the layer's dtype."""
         return np.dtype(self.dtype).type(self.fill)
 
+    @property
+    def _guard(self) -> int:
+        """A bit that no flag uses, set where there is no data and nowhere else: looked at with every flag's mask.
+
+        CF 1.11, section 3.5: a flag is set where value & mask = flag value. A fill with all bits set would be every
+        flag at once; with that bit in the masks it is none. 0 where the fill is no flag, or is named as one.
+        """
+        if np.dtype(self.dtype).kind != "u" or not any(int(self.fill) & mask == value for mask, value, _ in self.bits):
+            return 0
+        used = np.bitwise_or.reduce([mask for mask, _, _ in self.bits])
+        free = int(self.fill) & ~int(used)
+        return 1 << free.bit_length() - 1 if free else 0
+
     def decoded(self, stored: np.ndarray) -> np.ndarray:
         """Stored numbers as physical values: float32 of the same shape, NaN without data.
 
@@ -75,7 +88,7 @@ class Layer:
             attributes["flag_values"] = [value for value, _ in self.flags]
             attributes["flag_meanings"] = " ".join(meaning for _, meaning in self.flags)
         if self.bits:
-            attributes["flag_masks"] = [mask for mask, _, _ in self.bits]
+            attributes["flag_masks"] = [mask | self._guard for mask, _, _ in self.bits]
             attributes["flag_values"] = [value for _, value, _ in self.bits]
             attributes["flag_meanings"] = " ".join(meaning for _, _, meaning in self.bits)
         if (self.scale, self.offset) != (1.0, 0.0):

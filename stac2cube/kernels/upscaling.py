@@ -171,6 +171,19 @@ class Agreement:
             return picture
         return agreeing(picture, measured, scale, gains(bands) if self.consistency == "mtf" else None)
 
+    def calmed(
+        self, picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str], near: np.ndarray | None
+    ) -> np.ndarray:
+        """A network's picture, back-projected alone where ``near``, ``(rows, columns)`` of 10 m or None, says so."""
+        if near is None:
+            return picture
+        plain = bicubic(measured, scale)
+        if self.consistency != "mtf":  # else :meth:`made` will bring it into agreement
+            plain = agreeing(plain, measured, scale, gains(bands))
+        times = picture.shape[-1] // near.shape[-1]
+        calmed: np.ndarray = np.where(near.repeat(times, axis=0).repeat(times, axis=1), plain, picture)
+        return calmed
+
 
 def gains(bands: Sequence[str]) -> list[float]:
     """Modulation transfer of some bands."""
@@ -208,31 +221,19 @@ def upscale(
         near = widened(bright, upscaler.reach)
     fused = np.empty((0, *fine.shape[1:]), dtype="float32")
     if len(bands):
-        fused = _calmed(upscaler.fuse(fine, coarse, bands), coarse, 2, bands, near)
+        fused = agreement.calmed(upscaler.fuse(fine, coarse, bands), coarse, 2, bands, near)
         fused = agreement.made(fused, coarse, 2, bands)
     if target == 10:
         made, measured, scale, judged = fused, coarse, 2, list(bands)
     else:
         measured, scale, judged = np.concatenate([fine, fused]), 4, [*FINE, *bands]
-        made = _calmed(upscaler.sharpen(fine, fused, bands), measured, 4, judged, near)
+        made = agreement.calmed(upscaler.sharpen(fine, fused, bands), measured, 4, judged, near)
         made = agreement.made(made, measured, 4, judged)
     left = {}
     if judged:
         for name, with_gains in (("residual_mtf", gains(judged)), ("residual_mean", None)):
             left[name] = residual(made, measured, scale, with_gains)
     return np.concatenate([fine, fused]) if target == 10 else made, left
-
-
-def _calmed(
-    picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str], near: np.ndarray | None
-) -> np.ndarray:
-    """A network's picture, back-projected alone where ``near`` says so: ``(rows, columns)`` of 10 m, or None."""
-    if near is None:
-        return picture
-    plain = agreeing(bicubic(measured, scale), measured, scale, gains(bands))
-    times = picture.shape[-1] // near.shape[-1]
-    calmed: np.ndarray = np.where(near.repeat(times, axis=0).repeat(times, axis=1), plain, picture)
-    return calmed
 
 
 @lru_cache(maxsize=2)

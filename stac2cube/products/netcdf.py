@@ -6,6 +6,8 @@ NetCDF as they are, and the file appears at once. A run that was killed finds it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +25,13 @@ from stac2cube.products.terms import Origin, attribution_of, mission_of, terms_o
 from stac2cube.progress import Progress
 from stac2cube.status import cube_history
 from stac2cube.version import __version__
+from stac2cube.views.periods import periods_of
 from stac2cube.views.steps import Choice
 
 if TYPE_CHECKING:
     import h5netcdf
     import h5py
+    from pyproj import CRS
 
 CONVENTIONS = "CF-1.11"
 
@@ -39,12 +43,14 @@ CHUNK = 512
 
 TIME = {
     "standard_name": "time",
-    "units": "microseconds since 1970-01-01",
     "calendar": "proleptic_gregorian",
     "units_metadata": "leap_seconds: none",
     "axis": "T",
 }
-"""Attributes of time as CF wants them; the last but one is of version 1.11."""
+"""Attributes of time as CF wants them, but for its unit; the last but one is of version 1.11."""
+
+BOUNDS = "time_bnds"
+"""Name of the variable with the first moment of each period and the first after it."""
 
 MADE_FROM = "made_from"
 
@@ -151,16 +157,14 @@ def _create(cut: Cut, sink: Sheltered) -> None:
     crs = CRS.from_user_input(cut.grid.crs)
     with h5netcdf.File(sink, "w") as file:
         file.dimensions = {"time": len(cut.steps), "y": rows, "x": columns}
-        file.attrs.update(_about(cut))
-        times = np.array([time.replace(tzinfo=None) for time in cut.steps.values()], "datetime64[us]").astype("int64")
-        _coordinate(file, "time", times, **TIME)
-        _axes(file, cut, crs.is_geographic)
+        _describe(file, _about(cut))
+        _write_times(file, cut)
+        _axes(file, cut, crs)
         facts = _write_facts(file, cut)
+        composed = cut.spec.recipe.get("composite")
         reference = file.create_variable("spatial_ref", (), "int32", data=np.int32(0))
-        a, b, c, d, e, f = cut.grid.transform
-        mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
-        mapping["long_name"] = "coordinate reference system"
-        reference.attrs.update(mapping)
+        mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "long_name": "coordinate reference system"}
+        _describe(reference, mapping)
         for layer in cut.layers:
             # A fill that is itself a class has no mark, so that readers keep integers; all chunks are written.
             marked = "_FillValue" in layer.attributes() or np.dtype(layer.dtype).kind == "f"
@@ -172,25 +176,64 @@ def _create(cut: Cut, sink: Sheltered) -> None:
                 chunks=(1, *_chunk(cut)),
                 **FILTERS,
             )
-            made.attrs.update({**_attributes(layer), "coordinates": " ".join(facts)})
+            # With the grid mapping, so that readers keep it as a coordinate beside any layer.
+            about = {**_attributes(layer), "coordinates": " ".join([*facts, "spatial_ref"])}
+            if composed:
+                about["cell_methods"] = f"time: {_CELL_METHODS.get(composed['method'], 'point')}"
+            _describe(made, about)
 
 
-def _axes(file: h5netcdf.File, cut: Cut, degrees: bool) -> None:
+_CELL_METHODS = {"median": "median", "mean": "mean", "max": "maximum", "min": "minimum"}
+"""Methods of composites that CF has a name for (appendix E); the others choose one observation."""
+
+
+def _describe(place: Any, attributes: Mapping[str, Any]) -> None:
+    """Set attributes, texts of a fixed length: NC_CHAR, which NCO and Fortran read, where others are NC_STRING."""
+    for name, value in attributes.items():
+        place.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) and value else value
+
+
+def _write_times(file: h5netcdf.File, cut: Cut) -> None:
+    """When each step was, and of composites the periods that they stand for.
+
+    Seconds as float64 are what tools of climate science read; since the day of the first step they are exact to the
+    microsecond for 136 years, in which a float64 tells numbers apart by less than that.
+    """
+    moments = np.array([time.astimezone(UTC).replace(tzinfo=None) for time in cut.steps.values()], "datetime64[us]")
+    day = moments.min().astype("datetime64[D]")
+    units = f"seconds since {day} 00:00:00"
+
+    def seconds(some: np.ndarray) -> np.ndarray:
+        since: np.ndarray = (some - day.astype("datetime64[us]")).astype("int64") / 1e6
+        return since
+
+    _coordinate(file, "time", seconds(moments), **TIME, units=units)
+    period = cut.spec.recipe.get("composite", {}).get("period", "all")
+    if period == "all":
+        return
+    ends = {known.begin: known.end for known in periods_of(moments, period)}
+    if not all(moment in ends for moment in moments):
+        return
+    file.dimensions["nv"] = 2
+    bounds = np.stack([moments, np.array([ends[moment] for moment in moments], "datetime64[us]")], axis=1)
+    file.create_variable(BOUNDS, ("time", "nv"), "float64", data=seconds(bounds))
+    _describe(file["time"], {"bounds": BOUNDS})
+
+
+def _axes(file: h5netcdf.File, cut: Cut, crs: CRS) -> None:
     """Centres of pixels."""
+    described = {axis["axis"]: axis for axis in crs.cs_to_cf()}
     west, north = cut.grid.origin
     places = {"x": west + cut.grid.resolution * (np.arange(cut.grid.shape[1]) + 0.5)}
     places["y"] = north - cut.grid.resolution * (np.arange(cut.grid.shape[0]) + 0.5)
     for axis, values in places.items():
-        if degrees:
-            name, units = ("longitude", "degrees_east") if axis == "x" else ("latitude", "degrees_north")
-        else:
-            name, units = f"projection_{axis}_coordinate", "m"
-        _coordinate(file, axis, values, standard_name=name, units=units, axis=axis.upper())
+        words = described[axis.upper()]
+        _coordinate(file, axis, values, standard_name=words["standard_name"], units=words["units"], axis=axis.upper())
 
 
 def _coordinate(file: h5netcdf.File, name: str, values: np.ndarray, **attributes: str) -> None:
     variable = file.create_variable(name, (name,), values.dtype, data=values)
-    variable.attrs.update(attributes | {"long_name": attributes["standard_name"].replace("_", " ")})
+    _describe(variable, attributes | {"long_name": attributes["standard_name"].replace("_", " ")})
 
 
 def _write_facts(file: h5netcdf.File, cut: Cut) -> list[str]:
@@ -211,9 +254,7 @@ def _write_facts(file: h5netcdf.File, cut: Cut) -> list[str]:
         variable = file.create_variable(name, ("time",), h5py.string_dtype() if words else values.dtype)
         variable[...] = values
         what, units = STEP_FACTS.get(name, ("key of the scene or period", ""))
-        variable.attrs["long_name"] = what
-        if not words:
-            variable.attrs["units"] = units or "1"
+        _describe(variable, {"long_name": what, **({} if words else {"units": units or "1"})})
     return names
 
 

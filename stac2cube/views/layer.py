@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -101,7 +102,9 @@ def choose(
 
 def mission_of(dataset: xr.Dataset) -> Mission | None:
     """The mission whose bands these are, as the cube's recipe or the attribute ``mission`` says; None if none does."""
-    recipe = dataset.attrs.get("stac2cube", {}).get("spec", {}).get("recipe", {})
+    own = dataset.attrs.get("stac2cube", {})
+    own = json.loads(own) if isinstance(own, str) else own  # as open_cube gives it, or as plain xarray does
+    recipe = own.get("spec", {}).get("recipe", {})
     name = recipe.get("mission", dataset.attrs.get("mission"))
     return find_mission(name) if name in mission_names() else None
 
