@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from stac2cube.equality import equal_nan
 
+
+@equal_nan
 @dataclass(frozen=True, slots=True)
 class AssetRef:
     """Where the pixels of one band of one granule are.
