@@ -62,9 +62,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, str(partial)):
-            error.filename = str(path)
-        raise
+        if error.errno is None or error.filename not in (None, str(partial)):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # which people know by this name
     finally:
         partial.unlink(missing_ok=True)
 

@@ -339,6 +339,7 @@ class CubeWriter:
                 if part.is_dir() and part.name != OWN:
                     generation.link_tree(part, new / part.name)
             os.link(made / "zarr.json", new / "zarr.json")
+            require_in_place(new, [entry for entry in entries if entry.status == SEALED])
 
         root = self.regenerate(successor, entries, change, what={"made by another recipe": len(entries)}, parts=())
         remove_tree(made)

@@ -211,7 +211,7 @@ class _Proof:
             # From top to bottom, as formats without blocks are read.
             for bands, window, code in sorted(self._written, key=lambda row: (row[1].row_off, row[1].col_off)):
                 if crc32(np.ascontiguousarray(file.read(bands, window=window))) != code:
-                    raise OSError(errno.EIO, "it reads back otherwise than it was written", str(path))
+                    raise OSError("it reads back otherwise than it was written")
 
 
 @contextmanager

@@ -238,7 +238,11 @@ def _settle(staged: Path, place: Path) -> None:
         if not exchange(staged, place):
             old = staged.with_suffix(".old")
             place.rename(old)
-            staged.rename(place)
+            try:
+                staged.rename(place)
+            except OSError:
+                old.rename(place)  # the new one cannot be had: the one that was there stays
+                raise
             staged = old
         remove_tree(staged)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.writer import open_writer
 from stac2cube.errors import BadInputError, CubeError, IncompleteError
 from stac2cube.places.threads import Threads
+from stac2cube.progress import FileProgress, Progress
 from stac2cube.work import Orders
 from tests.build.builder import scaled
 from tests.build.faults import KINDS, PROTOCOLS, Fault, Known, attempt, listening
@@ -180,3 +182,12 @@ def test_steps_without_pixels_of_version_0_1_0_are_made_anew(tmp_path: Path, cap
     assert differences(cube, whole) == []
     assert find_damage(cube) == []
     assert build(cube, SPEC, steps(range(6)), Make(), Threads(2)).replaced == []
+
+
+def test_a_progress_file_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "stac2cube")
+    cube, nowhere = tmp_path / "toy.zarr", tmp_path / "not there" / "progress.json"
+    progress = FileProgress(nowhere, Progress(), seconds=0)
+    assert build(cube, SPEC, steps(range(2)), Make(), Threads(1), progress=progress).exit_code == 0
+    assert len([record for record in caplog.records if "progress.json cannot be written" in record.message]) > 1
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
