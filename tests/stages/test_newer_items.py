@@ -30,8 +30,7 @@ from stac2cube.stages.sync import look, sync
 from stac2cube.stages.whereabouts import Whereabouts
 from stac2cube.work import VERSIONS, is_behind, renewed
 from tests.items import Json, catalog
-from tests.stages.shifted import LATTICE
-from tests.stages.test_care import DATES, build, product
+from tests.stages.test_care import DATES, LATTICE, build, product
 
 KEY = "sentinel-2a_R065_20220301"
 
