@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shapely.geometry import mapping, shape
+from shapely.geometry import box, mapping, shape
+from shapely.geometry.base import BaseGeometry
 
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.overviews import SUFFIX, levels_of
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
+from stac2cube.globe import parse_crs, polygons_of, to_wgs84
 from stac2cube.mission import Mission, find_mission, mission_names
 from stac2cube.products.lineage import lineage_of
 from stac2cube.products.stac_bands import bands_of, dimensions_of, utc_text, variables_of
@@ -31,7 +34,11 @@ CLASSIFICATION = _EXTENSION.format("classification/v2.0.0")
 XARRAY = _EXTENSION.format("xarray-assets/v1.0.0")
 """Versions of the STAC extensions that are written."""
 
-ZARR = "application/vnd.zarr; version=3"
+ZARR = "application/vnd.zarr"
+"""Media type of a Zarr store; readers compare it as a whole, so its version stands in a field of its own."""
+
+OPENED = {"zarr:zarr_format": 3, "zarr:consolidated": True, "zarr:node_type": "group"}
+"""Fields by which readers of the extension zarr open a store."""
 
 SHOWN = (
     "valid_fraction",
@@ -62,28 +69,29 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
     where = href or str(cube.resolve())
     steps = list(rows.values())
     first, last = utc_text(steps[0].time), utc_text(steps[-1].time)
-    footprint = shape(spec.grid.geobox.footprint("EPSG:4326").json)
+    footprint = _window(spec)
     origin = Origin.of_rows(steps)
     terms = terms_of(spec, origin)
     attribution = attribution_of(spec, [row.time for row in steps], origin)
     lineage = " ".join(lineage_of(spec, steps))
+    summaries, asset = _summaries(spec, steps), _asset(spec)
     return {
         "type": "Collection",
         "stac_version": "1.1.0",
-        "stac_extensions": [DATACUBE, PROJECTION, PROCESSING, EO, RASTER, XARRAY, *_classified(spec)],
-        "id": cube.stem,
+        "stac_extensions": [DATACUBE, PROJECTION, PROCESSING, XARRAY, *_used(summaries, asset)],
+        "id": safe_id(cube.stem),
         "title": str(spec.recipe.get("title", cube.stem)),
         "description": f"{_words(spec)}, {len(steps)} time steps. {lineage}"
         + (f" {attribution}." if attribution else ""),
         "license": "other",
         "keywords": [name for name in (spec.stage, mission_of(spec)) if name],
         "providers": _providers(terms, lineage),
-        "extent": {"spatial": {"bbox": [list(footprint.bounds)]}, "temporal": {"interval": [[first, last]]}},
-        "summaries": _summaries(spec, steps),
+        "extent": {"spatial": {"bbox": [bbox_of(footprint)]}, "temporal": {"interval": [[first, last]]}},
+        "summaries": summaries,
         "cube:dimensions": dimensions_of(spec, [row.time for row in steps]),
         "cube:variables": variables_of(spec),
-        "item_assets": {"cube": _asset(spec)},
-        "assets": {"cube": {"href": where, **_asset(spec)}, **_pyramid(cube, where)},
+        "item_assets": {"cube": asset},
+        "assets": {"cube": {"href": where, **asset}, **_pyramid(cube, where)},
         "links": [{"rel": "license", "href": terms.url, "type": "text/html", "title": attribution}] if terms else [],
     }
 
@@ -92,25 +100,51 @@ def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
     """An Item per sealed step of a cube, oldest first; see :func:`collection_of` for the words."""
     spec, rows = _look(cube)
     where, lineage = href or str(cube.resolve()), " ".join(lineage_of(spec, rows.values()))
-    window = shape(spec.grid.geobox.footprint("EPSG:4326").json)
+    window, asset = _window(spec), _asset(spec)
     for key, row in rows.items():
-        seen = shape(row.footprint).intersection(window) if row.footprint else window
+        seen = polygons_of(shape(row.footprint).intersection(window)) if row.footprint else window
         place = window if seen.is_empty else seen
+        properties = _properties(spec, row, lineage)
         yield {
             "type": "Feature",
             "stac_version": "1.1.0",
-            "stac_extensions": [PROJECTION, PROCESSING, EO, RASTER, XARRAY, *_classified(spec)],
-            "id": key,
-            "collection": cube.stem,
+            "stac_extensions": [PROJECTION, PROCESSING, XARRAY, *_used(properties, asset)],
+            "id": safe_id(key),
+            "collection": safe_id(cube.stem),
             "geometry": mapping(place),
-            "bbox": list(place.bounds),
-            "properties": _properties(spec, row, lineage),
+            "bbox": bbox_of(place),
+            "properties": properties,
             "links": [
                 *({"rel": rel, "href": "../collection.json", "type": "application/json"} for rel in _UP),
                 *_derived_from(row),
             ],
-            "assets": {"cube": {"href": where, **_asset(spec)}},
+            "assets": {"cube": {"href": where, **asset}},
         }
+
+
+def safe_id(name: str) -> str:
+    """A name as an id that is safe in addresses and on any disk: lower case, digits, ``-`` and ``_``."""
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "cube"
+
+
+def bbox_of(place: BaseGeometry) -> list[float]:
+    """West, south, east, north of WGS84 polygons; across the antimeridian west is the larger number (RFC 7946, 5.2)."""
+    west, south, east, north = place.bounds
+    parts = [part.bounds for part in getattr(place, "geoms", [place])]
+    if (west, east) == (-180.0, 180.0) and len(parts) > 1:
+        gaps = sorted(((one[0], one[2]) for one in parts))
+        reach, widest, edges = gaps[0][1], 0.0, (west, east)
+        for first, last in gaps[1:]:
+            if first - reach > widest:
+                widest, edges = first - reach, (first, reach)
+            reach = max(reach, last)
+        west, east = edges
+    return [west, south, east, north]
+
+
+def _window(spec: CubeSpec) -> BaseGeometry:
+    """Where a cube lies: WGS84 polygons, split at the antimeridian, closed along a pole within it."""
+    return to_wgs84(box(*spec.grid.geobox.boundingbox), parse_crs(spec.grid.crs))
 
 
 _UP = ("root", "parent", "collection")
@@ -134,8 +168,11 @@ def _words(spec: CubeSpec) -> str:
     return f"{spec.recipe.get('title', spec.stage)}: {names} at {spec.grid.resolution:g} m"
 
 
-def _classified(spec: CubeSpec) -> list[str]:
-    return [CLASSIFICATION] if any(layer.flags or layer.bits for layer in spec.layers) else []
+def _used(facts: Mapping[str, Any], asset: Mapping[str, Any]) -> list[str]:
+    """Those of the other extensions of which some field is there."""
+    names = {*facts, *asset, *(name for band in asset["bands"] for name in band)}
+    known = {"eo:": EO, "raster:": RASTER, "classification:": CLASSIFICATION}
+    return [uri for prefix, uri in known.items() if any(name.startswith(prefix) for name in names)]
 
 
 def _providers(terms: Terms | None, lineage: str) -> list[dict[str, Any]]:
@@ -163,6 +200,7 @@ def _asset(spec: CubeSpec) -> dict[str, Any]:
         "type": ZARR,
         "roles": ["data"],
         "title": "The cube, Zarr 3",
+        **OPENED,
         "gsd": spec.grid.resolution,
         "bands": bands_of(spec, _mission(spec)),
         "xarray:open_kwargs": {"engine": "zarr", "consolidated": True},
@@ -182,7 +220,7 @@ def _pyramid(cube: Path, where: str) -> dict[str, Any]:
         return {}
     beside = where.rstrip("/") + SUFFIX
     title = f"Overviews of pixels {', '.join(map(str, levels_of(cube)))} times as large, by the convention multiscales"
-    return {"overviews": {"href": beside, "type": ZARR, "roles": ["overview"], "title": title}}
+    return {"overviews": {"href": beside, "type": ZARR, **OPENED, "roles": ["overview"], "title": title}}
 
 
 def _properties(spec: CubeSpec, row: Entry, lineage: str) -> dict[str, Any]:
