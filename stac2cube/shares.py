@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.cube.files import sync_folder
-from stac2cube.cube.lock import read_owner
-from stac2cube.cube.owner import Owner
+from stac2cube.cube.lock import Owner, read_owner
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import Receipt, Shard, StagedStep, Stager

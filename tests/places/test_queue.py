@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stac2cube.alive import holder_lives
-from stac2cube.cube.owner import Owner
+from stac2cube.cube.lock import Owner
 from stac2cube.flow import FAREWELL, Flow
 from stac2cube.places.queue import duration_seconds, in_job, job_end, last_words, without_job
 from stac2cube.places.threads import Threads
