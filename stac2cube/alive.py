@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from stac2cube.cube.owner import Owner
+from stac2cube.cube.lock import Owner
 from stac2cube.errors import SlurmError
 from stac2cube.places.queue import ENDED, Queue
 

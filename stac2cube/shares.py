@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.cube.files import DISK_ERRORS, sync_folder
-from stac2cube.cube.lock import read_owner
-from stac2cube.cube.owner import Owner
+from stac2cube.cube.lock import Owner, read_owner
 from stac2cube.cube.root import read_root
 from stac2cube.cube.shard import shard_file
 from stac2cube.cube.spec import CubeSpec

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 
 from stac2cube.alive import holder_lives
 from stac2cube.cube.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
-from stac2cube.cube.owner import Verdict
+from stac2cube.cube.lock import Verdict
 from stac2cube.cube.root import read_root
 from stac2cube.errors import IncompleteError
 from stac2cube.grid import Grid, Tile

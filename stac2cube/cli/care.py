@@ -97,10 +97,10 @@ def _some(kind: str, keys: tuple[str, ...]) -> str:
 @as_json
 @where_options
 def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
-    """Compare CUBE with what its ledger says of every file. Exit code 0 sound, 2 damaged."""
+    """Compare every file of CUBE with what root, grid and ledger say of it. Exit code 0 sound, 2 damaged."""
     from stac2cube.stages.care import remarks, repair
     from stac2cube.stages.care import verify as look_for_damage
-    from stac2cube.training.cubes import follow_samples, holds_samples
+    from stac2cube.training.cubes import follow_samples
     from stac2cube.work import Orders
 
     with talking(options["quiet"]) as console:
@@ -112,14 +112,14 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
                 orders=Orders(limits=manner.limits),
                 progress=manner.progress(),
                 deep=not quick,
-                again=follow_samples if holds_samples(cube) else None,
+                again=follow_samples if _holds_samples(cube) else None,
             )
             found, left = done.found, done.left
             if done.summary.replaced and not machine:
                 said(cube, done.summary)
         else:
             found = left = tuple(look_for_damage(cube, deep=not quick))
-        lost = any(one.kind == "ledger" for one in left)
+        lost = any(one.kind in ("ledger", "root") for one in left)
         besides = [] if lost else remarks(cube, _all_kin())
     if machine:
         told = {"found": [asdict(one) for one in found], "left": [asdict(one) for one in left], "remarks": besides}
@@ -132,6 +132,17 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
         what = f"{len(found)} damaged" if found else "no damage found"
         click.echo(f"{cube}: {what}" + (f", {len(left)} left" if repairing and found else ""))
     return 2 if left else 0
+
+
+def _holds_samples(cube: Path) -> bool:
+    """Whether a cube is one of samples; False where its root is lost, which is put right first."""
+    from stac2cube.errors import CubeError
+    from stac2cube.training.cubes import holds_samples
+
+    try:
+        return holds_samples(cube)
+    except CubeError:
+        return False
 
 
 @click.command()

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.abc.buffer import Buffer
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.census import Census, Damage
 from stac2cube.cube.root import write_axes
+from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
 
 AXES = ("x", "y", "spatial_ref")
@@ -45,6 +47,27 @@ def look_at_axes(store: Path, grid: Grid, census: Census) -> Iterator[Damage]:
         step = abs(grid.transform[4] if name == "y" else grid.transform[0])
         if there.shape != wanted[name].shape or not np.allclose(there, wanted[name], rtol=0, atol=_CLOSE * step):
             yield Damage("coordinate", path, "", f"{name} is not that of the grid: every pixel seems to lie elsewhere")
+
+
+def require_axes(cube: Path, grid: Grid, x: np.ndarray, y: np.ndarray) -> None:
+    """Refuse a cube whose file of x or y is lost, which reads as zeros, or is another's.
+
+    Args:
+        cube: Its path, for the message.
+        grid: Its grid.
+        x: ``(columns,)`` pixel centres as they were read.
+        y: ``(rows,)`` pixel centres as they were read.
+
+    Raises:
+        CubeError: They are not those of the grid.
+    """
+    for name, values, place in (("x", x, 2), ("y", y, 5)):
+        start, step = grid.transform[place], grid.transform[0 if name == "x" else 4]
+        ends = start + step * (np.array([0, values.size - 1]) + 0.5)
+        if not np.allclose(values[[0, -1]], ends, rtol=0, atol=abs(step) / 1000):
+            raise CubeError(
+                f"{cube}: {name} is not that of its grid; its file is lost or damaged: stac2cube verify {cube} --repair"
+            )
 
 
 @lru_cache(maxsize=16)

@@ -24,16 +24,22 @@ _STAGED = 4
 
 
 def refuse_links_in_cube(cube: Path) -> None:
-    """Refuse a cube with a symbolic link where a writer looks, in it or beside it; some 50 listings at most.
+    """Refuse a cube with a link or a mount point where a writer looks, in it or beside it; some 50 listings at most.
 
     Raises:
-        BadInputError: There is a link; it is named, and nothing was changed.
+        BadInputError: There is one; it is named, and nothing was changed.
     """
     refuse_links(cube)
     staging = cube / ".stac2cube" / "staging"
     if staging.is_dir():  # what jobs staged, or a run that died
         refuse_links(staging, _STAGED)
     refuse_links_beside(cube)
+    below = sorted(point for point in _mount_points() if point.startswith(os.fsencode(cube.resolve()) + b"/"))
+    if below:
+        raise BadInputError(
+            f"{os.fsdecode(below[0])} is a mount point inside the cube {cube}: what lies there is not the cube's own, "
+            "and nothing can be moved into it in one step. Nothing was changed. Unmount it"
+        )
 
 
 def refuse_links(folder: Path, depth: int = _DEPTH) -> None:

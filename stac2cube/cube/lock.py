@@ -31,6 +31,20 @@ from stac2cube.cube.owner import BEAT, Owner, Verdict, judge
 from stac2cube.cube.root import OWN
 from stac2cube.errors import CubeLockedError
 
+__all__ = [
+    "IN_CUBE",
+    "IN_FOLDER",
+    "CubeLock",
+    "Owner",
+    "Verdict",
+    "force_unlock",
+    "is_locked",
+    "judge",
+    "lock_folder",
+    "lock_folders",
+    "read_owner",
+]
+
 IN_CUBE = f"{OWN}/lock"
 """The lock inside a cube."""
 

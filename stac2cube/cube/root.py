@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 from pyproj import CRS
-from zarr.core.buffer import Buffer
+from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from stac2cube.cube.files import read_plain, sync_tree

@@ -25,8 +25,7 @@ from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder
 from stac2cube.cube.filesystem import tell_shortcomings
 from stac2cube.cube.folders import refuse_links_in_cube, require_renamable
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
-from stac2cube.cube.lock import CubeLock
-from stac2cube.cube.owner import Owner, Verdict
+from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
 from stac2cube.cube.records import require_last_root
 from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube

@@ -7,8 +7,7 @@ import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from stac2cube.cube.lock import CubeLock, force_unlock, lock_folder, read_owner
-from stac2cube.cube.owner import Owner
+from stac2cube.cube.lock import CubeLock, Owner, force_unlock, lock_folder, read_owner
 from stac2cube.errors import CubeLockedError
 
 MANY = 12

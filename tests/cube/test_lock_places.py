@@ -114,6 +114,14 @@ def test_what_needs_a_place_beside_the_cube_is_refused_at_a_mount_point(act: str
     assert sorted((str(path), path.lstat().st_mtime_ns) for path in cube.rglob("*")) == before
 
 
+def test_a_mount_inside_a_cube_is_not_written(cube: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "888").mkdir(parents=True)
+    done = mounted(mine, cube / "B02/c", f"build(Path({str(cube)!r}), SPEC, steps(range(4)), Make(), Threads(1))")
+    assert "is a mount point inside the cube" in done.stderr
+    assert [path.name for path in mine.iterdir()] == ["888"]
+
+
 def test_a_mount_of_a_generation_that_was_replaced_is_not_written(cube: Path, tmp_path: Path) -> None:
     """A container keeps showing the folder that was mounted; what it seals there would be lost."""
     code = f"""if True:

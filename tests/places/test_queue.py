@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stac2cube.alive import holder_lives
-from stac2cube.cube.owner import Owner
+from stac2cube.cube.lock import Owner
 from stac2cube.flow import FAREWELL, Flow
 from stac2cube.places.queue import duration_seconds, in_job, job_end, last_words, without_job
 from stac2cube.places.threads import Threads
@@ -74,6 +74,10 @@ def test_a_holder_without_a_job_is_unknown_and_a_former_life_of_ours_is_dead(mon
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert holder_lives(Owner.here(environment={"SLURM_JOB_ID": "12"})) is False
     assert holder_lives(Owner.here(environment={"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "1"})) is None
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "here")
+    elsewhere = {"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "elsewhere"}
+    assert holder_lives(Owner.here(environment=elsewhere)) is None, "the number is that of another cluster's job"
+    assert holder_lives(Owner.of_jobs("token", "13")) is None, "of which cluster is not known"
 
 
 def test_every_site_file_can_be_read() -> None:

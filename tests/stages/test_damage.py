@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import stac2cube
+from stac2cube.cli import cli
 from stac2cube.cube.damage import KINDS, find_damage
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import OWN, read_root
@@ -137,3 +138,15 @@ def test_what_is_put_aside_can_be_taken_back(cube: Path) -> None:
     repair(cube, Threads(1))
     (later,) = (cube / OWN / "trash").iterdir()
     assert "DS_Store" in later.name, "the trash is emptied after the grace period"
+
+
+def test_the_command_finds_and_mends_a_lost_root_and_a_lost_axis(
+    cube: Path, sound: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for what, kind in (("root lost", "root"), ("x lost", "coordinate")):
+        REPAIRED[what](cube)
+        assert cli.main(["verify", str(cube), "-q"], standalone_mode=False) == 2
+        assert capsys.readouterr().out.startswith(f"{kind} ")
+        assert cli.main(["verify", str(cube), "-q", "--repair"], standalone_mode=False) == 0
+        assert cli.main(["verify", str(cube), "-q"], standalone_mode=False) == 0
+    assert differences(cube, sound) == []
