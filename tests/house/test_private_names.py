@@ -25,7 +25,8 @@ def private(name: str) -> bool:
 
 
 def foreign(module: str) -> bool:
-    return module.split(".", maxsplit=1)[0] not in OWN | set(sys.stdlib_module_names)
+    # _typeshed is the part of the standard library that only type checkers know.
+    return module.split(".", maxsplit=1)[0] not in OWN | set(sys.stdlib_module_names) | {"_typeshed"}
 
 
 def private_module(module: str) -> bool:
