@@ -116,11 +116,12 @@ def _file(text: str, crs: CRS | None) -> tuple[str, list[Feature]]:
     location, _, layer = text.partition("|layername=")
     try:
         path = Path(location).expanduser()
-        missing = not path.exists()
-    except (OSError, RuntimeError) as error:  # too long for a file name, a folder nobody may enter, an unknown ~user
+        path.stat()  # not exists(), which from Python 3.14 on is False where a path cannot be looked at
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadInputError(f"area {text!r}: there is no such file; {FORMS}") from error
+    # Too long for a file name, a folder nobody may enter, an unknown ~user, a null character.
+    except (OSError, RuntimeError, ValueError) as error:
         raise BadInputError(f"area {reprlib.repr(text)} cannot be a file ({type(error).__name__}); {FORMS}") from error
-    if missing:
-        raise BadInputError(f"area {text!r}: there is no such file; {FORMS}")
     stem = _fit(layer or path.stem) or "area"
     if path.suffix.lower() in _JSON_SUFFIXES:
         try:
