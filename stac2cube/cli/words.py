@@ -108,7 +108,10 @@ def what_options(command: Command) -> Command:
             help="Fill missing tiles of GLO-30 from GLO-90, and record them.",
         ),
         click.option(
-            "--strict", is_flag=True, default=None, help="Refuse scenes whose pixels contradict their metadata."
+            "--strict",
+            is_flag=True,
+            default=None,
+            help="Refuse scenes whose pixels contradict their metadata, and older items in the place of unusable ones.",
         ),
     ]
     return search_options(grid_options(apply(options, command)))

@@ -129,7 +129,7 @@ def is_gone(url: str, collection: str, name: str, login: Login = NOBODY) -> bool
     try:
         item = StrictIO(RETRIES, url, login).read_json(item_url(url, collection, name))
     except APIError as error:
-        return True if error.status_code in (404, 410) else None
+        return True if getattr(error, "status_code", None) in (404, 410) else None
     except (RequestException, ValueError):
         return None
     properties = item.get("properties")

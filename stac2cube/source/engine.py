@@ -21,7 +21,8 @@ from stac2cube.source.band import BandRequest
 from stac2cube.source.cog.header import UnusualFileError
 from stac2cube.source.cog.image import CogImage
 from stac2cube.source.cog.known import KNOWN, HeaderLookup, header_for
-from stac2cube.source.cog.ranges import ChangedFileError
+from stac2cube.source.cog.ranges import ChangedFileError, is_fickle
+from stac2cube.source.cog.remote import parts_of
 from stac2cube.source.gdal import FORMATS, gdal_image, gdal_settings
 from stac2cube.source.image import Image
 from stac2cube.source.sign import Opening, opening, unsigned
@@ -145,4 +146,9 @@ def _look_quickly(
     try:
         return read(CogImage(*header_for(asset.href, way, None)), asset)
     except ChangedFileError as error:
+        KNOWN.forget(asset.href)
+        if way.remote and is_fickle(parts_of(way)):
+            reason = "its server marks it as changed at each request"
+            KNOWN.refuse(asset.href, reason)
+            raise UnusualFileError(reason) from None
         raise OSError("it is being changed while it is read") from error

@@ -19,6 +19,7 @@ from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import ProtocolError
 
 from stac2cube.source.paging import MOST_EMPTY, next_link
+from stac2cube.source.parsing import unicode_only
 from stac2cube.trust.address import host_of, is_http, public, same_origin
 from stac2cube.trust.deadline import extend, within
 from stac2cube.trust.login import NOBODY, Login
@@ -201,7 +202,8 @@ class StrictIO(StacApiIO):
         value: Any = super().json_loads(txt, *args, **kwargs)
         if not isinstance(value, dict):
             raise APIError(f"the answer is no JSON object but {txt[:40]!r}")
-        return value
+        parsed: dict[str, Any] = unicode_only(value, txt)
+        return parsed
 
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None

@@ -15,7 +15,7 @@ from stac2cube.catalog import is_index
 from stac2cube.errors import CatalogError
 from stac2cube.source.foreign import foreign_items
 from stac2cube.source.indexed import Interval, is_ours, stored_items
-from stac2cube.source.parsing import Notes
+from stac2cube.source.parsing import Notes, unicode_only
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def items_of_path(path: Path, look: Look = EVERYTHING, notes: Notes | None = Non
             static catalog or collection), or a folder: with a ``catalog.json``, ``collection.json`` or ``index.json``,
             else all items below it.
         look: Items that certainly lie elsewhere or in another time may be left out.
-        notes: Told of files of a folder or static catalog that cannot be read; if None, the first one is an error.
+        notes: Told of files of a folder or static catalog that cannot be read. If None, the first one is an error, and
+            so is what is not an item.
 
     Raises:
         CatalogError: It is none of these, or holds no item.
@@ -57,6 +58,8 @@ def items_of_path(path: Path, look: Look = EVERYTHING, notes: Notes | None = Non
     found = False
     for item in _items(path, notes):
         found = True
+        if notes is None and not (isinstance(item, dict) and {"id", "assets", "properties"} <= item.keys()):
+            raise CatalogError(f"{path} holds something that is not a STAC item")
         yield item
     if not found:
         raise CatalogError(f"the catalog {path} holds no STAC item{_but(notes)}")
@@ -157,9 +160,10 @@ def _items_of_links(start: Path, catalog: Mapping[str, Any], notes: Notes | None
             else:
                 yield from _items_of_json(target, value, notes)
     if broken:
-        words = f"{len(broken)} of {len(followed) - 1} links of {start} lead nowhere, as to {broken[0]}"
-        log.warning("%s", words)
-        if notes is not None:
+        words = f"{start}: {len(broken)} of {len(followed) - 1} links lead nowhere, as to {broken[0]}"
+        if notes is None:
+            log.warning("%s", words)
+        else:
             notes.incomplete = notes.incomplete or words
 
 
@@ -229,6 +233,6 @@ def _read_json(path: Path) -> Any:
 
 def _parsed(content: bytes, what: str) -> Any:
     try:
-        return json.loads(content)
+        return unicode_only(json.loads(content), content)
     except (ValueError, RecursionError) as error:  # also what is not Unicode, and numbers of thousands of digits
         raise CatalogError(f"{what} is not JSON: {error}") from error

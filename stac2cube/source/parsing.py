@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,29 @@ def parse_item(value: Any) -> Item:
     item = {**value, **changes} if changes else value
     time_of(item)
     return item
+
+
+def unicode_only(value: Any, text: str | bytes) -> Any:
+    """A JSON value without halves of characters, which JSON can escape and neither files nor tables can hold.
+
+    Args:
+        value: The value.
+        text: What it was parsed from; nothing is done if it escapes no such half.
+    """
+    found = _HALF.search(text) if isinstance(text, str) else _HALF_BYTES.search(text)
+    return _whole_characters(value) if found else value
+
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF_BYTES = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_whole_characters(name): _whole_characters(part) for name, part in value.items()}
+    return [_whole_characters(part) for part in value] if isinstance(value, list) else value
 
 
 def _has_address(asset: Any) -> bool:

@@ -186,10 +186,21 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
                 continue
             # Two files of a local source may hold the same item, as two pages of a server may.
             if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+                _require_known(item, query.mission)
                 seen.add(known)
                 yield item
         except ItemError as error:
             notes.leave_out(value, error)
+
+
+def _require_known(item: Item, mission: Mission) -> None:
+    """Be sure that an item tells who it is, whether or not that is of the mission.
+
+    Raises:
+        ItemError: It does not.
+    """
+    identify(item, mission)
+    orbit_state(item)
 
 
 def _collection(value: Mapping[str, Any]) -> str | None:

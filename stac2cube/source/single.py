@@ -31,7 +31,8 @@ def read_item(where: str) -> dict[str, Any]:
     found = list(islice(items_of_path(Path(where)), 2))
     if len(found) > 1:
         raise BadInputError(f"{where} holds several items, among them {found[0]['id']} and {found[1]['id']}: name one")
-    return found[0]
+    item: dict[str, Any] = found[0]
+    return item
 
 
 def _fetched(url: str) -> dict[str, Any]:

@@ -136,9 +136,20 @@ def choose(group: Sequence[Known], reading: Reading) -> Chosen:
         problem=problem,
         left_out=tuple(item["id"] for item, _ in group if item["id"] not in taken),
         passed_over={name: why for name, why in passed_over.items() if name not in taken},
-        spares=tuple(spare for members, spare in whole[1:] if not taken & {item["id"] for item, _ in members}),
+        spares=_spares(whole[1:], taken),
         versions=_versions(group, reading),
     )
+
+
+def _spares(whole: Sequence[tuple[Sequence[Known], Granule]], taken: set[str]) -> tuple[Granule, ...]:
+    """Granules of items that neither those used nor those before them are made of."""
+    found, seen = [], set(taken)
+    for members, granule in whole:
+        names = {item["id"] for item, _ in members}
+        if not names & seen:
+            found.append(granule)
+            seen |= names
+    return tuple(found)
 
 
 def _key(known: Known) -> tuple[str, str]:

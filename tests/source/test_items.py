@@ -15,11 +15,10 @@ from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.catalog import find_catalog
-from stac2cube.errors import CatalogError
 from stac2cube.mission import find_mission
 from stac2cube.scene import Scene
 from stac2cube.source.identity import datastrip_of, generated, platform_of
-from stac2cube.source.items import footprint_of
+from stac2cube.source.lying import footprint_of
 from stac2cube.source.search import Query, search
 
 Json = dict[str, Any]
@@ -253,9 +252,13 @@ def test_a_footprint_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "geometry", [None, {"type": "Polygon"}, {"type": "Blob", "coordinates": []}, {"type": "Polygon", "coordinates": []}]
 )
-def test_a_footprint_that_is_none_is_named(tmp_path: Path, geometry: Json | None) -> None:
-    with pytest.raises(CatalogError, match=r"item S2A_.* (no geometry|a geometry that is none)"):
-        find([item() | {"geometry": geometry}], tmp_path)
+def test_a_footprint_that_is_none_is_named(
+    tmp_path: Path, geometry: Json | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "stac2cube"):
+        (scene,) = find([item() | {"geometry": geometry}, item("GOOD")], tmp_path)
+    assert scene.item_ids == ("GOOD",)
+    assert re.search(r"item S2A_.* (no geometry|a geometry that is none)", caplog.text)
 
 
 def test_a_scene_is_found_whole_where_midnight_cuts_it(tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any
 
 import pytest
 from shapely.geometry import box
 
 from stac2cube.errors import CatalogError
-from stac2cube.source import http
+from stac2cube.source import http, paging
 from stac2cube.source.api import items_of_api
 from stac2cube.source.identity import time_of
+from stac2cube.source.parsing import Notes
 
 Json = dict[str, Any]
 CONFORMS = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
@@ -72,11 +74,14 @@ class Server:
         links = [following | {"merge": True}] if token else []
         return 200, {}, {"type": "FeatureCollection", "features": features, "links": links}
 
-    def find(self) -> list[str]:
+    def found(self, notes: Notes | None = None) -> list[Any]:
         first, last = (
             time_of({"id": "", "properties": {"datetime": f"20{year}-01-01T00:00:00Z"}}) for year in (20, 21)
         )
-        return [item["id"] for item in items_of_api(self.url, ["c"], box(9, 47, 10, 48), [(first, last)])]
+        return list(items_of_api(self.url, ["c"], box(9, 47, 10, 48), [(first, last)], notes))
+
+    def find(self, notes: Notes | None = None) -> list[str]:
+        return [item["id"] for item in self.found(notes)]
 
 
 @pytest.fixture
@@ -103,6 +108,128 @@ def test_nonsense_is_no_empty_answer(server: Server, nonsense: Any, page: int) -
     with pytest.raises(CatalogError, match=server.url) as caught:
         server.find()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"href": "/search"},
+        {"href": "./search"},
+        {"href": "search?x=1"},
+        {"method": "post"},
+        {"merge": True, "headers": None},
+        {"title": None, "type": None},
+    ],
+    ids=str,
+)
+def test_ways_to_name_the_next_page(server: Server, change: Json) -> None:
+    first = server.page(["a"], "1")
+    first[2]["links"][0].update(change)
+    first[2]["links"] = [None, "x", {"rel": "self"}, *first[2]["links"]]
+    server.searches = [first, server.page(["b"])]
+    assert server.find() == ["a", "b"]
+    assert server.bodies[1]["token"] == "1"
+
+
+@pytest.mark.parametrize("links", [None, "next", {}, [None], [{"rel": "self"}], [{}]])
+def test_links_that_name_no_next_page(server: Server, links: Any) -> None:
+    status, headers, page = server.page(["a"])
+    server.searches = [(status, headers, page | {"links": links})]
+    assert server.find() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"href": None}, {"href": 5}, {"href": "file:///etc/passwd"}, {"body": "text"}], ids=str
+)
+def test_a_next_page_that_is_none_is_named(server: Server, odd: Json) -> None:
+    first = server.page(["a"], "1")
+    first[2]["links"][0].update(odd)
+    server.searches = [first, server.page(["b"])]
+    with pytest.raises(CatalogError, match="next page"):
+        server.find()
+
+
+def endless(server: Server, pages: Iterator[Answer]) -> None:
+    """Let each search be answered by the next of some pages."""
+
+    class Pages(list[Answer]):
+        def __len__(self) -> int:
+            return 1 << 40
+
+        def __getitem__(self, _: Any) -> Any:
+            return next(pages)
+
+    server.searches = Pages()
+
+
+def test_a_server_that_repeats_itself_comes_to_an_end(server: Server) -> None:
+    endless(server, (server.page(["a", "b"], str(number)) for number in count()))
+    with pytest.raises(CatalogError, match="its pages repeat themselves: 2 items came"):
+        server.find()
+    assert len(server.bodies) < 10
+
+
+def test_one_that_repeats_itself_after_all_it_counts_has_told_all(server: Server) -> None:
+    def pages() -> Iterator[Answer]:
+        for number in count():
+            status, headers, page = server.page(["a", "b"], str(number))
+            yield status, headers, page | {"numberMatched": 2}
+
+    notes = Notes()
+    endless(server, pages())
+    assert server.find(notes) == ["a", "b"]
+    assert notes.incomplete == ""
+
+
+def test_empty_pages_without_end_come_to_an_end(server: Server) -> None:
+    endless(server, (server.page([], str(number)) for number in count()))
+    with pytest.raises(CatalogError, match="pages without an item"):
+        server.find()
+
+
+def test_invented_items_without_end_come_to_an_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "MOST_PAGES", 40)
+    endless(server, (server.page([f"i{number}"], str(number)) for number in count()))
+    with pytest.raises(CatalogError, match="its pages do not end: 40 came"):
+        server.find()
+
+
+def test_a_server_that_gives_fewer_than_it_counts_is_told(server: Server) -> None:
+    for matched, got, incomplete in (
+        (2, ["a", "b"], ""),
+        (5, ["a", "b"], "counts 5 items and gave 2"),
+        ("x", ["a"], ""),
+    ):
+        status, headers, page = server.page(got)
+        server.searches = [(status, headers, page | {"numberMatched": matched})]
+        notes = Notes()
+        assert server.find(notes) == got
+        assert incomplete in notes.incomplete
+        assert bool(notes.incomplete) is bool(incomplete)
+    server.bodies.clear()
+    server.searches = [server.page(["a", "b"], "1"), server.page(["b", "c"])]
+    notes = Notes()
+    assert server.find(notes) == ["a", "b", "c"]
+    assert notes.incomplete == "the server gave 1 items twice, and does not say how many there are"
+
+
+def test_features_that_are_none_are_handed_on_to_be_named(server: Server) -> None:
+    status, headers, page = server.page(["a"])
+    server.searches = [(status, headers, page | {"features": [None, "x", *page["features"], {"id": 5}]})]
+    assert server.found() == [None, "x", *page["features"], {"id": 5}]
+
+
+def test_relative_addresses_are_meant_from_the_item(server: Server) -> None:
+    status, headers, page = server.page(["a b", "c"])
+    first, second = page["features"]
+    first["assets"] = {"B04": {"href": "./x y.tif"}, "B08": {"href": "https://host/y.tif"}, "none": {"href": None}}
+    second["assets"] = {"B04": {"href": "../../files/z%20.tif?v=1"}}
+    second["links"] = [{"rel": "self", "href": "https://elsewhere/a/b/c.json"}]
+    server.searches = [(status, headers, page)]
+    found = server.found()
+    assert found[0]["assets"]["B04"]["href"] == f"{server.url}/collections/c/items/x y.tif"
+    assert found[0]["assets"]["B08"]["href"] == "https://host/y.tif"
+    assert found[1]["assets"]["B04"]["href"] == "https://elsewhere/files/z%20.tif?v=1"
 
 
 def test_pages_in_a_circle_end(server: Server) -> None:

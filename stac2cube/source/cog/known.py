@@ -92,6 +92,10 @@ class KnownHeaders(Generic[H]):
         with self._lock:
             self._known.pop(href, None)
 
+    def refuse(self, href: str, reason: str) -> None:
+        """Let the next who ask be told that it is none of the files read here."""
+        self._keep(href, reason)
+
     def _keep(self, href: str, known: H | str) -> None:
         with self._lock:
             self._known[href] = known

@@ -72,6 +72,21 @@ class Parts(Protocol):
         ...
 
 
+def is_fickle(parts: Parts) -> bool:
+    """Whether a server gives one and the same content other marks at each request, as replicas do that make their own.
+
+    Three requests of the same first bytes, one right after another.
+    """
+    looks = [parts.first(_FIRST) for _ in range(3)]
+    contents, states = [bytes(content) for content, _ in looks], [state for _, state in looks]
+    same = contents[0] == contents[1] == contents[2] and len({state.size for state in states}) == 1
+    return same and (states[0] != states[1] or states[1] != states[2])
+
+
+_FIRST = 4096
+"""Bytes that are compared: of a TIFF's header, where its tiles lie, which differs if it was written anew."""
+
+
 def header_reader(parts: Parts, count: int) -> tuple[Callable[[int, int], bytes], State]:
     """What parsers of headers read with, the first bytes at hand, and what the file is now.
 

@@ -102,8 +102,15 @@ class RemoteParts:
         except NotSupportedError:
             raise UnusualFileError("its server gave something else than the range it was asked for") from None
         except (BaseError, OSError) as error:
+            if _UNUSUAL_ANSWER.search(str(error)):
+                raise UnusualFileError("its server answers in a form that only GDAL reads") from None
             # Not chained: the text of what obstore raised holds the whole address.
             raise OSError(_reason(error)) from None
+
+
+_UNUSUAL_ANSWER = re.compile(r"Invalid last modified|Failed to parse value for|Received header containing non-ASCII")
+"""What obstore says of headers that RFC 9110 allows and it does not read: dates of RFC 850 and asctime (5.6.7), ranges
+of a file whose length is not told, and units in capitals (14.4). The file may be as good as any."""
 
 
 def _reason(error: Exception) -> str:
@@ -123,9 +130,15 @@ def _range_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(RANGES_AT_ONCE, thread_name_prefix="range")
 
 
+_ENCODED_RESERVED = re.compile(r"%(?:2[1246789ABCF]|3[ABD]|40|5[BD])", re.IGNORECASE)
+"""Characters that mean something else where they are not encoded (RFC 3986, 2.2), but those that end a path."""
+
+
 def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
     parts = urlsplit(url)
     key = unquote(parts.path).lstrip("/")
+    if _ENCODED_RESERVED.search(parts.path):
+        raise UnusualFileError("its address has encoded reserved characters, which obstore would decode")
     if "@" in parts.netloc or not key or any(part in ("", ".", "..") for part in key.split("/")):
         raise UnusualFileError("its address is unusual")
     query = f"?{parts.query}" if parts.query else ""

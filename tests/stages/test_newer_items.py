@@ -1,0 +1,312 @@
+"""When a step is behind its catalog; what stands in for items that cannot be read; what was withdrawn for sure."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+import stac2cube
+from stac2cube.catalog import Catalog
+from stac2cube.cli import cli
+from stac2cube.cube.ledger import Entry, Ledger
+from stac2cube.cube.reader import differences
+from stac2cube.cube.root import read_root
+from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
+from stac2cube.places.threads import Threads
+from stac2cube.source.parsing import Notes
+from stac2cube.stages.choice import Choice, Found
+from stac2cube.stages.request import request_of, understand
+from stac2cube.stages.standins import is_for_good
+from stac2cube.stages.sync import look, sync
+from stac2cube.stages.whereabouts import Whereabouts
+from stac2cube.work import VERSIONS, is_behind, renewed
+from tests.items import Json, catalog
+from tests.stages.test_care import DATES, LATTICE, build, product
+
+KEY = "sentinel-2a_R065_20220301"
+
+
+def entry(cube: Path, key: str = KEY) -> Entry:
+    return Ledger(cube, read_root(cube).ledger).entries()[key]
+
+
+def told(item: Json, **properties: object) -> Json:
+    return item | {"properties": item["properties"] | properties}
+
+
+def made(item: Json, when: str) -> Json:
+    return told(item, **{"s2:generation_time": when})
+
+
+def test_a_product_replaced_at_the_same_baseline_is_made_anew(tmp_path: Path) -> None:
+    """Another id, the same tile, time and baseline: it is superseded, not withdrawn; and once only."""
+    assert DATES[0] == "2022-03-01"
+    old = product(tmp_path, DATES[0])
+    layers = build(tmp_path, [made(old, "2022-03-01T20:00:00Z")])
+    (tmp_path / "new").mkdir()
+    new = made(product(tmp_path / "new", DATES[0], value=7), "2022-09-01T20:00:00Z") | {"id": "other"}
+    catalog(tmp_path / "items.json", [new])
+    found, _ = look(layers)
+    assert (found.superseded, found.withdrawn, found.reduced) == ((KEY,), (), ())
+    summary = sync(layers, Threads())
+    assert summary.replaced == [KEY]
+    assert entry(layers).items == ("other",)
+    assert list(entry(layers).parts.values()) == ["03.01 (02)"], "what is made from it shall notice"
+    assert look(layers)[0].nothing
+    assert differences(layers, build(tmp_path, [new], "scratch")) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "behind"),
+    [
+        ({}, {}, False),
+        ({"updated": "2022-03-02T00:00:00Z"}, {"updated": "2022-05-02T00:00:00Z"}, True),
+        ({"updated": "2022-05-02T00:00:00Z"}, {"updated": "2022-03-02T00:00:00Z"}, False),
+        ({"created": "2022-03-02T00:00:00Z"}, {"created": "2022-03-02T00:00:01Z"}, True),
+        ({"s2:generation_time": "2022-03-02"}, {"s2:generation_time": "2022-04-02"}, True),
+        ({"s2:product_uri": "A"}, {"s2:product_uri": "B"}, True),
+        ({"s2:datastrip_id": "X_S20220301T102031_1"}, {"s2:datastrip_id": "X_S20220301T102531_1"}, True),
+        ({"eo:cloud_cover": 5}, {"eo:cloud_cover": 6}, False),
+    ],
+)
+def test_the_same_id_with_other_files(tmp_path: Path, before: Json, after: Json, behind: bool) -> None:
+    item = product(tmp_path, DATES[0])
+    layers = build(tmp_path, [told(item, **before)])
+    catalog(tmp_path / "items.json", [told(item, **after)])
+    assert look(layers)[0].superseded == ((KEY,) if behind else ())
+
+
+def test_checksums_decide(tmp_path: Path) -> None:
+    def summed(item: Json, sums: str, updated: str) -> Json:
+        assets = {name: asset | {"file:checksum": f"{sums}-{name}"} for name, asset in item["assets"].items()}
+        return told(item, updated=updated) | {"assets": assets}
+
+    item = product(tmp_path, DATES[0])
+    layers = build(tmp_path, [summed(item, "a", "2022-03-02T00:00:00Z")])
+    catalog(tmp_path / "items.json", [summed(item, "a", "2022-08-02T00:00:00Z")])
+    assert look(layers)[0].nothing, "the files are the same, whatever the times say"
+    catalog(tmp_path / "items.json", [summed(item, "b", "2022-03-02T00:00:00Z")])
+    assert look(layers)[0].superseded == (KEY,)
+
+
+def test_rows_of_older_versions_are_judged_by_the_items_they_keep(tmp_path: Path) -> None:
+    item = made(product(tmp_path, DATES[0]), "2022-03-01T20:00:00Z")
+    layers = build(tmp_path, [item])
+    row = entry(layers)
+    bare = replace(row, properties={k: v for k, v in row.properties.items() if k != VERSIONS})
+    assert not is_behind(bare, row)
+    assert is_behind(bare, replace(row, items=("other",)))
+    newer = {name: {**version, "generated": "2023"} for name, version in row.properties[VERSIONS].items()}
+    want = replace(row, properties={**row.properties, VERSIONS: newer})
+    assert is_behind(row, want)
+    assert renewed(replace(row, parts={part: f"{v} (09)" for part, v in row.parts.items()}), want) == {
+        part: f"{version} (10)" for part, version in row.parts.items()
+    }
+    elsewhere = replace(want, properties={**want.properties, "catalog": "another"})
+    assert not is_behind(row, elsewhere), "ids and times of different catalogs cannot be compared"
+
+
+def test_the_newest_whole_item_stands_in_for_one_that_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    new, old = product(tmp_path, DATES[0], "03.02", 1), product(tmp_path, DATES[0])
+    other = product(tmp_path, DATES[1])
+    Path(new["assets"]["B04"]["href"]).write_text("<Error>BlobNotFound</Error>")
+    source = catalog(tmp_path / "items.json", [new, old, other])
+    words = ["--mission", "sentinel-2-l2a", "--time", "2022", "--bands", "B04,SCL", "--catalog", source, "--aoi"]
+    area = tmp_path / "area.geojson"
+    area.write_text(json.dumps(old["geometry"]))
+    layers = tmp_path / "layers.zarr"
+    capsys.readouterr()
+    assert cli.main(["layers", str(layers), *words, str(area), "-q"], standalone_mode=False) == 0
+    said = capsys.readouterr().out
+    assert f"older items stand in: {KEY}: {old['id']} in the place of {new['id']}: item {new['id']}, band B04" in said
+    row = entry(layers)
+    assert row.items == (old["id"],)
+    assert list(row.properties["unreadable"]) == [new["id"]]
+    assert look(layers)[0].nothing, "the next run does not try it again"
+    mended = made(new, "2023-01-01T00:00:00Z")
+    catalog(tmp_path / "items.json", [mended, old, other])
+    assert look(layers)[0].superseded == (KEY,), "as soon as the catalog says something else of it"
+    strict = tmp_path / "strict.zarr"
+    assert cli.main(["layers", str(strict), *words, str(area), "-q", "--strict"], standalone_mode=False) == 2
+    assert f"failed: {KEY}: item {new['id']}, band B04" in capsys.readouterr().out
+
+
+def test_strict_takes_no_older_item_for_one_that_lacks_a_band(tmp_path: Path) -> None:
+    new, old = product(tmp_path, DATES[0], "03.02", 1), product(tmp_path, DATES[0])
+    del new["assets"]["B04"]
+    layers = build(tmp_path, [new, old])
+    assert entry(layers).properties["passed_over"] == {new["id"]: "it lacks B04"}
+    with pytest.raises(IncompleteError, match=f"item {new['id']} cannot be used, and none may stand in"):
+        stac2cube.get_stac_layers(tmp_path / "strict.zarr", mission="sentinel-2-l2a", aoi=LATTICE, time="2022",
+                                  bands=["B04"], catalog=str(tmp_path / "items.json"), strict=True)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reason", "for_good"),
+    [
+        ("item a, band B04: x cannot be read: HTTP response code: 404", True),
+        ("item a, band B04: x cannot be read: HTTP response code: 503", False),
+        ("item a, band B04: x cannot be read: HTTP response code: 429", False),
+        ("item a, band B04: x cannot be read: Operation timed out", False),
+        ("item a, band B04: x cannot be read: not recognized as being in a supported file format", True),
+        ("item a, band B04: x cannot be read: Could not resolve host", False),
+    ],
+)
+def test_what_may_pass_is_tried_again(reason: str, for_good: bool) -> None:
+    assert is_for_good(reason) is for_good
+
+
+def test_a_band_that_no_item_has_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No layer is all fill without a word: refused where no scene has the band, said where some lack it."""
+    items = []
+    for number, date in enumerate(DATES[:2]):
+        one = product(tmp_path, date) | {"collection": "sentinel-1-rtc", "id": f"radar{number}"}
+        one["assets"] = {"vv": one["assets"]["B04"]}
+        about = {"platform": "SENTINEL-1A", "sat:relative_orbit": 66, "proj:epsg": one["properties"]["proj:epsg"]}
+        items.append(one | {"properties": about | {"datetime": f"{date}T05:26:11Z"}})
+    words = {"mission": "sentinel-1-rtc", "aoi": LATTICE, "time": "2022", "resolution": 10}
+    source = catalog(tmp_path / "radar.json", items)
+    with pytest.raises(BadInputError, match="no item of the 2 scenes found has band VH"):
+        stac2cube.get_stac_layers(tmp_path / "no.zarr", catalog=source, bands=["VV", "VH"], **words)
+    assert not (tmp_path / "no.zarr").exists()
+    items[1]["assets"]["vh"] = items[1]["assets"]["vv"]
+    source = catalog(tmp_path / "radar.json", items)
+    with caplog.at_level(logging.WARNING, "stac2cube"):
+        stac2cube.get_stac_layers(tmp_path / "half.zarr", catalog=source, bands=["VV", "VH"], **words)
+    assert "1 of 2 scenes have no item with band VH" in caplog.text
+    with pytest.raises(IncompleteError, match=r"item radar0 has no asset for band HH; .*radar1"):
+        stac2cube.get_stac_layers(tmp_path / "hh.zarr", catalog=source, bands=["HH"], **words)
+
+
+def test_reasons_come_before_advice(tmp_path: Path) -> None:
+    items = [
+        product(tmp_path, date, baseline) for date, baseline in zip(DATES[:3], ("abc", "xyz", "03.01"), strict=True)
+    ]
+    items[2]["assets"] = {"B4_renamed": items[2]["assets"]["B04"]}
+    source = catalog(tmp_path / "items.json", items)
+    words = {"mission": "sentinel-2-l2a", "aoi": LATTICE, "time": "2022", "bands": ["B04"], "catalog": source}
+    with pytest.raises(BadInputError) as caught:
+        stac2cube.get_stac_layers(tmp_path / "no.zarr", **words)
+    said = str(caught.value)
+    assert said.startswith("none of the 3 scenes found can be used: ")
+    assert all(item["id"] in said for item in items)
+    assert "crs" not in said
+    nowhere = [one | {"geometry": None} for one in items]
+    catalog(tmp_path / "items.json", nowhere)
+    with pytest.raises(NothingFoundError, match=r"none of its 3 items can be used: 3 x item \S+ has no geometry"):
+        stac2cube.get_stac_layers(tmp_path / "no.zarr", **words)
+
+
+def test_the_file_tells_the_crs_where_no_item_does(tmp_path: Path) -> None:
+    item = product(tmp_path, DATES[0])
+    epsg = item["properties"].pop("proj:epsg")
+    item["properties"]["proj:code"] = "EPSG:None"
+    layers = build(tmp_path, [item])
+    assert read_root(layers).spec.grid.crs == f"EPSG:{epsg}"
+
+
+@pytest.fixture
+def answers() -> Iterator[tuple[str, dict[str, tuple[int, Json]]]]:
+    """An API that has items: status and content by path; 404 for others."""
+    known: dict[str, tuple[int, Json]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, value = known.get(unquote(self.path), (404, {}))
+            body = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", known
+    server.shutdown()
+    server.server_close()
+
+
+def test_only_what_its_catalog_calls_gone_is_withdrawn(
+    tmp_path: Path, answers: tuple[str, dict[str, tuple[int, Json]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stac2cube.source import api
+
+    monkeypatch.setattr(api, "RETRIES", 0)
+    url, known = answers
+    item = product(tmp_path, DATES[0]) | {"id": "a/b 1"}
+    layers = build(tmp_path, [item])
+    row = entry(layers)
+    wanted = understand(request_of(layers)[1])
+    choice = Choice(Catalog(row.properties["catalog"], "", url), "")
+    path = "/collections/sentinel-2-l2a/items/a/b 1"
+    there = {"type": "Feature", "id": "a/b 1", "properties": {}}
+
+    def gone(notes: Notes | None = None) -> bool:
+        return Whereabouts(layers, (), wanted, Found(choice, (), (), (notes or Notes(),))).all_gone(row)
+
+    assert gone(), "404"
+    for status, value, expected in (
+        (410, {}, True),
+        (200, there, False),
+        (200, {**there, "properties": {"deprecated": True}}, True),
+        (200, {"error": "later"}, False),
+        (403, {}, False),
+        (500, {}, False),
+    ):
+        known[path] = (status, value)
+        assert gone() is expected, (status, value)
+    del known[path]
+    assert not gone(Notes(met={"a/b 1"})), "a search met it, though not as a scene for these words"
+    assert not gone(Notes(left_out={"a/b 1": "odd"})), "what cannot be understood is there all the same"
+    assert gone(Notes(met={"a/b 1"}, deprecated={"a/b 1"}))
+    nobody = replace(choice, catalog=Catalog("somebody else", "", url))
+    assert not Whereabouts(layers, (), wanted, Found(nobody, (), (), ())).all_gone(row)
+    assert Whereabouts(layers, {"a/b 1"}, wanted, None).all_gone(row), "an inventory knows"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda item: told(item, datetime="soon"),
+        lambda item: item | {"geometry": None},
+        lambda item: told(item, **{"sat:relative_orbit": "abc"}),
+    ],
+)
+def test_an_item_that_became_odd_is_not_withdrawn(tmp_path: Path, spoil: Callable[[Json], Json]) -> None:
+    items = [product(tmp_path, date) for date in DATES[:2]]
+    layers = build(tmp_path, items)
+    catalog(tmp_path / "items.json", [spoil(items[0]), items[1]])
+    assert look(layers)[0].nothing
+    catalog(tmp_path / "items.json", [items[1]])
+    assert look(layers)[0].withdrawn == (KEY,)
+
+
+def test_a_folder_with_a_file_that_cannot_be_read_withdraws_nothing(tmp_path: Path) -> None:
+    items = [product(tmp_path, date) for date in DATES[:2]]
+    folder = tmp_path / "items"
+    folder.mkdir()
+    for item in items:
+        (folder / f"{item['id']}.json").write_text(json.dumps(item))
+    layers = tmp_path / "layers.zarr"
+    words = {"mission": "sentinel-2-l2a", "aoi": LATTICE, "time": "2022", "bands": ["B04", "SCL"]}
+    stac2cube.get_stac_layers(layers, catalog=str(folder), **words)
+    (folder / f"{items[0]['id']}.json").write_text('{"type": "Feat')
+    assert look(layers)[0].withdrawn == ()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "b.json").write_text(json.dumps(items[1]))
+    assert look(layers)[0].withdrawn == (KEY,)

@@ -1,0 +1,132 @@
+"""One search for all: whatever reads a catalog gives the same for the good items as if the odd ones were not there."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from shapely.geometry import shape
+
+import stac2cube
+from stac2cube.cli import cli
+from stac2cube.cube.ledger import Ledger
+from stac2cube.cube.root import read_root
+from stac2cube.errors import IncompleteError
+from stac2cube.stages.compare import compare_catalogs, gaps_of
+from stac2cube.stages.request import request_of
+from stac2cube.stages.sync import look
+from tests.items import Json, catalog
+from tests.source.mutations import KINDS, SENTINEL_2
+from tests.stages.test_care import DATES, LATTICE, build, product
+
+GOOD = [f"sentinel-2a_R065_{date.replace('-', '')}" for date in DATES[:3]]
+
+
+def odd_ones(item: Json) -> list[object]:
+    """An item of each kind of oddity, each of a scene of its own; and what becomes of it."""
+    made: list[object] = []
+    for number, kind in enumerate((*KINDS, *SENTINEL_2)):
+        one = copy.deepcopy(item)
+        one["id"] = f"odd{number:03d}"
+        one["properties"]["datetime"] = f"2022-{10 + number // 28 % 3}-{1 + number % 28:02d}T{number // 84:02d}:20:00Z"
+        one["properties"]["sat:relative_orbit"] = 1 + number % 60
+        made.append(kind.change(one))
+    return made
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Json]]:
+    folder = tmp_path_factory.mktemp("good")
+    items = [product(folder, date) for date in DATES[:3]]
+    return build(folder, items), items
+
+
+@pytest.fixture
+def mixed(good: tuple[Path, list[Json]], tmp_path: Path) -> str:
+    """A catalog of good items among odd ones."""
+    items = good[1]
+    odd = odd_ones(items[0])[::3]
+    return catalog(tmp_path / "mixed.json", [items[0], *odd[::2], items[1], *odd[1::2], items[2]])  # type: ignore[list-item]
+
+
+def pixels(data: xr.Dataset) -> dict[str, np.ndarray]:
+    days = [str(when)[:10] for when in data.time.values]
+    return {day: data["B04"].values[place] for place, day in enumerate(days) if day in DATES[:3]}
+
+
+def same(one: xr.Dataset, other: xr.Dataset) -> None:
+    found, wanted = pixels(one), pixels(other)
+    assert list(found) == list(wanted) == list(DATES[:3])
+    for day, values in wanted.items():
+        np.testing.assert_array_equal(found[day], values)
+
+
+def test_a_build_an_update_and_sync(good: tuple[Path, list[Json]], mixed: str, tmp_path: Path) -> None:
+    cube, items = good
+    words = {"mission": "sentinel-2-l2a", "aoi": LATTICE, "time": "2022", "bands": ["B04", "SCL"], "catalog": mixed}
+    with pytest.raises(IncompleteError) as caught:
+        stac2cube.get_stac_layers(tmp_path / "all.zarr", **words)
+    same(stac2cube.open_cube(tmp_path / "all.zarr"), stac2cube.open_cube(cube))
+    rows = Ledger(tmp_path / "all.zarr", read_root(tmp_path / "all.zarr").ledger).entries()
+    assert {row.status for row in rows.values()} == {"sealed", "failed"}
+    assert all(f"item {row.items[0] if row.items else 'odd'}" in row.reason or "odd" in row.reason
+               for row in rows.values() if row.status == "failed")  # fmt: skip
+    assert str(caught.value).count("item odd") >= 3
+    catalog(Path(mixed).with_name("grown.json"), [items[0]])
+    grown = tmp_path / "grown.zarr"
+    stac2cube.get_stac_layers(grown, **{**words, "catalog": str(Path(mixed).with_name("grown.json"))})
+    Path(mixed).rename(Path(mixed).with_name("grown.json"))
+    found, _ = look(grown)
+    assert set(GOOD[1:]) <= {*found.new, *found.late}
+    assert (found.withdrawn, found.superseded, found.reduced) == ((), (), ())
+    with pytest.raises(IncompleteError):
+        stac2cube.get_stac_layers(grown, update=True)
+    same(stac2cube.open_cube(grown), stac2cube.open_cube(cube))
+
+
+def test_compare_and_gaps(good: tuple[Path, list[Json]], mixed: str) -> None:
+    cube, _ = good
+    _, request = request_of(cube)
+    (answer,) = compare_catalogs(request, [mixed])
+    assert set(GOOD) <= set(answer.scenes)
+    gaps, answers = gaps_of(cube, [mixed])
+    assert not set(GOOD) & {gap.key for gap in gaps}
+    assert len(gaps) == len(answers[0].scenes) - len(GOOD)
+
+
+def test_an_index_and_what_is_built_from_it(good: tuple[Path, list[Json]], mixed: str, tmp_path: Path) -> None:
+    cube, items = good
+    area = shape(items[0]["geometry"])
+    index = stac2cube.create_index(tmp_path / "i", mission="sentinel-2-l2a", aoi=area, time="2022", catalog=mixed)
+    assert {item["id"] for item in items} <= {json.loads(text)["id"] for text in texts(index)}
+    with pytest.raises(IncompleteError):
+        stac2cube.get_stac_layers(
+            tmp_path / "indexed.zarr",
+            mission="sentinel-2-l2a",
+            aoi=LATTICE,
+            time="2022",
+            bands=["B04"],
+            catalog=str(index),
+        )
+    same(stac2cube.open_cube(tmp_path / "indexed.zarr"), stac2cube.open_cube(cube))
+    assert cli.main(["index", "update", str(index)], standalone_mode=False) in (0, None)
+
+
+def texts(index: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return [text for path in index.rglob("*.parquet") for text in pq.read_table(path)["stac2cube:item"].to_pylist()]
+
+
+def test_a_read_without_a_cube(good: tuple[Path, list[Json]], mixed: str) -> None:
+    """Its time leaves out the odd ones that fail, which would be an error of a read as of a file."""
+    items = good[1]
+    words = {"bands": ["B04"], "mission": "sentinel-2-l2a", "time": "2022-03/2022-06"}
+    middle = shape(items[0]["geometry"]).centroid.buffer(0.002)
+    mixed_pixels = stac2cube.read(mixed, middle, **words)
+    clean = Path(mixed).with_name("clean.json")
+    same(mixed_pixels, stac2cube.read(catalog(clean, items), middle, **words))
