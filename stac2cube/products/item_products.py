@@ -159,7 +159,7 @@ def _described(item: Item, grid: Grid) -> Any:
     from shapely.geometry import mapping, shape
 
     from stac2cube.source.identity import time_of
-    from stac2cube.source.items import footprint_of
+    from stac2cube.source.lying import footprint_of
 
     window = shape(grid.geobox.footprint("EPSG:4326").json)
     whole = footprint_of(item)

@@ -19,13 +19,14 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.area import Area, read_areas
 from stac2cube.catalog import index_path, is_index
 from stac2cube.cube.spec import Layer
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, ItemError
 from stac2cube.grid import Grid, crs_text
 from stac2cube.index import records_of, write_file
 from stac2cube.mission import find_mission, mission_names
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
 from stac2cube.source.indexed import read_manifest
+from stac2cube.source.parsing import Notes, parse_item
 from stac2cube.stages.reading import ReadScene, reader_of
 from stac2cube.stages.request import ALWAYS, Request, find_scenes, grid_for, spec_for, understand
 
@@ -160,9 +161,16 @@ def _understood(source: Source, mission: str | None, folder: Path) -> tuple[str,
         if mission is None and not told:
             raise BadInputError(f"say mission= too: the index {path} does not tell it")
         return str(path), mission or str(told), True
-    items: list[Mapping[str, Any]] = [_mapping(item) for item in source]
+    items, notes = [], Notes()
+    for given in source:
+        value = _mapping(given)
+        try:
+            items.append(parse_item(value))
+        except ItemError as error:
+            notes.leave_out(value, error)
+    notes.say("the items given")
     if not items:
-        raise BadInputError("no items were given")
+        raise BadInputError("; ".join(["no items were given", *notes.left_out.values()]))
     file = folder / "items.parquet"
     write_file(file, records_of(items))
     return str(file), mission or _mission_of(items), True

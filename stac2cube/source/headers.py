@@ -27,6 +27,7 @@ from stac2cube.source.cog.remote import parts_of
 from stac2cube.source.indexed import load_all
 from stac2cube.source.jp2 import Jp2Header
 from stac2cube.source.sign import forget, is_remote, opening
+from stac2cube.trust.deadline import within
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ Header = CogHeader | Jp2Header
 
 HEADERS = "stac2cube:headers"
 """Column of an index with a list of headers per item."""
+
+LONGEST = 100.0
+"""Seconds that one header is waited for."""
 
 AT_ONCE = 32
 """Files of which one process reads the headers at the same time."""
@@ -173,6 +177,9 @@ def _each(targets: Sequence[Target], work: Any, progress: Progress) -> dict[str,
     problems: list[str] = []
 
     def attempt(target: Target) -> Any:
+        return within(LONGEST, partial(once_more, target), "reading its header")
+
+    def once_more(target: Target) -> Any:
         try:
             return work(target)
         except OSError as error:

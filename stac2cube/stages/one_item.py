@@ -24,7 +24,8 @@ from stac2cube.places.place import Place
 from stac2cube.progress import Progress
 from stac2cube.scene import Scene
 from stac2cube.source.identity import time_of
-from stac2cube.source.items import footprint_of
+from stac2cube.source.lying import declared_crs, footprint_of
+from stac2cube.source.parsing import parse_item
 from stac2cube.source.search import scenes_of
 from stac2cube.stages.layers import LayersJob, area_words, lazy_layers
 from stac2cube.stages.reading import ReadScene
@@ -61,6 +62,7 @@ class OneItem:
         Raises:
             BadInputError: No mission, or several, have such a collection.
         """
+        item = parse_item(item)
         if mission is not None:
             return cls(item, find_mission(mission).name, aoi, origin)
         collection = item.get("collection")
@@ -247,13 +249,25 @@ def blocks_of(task: MakeProducts, place: Place) -> Iterator[tuple[Tile, dict[str
 def _extent(item: Mapping[str, Any]) -> Area:
     """All of an item: the rectangle of its pixels where it tells it, else its footprint."""
     for asset in item["assets"].values():
+        if set(asset.get("roles") or ()) & _PICTURES:
+            continue
         place = {**item["properties"], **asset}
-        code = place.get("proj:code") or (f"EPSG:{place['proj:epsg']}" if place.get("proj:epsg") else None)
-        if code and place.get("proj:transform") and place.get("proj:shape"):
-            a, _, west, _, e, north = map(float, place["proj:transform"][:6])
-            rows, columns = place["proj:shape"]
-            return read_areas(box(west, north + rows * e, west + columns * a, north), crs=str(code))[0]
+        code, numbers = declared_crs(place), [*_numbers(place, "proj:transform", 6), *_numbers(place, "proj:shape", 2)]
+        if code and len(numbers) == 8:
+            a, _, west, _, e, north, rows, columns = numbers
+            return read_areas(box(west, north + rows * e, west + columns * a, north), crs=code)[0]
     return read_areas(mapping(footprint_of(item)))[0]
+
+
+_PICTURES = {"thumbnail", "overview", "visual"}
+"""Roles of assets that may lie elsewhere than the bands do."""
+
+
+def _numbers(place: Mapping[str, Any], key: str, count: int) -> list[float]:
+    """So many numbers of a list, none if it is not one of numbers."""
+    said = place.get(key)
+    values = said[:count] if isinstance(said, (list, tuple)) else ()
+    return [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
 
 
 def _blank(mission: str) -> xr.Dataset:

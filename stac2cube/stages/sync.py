@@ -116,7 +116,7 @@ def look(
     there = {step.entry.key: step.entry for step in job.steps}
     late = [entry.key for entry in fresh if last is not None and entry.time < last]
     asked = Whereabouts(cube, told.withdrawn, job.wanted, job.found)
-    lost = [key for key, row in sealed.items() if key not in there and asked.all_gone(row)]
+    lost = tuple(key for key, row in sealed.items() if key not in there and asked.all_gone(row))
     less = [key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])]
     found = Sync(
         new=tuple(entry.key for entry in fresh if entry.key not in late),
@@ -124,7 +124,7 @@ def look(
         failed=tuple(failed),
         superseded=tuple(step.entry.key for _, step in plan.superseded),
         reduced=tuple(key for key in less if asked.are_gone(sealed[key], _missing(sealed[key], there[key]))),
-        withdrawn=tuple(lost),
+        withdrawn=lost,
         children=children_behind(cube, kin),
         awaited=awaited,
     )

@@ -30,6 +30,9 @@ from stac2cube.version import __version__
 
 META = "meta.json"
 
+OWN_FILES = frozenset(("x.tif", "y.tif", "angles.tif", META))
+"""Names of the files of a sample."""
+
 SCHEMA = "stac2cube-sample/1"
 
 BLOCK = 1024
@@ -59,6 +62,7 @@ class MakeSample:
         if source.lacking or source.grid is None:
             raise ReadError("; ".join(source.lacking) or "it has no grid")
         folder = Path(self.folder)
+        _require_ours(folder / source.id)
         staged = folder / f".{source.id}.{uuid4().hex[:8]}.partial"
         staged.mkdir()
         try:
@@ -229,6 +233,18 @@ def _create(path: Path, grid: Grid, channels: Sequence[str], dtype: str, nodata:
     for index, name in enumerate(channels, 1):
         file.set_band_description(index, name)
     return file
+
+
+def _require_ours(place: Path) -> None:
+    """See that what a sample would replace is one: nothing but files that samples have, and no link.
+
+    Raises:
+        ReadError: It is something of somebody else's.
+    """
+    if place.is_symlink() or (
+        place.exists() and (not place.is_dir() or {path.name for path in place.iterdir()} - OWN_FILES)
+    ):
+        raise ReadError(f"{place} is there, and is no sample: name another folder, or remove it")
 
 
 def _settle(staged: Path, place: Path) -> None:

@@ -142,7 +142,7 @@ def test_recorded_footprints_over_180_degrees_stay_small(path: Path) -> None:
     """A tile is 110 km wide: some square degrees, never a belt around the globe."""
     from shapely.geometry import shape
 
-    from stac2cube.source.items import footprint_of
+    from stac2cube.source.lying import footprint_of
 
     footprint = footprint_of(json.loads(path.read_text()))
     assert footprint.is_valid

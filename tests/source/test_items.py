@@ -18,7 +18,7 @@ from stac2cube.catalog import find_catalog
 from stac2cube.mission import find_mission
 from stac2cube.scene import Scene
 from stac2cube.source.identity import datastrip_of, generated, platform_of
-from stac2cube.source.items import footprint_of
+from stac2cube.source.lying import footprint_of
 from stac2cube.source.search import Query, search
 
 Json = dict[str, Any]
