@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,8 +125,9 @@ def declared_crs(place: Mapping[str, Any]) -> str:
         digits = re.fullmatch(r"\s*(?:EPSG:)?(\d{4,6})(?:\.0*)?\s*", str(epsg))
         if digits and (crs := _known_crs(f"EPSG:{digits[1]}")):
             return crs
-    wkt = place.get("proj:wkt2")
-    return _known_crs(wkt) if isinstance(wkt, str) else ""
+    wkt, projjson = place.get("proj:wkt2"), place.get("proj:projjson")
+    crs = _known_crs(wkt) if isinstance(wkt, str) else ""
+    return crs or (_known_crs(json.dumps(projjson)) if isinstance(projjson, dict) else "")
 
 
 @lru_cache(maxsize=256)

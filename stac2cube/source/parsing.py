@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,12 +106,16 @@ class Notes:
         left_out: Why an item was left out, by its id, or by a number where it has none.
         met: Ids of all items that the catalog gave, whatever became of them.
         deprecated: Ids of those that their catalog calls deprecated.
+        strangers: Ids of items of platforms that the mission does not have.
+        elsewhere: How many items of a local catalog are of collections that the mission does not know, by collection.
         incomplete: Why more items may be there than were found, "" if nothing speaks for it.
     """
 
     left_out: dict[str, str] = field(default_factory=dict)
     met: set[str] = field(default_factory=set)
     deprecated: set[str] = field(default_factory=set)
+    strangers: set[str] = field(default_factory=set)
+    elsewhere: Counter[str] = field(default_factory=Counter)
     incomplete: str = ""
 
     def leave_out(self, value: Any, error: CatalogError) -> None:
@@ -124,6 +129,18 @@ class Notes:
             log.warning("%s: left out %d items: %s", catalog, len(self.left_out), counted(self.left_out.values()))
         if self.incomplete:
             log.warning("%s: the search may be incomplete: %s", catalog, self.incomplete)
+
+    def why_nothing(self) -> str:
+        """Why a search found no scene that can be used, as far as its items tell."""
+        reasons = []
+        if self.left_out:
+            reasons.append(f"{len(self.left_out)} items cannot be used: {counted(self.left_out.values())}")
+        if self.strangers:
+            reasons.append(f"{len(self.strangers)} items are of unknown platforms, as {min(self.strangers)}")
+        if self.elsewhere:
+            names = ", ".join(f"{name} ({count})" for name, count in self.elsewhere.most_common(5))
+            reasons.append(f"it has items of other collections, {names}")
+        return "; ".join(reasons)
 
 
 def counted(reasons: Iterable[str], most: int = 6) -> str:

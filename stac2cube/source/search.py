@@ -123,13 +123,13 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Note
     reading = Reading(query.mission, catalog, query.bands)
     noted = Notes() if notes is None else notes
     found: dict[SceneKey, list[Known]] = {}
-    strangers: set[str] = set()
+    strangers = noted.strangers
     for item in items:
         try:
             identity = identify(item, query.mission)
             if identity is None:
                 # An item that names no collection may be anybody's; others are the mission's and should be known.
-                strangers |= {item["id"]} if item.get("collection") else set()
+                strangers.update({item["id"]} if item.get("collection") else ())
                 continue
             if query.orbit not in ("", str(identity.orbit), orbit_state(item)):
                 continue
@@ -173,7 +173,8 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
     shapely.prepare(query.area)
     seen: set[tuple[str, str]] = set()
     for value in values:
-        if catalog.is_local and isinstance(value, Mapping) and _collection(value) not in wanted:
+        if catalog.is_local and isinstance(value, Mapping) and (other := _collection(value)) not in wanted:
+            notes.elsewhere[str(other)] += 1
             continue
         try:
             item = parse_item(value)

@@ -13,6 +13,7 @@ from typing import Any
 
 from shapely import union_all
 from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError, ItemError, RadiometryError
 from stac2cube.mission import Mission
@@ -48,6 +49,7 @@ def groups_of(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
     found: dict[tuple[str, str], list[Known]] = {}
     for item, identity in items:
         found.setdefault((identity.tile, identity.datastrip), []).append((item, identity))
+    _settle(found)
     groups = []
     for (tile, datastrip), members in sorted(found.items(), key=lambda entry: entry[0]):
         ordered = sorted(members, key=rank, reverse=True)
@@ -57,12 +59,34 @@ def groups_of(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
     return groups
 
 
+def _settle(found: dict[tuple[str, str], list[Known]]) -> None:
+    """Put items that do not name their datastrip to those of the one datastrip of their tile on which they lie."""
+    for tile in [tile for tile, datastrip in found if tile and not datastrip]:
+        strips = [(key, footprint_of(members[0][0])) for key, members in found.items() if key[0] == tile and key[1]]
+        if not strips:
+            continue
+        homeless = []
+        for known in found.pop((tile, "")):
+            area = footprint_of(known[0])
+            homes = [key for key, strip in strips if _lies_on(area, strip)]
+            if len(homes) == 1:
+                found[homes[0]].append(known)
+            else:
+                homeless.append(known)
+        if homeless:
+            found[tile, ""] = homeless
+
+
+def _lies_on(one: BaseGeometry, other: BaseGeometry) -> bool:
+    return bool(one.intersection(other).area >= _HALF * min(one.area, other.area))
+
+
 def _halves(ordered: Sequence[Known]) -> list[list[Known]]:
     halves: list[tuple[Any, list[Known]]] = []
     for known in ordered:
         area = footprint_of(known[0])
         for first, members in halves:
-            if first.intersection(area).area >= _HALF * min(first.area, area.area):
+            if _lies_on(first, area):
                 members.append(known)
                 break
         else:

@@ -12,7 +12,7 @@ from stac2cube.catalog import Catalog, catalogs, find_catalog
 from stac2cube.errors import CatalogError, NothingFoundError
 from stac2cube.mission import Mission
 from stac2cube.scene import Scene
-from stac2cube.source.parsing import Notes, counted
+from stac2cube.source.parsing import Notes
 from stac2cube.source.probe import problem_of
 from stac2cube.source.search import Harvest, Query, found_items, scenes_of
 from stac2cube.source.sign import is_remote
@@ -125,14 +125,17 @@ def find(query: Query, candidates: Sequence[Choice]) -> Found:
 
 def _nothing(harvest: Harvest) -> str:
     """Why a search is of no use, the reasons of its items first."""
-    left_out = harvest.notes.left_out
-    if not left_out:
-        return "it has no scene for these words"
-    return f"none of its {len(left_out)} items can be used: {counted(left_out.values())}"
+    return harvest.notes.why_nothing() or "it has no scene for these words"
+
+
+def _is_whole(scene: Scene, query: Query) -> bool:
+    """Whether a scene has no problem and all bands that are asked for."""
+    wanted = {band.name for band in query.bands}
+    return not scene.problem and all(wanted <= granule.assets.keys() for granule in scene.granules)
 
 
 def _find_together(query: Query, candidates: Sequence[Choice]) -> Found:
-    """Every scene from the first catalog that has it readable; a catalog that is down is passed over."""
+    """Every scene from the first catalog that has it readable, and whole if any has; who is down is passed over."""
     chosen: dict[str, Scene] = {}
     items: list[Mapping[str, Any]] = []
     notes: list[Notes] = []
@@ -152,7 +155,12 @@ def _find_together(query: Query, candidates: Sequence[Choice]) -> Found:
         notes.append(harvest.notes)
         if not scenes and harvest.notes.left_out:
             problems.append(f"not {name}: {_nothing(harvest)}")
-        new = [scene for scene in scenes if str(scene.key) not in chosen]
+        lacking = {key for key, scene in chosen.items() if not _is_whole(scene, query)}
+        new = [
+            scene
+            for scene in scenes
+            if str(scene.key) not in chosen or (str(scene.key) in lacking and _is_whole(scene, query))
+        ]
         # Over a network only reading itself can tell; what lies on disk is there or not.
         readable = [scene for scene in new if not _on_disk(scene) or not problem_of([scene])]
         chosen |= {str(scene.key): scene for scene in readable}

@@ -117,6 +117,15 @@ def test_halves_of_a_tile_that_name_no_datastrip_are_both_used(tmp_path: Path) -
     assert (scene.item_ids, scene.superseded) == (("b",), ("a",)), "those that lie on each other are versions"
 
 
+def test_who_names_no_datastrip_is_a_version_of_the_one_it_lies_on(tmp_path: Path) -> None:
+    bare, named = product("bare", strip="", baseline="05.10"), product("named", baseline="05.09")
+    (scene,) = find(tmp_path, without(bare, "B04"), named)
+    assert (scene.item_ids, scene.superseded) == (("named",), ("bare",))
+    east = product("east", strip="20230512T103200", baseline="05.09")
+    (scene,) = find(tmp_path, bare, named, east)
+    assert scene.item_ids == ("bare", "east", "named"), "of two datastrips, nobody knows which it is"
+
+
 def test_bands_that_lie_in_different_systems_contradict_each_other(tmp_path: Path) -> None:
     odd, shifted, fine = product("odd"), product("shifted"), product("fine")
     odd["assets"]["B04"]["proj:code"], odd["assets"]["B8A"]["proj:code"] = "EPSG:32632", "EPSG:32633"
