@@ -132,7 +132,7 @@ def bbox_of(place: BaseGeometry) -> list[float]:
     west, south, east, north = place.bounds
     parts = [part.bounds for part in getattr(place, "geoms", [place])]
     if (west, east) == (-180.0, 180.0) and len(parts) > 1:
-        gaps = sorted(((one[0], one[2]) for one in parts))
+        gaps = sorted((one[0], one[2]) for one in parts)
         reach, widest, edges = gaps[0][1], 0.0, (west, east)
         for first, last in gaps[1:]:
             if first - reach > widest:

@@ -29,7 +29,7 @@ from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.mission import find_mission
 from stac2cube.places.threads import Threads
 from stac2cube.products.publish import post_stac, write_stac
-from stac2cube.products.stac import bbox_of, collection_of, items_of, safe_id
+from stac2cube.products.stac import collection_of, items_of, safe_id
 from stac2cube.products.stac_bands import bands_of
 from stac2cube.products.terms import SIMULATED, Origin, attribution_of, terms_of
 from stac2cube.stages.dropping import drop
