@@ -25,6 +25,8 @@ from stac2cube.cube.shard import fast_pipeline
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
 
+_CHUNKING = ("chunks", "preferred_chunks", "shards")
+
 SERIES_EDGE = 256
 """Pixels of a dask task along time: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
 
@@ -33,7 +35,7 @@ def open_cube(
     path: str | Path,
     *,
     decode: bool = True,
-    chunks: Literal["shards", "series"] | Mapping[str, int] | None = "shards",
+    chunks: Literal["shards", "series", "auto"] | Mapping[str, int] | None = "shards",
     years: bool = True,
     level: int = 1,
 ) -> xr.Dataset:
@@ -47,7 +49,8 @@ def open_cube(
         path: The cube.
         decode: True gives physical values (float, NaN where there is no data); False the stored numbers.
         chunks: ``"shards"`` makes one dask task per file of the cube, good for maps; ``"series"`` one per year and
-            256 x 256 pixels, good along time; a mapping gives your own dask chunks, None no dask at all.
+            256 x 256 pixels, good along time; ``"auto"`` leaves it to dask; a mapping gives your own dask chunks, None
+            no dask at all.
         years: Use the deep files of sealed years; False reads the cube's own files only.
         level: 1 for the cube; 2, 4, 8 ... for its overview whose pixels are so many times as large.
 
@@ -82,6 +85,9 @@ def open_cube(
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows))
     dataset = dataset.assign_coords(scene=("time", np.array([str(key) for key in keys.values], "U"), keys.attrs))
     dataset.attrs = _portable(dataset.attrs)
+    for layer in dataset.data_vars.values():
+        # Of a part of the cube, or in other dask chunks, they would be in the way of to_zarr: it takes dask's.
+        layer.encoding = {name: value for name, value in layer.encoding.items() if name not in _CHUNKING}
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
         dataset = dataset.isel(time=order)
@@ -114,6 +120,8 @@ def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, yea
 
 
 def _dask_chunks(dataset: xr.Dataset, grid: Grid, chunks: str | Mapping[str, int]) -> dict[str, Any]:
+    if chunks == "auto":
+        return dict.fromkeys(("time", "y", "x"), "auto")
     if not isinstance(chunks, str):
         return dict(chunks)
     if chunks == "shards":
