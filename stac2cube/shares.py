@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stac2cube.cube.files import DISK_ERRORS, sync_folder
+from stac2cube.cube.files import DISK_ERRORS, cannot_be_written, sync_folder
 from stac2cube.cube.lock import Owner, read_owner
 from stac2cube.cube.root import read_root
 from stac2cube.cube.shard import shard_file
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import Receipt, Shard, StagedStep, Stager
-from stac2cube.cube.writer import cannot_be_written, open_writer, staging_folder
+from stac2cube.cube.writer import open_writer, staging_folder
 from stac2cube.errors import CubeLockedError
 from stac2cube.faults import Failures
 from stac2cube.filling import OpenStep, fill

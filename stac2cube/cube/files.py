@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from stac2cube.cube.folders import real_folder
+from stac2cube.errors import BadInputError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """A full disk, an exhausted quota, a read-only file system: nothing that is written can succeed."""
@@ -128,6 +129,21 @@ def system_error(error: Exception) -> Exception:
             return OSError(number, os.strerror(number))
         told = told.__cause__ or told.__context__
     return error
+
+
+def cannot_be_written(path: Path, error: OSError) -> BadInputError:
+    """What the system says when a cube cannot be written, as one line that says what to do.
+
+    Args:
+        path: The cube.
+        error: What the system says.
+    """
+    if isinstance(error, PermissionError):
+        return BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})")
+    where = f" ({error.filename})" if error.filename and error.errno not in DISK_ERRORS else ""
+    advice = {errno.EROFS: "", errno.ENOSPC: "; make room and run again", errno.EDQUOT: "; make room and run again"}
+    do = advice.get(error.errno or 0, "; run again to go on")
+    return BadInputError(f"{path} cannot be written: {error.strerror or error}{where}. What was sealed is safe{do}.")
 
 
 def remove_tree(folder: Path) -> None:

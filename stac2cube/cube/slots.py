@@ -22,9 +22,6 @@ from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import StagedStep
 from stac2cube.errors import CubeError
 
-_MOVING = "moving.json"
-"""In a folder of staging: the slots that its steps are being moved to."""
-
 
 def filled_layers(entry: Entry) -> set[str]:
     """Layers of which a step has files, as its receipts say: a layer that is all fill has none."""
@@ -81,32 +78,6 @@ def require_in_place(cube: Path, entries: Sequence[Entry]) -> None:
                 raise CubeError(
                     f"{path} has {size} bytes instead of {shard.size}; {entry.key} is not sealed. Run again"
                 )
-
-
-def note_moving(staging: Path, entries: Sequence[Entry]) -> None:
-    """Write down to which slots staged steps are about to be moved, so that :func:`give_back` can undo it."""
-    write_whole(staging / _MOVING, json.dumps({str(entry.slot): entry.key for entry in entries}).encode())
-
-
-def give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
-    """Move steps back to staging that a run moved to slots and did not seal.
-
-    Args:
-        cube: The cube.
-        staging: Folder of the run.
-        steps: That are sealed.
-        spec: Of the cube.
-    """
-    note = staging / _MOVING
-    if not note.exists():
-        return
-    for slot, key in json.loads(note.read_bytes()).items():
-        for layer in spec.layers if int(slot) >= steps else ():
-            source, target = StagedStep(staging / key).layer_folder(layer.name), cube / layer.name / "c" / slot
-            if target.exists() and not source.exists():
-                source.parent.mkdir(parents=True, exist_ok=True)
-                target.rename(source)
-                sync_folder(source.parent)
 
 
 def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:

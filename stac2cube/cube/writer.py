@@ -11,7 +11,6 @@ the cube for writing next.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,27 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.cube import generation
-from stac2cube.cube.commit import lead_arrays, publish
-from stac2cube.cube.files import DISK_ERRORS, remove_tree, sync_folder
+from stac2cube.cube.commit import publish
+from stac2cube.cube.files import DISK_ERRORS, cannot_be_written, remove_tree, sync_folder
 from stac2cube.cube.filesystem import tell_shortcomings
 from stac2cube.cube.folders import refuse_links_in_cube, require_renamable
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
 from stac2cube.cube.records import require_last_root
+from stac2cube.cube.recovery import lost_steps, note_moving, recover
 from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube
-from stac2cube.cube.slots import (
-    filled_layers,
-    give_back,
-    move_in,
-    note_moving,
-    require_in_place,
-    take_over,
-    write_coordinates,
-)
+from stac2cube.cube.slots import move_in, require_in_place, take_over, write_coordinates
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import StagedStep, Stager
-from stac2cube.errors import BadInputError, CubeError
+from stac2cube.errors import CubeError
 
 
 @dataclass(frozen=True)
@@ -102,21 +94,6 @@ def open_writer(
         raise
 
 
-def cannot_be_written(path: Path, error: OSError) -> BadInputError:
-    """What the system says when a cube cannot be written, as one line that says what to do.
-
-    Args:
-        path: The cube.
-        error: What the system says.
-    """
-    if isinstance(error, PermissionError):
-        return BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})")
-    where = f" ({error.filename})" if error.filename and error.errno not in DISK_ERRORS else ""
-    advice = {errno.EROFS: "", errno.ENOSPC: "; make room and run again", errno.EDQUOT: "; make room and run again"}
-    do = advice.get(error.errno or 0, "; run again to go on")
-    return BadInputError(f"{path} cannot be written: {error.strerror or error}{where}. What was sealed is safe{do}.")
-
-
 class CubeWriter:
     """A cube held for writing. Made by :func:`open_writer`.
 
@@ -162,41 +139,17 @@ class CubeWriter:
             self.stager.folder.parent.rmdir()
 
     def recover(self) -> None:
-        """Put right what whoever failed or died here left: dead staging, files half written, slots not sealed.
+        """Put right what whoever failed or died here left; see :mod:`stac2cube.cube.recovery`.
 
         Raises:
             CubeError: The root is older than the last commit: later steps would be removed.
         """
         require_last_root(self.path, self.root)
-        if self._resumes:
-            give_back(self.path, self.stager.folder, self.root.steps, self.spec)
-        for folder in (self.path / OWN / "staging").glob("*"):
-            if folder != self.stager.folder:
-                remove_tree(folder)
-        nodes = [self.path / name for name in self.root.growing()]
-        axes = [self.path / name / "c" for name in ("time", "scene")]
-        for folder in (self.path, *(self.path / OWN / name for name in ("ledger", "history")), *nodes, *axes):
-            for partial in folder.glob(".*.partial"):
-                partial.unlink(missing_ok=True)
-        for layer in self.spec.layers:
-            for slot in _slots(self.path, layer.name):
-                if slot >= self.root.steps:
-                    remove_tree(self.path / layer.name / "c" / str(slot))
-        lead_arrays(self.path, self.root)
+        recover(self.path, self.root, self.stager.folder, resumes=self._resumes)
 
     def lost_steps(self) -> list[str]:
-        """Keys of sealed steps of which a layer has no file at all although its receipts name some.
-
-        A commit that failed in version 0.1.0 could leave them. Only folders are listed: `verify` looks at every file.
-        """
-        whole = range(self.root.steps)
-        lacking = {layer.name: set(whole) - set(_slots(self.path, layer.name)) for layer in self.spec.layers}
-        some = set().union(*lacking.values())
-        if not some:
-            return []
-        keys = [key for key, row in self.ledger.sealed(whole=False).items() if row.slot in some]
-        rows = self.ledger.entries(keys=keys)
-        return [key for key, row in rows.items() if any(row.slot in lacking[name] for name in filled_layers(row))]
+        """Keys of sealed steps without their pixels; see :func:`stac2cube.cube.recovery.lost_steps`."""
+        return lost_steps(self.path, self.root)
 
     def commit(
         self, finished: Sequence[FinishedStep], noted: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
@@ -377,12 +330,6 @@ class CubeWriter:
 def staging_folder(cube: Path, token: str) -> Path:
     """Where the owner of a token stages blocks."""
     return cube / OWN / "staging" / token
-
-
-def _slots(cube: Path, layer: str) -> list[int]:
-    """Slots of which a layer has a folder."""
-    chunks = cube / layer / "c"
-    return [int(name) for name in os.listdir(chunks) if name.isdigit()] if chunks.is_dir() else []  # noqa: PTH208 - thousands of names
 
 
 def _create(path: Path, spec: CubeSpec, lock: CubeLock) -> None:
