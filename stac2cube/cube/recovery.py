@@ -33,7 +33,9 @@ def recover(cube: Path, root: Root, staging: Path, *, resumes: bool) -> None:
     for folder in (cube / OWN / "staging").glob("*"):
         if folder != staging:
             remove_tree(folder)
-    for folder in (cube, *(cube / OWN / name for name in ("ledger", "history"))):
+    nodes = [cube / name for name in root.growing()]
+    axes = [cube / name / "c" for name in ("time", "scene")]
+    for folder in (cube, *(cube / OWN / name for name in ("ledger", "history")), *nodes, *axes):
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
     for layer in root.spec.layers:
