@@ -2,8 +2,8 @@
 
 That is all that the codec ``sharding_indexed`` asks for (Zarr 3, zarr-specs.readthedocs.io), so no store, no event loop
 and no folder come in between. zarrs makes the same bytes where it encodes with one thread, but only into an array on
-disk, which a block that is written durably needs for itself alone: that takes three times the CPU of a small shard, and
-4/3 of that of a large one (docs/benchmarks.md). Tests hold the bytes to those of zarrs, and the pixels to every reader.
+disk, which a block that is written durably needs for itself alone: that takes 2.6 times the CPU for a small shard, and
+a sixth more for a large one (docs/benchmarks.md). Tests hold the bytes to those of zarrs, and the pixels to readers.
 """
 
 from __future__ import annotations

@@ -148,16 +148,28 @@ def _extra(wanted: WorkerJobs) -> list[str]:
     return [*([f"--clusters={wanted.clusters}"] if wanted.clusters else []), *wanted.directives]
 
 
+def worker_command(command: str, clusters: str) -> str:
+    """A command of SLURM as dask-jobqueue runs it: without the variables of the driver's own job.
+
+    Sbatch would take them for options. dask-jobqueue splits the text as a shell does, and has no public way to give a
+    command an environment; env has.
+
+    Args:
+        command: ``"sbatch"`` or ``"scancel"``.
+        clusters: Clusters of a federation that it is meant for, "" for the own one.
+    """
+    own = sorted(os.environ.keys() - without_job().keys())
+    return shlex.join(
+        ["env", *(f"--unset={name}" for name in own), command, *([f"--clusters={clusters}"] if clusters else [])]
+    )
+
+
 def _job_class(wanted: WorkerJobs) -> type[SLURMJob]:
     """A SLURMJob that names the cluster to scancel too, and does not hand on what describes the driver's own job."""
-    clusters = f" --clusters={wanted.clusters}" if wanted.clusters else ""
-    # The commands run without the variables of the driver's own job, which sbatch would take for options.
-    own = sorted(os.environ.keys() - without_job().keys())
-    clean = "".join(["env ", *(f"--unset={shlex.quote(name)} " for name in own)])
 
     class Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
-        submit_command = f"{clean}sbatch{clusters}"
-        cancel_command = f"{clean}scancel{clusters}"
+        submit_command = worker_command("sbatch", wanted.clusters)
+        cancel_command = worker_command("scancel", wanted.clusters)
 
         async def close(self) -> None:
             """Let a worker that was told to go end its job by itself, so that it is COMPLETED and not CANCELLED."""
