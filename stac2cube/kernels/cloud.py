@@ -127,4 +127,7 @@ def _booster() -> Booster:
         import lightgbm
     except ImportError as error:
         raise BadInputError("cloud probabilities need lightgbm: pip install 'stac2cube[clouds]'") from error
+    except OSError as error:
+        # Its wheel brings no OpenMP, and a fresh system has none before something else asks for it.
+        raise BadInputError(f"lightgbm cannot be loaded ({error}): apt install libgomp1, or module load gcc") from error
     return lightgbm.Booster(model_file=str(model_file()))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from stac2cube.errors import BadInputError
+from stac2cube.kernels import cloud
 from stac2cube.kernels.cloud import BANDS, NODATA, as_percent, cloud_probability, implausible
 from stac2cube.kernels.mask import cloud_mask, dark_land, disk, shadow_mask, shadow_reach_m
 from stac2cube.kernels.sun import sun_at
@@ -122,3 +126,11 @@ def test_the_sun(time: datetime, where: tuple[float, float], azimuth: float | No
     assert found[1] == pytest.approx(elevation, abs=0.4)
     if azimuth is not None:
         assert found[0] == pytest.approx(azimuth, abs=0.6)
+
+
+def test_a_system_without_openmp_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lightgbm.py").write_text('raise OSError("libgomp.so.1: cannot open shared object file")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    with pytest.raises(BadInputError, match="libgomp1"):
+        cloud._booster.__wrapped__()
