@@ -113,7 +113,8 @@ def write_netcdf(cut: Cut, out: Path, progress: Progress | None = None) -> int:
             progress.advance()
     with written_whole(out) as partial, sheltered(partial) as file:
         _create(cut, file)
-        _join(cut, file, list(parts.values()))
+        if file.error is None:
+            _join(cut, file, list(parts.values()))
     remove_tree(folder)
     return made
 
@@ -300,8 +301,6 @@ def _join(cut: Cut, sink: Sheltered, parts: list[Path]) -> None:
     """Copy the chunks of all steps into the file, compressed as they are."""
     import h5py
 
-    if sink.error is not None:
-        return
     with h5py.File(sink, "r+") as file:
         for place, part in enumerate(parts):
             if sink.error is not None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,12 +25,13 @@ from stac2cube.cli.stopping import stoppable
 from stac2cube.cube import generation, points
 from stac2cube.cube.overviews import overviews_folder
 from stac2cube.cube.reader import open_cube
+from stac2cube.cube.rearrange import roll_back
 from stac2cube.cube.root import read_root
 from stac2cube.cube.writer import open_writer
 from stac2cube.errors import CubeError, IncompleteError
 from stac2cube.places.threads import Threads
 from stac2cube.shares import build_share, claim_cube, seal_shares
-from stac2cube.stages.care import rollback, tidy
+from stac2cube.stages.care import tidy
 from stac2cube.stages.overviews import run_overviews
 from stac2cube.stages.yearly import seal_year
 from stac2cube.work import Orders, Step, Summary
@@ -69,6 +71,7 @@ def _signals(*numbers: int) -> Callable[[], None]:
     def send() -> None:
         for number in numbers:
             os.kill(os.getpid(), number)
+            time.sleep(0.02)  # from a worker, two of one kind would be one to the main thread
 
     return send
 
@@ -194,10 +197,15 @@ def _swap_in_two_steps(cube: Path) -> Summary:
 
 
 def _succeed(cube: Path) -> None:
-    other = cube.with_name("other.zarr")
-    if read_root(cube).spec != OTHER:
-        with open_writer(cube, SPEC) as writer:
-            writer.succeed(other)
+    with open_writer(cube, read_root(cube).spec) as writer:
+        if writer.spec != OTHER:
+            writer.succeed(cube.with_name("other.zarr"))
+
+
+def _back(cube: Path) -> None:
+    with open_writer(cube, SPEC) as writer:
+        if writer.root.steps == FEW:
+            roll_back(writer, 1)
 
 
 def _overviews(cube: Path) -> Summary:
@@ -215,7 +223,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "replace in two steps": Protocol(_some, _swap_in_two_steps),
     "succeed": Protocol(_other, _succeed),
     "tidy": Protocol(_disordered, tidy),
-    "roll back": Protocol(_disordered, lambda cube: rollback(cube, 1) if read_root(cube).steps == FEW else None),
+    "roll back": Protocol(_disordered, _back),
     "seal a year": Protocol(_some, lambda cube: seal_year(cube, 2020, Threads(2))),
     "overviews": Protocol(_some, _overviews, _levels),
     "seal an array": Protocol(_array, _seal_or_build),
