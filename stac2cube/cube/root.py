@@ -7,6 +7,7 @@ every array along ``time`` and the cube's own attributes.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pyproj import CRS
 from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from stac2cube.cube.files import read_plain, sync_tree
+from stac2cube.cube.files import read_plain
 from stac2cube.cube.moved import found_again
 from stac2cube.cube.shard import create_array
 from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
@@ -268,8 +269,12 @@ def write_store(
     for key, content in files.items():
         path = folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.to_bytes())
-    sync_tree(folder)
+        with path.open("xb") as file:
+            file.write(content.to_bytes())
+            if key == "zarr.json" or not key.endswith("/zarr.json"):
+                # Every writer sees to it that the metadata of arrays follow the root; these nobody writes again.
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> None:
