@@ -108,11 +108,11 @@ def check(provider: str, mission: str, item: Json, number: int, folder: Path) ->
 
 
 def test_each_kind_of_oddity_has_its_fate(tmp_path: Path) -> None:
-    """Each kind at one provider at least, in turn; the campaign below takes all of them everywhere."""
+    """Every second kind, at one provider in turn; the campaign below takes all of them everywhere."""
     known = cases()
     assert {"earth_search", "planetary_computer", "terrabyte", "cdse"} <= {provider for provider, *_ in known}
     numbers = sorted({(mission, number) for _, mission, _, number in known})
-    for place, (mission, number) in enumerate(numbers):
+    for place, (mission, number) in enumerate(numbers[::2]):
         fitting = [case for case in known if case[1] == mission and case[3] == number]
         check(*fitting[place % len(fitting)], tmp_path)
 
@@ -152,7 +152,7 @@ def _is_of(odd: Json, mission: str) -> bool:
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_no_value_anywhere_stops_the_others(tmp_path: Path, data: st.DataObject) -> None:
     never_stops_the_others(data, tmp_path)
