@@ -279,6 +279,11 @@ def test_only_what_its_catalog_calls_gone_is_withdrawn(
     assert not gone(Notes(met={"a/b 1"})), "a search met it, though not as a scene for these words"
     assert not gone(Notes(left_out={"a/b 1": "odd"})), "what cannot be understood is there all the same"
     assert gone(Notes(met={"a/b 1"}, deprecated={"a/b 1"}))
+    other = product(tmp_path, DATES[1])
+    among = Found(choice, (other,), (), (Notes(),))
+    assert not Whereabouts(layers, (), wanted, among).all_gone(row), "it has no place for items, as this one shows"
+    known[f"/collections/sentinel-2-l2a/items/{other['id']}"] = (200, other)
+    assert Whereabouts(layers, (), wanted, among).all_gone(row)
     nobody = replace(choice, catalog=Catalog("somebody else", "", url))
     assert not Whereabouts(layers, (), wanted, Found(nobody, (), (), ())).all_gone(row)
     assert Whereabouts(layers, {"a/b 1"}, wanted, None).all_gone(row), "an inventory knows"
