@@ -39,7 +39,8 @@ from stac2cube.stages.request import (
     understand,
 )
 from stac2cube.stages.scenes import steps_for
-from stac2cube.stages.standins import remembered, with_standins, words_of
+from stac2cube.stages.standins import add, remembered, with_standins, words_of
+from stac2cube.stages.usable import require_bands
 from stac2cube.work import Orders, Plan, Step, Summary, known_entries, plan
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def get_stac_layers(
 
     path = None if out is None else Path(out)
     place = place or Threads()
-    job = prepare(path, make_request(words, path if update else None), on_cluster=place.on_cluster)
+    request = make_request(words, path if update else None)
+    job = prepare(path, request, on_cluster=place.on_cluster, empty_layers=True)
     if path is None:
         return lazy_layers(job)
     summary = run(job, place)
@@ -197,7 +199,7 @@ class LayersJob:
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
 
 
-def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> LayersJob:
+def prepare(out: Path | None, request: Request, *, on_cluster: bool = False, empty_layers: bool = False) -> LayersJob:
     """Everything before the first pixel: check the words, search, lay out the grid.
 
     An existing cube keeps its CRS, and its whole grid unless an area is given anew: then the grid that follows from the
@@ -207,9 +209,10 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> 
         out: The cube, None for a look.
         request: What is asked for.
         on_cluster: Whether blocks are made on the nodes of a cluster.
+        empty_layers: Whether a new cube may have layers of bands that no item found has, which is only logged then.
 
     Raises:
-        BadInputError: See :func:`stac2cube.stages.request.understand`.
+        BadInputError: See :func:`stac2cube.stages.request.understand`; or no item found has a band.
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made otherwise.
@@ -222,6 +225,8 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> 
             wanted = replace(wanted, request=replace(request, crs=old.grid.crs))
     found = find_scenes(wanted)
     scenes = found.scenes
+    if not exists and not empty_layers:
+        require_bands(scenes, wanted.query.bands)
     if out is not None and exists and _same_grid_words(request, old):
         spec = spec_for(wanted, old.grid)
     else:
@@ -262,7 +267,7 @@ def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress:
         why = job.found.choice.why if job.found else ""
         fresh = steps_for(standing, job.spec.grid, why, [layer.name for layer in job.spec.layers])
         more = build(job.out, job.spec, fresh, job.task(), place, orders=orders, progress=progress)
-        _add(summary, more)
+        add(summary, more)
         steps = (*(step for step in steps if step.entry.key not in set(_keys(standing))), *fresh)
         job = replace(job, scenes=tuple({**_by_key(job.scenes), **_by_key(standing)}.values()))
     made = {*summary.sealed, *summary.replaced}
@@ -274,17 +279,6 @@ def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress:
 
 def _by_key(scenes: Sequence[Scene]) -> dict[str, Scene]:
     return {str(scene.key): scene for scene in scenes}
-
-
-def _add(summary: Summary, more: Summary) -> None:
-    """Take over what a further build of failed steps did."""
-    done = {*more.sealed, *more.replaced, *more.empty}
-    summary.failed = {key: why for key, why in summary.failed.items() if key not in done} | more.failed
-    summary.sealed += more.sealed
-    summary.replaced += more.replaced
-    summary.empty |= more.empty
-    summary.stopped = more.stopped
-    summary.seconds += more.seconds
 
 
 def doubted(job: LayersJob) -> tuple[Step, ...]:

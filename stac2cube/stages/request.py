@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,6 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from shapely import to_geojson
 from shapely.geometry import box, shape
-from shapely.geometry.base import BaseGeometry
 
 from stac2cube.area import Area, read_areas
 from stac2cube.catalog import is_index, public_catalog
@@ -26,14 +24,10 @@ from stac2cube.mission import Band, find_mission
 from stac2cube.period import parse_period
 from stac2cube.scene import Scene
 from stac2cube.source.band import BandRequest
-from stac2cube.source.engine import geobox_of
-from stac2cube.source.parsing import counted
 from stac2cube.source.plausible import doubts
-from stac2cube.source.probe import crs_of_file
 from stac2cube.source.search import Query
 from stac2cube.stages.choice import Choice, Found, choices, find
-
-log = logging.getLogger(__name__)
+from stac2cube.stages.usable import corner_of_files, footprints_of, require_usable, say_absent, without_standins
 
 ALWAYS = "1900/2100"
 """The time of a mission that has no time series."""
@@ -142,9 +136,9 @@ def find_scenes(wanted: Wanted) -> Found:
     """
     try:
         found = _filled(find(wanted.query, wanted.choices), wanted)
-        _say_absent(found.scenes, wanted.query.bands)
+        say_absent(found.scenes, wanted.query.bands)
         if wanted.request.strict:
-            found = replace(found, scenes=tuple(map(_without_standins, found.scenes)))
+            found = replace(found, scenes=tuple(map(without_standins, found.scenes)))
         if not (wanted.request.strict and wanted.query.mission.identity == "sentinel-2"):
             return found
         words = doubts(found.scenes)
@@ -153,47 +147,6 @@ def find_scenes(wanted: Wanted) -> Found:
     except NothingFoundError as error:
         where = f" over {wanted.request.area.name!r} in {wanted.request.time}"
         raise NothingFoundError(f"{error}{where}{_cloud_words(wanted.query.max_cloud_cover)}") from error
-
-
-def _without_standins(scene: Scene) -> Scene:
-    """A scene that has a problem if an older item stands in for the newest."""
-    if scene.problem or not scene.passed_over:
-        return replace(scene, spares={})
-    name, why = next(iter(scene.passed_over.items()))
-    return replace(scene, spares={}, problem=f"item {name} cannot be used, and none may stand in for it: {why}")
-
-
-def lacking(scenes: Sequence[Scene], bands: Sequence[Band]) -> dict[str, int]:
-    """How many of the usable scenes have no item with a band, by band; without those that all have."""
-    usable = [scene for scene in scenes if scene.granules and not scene.problem]
-    counts = {
-        band.name: sum(all(band.name not in granule.assets for granule in scene.granules) for scene in usable)
-        for band in bands
-    }
-    return {name: count for name, count in counts.items() if count}
-
-
-def _say_absent(scenes: Sequence[Scene], bands: Sequence[Band]) -> None:
-    for name, count in lacking(scenes, bands).items():
-        log.warning("%d of %d scenes have no item with band %s: it has no data there", count, len(scenes), name)
-
-
-def _require_usable(scenes: Sequence[Scene], wanted: Wanted) -> None:
-    """Be sure that there is something to lay out a grid for.
-
-    Raises:
-        BadInputError: All scenes have a problem, or no item of any has a band that is asked for.
-    """
-    problems = [scene.problem for scene in scenes if scene.problem]
-    if problems and not any(granule.crs for scene in scenes for granule in scene.granules):
-        raise BadInputError(f"none of the {len(scenes)} scenes found can be used: {counted(problems)}")
-    usable = len([scene for scene in scenes if scene.granules and not scene.problem])
-    for name, count in lacking(scenes, wanted.query.bands).items():
-        if count == usable:
-            raise BadInputError(
-                f"no item of the {count} scenes found has band {name}: leave it out of the bands, or ask another "
-                "catalog"
-            )
 
 
 def _filled(found: Found, wanted: Wanted) -> Found:
@@ -214,10 +167,10 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
         BadInputError: No scene can be used, no CRS can be found, or the area cannot be expressed in it.
     """
     request, mission = wanted.request, wanted.query.mission
-    _require_usable(scenes, wanted)
+    require_usable(scenes)
     if request.geobox is not None:
         return grid_from_geobox(request.geobox)
-    footprints = [] if request.crs else _footprints(scenes)
+    footprints = [] if request.crs else footprints_of(scenes)
     crs = crs_text(
         request.crs or _metric(native_crs(request.area.geometry, footprints, wanted.query.longitude), request)
     )
@@ -229,7 +182,7 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
     resolution = float(request.resolution or min(gsds))
     if CRS(crs).is_geographic:
         # Sizes of bands are metres; here the product's own pixels are the lattice, if they are degrees too.
-        lattice = _corner_of_files(scenes, crs) or mission.lattice
+        lattice = corner_of_files(scenes, crs) or mission.lattice
         return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice)
     # Corners on the lattice of the coarsest band, so that each of its pixels holds whole pixels of the cube.
     step = float(max(gsds)) if max(gsds) % resolution == 0 else resolution
@@ -239,42 +192,6 @@ def grid_for(wanted: Wanted, scenes: Sequence[Scene]) -> Grid:
         corners = sorted((g.tile, g.corner) for s in scenes for g in s.granules if g.corner and g.crs == crs)
         lattice = corners[0][1] if corners else lattice
     return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice, step=step)
-
-
-def _corner_of_files(scenes: Sequence[Scene], crs: str) -> tuple[float, float] | None:
-    """Upper left corner of the first granule's pixels in a CRS: as its item says, or else its file."""
-    granules = sorted((g for s in scenes for g in s.granules), key=lambda granule: (granule.tile, granule.id))
-    for granule in granules:
-        if granule.corner and granule.crs and crs_text(granule.crs) == crs:
-            return granule.corner
-    for granule in granules[:1]:
-        asset = next(iter(granule.assets.values()), None)
-        geobox = None if asset is None else geobox_of(asset, granule.signer)
-        if geobox is not None and geobox.crs == crs:
-            return float(geobox.transform.c), float(geobox.transform.f)
-    return None
-
-
-_LOOKED_AT = 12
-"""Files that are opened at most to find out their CRS."""
-
-
-def _footprints(scenes: Sequence[Scene]) -> list[tuple[str, BaseGeometry]]:
-    """CRS and footprint of each granule; where no item says its CRS, the files of some do.
-
-    Raises:
-        BadInputError: No item says its CRS, and no file tells it.
-    """
-    granules = [granule for scene in scenes if not scene.problem for granule in scene.granules]
-    granules = granules or [granule for scene in scenes for granule in scene.granules]
-    if not any(granule.crs for granule in granules):
-        one_per_tile = list({granule.tile: granule for granule in granules}.values())[:_LOOKED_AT]
-        told = [(granule, *crs_of_file(granule)) for granule in one_per_tile]
-        if not any(crs for _, crs, _ in told):
-            names = counted(f"item {granule.id} does not say its CRS, and {problem}" for granule, _, problem in told)
-            raise BadInputError(f"{names}. Give the CRS of the cube: --crs EPSG:32632")
-        return [(crs, shape(granule.footprint)) for granule, crs, _ in told if crs]
-    return [(granule.crs, shape(granule.footprint)) for granule in granules]
 
 
 def _gsds(wanted: Wanted) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from stac2cube.cube.ledger import FAILED, SEALED, Entry
 from stac2cube.scene import Scene
-from stac2cube.work import VERSIONS
+from stac2cube.work import VERSIONS, Summary
 
 _MAY_PASS = re.compile(
     r"response code: (?:0|408|429|5\d\d)\b|timed? ?out|could not resolve|connection|temporar|try again|"
@@ -90,3 +90,14 @@ def words_of(entry: Entry) -> str:
     if not passed:
         return ""
     return f"{', '.join(entry.items)} in the place of {'; '.join(f'{name}: {why}' for name, why in passed.items())}"
+
+
+def add(summary: Summary, more: Summary) -> None:
+    """Take over what a further build of failed steps did."""
+    done = {*more.sealed, *more.replaced, *more.empty}
+    summary.failed = {key: why for key, why in summary.failed.items() if key not in done} | more.failed
+    summary.sealed += more.sealed
+    summary.replaced += more.replaced
+    summary.empty |= more.empty
+    summary.stopped = more.stopped
+    summary.seconds += more.seconds

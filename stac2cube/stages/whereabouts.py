@@ -44,6 +44,7 @@ class Whereabouts:
     wanted: Wanted
     found: Found | None
     _asked: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _serves: dict[str, bool] = field(default_factory=dict)
 
     def all_gone(self, row: Entry) -> bool:
         """Whether all items of a step are."""
@@ -95,9 +96,20 @@ class Whereabouts:
         if any(name in note.deprecated for note in self._notes()):
             return True
         if (collection, name) not in self._asked:
-            answers = [is_gone(catalog.url, collection, name, catalog.login) for catalog in catalogs]
-            self._asked[collection, name] = all(answer is True for answer in answers)
+            gone = (is_gone(one.url, collection, name, one.login) is True and self._has_items(one) for one in catalogs)
+            self._asked[collection, name] = all(gone)
         return self._asked[collection, name]
+
+    def _has_items(self, catalog: Catalog) -> bool:
+        """Whether a catalog answers for items at all: of one that the search just found, it must not say "gone"."""
+        if catalog.url not in self._serves:
+            found = self.found.items[0] if self.found and self.found.items else None
+            known = (
+                found is None
+                or is_gone(catalog.url, str(found.get("collection")), str(found["id"]), catalog.login) is False
+            )
+            self._serves[catalog.url] = known
+        return self._serves[catalog.url]
 
     def _collections(self, row: Entry, names: Collection[str]) -> list[tuple[str, str]]:
         """Collection and id of items, from the items that the ledger keeps."""

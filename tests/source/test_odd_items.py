@@ -108,11 +108,11 @@ def check(provider: str, mission: str, item: Json, number: int, folder: Path) ->
 
 
 def test_each_kind_of_oddity_has_its_fate(tmp_path: Path) -> None:
-    """Each kind at one provider at least, in turn; the campaign below takes all of them everywhere."""
+    """Every second kind, at one provider in turn; the campaign below takes all of them everywhere."""
     known = cases()
     assert {"earth_search", "planetary_computer", "terrabyte", "cdse"} <= {provider for provider, *_ in known}
     numbers = sorted({(mission, number) for _, mission, _, number in known})
-    for place, (mission, number) in enumerate(numbers):
+    for place, (mission, number) in enumerate(numbers[::2]):
         fitting = [case for case in known if case[1] == mission and case[3] == number]
         check(*fitting[place % len(fitting)], tmp_path)
 
@@ -139,20 +139,24 @@ def change_anywhere(data: st.DataObject) -> tuple[Any, Json, str]:
 def never_stops_the_others(data: st.DataObject, folder: Path) -> None:
     odd, item, mission = change_anywhere(data)
     fate, said = same(odd, item, mission, folder)
-    elsewhere = "unknown platforms" in said or not _is_of(odd, mission) or odd["properties"].get("deprecated") is True
-    assert fate or elsewhere, f"nothing tells what became of {odd!r:.300}; said: {said[-300:]}"
+    assert fate or "unknown platforms" in said or _is_elsewhere(odd, mission), f"{odd!r:.300}; said: {said[-300:]}"
 
 
-def _is_of(odd: Json, mission: str) -> bool:
-    """Whether an item names a collection of the mission and a platform; others are somebody else's."""
-    collections = {page.collection for page in find_mission(mission).pages}
-    return odd.get("collection") in collections and bool(odd["properties"].get("platform"))
+def _is_elsewhere(odd: Json, mission: str) -> bool:
+    """Whether an item is of another collection, names no platform, or is deprecated: then nobody need speak of it."""
+    collections = [page.collection for page in find_mission(mission).pages]
+    properties = odd["properties"]
+    return (
+        odd.get("collection") not in collections
+        or not properties.get("platform")
+        or properties.get("deprecated") is True
+    )
 
 
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_no_value_anywhere_stops_the_others(tmp_path: Path, data: st.DataObject) -> None:
     never_stops_the_others(data, tmp_path)

@@ -168,7 +168,7 @@ def test_what_may_pass_is_tried_again(reason: str, for_good: bool) -> None:
 
 
 def test_a_band_that_no_item_has_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """No layer is all fill without a word: refused where no scene has the band, said where some lack it."""
+    """No layer is all fill without a word: the command line refuses where no scene has the band."""
     items = []
     for number, date in enumerate(DATES[:2]):
         one = product(tmp_path, date) | {"collection": "sentinel-1-rtc", "id": f"radar{number}"}
@@ -177,9 +177,15 @@ def test_a_band_that_no_item_has_is_said(tmp_path: Path, caplog: pytest.LogCaptu
         items.append(one | {"properties": about | {"datetime": f"{date}T05:26:11Z"}})
     words = {"mission": "sentinel-1-rtc", "aoi": LATTICE, "time": "2022", "resolution": 10}
     source = catalog(tmp_path / "radar.json", items)
+    area = tmp_path / "area.geojson"
+    area.write_text(json.dumps(items[0]["geometry"]))
+    asked = ["--mission", "sentinel-1-rtc", "--time", "2022", "--bands", "VV,VH", "--catalog", source, "--aoi"]
     with pytest.raises(BadInputError, match="no item of the 2 scenes found has band VH"):
-        stac2cube.get_stac_layers(tmp_path / "no.zarr", catalog=source, bands=["VV", "VH"], **words)
+        cli.main(["layers", str(tmp_path / "no.zarr"), *asked, str(area), "-q"], standalone_mode=False)
     assert not (tmp_path / "no.zarr").exists()
+    with caplog.at_level(logging.WARNING, "stac2cube"):
+        stac2cube.get_stac_layers(tmp_path / "said.zarr", catalog=source, bands=["VV", "VH"], **words)
+    assert "2 of 2 scenes have no item with band VH" in caplog.text
     items[1]["assets"]["vh"] = items[1]["assets"]["vv"]
     source = catalog(tmp_path / "radar.json", items)
     with caplog.at_level(logging.WARNING, "stac2cube"):
@@ -273,6 +279,11 @@ def test_only_what_its_catalog_calls_gone_is_withdrawn(
     assert not gone(Notes(met={"a/b 1"})), "a search met it, though not as a scene for these words"
     assert not gone(Notes(left_out={"a/b 1": "odd"})), "what cannot be understood is there all the same"
     assert gone(Notes(met={"a/b 1"}, deprecated={"a/b 1"}))
+    other = product(tmp_path, DATES[1])
+    among = Found(choice, (other,), (), (Notes(),))
+    assert not Whereabouts(layers, (), wanted, among).all_gone(row), "it has no place for items, as this one shows"
+    known[f"/collections/sentinel-2-l2a/items/{other['id']}"] = (200, other)
+    assert Whereabouts(layers, (), wanted, among).all_gone(row)
     nobody = replace(choice, catalog=Catalog("somebody else", "", url))
     assert not Whereabouts(layers, (), wanted, Found(nobody, (), (), ())).all_gone(row)
     assert Whereabouts(layers, {"a/b 1"}, wanted, None).all_gone(row), "an inventory knows"
