@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from stac2cube.catalog import Catalog, catalogs
 from stac2cube.cube.files import remove_tree
 from stac2cube.errors import BadInputError, SlurmError
 from stac2cube.places.queue import last_words
+from stac2cube.places.script import Body, JobScript, job_script, python_words
 from stac2cube.places.slurm import Slurm
 from stac2cube.site import Site
 
@@ -61,10 +60,12 @@ def checks(site: Site, folder: Path, wait: float) -> Iterator[Check]:
     )
     if lacking:
         return
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     profiles = {"worker jobs": site.place(), "--test": site.place(test=True), "gpu": site.place(gpu=True)}
     for name, place in profiles.items():
-        yield _tried(f"sbatch takes {name}", partial(_tested, place))
-    yield _tried("submit and cancel", partial(_submitted_and_cancelled, site.place()))
+        yield _tried(f"sbatch takes {name}", partial(_tested, place, folder))
+    yield _tried("submit and cancel", partial(_submitted_and_cancelled, site.place(), folder))
     yield _room(folder)
     yield from _on_two_nodes(site.place(test=bool(site.test)), folder, wait)
 
@@ -124,9 +125,10 @@ def _cluster(site: Site) -> str:
         return ""  # the checks have said so
 
 
-def _job(place: Slurm, command: str, *options: str) -> str:
-    header = [*place.header("stac2cube-doctor"), "--ntasks=1", f"--mem={place.memory_bytes // 2**20}M", *options]
-    return "\n".join(["#!/bin/bash", *(f"#SBATCH {option}" for option in header), *place.prologue, command]) + "\n"
+def _job(place: Slurm, folder: Path, words: Sequence[str], *options: str, log: str = "/dev/null") -> JobScript:
+    needs = [*place.header(), *place.memory_options(place.memory_bytes // 2**20, 1)]
+    name = f"stac2cube-doctor-{uuid4().hex[:8]}"
+    return job_script("doctor", name, [*needs, *place.directives, *options], Body(place.prologue, words), folder, log)
 
 
 def _tried(name: str, action: Callable[[], str]) -> Check:
@@ -136,12 +138,12 @@ def _tried(name: str, action: Callable[[], str]) -> Check:
         return Check(name, False, str(error))
 
 
-def _tested(place: Slurm) -> str:
-    return place.queue.test(_job(place, "true"))
+def _tested(place: Slurm, folder: Path) -> str:
+    return place.queue.test(_job(place, folder, ["true"], "--ntasks=1"))
 
 
-def _submitted_and_cancelled(place: Slurm) -> str:
-    job = place.queue.submit(_job(place, "sleep 60", "--hold", "--output=/dev/null"))
+def _submitted_and_cancelled(place: Slurm, folder: Path) -> str:
+    job = place.queue.submit(_job(place, folder, ["sleep", "60"], "--ntasks=1", "--hold"))
     try:
         known = place.queue.states([job])
     finally:
@@ -163,13 +165,11 @@ def _room(folder: Path) -> Check:
 def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
     shared = (folder / f".stac2cube-doctor-{uuid4().hex[:8]}").resolve()
     shared.mkdir(parents=True)
-    python = place.python or sys.executable
-    command = shlex.join(["srun", "--mpi=none", python, "-m", "stac2cube", "doctor", "--probe", str(shared)])
+    program = python_words(place.python, "-m", "stac2cube", "doctor", "--probe", str(shared))
+    command = ["srun", "--mpi=none", *program]
     two = replace(place, cores=1)
     try:
-        job = two.queue.submit(
-            _job(two, command, "--nodes=2", "--ntasks-per-node=1", "--ntasks=2", f"--output={shared}/log")
-        )
+        job = two.queue.submit(_job(two, shared, command, "--nodes=2", "--ntasks-per-node=1", "--ntasks=2", log="log"))
         files = [shared / f"probe-{rank}.json" for rank in (0, 1)]
         ended = _within(
             wait, lambda: all(file.exists() for file in files) or not two.queue.states([job]) or _failed(two, job)
