@@ -126,9 +126,9 @@ def _cluster(site: Site) -> str:
 
 
 def _job(place: Slurm, folder: Path, words: Sequence[str], *options: str, log: str = "/dev/null") -> JobScript:
-    needs = [*place.header(), *place.memory_options(place.memory_bytes // 2**20, 1)]
+    needs = place.memory_options(place.memory_bytes // 2**20, 1)
     name = f"stac2cube-doctor-{uuid4().hex[:8]}"
-    return job_script("doctor", name, [*needs, *place.directives, *options], Body(place.prologue, words), folder, log)
+    return job_script("doctor", name, [*place.header(name, needs), *options], Body(place.prologue, words), folder, log)
 
 
 def _tried(name: str, action: Callable[[], str]) -> Check:

@@ -175,11 +175,12 @@ def script(
     cubes = folder.parents[1].name
     # Not in the header of worker jobs: an array's log has its task's number.
     log = "%x-%A_%a.out" if any(option.startswith("--array") for option in extra) else "%x-%j.out"
-    options = [*place.header(), *_needs(place, way), *place.again_options(), *place.directives, *extra]
+    called = f"{name}-{cubes}"
+    options = [*place.header(called, [*_needs(place, way), *place.again_options()]), *extra]
     # As many blocks are worked on as the job has cores: libraries start no threads of their own for each.
     words = python_words(place.python, "-m", "stac2cube", *command)
     body = Body(place.prologue, words, [(name, "1") for name in ONE_THREAD])
-    return job_script(name, f"{name}-{cubes}", options, body, folder, log)
+    return job_script(name, called, options, body, folder, log)
 
 
 def _needs(place: Slurm, way: Way) -> list[str]:

@@ -83,8 +83,8 @@ def job_script(
 
     Args:
         name: What it does.
-        job_name: What SLURM shall call the job; what is unsafe in file names is replaced.
-        options: Of sbatch: ``"--time=10"``, ``"--exclusive"``, ``"-C haswell"``. Later ones win.
+        job_name: What SLURM calls the job; what is unsafe in file names is replaced.
+        options: Of sbatch, that name among them: ``"--time=10"``, ``"--exclusive"``, ``"-C haswell"``. Later ones win.
         body: What it does.
         folder: For its log, absolute; need not exist yet.
         log: File name pattern of sbatch(1).
@@ -93,7 +93,7 @@ def job_script(
         BadInputError: A value holds a control character.
     """
     called = safe_name(job_name)
-    header = [f"--job-name={called}", *options, f"--chdir={folder}", f"--output={log}"]
+    header = [*options, f"--chdir={folder}", f"--output={log}"]
     lines = ["#!/bin/bash", *(f"#SBATCH {directive(option)}" for option in header), *body.lines(Path.cwd())]
     return JobScript(name, "\n".join(lines) + "\n", called, folder)
 

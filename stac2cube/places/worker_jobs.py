@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import Queue, duration_seconds, memory_bytes
-from stac2cube.places.script import Body, JobScript, job_script, python_words, require_plain
+from stac2cube.places.script import Body, JobScript, job_script, python_words, require_plain, safe_name
 
 MEMORY_FORMS = ("mem", "mem-per-cpu", "mem-per-gpu", "all", "none")
 """How SLURM is told of memory: by the options of those names; ``--mem=0``, all that a node has; not at all."""
@@ -96,15 +96,23 @@ class WorkerJobs:
         """Whether a worker's memory is not what `memory` says, but all that SLURM gives its job."""
         return self.memory_as in ("all", "none") or any(map(_asks_for_memory, self.directives))
 
-    def header(self) -> list[str]:
-        """The sbatch options that every job of this site shares: cluster, partition, account, time limit."""
+    def header(self, job_name: str, needs: Sequence[str] = ()) -> list[str]:
+        """The sbatch options of a job of this site.
+
+        Args:
+            job_name: What SLURM shall call it.
+            needs: What it needs besides cluster, partition, account and time limit. The site's directives come last,
+                so that they win.
+        """
         options = {
+            "job-name": safe_name(job_name),
             "clusters": self.clusters,
             "partition": self.partition,
             "account": self.account,
             "time": self.walltime,
         }
-        return [f"--{name}={value}" for name, value in options.items() if value]
+        said = [f"--{name}={value}" for name, value in options.items() if value]
+        return [*said, *needs, *self.directives]
 
     def memory_options(self, mib: int, cores: int, memory_as: str = "") -> list[str]:
         """The sbatch option by which a job asks for memory, none where a directive does.
@@ -151,11 +159,11 @@ class WorkerJobs:
         words += ["--memory", "0" if self.takes_what_it_gets else str(self.memory_bytes)]
         words += ["--lifetime", f"{seconds - margin:.0f}s", "--lifetime-stagger", f"{margin / 3:.0f}s"]
         words += ["--interface", self.interface] if self.interface else []
-        options = [*self.header(), "--nodes=1", "--ntasks=1", f"--cpus-per-task={self.cores}"]
-        options += [*self.memory_options(self.memory_bytes // 2**20, self.cores), *self.again_options()]
+        needs = ["--nodes=1", "--ntasks=1", f"--cpus-per-task={self.cores}"]
+        needs += [*self.memory_options(self.memory_bytes // 2**20, self.cores), *self.again_options()]
         body = Body(self.prologue, words)
         # Not *.out: what a dying worker says is no word of the job that a person submitted.
-        return job_script("workers", name, [*options, *self.directives], body, logs, "%x-%j.log")
+        return job_script("workers", name, self.header(name, needs), body, logs, "%x-%j.log")
 
     def beside_this_job(self, environment: Mapping[str, str] | None = None) -> str:
         """The one cluster on which worker jobs run: of several, that of the job in which their controller runs.
