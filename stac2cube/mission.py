@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from stac2cube.equality import equal_nan
 from stac2cube.errors import BadInputError, TableError
 from stac2cube.table import TableFile, config_folder, names_in, shipped_and_own
 
@@ -20,6 +21,7 @@ LOCAL = "local"
 """Catalog name of pages for items that are met in local copies only."""
 
 
+@equal_nan
 @dataclass(frozen=True)
 class Quantity:
     """The stored form of a kind of band, see :class:`stac2cube.cube.spec.Layer`.
@@ -100,6 +102,7 @@ class Page:
         return (*patterns, *band.also)
 
 
+@equal_nan
 @dataclass(frozen=True)
 class Mission:
     """A mission page.

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import zarr
 from xarray.backends import BackendArray
-from xarray.core import indexing
 
+from stac2cube.adapters.xarray import ExplicitIndexer, IndexingSupport, VectorizedIndexer, explicit_indexing_adapter
 from stac2cube.cube.generation import Held
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.root import Root
@@ -88,19 +88,19 @@ class OpenLayer(BackendArray):
         """On another node it opens its arrays again."""
         return _again, (self._held, self._name, self.shape[0], self._years)
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+    def __getitem__(self, key: ExplicitIndexer) -> Any:
         """Pixels in stored form, for every kind of indexer of xarray.
 
         Raises:
             CubeError: The cube was rebuilt since it was opened, and its old generation is gone.
         """
-        points = isinstance(key, indexing.VectorizedIndexer)
-        support = indexing.IndexingSupport.VECTORIZED if points else indexing.IndexingSupport.OUTER
+        points = isinstance(key, VectorizedIndexer)
+        support = IndexingSupport.VECTORIZED if points else IndexingSupport.OUTER
         while True:
             folder = self._held.folder()
             read = partial(self._points if points else self._outer, self._array_in(folder))
             try:
-                pixels = indexing.explicit_indexing_adapter(key, self.shape, support, read)
+                pixels = explicit_indexing_adapter(key, self.shape, support, read)
             except (OSError, RuntimeError, ValueError):
                 # Where one shard lay when its index was read, another may have lain when its chunks were.
                 if self._held.folder() == folder:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 import zarr
-from xarray.core import indexing
 
+from stac2cube.adapters.xarray import LazilyIndexedArray
 from stac2cube.cube.facts import step_facts
 from stac2cube.cube.generation import Held, next_folder
 from stac2cube.cube.ledger import Ledger
@@ -93,7 +93,7 @@ def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, yea
     for layer in root.spec.layers:
         plain, array = dataset[layer.name].variable, group[layer.name]
         assert isinstance(array, zarr.Array)
-        lazily = indexing.LazilyIndexedArray(OpenLayer(held, array, years))
+        lazily = LazilyIndexedArray(OpenLayer(held, array, years))
         changed[layer.name] = xr.Variable(plain.dims, lazily, plain.attrs, plain.encoding)
     return dataset.assign(changed)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.abc.buffer import Buffer
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.files import remove_tree, sync_folder, write_whole

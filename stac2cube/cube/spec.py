@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stac2cube.equality import equal_nan
 from stac2cube.errors import CubeMismatchError
 from stac2cube.grid import Grid
 
@@ -16,6 +17,7 @@ FORMAT = 1
 """Version of the layout on disk; a newer one is refused by older software."""
 
 
+@equal_nan
 @dataclass(frozen=True)
 class Layer:
     """One variable of a cube with dims ``(time, y, x)``, in its stored form.

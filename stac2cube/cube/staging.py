@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import google_crc32c
 import numpy as np
-from zarr.core.buffer import Buffer
+from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from stac2cube.cube.encoding import format_of

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.env import get_gdal_config
 from rasterio.errors import RasterioIOError
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
+from stac2cube.adapters.rasterio import GdalError
 from stac2cube.cube.files import written_whole
 from stac2cube.cube.spec import Layer
 from stac2cube.errors import BadInputError
@@ -191,7 +191,7 @@ def _as_of_system() -> Iterator[None]:
     """Errors of GDAL's own, a full disk for example, as the system's."""
     try:
         yield
-    except CPLE_BaseError as error:
+    except GdalError as error:
         raise OSError(str(error)) from error
 
 

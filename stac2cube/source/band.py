@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from stac2cube.equality import equal_nan
 from stac2cube.errors import BadInputError
 
 CLASS_RESAMPLING = ("nearest", "mode")
@@ -14,6 +15,7 @@ CLASS_RESAMPLING = ("nearest", "mode")
 CONTINUOUS_RESAMPLING = ("nearest", "bilinear", "cubic", "lanczos", "average", "med", "min", "max")
 
 
+@equal_nan
 @dataclass(frozen=True, slots=True)
 class BandRequest:
     """How one band is wanted.

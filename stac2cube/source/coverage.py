@@ -10,6 +10,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 
+from stac2cube.equality import equal_nan
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.source.asset import Cut, is_nodata, resample
 from stac2cube.source.image import Image
@@ -18,6 +19,7 @@ METHODS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med
 """Ways to resample, by GDAL's names."""
 
 
+@equal_nan
 @dataclass(frozen=True, slots=True)
 class Measure:
     """How a file's counts become what is asked for.

@@ -9,7 +9,10 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from stac2cube.equality import equal_nan
 
+
+@equal_nan
 @dataclass(frozen=True)
 class Sea:
     """What is known of missing tiles.

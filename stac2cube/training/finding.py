@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from stac2cube.cube.spec import Layer
 from stac2cube.cube.stored import StoredStep
+from stac2cube.equality import equal_nan
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.pictures import Look, Picture, look_at
@@ -58,6 +59,7 @@ class StepPicture:
         return Pixels(values, labels, cloudy)
 
 
+@equal_nan
 @dataclass(frozen=True)
 class SamplePicture:
     """The files of a sample.

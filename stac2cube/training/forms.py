@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 import zarr
 from affine import Affine
-from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.codecs import BloscCodec
 
 from stac2cube.cube.files import remove_tree, write_whole
 from stac2cube.cube.shard import fast_pipeline
@@ -139,7 +139,7 @@ def _array(path: Path, name: str, count: int, shape: tuple[int, ...], most: int)
             dtype="float32" if name == "x" else "uint8",
             chunks=(1, *shape),
             shards=(most, *shape),
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle=BloscShuffle.bitshuffle),
+            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
             fill_value=np.nan if name == "x" else IGNORE,
             dimension_names=["patch", *(["time"] if len(shape) > len(inner) else []), *inner],
         )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from stac2cube.equality import equal_nan
+
 Radiometry = Literal["toa", "boa", "raw"]
 """What the numbers of the bands are: reflectance at the top or the bottom of the atmosphere, or counts as delivered."""
 
@@ -126,6 +128,7 @@ class Sample:
         return datetime.fromisoformat(self.time).astimezone(UTC)
 
 
+@equal_nan
 @dataclass(frozen=True)
 class SampleIndex:
     """All samples of a folder, and what their numbers mean.

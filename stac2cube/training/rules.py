@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
+from stac2cube.equality import equal_nan
 from stac2cube.errors import BadInputError
 from stac2cube.mission import Band, Mission, find_mission
 from stac2cube.source.coverage import Measure
@@ -146,6 +147,7 @@ class LabelRules:
         return Labels(self.backend, self.table, self.ignore_index, dict(sorted(classes.items())))
 
 
+@equal_nan
 @dataclass(frozen=True)
 class SampleRules:
     """Everything that decides the pixels of a set of samples.

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "stac2cube"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "version"), 1),
+    **dict.fromkeys(("adapters", "equality", "errors", "version"), 1),
     **dict.fromkeys(
         (
             "grid",
