@@ -38,7 +38,7 @@ class Slurm(WorkerJobs):
             BadInputError: A folder or a value of the site can stand in no job script, or names several clusters.
             SlurmError: SLURM refuses all jobs, or they keep dying.
         """
-        from stac2cube.places.pool import open_jobs  # dask is heavy
+        from stac2cube.places.jobqueue import open_jobs  # dask is heavy
 
         here = replace(self, clusters=self.beside_this_job())
         require_plain(str(Path(self.logs).absolute()))

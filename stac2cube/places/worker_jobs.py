@@ -140,10 +140,10 @@ class WorkerJobs:
         return ["--open-mode=append", *([] if forbidden else ["--requeue"])]
 
     def worker_script(self, name: str, scheduler: str, keys: Path, logs: Path) -> JobScript:
-        """The script of every worker job.
+        """The script of a worker job.
 
         Args:
-            name: What SLURM shall call them.
+            name: What SLURM calls the job, and dask its worker.
             scheduler: Its address.
             keys: Folder of the run's certificate and key.
             logs: For their logs, absolute.
@@ -155,7 +155,7 @@ class WorkerJobs:
         # Workers leave before they are killed, not all at the same moment.
         margin = max(30.0, min(300.0, seconds / 10))
         words = python_words(self.python, "-m", "stac2cube.places.worker", scheduler)
-        words += ["--keys", str(keys), "--threads", str(self.cores)]
+        words += ["--name", name, "--keys", str(keys), "--threads", str(self.cores)]
         words += ["--memory", "0" if self.takes_what_it_gets else str(self.memory_bytes)]
         words += ["--lifetime", f"{seconds - margin:.0f}s", "--lifetime-stagger", f"{margin / 3:.0f}s"]
         words += ["--interface", self.interface] if self.interface else []

@@ -110,7 +110,7 @@ DASK_ROOMS = {
     "places/gateway_server.py",
     "places/keys.py",
     "places/local.py",
-    "places/pool.py",
+    "places/jobqueue.py",
     "source/lazy.py",
     "views/neighbours.py",
 }

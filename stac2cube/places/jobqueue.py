@@ -1,0 +1,298 @@
+"""Worker jobs at work: dask-jobqueue scales them, our queue submits them; lost and refused ones are told and replaced.
+
+Only what dask-jobqueue and distributed document is used: ``SLURMCluster(job_cls=...)``; the methods ``job_script``,
+``start`` and ``close`` of a job; ``workers``, ``scale`` and ``scheduler_info`` of a cluster. A job's script is our own,
+because dask-jobqueue writes folders, names and Python's path into scripts without quotes. A job that SLURM refuses must
+not end the cluster, as an error raised by ``start`` would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dask
+from distributed import Client, Status
+from distributed.utils import get_ip, get_ip_interface
+
+from stac2cube.errors import SlurmError
+from stac2cube.places.dasking import Watch, quiet_dask, send_home
+from stac2cube.places.keys import Keys
+from stac2cube.places.queue import ENDED, PATIENCE, last_words
+from stac2cube.places.script import JobScript
+from stac2cube.places.worker_jobs import WorkerJobs
+
+# On import dask-jobqueue puts a file of comments into the user's ~/.config/dask.
+_home = dask.config.PATH
+with TemporaryDirectory() as _elsewhere:
+    dask.config.PATH = _elsewhere
+    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMJob
+dask.config.PATH = _home
+
+log = logging.getLogger(__name__)
+
+LIVES = 3
+"""Times each job may be replaced at most without any block being made: a job that dies at once will die again."""
+
+GOODBYE = 15.0
+"""Seconds a worker gets to end before its job is cancelled."""
+
+AGAIN = 300.0
+"""Seconds after which a job that SLURM refused is submitted again while others work: a limit may have been left."""
+
+ALONE = 30.0
+"""The same where no other is left."""
+
+REFUSALS = 10
+"""Times in a row that SLURM refuses jobs, with no job left, after which the build ends."""
+
+
+@contextmanager
+def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
+    """Submit worker jobs and watch over them.
+
+    Scheduler and workers talk to those alone who have a key that is made for this run. The workers find it in a folder
+    beside their logs, which nobody else can read and which is removed in the end.
+
+    Args:
+        wanted: What they are.
+        name: What SLURM calls them, with a number behind.
+
+    Raises:
+        BadInputError: A value of theirs can stand in no job script.
+        SlurmError: SLURM refuses all jobs, or they keep dying.
+    """
+    logs = Path(wanted.logs).resolve()
+    with quiet_dask(dashboard=wanted.dashboard), Keys.made().stored(logs) as keys:
+        submissions = _Submissions(wanted, keys, logs)
+        with (
+            _cluster(wanted, name, submissions) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            if wanted.dashboard:
+                log.info("dashboard: %s", client.dashboard_link)
+            wanted.queue.test(submissions.script(cluster.scheduler_address, name))
+            jobs = _Jobs(wanted, cluster, submissions, name)
+            executor = client.get_executor(pure=False)
+            try:
+                jobs.begin()
+                with Watch(jobs.look).over(executor):
+                    yield executor
+            finally:
+                executor.shutdown(wait=False)
+                send_home(client)
+                cluster.close(timeout=2 * GOODBYE)
+
+
+class _Submissions:
+    """Submits worker jobs, and knows what SLURM answered.
+
+    Args:
+        wanted: What they are.
+        keys: Folder of the run's certificate and key.
+        logs: For their logs, absolute.
+
+    Attributes:
+        keys: As above.
+        refusal: What SLURM said last when it refused a job; None once it took one.
+        answered: Set when SLURM has taken or refused the first job.
+    """
+
+    def __init__(self, wanted: WorkerJobs, keys: Path, logs: Path) -> None:
+        self._wanted = wanted
+        self.keys = keys
+        self._logs = logs
+        self.refusal: SlurmError | None = None
+        self.answered = threading.Event()
+
+    def script(self, scheduler: str, worker: str) -> JobScript:
+        """The script of a worker's job.
+
+        Raises:
+            BadInputError: A value can stand in no job script.
+        """
+        return self._wanted.worker_script(worker, scheduler, self.keys, self._logs)
+
+    def submit(self, scheduler: str, worker: str) -> str:
+        """Submit the job of a worker; its id, "" if SLURM refused it."""
+        try:
+            job = self._wanted.queue.submit(self.script(scheduler, worker))
+        except SlurmError as error:
+            self.refusal, job = error, ""
+        else:
+            self.refusal = None
+        self.answered.set()
+        return job
+
+    def end(self, job: str) -> None:
+        """Let the worker of a job, which was told to go, end it by itself (COMPLETED); else cancel it."""
+        queue, give_up = self._wanted.queue, time.monotonic() + GOODBYE
+        try:
+            while set(states := set(queue.states([job]).values())) & {"RUNNING", "COMPLETING"}:
+                if time.monotonic() > give_up:
+                    break
+                time.sleep(0.3)
+            if states - ENDED:
+                queue.cancel([job])
+        except SlurmError as error:
+            # Without its scheduler the worker ends by itself, too.
+            log.warning("worker job %s may still wait or run: %s", job, error)
+
+
+class _Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
+    """One worker job, as dask-jobqueue scales it."""
+
+    def __init__(self, scheduler: Any = None, name: Any = None, *, submissions: _Submissions, **options: Any) -> None:
+        super().__init__(scheduler=scheduler, name=name, **options)
+        self._submissions = submissions
+
+    def job_script(self) -> str:
+        """The text that is submitted."""
+        return self._submissions.script(str(self.scheduler), str(self.name)).text
+
+    async def start(self) -> None:
+        """Submit the job. One that SLURM refuses has no id; it is submitted again later."""
+        self.job_id = await asyncio.to_thread(self._submissions.submit, str(self.scheduler), str(self.name))
+        self.status = Status.running
+
+    async def close(self) -> None:
+        """End the job."""
+        if self.job_id and self.status != Status.closed:
+            await asyncio.to_thread(self._submissions.end, self.job_id)
+        self.status = Status.closed
+
+
+def _cluster(wanted: WorkerJobs, name: str, submissions: _Submissions) -> SLURMCluster:
+    keys = submissions.keys
+    host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
+    return SLURMCluster(
+        job_cls=_Job,
+        submissions=submissions,
+        name=name,
+        job_name=name,
+        cores=wanted.cores,
+        processes=1,
+        memory=f"{wanted.memory_bytes}B",
+        security=Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security(),
+        protocol="tls://",
+        # Even without pages dask listens; not where others on the network come by.
+        scheduler_options={"host": host, "dashboard": wanted.dashboard, "dashboard_address": "127.0.0.1:0"},
+        silence_logs=logging.ERROR,
+    )
+
+
+class _Jobs:
+    """The worker jobs of a run.
+
+    Args:
+        wanted: What they are, and how many.
+        cluster: Scales them.
+        submissions: Submits them.
+        name: Of the cluster, with which the names of the jobs begin.
+    """
+
+    def __init__(self, wanted: WorkerJobs, cluster: SLURMCluster, submissions: _Submissions, name: str) -> None:
+        self._wanted = wanted
+        self._queue = wanted.queue
+        self._cluster = cluster
+        self._submissions = submissions
+        self._name = name
+        self._seen: set[str] = set()
+        self._preempted: set[str] = set()
+        self._said: set[str] = set()
+        self._most = self._lost = self._refusals = 0
+        self._next = 0.0
+
+    def begin(self) -> None:
+        """Submit the first job, whose refusal is the whole build's, then the others.
+
+        Raises:
+            SlurmError: SLURM refuses, in its own words, or does not answer.
+        """
+        self._cluster.scale(jobs=1)
+        if not self._submissions.answered.wait(2 * PATIENCE):
+            raise SlurmError(f"sbatch did not answer within {2 * PATIENCE} s: is SLURM's controller up?")
+        if self._submissions.refusal:
+            raise self._submissions.refusal
+        self._cluster.scale(jobs=self._wanted.jobs)
+        log.info("submitting %d worker job(s) %s", self._wanted.jobs, self._name)
+
+    def look(self) -> str:
+        """Replace lost jobs; why the work cannot go on, if so.
+
+        Raises:
+            SlurmError: SLURM cannot be asked just now.
+        """
+        self._miss()
+        if self._cluster.scheduler_info["workers"]:
+            self._lost = 0
+        elif self._lost > LIVES * max(1, self._most):
+            said = last_words(Path(self._wanted.logs).resolve(), f"{self._name}-*")
+            return f"{self._lost} worker jobs ended without doing any work. Their last words: {said or 'none'}"
+        return self._fill()
+
+    def _miss(self) -> None:
+        """Forget jobs that have ended."""
+        self._seen |= {job.job_id for job in list(self._cluster.workers.values()) if job.job_id}
+        waiting = self._queue.waiting(self._seen)
+        states = {job: state for job, (state, _) in waiting.items()}
+        # A job that is preempted is requeued by SLURM itself and comes back; where it is not, it stays so.
+        preempted = {job for job in self._seen if states.get(job) == "PREEMPTED"}
+        gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED} - (preempted - self._preempted)
+        self._preempted = preempted - gone
+        if gone:
+            self._seen -= gone
+            self._lost += len(gone)
+            log.warning("worker job(s) %s ended; they are replaced", ", ".join(sorted(gone)))
+            self._forget(gone)
+        for job, (state, reason) in waiting.items():
+            if state == "PENDING" and ("Limit" in reason or reason.startswith(("QOS", "Assoc", "Reserved"))):
+                self._once(f"worker job {job} waits ({reason}); the build goes on with those that run", reason)
+
+    def _fill(self) -> str:
+        """Submit those that lack, unless SLURM refused some a moment ago; why the work cannot go on, if so."""
+        alive = len(self._seen)
+        self._most = max(self._most, alive)
+        refused = any(not job.job_id and job.status == Status.running for job in list(self._cluster.workers.values()))
+        if refused and (error := self._submissions.refusal):
+            let_in = f"{alive} of {self._wanted.jobs} worker jobs were let in"
+            self._once(f"{let_in}, and the build goes on with them: {error}", str(error))
+        now = time.monotonic()
+        if alive:
+            self._refusals = 0
+        elif self._next:
+            self._next = min(self._next, now + ALONE)
+        if not refused:
+            self._next = 0.0
+        elif not self._next:
+            self._next = now + (AGAIN if alive else ALONE)
+            self._refusals += not alive
+            if self._refusals >= REFUSALS:
+                return f"no worker job is left, and SLURM lets no other in: {self._submissions.refusal}"
+        elif now >= self._next:
+            self._next = 0.0
+            self._forget({""})
+        self._cluster.scale(jobs=self._wanted.jobs)
+        return ""
+
+    def _forget(self, jobs: set[str]) -> None:
+        # The cluster misses only workers that it has seen: a job that was refused or died before its worker came is
+        # forgotten here, so that scale() makes another.
+        connected = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
+        for name, job in list(self._cluster.workers.items()):
+            if job.job_id in jobs and job.status == Status.running and name not in connected:
+                self._cluster.loop.add_callback(self._cluster.workers.pop, name, None)
+
+    def _once(self, words: str, reason: str) -> None:
+        if reason not in self._said:
+            self._said.add(reason)
+            log.warning("%s", words)
