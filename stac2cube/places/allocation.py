@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stac2cube.errors import BadInputError
-from stac2cube.places.queue import in_job, last_words
+from stac2cube.places.queue import in_job, last_words, memory_bytes
 from stac2cube.places.share import per_node
 from stac2cube.places.worker import tls_settings
 
@@ -34,12 +34,15 @@ class Allocation:
     Attributes:
         tasks: Workers, one per task of the job.
         cores: Threads per worker, the job's cores per task.
+        memory: Limit per worker as dask writes it, ``"8GiB"``; "auto" for what SLURM gives its task on its node,
+            which no other limit exceeds. Workers keep to nine tenths.
         interface: Network interface on which nodes reach each other; what the host name means if "".
         dashboard: Whether dask shows its pages, on loopback of the node on which this process runs.
     """
 
     tasks: int
     cores: int = 1
+    memory: str = "auto"
     interface: str = ""
     dashboard: bool = False
 
@@ -62,7 +65,7 @@ class Allocation:
         tasks = _count("SLURM_NTASKS") or nodes * (_count("SLURM_NTASKS_PER_NODE") or 1)
         each = per_node(os.environ.get("SLURM_TASKS_PER_NODE", "")) or [-(-tasks // nodes)] * nodes
         fair = min((have // max(1, takes) for have, takes in zip(cpus, each, strict=False)), default=1)
-        return cls(tasks, _count("SLURM_CPUS_PER_TASK") or max(1, fair), interface, dashboard)
+        return cls(tasks, _count("SLURM_CPUS_PER_TASK") or max(1, fair), interface=interface, dashboard=dashboard)
 
     @property
     def parallel(self) -> int:
@@ -115,6 +118,7 @@ class Allocation:
 
     def _srun(self, address: str, keys: Keys, logs: Path) -> subprocess.Popen[bytes]:
         worker = [sys.executable, "-m", "stac2cube.places.worker", address, "--threads", str(self.cores)]
+        worker += [] if self.memory == "auto" else ["--memory", str(memory_bytes(self.memory))]
         worker += ["--interface", self.interface] if self.interface else []
         # --no-kill: a node that fails takes its own worker along, not the others. --overlap: the first task shares its
         # node with this process. --export: also in jobs that were submitted with --export=NONE.

@@ -78,8 +78,8 @@ def job_script(
 ) -> JobScript:
     """A job script.
 
-    The log is named relatively to the job's working folder, so that nothing in a folder's name is taken for one of
-    sbatch's patterns (``%j``, and a backslash, which switches them off).
+    Nothing in a folder's name is taken for one of sbatch's patterns (``%j``). A backslash switches these off, and SLURM
+    drops it from the name: a folder with one is refused.
 
     Args:
         name: What it does.
@@ -87,13 +87,18 @@ def job_script(
         options: Of sbatch, that name among them: ``"--time=10"``, ``"--exclusive"``, ``"-C haswell"``. Later ones win.
         body: What it does.
         folder: For its log, absolute; need not exist yet.
-        log: File name pattern of sbatch(1).
+        log: File name pattern of sbatch(1), or an absolute path.
 
     Raises:
-        BadInputError: A value holds a control character.
+        BadInputError: A value holds a control character, or the folder a backslash.
     """
+    if "\\" in str(folder):
+        raise BadInputError(
+            f"{folder}: SLURM writes no logs into a folder with a backslash in its name; choose another"
+        )
     called = safe_name(job_name)
-    header = [*options, f"--chdir={folder}", f"--output={log}"]
+    output = log if log.startswith("/") else f"{str(folder).replace('%', '%%')}/{log}"
+    header = [*options, f"--chdir={folder}", f"--output={output}"]
     lines = ["#!/bin/bash", *(f"#SBATCH {directive(option)}" for option in header), *body.lines(Path.cwd())]
     return JobScript(name, "\n".join(lines) + "\n", called, folder)
 

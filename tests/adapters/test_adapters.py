@@ -19,9 +19,7 @@ from stac2cube.adapters import xarray as of_xarray
 
 
 def test_a_name_that_is_gone_is_an_error_that_names_the_release() -> None:
-    with pytest.raises(
-        ImportError, match=rf"rasterio {rasterio.__version__} has no rasterio\._err\.CPLE_Gone"
-    ):
+    with pytest.raises(ImportError, match=rf"rasterio {rasterio.__version__} has no rasterio\._err\.CPLE_Gone"):
         taken("rasterio", "rasterio._err", "CPLE_BaseError", "CPLE_Gone")
     with pytest.raises(ImportError, match=r"xarray [\d.]+ has no xarray\.core\.moved, which stac2cube needs"):
         taken("xarray", "xarray.core.moved", "Name")
