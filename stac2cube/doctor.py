@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,11 +20,15 @@ from stac2cube.cube.files import remove_tree
 from stac2cube.errors import BadInputError, SlurmError
 from stac2cube.places.queue import last_words
 from stac2cube.places.script import Body, JobScript, job_script, python_words
+from stac2cube.places.share import cores_of_task, memory_of_task
 from stac2cube.places.slurm import Slurm
 from stac2cube.site import Site
 
 ROUNDS = 20
 """Races that two nodes run for a lock."""
+
+LATE = 60.0
+"""Seconds between the clocks of two nodes from which on something is wrong: sealed steps and logs bear these times."""
 
 FEW_INODES = 100_000
 """Files that a multi-year cube of one Sentinel-2 tile may need."""
@@ -67,6 +72,7 @@ def checks(site: Site, folder: Path, wait: float) -> Iterator[Check]:
         yield _tried(f"sbatch takes {name}", partial(_tested, place, folder))
     yield _tried("submit and cancel", partial(_submitted_and_cancelled, site.place(), folder))
     yield _room(folder)
+    yield _tried("keys stay private", partial(_private, folder))
     yield from _on_two_nodes(site.place(test=bool(site.test)), folder, wait)
 
 
@@ -95,6 +101,9 @@ def probe(folder: Path, rank: int) -> None:
         "won": won,
         "renamed": renamed,
         "interfaces": _interfaces(),
+        "cores": cores_of_task(),
+        "memory": memory_of_task(),
+        "clock": time.time(),
         "jpeg2000": _jpeg2000(),
         "sbatch": which("sbatch") is not None,
         "catalogs": {name: _reachable(catalog) for name, catalog in catalogs().items()},
@@ -153,6 +162,17 @@ def _submitted_and_cancelled(place: Slurm, folder: Path) -> str:
     return f"job {job}"
 
 
+def _private(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(prefix=".stac2cube-doctor-", dir=folder))
+    try:
+        if own.stat().st_mode & 0o077:
+            raise BadInputError(f"{folder} keeps no permissions: name another folder as `logs` of the site")
+    finally:
+        own.rmdir()
+    return "a folder is closed to others, as the key of worker jobs needs"
+
+
 def _room(folder: Path) -> Check:
     folder.mkdir(parents=True, exist_ok=True)
     found = os.statvfs(folder)
@@ -208,6 +228,11 @@ def _judged(found: list[dict[str, Any]]) -> Iterator[Check]:
         well = one[what] and other[what]
         needed = what == "jpeg2000"
         yield Check(f"{what} on nodes", well if needed or well else None, present if well else f"not: {present}")
+    shares = "; ".join(f"{of['node']}: {of['cores']} cores, {of['memory'] // 2**20} MiB" for of in found)
+    yield Check("a task's share", True, shares)
+    apart = abs(one["clock"] - other["clock"])
+    # The two look at each other's files last, so that they come here at about the same time.
+    yield Check("clocks", apart < LATE, f"{apart:.0f} s apart")
     common = sorted(set(one["interfaces"]) & set(other["interfaces"]) - {"lo"})
     addresses = ", ".join(f"{name} {one['interfaces'][name]}" for name in common)
     yield Check("interfaces", bool(common) or None, addresses or "none in common but lo")
