@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import socket
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,16 @@ from stac2cube.catalog import Catalog, catalogs
 from stac2cube.cube.files import remove_tree
 from stac2cube.errors import BadInputError, SlurmError
 from stac2cube.places.queue import last_words
+from stac2cube.places.script import Body, JobScript, job_script, python_words
+from stac2cube.places.share import cores_of_task, memory_of_task
 from stac2cube.places.slurm import Slurm
 from stac2cube.site import Site
 
 ROUNDS = 20
 """Races that two nodes run for a lock."""
+
+LATE = 60.0
+"""Seconds between the clocks of two nodes from which on something is wrong: sealed steps and logs bear these times."""
 
 FEW_INODES = 100_000
 """Files that a multi-year cube of one Sentinel-2 tile may need."""
@@ -61,11 +65,14 @@ def checks(site: Site, folder: Path, wait: float) -> Iterator[Check]:
     )
     if lacking:
         return
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     profiles = {"worker jobs": site.place(), "--test": site.place(test=True), "gpu": site.place(gpu=True)}
     for name, place in profiles.items():
-        yield _tried(f"sbatch takes {name}", partial(_tested, place))
-    yield _tried("submit and cancel", partial(_submitted_and_cancelled, site.place()))
+        yield _tried(f"sbatch takes {name}", partial(_tested, place, folder))
+    yield _tried("submit and cancel", partial(_submitted_and_cancelled, site.place(), folder))
     yield _room(folder)
+    yield _tried("keys stay private", partial(_private, folder))
     yield from _on_two_nodes(site.place(test=bool(site.test)), folder, wait)
 
 
@@ -94,6 +101,9 @@ def probe(folder: Path, rank: int) -> None:
         "won": won,
         "renamed": renamed,
         "interfaces": _interfaces(),
+        "cores": cores_of_task(),
+        "memory": memory_of_task(),
+        "clock": time.time(),
         "jpeg2000": _jpeg2000(),
         "sbatch": which("sbatch") is not None,
         "catalogs": {name: _reachable(catalog) for name, catalog in catalogs().items()},
@@ -124,9 +134,10 @@ def _cluster(site: Site) -> str:
         return ""  # the checks have said so
 
 
-def _job(place: Slurm, command: str, *options: str) -> str:
-    header = [*place.header("stac2cube-doctor"), "--ntasks=1", f"--mem={place.memory_bytes // 2**20}M", *options]
-    return "\n".join(["#!/bin/bash", *(f"#SBATCH {option}" for option in header), *place.prologue, command]) + "\n"
+def _job(place: Slurm, folder: Path, words: Sequence[str], *options: str, log: str = "/dev/null") -> JobScript:
+    needs = place.memory_options(place.memory_bytes // 2**20, 1)
+    name = f"stac2cube-doctor-{uuid4().hex[:8]}"
+    return job_script("doctor", name, [*place.header(name, needs), *options], Body(place.prologue, words), folder, log)
 
 
 def _tried(name: str, action: Callable[[], str]) -> Check:
@@ -136,12 +147,12 @@ def _tried(name: str, action: Callable[[], str]) -> Check:
         return Check(name, False, str(error))
 
 
-def _tested(place: Slurm) -> str:
-    return place.queue.test(_job(place, "true"))
+def _tested(place: Slurm, folder: Path) -> str:
+    return place.queue.test(_job(place, folder, ["true"], "--ntasks=1"))
 
 
-def _submitted_and_cancelled(place: Slurm) -> str:
-    job = place.queue.submit(_job(place, "sleep 60", "--hold", "--output=/dev/null"))
+def _submitted_and_cancelled(place: Slurm, folder: Path) -> str:
+    job = place.queue.submit(_job(place, folder, ["sleep", "60"], "--ntasks=1", "--hold"))
     try:
         known = place.queue.states([job])
     finally:
@@ -149,6 +160,17 @@ def _submitted_and_cancelled(place: Slurm) -> str:
     if not known:
         raise SlurmError(f"job {job} was submitted, but squeue does not know it: is 'clusters' of the site right?")
     return f"job {job}"
+
+
+def _private(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(prefix=".stac2cube-doctor-", dir=folder))
+    try:
+        if own.stat().st_mode & 0o077:
+            raise BadInputError(f"{folder} keeps no permissions: name another folder as `logs` of the site")
+    finally:
+        own.rmdir()
+    return "a folder is closed to others, as the key of worker jobs needs"
 
 
 def _room(folder: Path) -> Check:
@@ -163,13 +185,11 @@ def _room(folder: Path) -> Check:
 def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
     shared = (folder / f".stac2cube-doctor-{uuid4().hex[:8]}").resolve()
     shared.mkdir(parents=True)
-    python = place.python or sys.executable
-    command = shlex.join(["srun", "--mpi=none", python, "-m", "stac2cube", "doctor", "--probe", str(shared)])
+    program = python_words(place.python, "-m", "stac2cube", "doctor", "--probe", str(shared))
+    command = ["srun", "--mpi=none", *program]
     two = replace(place, cores=1)
     try:
-        job = two.queue.submit(
-            _job(two, command, "--nodes=2", "--ntasks-per-node=1", "--ntasks=2", f"--output={shared}/log")
-        )
+        job = two.queue.submit(_job(two, shared, command, "--nodes=2", "--ntasks-per-node=1", "--ntasks=2", log="log"))
         files = [shared / f"probe-{rank}.json" for rank in (0, 1)]
         ended = _within(
             wait, lambda: all(file.exists() for file in files) or not two.queue.states([job]) or _failed(two, job)
@@ -208,6 +228,11 @@ def _judged(found: list[dict[str, Any]]) -> Iterator[Check]:
         well = one[what] and other[what]
         needed = what == "jpeg2000"
         yield Check(f"{what} on nodes", well if needed or well else None, present if well else f"not: {present}")
+    shares = "; ".join(f"{of['node']}: {of['cores']} cores, {of['memory'] // 2**20} MiB" for of in found)
+    yield Check("a task's share", True, shares)
+    apart = abs(one["clock"] - other["clock"])
+    # The two look at each other's files last, so that they come here at about the same time.
+    yield Check("clocks", apart < LATE, f"{apart:.0f} s apart")
     common = sorted(set(one["interfaces"]) & set(other["interfaces"]) - {"lo"})
     addresses = ", ".join(f"{name} {one['interfaces'][name]}" for name in common)
     yield Check("interfaces", bool(common) or None, addresses or "none in common but lo")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import ENDED, Queue
+from stac2cube.places.script import Body, JobScript, job_script, python_words, safe_name
 from stac2cube.places.slurm import Slurm
+from stac2cube.places.worker import ONE_THREAD
 from stac2cube.trust.address import has_secret
 
 Way = Literal["slurm", "allocation", "threads"]
@@ -22,19 +22,6 @@ Way = Literal["slurm", "allocation", "threads"]
 
 CONTROLLER_MEMORY = 4 * 2**30
 """Bytes for a job that only hands out blocks: the search result of a tile over ten years needs about one."""
-
-
-@dataclass(frozen=True)
-class JobScript:
-    """A job script.
-
-    Attributes:
-        name: What it does: ``"layers"``, ``"layers-share"``.
-        text: For sbatch.
-    """
-
-    name: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -182,6 +169,9 @@ def script(
         folder: For its log.
         way: What it needs.
         extra: Further sbatch options.
+
+    Raises:
+        BadInputError: A value holds a newline or another control character.
     """
     if any(has_secret(word) for word in command):
         raise BadInputError(
@@ -191,41 +181,28 @@ def script(
     cubes = folder.parents[1].name
     # Not in the header of worker jobs: an array's log has its task's number.
     log = "%x-%A_%a.out" if any(option.startswith("--array") for option in extra) else "%x-%j.out"
-    options = [
-        *replace(place, directives=()).header(f"{name}-{cubes}"),
-        *_needs(place, way),
-        f"--output={folder}/{log}",
-        "--open-mode=append",
-        "--requeue",
-        *place.directives,
-        *extra,
-    ]
-    python = place.python or sys.executable
-    lines = [
-        "#!/bin/bash",
-        *(f"#SBATCH {_quoted(option)}" for option in options),
-        *place.prologue,
-        # In the place of the shell, so that signals for the job reach it.
-        f"exec {shlex.quote(python)} -m stac2cube {shlex.join(command)}",
-    ]
-    return JobScript(name, "\n".join(lines) + "\n")
+    called = f"{name}-{cubes}"
+    options = [*place.header(called, [*_needs(place, way), *place.again_options()]), *extra]
+    # As many blocks are worked on as the job has cores: libraries start no threads of their own for each.
+    words = python_words(place.python, "-m", "stac2cube", *command)
+    body = Body(place.prologue, words, [(name, "1") for name in ONE_THREAD])
+    return job_script(name, called, options, body, folder, log)
 
 
 def _needs(place: Slurm, way: Way) -> list[str]:
     mib = place.memory_bytes // 2**20
     if way == "allocation":
-        return [f"--ntasks={place.jobs}", f"--cpus-per-task={place.cores}", f"--mem-per-cpu={mib // place.cores}M"]
+        by_core = "mem-per-cpu" if place.memory_as == "mem" else ""
+        needed = place.memory_options(mib, place.cores, by_core)
+        return [f"--ntasks={place.jobs}", f"--cpus-per-task={place.cores}", *needed]
     cores = 1 if way == "slurm" else place.cores
     memory = min(mib, CONTROLLER_MEMORY // 2**20) if way == "slurm" else mib
-    return ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", f"--mem={memory}M"]
+    return ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", *place.memory_options(memory, cores)]
 
 
-def _quoted(option: str) -> str:
-    name, equals, value = option.partition("=")
-    return f'{name}="{value}"' if equals and any(c in value for c in " '\t") else option
-
-
-def submit_chain(place: Slurm, scripts: Sequence[JobScript], folder: Path, after: str = "") -> dict[str, str]:
+def submit_chain(
+    place: Slurm, scripts: Sequence[JobScript], folder: Path, after: str = ""
+) -> tuple[dict[str, str], str]:
     """Submit jobs one after the other: each begins when the one before has ended, well or not.
 
     A stage follows what its parent has sealed, so that a failed step does not stop the chain.
@@ -237,17 +214,22 @@ def submit_chain(place: Slurm, scripts: Sequence[JobScript], folder: Path, after
         after: Job that comes before the first.
 
     Returns:
-        Job ids by name.
+        Job ids by name; and the cluster that they are on, where the site names several and sbatch chose one.
 
     Raises:
         SlurmError: SLURM refuses one; those before it are cancelled.
     """
     jobs: dict[str, str] = {}
-    with _all_or_none(place.queue, jobs):
+    queue = place.queue
+    with _all_or_none(jobs) as queues:
         for job in scripts:
-            jobs[job.name] = _submit(place.queue, job, folder, [f"--dependency=afterany:{after}"] if after else [])
-            after = jobs[job.name]
-    return jobs
+            queues.append(queue)
+            options = [f"--dependency=afterany:{after}"] if after else []
+            after, cluster = _submit(queue, job, folder, options)
+            jobs[job.name] = after
+            # Jobs follow each other on one cluster alone.
+            queue = Queue(cluster) if cluster and "," in queue.clusters else queue
+    return jobs, queue.clusters
 
 
 def submit_array(
@@ -268,31 +250,39 @@ def submit_array(
         Job ids by name; the sealing job is the last.
 
     Raises:
+        BadInputError: The site names several clusters.
         SlurmError: SLURM refuses.
         CubeLockedError: The cube is held by somebody else; nothing stays submitted.
     """
     queue = place.queue
     jobs: dict[str, str] = {}
-    with _all_or_none(queue, jobs):
-        sealing = jobs[seal.name] = _submit(queue, seal, folder, ["--hold"])
+    if "," in queue.clusters:
+        raise BadInputError(f"a job array needs one cluster, not {queue.clusters}: name one in the site file")
+    with _all_or_none(jobs) as queues:
+        queues.append(queue)
+        sealing, _ = _submit(queue, seal, folder, ["--hold"])
+        jobs[seal.name] = sealing
         claim(sealing)
         share = share_for(sealing)
-        array = jobs[share.name] = _submit(queue, share, folder)
+        array, _ = _submit(queue, share, folder)
+        jobs[share.name] = array
         queue.call("scontrol", ["update", f"JobId={sealing}", f"Dependency=afterany:{array}"])
         queue.call("scontrol", ["release", sealing])
     return {share.name: array, seal.name: sealing}
 
 
-def _submit(queue: Queue, job: JobScript, folder: Path, options: Sequence[str] = ()) -> str:
-    (folder / f"{job.name}.sbatch").write_text(job.text)
-    return queue.submit(job.text, options)
+def _submit(queue: Queue, job: JobScript, folder: Path, options: Sequence[str] = ()) -> tuple[str, str]:
+    (folder / f"{safe_name(job.name)}.sbatch").write_text(job.text, encoding="utf-8")
+    return queue.submitted(job, options)
 
 
 @contextmanager
-def _all_or_none(queue: Queue, jobs: Mapping[str, str]) -> Iterator[None]:
-    """Cancel the jobs submitted so far when the rest cannot be."""
+def _all_or_none(jobs: Mapping[str, str]) -> Iterator[list[Queue]]:
+    """Cancel the jobs submitted so far when the rest cannot be; on the queue that was named last."""
+    queues: list[Queue] = []
     try:
-        yield
+        yield queues
     except BaseException:
-        queue.cancel(jobs.values())
+        if jobs:
+            queues[-1].cancel(jobs.values())
         raise

@@ -17,7 +17,8 @@ from stac2cube.cli.words import CUBE, as_json, talking
 from stac2cube.errors import BadInputError
 
 if TYPE_CHECKING:
-    from stac2cube.jobs import JobScript, Submission
+    from stac2cube.jobs import Submission
+    from stac2cube.places.script import JobScript
     from stac2cube.recipe.file import Entry, Recipe
     from stac2cube.site import Site
 
@@ -59,16 +60,18 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
         if options["dry_run"]:
             _dry_run(wanted, site, options)
             return
+        _scripts(
+            wanted, site, wanted.cubes / "jobs" / "any", options
+        )  # what a script cannot say is refused before a byte
         require_none_alive(wanted.cubes)
         made = new_submission_folder(wanted.cubes)
-        place = site.place(test=options["test"])
         try:
             frozen = _frozen(wanted, made)
-            jobs = _array(frozen, site, made, options) if options["array"] else _chain(frozen, site, made, options)
+            jobs, clusters = (_array if options["array"] else _chain)(frozen, site, made, options)
         except BaseException:
             shutil.rmtree(made)
             raise
-        done = Submission.now(made, wanted.path, site.name, place.clusters, jobs) if jobs else None
+        done = Submission.now(made, wanted.path, site.name, clusters, jobs) if jobs else None
         if options["machine"]:
             click.echo(json.dumps({"jobs": jobs, "logs": done and str(done.folder)}))
             return
@@ -157,13 +160,13 @@ def _frozen(recipe: Recipe, folder: Path) -> Recipe:
     return copy
 
 
-def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
+def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
     from stac2cube.jobs import submit_chain
 
     return submit_chain(site.place(test=options["test"]), _scripts(recipe, site, folder, options), folder)
 
 
-def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> dict[str, str]:
+def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
     from stac2cube.growth import require_room
     from stac2cube.jobs import script, submit_array, submit_chain
@@ -177,7 +180,7 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     job = prepare(out, make_request(layers_words(staged)), on_cluster=True)
     if not job.plan().blocks:
         click.echo(f"{out}: nothing to do", err=options["machine"])
-        return {}
+        return {}, place.clusters
     require_room(out, job.spec, job.plan(), Orders(), place)
 
     def share_for(sealing: str) -> JobScript:
@@ -191,7 +194,8 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
 
     jobs = submit_array(place, seal, share_for, claim, folder)
     rest = [entry for entry in recipe.entries if entry.kind.name != "layers"]
-    return jobs | submit_chain(place, _scripts(recipe, site, folder, options, rest), folder, jobs[seal.name])
+    after, clusters = submit_chain(place, _scripts(recipe, site, folder, options, rest), folder, jobs[seal.name])
+    return jobs | after, clusters
 
 
 def _scripts(
@@ -226,4 +230,4 @@ def _dry_run(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
         scripts[0] = script(place, "layers-share", words, folder, extra=[f"--array=0-{options['array'] - 1}"])
     for job in scripts:
         click.echo(f"== {job.name}\n{job.text}")
-        click.echo(place.queue.test(job.text))
+        click.echo(place.queue.test(job))

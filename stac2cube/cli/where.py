@@ -70,9 +70,11 @@ def place_of(
         return place if workers is None else replace(place, jobs=workers)
     if name == "allocation":
         from stac2cube.places.allocation import Allocation
+        from stac2cube.places.slurm import Slurm
         from stac2cube.site import find_site
 
-        return Allocation.of_this_job(find_site(site).slurm.interface if site else "")
+        known = find_site(site).slurm if site else Slurm()
+        return Allocation.of_this_job(known.interface, dashboard=known.dashboard)
     count = workers or usable_cores()
     return Local(workers=count) if name == "local" else Threads(count)
 

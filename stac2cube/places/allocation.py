@@ -12,9 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from stac2cube.errors import BadInputError
-from stac2cube.places.queue import in_job, last_words
+from stac2cube.places.queue import in_job, last_words, memory_bytes
+from stac2cube.places.share import per_node
+from stac2cube.places.worker import tls_settings
+
+if TYPE_CHECKING:
+    from stac2cube.places.keys import Keys
 
 log = logging.getLogger(__name__)
 
@@ -23,32 +29,43 @@ log = logging.getLogger(__name__)
 class Allocation:
     """Workers on the nodes of the job in which this process runs: no further job is submitted.
 
+    Each finds out on its node what memory it may use, see :func:`stac2cube.places.share.memory_of_task`.
+
     Attributes:
         tasks: Workers, one per task of the job.
         cores: Threads per worker, the job's cores per task.
-        memory: Limit per worker as dask writes it, "auto" for none of its own.
+        memory: Limit per worker as dask writes it, ``"8GiB"``; "auto" for what SLURM gives its task on its node,
+            which no other limit exceeds. Workers keep to nine tenths.
         interface: Network interface on which nodes reach each other; what the host name means if "".
+        dashboard: Whether dask shows its pages, on loopback of the node on which this process runs.
     """
 
     tasks: int
     cores: int = 1
     memory: str = "auto"
     interface: str = ""
+    dashboard: bool = False
 
     @classmethod
-    def of_this_job(cls, interface: str = "") -> Allocation:
-        """As many workers as the job has tasks, with the cores and memory that SLURM gives each.
+    def of_this_job(cls, interface: str = "", *, dashboard: bool = False) -> Allocation:
+        """As many workers as the job has tasks, with the cores that SLURM gives each.
+
+        Args:
+            interface: See the class.
+            dashboard: See the class.
 
         Raises:
             BadInputError: This process does not run in a SLURM job.
         """
         if not in_job():
             raise BadInputError("the place 'allocation' is for the inside of a SLURM job: use it in an sbatch script")
-        tasks = int(os.environ.get("SLURM_NTASKS", "1"))
-        cores = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-        per_core = os.environ.get("SLURM_MEM_PER_CPU")
-        memory = f"{int(int(per_core) * cores * 0.9)}MiB" if per_core else "auto"
-        return cls(tasks, cores, memory, interface)
+        cpus = per_node(os.environ.get("SLURM_JOB_CPUS_PER_NODE", "1"))
+        nodes = _count("SLURM_JOB_NUM_NODES") or _count("SLURM_NNODES") or len(cpus)
+        # As srun counts them: a task for each node where nothing else is said.
+        tasks = _count("SLURM_NTASKS") or nodes * (_count("SLURM_NTASKS_PER_NODE") or 1)
+        each = per_node(os.environ.get("SLURM_TASKS_PER_NODE", "")) or [-(-tasks // nodes)] * nodes
+        fair = min((have // max(1, takes) for have, takes in zip(cpus, each, strict=False)), default=1)
+        return cls(tasks, _count("SLURM_CPUS_PER_TASK") or max(1, fair), interface=interface, dashboard=dashboard)
 
     @property
     def parallel(self) -> int:
@@ -67,51 +84,62 @@ class Allocation:
         Raises:
             SlurmError: Every worker is lost.
         """
-        from distributed import Client, LocalCluster
+        from distributed import Client
         from distributed.utils import get_ip, get_ip_interface
 
-        from stac2cube.places.dasking import Watch, quiet_dask, send_home
+        from stac2cube.places.dasking import Watch, closed_scheduler, quiet_dask, send_home
+        from stac2cube.places.keys import Keys
 
-        # An address that other nodes reach: LocalCluster by itself listens on 127.0.0.1.
+        keys = Keys.made()
+        # An address that other nodes reach.
         host = get_ip_interface(self.interface) if self.interface else get_ip()
-        with quiet_dask(), TemporaryDirectory(prefix="stac2cube-") as logs:
-            cluster = LocalCluster(n_workers=0, host=host, dashboard_address=":0", silence_logs=logging.ERROR)
-            with Client(cluster, set_as_default=False) as client:
-                step = self._srun(cluster.scheduler_address, Path(logs))
-                executor = client.get_executor(pure=False)
-                try:
-                    with Watch(lambda: _lost(step, Path(logs))).over(executor):
-                        yield executor
-                finally:
-                    executor.shutdown(wait=False)
-                    send_home(client)
-                    _end(step)
-                    cluster.close(timeout=30)
+        with (
+            quiet_dask(dashboard=self.dashboard),
+            TemporaryDirectory(prefix="stac2cube-") as logs,
+            closed_scheduler(keys, host=host, dashboard=self.dashboard, n_workers=0) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            step = self._srun(cluster.scheduler_address, keys, Path(logs))
+            executor = client.get_executor(pure=False)
+            try:
+                with Watch(lambda: _lost(step, Path(logs))).over(executor):
+                    yield executor
+            finally:
+                executor.shutdown(wait=False)
+                send_home(client)
+                _end(step)
 
     def explain(self, error: BaseException) -> str:
         """What a worker that keeps dying means."""
         from stac2cube.places.dasking import dead_worker
 
-        return dead_worker(
-            error, f"a task has {self.memory} for {self.cores} cores", "more with --mem-per-cpu in the job script"
-        )
+        limit = f"a task has its share of the job's memory for {self.cores} cores"
+        return dead_worker(error, limit, "more with --mem-per-cpu in the job script")
 
-    def _srun(self, address: str, logs: Path) -> subprocess.Popen[bytes]:
-        from stac2cube.places.dasking import MALLOC
-
-        limits = ["--memory-limit", self.memory, "--nthreads", str(self.cores), "--nworkers", "1"]
-        network = ["--interface", self.interface] if self.interface else []
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, *limits, *network]
-        options = ["--no-dashboard", "--death-timeout", "120", "--local-directory", os.environ.get("TMPDIR", "/tmp")]
+    def _srun(self, address: str, keys: Keys, logs: Path) -> subprocess.Popen[bytes]:
+        worker = [sys.executable, "-m", "stac2cube.places.worker", address, "--threads", str(self.cores)]
+        worker += [] if self.memory == "auto" else ["--memory", str(memory_bytes(self.memory))]
+        worker += ["--interface", self.interface] if self.interface else []
         # --no-kill: a node that fails takes its own worker along, not the others. --overlap: the first task shares its
-        # node with this process.
+        # node with this process. --export: also in jobs that were submitted with --export=NONE.
         step = [
             "srun", f"--ntasks={self.tasks}", f"--cpus-per-task={self.cores}", "--no-kill", "--kill-on-bad-exit=0",
-            "--overlap", "--mpi=none", f"--output={logs}/worker-%t.log",
+            "--overlap", "--mpi=none", "--export=ALL", f"--output={_pattern(logs)}/worker-%t.log",
         ]  # fmt: skip
         log.info("starting %d worker(s) of %d core(s) in this job", self.tasks, self.cores)
-        environment = {name: str(size) for name, size in MALLOC.items()} | os.environ
-        return subprocess.Popen([*step, *worker, *options], stdin=subprocess.DEVNULL, env=environment)
+        # The key goes by the environment, which no other user can read, not by a file: no folder need be shared.
+        environment = os.environ | tls_settings(keys.certificate, keys.key)
+        return subprocess.Popen([*step, *worker], stdin=subprocess.DEVNULL, env=environment)
+
+
+def _pattern(folder: Path) -> str:
+    """A folder in a pattern of srun, in which only what is meant stands for something else."""
+    return str(folder).replace("%", "%%")
+
+
+def _count(name: str) -> int:
+    said = os.environ.get(name, "")
+    return int(said) if said.isdigit() else 0
 
 
 def _lost(step: subprocess.Popen[bytes], logs: Path) -> str:

@@ -1,4 +1,4 @@
-"""What all places on dask share: settings, the watch over workers, and what their errors mean."""
+"""What all places on dask share: settings, a closed scheduler, the watch over workers, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import dask
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, LocalCluster
 
 from stac2cube.errors import PlaceError, SlurmError
+from stac2cube.places.keys import Keys
+from stac2cube.places.worker import MALLOC
 
 log = logging.getLogger(__name__)
-
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_TRIM_THRESHOLD_": 2**27}
-"""Environment of worker processes, bytes, see mallopt(3): the memory of arrays up to 32 MiB is used again, as glibc
-comes to do by itself. Dask lets workers give back all beyond 64 KiB whenever an array is freed, and the system then
-clears every page anew for the next one: blocks of super-resolution took twice as long."""
 
 SETTINGS = {
     **{f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in MALLOC.items()},
@@ -32,12 +30,40 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
 }
 
+NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+"""No pages over HTTP, which ask nobody for a key; dask listens for them all the same, on loopback."""
+
 
 @contextmanager
-def quiet_dask() -> Iterator[None]:
-    """Dask as blocks need it, while the context lasts."""
-    with dask.config.set(SETTINGS):
+def quiet_dask(*, dashboard: bool = False) -> Iterator[None]:
+    """Dask as blocks need it, while the context lasts.
+
+    Args:
+        dashboard: Whether dask may show pages.
+    """
+    with dask.config.set(SETTINGS if dashboard else {**SETTINGS, **NO_PAGES}):
         yield
+
+
+def closed_scheduler(keys: Keys, *, host: str = "127.0.0.1", dashboard: bool = False, **workers: Any) -> LocalCluster:
+    """A scheduler in this process that talks to those alone who have the run's key, and its workers on this machine.
+
+    Args:
+        keys: The run's.
+        host: Address on which it listens.
+        dashboard: Whether it shows pages, on loopback: whoever is logged in on this machine can look at them.
+        workers: What LocalCluster takes for workers; ``n_workers=0`` for none here.
+    """
+    return LocalCluster(
+        host=host,
+        protocol="tls://",
+        security=keys.security(),
+        # Even without pages dask listens; not where others on the network come by.
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": dashboard},
+        silence_logs=logging.ERROR,
+        **workers,
+    )
 
 
 class Watch:
@@ -79,7 +105,9 @@ class Watch:
             raise self._error(self.failure)
 
     def _run(self, executor: Executor) -> None:
-        while not self._over.wait(self._seconds):
+        pause = 0.0
+        while not self._over.wait(pause):
+            pause = self._seconds
             try:
                 self.failure = self._look()
             except PlaceError as error:

@@ -127,6 +127,8 @@ class Gateway:
         running = self.running
         if "://" in running:
             log.info("using the running cluster %s", running)
+            if not running.startswith("tls://"):
+                log.warning("%s is not closed: whoever reaches it can run code as its owner; use tls://", running)
             with _connected(running) as client:
                 yield _Cluster(client, f"the cluster {running}", self.patience, lambda: "")
             return

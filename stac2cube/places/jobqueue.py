@@ -1,24 +1,33 @@
-"""dask-jobqueue, with what a shared cluster needs set right."""
+"""Worker jobs at work: dask-jobqueue scales them, our queue submits them; lost and refused ones are told and replaced.
+
+Only what dask-jobqueue and distributed document is used: ``SLURMCluster(job_cls=...)``; the methods ``job_script``,
+``start`` and ``close`` of a job; ``workers``, ``scale`` and ``scheduler_info`` of a cluster. A job's script is our own,
+because dask-jobqueue writes folders, names and Python's path into scripts without quotes. A job that SLURM refuses must
+not end the cluster, as an error raised by ``start`` would.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shlex
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import dask
 from distributed import Client, Status
+from distributed.utils import get_ip, get_ip_interface
 
 from stac2cube.errors import SlurmError
-from stac2cube.places.dasking import MALLOC, Watch, quiet_dask, send_home
-from stac2cube.places.queue import ENDED, Queue, duration_seconds, last_words, without_job
+from stac2cube.places.dasking import Watch, quiet_dask, send_home
+from stac2cube.places.keys import Keys
+from stac2cube.places.queue import ENDED, PATIENCE, last_words
+from stac2cube.places.script import JobScript
 from stac2cube.places.worker_jobs import WorkerJobs
 
 # On import dask-jobqueue puts a file of comments into the user's ~/.config/dask.
@@ -37,150 +46,253 @@ LIVES = 3
 GOODBYE = 15.0
 """Seconds a worker gets to end before its job is cancelled."""
 
+AGAIN = 300.0
+"""Seconds after which a job that SLURM refused is submitted again while others work: a limit may have been left."""
+
+ALONE = 30.0
+"""The same where no other is left."""
+
+REFUSALS = 10
+"""Times in a row that SLURM refuses jobs, with no job left, after which the build ends."""
+
 
 @contextmanager
 def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
     """Submit worker jobs and watch over them.
 
+    Scheduler and workers talk to those alone who have a key that is made for this run. The workers find it in a folder
+    beside their logs, which nobody else can read and which is removed in the end.
+
+    Args:
+        wanted: What they are.
+        name: What SLURM calls them, with a number behind.
+
     Raises:
-        SlurmError: SLURM refuses the jobs, or they keep dying.
+        BadInputError: A value of theirs can stand in no job script.
+        SlurmError: SLURM refuses all jobs, or they keep dying.
     """
-    with quiet_dask():
-        cluster = _cluster(wanted, name)
-        try:
-            wanted.queue.test(cluster.job_script())
-        except SlurmError:
-            cluster.close()
-            raise
-        with Client(cluster, set_as_default=False) as client:
-            jobs = _Jobs(wanted, cluster, name)
+    logs = Path(wanted.logs).resolve()
+    with quiet_dask(dashboard=wanted.dashboard), Keys.made().stored(logs) as keys:
+        submissions = _Submissions(wanted, keys, logs)
+        with (
+            _cluster(wanted, name, submissions) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            if wanted.dashboard:
+                log.info("dashboard: %s", client.dashboard_link)
+            wanted.queue.test(submissions.script(cluster.scheduler_address, name))
+            jobs = _Jobs(wanted, cluster, submissions, name)
             executor = client.get_executor(pure=False)
             try:
-                cluster.scale(jobs=wanted.jobs)
-                log.info("submitted %d worker job(s) %s", wanted.jobs, name)
+                jobs.begin()
                 with Watch(jobs.look).over(executor):
                     yield executor
             finally:
                 executor.shutdown(wait=False)
                 send_home(client)
-                cluster.close(timeout=30)
+                cluster.close(timeout=2 * GOODBYE)
+
+
+class _Submissions:
+    """Submits worker jobs, and knows what SLURM answered.
+
+    Args:
+        wanted: What they are.
+        keys: Folder of the run's certificate and key.
+        logs: For their logs, absolute.
+
+    Attributes:
+        keys: As above.
+        refusal: What SLURM said last when it refused a job; None once it took one.
+        answered: Set when SLURM has taken or refused the first job.
+    """
+
+    def __init__(self, wanted: WorkerJobs, keys: Path, logs: Path) -> None:
+        self._wanted = wanted
+        self.keys = keys
+        self._logs = logs
+        self.refusal: SlurmError | None = None
+        self.answered = threading.Event()
+
+    def script(self, scheduler: str, worker: str) -> JobScript:
+        """The script of a worker's job.
+
+        Raises:
+            BadInputError: A value can stand in no job script.
+        """
+        return self._wanted.worker_script(worker, scheduler, self.keys, self._logs)
+
+    def submit(self, scheduler: str, worker: str) -> str:
+        """Submit the job of a worker; its id, "" if SLURM refused it."""
+        try:
+            job = self._wanted.queue.submit(self.script(scheduler, worker))
+        except SlurmError as error:
+            self.refusal, job = error, ""
+        else:
+            self.refusal = None
+        self.answered.set()
+        return job
+
+    def end(self, job: str) -> None:
+        """Let the worker of a job, which was told to go, end it by itself (COMPLETED); else cancel it."""
+        queue, give_up = self._wanted.queue, time.monotonic() + GOODBYE
+        try:
+            while set(states := set(queue.states([job]).values())) & {"RUNNING", "COMPLETING"}:
+                if time.monotonic() > give_up:
+                    break
+                time.sleep(0.3)
+            if states - ENDED:
+                queue.cancel([job])
+        except SlurmError as error:
+            # Without its scheduler the worker ends by itself, too.
+            log.warning("worker job %s may still wait or run: %s", job, error)
+
+
+class _Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
+    """One worker job, as dask-jobqueue scales it."""
+
+    def __init__(self, scheduler: Any = None, name: Any = None, *, submissions: _Submissions, **options: Any) -> None:
+        super().__init__(scheduler=scheduler, name=name, **options)
+        self._submissions = submissions
+
+    def job_script(self) -> str:
+        """The text that is submitted."""
+        return self._submissions.script(str(self.scheduler), str(self.name)).text
+
+    async def start(self) -> None:
+        """Submit the job. One that SLURM refuses has no id; it is submitted again later."""
+        self.job_id = await asyncio.to_thread(self._submissions.submit, str(self.scheduler), str(self.name))
+        self.status = Status.running
+
+    async def close(self) -> None:
+        """End the job."""
+        if self.job_id and self.status != Status.closed:
+            await asyncio.to_thread(self._submissions.end, self.job_id)
+        self.status = Status.closed
+
+
+def _cluster(wanted: WorkerJobs, name: str, submissions: _Submissions) -> SLURMCluster:
+    keys = submissions.keys
+    host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
+    return SLURMCluster(
+        job_cls=_Job,
+        submissions=submissions,
+        name=name,
+        job_name=name,
+        cores=wanted.cores,
+        processes=1,
+        memory=f"{wanted.memory_bytes}B",
+        security=Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security(),
+        protocol="tls://",
+        # Even without pages dask listens; not where others on the network come by.
+        scheduler_options={"host": host, "dashboard": wanted.dashboard, "dashboard_address": "127.0.0.1:0"},
+        silence_logs=logging.ERROR,
+    )
 
 
 class _Jobs:
-    """The worker jobs of an open cluster."""
+    """The worker jobs of a run.
 
-    def __init__(self, wanted: WorkerJobs, cluster: SLURMCluster, name: str) -> None:
+    Args:
+        wanted: What they are, and how many.
+        cluster: Scales them.
+        submissions: Submits them.
+        name: Of the cluster, with which the names of the jobs begin.
+    """
+
+    def __init__(self, wanted: WorkerJobs, cluster: SLURMCluster, submissions: _Submissions, name: str) -> None:
         self._wanted = wanted
+        self._queue = wanted.queue
         self._cluster = cluster
+        self._submissions = submissions
         self._name = name
-        self._lost = 0
         self._seen: set[str] = set()
+        self._preempted: set[str] = set()
+        self._said: set[str] = set()
+        self._most = self._lost = self._refusals = 0
+        self._next = 0.0
+
+    def begin(self) -> None:
+        """Submit the first job, whose refusal is the whole build's, then the others.
+
+        Raises:
+            SlurmError: SLURM refuses, in its own words, or does not answer.
+        """
+        self._cluster.scale(jobs=1)
+        if not self._submissions.answered.wait(2 * PATIENCE):
+            raise SlurmError(f"sbatch did not answer within {2 * PATIENCE} s: is SLURM's controller up?")
+        if self._submissions.refusal:
+            raise self._submissions.refusal
+        self._cluster.scale(jobs=self._wanted.jobs)
+        log.info("submitting %d worker job(s) %s", self._wanted.jobs, self._name)
 
     def look(self) -> str:
-        """Replace lost jobs; why the work cannot go on, if so."""
+        """Replace lost jobs; why the work cannot go on, if so.
+
+        Raises:
+            SlurmError: SLURM cannot be asked just now.
+        """
+        self._miss()
+        if self._cluster.scheduler_info["workers"]:
+            self._lost = 0
+        elif self._lost > LIVES * max(1, self._most):
+            said = last_words(Path(self._wanted.logs).resolve(), f"{self._name}-*")
+            return f"{self._lost} worker jobs ended without doing any work. Their last words: {said or 'none'}"
+        return self._fill()
+
+    def _miss(self) -> None:
+        """Forget jobs that have ended."""
         self._seen |= {job.job_id for job in list(self._cluster.workers.values()) if job.job_id}
-        states = self._wanted.queue.states(self._seen)
-        # A job that is preempted or whose node fails is requeued by SLURM itself, and comes back by itself.
-        gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED - {"PREEMPTED"}}
+        waiting = self._queue.waiting(self._seen)
+        states = {job: state for job, (state, _) in waiting.items()}
+        # A job that is preempted is requeued by SLURM itself and comes back; where it is not, it stays so.
+        preempted = {job for job in self._seen if states.get(job) == "PREEMPTED"}
+        gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED} - (preempted - self._preempted)
+        self._preempted = preempted - gone
         if gone:
             self._seen -= gone
             self._lost += len(gone)
             log.warning("worker job(s) %s ended; they are replaced", ", ".join(sorted(gone)))
             self._forget(gone)
-        if self._cluster.scheduler_info["workers"]:
-            self._lost = 0
-        elif self._lost > LIVES * self._wanted.jobs:
-            said = last_words(Path(self._wanted.logs), f"{self._name}-*")
-            return f"{self._lost} worker jobs ended without doing any work. Their last words: {said or 'none'}"
+        for job, (state, reason) in waiting.items():
+            if state == "PENDING" and ("Limit" in reason or reason.startswith(("QOS", "Assoc", "Reserved"))):
+                self._once(f"worker job {job} waits ({reason}); the build goes on with those that run", reason)
+
+    def _fill(self) -> str:
+        """Submit those that lack, unless SLURM refused some a moment ago; why the work cannot go on, if so."""
+        alive = len(self._seen)
+        self._most = max(self._most, alive)
+        refused = any(not job.job_id and job.status == Status.running for job in list(self._cluster.workers.values()))
+        if refused and (error := self._submissions.refusal):
+            let_in = f"{alive} of {self._wanted.jobs} worker jobs were let in"
+            self._once(f"{let_in}, and the build goes on with them: {error}", str(error))
+        now = time.monotonic()
+        if alive:
+            self._refusals = 0
+        elif self._next:
+            self._next = min(self._next, now + ALONE)
+        if not refused:
+            self._next = 0.0
+        elif not self._next:
+            self._next = now + (AGAIN if alive else ALONE)
+            self._refusals += not alive
+            if self._refusals >= REFUSALS:
+                return f"no worker job is left, and SLURM lets no other in: {self._submissions.refusal}"
+        elif now >= self._next:
+            self._next = 0.0
+            self._forget({""})
         self._cluster.scale(jobs=self._wanted.jobs)
         return ""
 
-    def _forget(self, gone: set[str]) -> None:
-        # The scheduler misses only workers that it has seen: a job that died before is forgotten here, so that scale()
-        # makes another.
+    def _forget(self, jobs: set[str]) -> None:
+        # The cluster misses only workers that it has seen: a job that was refused or died before its worker came is
+        # forgotten here, so that scale() makes another.
         connected = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
         for name, job in list(self._cluster.workers.items()):
-            if job.job_id in gone and name not in connected:
+            if job.job_id in jobs and job.status == Status.running and name not in connected:
                 self._cluster.loop.add_callback(self._cluster.workers.pop, name, None)
 
-
-def _states(queue: Queue, jobs: list[str]) -> dict[str, str]:
-    """States of jobs; of a queue that cannot be asked just now, nothing."""
-    try:
-        return queue.states(jobs)
-    except SlurmError as error:
-        log.warning("%s", error)
-        return {}
-
-
-def _cluster(wanted: WorkerJobs, name: str) -> SLURMCluster:
-    seconds = duration_seconds(wanted.walltime) or 0.0
-    # Workers leave before they are killed, not all at the same moment.
-    margin = max(30.0, min(300.0, seconds / 10))
-    lifetime = ["--lifetime", f"{seconds - margin:.0f}s", "--lifetime-stagger", f"{margin / 3:.0f}s"]
-    return SLURMCluster(
-        job_cls=_job_class(wanted),
-        cores=wanted.cores,
-        processes=1,
-        memory=f"{int(wanted.memory_bytes * 0.9)}B",
-        job_cpu=wanted.cores,
-        job_mem=f"{wanted.memory_bytes // 2**20}M",
-        queue=wanted.partition or None,
-        account=wanted.account or None,
-        walltime=wanted.walltime,
-        job_extra_directives=["--nodes=1", "--requeue", "--open-mode=append", *_extra(wanted)],
-        # Nodes do not have this process's settings of dask.
-        job_script_prologue=[*(f"export {name}={size}" for name, size in MALLOC.items()), *wanted.prologue],
-        python=wanted.python or None,
-        interface=wanted.interface or None,
-        local_directory="${TMPDIR:-/tmp}",
-        log_directory=wanted.logs,
-        job_name=name,
-        name=name,
-        worker_extra_args=lifetime,
-        death_timeout=120,
-        scheduler_options={"dashboard_address": ":0"},
-        silence_logs=logging.ERROR,
-    )
-
-
-def _extra(wanted: WorkerJobs) -> list[str]:
-    return [*([f"--clusters={wanted.clusters}"] if wanted.clusters else []), *wanted.directives]
-
-
-def worker_command(command: str, clusters: str) -> str:
-    """A command of SLURM as dask-jobqueue runs it: without the variables of the driver's own job.
-
-    Sbatch would take them for options. dask-jobqueue splits the text as a shell does, and has no public way to give a
-    command an environment; env has.
-
-    Args:
-        command: ``"sbatch"`` or ``"scancel"``.
-        clusters: Clusters of a federation that it is meant for, "" for the own one.
-    """
-    own = sorted(os.environ.keys() - without_job().keys())
-    return shlex.join(
-        ["env", *(f"--unset={name}" for name in own), command, *([f"--clusters={clusters}"] if clusters else [])]
-    )
-
-
-def _job_class(wanted: WorkerJobs) -> type[SLURMJob]:
-    """A SLURMJob that names the cluster to scancel too, and does not hand on what describes the driver's own job."""
-
-    class Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
-        submit_command = worker_command("sbatch", wanted.clusters)
-        cancel_command = worker_command("scancel", wanted.clusters)
-
-        async def close(self) -> None:
-            """Let a worker that was told to go end its job by itself, so that it is COMPLETED and not CANCELLED."""
-            give_up = time.monotonic() + GOODBYE
-            while time.monotonic() < give_up:
-                states = await asyncio.to_thread(_states, wanted.queue, [self.job_id])
-                if not set(states.values()) & {"RUNNING", "COMPLETING"}:
-                    break
-                await asyncio.sleep(0.3)
-            if set(states.values()) - ENDED:
-                await super().close()
-            self.status = Status.closed
-
-    return Job
+    def _once(self, words: str, reason: str) -> None:
+        if reason not in self._said:
+            self._said.add(reason)
+            log.warning("%s", words)

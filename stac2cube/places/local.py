@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from stac2cube.places.place import usable_cores
 from stac2cube.places.queue import in_job
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Local:
@@ -20,11 +22,13 @@ class Local:
         workers: Processes; all usable cores by default.
         threads: Threads per process.
         memory: Limit per process as dask writes it (``"4GiB"``), or "auto" for a fair share of the machine.
+        dashboard: Whether dask shows its pages, on loopback; whoever is logged in on this machine can look at them.
     """
 
     workers: int = field(default_factory=usable_cores)
     threads: int = 1
     memory: str = "auto"
+    dashboard: bool = False
 
     @property
     def parallel(self) -> int:
@@ -38,22 +42,23 @@ class Local:
 
     @contextmanager
     def open(self) -> Iterator[Executor]:
-        """A cluster with its scheduler in this process; workers end with the context."""
-        from distributed import Client, LocalCluster
+        """A cluster with its scheduler in this process; workers end with the context.
 
-        from stac2cube.places.dasking import quiet_dask
+        Nobody else on this machine can talk to them: they ask for a key that is made here and kept in memory.
+        """
+        from distributed import Client
 
+        from stac2cube.places.dasking import closed_scheduler, quiet_dask
+        from stac2cube.places.keys import Keys
+
+        workers = {"n_workers": self.workers, "threads_per_worker": self.threads, "memory_limit": self.memory}
         with (
-            quiet_dask(),
-            LocalCluster(
-                n_workers=self.workers,
-                threads_per_worker=self.threads,
-                memory_limit=self.memory,
-                dashboard_address="127.0.0.1:0",
-                silence_logs=logging.ERROR,
-            ) as cluster,
+            quiet_dask(dashboard=self.dashboard),
+            closed_scheduler(Keys.made(), dashboard=self.dashboard, **workers) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
+            if self.dashboard:
+                log.info("dashboard: %s", client.dashboard_link)
             yield client.get_executor(pure=False)
 
     def explain(self, error: BaseException) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from typing import Protocol
+
+from stac2cube.places.share import cores_of_task
 
 
 class Place(Protocol):
@@ -32,4 +33,4 @@ class Place(Protocol):
 
 def usable_cores() -> int:
     """Cores this process may use, which inside a job is fewer than the node has."""
-    return len(os.sched_getaffinity(0))
+    return cores_of_task()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -12,6 +13,10 @@ from pathlib import Path
 from shutil import which
 
 from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.places.answer import in_one_line, is_plain, job_in
+from stac2cube.places.script import JobScript
+
+log = logging.getLogger(__name__)
 
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
 """The only SLURM_* variables that are a person's settings; all others describe the job in which they are found, and
@@ -48,39 +53,68 @@ class Queue:
         Raises:
             SlurmError: The command is not there, fails, or does not answer.
         """
-        if which(program) is None:
-            raise SlurmError(
-                f"there is no {program!r} on PATH: SLURM's commands are found on login nodes (module load slurm_setup "
-                "or alike), and on compute nodes only where the site allows it"
-            )
-        command = [program, *([f"--clusters={self.clusters}"] if self.clusters else []), *arguments]
-        try:
-            done = subprocess.run(
-                command, input=text, capture_output=True, text=True, timeout=PATIENCE, env=without_job(), check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SlurmError(f"{program} did not answer within {PATIENCE} s: is SLURM's controller up?") from error
+        require_program(program)
+        done = self._run(program, arguments, text)
         if done.returncode != 0:
             raise SlurmError(f"{program}: {_own_words(done.stderr) or f'exit code {done.returncode}'}")
         # --test-only answers on standard error.
         return done.stdout or done.stderr
 
-    def submit(self, script: str, arguments: Sequence[str] = ()) -> str:
+    def submit(self, script: JobScript, arguments: Sequence[str] = ()) -> str:
         """Submit a job script; its job id.
 
         Raises:
-            SlurmError: SLURM refuses, in its own words.
+            SlurmError: SLURM refuses, in its own words; or its answer names no job, and nothing stays submitted.
         """
-        # --parsable prints "id;cluster" on a multi-cluster site.
-        return self.call("sbatch", ["--parsable", *arguments], text=script).strip().partition(";")[0]
+        return self.submitted(script, arguments)[0]
 
-    def test(self, script: str, arguments: Sequence[str] = ()) -> str:
+    def submitted(self, script: JobScript, arguments: Sequence[str] = ()) -> tuple[str, str]:
+        """Submit a job script; its job id, and the cluster if the answer names it.
+
+        Raises:
+            SlurmError: SLURM refuses, in its own words; or its answer names no job, and nothing stays submitted.
+        """
+        require_program("sbatch")
+        done = self._run("sbatch", ["--parsable", *arguments], script.text)
+        if done.returncode == 0 and is_plain(done.stdout):
+            return job_in(done.stdout)
+        words = in_one_line(f"{done.stdout}\n{_own_words(done.stderr)}")
+        job, cluster = job_in(done.stdout)
+        if done.returncode != 0 and not done.stdout.strip():
+            raise SlurmError(f"sbatch: {words or f'exit code {done.returncode}'}")
+        # An sbatch that talks: SLURM is asked what it has really submitted.
+        there = Queue(cluster) if cluster and "," in self.clusters else self
+        try:
+            known = there.alike(script)
+        except SlurmError as error:
+            known, words = [], f"{words} ({error})"
+        if done.returncode == 0 and (job in known or (job and not known)):
+            log.info("sbatch said: %s", words)
+            return job, cluster
+        if done.returncode == 0 and len(known) == 1:
+            log.info("sbatch said: %s", words)
+            return known[0], cluster
+        there.cancel(known)
+        gone = f"; cancelled what had been submitted: {', '.join(known)}" if known else ""
+        if done.returncode != 0:
+            raise SlurmError(f"sbatch: {words}{gone}")
+        raise SlurmError(f"sbatch's answer names no job, so that it could not be followed{gone}. It said: {words}")
+
+    def alike(self, script: JobScript) -> list[str]:
+        """Ids of one's own jobs of a script's name and folder that have not ended; of an array, its one id."""
+        lines = self.call(
+            "squeue", ["--noheader", f"--name={script.job_name}", f"--user={os.getuid()}", "--format=%F %Z"]
+        )
+        pairs = (line.strip().partition(" ") for line in lines.splitlines())
+        return sorted({job for job, _, folder in pairs if folder.strip() == str(script.folder)})
+
+    def test(self, script: JobScript, arguments: Sequence[str] = ()) -> str:
         """Ask whether SLURM would take a job script, and when it could start; nothing is submitted.
 
         Raises:
             SlurmError: It would not, in its own words.
         """
-        said = self.call("sbatch", ["--test-only", *arguments], text=script)
+        said = self.call("sbatch", ["--test-only", *arguments], text=script.text)
         return _own_words(said)
 
     def states(self, jobs: Iterable[str]) -> dict[str, str]:
@@ -89,16 +123,26 @@ class Queue:
         Raises:
             SlurmError: SLURM cannot be asked.
         """
+        return {job: state for job, (state, _) in self.waiting(jobs).items()}
+
+    def waiting(self, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """State and reason (``"AssocMaxJobsLimit"``, "None") of each job that SLURM still knows.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
         wanted = ",".join(jobs)
         if not wanted:
             return {}
+        words = ["--noheader", "--states=all", "--array", f"--jobs={wanted}", "--format=%i %T %r"]
         try:
-            lines = self.call("squeue", ["--noheader", "--states=all", "--array", f"--jobs={wanted}", "--format=%i %T"])
+            lines = self.call("squeue", words).splitlines()
         except SlurmError as error:
             if "Invalid job id" in str(error):
                 return {}
             raise
-        return dict(line.split()[:2] for line in lines.splitlines() if len(line.split()) >= 2)
+        rows = [line.split(maxsplit=2) for line in lines]
+        return {row[0]: (row[1], row[2] if len(row) > 2 else "") for row in rows if len(row) >= 2}
 
     def final_states(self, jobs: Iterable[str]) -> dict[str, str]:
         """State of jobs that SLURM itself has forgotten, from its accounting; empty on a cluster that keeps none."""
@@ -158,6 +202,22 @@ class Queue:
         live = [task for task in tasks if task.get("JobState") not in ENDED]
         return (live or tasks or [{}])[0]
 
+    def _run(self, program: str, arguments: Sequence[str], text: str | None) -> subprocess.CompletedProcess[str]:
+        command = [program, *([f"--clusters={self.clusters}"] if self.clusters else []), *arguments]
+        try:
+            return subprocess.run(
+                command,
+                input=text,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=PATIENCE,
+                env=without_job(),
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SlurmError(f"{program} did not answer within {PATIENCE} s: is SLURM's controller up?") from error
+
     def name(self) -> str:
         """Name of the cluster the commands talk to.
 
@@ -168,6 +228,19 @@ class Queue:
             return self.clusters
         found = re.search(r"^ClusterName\s*=\s*(\S+)", self.call("scontrol", ["show", "config"]), re.MULTILINE)
         return found[1] if found else ""
+
+
+def require_program(program: str) -> None:
+    """See that one of SLURM's commands is there.
+
+    Raises:
+        SlurmError: It is not.
+    """
+    if which(program) is None:
+        raise SlurmError(
+            f"there is no {program!r} on PATH: SLURM's commands are found on login nodes (module load slurm_setup "
+            "or alike), and on compute nodes only where the site allows it"
+        )
 
 
 def without_job(environment: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The place on a cluster: every worker is a SLURM job of its own, submitted by dask-jobqueue."""
+"""The place on a cluster: every worker is a SLURM job of its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stac2cube.places.script import require_plain
 from stac2cube.places.worker_jobs import WorkerJobs
 
 
@@ -34,17 +35,23 @@ class Slurm(WorkerJobs):
         """Submit worker jobs, with the scheduler in this process; they end with the context.
 
         Raises:
-            SlurmError: SLURM refuses the jobs, or they keep dying.
+            BadInputError: A folder or a value of the site can stand in no job script, or names several clusters.
+            SlurmError: SLURM refuses all jobs, or they keep dying.
         """
-        from stac2cube.places.jobqueue import open_jobs  # dask-jobqueue is heavy
+        from stac2cube.places.jobqueue import open_jobs  # dask is heavy
 
+        here = replace(self, clusters=self.beside_this_job())
+        require_plain(str(Path(self.logs).absolute()))
         Path(self.logs).mkdir(parents=True, exist_ok=True)
-        with open_jobs(self, f"s2c-workers-{os.getpid()}") as executor:
+        with open_jobs(here, f"s2c-workers-{os.getpid()}") as executor:
             yield executor
 
     def explain(self, error: BaseException) -> str:
         """What a worker that keeps dying means."""
         from stac2cube.places.dasking import dead_worker
 
+        if self.takes_what_it_gets:
+            said = ", ".join(self.directives) or f"memory_as = {self.memory_as}"
+            return dead_worker(error, f"a job has what {said} gives {self.cores} cores", "more, or for fewer cores")
         more = f"more with memory = {2 * self.memory_bytes / 2**30:g}GiB, or for fewer cores per job"
         return dead_worker(error, f"a job has {self.memory} for {self.cores} cores", more)

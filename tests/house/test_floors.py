@@ -112,8 +112,9 @@ DASK_ROOMS = {
     "places/dasking.py",
     "places/gateway.py",
     "places/gateway_server.py",
-    "places/jobqueue.py",
+    "places/keys.py",
     "places/local.py",
+    "places/jobqueue.py",
     "source/lazy.py",
     "views/neighbours.py",
 }

@@ -61,7 +61,16 @@ def test_a_second_cluster_of_another_user_runs_at_the_same_time(cluster: Cluster
 def test_the_doctor_finds_the_site_well(cluster: Cluster) -> None:
     said = stac2cube("doctor", "--site", "example", "--folder", cluster.work, "--write", "mine").stdout
     lines = {line[4:44].strip(): line for line in said.splitlines()}
-    for check in ("commands", "submit and cancel", "shared folder", "mkdir is exclusive", "jpeg2000 on nodes"):
+    for check in (
+        "commands",
+        "submit and cancel",
+        "shared folder",
+        "mkdir is exclusive",
+        "jpeg2000 on nodes",
+        "keys stay private",
+        "clocks",
+        "a task's share",
+    ):
         assert lines[check].startswith(" ok"), said
     assert "NO" not in [line[1:3] for line in said.splitlines()]
     assert "node1" in lines["shared folder"]

@@ -1,0 +1,110 @@
+"""What a task may use, from what SLURM's variables and the kernel's files say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stac2cube.places.allocation import Allocation
+from stac2cube.places.share import MIB, cores_of_task, memory_of_task, per_node, tasks_here
+
+STEP = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURMD_NODENAME": "n", "SLURM_NODEID": "0"}
+
+
+def memory(tmp_path: Path, **values: str) -> int:
+    """What a task may use where no control group says anything."""
+    return memory_of_task(values, tmp_path, tmp_path)
+
+
+def test_numbers_by_node() -> None:
+    assert per_node("2(x3),1") == [2, 2, 2, 1]
+    assert per_node("4") == [4]
+    assert tasks_here(STEP | {"SLURM_STEP_TASKS_PER_NODE": "2(x2),1", "SLURM_NODEID": "2"}) == 1
+    assert tasks_here({"SLURM_TASKS_PER_NODE": "4"}) == 1, "a batch script is one process"
+
+
+@pytest.mark.parametrize(
+    ("words", "mib"),
+    [
+        ({"SLURM_MEM_PER_NODE": "900"}, 900),
+        ({**STEP, "SLURM_MEM_PER_NODE": "900", "SLURM_TASKS_PER_NODE": "3"}, 300),
+        ({**STEP, "SLURM_MEM_PER_CPU": "100", "SLURM_CPUS_PER_TASK": "1", "SLURM_CPUS_ON_NODE": "1"}, 100),
+        ({"SLURM_MEM_PER_GPU": "400", "SLURM_GPUS_ON_NODE": "2"}, 800),
+    ],
+)
+def test_memory_as_slurm_says(tmp_path: Path, words: dict[str, str], mib: int) -> None:
+    assert memory(tmp_path, **words) == mib * MIB
+
+
+def test_without_a_word_it_is_the_share_of_the_node_never_all_of_it(tmp_path: Path) -> None:
+    node = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = os.cpu_count()
+    for zero in ({}, {"SLURM_MEM_PER_NODE": "0"}):
+        two = memory(tmp_path, **STEP, **zero, SLURM_TASKS_PER_NODE="2", SLURM_CPUS_ON_NODE=str(cores))
+        assert two == node // 2
+    assert memory(tmp_path, SLURM_CPUS_ON_NODE="1") == node // cores
+
+
+@pytest.mark.parametrize("mounted", ["", "unified"])
+def test_cgroups_of_version_2(tmp_path: Path, mounted: str) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("0::/job_1/step_0/task_0\n")
+    job = tmp_path / mounted / "job_1"
+    (job / "step_0" / "task_0").mkdir(parents=True)
+    (job / "memory.max").write_text(f"{700 * MIB}\n")
+    (job / "step_0" / "memory.max").write_text("max\n")
+    assert memory(tmp_path) == 700 * MIB
+    assert memory(tmp_path, **STEP, SLURM_TASKS_PER_NODE="7") == 100 * MIB
+
+
+def test_cgroups_of_version_1(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("5:cpuset:/x\n4:memory:/slurm/uid_0/job_1/step_batch\n0::/\n")
+    job = tmp_path / "memory" / "slurm" / "uid_0" / "job_1"
+    job.mkdir(parents=True)
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (job / "memory.limit_in_bytes").write_text(f"{600 * MIB}\n")
+    assert memory(tmp_path) == 600 * MIB
+
+
+def test_the_limit_of_resident_memory_counts(tmp_path: Path) -> None:
+    code = f"import pathlib, stac2cube.places.share as s; p = pathlib.Path({str(tmp_path)!r})"
+    code += "; print(s.memory_of_task({}, p, p))"
+    limited = ["bash", "-c", 'ulimit -m 512000 && exec "$@"', "bash"]
+    said = subprocess.run([*limited, sys.executable, "-c", code], capture_output=True, check=True)
+    assert int(said.stdout) == 512000 * 1024
+
+
+def test_cores_are_never_more_than_the_job_has() -> None:
+    all_here = len(os.sched_getaffinity(0))
+    assert cores_of_task({}) == all_here
+    assert cores_of_task({"SLURMD_NODENAME": "n", "SLURM_CPUS_ON_NODE": "1"}) == 1
+    assert cores_of_task({"SLURM_CPUS_ON_NODE": "1"}) == all_here, "salloc's shell on a login node"
+    assert cores_of_task(STEP | {"SLURM_CPUS_ON_NODE": "2", "SLURM_TASKS_PER_NODE": "2"}) == 1
+    assert cores_of_task(STEP | {"SLURM_CPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "1"}) == 1
+    assert 1 <= cores_of_task({"SLURM_HINT": "nomultithread"}) <= all_here
+
+
+@pytest.mark.parametrize(
+    ("words", "tasks", "cores"),
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_CPUS_PER_TASK": "2", "SLURM_JOB_CPUS_PER_NODE": "8"}, 4, 2),
+        # Whole nodes, and nothing said of tasks: one each, with all that the smallest has.
+        ({"SLURM_JOB_NUM_NODES": "3", "SLURM_JOB_CPUS_PER_NODE": "64(x2),32", "SLURM_TASKS_PER_NODE": "1(x3)"}, 3, 32),
+        ({"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_CPUS_PER_NODE": "4(x2)"}, 4, 2),
+        ({}, 1, 1),
+    ],
+)
+def test_workers_of_a_job_as_people_ask_for_it(
+    monkeypatch: pytest.MonkeyPatch, words: dict[str, str], tasks: int, cores: int
+) -> None:
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in ({"SLURM_JOB_ID": "1"} | words).items():
+        monkeypatch.setenv(name, value)
+    place = Allocation.of_this_job()
+    assert (place.tasks, place.cores) == (tasks, cores)
