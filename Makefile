@@ -24,14 +24,14 @@ test: $(VENV)/.installed-test
 	tests/run $(BIN)/python
 
 fast: $(VENV)/.installed-test
-	tests/setup-services slurm openmp
+	tests/setup-services slurm libraries
 	envs/install-torch --cpu-only $(BIN)/python
 	tests/run $(BIN)/python fast
 
 # The same with the oldest releases that pyproject.toml allows, in an environment of its own, without PyTorch.
 lowest:
 	envs/make-lowest "$(PYTHON)" build/lowest
-	tests/setup-services slurm openmp
+	tests/setup-services slurm libraries
 	tests/run build/lowest/bin/python fast
 
 lint: $(VENV)/.installed-test

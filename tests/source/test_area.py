@@ -30,6 +30,8 @@ def jp2(path: Path, tile: int = 1024, quality: int = 100, reversible: str = "YES
 
 @pytest.mark.parametrize(("tile", "quality"), [(512, 100), (1024, 100), (1024, 20)])
 def test_areas_are_the_pixels_of_gdal(tile: int, quality: int, tmp_path: Path) -> None:
+    if not area._is_installed():
+        pytest.skip("glymur finds no OpenJPEG here (apt install libopenjp2-7): areas are left to GDAL")
     path = jp2(tmp_path / "a.jp2", tile, quality)
     header = area.fetch_jp2_header(LocalParts(str(path)), follow=False)
     assert (header.tile_height, header.height) == (tile, WHOLE.shape[0])
