@@ -24,11 +24,23 @@ from stac2cube.cube.writer import open_writer
 from stac2cube.errors import BadInputError, CubeLockedError
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import tidy
-from stac2cube.work import Orders
 from tests.build.builder import Death, code_of, run_swap, start
 from tests.build.toy import SPEC, Make, steps
 
+PROGRAM = """
+from pathlib import Path
+from stac2cube.build import build
+from stac2cube.cube import folders
+from stac2cube.cube.lock import CubeLock
+from stac2cube.cube.root import read_root
+from stac2cube.places.threads import Threads
+from stac2cube.stages.care import rollback, tidy
+from stac2cube.stages.yearly import seal_year
+from stac2cube.work import Orders
+from tests.build.toy import SPEC, Make, step, steps
 REPLACING = Orders(superseded="replace")
+"""
+"""What the programs begin with that are run in other mount namespaces."""
 
 
 @pytest.fixture
@@ -40,7 +52,7 @@ def cube(tmp_path: Path) -> Path:
 def mounted(cube: Path, bound: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a mount namespace in which the cube is a mount point of its own; `cube` is its path there."""
     bound.mkdir(parents=True, exist_ok=True)
-    program = f"from tests.cube.test_lock_places import *\ncube = Path({str(bound)!r})\n{code}"
+    program = f"{PROGRAM}cube = Path({str(bound)!r})\n{code}"
     enter = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
     shell = 'mount --bind "$0" "$1" && shift && exec "$@"'
     done = subprocess.run(
@@ -77,7 +89,7 @@ def test_a_writer_by_a_mount_keeps_others_out(cube: Path, tmp_path: Path) -> Non
     bound = tmp_path / "bound" / "toy.zarr"
     bound.mkdir(parents=True)
     enter = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-    program = f"from tests.cube.test_lock_places import *\ncube = Path({str(bound)!r})\n{code}"
+    program = f"{PROGRAM}cube = Path({str(bound)!r})\n{code}"
     shell = 'mount --bind "$0" "$1" && shift && exec "$@"'
     words = [*enter, "sh", "-c", shell, str(cube), str(bound), sys.executable, "-c", program]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as other:

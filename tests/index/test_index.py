@@ -20,6 +20,7 @@ import rustac
 import stac2cube
 from stac2cube.catalog import find_catalog
 from stac2cube.cli import cli
+from stac2cube.cube.lock import IN_FOLDER
 from stac2cube.cube.reader import differences
 from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import BadInputError, CatalogError, CubeLockedError, NothingFoundError
@@ -69,7 +70,9 @@ def ids(index: Path) -> list[str]:
 
 
 def files(index: Path) -> set[str]:
-    return {str(path.relative_to(index)) for path in index.rglob("*") if path.is_file()}
+    """Of the index itself, without the lock inside it, which a killed writer leaves."""
+    paths = (path.relative_to(index) for path in index.rglob("*") if path.is_file())
+    return {str(path) for path in paths if path.parts[0] != IN_FOLDER}
 
 
 def said(*words: object) -> Any:

@@ -145,6 +145,7 @@ def test_the_command_finds_and_mends_a_lost_root_and_a_lost_axis(
 ) -> None:
     for what, kind in (("root lost", "root"), ("x lost", "coordinate")):
         REPAIRED[what](cube)
+        capsys.readouterr()
         assert cli.main(["verify", str(cube), "-q"], standalone_mode=False) == 2
         assert capsys.readouterr().out.startswith(f"{kind} ")
         assert cli.main(["verify", str(cube), "-q", "--repair"], standalone_mode=False) == 0
