@@ -215,7 +215,7 @@ class _Proof:
 
 
 def _sum(pixels: np.ndarray) -> int:
-    return crc32(np.ascontiguousarray(pixels).data)
+    return crc32(np.ascontiguousarray(pixels).data.cast("B"))
 
 
 @contextmanager
