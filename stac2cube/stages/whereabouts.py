@@ -101,14 +101,13 @@ class Whereabouts:
         return self._asked[collection, name]
 
     def _has_items(self, catalog: Catalog) -> bool:
-        """Whether a catalog answers for items at all: of one that the search just found, it must not say "gone"."""
+        """Whether a catalog can be asked for items: it must not call one gone that the search just found there."""
         if catalog.url not in self._serves:
-            found = self.found.items[0] if self.found and self.found.items else None
-            known = (
-                found is None
-                or is_gone(catalog.url, str(found.get("collection")), str(found["id"]), catalog.login) is False
+            granules = [one for scene in (self.found.scenes if self.found else ()) for one in scene.granules]
+            there = next((one for one in granules if one.catalog == catalog.name), None)
+            self._serves[catalog.url] = (
+                there is None or is_gone(catalog.url, there.collection, there.id, catalog.login) is False
             )
-            self._serves[catalog.url] = known
         return self._serves[catalog.url]
 
     def _collections(self, row: Entry, names: Collection[str]) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
 from stac2cube.places.threads import Threads
 from stac2cube.source.parsing import Notes
+from stac2cube.source.search import scenes_of
 from stac2cube.stages.choice import Choice, Found
 from stac2cube.stages.request import request_of, understand
 from stac2cube.stages.standins import is_for_good
@@ -280,7 +281,7 @@ def test_only_what_its_catalog_calls_gone_is_withdrawn(
     assert not gone(Notes(left_out={"a/b 1": "odd"})), "what cannot be understood is there all the same"
     assert gone(Notes(met={"a/b 1"}, deprecated={"a/b 1"}))
     other = product(tmp_path, DATES[1])
-    among = Found(choice, (other,), (), (Notes(),))
+    among = Found(choice, (other,), tuple(scenes_of([other], wanted.query, choice.catalog)), (Notes(),))
     assert not Whereabouts(layers, (), wanted, among).all_gone(row), "it has no place for items, as this one shows"
     known[f"/collections/sentinel-2-l2a/items/{other['id']}"] = (200, other)
     assert Whereabouts(layers, (), wanted, among).all_gone(row)
