@@ -1,7 +1,7 @@
 """What other readers are asked: the CRS, and the value of a layer at some times and places.
 
-Each is a program of its own, run by a Python that has the reader and not this package. It gets a path, a layer and points
-``[[time, x, y], ...]`` as JSON, and prints ``{"epsg": ..., "values": [...]}``, null where there is no data.
+Each is a program of its own, run by a Python that has the reader and not this package. It gets a path, a layer and
+points ``[[time, x, y], ...]`` as JSON, and prints ``{"epsg": ..., "values": [...]}``, null where there is no data.
 """
 
 from __future__ import annotations

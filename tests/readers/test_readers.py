@@ -1,7 +1,7 @@
 """A stranger with only the path and a reader gets the date, the place and the value that ``open_cube`` gives.
 
-docs/readers.md has the table of :data:`READERS`. Those that come with the tests' own environment run at once, the others
-in environments of their own, in the campaigns.
+docs/readers.md has the table of :data:`READERS`. Those that come with the tests' own environment run at once, the
+others in environments of their own, in the campaigns.
 """
 
 from __future__ import annotations
