@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from shapely.errors import ShapelyError
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -17,7 +18,7 @@ from stac2cube.cube.overviews import SUFFIX, levels_of
 from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
-from stac2cube.globe import parse_crs, polygons_of, to_wgs84
+from stac2cube.globe import WGS84, parse_crs, polygons_of, to_wgs84
 from stac2cube.mission import Mission, find_mission, mission_names
 from stac2cube.products.lineage import lineage_of
 from stac2cube.products.stac_bands import bands_of, dimensions_of, utc_text, variables_of
@@ -102,8 +103,7 @@ def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
     where, lineage = href or str(cube.resolve()), " ".join(lineage_of(spec, rows.values()))
     window, asset = _window(spec), _asset(spec)
     for key, row in rows.items():
-        seen = polygons_of(shape(row.footprint).intersection(window)) if row.footprint else window
-        place = window if seen.is_empty else seen
+        place = _seen(row, window)
         properties = _properties(spec, row, lineage)
         yield {
             "type": "Feature",
@@ -133,13 +133,24 @@ def bbox_of(place: BaseGeometry) -> list[float]:
     parts = [part.bounds for part in getattr(place, "geoms", [place])]
     if (west, east) == (-180.0, 180.0) and len(parts) > 1:
         gaps = sorted((one[0], one[2]) for one in parts)
-        reach, widest, edges = gaps[0][1], 0.0, (west, east)
+        reach, widest, edges = gaps[0][1], 1e-6, (west, east)
         for first, last in gaps[1:]:
             if first - reach > widest:
                 widest, edges = first - reach, (first, reach)
             reach = max(reach, last)
         west, east = edges
     return [west, south, east, north]
+
+
+def _seen(row: Entry, window: BaseGeometry) -> BaseGeometry:
+    """What a step shows of a cube; all of it where its footprint is not known, or none about a pole or 180 degrees."""
+    if not row.footprint:
+        return window
+    try:
+        seen = polygons_of(to_wgs84(shape(row.footprint), parse_crs(WGS84)).intersection(window))
+    except (BadInputError, ShapelyError):
+        return window
+    return window if seen.is_empty else seen
 
 
 def _window(spec: CubeSpec) -> BaseGeometry:

@@ -46,7 +46,7 @@ def _band(layer: Layer, mission: Mission | None) -> dict[str, Any]:
         "name": layer.name,
         "description": layer.long_name or layer.name,
         "data_type": layer.dtype,
-        # NaN as the text "nan" is valid, but a column of a table holds numbers or texts. Floats may always be NaN.
+        # NaN as the text "nan" is valid, but a column of a table holds either numbers or texts.
         **({} if math.isnan(layer.fill) else {"nodata": _fill(layer)}),
         "unit": layer.units,
         **({"raster:scale": layer.scale, "raster:offset": layer.offset} if _packed(layer) else {}),

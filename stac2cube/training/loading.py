@@ -66,11 +66,16 @@ class PatchStream(IterableDataset[Sample]):
         self.count, self.bands = int(kept[split]), tuple(manifest["bands"])
         self._per_shard = int(manifest["rules"]["per_shard"])
         self._shuffle, self._seed, self._rank, self._ranks = shuffle, seed, rank, ranks
-        self._epoch = 0
+        # In memory that workers share: those that live from round to round hold a copy of everything else.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Another round, another order."""
-        self._epoch = epoch
+        """Another round, another order; seen by the workers of a DataLoader, too, those that persist.
+
+        Args:
+            epoch: Number of the round, 0 or more.
+        """
+        self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Sample]:
         """``image`` ``([time,] bands, rows, columns)``, ``mask`` ``([time,] rows, columns)`` if labelled, ``facts``.
@@ -82,10 +87,11 @@ class PatchStream(IterableDataset[Sample]):
         at, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
         place, places = self._rank * of + at, self._ranks * of
         names = list(self.shards)
-        random = np.random.default_rng([self._seed, self._epoch])
+        epoch = int(self._epoch)
+        random = np.random.default_rng([self._seed, epoch])
         if self._shuffle:
             random.shuffle(names)  # alike everywhere, so that shards are shared out without overlap
-        random = np.random.default_rng([self._seed, self._epoch, place])
+        random = np.random.default_rng([self._seed, epoch, place])
         held: list[Sample] = []
         for name in names[place::places]:
             for sample in self._patches_of(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pystac
 import pystac_client
 import pytest
 import requests
+import shapely
 import xarray as xr
 from pystac.validation import set_validator, validate_dict
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
@@ -29,10 +31,11 @@ from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.mission import find_mission
 from stac2cube.places.threads import Threads
 from stac2cube.products.publish import post_stac, write_stac
-from stac2cube.products.stac import collection_of, items_of, safe_id
+from stac2cube.products.stac import bbox_of, collection_of, items_of, safe_id
 from stac2cube.products.stac_bands import bands_of
 from stac2cube.products.terms import SIMULATED, Origin, attribution_of, terms_of
 from stac2cube.stages.dropping import drop
+from stac2cube.work import Step
 from tests.build import toy
 from tests.products.extensions import EXTENSIONS
 from tests.products.test_cf import layers_of
@@ -183,6 +186,44 @@ def test_publishing_again_follows_the_cube(tmp_path: Path) -> None:
         "./items/toy_0000.json",
         "./items/toy_0002.json",
     ]
+
+
+def test_ids_are_safe_and_boxes_cross_the_antimeridian() -> None:
+    assert safe_id("sentinel-2a_R065_20220803") == "sentinel-2a_r065_20220803"
+    assert safe_id("Åre, 2023 (b).v2") == "re-2023-b-v2"
+    assert safe_id("..") == "cube"
+    polygons = shapely.MultiPolygon([shapely.box(170, -20, 180, -10), shapely.box(-180, -18, -175, -11)])
+    assert bbox_of(polygons) == [170, -20, -175, -10]
+    assert bbox_of(shapely.box(-10, 50, 10, 60)) == [-10, 50, 10, 60]
+    assert bbox_of(shapely.box(-180, 60, 180, 90)) == [-180, 60, 180, 90], "around a pole"
+
+
+@pytest.mark.parametrize(
+    ("crs", "origin", "box"),
+    [
+        ("EPSG:32660", (710_000.0, 5_300_000.0), (179, 47, -180, 48)),
+        ("EPSG:3413", (-15_000.0, 15_000.0), (-180, 89, 180, 90)),
+        ("EPSG:3031", (-15_000.0, 15_000.0), (-180, -90, 180, -89)),
+    ],
+)
+def test_cubes_at_the_seams_of_the_globe_lie_where_they_are(
+    crs: str, origin: tuple[float, float], box: tuple[float, ...], tmp_path: Path
+) -> None:
+    grid = replace(toy.GRID, crs=crs, origin=origin, resolution=200.0)
+    entry = Entry("toy_R001_20230101", datetime(2023, 1, 1, tzinfo=UTC), SEALED, ("i",))
+    steps = [Step(entry, 0, tuple(grid.tiles()))]
+    build(tmp_path / "Seam 1.zarr", replace(toy.SPEC, grid=grid), steps, toy.Make(), Threads(1))
+    collection = collection_of(tmp_path / "Seam 1.zarr")
+    (item,) = items_of(tmp_path / "Seam 1.zarr")
+    require_valid(collection)
+    require_valid(item)
+    assert (collection["id"], item["collection"], item["id"]) == ("seam-1", "seam-1", "toy_r001_20230101")
+    found = item["bbox"]
+    assert found == collection["extent"]["spatial"]["bbox"][0]
+    assert box[0] - 1 <= found[0] <= box[0] + 2, found
+    assert box[1] <= found[1] < found[3] <= box[3] + 1e-9, found
+    assert abs(found[2] - box[2]) <= 2
+    assert all(-180 <= x <= 180 for x, _ in shapely.get_coordinates(shapely.geometry.shape(item["geometry"])))
 
 
 def test_a_cube_without_a_step_is_not_published(tmp_path: Path) -> None:

@@ -59,6 +59,20 @@ def test_the_seed_and_the_round_decide_the_order(patches: Path) -> None:
     assert order(1, 0) != order(2, 0)
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_round_reaches_workers_that_persist(method: str, patches: Path) -> None:
+    stream = PatchStream(patches, "train", shuffle=50)
+    words = {"batch_size": None, "num_workers": 1, "persistent_workers": True, "multiprocessing_context": method}
+    loader = DataLoader(stream, **words)
+    orders = []
+    for epoch in (0, 1, 0):
+        stream.set_epoch(epoch)
+        orders.append([sample["key"] for sample in loader])
+    assert orders[0] == orders[2]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
 def test_samples_are_the_truth_and_batch(patches: Path) -> None:
     for sample in PatchStream(patches, "train"):
         facts = sample["facts"]

@@ -1,0 +1,170 @@
+"""A stranger with only the path and a reader gets the date, the place and the value that ``open_cube`` gives.
+
+docs/readers.md has the table of :data:`READERS`. Those that come with the tests' own environment run at once, the
+others in environments of their own, in the campaigns.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stac2cube
+from stac2cube import SuperresRules
+from stac2cube.cli import cli
+from stac2cube.products.netcdf import export_netcdf
+from tests.readers import scripts
+from tests.stages.test_superres import cube as series
+
+PRODUCTS = {
+    "layers": ("B04", "B11", "SCL"),
+    "clouds": ("cloud_mask", "flags"),
+    "indices": ("NDVI",),
+    "composite": ("B04", "n_valid"),
+    "superres": ("B04", "B05"),
+}
+"""Products, and layers of theirs that are looked at."""
+
+PAGE = Path(__file__).parents[2] / "docs" / "readers.md"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Somebody else's way to read.
+
+    Attributes:
+        name: In the table.
+        script: See :mod:`tests.readers.scripts`.
+        packages: Installed into an environment of its own; none for that of the tests.
+        netcdf: Whether it reads our NetCDF and not the cube.
+    """
+
+    name: str
+    script: str
+    packages: tuple[str, ...] = ()
+    netcdf: bool = False
+
+
+READERS = (
+    Reader("xarray 2026.9, plain", scripts.PLAIN),
+    Reader("zarr-python 3.1", scripts.ZARR_PYTHON),
+    Reader("zarr-python 3.0.8", scripts.ZARR_PYTHON, ("zarr==3.0.8", "numcodecs==0.16.5", "numpy<2.4")),
+    Reader("zarrs 0.2", scripts.ZARRS, ("zarrs==0.2.3",)),
+    Reader("tensorstore 0.1", scripts.TENSORSTORE, ("tensorstore==0.1.84",)),
+    Reader("rioxarray 0.19", scripts.RIOXARRAY, ("rioxarray==0.19.0", "zarr==3.1.6")),
+    Reader("xarray of NetCDF", scripts.NETCDF, netcdf=True),
+    Reader("GDAL 3.10 of NetCDF", scripts.GDAL_NETCDF, netcdf=True),
+    Reader("rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf"), netcdf=True),
+)
+
+Environments = Callable[[tuple[str, ...]], str]
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A cube of each product, and a NetCDF of each beside it."""
+    folder = tmp_path_factory.mktemp("readers") / "cubes"
+    layers = series(folder, (150, 200), hole=200)
+    paths = {name: folder / f"{name}.zarr" for name in PRODUCTS}
+    stac2cube.get_cloud_layers(layers, paths["clouds"], method="scl")
+    for words in (["indices", paths["indices"], "NDVI"], ["composite", paths["composite"], "--period", "month"]):
+        cli.main([words[0], str(layers), *map(str, words[1:]), "-q"], standalone_mode=False)
+    rules = SuperresRules(target=10, backend="bicubic")
+    stac2cube.super_resolution(layers, paths["superres"], rules=rules)
+    for path in paths.values():
+        export_netcdf(path, path.with_suffix(".nc"))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
+    """Pythons with some packages; the tests' own for none."""
+    made: dict[tuple[str, ...], str] = {(): sys.executable}
+
+    def python_with(packages: tuple[str, ...]) -> str:
+        if packages not in made:
+            venv = tmp_path_factory.mktemp("venv")
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+            subprocess.run([venv / "bin/pip", "install", "-q", *packages], check=True)
+            made[packages] = str(venv / "bin/python")
+        return made[packages]
+
+    return python_with
+
+
+def truth(cube: Path, layer: str, count: int = 20) -> tuple[list[tuple[str, float, float]], np.ndarray]:
+    """Random times and places, and what ``open_cube`` says of them."""
+    opened, random = stac2cube.open_cube(cube, chunks=None), np.random.default_rng(0)
+    at = [[int(random.integers(0, opened.sizes[axis])) for _ in range(count)] for axis in ("time", "y", "x")]
+    points = [
+        (str(opened.time.values[t]), float(opened.x.values[column]), float(opened.y.values[row]))
+        for t, row, column in zip(*at, strict=True)
+    ]
+    values = [opened[layer].values[index] for index in zip(*at, strict=True)]
+    return points, np.array(values, "float64")
+
+
+def require_same(reader: Reader, python: str, path: Path, layer: str) -> None:
+    points, wanted = truth(path, layer)
+    file = path.with_suffix(".nc") if reader.netcdf else path
+    done = subprocess.run(
+        [python, "-c", reader.script, file, layer, json.dumps(points)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    got = np.array([np.nan if value is None else value for value in said["values"]])
+    assert said["epsg"] == 32632
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6, err_msg=f"{path.stem} {layer}")
+    assert np.isfinite(got).any()
+
+
+@pytest.mark.parametrize("reader", [one for one in READERS if not one.packages], ids=lambda one: one.name)
+def test_readers_at_hand(reader: Reader, cubes: dict[str, Path]) -> None:
+    for name, layers in PRODUCTS.items():
+        require_same(reader, sys.executable, cubes[name], layers[0])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("reader", READERS, ids=lambda one: one.name)
+def test_every_reader(reader: Reader, cubes: dict[str, Path], environments: Environments) -> None:
+    for name, layers in PRODUCTS.items():
+        for layer in layers:
+            require_same(reader, environments(reader.packages), cubes[name], layer)
+
+
+def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path], tmp_path: Path) -> None:
+    file = cubes["layers"].with_suffix(".nc")
+    days = [str(day)[:10] for day in stac2cube.open_cube(cubes["layers"]).time.values]
+    months = cubes["composite"].with_suffix(".nc")
+
+    def said(*words: object) -> str:
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    if not all(map(shutil.which, ("cdo", "ncks", "ncdump"))):
+        pytest.skip("cdo, nco and netcdf-bin are not installed")
+    assert said("cdo", "-s", "showdate", "-selname,B04", file).split() == days
+    mean = tmp_path / "mean.nc"
+    subprocess.run(["cdo", "-s", "monmean", "-selname,B04", file, mean], check=True, capture_output=True)
+    assert len(said("cdo", "-s", "showdate", mean).split()) == 2
+    subprocess.run(["ncks", "-O", "-d", f"time,{days[1]}", file, tmp_path / "cut.nc"], check=True, capture_output=True)
+    assert said("cdo", "-s", "showdate", "-selname,B04", tmp_path / "cut.nc").split() == days[1:]
+    assert all(day in said("ncdump", "-t", "-v", "time", file) for day in days)
+    bounds = said("ncdump", "-t", "-v", "time_bnds", months)
+    assert all(f'"{day}"' in bounds for day in ("2022-05-01", "2022-06-01", "2022-07-01", "2022-08-01"))
+    assert 'cell_methods = "time: median"' in said("ncdump", "-h", months)
+    assert "string :" not in said("ncdump", "-h", file)
+
+
+def test_the_page_names_every_reader() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    for reader in READERS:
+        assert any(line.startswith(f"| {reader.name} |") for line in rows), reader.name
