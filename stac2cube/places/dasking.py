@@ -30,7 +30,7 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
 }
 
-NO_PAGES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 """No pages over HTTP, which ask nobody for a key; dask listens for them all the same, on loopback."""
 
 

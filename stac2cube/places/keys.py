@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,6 +27,47 @@ makes certificates that such a node refuses."""
 
 LONG = timedelta(days=366)
 """So long it is valid: longer than any build."""
+
+
+_CLEARING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class SteadySocket(ssl.SSLSocket):
+    """A connection that is not taken for broken because another one is.
+
+    Python 3.13 leaves what a write to a closed connection raised in OpenSSL's queue of errors, and the next read of the
+    same thread raises it again, whatever connection it is of. Dask's nannies close theirs early, and the scheduler then
+    lost its client and its workers. With the queue cleared what is really broken says so a second time.
+    """
+
+    def read(self, len: int | None = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the name of its base
+        """See ssl.SSLSocket."""
+        try:
+            return super().read(len or 1024, buffer)
+        except (BrokenPipeError, ConnectionResetError):
+            # A cipher that is none: the one public call that clears the queue.
+            with suppress(ssl.SSLError):
+                _CLEARING.set_ciphers("NONE-SUCH")
+            return super().read(len or 1024, buffer)
+
+
+class SteadySecurity(Security):
+    """Dask's security with :class:`SteadySocket`."""
+
+    __slots__ = Security.__slots__  # by which its constructor knows the words it takes
+
+    def get_connection_args(self, role: str) -> dict[str, Any]:
+        """See distributed.Security."""
+        return _steady(super().get_connection_args(role))  # type: ignore[no-untyped-call] # distributed's
+
+    def get_listen_args(self, role: str) -> dict[str, Any]:
+        """See distributed.Security."""
+        return _steady(super().get_listen_args(role))  # type: ignore[no-untyped-call] # distributed's
+
+
+def _steady(words: dict[str, Any]) -> dict[str, Any]:
+    words["ssl_context"].sslsocket_class = SteadySocket
+    return words
 
 
 @dataclass(frozen=True)
@@ -68,7 +111,8 @@ class Keys:
         """What scheduler, workers and client of one process are given."""
         pair = {f"tls_{role}_cert": self.certificate for role in ("client", "scheduler", "worker")}
         pair |= {f"tls_{role}_key": self.key for role in ("client", "scheduler", "worker")}
-        return Security(require_encryption=True, tls_ca_file=self.certificate, **pair)
+        pair |= {"tls_ca_file": self.certificate}
+        return SteadySecurity(require_encryption=True, **pair)  # type: ignore[no-untyped-call] # distributed's
 
     @contextmanager
     def stored(self, folder: Path) -> Iterator[Path]:

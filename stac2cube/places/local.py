@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from stac2cube.places.place import usable_cores
 from stac2cube.places.queue import in_job
@@ -51,7 +52,8 @@ class Local:
         from stac2cube.places.dasking import closed_scheduler, quiet_dask
         from stac2cube.places.keys import Keys
 
-        workers = {"n_workers": self.workers, "threads_per_worker": self.threads, "memory_limit": self.memory}
+        workers: dict[str, Any] = {"n_workers": self.workers, "threads_per_worker": self.threads}
+        workers["memory_limit"] = self.memory
         with (
             quiet_dask(dashboard=self.dashboard),
             closed_scheduler(Keys.made(), dashboard=self.dashboard, **workers) as cluster,

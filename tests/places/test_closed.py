@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from select import select as wait_until_readable
 
 import psutil
 import pytest
@@ -99,3 +103,31 @@ def test_a_certificate_is_valid_where_the_clock_is_late() -> None:
     found = x509.load_pem_x509_certificate(Keys.made().certificate.encode())
     assert (found.not_valid_after_utc - found.not_valid_before_utc).days > 365
     assert found.not_valid_before_utc < datetime.now(UTC) - timedelta(hours=12)
+
+
+def test_a_connection_that_breaks_breaks_no_other() -> None:
+    """Python 3.13 takes what a write to a closed connection raised for an error of the next one that it reads."""
+    security = Keys.made().security()
+
+    def connected() -> tuple[socket.socket, socket.socket]:
+        ours, theirs = socket.socketpair()
+        client = security.get_connection_args("client")["ssl_context"]
+        server = security.get_listen_args("scheduler")["ssl_context"]
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(client.wrap_socket, theirs)
+            return server.wrap_socket(ours, server_side=True), other.result(20)
+
+    (broken, gone), (healthy, partner) = connected(), connected()
+    broken.setblocking(False)
+    healthy.setblocking(False)
+    gone.close()
+    for _ in range(3):
+        with suppress(OSError):
+            broken.send(b"x")
+    with pytest.raises(ssl.SSLWantReadError):
+        healthy.recv(10)
+    partner.send(b"hello")
+    wait_until_readable([healthy], [], [], 10)
+    assert healthy.recv(10) == b"hello"
+    for one in (broken, healthy, partner):
+        one.close()
