@@ -19,13 +19,12 @@ import os
 import threading
 import time
 from contextlib import suppress
-from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
-from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.door import Door
+from stac2cube.cube.files import remove_tree
 from stac2cube.cube.folders import is_mount_point, real_folder
 from stac2cube.cube.owner import BEAT, Owner, Verdict, judge
 from stac2cube.cube.root import OWN
@@ -54,9 +53,6 @@ IN_FOLDER = ".lock"
 _NAMELESS = 20
 """Looks at a lock without a readable card, until it is taken for one that stays so."""
 
-_LEFT_OVER = 3600.0
-"""Seconds after which a lock that was made and never renamed into place is taken for a killed process's."""
-
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -80,9 +76,9 @@ class CubeLock:
         self.cube = cube
         self.owner = owner or Owner.here()
         self._verdict = verdict
-        self._beside = _Door(lock_folder(cube))
-        self._inside = _Door(cube.resolve() / inside)
-        self._held: list[_Door] = []
+        self._beside = Door(lock_folder(cube))
+        self._inside = Door(cube.resolve() / inside)
+        self._held: list[Door] = []
         self._mounted = False
         self._beat: _Beat | None = None
 
@@ -130,7 +126,7 @@ class CubeLock:
 
     def enter(self, making: Path) -> None:
         """Hold a cube that is being created under another name, so that it is locked when it gets its own."""
-        door = _Door(making / self._inside.folder.relative_to(self.cube.resolve()))
+        door = Door(making / self._inside.folder.relative_to(self.cube.resolve()))
         door.take(self.owner)
         self._held.append(self._inside)
 
@@ -172,7 +168,7 @@ class CubeLock:
             door.remove(self.owner.token)
         self._held.clear()
 
-    def _take(self, door: _Door) -> None:
+    def _take(self, door: Door) -> None:
         nameless = 0
         real_folder(door.folder)
         while (now := door.take(self.owner)) is not None:
@@ -211,95 +207,6 @@ class CubeLock:
             f"{self.cube} is being written by {holder}{doubt}. Wait for it; if you know that it is dead, or this is a "
             f"copy of the cube that it writes: stac2cube unlock {self.cube} --force"
         )
-
-
-class _Door:
-    """One folder that is a lock.
-
-    Args:
-        folder: The folder; nobody holds the lock if it is not there.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def card(self, token: str) -> Path:
-        """Where the card of an owner lies."""
-        return self.folder / f"owner-{token}.json"
-
-    def has(self, token: str) -> bool:
-        """Whether an owner's card is in."""
-        return self.card(token).exists()
-
-    def read(self, token: str) -> Owner | None:
-        """An owner as its card tells; None if it is not there or cannot be read."""
-        try:
-            return Owner.from_card(self.card(token).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-
-    def holder(self) -> Owner | None:
-        """Who holds the lock; None if nobody does, or the card cannot be read."""
-        try:
-            cards = sorted(name for name in os.listdir(self.folder) if fnmatch(name, "owner-*.json"))  # noqa: PTH208
-            return Owner.from_card((self.folder / cards[0]).read_bytes()) if cards else None
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-
-    def take(self, owner: Owner) -> float | None:
-        """Make the lock, unless somebody holds it.
-
-        Returns:
-            None when it was made, else the time of the file system, in seconds since 1970.
-        """
-        made = self._made(owner)
-        now = made.stat().st_mtime
-        try:
-            made.rename(self.folder)
-        except OSError as error:
-            remove_tree(made)
-            # ENOENT: whoever holds it cleaned up what seemed left over.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                raise
-            return now
-        return None
-
-    def add(self, owner: Owner) -> None:
-        """Put the card of another owner in beside ours."""
-        made = self._made(owner)
-        (made / self.card(owner.token).name).rename(self.card(owner.token))
-        remove_tree(made)
-
-    def remove(self, token: str) -> None:
-        """End the hold of an owner, and of no other."""
-        self.card(token).unlink(missing_ok=True)
-        with suppress(OSError):  # the next one is in already
-            self.folder.rmdir()
-
-    def silence(self, token: str, now: float) -> float:
-        """Seconds since an owner's last sign of life; 0 where that cannot be told."""
-        try:
-            return max(0.0, now - self.card(token).stat().st_mtime)
-        except OSError:
-            return 0.0
-
-    def remove_left_over(self) -> None:
-        """Remove what killed processes made and did not rename into place; only who holds the lock may."""
-        for path in self.folder.parent.glob(f"{self.folder.name}.????????"):
-            with suppress(OSError):
-                if self.folder.stat().st_mtime - path.stat().st_mtime > _LEFT_OVER:
-                    remove_tree(path)
-
-    def _made(self, owner: Owner) -> Path:
-        """A lock of an owner, under a name that nobody looks at."""
-        made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
-        made.mkdir()
-        try:
-            write_whole(made / self.card(owner.token).name, owner.to_card())
-        except OSError:
-            remove_tree(made)
-            raise
-        return made
 
 
 class _Beat(threading.Thread):
@@ -344,7 +251,7 @@ def is_locked(cube: Path) -> bool:
 
 def read_owner(cube: Path) -> Owner | None:
     """Who holds the lock of a cube; None if nobody does, or its card cannot be read."""
-    owners = (_Door(folder).holder() for folder in lock_folders(cube))
+    owners = (Door(folder).holder() for folder in lock_folders(cube))
     return next((owner for owner in owners if owner is not None), None)
 
 
