@@ -126,7 +126,11 @@ def public(url: str) -> str:
     Args:
         url: Any address, or a path.
     """
-    if "://" not in url or not ("@" in url or "?" in url or "#" in url):
+    if "://" not in url:
+        path, mark, query = url.partition("?")
+        kept = _public_query(query) if mark and path.startswith("/") else query
+        return url if kept == query else path + (f"?{kept}" if kept else "")
+    if not ("@" in url or "?" in url or "#" in url):
         return url
     try:
         parts = urlsplit(url)

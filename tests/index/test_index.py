@@ -83,7 +83,14 @@ def said(*words: object) -> Any:
 
 
 @pytest.mark.postgres
-def test_an_index_gives_the_cube_that_the_api_gives(archive: Archive, stac_api: StacApi, tmp_path: Path) -> None:
+def test_an_index_gives_the_cube_that_the_api_gives(
+    archive: Archive, stac_api: StacApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Items of an API may name files only below the folders that its entry names.
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "catalogs.toml").write_text(
+        f'[site]\ntitle = "Ours"\nurl = "{stac_api.url}"\nlocal_root = "{archive.root}"\n'
+    )
     stac_api.load(archive.collections("earth-search"), archive.items("earth-search"))
     area = archive.area(two_zones=True)
     index = stac2cube.create_index(tmp_path / "index", aoi=area, catalog=stac_api.url, headers=True, **WORDS)

@@ -42,7 +42,7 @@ def simulated(folder: Path) -> tuple[list[Json], list[Json]]:
 
     spec = ArchiveSpec(years=(2023,), dates_per_year=4, tile_px=96, catalogs=("earth-search",))
     archive = simulate(folder, spec)
-    return archive.collections("earth-search"), archive.items("earth-search")
+    return archive.collections("earth-search"), archive.items("earth-search", base_url="https://data.example")
 
 
 @pytest.fixture(scope="module")

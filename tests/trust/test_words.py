@@ -39,7 +39,8 @@ from stac2cube.trust.text import LineFormatter, as_cells, cell, is_printable, pr
         ("https://h/a.tif#access_token=S", "https://h/a.tif"),
         ("https://h/a.tif?expires=never&design=x&monkey_id=2", "https://h/a.tif?expires=never&design=x&monkey_id=2"),
         ("https://h/a.tif", "https://h/a.tif"),
-        ("/a/b?token=1", "/a/b?token=1"),
+        ("/a/b?token=1", "/a/b"),
+        ("a title? key=1", "a title? key=1"),
         ("s3://bucket/a?x", "s3://bucket/a?x"),
     ],
 )
