@@ -67,7 +67,8 @@ class PatchStream(IterableDataset[Sample]):
         self._per_shard = int(manifest["rules"]["per_shard"])
         self._shuffle, self._seed, self._rank, self._ranks = shuffle, seed, rank, ranks
         # In memory that workers share: those that live from round to round hold a copy of everything else.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call] # torch types it in part
 
     def set_epoch(self, epoch: int) -> None:
         """Another round, another order; seen by the workers of a DataLoader, too, those that persist.
