@@ -13,7 +13,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.cube.census import Census, Damage
-from stac2cube.cube.root import write_axes
+from stac2cube.cube.creation import write_axes
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from stac2cube.cube.creation import write_store
 from stac2cube.cube.files import remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
-from stac2cube.cube.root import write_store
 from stac2cube.cube.shard import checksum, create_array, open_array, shard_file
 from stac2cube.cube.slots import write_values
 from stac2cube.cube.spec import CubeSpec, Layer

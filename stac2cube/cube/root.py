@@ -7,27 +7,17 @@ every array along ``time`` and the cube's own attributes.
 from __future__ import annotations
 
 import json
-import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import zarr
-from pyproj import CRS
-from zarr.abc.buffer import Buffer
-from zarr.storage import MemoryStore
-
 from stac2cube.cube.files import read_plain
 from stac2cube.cube.moved import found_again
-from stac2cube.cube.shard import create_array
 from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
 from stac2cube.errors import CubeError
 from stac2cube.grid import Grid
-from stac2cube.version import __version__
 
 OWN = ".stac2cube"
 """Folder for what is ours inside a cube (ledger, history, staging, trash). It is an empty Zarr group, so that readers
@@ -210,73 +200,6 @@ def _put_in_place(path: Path) -> bool:
         ) from error
 
 
-def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
-    """Write the metadata and the fixed coordinates of a cube without steps into a new folder."""
-    own = {"commit": 0, "generation": 0, "ledger": [], "made": now_text()}
-    write_store(folder, spec, own, 0, lambda store, layer: create_array(store, layer, spec.grid, steps=0))
-
-
-def write_store(
-    folder: Path, spec: CubeSpec, own: Mapping[str, Any], steps: int, create: Callable[[MemoryStore, Layer], None]
-) -> None:
-    """Write the metadata and the fixed coordinates of a store of a cube's layers into a new folder.
-
-    Args:
-        folder: Where.
-        spec: Of the cube.
-        own: Our attributes beside the format and the spec.
-        steps: Length of time.
-        create: Makes the array of a layer.
-    """
-    # In memory first: zarr makes files of new arrays by hard links, which not every file system has.
-    files: dict[str, Buffer] = {}
-    store = MemoryStore(files)
-    group = zarr.create_group(store, attributes=_attributes(spec, own))
-    group.create_group(OWN)
-    write_axes(group, spec.grid)
-    group.create_array(
-        "time",
-        shape=(steps,),
-        chunks=(COORDINATE_CHUNK,),
-        dtype="int64",
-        dimension_names=("time",),
-        fill_value=np.iinfo("int64").min,
-        attributes={
-            "standard_name": "time",
-            "long_name": "acquisition time, UTC",
-            "units": "microseconds since 1970-01-01",
-            "calendar": "proleptic_gregorian",
-            "units_metadata": "leap_seconds: none",
-        },
-    )
-    group.create_array(
-        "scene",
-        shape=(steps,),
-        chunks=(COORDINATE_CHUNK,),
-        dtype="string",
-        dimension_names=("time",),
-        attributes={"long_name": "key of the scene: platform, relative orbit, solar day"},
-    )
-    for layer in spec.layers:
-        create(store, layer)
-        metadata = zarr.open_array(store, path=layer.name)
-        metadata.attrs["coordinates"] = "scene spatial_ref"
-    with warnings.catch_warnings():
-        # Consolidated metadata is what makes a commit one rename; that its place in the Zarr 3 specification is pending
-        # is known, and no news to users.
-        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-        zarr.consolidate_metadata(store)
-    for key, content in files.items():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            file.write(content.to_bytes())
-            if key == "zarr.json" or not key.endswith("/zarr.json"):
-                # Every writer sees to it that the metadata of arrays follow the root; these nobody writes again.
-                file.flush()
-                os.fsync(file.fileno())
-
-
 def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> None:
     """Bring attributes that an older version wrote to what is written today.
 
@@ -305,23 +228,6 @@ def _grows(metadata: Mapping[str, Any]) -> bool:
     return bool(metadata["node_type"] == "array" and metadata.get("dimension_names", [])[:1] == ["time"])
 
 
-def _attributes(spec: CubeSpec, own: Mapping[str, Any]) -> dict[str, Any]:
-    grid = spec.grid
-    return {
-        "Conventions": "CF-1.11",
-        "title": str(spec.recipe.get("title", f"stac2cube {spec.stage}")),
-        "history": f"{now_text()} created by stac2cube {__version__}; each step's making is in the ledger",
-        "zarr_conventions": CONVENTIONS,
-        **placed(grid),
-        "stac2cube": {
-            "format": FORMAT,
-            "version": __version__,
-            "spec": spec.to_json(),
-            **own,
-        },
-    }
-
-
 def placed(grid: Grid) -> dict[str, Any]:
     """Where a grid lies, in the words of the conventions ``proj`` and ``spatial``."""
     return {
@@ -331,28 +237,3 @@ def placed(grid: Grid) -> dict[str, Any]:
         "spatial:shape": list(grid.shape),
         "spatial:bbox": list(grid.geobox.boundingbox),
     }
-
-
-def write_axes(group: zarr.Group, grid: Grid) -> None:
-    """Pixel centres x and y, and the CF grid mapping, as CF 1.11 and GDAL describe a grid."""
-    crs = CRS.from_user_input(grid.crs)
-    described = {axis["axis"]: axis for axis in crs.cs_to_cf()}
-    for name, place, length in (("y", 5, grid.shape[0]), ("x", 2, grid.shape[1])):
-        start, step = grid.transform[place], grid.transform[place - 1 if name == "y" else 0]
-        values = start + step * (np.arange(length) + 0.5)
-        attributes = {key: described[name.upper()][key] for key in ("axis", "standard_name", "long_name", "units")}
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            chunks=values.shape,
-            dtype="float64",
-            dimension_names=(name,),
-            attributes=attributes,
-        )
-        array[:] = values
-    mapping = crs.to_cf() | {
-        "long_name": "coordinate reference system",
-        "spatial_ref": crs.to_wkt(),
-    }
-    reference = group.create_array(GRID_MAPPING, shape=(), dtype="int32", dimension_names=(), attributes=mapping)
-    reference[...] = crs.to_epsg() or 0

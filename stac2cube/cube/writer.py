@@ -20,15 +20,15 @@ from typing import Any
 
 from stac2cube.cube import generation
 from stac2cube.cube.commit import publish
-from stac2cube.cube.files import DISK_ERRORS, cannot_be_written, remove_tree, sync_folder
-from stac2cube.cube.filesystem import tell_shortcomings
+from stac2cube.cube.creation import create_cube
+from stac2cube.cube.files import DISK_ERRORS, cannot_be_written, remove_tree
 from stac2cube.cube.folders import refuse_links_in_cube, require_renamable
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
 from stac2cube.cube.records import require_last_root
 from stac2cube.cube.recovery import lost_steps, note_moving, recover
-from stac2cube.cube.root import OWN, Root, read_root, write_empty_cube
+from stac2cube.cube.root import OWN, Root, read_root
 from stac2cube.cube.slots import move_in, require_in_place, take_over, write_coordinates
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.staging import StagedStep, Stager
@@ -73,7 +73,7 @@ def open_writer(
         with CubeLock(path, owner, verdict) as lock:
             generation.finish_swap(path)  # only now: what lies beside the cube may be another writer's work
             if not path.exists():
-                _create(path, spec, lock)
+                create_cube(path, spec, lock)
             lock.acquire_inside()  # of a cube that a killed swap had left without a name
             writer = CubeWriter(path, lock, resumes=owner is not None)
             writer.root.spec.require_same(spec, str(path))
@@ -330,21 +330,3 @@ class CubeWriter:
 def staging_folder(cube: Path, token: str) -> Path:
     """Where the owner of a token stages blocks."""
     return cube / OWN / "staging" / token
-
-
-def _create(path: Path, spec: CubeSpec, lock: CubeLock) -> None:
-    """Make an empty cube: whole under another name, then renamed into place."""
-    making = path.with_name(f".{path.name}.making")
-    remove_tree(making)
-    try:
-        making.mkdir()
-        tell_shortcomings(making)
-        write_empty_cube(making, spec)
-        lock.enter(making)
-        passing("create.filled")
-        sync_folder(making)
-        making.rename(path)
-    finally:
-        remove_tree(making)  # is still there if the disk is full, which needs what it took
-    sync_folder(path.parent)
-    passing("create.renamed")
