@@ -157,8 +157,16 @@ def _look_quickly(
         return read(CogImage(*header_for(asset.href, way, None)), asset)
     except ChangedFileError as error:
         KNOWN.forget(asset.href)
-        if way.remote and is_fickle(parts_of(way)):
+        if way.remote and _marks_at_random(way):
             reason = "its server marks it as changed at each request"
             KNOWN.refuse(asset.href, reason)
             raise UnusualFileError(reason) from None
         raise OSError("it is being changed while it is read") from error
+
+
+def _marks_at_random(way: Opening) -> bool:
+    """Whether a server says that a file changed which did not; not where the file cannot be read again."""
+    try:
+        return is_fickle(parts_of(way))
+    except (ChangedFileError, OSError):
+        return False

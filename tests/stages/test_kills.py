@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -14,7 +15,8 @@ import pytest
 import stac2cube
 from stac2cube.cube.points import POINTS
 from stac2cube.cube.reader import differences, open_cube
-from stac2cube.cube.root import read_root
+from stac2cube.cube.records import with_checksums
+from stac2cube.cube.root import Root, read_root
 from stac2cube.cube.years import years_folder
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import rollback, verify
@@ -57,7 +59,8 @@ def copy(begin: Path, folder: Path) -> Path:
     shutil.copytree(begin, folder, symlinks=True, ignore=shutil.ignore_patterns("*.tif"))
     for cube in family(folder / "layers.zarr").values():
         for file in ((cube / "zarr.json"), *(cube / ".stac2cube/history").glob("*.json")):
-            file.write_text(file.read_text().replace(f"{begin}/layers.zarr", f"{folder}/layers.zarr"))
+            moved = json.loads(file.read_text().replace(f"{begin}/layers.zarr", f"{folder}/layers.zarr"))
+            file.write_bytes(with_checksums(cube, Root(moved)).to_bytes())
     return folder / "layers.zarr"
 
 

@@ -12,6 +12,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
 
 from stac2cube.scene import AssetRef
 from stac2cube.source.cog.header import CogHeader, UnusualFileError
@@ -115,7 +116,7 @@ def test_internal_masks_and_overviews_added_later(tmp_path: Path) -> None:
     path = write_bands(tmp_path / "a.tif", texture(WHOLE)[None])
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
         file.write_mask(texture(WHOLE) > 2500)
-        file.build_overviews([2, 4])
+        file.build_overviews([2, 4], Resampling.average)
     image = assert_same(path)
     assert image.header.masked
     assert image.factors == [2, 4]
