@@ -26,6 +26,7 @@ from typing import Self
 from stac2cube.cube.door import Door
 from stac2cube.cube.files import remove_tree
 from stac2cube.cube.folders import is_mount_point, real_folder
+from stac2cube.cube.generation import next_folder
 from stac2cube.cube.owner import BEAT, Owner, Verdict, judge
 from stac2cube.cube.root import OWN
 from stac2cube.errors import CubeLockedError
@@ -78,6 +79,7 @@ class CubeLock:
         self._verdict = verdict
         self._beside = Door(lock_folder(cube))
         self._inside = Door(cube.resolve() / inside)
+        self._inside_next = Door(next_folder(cube.resolve()) / inside)
         self._held: list[Door] = []
         self._mounted = False
         self._beat: _Beat | None = None
@@ -146,7 +148,8 @@ class CubeLock:
         if self._beat is not None:
             self._beat.stop()
             self._beat = None
-        for door in (self._inside, self._beside):
+        # Where a swap of generations failed half-way, the next one takes the cube's place later, with the lock inside.
+        for door in (self._inside, self._beside, self._inside_next):
             card = door.read(self.owner.token)
             if card is not None and card.pid == self.owner.pid:
                 door.remove(self.owner.token)

@@ -140,7 +140,9 @@ def test_what_an_older_version_wrote_changes_at_the_next_commit(tmp_path: Path) 
             known["spatial_ref"]["attributes"]["GeoTransform"] = "500000.0 10.0 0.0 5300000.0 0.0 -10.0"
         if "flags" in known:
             known["flags"]["attributes"]["flag_masks"] = [1, 2]
+        document["attributes"].get("stac2cube", {}).pop("checksums", None)  # which came later, too
         file.write_text(json.dumps(document))
+    (path / ".stac2cube/history/000001.json").write_bytes((path / "zarr.json").read_bytes())
     assert find_damage(path) == []
     before = pixels(stac2cube.open_cube(path))
     extend(path, DAYS)

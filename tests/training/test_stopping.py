@@ -67,7 +67,9 @@ def test_who_is_asked_to_stop_hands_out_no_more(tmp_path: Path) -> None:
 
 
 def test_every_failure_is_named_and_the_others_are_made(tmp_path: Path) -> None:
-    with pytest.raises(IncompleteError, match="1 of 12 failed, run again to try them: 3: a fault of the program, .*KeyError: 'odd'"):
+    with pytest.raises(
+        IncompleteError, match=r"1 of 12 failed, run again to try them: 3: a fault of the program, .*KeyError: 'odd'"
+    ):
         Making(Threads(2)).make(wanted(tmp_path), failing(KeyError("odd")))
     assert len(list(tmp_path.iterdir())) == 11
     with pytest.raises(BadInputError, match="No space left on device: make room and run again"):

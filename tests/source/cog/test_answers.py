@@ -102,7 +102,7 @@ def odd(content: bytes) -> Iterator[Odd]:
 
 def read(href: str, engine: str) -> np.ndarray:
     asset = AssetRef(href)
-    return look(Engine(engine), asset, opening(asset, "none"), lambda image, _: cut_block(image, 1, BAND, LATTICE))
+    return look(Engine(engine), asset, opening(asset, "none"), lambda image, ref: cut_block(image, ref, BAND, LATTICE))
 
 
 def said(**changes: str | None) -> Callable[[Headers], object]:
