@@ -258,7 +258,7 @@ def test_only_what_its_catalog_calls_gone_is_withdrawn(
     layers = build(tmp_path, [item])
     row = entry(layers)
     wanted = understand(request_of(layers)[1])
-    choice = Choice(Catalog(row.properties["catalog"], "", url), "")
+    choice = Choice(Catalog(row.properties["catalog"], "", url, local_root=str(tmp_path)), "")
     path = "/collections/sentinel-2-l2a/items/a/b 1"
     there = {"type": "Feature", "id": "a/b 1", "properties": {}}
 
