@@ -105,11 +105,6 @@ def readable(href: str, signer: str) -> str:
     return href
 
 
-def is_s3(href: str) -> bool:
-    """Whether it lies in an S3 bucket."""
-    return urlsplit(href).scheme == "s3"
-
-
 def is_remote(href: str) -> bool:
     """Whether reading it goes over a network."""
     return urlsplit(href).scheme in ("http", "https", "s3")

@@ -40,19 +40,6 @@ SAYS: dict[str, tuple[tuple[type[BaseException], ...], str]] = {
 """What comes of each kind of fault."""
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Known]:
-    """A protocol, run undisturbed once."""
-    have: dict[str, Known] = {}
-
-    def find(name: str) -> Known:
-        if name not in have:
-            have[name] = Known.of(name, tmp_path_factory.mktemp("known") / name.replace(" ", "-"))
-        return have[name]
-
-    return find
-
-
 def fail_and_go_on(known: Known, folder: Path, point: str, kind: str, hit: int) -> None:
     """Let a change fail; look at the cube; let it go on; look again."""
     cube, fault = known.copy(folder), Fault(point, kind, hit)

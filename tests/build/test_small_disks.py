@@ -32,18 +32,6 @@ except Exception as error:
 """
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Known]:
-    have: dict[str, Known] = {}
-
-    def find(name: str) -> Known:
-        if name not in have:
-            have[name] = Known.of(name, tmp_path_factory.mktemp("known") / name.replace(" ", "-"))
-        return have[name]
-
-    return find
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     """A disk of so many KiB; asked again, it has that size and what is on it."""

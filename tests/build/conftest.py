@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.build.faults import Known
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Known]:
+    """A protocol, run undisturbed once."""
+    have: dict[str, Known] = {}
+
+    def find(name: str) -> Known:
+        if name not in have:
+            have[name] = Known.of(name, tmp_path_factory.mktemp("known") / name.replace(" ", "-"))
+        return have[name]
+
+    return find
