@@ -34,7 +34,9 @@ lowest:
 	tests/setup-services slurm libraries
 	tests/run build/lowest/bin/python fast
 
+# The types of PyTorch's classes are those of PyTorch.
 lint: $(VENV)/.installed-test
+	envs/install-torch $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --requirement envs/tools.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
