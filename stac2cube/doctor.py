@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,13 @@ from uuid import uuid4
 from stac2cube.catalog import Catalog, catalogs
 from stac2cube.cube.files import remove_tree
 from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.limits import Room, rooms
+from stac2cube.places.habits import habits, judged_software, software, working_memory_form
 from stac2cube.places.queue import last_words
 from stac2cube.places.script import Body, JobScript, job_script, python_words
 from stac2cube.places.share import cores_of_task, memory_of_task
 from stac2cube.places.slurm import Slurm
+from stac2cube.places.worker_jobs import MEMORY_FORMS
 from stac2cube.site import Site
 
 ROUNDS = 20
@@ -49,14 +52,21 @@ class Check:
     words: str
 
 
-def checks(site: Site, folder: Path, wait: float) -> Iterator[Check]:
+def checks(site: Site, folder: Path, wait: float, found: dict[str, Any] | None = None) -> Iterator[Check]:
     """Examine a site, quick checks first.
 
     Args:
         site: The site.
         folder: On the file system that cubes shall lie on; must be seen by all nodes.
         wait: Seconds that the test jobs may wait in the queue.
+        found: Gets the fields of the site's ``[slurm]`` that were found to be otherwise.
+
+    Raises:
+        BadInputError: The site's scheduler is another than SLURM.
     """
+    found = {} if found is None else found
+    if site.slurm.scheduler != "slurm":
+        raise BadInputError(f"doctor examines sites with SLURM, and {site.name} has {site.slurm.scheduler}")
     lacking = [program for program in ("sbatch", "squeue", "scancel", "scontrol") if which(program) is None]
     yield Check(
         "commands",
@@ -69,11 +79,16 @@ def checks(site: Site, folder: Path, wait: float) -> Iterator[Check]:
     folder.mkdir(parents=True, exist_ok=True)
     profiles = {"worker jobs": site.place(), "--test": site.place(test=True), "gpu": site.place(gpu=True)}
     for name, place in profiles.items():
-        yield _tried(f"sbatch takes {name}", partial(_tested, place, folder))
+        tried = _tried(f"sbatch takes {name}", partial(_tested, place, folder))
+        if tried.ok is False and name == "worker jobs":
+            tried = _otherwise(place, folder, tried, found)
+        yield tried
+    yield from (Check(*finding) for finding in habits(site.place()))
     yield _tried("submit and cancel", partial(_submitted_and_cancelled, site.place(), folder))
-    yield _room(folder)
+    for room in rooms(folder):
+        yield _room(room)
     yield _tried("keys stay private", partial(_private, folder))
-    yield from _on_two_nodes(site.place(test=bool(site.test)), folder, wait)
+    yield from _on_two_nodes(replace(site.place(test=bool(site.test)), **found), folder, wait, found)
 
 
 def probe(folder: Path, rank: int) -> None:
@@ -83,7 +98,7 @@ def probe(folder: Path, rank: int) -> None:
         folder: Shared by both.
         rank: 0 or 1.
     """
-    (folder / f"here-{rank}").touch()
+    (folder / f"here-{rank}").write_text(str(time.time()))
     other_seen = _within(60, (folder / f"here-{1 - rank}").exists)
     won = []
     for number in range(ROUNDS if other_seen else 0):
@@ -95,7 +110,12 @@ def probe(folder: Path, rank: int) -> None:
         except FileExistsError:
             pass
     renamed = _renames_seen(folder, rank) if other_seen else False
+    (folder / f"late-{rank}").write_text(str(time.time()))
+    _within(LATE, (folder / f"late-{1 - rank}").exists)
+    late = time.time() - float((folder / f"late-{1 - rank}").read_text() or "nan") if other_seen else 0.0
     found = {
+        **software(),
+        "late": late,
         "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         "other_seen": other_seen,
         "won": won,
@@ -113,9 +133,14 @@ def probe(folder: Path, rank: int) -> None:
     made.replace(folder / f"probe-{rank}.json")
 
 
-def site_text(site: Site, interface: str) -> str:
-    """A site file from what is known, to be edited."""
-    values = {**asdict(site.slurm), "interface": interface}
+def site_text(site: Site, found: Mapping[str, Any]) -> str:
+    """A site file from what is known, to be edited.
+
+    Args:
+        site: What was known before.
+        found: Fields of ``[slurm]`` that were found to be otherwise.
+    """
+    values = {**asdict(site.slurm), **found}
     del values["site"]  # the file's own name
     lines = [f"title = {json.dumps(site.title)}", f"cluster = {json.dumps(_cluster(site))}", "", "[slurm]"]
     lines += [
@@ -173,16 +198,32 @@ def _private(folder: Path) -> str:
     return "a folder is closed to others, as the key of worker jobs needs"
 
 
-def _room(folder: Path) -> Check:
-    folder.mkdir(parents=True, exist_ok=True)
-    found = os.statvfs(folder)
-    free = f"{found.f_bavail * found.f_frsize / 2**30:.0f} GiB"
-    if found.f_files == 0:
-        return Check("room for cubes", None, f"{free} free in {folder}; the file system does not tell of inodes")
-    return Check("room for cubes", found.f_favail > FEW_INODES, f"{free} and {found.f_favail} files free in {folder}")
+def _room(room: Room) -> Check:
+    size = "no limit of bytes" if room.size is None else f"{room.size / 2**30:.0f} GiB"
+    files = "no limit of files known" if room.files is None else f"{room.files} files"
+    enough = room.files is None or room.files > FEW_INODES
+    advice = "" if enough else f"; a cube of years may need {FEW_INODES}: a larger quota, or another folder"
+    return Check("room for cubes", enough, f"{size} and {files} left by {room.source}{advice}")
 
 
-def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
+def _otherwise(place: Slurm, folder: Path, refused: Check, found: dict[str, Any]) -> Check:
+    """Whether sbatch takes the jobs if they ask for memory in another way."""
+
+    def takes(form: str) -> bool:
+        try:
+            _tested(replace(place, memory_as=form), folder)
+        except (SlurmError, BadInputError):
+            return False
+        return True
+
+    forms = {form: takes(form) for form in MEMORY_FORMS if form not in (place.memory_as, "mem-per-gpu")}
+    if form := working_memory_form(place, forms):
+        found["memory_as"] = form
+        return replace(refused, words=f"{refused.words}. It takes them with memory_as = {json.dumps(form)}")
+    return refused
+
+
+def _on_two_nodes(place: Slurm, folder: Path, wait: float, found: dict[str, Any]) -> Iterator[Check]:
     shared = (folder / f".stac2cube-doctor-{uuid4().hex[:8]}").resolve()
     shared.mkdir(parents=True)
     program = python_words(place.python, "-m", "stac2cube", "doctor", "--probe", str(shared))
@@ -201,7 +242,12 @@ def _on_two_nodes(place: Slurm, folder: Path, wait: float) -> Iterator[Check]:
             why = last_words(shared, "log", 8) or (late if not ended else "no word")
             yield Check("two nodes", None if not ended else False, why)
             return
-        yield from _judged([json.loads(file.read_text()) for file in files])
+        told = [json.loads(file.read_text()) for file in files]
+        yield from _judged(told)
+        yield from (Check(*finding) for finding in judged_software(told))
+        common = set(told[0]["interfaces"]) & set(told[1]["interfaces"]) - {"lo"}
+        if len(common) == 1:
+            (found["interface"],) = common
     except SlurmError as error:
         yield Check("two nodes", False, str(error))
     finally:

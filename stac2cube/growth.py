@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,11 +15,13 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.cube.years import year_stores
 from stac2cube.errors import CubeError
-from stac2cube.limits import Limits
+from stac2cube.limits import Limits, rooms
 from stac2cube.mission import Band
 from stac2cube.places.place import Place
 from stac2cube.site import limits_at
 from stac2cube.work import Orders, Plan, Step
+
+log = logging.getLogger(__name__)
 
 ON_DISK = 0.55
 """Bytes on disk per byte of pixels where a cube has none yet to tell: measured on reflectance (docs/benchmarks.md)."""
@@ -174,7 +177,7 @@ def outlook(path: Path | None, spec: CubeSpec, work: Plan, steps: Sequence[Step]
 
 
 def require_room(path: Path, spec: CubeSpec, work: Plan, orders: Orders, place: Place) -> None:
-    """Be sure that a build stays within the limits that hold for it.
+    """Be sure that a build stays within the limits that hold for it; warn where disk or quota may have too little room.
 
     Raises:
         BadInputError: It would not; nothing was written.
@@ -183,6 +186,11 @@ def require_room(path: Path, spec: CubeSpec, work: Plan, orders: Orders, place: 
         ahead = outlook(path, spec, work)
         for one in limits:
             one.require(path, (ahead.now.files, ahead.now.size), (ahead.more.files, ahead.more.size))
+    if work.todo:
+        more = added(spec, work.todo)
+        # Both are estimates from above, so that nothing is refused.
+        for lacking in filter(None, (room.lacks(more.files, more.size) for room in rooms(path))):
+            log.warning("%s may not fit. %s", path, lacking)
 
 
 def limits_of(orders: Orders, place: Place) -> list[Limits]:

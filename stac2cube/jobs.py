@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,12 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.places.answer import lets_in_no_more
 from stac2cube.places.queue import ENDED, Queue
 from stac2cube.places.script import Body, JobScript, job_script, python_words, safe_name
 from stac2cube.places.slurm import Slurm
 from stac2cube.places.worker import ONE_THREAD
 from stac2cube.trust.address import has_secret
+
+log = logging.getLogger(__name__)
 
 Way = Literal["slurm", "allocation", "threads"]
 """How a job's blocks are made: by worker jobs of their own, by workers in the job's own tasks, by its threads."""
@@ -185,7 +189,8 @@ def script(
     options = [*place.header(called, [*_needs(place, way), *place.again_options()]), *extra]
     # As many blocks are worked on as the job has cores: libraries start no threads of their own for each.
     words = python_words(place.python, "-m", "stac2cube", *command)
-    body = Body(place.prologue, words, [(name, "1") for name in ONE_THREAD])
+    awaits = [Path(word) for word in command[1:2] if word.startswith(f"{folder}/")]  # the recipe
+    body = Body(place.prologue, words, [(name, "1") for name in ONE_THREAD], awaits)
     return job_script(name, called, options, body, folder, log)
 
 
@@ -232,43 +237,85 @@ def submit_chain(
     return jobs, queue.clusters
 
 
-def submit_array(
-    place: Slurm, seal: JobScript, share_for: Callable[[str], JobScript], claim: Callable[[str], None], folder: Path
-) -> dict[str, str]:
-    """Submit a job array and the job that seals what it made.
+@dataclass(frozen=True)
+class ArrayJobs:
+    """A job array, the job that seals what it made, and the jobs that follow.
 
-    The sealing job is submitted first, held: its id names the claim on the cube before the first share can run.
+    Attributes:
+        seal: The sealing job.
+        share_for: The array's script, given the id of the sealing job and the number of tasks.
+        claim: Takes the cube for the sealing job, given its id.
+        tasks: Tasks wished.
+        rest: Jobs after the sealing one.
+        rest_in_one: A job that does what all these do.
+    """
+
+    seal: JobScript
+    share_for: Callable[[str, int], JobScript]
+    claim: Callable[[str], None]
+    tasks: int
+    rest: Sequence[JobScript] = ()
+    rest_in_one: Sequence[JobScript] = ()
+
+
+def submit_array(place: Slurm, wanted: ArrayJobs, folder: Path) -> dict[str, str]:
+    """Submit a job array and what follows it; with fewer jobs where SLURM lets in fewer.
 
     Args:
         place: Site facts.
-        seal: The sealing job.
-        share_for: The array's script, given the id of the sealing job.
-        claim: Takes the cube for the sealing job, given its id.
+        wanted: The jobs.
         folder: Where the scripts are kept.
 
     Returns:
-        Job ids by name; the sealing job is the last.
+        Job ids by name: the array, the sealing job, those that follow.
 
     Raises:
         BadInputError: The site names several clusters.
-        SlurmError: SLURM refuses.
+        SlurmError: SLURM refuses, a single task, too.
         CubeLockedError: The cube is held by somebody else; nothing stays submitted.
     """
     queue = place.queue
-    jobs: dict[str, str] = {}
     if "," in queue.clusters:
         raise BadInputError(f"a job array needs one cluster, not {queue.clusters}: name one in the site file")
+    tries = [(wanted.tasks, wanted.rest)]
+    tries += [(wanted.tasks, wanted.rest_in_one)] if len(wanted.rest) > 1 else []
+    tries += [(wanted.tasks >> half, wanted.rest_in_one) for half in range(1, wanted.tasks.bit_length())]
+    for tasks, rest in tries:
+        try:
+            jobs = _submit_array(place, wanted, folder, tasks, rest)
+        except SlurmError as error:
+            if (tasks, rest) == tries[-1] or not lets_in_no_more(str(error)):
+                raise
+            refusal = error
+            continue
+        if (tasks, rest) != tries[0]:
+            log.warning(
+                "fewer jobs are let in: %d of %d tasks, %d after them: %s", tasks, wanted.tasks, len(rest), refusal
+            )
+        return jobs
+    raise AssertionError("the last try returns or raises")
+
+
+def _submit_array(
+    place: Slurm, wanted: ArrayJobs, folder: Path, tasks: int, rest: Sequence[JobScript]
+) -> dict[str, str]:
+    """All or none. The first two are held, so that the cube is claimed before the first share can run."""
+    queue = place.queue
+    jobs: dict[str, str] = {}
     with _all_or_none(jobs) as queues:
         queues.append(queue)
-        sealing, _ = _submit(queue, seal, folder, ["--hold"])
-        jobs[seal.name] = sealing
-        claim(sealing)
-        share = share_for(sealing)
-        array, _ = _submit(queue, share, folder)
+        sealing, _ = _submit(queue, wanted.seal, folder, ["--hold"])
+        jobs[wanted.seal.name] = sealing
+        share = wanted.share_for(sealing, tasks)
+        array, _ = _submit(queue, share, folder, ["--hold"])
         jobs[share.name] = array
+        after, _ = submit_chain(place, rest, folder, sealing)
+        jobs |= after
+        wanted.claim(sealing)
         queue.call("scontrol", ["update", f"JobId={sealing}", f"Dependency=afterany:{array}"])
-        queue.call("scontrol", ["release", sealing])
-    return {share.name: array, seal.name: sealing}
+        for held in (sealing, array):
+            queue.call("scontrol", ["release", held])
+    return {share.name: array, wanted.seal.name: sealing, **after}
 
 
 def _submit(queue: Queue, job: JobScript, folder: Path, options: Sequence[str] = ()) -> tuple[str, str]:

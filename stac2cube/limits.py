@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import getpass
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import memory_bytes
+
+log = logging.getLogger(__name__)
+
+QUICK = 10.0
+"""Seconds within which a command about quotas has to answer; a file system that is slow to tell is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +67,129 @@ class Limits:
                 f"{cube} would have {'; and '.join(broken)}. Nothing was written: ask for less (area, bands, time), or "
                 "have the site's limits raised"
             )
+
+
+@dataclass(frozen=True)
+class Room:
+    """What may still be written into a folder.
+
+    Attributes:
+        source: Who says so: ``"lfs quota of user anna"``, ``"the file system"``.
+        size: Bytes left; None without a limit.
+        files: Files left; None without a limit, or where the file system does not tell.
+    """
+
+    source: str
+    size: int | None
+    files: int | None
+
+    def lacks(self, files: int, size: int) -> str:
+        """What is too little for so much more, in words; "" if it is enough."""
+        short = []
+        if self.files is not None and files > self.files:
+            short.append(f"{self.files} files are left, and up to {files} come")
+        if self.size is not None and size > self.size:
+            short.append(f"{self.size / 2**30:.1f} GiB are left, and about {size / 2**30:.1f} GiB come")
+        return f"{self.source}: {'; '.join(short)}" if short else ""
+
+
+def rooms(folder: Path) -> Iterator[Room]:
+    """What is left in a folder: on the file system, and by quotas of Lustre, GPFS and NFS whose commands are there.
+
+    Args:
+        folder: Where will be written; the nearest folder above it that exists is asked for.
+    """
+    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    system = os.statvfs(here)
+    # Zero inodes in all: a file system that makes them as they are needed.
+    yield Room("the file system", system.f_bavail * system.f_frsize, system.f_favail if system.f_files else None)
+    user, group = user_name(), str(here.stat().st_gid)
+    for kind, whose in (("-u", user), ("-g", group)):
+        name = f"{'user' if kind == '-u' else 'group'} {whose}"
+        if room := lfs_room(_said(["lfs", "quota", kind, whose, str(here)]), f"lfs quota of {name}"):
+            yield room
+    device = _device(here)
+    yield from gpfs_rooms(_said(["mmlsquota", "-Y", "-u", user, Path(device).name]), Path(device).name)
+    yield from nfs_rooms(_said(["quota", "-w", "-p"]), device)
+
+
+def lfs_room(said: str, source: str) -> Room | None:
+    """What ``lfs quota`` leaves; None where it names no limit.
+
+    Args:
+        said: Its output: file system, KiB used, quota, limit, grace, files used, quota, limit, grace.
+        source: For messages.
+    """
+    found = re.search(rf"^\s*/\S*\s+{_EIGHT}", said, re.MULTILINE)
+    return _room(source, found.groups()) if found else None
+
+
+def nfs_rooms(said: str, device: str) -> Iterator[Room]:
+    """What ``quota -w -p`` leaves on a device; its columns are those of :func:`lfs_room`."""
+    for found in re.finditer(rf"^\s*{re.escape(device)}\s+{_EIGHT}", said, re.MULTILINE):
+        if room := _room("quota", found.groups()):
+            yield room
+
+
+def gpfs_rooms(said: str, device: str) -> Iterator[Room]:
+    """What ``mmlsquota -Y`` leaves on a device: lines of fields between colons, with a line of their names before."""
+    names: list[str] = []
+    for line in said.splitlines():
+        fields = line.split(":")
+        if "HEADER" in fields:
+            names = fields
+            continue
+        row = dict(zip(names, fields, strict=False))
+        if row.get("filesystemName") == device:
+            kind = ("block", "files")
+            values = [row.get(f"{of}{what}", "0") for of in kind for what in ("Usage", "Quota", "Limit")]
+            if room := _room(f"mmlsquota of {row.get('quotaType', '')} {row.get('name', '')}", values):
+                yield room
+
+
+_EIGHT = r"(\d+)\*?\s+(\d+)\s+(\d+)\s+\S+\s+(\d+)\*?\s+(\d+)\s+(\d+)"
+"""KiB used, quota and limit, grace, files used, quota and limit."""
+
+
+def _room(source: str, values: Sequence[str]) -> Room | None:
+    used, quota, limit, files, files_quota, files_limit = (int(value) if value.isdigit() else 0 for value in values)
+    size = max(0, (limit or quota) - used) * 1024 if limit or quota else None
+    left = max(0, (files_limit or files_quota) - files) if files_limit or files_quota else None
+    return None if size is None and left is None else Room(source, size, left)
+
+
+def _said(command: list[str]) -> str:
+    """What a command prints; "" where it is not there, or does not answer."""
+    if which(command[0]) is None:
+        return ""
+    try:
+        # Some end with an error where a quota is exceeded, which is to be read all the same.
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=QUICK, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("%s does not tell of quotas: %s", command[0], error)
+        return ""
+
+
+def user_name() -> str:
+    """Who runs this: a name, or a number where the user has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        return str(os.getuid())
+
+
+def _device(folder: Path) -> str:
+    """What is mounted where a folder lies, as the kernel names it."""
+    found, depth = "", -1
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        device, point = (word.encode().decode("unicode_escape") for word in line.split(" ")[:2])
+        parts = len(Path(point).parts)
+        if folder.resolve().is_relative_to(point) and parts >= depth:
+            found, depth = device, parts
+    return found

@@ -30,13 +30,13 @@ def doctor(site: str, folder: Path, wait: float, name: str | None, probe: Path |
     examined = find_site(site)
     table = Table("", "check", "found", box=None)
     signs = {True: "ok", False: "NO", None: "-"}
-    found = []
-    for check in practice.checks(examined, folder, wait):
+    found, otherwise = [], {}
+    for check in practice.checks(examined, folder, wait, otherwise):
         found.append(check)
         table.add_row(signs[check.ok], check.name, check.words)
     wide_console().print(table)
     if name is not None:
-        click.echo(_written(name, practice.site_text(examined, examined.slurm.interface)))
+        click.echo(_written(name, practice.site_text(examined, otherwise)))
     return 1 if any(check.ok is False for check in found) else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stac2cube.cli.chains import entries_behind, remove_old, require_first, tell_of_the_last
 from stac2cube.cli.kinds import check_recipe, recipe_at
 from stac2cube.cli.recipes import layers_words, set_option, stage_recipe
 from stac2cube.cli.words import CUBE, as_json, talking
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.places.answer import lets_in_no_more
 
 if TYPE_CHECKING:
-    from stac2cube.jobs import Submission
+    from stac2cube.jobs import Submission, Way
     from stac2cube.places.script import JobScript
     from stac2cube.recipe.file import Entry, Recipe
     from stac2cube.site import Site
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="When the time limit nears: stop with exit code 10, or be requeued and go on.",
 )
+@click.option("--update", "updating", is_flag=True, help="Search first, and submit nothing where nothing is new.")
+@click.option("--keep", type=click.IntRange(1), help="Remove scripts and logs of all earlier submissions but so many.")
 @click.option("--dry-run", is_flag=True, help="Show the job scripts and ask SLURM whether it would take them.")
 @click.option("--quiet", "-q", is_flag=True, help="Warnings only.")
 @as_json
@@ -57,6 +64,11 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
     with talking(options["quiet"]):
         wanted, site = recipe_at(recipe, changes), find_site(options["site"])
         check_recipe(wanted)
+        if site.slurm.scheduler != "slurm":
+            raise BadInputError(
+                f"submit writes jobs of SLURM, and {site.name} has {site.slurm.scheduler}: in a session or a job of "
+                f"your own, `stac2cube run {recipe} --place slurm --site {site.name}` has worker jobs there"
+            )
         if options["dry_run"]:
             _dry_run(wanted, site, options)
             return
@@ -64,14 +76,28 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
             wanted, site, wanted.cubes / "jobs" / "any", options
         )  # what a script cannot say is refused before a byte
         require_none_alive(wanted.cubes)
+        if options["updating"]:
+            tell_of_the_last(wanted)
+            if not (new := entries_behind(wanted)):
+                if options["machine"]:
+                    click.echo(json.dumps({"jobs": {}, "logs": None}))
+                elif not options["quiet"]:
+                    click.echo(f"{wanted.cubes}: nothing new, nothing was submitted")
+                return
+            log.info("new: %s", ", ".join(new))
         made = new_submission_folder(wanted.cubes)
         try:
+            require_first(made)
             frozen = _frozen(wanted, made)
             jobs, clusters = (_array if options["array"] else _chain)(frozen, site, made, options)
         except BaseException:
             shutil.rmtree(made)
             raise
         done = Submission.now(made, wanted.path, site.name, clusters, jobs) if jobs else None
+        if done is None:
+            shutil.rmtree(made)
+        if options["keep"]:
+            remove_old(wanted.cubes, options["keep"])
         if options["machine"]:
             click.echo(json.dumps({"jobs": jobs, "logs": done and str(done.folder)}))
             return
@@ -161,15 +187,23 @@ def _frozen(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """A job for each entry; one for all of them where SLURM lets in fewer."""
     from stac2cube.jobs import submit_chain
 
-    return submit_chain(site.place(test=options["test"]), _scripts(recipe, site, folder, options), folder)
+    place, scripts = site.place(test=options["test"]), _scripts(recipe, site, folder, options)
+    try:
+        return submit_chain(place, scripts, folder)
+    except SlurmError as error:
+        if len(scripts) == 1 or not lets_in_no_more(str(error)):
+            raise
+        log.warning("fewer jobs are let in than the recipe has entries: one job makes all of them: %s", error)
+        return submit_chain(place, [_one_script(recipe, site, folder, options, recipe.entries)], folder)
 
 
 def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
     from stac2cube.growth import require_room
-    from stac2cube.jobs import script, submit_array, submit_chain
+    from stac2cube.jobs import ArrayJobs, script, submit_array
     from stac2cube.shares import Claim, claim_cube
     from stac2cube.stages.layers import make_request, prepare
     from stac2cube.work import Orders
@@ -183,25 +217,29 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
         return {}, place.clusters
     require_room(out, job.spec, job.plan(), Orders(), place)
 
-    def share_for(sealing: str) -> JobScript:
+    def share_for(sealing: str, tasks: int) -> JobScript:
         words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]
-        return script(place, "layers-share", words, folder, extra=[f"--array=0-{options['array'] - 1}"])
-
-    seal = script(place, "layers-seal", ["seal", str(staged.path)], folder, way="slurm")
+        return script(place, "layers-share", words, folder, extra=[f"--array=0-{tasks - 1}"])
 
     def claim(sealing: str) -> None:
         claim_cube(out, job.spec, Claim(sealing, place.queue.name()))
 
-    jobs = submit_array(place, seal, share_for, claim, folder)
     rest = [entry for entry in recipe.entries if entry.kind.name != "layers"]
-    after, clusters = submit_chain(place, _scripts(recipe, site, folder, options, rest), folder, jobs[seal.name])
-    return jobs | after, clusters
+    jobs = ArrayJobs(
+        seal=script(place, "layers-seal", ["seal", str(staged.path)], folder, way="slurm"),
+        share_for=share_for,
+        claim=claim,
+        tasks=options["array"],
+        rest=_scripts(recipe, site, folder, options, rest),
+        rest_in_one=[_one_script(recipe, site, folder, options, rest)] if rest else [],
+    )
+    return submit_array(place, jobs, folder), place.clusters
 
 
 def _scripts(
     recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[Entry] | None = None
 ) -> list[JobScript]:
-    from stac2cube.jobs import Way, script
+    from stac2cube.jobs import script
 
     made = []
     for entry in recipe.entries if entries is None else entries:
@@ -215,6 +253,21 @@ def _scripts(
         place = site.place(test=options["test"], gpu=entry.wants_gpu)
         made.append(script(place, entry.label, words, folder, way=way))
     return made
+
+
+def _one_script(
+    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[Entry]
+) -> JobScript:
+    """One job for several entries, with what the largest of them needs."""
+    from stac2cube.jobs import script
+
+    place = site.place(test=options["test"], gpu=any(entry.wants_gpu for entry in entries))
+    words = ["run", str(recipe.path), *(f"--stage={entry.label}" for entry in entries)]
+    words += ["--place", options["place"], "--site", site.name, "--on-deadline", options["on_deadline"]]
+    words += ["--test"] if options["place"] == "slurm" and options["test"] else []
+    words += ["--progress-file", str(folder / "progress.json")]
+    way: Way = "allocation" if options["place"] == "allocation" else "threads"
+    return script(place, "entries", words, folder, way=way)
 
 
 def _dry_run(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:

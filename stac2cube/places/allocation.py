@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from stac2cube.errors import BadInputError
 from stac2cube.places.queue import in_job, last_words, memory_bytes
-from stac2cube.places.share import per_node
+from stac2cube.places.share import hyperthreads, per_node
 from stac2cube.places.worker import tls_settings
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class Allocation:
         # As srun counts them: a task for each node where nothing else is said.
         tasks = _count("SLURM_NTASKS") or nodes * (_count("SLURM_NTASKS_PER_NODE") or 1)
         each = per_node(os.environ.get("SLURM_TASKS_PER_NODE", "")) or [-(-tasks // nodes)] * nodes
-        fair = min((have // max(1, takes) for have, takes in zip(cpus, each, strict=False)), default=1)
+        threads = hyperthreads(os.environ)
+        fair = min((have // threads // max(1, takes) for have, takes in zip(cpus, each, strict=False)), default=1)
         return cls(tasks, _count("SLURM_CPUS_PER_TASK") or max(1, fair), interface=interface, dashboard=dashboard)
 
     @property
@@ -121,10 +122,11 @@ class Allocation:
         worker += [] if self.memory == "auto" else ["--memory", str(memory_bytes(self.memory))]
         worker += ["--interface", self.interface] if self.interface else []
         # --no-kill: a node that fails takes its own worker along, not the others. --overlap: the first task shares its
-        # node with this process. --export: also in jobs that were submitted with --export=NONE.
+        # node with this process. --export: also in jobs that were submitted with --export=NONE. --output: one file,
+        # which srun writes here; a file per task would be written on each node, where this folder may not be.
         step = [
             "srun", f"--ntasks={self.tasks}", f"--cpus-per-task={self.cores}", "--no-kill", "--kill-on-bad-exit=0",
-            "--overlap", "--mpi=none", "--export=ALL", f"--output={_pattern(logs)}/worker-%t.log",
+            "--overlap", "--mpi=none", "--export=ALL", f"--output={_pattern(logs)}/workers.log", "--label",
         ]  # fmt: skip
         log.info("starting %d worker(s) of %d core(s) in this job", self.tasks, self.cores)
         # The key goes by the environment, which no other user can read, not by a file: no folder need be shared.

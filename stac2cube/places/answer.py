@@ -6,6 +6,11 @@ import re
 
 _SENTENCE = re.compile(r"\bSubmitted batch job (\d+)(?: on cluster (\S+))?")
 _PARSABLE = re.compile(r"(\d+)(?:;([\w.-]+))?")
+_LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*Limit\b")
+_TOO_MANY = re.compile(
+    r"violates accounting/QOS policy|Invalid job array specification|MaxJobCount|MaxSubmit|too many jobs|job limit",
+    re.IGNORECASE,
+)
 
 
 def job_in(said: str) -> tuple[str, str]:
@@ -36,3 +41,14 @@ def in_one_line(said: str) -> str:
     """What was said, on one line, control characters left out."""
     lines = ("".join(c for c in line if c.isprintable()).strip() for line in said.splitlines())
     return "; ".join(line for line in lines if line)
+
+
+def lets_in_no_more(said: str) -> bool:
+    """Whether sbatch refused a job because there are too many, or an array as too large: fewer may be let in.
+
+    Args:
+        said: Its words, or those of a site's own submit plugin. A limit that SLURM names (``"AssocMaxSubmitJobLimit"``)
+            counts before the sentence that it writes for all limits.
+    """
+    named = _LIMIT.findall(said)
+    return any("Submit" in limit for limit in named) if named else _TOO_MANY.search(said) is not None

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,10 +26,12 @@ from distributed import Client, Status
 from distributed.utils import get_ip, get_ip_interface
 
 from stac2cube.errors import SlurmError
+from stac2cube.places.answer import lets_in_no_more
 from stac2cube.places.dasking import Watch, quiet_dask, send_home
 from stac2cube.places.keys import Keys
-from stac2cube.places.queue import ENDED, PATIENCE, last_words
-from stac2cube.places.script import JobScript
+from stac2cube.places.queue import ENDED, PATIENCE, in_job, last_words
+from stac2cube.places.script import JobScript, python_words
+from stac2cube.places.share import cores_of_task, memory_of_task
 from stac2cube.places.worker_jobs import WorkerJobs
 
 # On import dask-jobqueue puts a file of comments into the user's ~/.config/dask.
@@ -51,6 +55,9 @@ AGAIN = 300.0
 
 ALONE = 30.0
 """The same where no other is left."""
+
+_USUAL = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning")
+"""Reasons for which jobs wait at every site; others are told, as a limit or a held job may need somebody to act."""
 
 REFUSALS = 10
 """Times in a row that SLURM refuses jobs, with no job left, after which the build ends."""
@@ -80,7 +87,6 @@ def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
         ):
             if wanted.dashboard:
                 log.info("dashboard: %s", client.dashboard_link)
-            wanted.queue.test(submissions.script(cluster.scheduler_address, name))
             jobs = _Jobs(wanted, cluster, submissions, name)
             executor = client.get_executor(pure=False)
             try:
@@ -90,6 +96,7 @@ def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
             finally:
                 executor.shutdown(wait=False)
                 send_home(client)
+                jobs.end()
                 cluster.close(timeout=2 * GOODBYE)
 
 
@@ -211,20 +218,49 @@ class _Jobs:
         self._said: set[str] = set()
         self._most = self._lost = self._refusals = 0
         self._next = 0.0
+        self._helper: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:
         """Submit the first job, whose refusal is the whole build's, then the others.
 
+        Where no job is let in because there are too many, and this process runs in a job itself, that job helps out:
+        the jobs that wait to follow it may be those that fill the queue.
+
         Raises:
             SlurmError: SLURM refuses, in its own words, or does not answer.
         """
-        self._cluster.scale(jobs=1)
-        if not self._submissions.answered.wait(2 * PATIENCE):
-            raise SlurmError(f"sbatch did not answer within {2 * PATIENCE} s: is SLURM's controller up?")
-        if self._submissions.refusal:
-            raise self._submissions.refusal
+        try:
+            self._queue.test(self._submissions.script(self._cluster.scheduler_address, self._name))
+            self._cluster.scale(jobs=1)
+            if not self._submissions.answered.wait(2 * PATIENCE):
+                raise SlurmError(f"sbatch did not answer within {2 * PATIENCE} s: is SLURM's controller up?")
+            if self._submissions.refusal:
+                raise self._submissions.refusal
+        except SlurmError as error:
+            on_node = in_job() and os.environ.get("SLURMD_NODENAME")  # not in salloc's shell on a login node
+            if not (on_node and lets_in_no_more(str(error))):
+                raise
+            self._helper = self._start_helper()
+            self._once(f"no worker job is let in: this job makes blocks itself, and asks again: {error}", str(error))
         self._cluster.scale(jobs=self._wanted.jobs)
         log.info("submitting %d worker job(s) %s", self._wanted.jobs, self._name)
+
+    def end(self) -> None:
+        """End the worker in this job, if there is one; it was told to go."""
+        if self._helper is not None:
+            try:
+                self._helper.wait(GOODBYE)
+            except subprocess.TimeoutExpired:
+                self._helper.kill()
+                self._helper.wait()
+
+    def _start_helper(self) -> subprocess.Popen[bytes]:
+        """A worker on this node, with the cores of this job and half of its memory: the controller needs some."""
+        command = python_words("", "-m", "stac2cube.places.worker", self._cluster.scheduler_address)
+        command += ["--keys", str(self._submissions.keys), "--threads", str(cores_of_task())]
+        command += ["--memory", str(memory_of_task() // 2)]
+        with (Path(self._wanted.logs).resolve() / f"{self._name}-here.log").open("wb") as said:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
 
     def look(self) -> str:
         """Replace lost jobs; why the work cannot go on, if so.
@@ -255,7 +291,7 @@ class _Jobs:
             log.warning("worker job(s) %s ended; they are replaced", ", ".join(sorted(gone)))
             self._forget(gone)
         for job, (state, reason) in waiting.items():
-            if state == "PENDING" and ("Limit" in reason or reason.startswith(("QOS", "Assoc", "Reserved"))):
+            if state == "PENDING" and reason.strip("()") not in _USUAL:
                 self._once(f"worker job {job} waits ({reason}); the build goes on with those that run", reason)
 
     def _fill(self) -> str:
@@ -275,7 +311,7 @@ class _Jobs:
             self._next = 0.0
         elif not self._next:
             self._next = now + (AGAIN if alive else ALONE)
-            self._refusals += not alive
+            self._refusals += not alive and self._helper is None
             if self._refusals >= REFUSALS:
                 return f"no worker job is left, and SLURM lets no other in: {self._submissions.refusal}"
         elif now >= self._next:

@@ -11,6 +11,8 @@ from typing import Any
 
 from stac2cube.places.place import usable_cores
 from stac2cube.places.queue import in_job
+from stac2cube.places.share import memory_of_task
+from stac2cube.places.worker import MARGIN
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,8 @@ class Local:
     Attributes:
         workers: Processes; all usable cores by default.
         threads: Threads per process.
-        memory: Limit per process as dask writes it (``"4GiB"``), or "auto" for a fair share of the machine.
+        memory: Limit per process as dask writes it (``"4GiB"``), or "auto" for a fair share of nine tenths of the
+            machine, inside a job of what SLURM gives it.
         dashboard: Whether dask shows its pages, on loopback; whoever is logged in on this machine can look at them.
     """
 
@@ -53,7 +56,8 @@ class Local:
         from stac2cube.places.keys import Keys
 
         workers: dict[str, Any] = {"n_workers": self.workers, "threads_per_worker": self.threads}
-        workers["memory_limit"] = self.memory
+        auto = int(MARGIN * memory_of_task()) // self.workers
+        workers["memory_limit"] = auto if self.memory == "auto" else self.memory
         with (
             quiet_dask(dashboard=self.dashboard),
             closed_scheduler(Keys.made(), dashboard=self.dashboard, **workers) as cluster,

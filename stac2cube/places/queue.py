@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -75,7 +76,13 @@ class Queue:
             SlurmError: SLURM refuses, in its own words; or its answer names no job, and nothing stays submitted.
         """
         require_program("sbatch")
-        done = self._run("sbatch", ["--parsable", *arguments], script.text)
+        try:
+            done = self._run("sbatch", ["--parsable", *arguments], script.text)
+        except SlurmError:
+            # It may have been taken all the same, a moment before or after.
+            with suppress(SlurmError):
+                self.cancel(self.alike(script))
+            raise
         if done.returncode == 0 and is_plain(done.stdout):
             return job_in(done.stdout)
         words = in_one_line(f"{done.stdout}\n{_own_words(done.stderr)}")
@@ -85,7 +92,7 @@ class Queue:
         # An sbatch that talks: SLURM is asked what it has really submitted.
         there = Queue(cluster) if cluster and "," in self.clusters else self
         try:
-            known = there.alike(script)
+            known = there.alike(script) or there.alike(script, ended=True)
         except SlurmError as error:
             known, words = [], f"{words} ({error})"
         if done.returncode == 0 and (job in known or (job and not known)):
@@ -100,13 +107,17 @@ class Queue:
             raise SlurmError(f"sbatch: {words}{gone}")
         raise SlurmError(f"sbatch's answer names no job, so that it could not be followed{gone}. It said: {words}")
 
-    def alike(self, script: JobScript) -> list[str]:
-        """Ids of one's own jobs of a script's name and folder that have not ended; of an array, its one id."""
-        lines = self.call(
-            "squeue", ["--noheader", f"--name={script.job_name}", f"--user={os.getuid()}", "--format=%F %Z"]
-        )
+    def alike(self, script: JobScript, *, ended: bool = False) -> list[str]:
+        """Ids of one's own jobs of a script's name and folder; of an array, its one id.
+
+        Args:
+            script: The script.
+            ended: Also those that have ended, as long as SLURM remembers them.
+        """
+        words = ["--noheader", f"--name={script.job_name}", f"--user={os.getuid()}", "--format=%F %Z"]
+        lines = self.call("squeue", [*words, *(["--states=all"] if ended else [])])
         pairs = (line.strip().partition(" ") for line in lines.splitlines())
-        return sorted({job for job, _, folder in pairs if folder.strip() == str(script.folder)})
+        return sorted({job for job, _, folder in pairs if folder.strip() == str(script.folder).strip()})
 
     def test(self, script: JobScript, arguments: Sequence[str] = ()) -> str:
         """Ask whether SLURM would take a job script, and when it could start; nothing is submitted.
@@ -141,8 +152,9 @@ class Queue:
             if "Invalid job id" in str(error):
                 return {}
             raise
-        rows = [line.split(maxsplit=2) for line in lines]
-        return {row[0]: (row[1], row[2] if len(row) > 2 else "") for row in rows if len(row) >= 2}
+        # Not what a site's own squeue says beside: "7", "7_3", "7_[1-3]", of heterogeneous jobs "7+1".
+        rows = [line.split(maxsplit=2) for line in lines if re.match(r"\s*\d+([_+]\S+)?\s+[A-Z]", line)]
+        return {row[0]: (row[1], row[2] if len(row) > 2 else "") for row in rows}
 
     def final_states(self, jobs: Iterable[str]) -> dict[str, str]:
         """State of jobs that SLURM itself has forgotten, from its accounting; empty on a cluster that keeps none."""
@@ -153,8 +165,8 @@ class Queue:
             lines = self.call("sacct", ["-X", "-n", "-P", f"--jobs={wanted}", "--format=JobID,State"])
         except SlurmError:
             return {}
-        pairs = (line.partition("|") for line in lines.splitlines() if "|" in line)
-        return {job: state.split()[0] for job, _, state in pairs if state}
+        pairs = (line.partition("|") for line in lines.splitlines() if re.match(r"\d\S*\|[A-Z]", line))
+        return {job: state.split()[0] for job, _, state in pairs}
 
     def usage(self, jobs: Iterable[str]) -> list[dict[str, str]]:
         """What jobs used, from SLURM's accounting: name, state, elapsed and CPU time, CPUs, most memory, nodes.
@@ -269,7 +281,8 @@ def job_end(environment: Mapping[str, str] | None = None) -> float | None:
         left = Queue().call("squeue", ["--noheader", f"--jobs={job}", "--format=%L"])
     except SlurmError:
         return None
-    seconds = duration_seconds(left.strip())
+    # The last line, where a site's own squeue says more.
+    seconds = duration_seconds(left.strip().rpartition("\n")[2].strip())
     return None if seconds is None else now + seconds
 
 

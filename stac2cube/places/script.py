@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -10,6 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stac2cube.errors import BadInputError
+
+LATE = 60
+"""Seconds for which a job waits for a file that its node does not see yet: NFS keeps what it knows of a folder for up
+to a minute (acdirmax in nfs(5))."""
+
+_MODULES = (
+    "if ! type module >/dev/null 2>&1; then",
+    "    for script in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do [ -r $script ] && . $script; done",
+    "fi",
+)
+"""The shell of a job that was submitted without its person's environment does not know ``module`` yet."""
 
 _CONTROL = ("Cc", "Zl", "Zp")
 """Unicode categories of control characters and of line and paragraph separators."""
@@ -41,11 +53,14 @@ class Body:
         prologue: Shell lines before the program, code that the site's owner wrote.
         words: The program and its arguments.
         environment: Set before the prologue, which may set it otherwise.
+        awaits: Files that have to be there; on file systems that keep what they know of a folder for a while they may
+            appear late on another node.
     """
 
     prologue: Sequence[str]
     words: Sequence[str]
     environment: Sequence[tuple[str, str]] = ()
+    awaits: Sequence[Path] = ()
 
     def lines(self, folder: Path) -> list[str]:
         """Lines of shell that run it in a folder.
@@ -56,21 +71,43 @@ class Body:
         return [
             f"cd {quoted(str(folder))}",
             *(f"export {name}={quoted(value)}" for name, value in self.environment),
+            *(_MODULES if any(re.search(r"\b(module|ml)\b", line) for line in self.prologue) else ()),
             *self.prologue,
+            *(line for path in self.awaits for line in _awaited(path)),
             # In the place of the shell, so that signals for the job reach it.
             " ".join(["exec", *map(quoted, self.words)]),
         ]
+
+
+def _awaited(path: Path) -> list[str]:
+    """Lines of shell that wait for a file; reading its folder makes the node ask the server again."""
+    file, folder = quoted(str(path)), quoted(str(path.parent))
+    return [
+        f"for second in {{1..{LATE}}}; do",
+        f"    [ -e {file} ] && break",
+        f"    echo {quoted(f'waiting for {path}, which this node does not see yet')} >&2",
+        f"    sleep 1; ls {folder} >/dev/null 2>&1",
+        "done",
+    ]
 
 
 def python_words(python: str, *words: str) -> list[str]:
     """A program of Python as a job runs it.
 
     Args:
-        python: Python on the nodes; the one that runs now if "".
+        python: Python on the nodes; the one that runs now if "". Words of a shell, where it is started by something
+            else (``"apptainer exec stac2cube.sif python"``), unless there is a file of that name.
         words: ``"-m"``, a module, and its arguments.
+
+    Raises:
+        BadInputError: Its quotes are not closed.
     """
+    try:
+        program = shlex.split(python) if python and not Path(python).exists() else [python or sys.executable]
+    except ValueError as error:
+        raise BadInputError(f"python {python!r}: {error}") from error
     # Without a person's own packages where this process runs without them.
-    return [python or sys.executable, *(["-s"] if sys.flags.no_user_site else []), *words]
+    return [*program, *(["-s"] if sys.flags.no_user_site else []), *words]
 
 
 def job_script(

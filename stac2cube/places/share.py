@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 MIB = 2**20
+
+_SPECIAL_STEPS = 0xFFFFFFF0
+"""Number from which on a step is none of tasks: batch, external, interactive and pending ones (slurm.h)."""
 
 
 def cores_of_task(environment: Mapping[str, str] | None = None) -> int:
@@ -19,15 +22,29 @@ def cores_of_task(environment: Mapping[str, str] | None = None) -> int:
     """
     values = os.environ if environment is None else environment
     usable = os.sched_getaffinity(0)
-    single = values.get("SLURM_HINT") == "nomultithread" or values.get("SLURM_THREADS_PER_CORE") == "1"
-    found = _whole_cores(usable) if single else len(usable)
+    found = len(usable) // hyperthreads(values, usable)
     # On a login node inside salloc there is a job, but no node of it here.
-    on_node = _number(values.get("SLURM_CPUS_ON_NODE")) if values.get("SLURMD_NODENAME") else None
+    on_node = _cpus_here(values) if values.get("SLURMD_NODENAME") else None
     if on_node is None:
-        return found
+        return max(1, found)
     if in_step(values):
-        on_node = _number(values.get("SLURM_CPUS_PER_TASK")) or on_node // tasks_here(values)
-    return max(1, min(found, on_node))
+        # Cores where hyperthreads do not count, see --cpus-per-task in srun(1).
+        per_task = _number(values.get("SLURM_CPUS_PER_TASK"))
+        return max(1, min(found, per_task or on_node // tasks_here(values) // hyperthreads(values, usable)))
+    return max(1, min(found, on_node // hyperthreads(values, usable)))
+
+
+def hyperthreads(values: Mapping[str, str], usable: Set[int] | None = None) -> int:
+    """Of how many CPUs, as SLURM counts them, one core consists: 1 where each hyperthread may be used as a core.
+
+    Args:
+        values: SLURM's variables: ``--hint=nomultithread`` and ``--threads-per-core=1`` say that a core counts once.
+        usable: CPUs that this process may use; all that it is bound to if None.
+    """
+    if values.get("SLURM_HINT") != "nomultithread" and values.get("SLURM_THREADS_PER_CORE") != "1":
+        return 1
+    cpus = usable or os.sched_getaffinity(0)
+    return max(1, len(cpus) // len({_siblings(cpu) for cpu in cpus}))
 
 
 def memory_of_task(
@@ -48,25 +65,29 @@ def memory_of_task(
     values = os.environ if environment is None else environment
     tasks = tasks_here(values)
     found = [limit // tasks for limit in _cgroup_limits(proc, cgroups)]
-    if per_cpu := _number(values.get("SLURM_MEM_PER_CPU")):
+    if per_cpu := _mib(values.get("SLURM_MEM_PER_CPU")):
         found.append(per_cpu * MIB * cores_of_task(values))
-    if per_node := _number(values.get("SLURM_MEM_PER_NODE")):
+    if per_node := _mib(values.get("SLURM_MEM_PER_NODE")):
         found.append(per_node * MIB // tasks)
     gpus = _number(values.get("SLURM_GPUS_ON_NODE"))
-    if gpus and (per_gpu := _number(values.get("SLURM_MEM_PER_GPU"))):
+    if gpus and (per_gpu := _mib(values.get("SLURM_MEM_PER_GPU"))):
         found.append(per_gpu * MIB * gpus // tasks)
     soft = resource.getrlimit(resource.RLIMIT_RSS)[0]
     if soft != resource.RLIM_INFINITY:
         found.append(soft // tasks)
     node = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    of_node = _number(values.get("SLURM_CPUS_ON_NODE")) or os.cpu_count() or 1
+    of_node = _cpus_here(values) or os.cpu_count() or 1
     found.append(node * min(of_node, os.cpu_count() or 1) // (os.cpu_count() or 1) // tasks)
     return min(found)
 
 
 def in_step(values: Mapping[str, str]) -> bool:
-    """Whether this process was started by srun, beside other tasks."""
-    return (values.get("SLURM_STEP_ID") or "").isdigit()
+    """Whether this process was started by srun, beside other tasks.
+
+    The shell of an interactive ``salloc`` is a step, too: like a batch script it has its node's whole share.
+    """
+    step = values.get("SLURM_STEP_ID") or ""
+    return step.isdigit() and int(step) < _SPECIAL_STEPS
 
 
 def tasks_here(values: Mapping[str, str]) -> int:
@@ -85,18 +106,34 @@ def per_node(said: str) -> list[int]:
     return [int(number) for number, times in found for _ in range(int(times or 1))]
 
 
+def _cpus_here(values: Mapping[str, str]) -> int | None:
+    """CPUs of the job on this node, as SLURM says; None where it does not."""
+    if on_node := _number(values.get("SLURM_CPUS_ON_NODE")):
+        return on_node
+    each = per_node(values.get("SLURM_JOB_CPUS_PER_NODE") or "")
+    node = _number(values.get("SLURM_NODEID")) or 0
+    return each[node] if node < len(each) else min(each, default=None)
+
+
 def _number(said: str | None) -> int | None:
     return int(said) if said and said.isdigit() else None
 
 
-def _whole_cores(usable: set[int]) -> int:
-    siblings = set()
-    for core in usable:
-        try:
-            siblings.add(Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text())
-        except OSError:
-            siblings.add(str(core))  # the kernel does not tell
-    return len(siblings)
+def _mib(said: str | None) -> int | None:
+    """A memory in SLURM's variables: a number of MiB, or with a unit as in ``--mem``; None if there is no limit."""
+    found = re.fullmatch(r"(\d+)([KMGT]?)B?", said or "", re.IGNORECASE)
+    if not found:
+        return None
+    power = {"K": -1, "": 0, "M": 0, "G": 1, "T": 2}[found[2].upper()]
+    return int(int(found[1]) * 1024**power) or None
+
+
+def _siblings(cpu: int) -> str:
+    """What the CPUs of one core have in common."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)  # the kernel does not tell
 
 
 def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:

@@ -40,6 +40,13 @@ class Slurm(WorkerJobs):
         """
         from stac2cube.places.jobqueue import open_jobs  # dask is heavy
 
+        if self.scheduler != "slurm":
+            from stac2cube.places.batch import open_batch_jobs
+
+            Path(self.logs).mkdir(parents=True, exist_ok=True)
+            with open_batch_jobs(self, f"s2c-workers-{os.getpid()}") as executor:
+                yield executor
+            return
         here = replace(self, clusters=self.beside_this_job())
         require_plain(str(Path(self.logs).absolute()))
         Path(self.logs).mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,9 @@ from stac2cube.places.script import Body, JobScript, job_script, python_words, r
 MEMORY_FORMS = ("mem", "mem-per-cpu", "mem-per-gpu", "all", "none")
 """How SLURM is told of memory: by the options of those names; ``--mem=0``, all that a node has; not at all."""
 
+SCHEDULERS = ("slurm", "pbs", "lsf")
+"""What starts jobs."""
+
 
 @dataclass(frozen=True)
 class WorkerJobs:
@@ -34,10 +37,13 @@ class WorkerJobs:
         walltime: Time limit per job as sbatch(1) writes it. Workers end in time before it and are replaced.
         directives: Further sbatch options, ``("--qos=high", "--gres=gpu:1")``.
         prologue: Shell lines before the Python program, ``("module load slurm_setup",)``.
-        python: Python on the nodes; the one that runs now if "".
+        python: Python on the nodes; the one that runs now if "". A path; or words as for a shell, where more are
+            needed: ``"apptainer exec /project/stac2cube.sif python"``.
         interface: Network interface on which nodes reach each other, ``"ib0"``; what the host name means if "".
         logs: Folder for the workers' logs, and for the key of a run while it lasts; must be seen by all nodes.
         dashboard: Whether dask shows its pages, on loopback of the node of the controller.
+        scheduler: ``"slurm"``; or ``"pbs"`` or ``"lsf"``, untried on real ones, for worker jobs alone: `partition` is
+            their queue, `directives` are theirs, `clusters` and `memory_as` mean nothing.
         site: Name of the site that it was read from, whose limits hold for what is built here; "" for none.
     """
 
@@ -56,6 +62,7 @@ class WorkerJobs:
     site: str = ""
     memory_as: str = "mem"
     dashboard: bool = False
+    scheduler: str = "slurm"
 
     def __post_init__(self) -> None:
         """Refuse what SLURM would misunderstand.
@@ -69,6 +76,8 @@ class WorkerJobs:
             raise BadInputError(f"walltime {self.walltime!r}: write minutes, hours:minutes:seconds or days-hours")
         if self.memory_bytes < 512 * 2**20:
             raise BadInputError(f"memory {self.memory!r}: a worker needs 512MiB at least")
+        if self.scheduler not in SCHEDULERS:
+            raise BadInputError(f"scheduler {self.scheduler!r}: one of {', '.join(SCHEDULERS)}")
         if self.memory_as not in MEMORY_FORMS:
             raise BadInputError(f"memory_as {self.memory_as!r}: one of {', '.join(MEMORY_FORMS)}")
         for one in fields(self):
@@ -115,7 +124,7 @@ class WorkerJobs:
         return [*said, *needs, *self.directives]
 
     def memory_options(self, mib: int, cores: int, memory_as: str = "") -> list[str]:
-        """The sbatch option by which a job asks for memory, none where a directive does.
+        """The sbatch options by which a job asks for memory, none where a directive does.
 
         Args:
             mib: Memory of a task, MiB.
@@ -128,11 +137,16 @@ class WorkerJobs:
         said = {
             "mem": [f"--mem={mib}M"],
             "mem-per-cpu": [f"--mem-per-cpu={mib // cores}M"],
-            "mem-per-gpu": [f"--mem-per-gpu={mib}M"],
+            # Refused for jobs that ask for no GPU.
+            "mem-per-gpu": [f"--mem-per-gpu={mib}M", *([] if self._has_gpu() else ["--gres=gpu:1"])],
             "all": ["--mem=0"],
             "none": [],
         }
         return said[form]
+
+    def _has_gpu(self) -> bool:
+        """Whether a directive asks for GPUs."""
+        return any(re.match(r"--gres=.*gpu|--gpus|-G|--tres-per-\w+=.*gpu", one) for one in self.directives)
 
     def again_options(self) -> list[str]:
         """The sbatch options by which a job is requeued after its node's failure, and goes on in its log."""

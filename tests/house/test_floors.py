@@ -109,6 +109,7 @@ NEIGHBOURS = {
 
 DASK_ROOMS = {
     "places/allocation.py",
+    "places/batch.py",
     "places/dasking.py",
     "places/gateway.py",
     "places/gateway_server.py",

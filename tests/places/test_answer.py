@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stac2cube.places.answer import in_one_line, is_plain, job_in
+from stac2cube.places.answer import in_one_line, is_plain, job_in, lets_in_no_more
 
 BANNER = "Welcome to the cluster of 2026\n4711 core hours are left\n"
 
@@ -40,3 +40,25 @@ def test_a_plain_answer() -> None:
 
 def test_words_are_shown_without_escapes() -> None:
     assert in_one_line("a\x1b[31m b\n\nc\n") == "a[31m b; c"
+
+
+ALL_LIMITS = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size)"
+
+
+@pytest.mark.parametrize(
+    ("said", "fewer"),
+    [
+        (f"sbatch: AssocMaxSubmitJobLimit; {ALL_LIMITS}", True),
+        (f"sbatch: QOSMaxSubmitJobPerUserLimit; {ALL_LIMITS}", True),
+        (f"sbatch: AssocGrpSubmitJobsLimit; {ALL_LIMITS}", True),
+        (f"sbatch: {ALL_LIMITS}", True),
+        ("sbatch: Batch job submission failed: Invalid job array specification", True),
+        ("sbatch: you have too many jobs in the queue", True),
+        # Fewer jobs do not help where each is too large.
+        (f"sbatch: QOSMaxWallDurationPerJobLimit; {ALL_LIMITS}", False),
+        (f"sbatch: QOSMaxCpuPerUserLimit; {ALL_LIMITS}", False),
+        ("sbatch: invalid partition specified: nonsense", False),
+    ],
+)
+def test_words_by_which_fewer_jobs_may_be_let_in(said: str, fewer: bool) -> None:
+    assert lets_in_no_more(said) == fewer

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 
 from stac2cube.errors import BadInputError
 from stac2cube.jobs import script
-from stac2cube.places.script import Body, directive, job_script, quoted, safe_name
+from stac2cube.places.script import Body, directive, job_script, python_words, quoted, safe_name
 from stac2cube.places.slurm import Slurm
+from stac2cube.places.worker import wait_for_file
 
 AWKWARD = [
     "my project",
@@ -120,6 +124,7 @@ def test_memory_is_asked_for_once_in_the_sites_form(
     texts = [place.worker_script("w", "tls://a:1", Path("/k"), Path("/l")).text]
     texts += [script(place, "layers", ["run"], Path("/c/jobs/1"), way=way).text for way in ("slurm", "allocation")]
     found = [[w for w in text.split() if w.startswith("--mem") and w != "--memory"] for text in texts]
+    assert all(("--gres=gpu:1" in text) == ("mem-per-gpu" in words.values()) for text in texts), "refused without a GPU"
     assert found == [worker, controller, tasks]
     assert ("--memory 0" in texts[0]) == place.takes_what_it_gets
 
@@ -140,6 +145,76 @@ def test_libraries_start_no_threads_of_their_own_in_jobs_unless_the_site_says_so
         Slurm(prologue=("export OMP_NUM_THREADS=2",)), "layers", ["run"], Path("/c/jobs/1")
     ).text.splitlines()
     assert lines.index("export OMP_NUM_THREADS=1") < lines.index("export OMP_NUM_THREADS=2")
+
+
+RUN = ["run", "/c/jobs/1/recipe.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        ("/opt/envs/s2c/bin/python", "exec /opt/envs/s2c/bin/python"),
+        ("micromamba run -n s2c python", "exec micromamba run -n s2c python"),
+        ("conda run --no-capture-output -n s2c python", "exec conda run --no-capture-output -n s2c python"),
+        ("apptainer exec --bind /data /p/s2c.sif python", "exec apptainer exec --bind /data /p/s2c.sif python"),
+        ("'/opt/my env/bin/python'", 'exec "/opt/my env/bin/python"'),
+    ],
+)
+def test_python_of_jobs_from_every_kind_of_environment(python: str, words: str) -> None:
+    place = Slurm(python=python)
+    for text in (
+        script(place, "layers", RUN, Path("/c/jobs/1")).text,
+        place.worker_script("w", "tls://a:1", Path("/k"), Path("/l")).text,
+    ):
+        assert re.search(rf"^{re.escape(words)} (-s )?-m stac2cube", text, re.MULTILINE), text
+
+
+def test_a_path_with_a_space_that_is_there_is_one_word(tmp_path: Path) -> None:
+    python = tmp_path / "my env" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    assert python_words(str(python), "-V")[0] == str(python)
+    with pytest.raises(BadInputError, match="No closing quotation"):
+        python_words("apptainer exec 'x python")
+
+
+def run_script(lines: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A job's script as its node runs it: in a shell that knows nothing of a person's own."""
+    clean = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
+    text = "\n".join(["set -u", *lines])
+    return subprocess.run(["bash", "-c", text], env=clean, capture_output=True, text=True, check=False, cwd="/")
+
+
+def test_module_is_known_in_jobs_without_their_persons_environment(tmp_path: Path) -> None:
+    text = "\n".join(Body(("module purge", "module load python"), ["true"]).lines(tmp_path))
+    assert text.index("/etc/profile.d") < text.index("module purge")
+    assert "/etc/profile.d" not in "\n".join(Body(("export A=1",), ["true"]).lines(tmp_path))
+    # A purge that takes everything from PATH does not matter to a program with its full path.
+    purge = 'module() { [ "$1" = purge ] && PATH=/nowhere; }'
+    words = [sys.executable, "-c", "import sys; print(sys.flags.no_user_site)"]
+    done = run_script(Body((purge, "module purge"), words).lines(tmp_path), tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_a_job_waits_for_a_recipe_that_its_node_does_not_see_yet(tmp_path: Path) -> None:
+    late = tmp_path / "my jobs" / "recipe.yaml"
+    late.parent.mkdir()
+    lines = Body((f"(sleep 1.5; touch '{late}') &",), ["ls", str(late)], awaits=[late]).lines(tmp_path)
+    done = run_script(lines, tmp_path)
+    assert done.returncode == 0
+    assert 1 <= done.stderr.count(f"waiting for {late}, which this node does not see yet") <= 4
+    jobs = script(Slurm(), "layers", RUN, Path("/c/jobs/1")).text
+    assert "[ -e /c/jobs/1/recipe.yaml ]" in jobs
+
+
+def test_the_key_of_a_run_is_waited_for_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_for_file(tmp_path / "certificate.pem", seconds=0.5)
+    said = capsys.readouterr().err
+    assert "waiting for" in said
+    assert "did not appear within 0 s" in said
+    (tmp_path / "certificate.pem").touch()
+    wait_for_file(tmp_path / "certificate.pem", seconds=0)
+    assert capsys.readouterr().err == ""
 
 
 def test_of_several_clusters_worker_jobs_run_on_that_of_their_controller() -> None:
