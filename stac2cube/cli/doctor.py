@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -30,7 +31,8 @@ def doctor(site: str, folder: Path, wait: float, name: str | None, probe: Path |
     examined = find_site(site)
     table = Table("", "check", "found", box=None)
     signs = {True: "ok", False: "NO", None: "-"}
-    found, otherwise = [], {}
+    otherwise: dict[str, Any] = {}
+    found = []
     for check in practice.checks(examined, folder, wait, otherwise):
         found.append(check)
         table.add_row(signs[check.ok], check.name, check.words)

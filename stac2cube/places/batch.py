@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def _classes(scheduler: str) -> tuple[Any, Any]:
     """Dask-jobqueue's classes of clusters and of jobs."""
     # First ours, which sees to it that dask-jobqueue writes no file into the home.
-    from stac2cube.places.jobqueue import SLURMCluster  # noqa: F401
+    from stac2cube.places.jobqueue import LIVES  # noqa: F401
 
     if scheduler == "pbs":
         from dask_jobqueue import PBSCluster
