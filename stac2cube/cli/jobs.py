@@ -196,8 +196,9 @@ def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     except SlurmError as error:
         if len(scripts) == 1 or not lets_in_no_more(str(error)):
             raise
+        jobs = submit_chain(place, [_one_script(recipe, site, folder, options, recipe.entries)], folder)
         log.warning("fewer jobs are let in than the recipe has entries: one job makes all of them: %s", error)
-        return submit_chain(place, [_one_script(recipe, site, folder, options, recipe.entries)], folder)
+        return jobs
 
 
 def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:

@@ -281,9 +281,9 @@ def job_end(environment: Mapping[str, str] | None = None) -> float | None:
         left = Queue().call("squeue", ["--noheader", f"--jobs={job}", "--format=%L"])
     except SlurmError:
         return None
-    # The last line, where a site's own squeue says more.
-    seconds = duration_seconds(left.strip().rpartition("\n")[2].strip())
-    return None if seconds is None else now + seconds
+    # A site's own squeue may say more: a year in a banner is no time with a colon, as squeue writes it.
+    found = [seconds for line in left.splitlines() if ":" in line and (seconds := duration_seconds(line.strip()))]
+    return now + found[-1] if found else None
 
 
 def duration_seconds(text: str) -> float | None:

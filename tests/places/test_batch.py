@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from stac2cube.errors import BadInputError, PlaceError
 from stac2cube.places.batch import batch_script
 from stac2cube.places.slurm import Slurm
 from stac2cube.site import find_site
+from tests.servers.dask_gateway import CONFIGURATION
 
 PLACE = Slurm(
     partition="long",
@@ -118,3 +120,11 @@ def test_a_refusal_is_read_in_its_own_words(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PlaceError, match="there is no 'qsub' on PATH"), place.open():
         pass
+
+
+def test_the_page_names_a_gateways_commands_as_the_one_of_the_tests_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gateway-and-cwl.md").read_text()
+    for name in ("scheduler", "worker"):
+        said = re.search(rf'c\.ClusterConfig\.{name}_cmd = \["python", ("-m", .*\])', page)
+        assert said
+        assert f"c.ClusterConfig.{name}_cmd = [{{python!r}}, {said[1]}" in CONFIGURATION

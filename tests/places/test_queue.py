@@ -10,7 +10,8 @@ import pytest
 from stac2cube.alive import holder_lives
 from stac2cube.cube.lock import Owner
 from stac2cube.flow import FAREWELL, Flow
-from stac2cube.places.queue import duration_seconds, in_job, job_end, last_words, without_job
+from stac2cube.places.queue import Queue, duration_seconds, in_job, job_end, last_words, without_job
+from stac2cube.places.script import Body, job_script
 from stac2cube.places.threads import Threads
 from stac2cube.progress import Progress
 from stac2cube.site import find_site, site_names
@@ -42,6 +43,25 @@ def test_the_end_of_a_job() -> None:
     assert job_end({}) is None
     assert in_job({"SLURM_JOB_ID": "1"})
     assert not in_job({})
+
+
+def test_a_squeue_that_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "squeue"
+    program.write_text(
+        "#!/bin/sh\necho 'Welcome to 2026'; echo 2026; echo 'CLUSTER: c'\n"
+        "case \"$*\" in *%L*) echo 1:30;; *%Z*) echo '17 /some/folder';;\n"
+        "*) echo '17 RUNNING None'; echo '18_[2-3%2] PENDING AssocMaxJobsLimit'; echo '19+1 PENDING Priority';; esac\n"
+        "echo '2026 is over soon'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert Queue().states(["17", "18", "19"]) == {"17": "RUNNING", "18_[2-3%2]": "PENDING", "19+1": "PENDING"}
+    assert Queue().waiting(["18"])["18_[2-3%2]"] == ("PENDING", "AssocMaxJobsLimit")
+    script = job_script("x", "x", [], Body((), ["true"]), Path("/some/folder"))
+    assert Queue().alike(script) == ["17"]
+    end = job_end({"SLURM_JOB_ID": "17"})
+    assert end is not None
+    assert 60 < end - time.time() <= 90
 
 
 def test_last_words(tmp_path: Path) -> None:

@@ -96,6 +96,45 @@ def test_jobs_that_wait_for_a_limit_do_not_hold_up_the_others(
     assert len([record for record in caplog.records if "AssocMaxJobsLimit" in record.getMessage()]) == 1
 
 
+def test_fewer_jobs_than_entries_and_none_for_workers(cluster: Cluster, archive: Archive) -> None:
+    """One job may be in the queue: it makes all entries, and, no worker job being let in, the blocks as well."""
+    needs_accounting(cluster)
+    recipe = write_recipe(cluster.work, "alone", archive, time="2023")
+    recipe.write_text(recipe.read_text().replace("report:\n", ""))
+    with limited(MaxSubmitJobs=1):
+        done = stac2cube("submit", recipe, "--site", "example", "-q")
+        assert "one job makes all of them" in done.stderr
+        assert "MaxSubmitJob" in done.stderr
+        (job,) = jobs_of(done.stdout).values()
+        cluster.wait_idle()
+    log = next(recipe.parent.glob("alone/jobs/*/entries*.out")).read_text()
+    assert cluster.state(job) == "COMPLETED", log
+    assert log.count("no worker job is let in: this job makes blocks itself") == 1
+    assert "Traceback" not in log
+    assert (recipe.parent / "alone" / "quicklook.png").exists()
+    stac2cube("run", write_recipe(cluster.work, "threads", archive, time="2023"), "-q", "--stage", "layers")
+    cubes = [cluster.work / name / "layers.zarr" for name in ("alone", "threads")]
+    assert differences(*cubes) == []
+
+
+def test_fewer_jobs_than_tasks_of_an_array(cluster: Cluster, archive: Archive) -> None:
+    needs_accounting(cluster)
+    recipe = write_recipe(cluster.work, "few", archive, time="2023")
+    with limited(MaxSubmitJobs=4):
+        done = stac2cube("submit", recipe, "--site", "example", "--array", "8", "-q")
+        # One that seals, one for quicklook and report together, two tasks.
+        assert "2 of 8 tasks, 1 after them" in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        jobs = jobs_of(done.stdout)
+        assert list(jobs) == ["layers-share", "layers-seal", "entries"]
+        cluster.wait_idle()
+    assert [cluster.state(job) for job in (jobs["layers-seal"], jobs["entries"])] == ["COMPLETED"] * 2
+    assert "steps            3" in stac2cube("status", recipe).stdout
+    assert (recipe.parent / "few" / "report.html").exists()
+    refused = stac2cube("submit", recipe, "--site", "example", "--array", "8", "-q", "--set", "layers.time=2022/2023")
+    assert "nothing to do" in refused.stdout
+
+
 def test_no_job_let_in_ends_the_build_with_slurms_words(cluster: Cluster, archive: Archive) -> None:
     needs_accounting(cluster)
     recipe = write_recipe(cluster.work, "none", archive, time="2023")
