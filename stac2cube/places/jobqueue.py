@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
-from distributed import Client, Status
+from distributed import Client, Status, Worker
 from distributed.utils import get_ip, get_ip_interface
 
 from stac2cube.errors import SlurmError
@@ -30,8 +30,8 @@ from stac2cube.places.answer import lets_in_no_more
 from stac2cube.places.dasking import Watch, quiet_dask, send_home
 from stac2cube.places.keys import Keys
 from stac2cube.places.queue import ENDED, PATIENCE, in_job, last_words
-from stac2cube.places.script import JobScript, python_words
-from stac2cube.places.share import cores_of_task, memory_of_task
+from stac2cube.places.script import JobScript
+from stac2cube.places.share import cores_of_task
 from stac2cube.places.worker_jobs import WorkerJobs
 
 # On import dask-jobqueue puts a file of comments into the user's ~/.config/dask.
@@ -110,6 +110,7 @@ class _Submissions:
 
     Attributes:
         keys: As above.
+        security: By which scheduler and workers know each other.
         refusal: What SLURM said last when it refused a job; None once it took one.
         answered: Set when SLURM has taken or refused the first job.
     """
@@ -117,6 +118,7 @@ class _Submissions:
     def __init__(self, wanted: WorkerJobs, keys: Path, logs: Path) -> None:
         self._wanted = wanted
         self.keys = keys
+        self.security = Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security()
         self._logs = logs
         self.refusal: SlurmError | None = None
         self.answered = threading.Event()
@@ -179,7 +181,6 @@ class _Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
 
 
 def _cluster(wanted: WorkerJobs, name: str, submissions: _Submissions) -> SLURMCluster:
-    keys = submissions.keys
     host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
     return SLURMCluster(
         job_cls=_Job,
@@ -189,7 +190,7 @@ def _cluster(wanted: WorkerJobs, name: str, submissions: _Submissions) -> SLURMC
         cores=wanted.cores,
         processes=1,
         memory=f"{wanted.memory_bytes}B",
-        security=Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security(),
+        security=submissions.security,
         protocol="tls://",
         # Even without pages dask listens; not where others on the network come by.
         scheduler_options={"host": host, "dashboard": wanted.dashboard, "dashboard_address": "127.0.0.1:0"},
@@ -218,7 +219,7 @@ class _Jobs:
         self._said: set[str] = set()
         self._most = self._lost = self._refusals = 0
         self._next = 0.0
-        self._helper: subprocess.Popen[bytes] | None = None
+        self._helper: Worker | None = None
 
     def begin(self) -> None:
         """Submit the first job, whose refusal is the whole build's, then the others.
@@ -240,27 +241,29 @@ class _Jobs:
             on_node = in_job() and os.environ.get("SLURMD_NODENAME")  # not in salloc's shell on a login node
             if not (on_node and lets_in_no_more(str(error))):
                 raise
-            self._helper = self._start_helper()
+            self._helper = self._cluster.sync(self._start_helper)
             self._once(f"no worker job is let in: this job makes blocks itself, and asks again: {error}", str(error))
         self._cluster.scale(jobs=self._wanted.jobs)
         log.info("submitting %d worker job(s) %s", self._wanted.jobs, self._name)
 
     def end(self) -> None:
-        """End the worker in this job, if there is one; it was told to go."""
+        """End the worker in this process, if there is one."""
         if self._helper is not None:
-            try:
-                self._helper.wait(GOODBYE)
-            except subprocess.TimeoutExpired:
-                self._helper.kill()
-                self._helper.wait()
+            with suppress(OSError, TimeoutError):
+                self._cluster.sync(self._helper.close)
 
-    def _start_helper(self) -> subprocess.Popen[bytes]:
-        """A worker on this node, with the cores of this job and half of its memory: the controller needs some."""
-        command = python_words("", "-m", "stac2cube.places.worker", self._cluster.scheduler_address)
-        command += ["--keys", str(self._submissions.keys), "--threads", str(cores_of_task())]
-        command += ["--memory", str(memory_of_task() // 2)]
-        with (Path(self._wanted.logs).resolve() / f"{self._name}-here.log").open("wb") as said:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    async def _start_helper(self) -> Worker:
+        """A worker in this process, with the cores of its job; one of its own would need memory for a second Python."""
+        return await Worker(
+            self._cluster.scheduler_address,
+            nthreads=cores_of_task(),
+            name=f"{self._name}-here",
+            memory_limit=0,  # SLURM's is the job's; this process cannot be restarted
+            security=self._submissions.security,
+            local_directory=tempfile.gettempdir(),
+            dashboard=False,
+            dashboard_address="127.0.0.1:0",
+        )
 
     def look(self) -> str:
         """Replace lost jobs; why the work cannot go on, if so.
@@ -299,7 +302,7 @@ class _Jobs:
         alive = len(self._seen)
         self._most = max(self._most, alive)
         refused = any(not job.job_id and job.status == Status.running for job in list(self._cluster.workers.values()))
-        if refused and (error := self._submissions.refusal):
+        if refused and (error := self._submissions.refusal) and (alive or self._helper is None):
             let_in = f"{alive} of {self._wanted.jobs} worker jobs were let in"
             self._once(f"{let_in}, and the build goes on with them: {error}", str(error))
         now = time.monotonic()

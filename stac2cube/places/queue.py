@@ -153,8 +153,9 @@ class Queue:
                 return {}
             raise
         # Not what a site's own squeue says beside: "7", "7_3", "7_[1-3]", of heterogeneous jobs "7+1".
-        rows = [line.split(maxsplit=2) for line in lines if re.match(r"\s*\d+([_+]\S+)?\s+[A-Z]", line)]
-        return {row[0]: (row[1], row[2] if len(row) > 2 else "") for row in rows}
+        asked = {re.split(r"[_+]", job)[0] for job in wanted.split(",")}
+        found = (re.match(r"\s*((\d+)(?:[_+]\S+)?)\s+([A-Z_]+)\s*(.*)", line) for line in lines)
+        return {row[1]: (row[3], row[4].strip()) for row in found if row and row[2] in asked}
 
     def final_states(self, jobs: Iterable[str]) -> dict[str, str]:
         """State of jobs that SLURM itself has forgotten, from its accounting; empty on a cluster that keeps none."""

@@ -48,7 +48,7 @@ def test_the_end_of_a_job() -> None:
 def test_a_squeue_that_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "squeue"
     program.write_text(
-        "#!/bin/sh\necho 'Welcome to 2026'; echo 2026; echo 'CLUSTER: c'\n"
+        "#!/bin/sh\necho 'Welcome to 2026'; echo 2026; echo 'CLUSTER: c'; echo '3 RUNNING jobs'\n"
         "case \"$*\" in *%L*) echo 1:30;; *%Z*) echo '17 /some/folder';;\n"
         "*) echo '17 RUNNING None'; echo '18_[2-3%2] PENDING AssocMaxJobsLimit'; echo '19+1 PENDING Priority';; esac\n"
         "echo '2026 is over soon'\n"
