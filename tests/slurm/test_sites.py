@@ -117,6 +117,7 @@ def test_fewer_jobs_than_entries_and_none_for_workers(cluster: Cluster, archive:
     assert differences(*cubes) == []
 
 
+@pytest.mark.soak
 def test_fewer_jobs_than_tasks_of_an_array(cluster: Cluster, archive: Archive) -> None:
     needs_accounting(cluster)
     recipe = write_recipe(cluster.work, "few", archive, time="2023")
