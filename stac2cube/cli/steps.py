@@ -66,6 +66,8 @@ class Manner:
         progress_file = options.get("progress_file")
         if isinstance(place, Slurm) and progress_file is not None:
             place = replace(place, logs=str(progress_file.parent))  # beside the log of the job that submits them
+        if isinstance(place, Slurm):
+            place.require_logs()
         return cls(
             place=place,
             console=console,

@@ -129,15 +129,25 @@ def job_script(
     Raises:
         BadInputError: A value holds a control character, or the folder a backslash.
     """
-    if "\\" in str(folder):
-        raise BadInputError(
-            f"{folder}: SLURM writes no logs into a folder with a backslash in its name; choose another"
-        )
+    require_log_folder(folder)
     called = safe_name(job_name)
     output = log if log.startswith("/") else f"{str(folder).replace('%', '%%')}/{log}"
     header = [*options, f"--chdir={folder}", f"--output={output}"]
     lines = ["#!/bin/bash", *(f"#SBATCH {directive(option)}" for option in header), *body.lines(Path.cwd())]
     return JobScript(name, "\n".join(lines) + "\n", called, folder)
+
+
+def require_log_folder(folder: Path) -> None:
+    """Refuse a folder whose name SLURM would not write as it is.
+
+    Raises:
+        BadInputError: It has a backslash, or a control character.
+    """
+    require_plain(str(folder))
+    if "\\" in str(folder):
+        raise BadInputError(
+            f"{folder}: SLURM writes no logs into a folder with a backslash in its name; choose another"
+        )
 
 
 def quoted(value: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stac2cube.places.script import require_plain
+from stac2cube.places.script import require_log_folder
 from stac2cube.places.worker_jobs import WorkerJobs
 
 
@@ -30,6 +30,14 @@ class Slurm(WorkerJobs):
         """Always: blocks are made in jobs, also when this process runs on a login node."""
         return True
 
+    def require_logs(self) -> None:
+        """Refuse a folder for logs in which SLURM writes none; commands ask this before they write anything.
+
+        Raises:
+            BadInputError: It has a backslash or a control character in its path.
+        """
+        require_log_folder(Path(self.logs).absolute())
+
     @contextmanager
     def open(self) -> Iterator[Executor]:
         """Submit worker jobs, with the scheduler in this process; they end with the context.
@@ -48,7 +56,7 @@ class Slurm(WorkerJobs):
                 yield executor
             return
         here = replace(self, clusters=self.beside_this_job())
-        require_plain(str(Path(self.logs).absolute()))
+        self.require_logs()
         Path(self.logs).mkdir(parents=True, exist_ok=True)
         with open_jobs(here, f"s2c-workers-{os.getpid()}") as executor:
             yield executor

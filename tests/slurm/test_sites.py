@@ -161,6 +161,10 @@ def test_folders_of_any_name_by_every_way(cluster: Cluster, archive: Archive) ->
     refused = stac2cube("submit", write_recipe(bad, "c", archive), "--site", "example", check=False)
     assert (refused.returncode, list((bad / "c").glob("*"))) == (1, [])
     assert "backslash" in refused.stderr
+    words = ["--mission", "sentinel-2-l2a", "--aoi", "11.97,47.48,11.98,47.49", "--time", "2023", "--catalog", "x.json"]
+    refused = stac2cube("layers", "l.zarr", *words, "--place", "slurm", "--site", "example", check=False, cwd=bad)
+    assert (refused.returncode, "backslash" in refused.stderr) == (1, True)
+    assert not list(bad.glob("*.zarr")), "nothing was written"
     reference = cluster.work / "plain"
     reference.mkdir()
     stac2cube("run", write_recipe(reference, "c", archive, time="2023"), "-q", "--stage", "layers")
