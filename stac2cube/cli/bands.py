@@ -34,13 +34,13 @@ def require_bands(recipe: Recipe, entry: Entry, parameters_of: Parameters) -> No
     Raises:
         BadInputError: Naming the index and the band, and the entry that lacks it.
     """
-    from stac2cube.views.picture import require_shown
-    from stac2cube.views.spectral import recipe_for
-
     said = {word: entry.words[word] for word in SPEAKING if entry.words.get(word)}
     source = _source(recipe, entry)
     if not said or source is None or (bands := _bands(recipe, source, parameters_of)) is None:
         return
+    from stac2cube.views.picture import require_shown  # with xarray and pandas: only where there is something to check
+    from stac2cube.views.spectral import recipe_for
+
     try:
         for word, value in said.items():
             names = _names(value)

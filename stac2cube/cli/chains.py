@@ -9,7 +9,6 @@ from pathlib import Path
 
 from stac2cube.cli.kinds import parameters_of
 from stac2cube.cli.words import what_words
-from stac2cube.cube.overviews import overviews_beside
 from stac2cube.errors import BadInputError
 from stac2cube.jobs import submissions
 from stac2cube.recipe.file import Entry, Recipe
@@ -34,6 +33,7 @@ def entries_behind(recipe: Recipe) -> list[str]:
 
 
 def _is_behind(recipe: Recipe, entry: Entry) -> bool:
+    from stac2cube.cube.overviews import overviews_beside  # and what it takes along: every command would start later
     from stac2cube.stages.layers import make_request, prepare
     from stac2cube.status import cube_status
 

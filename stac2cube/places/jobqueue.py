@@ -254,7 +254,7 @@ class _Jobs:
 
     async def _start_helper(self) -> Worker:
         """A worker in this process, with the cores of its job; one of its own would need memory for a second Python."""
-        return await Worker(
+        helper: Worker = await Worker(
             self._cluster.scheduler_address,
             nthreads=cores_of_task(),
             name=f"{self._name}-here",
@@ -264,6 +264,7 @@ class _Jobs:
             dashboard=False,
             dashboard_address="127.0.0.1:0",
         )
+        return helper
 
     def look(self) -> str:
         """Replace lost jobs; why the work cannot go on, if so.

@@ -188,6 +188,7 @@ def disk(cluster: Cluster) -> Iterator[Callable[[int], Path]]:
         return folder
 
     yield of
+    cluster.mend()  # a job that is left would write there
     if folder.is_mount():
         subprocess.run(["umount", folder], check=True)
 
