@@ -157,7 +157,9 @@ def _create(cut: Cut, sink: Sheltered) -> None:
     rows, columns = cut.grid.shape
     crs = CRS.from_user_input(cut.grid.crs)
     with h5netcdf.File(sink, "w") as file:
-        file.dimensions = {"time": len(cut.steps), "y": rows, "x": columns}
+        # Unlimited: NCO averages and joins files along such a dimension only.
+        file.dimensions = {"time": None, "y": rows, "x": columns}
+        file.resize_dimension("time", len(cut.steps))
         _describe(file, _about(cut))
         _write_times(file, cut)
         _axes(file, cut, crs)

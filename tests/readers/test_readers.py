@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import stac2cube
 from stac2cube import SuperresRules
@@ -157,6 +158,9 @@ def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path],
     assert len(said("cdo", "-s", "showdate", mean).split()) == 2
     subprocess.run(["ncks", "-O", "-d", f"time,{days[1]}", file, tmp_path / "cut.nc"], check=True, capture_output=True)
     assert said("cdo", "-s", "showdate", "-selname,B04", tmp_path / "cut.nc").split() == days[1:]
+    said("ncra", "-O", "-v", "B04", file, mean)
+    said("ncrcat", "-O", "-v", "B04", file, mean, tmp_path / "joined.nc")
+    assert xr.open_dataset(tmp_path / "joined.nc").sizes["time"] == len(days) + 1
     assert all(day in said("ncdump", "-t", "-v", "time", file) for day in days)
     bounds = said("ncdump", "-t", "-v", "time_bnds", months)
     assert all(f'"{day}"' in bounds for day in ("2022-05-01", "2022-06-01", "2022-07-01", "2022-08-01"))
