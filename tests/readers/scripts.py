@@ -54,22 +54,23 @@ from virtualizarr import open_virtual_dataset
 from virtualizarr.parsers import ZarrParser
 
 def adopt(cube, repository):
-    registry = ObjectStoreRegistry({"file://": LocalStore()})
-    small = ["time", "x", "y", "scene", "spatial_ref"]  # copied; of the layers only where their files lie
-    pixels = open_virtual_dataset(
-        url=f"file://{cube}", registry=registry, parser=ZarrParser(), loadable_variables=small
+    folder = os.path.dirname(os.path.abspath(cube)) + "/"
+    virtual = open_virtual_dataset(
+        url="file://" + os.path.abspath(cube),
+        registry=ObjectStoreRegistry({"file://": LocalStore()}),
+        parser=ZarrParser(),
+        loadable_variables=["time", "x", "y", "scene", "spatial_ref"],  # copied; of layers, only where their files lie
     )
     config = icechunk.RepositoryConfig.default()
-    config.set_virtual_chunk_container(
-        icechunk.VirtualChunkContainer("file:///", icechunk.local_filesystem_store("/"))
-    )
+    files = icechunk.local_filesystem_store(folder)
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer("file://" + folder, files))
     repo = icechunk.Repository.create(
         icechunk.local_filesystem_storage(repository),
         config=config,
-        authorize_virtual_chunk_access=icechunk.containers_credentials({"file:///": None}),
+        authorize_virtual_chunk_access=icechunk.containers_credentials({"file://" + folder: None}),
     )
     session = repo.writable_session("main")
-    pixels.vz.to_icechunk(session.store)
+    virtual.vz.to_icechunk(session.store, validate_containers=False)  # it would compare file:/ with file:///
     session.commit(f"adopt {cube}")
     return repo
 """

@@ -76,11 +76,13 @@ READERS = (
     Reader(
         "icechunk 1.1 by VirtualiZarr 2.5",
         scripts.ICECHUNK,
-        ("virtualizarr==2.5.1", "icechunk==1.1.21", "obstore==0.12.1", "pyproj", "zarr==3.1.6"),
+        ("virtualizarr==2.5.1", "icechunk==1.1.21", "obstore==0.12.1", "arro3-core", "pyproj", "zarr==3.1.6"),
     ),
     Reader("xarray of NetCDF", scripts.NETCDF, netcdf=True),
     Reader("GDAL 3.10 of NetCDF", scripts.GDAL_NETCDF, netcdf=True),
-    Reader("rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2"), netcdf=True),
+    Reader(
+        "rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2", "h5py"), netcdf=True
+    ),
 )
 
 Environments = Callable[[Reader], str]
