@@ -53,6 +53,7 @@ from obstore.store import LocalStore
 from virtualizarr import open_virtual_dataset
 from virtualizarr.parsers import ZarrParser
 
+
 def adopt(cube, repository):
     folder = os.path.dirname(os.path.abspath(cube)) + "/"
     virtual = open_virtual_dataset(
