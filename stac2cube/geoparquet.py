@@ -13,10 +13,14 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from shapely.geometry.base import BaseGeometry
 
 ITEM = "stac2cube:item"
 """Column with the item as JSON text: unsigned, without links."""
@@ -61,6 +65,31 @@ def to_bytes(table: pa.Table) -> bytes:
     """A table as the content of a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, write_statistics=_WITH_STATISTICS)
+    return sink.getvalue()
+
+
+def frame_to_bytes(frame: pd.DataFrame, shapes: Sequence[BaseGeometry], crs: str, units: Mapping[str, str]) -> bytes:
+    """A data frame and a geometry per row as GeoParquet, for people's own tools; times are UTC and say so.
+
+    Args:
+        frame: Its column ``time``, if it has one, is UTC.
+        shapes: One per row.
+        crs: Of these.
+        units: Column -> units; they go into the metadata of the column as ``units``.
+    """
+    from geopandas import GeoDataFrame
+
+    if "time" in frame and frame["time"].dt.tz is None:
+        frame = frame.assign(time=frame["time"].dt.tz_localize("UTC"))
+    whole = io.BytesIO()
+    GeoDataFrame(frame, geometry=list(shapes), crs=crs).to_parquet(whole, index=False)
+    table = pq.read_table(whole)
+    fields = [
+        field.with_metadata({"units": units[field.name]}) if field.name in units else field for field in table.schema
+    ]
+    sink = io.BytesIO()
+    # The schema of Arrow brings the metadata of columns along; "geo" and pandas' own are those of the whole table.
+    pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), sink, compression="zstd")
     return sink.getvalue()
 
 

@@ -125,18 +125,27 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
 @click.argument("out", type=CUBE, required=False)
 @click.option("--api", help="Landing page of a STAC API with the transaction extension, instead of OUT.")
 @click.option("--href", default="", help="Where people find the cube; its own path if not said.")
+@click.option("--address", default="", help="Where people will find OUT, for self links.")
 @click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
 @as_json
 def publish(
-    cube: Path, out: Path | None, api: str | None, href: str, header: tuple[str, ...], machine: bool = False
+    cube: Path,
+    out: Path | None,
+    api: str | None,
+    href: str,
+    address: str,
+    header: tuple[str, ...],
+    machine: bool = False,
 ) -> None:
     """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
     from stac2cube.products.publish import post_stac, write_stac
 
     if (out is None) == (api is None):
         raise click.UsageError("say a folder, or --api URL")
+    if address and out is None:
+        raise click.UsageError("--address is where OUT will be found: an API makes its own links")
     if out is not None:
-        where, items = str(write_stac(cube, out, href)), len(list((out / "items").glob("*.json")))
+        where, items = str(write_stac(cube, out, href, address)), len(list((out / "items").glob("*.json")))
     else:
         pairs = [line.partition(":") for line in header]
         items = post_stac(cube, str(api), href, {name.strip(): value.strip() for name, _, value in pairs})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,13 +13,14 @@ import numpy as np
 import zarr
 from pyproj import CRS
 from zarr.abc.buffer import Buffer
+from zarr.buffer import cpu
 from zarr.storage import MemoryStore
 
 from stac2cube.cube.files import remove_tree, sync_folder
 from stac2cube.cube.filesystem import tell_shortcomings
 from stac2cube.cube.lock import CubeLock
 from stac2cube.cube.points import passing
-from stac2cube.cube.root import CONVENTIONS, COORDINATE_CHUNK, GRID_MAPPING, OWN, now_text, placed
+from stac2cube.cube.root import CONVENTIONS, COORDINATE_CHUNK, GRID_MAPPING, OWN, hide_own, now_text, placed
 from stac2cube.cube.shard import create_array
 from stac2cube.cube.spec import FORMAT, CubeSpec, Layer
 from stac2cube.grid import Grid
@@ -99,6 +101,9 @@ def write_store(
         # is known, and no news to users.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(store)
+    root = json.loads(files["zarr.json"].to_bytes())
+    hide_own(root)
+    files["zarr.json"] = cpu.Buffer.from_bytes(json.dumps(root, indent=2).encode())
     for key, content in files.items():
         path = folder / key
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -88,6 +88,8 @@ def open_cube(
     for layer in dataset.data_vars.values():
         # Of a part of the cube, or in other dask chunks, they would be in the way of to_zarr: it takes dask's.
         layer.encoding = {name: value for name, value in layer.encoding.items() if name not in _CHUNKING}
+        # Said as "little" where it is the machine's own: netCDF4 warns of that.
+        layer.encoding["dtype"] = np.dtype(layer.encoding["dtype"].name)
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
         dataset = dataset.isel(time=order)

@@ -113,7 +113,7 @@ class Root:
 
     def nodes(self) -> dict[str, bytes]:
         """The own ``zarr.json`` of every array and group in the cube, as this root has it."""
-        found = {}
+        found = {OWN: _text({"attributes": {}, "zarr_format": 3, "node_type": "group"})}
         for name, metadata in self._arrays.items():
             alone = {key: value for key, value in metadata.items() if key != "consolidated_metadata"}
             found[name] = _text(alone)
@@ -144,6 +144,7 @@ class Root:
             if _grows(metadata):
                 metadata["shape"][0] = steps
         _renew_attributes(document["consolidated_metadata"]["metadata"], self.spec.layers)
+        hide_own(document)
         document["attributes"]["stac2cube"] |= {"commit": self.commit + 1, "made": now_text()} | changes
         return Root(document)
 
@@ -211,6 +212,14 @@ def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> Non
     for layer in layers:
         if layer.bits and layer.name in arrays:
             arrays[layer.name]["attributes"]["flag_masks"] = layer.attributes()["flag_masks"]
+
+
+def hide_own(document: dict[str, Any]) -> None:
+    """Leave our own folder out of consolidated metadata: readers show what is there as groups.
+
+    It is a group all the same, since a folder that is no node makes readers warn that go by folders.
+    """
+    document["consolidated_metadata"]["metadata"].pop(OWN, None)
 
 
 def now_text() -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -38,6 +40,18 @@ class _Threads:
         """In a new child: an array that is opened with zarrs would be waited for without end."""
         cls.lost = cls.lost or cls.started
         _PIPELINE_LOCK.release()
+        _renew_pool_of_dask()
+
+
+def _renew_pool_of_dask() -> None:
+    """Give a new child threads for dask, if its parent had some: it would wait for those without end.
+
+    A pool in dask's configuration goes before the one that dask keeps. It starts no thread until there is work. The
+    configuration is set without its lock, which a thread of the parent may have held.
+    """
+    if "dask.threaded" in sys.modules:
+        system = sys.modules["dask.system"]
+        sys.modules["dask.config"].config["pool"] = ThreadPoolExecutor(system.CPU_COUNT)
 
 
 os.register_at_fork(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -17,9 +18,10 @@ from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
 
 from stac2cube.errors import BadInputError
+from stac2cube.globe import parse_crs, polygons_of, to_wgs84
 from stac2cube.grid import Grid, Tile
 from stac2cube.names import safe_name
-from stac2cube.products.stac import PROCESSING, PROJECTION
+from stac2cube.products.stac import EO, FILE, GRID, PROCESSING, PROJECTION, SAT, bbox_of, projected, safe_id
 from stac2cube.products.static_catalog import CATALOG, save_catalog
 from stac2cube.trust.address import public
 from stac2cube.trust.text import is_printable
@@ -29,6 +31,10 @@ Item = Mapping[str, Any]
 
 KEPT = ("platform", "constellation", "instruments", "gsd", "eo:cloud_cover", "grid:code", "sat:relative_orbit")
 """Properties that hold for what is derived, too."""
+
+SHA256 = "1220"
+"""How a SHA-256 begins as a multihash, which the extension file wants: its code, and 32 bytes
+(github.com/multiformats/multicodec)."""
 
 
 def require_free(out: Path) -> None:
@@ -100,9 +106,9 @@ def write_item_products(
         described = _described(item, grid)
         for product, band in products.items():
             described.add_asset(product, _asset(files[product], band))
-        catalog = pystac.Catalog(f"{name}-products", f"Products of {identity}, made by stac2cube")
+        catalog = pystac.Catalog(f"{described.id}-products", f"Products of {identity}, made by stac2cube")
         catalog.add_item(described)
-        save_catalog(catalog, partial)
+        save_catalog(catalog, partial, {described.id: identity})
         if target.exists():
             target.rmdir()  # it is empty
         partial.replace(target)
@@ -156,30 +162,29 @@ def _profile(band: Band, grid: Grid) -> dict[str, Any]:
 def _described(item: Item, grid: Grid) -> Any:
     """The item of the products, without assets."""
     import pystac
-    from shapely.geometry import mapping, shape
+    from shapely.geometry import box, mapping
 
     from stac2cube.source.identity import time_of
     from stac2cube.source.lying import footprint_of
 
-    window = shape(grid.geobox.footprint("EPSG:4326").json)
-    whole = footprint_of(item)
-    seen = whole.intersection(window)
+    whole, window = footprint_of(item), to_wgs84(box(*grid.geobox.boundingbox), parse_crs(grid.crs))
+    seen = polygons_of(whole.intersection(window))
     # The corners of a rectangle of pixels are no straight line on the globe: what is all there keeps its own outline.
     place = whole if seen.area > 0.999 * whole.area else seen
     described = pystac.Item(
-        id=str(item["id"]),
+        id=safe_id(str(item["id"])),
         geometry=dict(mapping(place)),
-        bbox=list(place.bounds),
+        bbox=bbox_of(place),
         datetime=time_of(item).astimezone(UTC),
         properties={
             **{name: item["properties"][name] for name in KEPT if item["properties"].get(name) is not None},
-            "proj:code": grid.crs if grid.crs.startswith("EPSG:") else None,
-            "proj:shape": list(grid.shape),
-            "proj:transform": list(grid.transform),
+            **projected(grid),
             "processing:software": {"stac2cube": __version__},
         },
-        stac_extensions=[PROJECTION, PROCESSING],
+        stac_extensions=[PROJECTION, PROCESSING, FILE],
     )
+    used = {"eo:cloud_cover": EO, "grid:code": GRID, "sat:relative_orbit": SAT}
+    described.stac_extensions += [uri for name, uri in used.items() if name in described.properties]
     links = [link.get("href") for link in item.get("links", ()) if link.get("rel") == "self"]
     for source in (public(href) for href in links if isinstance(href, str) and href and is_printable(href)):
         described.add_link(pystac.Link("derived_from", source, "application/geo+json"))
@@ -189,10 +194,14 @@ def _described(item: Item, grid: Grid) -> Any:
 def _asset(path: Path, band: Band) -> Any:
     import pystac
 
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    # Without data it is NaN. That as the text "nan" is valid, but a column of a table holds either numbers or texts.
+    facts = {"data_type": band.dtype, **band.facts}
     return pystac.Asset(
         str(path.absolute()),
         title=band.title,
         media_type=pystac.MediaType.COG,
         roles=["visual" if band.picture else "data"],
-        extra_fields={"data_type": band.dtype, **({} if band.picture else {"nodata": "nan"}), **band.facts},
+        extra_fields={**facts, "file:size": path.stat().st_size, "file:checksum": f"{SHA256}{digest}"},
     )

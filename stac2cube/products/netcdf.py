@@ -157,7 +157,9 @@ def _create(cut: Cut, sink: Sheltered) -> None:
     rows, columns = cut.grid.shape
     crs = CRS.from_user_input(cut.grid.crs)
     with h5netcdf.File(sink, "w") as file:
-        file.dimensions = {"time": len(cut.steps), "y": rows, "x": columns}
+        # Unlimited: NCO averages and joins files along such a dimension only.
+        file.dimensions = {"time": None, "y": rows, "x": columns}
+        file.resize_dimension("time", len(cut.steps))
         _describe(file, _about(cut))
         _write_times(file, cut)
         _axes(file, cut, crs)
@@ -189,9 +191,15 @@ _CELL_METHODS = {"median": "median", "mean": "mean", "max": "maximum", "min": "m
 
 
 def _describe(place: Any, attributes: Mapping[str, Any]) -> None:
-    """Set attributes, texts of a fixed length: NC_CHAR, which NCO and Fortran read, where others are NC_STRING."""
+    """Set attributes, texts of a fixed length: NC_CHAR, which NCO and Fortran read, where others are NC_STRING.
+
+    They are marked as UTF-8: readers take what is not for ASCII, and the degree signs of a WKT for damage.
+    """
+    import h5py
+
     for name, value in attributes.items():
-        place.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) and value else value
+        text = value.encode() if isinstance(value, str) else b""
+        place.attrs[name] = np.array(text, dtype=h5py.string_dtype("utf-8", len(text))) if text else value
 
 
 def _write_times(file: h5netcdf.File, cut: Cut) -> None:

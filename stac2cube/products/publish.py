@@ -24,7 +24,7 @@ ANSWER = 90.0
 """Seconds that one answer is waited for."""
 
 
-def write_stac(cube: Path, out: Path, href: str = "") -> Path:
+def write_stac(cube: Path, out: Path, href: str = "", address: str = "") -> Path:
     """Write a static catalog: ``collection.json`` and an Item per step, linked to each other.
 
     Items of steps that the cube has no more are taken away.
@@ -33,6 +33,8 @@ def write_stac(cube: Path, out: Path, href: str = "") -> Path:
         cube: The cube.
         out: The folder; files of the same names are replaced.
         href: Where people find the cube; its own path if "".
+        address: Where people will find the folder, for ``self`` links. If "", documents of a cube on this machine say
+            their own paths, and those of a cube elsewhere say nothing: where they go from here is not known.
 
     Returns:
         The Collection's file.
@@ -42,6 +44,7 @@ def write_stac(cube: Path, out: Path, href: str = "") -> Path:
         BadInputError: It has no step yet, or there are files of others, or links.
     """
     href = public(href)
+    base = public(address).rstrip("/") or ("" if href else str(out.resolve()))
     collection = collection_of(cube, href)
     target = path_below(out, "collection.json")
     old = _own_items(target)
@@ -52,14 +55,25 @@ def write_stac(cube: Path, out: Path, href: str = "") -> Path:
         path = path_below(folder, name)
         if path.exists() and name not in old and not _is_of(path, str(item["id"])):
             raise BadInputError(f"{path} is there, and is none of this catalog's files: name another folder")
+        item["links"] = [*_self_link(base, f"items/{name}", "application/geo+json"), *item["links"]]
         write_whole(path, json.dumps(item, indent=1).encode())
-        collection["links"].append({"rel": "item", "href": f"./items/{name}", "type": "application/geo+json"})
+        listed = {"rel": "item", "href": f"./items/{name}", "type": "application/geo+json", "title": item["id"]}
+        collection["links"].append(listed)
         old.discard(name)
-    collection["links"].append({"rel": "root", "href": "./collection.json", "type": "application/json"})
+    own = [
+        {"rel": "root", "href": "./collection.json", "type": "application/json"},
+        *_self_link(base, "collection.json", "application/json"),
+    ]
+    collection["links"] += [link | {"title": collection["title"]} for link in own]
     write_whole(target, json.dumps(collection, indent=1).encode())
     for name in old:
         path_below(folder, name).unlink(missing_ok=True)
     return target
+
+
+def _self_link(base: str, path: str, kind: str) -> list[dict[str, str]]:
+    """The link of a document to itself, where it is known where it lies: absolute, as STAC wants it."""
+    return [{"rel": "self", "href": f"{base}/{path}", "type": kind}] if base else []
 
 
 def _own_items(target: Path) -> set[str]:

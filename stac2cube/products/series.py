@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,7 @@ from stac2cube.cube.reader import open_cube
 from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
 from stac2cube.feature import read_features
+from stac2cube.geoparquet import frame_to_bytes
 from stac2cube.grid import Grid
 from stac2cube.progress import Progress
 from stac2cube.trust.text import as_cells
@@ -42,12 +43,14 @@ class Place:
         name: What it is called.
         rows: Of the grid that it covers; empty where it lies outside.
         columns: The same.
+        shape: The point or polygon, in the CRS of the grid.
         inside: ``(rows, columns)`` bool, pixels whose centre lies within; None for a point.
     """
 
     name: str
     rows: slice
     columns: slice
+    shape: BaseGeometry
     inside: np.ndarray | None = None
 
     @property
@@ -95,7 +98,9 @@ def write_series(
     Returns:
         The file. A row per place and step: ``name``, ``time``, ``scene``; for points a column per layer, the value of
         the pixel they lie in; for polygons ``B04_mean`` and so on, and ``pixels`` (within) and ``valid`` (of these with
-        data in all continuous layers). Classes are told of points; of polygons as the class that is most.
+        data in all continuous layers). Classes are told of points; of polygons as the class that is most. Times are UTC
+        and say so. A ``.parquet`` is GeoParquet: it has ``geometry`` in the CRS of the cube besides, and ``units`` in
+        the metadata of its columns.
 
     Raises:
         BadInputError: Another kind of file, lines, a place that no pixel of the cube belongs to, no such layer.
@@ -104,15 +109,25 @@ def write_series(
     target = Path(out)
     if target.suffix not in (".csv", ".parquet"):
         raise BadInputError(f"{target}: a series is a .csv or a .parquet")
-    table = series(cube, places, columns=columns, hiding=hiding, choice=choice, progress=progress)
+    columns = columns or Columns()
+    told = _told(Path(cube), places, columns, hiding or Hiding(), choice or Choice(), progress or Progress())
     target.parent.mkdir(parents=True, exist_ok=True)
-    file = io.BytesIO()
     if target.suffix == ".csv":
-        as_cells(table).to_csv(file, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        file = io.BytesIO()
+        as_cells(told.table).to_csv(file, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+        write_whole(target, file.getvalue())
     else:
-        table.to_parquet(file, index=False)
-    write_whole(target, file.getvalue())
+        write_whole(target, frame_to_bytes(told.table, told.shapes, told.crs, told.units))
     return target
+
+
+class _Told(NamedTuple):
+    """A table; the shape of each of its rows, and their CRS; units of columns."""
+
+    table: pd.DataFrame
+    shapes: list[BaseGeometry]
+    crs: str
+    units: dict[str, str]
 
 
 def series(
@@ -124,15 +139,19 @@ def series(
     choice: Choice | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """The table that :func:`write_series` writes; arguments and errors as there."""
+    """The table that :func:`write_series` writes as CSV, times in UTC; arguments and errors as there."""
+    how = columns or Columns(), hiding or Hiding(), choice or Choice(), progress or Progress()
+    return _told(Path(cube), places, *how).table
+
+
+def _told(cube: Path, places: object, columns: Columns, hiding: Hiding, choice: Choice, progress: Progress) -> _Told:
+    """What the cube says, see :func:`write_series`."""
     import pandas as pd
 
-    columns, progress = columns or Columns(), progress or Progress()
     unknown = [name for name in columns.statistics if name not in STATISTICS]
     if unknown:
         raise BadInputError(f"unknown statistic {', '.join(unknown)}: known are {', '.join(STATISTICS)}")
-    dataset = (choice or Choice()).of(_opened(Path(cube)))
-    grid = read_root(Path(cube)).spec.grid
+    dataset, grid = choice.of(_opened(cube)), read_root(cube).spec.grid
     found = places_on(grid, places)
     beside = [place.name for place in found if place.outside]
     if beside:
@@ -142,10 +161,22 @@ def series(
     with progress.over(len(found)):
         for group in _groups(found, grid.chunk):
             here = [found[number] for number in group]
-            for number, rows in zip(group, _rows(dataset, here, columns, hiding or Hiding()), strict=True):
+            for number, rows in zip(group, _rows(dataset, here, columns, hiding), strict=True):
                 tables[number] = pd.DataFrame(rows)
                 progress.advance()
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    shapes = [place.shape for place, rows in zip(found, tables, strict=True) for _ in range(len(rows))]
+    return _Told(table, shapes, grid.crs, _units(dataset, columns, table))
+
+
+def _units(dataset: xr.Dataset, columns: Columns, table: pd.DataFrame) -> dict[str, str]:
+    """Units of the columns that are layers, indices or statistics of these, in the words of CF."""
+    known = {
+        str(name): str(layer.attrs["units"]) for name, layer in dataset.data_vars.items() if "units" in layer.attrs
+    }
+    known |= {str(name): "1" for name in table if str(name).lower() in {index.lower() for index in columns.indices}}
+    statistics = {f"{name}_{what}": unit for name, unit in known.items() for what in STATISTICS}
+    return {name: unit for name, unit in (known | statistics).items() if name in table}
 
 
 def places_on(grid: Grid, places: object) -> list[Place]:
@@ -197,7 +228,7 @@ def _pixel(grid: Grid, x: float, y: float) -> tuple[float, float]:
 def _point(grid: Grid, name: str, shape: BaseGeometry) -> Place:
     row, column = (int(np.floor(part)) for part in _pixel(grid, shape.x, shape.y))
     within = 0 <= row < grid.shape[0] and 0 <= column < grid.shape[1]
-    return Place(name, slice(row, row + within), slice(column, column + within))
+    return Place(name, slice(row, row + within), slice(column, column + within), shape)
 
 
 def _polygon(grid: Grid, name: str, shape: BaseGeometry) -> Place:
@@ -210,14 +241,14 @@ def _polygon(grid: Grid, name: str, shape: BaseGeometry) -> Place:
         slice(max(int(np.floor(first)), 0), min(int(np.ceil(last)), size))
         for first, last, size in ((top, bottom, grid.shape[0]), (left, right, grid.shape[1]))
     )
-    place = Place(name, rows, columns)
+    place = Place(name, rows, columns, shape)
     if place.outside:
         return place
     if (rows.stop - rows.start) * (columns.stop - columns.start) > MOST:
         raise BadInputError(f"{name} covers too many pixels for a series: cut it into parts")
     geobox = grid.geobox[rows, columns]
     inside = geometry_mask([shape], geobox.shape, geobox.transform, invert=True)
-    return Place(name, rows, columns, inside)
+    return Place(name, rows, columns, shape, inside)
 
 
 def _groups(places: list[Place], chunk: tuple[int, int]) -> list[list[int]]:

@@ -19,6 +19,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec
 from stac2cube.errors import BadInputError
 from stac2cube.globe import WGS84, parse_crs, polygons_of, to_wgs84
+from stac2cube.grid import Grid
 from stac2cube.mission import Mission, find_mission, mission_names
 from stac2cube.products.lineage import lineage_of
 from stac2cube.products.stac_bands import bands_of, dimensions_of, utc_text, variables_of
@@ -33,6 +34,9 @@ EO = _EXTENSION.format("eo/v2.0.0")
 RASTER = _EXTENSION.format("raster/v2.0.0")
 CLASSIFICATION = _EXTENSION.format("classification/v2.0.0")
 XARRAY = _EXTENSION.format("xarray-assets/v1.0.0")
+FILE = _EXTENSION.format("file/v2.1.0")
+GRID = _EXTENSION.format("grid/v1.1.0")
+SAT = _EXTENSION.format("sat/v1.1.0")
 """Versions of the STAC extensions that are written."""
 
 ZARR = "application/vnd.zarr"
@@ -115,7 +119,7 @@ def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
             "bbox": bbox_of(place),
             "properties": properties,
             "links": [
-                *({"rel": rel, "href": "../collection.json", "type": "application/json"} for rel in _UP),
+                *({"rel": rel, "href": "../collection.json", "type": "application/json"} for rel in UP),
                 *_derived_from(row),
             ],
             "assets": {"cube": {"href": where, **asset}},
@@ -158,7 +162,8 @@ def _window(spec: CubeSpec) -> BaseGeometry:
     return to_wgs84(box(*spec.grid.geobox.boundingbox), parse_crs(spec.grid.crs))
 
 
-_UP = ("root", "parent", "collection")
+UP = ("root", "parent", "collection")
+"""Links of an Item to what it is in."""
 
 
 def _look(cube: Path) -> tuple[CubeSpec, dict[str, Entry]]:
@@ -215,12 +220,12 @@ def _asset(spec: CubeSpec) -> dict[str, Any]:
         "gsd": spec.grid.resolution,
         "bands": bands_of(spec, _mission(spec)),
         "xarray:open_kwargs": {"engine": "zarr", "consolidated": True},
-        **_projected(spec),
+        **projected(spec.grid),
     }
 
 
-def _projected(spec: CubeSpec) -> dict[str, Any]:
-    grid = spec.grid
+def projected(grid: Grid) -> dict[str, Any]:
+    """A lattice in the words of the extension projection."""
     crs = {"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}
     return {**crs, "proj:shape": list(grid.shape), "proj:transform": list(grid.transform)}
 
@@ -247,7 +252,7 @@ def _properties(spec: CubeSpec, row: Entry, lineage: str) -> dict[str, Any]:
         "datetime": utc_text(row.time),
         "gsd": spec.grid.resolution,
         **{name: value for name, value in known.items() if value not in (None, "")},
-        **_projected(spec),
+        **projected(spec.grid),
         "processing:lineage": lineage,
         "processing:software": {"stac2cube": __version__, **software},
         "stac2cube:slot": row.slot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from pystac.stac_io import DefaultStacIO
 
 from stac2cube.cube.files import write_whole
 from stac2cube.names import Names
-from stac2cube.products.stac import collection_of, items_of
+from stac2cube.products.stac import UP, collection_of, items_of, safe_id
 
 if TYPE_CHECKING:
     import pystac
@@ -36,8 +37,8 @@ class WholeFiles(DefaultStacIO):
 class _SafeLayout(BestPracticesLayoutStrategy):
     """The usual folders and files, named by ids only where these are names, see :mod:`stac2cube.names`."""
 
-    def __init__(self) -> None:
-        self._names = Names()
+    def __init__(self, folders: Mapping[str, str]) -> None:
+        self._names, self._folders = Names(), folders
 
     def get_catalog_href(self, cat: pystac.Catalog, parent_dir: str, is_root: bool) -> str:
         """Where a catalog goes."""
@@ -49,19 +50,23 @@ class _SafeLayout(BestPracticesLayoutStrategy):
 
     def get_item_href(self, item: pystac.Item, parent_dir: str) -> str:
         """Where an item goes."""
-        name = self._names.of(item.id)
+        name = self._names.of(self._folders.get(item.id, item.id))
         return str(Path(parent_dir) / name / f"{name}.json")
 
     def _folder(self, one: pystac.Catalog, parent_dir: str, is_root: bool) -> Path:
         return Path(parent_dir) if is_root else Path(parent_dir) / self._names.of(one.id)
 
 
-def save_catalog(catalog: pystac.Catalog, folder: Path) -> Path:
+def save_catalog(catalog: pystac.Catalog, folder: Path, folders: Mapping[str, str] | None = None) -> Path:
     """Write a catalog into a folder; asset hrefs below the folder become relative.
+
+    Documents link to each other and to their root, relatively. They have no ``self`` links, as STAC wants it of
+    catalogs that may be moved.
 
     Args:
         catalog: With its children and items; hrefs of their assets are absolute.
         folder: Where.
+        folders: What the folder of an item is named by, where that is not its id.
 
     Returns:
         The catalog's file.
@@ -69,7 +74,7 @@ def save_catalog(catalog: pystac.Catalog, folder: Path) -> Path:
     import pystac
 
     # With the file: a folder whose name has a dot would pass for one.
-    catalog.normalize_hrefs(str(folder.resolve() / CATALOG), strategy=_SafeLayout())
+    catalog.normalize_hrefs(str(folder.resolve() / CATALOG), strategy=_SafeLayout(folders or {}))
     catalog.make_all_asset_hrefs_relative()
     catalog.save(pystac.CatalogType.SELF_CONTAINED, stac_io=WholeFiles())
     return folder / CATALOG
@@ -92,12 +97,11 @@ def describe_cubes(folder: Path) -> Path:
     from stac2cube.cube.ledger import Ledger
     from stac2cube.cube.root import read_root
 
-    catalog = pystac.Catalog(folder.resolve().name, f"Cubes of {folder.resolve().name}, made by stac2cube")
+    catalog = pystac.Catalog(safe_id(folder.resolve().name), f"Cubes of {folder.resolve().name}, made by stac2cube")
     for cube in sorted(folder.resolve().glob("*.zarr")):
         if not (cube / "zarr.json").exists() or not Ledger(cube, read_root(cube).ledger).sealed():
             continue
         collection = pystac.Collection.from_dict(collection_of(cube), migrate=False)
-        collection.clear_links()
         collection.add_items(_items(cube))
         catalog.add_child(collection)
     return save_catalog(catalog, folder)
@@ -108,5 +112,6 @@ def _items(cube: Path) -> list[pystac.Item]:
 
     items = [pystac.Item.from_dict(item, migrate=False) for item in items_of(cube)]
     for item in items:
-        item.clear_links()
+        for rel in UP:
+            item.clear_links(rel)
     return items

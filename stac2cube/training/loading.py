@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,15 +46,23 @@ class PatchStream(IterableDataset[Sample]):
         split: The split.
         shuffle: Patches held back to be drawn from; 0 for the order on disk.
         seed: Decides the order, with the number of the round (:meth:`set_epoch`).
-        rank: Of this process in a distributed run.
-        ranks: How many there are.
+        rank: Of this process in a distributed run, from 0. None asks ``torch.distributed`` when reading begins, or,
+            where no process group is there, the environment of ``torchrun`` (``RANK`` and ``WORLD_SIZE``).
+        ranks: How many there are; None as above. Other launchers set neither: say both.
 
     Raises:
-        BadInputError: No such set, another form, or no such split.
+        BadInputError: No such set, another form, no such split, or a rank that is none.
     """
 
     def __init__(
-        self, folder: str | Path, split: str, *, shuffle: int = 0, seed: int = 0, rank: int = 0, ranks: int = 1
+        self,
+        folder: str | Path,
+        split: str,
+        *,
+        shuffle: int = 0,
+        seed: int = 0,
+        rank: int | None = None,
+        ranks: int | None = None,
     ) -> None:
         self.folder = Path(folder)
         manifest = read_manifest(self.folder)
@@ -65,7 +74,10 @@ class PatchStream(IterableDataset[Sample]):
         self.shards = sorted(name for name in manifest["files"] if name.startswith(f"{split}-"))
         self.count, self.bands = int(kept[split]), tuple(manifest["bands"])
         self._per_shard = int(manifest["rules"]["per_shard"])
-        self._shuffle, self._seed, self._rank, self._ranks = shuffle, seed, rank, ranks
+        self._shuffle, self._seed = shuffle, seed
+        if (rank is None) != (ranks is None):
+            raise BadInputError("say rank and ranks, or neither")
+        self._share = None if rank is None or ranks is None else _required_share(rank, ranks)
         # In memory that workers share: those that live from round to round hold a copy of everything else.
         self._epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call] # torch types it in part
@@ -78,6 +90,10 @@ class PatchStream(IterableDataset[Sample]):
         """
         self._epoch.fill_(epoch)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process gets: with the rank of this process, since it has no process group of its own."""
+        return self.__dict__ | {"_share": self._share or _share_of_this_process()}
+
     def __iter__(self) -> Iterator[Sample]:
         """``image`` ``([time,] bands, rows, columns)``, ``mask`` ``([time,] rows, columns)`` if labelled, ``facts``.
 
@@ -86,7 +102,8 @@ class PatchStream(IterableDataset[Sample]):
         """
         worker = get_worker_info()
         at, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        place, places = self._rank * of + at, self._ranks * of
+        rank, ranks = self._share or _share_of_this_process()
+        place, places = rank * of + at, ranks * of
         names = list(self.shards)
         epoch = int(self._epoch)
         random = np.random.default_rng([self._seed, epoch])
@@ -119,6 +136,29 @@ class PatchStream(IterableDataset[Sample]):
             raise ReadError(f"{self.folder / name} cannot be read: {error}") from error
         if found != expected:
             raise ReadError(f"{self.folder / name} is damaged: it holds {found} patches, not {expected}")
+
+
+def _share_of_this_process() -> tuple[int, int]:
+    """Rank and number of ranks, as torch knows them; one of one where nothing says that there are several.
+
+    Raises:
+        BadInputError: The environment says how many there are and not which one this is.
+    """
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    told = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
+    if told == ["", ""]:
+        return 0, 1
+    if not all(text.isdecimal() for text in told):
+        raise BadInputError(f"RANK is {told[0]!r} and WORLD_SIZE {told[1]!r}: say rank and ranks of this process")
+    return _required_share(int(told[0]), int(told[1]))
+
+
+def _required_share(rank: int, ranks: int) -> tuple[int, int]:
+    if not 0 <= rank < ranks:
+        raise BadInputError(f"there is no rank {rank} among {ranks}: they are counted from 0")
+    return rank, ranks
 
 
 class FramesDataset(Dataset[Sample]):

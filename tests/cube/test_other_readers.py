@@ -12,8 +12,10 @@ import pytest
 import xarray as xr
 import zarr
 
+import stac2cube
 from stac2cube.build import build
 from stac2cube.places.threads import Threads
+from stac2cube.stages.care import verify
 from tests.build.toy import SPEC, Make, pixels, steps
 
 # A wheel with GDAL 3.13. It lives in an environment of its own: two GDALs in one process are one too many.
@@ -50,6 +52,19 @@ def test_zarr_alone(cube: Path) -> None:
     group = zarr.open_group(cube, mode="r")
     assert {"B02", "SCL", "time", "scene", "x", "y", "spatial_ref"} <= set(group.array_keys())
     np.testing.assert_array_equal(group["B02"][2], pixels(2))
+
+
+def test_what_is_ours_is_no_group_beside_the_layers(cube: Path, recwarn: pytest.WarningsRecorder) -> None:
+    assert xr.open_datatree(cube, engine="zarr").groups == ("/",)
+    assert not list(zarr.open_group(cube, mode="r").groups())
+    said = [str(warning.message) for warning in recwarn]
+    assert not [text for text in said if ".stac2cube" in text or "recognized" in text]
+    assert verify(cube) == []
+
+
+def test_stored_again_as_netcdf_it_says_nothing(cube: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    stac2cube.open_cube(cube).to_netcdf(tmp_path / "again.nc", engine="netcdf4")
+    assert not [str(warning.message) for warning in recwarn if "endian" in str(warning.message)]
 
 
 def test_xarray_alone_knows_the_grid(cube: Path) -> None:

@@ -7,8 +7,12 @@ not have is refused. The core schemas are pystac's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from pystac.validation import set_validator, validate_dict
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from stac2cube.products import stac
 
@@ -173,4 +177,38 @@ EXTENSIONS: dict[str, Schema] = {
     stac.XARRAY: extension(
         stac.XARRAY, "xarray", {"open_kwargs": {"type": "object"}, "storage_options": {"type": "object"}}
     ),
+    stac.FILE: extension(
+        stac.FILE,
+        "file",
+        {
+            "checksum": {"type": "string", "pattern": "^[a-f0-9]+$"},
+            "size": WHOLE,
+            "header_size": WHOLE,
+            "byte_order": {"enum": ["big-endian", "little-endian"]},
+            "local_path": TEXT,
+            "values": listed({"type": "object", "required": ["values", "summary"]}),
+        },
+    ),
+    stac.GRID: extension(stac.GRID, "grid", {"code": {"type": "string", "pattern": "^[A-Z0-9]+-[-_.A-Za-z0-9]+$"}}),
+    stac.SAT: extension(
+        stac.SAT,
+        "sat",
+        {
+            "platform_international_designator": TEXT,
+            "orbit_state": {"enum": ["ascending", "descending", "geostationary"]},
+            "absolute_orbit": {"type": "integer", "minimum": 1},
+            "relative_orbit": {"type": "integer", "minimum": 1},
+            "anx_datetime": TEXT,
+        },
+    ),
 }
+
+set_validator(validator := JsonSchemaSTACValidator())
+validator.schema_cache.update(EXTENSIONS)
+
+
+def require_valid(document: dict[str, Any]) -> list[str]:
+    """Let pystac's validator see a document as JSON; the schemas that it was held against."""
+    plain = json.loads(json.dumps(document))
+    assert set(plain["stac_extensions"]) <= EXTENSIONS.keys()
+    return [str(uri) for uri in validate_dict(plain)]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from compliance_checker.runner import CheckSuite, ComplianceChecker
+from pyproj import CRS
 from zarr_cm import proj, spatial
 
 from stac2cube.build import build
@@ -74,6 +75,15 @@ def test_the_store_follows_the_zarr_conventions_that_it_declares(cube: Path) -> 
     assert declared == ["proj", "spatial"]
     assert proj.validate_group_metadata(document)
     assert spatial.validate_group_metadata(document)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_texts_beyond_ascii_come_out_as_they_went_in(engine: str, cube: Path, tmp_path: Path) -> None:
+    export_netcdf(cube, tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc", engine=engine) as opened:
+        wkt = opened["spatial_ref"].attrs["crs_wkt"]
+    assert "Between 6°E and 12°E" in wkt
+    assert CRS.from_wkt(wkt).to_epsg() == 32632
 
 
 def test_a_netcdf_copy_holds_the_stored_numbers(cube: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,11 +11,16 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+from shapely.geometry import box, mapping
 
 from stac2cube.cli import cli
 from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import BadInputError, CatalogError
+from stac2cube.globe import parse_crs, to_wgs84
+from stac2cube.grid import Grid
+from stac2cube.products.item_products import Band, write_item_products
 from stac2cube.stages.one_item import OneItem
+from tests.products.extensions import require_valid
 from tests.servers.range_server import serving
 
 SPEC = ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96, faults=True)
@@ -49,11 +55,17 @@ def test_products_are_what_the_files_say(archive: Archive, tmp_path: Path) -> No
 
     catalog = pystac.Catalog.from_file(out / "catalog.json")
     (made,) = catalog.get_items(recursive=True)
-    assert (made.id, made.datetime) == (item["id"], pystac.Item.from_dict(item).datetime)
+    assert (made.id, made.datetime) == (item["id"].lower(), pystac.Item.from_dict(item).datetime)
     assert set(made.assets) == {"ndvi", "nbr", "cir"}
     assert [link.href for link in made.links if link.rel == "derived_from"] == ["https://catalog.example/items/1"]
     assert all(not Path(asset.href).is_absolute() for asset in made.assets.values())
     assert made.geometry == item["geometry"]
+    require_valid(made.to_dict(include_self_link=False))
+    for asset in made.assets.values():
+        content = Path(asset.get_absolute_href()).read_bytes()
+        assert asset.extra_fields["file:checksum"] == f"1220{hashlib.sha256(content).hexdigest()}"
+        assert asset.extra_fields["file:size"] == len(content)
+        assert "nodata" not in asset.extra_fields, "'nan' beside numbers is no column of a table"
 
     # The provider has subtracted the offset: 0 has no data, and reflectance is counts / 10000.
     red, nir, scl = (counts(item, asset) for asset in ("red", "nir", "scl"))
@@ -99,6 +111,26 @@ def test_an_area_a_resolution_a_staged_folder_and_an_address(archive: Archive, t
     assert one.res == (20.0, 20.0)
     assert one.width < 40
     np.testing.assert_array_equal(one.read(), two.read())
+
+
+def test_products_across_the_antimeridian_lie_where_they_are(tmp_path: Path) -> None:
+    crs = "EPSG:32660"
+    grid = Grid(crs, 100.0, (719_000.0, 5_300_000.0), (64, 96), chunk=(64, 96), shard=(64, 96))
+    item = {
+        "id": "Seam.1",
+        "geometry": mapping(to_wgs84(box(*grid.geobox.boundingbox), parse_crs(crs))),
+        "properties": {"datetime": "2024-05-01T00:00:00Z", "grid:code": "MGRS-60UYU", "sat:relative_orbit": 3},
+    }
+    block = ((0, 0), {"ndvi": np.full((1, *grid.shape), 0.5, "float32")})
+    path = write_item_products(tmp_path / "out", item, grid, {"ndvi": Band("NDVI")}, [block])
+    (made,) = pystac.Catalog.from_file(path).get_items(recursive=True)
+    require_valid(made.to_dict(include_self_link=False))
+    assert made.bbox is not None
+    west, south, east, north = made.bbox
+    assert 179 < west < 180
+    assert -180 < east < -179
+    assert 47 < south < north < 48
+    assert made.id == "seam-1"
 
 
 def test_what_cannot_be_made_leaves_nothing(archive: Archive, tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import duckdb
+import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from odc.geo.geom import Geometry
 from rasterio.features import geometry_mask
@@ -87,6 +90,31 @@ def test_polygons_in_parquet_are_statistics_of_what_lies_within(cube: Path, tmp_
         assert row["SCL"] == counted.argmax()
     assert (table["pixels"][7:] == 4).all()
     assert table["time"].dtype.kind == "M"
+
+
+def test_tables_say_their_times_units_and_places(cube: Path, tmp_path: Path) -> None:
+    """Read by pandas, geopandas, pyarrow and duckdb."""
+    write_series(cube, collection(middle=CENTRE), tmp_path / "a.csv", columns=Columns(("B04", "SCL"), ("NDVI",)))
+    write_series(cube, collection(middle=CENTRE), tmp_path / "a.parquet", columns=Columns(("B04", "SCL"), ("NDVI",)))
+    write_series(cube, collection(field=TRIANGLE), tmp_path / "b.parquet", columns=Columns(("B04",)))
+    first = series(cube, collection(middle=CENTRE), columns=Columns(("B04", "SCL"), ("NDVI",))).iloc[0]
+    fields = {field.name: field for field in pq.read_schema(tmp_path / "a.parquet")}
+    assert str(fields["time"].type) == "timestamp[us, tz=UTC]"
+    assert {name: fields[name].metadata[b"units"] for name in ("B04", "NDVI")} == {"B04": b"1", "NDVI": b"1"}
+    assert pq.read_schema(tmp_path / "b.parquet").field("B04_mean").metadata[b"units"] == b"1"
+    for name, shape in (("a", CENTRE), ("b", TRIANGLE)):
+        read = gpd.read_parquet(tmp_path / f"{name}.parquet")
+        assert read.crs.to_epsg() == 32632
+        assert read.geometry.geom_equals_exact(shape, 1e-6).all()
+    frames = [pd.read_parquet(tmp_path / "a.parquet"), pd.read_csv(tmp_path / "a.csv", parse_dates=["time"])]
+    for frame in frames:
+        assert frame["time"][0] == pd.Timestamp(first["time"], tz="UTC")
+        assert frame["B04"][0] == pytest.approx(first["B04"], rel=1e-6)
+    words = f"select time at time zone 'UTC', scene, \"B04\" from '{tmp_path}/a.{{}}' order by time limit 1"
+    for form in ("parquet", "csv"):
+        time, scene, value = duckdb.sql(words.format(form)).fetchall()[0]
+        assert (pd.Timestamp(time), scene) == (first["time"], first["scene"])
+        assert value == pytest.approx(first["B04"], rel=1e-6)
 
 
 def test_places_are_told_alike_alone_and_together(cube: Path) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import numpy as np
 import pystac
@@ -17,8 +18,6 @@ import pytest
 import requests
 import shapely
 import xarray as xr
-from pystac.validation import set_validator, validate_dict
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 import stac2cube
 from stac2cube.build import build
@@ -33,29 +32,15 @@ from stac2cube.places.threads import Threads
 from stac2cube.products.publish import post_stac, write_stac
 from stac2cube.products.stac import bbox_of, collection_of, items_of, safe_id
 from stac2cube.products.stac_bands import bands_of
+from stac2cube.products.static_catalog import describe_cubes
 from stac2cube.products.terms import SIMULATED, Origin, attribution_of, terms_of
 from stac2cube.stages.dropping import drop
 from stac2cube.work import Step
 from tests.build import toy
-from tests.products.extensions import EXTENSIONS
+from tests.products.extensions import require_valid
 from tests.products.test_cf import layers_of
 from tests.servers.stac_api import StacApi
 from tests.views.cubes import DATES
-
-
-@pytest.fixture(scope="module", autouse=True)
-def schemas() -> None:
-    """Pystac's validator, which finds the extensions' schemas here and nowhere else."""
-    validator = JsonSchemaSTACValidator()
-    validator.schema_cache.update(EXTENSIONS)
-    set_validator(validator)
-
-
-def require_valid(document: dict[str, Any]) -> list[str]:
-    """Let pystac's validator see a document as JSON; the schemas that it was held against."""
-    plain = json.loads(json.dumps(document))
-    assert set(plain["stac_extensions"]) <= EXTENSIONS.keys()
-    return [str(uri) for uri in validate_dict(plain)]
 
 
 def test_a_static_catalog_is_valid_and_says_what_the_cube_is(cube: Path, tmp_path: Path) -> None:
@@ -186,6 +171,40 @@ def test_publishing_again_follows_the_cube(tmp_path: Path) -> None:
         "./items/toy_0000.json",
         "./items/toy_0002.json",
     ]
+
+
+def test_documents_say_where_they_are_and_what_they_belong_to(tmp_path: Path) -> None:
+    path = make_toy(tmp_path / "toy.zarr", range(2))
+    here, there = tmp_path / "here", "https://data.example/stac"
+    for folder, words, base in (
+        (here, (), str(here)),
+        (tmp_path / "there", ("https://data.example/toy.zarr", f"{there}/"), there),
+        (tmp_path / "unknown", ("https://data.example/toy.zarr",), ""),
+    ):
+        write_stac(path, folder, *words)
+        for file in (folder / "collection.json", *(folder / "items").iterdir()):
+            document = json.loads(file.read_text())
+            require_valid(document)
+            links = {link["rel"]: link["href"] for link in document["links"]}
+            assert (file.parent / links["root"]).resolve() == folder / "collection.json"
+            assert links.get("self") == (f"{base}/{file.relative_to(folder)}" if base else None)
+        assert len(list(pystac.Collection.from_file(str(folder / "collection.json")).get_items())) == 2
+    with pytest.raises(click.UsageError, match="an API makes its own links"):
+        cli.main(["publish", str(path), "--api", there, "--address", there], standalone_mode=False)
+
+
+def test_a_package_of_cubes_is_a_valid_catalog(cube: Path, tmp_path: Path) -> None:
+    make_toy(tmp_path / "My cubes" / "toy.zarr", range(2))
+    shutil.copytree(cube, tmp_path / "My cubes" / "alps.zarr")
+    catalog = pystac.Catalog.from_file(str(describe_cubes(tmp_path / "My cubes")))
+    assert catalog.id == "my-cubes"
+    found = {collection.id: collection for collection in catalog.get_children()}
+    assert set(found) == {"toy", "alps"}
+    assert found["alps"].get_links("license")
+    for one in (*found.values(), *catalog.get_items(recursive=True)):
+        require_valid(one.to_dict(include_self_link=False))
+        assert one.get_root().id == "my-cubes"
+        assert Path(one.assets["cube"].get_absolute_href()).is_dir()
 
 
 def test_ids_are_safe_and_boxes_cross_the_antimeridian() -> None:

@@ -1,7 +1,8 @@
-"""What other readers are asked: the CRS, and the value of a layer at some times and places.
+"""What other readers are asked: the CRS, and the values of layers at some times and places.
 
-Each is a program of its own, run by a Python that has the reader and not this package. It gets a path, a layer and
-points ``[[time, x, y], ...]`` as JSON, and prints ``{"epsg": ..., "values": [...]}``, null where there is no data.
+Each is a program of its own, run by a Python (or Node) that has the reader and not this package. It gets a list of
+questions ``[path, layer, [[time, x, y], ...]]`` as JSON, and prints ``[[epsg, values], ...]``, null where there is no
+data.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ HEAD = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 import numpy as np
-path, layer, points = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-def answer(epsg, values):
-    values = [float(value) for value in values]
-    print(json.dumps({"epsg": int(epsg), "values": [None if value != value else value for value in values]}))
+def answer(read):
+    answers = []
+    for path, layer, points in json.loads(sys.argv[1]):
+        epsg, values = read(path, layer, points)
+        values = [float(value) for value in values]
+        answers.append([int(epsg), [None if value != value else value for value in values]])
+    print(json.dumps(answers))
 def physical(numbers, attributes):
     numbers = np.asarray(numbers)
     values = numbers * attributes.get("scale_factor", 1.0) + attributes.get("add_offset", 0.0)
@@ -28,25 +32,94 @@ XARRAY = (
     + """
 import xarray as xr
 from pyproj import CRS
-data = OPEN
-found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
-assert all(abs(one.time.values - np.datetime64(t)) < np.timedelta64(2, "us") for one, (t, _, _) in zip(found, points))
-answer(CRS.from_cf(data.spatial_ref.attrs).to_epsg(), [one.values for one in found])
+PREPARE
+def read(path, layer, points):
+    data = OPEN
+    found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
+    off = [abs(one.time.values - np.datetime64(t)) for one, (t, _, _) in zip(found, points)]
+    assert max(off) < np.timedelta64(2, "us")
+    return CRS.from_cf(data.spatial_ref.attrs).to_epsg(), [one.values for one in found]
+answer(read)
 """
 )
-PLAIN = XARRAY.replace("OPEN", "xr.open_zarr(path, chunks=None).sortby('time')")
-NETCDF = XARRAY.replace("OPEN", "xr.open_dataset(path).sortby('time')")
+PLAIN = XARRAY.replace("OPEN", "xr.open_zarr(path, chunks=None).sortby('time')").replace("PREPARE", "")
+NETCDF = XARRAY.replace("OPEN", "xr.open_dataset(path).sortby('time')").replace("PREPARE", "")
+
+VIRTUALIZARR = """
+import os
+import icechunk, xarray as xr
+from obspec_utils.registry import ObjectStoreRegistry
+from obstore.store import LocalStore
+from virtualizarr import open_virtual_dataset
+from virtualizarr.parsers import ZarrParser
+
+
+def adopt(cube, repository):
+    folder = os.path.dirname(os.path.abspath(cube)) + "/"
+    virtual = open_virtual_dataset(
+        url="file://" + os.path.abspath(cube),
+        registry=ObjectStoreRegistry({"file://": LocalStore()}),
+        parser=ZarrParser(),
+        loadable_variables=["time", "x", "y", "scene", "spatial_ref"],  # copied; of layers, only where their files lie
+    )
+    config = icechunk.RepositoryConfig.default()
+    files = icechunk.local_filesystem_store(folder)
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer("file://" + folder, files))
+    repo = icechunk.Repository.create(
+        icechunk.local_filesystem_storage(repository),
+        config=config,
+        authorize_virtual_chunk_access=icechunk.containers_credentials({"file://" + folder: None}),
+    )
+    session = repo.writable_session("main")
+    virtual.vz.to_icechunk(session.store, validate_containers=False)  # it would compare file:/ with file:///
+    session.commit(f"adopt {cube}")
+    return repo
+"""
+"""The recipe of docs/readers.md."""
+
+ICECHUNK = XARRAY.replace(
+    "PREPARE",
+    VIRTUALIZARR
+    + """
+import tempfile
+def adopted(path):
+    folder = tempfile.mkdtemp()
+    session = adopt(path, folder).readonly_session("main")
+    kept = sum(os.path.getsize(f"{at}/{name}") for at, _, names in os.walk(folder) for name in names)
+    data = xr.open_zarr(session.store, consolidated=False)
+    assert kept < 200_000 + 0.1 * data.nbytes, "no pixel is copied"
+    return data
+""",
+).replace("OPEN", "adopted(path).sortby('time')")
 
 RIOXARRAY = (
     HEAD
     + """
 import rioxarray, xarray as xr
-data = xr.open_dataset(path) if path.endswith(".nc") else xr.open_zarr(path, chunks=None)
-data = data[[layer]].sortby("time")
-half = data.isel(x=slice(1, None, 2), y=slice(1, None, 2))[layer]
-assert half.rio.resolution() == tuple(2 * size for size in data.rio.resolution())
-found = [data[layer].sel(time=np.datetime64(t), method="nearest").sel(x=x, y=y, method="nearest") for t, x, y in points]
-answer(data.rio.crs.to_epsg(), [one.values for one in found])
+def read(path, layer, points):
+    data = xr.open_dataset(path) if path.endswith(".nc") else xr.open_zarr(path, chunks=None)
+    data = data[[layer]].sortby("time")
+    half = data.isel(x=slice(1, None, 2), y=slice(1, None, 2))[layer]
+    assert half.rio.resolution() == tuple(2 * size for size in data.rio.resolution())
+    found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
+    return data.rio.crs.to_epsg(), [one.values for one in found]
+answer(read)
+"""
+)
+
+ODC = (
+    HEAD
+    + """
+import odc.geo.xr, xarray as xr
+def read(path, layer, points):
+    data = xr.open_zarr(path, chunks=None).sortby("time")[layer]
+    box = data.odc.geobox
+    values = []
+    for t, x, y in points:
+        column, row = ~box.transform * (x, y)
+        values.append(data.sel(time=np.datetime64(t), method="nearest").isel(x=int(column), y=int(row)).values)
+    return box.crs.to_epsg(), values
+answer(read)
 """
 )
 
@@ -55,10 +128,12 @@ ZARR = (
     + """
 import zarr
 PIPELINE
-group = zarr.open_group(path, mode="r")
-times, x, y = group["time"][:], group["x"][:], group["y"][:]
-array, epsg = group[layer], int(group["spatial_ref"][...])
-answer(epsg, [physical(array[place(times, x, y, point)], dict(array.attrs)) for point in points])
+def read(path, layer, points):
+    group = zarr.open_group(path, mode="r")
+    times, x, y = group["time"][:], group["x"][:], group["y"][:]
+    array, epsg = group[layer], int(group["spatial_ref"][...])
+    return epsg, [physical(array[place(times, x, y, point)], dict(array.attrs)) for point in points]
+answer(read)
 """
 )
 ZARR_PYTHON = ZARR.replace("PIPELINE", "")
@@ -68,13 +143,15 @@ TENSORSTORE = (
     HEAD
     + """
 import tensorstore as ts
-def opened(name):
-    where = {"driver": "file", "path": f"{path}/{name}"}
-    return ts.open({"driver": "zarr3", "kvstore": where}, open=True, read=True).result()
-times, x, y = (opened(name).read().result() for name in ("time", "x", "y"))
-array, attributes = opened(layer), json.load(open(f"{path}/{layer}/zarr.json"))["attributes"]
-epsg = json.load(open(f"{path}/zarr.json"))["attributes"]["proj:code"].removeprefix("EPSG:")
-answer(epsg, [physical(array[place(times, x, y, point)].read().result(), attributes) for point in points])
+def read(path, layer, points):
+    def opened(name):
+        where = {"driver": "file", "path": f"{path}/{name}"}
+        return ts.open({"driver": "zarr3", "kvstore": where}, open=True, read=True).result()
+    times, x, y = (opened(name).read().result() for name in ("time", "x", "y"))
+    array, attributes = opened(layer), json.load(open(f"{path}/{layer}/zarr.json"))["attributes"]
+    epsg = json.load(open(f"{path}/zarr.json"))["attributes"]["proj:code"].removeprefix("EPSG:")
+    return epsg, [physical(array[place(times, x, y, point)].read().result(), attributes) for point in points]
+answer(read)
 """
 )
 
@@ -82,19 +159,94 @@ GDAL_NETCDF = (
     HEAD
     + """
 import rasterio
-with rasterio.open(f"netcdf:{path}:{layer}") as file:
-    days = [file.tags(band) for band in file.indexes]
-    unit, since = file.tags()["time#units"].split(" since ")
-    start = np.datetime64(since.replace(" ", "T"), "us").astype("int64")
-    times = np.array([start + round(1e6 * float(tags["NETCDF_DIM_time"])) for tags in days])
-    values = []
-    for t, x, y in points:
-        off = np.abs(times - int(np.datetime64(t, "us").astype("int64")))
-        assert off.min() <= 1000, "GDAL writes times with few digits"
-        band = int(off.argmin()) + 1
-        value = next(file.sample([(x, y)], band))[0]
-        gone = file.nodata is not None and (value == file.nodata or value != value)
-        values.append(np.nan if gone else value * file.scales[band - 1] + file.offsets[band - 1])
-    answer(file.crs.to_epsg(), values)
+def read(path, layer, points):
+    with rasterio.open(f"netcdf:{path}:{layer}") as file:
+        days = [file.tags(band) for band in file.indexes]
+        unit, since = file.tags()["time#units"].split(" since ")
+        start = np.datetime64(since.replace(" ", "T"), "us").astype("int64")
+        times = np.array([start + round(1e6 * float(tags["NETCDF_DIM_time"])) for tags in days])
+        values = []
+        for t, x, y in points:
+            off = np.abs(times - int(np.datetime64(t, "us").astype("int64")))
+            assert off.min() <= 1000, "GDAL writes times with few digits"
+            band = int(off.argmin()) + 1
+            value = next(file.sample([(x, y)], band))[0]
+            gone = file.nodata is not None and (value == file.nodata or value != value)
+            values.append(np.nan if gone else value * file.scales[band - 1] + file.offsets[band - 1])
+        return file.crs.to_epsg(), values
+answer(read)
 """
 )
+
+GDAL_ZARR = (
+    HEAD
+    + """
+import importlib.util, os
+root = importlib.util.find_spec("pyramids").submodule_search_locations[0]
+sys.path.append(os.path.join(root, "_vendor"))
+from osgeo import gdal, osr
+osr.SetPROJSearchPaths([os.path.join(root, "_data", "proj_data")])
+gdal.SetConfigOption("GDAL_DATA", os.path.join(root, "_data", "gdal_data"))
+gdal.UseExceptions()
+said = []
+gdal.PushErrorHandler(lambda kind, number, text: said.append(text))
+def read(path, layer, points):
+    group = gdal.OpenEx(path, gdal.OF_MULTIDIM_RASTER).GetRootGroup()
+    assert not group.GetGroupNames(), group.GetGroupNames()
+    times = np.frombuffer(group.OpenMDArray("time").Read(), "int64")
+    flat = gdal.Open(f'ZARR:"{path}":/{layer}')
+    left, width, _, top, _, height = flat.GetGeoTransform()
+    values = []
+    for t, x, y in points:
+        band = flat.GetRasterBand(int(np.flatnonzero(times == np.datetime64(t, "us").astype("int64"))[0]) + 1)
+        number = band.ReadAsArray(int((x - left) / width), int((y - top) / height), 1, 1)[0, 0]
+        fill = band.GetNoDataValue()
+        gone = fill is not None and (number == fill or number != number)
+        values.append(np.nan if gone else number * (band.GetScale() or 1) + (band.GetOffset() or 0))
+    assert not said, said
+    return flat.GetSpatialRef().GetAuthorityCode(None), values
+answer(read)
+"""
+)
+
+RIO_TILER = (
+    HEAD
+    + """
+import rioxarray, xarray as xr
+from rio_tiler.io.xarray import XarrayReader
+def read(path, layer, points):
+    data, values = xr.open_zarr(path, chunks=None).sortby("time"), []
+    for t, x, y in points:
+        with XarrayReader(data[layer].sel(time=[np.datetime64(t)], method="nearest")) as reader:
+            values.append(reader.point(x, y, coord_crs=reader.crs).array.astype("float64").filled(np.nan)[0])
+            epsg = reader.crs.to_epsg()
+    return epsg, values
+answer(read)
+"""
+)
+
+ZARRITA = """
+import * as zarr from "zarrita";
+import { FileSystemStore } from "@zarrita/storage";
+const answers = [];
+for (const [path, layer, points] of JSON.parse(process.argv[2])) {
+  const group = await zarr.open.v3(new FileSystemStore(path), { kind: "group" });
+  const opened = (name) => zarr.open.v3(group.resolve(name), { kind: "array" });
+  const whole = async (name) => (await zarr.get(await opened(name))).data;
+  const [times, x, y, array] = [await whole("time"), await whole("x"), await whole("y"), await opened(layer)];
+  const nearer = (at) => (axis, best, i) => (Math.abs(axis[i] - at) < Math.abs(axis[best] - at) ? i : best);
+  const nearest = (axis, at) => [...axis.keys()].reduce((best, i) => nearer(at)(axis, best, i), 0);
+  const { _FillValue: fill, scale_factor: scale = 1, add_offset: offset = 0 } = array.attrs;
+  const values = [];
+  for (const [t, px, py] of points) {
+    const [seconds, fraction = ""] = t.split(".");
+    const moment = BigInt(Date.parse(seconds + "Z")) * 1000n + BigInt(fraction.padEnd(6, "0").slice(0, 6));
+    const step = times.indexOf(moment);
+    const number = await zarr.get(array, [step, nearest(y, py), nearest(x, px)]);
+    const gone = number === fill || Number.isNaN(number);
+    values.push(gone ? null : Number(number) * scale + offset);
+  }
+  answers.push([Number(group.attrs["proj:code"].split(":")[1]), values]);
+}
+console.log(JSON.stringify(answers));
+"""

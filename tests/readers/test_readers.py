@@ -10,16 +10,18 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import stac2cube
 from stac2cube import SuperresRules
 from stac2cube.cli import cli
+from stac2cube.cube.overviews import level_path
 from stac2cube.products.netcdf import export_netcdf
 from tests.readers import scripts
 from tests.stages.test_superres import cube as series
@@ -27,11 +29,14 @@ from tests.stages.test_superres import cube as series
 PRODUCTS = {
     "layers": ("B04", "B11", "SCL"),
     "clouds": ("cloud_mask", "flags"),
+    "masked": ("B04",),
     "indices": ("NDVI",),
     "composite": ("B04", "n_valid"),
     "superres": ("B04", "B05"),
+    "coregistered": ("B04",),
+    "overviews": ("B04", "SCL"),
 }
-"""Products, and layers of theirs that are looked at."""
+"""Products, and layers of theirs that are looked at. The layers have a sealed year: others see their own files."""
 
 PAGE = Path(__file__).parents[2] / "docs" / "readers.md"
 
@@ -45,12 +50,16 @@ class Reader:
         script: See :mod:`tests.readers.scripts`.
         packages: Installed into an environment of its own; none for that of the tests.
         netcdf: Whether it reads our NetCDF and not the cube.
+        node: Whether it is a program of Node, and its packages are npm's.
+        bare: Whether the packages' own dependencies are left out.
     """
 
     name: str
     script: str
     packages: tuple[str, ...] = ()
     netcdf: bool = False
+    node: bool = False
+    bare: bool = False
 
 
 READERS = (
@@ -59,13 +68,24 @@ READERS = (
     Reader("zarr-python 3.0.8", scripts.ZARR_PYTHON, ("zarr==3.0.8", "numcodecs==0.16.5", "numpy<2.4")),
     Reader("zarrs 0.2", scripts.ZARRS, ("zarrs==0.2.3",)),
     Reader("tensorstore 0.1", scripts.TENSORSTORE, ("tensorstore==0.1.84",)),
+    Reader("zarrita.js 0.7", scripts.ZARRITA, ("zarrita@0.7.5", "@zarrita/storage@0.2.0"), node=True),
+    Reader("odc-geo 0.5", scripts.ODC),
     Reader("rioxarray 0.19", scripts.RIOXARRAY, ("rioxarray==0.19.0", "zarr==3.1.6")),
+    Reader("rio-tiler 9.4", scripts.RIO_TILER, ("rio-tiler==9.4.12", "rioxarray==0.19.0", "zarr==3.1.6")),
+    Reader("GDAL 3.13", scripts.GDAL_ZARR, ("pyramids-core==0.72.0", "hpc-utils==0.1.5", "numpy==2.4.6"), bare=True),
+    Reader(
+        "icechunk 1.1 by VirtualiZarr 2.5",
+        scripts.ICECHUNK,
+        ("virtualizarr==2.5.1", "icechunk==1.1.21", "obstore==0.12.1", "arro3-core", "pyproj", "zarr==3.1.6"),
+    ),
     Reader("xarray of NetCDF", scripts.NETCDF, netcdf=True),
     Reader("GDAL 3.10 of NetCDF", scripts.GDAL_NETCDF, netcdf=True),
-    Reader("rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf"), netcdf=True),
+    Reader(
+        "rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2", "h5py"), netcdf=True
+    ),
 )
 
-Environments = Callable[[tuple[str, ...]], str]
+Environments = Callable[[Reader], str]
 
 
 @pytest.fixture(scope="module")
@@ -75,29 +95,44 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     layers = series(folder, (150, 200), hole=200)
     paths = {name: folder / f"{name}.zarr" for name in PRODUCTS}
     stac2cube.get_cloud_layers(layers, paths["clouds"], method="scl")
-    for words in (["indices", paths["indices"], "NDVI"], ["composite", paths["composite"], "--period", "month"]):
-        cli.main([words[0], str(layers), *map(str, words[1:]), "-q"], standalone_mode=False)
+    for words in (
+        ["mask", layers, paths["clouds"], paths["masked"]],
+        ["indices", layers, paths["indices"], "NDVI"],
+        ["composite", layers, paths["composite"], "--period", "month"],
+        ["coregister", layers, paths["coregistered"], "--engine", "phase"],
+        ["seal-year", layers, "2022"],
+    ):
+        cli.main([*map(str, words), "-q"], standalone_mode=False)
     rules = SuperresRules(target=10, backend="bicubic")
     stac2cube.super_resolution(layers, paths["superres"], rules=rules)
-    for path in paths.values():
-        export_netcdf(path, path.with_suffix(".nc"))
+    stac2cube.store_overviews(layers, levels=1)
+    paths["overviews"] = level_path(layers, 2)
+    for name, path in paths.items():
+        export_netcdf(path, folder / f"{name}.nc")
     return paths
 
 
 @pytest.fixture(scope="module")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
-    """Pythons with some packages; the tests' own for none."""
+    """Pythons with some packages, the tests' own for none; folders with some of npm's."""
     made: dict[tuple[str, ...], str] = {(): sys.executable}
 
-    def python_with(packages: tuple[str, ...]) -> str:
-        if packages not in made:
-            venv = tmp_path_factory.mktemp("venv")
-            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-            subprocess.run([venv / "bin/pip", "install", "-q", *packages], check=True)
-            made[packages] = str(venv / "bin/python")
-        return made[packages]
+    def with_packages(reader: Reader) -> str:
+        if reader.packages not in made:
+            folder = tmp_path_factory.mktemp("environment")
+            if reader.node:
+                if shutil.which("npm") is None:
+                    pytest.skip("there is no npm")
+                subprocess.run(["npm", "install", "--silent", *reader.packages], cwd=folder, check=True)
+                made[reader.packages] = str(folder)
+            else:
+                subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+                bare = ["--no-deps"] if reader.bare else []
+                subprocess.run([folder / "bin/pip", "install", "-q", *bare, *reader.packages], check=True)
+                made[reader.packages] = str(folder / "bin/python")
+        return made[reader.packages]
 
-    return python_with
+    return with_packages
 
 
 def truth(cube: Path, layer: str, count: int = 20) -> tuple[list[tuple[str, float, float]], np.ndarray]:
@@ -112,32 +147,39 @@ def truth(cube: Path, layer: str, count: int = 20) -> tuple[list[tuple[str, floa
     return points, np.array(values, "float64")
 
 
-def require_same(reader: Reader, python: str, path: Path, layer: str) -> None:
-    points, wanted = truth(path, layer)
-    file = path.with_suffix(".nc") if reader.netcdf else path
-    done = subprocess.run(
-        [python, "-c", reader.script, file, layer, json.dumps(points)], capture_output=True, text=True, check=False
-    )
+def require_same(reader: Reader, environment: str, cubes: dict[str, Path], asked: Sequence[tuple[str, str]]) -> None:
+    """Ask a reader for random pixels of layers, all at once; they are what ``open_cube`` says of them."""
+    wanted = [truth(cubes[name], layer) for name, layer in asked]
+    jobs = [
+        (str(cubes["layers"].with_name(f"{name}.nc") if reader.netcdf else cubes[name]), layer, points)
+        for (name, layer), (points, _) in zip(asked, wanted, strict=True)
+    ]
+    if reader.node:
+        script = Path(environment) / "read.mjs"
+        script.write_text(reader.script)
+        command = ["node", str(script)]
+    else:
+        command = [environment, "-c", reader.script]
+    done = subprocess.run([*command, json.dumps(jobs)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    got = np.array([np.nan if value is None else value for value in said["values"]])
-    assert said["epsg"] == 32632
-    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6, err_msg=f"{path.stem} {layer}")
-    assert np.isfinite(got).any()
+    answers = json.loads(done.stdout.splitlines()[-1])
+    for (name, layer), (_, values), (epsg, said) in zip(asked, wanted, answers, strict=True):
+        got = np.array([np.nan if value is None else value for value in said])
+        assert epsg == 32632
+        np.testing.assert_allclose(got, values, rtol=1e-5, atol=1e-6, err_msg=f"{name} {layer}")
+        assert np.isfinite(got).any()
 
 
 @pytest.mark.parametrize("reader", [one for one in READERS if not one.packages], ids=lambda one: one.name)
 def test_readers_at_hand(reader: Reader, cubes: dict[str, Path]) -> None:
-    for name, layers in PRODUCTS.items():
-        require_same(reader, sys.executable, cubes[name], layers[0])
+    require_same(reader, sys.executable, cubes, [(name, layers[0]) for name, layers in PRODUCTS.items()])
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("reader", READERS, ids=lambda one: one.name)
 def test_every_reader(reader: Reader, cubes: dict[str, Path], environments: Environments) -> None:
-    for name, layers in PRODUCTS.items():
-        for layer in layers:
-            require_same(reader, environments(reader.packages), cubes[name], layer)
+    asked = [(name, layer) for name, layers in PRODUCTS.items() for layer in layers]
+    require_same(reader, environments(reader), cubes, asked)
 
 
 def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path], tmp_path: Path) -> None:
@@ -157,6 +199,9 @@ def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path],
     assert len(said("cdo", "-s", "showdate", mean).split()) == 2
     subprocess.run(["ncks", "-O", "-d", f"time,{days[1]}", file, tmp_path / "cut.nc"], check=True, capture_output=True)
     assert said("cdo", "-s", "showdate", "-selname,B04", tmp_path / "cut.nc").split() == days[1:]
+    said("ncra", "-O", "-v", "B04", file, mean)
+    said("ncrcat", "-O", "-v", "B04", file, mean, tmp_path / "joined.nc")
+    assert xr.open_dataset(tmp_path / "joined.nc").sizes["time"] == len(days) + 1
     assert all(day in said("ncdump", "-t", "-v", "time", file) for day in days)
     bounds = said("ncdump", "-t", "-v", "time_bnds", months)
     assert all(f'"{day}"' in bounds for day in ("2022-05-01", "2022-06-01", "2022-07-01", "2022-08-01"))
@@ -168,3 +213,7 @@ def test_the_page_names_every_reader() -> None:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     for reader in READERS:
         assert any(line.startswith(f"| {reader.name} |") for line in rows), reader.name
+
+
+def test_the_page_has_the_recipe_that_is_run() -> None:
+    assert scripts.VIRTUALIZARR.strip() in PAGE.read_text()

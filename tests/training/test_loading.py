@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 pytest.importorskip("torch")
 
 import torch
 from torch.utils.data import DataLoader
 
+import stac2cube
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.places.threads import Threads
 from stac2cube.training.finding import frames_of_cube
@@ -142,7 +148,7 @@ def test_a_cube_by_ground_and_time(cube: Path) -> None:
         dataset[0:100, 0:100]
 
 
-WAYS = ["fork", "forkserver"]
+WAYS = ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.soak)]
 """How worker processes come to be: fork was the default on Linux up to Python 3.13, forkserver is from 3.14 on."""
 
 
@@ -163,6 +169,89 @@ def test_workers_that_are_not_forked_share_the_shards(patches: Path) -> None:
     stream = PatchStream(patches, "train")
     loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="forkserver", timeout=120)
     assert sorted(sample["key"] for sample in loader) == sorted(sample["key"] for sample in stream)
+
+
+def test_threads_of_dask_are_made_anew_in_a_forked_worker(cube: Path) -> None:
+    """Those of the parent are not there: a worker would wait for them without end."""
+    opened = stac2cube.open_cube(cube)["B03"]
+    plain = xr.open_zarr(cube)["B03"]
+    wanted = float(opened.isel(time=1).mean())
+    assert float(plain.isel(time=1).mean()) > 0
+    parts = [opened.isel(time=1), plain.isel(time=0)]
+
+    class Means(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(parts)
+
+        def __getitem__(self, number: int) -> float:
+            return float(parts[number].mean())
+
+    words = {"batch_size": None, "num_workers": 2, "multiprocessing_context": "fork", "timeout": 60}
+    assert next(iter(DataLoader(Means(), **words))) == pytest.approx(wanted)
+
+
+def test_an_error_in_a_worker_reaches_the_loop_at_once(patches: Path, tmp_path: Path) -> None:
+    shutil.copytree(patches, tmp_path / "set")
+    (tmp_path / "set" / PatchStream(patches, "train").shards[1]).unlink()
+    words = {"batch_size": None, "num_workers": 2, "multiprocessing_context": "fork", "timeout": 60}
+    begun = time.monotonic()
+    with pytest.raises(ReadError, match=r"train-00001\.tar cannot be read"):
+        list(DataLoader(PatchStream(tmp_path / "set", "train"), **words))
+    assert time.monotonic() - begun < 5
+
+
+RANKED = """
+import json, os, sys
+import torch
+from torch.utils.data import DataLoader
+from stac2cube import PatchStream
+
+def main():
+    words = {"batch_size": None, "num_workers": 1, "multiprocessing_context": sys.argv[3], "timeout": 100}
+    stream = PatchStream(sys.argv[1], "train")  # before there is a process group
+    if sys.argv[2] == "group":
+        rank, ranks = int(os.environ.pop("RANK")), int(os.environ.pop("WORLD_SIZE"))
+        torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[4]}", rank=rank, world_size=ranks)
+    print(json.dumps([[one["key"] for one in stream], [one["key"] for one in DataLoader(stream, **words)]]))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "method"),
+    [
+        ("group", "fork"),
+        pytest.param("group", "spawn", marks=pytest.mark.soak),
+        pytest.param("torchrun", "fork", marks=pytest.mark.soak),
+    ],
+)
+def test_ranks_are_what_torch_says(told: str, method: str, patches: Path, tmp_path: Path) -> None:
+    (tmp_path / "ranked.py").write_text(RANKED)
+    started = [
+        subprocess.Popen(
+            [sys.executable, tmp_path / "ranked.py", patches, told, method, tmp_path / "group"],
+            env=os.environ | {"RANK": str(rank), "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    answers = [json.loads(one.communicate(timeout=300)[0].splitlines()[-1]) for one in started]
+    alone = sorted(sample["key"] for sample in PatchStream(patches, "train"))
+    for way in range(2):
+        shares = [answer[way] for answer in answers]
+        assert all(shares)
+        assert sorted(key for share in shares for key in share) == alone
+
+
+def test_ranks_that_are_none_are_refused(patches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rank, ranks in ((2, 2), (-1, 2), (0, None)):
+        with pytest.raises(BadInputError, match=r"no rank|say rank and ranks"):
+            PatchStream(patches, "train", rank=rank, ranks=ranks)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(BadInputError, match="RANK is '' and WORLD_SIZE '4'"):
+        next(iter(PatchStream(patches, "train")))
 
 
 def test_a_series_and_standardised(cube: Path, tmp_path: Path) -> None:
