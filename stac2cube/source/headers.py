@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from stac2cube.catalog import MANIFEST
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.geoparquet import HEADERS
 from stac2cube.progress import Progress
 from stac2cube.scene import AssetRef
 from stac2cube.source.area import fetch_jp2_header, is_jpeg2000_name
@@ -32,9 +33,6 @@ from stac2cube.trust.deadline import within
 log = logging.getLogger(__name__)
 
 Header = CogHeader | Jp2Header
-
-HEADERS = "stac2cube:headers"
-"""Column of an index with a list of headers per item."""
 
 LONGEST = 100.0
 """Seconds that one header is waited for."""
