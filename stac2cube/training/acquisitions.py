@@ -229,7 +229,11 @@ def _file_names(item: Mapping[str, Any]) -> dict[str, str]:
 
 def _file_name(asset: str, about: Mapping[str, Any]) -> str:
     """The name that the file has in its product."""
-    for place in (about.get("file:local_path"), urlsplit(str(about["href"])).path):
+    try:
+        path = urlsplit(str(about["href"])).path
+    except ValueError:  # it is no address, which is said if the file is wanted
+        path = ""
+    for place in (about.get("file:local_path"), path):
         name = PurePosixPath(unquote(str(place or ""))).name
         if re.fullmatch(r"[A-Za-z0-9][\w.\-]*\.\w+", name):
             return safe_name(name)
