@@ -294,9 +294,12 @@ def _merged(
     """What the folder holds now: what is new, and what it held of other scenes, or of other roles of the same items."""
     items: dict[str, dict[str, Any]] = {}
     files = dict(entries)
-    newest = {(one.scene, one.role.level): str(one.item["id"]) for one in wanted if one.item is not None}
+    newest: dict[tuple[str, str], set[str]] = {}
+    for one in wanted:
+        if one.item is not None:
+            newest.setdefault((one.scene, one.role.level), set()).update((str(one.item["id"]), *one.parts))
     for entry in () if before is None else before.files:
-        replaced = newest.get((entry.scene, entry.role.partition(".")[0]), entry.item) != entry.item
+        replaced = entry.item not in newest.get((entry.scene, entry.role.partition(".")[0]), {entry.item})
         if not replaced:
             files.setdefault((entry.scene, entry.role, entry.item), entry)
     kept = {entry.item for entry in files.values()}
