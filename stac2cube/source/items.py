@@ -184,8 +184,6 @@ def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page:
     if not any(reflectance):
         return [0] * len(present)
     removed = item["properties"].get("earthsearch:boa_offset_applied")
-    if isinstance(removed, str) and removed.lower() in ("true", "false"):
-        removed = removed.lower() == "true"  # of a table
     if removed is not None and not isinstance(removed, bool):
         raise RadiometryError(
             f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"

@@ -223,6 +223,16 @@ def refusal_words(code: str, settings: Mapping[str, Any]) -> str:
     return "The keys may be wrong or have expired, or do not open it"
 
 
+def refusal_in(content: bytes) -> str:
+    """What an answer of S3 that refuses says, as the end of a sentence; "" if it is none of S3's.
+
+    Args:
+        content: The answer, or how it begins.
+    """
+    code = code_in(content.decode("utf-8", "replace"))
+    return f" ({code}). {refusal_words(code, {})}" if code else ""
+
+
 _ENDED = ("ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException", "RequestExpired")
 _WRONG = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity", "AuthFailure")
 ELSEWHERE = (

@@ -30,14 +30,6 @@ from stac_geoparquet.arrow import parse_stac_ndjson_to_arrow, to_parquet
 to_parquet(parse_stac_ndjson_to_arrow(sys.argv[1]), sys.argv[2])
 """
 
-GEOPANDAS = """
-import json, sys, warnings
-from stac_geoparquet import to_geodataframe
-warnings.simplefilter("ignore")
-items = [json.loads(line) for line in open(sys.argv[1])]
-to_geodataframe(items, dtype_backend="pyarrow").to_parquet(sys.argv[2])
-"""
-
 
 def groups() -> dict[tuple[str, str, str], list[Json]]:
     """Recorded items by provider, mission and collection: a table is of one collection."""
@@ -82,14 +74,13 @@ def test_tables_of_rustac(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("script", [SCRIPT, GEOPANDAS], ids=["arrow", "geopandas"])
-def test_tables_of_stac_geoparquet(script: str, tmp_path: Path) -> None:
+def test_tables_of_stac_geoparquet(tmp_path: Path) -> None:
     """In an environment of its own."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    packages = [STAC_GEOPARQUET, "pyarrow", "geopandas"]
+    packages = [STAC_GEOPARQUET, "pyarrow"]
     subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", *packages], check=True)
 
     def write(lines: Path, _items: list[Any], table: Path) -> None:
-        subprocess.run([tmp_path / "venv/bin/python", "-c", script, lines, table], check=True, capture_output=True)
+        subprocess.run([tmp_path / "venv/bin/python", "-c", SCRIPT, lines, table], check=True, capture_output=True)
 
     assert differing(tmp_path, write) == []
