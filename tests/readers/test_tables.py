@@ -41,10 +41,16 @@ def groups() -> dict[tuple[str, str, str], list[Json]]:
 
 def scenes(path: Path, mission: str) -> list[Scene]:
     """Without what names the catalog, and the item's own text, which a table may write otherwise."""
-    return [
-        replace(scene, granules=tuple(replace(granule, catalog="", item="") for granule in scene.granules))
-        for scene in search(query_of(mission), find_catalog(str(path)))
-    ]
+    found = []
+    for scene in search(query_of(mission), find_catalog(str(path))):
+        granules = tuple(replace(granule, catalog="", item="") for granule in scene.granules)
+        # rustac keeps milliseconds of times; those of a scene itself are compared as they are.
+        versions = {
+            name: {key: text[:23] if key in ("created", "updated") else text for key, text in version.items()}
+            for name, version in scene.versions.items()
+        }
+        found.append(replace(scene, granules=granules, versions=versions))
+    return found
 
 
 def differing(folder: Path, write: Callable[[Path, list[Any], Path], None]) -> list[str]:
