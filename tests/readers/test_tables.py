@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,21 @@ def scenes(path: Path, mission: str) -> list[Scene]:
     """Without what names the catalog, and the item's own text, which a table may write otherwise."""
     found = []
     for scene in search(query_of(mission), find_catalog(str(path))):
-        granules = tuple(replace(granule, catalog="", item="") for granule in scene.granules)
-        # rustac keeps milliseconds of times; those of a scene itself are compared as they are.
+        # Of times rustac keeps milliseconds.
+        granules = tuple(
+            replace(granule, catalog="", item="", time=_to_the_millisecond(granule.time)) for granule in scene.granules
+        )
         versions = {
             name: {key: text[:23] if key in ("created", "updated") else text for key, text in version.items()}
             for name, version in scene.versions.items()
         }
-        found.append(replace(scene, granules=granules, versions=versions))
+        time = _to_the_millisecond(scene.time)
+        found.append(replace(scene, granules=granules, versions=versions, time=time))
     return found
+
+
+def _to_the_millisecond(time: datetime) -> datetime:
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def differing(folder: Path, write: Callable[[Path, list[Any], Path], None]) -> list[str]:
