@@ -28,6 +28,12 @@ ITEM = "stac2cube:item"
 SOURCES = "stac2cube:sources"
 """Column of a ledger with the items that a step was made from, as JSON texts."""
 
+HEADERS = "stac2cube:headers"
+"""Column of an index with a list of headers per item."""
+
+_OWN = (ITEM, SOURCES, HEADERS)
+"""Columns that hold no property, whatever an item calls one of its own."""
+
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 BBOX = pa.struct([(side, pa.float64()) for side in SIDES])
 TIME = pa.timestamp("us", tz="UTC")
@@ -135,8 +141,9 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
     from shapely.geometry import shape
 
     geometry = shape(item["geometry"]) if item.get("geometry") else None
+    properties = {name: value for name, value in item["properties"].items() if name not in _OWN}
     return {
-        **{name: _time(value) if name in _TIMES else value for name, value in item["properties"].items()},
+        **{name: _time(value) if name in _TIMES else value for name, value in properties.items()},
         "type": "Feature",
         "stac_version": item.get("stac_version"),
         "stac_extensions": item.get("stac_extensions") or [],
@@ -152,9 +159,9 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
 def _time(value: Any) -> datetime | None:
     try:
         time = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):  # the last, in the hours around the years 1 and 9999
         return None
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType:
@@ -170,7 +177,7 @@ def _type_of(values: Sequence[Any]) -> pa.DataType:
         return pa.struct([(name, _type_of([value.get(name) for value in present])) for name in names])
     if kinds == {list}:
         return pa.list_(_type_of([member for value in present for member in value]))
-    if kinds == {int} and not all(-(2**63) <= value < 2**63 for value in present):
+    if int in kinds and not all(-(2**63) <= value < 2**63 for value in present if type(value) is int):
         return pa.string()
     return reduce(_wider, [_SCALARS.get(kind, pa.string()) for kind in kinds])
 
@@ -211,4 +218,8 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, members, type=kind, mask=missing)
     if pa.types.is_string(kind):
         return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], kind)
+    values = [None if value == {} else value for value in values]  # which no type is wide enough for, see _type_of
+    if pa.types.is_floating(kind):
+        # Arrow refuses to round whole numbers of more than 53 bits; the exact values stand in the item's text.
+        return pa.array([None if value is None else float(value) for value in values], kind)
     return pa.nulls(len(values), kind) if pa.types.is_null(kind) else pa.array(values, kind)

@@ -18,8 +18,8 @@ from stac2cube.cube.files import write_whole
 from stac2cube.cube.folders import refuse_links
 from stac2cube.cube.lock import IN_FOLDER, CubeLock
 from stac2cube.errors import BadInputError
-from stac2cube.geoparquet import ITEM, schema_of, table_of, to_bytes
-from stac2cube.source.headers import HEADER_TYPE, HEADERS, Row, rows_in
+from stac2cube.geoparquet import HEADERS, ITEM, schema_of, table_of, to_bytes
+from stac2cube.source.headers import HEADER_TYPE, Row, rows_in
 from stac2cube.source.identity import Item, time_of
 from stac2cube.source.indexed import Manifest, Part, StoredItem, load, read_manifest
 from stac2cube.source.items import item_text

@@ -6,6 +6,7 @@ relative orbit and one solar day. Everything here is small, frozen and pickles: 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -63,7 +64,7 @@ class Granule:
         completed_by: Id and JSON text of further items of the same tile that have bands which this one lacks; their
             assets are among ``assets``.
         simulated: Whether it says of itself that no satellite measured it.
-        signed: Asset name of the item -> its href as the catalog signed it, of those that are; in memory only.
+        signed: Unsigned href of an asset -> the same as the catalog signed it, of those that are; in memory only.
     """
 
     id: str
@@ -88,6 +89,11 @@ class Granule:
     def item_ids(self) -> tuple[str, ...]:
         """Ids of the items that it is made of, its own first."""
         return (self.id, *(name for name, _ in self.completed_by))
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """The items that it is made of, its own first, with unsigned hrefs."""
+        return [json.loads(text) for text in (self.item, *(text for _, text in self.completed_by))]
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -51,6 +51,47 @@ def test_values_of_different_kinds_meet_in_one_column(tmp_path: Path) -> None:
     assert len(geopandas.read_parquet(path)) == 3
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        (0.97, 10**30),
+        (0.5, 2**60 + 1),
+        (1, 2**63),
+        (0.5, 10**400),
+        ("1", 10**400),
+        (0.5, {"a": 2**60 + 1}),
+        ([0.5], [2**60 + 1, 10**30]),
+        (True, {}),
+        ([1], {}),
+        ({"a": 1.5}, {"a": {}}),
+    ],
+)
+def test_whole_numbers_beside_others_need_not_fit(tmp_path: Path, values: tuple[Any, Any]) -> None:
+    items = [made(str(place), x=value) for place, value in enumerate(values)]
+    path = stored(tmp_path / "items.parquet", items)
+    assert [dict(item) for item in items_of_path(path)] == items
+    for first, second in (items, items[::-1]):
+        wider = schema_of([second], schema_of([first]))
+        assert table_of([first, second], ["", ""], wider).num_rows == 2
+
+
+@pytest.mark.parametrize("key", ["created", "updated", "start_datetime"])
+def test_times_at_the_ends_of_the_calendar(tmp_path: Path, key: str) -> None:
+    odd = ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "soon", 5)
+    items = [made(str(place), **{key: value}) for place, value in enumerate(odd)]
+    path = stored(tmp_path / "items.parquet", items)
+    assert [dict(item) for item in items_of_path(path)] == items
+    assert pq.read_table(path)[key].to_pylist() == [None] * 4
+
+
+@pytest.mark.parametrize("name", ["stac2cube:item", "stac2cube:headers", "stac2cube:sources"])
+def test_a_property_may_have_the_name_of_a_column_of_ours(tmp_path: Path, name: str) -> None:
+    items = [made("a", **{name: 5.5}), made("b", **{name: {"x": None}})]
+    path = stored(tmp_path / "items.parquet", items)
+    assert [dict(item) for item in items_of_path(path)] == items
+    assert pq.read_table(path).column_names.count(ITEM) == 1
+
+
 def test_a_schema_grows_only_by_what_is_new() -> None:
     first, second = [made("a", x=1)], [made("b", x=2)]
     schema = schema_of(first)

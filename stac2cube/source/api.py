@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from shapely import union_all
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError
-from stac2cube.source.hrefs import is_relative
+from stac2cube.source.hrefs import absolute, is_relative
 from stac2cube.source.local import self_link
 from stac2cube.source.paging import once
 from stac2cube.source.parsing import Notes
@@ -104,9 +104,9 @@ def _absolute(item: Any, url: str) -> Any:
     base = ""
     for asset in assets.values():
         href = asset.get("href") if isinstance(asset, dict) else None
-        if isinstance(href, str) and href.strip() and is_relative(href):
+        if is_relative(href):
             base = base or self_link(item) or item_url(url, str(item.get("collection")), str(item.get("id")))
-            asset["href"] = urljoin(base, href)
+            asset["href"] = absolute(href, base)
     return item
 
 

@@ -18,9 +18,11 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.scene import AssetRef, Granule
 from stac2cube.source.band import BandRequest
+from stac2cube.source.cog.remote import refusal_of
 from stac2cube.source.engine import Engine, look
 from stac2cube.source.image import Image
-from stac2cube.source.sign import forget, is_remote, opening, unsigned
+from stac2cube.source.s3 import refusal_words
+from stac2cube.source.sign import access, forget, is_remote, opening, unsigned
 from stac2cube.trust.address import ends_at
 from stac2cube.trust.deadline import within
 from stac2cube.trust.text import printable
@@ -161,6 +163,13 @@ def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseEx
     href, reason = unsigned(asset.href), unsigned(_reason(error))
     if asset.signed and re.search(r"response code: 40[0-9]", reason):
         return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}. {_about(asset)}")
+    if asset.href.startswith("s3:") and (refused := re.search(r"response code: 40[013](?: \((\w+)\))?", reason)):
+        code = refused[1] or _code_of(asset, granule.signer)
+        reason += f" ({code})" if code and not refused[1] else ""
+        return ReadError(
+            f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}. "
+            f"{refusal_words(code, access(asset.href, granule.signer))}"
+        )
     if granule.signer != "none" and re.search(r"response code: 40[13]", reason):
         reason += f". The access that {granule.catalog} gave has expired or does not cover this file; it was asked anew"
     elif not asset.signed and re.search(r"response code: 40[13]", reason):
@@ -169,6 +178,17 @@ def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseEx
             "keep no signature: search the catalog itself"
         )
     return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}")
+
+
+def _code_of(asset: AssetRef, signer: str) -> str:
+    """The code of the error by which S3 refuses a file, which GDAL does not tell; "" if it cannot be found out."""
+    try:
+        return within(_SECONDS_FOR_CODE, lambda: refusal_of(opening(asset, signer)), "the reason of a refusal")
+    except (OSError, ReadError):
+        return ""
+
+
+_SECONDS_FOR_CODE = 10.0
 
 
 def _about(asset: AssetRef) -> str:

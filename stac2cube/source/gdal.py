@@ -54,7 +54,8 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
     keys: dict[str, str] = {
         name: options.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in options
     }
-    with rasterio.Env(_Keys(keys) if keys else None, **options):
+    # Without a session rasterio would look for keys by itself, where boto3 is installed, for whatever is opened.
+    with rasterio.Env(_Keys(keys), **options):
         yield
 
 

@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 
 from stac2cube.catalog import MANIFEST
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.geoparquet import HEADERS
 from stac2cube.progress import Progress
 from stac2cube.scene import AssetRef
 from stac2cube.source.area import fetch_jp2_header, is_jpeg2000_name
-from stac2cube.source.cog.header import CogHeader, UnusualFileError
+from stac2cube.source.cog.header import CogHeader, NotForUsError, UnusualFileError
 from stac2cube.source.cog.known import header_of
 from stac2cube.source.cog.ranges import ChangedFileError, State
 from stac2cube.source.cog.remote import parts_of
@@ -32,9 +33,6 @@ from stac2cube.trust.deadline import within
 log = logging.getLogger(__name__)
 
 Header = CogHeader | Jp2Header
-
-HEADERS = "stac2cube:headers"
-"""Column of an index with a list of headers per item."""
 
 LONGEST = 100.0
 """Seconds that one header is waited for."""
@@ -166,6 +164,8 @@ def changed(rows: Iterable[Row], targets: Sequence[Target], progress: Progress |
 def _row_of_target(target: Target) -> Row:
     try:
         return row_of(target.band, target.asset.href, read_any_header(target.asset, target.signer))
+    except NotForUsError as error:
+        raise ReadError(str(error)) from None  # it says nothing of the file
     except UnusualFileError as error:
         return {"band": target.band, "href": target.asset.href, "format": "other", "remark": str(error)}
 
@@ -195,7 +195,7 @@ def _each(targets: Sequence[Target], work: Any, progress: Progress) -> dict[str,
             progress.advance()
             try:
                 found[target.asset.href] = future.result()
-            except (OSError, ReadError, ChangedFileError) as error:
+            except (OSError, ReadError, ChangedFileError, UnusualFileError) as error:
                 problems.append(f"{target.asset.href}: {error}")
     if problems:
         log.warning("%d of %d files could not be looked at: %s", len(problems), len(unique), min(problems))

@@ -11,8 +11,8 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, TypeGuard
+from urllib.parse import unquote, urljoin, urlsplit
 
 from stac2cube.catalog import Catalog
 from stac2cube.errors import ItemError, ReadError
@@ -85,16 +85,39 @@ def _problem_at_home(href: str, scheme: str) -> str:
     return f"{_short(href)} is neither a path nor an address of http, https or s3"
 
 
-def is_relative(href: str) -> bool:
-    """Whether an href of a catalog behind a URL is meant from where its item lies: ``./B04.tif``, ``//host/B04.tif``.
+def is_relative(href: object) -> TypeGuard[str]:
+    """Whether an href is meant from where its item lies (RFC 3986, 4.2): ``./B04.tif``, ``//host/B04.tif``.
 
-    A path is not, which names a file of the site that runs the catalog; nor a text of another kind, such as an inline
-    VRT; nor what is no address at all.
+    A path is not, which names a file of whoever runs the catalog; nor a text of another kind, such as an inline VRT;
+    nor what is no address at all.
+
+    Args:
+        href: As the item has it.
     """
+    if not isinstance(href, str) or not href.strip():
+        return False
     try:
         return not urlsplit(href).scheme and (href.startswith("//") or not re.match(r"\s*[<{/\\]", href))
     except ValueError:
         return False
+
+
+def absolute(href: str, base: str) -> str:
+    """Where an href leads that :func:`is_relative`; as it stands where that cannot be told.
+
+    Args:
+        href: The href.
+        base: Address of what holds it.
+    """
+    try:
+        return urljoin(base, href)
+    except ValueError:
+        return href
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; not at one that is none, as where a name is too long."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where a name is too long
 
 
 def local_path(href: str) -> str:
@@ -102,7 +125,10 @@ def local_path(href: str) -> str:
 
     GDAL's virtual file systems (``/vsi...``) are no plain files.
     """
-    parts = urlsplit(href)
+    try:
+        parts = urlsplit(href)
+    except ValueError:
+        return ""
     if parts.scheme == "file":
         path = unquote(parts.path) if parts.netloc in ("", "localhost") else ""
     else:

@@ -94,7 +94,13 @@ def platform_of(item: Item, mission: Mission) -> str:
         and (match := _PRODUCT.search(_product_names(item)))
     ):
         text = f"{mission.constellation}{match['unit'].lower()}"
+    if short := _SHORT.fullmatch(text):
+        text = f"sentinel-{short[1]}{short[2]}"
     return text if text in mission.platforms else ""
+
+
+_SHORT = re.compile(r"s([12])-?([a-d])(?:-msi|-sar)?")
+"""Platforms as products name them: S2A, S1A."""
 
 
 def orbit_of(item: Item, platform: str) -> int:
@@ -146,7 +152,8 @@ def orbit_state(item: Item) -> str:
 
 def tile_of(item: Item) -> str:
     """Tile code ``"32TMT"``, "" if the mission has none."""
-    code = (_text(item, "grid:code") or _text(item, "s2:mgrs_tile")).removeprefix("MGRS-")
+    code = (_text(item, "grid:code") or _text(item, "s2:mgrs_tile")).upper().removeprefix("MGRS-")
+    code = code[1:] if re.fullmatch(r"T\d{2}[A-Z]{3}", code) else code
     if not code and (match := re.search(r"_T(\d{2}[A-Z]{3})[_. ]", _product_names(item))):
         code = match[1]
     return code.zfill(5) if code else ""
@@ -172,7 +179,8 @@ def baseline_of(item: Item) -> str:
         if isinstance(said, float) and not isinstance(said, bool):
             return f"{said:05.2f}"  # 05.10 became 5.1 where a table took it for a number
         if text := _text(item, key):
-            return text
+            named = re.fullmatch(r"N(\d{2})\.?(\d{2})", text)  # as names of products have it
+            return f"{named[1]}.{named[2]}" if named else text
     match = re.search(r"_N(\d{2})\.?(\d{2})[_. ]", _product_names(item))
     return f"{match[1]}.{match[2]}" if match else ""
 

@@ -131,7 +131,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         },
         item=item_text(item),
         simulated=properties.get(SIMULATED) is True,
-        signed={key: asset["href"] for key, asset in item["assets"].items() if has_secret(str(asset.get("href")))},
+        signed={public(href): href for asset in item["assets"].values() if has_secret(href := str(asset.get("href")))},
     )
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote
 
 from stac2cube.catalog import is_index
 from stac2cube.errors import CatalogError
 from stac2cube.source.foreign import foreign_items
+from stac2cube.source.hrefs import absolute, is_relative, is_there, local_path
 from stac2cube.source.indexed import Interval, is_ours, stored_items
 from stac2cube.source.parsing import Notes, unicode_only
 
@@ -151,7 +152,7 @@ def _items_of_links(start: Path, catalog: Mapping[str, Any], notes: Notes | None
         if target in followed:
             continue
         followed.add(target)
-        if not target.is_file():  # nor a pipe, of which nobody knows whether it ends
+        if not (is_there(target) and target.is_file()):  # nor a pipe, of which nobody knows whether it ends
             broken.append(target)
             continue
         for value in _readable(target, notes):
@@ -178,10 +179,10 @@ def _targets(path: Path, catalog: Mapping[str, Any]) -> list[Path]:
 
 def _on_disk(href: str, base: Path) -> Path:
     """Where a reference of RFC 3986 leads from a folder: percent-encoded, or as file systems write it."""
-    parts = urlsplit(href)
-    plain = unquote(parts.path) if parts.scheme == "file" else href
+    named = href.lower().startswith("file:") and local_path(href)
+    plain = named or href
     path = Path(os.path.normpath(base / plain))
-    if "%" in plain and parts.scheme != "file" and not path.exists():
+    if "%" in plain and not named and not is_there(path):
         return Path(os.path.normpath(base / unquote(plain)))
     return path
 
@@ -200,19 +201,10 @@ def _absolute(item: Any, path: Path) -> Any:
     item["assets"] = {name: asset for name, asset in assets.items() if asset}
     for asset in item["assets"].values():
         href = asset.get("href") if isinstance(asset, dict) else None
-        if not isinstance(href, str) or not href.strip() or urlsplit_or_none(href) or href.startswith(("/", "<", "{")):
-            continue
-        here = _on_disk(href, base)
-        asset["href"] = urljoin(origin, href) if origin and not here.exists() else str(here)
+        if is_relative(href):
+            here = _on_disk(href, base)
+            asset["href"] = absolute(href, origin) if origin and not is_there(here) else str(here)
     return item
-
-
-def urlsplit_or_none(href: str) -> str:
-    """The scheme of an address, "" if it has none or is none."""
-    try:
-        return urlsplit(href).scheme
-    except ValueError:
-        return ""
 
 
 def self_link(item: Mapping[str, Any]) -> str:

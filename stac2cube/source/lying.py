@@ -139,12 +139,17 @@ def _known_crs(text: str) -> str:
 
 
 def _lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said."""
+    """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said.
+
+    Also in GDAL's order (x, width, 0, y, 0, height), which is none of STAC's, since no pixel has its width there.
+    """
     said = place.get("proj:transform")
     if not isinstance(said, (list, tuple)) or len(said) < 6:
         return None
     if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said[:6]):
         return None
+    if said[1] and said[5] and not said[2] and not said[4]:
+        return float(said[0]), float(said[3]), abs(float(said[1]))
     return float(said[2]), float(said[5]), abs(float(said[0]))
 
 

@@ -92,7 +92,7 @@ def _percentage(said: Any) -> float | None:
     if isinstance(said, bool) or not isinstance(said, (int, float, str)):
         return None
     try:
-        number = float(said)
+        number = float(said.strip().removesuffix("%") if isinstance(said, str) else said)
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and 0 <= number <= 100 else None

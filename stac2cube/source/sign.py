@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from stac2cube.errors import ReadError
 from stac2cube.scene import AssetRef
 from stac2cube.source.hrefs import require_plain_file
+from stac2cube.source.s3 import keys, section_of, store_settings
 from stac2cube.trust.address import host_of, is_private_way, without_queries
 from stac2cube.trust.deadline import TooSlowError, within
 from stac2cube.trust.login import netrc_of
@@ -113,8 +113,8 @@ def is_remote(href: str) -> bool:
 def access(href: str, signer: str = "none") -> dict[str, str]:
     """GDAL's settings that open a store: an s3 bucket is read anonymously unless the user has credentials for AWS.
 
-    Keys, profile and endpoint are the user's own, from where the AWS tools look for them, too; they are read by GDAL
-    itself and held nowhere here. Those of the Copernicus Data Space are handed to the reader alone.
+    Keys, profile, role and endpoint are the user's own, see :mod:`stac2cube.source.s3`; keys are handed to the reader
+    alone.
 
     Args:
         href: Unsigned.
@@ -127,28 +127,23 @@ def access(href: str, signer: str = "none") -> dict[str, str]:
         return {}
     if signer == "cdse":
         return _cdse()
-    known = any(name in os.environ for name in _AWS_CREDENTIALS) or Path("~/.aws/credentials").expanduser().is_file()
-    if signer == "requester-pays":
-        if not known:
-            raise ReadError(
-                "its readers pay for the traffic, so AWS wants to know who reads: set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or write ~/.aws/credentials"
-            )
-        return {"AWS_REQUEST_PAYER": "requester"}
-    return {} if known else {"AWS_NO_SIGN_REQUEST": "YES"}
+    return store_settings(pays=signer == "requester-pays")
 
 
 _ENDPOINT = "eodata.dataspace.copernicus.eu"
+_SCHEME = "YES"
+"""Of HTTPS; a server of tests has none."""
 
 
 def _cdse() -> dict[str, str]:
     """Settings for the S3 of the Copernicus Data Space (documentation.dataspace.copernicus.eu, APIs, S3)."""
-    store = {"AWS_S3_ENDPOINT": _ENDPOINT, "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": "YES"}
-    if keys := _cdse_keys():
-        return store | keys
+    store = {"AWS_S3_ENDPOINT": _ENDPOINT, "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": _SCHEME}
+    if found := _cdse_keys():
+        # What the environment says of AWS beside them (token, nobody, who pays) is of other keys, and for other eyes.
+        return {**store, **found, "AWS_SESSION_TOKEN": "", "AWS_NO_SIGN_REQUEST": "NO", "AWS_REQUEST_PAYER": ""}
     # Keys for another service are none of its business: that they are for this one says the endpoint beside them.
     if os.environ.get("AWS_S3_ENDPOINT") and (os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE")):
-        return {**store, **{name: os.environ[name] for name in store if name in os.environ}}
+        return {**store, **{name: os.environ[name] for name in store if name in os.environ}, **keys()}
     raise ReadError(
         "the Copernicus Data Space wants S3 keys: set CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY, or write a section "
         "[cdse] with aws_access_key_id and aws_secret_access_key into ~/.aws/credentials; or set CDSE_ACCESS_TOKEN, or "
@@ -161,10 +156,8 @@ def _cdse_keys() -> dict[str, str]:
     """S3 keys from the environment or the AWS credentials file; empty if there are none."""
     key, secret = os.environ.get("CDSE_S3_ACCESS_KEY"), os.environ.get("CDSE_S3_SECRET_KEY")
     if not (key and secret):
-        file = configparser.ConfigParser()
-        file.read(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path("~/.aws/credentials").expanduser())
-        if file.has_section("cdse"):
-            key, secret = (file["cdse"].get(name) for name in ("aws_access_key_id", "aws_secret_access_key"))
+        said = section_of("cdse")
+        key, secret = said.get("aws_access_key_id"), said.get("aws_secret_access_key")
     return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret} if key and secret else {}
 
 
@@ -190,19 +183,6 @@ def _found_token() -> str:
         return str(json.loads(text)["access_token"]) if text.startswith("{") else text
     except (OSError, ValueError, KeyError) as error:
         raise ReadError(f"CDSE_TOKEN_FILE {path} holds no token: {type(error).__name__}") from None
-
-
-_AWS_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_PROFILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_CONFIG_FILE",
-    "AWS_ROLE_ARN",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_NO_SIGN_REQUEST",
-)
-"""Environment variables by which a user says who they are, or that they are nobody."""
 
 
 def unsigned(text: str) -> str:

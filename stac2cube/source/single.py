@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.source.api import RETRIES, refused
-from stac2cube.source.hrefs import is_relative
+from stac2cube.source.hrefs import absolute, is_relative
 from stac2cube.source.local import items_of_path
 from stac2cube.trust.address import has_secret, is_http, public
 from stac2cube.trust.login import NOBODY, Login
@@ -50,6 +49,6 @@ def _fetched(url: str) -> dict[str, Any]:
     if item.get("type") != "Feature" or not isinstance(item.get("assets"), dict) or "properties" not in item:
         raise CatalogError(f"{plain} is no STAC item")
     for asset in item["assets"].values():
-        if isinstance(asset, dict) and isinstance(asset.get("href"), str) and is_relative(asset["href"]):
-            asset["href"] = urljoin(plain, asset["href"])
+        if isinstance(asset, dict) and is_relative(asset.get("href")):
+            asset["href"] = absolute(asset["href"], plain)
     return item

@@ -98,7 +98,8 @@ def get_stac_layers(
         The cube, opened by :func:`stac2cube.open_cube`; or the lazy Dataset. Layers ``(time, y, x)``.
 
     Raises:
-        BadInputError: A word that is not understood, nothing found, a path that cannot be written.
+        BadInputError: A word that is not understood, nothing found, a band that no item found has, a path that cannot
+            be written.
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made otherwise; nothing was changed.
         CubeLockedError: Somebody else is writing it.
@@ -123,7 +124,7 @@ def get_stac_layers(
     path = None if out is None else Path(out)
     place = place or Threads()
     request = make_request(words, path if update else None)
-    job = prepare(path, request, on_cluster=place.on_cluster, empty_layers=True)
+    job = prepare(path, request, on_cluster=place.on_cluster)
     if path is None:
         return lazy_layers(job)
     summary = run(job, place)
@@ -199,7 +200,7 @@ class LayersJob:
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
 
 
-def prepare(out: Path | None, request: Request, *, on_cluster: bool = False, empty_layers: bool = False) -> LayersJob:
+def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> LayersJob:
     """Everything before the first pixel: check the words, search, lay out the grid.
 
     An existing cube keeps its CRS, and its whole grid unless an area is given anew: then the grid that follows from the
@@ -209,7 +210,6 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False, emp
         out: The cube, None for a look.
         request: What is asked for.
         on_cluster: Whether blocks are made on the nodes of a cluster.
-        empty_layers: Whether a new cube may have layers of bands that no item found has, which is only logged then.
 
     Raises:
         BadInputError: See :func:`stac2cube.stages.request.understand`; or no item found has a band.
@@ -225,7 +225,7 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False, emp
             wanted = replace(wanted, request=replace(request, crs=old.grid.crs))
     found = find_scenes(wanted)
     scenes = found.scenes
-    if not exists and not empty_layers:
+    if not exists:
         require_bands(scenes, wanted.query.bands)
     if out is not None and exists and _same_grid_words(request, old):
         spec = spec_for(wanted, old.grid)

@@ -62,11 +62,16 @@ def require_bands(scenes: Sequence[Scene], bands: Sequence[Band]) -> None:
         BadInputError: No usable scene has one of them: its layer would hold nothing.
     """
     usable = len([scene for scene in scenes if scene.granules and not scene.problem])
-    for name, count in lacking(scenes, bands).items():
-        if count == usable:
-            raise BadInputError(
-                f"no item of the {count} scenes found has band {name}: leave it out, or ask another catalog"
-            )
+    absent = lacking(scenes, bands)
+    nowhere = [name for name, count in absent.items() if count == usable]
+    if not nowhere:
+        return
+    having = [f"{band.name} ({usable - absent.get(band.name, 0)})" for band in bands if band.name not in nowhere]
+    raise BadInputError(
+        f"no item of the {usable} scenes found has band {', '.join(nowhere)}"
+        + (f"; of the others asked for they have {', '.join(having)}" if having else "")
+        + ": leave it out, or ask another catalog (`stac2cube missions NAME` says which has which)"
+    )
 
 
 _LOOKED_AT = 12

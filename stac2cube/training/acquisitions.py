@@ -81,6 +81,7 @@ class WantedFile:
         signer: How its address is made good, see :mod:`stac2cube.source.sign`.
         signed: Its address as the catalog signed it, "" if it did not; in memory only.
         reason: Why it cannot be had at all, "" if it can.
+        parts: Ids of all items of the product, where its bands stand in several.
     """
 
     scene: str
@@ -91,6 +92,7 @@ class WantedFile:
     signer: str = "none"
     reason: str = ""
     signed: str = field(default="", repr=False)
+    parts: tuple[str, ...] = ()
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -134,7 +136,7 @@ def wanted_files(request: DownloadRequest) -> list[WantedFile]:
     found: list[WantedFile] = []
     granules: dict[str, list[Granule]] = {}
     for level in levels:
-        scenes = search(_query(request, level), catalog)
+        scenes = search(_query(request, level, [role for role in roles if role.level == level]), catalog)
         granules[level] = [granule for scene in scenes for granule in scene.granules]
         for scene in scenes:
             if scene.problem:
@@ -148,9 +150,12 @@ def wanted_files(request: DownloadRequest) -> list[WantedFile]:
     return found
 
 
-def _query(request: DownloadRequest, level: str) -> Query:
+def _query(request: DownloadRequest, level: str, roles: Sequence[Role]) -> Query:
+    """A search for items that have what the roles name, besides the bands that the mission has by default."""
     mission = find_mission(LEVELS[level])
-    bands = mission.choose_bands(None)
+    named = {role.word.removesuffix("_20m").rpartition(".")[2].upper() for role in roles}
+    default = [band.name for band in mission.choose_bands(None)]
+    bands = mission.choose_bands([name for name in mission.bands if name in default or name in named])
     return Query(mission, request.area.geometry, request.area.longitude, parse_period(request.time).intervals, bands)
 
 
@@ -205,14 +210,15 @@ def _wanted(one: Acquisition, role: Role) -> WantedFile:
     granule = one.granules.get(role.level)
     if granule is None:
         return WantedFile(one.name, role, None, reason=f"the catalog has no {role.level.upper()} of this acquisition")
-    item = json.loads(granule.item)
+    items = granule.items
+    item = next((item for item in items if role.asset_of(item)), items[0])
     asset = role.asset_of(item)
-    wanted = WantedFile(one.name, role, item, asset, signer=granule.signer)
+    wanted = WantedFile(one.name, role, item, asset, signer=granule.signer, parts=granule.item_ids)
     if not asset:
-        return replace(wanted, reason=f"item {granule.id} has no asset {' or '.join(role.assets)}")
-    return replace(
-        wanted, path=f"{safe_name(granule.id)}/{_file_names(item)[asset]}", signed=granule.signed.get(asset, "")
-    )
+        names = " or ".join(granule.item_ids)
+        return replace(wanted, reason=f"item {names} has no asset {' or '.join(role.assets)}")
+    path = f"{safe_name(str(item['id']))}/{_file_names(item)[asset]}"
+    return replace(wanted, path=path, signed=granule.signed.get(str(item["assets"][asset]["href"]), ""))
 
 
 def _file_names(item: Mapping[str, Any]) -> dict[str, str]:
@@ -229,7 +235,11 @@ def _file_names(item: Mapping[str, Any]) -> dict[str, str]:
 
 def _file_name(asset: str, about: Mapping[str, Any]) -> str:
     """The name that the file has in its product."""
-    for place in (about.get("file:local_path"), urlsplit(str(about["href"])).path):
+    try:
+        path = urlsplit(str(about["href"])).path
+    except ValueError:  # it is no address, which is said if the file is wanted
+        path = ""
+    for place in (about.get("file:local_path"), path):
         name = PurePosixPath(unquote(str(place or ""))).name
         if re.fullmatch(r"[A-Za-z0-9][\w.\-]*\.\w+", name):
             return safe_name(name)

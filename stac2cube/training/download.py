@@ -14,9 +14,12 @@ from stac2cube.cube.files import remove_partials, write_whole
 from stac2cube.errors import BadInputError, CatalogError, IncompleteError, ReadError
 from stac2cube.names import TABLE, Names, path_below, require_own
 from stac2cube.progress import Progress
+from stac2cube.scene import AssetRef
 from stac2cube.source import cdse
+from stac2cube.source.cog.header import NotForUsError
+from stac2cube.source.cog.remote import address_of_s3
 from stac2cube.source.hrefs import check_href
-from stac2cube.source.sign import is_remote, readable
+from stac2cube.source.sign import is_remote, opening, readable
 from stac2cube.training.acquisitions import DownloadRequest, WantedFile, wanted_files
 from stac2cube.training.documents import made_folder
 from stac2cube.training.fetch import Fetcher, RemoteFile, StoppedError, Verified, damage, hasher, is_there
@@ -228,7 +231,7 @@ def address_of(one: WantedFile, catalog: Catalog) -> str:
     """Where a file is fetched from: a path or an address over HTTP(S), signed where that is needed.
 
     Raises:
-        ReadError: There is no way to it but S3.
+        ReadError: There is no way to it.
         CatalogError: OData does not answer, or the catalog may not name it.
     """
     assert one.item is not None  # what has no item has a reason
@@ -247,8 +250,18 @@ def address_of(one: WantedFile, catalog: Catalog) -> str:
         number = cdse.product_id(cdse.CDSE, f"{product}.SAFE")
         return cdse.node_url(cdse.CDSE, number, f"{product}.SAFE{rest}")
     if href.startswith("s3:"):
-        raise ReadError(f"{href} is to be had by S3 only: files are fetched over http(s), or from this machine")
+        return _signed_s3(AssetRef(public(href)), one.signer)
     return readable(href, one.signer).removeprefix("/vsicurl/") if is_remote(href) else href
+
+
+def _signed_s3(asset: AssetRef, signer: str) -> str:
+    """An address of HTTP(S) that opens a file of S3, by the keys that there are."""
+    try:
+        return address_of_s3(opening(asset, signer))
+    except ImportError:
+        raise ReadError(f"{asset.href} is to be had by S3 only: pip install 'stac2cube[index]'") from None
+    except NotForUsError as error:
+        raise ReadError(f"{asset.href}: {error}; for S3: pip install 'stac2cube[s3]'") from None
 
 
 def _there(one: WantedFile, path: Path, verified: Verified) -> FileEntry:
@@ -281,9 +294,12 @@ def _merged(
     """What the folder holds now: what is new, and what it held of other scenes, or of other roles of the same items."""
     items: dict[str, dict[str, Any]] = {}
     files = dict(entries)
-    newest = {(one.scene, one.role.level): str(one.item["id"]) for one in wanted if one.item is not None}
+    newest: dict[tuple[str, str], set[str]] = {}
+    for one in wanted:
+        if one.item is not None:
+            newest.setdefault((one.scene, one.role.level), set()).update((str(one.item["id"]), *one.parts))
     for entry in () if before is None else before.files:
-        replaced = newest.get((entry.scene, entry.role.partition(".")[0]), entry.item) != entry.item
+        replaced = entry.item not in newest.get((entry.scene, entry.role.partition(".")[0]), {entry.item})
         if not replaced:
             files.setdefault((entry.scene, entry.role, entry.item), entry)
     kept = {entry.item for entry in files.values()}

@@ -23,6 +23,7 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.source.cdse import TIMEOUT, Tokens, asked_wait
 from stac2cube.source.hrefs import require_plain_file
 from stac2cube.source.http import LONGEST_WAIT
+from stac2cube.source.s3 import refusal_in
 from stac2cube.source.sign import is_remote, readable, unsigned
 from stac2cube.trust.address import is_http
 from stac2cube.trust.deadline import TooSlowError, within
@@ -337,10 +338,12 @@ def _usable(response: urllib3.BaseHTTPResponse, file: RemoteFile) -> urllib3.Bas
     kind = (response.headers.get("Content-Type") or "").partition(";")[0]
     if response.status == 416 or (response.status in (200, 206) and kind != "text/html"):
         return response
+    refused = response.status in (400, 401, 403) and "xml" in kind
+    words = refusal_in(response.read(4096, decode_content=True)) if refused else ""
     response.drain_conn()
     if response.status == 429 or response.status >= 500 or response.status == 408:
         raise _AgainError(f"the server answers {response.status}", asked_wait(response))
     if response.status in (401, 403):
-        raise ReadError(f"{unsigned(file.href)}: the server refuses (status {response.status})")
+        raise ReadError(f"{unsigned(file.href)}: the server refuses (status {response.status}){words}")
     what = "a web page" if kind == "text/html" and response.status == 200 else f"status {response.status}"
-    raise ReadError(f"{unsigned(file.href)}: the server answers {what}")
+    raise ReadError(f"{unsigned(file.href)}: the server answers {what}{words}")

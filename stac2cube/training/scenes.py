@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +122,7 @@ def _source(
         orbit=scene.key.orbit,
         cloud_cover=granules[0].cloud_cover if len(granules) == 1 else scene.cloud_cover,
         grid=grid,
-        items=tuple(one.id for part in parts for one in (part.granule, part.classes) if one is not None),
+        items=tuple(name for part in parts for one in (part.granule, part.classes) if one for name in one.item_ids),
         versions={f"{granule.tile}/{granule.datastrip}": granule.baseline for granule in granules},
         parts=parts,
         lacking=tuple(lacking),
@@ -131,7 +130,8 @@ def _source(
 
 
 def _part(scene: Scene, granule: Granule, rules: SampleRules, classes: Classes, lacking: list[str]) -> Part:
-    item = json.loads(granule.item)
+    items = granule.items
+    item = {**items[0], "assets": {key: about for one in reversed(items) for key, about in one["assets"].items()}}
     for band in needed_bands(rules):
         with noting(lacking):
             _require(granule, band.name)
@@ -153,7 +153,8 @@ def _part(scene: Scene, granule: Granule, rules: SampleRules, classes: Classes, 
 
 def _light(granule: Granule) -> Granule:
     """Without the whole item and its keys, which only the driver wants."""
-    return replace(granule, item="", signed={})
+    parts = tuple((name, "") for name, _ in granule.completed_by)
+    return replace(granule, item="", completed_by=parts, signed={})
 
 
 def _require(granule: Granule, band: str) -> None:

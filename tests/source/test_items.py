@@ -318,3 +318,36 @@ def test_a_static_catalog_whose_links_go_in_circles_or_nowhere(
     with caplog.at_level(logging.WARNING, "stac2cube"):
         assert len(search(query, find_catalog(str(tmp_path)))) == 1
     assert "1 of 2 links lead nowhere" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"platform": "S2A"}, {"key": "sentinel-2a"}),
+        ({"platform": "s2a_msi"}, {"key": "sentinel-2a"}),
+        ({"grid:code": "mgrs-32tmt"}, {"tile": "32TMT"}),
+        ({"grid:code": "T32TMT"}, {"tile": "32TMT"}),
+        ({"s2:processing_baseline": "N0500"}, {"baseline": "05.00"}),
+        ({"s2:processing_baseline": "N05.00"}, {"baseline": "05.00"}),
+        ({"eo:cloud_cover": "12.5 %"}, {"cloud": 12.5}),
+        ({"proj:transform": [600000, 10, 0, 5300040, 0, -10]}, {"corner": (600000.0, 5300040.0)}),
+        ({"proj:transform": [10, 0, 600000, 0, -10, 5300040, 0, 0, 1]}, {"corner": (600000.0, 5300040.0)}),
+    ],
+)
+def test_what_programs_write_otherwise(tmp_path: Path, changes: Json, wanted: Json) -> None:
+    """Names of products for platforms and baselines, tiles in their letters, texts of tables, GDAL's geotransform."""
+    mission = find_mission("sentinel-2-l2a")
+    (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item(**changes)]}))
+    query = Query(
+        mission,
+        HERE,
+        9.5,
+        ((datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)),),
+        mission.choose_bands(["B04"]),
+    )
+    (scene,) = search(query, find_catalog(str(tmp_path / "items.json")))
+    assert not scene.problem
+    (granule,) = scene.granules
+    told = {"key": scene.key.platform, "tile": granule.tile, "baseline": granule.baseline, "corner": granule.corner}
+    told |= {"cloud": granule.cloud_cover}
+    assert {name: told[name] for name in wanted} == wanted

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rustac
 
 from stac2cube.errors import CatalogError
+from stac2cube.source.api import _absolute as of_api
+from stac2cube.source.hrefs import absolute, is_relative
 from stac2cube.source.local import items_of_path
 from tests.source.products import collection, product
 
@@ -107,3 +111,52 @@ def test_what_holds_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"")
     with pytest.raises(CatalogError, match=r"a\.parquet is not STAC GeoParquet"):
         ids(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("href", "relative", "joined"),
+    [
+        ("./B04.tif", True, "https://a.example/items/B04.tif"),
+        ("B04.tif", True, "https://a.example/items/B04.tif"),
+        ("../B%2004.tif", True, "https://a.example/B%2004.tif"),
+        ("//host.example/B04.tif", True, "https://host.example/B04.tif"),
+        ("?x=1", True, "https://a.example/items/a.json?x=1"),
+        ("/archive/B04.tif", False, ""),
+        ("https://host.example/B04.tif", False, ""),
+        ("s3://bucket/B04.tif", False, ""),
+        ("file:///B04.tif", False, ""),
+        ("<VRTDataset/>", False, ""),
+        ("\\\\server\\share", False, ""),
+        ("http://[", False, ""),
+        ("//[", False, ""),
+        ("  ", False, ""),
+        (None, False, ""),
+    ],
+)
+def test_everybody_agrees_on_what_is_relative(tmp_path: Path, href: Any, relative: bool, joined: str) -> None:
+    """An item from an API, by itself, and in a file that says by its link where it comes from."""
+    base = "https://a.example/items/a.json"
+    assert is_relative(href) == relative
+    if relative:
+        assert absolute(href, base) == joined
+    made: Any = {"type": "Feature", "id": "a", "properties": {}, "links": [{"rel": "self", "href": base}]}
+    made["assets"] = {"B04": {"href": href}}
+    (tmp_path / "items.json").write_text(json.dumps([made]))
+    (item,) = items_of_path(tmp_path / "items.json")
+    assert item["assets"]["B04"]["href"] == (joined if relative else href)
+    assert of_api(made, "https://a.example")["assets"]["B04"]["href"] == (joined if relative else href)
+
+
+@pytest.mark.parametrize("odd", ["http://[", "//[", "x" * 300, "%", "\0", "a\0%20b"])
+def test_no_address_stops_the_items_beside_it(tmp_path: Path, odd: str) -> None:
+    """As asset, as link of a static catalog, and as the place where an item says it comes from."""
+    good: Any = {"type": "Feature", "id": "a", "properties": {}, "assets": {"B04": {"href": "B04.tif"}}, "links": []}
+    items = [good, {**good, "assets": {"B04": {"href": odd}, "B05": {"href": "B05.tif"}}}]
+    items += [{**copy.deepcopy(item), "links": [{"rel": "self", "href": f"https://a.example/{odd}"}]} for item in items]
+    items += [{**copy.deepcopy(good), "links": [{"rel": "self", "href": "https://["}]}]
+    (tmp_path / "items.json").write_text(json.dumps(items))
+    assert len(list(items_of_path(tmp_path / "items.json"))) == 5
+    assert all(of_api(copy.deepcopy(item), "https://a.example") for item in items)
+    (tmp_path / "good.json").write_text(json.dumps(good))
+    start = catalog(tmp_path / "catalog.json", ("item", odd), ("item", "good.json"))
+    assert [item["id"] for item in items_of_path(start)] == ["a"]

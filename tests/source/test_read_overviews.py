@@ -14,6 +14,8 @@ from rasterio.enums import Resampling
 
 from stac2cube.source.band import BandRequest
 from stac2cube.source.engine import Engine
+from stac2cube.source.gdal import gdal_image
+from stac2cube.source.means import are_means
 from stac2cube.source.read import read_block
 from tests.source.granules import RED, SCL, bilinear, box32, granule, texture, write
 
@@ -23,7 +25,7 @@ JP2 = {"driver": "JP2OpenJPEG", "compress": None, "predictor": None, "blocksize"
     "QUALITY": 100,
     "REVERSIBLE": "YES",
 }
-FILES = {
+FILES: dict[str, dict] = {
     "jp2": JP2,
     "averaged": {"overview_resampling": "average"},
     "averaged, nodata unknown": {"overview_resampling": "average", "nodata": None},
@@ -110,6 +112,7 @@ def test_classes_keep_to_the_granule_of_their_pixel(tmp_path: Path) -> None:
     assert (alone["SCL"] == 4).all()
 
 
+FILES["chosen, unsaid"] = {"overview_resampling": "nearest"}
 CHOSEN = {"driver": "GTiff", "tiled": True, "blocksize": None, "blockxsize": 128, "blockysize": 128}
 
 
@@ -131,7 +134,7 @@ def aside(got: np.ndarray, truth: np.ndarray, factor: int) -> float:
 
 @pytest.mark.parametrize("engine", ["auto", "rasterio"])
 @pytest.mark.parametrize(("size", "factor"), [(1830, 4), (1831, 2), (999, 4), (1001, 8), (513, 4)])
-@pytest.mark.parametrize("kind", ["jp2", "averaged", "chosen"])
+@pytest.mark.parametrize("kind", ["jp2", "averaged", "chosen", "chosen, unsaid"])
 def test_overviews_of_any_size_lie_where_they_belong(
     kind: str, size: int, factor: int, engine: str, tmp_path: Path
 ) -> None:
@@ -148,3 +151,25 @@ def test_overviews_of_any_size_lie_where_they_belong(
     quarter = count // 3
     for place in (np.s_[:quarter, :quarter], np.s_[-quarter:, -quarter:]):
         assert aside(got[place], truth[place], factor) < 0.1, place
+
+
+@pytest.mark.parametrize("size", [2048, 1830])
+@pytest.mark.parametrize("method", ["nearest", "average", "bilinear", "cubic"])
+def test_how_overviews_were_made_is_found_out(method: str, size: int, tmp_path: Path) -> None:
+    """GDAL's driver of COGs does not write it down."""
+    whole = box32(size, size, gsd=60)
+    path = write(tmp_path / "a.tif", texture(whole), whole, overview_resampling=method.upper())
+    with gdal_image(str(path)) as image:
+        for level in range(1, len(image.factors) + 1):
+            rows, columns = image.geobox_of(level).shape
+            means = are_means(image, 1, level, (slice(0, rows), slice(0, columns)), str(path))
+            assert means == (method != "nearest")
+
+
+def test_where_nothing_tells_the_full_resolution_is_read(tmp_path: Path) -> None:
+    pixels = np.full(WHOLE.shape, 3000, "uint16")
+    pixels[256:] = 4000
+    path = write(tmp_path / "a.tif", pixels, WHOLE, overview_resampling="nearest")
+    plain = write(tmp_path / "b.tif", pixels, WHOLE, driver="GTiff", blocksize=None)
+    got, wanted = (read_block([granule(WHOLE, B04=file)], [RED], COARSE)["B04"] for file in (path, plain))
+    np.testing.assert_array_equal(got, wanted)

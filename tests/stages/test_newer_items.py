@@ -169,7 +169,7 @@ def test_what_may_pass_is_tried_again(reason: str, for_good: bool) -> None:
 
 
 def test_a_band_that_no_item_has_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """No layer is all fill without a word: the command line refuses where no scene has the band."""
+    """No layer is all fill without a word: where no scene has the band it is refused, in Python as on a line."""
     items = []
     for number, date in enumerate(DATES[:2]):
         one = product(tmp_path, date) | {"collection": "sentinel-1-rtc", "id": f"radar{number}"}
@@ -184,9 +184,12 @@ def test_a_band_that_no_item_has_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     with pytest.raises(BadInputError, match="no item of the 2 scenes found has band VH"):
         cli.main(["layers", str(tmp_path / "no.zarr"), *asked, str(area), "-q"], standalone_mode=False)
     assert not (tmp_path / "no.zarr").exists()
-    with caplog.at_level(logging.WARNING, "stac2cube"):
-        stac2cube.get_stac_layers(tmp_path / "said.zarr", catalog=source, bands=["VV", "VH"], **words)
-    assert "2 of 2 scenes have no item with band VH" in caplog.text
+    for out in (tmp_path / "no.zarr", None):
+        with pytest.raises(
+            BadInputError, match=r"has band VH; of the others asked for they have VV \(2\): leave it out"
+        ):
+            stac2cube.get_stac_layers(out, catalog=source, bands=["VV", "VH"], **words)
+    assert not (tmp_path / "no.zarr").exists()
     items[1]["assets"]["vh"] = items[1]["assets"]["vv"]
     source = catalog(tmp_path / "radar.json", items)
     with caplog.at_level(logging.WARNING, "stac2cube"):

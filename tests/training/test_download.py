@@ -352,3 +352,28 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(json.dumps({"schema": "stac2cube-samples/1"}))
     with pytest.raises(BadInputError, match="schema 'stac2cube-samples/1'"):
         read_manifest(tmp_path)
+
+
+def test_all_items_of_a_product_are_fetched(tmp_path: Path) -> None:
+    """Where a catalog keeps bands and metadata of one product in several items; samples need them all, too."""
+    pair = Pair(tmp_path / "origin").write()
+    whole, classes = pair.items()
+    parts = []
+    for number, keys in enumerate((("B02", "B03", "product_metadata"), ("B09", "B11", "granule_metadata"))):
+        about = {"assets": {key: whole["assets"][key] for key in keys}, "id": f"{whole['id']}_part{number}"}
+        parts.append({**whole, **about})
+    source = write_catalog(tmp_path / "parts.json", [*parts, classes])
+    manifest = download_products(request(catalog=source), tmp_path / "products", tables=())
+    assert {entry.role for entry in manifest.files} == set(ROLES)
+    assert not manifest.absent
+    assert {entry.item for entry in manifest.files} == {parts[0]["id"], parts[1]["id"], classes["id"]}
+    for entry in manifest.files:
+        key = {"tile_metadata": "granule_metadata", "scl_20m": "SCL_20m"}.get(entry.role.rpartition(".")[2])
+        origin = pair.path(entry.role[:3].upper(), key or entry.role.rpartition(".")[2])
+        assert (tmp_path / "products" / entry.path).read_bytes() == origin.read_bytes()
+    # Fetching fewer roles anew forgets none of the other part's.
+    again = download_products(request(catalog=source, roles=("l1c.band.B02",)), tmp_path / "products", tables=())
+    assert len(again.files) == len(manifest.files)
+    rules = SampleRules(bands=tuple(GSD), target="B11", labels=LabelRules(), angles=AngleRules())
+    made = make_samples(tmp_path / "products", tmp_path / "samples", rules)
+    assert [sample.status for sample in made.samples] == ["done"]

@@ -29,6 +29,10 @@ class UnusualFileError(Stac2cubeError):
     """A file that is none of those read here; GDAL may well read it. The message says what is unusual."""
 
 
+class NotForUsError(UnusualFileError):
+    """Nothing is known of the file: where it is, or who reads it, is for GDAL to find out."""
+
+
 @dataclass(frozen=True, eq=False)
 class Level:
     """One image of the file: the full resolution or an overview.

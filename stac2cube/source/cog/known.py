@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from stac2cube.scene import AssetRef
-from stac2cube.source.cog.header import CogHeader, UnusualFileError
+from stac2cube.source.cog.header import CogHeader, NotForUsError, UnusualFileError
 from stac2cube.source.cog.ranges import LocalParts, Parts, State, header_reader
 from stac2cube.source.cog.remote import parts_of
 from stac2cube.source.cog.tiff import HEAD_BYTES, read_header
@@ -80,6 +80,8 @@ class KnownHeaders(Generic[H]):
             if known is None:
                 try:
                     known = self._fetch(href, parts)
+                except NotForUsError:
+                    raise  # it says nothing of the file
                 except UnusualFileError as error:
                     known = str(error)
                 self._keep(href, known)

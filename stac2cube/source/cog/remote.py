@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from stac2cube.source.cog.header import UnusualFileError
+import urllib3
+
+from stac2cube.source.cog.header import NotForUsError, UnusualFileError
 from stac2cube.source.cog.ranges import ChangedFileError, LocalParts, Parts, Span, State, together
+from stac2cube.source.s3 import ELSEWHERE, code_in, is_true
 from stac2cube.source.sign import Opening
 from stac2cube.trust.deadline import left
 
@@ -46,7 +49,7 @@ def parts_of(way: Opening) -> Parts:
         if kind == "vsicurl":
             return _over_http(rest, way.settings)
         bucket, _, key = rest.partition("/")
-        return RemoteParts(_s3_store(bucket, tuple(sorted(way.settings.items()))), key)
+        return RemoteParts(s3_store(bucket, way.settings), key)
     except ImportError as error:
         raise UnusualFileError("files behind a network need obstore: pip install 'stac2cube[fast]'") from error
 
@@ -104,6 +107,8 @@ class RemoteParts:
         except (BaseError, OSError) as error:
             if _UNUSUAL_ANSWER.search(str(error)):
                 raise UnusualFileError("its server answers in a form that only GDAL reads") from None
+            if (code := code_in(str(error))) in ELSEWHERE or _MOVED.search(str(error)):
+                raise NotForUsError(f"its store sends elsewhere ({code or 'a redirect'}), where GDAL follows") from None
             # Not chained: the text of what obstore raised holds the whole address.
             raise OSError(_reason(error)) from None
 
@@ -115,14 +120,30 @@ of a file whose length is not told, and units in capitals (14.4). The file may b
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    if status := re.search(r"status code: (\d{3})", text):
-        return f"HTTP response code: {status[1]}"
+    if status := _STATUS.search(text):
+        return f"HTTP response code: {status[1]}" + (f" ({code})" if (code := code_in(text)) else "")
     return f"{type(error).__name__} while reading a byte range: {_innermost(text)}"
+
+
+_STATUS = re.compile(r"status(?: code)?:? (\d{3})\b")
+_MOVED = re.compile(r"status(?: code)?:? 30[1278]\b")
 
 
 def _innermost(text: str) -> str:
     """What obstore says first, without addresses."""
     return re.sub(r"\S+://\S+", "the server", text.partition("\n")[0])
+
+
+def refusal_of(way: Opening) -> str:
+    """The code of the error by which S3 refuses a file, "" if it does not, or if that cannot be found out here."""
+    try:
+        parts_of(way).first(1)
+    except UnusualFileError:
+        return ""
+    except OSError as error:
+        found = re.search(r"\((\w+)\)$", str(error))
+        return found[1] if found else ""
+    return ""
 
 
 @cache
@@ -165,17 +186,33 @@ def _http_store(base: str, token: str) -> HTTPStore:
     return HTTPStore(base, client_options=options, retry_config=_RETRIES)
 
 
+def s3_store(bucket: str, settings: Mapping[str, str], region: str = "") -> S3Store:
+    """A bucket, as GDAL's settings open it.
+
+    Args:
+        bucket: Its name.
+        settings: Of :func:`stac2cube.source.sign.access`; what they leave open the environment says.
+        region: Where it lies, "" for where they say.
+
+    Raises:
+        NotForUsError: Nothing that can be read here says who reads, or where it is.
+    """
+    said = {name: os.environ[name] for name in _FROM_ENVIRONMENT if name in os.environ} | dict(settings)
+    if region:
+        said["AWS_REGION"] = region
+    return _s3_store(bucket, tuple(sorted((name, text) for name, text in said.items() if text)))
+
+
 @lru_cache(maxsize=64)
 def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
     from obstore.store import S3Store
 
-    said = {name: os.environ[name] for name in _FROM_ENVIRONMENT if name in os.environ} | dict(settings)
-    region = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION")
-    endpoint = said.get("AWS_S3_ENDPOINT")
+    said = dict(settings)
+    region, endpoint = said.get("AWS_REGION") or said.get("AWS_DEFAULT_REGION"), said.get("AWS_S3_ENDPOINT")
     if not (region or endpoint):
-        raise UnusualFileError("the region of its bucket is not known: set AWS_REGION")
+        raise NotForUsError("the region of its bucket is not known: set AWS_REGION")
     config: S3Config = {"region": region or "us-east-1"}
-    if "AWS_NO_SIGN_REQUEST" in said:
+    if is_true(said.get("AWS_NO_SIGN_REQUEST", "NO")):
         config["skip_signature"] = True
     elif "AWS_ACCESS_KEY_ID" in said and "AWS_SECRET_ACCESS_KEY" in said:
         config["access_key_id"] = said["AWS_ACCESS_KEY_ID"]
@@ -183,15 +220,52 @@ def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
         if "AWS_SESSION_TOKEN" in said:
             config["session_token"] = said["AWS_SESSION_TOKEN"]
     else:
-        raise UnusualFileError("who reads it is said in a file or a role, which GDAL knows how to read")
+        raise NotForUsError("who reads it is said by a role, which boto3 or GDAL know how to become")
     if "AWS_REQUEST_PAYER" in said:
         config["request_payer"] = True
     if endpoint:
-        scheme = "http" if said.get("AWS_HTTPS") == "NO" else "https"
-        config["endpoint"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
-        config["virtual_hosted_style_request"] = False
+        scheme = "https" if is_true(said.get("AWS_HTTPS", "YES")) else "http"
+        # GDAL asks by path for buckets whose name has a dot, since no certificate covers such hosts.
+        by_host = is_true(said.get("AWS_VIRTUAL_HOSTING", "TRUE")) and "." not in bucket
+        config["endpoint"] = f"{scheme}://{bucket}.{endpoint}" if by_host else f"{scheme}://{endpoint}"
+        config["virtual_hosted_style_request"] = by_host
     options: ClientConfig = {**_CLIENT, "allow_http": config.get("endpoint", "").startswith("http://")}
     return S3Store(bucket, config=config, client_options=options, retry_config=_RETRIES)
+
+
+def address_of_s3(way: Opening) -> str:
+    """An address of HTTP(S) that opens a file of a bucket for some hours, for who fetches it whole.
+
+    Raises:
+        NotForUsError: See :func:`s3_store`.
+    """
+    import obstore
+
+    bucket, _, key = way.location.removeprefix("/vsis3/").partition("/")
+    endpoint = way.settings.get("AWS_S3_ENDPOINT", "")
+    scheme = "https" if is_true(way.settings.get("AWS_HTTPS", "YES")) else "http"
+    by_host = is_true(way.settings.get("AWS_VIRTUAL_HOSTING", "TRUE")) and "." not in bucket
+    host = f"{bucket}.{endpoint or _AMAZON}" if by_host else f"{endpoint or _AMAZON}/{bucket}"
+    if is_true(way.settings.get("AWS_NO_SIGN_REQUEST", "NO")):
+        return f"{scheme}://{host}/{quote(key)}"
+    store = s3_store(bucket, way.settings, _region_of(f"{scheme}://{host}"))
+    address: str = obstore.sign(store, "GET", key, _OPEN_FOR)
+    return address
+
+
+_AMAZON = "s3.amazonaws.com"
+_OPEN_FOR = timedelta(hours=6)
+
+
+@lru_cache(maxsize=64)
+def _region_of(bucket: str) -> str:
+    """The region of a bucket, which S3 tells anybody (API reference, HeadBucket); "" if this one does not."""
+    try:
+        answer = urllib3.request("HEAD", f"{bucket}/", retries=False, redirect=False, timeout=10)
+    except urllib3.exceptions.HTTPError:
+        return ""
+    said = str(answer.headers.get("x-amz-bucket-region") or "")
+    return said if re.fullmatch(r"[a-z0-9\-]{1,40}", said) else ""
 
 
 _FROM_ENVIRONMENT = (
@@ -204,5 +278,6 @@ _FROM_ENVIRONMENT = (
     "AWS_DEFAULT_REGION",
     "AWS_S3_ENDPOINT",
     "AWS_HTTPS",
+    "AWS_VIRTUAL_HOSTING",
 )
-"""What GDAL heeds, too. Profiles, files and roles are left to it."""
+"""What GDAL heeds, too."""
