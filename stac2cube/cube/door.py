@@ -99,7 +99,7 @@ class Door:
         made.mkdir()
         try:
             write_whole(made / self.card(owner.token).name, owner.to_card())
-        except OSError:
+        except BaseException:
             remove_tree(made)
             raise
         return made

@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from stac2cube.cube.folders import real_folder
+from stac2cube.cube.points import passing
 from stac2cube.errors import BadInputError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -30,6 +31,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that others see the old content or the new, never a part; durable when this returns."""
     partial = write_partial(path, content)
     partial.replace(path)
+    passing("file.named")
     sync_folder(path.parent)
 
 
@@ -41,9 +43,11 @@ def write_partial(path: Path, content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
+        passing("file.written")
+    except BaseException as error:
         partial.unlink(missing_ok=True)  # a full disk needs what it took
-        error.filename = error.filename or str(path)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)
         raise
     return partial
 
@@ -60,7 +64,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
+        passing("file.written")
         partial.replace(path)
+        passing("file.named")
         sync_folder(path.parent)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(partial)):
