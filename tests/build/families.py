@@ -154,7 +154,7 @@ _IN_FILE = ("shard.made", "shard.named", "file.written", "file.named")
 
 def _set(begin: Callable[[Path], object], change: Callable[[Path], object], in_block: tuple[str, ...]) -> Protocol:
     look = _samples_there if in_block is _IN_SAMPLE else _files
-    return Protocol(begin, change, look=look, differ=_same_files, in_block=in_block)
+    return Protocol(begin, change, look=look, differ=_same_files, in_block=in_block, plain=True)
 
 
 FAMILIES: dict[str, Protocol] = {

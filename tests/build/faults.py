@@ -74,7 +74,8 @@ def _signals(*numbers: int) -> Callable[[], None]:
     def send() -> None:
         for number in numbers:
             os.kill(os.getpid(), number)
-            time.sleep(0.02)  # from a worker, two of one kind would be one to the main thread
+            if threading.current_thread() is not threading.main_thread():
+                time.sleep(0.3)  # else two of one kind would be one to the main thread
 
     return send
 
