@@ -23,6 +23,7 @@ from shapely.geometry import mapping, shape
 
 from stac2cube import geoparquet
 from stac2cube.cube.files import write_whole
+from stac2cube.cube.folders import make_folder
 from stac2cube.cube.root import OWN
 from stac2cube.cube.staging import Receipt, Shard
 from stac2cube.errors import CubeError
@@ -124,8 +125,9 @@ class Ledger:
         while kept and _rows(self.folder / kept[-1]) <= table.num_rows:
             table = _concat(_load(self.folder / kept.pop()), table)
         name = f"{commit:06d}.parquet"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / name, geoparquet.to_bytes(table))
+        cube = self.folder.parents[1]
+        make_folder(cube, self.folder)
+        write_whole(self.folder / name, geoparquet.to_bytes(table), below=cube)
         return (*kept, name)
 
 

@@ -43,7 +43,8 @@ POINTS = (
     "year.renamed",
     "year.sealed",
 )
-"""Every place there is, in the order in which a build passes them; those of files, and those of sets for training, in between."""
+"""Every place there is, in the order in which a build passes them; those of files and
+of sets for training in between."""
 
 listeners: list[Callable[[str], None]] = []
 """Called with the name of each place passed; tests append to it."""

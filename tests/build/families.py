@@ -118,7 +118,9 @@ def _changed(folder: Path) -> None:
     _searched(folder)
     _create(folder / "toy.zarr")
     image = str(tif(folder / "other.tif", 1600))
-    items = [item(f"item-{day}", image if day == 20 else str(folder / "image.tif"), day) for day in (10, 20, 41, 100, 200)]
+    items = [
+        item(f"item-{day}", image if day == 20 else str(folder / "image.tif"), day) for day in (10, 20, 41, 100, 200)
+    ]
     catalog(folder / "items.json", items)
 
 

@@ -127,6 +127,26 @@ def listening(listener: Callable[[str], None]) -> Iterator[None]:
         points.listeners.remove(listener)
 
 
+def differing(cube: Path, whole: Path) -> list[object]:
+    """In what a cube is not as another one, and what is damaged or left over in it."""
+    left = [path for path in [cube / ".stac2cube" / "staging"] if path.exists()]
+    return [*differences(cube, whole), *find_damage(cube), *left]
+
+
+def pictures(cube: Path) -> dict[str, bytes]:
+    """Stored pixels of every step, by key; of a cube that is not there none."""
+    try:
+        read_root(cube)  # which finishes a swap in two steps that ended between them
+    except CubeError:
+        return {}
+    opened = open_cube(cube, decode=False, chunks=None).load()
+    names = list(opened.data_vars)
+    return {
+        str(key): b"".join(np.ascontiguousarray(opened[name][place].values).tobytes() for name in names)
+        for place, key in enumerate(opened["scene"].values)
+    }
+
+
 @dataclass(frozen=True)
 class Protocol:
     """One way to change a cube.
@@ -144,8 +164,8 @@ class Protocol:
     begin: Callable[[Path], object]
     change: Callable[[Path], object]
     made: Callable[[Path], list[Path]] = lambda cube: [cube]
-    look: Callable[[Path], Mapping[str, bytes]] = lambda cube: pictures(cube)
-    differ: Callable[[Path, Path], list[object]] = lambda cube, whole: differing(cube, whole)
+    look: Callable[[Path], Mapping[str, bytes]] = pictures
+    differ: Callable[[Path, Path], list[object]] = differing
     in_block: tuple[str, ...] = ("block.encoded", "block.written")
     plain: bool = False
 
@@ -241,25 +261,6 @@ PROTOCOLS: dict[str, Protocol] = {
     "seal an array": Protocol(_array, _seal_or_build),
 }
 """By name."""
-
-def differing(cube: Path, whole: Path) -> list[object]:
-    """In what a cube is not as another one, and what is damaged or left over in it."""
-    left = [path for path in [cube / ".stac2cube" / "staging"] if path.exists()]
-    return [*differences(cube, whole), *find_damage(cube), *left]
-
-
-def pictures(cube: Path) -> dict[str, bytes]:
-    """Stored pixels of every step, by key; of a cube that is not there none."""
-    try:
-        read_root(cube)  # which finishes a swap in two steps that ended between them
-    except CubeError:
-        return {}
-    opened = open_cube(cube, decode=False, chunks=None).load()
-    names = list(opened.data_vars)
-    return {
-        str(key): b"".join(np.ascontiguousarray(opened[name][place].values).tobytes() for name in names)
-        for place, key in enumerate(opened["scene"].values)
-    }
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from stac2cube.places.threads import Threads
 from stac2cube.progress import FileProgress, Progress
 from stac2cube.work import Orders
 from tests.build.builder import scaled
-from tests.build.faults import KINDS, PROTOCOLS, Fault, Known, attempt, listening
 from tests.build.families import FAMILIES
+from tests.build.faults import KINDS, PROTOCOLS, Fault, Known, attempt, listening
 from tests.build.toy import SPEC, Make, steps
 
 SAYS: dict[str, tuple[tuple[type[BaseException], ...], str]] = {
