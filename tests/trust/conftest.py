@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 
 from stac2cube.cli import run_words
 from stac2cube.source.attempts import DEFAULT_RETRIES
+from stac2cube.training.fetch import Fetcher
 from tests.trust.hostile import Server, private_files, serve_files, serving
 
 
@@ -38,8 +40,9 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def few_tries() -> Iterator[None]:
-    """How often is tried again is tested elsewhere."""
+def few_tries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """How often is tried again is tested elsewhere; a download would wait 95 s for a host that is not there."""
+    monkeypatch.setattr("stac2cube.training.fetch.Fetcher", partial(Fetcher, attempts=2, first_wait=0.01))
     before = asdict(DEFAULT_RETRIES)
     for name, value in {"attempts": 2, "first_wait": 0.01}.items():
         object.__setattr__(DEFAULT_RETRIES, name, value)
