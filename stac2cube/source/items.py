@@ -109,7 +109,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
     known = reading.known.get(page.catalog)
     for band, asset in present:
         check_href(name, band.name, asset.get("href"), reading.catalog)
-    if reading.catalog.is_foreign and len(kept := kept_assets(item, reading.catalog)) < len(item["assets"]):
+    if reading.catalog.is_foreign and (kept := kept_assets(item, reading.catalog)) != item["assets"]:
         item = {**item, "assets": kept}
     hosts = {*reading.catalog.hosts, *(known.hosts if known else ())}
     return Granule(
