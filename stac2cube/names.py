@@ -118,7 +118,8 @@ class Names:
         names = value.get("names") if isinstance(value, Mapping) else None
         pairs = names.items() if isinstance(names, Mapping) else ()
         # A table, too, may be somebody else's: only names that these rules make are believed.
-        return cls({str(text): name for name, text in pairs if isinstance(text, str) and name in (_made(text), text)})
+        texts = ((name, text) for name, text in pairs if isinstance(text, str))
+        return cls({text: name for name, text in texts if name == _made(text) or (name == text and is_harmless(text))})
 
     def to_bytes(self) -> bytes:
         """The content of the table's file."""

@@ -202,13 +202,13 @@ def redirect(location: str) -> Callable[[BaseHTTPRequestHandler], None]:
     return lambda handler: handler.answer(302, b"", {"Location": location})  # type: ignore[attr-defined]
 
 
-def trickle(handler: BaseHTTPRequestHandler) -> None:
-    """A byte now and then, without an end."""
+def trickle(handler: BaseHTTPRequestHandler, times: int = 600) -> None:
+    """A byte now and then, so many of them."""
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
     handler.end_headers()
     try:
-        for _ in range(600):
+        for _ in range(times):
             handler.wfile.write(b"I")
             handler.wfile.flush()
             time.sleep(0.1)
