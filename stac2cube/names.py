@@ -30,6 +30,9 @@ MARK = "~"
 TABLE = "names.json"
 """The table beside the files: name of each file or folder -> the text that it stands for."""
 
+OURS = frozenset((TABLE, "index.json", "manifest.json", "collection.json", "catalog.json", "files.csv", "files.xlsx"))
+"""Names that files of our own have beside those of others."""
+
 _HARMLESS = re.compile(r"\w[\w.\-+=,@]*")
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.IGNORECASE)
@@ -96,7 +99,7 @@ class Names:
         """The name of a text, the same each time."""
         if text not in self._names:
             name = safe_name(text)
-            if self._taken.get(name.casefold(), text) != text:
+            if self._taken.get(name.casefold(), text) != text or name.casefold() in OURS:
                 name = _made(text)
             self._names[text] = name
             self._taken[name.casefold()] = text

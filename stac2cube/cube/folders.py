@@ -111,10 +111,14 @@ def open_folder(root: Path, folder: Path, *, make: bool = False) -> Iterator[int
     try:
         for part in folder.relative_to(root).parts:
             here = here / part
-            if make:
-                with suppress(FileExistsError):
+            try:
+                below = _open_part(here, descriptor)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                with suppress(FileExistsError):  # another process was quicker
                     os.mkdir(part, dir_fd=descriptor)
-            below = _open_part(here, descriptor)
+                below = _open_part(here, descriptor)
             os.close(descriptor)
             descriptor = below
         yield descriptor

@@ -202,13 +202,13 @@ def redirect(location: str) -> Callable[[BaseHTTPRequestHandler], None]:
     return lambda handler: handler.answer(302, b"", {"Location": location})  # type: ignore[attr-defined]
 
 
-def trickle(handler: BaseHTTPRequestHandler, times: int = 600) -> None:
-    """A byte now and then, so many of them."""
+def trickle(handler: BaseHTTPRequestHandler) -> None:
+    """A byte now and then, without an end."""
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
     handler.end_headers()
     try:
-        for _ in range(times):
+        for _ in range(600):
             handler.wfile.write(b"I")
             handler.wfile.flush()
             time.sleep(0.1)
@@ -339,6 +339,9 @@ def ids(private: Path) -> Sequence[str]:
         "~root",
         "$(id)",
         "ÄÖÜ-ß",
+        "index.json",
+        "files.csv",
+        "names.json",
         "S2A_32TPT_A",
         "s2a_32tpt_a",
     )

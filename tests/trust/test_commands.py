@@ -137,7 +137,8 @@ def test_an_item_by_itself(private: Path, server: Server, place: Path, run: Run)
         done = run("item", f"{server.url}/item.json", place / f"{number}", "--index", "ndvi")
         clean(done)
         if done.code == 0:
-            described = [json.loads(path.read_text()) for path in (place / f"{number}").rglob("*.json")]
+            files = (path for path in (place / f"{number}").rglob("*.json") if path.is_file())
+            described = [json.loads(path.read_text()) for path in files]
             assert name in {value["id"] for value in described}
     some = list(hrefs(private, server).values())
     for number, href in enumerate(some[::4] + some[-4:]):
