@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from stac2cube.cube.creation import write_store
-from stac2cube.cube.files import remove_tree, sync_folder, sync_tree, write_whole
+from stac2cube.cube.files import read_plain, remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.cube.folders import make_folder, move
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
@@ -95,7 +95,7 @@ class Part:
         for slot, size, code in self.files:
             path = shard_file(self.cube / self.layer.name / "c" / str(slot), self.tile)
             try:
-                content = path.read_bytes() if size else b""
+                content = read_plain(path) if size else b""
             except OSError as error:
                 raise CubeError(f"{path} cannot be read ({error.strerror}): stac2cube verify --repair first") from error
             if size and (len(content), checksum(content)) != (size, code):
@@ -191,7 +191,7 @@ def finish_year(making: Path, year: int, commit: int, parts: Sequence[Part]) -> 
         parts: Its parts.
     """
     store = making / _STORE
-    shards = [shard for part in parts for shard in json.loads(part.receipt.read_bytes())]
+    shards = [shard for part in parts for shard in json.loads(read_plain(part.receipt))]
     write_whole(store / SHARDS, json.dumps(shards).encode())
     sync_tree(store)
     passing("year.finished")

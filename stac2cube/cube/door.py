@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from uuid import uuid4
 
-from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.files import read_plain, remove_tree, write_whole
 from stac2cube.cube.folders import move, open_folder, remove_file
 from stac2cube.cube.owner import Owner
 
@@ -40,7 +40,7 @@ class Door:
     def read(self, token: str) -> Owner | None:
         """An owner as its card tells; None if it is not there or cannot be read."""
         try:
-            return Owner.from_card(self.card(token).read_bytes())
+            return _owner_of(self.card(token))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
@@ -48,7 +48,7 @@ class Door:
         """Who holds the lock; None if nobody does, or the card cannot be read."""
         try:
             cards = sorted(name for name in os.listdir(self.folder) if fnmatch(name, "owner-*.json"))  # noqa: PTH208
-            return Owner.from_card((self.folder / cards[0]).read_bytes()) if cards else None
+            return _owner_of(self.folder / cards[0]) if cards else None
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
@@ -107,3 +107,17 @@ class Door:
             remove_tree(made, below=self._below)
             raise
         return made
+
+
+def _owner_of(card: Path) -> Owner:
+    """An owner as a card tells.
+
+    Raises:
+        ValueError: It is none; nor is a pipe or a link, whoever put it there.
+    """
+    try:
+        return Owner.from_card(read_plain(card))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ELOOP):
+            raise ValueError(f"{card} is no plain file") from error
+        raise

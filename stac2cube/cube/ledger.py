@@ -8,7 +8,9 @@ ledger is part of the same commit as the pixels.
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -224,6 +226,8 @@ def _receipt(value: dict[str, Any]) -> Receipt:
 
 def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")  # of a pipe nobody knows whether it ends
         return pq.read_table(path, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         why = "it is not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:120]

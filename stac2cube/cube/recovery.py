@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stac2cube.cube.commit import lead_arrays
-from stac2cube.cube.files import remove_tree, sync_folder, write_whole
+from stac2cube.cube.files import read_plain, remove_tree, sync_folder, write_whole
 from stac2cube.cube.folders import make_folder, move, remove_file
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import OWN, Root
@@ -83,7 +83,7 @@ def _give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
     note = staging / _MOVING
     if not note.exists():
         return
-    for slot, key in json.loads(note.read_bytes()).items():
+    for slot, key in json.loads(read_plain(note)).items():
         for layer in spec.layers if int(slot) >= steps else ():
             source, target = StagedStep(staging / key).layer_folder(layer.name), cube / layer.name / "c" / slot
             if target.exists() and not source.exists():

@@ -14,7 +14,7 @@ from zarr.abc.buffer import Buffer
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
-from stac2cube.cube.files import remove_tree, sync_folder, write_whole
+from stac2cube.cube.files import read_plain, remove_tree, sync_folder, write_whole
 from stac2cube.cube.folders import make_folder, move
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
@@ -119,7 +119,7 @@ def _chunk_with(folder: Path, metadata: dict[str, Any], chunk: int, values: Mapp
     files: dict[str, Buffer] = {"zarr.json": make(json.dumps(metadata | {"shape": [end]}).encode())}
     key = f"c/{chunk}"
     if metadata["shape"][0] > chunk * COORDINATE_CHUNK:
-        files[key] = make((folder / key).read_bytes())
+        files[key] = make(read_plain(folder / key))
     array = zarr.open_array(MemoryStore(files), mode="r+")
     for slot, value in values.items():
         array[slot] = value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from stac2cube.index import refuse_links
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import repair, rollback, tidy
 from stac2cube.stages.yearly import seal_year
+from stac2cube.status import cube_status
 from stac2cube.training.documents import made_folder
 from stac2cube.work import Orders
 from tests.build.faults import listening
@@ -226,3 +229,24 @@ def test_a_folder_that_becomes_a_link_meanwhile_is_not_followed(
         force_unlock(cube)  # the lock in it could not be given back
     WRITING[command](cube)
     assert find_damage(cube) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "place",
+    ["zarr.json", "time/c/0", f"{OWN}/ledger/000001.parquet", f"{OWN}/history/000001.json", f"{OWN}/lock/owner-x.json"],
+)
+def test_nobody_waits_at_a_pipe_in_a_cube(place: str, whole: Path, tmp_path: Path) -> None:
+    """Whoever made the cube may have put one there; reading it would never end."""
+    shutil.copytree(whole, tmp_path / "here")
+    cube = tmp_path / "here/toy.zarr"
+    found = sorted((cube / OWN / "ledger").glob("*.parquet"))[0] if "ledger" in place else cube / place
+    found.unlink(missing_ok=True)
+    found.parent.mkdir(exist_ok=True)
+    os.mkfifo(found)
+    for act in (cube_status, WRITING["append"], force_unlock):
+        with suppress(CubeError, BadInputError, OSError, ValueError):
+            act(cube)
+    if "history" not in place and "lock" not in place:
+        with pytest.raises((CubeError, BadInputError, OSError, ValueError)):
+            WRITING["append"](cube)
