@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,3 +192,20 @@ def test_a_progress_file_that_cannot_be_written_stops_nothing(tmp_path: Path, ca
     assert build(cube, SPEC, steps(range(2)), Make(), Threads(1), progress=progress).exit_code == 0
     assert len([record for record in caplog.records if "progress.json cannot be written" in record.message]) > 1
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+def test_what_ends_by_an_error_waits_for_no_block_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C can leave the future of a block locked, on which its thread then waits for good."""
+    monkeypatch.setattr("stac2cube.places.threads.LONGEST", 0.2)
+    goes_on, begun = threading.Event(), time.monotonic()
+
+    def interrupted() -> None:
+        with Threads(1).open() as pool:
+            pool.submit(goes_on.wait)
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - begun < 10
+    goes_on.set()
