@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import queue
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from stac2cube.cube.files import DISK_ERRORS
@@ -88,6 +90,8 @@ class Flow:
             CancelledError: Somebody else cancelled a job: the place is lost, and says why when it closes.
         """
         pending: dict[Future[Result], Job] = {}
+        # Not concurrent.futures.wait: a second Ctrl-C in it can leave a future locked for good, and its worker waiting.
+        finished: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
         exhausted = False
         try:
             while pending or not exhausted:
@@ -97,13 +101,14 @@ class Flow:
                     except StopIteration:
                         exhausted = True
                     else:
-                        pending[submit(job)] = job
+                        future = submit(job)
+                        pending[future] = job
+                        future.add_done_callback(finished.put)
                 exhausted = exhausted or self.stopped
                 if self.dropping:
                     for future in pending:
                         future.cancel()
-                done, _ = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-                for future in done:
+                for future in _come(finished) if pending else ():
                     job = pending.pop(future)
                     if not _cancelled(future):
                         yield job, future
@@ -153,3 +158,13 @@ def timed(task: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
 def _cancelled(future: Future[Any]) -> bool:
     # Of dask, futures may be cancelled or end in the error of that name.
     return future.cancelled() or isinstance(future.exception(), CancelledError)
+
+
+def _come(finished: queue.SimpleQueue[Future[Result]]) -> list[Future[Result]]:
+    """The futures that finished meanwhile; waits a second for the first."""
+    come: list[Future[Result]] = []
+    with suppress(queue.Empty):
+        come.append(finished.get(timeout=1.0))
+        while True:
+            come.append(finished.get_nowait())
+    return come

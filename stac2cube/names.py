@@ -30,6 +30,9 @@ MARK = "~"
 TABLE = "names.json"
 """The table beside the files: name of each file or folder -> the text that it stands for."""
 
+OURS = frozenset((TABLE, "index.json", "manifest.json", "collection.json", "catalog.json", "files.csv", "files.xlsx"))
+"""Names that files of our own have beside those of others."""
+
 _HARMLESS = re.compile(r"\w[\w.\-+=,@]*")
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.IGNORECASE)
@@ -96,7 +99,7 @@ class Names:
         """The name of a text, the same each time."""
         if text not in self._names:
             name = safe_name(text)
-            if self._taken.get(name.casefold(), text) != text:
+            if self._taken.get(name.casefold(), text) != text or name.casefold() in OURS:
                 name = _made(text)
             self._names[text] = name
             self._taken[name.casefold()] = text
@@ -118,7 +121,8 @@ class Names:
         names = value.get("names") if isinstance(value, Mapping) else None
         pairs = names.items() if isinstance(names, Mapping) else ()
         # A table, too, may be somebody else's: only names that these rules make are believed.
-        return cls({str(text): name for name, text in pairs if isinstance(text, str) and name in (_made(text), text)})
+        texts = ((name, text) for name, text in pairs if isinstance(text, str))
+        return cls({text: name for name, text in texts if name == _made(text) or (name == text and is_harmless(text))})
 
     def to_bytes(self) -> bytes:
         """The content of the table's file."""

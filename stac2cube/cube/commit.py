@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.cube.files import sync_folder, write_partial, write_whole
+from stac2cube.cube.folders import make_folder
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.lock import CubeLock
 from stac2cube.cube.points import passing
@@ -48,8 +49,8 @@ def publish(
         root.own["spec"] = replace(root.spec, request=request).to_json()
     content = with_checksums(cube, root).to_bytes()
     history = cube / OWN / "history"
-    history.mkdir(parents=True, exist_ok=True)
-    write_whole(history / f"{root.commit:06d}.json", content)
+    make_folder(cube, history)
+    write_whole(history / f"{root.commit:06d}.json", content, below=cube)
     passing("commit.history-written")
     waiting = write_partial(cube / "zarr.json", content)
     passing("commit.root-written")
@@ -64,7 +65,7 @@ def publish(
 def lead_arrays(cube: Path, root: Root) -> None:
     """Let the per-array metadata follow the root, for readers that open one array alone."""
     for path, metadata in root.strayed(cube).items():
-        write_whole(path, metadata)
+        write_whole(path, metadata, below=cube)
 
 
 def _placed(entries: Sequence[Entry], spec: CubeSpec) -> Sequence[Entry]:

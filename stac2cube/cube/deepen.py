@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from stac2cube.cube.creation import write_store
-from stac2cube.cube.files import remove_tree, sync_folder, sync_tree, write_whole
+from stac2cube.cube.files import read_plain, remove_tree, sync_folder, sync_tree, write_whole
+from stac2cube.cube.folders import make_folder, move
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
 from stac2cube.cube.shard import checksum, create_array, open_array, shard_file
@@ -94,7 +95,7 @@ class Part:
         for slot, size, code in self.files:
             path = shard_file(self.cube / self.layer.name / "c" / str(slot), self.tile)
             try:
-                content = path.read_bytes() if size else b""
+                content = read_plain(path) if size else b""
             except OSError as error:
                 raise CubeError(f"{path} cannot be read ({error.strerror}): stac2cube verify --repair first") from error
             if size and (len(content), checksum(content)) != (size, code):
@@ -119,7 +120,7 @@ class Part:
         if valid == 0:
             return Shard(self.layer.name, tile, 0, "", 0)
         folder = self.making / _STORE / self.layer.name
-        size, code = write_file(folder, tile, block)
+        size, code = write_file(folder, tile, block, below=self.making.parents[1])
         made, edge = open_array(folder), grid_of_year(self.layer, self.grid, len(self.files)).chunk[0]
         for first in range(0, shape[0], edge):
             rows = slice(window[0].start + first, min(window[0].start + first + edge, window[0].stop))
@@ -143,9 +144,8 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
     plan = json.dumps({**store_attributes(year, versions), "version": __version__}).encode()
     if (making / _PLAN).exists() and (making / _PLAN).read_bytes() == plan:
         return making
-    remove_tree(making)
-    making.parent.mkdir(exist_ok=True)
-    making.mkdir()
+    remove_tree(making, below=cube.parent)
+    make_folder(cube.parent, making)
     store_folder = making / _STORE
 
     def create(store: Any, layer: Layer) -> None:
@@ -191,15 +191,16 @@ def finish_year(making: Path, year: int, commit: int, parts: Sequence[Part]) -> 
         parts: Its parts.
     """
     store = making / _STORE
-    shards = [shard for part in parts for shard in json.loads(part.receipt.read_bytes())]
+    shards = [shard for part in parts for shard in json.loads(read_plain(part.receipt))]
     write_whole(store / SHARDS, json.dumps(shards).encode())
     sync_tree(store)
     passing("year.finished")
     path = making.with_name(f"{year}-{commit:06d}.zarr")
-    remove_tree(path)  # of a run that died before its commit
-    store.rename(path)
+    beside = making.parents[1]
+    remove_tree(path, below=beside)  # of a run that died before its commit
+    move(beside, store, path)
     sync_folder(path.parent)
-    remove_tree(making)
+    remove_tree(making, below=beside)
     passing("year.renamed")
     return YearStore.read(path)
 

@@ -9,11 +9,12 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from stac2cube.cube.folders import real_folder
+from stac2cube.cube.folders import open_folder, real_folder
+from stac2cube.cube.points import passing
 from stac2cube.errors import BadInputError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -26,24 +27,49 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that others see the old content or the new, never a part; durable when this returns."""
-    partial = write_partial(path, content)
-    partial.replace(path)
-    sync_folder(path.parent)
+def write_whole(path: Path, content: bytes, *, below: Path | None = None) -> None:
+    """Write a file so that others see the old content or the new, never a part; durable when this returns.
+
+    Args:
+        path: Of the file.
+        content: Its content.
+        below: Between this folder and the file no link is followed; the file's own folder if None.
+
+    Raises:
+        BadInputError: There is a link on the way.
+    """
+    with open_folder(below or path.parent, path.parent) as folder:
+        partial = _write_partial(path, content, folder)
+        try:
+            os.replace(partial, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            os.unlink(partial, dir_fd=folder)
+            raise
+        passing("file.named")
+        sync_descriptor(folder)
 
 
 def write_partial(path: Path, content: bytes) -> Path:
     """The first half of :func:`write_whole`: a durable file beside ``path``, to be renamed onto it."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    with open_folder(path.parent, path.parent) as folder:
+        return path.with_name(_write_partial(path, content, folder))
+
+
+def _write_partial(path: Path, content: bytes, folder: int) -> str:
+    partial = f".{path.name}.{uuid4().hex[:8]}.partial"
     try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            passing("file.written")
+        except BaseException:
+            os.unlink(partial, dir_fd=folder)  # a full disk needs what it took
+            raise
     except OSError as error:
-        partial.unlink(missing_ok=True)  # a full disk needs what it took
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         raise
     return partial
 
@@ -60,7 +86,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
+        passing("file.written")
         partial.replace(path)
+        passing("file.named")
         sync_folder(path.parent)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(partial)):
@@ -92,12 +120,18 @@ def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_descriptor(folder: int) -> None:
+    """The same of a folder that is given by its descriptor."""
+    try:
+        os.fsync(folder)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise  # whoever creates a cube is told that folders cannot be synced here
-    finally:
-        os.close(descriptor)
 
 
 def sync_tree(folder: Path) -> None:
@@ -146,13 +180,19 @@ def cannot_be_written(path: Path, error: OSError) -> BadInputError:
     return BadInputError(f"{path} cannot be written: {error.strerror or error}{where}. What was sealed is safe{do}.")
 
 
-def remove_tree(folder: Path) -> None:
+def remove_tree(folder: Path, *, below: Path | None = None) -> None:
     """Remove a folder that may not exist or is being removed by somebody else too; links in it are not followed.
 
+    Args:
+        folder: The folder.
+        below: Between this folder and that one no link is followed either; its own parent if None.
+
     Raises:
-        BadInputError: It is a symbolic link itself.
+        BadInputError: It is a symbolic link itself, or there is one on the way.
     """
-    shutil.rmtree(real_folder(folder), ignore_errors=True)
+    real_folder(folder)
+    with suppress(FileNotFoundError), open_folder(below or folder.parent, folder.parent) as parent:
+        shutil.rmtree(folder.name, ignore_errors=True, dir_fd=parent)  # which does not follow what becomes a link
 
 
 def remove_partials(folder: Path, *, deep: bool = False) -> None:

@@ -2,13 +2,19 @@
 
 A cube may come from elsewhere. A link inside it would lead a writer, which renames and removes, out of the cube. The
 path of the cube itself may be a link: it is resolved first.
+
+What is looked at before may be another thing when it is used, where others may write in the cube as well. So whatever
+is made, moved or removed below a cube is reached folder by folder, by descriptors, and no link is followed on the way.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from contextlib import suppress
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stac2cube.errors import BadInputError
@@ -83,6 +89,84 @@ def real_folder(path: Path) -> Path:
     if path.is_symlink():
         raise linked(path)
     return path
+
+
+@contextmanager
+def open_folder(root: Path, folder: Path, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder that is reached from another without following a link, whatever happens meanwhile.
+
+    Args:
+        root: Where the way begins; its own path may lead over links.
+        folder: ``root`` or a folder below it.
+        make: Make the folders on the way that are not there.
+
+    Yields:
+        The descriptor, for ``dir_fd``.
+
+    Raises:
+        BadInputError: There is a link on the way.
+        OSError: A folder is not there, is none, or cannot be opened or made.
+    """
+    here, descriptor = root, os.open(root, _FOLDER)
+    try:
+        for part in folder.relative_to(root).parts:
+            here = here / part
+            try:
+                below = _open_part(here, descriptor)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                with suppress(FileExistsError):  # another process was quicker
+                    os.mkdir(part, dir_fd=descriptor)
+                below = _open_part(here, descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def _open_part(path: Path, parent: int) -> int:
+    try:
+        return os.open(path.name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP) and is_link(path.name, parent):
+            raise linked(path) from None
+        error.filename = str(path)
+        raise
+
+
+def is_link(name: str, parent: int) -> bool:
+    """Whether a name in a folder, given by its descriptor, is a symbolic link."""
+    try:
+        return stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def make_folder(root: Path, folder: Path) -> None:
+    """Make a folder, with those between ``root`` and it, if it is not there; see :func:`open_folder`."""
+    with open_folder(root, folder, make=True):
+        pass
+
+
+def move(root: Path, source: Path, target: Path) -> None:
+    """Rename something below ``root``, where the target may be replaced; see :func:`open_folder`."""
+    with open_folder(root, source.parent) as here, open_folder(root, target.parent) as there:
+        try:
+            os.replace(source.name, target.name, src_dir_fd=here, dst_dir_fd=there)
+        except OSError as error:
+            error.filename, error.filename2 = str(source), str(target)
+            raise
+
+
+def remove_file(root: Path, file: Path) -> None:
+    """Remove a file below ``root``, if it is there; of a link only the link. See :func:`open_folder`."""
+    with suppress(FileNotFoundError), open_folder(root, file.parent) as parent:
+        os.unlink(file.name, dir_fd=parent)
 
 
 def linked(path: Path) -> BadInputError:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stac2cube.cube.files import exchange, remove_tree, sync_folder, write_whole
-from stac2cube.cube.folders import is_mount_point, linked
+from stac2cube.cube.folders import is_mount_point, linked, make_folder, move, open_folder, remove_file
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import OWN, now_text, read_root
 from stac2cube.errors import BadInputError, CubeError
@@ -103,13 +103,13 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
         passing("generation.linked")
         change(filling)
         passing("generation.filled")
-        write_whole(cube / OWN / _MARK, now_text().encode())
+        write_whole(cube / OWN / _MARK, now_text().encode(), below=cube)
         passing("generation.marked")
         # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state
         # put back, does not tell it from one that was just swapped out.
         filling.rename(new)
     except BaseException:
-        (cube / OWN / _MARK).unlink(missing_ok=True)
+        remove_file(cube, cube / OWN / _MARK)
         raise
     finally:
         remove_tree(filling)  # is still there if the disk is full, which needs what it took
@@ -143,7 +143,7 @@ def finish_swap(cube: Path) -> None:
     for partial in cube.parent.glob(f".{journal.name}.*.partial"):
         partial.unlink(missing_ok=True)
     require_present(cube)
-    (cube / OWN / _MARK).unlink(missing_ok=True)  # of a swap that was killed before it took place
+    remove_file(cube, cube / OWN / _MARK)  # of a swap that was killed before it took place
 
 
 def finish_journal(cube: Path) -> bool:
@@ -189,25 +189,27 @@ def link_tree(source: Path, target: Path) -> None:
         BadInputError: There is a symbolic link in it.
     """
     pending = [(source, target)]
+    target.mkdir(parents=True)
     while pending:
         here, there = pending.pop()
-        there.mkdir(parents=True)
-        with os.scandir(here) as entries:
+        with open_folder(source, here) as old, open_folder(target, there) as new, os.scandir(old) as entries:
             for entry in entries:
                 if here == source / OWN and (entry.name in _NOT_LINKED or entry.name.startswith("lock.")):
                     continue
                 if entry.is_symlink():
-                    raise linked(Path(entry.path))
+                    raise linked(here / entry.name)
                 if entry.is_dir(follow_symlinks=False):
+                    os.mkdir(entry.name, dir_fd=new)
                     pending.append((here / entry.name, there / entry.name))
                 else:
-                    _link(here / entry.name, there / entry.name)
+                    _link(here / entry.name, old, new)
 
 
-def _link(file: Path, name: Path) -> None:
+def _link(file: Path, old: int, new: int) -> None:
     try:
-        os.link(file, name)
+        os.link(file.name, file.name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
     except OSError as error:
+        error.filename = str(file)
         if error.errno not in _NO_LINK:
             raise
         raise CubeError(
@@ -272,8 +274,8 @@ def grace_is_over(path: Path, since: float) -> bool:
 def _put_away(generation: Path, old: Path) -> None:
     """Let a generation that was the cube wait for its readers; its grace period begins now."""
     os.utime(generation)  # of itself the folder is as old as the cube's last commit
-    remove_tree(generation / OWN / "lock")  # which nobody holds there
-    generation.rename(old)
+    remove_tree(generation / OWN / "lock", below=generation)  # which nobody holds there
+    move(generation.parent, generation, old)
 
 
 def _purge(cube: Path) -> None:
@@ -283,10 +285,11 @@ def _purge(cube: Path) -> None:
             continue
         made = _clock_was_wrong(old)
         if grace_is_over(old, made):
-            remove_tree(old)
+            remove_tree(old, below=cube.parent)
         elif made:
-            (old / OWN).mkdir(exist_ok=True)
-            write_whole(old / OWN / _MARK, now_text().encode())  # by the clock that the grace period now goes by
+            make_folder(cube.parent, old / OWN)
+            # By the clock that the grace period now goes by.
+            write_whole(old / OWN / _MARK, now_text().encode(), below=cube.parent)
             os.utime(old)
 
 

@@ -8,7 +8,9 @@ ledger is part of the same commit as the pixels.
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -23,6 +25,7 @@ from shapely.geometry import mapping, shape
 
 from stac2cube import geoparquet
 from stac2cube.cube.files import write_whole
+from stac2cube.cube.folders import make_folder
 from stac2cube.cube.root import OWN
 from stac2cube.cube.staging import Receipt, Shard
 from stac2cube.errors import CubeError
@@ -124,8 +127,9 @@ class Ledger:
         while kept and _rows(self.folder / kept[-1]) <= table.num_rows:
             table = _concat(_load(self.folder / kept.pop()), table)
         name = f"{commit:06d}.parquet"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / name, geoparquet.to_bytes(table))
+        cube = self.folder.parents[1]
+        make_folder(cube, self.folder)
+        write_whole(self.folder / name, geoparquet.to_bytes(table), below=cube)
         return (*kept, name)
 
 
@@ -222,6 +226,8 @@ def _receipt(value: dict[str, Any]) -> Receipt:
 
 def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")  # of a pipe nobody knows whether it ends
         return pq.read_table(path, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         why = "it is not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:120]

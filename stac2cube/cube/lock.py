@@ -29,7 +29,7 @@ from stac2cube.cube.folders import is_mount_point, real_folder
 from stac2cube.cube.generation import next_folder
 from stac2cube.cube.owner import BEAT, Owner, Verdict, judge
 from stac2cube.cube.root import OWN
-from stac2cube.errors import CubeLockedError
+from stac2cube.errors import BadInputError, CubeLockedError
 
 __all__ = [
     "IN_CUBE",
@@ -78,8 +78,9 @@ class CubeLock:
         self.owner = owner or Owner.here()
         self._verdict = verdict
         self._beside = Door(lock_folder(cube))
-        self._inside = Door(cube.resolve() / inside)
-        self._inside_next = Door(next_folder(cube.resolve()) / inside)
+        self._inside = Door(cube.resolve() / inside, cube.resolve())
+        following = next_folder(cube.resolve())
+        self._inside_next = Door(following / inside, following)
         self._held: list[Door] = []
         self._mounted = False
         self._beat: _Beat | None = None
@@ -128,7 +129,7 @@ class CubeLock:
 
     def enter(self, making: Path) -> None:
         """Hold a cube that is being created under another name, so that it is locked when it gets its own."""
-        door = Door(making / self._inside.folder.relative_to(self.cube.resolve()))
+        door = Door(making / self._inside.folder.relative_to(self.cube.resolve()), making)
         door.take(self.owner)
         self._held.append(self._inside)
 
@@ -152,7 +153,8 @@ class CubeLock:
         for door in (self._inside, self._beside, self._inside_next):
             card = door.read(self.owner.token)
             if card is not None and card.pid == self.owner.pid:
-                door.remove(self.owner.token)
+                with suppress(BadInputError):  # a folder on the way became a link
+                    door.remove(self.owner.token)
         self._held.clear()
 
     def hand_over(self, owner: Owner) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from stac2cube.cube.axes import AXES, axis_files
 from stac2cube.cube.census import Damage
 from stac2cube.cube.files import remove_tree, sync_folder, write_whole
-from stac2cube.cube.folders import refuse_links_in_cube
+from stac2cube.cube.folders import make_folder, move, refuse_links_in_cube, remove_file
 from stac2cube.cube.generation import grace_is_over, require_present
 from stac2cube.cube.ledger import Ledger
 from stac2cube.cube.lock import CubeLock
@@ -116,7 +116,7 @@ def _make_folder(cube: Path, path: str) -> None:
         if not (cube / folder).is_dir():
             if os.path.lexists(cube / folder):
                 _put_aside(cube, folder)
-            (cube / folder).mkdir()
+            make_folder(cube, cube / folder)
 
 
 def _write(cube: Path, path: str, content: bytes) -> None:
@@ -124,7 +124,7 @@ def _write(cube: Path, path: str, content: bytes) -> None:
     _make_folder(cube, path.rpartition("/")[0])
     if not _plain(cube / path):
         _put_aside(cube, path)
-    write_whole(cube / path, content)
+    write_whole(cube / path, content, below=cube)
 
 
 def _plain(path: Path) -> bool:
@@ -135,11 +135,11 @@ def _plain(path: Path) -> bool:
 def _put_aside(cube: Path, path: str) -> None:
     """Move something into the trash, under a name that no other has."""
     trash = cube / TRASH
-    trash.mkdir(parents=True, exist_ok=True)
+    make_folder(cube, trash)
     name, count = f"{now_text().replace(':', '')}-{path.replace('/', '-')}"[:200], 0
     while os.path.lexists(trash / f"{name}.{count}"):
         count += 1
-    (cube / path).rename(trash / f"{name}.{count}")
+    move(cube, cube / path, trash / f"{name}.{count}")
     os.utime(trash / f"{name}.{count}", follow_symlinks=False)
     sync_folder((cube / path).parent)
 
@@ -148,4 +148,4 @@ def _empty_trash(cube: Path) -> None:
     trash = cube / TRASH
     for path in trash.iterdir() if trash.is_dir() else ():
         if not path.is_symlink() and grace_is_over(path, 0.0):
-            remove_tree(path) if path.is_dir() else path.unlink()
+            remove_tree(path, below=cube) if path.is_dir() else remove_file(cube, path)

@@ -30,13 +30,21 @@ POINTS = (
     "generation.noted",
     "generation.swapped",
     "generation.done",
+    "file.written",
+    "file.named",
+    "sample.made",
+    "sample.away",
+    "sample.named",
+    "shard.made",
+    "shard.named",
     "year.begun",
     "year.part-made",
     "year.finished",
     "year.renamed",
     "year.sealed",
 )
-"""Every place there is, in the order in which a build passes them."""
+"""Every place there is, in the order in which a build passes them; those of files and
+of sets for training in between."""
 
 listeners: list[Callable[[str], None]] = []
 """Called with the name of each place passed; tests append to it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stac2cube.cube.files import remove_tree
+from stac2cube.cube.folders import move
 from stac2cube.cube.generation import generations_folder, link_tree
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.root import OWN, Root, read_root
@@ -123,12 +124,12 @@ def arrange(writer: CubeWriter, keys: Sequence[str], noted: Sequence[Entry] = ()
             chunks = new / layer.name / "c"
             for slot in slots:
                 if (chunks / str(slot)).exists():
-                    (chunks / str(slot)).rename(chunks / f"{_AWAY}{slot}")
+                    move(new, chunks / str(slot), chunks / f"{_AWAY}{slot}")
             for folder in chunks.glob("[0-9]*") if chunks.is_dir() else ():
-                remove_tree(folder)
+                remove_tree(folder, below=new)
             for slot, place in slots.items():
                 if (chunks / f"{_AWAY}{slot}").exists():
-                    (chunks / f"{_AWAY}{slot}").rename(chunks / str(place))
+                    move(new, chunks / f"{_AWAY}{slot}", chunks / str(place))
         write_coordinates(new, root, kept)
 
     # The whole ledger anew: rows are only ever added, and those left out must go.
@@ -159,7 +160,7 @@ def _purge(cube: Path, spec: CubeSpec, steps: int) -> None:
         chunks = cube / layer.name / "c"
         for folder in chunks.glob("[0-9]*") if chunks.is_dir() else ():
             if int(folder.name) >= steps:
-                remove_tree(folder)
+                remove_tree(folder, below=cube)
 
 
 def _pixels(row: Entry) -> set[tuple[str, tuple[int, int], str]]:

@@ -37,7 +37,7 @@ def with_checksums(cube: Path, root: Root) -> Root:
         root: The root, as it will be written but for the checksums.
     """
     known = root.own.get(SUMS, {})
-    sums = {part: known.get(part) or checksum((_ledger(cube) / part).read_bytes()) for part in root.ledger}
+    sums = {part: known.get(part) or checksum(read_plain(_ledger(cube) / part)) for part in root.ledger}
     root.own[SUMS] = sums
     root.own[SUMS] = {**sums, SELF: _checksum_of(root.document)}
     return root

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stac2cube.cube.commit import lead_arrays
-from stac2cube.cube.files import remove_tree, sync_folder, write_whole
+from stac2cube.cube.files import read_plain, remove_tree, sync_folder, write_whole
+from stac2cube.cube.folders import make_folder, move, remove_file
 from stac2cube.cube.ledger import Entry, Ledger
 from stac2cube.cube.root import OWN, Root
 from stac2cube.cube.slots import filled_layers
@@ -32,16 +33,16 @@ def recover(cube: Path, root: Root, staging: Path, *, resumes: bool) -> None:
         _give_back(cube, staging, root.steps, root.spec)
     for folder in (cube / OWN / "staging").glob("*"):
         if folder != staging:
-            remove_tree(folder)
+            remove_tree(folder, below=cube)
     nodes = [cube / name for name in root.growing()]
     axes = [cube / name / "c" for name in ("time", "scene")]
     for folder in (cube, *(cube / OWN / name for name in ("ledger", "history")), *nodes, *axes):
         for partial in folder.glob(".*.partial"):
-            partial.unlink(missing_ok=True)
+            remove_file(cube, partial)
     for layer in root.spec.layers:
         for slot in _slots(cube, layer.name):
             if slot >= root.steps:
-                remove_tree(cube / layer.name / "c" / str(slot))
+                remove_tree(cube / layer.name / "c" / str(slot), below=cube)
     lead_arrays(cube, root)
 
 
@@ -64,9 +65,10 @@ def lost_steps(cube: Path, root: Root) -> list[str]:
     return [key for key, row in rows.items() if any(row.slot in lacking[name] for name in filled_layers(row))]
 
 
-def note_moving(staging: Path, entries: Sequence[Entry]) -> None:
+def note_moving(cube: Path, staging: Path, entries: Sequence[Entry]) -> None:
     """Write down to which slots staged steps are about to be moved, so that a later process can undo it."""
-    write_whole(staging / _MOVING, json.dumps({str(entry.slot): entry.key for entry in entries}).encode())
+    slots = {str(entry.slot): entry.key for entry in entries}
+    write_whole(staging / _MOVING, json.dumps(slots).encode(), below=cube)
 
 
 def _give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
@@ -81,12 +83,12 @@ def _give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
     note = staging / _MOVING
     if not note.exists():
         return
-    for slot, key in json.loads(note.read_bytes()).items():
+    for slot, key in json.loads(read_plain(note)).items():
         for layer in spec.layers if int(slot) >= steps else ():
             source, target = StagedStep(staging / key).layer_folder(layer.name), cube / layer.name / "c" / slot
             if target.exists() and not source.exists():
-                source.parent.mkdir(parents=True, exist_ok=True)
-                target.rename(source)
+                make_folder(cube, source.parent)
+                move(cube, target, source)
                 sync_folder(source.parent)
 
 

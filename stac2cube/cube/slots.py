@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from zarr.abc.buffer import Buffer
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
-from stac2cube.cube.files import remove_tree, sync_folder, write_whole
+from stac2cube.cube.files import read_plain, remove_tree, sync_folder, write_whole
+from stac2cube.cube.folders import make_folder, move
 from stac2cube.cube.ledger import Entry
 from stac2cube.cube.points import passing
 from stac2cube.cube.root import COORDINATE_CHUNK, Root
@@ -42,10 +44,15 @@ def move_in(cube: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> Non
         if target.exists():
             raise CubeError(f"{target} is there although no step has this slot; {entry.key} is not sealed. Run again")
         if layer.name in filled:
-            target.parent.mkdir(exist_ok=True)
-            source.rename(target)
+            make_folder(cube, target.parent)
+            move(_common(source, target), source, target)
             sync_folder(target.parent)
         passing("commit.layer-moved")
+
+
+def _common(source: Path, target: Path) -> Path:
+    """The folder that holds both: the cube, or that of the cube and its next generation."""
+    return Path(os.path.commonpath([source, target]))
 
 
 def take_over(generation: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:
@@ -57,7 +64,7 @@ def take_over(generation: Path, staged: StagedStep, entry: Entry, spec: CubeSpec
         CubeError: A layer of which the receipts name files has none in staging.
     """
     for layer in spec.layers:
-        remove_tree(generation / layer.name / "c" / str(entry.slot))
+        remove_tree(generation / layer.name / "c" / str(entry.slot), below=generation)
     move_in(generation, staged, entry, spec)
 
 
@@ -90,8 +97,8 @@ def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:
         for chunk, members in by_chunk.items():
             content = _chunk_with(cube / name, metadata, chunk, {int(e.slot or 0): _value(e, name) for e in members})
             path = cube / name / "c" / str(chunk)
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, content)
+            make_folder(cube, path.parent)
+            write_whole(path, content, below=cube)
 
 
 def write_values(store: Path, entries: Sequence[Entry]) -> None:
@@ -112,7 +119,7 @@ def _chunk_with(folder: Path, metadata: dict[str, Any], chunk: int, values: Mapp
     files: dict[str, Buffer] = {"zarr.json": make(json.dumps(metadata | {"shape": [end]}).encode())}
     key = f"c/{chunk}"
     if metadata["shape"][0] > chunk * COORDINATE_CHUNK:
-        files[key] = make((folder / key).read_bytes())
+        files[key] = make(read_plain(folder / key))
     array = zarr.open_array(MemoryStore(files), mode="r+")
     for slot, value in values.items():
         array[slot] = value

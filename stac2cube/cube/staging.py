@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import google_crc32c
@@ -20,7 +21,8 @@ from zarr.abc.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from stac2cube.cube.encoding import format_of
-from stac2cube.cube.files import sync_folder
+from stac2cube.cube.files import sync_descriptor
+from stac2cube.cube.folders import open_folder
 from stac2cube.cube.points import passing
 from stac2cube.cube.shard import create_array, shard_file
 from stac2cube.cube.spec import CubeSpec, Layer
@@ -95,6 +97,7 @@ class Stager:
 
     def __init__(self, folder: Path, spec: CubeSpec) -> None:
         self.folder = folder.absolute()  # workers may have another working directory
+        self._cube = self.folder.parents[2]
         self._metadata = {layer.name: _metadata_of(layer, spec.grid) for layer in spec.layers}
 
     def step(self, key: str) -> StagedStep:
@@ -102,11 +105,12 @@ class Stager:
         staged = StagedStep(self.folder / key)
         for name, metadata in self._metadata.items():
             folder = staged.folder / name
-            folder.mkdir(parents=True, exist_ok=True)
-            # By rename: jobs of one array may prepare the same step at the same moment.
-            partial = folder / f".zarr.json.{os.getpid()}.{threading.get_ident()}"
-            partial.write_bytes(metadata)
-            partial.replace(folder / "zarr.json")
+            with open_folder(self._cube, folder, make=True) as descriptor:
+                # By rename: jobs of one array may prepare the same step at the same moment.
+                partial = f".zarr.json.{os.getpid()}.{threading.get_ident()}"
+                with _created(partial, descriptor) as file:
+                    file.write(metadata)
+                os.replace(partial, "zarr.json", src_dir_fd=descriptor, dst_dir_fd=descriptor)
         return staged
 
 
@@ -139,17 +143,18 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, block: np.ndarray
     valid = count_valid(block, layer)
     if valid == 0:
         return Shard(layer.name, tile, 0, "", 0)
-    size, code = write_file(staged.folder / layer.name, tile, block[np.newaxis])
+    size, code = write_file(staged.folder / layer.name, tile, block[np.newaxis], below=staged.folder.parents[3])
     return Shard(layer.name, tile, size, code, valid)
 
 
-def write_file(array: Path, tile: Tile, block: np.ndarray) -> tuple[int, str]:
+def write_file(array: Path, tile: Tile, block: np.ndarray, *, below: Path | None = None) -> tuple[int, str]:
     """Write one shard file of an array whose shards hold all its time steps; whole and durable when this returns.
 
     Args:
         array: Its folder, with its metadata.
         tile: Place of the shard.
         block: ``(steps, rows, columns)`` pixels in stored form, not all fill; smaller than a shard at the array's end.
+        below: Between this folder and the file no link is followed; the folder that holds the array if None.
 
     Returns:
         Bytes and checksum of the file.
@@ -158,23 +163,31 @@ def write_file(array: Path, tile: Tile, block: np.ndarray) -> tuple[int, str]:
     # Made under a name of this attempt's own and renamed: what a worker that died left half written is never read. One
     # that was given up but still lives puts the same bytes in the same place, because equal pixels make equal files;
     # once the step is sealed, that place is gone.
-    attempt = array.with_name(f".{array.name}.{uuid4().hex}")
-    try:
-        with attempt.open("xb") as file:
-            size, code = 0, 0
-            for part in parts:
-                file.write(part)
-                size, code = size + len(part), google_crc32c.extend(code, part)
-            passing("block.encoded")
-            file.flush()
-            os.fsync(file.fileno())
-        path = shard_file(array / "c" / "0", tile)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        attempt.replace(path)
-    finally:
-        attempt.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    attempt, path = f".{array.name}.{uuid4().hex}", shard_file(array / "c" / "0", tile)
+    root = below or array.parent
+    with open_folder(root, array.parent) as step, open_folder(root, path.parent, make=True) as row:
+        try:
+            with _created(attempt, step) as file:
+                size, code = 0, 0
+                for part in parts:
+                    file.write(part)
+                    size, code = size + len(part), google_crc32c.extend(code, part)
+                passing("block.encoded")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(attempt, path.name, src_dir_fd=step, dst_dir_fd=row)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(attempt, dir_fd=step)
+            raise
+        sync_descriptor(row)
     return size, f"{code:08x}"
+
+
+def _created(name: str, folder: int) -> BinaryIO:
+    """A new file in a folder that is given by its descriptor."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return open(os.open(name, flags, 0o666, dir_fd=folder), "wb")  # noqa: PTH123 - of a descriptor
 
 
 def count_valid(block: np.ndarray, layer: Layer) -> int:

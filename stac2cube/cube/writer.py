@@ -22,7 +22,7 @@ from stac2cube.cube import generation
 from stac2cube.cube.commit import publish
 from stac2cube.cube.creation import create_cube
 from stac2cube.cube.files import DISK_ERRORS, cannot_be_written, remove_tree
-from stac2cube.cube.folders import refuse_links_in_cube, require_renamable
+from stac2cube.cube.folders import make_folder, open_folder, refuse_links_in_cube, require_renamable
 from stac2cube.cube.ledger import SEALED, Entry, Ledger
 from stac2cube.cube.lock import CubeLock, Owner, Verdict
 from stac2cube.cube.points import passing
@@ -128,15 +128,15 @@ class CubeWriter:
 
     def hand_over(self, owner: Owner) -> None:
         """Leave the cube to jobs that will stage blocks and seal them, see :mod:`stac2cube.shares`."""
-        staging_folder(self.path, owner.token).mkdir(parents=True, exist_ok=True)
+        make_folder(self.path, staging_folder(self.path, owner.token))
         self._lock.hand_over(owner)
         self.handed_over = True
 
     def clear_staging(self) -> None:
         """Remove what this writer's token staged; that of others is theirs."""
-        remove_tree(self.stager.folder)
-        with suppress(OSError):
-            self.stager.folder.parent.rmdir()
+        remove_tree(self.stager.folder, below=self.path)
+        with suppress(OSError), open_folder(self.path, self.path / OWN) as own:
+            os.rmdir(self.stager.folder.parent.name, dir_fd=own)
 
     def recover(self) -> None:
         """Put right what whoever failed or died here left; see :mod:`stac2cube.cube.recovery`.
@@ -173,7 +173,7 @@ class CubeWriter:
                 for slot, step in enumerate(finished, start=first)
             ]
             if self._resumes and entries:
-                note_moving(self.stager.folder, entries)
+                note_moving(self.path, self.stager.folder, entries)
             for entry, step in zip(entries, finished, strict=True):
                 move_in(self.path, step.staged, entry, self.spec)
                 passing("commit.step-moved")
@@ -183,7 +183,7 @@ class CubeWriter:
             others = [replace(entry, slot=None, commit=self.root.commit + 1) for entry in noted]
             self._publish(self.root.following(steps), [*entries, *others], request)
             for step in finished:
-                remove_tree(step.staged.folder)
+                remove_tree(step.staged.folder, below=self.path)
             passing("commit.done")
         return self.root
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from stac2cube.cube.files import read_plain
 from stac2cube.cube.ledger import SEALED, Entry
 from stac2cube.cube.root import OWN, Root
 from stac2cube.cube.shard import Shape, checksum
@@ -78,7 +79,7 @@ class YearStore:
             CubeError: Nothing there, or nothing that can be read.
         """
         try:
-            own = json.loads((path / "zarr.json").read_bytes())["attributes"]["stac2cube"]
+            own = json.loads(read_plain(path / "zarr.json"))["attributes"]["stac2cube"]
             return cls(path, int(own["year"]), tuple(StepVersion(**version) for version in own["versions"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CubeError(f"{path} is not the store of a year: {error}") from error
@@ -91,7 +92,7 @@ class YearStore:
             CubeError: The record is not there or cannot be read.
         """
         try:
-            rows = json.loads((self.path / SHARDS).read_bytes())
+            rows = json.loads(read_plain(self.path / SHARDS))
             return tuple(Shard(**{**row, "tile": tuple(row["tile"])}) for row in rows)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CubeError(f"{self.path / SHARDS} cannot be read: {error}") from error

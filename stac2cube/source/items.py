@@ -109,7 +109,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
     known = reading.known.get(page.catalog)
     for band, asset in present:
         check_href(name, band.name, asset.get("href"), reading.catalog)
-    if reading.catalog.is_foreign and len(kept := kept_assets(item, reading.catalog)) < len(item["assets"]):
+    if reading.catalog.is_foreign and (kept := kept_assets(item, reading.catalog)) != item["assets"]:
         item = {**item, "assets": kept}
     hosts = {*reading.catalog.hosts, *(known.hosts if known else ())}
     return Granule(
@@ -280,7 +280,7 @@ def item_text(item: Item) -> str:
     return _encoded({**_unsigned_within(item), "links": []})
 
 
-_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#]|\"/[^\s\"]*\?")
+_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#;]|\"/[^\s\"]*\?")
 """Whether a text holds an address that may carry a key."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

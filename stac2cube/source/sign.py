@@ -230,3 +230,5 @@ def _signed(href: str) -> str:
             return href  # it is somebody else's store, for which it has no keys
         # The error's own text may hold a token, so it is not passed on.
         raise ReadError(f"Planetary Computer gave no signature for {href}: {type(error).__name__}") from None
+    except (ValueError, TypeError, KeyError) as error:  # the address names no container, or the answer is no signature
+        raise ReadError(f"{href} cannot be signed for Planetary Computer: {type(error).__name__}") from None

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from stac2cube.kernels.sun import SunAngles, sun_at
 from stac2cube.scene import Granule, Scene
 from stac2cube.source.asset import Cut, warp
 from stac2cube.source.band import BandRequest
+from stac2cube.source.hrefs import local_path
 from stac2cube.source.read import read_block
 from stac2cube.stages.cloud_rules import CLOUD, DARK, SHADOW, CloudRules, counted
 from stac2cube.stages.coarse import CoarseWindow
@@ -161,8 +163,9 @@ def find_sights(parent: Parent, rules: CloudRules, catalog: str, *, on_cluster: 
     except NothingFoundError as error:
         scenes, where, why = {}, catalog, str(error)
     mine = {key: scene for key, scene in scenes.items() if key in parent.rows}
+    lit = {key: scene for key, scene in mine.items() if scene.granules}  # of the others the reason is known
     with ThreadPoolExecutor(8) as pool:
-        suns = dict(zip(mine, pool.map(_sun, mine.values()), strict=True))
+        suns = dict(zip(lit, pool.map(_sun, lit.values()), strict=True))
     steps = []
     for key, row in parent.rows.items():
         sight = _sight(row, mine.get(key), suns, where)
@@ -191,8 +194,8 @@ _NO_SUN = SunAngles.everywhere(0.0, 90.0, "EPSG:4326")
 def _sight(row: Entry, scene: Scene | None, suns: Mapping[str, SunAngles], where: str) -> Sight:
     if scene is None:
         return Sight((), _NO_SUN, f"{where} has no Sentinel-2 L1C of {row.key}")
-    if scene.problem:
-        return Sight((), _NO_SUN, scene.problem)
+    if scene.problem or row.key not in suns:
+        return Sight((), _NO_SUN, scene.problem or f"{where} has no Sentinel-2 L1C of {row.key} that can be read")
     return Sight(tuple(replace(granule, item="") for granule in scene.granules), suns[row.key])
 
 
@@ -201,7 +204,8 @@ def _sun(scene: Scene) -> SunAngles:
     granule = scene.granules[0]
     item = json.loads(granule.item)
     for name in ("granule_metadata", "granule-metadata"):
-        path = Path(item["assets"].get(name, {}).get("href", "").removeprefix("file://"))
+        href = dict(item["assets"].get(name) or {}).get("href")
+        path = Path(local_path(href) if isinstance(href, str) else "")
         if path.is_file():
             try:
                 return parse_sun(path.read_text(), str(path))
@@ -215,14 +219,24 @@ def _mean_sun(granule: Granule, item: Mapping[str, object], scene: Scene, proble
         log.warning("%s: %s; the angles of the item are taken", granule.id, problem)
     properties = item["properties"]
     assert isinstance(properties, dict)
-    azimuth = properties.get("view:sun_azimuth", properties.get("s2:mean_solar_azimuth"))
-    elevation = properties.get("view:sun_elevation")
-    if elevation is None and "s2:mean_solar_zenith" in properties:
-        elevation = 90 - float(properties["s2:mean_solar_zenith"])
+    azimuth = _degrees(properties, "view:sun_azimuth", "s2:mean_solar_azimuth")
+    elevation, zenith = _degrees(properties, "view:sun_elevation"), _degrees(properties, "s2:mean_solar_zenith")
+    if elevation is None and zenith is not None:
+        elevation = 90 - zenith
     if azimuth is not None and elevation is not None:
-        return SunAngles.everywhere(float(azimuth), float(elevation), granule.crs or "EPSG:4326")
+        return SunAngles.everywhere(azimuth, elevation, granule.crs or "EPSG:4326")
     centre = shape(granule.footprint).centroid
     return SunAngles.everywhere(*sun_at(scene.time, centre.x, centre.y), "EPSG:4326")
+
+
+def _degrees(properties: Mapping[str, object], *names: str) -> float | None:
+    """The first of some properties that is an angle; items have texts and nulls there, too."""
+    for name in names:
+        with suppress(KeyError, TypeError, ValueError):
+            value = float(properties[name])  # type: ignore[arg-type]
+            if abs(value) <= 360:
+                return value
+    return None
 
 
 def _reflectance(stored: np.ndarray) -> np.ndarray:

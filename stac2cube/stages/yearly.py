@@ -174,5 +174,5 @@ def _purge(writer: CubeWriter) -> None:
         elif not mark.exists():
             mark.touch()
         elif grace_is_over(mark, store.lstat().st_mtime):
-            remove_tree(store)
+            remove_tree(store, below=writer.path.parent)
             mark.unlink()

@@ -18,6 +18,7 @@ import rasterio
 from rasterio.windows import Window
 
 from stac2cube.cube.files import exchange, remove_tree, sync_folder, sync_tree, write_whole
+from stac2cube.cube.points import passing
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.grid import Grid
 from stac2cube.source.remembered import Tiles
@@ -250,17 +251,21 @@ def _require_ours(place: Path) -> None:
 def _settle(staged: Path, place: Path) -> None:
     """Make the files durable and put the folder where it belongs, whole; one that was there goes."""
     sync_tree(staged)
+    passing("sample.made")
     if place.exists():
         if not exchange(staged, place):
-            old = staged.with_suffix(".old")
+            old = staged.with_name(f"{staged.name}.old")  # which the next run removes, should this one be killed
             place.rename(old)
             try:
+                passing("sample.away")
                 staged.rename(place)
-            except OSError:
+            except BaseException:
                 old.rename(place)  # the new one cannot be had: the one that was there stays
                 raise
             staged = old
+        passing("sample.named")
         remove_tree(staged)
     else:
         staged.rename(place)
+        passing("sample.named")
     sync_folder(place.parent)

@@ -14,7 +14,7 @@ import zarr
 from affine import Affine
 from zarr.codecs import BloscCodec
 
-from stac2cube.cube.files import remove_tree, write_whole
+from stac2cube.cube.files import write_whole
 from stac2cube.cube.folders import real_folder
 from stac2cube.cube.shard import fast_pipeline
 from stac2cube.training.frames import IGNORE
@@ -60,17 +60,16 @@ class ZarrGroups:
     def write(self, shard: Shard, out: Path) -> None:
         """See :class:`stac2cube.training.shards.Writer`."""
         split = real_folder(out.parents[2])
-        partial = partial_beside(split / out.name)
         _, xs, ys = zip(*shard.pixels(), strict=True)
-        for name, several in (("y", ys), ("x", xs)):
-            if several[0] is None:
-                continue
-            values = np.stack(several)
-            _array(partial / name, name, shard.most, values.shape[1:], shard.most)[: len(values)] = values
-            into = split / name / "c" / out.name
-            into.parent.mkdir(parents=True, exist_ok=True)
-            move_in(partial / name / "c" / "0", into)
-        remove_tree(partial)
+        with partial_beside(split / out.name) as partial:
+            for name, several in (("y", ys), ("x", xs)):
+                if several[0] is None:
+                    continue
+                values = np.stack(several)
+                _array(partial / name, name, shard.most, values.shape[1:], shard.most)[: len(values)] = values
+                into = split / name / "c" / out.name
+                into.parent.mkdir(parents=True, exist_ok=True)
+                move_in(partial / name / "c" / "0", into)
 
     def finish(self, root: Path, split: str, shards: Shard, count: int) -> None:
         """See :class:`stac2cube.training.shards.Writer`."""
@@ -78,14 +77,12 @@ class ZarrGroups:
         _, x, y = next(shards.pixels())
         for name, values in (("y", y), ("x", x)):
             if values is not None:
-                made = partial_beside(path / name)
-                _array(made, name, count, values.shape, shards.most)
-                write_whole(path / name / "zarr.json", (made / "zarr.json").read_bytes())
-                remove_tree(made)
-        group = partial_beside(path)
-        zarr.open_group(group, mode="w", zarr_format=3, attributes={"bands": list(shards.bands)})
-        write_whole(path / "zarr.json", (group / "zarr.json").read_bytes())
-        remove_tree(group)
+                with partial_beside(path / name) as made:
+                    _array(made, name, count, values.shape, shards.most)
+                    write_whole(path / name / "zarr.json", (made / "zarr.json").read_bytes())
+        with partial_beside(path) as group:
+            zarr.open_group(group, mode="w", zarr_format=3, attributes={"bands": list(shards.bands)})
+            write_whole(path / "zarr.json", (group / "zarr.json").read_bytes())
 
 
 class Tiffs:
@@ -97,16 +94,16 @@ class Tiffs:
 
     def write(self, shard: Shard, out: Path) -> None:
         """See :class:`stac2cube.training.shards.Writer`."""
-        partial = partial_beside(out)
-        for kept, x, y in shard.pixels():
-            folder = partial / kept.facts["id"]
-            folder.mkdir(parents=True)
-            names = [name for _ in range(x.shape[0] if x.ndim == 4 else 1) for name in shard.bands]
-            _write_tiff(folder / "x.tif", x.reshape(-1, *x.shape[-2:]), kept, np.nan, names)
-            if y is not None:
-                _write_tiff(folder / "y.tif", y.reshape(-1, *y.shape[-2:]), kept, IGNORE, ())
-            (folder / "meta.json").write_bytes(kept.json)
-        move_in(partial, out)
+        with partial_beside(out) as partial:
+            for kept, x, y in shard.pixels():
+                folder = partial / kept.facts["id"]
+                folder.mkdir(parents=True)
+                names = [name for _ in range(x.shape[0] if x.ndim == 4 else 1) for name in shard.bands]
+                _write_tiff(folder / "x.tif", x.reshape(-1, *x.shape[-2:]), kept, np.nan, names)
+                if y is not None:
+                    _write_tiff(folder / "y.tif", y.reshape(-1, *y.shape[-2:]), kept, IGNORE, ())
+                (folder / "meta.json").write_bytes(kept.json)
+            move_in(partial, out)
 
     def finish(self, root: Path, split: str, shards: Shard, count: int) -> None:
         """Folders are one by their names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from uuid import uuid4
 import numpy as np
 
 from stac2cube.cube.files import remove_tree, sync_folder, sync_tree
+from stac2cube.cube.points import passing
 from stac2cube.training.patches import Stack
 from stac2cube.training.statistics import Statistics
 
@@ -99,16 +101,23 @@ class Writer(Protocol):
         ...
 
 
-def partial_beside(out: Path) -> Path:
-    """A name beside a folder to be made, for :func:`move_in`."""
-    return out.with_name(f".{out.name}.{uuid4().hex[:8]}.partial")
+@contextmanager
+def partial_beside(out: Path) -> Iterator[Path]:
+    """A name beside a folder to be made, for :func:`move_in`; what is left there goes, however the block ends."""
+    partial = out.with_name(f".{out.name}.{uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+    finally:
+        remove_tree(partial)  # a full disk needs what it took
 
 
 def move_in(partial: Path, out: Path) -> None:
     """A finished folder becomes durable and gets its name in one step."""
     sync_tree(partial)
+    passing("shard.made")
     if out.exists():  # somebody else made the same one meanwhile
         remove_tree(partial)
         return
     partial.rename(out)
+    passing("shard.named")
     sync_folder(out.parent)

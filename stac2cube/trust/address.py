@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 _WORDS = frozenset(
     [
@@ -37,6 +37,8 @@ _WORDS = frozenset(
         "ticket",
         "session",
         "sessionid",
+        "jsessionid",
+        "phpsessid",
         "sid",
         "sas",
         "policy",
@@ -51,11 +53,18 @@ _WORDS = frozenset(
         "hdnea",
         "hdntl",
         "verify",
+        "bearer",
+        "code",
+        "keys",
+        "passcode",
+        "passphrase",
+        "ak",
+        "sk",
     ]
 )
 """Names of parameters that hold a key, without dashes, underscores and capitals."""
 
-_ENDS = ("key", "token", "signature", "secret", "password", "credential", "apikey", "accesskeyid")
+_ENDS = ("key", "token", "signature", "secret", "password", "credential", "apikey", "accesskeyid", "auth")
 
 _FAMILIES = ("x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-ms-", "q-sign", "q-ak", "q-key", "q-signature", "q-header")
 """Beginnings of names of signed requests (AWS, Google, Alibaba, Huawei, Azure, Tencent)."""
@@ -112,12 +121,30 @@ def _public_query(query: str) -> str:
     parts = [part for part in re.split(r"[&;]", query) if part]
     names = [part.partition("=")[0] for part in parts]
     secret = [is_secret_name(name) for name in names]
-    if not any(secret):
+    if "://" in unquote(query):
+        parts = [_with_public_value(part) for part in parts]
+    elif not any(secret):
         return query
     lower = [unquote(name).strip().lower() for name in names]
     beside = _BESIDE | (_AZURE if "sig" in lower else frozenset())
     kept = [part for part, name, bad in zip(parts, lower, secret, strict=True) if not bad and name not in beside]
     return "&".join(kept)
+
+
+def _with_public_value(part: str) -> str:
+    """A parameter whose value may be an address, as proxies and tilers have them."""
+    name, mark, value = part.partition("=")
+    inner = unquote(value)
+    kept = public(inner)
+    return part if kept == inner else f"{name}{mark}{quote(kept, safe='')}"
+
+
+_OF_PATH = re.compile(r";([^=;/]+)=[^;/]*")
+"""Parameters of a part of a path (RFC 3986, 3.3), as ``;jsessionid=...``."""
+
+
+def _public_path(path: str) -> str:
+    return _OF_PATH.sub(lambda found: "" if is_secret_name(found[1]) else found[0], path)
 
 
 def public(url: str) -> str:
@@ -126,11 +153,11 @@ def public(url: str) -> str:
     Args:
         url: Any address, or a path.
     """
-    if "://" not in url:
+    if "://" not in url and not url.startswith("//"):
         path, mark, query = url.partition("?")
         kept = _public_query(query) if mark and path.startswith("/") else query
         return url if kept == query else path + (f"?{kept}" if kept else "")
-    if not ("@" in url or "?" in url or "#" in url):
+    if not set(url) & set("@?#;"):
         return url
     try:
         parts = urlsplit(url)
@@ -139,9 +166,10 @@ def public(url: str) -> str:
     netloc = parts.netloc.rpartition("@")[2]
     query = _public_query(parts.query)
     fragment = _public_query(parts.fragment) if "=" in parts.fragment else parts.fragment
-    if (netloc, query, fragment) == (parts.netloc, parts.query, parts.fragment):
+    path = _public_path(parts.path)
+    if (netloc, path, query, fragment) == (parts.netloc, parts.path, parts.query, parts.fragment):
         return url
-    return urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, fragment))
+    return urlunsplit(SplitResult(parts.scheme, netloc, path, query, fragment))
 
 
 def public_each(text: str) -> str:
@@ -167,8 +195,11 @@ def secrets_in(url: str) -> list[str]:
         return []
     found = []
     if "@" in parts.netloc:
-        found.append(parts.netloc.rpartition("@")[0].partition(":")[2])
-    for part in re.split(r"[&;]", parts.query):
+        user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+        # Of a name alone, a long one is the key itself; a short one is a name, and a word of many messages.
+        found.append(password or (user if len(user) >= 16 else ""))
+    of_path = (text[1:] for text in re.findall(r";[^;/]*", parts.path))
+    for part in (*re.split(r"[&;]", parts.query), *re.split(r"[&;]", parts.fragment), *of_path):
         name, _, value = part.partition("=")
         if is_secret_name(name):
             found.append(value)

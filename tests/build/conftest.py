@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.build.faults import Known
+from tests.build.families import FAMILIES
+from tests.build.faults import PROTOCOLS, Known
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Known]:
 
     def find(name: str) -> Known:
         if name not in have:
-            have[name] = Known.of(name, tmp_path_factory.mktemp("known") / name.replace(" ", "-"))
+            have[name] = Known.of(
+                {**PROTOCOLS, **FAMILIES}[name], tmp_path_factory.mktemp("known") / name.replace(" ", "-")
+            )
         return have[name]
 
     return find

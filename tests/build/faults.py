@@ -7,6 +7,7 @@ protocol is one way to change a cube: what there is before, what is done, and so
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -23,10 +24,12 @@ import numpy as np
 from stac2cube.build import build
 from stac2cube.cli.stopping import stoppable
 from stac2cube.cube import generation, points
+from stac2cube.cube.damage import find_damage
 from stac2cube.cube.overviews import overviews_folder
-from stac2cube.cube.reader import open_cube
+from stac2cube.cube.reader import differences, open_cube
 from stac2cube.cube.rearrange import roll_back
-from stac2cube.cube.root import read_root
+from stac2cube.cube.records import with_checksums
+from stac2cube.cube.root import Root, read_root
 from stac2cube.cube.writer import open_writer
 from stac2cube.errors import CubeError, IncompleteError
 from stac2cube.places.threads import Threads
@@ -71,7 +74,8 @@ def _signals(*numbers: int) -> Callable[[], None]:
     def send() -> None:
         for number in numbers:
             os.kill(os.getpid(), number)
-            time.sleep(0.02)  # from a worker, two of one kind would be one to the main thread
+            if threading.current_thread() is not threading.main_thread():
+                time.sleep(0.3)  # else two of one kind would be one to the main thread
 
     return send
 
@@ -123,6 +127,26 @@ def listening(listener: Callable[[str], None]) -> Iterator[None]:
         points.listeners.remove(listener)
 
 
+def differing(cube: Path, whole: Path) -> list[object]:
+    """In what a cube is not as another one, and what is damaged or left over in it."""
+    left = [path for path in [cube / ".stac2cube" / "staging"] if path.exists()]
+    return [*differences(cube, whole), *find_damage(cube), *left]
+
+
+def pictures(cube: Path) -> dict[str, bytes]:
+    """Stored pixels of every step, by key; of a cube that is not there none."""
+    try:
+        read_root(cube)  # which finishes a swap in two steps that ended between them
+    except CubeError:
+        return {}
+    opened = open_cube(cube, decode=False, chunks=None).load()
+    names = list(opened.data_vars)
+    return {
+        str(key): b"".join(np.ascontiguousarray(opened[name][place].values).tobytes() for name in names)
+        for place, key in enumerate(opened["scene"].values)
+    }
+
+
 @dataclass(frozen=True)
 class Protocol:
     """One way to change a cube.
@@ -131,11 +155,19 @@ class Protocol:
         begin: Makes what there is before, in a folder.
         change: Does it; called again, it goes on.
         made: The cubes that it changes, seen from the first one.
+        look: What a reader sees of one, by name.
+        differ: What is wrong with one, compared with how it should be.
+        in_block: Points at which a failure may fail one part of the work only.
+        plain: Whether errors of the system come as they are; the command line says what to do.
     """
 
     begin: Callable[[Path], object]
     change: Callable[[Path], object]
     made: Callable[[Path], list[Path]] = lambda cube: [cube]
+    look: Callable[[Path], Mapping[str, bytes]] = pictures
+    differ: Callable[[Path, Path], list[object]] = differing
+    in_block: tuple[str, ...] = ("block.encoded", "block.written")
+    plain: bool = False
 
 
 def _seal(cube: Path) -> Summary:
@@ -230,22 +262,6 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 """By name."""
 
-Pictures = dict[str, dict[str, bytes]]
-
-
-def pictures(cube: Path) -> dict[str, bytes]:
-    """Stored pixels of every step, by key; of a cube that is not there none."""
-    try:
-        read_root(cube)  # which finishes a swap in two steps that ended between them
-    except CubeError:
-        return {}
-    opened = open_cube(cube, decode=False, chunks=None).load()
-    names = list(opened.data_vars)
-    return {
-        str(key): b"".join(np.ascontiguousarray(opened[name][place].values).tobytes() for name in names)
-        for place, key in enumerate(opened["scene"].values)
-    }
-
 
 @dataclass(frozen=True)
 class Known:
@@ -268,17 +284,17 @@ class Known:
     kept: Mapping[str, set[str]]
 
     @classmethod
-    def of(cls, name: str, folder: Path) -> Known:
-        protocol, passed = PROTOCOLS[name], Counter[str]()
+    def of(cls, protocol: Protocol, folder: Path) -> Known:
+        passed = Counter[str]()
         before, after = folder / "before", folder / "after"
         before.mkdir(parents=True)
         protocol.begin(before)
         shutil.copytree(before, after, symlinks=True)
         _tell_of_move(before, after)
-        was = {str(path.relative_to(after)): pictures(path) for path in protocol.made(after / "toy.zarr")}
+        was = {str(path.relative_to(after)): protocol.look(path) for path in protocol.made(after / "toy.zarr")}
         with listening(lambda point: passed.update([point])):
             protocol.change(after / "toy.zarr")
-        becomes = {str(path.relative_to(after)): pictures(path) for path in protocol.made(after / "toy.zarr")}
+        becomes = {str(path.relative_to(after)): protocol.look(path) for path in protocol.made(after / "toy.zarr")}
         allowed: dict[str, dict[str, set[bytes]]] = {}
         for where, later in becomes.items():
             for states in (was.get(where, {}), later):
@@ -296,7 +312,7 @@ class Known:
     def check(self, cube: Path) -> None:
         """Every step that can be seen has its pixels, and none is lost."""
         for where, allowed in self.allowed.items():
-            now = pictures(cube.parent / where)
+            now = self.protocol.look(cube.parent / where)
             assert self.kept[where] <= now.keys() <= allowed.keys(), where
             wrong = [key for key, pixels in now.items() if pixels not in allowed[key]]
             assert not wrong, (where, wrong)
@@ -307,7 +323,8 @@ def _tell_of_move(before: Path, after: Path) -> None:
     for file in after.rglob("zarr.json"):
         text = file.read_text()
         if f"{before}/" in text:
-            file.write_text(text.replace(f"{before}/", f"{after}/"))
+            moved = Root(json.loads(text.replace(f"{before}/", f"{after}/")))
+            file.write_bytes(with_checksums(file.parent, moved).to_bytes())
 
 
 def attempt(known: Known, cube: Path, fault: Fault) -> BaseException | Summary | object:

@@ -80,7 +80,7 @@ def whole(folder: Path, count: int) -> Path:
     return folder / "toy.zarr"
 
 
-APPENDING = [point for point in POINTS if not point.startswith(("generation", "year"))]
+APPENDING = [point for point in POINTS if not point.startswith(("generation", "year", "sample", "shard"))]
 # Where the process dies that commits, it makes no difference who its workers are.
 ELSEWHERE = [pytest.param(point, "local", marks=[] if point in IN_WORKER else pytest.mark.soak) for point in APPENDING]
 

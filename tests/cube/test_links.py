@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from stac2cube.build import build
 from stac2cube.cube import generation
+from stac2cube.cube.damage import find_damage
 from stac2cube.cube.files import read_plain, remove_tree
 from stac2cube.cube.lock import CubeLock, force_unlock
 from stac2cube.cube.root import OWN
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, CubeError
 from stac2cube.index import refuse_links
 from stac2cube.places.threads import Threads
 from stac2cube.stages.care import repair, rollback, tidy
 from stac2cube.stages.yearly import seal_year
+from stac2cube.status import cube_status
 from stac2cube.training.documents import made_folder
 from stac2cube.work import Orders
+from tests.build.faults import listening
 from tests.build.toy import SPEC, Make, step, steps
 
 INSIDE = (
@@ -166,3 +171,82 @@ def test_other_folders_of_ours(tmp_path: Path) -> None:
         force_unlock(cube)
     assert sorted(path.name for path in mine.iterdir()) == ["month=01", "thesis.txt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cube.zarr", "mine", "set"]
+
+
+SWAPPED = [
+    # What is looked at when the cube is opened, and where it becomes a link: at a point that comes after that.
+    ("append", f"{OWN}/staging", "file.named", 1),
+    ("append", f"{OWN}/staging", "block.written", 1),
+    ("append", f"{OWN}/staging", "commit.begin", 1),
+    ("append", "B02", "commit.begin", 1),
+    ("append", "B02/c", "commit.begin", 1),
+    ("append", "time/c", "commit.step-moved", 1),
+    ("append", f"{OWN}/ledger", "commit.step-moved", 1),
+    ("append", f"{OWN}/history", "commit.ledger-written", 1),
+    ("append", OWN, "commit.root-replaced", 1),
+    ("replace", f"{OWN}/staging", "generation.linked", 1),
+    ("replace", "../.toy.zarr.filling/B02/c", "generation.linked", 1),
+    ("replace", "../.toy.zarr.filling/.stac2cube/ledger", "generation.linked", 1),
+    ("replace", "../.toy.zarr.generations", "generation.named", 1),
+    ("rollback", f"{OWN}/history", "file.named", 1),
+    ("rollback", "../.toy.zarr.filling/B02/c", "generation.linked", 1),
+    ("seal-year", "../toy.zarr.years/.2020.making", "year.begun", 1),
+]
+
+
+@pytest.mark.parametrize(("command", "place", "point", "hit"), SWAPPED)
+def test_a_folder_that_becomes_a_link_meanwhile_is_not_followed(
+    command: str, place: str, point: str, hit: int, whole: Path, tmp_path: Path
+) -> None:
+    """Others who may write in a cube could put a link there after its folders were looked at."""
+    shutil.copytree(whole, tmp_path / "here")
+    cube, mine, aside = tmp_path / "here/toy.zarr", tmp_path / "mine", tmp_path / "aside"
+    leftover = cube / OWN / "staging" / "of-a-dead-run"
+    leftover.mkdir(parents=True)
+    swapped = (cube / place).resolve()
+    before: list[tuple[str, int, bytes]] = []
+
+    def swap(passed: str) -> None:
+        nonlocal hit
+        hit -= passed == point
+        if passed == point and hit == 0:
+            # Behind the link lies all that is in the folder, so that whoever follows it would find what it looks for.
+            shutil.copytree(swapped, mine) if swapped.is_dir() else mine.mkdir()
+            (mine / "888").mkdir()
+            (mine / "888" / "thesis.txt").write_text("years of work")
+            before.extend(state(mine))
+            swapped.rename(aside) if swapped.is_dir() else None
+            swapped.symlink_to(mine)
+
+    with listening(swap), pytest.raises((BadInputError, CubeError)):
+        WRITING[command](cube)
+    assert before, "the point was never passed"
+    assert state(mine) == before
+    if swapped.is_symlink():
+        swapped.unlink()
+        aside.rename(swapped) if aside.exists() else None
+    if place == OWN:
+        force_unlock(cube)  # the lock in it could not be given back
+    WRITING[command](cube)
+    assert find_damage(cube) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "place",
+    ["zarr.json", "time/c/0", f"{OWN}/ledger/000001.parquet", f"{OWN}/history/000001.json", f"{OWN}/lock/owner-x.json"],
+)
+def test_nobody_waits_at_a_pipe_in_a_cube(place: str, whole: Path, tmp_path: Path) -> None:
+    """Whoever made the cube may have put one there; reading it would never end."""
+    shutil.copytree(whole, tmp_path / "here")
+    cube = tmp_path / "here/toy.zarr"
+    found = sorted((cube / OWN / "ledger").glob("*.parquet"))[0] if "ledger" in place else cube / place
+    found.unlink(missing_ok=True)
+    found.parent.mkdir(exist_ok=True)
+    os.mkfifo(found)
+    for act in (cube_status, WRITING["append"], force_unlock):
+        with suppress(CubeError, BadInputError, OSError, ValueError):
+            act(cube)
+    if "history" not in place and "lock" not in place:
+        with pytest.raises((CubeError, BadInputError, OSError, ValueError)):
+            WRITING["append"](cube)

@@ -44,7 +44,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plain") / "toy.zarr"
-    build(path, SPEC, steps(range(3)), Make(), Threads(2))
+    build(path, SPEC, steps(range(3)), Make(), Threads(1))  # whose order of arrival is that of time
     return path
 
 

@@ -66,7 +66,10 @@ class Draw:
 @pytest.fixture(scope="session")
 def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six steps of two bands and classes, 640 x 512 pixels."""
-    path = tmp_path_factory.mktemp("training") / "ground.zarr"
+    return make_cube(tmp_path_factory.mktemp("training") / "ground.zarr")
+
+
+def make_cube(path: Path) -> Path:
     bands = tuple(Layer(name, "uint16", 0, 1e-4, -0.1, "1", name, "toa") for name in ("B03", "B08"))
     spec = CubeSpec("layers", GRID, (*bands, Layer("SCL", "uint8", 0, flags=FLAGS)), {"mission": "sentinel-2-l2a"})
     steps = [

@@ -339,6 +339,24 @@ def ids(private: Path) -> Sequence[str]:
         "~root",
         "$(id)",
         "ÄÖÜ-ß",
+        "index.json",
+        "files.csv",
+        "names.json",
         "S2A_32TPT_A",
         "s2a_32tpt_a",
     )
+
+
+def hostile_items(private: Path, server: Server) -> list[Json]:
+    """A friend's item, and every bad href and id in an item of its own day."""
+    good = f"{server.url}/f/good.tif"
+    found = [item(GOOD, good)]
+    found += [item(f"bad_{n}", href, 100 + n) for n, href in enumerate(hrefs(private, server).values())]
+    found += [item(name, good, 200 + n) for n, name in enumerate(ids(private))]
+    note = f"file://{private}/note.txt"
+    found.append(
+        item("metadata", good, 250, product_metadata={"href": note}, properties={"s2:processing_baseline": ""})
+    )
+    found.append(item("pipe_of_metadata", good, 251, product_metadata={"href": f"{private}/pipe.tif"}))
+    found.append(item("self", good, 252) | {"links": [{"rel": "self", "href": f"file://{private}/x\x1b[31m.json"}]})
+    return found

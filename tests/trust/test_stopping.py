@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from tests.trust.hostile import AOI, GOOD, Server, item, stall, trickle
+import pytest
+
+from tests.trust.hostile import AOI, GOOD, Server, item, serving, stall, trickle
 from tests.trust.test_commands import WHAT
 
 
@@ -51,3 +56,56 @@ def test_sigterm_ends_what_waits_for_a_server(server: Server, private: Path, tmp
     finally:
         for process in running:
             process.kill()
+
+
+COMMANDS = {
+    "files": ("layers", {}, "longer than 110 s"),
+    "files by GDAL": ("layers", {"STAC2CUBE_ENGINE": "rasterio"}, "longer than 110 s"),
+    "a catalog": ("layers", {}, "longer than 115 s"),
+    "a download": ("download", {}, "s"),
+}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_server_that_stalls_is_waited_for_no_longer_than_two_minutes(tmp_path: Path) -> None:
+    """The limits as they are, not shortened: of files by both engines, of a catalog, of a download."""
+    asked: dict[str, float] = {}
+
+    def silence(name: str) -> Callable[[object], None]:
+        """No answer for longer than anybody waits; from the first question on time is taken."""
+
+        def wait(_: object) -> None:
+            asked.setdefault(name, time.monotonic())
+            time.sleep(400)
+
+        return wait
+
+    running = {}
+    with ExitStack() as stack:
+        for name, (command, more, _) in COMMANDS.items():
+            server = stack.enter_context(serving())
+            server.files["/api2" if name == "a catalog" else "/f/never.tif"] = silence(name)
+            server.items = [item(GOOD, f"{server.url}/f/never.tif")]
+            words = (*WHAT,) if command == "layers" else ("--aoi", AOI, "--time", "2023", "--roles", "l2a.band.B04")
+            url = f"{server.url}/api2" if name == "a catalog" else server.api
+            running[name] = subprocess.Popen(
+                [sys.executable, "-m", "stac2cube", command, tmp_path / name, *words, "--catalog", url],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **more},
+            )
+            stack.callback(running[name].kill)
+        told = {}
+        while len(told) < len(running):
+            time.sleep(0.2)
+            told |= {
+                n: time.monotonic() - asked[n] for n, p in running.items() if n not in told and p.poll() is not None
+            }
+        for name, process in running.items():
+            said = process.communicate()[1]
+            print(f"{name}: ended {told[name]:.0f} s after the first question, with {process.returncode}")  # noqa: T201
+            assert process.returncode in (1, 2), said
+            assert COMMANDS[name][2] in said
+            assert 100 < told[name] < 135, "120 and what a busy machine takes to end a process"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from stac2cube.catalog import Catalog, find_catalog, public_catalog
 from stac2cube.errors import BadInputError
-from stac2cube.names import Names, is_below, is_harmless, path_below, safe_name
+from stac2cube.names import TABLE, Names, is_below, is_harmless, path_below, safe_name
 from stac2cube.trust import deadline
 from stac2cube.trust.address import ends_at, has_secret, may_see_keys, public, public_text, same_origin, secrets_in
 from stac2cube.trust.deadline import TooSlowError, stop_waiting, wait_again, within
@@ -34,7 +35,7 @@ from stac2cube.trust.text import LineFormatter, as_cells, cell, is_printable, pr
         ("https://h/a.tif?OSSAccessKeyId=A&Expires=1&Signature=S", "https://h/a.tif"),
         ("https://h/a.tif?Subscription-Key=S&id=4", "https://h/a.tif?id=4"),
         ("https://h/a.tif?%61ccess_token=S", "https://h/a.tif"),
-        ("https://h/a.tif;token=S?x=1;token=S", "https://h/a.tif;token=S?x=1"),
+        ("https://h/a.tif;token=S?x=1;token=S", "https://h/a.tif?x=1"),
         ("https://u:p@ss@h:8/a.tif", "https://h:8/a.tif"),
         ("https://h/a.tif#access_token=S", "https://h/a.tif"),
         ("https://h/a.tif?expires=never&design=x&monkey_id=2", "https://h/a.tif?expires=never&design=x&monkey_id=2"),
@@ -216,3 +217,39 @@ def test_waiting_ends() -> None:
 
     assert within(0.3, longer, "what the server asked to wait for") == 1
     never.set()
+
+
+@pytest.mark.parametrize(
+    ("url", "left"),
+    [
+        ("https://TOKEN@h.example/x", "https://h.example/x"),
+        ("//me:word@h.example/x?token=1", "//h.example/x"),
+        ("https://h.example/x#access_token=abc", "https://h.example/x"),
+        ("https://h.example/x;jsessionid=abc/y;v=1", "https://h.example/x/y;v=1"),
+        ("https://h.example/x?code=abc&bbox=1", "https://h.example/x?bbox=1"),
+        ("https://h.example/x?a%5Btoken%5D=abc", "https://h.example/x"),
+        ("https://h.example/x?BEARER=abc", "https://h.example/x"),
+        ("https://h.example/?url=https://u:p@i.example/x", "https://h.example/?url=https%3A%2F%2Fi.example%2Fx"),
+        ("https://h.example/?url=https%3A%2F%2Fi%2Fx%3Fsig%3D1", "https://h.example/?url=https%3A%2F%2Fi%2Fx"),
+        ("https://h.example/?url=https%3A%2F%2Fi%2Fx&bbox=1", "https://h.example/?url=https%3A%2F%2Fi%2Fx&bbox=1"),
+        ("/data/a;b=1/x.tif", "/data/a;b=1/x.tif"),
+        ("//server/share/a@b.tif", "//server/share/a@b.tif"),
+    ],
+)
+def test_keys_in_all_places_of_an_address(url: str, left: str) -> None:
+    assert public(url) == left
+    assert has_secret(url) == (url != left)
+
+
+def test_keys_in_odd_places_are_blotted_out_of_messages() -> None:
+    assert secrets_in("https://a-long-token-of-mine@h.example/x#access_token=abcd") == ["a-long-token-of-mine", "abcd"]
+    assert secrets_in("https://h.example/x;token=abc?sig=5") == ["5", "abc"]
+    assert secrets_in("https://data@h.example/x") == [], "a short name is a word of many messages"
+
+
+def test_a_table_of_names_from_somebody_else_names_no_path(tmp_path: Path) -> None:
+    table = {text: text for text in ("../../x", "/etc/x", "CON", "a")}
+    (tmp_path / TABLE).write_text(json.dumps({"names": table}))
+    names = Names.of_folder(tmp_path)
+    assert all(is_harmless(names.of(text)) or "~" in names.of(text) for text in ("../../x", "/etc/x", "CON", "a"))
+    assert names.of("a") == "a"

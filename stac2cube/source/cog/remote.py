@@ -214,11 +214,12 @@ def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
     config: S3Config = {"region": region or "us-east-1"}
     if is_true(said.get("AWS_NO_SIGN_REQUEST", "NO")):
         config["skip_signature"] = True
+    elif "AWS_SESSION_TOKEN" in said:
+        # obstore follows redirects with all headers but Authorization: another host would see the session.
+        raise UnusualFileError("keys of a session are left to GDAL, which takes them along no redirect")
     elif "AWS_ACCESS_KEY_ID" in said and "AWS_SECRET_ACCESS_KEY" in said:
         config["access_key_id"] = said["AWS_ACCESS_KEY_ID"]
         config["secret_access_key"] = said["AWS_SECRET_ACCESS_KEY"]
-        if "AWS_SESSION_TOKEN" in said:
-            config["session_token"] = said["AWS_SESSION_TOKEN"]
     else:
         raise NotForUsError("who reads it is said by a role, which boto3 or GDAL know how to become")
     if "AWS_REQUEST_PAYER" in said:
