@@ -9,8 +9,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules of another environment would be taken for installed ones.
-unexport PYTHONPATH PYTHONHOME
+# Modules of another environment would be taken for installed ones, and pip would install elsewhere. `module load gdal` sets the
+# last three: the wheels' PROJ and GDAL cannot read the files of others.
+unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PROJ_DATA PROJ_LIB GDAL_DATA
 
 .PHONY: demo test fast lowest lint soak bench clean clean-venv
 

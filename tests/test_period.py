@@ -121,7 +121,7 @@ def test_seasons(time: str, expected: list[tuple[datetime, datetime]]) -> None:
         (2018.5, "cannot read"),
         ([2018, 2019, 2020], "two ends"),
         (("2018,2019", 2020), "single times"),
-        (np.datetime64("NaT"), "cannot read"),
+        (np.datetime64("NaT", "us"), "cannot read"),
     ],
 )
 def test_refused_with_one_clear_line(time: object, why: str) -> None:

@@ -32,17 +32,18 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
         talking(quiet=False),
         begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles) as page,
     ):
-        click.echo(page.url)
-        click.echo(f"recipes go into {page.folder}; Ctrl-C ends this page", err=True)
-        seen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-        with tempfile.TemporaryDirectory(prefix="stac2cube-") as door:
-            if seen and not no_browser:
-                webbrowser.open(_door(Path(door), page.url).as_uri())
+        # Who reads the address may press Ctrl-C before anything else is done here.
+        try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            try:
+            click.echo(page.url)
+            click.echo(f"recipes go into {page.folder}; Ctrl-C ends this page", err=True)
+            seen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+            with tempfile.TemporaryDirectory(prefix="stac2cube-") as door:
+                if seen and not no_browser:
+                    webbrowser.open(_door(Path(door), page.url).as_uri())
                 signal.pause()
-            except KeyboardInterrupt:
-                click.echo("the page has ended", err=True)
+        except KeyboardInterrupt:
+            click.echo("the page has ended", err=True)
 
 
 def _door(folder: Path, url: str) -> Path:

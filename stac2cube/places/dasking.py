@@ -45,8 +45,14 @@ def quiet_dask(*, dashboard: bool = False) -> Iterator[None]:
         yield
 
 
-def closed_scheduler(keys: Keys, *, host: str = "127.0.0.1", dashboard: bool = False, **workers: Any) -> LocalCluster:
+@contextmanager
+def closed_scheduler(
+    keys: Keys, *, host: str = "127.0.0.1", dashboard: bool = False, **workers: Any
+) -> Iterator[LocalCluster]:
     """A scheduler in this process that talks to those alone who have the run's key, and its workers on this machine.
+
+    Both end with the context. Dask asks a worker process to end, kills it after four seconds, and waits a few more. On
+    a machine too busy even for that, the work is done all the same, and only a warning is logged.
 
     Args:
         keys: The run's.
@@ -54,7 +60,7 @@ def closed_scheduler(keys: Keys, *, host: str = "127.0.0.1", dashboard: bool = F
         dashboard: Whether it shows pages, on loopback: whoever is logged in on this machine can look at them.
         workers: What LocalCluster takes for workers; ``n_workers=0`` for none here.
     """
-    return LocalCluster(
+    cluster = LocalCluster(
         host=host,
         protocol="tls://",
         security=keys.security(),
@@ -64,6 +70,13 @@ def closed_scheduler(keys: Keys, *, host: str = "127.0.0.1", dashboard: bool = F
         silence_logs=logging.ERROR,
         **workers,
     )
+    try:
+        yield cluster
+    finally:
+        try:
+            cluster.close()
+        except TimeoutError:
+            log.warning("dask's worker processes were killed, and the machine is too busy to see them end at once")
 
 
 class Watch:

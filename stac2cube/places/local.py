@@ -16,6 +16,10 @@ from stac2cube.places.worker import MARGIN
 
 log = logging.getLogger(__name__)
 
+# A process that ended is started again by its nanny. When that takes longer than this, dask counts it as lost, closes
+# the nanny and starts no other: with the 2 s of the other places a busy machine had no worker left and waited for ever.
+RESTARTS = {"distributed.deploy.lost-worker-timeout": "1 day"}
+
 
 @dataclass(frozen=True)
 class Local:
@@ -50,6 +54,7 @@ class Local:
 
         Nobody else on this machine can talk to them: they ask for a key that is made here and kept in memory.
         """
+        import dask
         from distributed import Client
 
         from stac2cube.places.dasking import closed_scheduler, quiet_dask
@@ -60,6 +65,7 @@ class Local:
         workers["memory_limit"] = auto if self.memory == "auto" else self.memory
         with (
             quiet_dask(dashboard=self.dashboard),
+            dask.config.set(RESTARTS),
             closed_scheduler(Keys.made(), dashboard=self.dashboard, **workers) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):

@@ -68,7 +68,7 @@ def pixels(dataset: xr.Dataset) -> np.ndarray:
 @pytest.mark.parametrize("chunks", ["shards", "auto", None])
 def test_it_is_stored_pickled_and_joined(cube: Path, chunks: object, tmp_path: Path) -> None:
     opened = stac2cube.open_cube(cube, chunks=chunks)  # type: ignore[arg-type]
-    assert list(np.diff(opened.time.values) > np.timedelta64(0)) == [True, True]
+    assert list(np.diff(opened.time.values) > np.timedelta64(0, "us")) == [True, True]
     assert opened.scene.dtype.kind == opened.platform.dtype.kind == "U"
     assert json.loads(opened.attrs["stac2cube"])["spec"]["stage"] == "layers"
     assert not [name for name in opened.attrs if name.startswith(("spatial:", "zarr_"))], "a part lies elsewhere"

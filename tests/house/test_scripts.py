@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,3 +27,13 @@ def test_shellcheck_has_nothing_to_say() -> None:
     assert {"run", "cluster", "make-venv", "install-arosics", "setup-services", "build_cube.sbatch"} <= names
     done = subprocess.run(["shellcheck", *shell_scripts()], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_make_sets_aside_what_leads_to_other_modules_and_data() -> None:
+    astray = ["PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PROJ_DATA", "PROJ_LIB", "GDAL_DATA"]
+    settings = {**os.environ, **dict.fromkeys(astray, "/elsewhere"), "PIP_INDEX_URL": "https://index.example/simple"}
+    command = ["make", "--silent", "--eval", "show:; @env", "show"]
+    told = subprocess.run(command, cwd=REPOSITORY, env=settings, capture_output=True, text=True, check=True).stdout
+    names = {line.partition("=")[0] for line in told.splitlines()}
+    assert not names & set(astray)
+    assert {"PIP_INDEX_URL", "PATH"} <= names

@@ -12,7 +12,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.kernels.cloud import cloud_probability, model_file
 from stac2cube.kernels.forest import read_forest
 
-pytest.importorskip("lightgbm")
+pytest.importorskip("lightgbm", reason="LightGBM is not installed, or the OpenMP that it needs: apt install libgomp1")
 
 
 def spectra(count: int, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from tests.real.recorded import RASTERS, real
 from tests.stages import skies
 from tests.stages.skies import series, stored
 
-pytest.importorskip("lightgbm")
+pytest.importorskip("lightgbm", reason="LightGBM is not installed, or the OpenMP that it needs: apt install libgomp1")
 pytestmark = real
 
 

@@ -23,7 +23,7 @@ from stac2cube.kernels.product_xml import parse_sun
 from tests.items import catalog, item
 from tests.real.recorded import RASTERS, real
 
-pytest.importorskip("lightgbm")
+pytest.importorskip("lightgbm", reason="LightGBM is not installed, or the OpenMP that it needs: apt install libgomp1")
 pytestmark = real
 
 TILE = RASTERS / "s2_l1c/s2cloudless_optimized_31TDH_20150726"

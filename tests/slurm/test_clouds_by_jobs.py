@@ -13,7 +13,7 @@ from tests.items import catalog
 from tests.slurm.cluster import Cluster, jobs_of, stac2cube
 from tests.stages import skies
 
-pytest.importorskip("lightgbm")
+pytest.importorskip("lightgbm", reason="LightGBM is not installed, or the OpenMP that it needs: apt install libgomp1")
 
 
 def write_recipe(folder: Path, name: str) -> Path:

@@ -27,7 +27,7 @@ from tests.items import catalog
 from tests.stages import skies
 from tests.stages.skies import LATTICE, Series, series, stored
 
-pytest.importorskip("lightgbm")
+pytest.importorskip("lightgbm", reason="LightGBM is not installed, or the OpenMP that it needs: apt install libgomp1")
 
 
 @pytest.fixture(scope="module")
