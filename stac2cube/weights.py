@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -41,9 +42,40 @@ class Known:
     licence: str
 
 
-def shipped() -> Path:
-    """Our own weights."""
-    return Path(str(files("stac2cube.tables").joinpath("weights/native.safetensors")))
+@dataclass(frozen=True)
+class Shipped:
+    """A file of our own weights.
+
+    Attributes:
+        name: Of the file.
+        sha256: What it is.
+        about: What is wrong with it; "" for the one that new cubes get.
+    """
+
+    name: str
+    sha256: str
+    about: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(str(files("stac2cube.tables").joinpath(f"weights/{self.name}")))
+
+
+def all_shipped() -> list[Shipped]:
+    """Our own weights, those of new cubes first, then those that older cubes were made with."""
+    table = tomllib.loads(files("stac2cube.tables").joinpath("weights/own.toml").read_text())
+    return [Shipped(one["name"], one["sha256"], one.get("about", "")) for one in table["files"]]
+
+
+def shipped(sha256: str = "") -> Path:
+    """Our own weights.
+
+    Args:
+        sha256: Those that a cube was made with; those of new cubes if "" or if none of ours are these.
+    """
+    every = all_shipped()
+    return next((one for one in every if one.sha256 == sha256), every[0]).path
 
 
 def known() -> list[Known]:

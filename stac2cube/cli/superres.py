@@ -108,9 +108,11 @@ def weights() -> None:
 def list_() -> int:
     """Say which weights there are and where."""
     from stac2cube.kernels.networks import sha256_of
-    from stac2cube.weights import folders, known, shipped
+    from stac2cube.weights import all_shipped, folders, known
 
-    click.echo(f"native     shipped   {sha256_of(shipped())[:16]}  Apache-2.0  {shipped()}")
+    for one in all_shipped():
+        about = f" ({one.about}; for older cubes only)" if one.about else ""
+        click.echo(f"native     shipped   {sha256_of(one.path)[:16]}  Apache-2.0  {one.path}{about}")
     for file in known():
         there = [folder / file.name for folder in folders(file.backend) if (folder / file.name).exists()]
         where = there[0] if there else f"not here: stac2cube weights fetch {file.backend}"

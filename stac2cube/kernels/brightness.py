@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -45,8 +47,13 @@ def without(picture: np.ndarray, gone: np.ndarray, reach: int) -> np.ndarray:
         gone: ``(rows, columns)`` bool, True where there is nothing.
         reach: Pixels.
     """
+    return without_all([picture], gone, reach)[0]
+
+
+def without_all(pictures: Sequence[np.ndarray], gone: np.ndarray, reach: int) -> list[np.ndarray]:
+    """The same for pictures that have their gaps at the same places."""
     if not gone.any():
-        return picture
-    away, nearest = ndimage.distance_transform_edt(gone, return_indices=True)
-    filled: np.ndarray = np.where(away <= reach, picture[tuple(nearest)], np.float32(0))
-    return filled
+        return list(pictures)
+    away, (rows, columns) = ndimage.distance_transform_edt(gone, return_indices=True)
+    near = away <= reach
+    return [np.where(near, picture[rows, columns], np.float32(0)) for picture in pictures]

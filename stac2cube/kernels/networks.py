@@ -8,7 +8,8 @@ make a seam.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -112,16 +113,50 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
+def generation_of(path: Path) -> int:
+    """Whose pictures a file of ours makes: 1 without gates, as in older cubes, or 2.
+
+    Raises:
+        BadInputError: It is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int((file.metadata() or {}).get("generation", 1))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInputError(f"{path} is no safetensors file ({_short(error)})") from error
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def answer(network: nn.Module, pictures: np.ndarray, device: str) -> np.ndarray:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work with one thread: sums over several are rounded otherwise, and places run several tasks anyway."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def answer(network: nn.Module, pictures: np.ndarray, device: str, phases: bool = False) -> np.ndarray:
     """What a network says, in parts that fit the device: ``(batch, bands, rows, columns)`` float32.
 
     On a GPU the network runs in bfloat16, its answer is float32 again. What does not fit is halved until it does.
+
+    Args:
+        network: One of ours, or any other.
+        pictures: ``(batch, bands, rows, columns)``.
+        device: ``"cpu"`` or ``"cuda"``.
+        phases: What ours says of the fine pixels of each coarse one as channels, ``(batch, out * scale**2, ...)``.
 
     Raises:
         MemoryError: Not even one picture fits.
@@ -132,7 +167,8 @@ def answer(network: nn.Module, pictures: np.ndarray, device: str) -> np.ndarray:
     while True:
         try:
             parts = [
-                _answer(network, pictures[start : start + size], device) for start in range(0, len(pictures), size)
+                _answer(network, pictures[start : start + size], device, phases)
+                for start in range(0, len(pictures), size)
             ]
             return np.concatenate(parts)
         except torch.OutOfMemoryError as error:
@@ -142,12 +178,16 @@ def answer(network: nn.Module, pictures: np.ndarray, device: str) -> np.ndarray:
             torch.cuda.empty_cache()
 
 
-def _answer(network: nn.Module, pictures: np.ndarray, device: str) -> np.ndarray:
+def _answer(network: nn.Module, pictures: np.ndarray, device: str, phases: bool) -> np.ndarray:
     import torch
 
-    with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+    with one_thread(), torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
         given = torch.from_numpy(np.ascontiguousarray(pictures, dtype="float32")).to(device)
-        said: np.ndarray = network.to(device)(given).float().cpu().numpy()
+        asked = network.to(device)
+        # Convolutions are faster where the channels of a pixel lie beside each other.
+        given = given.contiguous(memory_format=torch.channels_last)
+        answered = asked.phases(given) if phases else asked(given)  # type: ignore[operator]
+        said: np.ndarray = answered.float().cpu().contiguous().numpy()
     return said
 
 
@@ -166,12 +206,17 @@ def _network(bands: int, out: int, scale: int) -> nn.Module:
             self.shuffle = nn.PixelShuffle(scale)
 
         def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            said: torch.Tensor = self.shuffle(self.phases(pictures))
+            return said
+
+        def phases(self, pictures: torch.Tensor) -> torch.Tensor:
+            """What is said of the fine pixels of each coarse one, as channels of this."""
             around = pad(pictures, [_SURROUNDINGS // 2] * 4, mode="replicate")
             seen = pictures - avg_pool2d(around, _SURROUNDINGS, stride=1)
             for place, layer in enumerate(self.layers):
                 more = nn.functional.leaky_relu(layer(pad(seen, [1] * 4, mode="replicate")), 0.1)
                 seen = more if place == 0 else seen + more
-            said: torch.Tensor = self.shuffle(self.last(pad(seen, [1] * 4, mode="replicate")))
+            said: torch.Tensor = self.last(pad(seen, [1] * 4, mode="replicate"))
             return said
 
     return Residual()

@@ -77,7 +77,8 @@ def read_model(folder: Path, device: str) -> OnnxModel:
         raise BadInputError(f"{folder / ABOUT}: the model should make {', '.join(FINE)}, it makes {', '.join(bands)}")
     wanted = ["CUDAExecutionProvider"] if device == "cuda" else []
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # the place decides how many work
+    # The place decides how many tasks work; sums over several threads would be rounded otherwise.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(
             str(folder / MODEL), options, providers=[*wanted, "CPUExecutionProvider"]

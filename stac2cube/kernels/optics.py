@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -59,12 +59,7 @@ def degraded(picture: np.ndarray, scale: int, gains: Sequence[float]) -> np.ndar
     Returns:
         ``(bands, rows / scale, columns / scale)`` float32. Beyond the edge the picture is mirrored.
     """
-    return np.stack(
-        [
-            _along(_along(band, spread(scale, g), scale).T, spread(scale, g), scale).T
-            for band, g in zip(picture, gains, strict=True)
-        ]
-    )
+    return np.stack([_seen(_phases(band, scale), scale, gain) for band, gain in zip(picture, gains, strict=True)])
 
 
 def bicubic(picture: np.ndarray, scale: int) -> np.ndarray:
@@ -72,19 +67,22 @@ def bicubic(picture: np.ndarray, scale: int) -> np.ndarray:
 
     Pixel edges stay where they are: a coarse pixel's centre lies in the middle of its fine ones.
     """
-    return np.stack([_finer(_finer(band, scale).T, scale).T for band in picture])
+    return _pictures((_raised(band, scale, _keys) for band in picture), picture.shape, scale)
 
 
 def linear(picture: np.ndarray, scale: int) -> np.ndarray:
     """Between pixels by straight lines: ``(bands, rows, columns)``, each axis times ``scale``."""
-    return np.stack([_finer(_finer(band, scale, _tent).T, scale, _tent).T for band in picture])
+    return _pictures((_raised(band, scale, _tent) for band in picture), picture.shape, scale)
 
 
 def means(picture: np.ndarray, scale: int) -> np.ndarray:
     """Means of ``scale`` x ``scale`` pixels: ``(bands, rows / scale, columns / scale)`` float32."""
     bands, rows, columns = picture.shape
-    cells = picture.reshape(bands, rows // scale, scale, columns // scale, scale)
-    average: np.ndarray = cells.mean(axis=(2, 4), dtype="float32")
+    high = picture.reshape(bands, rows // scale, scale, columns).sum(axis=2, dtype="float32")
+    total = high[..., ::scale].copy()
+    for place in range(1, scale):
+        total += high[..., place::scale]
+    average: np.ndarray = total / np.float32(scale**2)
     return average
 
 
@@ -102,10 +100,74 @@ def agreeing(fine: np.ndarray, coarse: np.ndarray, scale: int, gains: Sequence[f
     """
     if gains is None:
         # Adding each mean's error to all of its pixels meets the means in one step.
-        return fine + np.kron(coarse - means(fine, scale), np.ones((1, scale, scale), dtype="float32"))
-    for _ in range(ITERATIONS):
-        fine = fine + bicubic(coarse - degraded(fine, scale, gains), scale)
-    return fine
+        missing = (coarse - means(fine, scale)).repeat(scale, axis=1).repeat(scale, axis=2)
+    else:
+        missing = bicubic(correction(coarse - degraded(fine, scale, gains), scale, gains), scale)
+    moved: np.ndarray = fine + missing
+    return moved
+
+
+def correction(apart: np.ndarray, scale: int, gains: Sequence[float]) -> np.ndarray:
+    """What to add to coarse pixels, so that the finer picture raised from them is right by that much more.
+
+    Back-projecting ``ITERATIONS`` times adds ``U (1 + K + ... + K^(n-1)) e`` to the fine picture, with ``U`` bicubic
+    interpolation, ``D`` the optics, ``K = 1 - D U``, ``e`` what the sensor would have seen otherwise: everything but
+    the last ``U`` can be done on coarse pixels.
+
+    Args:
+        apart: ``(bands, rows, columns)`` float32: what was measured minus what the sensor would see.
+        scale: Fine pixels per coarse one.
+        gains: Modulation transfer per band.
+
+    Returns:
+        Shape of ``apart``.
+    """
+    corrected = np.empty_like(apart)
+    for band, gain, out in zip(apart, gains, corrected, strict=True):
+        weights = _there_and_back(scale, gain)
+        left = band
+        out[...] = band
+        for _ in range(ITERATIONS - 1):
+            left = left - _again(left, weights)
+            np.add(out, left, out=out)
+    return corrected
+
+
+def gated(
+    added: np.ndarray, coarse: np.ndarray, gains: Sequence[float], gate: np.ndarray, held: bool = True
+) -> np.ndarray:
+    """Bicubic interpolation, and as far as a gate is open back-projection, what is added to that, and agreement again.
+
+    Args:
+        added: ``(bands, scale, scale, rows, columns)`` float32: what a network adds to the fine pixels of each coarse
+            one of the back-projected picture.
+        coarse: ``(bands, rows, columns)`` float32, as measured.
+        gains: Modulation transfer per band.
+        gate: ``(rows, columns)``, 0 to 1. All open, this is :func:`agreeing` of bicubic interpolation, then of the sum.
+        held: Whether the sum is brought into agreement again.
+
+    Returns:
+        ``(bands, scale * rows, scale * columns)`` float32.
+    """
+    scale = added.shape[1]
+
+    def phases() -> Iterator[np.ndarray]:
+        for band, more, gain in zip(coarse, added, gains, strict=True):
+            weights = _there_and_back(scale, gain)
+            wanted = band + gate * correction((band - _again(band, weights))[None], scale, [gain])[0]
+            let = more * gate
+            if held:
+                apart = band - _again(wanted, weights) - _seen(let, scale, gain)
+                wanted += gate * correction(apart[None], scale, [gain])[0]
+            let += _raised(wanted, scale, _keys)
+            yield let
+
+    return _pictures(phases(), coarse.shape, scale)
+
+
+def phases_of(pictures: np.ndarray, scale: int) -> np.ndarray:
+    """Fine pixels by their place in the coarse one: ``(bands, scale, scale, rows / scale, columns / scale)``."""
+    return np.stack([_phases(picture, scale) for picture in pictures])
 
 
 def residual(fine: np.ndarray, coarse: np.ndarray, scale: int, gains: Sequence[float] | None) -> np.ndarray:
@@ -121,26 +183,113 @@ def _reach(scale: int, gain: float) -> int:
     return math.ceil(_SIGMAS * sigma / scale - 0.5)
 
 
-def _along(picture: np.ndarray, weights: np.ndarray, scale: int) -> np.ndarray:
-    """Weighted sums down the rows, one for every ``scale`` of them."""
-    reach = (len(weights) - scale) // 2
-    padded = np.pad(picture, ((reach, reach), (0, 0)), mode="symmetric")
-    count = picture.shape[0] // scale
-    total = np.zeros((count, picture.shape[1]), dtype="float32")
-    for place, weight in enumerate(weights):
-        total += weight * padded[place : place + count * scale : scale]
+def _phases(picture: np.ndarray, scale: int) -> np.ndarray:
+    """Fine pixels by their place in the coarse one, ``(scale, scale, rows, columns)``.
+
+    Every step of a filter then runs over whole planes whose pixels lie beside each other in memory.
+    """
+    rows, columns = picture.shape
+    phases = np.empty((scale, scale, rows // scale, columns // scale), "float32")
+    cells = picture.reshape(rows // scale, scale, columns // scale, scale)
+    for down in range(scale):
+        for right in range(scale):
+            phases[down, right] = cells[:, down, :, right]
+    return phases
+
+
+def _pictures(phases: Iterable[np.ndarray], shape: tuple[int, ...], scale: int) -> np.ndarray:
+    """Pictures of such pixels, ``(bands, scale * rows, scale * columns)``; ``shape`` is that of the coarse ones."""
+    bands, rows, columns = shape
+    cells = np.empty((bands, rows, scale, columns, scale), "float32")
+    for band, mine in zip(cells, phases, strict=True):
+        for down in range(scale):
+            for right in range(scale):
+                band[:, down, :, right] = mine[down, right]
+    return cells.reshape(bands, rows * scale, columns * scale)
+
+
+def _seen(phases: np.ndarray, scale: int, gain: float) -> np.ndarray:
+    """The light of each coarse pixel: down the rows, then along them."""
+    weights = spread(scale, gain)
+    taps = weights.reshape(-1, scale)  # coarse pixels beside, fine ones within each
+    columns = [_summed(phases[:, right], taps, 0) for right in range(scale)]
+    return _summed(columns, taps, 1)
+
+
+def _summed(planes: Sequence[np.ndarray] | np.ndarray, taps: np.ndarray, axis: int) -> np.ndarray:
+    """Weighted sum of planes and of their neighbours along an axis.
+
+    Args:
+        planes: One per fine pixel within a coarse one, in their order along the axis; ``(rows, columns)`` each.
+        taps: ``(2 * reach + 1, planes)`` weights.
+        axis: 0 or 1.
+    """
+    reach = len(taps) // 2
+    total = np.zeros(planes[0].shape, "float32")
+    product = np.empty_like(total)
+    for place, plane in enumerate(planes):
+        # Beyond the edge the fine picture is mirrored: its pixels come in the opposite order.
+        padded = _padded(plane, planes[len(planes) - 1 - place], reach, axis)
+        for move, weight in enumerate(taps[:, place]):
+            if weight:
+                total += np.multiply(_from(padded, move, plane.shape, axis), weight, out=product)
     return total
 
 
-def _finer(picture: np.ndarray, scale: int, kernel: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    rows, columns = picture.shape
-    padded = np.pad(picture, ((2, 2), (0, 0)), mode="symmetric")
-    out = np.empty((rows * scale, columns), dtype="float32")
+def _again(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Coarse pixels raised and seen again, see :func:`_there_and_back`."""
+    return _summed([_summed([picture], weights, 0)], weights, 1)
+
+
+def _padded(plane: np.ndarray, mirror: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """A plane with ``reach`` lines before and behind it along an axis, taken from what mirrors it."""
+    # Small pictures may be narrower than the reach: they are mirrored again.
+    size = plane.shape[axis]
+    outside = np.arange(1, reach + 1) - 1
+    turns, places = np.divmod(outside, size)
+    before = [
+        (plane if turn % 2 else mirror).take(at if not turn % 2 else size - 1 - at, axis=axis)
+        for turn, at in zip(turns, places, strict=True)
+    ]
+    behind = [
+        (plane if turn % 2 else mirror).take(size - 1 - at if not turn % 2 else at, axis=axis)
+        for turn, at in zip(turns, places, strict=True)
+    ]
+    edge = [np.expand_dims(line, axis) for line in (*before[::-1], *behind)]
+    return np.concatenate([*edge[:reach], plane, *edge[reach:]], axis=axis)
+
+
+def _from(padded: np.ndarray, start: int, shape: tuple[int, ...], axis: int) -> np.ndarray:
+    return padded[start : start + shape[0]] if axis == 0 else padded[:, start : start + shape[1]]
+
+
+def _raised(picture: np.ndarray, scale: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Phases of a finer picture, ``(scale, scale, rows, columns)``: along the rows, then down them."""
+    taps = _raising(scale, kernel)
+    phases = np.empty((scale, scale, *picture.shape), "float32")
+    for right in range(scale):
+        along = _summed([picture], taps[right], 1)
+        for down in range(scale):
+            phases[down, right] = _summed([along], taps[down], 0)
+    return phases
+
+
+@lru_cache(maxsize=64)
+def _raising(scale: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Weights of five coarse pixels for each fine one: ``(scale, 5, 1)``."""
+    taps = np.zeros((scale, 5, 1), "float32")
     for phase in range(scale):
-        first, weights = _weights(phase, scale, kernel or _keys)
-        start = 2 + first
-        out[phase::scale] = sum(weight * padded[start + tap : start + tap + rows] for tap, weight in enumerate(weights))
-    return out
+        first, weights = _weights(phase, scale, kernel)
+        taps[phase, 2 + first : 6 + first, 0] = weights
+    return taps
+
+
+@lru_cache(maxsize=64)
+def _there_and_back(scale: int, gain: float) -> np.ndarray:
+    """Weights with which coarse pixels, raised and seen again, make one, along one axis: ``(n, 1)``, n odd."""
+    seen, raised = spread(scale, gain).reshape(-1, scale), _raising(scale, _keys)[:, :, 0]
+    both = sum(np.convolve(seen[:, phase], raised[phase]) for phase in range(scale))
+    return np.asarray(both, "float32")[:, None]
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stac2cube.errors import BadInputError
-from stac2cube.kernels.networks import answer, read_tensors
+from stac2cube.kernels.networks import answer, one_thread, read_tensors
 from stac2cube.kernels.optics import linear
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def read_cascade(folder: Path) -> dict[str, nn.Module]:
         except RuntimeError as error:
             problem = " ".join(str(error).split())[:160]
             raise BadInputError(f"{path} does not hold the network of SEN2SR-Lite: {problem}") from error
-        with torch.no_grad():
+        with one_thread(), torch.no_grad():  # sums over several threads are rounded otherwise
             for part in one.modules():
                 fold = getattr(part, "fold", None)
                 if fold is not None:

@@ -8,9 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
-from stac2cube.kernels.networks import COARSE, FINE, NETWORKS, answer
-from stac2cube.kernels.optics import MTF, agreeing, bicubic, degraded
+from stac2cube.kernels.networks import COARSE, FINE, NETWORKS, one_thread
+from stac2cube.kernels.optics import MTF, agreeing, bicubic, degraded, means
+from stac2cube.kernels.upscaling import Agreement, Consistency, Upscaler
 
 if TYPE_CHECKING:
     import torch
@@ -25,11 +27,21 @@ BATCH, PATCH = 24, 16
 UNSURE = (-0.08, -0.04, 0.0, 0.04, 0.08)
 """By how much the optics of training differ from the table: nobody knows them better."""
 
+MEANS, DSEN2 = "means", "dsen2"
+"""Optics other than a Gaussian: plain averages, and those of Lanaras et al. 2018 (doi:10.1016/j.isprsjprs.2018.09.018):
+a Gaussian whose standard deviation is one fine pixel through the scale, then averages."""
+
+Optics = float | str
+"""By how much the gain of a Gaussian differs from :data:`stac2cube.kernels.optics.MTF`, or one of the names above."""
+
 NOISE = 0.0015
 """Noise of what is shown, reflectance at most: detail that drowns in it is not to be invented."""
 
 REMEMBERED = 0.995
 """Of the weights of the step before, in the running mean that is kept."""
+
+LEAST = 16
+"""Edge of a coarsened scene, in pixels, from which on its bands of 20 m are judged to 2.5 m."""
 
 BORDER = 8
 """Pixels at the edges that are not judged."""
@@ -89,7 +101,7 @@ def train(
     device: str = "cpu",
     told: Callable[[str, int, float], None] = lambda *_: None,
 ) -> dict[str, nn.Module]:
-    """Train both networks.
+    """Train both networks, on one thread: the same seed gives the same weights whatever the number of cores.
 
     Args:
         scenes: What they learn from.
@@ -102,16 +114,17 @@ def train(
     import torch
 
     made = {}
-    for name, build in NETWORKS.items():
-        torch.manual_seed(seed)
-        network = build()
-        if start is not None:
-            network.load_state_dict(start[name].state_dict())
-        taught = [lesson for off in UNSURE for scene in scenes for lesson in lessons(scene, name, off)]
-        count = (STEPS if steps is None else steps)[name]
-        edge = PATCH if name == "sharpen" else 2 * PATCH
-        _fit(network.to(device), _batches(taught, edge, seed, device), count, partial(told, name))
-        made[name] = network.cpu().eval()
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        for name, build in NETWORKS.items():
+            torch.manual_seed(seed)
+            network = build()
+            if start is not None:
+                network.load_state_dict(start[name].state_dict())
+            taught = [lesson for off in UNSURE for scene in scenes for lesson in lessons(scene, name, off)]
+            count = (STEPS if steps is None else steps)[name]
+            edge = PATCH if name == "sharpen" else 2 * PATCH
+            _fit(network.to(device), _batches(taught, edge, seed, device), count, partial(told, name))
+            made[name] = network.cpu().eval()
     return made
 
 
@@ -173,45 +186,68 @@ def _batches(
         yield torch.from_numpy(np.stack(given)).to(device), torch.from_numpy(np.stack(wanted)).to(device)
 
 
-def judged(scenes: Mapping[str, Truth], networks: Mapping[str, nn.Module]) -> list[dict[str, Any]]:
+def seen_by(picture: np.ndarray, scale: int, bands: Sequence[str], optics: Optics) -> np.ndarray:
+    """What a sensor of coarser pixels and some optics would see, as ``degraded`` of the optics does."""
+    if optics == MEANS:
+        return means(picture, scale)
+    if optics == DSEN2:
+        return means(np.stack([ndimage.gaussian_filter(band, 1 / scale) for band in picture]), scale)
+    assert not isinstance(optics, str)
+    return degraded(picture, scale, gains_of(bands, optics))
+
+
+def judged(scenes: Mapping[str, Truth], upscaler: Upscaler, optics: Optics = 0.0) -> list[dict[str, Any]]:
     """How well coarser pictures of scenes are brought back, by everything there is.
+
+    Args:
+        scenes: By title.
+        upscaler: A network.
+        optics: By which the scenes are made coarser; all methods believe in those of the table.
 
     Returns:
         Per scene, step and method: ``psnr`` (dB, peak 1), ``rmse`` (reflectance), ``sam`` (degrees), ``ergas``.
+        ``"10 to 2.5 m"`` is judged by the four bands of 10 m, from 40 to 10 m; ``"10 to 2.5 m, bands of 20 m"`` by the
+        six others, from 80 to 20 m.
     """
     rows = []
     for title, scene in scenes.items():
-        for step, (truth, coarse, scale, gains, guide) in {
-            "20 to 10 m": (
-                scene.coarse,
-                degraded(scene.coarse, 2, gains_of(COARSE)),
-                2,
-                gains_of(COARSE),
-                degraded(scene.fine, 2, gains_of(FINE)),
-            ),
-            "10 to 2.5 m": (scene.fine, degraded(scene.fine, 4, gains_of(FINE)), 4, gains_of(FINE), None),
-        }.items():
-            raised = bicubic(coarse, scale)
-            projected = agreeing(raised, coarse, scale, gains)
-            if guide is None:
-                said = np.concatenate(
-                    [
-                        answer(networks["sharpen"], np.concatenate([coarse[b : b + 1], coarse])[None], "cpu")[0]
-                        for b in range(4)
-                    ]
-                )
-            else:
-                said = answer(networks["fuse"], np.concatenate([projected, guide])[None], "cpu")[0]
-            learned = projected + said
-            methods = {
-                "bicubic": raised,
-                "backproject": projected,
-                "network, none": learned,
-                "network, mtf": agreeing(learned, coarse, scale, gains),
-                "network, mean": agreeing(learned, coarse, scale, None),
-            }
-            rows += [{"scene": title, "step": step, "method": m, **scores(p, truth, scale)} for m, p in methods.items()]
+        for step, (low, guide, truth, bands) in _exams(scene, optics).items():
+            scale = truth.shape[1] // low.shape[1]
+            gains, raised = gains_of(bands), bicubic(low, scale)
+            pictures = {"bicubic": raised, "backproject": agreeing(raised, low, scale, gains)}
+            ways: tuple[Consistency, ...] = ("none", "mtf", "mean")
+            for way in ways:
+                agreement = Agreement("native", way)
+                asked = agreement.asked(upscaler)
+                if scale == 2:
+                    said = asked.fuse(guide, low, bands)
+                elif bands == FINE:
+                    said = asked.sharpen(low, low[:0], ())
+                else:
+                    said = asked.sharpen(guide, low, bands)[len(FINE) :]
+                pictures[f"network, {way}"] = agreement.made(said, low, scale, bands, asked.agrees)
+            rows += [
+                {"scene": title, "step": step, "method": method, **scores(picture, truth, scale)}
+                for method, picture in pictures.items()
+            ]
     return rows
+
+
+def _exams(scene: Truth, optics: Optics) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]]]:
+    """Per step what is given, what guides, what is true, and the bands that judge."""
+    fine, coarse = scene.fine, scene.coarse
+    low = seen_by(coarse, 2, COARSE, optics)
+    exams: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]]] = {}
+    exams["20 to 10 m"] = (low, seen_by(fine, 2, FINE, optics), coarse, COARSE)
+    four = seen_by(fine, 4, FINE, optics)
+    exams["10 to 2.5 m"] = (four, four, fine, FINE)
+    rows, columns = (size // 4 * 4 for size in coarse.shape[1:])
+    if min(rows, columns) >= 4 * LEAST:
+        as_20_m = degraded(fine, 2, gains_of(FINE))[:, :rows, :columns]
+        six = np.ascontiguousarray(coarse[:, :rows, :columns])
+        guide, low = seen_by(as_20_m, 4, FINE, optics), seen_by(six, 4, COARSE, optics)
+        exams["10 to 2.5 m, bands of 20 m"] = (low, guide, six, COARSE)
+    return exams
 
 
 def scores(picture: np.ndarray, truth: np.ndarray, scale: int) -> dict[str, float]:

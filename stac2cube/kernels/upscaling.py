@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,9 +13,10 @@ import numpy as np
 from stac2cube.errors import BadInputError
 from stac2cube.kernels import sen2sr
 from stac2cube.kernels.brightness import widened
-from stac2cube.kernels.networks import FINE, RADIUS, answer, read_weights
+from stac2cube.kernels.gate import FUSE_SEEN, SHARP_SEEN, details_mix, fuse_gate, sharp_gate
+from stac2cube.kernels.networks import FINE, RADIUS, answer, generation_of, read_weights
 from stac2cube.kernels.onnx_model import OnnxModel, read_model
-from stac2cube.kernels.optics import MTF, agreeing, bicubic, residual
+from stac2cube.kernels.optics import MTF, agreeing, bicubic, gated, phases_of, residual
 
 Consistency = Literal["mtf", "mean", "none"]
 
@@ -49,6 +50,16 @@ class Upscaler(Protocol):
         """The same of one step alone, to 10 m or to 2.5 m; 0 without a network."""
         ...
 
+    @property
+    def spare(self) -> int:
+        """Pixels of 10 m at the edges that the second step needs no more."""
+        ...
+
+    @property
+    def agrees(self) -> bool:
+        """Whether its pictures agree with what was measured already, as far as they should."""
+        ...
+
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
         """Bands of 20 m at 10 m: ``(n, rows, columns)`` from ``(4, rows, columns)`` and ``(n, rows/2, columns/2)``."""
         ...
@@ -64,6 +75,8 @@ class Bicubic:
 
     radius: int = 4
     reach: int = 0
+    spare: int = 16
+    agrees: bool = False
 
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
         """See :class:`Upscaler`."""
@@ -76,7 +89,7 @@ class Bicubic:
 
 @dataclass(frozen=True)
 class Native:
-    """Our networks: what they add to the back-projected picture.
+    """Our networks as older cubes were made with them: what they add to the back-projected picture.
 
     Attributes:
         networks: By name, see :mod:`stac2cube.kernels.networks`.
@@ -87,6 +100,8 @@ class Native:
     device: str
     radius: int = 2 * RADIUS
     reach: int = RADIUS
+    spare: int = 0
+    agrees: bool = False
 
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
         """See :class:`Upscaler`."""
@@ -108,6 +123,49 @@ class Native:
 
 
 @dataclass(frozen=True)
+class Gated:
+    """Our networks, as far as the picture bears the optics that they believe in, see :mod:`stac2cube.kernels.gate`.
+
+    To 2.5 m only the four bands of 10 m ask the network; the others take part in what it says of these as their details
+    go with those of the four.
+
+    Attributes:
+        networks: By name, see :mod:`stac2cube.kernels.networks`.
+        device: ``"cpu"`` or ``"cuda"``.
+        held: Whether the pictures are brought into agreement with what was measured.
+    """
+
+    networks: Any
+    device: str
+    held: bool = True
+    radius: int = max(RADIUS, FUSE_SEEN) + max(RADIUS, SHARP_SEEN)
+    reach: int = RADIUS
+    spare: int = 16
+    agrees: bool = True
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        believed = gains(bands)
+        raised = agreeing(bicubic(coarse, 2), coarse, 2, believed)
+        said = answer(self.networks["fuse"], np.concatenate([raised, fine])[None], self.device)[0]
+        return gated(phases_of(said, 2), coarse, believed, fuse_gate(fine, coarse), self.held)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        every = np.concatenate([fine, coarse])
+        added = np.zeros((len(every), 4, 4, *fine.shape[1:]), "float32")
+        for place, band in enumerate(fine):
+            given = np.concatenate([band[None], fine])[None]
+            added[place] = answer(self.networks["sharpen"], given, self.device, phases=True)[0].reshape(
+                added[place].shape
+            )
+        for more, parts in zip(added[len(fine) :], details_mix(fine, coarse) if len(coarse) else (), strict=True):
+            for part, said in zip(parts, added[: len(fine)], strict=True):
+                np.add(more, part * said, out=more)
+        return gated(added, every, gains([*FINE, *bands]), sharp_gate(fine), self.held)
+
+
+@dataclass(frozen=True)
 class Sen2sr:
     """SEN2SR-Lite, see :mod:`stac2cube.kernels.sen2sr`."""
 
@@ -115,6 +173,8 @@ class Sen2sr:
     device: str
     radius: int = 3 * sen2sr.RADIUS
     reach: int = 3 * sen2sr.RADIUS
+    spare: int = 0
+    agrees: bool = False
 
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
         """See :class:`Upscaler`."""
@@ -130,6 +190,8 @@ class Onnx:
     """A model of somebody else, see :mod:`stac2cube.kernels.onnx_model`."""
 
     model: OnnxModel
+    spare: int = 0
+    agrees: bool = False
 
     @property
     def radius(self) -> int:
@@ -165,20 +227,32 @@ class Agreement:
     backend: str
     consistency: Consistency
 
-    def made(self, picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str]) -> np.ndarray:
-        """A picture brought into agreement, where that is wanted."""
-        if self.backend == "bicubic" or self.consistency == "none":
+    def asked(self, upscaler: Upscaler) -> Upscaler:
+        """A backend that holds to what was measured by itself, told whether it shall."""
+        return replace(upscaler, held=self.consistency != "none") if isinstance(upscaler, Gated) else upscaler
+
+    def made(
+        self, picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str], agrees: bool = False
+    ) -> np.ndarray:
+        """A picture brought into agreement, where that is wanted and not done already."""
+        if self.backend == "bicubic" or self.consistency == "none" or (agrees and self.consistency == "mtf"):
             return picture
         return agreeing(picture, measured, scale, gains(bands) if self.consistency == "mtf" else None)
 
     def calmed(
-        self, picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str], near: np.ndarray | None
+        self,
+        picture: np.ndarray,
+        measured: np.ndarray,
+        scale: int,
+        bands: Sequence[str],
+        near: np.ndarray | None,
+        agrees: bool = False,
     ) -> np.ndarray:
         """A network's picture, back-projected alone where ``near``, ``(rows, columns)`` of 10 m or None, says so."""
-        if near is None:
+        if near is None or not near.any():
             return picture
         plain = bicubic(measured, scale)
-        if self.consistency != "mtf":  # else :meth:`made` will bring it into agreement
+        if self.consistency != "mtf" or agrees:  # else :meth:`made` will bring it into agreement
             plain = agreeing(plain, measured, scale, gains(bands))
         times = picture.shape[-1] // near.shape[-1]
         calmed: np.ndarray = np.where(near.repeat(times, axis=0).repeat(times, axis=1), plain, picture)
@@ -202,7 +276,7 @@ def upscale(
     """Everything between the cube's numbers.
 
     Args:
-        upscaler: The backend.
+        upscaler: The backend. For a target of 2.5 m the edges that it can spare are left out of the result.
         agreement: What is held to be consistent.
         fine: ``(4, rows, columns)`` reflectance of the bands of 10 m, float32, without gaps, sizes even.
         coarse: ``(n, rows / 2, columns / 2)`` of bands of 20 m; n may be 0.
@@ -213,22 +287,25 @@ def upscale(
             None for nowhere.
 
     Returns:
-        ``(4 + n, rows, columns)``, or four times the rows and columns; and how far it is from what was measured,
-        reflectance per measured pixel: ``residual_mtf`` and ``residual_mean``.
+        ``(4 + n, rows, columns)``, or four times the rows and columns, without ``4 * spare`` at each edge; and how far
+        it is from what was measured, reflectance per measured pixel: ``residual_mtf`` and ``residual_mean``.
     """
-    near = None
+    upscaler = agreement.asked(upscaler)
+    near, agrees = None, upscaler.agrees
     if bright is not None and upscaler.reach and bright.any():
         near = widened(bright, upscaler.reach)
     fused = np.empty((0, *fine.shape[1:]), dtype="float32")
     if len(bands):
-        fused = agreement.calmed(upscaler.fuse(fine, coarse, bands), coarse, 2, bands, near)
-        fused = agreement.made(fused, coarse, 2, bands)
+        fused = agreement.calmed(upscaler.fuse(fine, coarse, bands), coarse, 2, bands, near, agrees)
+        fused = agreement.made(fused, coarse, 2, bands, agrees)
     if target == 10:
         made, measured, scale, judged = fused, coarse, 2, list(bands)
     else:
+        kept = tuple(slice(upscaler.spare, size - upscaler.spare) for size in fine.shape[1:])
+        fine, fused, near = fine[:, *kept], fused[:, *kept], None if near is None else near[kept]
         measured, scale, judged = np.concatenate([fine, fused]), 4, [*FINE, *bands]
-        made = agreement.calmed(upscaler.sharpen(fine, fused, bands), measured, 4, judged, near)
-        made = agreement.made(made, measured, 4, judged)
+        made = agreement.calmed(upscaler.sharpen(fine, fused, bands), measured, 4, judged, near, agrees)
+        made = agreement.made(made, measured, 4, judged, agrees)
     left = {}
     if judged:
         for name, with_gains in (("residual_mtf", gains(judged)), ("residual_mean", None)):
@@ -249,7 +326,8 @@ def open_upscaler(backend: str, weights: str, device: str) -> Upscaler:
         return Onnx(read_model(Path(weights), device))
     if backend == "sen2sr":
         return Sen2sr(sen2sr.read_cascade(Path(weights)), device)
-    return Native(read_weights(Path(weights)), device)
+    networks = read_weights(Path(weights))
+    return Gated(networks, device) if generation_of(Path(weights)) > 1 else Native(networks, device)
 
 
 def device_for(wanted: str) -> str:

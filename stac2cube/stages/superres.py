@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import Layer
 from stac2cube.cube.stored import StoredStep, Window
 from stac2cube.errors import BadInputError
-from stac2cube.kernels.brightness import BRIGHT, saturated, without
+from stac2cube.kernels.brightness import BRIGHT, saturated, without, without_all
 from stac2cube.kernels.halving import halved
 from stac2cube.kernels.networks import COARSE, FINE
 from stac2cube.kernels.upscaling import LEARNED, device_for, open_upscaler, upscale
@@ -28,10 +30,13 @@ from stac2cube.source.asset import is_nodata
 from stac2cube.stages.follow import Parent
 from stac2cube.stages.schooling import train_on
 from stac2cube.stages.superres_rules import SuperresRules, own_weights, ways_back
+from stac2cube.weights import all_shipped
 from stac2cube.work import Block, Measured, Orders, Step, Summary
 
 if TYPE_CHECKING:
     import xarray as xr
+
+log = logging.getLogger(__name__)
 
 UNSURE = 2
 """Pixels of 10 m around what has no data that have none either: the optics mix them."""
@@ -112,7 +117,7 @@ class Upscale:
         inner = tuple(slice(margin, margin + part.stop - part.start) for part in window)
         if missing[inner].all():
             return self._nothing(stored, inner), {}
-        pictures = [without(_reflectance(stored[layer.name], layer), missing, FILLED) for layer in bands]
+        pictures = without_all([_reflectance(stored[layer.name], layer) for layer in bands], missing, FILLED)
         fine, coarse, bright, lost = _trusted(pictures, source.halving)
         names = [layer.name for layer in bands[len(FINE) :]]
         with gpu_turn() if device == "cuda" else nullcontext():
@@ -124,12 +129,15 @@ class Upscale:
             for part, size in zip((rows, columns), shape, strict=True)
         )
         hidden = ndimage.binary_dilation(missing & np.logical_and.outer(*within), iterations=UNSURE)
+        spare = upscaler.spare if rules.scale > 1 else 0
         means = {}
         for name, apart in left.items():
-            every = missing.shape[0] // apart.shape[0]
-            seen = tuple(slice(part.start // every, part.stop // every) for part in inner)
+            off = 0 if name == "bright_fraction" else spare
+            every = (missing.shape[0] - 2 * off) // apart.shape[0]
+            seen = tuple(slice((part.start - off) // every, (part.stop - off) // every) for part in inner)
             means[name] = (float(apart[seen].sum()), float(apart[seen].size))
-        return self._stored(made, bands, hidden, lost, stored, inner), means
+        wide = tuple(slice((part.start - spare) * rules.scale, (part.stop - spare) * rules.scale) for part in inner)
+        return self._stored(made[:, *wide], bands, hidden, lost, stored, inner), means
 
     def _stored(
         self,
@@ -141,18 +149,19 @@ class Upscale:
         inner: tuple[slice, ...],
     ) -> dict[str, np.ndarray]:
         scale = self.rules.scale
-        wide = tuple(slice(part.start * scale, part.stop * scale) for part in inner)
         out = {}
         for picture, layer, lost in zip(made, bands, losses, strict=True):
             if scale == 1 and layer.name in FINE:  # as it was measured, marks of saturation too
                 out[layer.name] = np.where(unseen[inner], layer.fill_scalar, stored[layer.name][inner])
                 continue
-            gone = _repeated((unseen | lost)[inner], scale)
-            counts = np.rint((picture[wide] - layer.offset) / layer.scale)
+            counts = (picture - layer.offset) / layer.scale
+            np.rint(counts, out=counts)
             limits = np.iinfo(layer.dtype)
-            out[layer.name] = np.where(gone, layer.fill_scalar, counts.clip(max(limits.min, 1), limits.max)).astype(
-                layer.dtype
-            )
+            np.clip(counts, max(limits.min, 1), limits.max, out=counts)
+            out[layer.name] = counts.astype(layer.dtype)
+            gone = (unseen | lost)[inner]
+            if gone.any():
+                out[layer.name][_repeated(gone, scale)] = layer.fill_scalar
         return out | {layer.name: _repeated(stored[layer.name][inner], scale) for layer in self._classes()}
 
     def _nothing(self, stored: dict[str, np.ndarray], inner: tuple[slice, ...]) -> dict[str, np.ndarray]:
@@ -215,6 +224,7 @@ def run_superres(
     if rules.backend == "selftrain" and not rules.weights and not own_weights(out).exists():
         train_on([parent.path], own_weights(out))
     weights = rules.weights_of(out)
+    _warn_of(rules, layers, out, weights)
     seen = open_upscaler(rules.backend, weights, "cpu").radius  # before anything is written
     if seen > rules.margin:
         raise BadInputError(f"{rules.backend} looks at {seen} pixels around a tile: say a margin of that, or more")
@@ -237,6 +247,22 @@ def run_superres(
     task = Upscale(spec.layers, rules, weights)
     orders = replace(orders or Orders(), superseded="replace")
     return build(out, spec, steps, task, place, orders=orders, progress=progress)
+
+
+def _warn_of(rules: SuperresRules, layers: Path, out: Path, weights: str) -> None:
+    """Say what is wrong with the weights that an older cube was made with, and how to make it anew."""
+    about = next((one.about for one in all_shipped() if str(one.path) == weights), "")
+    if about:
+        log.warning(
+            "%s was made with weights that were %s; it is extended with the same ones. To make it anew with those of "
+            "today: stac2cube superres %s %s --target %g --consistency %s",
+            out,
+            about,
+            shlex.quote(str(layers)),
+            shlex.quote(str(out.with_name(f"{out.stem}-2{out.suffix}"))),
+            rules.target,
+            rules.consistency,
+        )
 
 
 def follow_superres(cube: Path, place: Place, orders: Orders, progress: Progress | None) -> Summary:

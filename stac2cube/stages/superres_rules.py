@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stac2cube.cube.ledger import Entry
+from stac2cube.cube.root import read_root
 from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError
 from stac2cube.grid import CHUNK, SHARD, Grid
@@ -101,8 +102,15 @@ class SuperresRules:
             return self.weights
         if self.backend not in LEARNED:
             return ""
-        usual = own_weights(out) if self.backend == "selftrain" else shipped()
+        usual = own_weights(out) if self.backend == "selftrain" else shipped(self._made_with(out))
         return self.weights or str(usual)
+
+    def _made_with(self, out: Path) -> str:
+        """SHA-256 of the weights that a cube of this backend was made with; "" if there is none yet."""
+        if self.weights or not out.exists():
+            return ""
+        about = read_root(out).spec.recipe.get(STAGE, {})
+        return str(about.get("weights_sha256", "")) if about.get("backend") == self.backend else ""
 
     def spec(self, parent: CubeSpec, layers: Path, weights: str) -> CubeSpec:
         """The cube made from a cube.

@@ -22,6 +22,7 @@ from stac2cube.kernels.solving import REFERENCE, Pair, along, graph
 from stac2cube.kernels.windows import Patch, choose, edge_for, per_cell, texture
 from stac2cube.stages.measure import WINDOWS
 from stac2cube.stages.shift_rules import ShiftRules
+from tests.bench.train_native import MAT_FINE
 from tests.registration import HAS_AROSICS, fourier_moved
 
 COVERS = (0.0, 0.2, 0.5, 0.8)
@@ -62,12 +63,12 @@ def main() -> None:
 
 
 def opened(path: Path) -> np.ndarray:
-    """600 x 600 pixels, float64."""
+    """600 x 600 pixels, float64; of a MATLAB file blue, with which the tables were made."""
     if path.suffix == ".mat":
         import h5py
 
         with h5py.File(path) as file:
-            return np.asarray(file["im10"][2], dtype="float64")[:600, :600]
+            return np.asarray(file["im10"][MAT_FINE.index("B02")], dtype="float64")[:600, :600]
     import rasterio
 
     with rasterio.open(path) as file:

@@ -1,11 +1,14 @@
-"""``python -m tests.bench.superres``: what a finer grid costs, by backend and area, and beside torch alone.
+"""``python -m tests.bench.superres [RASTERS]``: what a finer grid costs and how good it is, for docs/superres.md.
 
-Everything on one thread. Memory is that of a process of its own.
+Everything on one thread; speeds by the CPU time of one process, so that a busy machine does not matter; memory is that
+of a process of its own. RASTERS holds the recorded scenes, see ``tests.bench.train_native``; without it only costs are
+measured. ``--before`` names the checkout of an earlier version that is measured beside.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -13,49 +16,63 @@ import time
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
-from odc.geo.geobox import GeoBox
-from scipy import ndimage
 
 import stac2cube
-from stac2cube.demo.raster import write_cog
-from stac2cube.kernels.networks import COARSE, FINE, read_weights
-from stac2cube.stages.superres_rules import SuperresRules
-from stac2cube.weights import shipped
-from tests.items import catalog, item
+from stac2cube import SuperresRules
 
 CORNER = (600_000, 5_300_040)
+
+WORK = (
+    ("bicubic", 2.5, 512),
+    ("backproject", 2.5, 512),
+    ("native", 2.5, 512),
+    ("native", 10, 512),
+)
+"""Backend, target and edge of the area in pixels of 10 m."""
+
+BEFORE = (("native", 2.5, 512), ("native", 10, 512))
+"""The same by the earlier version."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rasters", type=Path, nargs="?")
     parser.add_argument("--folder", type=Path, default=Path("build/bench-superres"))
-    parser.add_argument("--only", nargs=2, metavar=("BACKEND", "EDGE"))
+    parser.add_argument("--before", type=Path, help="checkout of an earlier version")
+    parser.add_argument("--only", nargs=4, metavar=("BACKEND", "TARGET", "EDGE", "LABEL"), help="used by itself")
     chosen = parser.parse_args()
     folder = chosen.folder.resolve()
     if chosen.only:
-        one(folder, chosen.only[0], int(chosen.only[1]))
+        backend, target, edge, label = chosen.only
+        one(folder, backend, float(target), int(edge), label)
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for edge in (512, 1024, 2048):
+    for edge in sorted({edge for _, _, edge in WORK}):
         make(folder, edge)
-    print("| backend | pixels of 10 m | Mpx a minute | peak GiB |\n| --- | --- | --- | --- |", flush=True)
-    for backend, edge in (
-        ("bicubic", 512),
-        ("backproject", 512),
-        ("native", 512),
-        ("native", 1024),
-        ("native", 2048),
-        ("torch, the network alone on the whole picture", 512),
-        ("torch, the network alone on the whole picture", 1024),
-    ):
-        words = [sys.executable, "-m", "tests.bench.superres", "--folder", str(folder), "--only", backend, str(edge)]
-        subprocess.run(words, check=True)
+    print("| version | backend | to | pixels of 10 m | us a pixel | Mpx a minute and core | peak GiB |")
+    print("| --- " * 7 + "|", flush=True)
+    here = Path(__file__).parents[2]
+    for label, root, work in (("this", here, WORK), ("before", chosen.before, BEFORE if chosen.before else ())):
+        for backend, target, edge in work:
+            words = [sys.executable, "-P", __file__, "--folder", str(folder), "--only", backend]
+            environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+            subprocess.run([*words, str(target), str(edge), label], check=True, env=environment)
+    tiles()
+    if chosen.rasters:
+        quality(chosen.rasters)
 
 
 def make(folder: Path, edge: int) -> None:
     """A layers cube of one date."""
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+    from scipy import ndimage
+
+    from stac2cube.demo.raster import write_cog
+    from stac2cube.kernels.networks import COARSE, FINE
+    from tests.items import catalog, item
+
     rng = np.random.default_rng(0)
     assets = {}
     for place, band in enumerate((*FINE, *COARSE)):
@@ -72,30 +89,79 @@ def make(folder: Path, edge: int) -> None:
     stac2cube.get_stac_layers(folder / f"{edge}.zarr", catalog=items, **words)
 
 
-def one(folder: Path, backend: str, edge: int) -> None:
-    begun = time.perf_counter()
-    if backend.startswith("torch"):
+def one(folder: Path, backend: str, target: float, edge: int, label: str) -> None:
+    """The whole stage, reading and writing too; libraries are loaded before."""
+    if backend == "native":
         import torch
 
         torch.set_num_threads(1)
-        network = read_weights(shipped())["sharpen"]
-        picture = torch.rand(1, 5, edge, edge)
-        begun = time.perf_counter()
-        with torch.inference_mode():
-            for _ in range(len((*FINE, *COARSE))):
-                network(picture)
-    else:
-        if backend == "native":
-            import torch
+    rules = SuperresRules(target=target, backend=backend)
+    out = folder / f"{edge}-{backend}-{target:g}-{label}.zarr"
+    begun = time.process_time()
+    stac2cube.super_resolution(folder / f"{edge}.zarr", out, rules=rules, place=stac2cube.Threads(1))
+    tell(label, backend, target, edge, time.process_time() - begun)
 
-            torch.set_num_threads(1)
-        rules = SuperresRules(backend=backend)
-        out = folder / f"{edge}-{backend}.zarr"
-        stac2cube.super_resolution(folder / f"{edge}.zarr", out, rules=rules, place=stac2cube.Threads(1))
-    spent = time.perf_counter() - begun
+
+def tell(label: str, backend: str, target: float, edge: int, spent: float) -> None:
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     peak = int(lines["VmHWM"].split()[0]) / 2**20
-    print(f"| {backend} | {edge} x {edge} | {edge**2 / 1e6 / spent * 60:.1f} | {peak:.2f} |", flush=True)
+    each, speed = spent / edge**2 * 1e6, edge**2 / 1e6 / spent * 60
+    print(
+        f"| {label} | {backend} | {target:g} m | {edge} x {edge} | {each:.2f} | {speed:.1f} | {peak:.2f} |", flush=True
+    )
+
+
+def tiles() -> None:
+    """Networks that no cube can be made with here: the kernels alone, over one tile and its margin."""
+    import torch
+
+    from stac2cube.kernels import sen2sr
+    from stac2cube.kernels.networks import COARSE
+    from stac2cube.kernels.upscaling import Agreement, Sen2sr, upscale
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    fine, coarse = (rng.uniform(0.05, 0.4, size).astype("float32") for size in ((4, 320, 320), (6, 160, 160)))
+    networks = {name: sen2sr.network(*shape).eval() for name, shape in sen2sr.FILES.items()}
+    for target in (2.5, 10):
+        begun = time.process_time()
+        upscale(Sen2sr(networks, "cpu"), Agreement("sen2sr", "mtf"), fine, coarse, COARSE, target)
+        tell("this", "SEN2SR-Lite's layout, random weights, a tile", target, 256, time.process_time() - begun)
+
+
+def quality(rasters: Path) -> None:
+    """Ours, the first ones, and these with red and blue put right, on what none of them saw."""
+    from stac2cube.kernels.networks import read_weights
+    from stac2cube.kernels.training import judged
+    from stac2cube.kernels.upscaling import Native, open_upscaler
+    from stac2cube.weights import all_shipped
+    from tests.bench.train_native import OPTICS, recorded
+
+    _, unseen = recorded(rasters)
+    newest, oldest = all_shipped()
+    upscalers = {
+        "this": open_upscaler("native", str(newest.path), "cpu"),
+        "first": open_upscaler("native", str(oldest.path), "cpu"),
+        "first, red and blue put right": Native(read_weights(newest.path), "cpu"),
+    }
+    print(
+        "\n| scene | optics | step | method | PSNR, dB | over bicubic | over back-projection | SAM, degrees | ERGAS |"
+    )
+    print("| --- " * 9 + "|")
+    for optics, value in OPTICS.items():
+        for title, upscaler in upscalers.items():
+            if title != "this" and value not in (0.0, "means"):
+                continue
+            rows = judged(unseen, upscaler, value)
+            plain = {(r["scene"], r["step"], r["method"]): r["psnr"] for r in rows}
+            for row in rows:
+                method = row["method"].replace("network", f"network, {title}")
+                if title != "this" and row["method"] != "network, mtf":
+                    continue
+                gained = (row["psnr"] - plain[row["scene"], row["step"], name] for name in ("bicubic", "backproject"))
+                more = " | ".join(f"{gain:+.2f}" for gain in gained)
+                figures = f"{row['psnr']:.2f} | {more} | {row['sam']:.2f} | {row['ergas']:.2f}"
+                print(f"| {row['scene']} | {optics} | {row['step']} | {method} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

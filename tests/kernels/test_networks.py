@@ -13,10 +13,17 @@ from safetensors.torch import save_file  # noqa: E402
 
 from stac2cube.errors import BadInputError  # noqa: E402
 from stac2cube.kernels import sen2sr  # noqa: E402
-from stac2cube.kernels.networks import NETWORKS, RADIUS, answer, read_weights  # noqa: E402
+from stac2cube.kernels.networks import (  # noqa: E402
+    NETWORKS,
+    RADIUS,
+    answer,
+    generation_of,
+    read_weights,
+    sha256_of,
+)
 from stac2cube.kernels.optics import bicubic  # noqa: E402
 from stac2cube.kernels.upscaling import device_for, open_upscaler  # noqa: E402
-from stac2cube.weights import shipped  # noqa: E402
+from stac2cube.weights import Shipped, all_shipped, shipped  # noqa: E402
 
 
 def picture(bands: int, seed: int = 0) -> np.ndarray:
@@ -24,8 +31,11 @@ def picture(bands: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "bands", "out", "finer"), [("sharpen", 5, 1, 4), ("fuse", 10, 6, 1)])
-def test_our_networks_answer_in_proportion_and_see_only_so_far(name: str, bands: int, out: int, finer: int) -> None:
-    network = read_weights(shipped())[name]
+@pytest.mark.parametrize("file", all_shipped(), ids=lambda file: file.name)
+def test_our_networks_answer_in_proportion_and_see_only_so_far(
+    file: Shipped, name: str, bands: int, out: int, finer: int
+) -> None:
+    network = read_weights(file.path)[name]
     given = picture(bands)
     said = answer(network, given, "cpu")
     assert said.shape == (1, out, 48 * finer, 48 * finer)
@@ -36,11 +46,22 @@ def test_our_networks_answer_in_proportion_and_see_only_so_far(name: str, bands:
     changed = answer(network, other, "cpu")
     np.testing.assert_array_equal(changed[..., : 25 * finer], said[..., : 25 * finer])
     assert (changed != said).any()
+    phases = answer(network, given, "cpu", phases=True)
+    shuffled = torch.nn.functional.pixel_shuffle(torch.from_numpy(phases), finer)
+    np.testing.assert_array_equal(shuffled.numpy(), said)
 
 
-def test_shipped_weights_are_small_and_belong_here() -> None:
-    assert shipped().stat().st_size < 1_000_000
-    assert set(read_weights(shipped())) == set(NETWORKS)
+def test_shipped_weights_are_small_and_what_they_are_said_to_be() -> None:
+    newest, older = all_shipped()
+    assert shipped() == newest.path == shipped("0" * 64)
+    assert shipped(older.sha256) == older.path
+    assert not newest.about
+    assert older.about == "trained with red and blue swapped"
+    for one, generation in ((newest, 2), (older, 1)):
+        assert one.path.stat().st_size < 1_000_000
+        assert sha256_of(one.path) == one.sha256
+        assert generation_of(one.path) == generation
+        assert set(read_weights(one.path)) == set(NETWORKS)
 
 
 def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -115,6 +136,27 @@ def nearest_model(folder: Path, bands: int) -> None:
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
     )
+
+
+def convolving_model(folder: Path) -> None:
+    """Convolutions of 3 x 3 and, with a bias, of 1 x 1, whose sums threads may cut otherwise; four times finer."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    rng = np.random.default_rng(0)
+    shapes = {"wide": (32, 4, 3, 3), "deep": (64, 32, 1, 1), "bias": (64,)}
+    values = {name: rng.normal(0, 0.2, shape).astype("float32") for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "wide"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "deep", "bias"], ["b"]),
+        helper.make_node("DepthToSpace", ["b"], ["y"], blocksize=4),
+    ]
+    ends = [helper.make_tensor_value_info(name, kind, [1, 4, None, None]) for name in ("x", "y")]
+    constants = [onnx.numpy_helper.from_array(value, name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "convolving", ends[:1], ends[1:], constants)
+    folder.mkdir()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "model.onnx")
+    (folder / "model.yaml").write_text("bands: [B02, B03, B04, B08]\nfactor: 1\nmargin: 1\nlicence: mine\n")
 
 
 def test_an_onnx_model_is_asked_as_its_file_says(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import json
+import shlex
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from odc.geo.geobox import GeoBox
 pytest.importorskip("torch")
 
 import stac2cube
-from stac2cube import SuperresRules
+from stac2cube import SuperresRules, weights
 from stac2cube.cli import cli
 from stac2cube.cube.reader import differences
 from stac2cube.cube.root import read_root
@@ -180,14 +181,42 @@ def test_it_is_extended_and_follows(tmp_path: Path) -> None:
     assert "pixels of 2.5 m, not details of 2.5 m" in write_report(out, tmp_path / "r.html").read_text()
 
 
+def test_an_older_cube_is_extended_with_the_weights_it_was_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest, older = weights.all_shipped()
+    layers, out = cube(tmp_path / "c", (150,)), tmp_path / "old one.zarr"
+    with monkeypatch.context() as then:
+        then.setattr(weights, "all_shipped", lambda: [older])
+        stac2cube.super_resolution(layers, out, rules=SuperresRules(target=10))
+    cube(tmp_path / "c", (150, 160))
+    caplog.clear()
+    with caplog.at_level("WARNING", "stac2cube"):
+        assert cli.main(["update", str(out), "-q"], standalone_mode=False) == 0
+    assert read_root(out).spec.recipe["superres"]["weights_sha256"] == older.sha256
+    assert cube_status(out).steps == 2
+    (said,) = [
+        record.getMessage() for record in caplog.records if "trained with red and blue swapped" in record.message
+    ]
+    command = shlex.split(said.partition("stac2cube ")[2])
+    caplog.clear()
+    assert cli.main([*command, "-q"], standalone_mode=False) == 0
+    again = out.with_name("old one-2.zarr")
+    assert read_root(again).spec.recipe["superres"]["weights_sha256"] == newest.sha256
+    assert not caplog.records
+    given = SuperresRules(target=10, weights=str(older.path))
+    stac2cube.super_resolution(layers, tmp_path / "given.zarr", rules=given)
+    assert differences(out, tmp_path / "given.zarr") == []
+
+
 def test_a_cube_teaches_its_own_networks(layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schooling, "EDGE", 64)  # as if the area were larger
-    file = train_on([layers], tmp_path / "own.safetensors", steps={"sharpen": 20, "fuse": 20})
+    file = train_on([layers], tmp_path / "own.safetensors", steps={"sharpen": 6, "fuse": 6})
     card = json.loads(file.with_suffix(".json").read_text())
     figures = {(row["step"], row["method"]): row["psnr"] for row in card["figures"]}
     assert figures["10 to 2.5 m", "network, mtf"] > figures["10 to 2.5 m", "bicubic"]
     assert card["parts"]["judged"] >= 1
-    again = train_on([layers], tmp_path / "again.safetensors", steps={"sharpen": 20, "fuse": 20})
+    again = train_on([layers], tmp_path / "again.safetensors", steps={"sharpen": 6, "fuse": 6})
     assert again.read_bytes() == file.read_bytes(), "the same seed, the same weights"
     out = tmp_path / "out.zarr"
     file.rename(own_weights(out))
