@@ -42,6 +42,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 soak: $(VENV)/.installed-test
 	envs/install-torch $(BIN)/python
@@ -66,7 +67,7 @@ $(VENV)/.installed-test: pyproject.toml envs/make-venv $(PINS)
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
 	find stac2cube tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-venv:

@@ -11,125 +11,127 @@ from typing import TYPE_CHECKING, Any
 from stac2cube.version import __version__
 
 if TYPE_CHECKING:
-    from stac2cube.cube.reader import open_cube
+    from stac2cube.build.status import CubeStatus, cube_status
+    from stac2cube.clouds.stage import get_cloud_layers
+    from stac2cube.coregister.rules import ShiftRules
+    from stac2cube.coregister.stage import coregister_scenes, move_scenes
+    from stac2cube.datasets.acquisitions import DownloadRequest
+    from stac2cube.datasets.download import download_products
+    from stac2cube.datasets.files import Making
+    from stac2cube.datasets.frames import find_frames
+    from stac2cube.datasets.patch_rules import PatchRules
+    from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+    from stac2cube.datasets.sample_cube import make_sample_cube
+    from stac2cube.datasets.samples import make_samples
+    from stac2cube.datasets.shards import make_patches
+    from stac2cube.datasets.statistics import StatisticsRules, add_moments, count_values, read_statistics
+    from stac2cube.datasets.torch import FramesDataset, PatchStream
+    from stac2cube.executors.base import Threads
+    from stac2cube.executors.gateway import Gateway
+    from stac2cube.executors.local import Local
+    from stac2cube.executors.site import find_site
+    from stac2cube.executors.slurm import Allocation, Slurm
     from stac2cube.explorer.session import Explorer, explore
-    from stac2cube.places.allocation import Allocation
-    from stac2cube.places.gateway import Gateway
-    from stac2cube.places.local import Local
-    from stac2cube.places.slurm import Slurm
-    from stac2cube.places.threads import Threads
-    from stac2cube.reads.features import read_arrays, sample, zonal_statistics
-    from stac2cube.reads.files import save_per_geometry
-    from stac2cube.reads.whole import read
-    from stac2cube.site import find_site
-    from stac2cube.source.conditions import Conditions
-    from stac2cube.stages.clouds import get_cloud_layers
-    from stac2cube.stages.composed import Composition, store_composites
-    from stac2cube.stages.coregister import coregister_scenes, move_scenes
-    from stac2cube.stages.index_facts import export_index, index_info
-    from stac2cube.stages.indexed import store_indices
-    from stac2cube.stages.indexing import create_index, filter_index, update_index
+    from stac2cube.index.index import create_index, export_index, filter_index, index_info, update_index
+    from stac2cube.maintain.seal_year import seal_year
+    from stac2cube.reading.read import read, read_arrays, sample, save_per_geometry, zonal_statistics
+    from stac2cube.search.search import Conditions
+    from stac2cube.stages.composites import Composition, store_composites
     from stac2cube.stages.layers import get_stac_layers
-    from stac2cube.stages.masked import apply_masks
     from stac2cube.stages.overviews import store_overviews
-    from stac2cube.stages.shift_rules import ShiftRules
-    from stac2cube.stages.superres import super_resolution
-    from stac2cube.stages.superres_rules import SuperresRules
-    from stac2cube.stages.yearly import seal_year
-    from stac2cube.status import CubeStatus, cube_status
-    from stac2cube.training.acquisitions import DownloadRequest
-    from stac2cube.training.cubes import make_sample_cube
-    from stac2cube.training.download import download_products
-    from stac2cube.training.finding import find_frames
-    from stac2cube.training.loading import FramesDataset, PatchStream
-    from stac2cube.training.making import make_patches
-    from stac2cube.training.parts import Making
-    from stac2cube.training.passes import add_moments, count_values
-    from stac2cube.training.patch_rules import PatchRules
-    from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
-    from stac2cube.training.samples import make_samples
-    from stac2cube.training.statistics import StatisticsRules, read_statistics
-    from stac2cube.views.classes import class_mask, mask_classes
-    from stac2cube.views.clouds import mask_clouds
-    from stac2cube.views.colour import rgb
+    from stac2cube.stages.stored_views import apply_masks, store_indices
+    from stac2cube.store.reader import open_cube
+    from stac2cube.superres.rules import SuperresRules
+    from stac2cube.superres.stage import super_resolution
     from stac2cube.views.composite import composite
-    from stac2cube.views.mask_recipes import Hiding, mask_by
-    from stac2cube.views.physical import from_db, to_celsius, to_db, to_kelvin, to_reflectance, to_stack
-    from stac2cube.views.speckle import despeckle
-    from stac2cube.views.spectral import indices
-    from stac2cube.views.terrain import aspect, hillshade, slope
+    from stac2cube.views.indices import indices
+    from stac2cube.views.masks import Hiding, class_mask, mask_by, mask_classes, mask_clouds
+    from stac2cube.views.render import rgb
+    from stac2cube.views.units import (
+        aspect,
+        despeckle,
+        from_db,
+        hillshade,
+        slope,
+        to_celsius,
+        to_db,
+        to_kelvin,
+        to_reflectance,
+        to_stack,
+    )
+
 
 _HOMES = {
-    "Allocation": "stac2cube.places.allocation",
-    "AngleRules": "stac2cube.training.rules",
-    "Composition": "stac2cube.stages.composed",
-    "Conditions": "stac2cube.source.conditions",
-    "CubeStatus": "stac2cube.status",
-    "DownloadRequest": "stac2cube.training.acquisitions",
+    "Allocation": "stac2cube.executors.slurm",
+    "AngleRules": "stac2cube.datasets.rules",
+    "Composition": "stac2cube.stages.composites",
+    "Conditions": "stac2cube.search.search",
+    "CubeStatus": "stac2cube.build.status",
+    "DownloadRequest": "stac2cube.datasets.acquisitions",
     "Explorer": "stac2cube.explorer.session",
-    "FramesDataset": "stac2cube.training.loading",
-    "Gateway": "stac2cube.places.gateway",
-    "Hiding": "stac2cube.views.mask_recipes",
-    "LabelRules": "stac2cube.training.rules",
-    "Local": "stac2cube.places.local",
-    "Making": "stac2cube.training.parts",
-    "PatchRules": "stac2cube.training.patch_rules",
-    "PatchStream": "stac2cube.training.loading",
-    "SampleRules": "stac2cube.training.rules",
-    "ShiftRules": "stac2cube.stages.shift_rules",
-    "Slurm": "stac2cube.places.slurm",
-    "StatisticsRules": "stac2cube.training.statistics",
-    "SuperresRules": "stac2cube.stages.superres_rules",
-    "Threads": "stac2cube.places.threads",
-    "add_moments": "stac2cube.training.passes",
-    "apply_masks": "stac2cube.stages.masked",
-    "aspect": "stac2cube.views.terrain",
-    "class_mask": "stac2cube.views.classes",
+    "FramesDataset": "stac2cube.datasets.torch",
+    "Gateway": "stac2cube.executors.gateway",
+    "Hiding": "stac2cube.views.masks",
+    "LabelRules": "stac2cube.datasets.rules",
+    "Local": "stac2cube.executors.local",
+    "Making": "stac2cube.datasets.files",
+    "PatchRules": "stac2cube.datasets.patch_rules",
+    "PatchStream": "stac2cube.datasets.torch",
+    "SampleRules": "stac2cube.datasets.rules",
+    "ShiftRules": "stac2cube.coregister.rules",
+    "Slurm": "stac2cube.executors.slurm",
+    "StatisticsRules": "stac2cube.datasets.statistics",
+    "SuperresRules": "stac2cube.superres.rules",
+    "Threads": "stac2cube.executors.base",
+    "add_moments": "stac2cube.datasets.statistics",
+    "apply_masks": "stac2cube.stages.stored_views",
+    "aspect": "stac2cube.views.units",
+    "class_mask": "stac2cube.views.masks",
     "composite": "stac2cube.views.composite",
-    "coregister_scenes": "stac2cube.stages.coregister",
-    "count_values": "stac2cube.training.passes",
-    "create_index": "stac2cube.stages.indexing",
-    "cube_status": "stac2cube.status",
-    "despeckle": "stac2cube.views.speckle",
-    "download_products": "stac2cube.training.download",
+    "coregister_scenes": "stac2cube.coregister.stage",
+    "count_values": "stac2cube.datasets.statistics",
+    "create_index": "stac2cube.index.index",
+    "cube_status": "stac2cube.build.status",
+    "despeckle": "stac2cube.views.units",
+    "download_products": "stac2cube.datasets.download",
     "explore": "stac2cube.explorer.session",
-    "export_index": "stac2cube.stages.index_facts",
-    "filter_index": "stac2cube.stages.indexing",
-    "find_frames": "stac2cube.training.finding",
-    "find_site": "stac2cube.site",
-    "from_db": "stac2cube.views.physical",
-    "get_cloud_layers": "stac2cube.stages.clouds",
+    "export_index": "stac2cube.index.index",
+    "filter_index": "stac2cube.index.index",
+    "find_frames": "stac2cube.datasets.frames",
+    "find_site": "stac2cube.executors.site",
+    "from_db": "stac2cube.views.units",
+    "get_cloud_layers": "stac2cube.clouds.stage",
     "get_stac_layers": "stac2cube.stages.layers",
-    "hillshade": "stac2cube.views.terrain",
-    "index_info": "stac2cube.stages.index_facts",
-    "indices": "stac2cube.views.spectral",
-    "make_patches": "stac2cube.training.making",
-    "make_sample_cube": "stac2cube.training.cubes",
-    "make_samples": "stac2cube.training.samples",
-    "mask_by": "stac2cube.views.mask_recipes",
-    "mask_classes": "stac2cube.views.classes",
-    "mask_clouds": "stac2cube.views.clouds",
-    "move_scenes": "stac2cube.stages.coregister",
-    "open_cube": "stac2cube.cube.reader",
-    "read": "stac2cube.reads.whole",
-    "read_arrays": "stac2cube.reads.features",
-    "read_statistics": "stac2cube.training.statistics",
-    "rgb": "stac2cube.views.colour",
-    "sample": "stac2cube.reads.features",
-    "save_per_geometry": "stac2cube.reads.files",
-    "seal_year": "stac2cube.stages.yearly",
-    "slope": "stac2cube.views.terrain",
-    "store_composites": "stac2cube.stages.composed",
-    "store_indices": "stac2cube.stages.indexed",
+    "hillshade": "stac2cube.views.units",
+    "index_info": "stac2cube.index.index",
+    "indices": "stac2cube.views.indices",
+    "make_patches": "stac2cube.datasets.shards",
+    "make_sample_cube": "stac2cube.datasets.sample_cube",
+    "make_samples": "stac2cube.datasets.samples",
+    "mask_by": "stac2cube.views.masks",
+    "mask_classes": "stac2cube.views.masks",
+    "mask_clouds": "stac2cube.views.masks",
+    "move_scenes": "stac2cube.coregister.stage",
+    "open_cube": "stac2cube.store.reader",
+    "read": "stac2cube.reading.read",
+    "read_arrays": "stac2cube.reading.read",
+    "read_statistics": "stac2cube.datasets.statistics",
+    "rgb": "stac2cube.views.render",
+    "sample": "stac2cube.reading.read",
+    "save_per_geometry": "stac2cube.reading.read",
+    "seal_year": "stac2cube.maintain.seal_year",
+    "slope": "stac2cube.views.units",
+    "store_composites": "stac2cube.stages.composites",
+    "store_indices": "stac2cube.stages.stored_views",
     "store_overviews": "stac2cube.stages.overviews",
-    "super_resolution": "stac2cube.stages.superres",
-    "to_celsius": "stac2cube.views.physical",
-    "to_db": "stac2cube.views.physical",
-    "to_kelvin": "stac2cube.views.physical",
-    "to_reflectance": "stac2cube.views.physical",
-    "to_stack": "stac2cube.views.physical",
-    "update_index": "stac2cube.stages.indexing",
-    "zonal_statistics": "stac2cube.reads.features",
+    "super_resolution": "stac2cube.superres.stage",
+    "to_celsius": "stac2cube.views.units",
+    "to_db": "stac2cube.views.units",
+    "to_kelvin": "stac2cube.views.units",
+    "to_reflectance": "stac2cube.views.units",
+    "to_stack": "stac2cube.views.units",
+    "update_index": "stac2cube.index.index",
+    "zonal_statistics": "stac2cube.reading.read",
 }
 
 __all__ = [
@@ -207,7 +209,7 @@ __all__ = [
 ]
 
 
-_WITH_DATASETS = ("stac2cube.cube", "stac2cube.stages", "stac2cube.views")
+_WITH_DATASETS = ("stac2cube.store", "stac2cube.stages", "stac2cube.views")
 """Rooms whose functions take or give Datasets."""
 
 
@@ -217,7 +219,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'stac2cube' has no attribute {name!r}")
     home = import_module(_HOMES[name])
     if home.__name__.startswith(_WITH_DATASETS):
-        import_module("stac2cube.products.accessor")  # so that their Datasets have .s2c
+        import_module("stac2cube.export.accessor")  # so that their Datasets have .s2c
     return getattr(home, name)
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
-from stac2cube.area import Area, read_areas
 from stac2cube.errors import BadInputError
+from stac2cube.model.geometry import Area, read_areas
 
 RECORDED = Path(__file__).parents[1].parent / "shared" / "data" / "stac" / "antimeridian"
 SQUARE = shapely.box(11, 48, 12, 49)

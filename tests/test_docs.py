@@ -11,7 +11,7 @@ import click
 import pytest
 
 from stac2cube.cli import cli
-from stac2cube.cli.pages import mission_tables
+from stac2cube.cli.catalogs import mission_tables
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = "<!-- made by: stac2cube missions --markdown -->\n"

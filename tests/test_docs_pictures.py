@@ -11,8 +11,8 @@ from PIL import Image
 
 import stac2cube
 from stac2cube.cli import cli
-from stac2cube.demo import ArchiveSpec, simulate
-from stac2cube.products.terms import SIMULATED, Origin
+from stac2cube.export.stac import SIMULATED, Origin
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.bench.report_pictures import before_after
 
 ROOT = Path(__file__).parents[1]

@@ -12,15 +12,15 @@ import pytest
 import rustac
 
 from stac2cube.errors import CatalogError
-from stac2cube.geoparquet import ITEM, schema_of, table_of, to_bytes
-from stac2cube.source.items import item_text
-from stac2cube.source.local import items_of_path
+from stac2cube.model.geoparquet import ITEM, item_schema, table_of, to_bytes
+from stac2cube.search.clients import items_of_path
+from stac2cube.search.items import item_text
 
 Json = dict[str, Any]
 
 
 def stored(path: Path, items: list[Json]) -> Path:
-    path.write_bytes(to_bytes(table_of(items, [item_text(item) for item in items], schema_of(items))))
+    path.write_bytes(to_bytes(table_of(items, [item_text(item) for item in items], item_schema(items))))
     return path
 
 
@@ -71,7 +71,7 @@ def test_whole_numbers_beside_others_need_not_fit(tmp_path: Path, values: tuple[
     path = stored(tmp_path / "items.parquet", items)
     assert [dict(item) for item in items_of_path(path)] == items
     for first, second in (items, items[::-1]):
-        wider = schema_of([second], schema_of([first]))
+        wider = item_schema([second], item_schema([first]))
         assert table_of([first, second], ["", ""], wider).num_rows == 2
 
 
@@ -94,11 +94,11 @@ def test_a_property_may_have_the_name_of_a_column_of_ours(tmp_path: Path, name: 
 
 def test_a_schema_grows_only_by_what_is_new() -> None:
     first, second = [made("a", x=1)], [made("b", x=2)]
-    schema = schema_of(first)
-    assert schema_of(second, schema) == schema
-    wider = schema_of([made("c", x="text", y=1.5)], schema)
+    schema = item_schema(first)
+    assert item_schema(second, schema) == schema
+    wider = item_schema([made("c", x="text", y=1.5)], schema)
     assert wider != schema
-    assert schema_of(first + second, wider) == wider
+    assert item_schema(first + second, wider) == wider
     assert wider.names[-1] == ITEM
 
 

@@ -12,11 +12,11 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import box, mapping
 
 import stac2cube
-from stac2cube.area import read_areas
-from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
-from stac2cube.grid import Grid, grid_from_geobox, grid_over, native_crs
-from tests.source.granules import write
+from stac2cube.model.geometry import read_areas
+from stac2cube.model.grid import Grid, grid_from_geobox, grid_over, native_crs
+from stac2cube.store.metadata import read_root
+from tests.pixels.granules import write
 
 
 def test_corners_lie_on_the_lattice_and_cover_the_area() -> None:

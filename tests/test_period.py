@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stac2cube.errors import BadInputError
-from stac2cube.period import OPEN_START, Period, parse_period
+from stac2cube.model.period import OPEN_START, Period, parse_period
 
 TICK = timedelta(microseconds=1)
 TODAY = date(2026, 5, 4)

@@ -12,8 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from stac2cube.cli import cli
-from stac2cube.cli.config import schema_text
-from stac2cube.cli.kinds import KINDS, check_recipe, command_lines, recipe_at
+from stac2cube.cli.recipes import KINDS, check_recipe, command_lines, recipe_at, schema_text
 from stac2cube.errors import BadInputError
 from stac2cube.recipe.file import Recipe, read_recipe, show_recipe, write_recipe
 

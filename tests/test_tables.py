@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.catalog import catalogs, find_catalog
 from stac2cube.errors import BadInputError, TableError
-from stac2cube.mission import find_mission, mission_names
+from stac2cube.model.catalog import catalogs, find_catalog
+from stac2cube.model.mission import find_mission, mission_names
 
 PAGE = """name = "mine"
 title = "My sensor"

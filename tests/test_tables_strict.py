@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.catalog import catalogs, find_catalog
 from stac2cube.errors import TableError
-from stac2cube.mission import find_mission
+from stac2cube.model.catalog import catalogs, find_catalog
+from stac2cube.model.mission import find_mission
 from tests.test_tables import PAGE
 
 

@@ -9,30 +9,29 @@ import sys
 
 import click
 
-from stac2cube.cli.care import diff, rollback, seal_year, sync, tidy, verify
-from stac2cube.cli.catalogs import compare, gaps
-from stac2cube.cli.clouds import clouds, mask
-from stac2cube.cli.config import config
-from stac2cube.cli.cwl import cwl
-from stac2cube.cli.derive import composite, indices, overviews
-from stac2cube.cli.doctor import doctor
-from stac2cube.cli.explore import explore
-from stac2cube.cli.index import index
-from stac2cube.cli.item import item
-from stac2cube.cli.jobs import cancel, logs, sites, submit
-from stac2cube.cli.look import catalogs, history, missions, status, unlock
-from stac2cube.cli.make import demo, layers, plan, update
-from stac2cube.cli.out import export, publish, report, series
-from stac2cube.cli.patches import patches, statistics
-from stac2cube.cli.reads import read, sample
-from stac2cube.cli.recipes import claim, run, seal, share, stage
-from stac2cube.cli.registration import coregister, move
-from stac2cube.cli.screen import clean_streams
-from stac2cube.cli.sections import Sections
-from stac2cube.cli.show import quicklook, slider, timelapse
-from stac2cube.cli.stopping import end_at_once, leave
-from stac2cube.cli.superres import superres, weights
-from stac2cube.cli.training import download, samples
+from stac2cube.cli.build import demo, layers, plan, update
+from stac2cube.cli.catalogs import compare, gaps, index, read, sample
+from stac2cube.cli.datasets import download, patches, samples, statistics
+from stac2cube.cli.derive import clouds, composite, coregister, indices, mask, move, overviews, superres, weights
+from stac2cube.cli.explorer import explore
+from stac2cube.cli.export import cwl, export, item, publish, quicklook, report, series, slider, timelapse
+from stac2cube.cli.jobs import cancel, doctor, logs, sites, submit
+from stac2cube.cli.maintain import (
+    catalogs,
+    diff,
+    history,
+    missions,
+    rollback,
+    seal_year,
+    status,
+    sync,
+    tidy,
+    unlock,
+    verify,
+)
+from stac2cube.cli.options import Sections, clean_streams
+from stac2cube.cli.recipes import claim, config, run, seal, share, stage
+from stac2cube.cli.run import end_at_once, leave_stopped
 from stac2cube.errors import IncompleteError, Stac2cubeError
 from stac2cube.trust.text import shown
 from stac2cube.version import __version__
@@ -87,7 +86,7 @@ def main() -> None:
     """Run the command line; errors of ours and of the system are one line on standard error."""
     # A command that does not stop by itself ends at SIGTERM as at Ctrl-C: it lets go of the cube, also for other nodes.
     signal.signal(signal.SIGTERM, end_at_once)
-    leave(run_words())
+    leave_stopped(run_words())
 
 
 def run_words() -> int:

@@ -1,10 +1,11 @@
-"""Commands about what catalogs have: compare, gaps."""
+"""Commands about catalogs: compare, gaps, scene indexes, reading without a cube."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,34 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from stac2cube.cli.tables import wide_console
-from stac2cube.cli.words import CUBE, as_json, talking, what_options, what_words
+from stac2cube.cli.options import (
+    CUBE,
+    as_json,
+    grid_options,
+    listed,
+    resampling_words,
+    search_options,
+    talking,
+    what_options,
+    what_words,
+)
+from stac2cube.cli.run import wide_console
 from stac2cube.errors import BadInputError
+from stac2cube.model.catalog import catalogs
+from stac2cube.model.mission import LOCAL, Mission, find_mission, mission_names
+from stac2cube.trust.text import as_cells
 
 if TYPE_CHECKING:
-    from stac2cube.stages.compare import Answer
+    from geopandas import GeoDataFrame
+
+    from stac2cube.index.index import Written
+    from stac2cube.progress import Progress
+    from stac2cube.reading.selection import PixelOptions
+    from stac2cube.search.compare import Answer
+    from stac2cube.search.search import Conditions
+
+
+# Commands about what catalogs have: compare, gaps.
 
 catalog_list = click.option("--catalogs", "names", help="Names, URLs or paths with commas; all that carry the mission.")
 
@@ -28,8 +51,8 @@ catalog_list = click.option("--catalogs", "names", help="Names, URLs or paths wi
 @as_json
 def compare(names: str | None, machine: bool, **options: Any) -> None:
     """Search the same words in several catalogs: how many scenes each has, which only it has, and how fast it is."""
-    from stac2cube.mission import find_mission
-    from stac2cube.stages.compare import compare_catalogs
+    from stac2cube.model.mission import find_mission
+    from stac2cube.search.compare import compare_catalogs
     from stac2cube.stages.layers import make_request
 
     with talking(quiet=True):
@@ -61,9 +84,9 @@ def compare(names: str | None, machine: bool, **options: Any) -> None:
 @as_json
 def gaps(cube: Path, names: str | None, machine: bool) -> None:
     """List, per month, the scenes that some catalog has and CUBE lacks, with the reason."""
-    from stac2cube.mission import find_mission
-    from stac2cube.stages.compare import gaps_of
-    from stac2cube.stages.request import request_of
+    from stac2cube.model.mission import find_mission
+    from stac2cube.search.compare import gaps_of
+    from stac2cube.search.request import request_of
 
     with talking(quiet=True):
         _, request = request_of(cube)
@@ -92,3 +115,340 @@ def _require_an_answer(answers: Sequence[Answer]) -> None:
     if not any(answer.answered for answer in answers):
         said = "; ".join(f"{answer.catalog}: {answer.problem}" for answer in answers)
         raise BadInputError(f"no catalog could say anything: {said}")
+
+
+# Commands about scene indexes: index create, update, filter, export, info, list.
+
+NAME = click.argument("name")
+
+quietly = click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+where_option = click.option(
+    "--where", multiple=True, help="Condition in CQL2, as 's2:nodata_pixel_percentage < 20'; several times: all hold."
+)
+
+
+@click.group()
+def index() -> None:
+    """Keep catalogs of your own: searched once, stored with the headers of their images, brought up to date.
+
+    An index is named where it is used, as `--catalog NAME`: by a path, or by a name alone, which lies with your data.
+    """
+
+
+@index.command()
+@NAME
+@search_options
+@where_option
+@click.option("--headers", is_flag=True, help="Read the headers of the images of --bands, and keep them.")
+@quietly
+@as_json
+def create(name: str, where: tuple[str, ...], headers: bool, quiet: bool, machine: bool, **options: Any) -> None:
+    """Search, and keep what is found as the index NAME."""
+    from stac2cube.index.index import make_index
+    from stac2cube.progress import progress_for
+    from stac2cube.search.search import Conditions
+    from stac2cube.stages.layers import make_request
+
+    with talking(quiet or machine) as console:
+        request = make_request(what_words(**options))
+        progress = progress_for(console, "headers")
+        _say(make_index(name, request, Conditions(where=where), headers=headers, progress=progress), machine)
+
+
+@index.command()
+@NAME
+@click.option("--time", help="A further time; every time asked for so far if not said.")
+@click.option("--check", is_flag=True, help="Ask for size and ETag of every file whose header is kept.")
+@quietly
+@as_json
+def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool) -> None:
+    """Search again, and take over what is new, changed or gone."""
+    from stac2cube.index.index import update_index
+    from stac2cube.progress import progress_for
+
+    with talking(quiet or machine) as console:
+        _say(update_index(name, time=time, check=check, progress=progress_for(console, "headers")), machine)
+
+
+@index.command(name="filter")
+@NAME
+@click.argument("out")
+@click.option("--time", help="A year, a month, a day, an interval, a season; several with commas.")
+@click.option("--aoi", help="Area that items must touch, as of `stac2cube layers`; a box 'w,s,e,n' for example.")
+@click.option("--aoi-crs", help="CRS of the numbers in --aoi; WGS84 if not said.")
+@click.option("--platform", help="Names with commas: sentinel-2a,sentinel-2b.")
+@click.option("--orbit", help="ascending, descending, or the number of a relative orbit.")
+@click.option("--max-cloud-cover", type=float, help="Of the single item, percent.")
+@where_option
+@as_json
+def filter_(name: str, out: str, machine: bool, **options: Any) -> None:
+    """Make the index OUT of those items of NAME that fulfil all conditions."""
+    from stac2cube.index.index import filter_index
+
+    _say(filter_index(name, out, _conditions(**options)), machine)
+
+
+@index.command()
+@NAME
+@click.argument("out", type=CUBE)
+def export(name: str, out: Path) -> None:
+    """Write the index NAME as one file: OUT.parquet (STAC GeoParquet) or OUT.json (ItemCollection)."""
+    from stac2cube.index.index import export_index
+
+    click.echo(export_index(name, out))
+
+
+@index.command()
+@NAME
+@as_json
+def info(name: str, machine: bool) -> None:
+    """Say what the index NAME holds, and in which files."""
+    from stac2cube.index.index import index_info
+
+    facts = index_info(name)
+    if machine:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    facts["request"] = {word: part for word, part in facts["request"].items() if word != "area" and part}
+    facts["files"] = len(facts["files"])
+    for word, value in facts.items():
+        text = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{word:<12} {'-' if text in (None, '') else text}")
+
+
+@index.command(name="list")
+@as_json
+def list_(machine: bool) -> None:
+    """List your own indexes, those that have a name only."""
+    from stac2cube.index.index import list_indexes
+
+    found = list_indexes()
+    if machine:
+        click.echo(json.dumps(found, indent=1))
+        return
+    table = Table("name", "mission", "catalog", "items", "headers", "updated", box=None)
+    for entry in found:
+        kept = "yes" if entry["headers"] else "no"
+        table.add_row(entry["name"], entry["mission"], entry["catalog"], str(entry["items"]), kept, entry["updated"])
+    wide_console().print(table)
+
+
+def _conditions(
+    time: str | None,
+    aoi: str | None,
+    aoi_crs: str | None,
+    platform: str | None,
+    orbit: str | None,
+    max_cloud_cover: float | None,
+    where: tuple[str, ...],
+) -> Conditions:
+    from stac2cube.model.geometry import read_areas
+    from stac2cube.model.period import parse_period
+    from stac2cube.search.search import Conditions
+
+    return Conditions(
+        area=None if aoi is None else read_areas(aoi, crs=aoi_crs)[0].geometry,
+        intervals=() if time is None else tuple(parse_period(time).intervals),
+        platforms=listed(platform) or (),
+        orbit=orbit or "",
+        max_cloud_cover=max_cloud_cover,
+        where=where,
+    )
+
+
+def _say(written: Written, machine: bool) -> None:
+    difference, manifest = written.difference, written.manifest
+    if machine:
+        facts = {name: getattr(difference, name) for name in ("new", "changed", "gone", "same", "headers")}
+        click.echo(json.dumps({"path": str(written.path), "items": manifest.rows, **facts}, indent=1))
+        return
+    counts = [(len(difference.new), "new"), (len(difference.changed), "changed"), (len(difference.gone), "gone")]
+    said = [f"{count} {word}" for count, word in [*counts, (difference.same, "as before")] if count]
+    click.echo(f"{written.path}: {manifest.rows} items ({', '.join(said) or 'none'})")
+
+
+# Mission pages to read elsewhere: the tables of docs/missions.md, and facts for programs.
+
+
+def mission_tables() -> str:
+    """Which catalog carries which mission and how that is known; then each mission's bands. Markdown."""
+    missions = [find_mission(name) for name in mission_names()]
+    return "\n".join([*_matrix(missions), *(line for mission in missions for line in _bands(mission))]) + "\n"
+
+
+def mission_facts(mission: Mission) -> dict[str, Any]:
+    """A mission, its bands in their stored form, and its collection in each catalog. JSON."""
+    bands = [
+        {
+            "name": band.name,
+            "common_name": band.common_name,
+            "gsd": band.gsd,
+            "dtype": band.quantity.dtype,
+            "fill": None if math.isnan(band.quantity.fill) else band.quantity.fill,
+            "scale": band.quantity.scale,
+            "offset": band.quantity.offset,
+            "units": band.quantity.units,
+            "long_name": band.long_name,
+            "default": band.name in mission.default_bands,
+        }
+        for band in mission.bands.values()
+    ]
+    collections = [{"catalog": page.catalog, "collection": page.collection} for page in mission.pages]
+    return {"name": mission.name, "title": mission.title, "bands": bands, "collections": collections}
+
+
+def _matrix(missions: list[Mission]) -> Iterator[str]:
+    names = list(catalogs())
+    yield f"| mission | {' | '.join(names)} |"
+    yield "| --- |" + " --- |" * len(names)
+    counts: dict[str, int] = {}
+    for mission in missions:
+        cells = []
+        for name in names:
+            known = {page.evidence for page in mission.pages if page.catalog == name}
+            cell = "recorded" if "recorded" in known else "from documentation" if known else "absent"
+            counts[cell] = counts.get(cell, 0) + 1
+            cells.append(cell)
+        yield f"| `{mission.name}` | {' | '.join(cells)} |"
+    yield ""
+    yield ", ".join(f"{count} {what}" for what, count in sorted(counts.items(), reverse=True)) + "."
+
+
+def _bands(mission: Mission) -> Iterator[str]:
+    yield ""
+    yield f"### {mission.name}"
+    yield ""
+    yield f"{mission.title}. Default bands: {', '.join(mission.default_bands)}."
+    yield ""
+    yield "| band | common name | metres | stored as | no data | scale | offset | unit | what |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for band in mission.bands.values():
+        form = band.quantity
+        numbers = f"{form.fill:g} | {form.scale:g} | {form.offset:g} | {form.units}"
+        what = band.long_name + (" (may be absent)" if band.optional else "")
+        yield f"| {band.name} | {band.common_name} | {band.gsd} | {form.dtype} | {numbers} | {what} |"
+    yield ""
+    for page in mission.pages:
+        where = "local copies" if page.catalog == LOCAL else page.catalog
+        assets = ", ".join(f"`{name}`" for name in page.assets)
+        yield f"* {where}: collection `{page.collection}`, assets {assets} ({page.evidence})"
+
+
+# Commands that read pixels without a cube: read, sample.
+
+SOURCE = click.argument("source")
+
+
+def _wanted_options(command: Any) -> Any:
+    options = [
+        click.option("--bands", help="Names or common names with commas; the mission's default if not said."),
+        click.option("--time", help="A year, month, day, interval or season; all times of an index if not said."),
+        click.option("--mission", help="Name of a mission; what the index tells if not said."),
+        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@SOURCE
+@click.argument("geometries")
+@click.argument("folder", type=CUBE)
+@_wanted_options
+@grid_options
+@quietly
+@click.option("--json", "machine", is_flag=True, help="For programs.")
+def read(source: str, geometries: str, folder: Path, quiet: bool, machine: bool, **options: Any) -> None:
+    """Read GEOMETRIES from SOURCE (an index or a catalog): FOLDER/<feature>/<scene>.tif, without building a cube."""
+    from stac2cube.progress import progress_for
+    from stac2cube.reading.read import save_files
+
+    with talking(quiet or machine) as console:
+        files = save_files(source, geometries, folder, _words(**options), progress_for(console, "windows"))
+    if machine:
+        click.echo(json.dumps([str(file) for file in files], indent=1))
+    else:
+        click.echo(f"{folder}: {len(files)} files")
+
+
+@click.command()
+@SOURCE
+@click.argument("geometries")
+@click.argument("out", type=CUBE)
+@_wanted_options
+@grid_options
+@click.option(
+    "--statistics",
+    default="count,mean,std,min,max",
+    show_default=True,
+    help="Of polygons: count, mean, std, min, max, median, sum, mode, percentiles as p10; with commas.",
+)
+@quietly
+def sample(source: str, geometries: str, out: Path, statistics: str, quiet: bool, **options: Any) -> None:
+    """Read the pixels under points, or statistics of polygons, from SOURCE (an index or a catalog) into a table.
+
+    OUT.csv, OUT.parquet or OUT.json: a row for each of GEOMETRIES and each scene.
+    """
+    from stac2cube.progress import progress_for
+
+    if out.suffix not in _WRITERS:
+        raise BadInputError(f"{out.name}: a table is written as {', '.join(_WRITERS)}")
+    with talking(quiet) as console:
+        table = _table(
+            source, geometries, listed(statistics) or (), _words(**options), progress_for(console, "windows")
+        )
+    from stac2cube.store.files import write_whole
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, _WRITERS[out.suffix](table))
+    click.echo(f"{out}: {len(table)} rows")
+
+
+def _table(
+    source: str, geometries: str, statistics: tuple[str, ...], words: PixelOptions, progress: Progress
+) -> GeoDataFrame:
+    from stac2cube.model.geometry import read_features
+    from stac2cube.reading.read import sample_table, statistics_table
+
+    _, features = read_features(geometries, None)
+    if {feature.shape.geom_type for feature in features} == {"Point"}:
+        return sample_table(source, geometries, words, progress)
+    return statistics_table(source, geometries, words, statistics, progress)
+
+
+def _csv(table: GeoDataFrame) -> bytes:
+    """With geometries as WKT."""
+    text: str = as_cells(table.to_wkt()).to_csv(index=False)
+    return text.encode()
+
+
+def _json(table: GeoDataFrame) -> bytes:
+    """Records without geometries: those are the caller's own."""
+    text: str = table.drop(columns="geometry").to_json(orient="records", date_format="iso")
+    return text.encode()
+
+
+def _parquet(table: GeoDataFrame) -> bytes:
+    import io
+
+    sink = io.BytesIO()
+    table.to_parquet(sink)
+    return sink.getvalue()
+
+
+_WRITERS = {".csv": _csv, ".json": _json, ".parquet": _parquet}
+
+
+def _words(
+    bands: str | None,
+    time: str | None,
+    mission: str | None,
+    resolution: float | None,
+    crs: str | None,
+    resampling: str | None,
+    max_cloud_cover: float | None,
+) -> PixelOptions:
+    from stac2cube.reading.selection import PixelOptions
+
+    return PixelOptions(listed(bands), time, mission, resolution, crs, resampling_words(resampling), max_cloud_cover)

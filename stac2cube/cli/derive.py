@@ -1,17 +1,154 @@
-"""Commands that store what views show: indices, composite, overviews."""
+"""Commands that make cubes from cubes: clouds, coregister, superres, indices, composite, overviews."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stac2cube.cli.steps import Manner, built
-from stac2cube.cli.where import where_options
-from stac2cube.cli.words import CUBE, LIST, as_json, hiding_of, hiding_options, listed, talking
+from stac2cube.cli.options import (
+    CUBE,
+    LIST,
+    PATH,
+    as_json,
+    hiding_of,
+    hiding_options,
+    listed,
+    talking,
+    what_words,
+    where_options,
+)
+from stac2cube.cli.run import RunOptions, build_clouds, build_coregistered, build_superres, built
+
+# Whether the parameters of a command make sense, before anything runs: nobody should read of the last after hours.
+
+
+def check_layers(parameters: Mapping[str, Any]) -> None:
+    """Refuse a mission, area, time, band or catalog that is not known.
+
+    Raises:
+        BadInputError: Naming the word that is wrong.
+    """
+    from stac2cube.search.request import resolve
+    from stac2cube.stages.layers import make_request
+
+    resolve(make_request(what_words(**parameters)))
+
+
+def check_clouds(parameters: Mapping[str, Any]) -> None:
+    """Refuse rules for clouds that make no sense.
+
+    Raises:
+        BadInputError: Naming the word that is wrong.
+    """
+    from stac2cube.cli.run import cloud_rules
+    from stac2cube.clouds.rules import CloudRules
+
+    words = {name: parameters[name] for name in _fields(CloudRules)}
+    cloud_rules(words | {"thresholds": parameters["thresholds"].split(",")})
+
+
+def check_coregister(parameters: Mapping[str, Any]) -> None:
+    """Refuse rules for shifts that make no sense.
+
+    Raises:
+        BadInputError: Naming the word that is wrong.
+    """
+    from stac2cube.coregister.rules import ShiftRules
+
+    ShiftRules(**{name: parameters[name] for name in _fields(ShiftRules) if name in parameters})
+
+
+def check_superres(parameters: Mapping[str, Any]) -> None:
+    """Refuse rules for finer grids that make no sense.
+
+    Raises:
+        BadInputError: Naming the word that is wrong.
+    """
+    from stac2cube.superres.rules import SuperresRules
+
+    SuperresRules(**{name: parameters[name] for name in _fields(SuperresRules) if name in parameters})
+
+
+def _fields(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+# Commands that find clouds and hide them.
+
+
+@click.command()
+@click.argument("layers", type=CUBE)
+@click.argument("out", type=CUBE)
+@click.option(
+    "--method",
+    type=click.Choice(["s2cloudless", "scl", "qa_pixel"]),
+    default="s2cloudless",
+    show_default=True,
+    help="s2cloudless on Sentinel-2 L1C, or the cube's own SCL or QA_PIXEL.",
+)
+@click.option(
+    "--thresholds",
+    type=LIST,
+    default="0.4",
+    show_default=True,
+    help="Probabilities with commas; the first makes cloud_mask.",
+)
+@click.option("--average-m", default=120.0, show_default=True, help="Average the probability over so many metres.")
+@click.option("--dilate-m", default=120.0, show_default=True, help="Widen masks by so many metres.")
+@click.option("--shadows/--no-shadows", default=True, show_default=True, help="Look for the shadows of clouds.")
+@click.option("--resolution", default=60.0, show_default=True, help="Pixel edge at which clouds are found, metres.")
+@click.option(
+    "--engine",
+    type=click.Choice(["forest", "library"]),
+    default="forest",
+    show_default=True,
+    help="What runs the model: our flat copy of it, or LightGBM; the pixels are the same.",
+)
+@click.option(
+    "--from-probability", is_flag=True, help="Make the masks of OUT anew from its probabilities, reading no L1C."
+)
+@click.option("--catalog", type=PATH, default="auto", show_default=True, help="Where the Sentinel-2 L1C is.")
+@as_json
+@where_options
+def clouds(layers: Path, out: Path, **options: Any) -> int:
+    """Find clouds and shadows for every step of the cube LAYERS, in the cube OUT.
+
+    Of Sentinel-2 by s2cloudless on the L1C of the same overpass, or as the cube's own classification has them. Running
+    it again follows what was added to LAYERS or made anew there.
+    """
+    with talking(options["quiet"]) as console:
+        names = ("method", "average_m", "dilate_m", "shadows", "resolution", "engine", "from_probability")
+        words = {name: options[name] for name in names}
+        words["thresholds"] = tuple(options["thresholds"].split(","))
+        return build_clouds(layers, out, words, options["catalog"], RunOptions.of(options, console))
+
+
+@click.command()
+@click.argument("layers", type=CUBE)
+@click.argument("clouds", type=CUBE)
+@click.argument("out", type=CUBE)
+@click.option(
+    "--masks", type=LIST, help="Names with commas; cloud_mask, and shadow_mask where there is one, if not said."
+)
+@click.option("--max-cloud", type=float, help="Leave out steps of which more is cloud, 0 to 1.")
+@as_json
+@where_options
+def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
+    """Write the cube OUT: LAYERS without what its cube CLOUDS calls cloud or shadow, or does not know."""
+    from stac2cube.stages.stored_views import run_masked
+
+    with talking(options["quiet"]) as console:
+        make = partial(run_masked, layers, clouds, out, listed(options["masks"]), options["max_cloud"])
+        return built(out, make, RunOptions.of(options, console))
+
+
+# Commands that store what views show: indices, composite, overviews.
 
 
 @click.command()
@@ -25,15 +162,15 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
     NAME alone: formula, bands, constants, reference. Nothing said: the usual indices; all of Awesome Spectral Indices
     are known.
     """
-    from stac2cube.stages.indexed import run_indices
-    from stac2cube.views.spectral import described
+    from stac2cube.stages.stored_views import run_indices
+    from stac2cube.views.indices import describe_index
 
     if not words:
         for line in _usual_indices():
             click.echo(line)
         return 0
     if len(words) == 1:
-        about = described(words[0])
+        about = describe_index(words[0])
         lines = [f"{what:<10} {text}" for what, text in about.items()]
         click.echo(json.dumps(about, indent=1) if options["machine"] else "\n".join(lines))
         return 0
@@ -41,16 +178,15 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
         raise click.UsageError("say also which indices, for example ndvi nbr")
     layers, out, hiding = Path(words[0]), Path(words[1]), hiding_of(options)
     with talking(options["quiet"]) as console:
-        return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), Manner.of(options, console))
+        return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), RunOptions.of(options, console))
 
 
 def _usual_indices() -> list[str]:
-    from stac2cube.views.index_names import USUAL, registry
-    from stac2cube.views.spectral import described
+    from stac2cube.views.indices import USUAL, describe_index, registry
 
     lines = []
     for name in USUAL:
-        about = described(name)
+        about = describe_index(name)
         lines.append(f"{name:<9} {about['formula']:<52} {about['what']}")
     more = len(registry()) - len(USUAL)
     return [*lines, f"and {more} more of Awesome Spectral Indices; `stac2cube indices NAME` says what one is"]
@@ -70,8 +206,8 @@ def _usual_indices() -> list[str]:
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store a picture per period of the cube LAYERS in the cube OUT, out of what clouds leave."""
-    from stac2cube.places.queue import memory_bytes
-    from stac2cube.stages.composed import Composition, run_composites
+    from stac2cube.executors.queue import memory_bytes
+    from stac2cube.stages.composites import Composition, run_composites
 
     chosen = listed(names)
     how = Composition(
@@ -84,7 +220,7 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
     )
     make = partial(run_composites, layers, out, how, memory=memory_bytes(options["memory"]))
     with talking(options["quiet"]) as console:
-        return built(out, make, Manner.of(options, console))
+        return built(out, make, RunOptions.of(options, console))
 
 
 @click.command()
@@ -94,9 +230,218 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
 @where_options
 def overviews(cube: Path, levels: int | None, **options: Any) -> int:
     """Make CUBE's overviews of pixels 2, 4, 8 ... times as large, beside it, or bring them up to date."""
-    from stac2cube.cube.overviews import overviews_folder
     from stac2cube.stages.overviews import run_overviews
+    from stac2cube.store.metadata import overviews_folder
 
     with talking(options["quiet"]) as console:
         make = partial(run_overviews, cube, levels=levels)
-        return built(overviews_folder(cube), make, Manner.of(options, console))
+        return built(overviews_folder(cube), make, RunOptions.of(options, console))
+
+
+# Commands that move scenes where they belong.
+
+
+@click.command()
+@click.argument("layers", type=CUBE)
+@click.argument("out", type=CUBE)
+@click.option("--clouds", type=CUBE, help="Its clouds cube; the cube's own SCL or QA_PIXEL if not said.")
+@click.option(
+    "--engine",
+    type=click.Choice(["arosics", "phase"]),
+    default="arosics",
+    show_default=True,
+    help="AROSICS, checked by phase correlation; or phase correlation alone.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["reference", "graph", "consecutive"]),
+    default="reference",
+    show_default=True,
+    help="Each scene against a reference; against it and its neighbours, best under clouds; or against the last.",
+)
+@click.option(
+    "--reference",
+    type=PATH,
+    default="clearest",
+    show_default=True,
+    help="clearest, median or seasonal; the key of a scene; or the path of an image.",
+)
+@click.option("--band", default="", help="What is compared; red if not said.")
+@click.option("--max-shift", default=3.0, show_default=True, help="Pixels; what is found beyond is not believed.")
+@click.option("--resampling", default="cubic", show_default=True, help="Of bands moved by parts of a pixel.")
+@click.option(
+    "--source",
+    type=click.Choice(["auto", "scenes", "cube"]),
+    default="auto",
+    show_default=True,
+    help="Read moved pixels from the scenes again, so that they are interpolated once, or from the cube.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["global", "local"]),
+    default="global",
+    show_default=True,
+    help="One shift per scene; or a smooth field where AROSICS' local mode finds one.",
+)
+@click.option("--measure-only", is_flag=True, help="Only measure: OUT.shifts.zarr instead of OUT.zarr.")
+@as_json
+@where_options
+def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool, **options: Any) -> int:
+    """Measure every scene of the cube LAYERS and write the cube OUT, in which those that lie beside are moved.
+
+    No scene disappears: what cannot be measured to satisfaction stays where it is, and the report says why.
+    """
+    with talking(options["quiet"]) as console:
+        names = ("engine", "strategy", "reference", "band", "max_shift", "resampling", "mode", "source")
+        words = {name: options[name] for name in names}
+        manner = RunOptions.of(options, console)
+        return build_coregistered(layers, out, words, clouds, manner, apply=not measure_only)
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("coregistered", type=CUBE)
+@click.argument("out", type=CUBE)
+@as_json
+@where_options
+def move(cube: Path, coregistered: Path, out: Path, **options: Any) -> int:
+    """Write the cube OUT: CUBE, of clouds for example, moved by the shifts of the cube COREGISTERED."""
+    from stac2cube.coregister.stage import run_move
+
+    with talking(options["quiet"]) as console:
+        return built(out, partial(run_move, cube, coregistered, out), RunOptions.of(options, console))
+
+
+# Commands for finer grids: superres and its training, and weights.
+
+
+class _OrTrain(click.Group):
+    """A group whose own work is done where the first word names no subcommand."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take ``superres LAYERS OUT`` for ``superres make LAYERS OUT``."""
+        known = args and args[0] in self.commands
+        return super().resolve_command(ctx, args if known else ["make", *args])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Options before LAYERS are those of ``make``, too."""
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_OrTrain, subcommand_metavar="LAYERS OUT [OPTIONS] | train CUBES... OUT [OPTIONS]")
+def superres() -> None:
+    """Bring the bands of a Sentinel-2 cube to one grid of 2.5 m, or of 10 m; or train networks for it.
+
+    Options of the first: stac2cube superres make --help.
+    """
+
+
+@superres.command()
+@click.argument("layers", type=CUBE)
+@click.argument("out", type=CUBE)
+@click.option("--target", type=float, default=2.5, show_default=True, help="Pixel edge, metres: 2.5 or 10.")
+@click.option(
+    "--backend",
+    type=click.Choice(["native", "backproject", "bicubic", "selftrain", "sen2sr", "onnx"]),
+    default="native",
+    show_default=True,
+    help="Our networks, no network at all, networks trained on this cube, SEN2SR-Lite or ONNX from a folder.",
+)
+@click.option(
+    "--consistency",
+    type=click.Choice(["mtf", "mean", "none"]),
+    default="mtf",
+    show_default=True,
+    help="Agree with what was measured through the sensor's optics, in plain means, or not.",
+)
+@click.option("--weights", type=PATH, default="", help="File or folder of weights instead of the usual one.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--tile", default=256, show_default=True, help="Pixels of 10 m worked on at a time.")
+@click.option("--margin", default=32, show_default=True, help="Pixels of 10 m around a tile looked at with it.")
+@click.option("--large", is_flag=True, help="However large it is.")
+@as_json
+@where_options
+def make(layers: Path, out: Path, **options: Any) -> int:
+    """Write the cube OUT: the bands of LAYERS on one finer grid. The pixels are of that size, the details are not."""
+    names = ("target", "backend", "consistency", "weights", "device", "tile", "margin", "large")
+    with talking(options["quiet"]) as console:
+        words = {name: options[name] for name in names}
+        return build_superres(layers, out, words, RunOptions.of(options, console))
+
+
+@superres.command()
+@click.argument("cubes", type=CUBE, nargs=-1, required=True)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--steps", type=click.IntRange(min=10), help="Of training, per network; some hundreds if not said.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def train(cubes: tuple[Path, ...], out: Path, steps: int | None, seed: int, device: str) -> int:
+    """Train our networks on CUBES and write OUT.safetensors with its card, OUT.json.
+
+    What was measured is the truth, made coarser and looked for again; every fifth place only judges.
+    """
+    import json
+
+    from stac2cube.cli.run import figures_table
+    from stac2cube.superres.backends import device_for
+    from stac2cube.superres.networks import require_torch
+    from stac2cube.superres.stage import train_on
+
+    require_torch()
+    told = partial(click.echo, err=True)
+    many = None if steps is None else {"sharpen": steps, "fuse": steps}
+    file = train_on(cubes, out.with_suffix(".safetensors"), steps=many, seed=seed, device=device_for(device), told=told)
+    card = json.loads(file.with_suffix(".json").read_text())
+    click.echo(figures_table(card["figures"]))
+    click.echo(f"{file}, trained in {card['seconds']:g} s")
+    return 0
+
+
+@click.group()
+def weights() -> None:
+    """Weights of networks: list, fetch, verify. Fetching is for nodes with a network; nothing is fetched by itself."""
+
+
+@weights.command("list")
+def list_() -> int:
+    """Say which weights there are and where."""
+    from stac2cube.superres.networks import sha256_of
+    from stac2cube.superres.weights import all_shipped, folders, known
+
+    for one in all_shipped():
+        about = f" ({one.about}; for older cubes only)" if one.about else ""
+        click.echo(f"native     shipped   {sha256_of(one.path)[:16]}  Apache-2.0  {one.path}{about}")
+    for file in known():
+        there = [folder / file.name for folder in folders(file.backend) if (folder / file.name).exists()]
+        where = there[0] if there else f"not here: stac2cube weights fetch {file.backend}"
+        click.echo(
+            f"{file.backend:<10} {'there' if there else 'missing':<9} {file.sha256[:16]}  {file.licence}  {where}"
+        )
+    return 0
+
+
+@weights.command()
+@click.argument("backend")
+@click.option("--into", type=click.Path(path_type=Path), help="A folder; the site's or your own if not said.")
+def fetch(backend: str, into: Path | None) -> int:
+    """Download the weights of BACKEND and check them."""
+    from stac2cube.superres.weights import fetch as download
+
+    for path in download(backend, into):
+        click.echo(path)
+    return 0
+
+
+@weights.command()
+@click.argument("backend")
+@click.option("--folder", default="", help="The folder; where they are looked for if not said.")
+def verify(backend: str, folder: str) -> int:
+    """Be sure that the weights of BACKEND are there and unharmed."""
+    from stac2cube.superres.weights import find_folder
+
+    click.echo(f"{find_folder(backend, folder)}: all there, checksums right")
+    return 0

@@ -1,29 +1,175 @@
-"""Commands about jobs: submit, cancel, logs, sites."""
+"""Commands about jobs and sites: submit, cancel, logs, sites, doctor."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.table import Table
 
-from stac2cube.cli.chains import entries_behind, remove_old, require_first, tell_of_the_last
-from stac2cube.cli.kinds import check_recipe, recipe_at
-from stac2cube.cli.recipes import layers_words, set_option, stage_recipe
-from stac2cube.cli.words import CUBE, as_json, talking
+from stac2cube.cli.options import CUBE, as_json, talking, what_words
+from stac2cube.cli.recipes import check_recipe, layers_words, parameters_of, recipe_at, set_option, stage_recipe
+from stac2cube.cli.run import wide_console
 from stac2cube.errors import BadInputError, SlurmError
-from stac2cube.places.answer import lets_in_no_more
+from stac2cube.executors.jobs import submissions
+from stac2cube.executors.queue import lets_in_no_more
+from stac2cube.recipe.file import Recipe, RecipeEntry
 
 if TYPE_CHECKING:
-    from stac2cube.jobs import Submission, Way
-    from stac2cube.places.script import JobScript
-    from stac2cube.recipe.file import Entry, Recipe
-    from stac2cube.site import Site
+    from stac2cube.executors.jobs import Submission, Way
+    from stac2cube.executors.queue import JobScript
+    from stac2cube.executors.site import Site
+
+
+# The command that examines a site.
+
+
+@click.command()
+@click.option("--site", default="example", show_default=True, help="Which, see `stac2cube sites`.")
+@click.option("--folder", type=CUBE, default=Path(), help="On the file system for cubes; here if not said.")
+@click.option("--wait", default=300.0, show_default=True, help="Seconds that the test job may wait in the queue.")
+@click.option("--write", "name", help="Write what was found as the site file NAME, to be edited.")
+@click.option("--probe", type=CUBE, hidden=True)
+def doctor(site: str, folder: Path, wait: float, name: str | None, probe: Path | None) -> int:
+    """Try whether a site does what stac2cube needs: submits two tiny jobs, and prints what to mend."""
+    from stac2cube.executors import doctor as practice
+    from stac2cube.executors.site import find_site
+
+    if probe is not None:
+        practice.probe(probe, int(os.environ["SLURM_PROCID"]))
+        return 0
+    examined = find_site(site)
+    table = Table("", "check", "found", box=None)
+    signs = {True: "ok", False: "NO", None: "-"}
+    otherwise: dict[str, Any] = {}
+    found = []
+    for check in practice.checks(examined, folder, wait, otherwise):
+        found.append(check)
+        table.add_row(signs[check.ok], check.name, check.words)
+    wide_console().print(table)
+    if name is not None:
+        click.echo(_written(name, practice.site_text(examined, otherwise)))
+    return 1 if any(check.ok is False for check in found) else 0
+
+
+def _written(name: str, text: str) -> str:
+    from stac2cube.model.tables import config_folder
+
+    target = config_folder() / "sites" / f"{name}.toml"
+    if target.exists():
+        raise BadInputError(f"{target} exists already: remove it first, or choose another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    return f"wrote {target}: look through it, then use --site {name}"
+
+
+# Runs by a clock: what is new since the last one, what became of that, and what of it may go.
+
+UNDER_WAY = 600.0
+"""Seconds after which a submission that has not been written down is taken for dead."""
+
+
+def entries_behind(recipe: Recipe) -> list[str]:
+    """Entries for which there is something to do: labels, in their order.
+
+    Layers: scenes that the catalog has and the cube has not. Cubes made from cubes: steps that the parent has. Anything
+    else: an input that was changed since.
+
+    Raises:
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+    """
+    return [entry.label for entry in recipe.entries if _is_behind(recipe, entry)]
+
+
+def _is_behind(recipe: Recipe, entry: RecipeEntry) -> bool:
+    from stac2cube.build.status import cube_status
+    from stac2cube.stages.layers import make_request, prepare
+    from stac2cube.store.metadata import overviews_beside  # and what it takes along: every command would start later
+
+    if entry.kind.name == "layers":
+        out = recipe.made_by(entry)
+        job = prepare(out, make_request(what_words(**parameters_of(recipe, entry))), on_cluster=True)
+        return bool(job.plan().blocks) or not out.exists()
+    inputs = [recipe.cube(name) for names in entry.inputs.values() for name in names]
+    if entry.kind.suffix is None:
+        made = [level for cube in inputs for level in overviews_beside(cube)]
+    else:
+        made = [recipe.made_by(entry)]
+    if not made or not all(path.exists() for path in made):
+        return True
+    for path in made:
+        if (path / "zarr.json").exists() and entry.kind.name != "composite":
+            status = cube_status(path)
+            if status.lacking or status.stale:
+                return True
+        elif any(_changed(cube) > _changed(path) for cube in inputs if cube.exists()):
+            return True
+    return False
+
+
+def _changed(path: Path) -> float:
+    """When a cube, a file, or what lies in a folder was changed, seconds since 1970."""
+    root = path / "zarr.json"
+    if root.exists() or not path.is_dir():
+        return (root if root.exists() else path).stat().st_mtime
+    return max((inner.stat().st_mtime for inner in path.iterdir()), default=0.0)
+
+
+def tell_of_the_last(recipe: Recipe) -> None:
+    """Warn where jobs of the last submission ended badly: whoever runs this by a clock hears of it."""
+    earlier = submissions(recipe.cubes)
+    if not earlier:
+        return
+    bad = {name: state for name, state in earlier[-1].states().items() if state not in ("COMPLETED", "ENDED")}
+    if bad:
+        said = ", ".join(f"{name} {state}" for name, state in bad.items())
+        log.warning("the last submission: %s; %s", said, earlier[-1].last_error() or f"see {earlier[-1].folder}")
+
+
+def require_first(folder: Path) -> None:
+    """Refuse a submission while another for the same cubes is under way: of two at the same moment one goes on.
+
+    Args:
+        folder: Its own, just made.
+
+    Raises:
+        BadInputError: Another has begun before.
+    """
+    for other in folder.parent.iterdir():
+        begun = other.name < folder.name and other.is_dir() and not (other / "submission.json").exists()
+        if begun and abs(time.time() - other.stat().st_mtime) < UNDER_WAY:
+            raise BadInputError(f"{folder.parents[1]} is being submitted just now ({other}): wait a moment")
+
+
+def remove_old(cubes: Path, keep: int) -> int:
+    """Remove scripts, logs and progress of submissions that have ended, but for the newest.
+
+    Args:
+        cubes: Folder of the cubes.
+        keep: Submissions to keep.
+
+    Returns:
+        Submissions removed.
+
+    Raises:
+        SlurmError: SLURM cannot be asked which have ended.
+    """
+    old = [one for one in submissions(cubes)[:-keep] if not one.alive()]
+    for one in old:
+        shutil.rmtree(one.folder)
+    return len(old)
+
+
+# Commands about jobs: submit, cancel, logs, sites.
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +204,8 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
 
     The jobs run the recipe as it is now, with the environment of now: a copy beside their logs.
     """
-    from stac2cube.jobs import Submission, new_submission_folder, require_none_alive
-    from stac2cube.site import find_site
+    from stac2cube.executors.jobs import Submission, new_submission_folder, require_none_alive
+    from stac2cube.executors.site import find_site
 
     with talking(options["quiet"]):
         wanted, site = recipe_at(recipe, changes), find_site(options["site"])
@@ -133,7 +279,7 @@ def logs(path: Path, lines: int) -> None:
 @click.argument("name", required=False)
 def sites(name: str | None) -> None:
     """List sites, or what is known of the site NAME."""
-    from stac2cube.site import find_site, site_names
+    from stac2cube.executors.site import find_site, site_names
 
     if name is None:
         for known in map(find_site, site_names()):
@@ -169,7 +315,7 @@ def cubes_folder(path: Path) -> Path:
 
 
 def _submissions(path: Path) -> list[Submission]:
-    from stac2cube.jobs import submissions
+    from stac2cube.executors.jobs import submissions
 
     found = submissions(cubes_folder(path))
     if not found:
@@ -188,7 +334,7 @@ def _frozen(recipe: Recipe, folder: Path) -> Recipe:
 
 def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
     """A job for each entry; one for all of them where SLURM lets in fewer."""
-    from stac2cube.jobs import submit_chain
+    from stac2cube.executors.jobs import submit_chain
 
     place, scripts = site.place(test=options["test"]), _scripts(recipe, site, folder, options)
     try:
@@ -203,11 +349,11 @@ def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
 
 def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
-    from stac2cube.growth import require_room
-    from stac2cube.jobs import ArrayJobs, script, submit_array
-    from stac2cube.shares import Claim, claim_cube
+    from stac2cube.build.array_job import ArrayLease, lease_cube
+    from stac2cube.build.plan import BuildOptions
+    from stac2cube.build.size_estimate import require_room
+    from stac2cube.executors.jobs import ArrayJobs, script, submit_array
     from stac2cube.stages.layers import make_request, prepare
-    from stac2cube.work import Orders
 
     place = site.place(test=options["test"])
     staged = recipe_at(stage_recipe(recipe.path, folder / "staged"))
@@ -216,14 +362,14 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     if not job.plan().blocks:
         click.echo(f"{out}: nothing to do", err=options["machine"])
         return {}, place.clusters
-    require_room(out, job.spec, job.plan(), Orders(), place)
+    require_room(out, job.spec, job.plan(), BuildOptions(), place)
 
     def share_for(sealing: str, tasks: int) -> JobScript:
         words = ["share", str(staged.path), "--claim", sealing, "--progress-file", str(folder / "progress.json")]
         return script(place, "layers-share", words, folder, extra=[f"--array=0-{tasks - 1}"])
 
     def claim(sealing: str) -> None:
-        claim_cube(out, job.spec, Claim(sealing, place.queue.name()))
+        lease_cube(out, job.spec, ArrayLease(sealing, place.queue.name()))
 
     rest = [entry for entry in recipe.entries if entry.kind.name != "layers"]
     jobs = ArrayJobs(
@@ -238,9 +384,9 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
 
 
 def _scripts(
-    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[Entry] | None = None
+    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[RecipeEntry] | None = None
 ) -> list[JobScript]:
-    from stac2cube.jobs import script
+    from stac2cube.executors.jobs import script
 
     made = []
     for entry in recipe.entries if entries is None else entries:
@@ -257,10 +403,10 @@ def _scripts(
 
 
 def _one_script(
-    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[Entry]
+    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[RecipeEntry]
 ) -> JobScript:
     """One job for several entries, with what the largest of them needs."""
-    from stac2cube.jobs import script
+    from stac2cube.executors.jobs import script
 
     place = site.place(test=options["test"], gpu=any(entry.wants_gpu for entry in entries))
     words = ["run", str(recipe.path), *(f"--stage={entry.label}" for entry in entries)]
@@ -277,7 +423,7 @@ def _dry_run(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
     recipe = replace(recipe, path=folder / "recipe.yaml")
     scripts = _scripts(recipe, site, folder, options)
     if options["array"]:
-        from stac2cube.jobs import script
+        from stac2cube.executors.jobs import script
 
         words = ["share", str(recipe.path), "--claim", "SEALING-JOB"]
         recipe.layers()

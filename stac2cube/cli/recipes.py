@@ -1,25 +1,390 @@
-"""Commands that work from a recipe: run, stage, and the three parts of a job array: claim, share, seal."""
+"""Commands that work from a recipe: run, stage, array jobs, config."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.kinds import check_recipe, make_entry, parameters_of, recipe_at
-from stac2cube.cli.steps import Manner, leave, prepared, said
-from stac2cube.cli.stopping import stoppable
-from stac2cube.cli.where import where_options
-from stac2cube.cli.words import CUBE, talking, what_words
+from stac2cube.cli.build import layers
+from stac2cube.cli.datasets import patch_rules_of, patches, statistics, statistics_rules_of
+from stac2cube.cli.derive import (
+    check_clouds,
+    check_coregister,
+    check_layers,
+    check_superres,
+    clouds,
+    composite,
+    coregister,
+    indices,
+    mask,
+    move,
+    overviews,
+    superres,
+)
+from stac2cube.cli.export import export, publish, quicklook, report, series, slider, timelapse
+from stac2cube.cli.options import CUBE, Spelled, listed, talking, what_words, where_options
+from stac2cube.cli.run import RunOptions, leave, prepared, said, stoppable
 from stac2cube.errors import BadInputError
-from stac2cube.places.queue import Queue, job_end
+from stac2cube.executors.queue import Queue, job_end
+from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
+from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
 
 if TYPE_CHECKING:
-    from stac2cube.recipe.file import Recipe
+    import xarray as xr
+
+
+# Whether the indices and colours that a recipe names have their bands: told by its words, before anything is made.
+
+KEEPING = ("mask", "coregister", "superres")
+"""Kinds that have the bands of what they are made of."""
+
+SPEAKING = ("names", "by", "indices", "show")
+"""Words that speak of indices or colours."""
+
+Parameters = Callable[[Recipe, RecipeEntry], Mapping[str, Any]]
+
+
+def require_bands(recipe: Recipe, entry: RecipeEntry, parameters_of: Parameters) -> None:
+    """Refuse an index or colours of bands that an entry is not made of.
+
+    What is made of a cube that no entry makes is not known here, and neither are clouds.
+
+    Args:
+        recipe: The recipe.
+        entry: One of its entries.
+        parameters_of: What an entry's command understands.
+
+    Raises:
+        BadInputError: Naming the index and the band, and the entry that lacks it.
+    """
+    said = {word: entry.words[word] for word in SPEAKING if entry.words.get(word)}
+    source = _source(recipe, entry)
+    if not said or source is None or (bands := _bands(recipe, source, parameters_of)) is None:
+        return
+    from stac2cube.views.indices import formula_for
+    from stac2cube.views.render import require_shown  # with xarray and pandas: only where there is something to check
+
+    try:
+        for word, value in said.items():
+            names = _names(value)
+            if word == "show":
+                require_shown(bands, ",".join(names))
+            else:
+                for name in names:
+                    if word != "by" or name not in bands.data_vars:
+                        formula_for(bands, name)
+    except BadInputError as error:
+        raise BadInputError(f"made of {source.label}: {error}") from error
+
+
+def _source(recipe: Recipe, entry: RecipeEntry) -> RecipeEntry | None:
+    """The entry whose pixels another is made of."""
+    names = entry.inputs.get("of", ())
+    return next((other for other in recipe.entries if other.kind.feeds and names == (other.name,)), None)
+
+
+def _bands(recipe: Recipe, entry: RecipeEntry, parameters_of: Parameters) -> xr.Dataset | None:
+    """What an entry makes, with layers but without pixels; None if that is not known."""
+    from stac2cube.model.mission import find_mission
+    from stac2cube.views.indices import plain_name, registry_name
+
+    if entry.kind.name == "layers":
+        parameters = parameters_of(recipe, entry)
+        mission = find_mission(parameters["mission"])
+        return _empty([band.name for band in mission.choose_bands(listed(parameters["bands"]))], mission.name)
+    source = _source(recipe, entry)
+    bands = None if source is None else _bands(recipe, source, parameters_of)
+    if bands is None or entry.kind.name in KEEPING:
+        return bands
+    if entry.kind.name == "composite":
+        chosen = _names(entry.words.get("layers") or tuple(bands.data_vars))
+        return bands[[name for name in chosen if name in bands.data_vars]]
+    if entry.kind.name == "indices":
+        return _empty([plain_name(registry_name(name)) for name in _names(entry.words["names"])], "")
+    return None
+
+
+def _empty(layers: list[str], mission: str) -> xr.Dataset:
+    import numpy as np
+    import xarray as xr
+
+    nothing = (("time", "y", "x"), np.zeros((0, 0, 0), "float32"))
+    return xr.Dataset(dict.fromkeys(layers, nothing), attrs={"mission": mission})
+
+
+def _names(value: Any) -> list[str]:
+    return list(value) if isinstance(value, tuple) else list(listed(str(value)) or ())
+
+
+# What a recipe may hold: commands. Their words, types, defaults and help are read from the commands themselves.
+#
+# A new command becomes a kind of entry by one line of :data:`_MAKINGS`.
+
+PIXELS = ("mask", "coregister", "layers")
+"""Where products take their pixels from unless told otherwise: the cleanest first."""
+
+_WHERE = frozenset(option.name for option in click.command("where")(where_options(lambda: None)).params)
+
+_ASIDE = _WHERE | {
+    "updating",
+    "dry_run",
+    "machine",
+    "replace_superseded",
+    "per_feature",
+    "from_probability",
+    "measure_only",
+}
+"""Options that are no words of a recipe: they decide where and how a command runs, or look back at a cube."""
+
+
+@dataclass(frozen=True)
+class _Making:
+    """How a command becomes a kind of entry.
+
+    Attributes:
+        command: The command.
+        inputs: Cubes it is made from.
+        order: Its arguments in their order: words of cubes, ``"out"``, and words that are no options.
+        suffix: Of what it makes, see :class:`stac2cube.recipe.schema.Kind`.
+        arguments: Words that are no options.
+        needed: Options that a recipe has to say, though an update may leave them out.
+        check: Refuses parameters of the command that cannot be meant; before anything runs.
+        feeds: Whether others can be made from what it makes; a cube can always.
+    """
+
+    command: click.Command
+    inputs: tuple[Input, ...] = ()
+    order: tuple[str, ...] = ("of", "out")
+    suffix: str | None = CUBE_KIND
+    arguments: tuple[Option, ...] = ()
+    needed: tuple[str, ...] = ()
+    check: Callable[[Mapping[str, Any]], object] | None = None
+    feeds: bool = False
+
+
+_CUBES = ("layers", "clouds", "coregister", "move", "mask", "superres", "indices", "composite")
+
+_SIDES = ("before", "after")
+
+_HIDING = Input("clouds", (), optional=True)
+"""A cube of clouds by which is hidden, where it is named: pixels of ``mask`` need none."""
+
+_CLEARED = (Input("of", PIXELS), _HIDING)
+
+_MAKINGS: Mapping[str, _Making] = {
+    "layers": _Making(layers, order=("out",), needed=("mission", "aoi"), check=check_layers),
+    "clouds": _Making(clouds, (Input("of", ("layers",)),), check=check_clouds),
+    "coregister": _Making(
+        coregister, (Input("of", ("layers",)), Input("clouds", ("clouds",), optional=True)), check=check_coregister
+    ),
+    "move": _Making(
+        move, (Input("of", ("clouds",)), Input("coregistered", ("coregister",))), ("of", "coregistered", "out")
+    ),
+    "mask": _Making(
+        mask, (Input("of", ("coregister", "layers")), Input("clouds", ("move", "clouds"))), ("of", "clouds", "out")
+    ),
+    "superres": _Making(superres.commands["make"], (Input("of", PIXELS),), check=check_superres),
+    "indices": _Making(
+        indices,
+        _CLEARED,
+        ("of", "out", "names"),
+        arguments=(Option("names", "list", "Names of spectral indices: [ndvi, nbr].", needed=True),),
+    ),
+    "composite": _Making(composite, _CLEARED),
+    "overviews": _Making(overviews, (Input("of", PIXELS),), ("of",), suffix=None),
+    "export": _Making(export, _CLEARED, suffix=""),
+    "series": _Making(
+        series,
+        _CLEARED,
+        ("of", "places", "out"),
+        suffix=".csv",
+        arguments=(Option("places", "area", "Points or polygons: a file, GeoJSON, or 'lat,lon'.", needed=True),),
+    ),
+    "quicklook": _Making(quicklook, (Input("of", ("layers",)), _HIDING), suffix=".png"),
+    "timelapse": _Making(timelapse, _CLEARED, suffix=".gif"),
+    "slider": _Making(
+        slider,
+        _CLEARED,
+        ("of", "before", "after", "out"),
+        suffix=".html",
+        arguments=tuple(Option(side, "text", f"The step {side}: scene key or date.", needed=True) for side in _SIDES),
+    ),
+    "report": _Making(report, (Input("of", _CUBES, several=True),), suffix=".html"),
+    "statistics": _Making(statistics, _CLEARED, suffix="", check=statistics_rules_of, feeds=True),
+    "patches": _Making(
+        patches,
+        (*_CLEARED, Input("statistics", ("statistics",), optional=True, takes="")),
+        suffix="",
+        check=patch_rules_of,
+    ),
+    "publish": _Making(publish, (Input("of", PIXELS),), suffix=""),
+}
+
+
+def recipe_at(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe made of the commands there are; see :func:`stac2cube.recipe.file.read_recipe`."""
+    return read_recipe(path, KINDS, changes)
+
+
+def command_lines(recipe: Recipe, entry: RecipeEntry) -> list[list[str]]:
+    """What to type to make an entry, without ``stac2cube``: a command, or one for each cube it is made of."""
+    making = _MAKINGS[entry.kind.name]
+    first = making.inputs[0].word if making.inputs else ""
+    several = entry.inputs.get(first) or ("",)
+    return [
+        [entry.kind.name, *_arguments(recipe, entry, making, of, alone=place == 0), *_options(recipe, entry, making)]
+        for place, of in enumerate(several)
+    ]
+
+
+def make_entry(recipe: Recipe, entry: RecipeEntry, where: Sequence[str] = ()) -> int:
+    """Make an entry; the exit code.
+
+    Args:
+        recipe: The recipe.
+        entry: One of its entries.
+        where: Options that say where and how it runs; those that its command does not have are left out.
+    """
+    command = _MAKINGS[entry.kind.name].command
+    understood = {flag for option in command.params for flag in option.opts}
+    here = [word for word in where if word.partition("=")[0] in understood]
+    codes = [
+        command.main([*words, *here], f"stac2cube {name}", standalone_mode=False) or 0
+        for name, *words in command_lines(recipe, entry)
+    ]
+    return max(codes)
+
+
+def parameters_of(recipe: Recipe, entry: RecipeEntry) -> dict[str, Any]:
+    """The parameters of an entry's command, as click understands them.
+
+    Raises:
+        BadInputError: One is not understood.
+    """
+    (name, *words), *_ = command_lines(recipe, entry)
+    try:
+        return _MAKINGS[name].command.make_context(name, list(words)).params
+    except click.ClickException as error:
+        raise BadInputError(f"{recipe.path}: {entry.label}: {error.format_message()}") from error
+
+
+def check_recipe(recipe: Recipe, entries: Sequence[RecipeEntry] | None = None) -> None:
+    """Refuse what would fail later, as far as that can be known without reading a catalog or a cube.
+
+    Raises:
+        BadInputError: Naming recipe and entry.
+    """
+    for entry in recipe.entries if entries is None else entries:
+        parameters = parameters_of(recipe, entry)
+        try:
+            if check := _MAKINGS[entry.kind.name].check:
+                check(parameters)
+            require_bands(recipe, entry, parameters_of)
+        except BadInputError as error:
+            raise BadInputError(f"{recipe.path}: {entry.label}: {error}") from error
+
+
+def _arguments(recipe: Recipe, entry: RecipeEntry, making: _Making, of: str, *, alone: bool) -> list[str]:
+    made: list[str] = []
+    for word in making.order:
+        if word == "out":
+            if entry.words.get("api") is None:
+                made.append(str(_beside_others(recipe.made_by(entry), "" if alone else of)))
+        elif word in entry.inputs:
+            made.append(str(recipe.cube(of if word == making.inputs[0].word else entry.inputs[word][0])))
+        else:
+            made += _texts(entry.words[word])
+    return made
+
+
+def _beside_others(path: Path, of: str) -> Path:
+    return path if not of else path.with_name(f"{path.stem}-{Path(of).stem}{path.suffix}")
+
+
+def _options(recipe: Recipe, entry: RecipeEntry, making: _Making) -> list[str]:
+    made = [
+        f"--{part.word}={recipe.cube(entry.inputs[part.word][0])}"
+        for part in making.inputs
+        if part.word not in making.order and entry.inputs.get(part.word)
+    ]
+    options = {_word_name(option): option for option in making.command.params if isinstance(option, click.Option)}
+    for name, value in entry.words.items():
+        if name == "out" or name in making.order:
+            continue
+        option = options[name]
+        flag = max(option.opts, key=len)
+        if option.nargs > 1:
+            made += [flag, *_texts(value)]
+        elif isinstance(value, bool):
+            made += [flag] if value else option.secondary_opts[:1]
+        elif option.multiple:
+            made += [f"{flag}={text}" for text in _texts(value)]
+        else:
+            made.append(f"{flag}={','.join(_texts(value))}")
+    return made
+
+
+def _texts(value: Value) -> list[str]:
+    return list(value) if isinstance(value, tuple) else [str(value)]
+
+
+def _kind(name: str, making: _Making) -> Kind:
+    options = [option for option in making.command.params if isinstance(option, click.Option) and not option.hidden]
+    cubes = {part.word for part in making.inputs}
+    words = {word.name: word for word in making.arguments}
+    mine = [_word(option) for option in options if option.name not in _ASIDE and _word_name(option) not in cubes]
+    words |= {word.name: replace(word, needed=word.needed or word.name in making.needed) for word in mine}
+    help_ = (making.command.help or "").split("\n\n")[0].replace("\n", " ")
+    blocks = any(option.name == "place" for option in options)
+    feeds = making.feeds or making.suffix == CUBE_KIND
+    return Kind(name, help_, words, making.inputs, making.suffix, blocks, feeds)
+
+
+def _word_name(option: click.Option) -> str:
+    return max(option.opts, key=len).removeprefix("--").replace("-", "_")
+
+
+def _word(option: click.Option) -> Option:
+    kind = option.type
+    form: Form = "text"
+    if option.is_flag:
+        form = "boolean"
+    elif option.multiple:
+        form = "texts"
+    elif option.nargs > 1:
+        form = "list"
+    elif isinstance(kind, Spelled):
+        form = kind.form
+    elif isinstance(kind, click.Path):
+        form = "path"
+    elif isinstance(kind, (click.types.IntParamType, click.IntRange)):
+        form = "integer"
+    elif isinstance(kind, (click.types.FloatParamType, click.FloatRange)):
+        form = "number"
+    choices = tuple(map(str, kind.choices)) if isinstance(kind, click.Choice) else ()
+    bounds = (kind.min, kind.max) if isinstance(kind, (click.IntRange, click.FloatRange)) else (None, None)
+    default: Any = option.default if isinstance(option.default, (str, int, float, bool)) else None
+    if default == "" or (default is False and not option.secondary_opts):
+        default = None
+    if isinstance(option.default, tuple):
+        default = tuple(f"{part:g}" for part in option.default)
+    elif form == "list" and default is not None:
+        default = tuple(default.split(","))
+    return Option(_word_name(option), form, option.help or "", default, choices, *bounds, needed=option.required)
+
+
+KINDS: Mapping[str, Kind] = {name: _kind(name, making) for name, making in _MAKINGS.items()}
+"""All kinds of entries, in the order in which they are made."""
+
+
+# Commands that work from a recipe: run, stage, and the three parts of a job array: claim, share, seal.
 
 RECIPE = click.argument("recipe", type=CUBE)
 
@@ -66,7 +431,7 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
         if code == 10:
             break
     if package is not None:
-        from stac2cube.products.static_catalog import describe_cubes
+        from stac2cube.export.publish import describe_cubes
 
         click.echo(describe_cubes(wanted.cubes))
     with talking(options["quiet"]):
@@ -96,9 +461,9 @@ def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] 
     """
     from shapely import to_geojson
 
+    from stac2cube.index.index import store_search
     from stac2cube.recipe.file import write_recipe
     from stac2cube.stages.layers import make_request
-    from stac2cube.stages.offline import store_search
 
     recipe = recipe_at(path, changes)
     target = (folder or recipe.cubes / "staged").resolve()
@@ -120,16 +485,16 @@ def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] 
 @where_options
 def claim(recipe: Path, job: str | None, **options: Any) -> None:
     """Hold the layers cube of RECIPE for a job array, until the job that seals it ends."""
-    from stac2cube.growth import require_room
-    from stac2cube.shares import claim_cube
-    from stac2cube.work import Orders
+    from stac2cube.build.array_job import lease_cube
+    from stac2cube.build.plan import BuildOptions
+    from stac2cube.build.size_estimate import require_room
 
     with talking(options["quiet"]) as console:
-        wanted, manner = recipe_at(recipe), Manner.of(options, console)
+        wanted, manner = recipe_at(recipe), RunOptions.of(options, console)
         out = wanted.made_by(wanted.layers())
         work = prepared(out, layers_words(wanted), manner)
-        require_room(out, work.spec, work.plan(), Orders(limits=manner.limits), manner.place)
-        claim_cube(out, work.spec, claim_of(job))
+        require_room(out, work.spec, work.plan(), BuildOptions(limits=manner.limits), manner.place)
+        lease_cube(out, work.spec, claim_of(job))
 
 
 @click.command()
@@ -140,21 +505,21 @@ def claim(recipe: Path, job: str | None, **options: Any) -> None:
 @where_options
 def share(recipe: Path, job: str | None, number: int | None, of: int | None, **options: Any) -> int:
     """Make one share of the blocks that the claimed layers cube of RECIPE lacks; in each task of a job array."""
-    from stac2cube.shares import build_share
-    from stac2cube.work import Orders
+    from stac2cube.build.array_job import build_part
+    from stac2cube.build.plan import BuildOptions
 
     which = number if number is not None else _array("SLURM_ARRAY_TASK_ID") - _array("SLURM_ARRAY_TASK_MIN")
     many = of if of is not None else _array("SLURM_ARRAY_TASK_COUNT")
     with talking(options["quiet"]) as console:
         wanted = recipe_at(recipe)
-        manner = Manner.of(options, console)
+        manner = RunOptions.of(options, console)
         if manner.progress_file is not None:
             manner = replace(manner, progress_file=manner.progress_file.with_suffix(f".{which}.json"))
         out = wanted.made_by(wanted.layers())
         work = prepared(out, layers_words(wanted), manner)
         with stoppable() as stop:
-            orders = Orders(stop=stop, deadline=job_end())
-            summary = build_share(
+            orders = BuildOptions(stop=stop, deadline=job_end())
+            summary = build_part(
                 out,
                 work.steps,
                 work.task(),
@@ -173,14 +538,14 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
 @where_options
 def seal(recipe: Path, job: str | None, **options: Any) -> int:
     """Seal what a job array made of the claimed layers cube of RECIPE, and end its hold; in a last, dependent job."""
-    from stac2cube.shares import seal_shares
+    from stac2cube.build.array_job import seal_parts
     from stac2cube.stages.layers import doubted
 
     with talking(options["quiet"]) as console:
         wanted = recipe_at(recipe)
         out = wanted.made_by(wanted.layers())
-        work = prepared(out, layers_words(wanted), Manner.of(options, console))
-        return said(out, seal_shares(out, work.spec, doubted(work), claim_of(job)))
+        work = prepared(out, layers_words(wanted), RunOptions.of(options, console))
+        return said(out, seal_parts(out, work.spec, doubted(work), claim_of(job)))
 
 
 def layers_words(recipe: Recipe) -> dict[str, Any]:
@@ -204,12 +569,12 @@ def claim_of(job: str | None) -> Any:
     Raises:
         BadInputError: None is named, and this is no job.
     """
-    from stac2cube.shares import Claim
+    from stac2cube.build.array_job import ArrayLease
 
     sealing = job or os.environ.get("SLURM_JOB_ID")
     if not sealing:
         raise BadInputError("say --claim JOB: the id of the job that will seal")
-    return Claim(sealing, os.environ.get("SLURM_CLUSTER_NAME") or Queue().name())
+    return ArrayLease(sealing, os.environ.get("SLURM_CLUSTER_NAME") or Queue().name())
 
 
 def _array(variable: str) -> int:
@@ -217,3 +582,50 @@ def _array(variable: str) -> int:
     if value is None:
         raise BadInputError("say --number and --of, or run this in a job array (sbatch --array=0-7)")
     return int(value)
+
+
+# Commands about recipes themselves: config schema, config show.
+
+
+@click.group()
+def config() -> None:
+    """Look at what recipes may say, and at what one says."""
+
+
+@config.command()
+@click.argument("out", type=CUBE, required=False)
+def schema(out: Path | None) -> None:
+    """Print the JSON Schema of recipes, or write it to OUT: editors complete and check by it."""
+    text = schema_text()
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    from stac2cube.store.files import write_whole
+
+    write_whole(out, text.encode())
+    click.echo(f"begin a recipe with: # yaml-language-server: $schema={out}")
+
+
+@config.command()
+@RECIPE
+@set_option
+@click.option("--commands", is_flag=True, help="The commands that would run, to be typed as they stand.")
+def show(recipe: Path, changes: tuple[str, ...], commands: bool) -> None:
+    """Check RECIPE and print it resolved: in order, every variable filled in, with what holds where nothing is said."""
+    from stac2cube.recipe.file import show_recipe
+
+    wanted = recipe_at(recipe, changes)
+    check_recipe(wanted)
+    if not commands:
+        click.echo(show_recipe(wanted), nl=False)
+        return
+    for entry in wanted.entries:
+        for line in command_lines(wanted, entry):
+            click.echo(shlex.join(["stac2cube", *line]))
+
+
+def schema_text() -> str:
+    """The JSON Schema of recipes."""
+    from stac2cube.recipe.schema import recipe_schema
+
+    return json.dumps(recipe_schema(KINDS), indent=1, ensure_ascii=False) + "\n"

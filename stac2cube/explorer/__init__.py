@@ -3,3 +3,5 @@
 Nothing on it comes from anywhere else, unless an address of map tiles is given: its files are here, the outline of land
 is the one that odc-geo brings, and catalogs are asked by this side.
 """
+
+from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The page's server: loopback only, behind a secret, for nobody but the page."""
+"""The server of the explore page: loopback only, behind a secret."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable, Mapping
+from functools import cache
 from hmac import compare_digest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +13,32 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
+import shapely
+
 from stac2cube.errors import BadInputError, Stac2cubeError
-from stac2cube.explorer.ground import land
+
+# What the map is drawn from: outlines of land.
+
+
+@cache
+def land() -> str:
+    """Land as JSON: ``{"rings": [[lon, lat, lon, lat, ...], ...]}``, to be filled by the even-odd rule.
+
+    It is what odc-geo's outline of the oceans leaves, some 4000 corners around the world: for orientation only.
+    """
+    from odc.geo.data import ocean_geom
+
+    everywhere = shapely.box(-180, -85.06, 180, 85.06)  # the part of the globe that Mercator shows
+    found = everywhere.difference(ocean_geom().geom)
+    rings = [_flat(ring) for part in shapely.get_parts(found) for ring in (part.exterior, *part.interiors)]
+    return json.dumps({"rings": rings}, separators=(",", ":"))
+
+
+def _flat(ring: Any) -> list[float]:
+    return [round(float(number), 2) for number in shapely.get_coordinates(ring).ravel()]
+
+
+# The page's server: loopback only, behind a secret, for nobody but the page.
 
 log = logging.getLogger(__name__)
 

@@ -1,26 +1,420 @@
-"""The page as it runs: what was drawn and found so far, and how to stop it."""
+"""The explore page: draft, search, areas, recipe."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
+import re
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from stac2cube.catalog import catalogs
-from stac2cube.cube.files import write_whole
+import shapely
+import yaml
+from shapely.geometry import shape
+
+from stac2cube.build.plan import Step
+from stac2cube.build.size_estimate import IN_FILES, added, pixels_of_layer, to_read
 from stac2cube.errors import BadInputError
-from stac2cube.explorer.draft import Draft, products_of
-from stac2cube.explorer.look import Asked, asked, request_of, search, shown
-from stac2cube.explorer.places import Place, described, read_place
 from stac2cube.explorer.server import Server
-from stac2cube.mission import find_mission, mission_names
-from stac2cube.stages.choice import Found
-from stac2cube.stages.request import understand
+from stac2cube.model.catalog import catalogs
+from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.model.geometry import WGS84, Area, read_areas, utm_code
+from stac2cube.model.mission import Mission, find_mission, mission_names
+from stac2cube.model.period import parse_period
+from stac2cube.model.scene import Granule, Scene
+from stac2cube.search.choose_catalog import Found
+from stac2cube.search.request import ALWAYS, Request, ResolvedRequest, find_scenes, grid_for, resolve, spec_for
+from stac2cube.stages.scenes import steps_for
+from stac2cube.store.files import write_whole
+from stac2cube.trust.address import public_each
+
+# What is chosen on the page, and the recipe that says it.
+
+_NAME = re.compile(r"[A-Za-z0-9][\w-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class DraftProduct:
+    """Something the page offers to make of the layers.
+
+    Attributes:
+        name: On the page.
+        title: For people.
+        needs: Common names of bands it is made from.
+        entries: Of the recipe.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    entries: Mapping[str, Mapping[str, Any]]
+
+
+def products_of(mission: Mission) -> tuple[DraftProduct, ...]:
+    """What can be offered for a mission."""
+    by_common = {band.common_name: band.name for band in mission.bands.values()}
+    offered = [
+        DraftProduct("clear", f"Hide clouds by {name}", (name,), {"clouds": {"method": name.lower()}, "mask": {}})
+        for name in ("SCL", "QA_PIXEL")
+        if name in mission.bands
+    ]
+    if {"red", "nir"} <= by_common.keys():
+        names = {"names": ["ndvi"]}
+        offered.append(
+            DraftProduct("ndvi", "NDVI of every date", (by_common["red"], by_common["nir"]), {"indices": names})
+        )
+    if not mission.static:
+        monthly = {"monthly": {"period": "month", "method": "median"}}
+        offered.append(DraftProduct("monthly", "Monthly medians", (), {"composite": monthly}))
+    offered.append(DraftProduct("quicklook", "A picture of every date", (), {"quicklook": {}}))
+    offered.append(DraftProduct("report", "A report", (), {"report": {}}))
+    return tuple(offered)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is chosen.
+
+    Attributes:
+        area: Its number in the session.
+        mission: Name.
+        catalog: Name, URL, path, or "auto".
+        time: Time words.
+        bands: Names; () for the mission's default.
+        resolution: Pixel edge, None for the finest band's.
+        max_cloud_cover: Percent, None for any.
+        products: Names of :func:`products_of`.
+        name: Of the recipe.
+    """
+
+    area: int
+    mission: str
+    catalog: str = "auto"
+    time: str = ""
+    bands: tuple[str, ...] = ()
+    resolution: float | None = None
+    max_cloud_cover: float | None = None
+    products: tuple[str, ...] = ()
+    name: str = "recipe"
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Draft:
+        """From what the page sends.
+
+        Raises:
+            BadInputError: Something is lacking or of another kind.
+        """
+        if said.get("area") is None:
+            raise BadInputError("there is no area yet: draw one, open a file, or write its corners")
+        if not str(said.get("time") or "").strip() and not find_mission(str(said["mission"])).static:
+            raise BadInputError("there is no time yet: a year will do, for example 2024")
+        try:
+            return cls(
+                area=int(said["area"]),
+                mission=str(said["mission"]),
+                catalog=str(said.get("catalog") or "auto"),
+                time=str(said.get("time") or "").strip(),
+                bands=tuple(map(str, said.get("bands") or ())),
+                resolution=_number(said.get("resolution")),
+                max_cloud_cover=_number(said.get("max_cloud_cover")),
+                products=tuple(map(str, said.get("products") or ())),
+                name=str(said.get("name") or "recipe"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInputError(f"the page sent something that is not understood: {error}") from error
+
+    def chosen_bands(self) -> tuple[str, ...]:
+        """Names of the bands chosen and of those that products need; () where that is the mission's default.
+
+        Raises:
+            BadInputError: An unknown mission or band.
+        """
+        mission = find_mission(self.mission)
+        names = [band.name for band in mission.choose_bands(self.bands or None)]
+        needed = [need for one in self._offered() for need in one.needs if need not in names]
+        whole = tuple(dict.fromkeys([*names, *needed]))
+        return () if set(whole) == set(mission.default_bands) else whole
+
+    def recipe(self, aoi: str | Mapping[str, Any]) -> str:
+        """The recipe.
+
+        Args:
+            aoi: The word for the area.
+
+        Raises:
+            BadInputError: The name will not do for a file.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise BadInputError(f"a recipe's name is letters, digits, - and _, not {self.name!r}")
+        layers = {
+            "mission": self.mission,
+            "aoi": aoi,
+            "time": parse_period(self.time).text if self.time else None,
+            "bands": list(self.chosen_bands()) or None,
+            "resolution": self.resolution,
+            "max_cloud_cover": self.max_cloud_cover,
+            "catalog": None if self.catalog == "auto" else public_each(self.catalog),
+        }
+        said = {word: value for word, value in layers.items() if value is not None}
+        content: dict[str, Mapping[str, Any]] = {"layers": said}
+        for product in self._offered():
+            content |= product.entries
+        parts = [yaml.safe_dump({"cubes": self.name})]
+        parts += [_written(name, words) for name, words in content.items()]
+        return f"# What it does: stac2cube config show {self.name}.yaml --commands\n{''.join(parts)}"
+
+    def _offered(self) -> tuple[DraftProduct, ...]:
+        offered = products_of(find_mission(self.mission))
+        return tuple(product for product in offered if product.name in self.products)
+
+
+def _number(value: Any) -> float | None:
+    if value in (None, ""):
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() else number
+
+
+def _written(name: str, words: Mapping[str, Any]) -> str:
+    """An entry: nothing where nothing is said, short lists on their line."""
+    if not words:
+        return f"{name}:\n"
+    lines = [f"{name}:"]
+    for word, value in words.items():
+        flow = isinstance(value, (list, dict))
+        text = yaml.safe_dump(value, default_flow_style=flow, width=10**6, sort_keys=False, allow_unicode=True)
+        lines.append(f"  {word}: {text.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join(lines) + "\n"
+
+
+# Areas that were drawn, written or opened on the page.
+
+_BESIDE = {".dbf", ".shx", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".xml"}
+"""Suffixes of the files that belong to a Shapefile."""
+
+
+@dataclass(frozen=True)
+class NamedArea:
+    """An area, and how a recipe names it.
+
+    Attributes:
+        area: What it is.
+        files: Files to lie beside the recipe, by name; the first is the area's. One without a name is called like the
+            recipe.
+        text: What a recipe says instead, "" where there are files.
+    """
+
+    area: Area
+    files: Mapping[str, bytes] = field(hash=False, repr=False)
+    text: str = ""
+
+
+def read_place(said: Mapping[str, Any]) -> NamedArea:
+    """An area from what the page sends: ``ring`` that was drawn, ``text`` that was written, or ``files`` opened.
+
+    Raises:
+        BadInputError: It is none, or not an area.
+    """
+    if "files" in said:
+        return _opened(said["files"])
+    if "ring" in said:
+        return _drawn(said["ring"])
+    text = str(said.get("text") or "").strip()
+    if not text:
+        raise BadInputError("there is no area: draw one, open a file, or write its corners")
+    if not re.fullmatch(r"[-+\d.,;\s\[\]()eE]+", text) and not text.startswith("{"):
+        # A path would be read from this machine's disk: files are opened by their button.
+        raise BadInputError("write a box as west, south, east, north, a point as lat, lon, or GeoJSON")
+    edge = said.get("edge")
+    (area,) = read_areas(text, edge=float(edge) if edge else None)
+    if edge:
+        return NamedArea(area, {"": _geojson(area)})
+    return NamedArea(area, {"": text.encode()} if text.startswith("{") else {}, text)
+
+
+def area_for_page(place: NamedArea) -> dict[str, Any]:
+    """An area for the page: outline, name, size, place."""
+    import shapely
+    from pyproj import Geod
+    from shapely.geometry.polygon import orient
+
+    area = place.area
+    ellipsoid = Geod(ellps="WGS84")
+    parts = [orient(part) for part in shapely.get_parts(area.geometry)]
+    middle = area.geometry.representative_point()
+    # Without its code the page can do: the poles have none.
+    zone = utm_code(area.longitude, middle.y) if -80 <= middle.y <= 84 else ""
+    return {
+        "name": area.name,
+        "geometry": json.loads(shapely.to_geojson(area.geometry)),
+        "bounds": list(area.bounds),
+        "km2": sum(abs(ellipsoid.geometry_area_perimeter(part)[0]) for part in parts) / 1e6,
+        "crs": zone,
+    }
+
+
+def _drawn(ring: Any) -> NamedArea:
+    """A ring of longitudes and latitudes; longitudes may run on beyond 180 degrees."""
+    import shapely
+
+    if not isinstance(ring, Sequence) or len(ring) < 3:
+        raise BadInputError("an area has three corners or more")
+    try:
+        corners = [(float(x), float(y)) for x, y in ring]
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"corners are longitudes and latitudes: {error}") from error
+    turn = 360 if min(x for x, _ in corners) < -180 else 0
+    closed = [(x + turn, y) for x, y in [*corners, corners[0]]]
+    if not shapely.Polygon(closed).is_valid:
+        raise BadInputError("its edges cross each other: draw it anew")
+    (area,) = read_areas({"type": "Polygon", "coordinates": [closed]})
+    return NamedArea(area, {"": _geojson(area)})
+
+
+def _opened(files: Any) -> NamedArea:
+    """Files that were opened on the page, read as from a disk."""
+    if not isinstance(files, Sequence) or not files:
+        raise BadInputError("no file was opened")
+    content: dict[str, bytes] = {}
+    for file in files:
+        try:
+            name, data = Path(str(file["name"])).name, base64.b64decode(str(file["data"]), validate=True)
+        except (KeyError, TypeError, binascii.Error) as error:
+            raise BadInputError(f"the page sent something that is no file: {error}") from error
+        content[re.sub(r"[^\w.-]+", "-", name)[-100:].lstrip(".-") or "area"] = data
+    ordered = sorted(content, key=lambda name: Path(name).suffix.lower() in _BESIDE)
+    with TemporaryDirectory(prefix="stac2cube-") as folder:
+        for name, data in content.items():
+            (Path(folder) / name).write_bytes(data)
+        try:
+            (area,) = read_areas(Path(folder) / ordered[0])
+        except BadInputError as error:
+            raise BadInputError(str(error).replace(f"{folder}/", "")) from error
+    return NamedArea(area, {name: content[name] for name in ordered})
+
+
+def _geojson(area: Area) -> bytes:
+    import shapely
+
+    shape = area.native if area.native_crs == WGS84 else area.geometry
+    return (str(shapely.to_geojson(shape, indent=1)) + "\n").encode()
+
+
+# What there is for a draft: scenes day by day, and what a cube of them amounts to.
+
+_FINE = 0.002
+"""Degrees by which outlines for the map may be simplified."""
+
+
+@dataclass(frozen=True)
+class SearchKey:
+    """What a search depends on; the same again needs no second search."""
+
+    area: int
+    mission: str
+    catalog: str
+    time: str
+
+
+def search_key(draft: Draft) -> SearchKey:
+    """What a draft's search depends on."""
+    return SearchKey(draft.area, draft.mission, draft.catalog, draft.time)
+
+
+def request_of_draft(draft: Draft, place: NamedArea, *, every_band: bool = False) -> Request:
+    """A draft as a request; its cloud limit is left to the page, which shows what it leaves out.
+
+    Raises:
+        BadInputError: A word is not understood.
+    """
+    mission = find_mission(draft.mission)
+    return Request(
+        mission=mission.name,
+        area=place.area,
+        time=parse_period(draft.time).text if draft.time else ALWAYS,
+        bands=tuple(mission.bands) if every_band else draft.chosen_bands() or None,
+        resolution=None if every_band else draft.resolution,
+        catalog=draft.catalog,
+    )
+
+
+def search_draft(draft: Draft, place: NamedArea) -> Found:
+    """Search, whatever bands will be wanted.
+
+    Raises:
+        BadInputError: A word is not understood.
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+    """
+    return find_scenes(resolve(request_of_draft(draft, place, every_band=True)))
+
+
+def found_for_page(draft: Draft, place: NamedArea, found: Found) -> dict[str, Any]:
+    """What was found, for the page.
+
+    Args:
+        draft: What is chosen.
+        place: The area.
+        found: The scenes over it.
+
+    Raises:
+        BadInputError: A band, or a grid that cannot be laid out.
+    """
+    wanted = resolve(request_of_draft(draft, place))
+    spec = spec_for(wanted, grid_for(wanted, found.scenes))
+    steps = tuple(steps_for(found.scenes, spec.grid, found.choice.why, [layer.name for layer in spec.layers]))
+    scenes = [_scene(scene) | _size(wanted, spec, step) for scene, step in zip(found.scenes, steps, strict=True)]
+    rows, columns = spec.grid.shape
+    intervals = wanted.query.intervals if draft.time else ()
+    return {
+        "catalog": {"name": found.choice.catalog.name, "why": found.choice.why},
+        "times": [[f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"] for first, last in intervals],
+        "grid": {
+            "crs": spec.grid.crs,
+            "resolution": spec.grid.resolution,
+            "rows": rows,
+            "columns": columns,
+            "layers": [layer.name for layer in spec.layers],
+        },
+        "scenes": sorted(scenes, key=lambda scene: str(scene["time"])),
+    }
+
+
+def _size(wanted: ResolvedRequest, spec: CubeSpec, step: Step) -> dict[str, float]:
+    load, pixels = added(spec, [step]), pixels_of_layer(spec, step)
+    read = to_read(wanted.query.bands, spec, pixels) * IN_FILES
+    return {"blocks": len(step.tiles), "files": load.files, "write": load.size, "read": read}
+
+
+def _scene(scene: Scene) -> dict[str, Any]:
+    return {
+        "key": str(scene.key),
+        "time": f"{scene.time:%Y-%m-%dT%H:%M:%SZ}",
+        "day": f"{scene.key.day:%Y-%m-%d}",
+        "platform": scene.key.platform,
+        "orbit": scene.key.orbit,
+        "cloud": scene.cloud_cover,
+        "problem": scene.problem,
+        "parts": [{"tile": granule.tile or granule.id, "geometry": _outline(granule)} for granule in scene.granules],
+    }
+
+
+def _outline(granule: Granule) -> dict[str, Any]:
+    simple = shapely.set_precision(shape(granule.footprint).simplify(_FINE), 1e-4, mode="pointwise")
+    outline: dict[str, Any] = json.loads(shapely.to_geojson(simple))
+    return outline
+
+
+# The page as it runs: what was drawn and found so far, and how to stop it.
 
 
 class Explorer:
@@ -50,8 +444,8 @@ class Explorer:
         self.recipe: Path | None = None
         """The recipe written last."""
         self._first = {"catalog": catalog, "mission": mission, "tiles": tiles}
-        self._places: list[Place] = []
-        self._found: dict[Asked, Found] = {}
+        self._places: list[NamedArea] = []
+        self._found: dict[SearchKey, Found] = {}
         self._writing = threading.Lock()
         secret = secrets.token_urlsafe(24)
         answers: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
@@ -118,21 +512,21 @@ class Explorer:
     def _area(self, said: Mapping[str, Any]) -> dict[str, Any]:
         place = read_place(said)
         self._places.append(place)
-        return {"id": len(self._places) - 1, **described(place)}
+        return {"id": len(self._places) - 1, **area_for_page(place)}
 
     def _preview(self, said: Mapping[str, Any]) -> dict[str, Any]:
         draft = Draft.of(said)
         place = self._place(draft)
-        understand(request_of(draft, place))
+        resolve(request_of_draft(draft, place))
         return {"recipe": draft.recipe(_aoi(draft, place)), "command": self._command(draft)}
 
     def _search(self, said: Mapping[str, Any]) -> dict[str, Any]:
         draft = Draft.of(said)
         place = self._place(draft)
-        question = asked(draft)
+        question = search_key(draft)
         if question not in self._found:
-            self._found[question] = search(draft, place)
-        return shown(draft, place, self._found[question])
+            self._found[question] = search_draft(draft, place)
+        return found_for_page(draft, place, self._found[question])
 
     def _write(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """Write the recipe and its area, and nothing else, into the folder."""
@@ -153,7 +547,7 @@ class Explorer:
         self.recipe = path
         return {**answer, "path": str(path)}
 
-    def _place(self, draft: Draft) -> Place:
+    def _place(self, draft: Draft) -> NamedArea:
         if not 0 <= draft.area < len(self._places):
             raise BadInputError("this area was chosen on a page that has ended: choose it again")
         return self._places[draft.area]
@@ -200,12 +594,12 @@ def _absolute(catalog: str) -> str:
     return str(path.resolve()) if "://" not in catalog and catalog not in catalogs() and path.exists() else catalog
 
 
-def _files(draft: Draft, place: Place) -> dict[str, bytes]:
+def _files(draft: Draft, place: NamedArea) -> dict[str, bytes]:
     """Files of an area by the name they will have: what was drawn is called like its recipe."""
     return {name or f"{draft.name}.geojson": data for name, data in place.files.items()}
 
 
-def _aoi(draft: Draft, place: Place) -> str:
+def _aoi(draft: Draft, place: NamedArea) -> str:
     return next(iter(_files(draft, place)), place.text)
 
 

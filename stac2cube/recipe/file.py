@@ -1,26 +1,235 @@
-"""A recipe file: what is to be made of an archive, entry by entry; for jobs, and for doing it again in a year."""
+"""Recipes: read, check, order and write them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from stac2cube.errors import BadInputError
-from stac2cube.recipe.kind import Kind
-from stac2cube.recipe.reading import Said, entries_of
-from stac2cube.recipe.tree import fill, parse, put
-from stac2cube.recipe.wiring import in_order, wired
-from stac2cube.recipe.word import Value
+from stac2cube.recipe.schema import Input, Kind, Node, Value, parse, put, substitute
 from stac2cube.trust.address import public_each
+
+# Entries and words of a recipe, checked one by one; what is wrong is listed with its line, not raised at the first.
+
+_NAME = re.compile(r"\w[\w-]*")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ParsedEntry:
+    """An entry as it stands in the recipe, its words understood.
+
+    Attributes:
+        name: Its own, or that of its kind.
+        kind: What it is.
+        where: Its line.
+        words: What is said of it.
+    """
+
+    name: str
+    kind: Kind
+    where: str
+    words: Mapping[str, Value] = field(hash=False)
+
+
+def entries_of(root: Node, kinds: Mapping[str, Kind], folder: Path, problems: list[str]) -> Iterator[ParsedEntry]:
+    """All entries, in the order of the kinds, then of the file.
+
+    Args:
+        root: The recipe.
+        kinds: What there is.
+        folder: From which relative paths are meant.
+        problems: Gets a line for each thing that is wrong.
+    """
+    assert isinstance(root.value, dict)
+    for name, node in root.value.items():
+        if name not in kinds and name != "cubes":
+            problems.append(f"{node.where}: {name!r} is not known{nearest(name, ['cubes', *kinds])}")
+    for kind in kinds.values():
+        if kind.name not in root.value:
+            continue
+        node = root.value[kind.name]
+        if not isinstance(node.value, dict | None):
+            problems.append(f"{node.where}: {kind.name} should be a table of words")
+            continue
+        for name, part in _entries_named(kind, node):
+            if not _NAME.fullmatch(name) or not (isinstance(part.value, dict) or part is node):
+                problems.append(f"{part.where}: {kind.name}: {name!r} should be a name and a table of words")
+            else:
+                yield ParsedEntry(name, kind, part.where, _words(name, kind, part, folder, problems))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What may have been meant, or everything there is: ``"; did you mean 'time'?"``."""
+    names = list(known)
+    close = get_close_matches(word, names, 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+
+
+def _entries_named(kind: Kind, node: Node) -> Iterator[tuple[str, Node]]:
+    """One entry named after its kind; or several, where all that stands there are tables that are no words."""
+    table = node.value if isinstance(node.value, dict) else {}
+    words = kind.every_word()
+    own = [name for name, part in table.items() if isinstance(part.value, dict) and name.replace("-", "_") not in words]
+    if own and not any(name.replace("-", "_") in words for name in table):
+        yield from table.items()
+    else:
+        yield kind.name, node
+
+
+def _words(name: str, kind: Kind, node: Node, folder: Path, problems: list[str]) -> dict[str, Value]:
+    label = kind.name if name == kind.name else f"{kind.name}.{name}"
+    known = kind.every_word()
+    found: dict[str, Value] = {}
+    table = node.value if isinstance(node.value, dict) else {}
+    for written, part in table.items():
+        word = known.get(written.replace("-", "_"))
+        if word is None:
+            problems.append(f"{part.where}: {label} does not know {written!r}{nearest(written, known)}")
+            continue
+        try:
+            found[word.name] = word.read(part, folder)
+        except ValueError as error:
+            problems.append(f"{part.where}: {label}: {written} {error}")
+    problems += [
+        f"{node.where}: {label} lacks the word {word.name!r}"
+        for word in known.values()
+        if word.needed and word.name not in found
+    ]
+    return found
+
+
+# Which entry is made from which: as it is said, or from the best there is; and the order that follows.
+
+Wires = Mapping[str, tuple[str, ...]]
+"""Names of entries, or paths of cubes, by word."""
+
+
+def wired(said: Sequence[ParsedEntry], folder: Path, problems: list[str]) -> list[Wires]:
+    """What each entry is made from.
+
+    Args:
+        said: All entries, in the order of their kinds.
+        folder: From which relative paths are meant.
+        problems: Gets a line for each cube that is lacking or not clear.
+    """
+    makers = {one.name: one for one in said if one.kind.feeds}
+    _require_different(said, problems)
+    found: dict[str, Wires] = {}
+    wires: list[Wires] = []
+    for one in said:
+        here = {part.word: _wire(one, part, makers, found, folder, problems) for part in one.kind.inputs}
+        wires.append(here)
+        if one.kind.feeds:
+            found[one.name] = here
+    return wires
+
+
+def making_order(said: Sequence[ParsedEntry], wires: Sequence[Wires], problems: list[str]) -> list[int]:
+    """Places of the entries in the order in which they are made: each after what it is made from.
+
+    Args:
+        said: All entries.
+        wires: What each is made from.
+        problems: Gets a line if some are made from each other.
+    """
+    makers = {one.name: at for at, one in enumerate(said) if one.kind.feeds}
+    before = [{makers[name] for names in here.values() for name in names if name in makers} for here in wires]
+    order: list[int] = []
+    while len(order) < len(said):
+        free = (at for at in range(len(said)) if at not in order and before[at] <= set(order))
+        if (following := next(free, None)) is None:
+            left = [one for at, one in enumerate(said) if at not in order]
+            problems.append(f"{left[0].where}: {', '.join(one.name for one in left)} would be made from each other")
+            break
+        order.append(following)
+    return order
+
+
+def _wire(
+    one: ParsedEntry,
+    part: Input,
+    makers: Mapping[str, ParsedEntry],
+    found: Mapping[str, Wires],
+    folder: Path,
+    problems: list[str],
+) -> tuple[str, ...]:
+    given = one.words.get(part.word)
+    if given is not None:
+        names = given if isinstance(given, tuple) else (str(given),)
+        return tuple(_named(one, part, name, makers, folder, problems) for name in names)
+    usable = [other for other in makers.values() if other is not one and not _reaches(other.name, one.name, found)]
+    of_kind = [[other.name for other in usable if other.kind.name == kind] for kind in part.kinds]
+    if part.several:
+        several = tuple(name for names in of_kind for name in names)
+        if several:
+            return several
+    best = next((names for names in of_kind if names), [])
+    if len(best) > 1:
+        problems.append(f"{one.where}: {one.name} can be made from several, say {part.word}: one of {', '.join(best)}")
+    elif not best and not part.optional:
+        wanted = " or ".join(part.kinds)
+        problems.append(f"{one.where}: {one.name} needs an entry of {wanted}, or {part.word}: the path of {part.what}")
+    return tuple(best[:1])
+
+
+def _named(
+    one: ParsedEntry, part: Input, name: str, makers: Mapping[str, ParsedEntry], folder: Path, problems: list[str]
+) -> str:
+    right = [maker for maker, other in makers.items() if other.kind.suffix == part.takes]
+    if name in right:
+        return name
+    path = folder / name
+    if (part.takes and path.suffix == part.takes) or path.exists():
+        return str(path)
+    problems.append(
+        f"{one.where}: {one.name}: {part.word} is no entry that makes {part.what}: {name!r}{nearest(name, right)}"
+    )
+    return name
+
+
+def _reaches(name: str, target: str, found: Mapping[str, Wires]) -> bool:
+    """Whether an entry is made, over however many others, from another."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        below = {other for names in found.get(waiting.pop(), {}).values() for other in names} - seen
+        seen |= below
+        waiting += below
+    return target in seen
+
+
+def _require_different(said: Sequence[ParsedEntry], problems: list[str]) -> None:
+    seen: dict[str, ParsedEntry] = {}
+    names: dict[str, ParsedEntry] = {}
+    for one in (one for one in said if one.kind.feeds):
+        if (
+            one.name in names
+            and names[one.name].kind is not one.kind
+            and one.kind.suffix != names[one.name].kind.suffix
+        ):
+            problems.append(
+                f"{one.where}: {one.name} is called like {names[one.name].where}, and others are made of both"
+            )
+        names.setdefault(one.name, one)
+    for one in (one for one in said if one.kind.suffix is not None):
+        makes = str(one.words.get("out", f"{one.name}{one.kind.suffix}"))
+        if makes in seen:
+            problems.append(f"{one.where}: {one.name} would make {makes}, as does {seen[makes].where}")
+        seen[makes] = one
+
+
+# A recipe file: what is to be made of an archive, entry by entry; for jobs, and for doing it again in a year.
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
     """One thing to be made.
 
     Attributes:
@@ -58,9 +267,9 @@ class Recipe:
 
     path: Path
     cubes: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[RecipeEntry, ...]
 
-    def made_by(self, entry: Entry) -> Path:
+    def made_by(self, entry: RecipeEntry) -> Path:
         """Where that lies which an entry makes."""
         return self.cubes / str(entry.words.get("out", f"{entry.name}{entry.kind.suffix}"))
 
@@ -69,7 +278,7 @@ class Recipe:
         known = {entry.name: entry for entry in self.entries if entry.kind.feeds}
         return self.made_by(known[name]) if name in known else Path(name)
 
-    def chosen(self, wanted: Sequence[str]) -> tuple[Entry, ...]:
+    def chosen(self, wanted: Sequence[str]) -> tuple[RecipeEntry, ...]:
         """Entries by label, name, or kind; all if none is wanted.
 
         Raises:
@@ -80,7 +289,7 @@ class Recipe:
             raise BadInputError(f"{self.path} has no {', '.join(lacking)}; it has {known}")
         return tuple(entry for entry in self.entries if not wanted or _names(entry) & set(wanted))
 
-    def layers(self) -> Entry:
+    def layers(self) -> RecipeEntry:
         """The one entry that reads a catalog: what a job array makes.
 
         Raises:
@@ -123,13 +332,13 @@ def read_recipe(
     for change in changes:
         root = put(root, change)
     problems: list[str] = []
-    root = fill(root, environment, problems)
+    root = substitute(root, environment, problems)
     if not isinstance(root.value, dict) or not isinstance(getattr(root.value.get("cubes"), "value", None), str):
         raise BadInputError(f"the recipe {path} should say at least 'cubes: FOLDER' and one entry, as 'layers:'")
     cubes = file.parent / Path(str(root.value["cubes"].value)).expanduser()
     said = list(entries_of(root, kinds, file.parent, problems))
     inputs = wired(said, file.parent, problems)
-    order = in_order(said, inputs, problems)
+    order = making_order(said, inputs, problems)
     if not said and not problems:
         problems.append(f"there is no entry; known are {', '.join(kinds)}")
     if problems:
@@ -157,7 +366,7 @@ def show_recipe(recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(entry: Entry, *, alone: bool) -> Iterator[str]:
+def _shown(entry: RecipeEntry, *, alone: bool) -> Iterator[str]:
     indent = "  " if alone else "    "
     if not alone:
         yield f"  {entry.name}:"
@@ -178,7 +387,7 @@ def _content(recipe: Recipe) -> dict[str, Any]:
     return content
 
 
-def _said(entry: Entry) -> dict[str, Any]:
+def _said(entry: RecipeEntry) -> dict[str, Any]:
     several = {one.word for one in entry.kind.inputs if one.several}
     given = {word: names if word in several else names[0] for word, names in entry.inputs.items() if names}
     inputs = {word: _plain(names) for word, names in given.items()}
@@ -197,11 +406,11 @@ def _scalar(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("...\n").strip()
 
 
-def _names(entry: Entry) -> set[str]:
+def _names(entry: RecipeEntry) -> set[str]:
     return {entry.label, entry.name, entry.kind.name}
 
 
-def _entry(said: Said, inputs: Mapping[str, tuple[str, ...]]) -> Entry:
+def _entry(said: ParsedEntry, inputs: Mapping[str, tuple[str, ...]]) -> RecipeEntry:
     own = {one.word for one in said.kind.inputs}
     words = {name: value for name, value in said.words.items() if name not in own}
-    return Entry(said.name, said.kind, words, inputs)
+    return RecipeEntry(said.name, said.kind, words, inputs)

@@ -1,16 +1,381 @@
-"""The JSON Schema of recipes, for editors."""
+"""What a recipe may hold: kinds of entries, options, JSON schema."""
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-from stac2cube.recipe.kind import Kind
+import yaml
+
+from stac2cube.errors import BadInputError
+
+# YAML as it is written: every scalar as its own text, every part with its line, `${NAME}` filled in.
+
+_VARIABLE = re.compile(r"\$(?P<name>\$)?\{(?P<inside>[^}]*)\}")
+_INSIDE = re.compile(r"(?P<name>[A-Za-z_]\w*)(?P<or>:-(?P<default>.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A part of a recipe.
+
+    Scalars keep the text they are written with, since what it means is for the word to say: to YAML 1.1 the day
+    ``2023-07-14`` is a date and the orbit ``065`` is 53.
+
+    Attributes:
+        where: ``"line 4"``, or the ``--set`` it comes from.
+        value: A text, None for nothing, a table by name, or a list.
+    """
+
+    where: str
+    value: str | dict[str, Node] | list[Node] | None
+
+    def plain(self) -> Any:
+        """The same as plain values; scalars as YAML understands them."""
+        match self.value:
+            case dict() as table:
+                return {name: part.plain() for name, part in table.items()}
+            case list() as parts:
+                return [part.plain() for part in parts]
+            case None:
+                return None
+            case str() as text:
+                return yaml.safe_load(text) if text.strip() else text
+
+
+def parse(text: str, what: str, where: str = "") -> Node:
+    """Read YAML.
+
+    Args:
+        text: The YAML.
+        what: What it is, for messages.
+        where: Said of every part instead of its line.
+
+    Raises:
+        BadInputError: It is not YAML, names something twice, or holds itself.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        return Node(where or "line 1", None) if root is None else _node(loader, root, what, where)
+    except yaml.YAMLError as error:
+        raise BadInputError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise BadInputError(f"{what} holds itself") from error
+    finally:
+        loader.dispose()
+
+
+def _node(loader: yaml.SafeLoader, node: yaml.Node, what: str, where: str) -> Node:
+    at = where or f"line {node.start_mark.line + 1}"
+    if isinstance(node, yaml.MappingNode):
+        given = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := sorted({name for name in given if given.count(name) > 1}):
+            raise BadInputError(f"{what}, {at}: {', '.join(twice)} stands there twice")
+        loader.flatten_mapping(node)
+        table = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise BadInputError(f"{what}, {at}: names should be words")
+            part = _node(loader, value, what, where)
+            # A table begins where its name stands, not a line later.
+            table[key.value] = Node(where or f"line {key.start_mark.line + 1}", part.value)
+        return Node(at, table)
+    if isinstance(node, yaml.SequenceNode):
+        return Node(at, [_node(loader, part, what, where) for part in node.value])
+    return Node(at, None if node.tag == "tag:yaml.org,2002:null" else str(node.value))
+
+
+def substitute(node: Node, environment: Mapping[str, str], problems: list[str]) -> Node:
+    """Put in what ``${NAME}`` and ``${NAME:-default}`` stand for; ``$${`` is ``${``.
+
+    Args:
+        node: The tree.
+        environment: Variables.
+        problems: Gets a line for each variable that is not set.
+    """
+
+    def one(match: re.Match[str]) -> str:
+        if match["name"]:
+            return match[0][1:]
+        inside = _INSIDE.fullmatch(match["inside"])
+        if inside is None:
+            problems.append(f"{node.where}: {match[0]} should be ${{NAME}} or ${{NAME:-default}}")
+        elif inside["name"] in environment and (environment[inside["name"]] or inside["or"] is None):
+            return environment[inside["name"]]
+        elif inside["or"] is not None:
+            return inside["default"]
+        else:
+            name = inside["name"]
+            problems.append(f"{node.where}: the variable {name} is not set; ${{{name}:-DEFAULT}} does without")
+        return ""
+
+    match node.value:
+        case dict() as table:
+            return Node(node.where, {name: substitute(part, environment, problems) for name, part in table.items()})
+        case list() as parts:
+            return Node(node.where, [substitute(part, environment, problems) for part in parts])
+        case str() as text:
+            return Node(node.where, _VARIABLE.sub(one, text))
+    return node
+
+
+def put(root: Node, assignment: str) -> Node:
+    """A tree with one value changed or added.
+
+    Args:
+        root: The tree.
+        assignment: ``"layers.time=2024"``.
+
+    Raises:
+        BadInputError: It is no assignment, or leads through a value that is no table.
+    """
+    path, equals, text = assignment.partition("=")
+    names = [name.strip() for name in path.split(".")]
+    if not equals or not all(names):
+        raise BadInputError(f"--set {assignment}: write WORD=VALUE, for example layers.time=2024")
+    where = f"--set {assignment}"
+    return _put(root, names, parse(text, where, where), where)
+
+
+def _put(node: Node, names: list[str], value: Node, where: str) -> Node:
+    if not names:
+        return value
+    if node.value is not None and not isinstance(node.value, dict):
+        raise BadInputError(f"{where}: {names[0]!r} would stand in what is no table")
+    table = dict(node.value or {})
+    # A word may be written with a hyphen in the file and with an underscore here.
+    name = next((known for known in table if known.replace("-", "_") == names[0].replace("-", "_")), names[0])
+    table[name] = _put(table.get(name, Node(where, None)), names[1:], value, where)
+    return Node(node.where, table)
+
+
+# Words of a recipe: what each may be, how it is read from YAML, and what a JSON Schema says of it.
+
+Form = Literal["text", "path", "area", "list", "pairs", "texts", "number", "integer", "boolean"]
+"""What a value is: text as it is written; text that may be a path; an area; several texts (``a,b`` or a list); names
+with values (``a=b,c=d`` or a table); texts that are given one by one; a number."""
+
+Value = str | float | int | bool | tuple[str, ...]
+
+_SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+_SCALAR = ["string", "number", "boolean"]
+"""A text without quotes may look like a number or a switch to YAML."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What may be said of an entry.
+
+    Attributes:
+        name: As it is written.
+        form: What its value is.
+        help: What it means.
+        default: What holds if it is not said; None where nothing does.
+        choices: The only values, () if any will do.
+        least: Smallest number.
+        most: Largest number.
+        needed: Whether it has to be said.
+    """
+
+    name: str
+    form: Form
+    help: str = ""
+    default: Value | None = None
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    needed: bool = False
+
+    def read(self, node: Node, folder: Path) -> Value:
+        """The value of a node.
+
+        Args:
+            node: What stands in the recipe.
+            folder: From which relative paths are meant.
+
+        Raises:
+            ValueError: It is something else; the message says what was expected.
+        """
+        match node.value:
+            case None:
+                raise ValueError("should have a value")
+            case str() as text:
+                return self._of_text(text, folder)
+            case list() as parts if self.form in ("list", "texts", "area", "pairs"):
+                texts = tuple(part.value for part in parts if isinstance(part.value, str))
+                if len(texts) < len(parts):
+                    raise ValueError("should be a list of single values")
+                return ",".join(texts) if self.form in ("area", "pairs") else texts
+            case dict() if self.form == "area":
+                return json.dumps(node.plain())
+            case dict() as table if self.form == "pairs":
+                if not all(isinstance(part.value, str) for part in table.values()):
+                    raise ValueError("should be a table of single values")
+                return ",".join(f"{name}={part.value}" for name, part in table.items())
+        raise ValueError(f"should be {self.wanted}")
+
+    @property
+    def wanted(self) -> str:
+        """What the value should be, for people."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        bounds = [f"from {self.least:g}"] if self.least is not None else []
+        bounds += [f"up to {self.most:g}"] if self.most is not None else []
+        return " ".join([_WANTED[self.form], *bounds])
+
+    def schema(self) -> dict[str, Any]:
+        """What JSON Schema says of the value."""
+        about: dict[str, Any] = {"description": self.help} if self.help else {}
+        if self.default is not None:
+            about["default"] = list(self.default) if isinstance(self.default, tuple) else self.default
+        if self.choices:
+            return about | {"enum": list(self.choices)}
+        if self.form in ("number", "integer", "boolean"):
+            bounds = {"minimum": self.least, "maximum": self.most}
+            exact = {"type": self.form, **{name: bound for name, bound in bounds.items() if bound is not None}}
+            # What the environment decides is a text to an editor.
+            return about | {"anyOf": [exact, {"type": "string", "pattern": r"^\$\{.*\}$"}]}
+        if self.form in ("text", "path"):
+            return about | {"type": _SCALAR}
+        several: dict[str, Any] = {"type": "array", "items": {"type": _SCALAR}}
+        if self.form in ("area", "pairs"):
+            return about | {"anyOf": [{"type": _SCALAR}, several, {"type": "object"}]}
+        return about | {"anyOf": [{"type": _SCALAR}, several]}
+
+    def _of_text(self, text: str, folder: Path) -> Value:
+        if self.choices and text not in self.choices:
+            raise ValueError(f"should be {self.wanted}, not {text!r}")
+        if self.form == "boolean":
+            if text.lower() not in _SWITCH:
+                raise ValueError(f"should be {self.wanted}, not {text!r}")
+            return _SWITCH[text.lower()]
+        if self.form in ("number", "integer"):
+            return self._of_number(text)
+        if self.form in ("path", "area"):
+            return path_in_recipe(folder, text)
+        if self.form in ("list", "texts"):
+            parts = text.split(",") if self.form == "list" else [text]
+            return tuple(part.strip() for part in parts if part.strip())
+        return text
+
+    def _of_number(self, text: str) -> float | int:
+        try:
+            number = int(text) if self.form == "integer" else float(text)
+        except ValueError:
+            raise ValueError(f"should be {self.wanted}, not {text!r}") from None
+        below = self.least is not None and not number >= self.least
+        above = self.most is not None and not number <= self.most
+        if below or above or not math.isfinite(number):
+            raise ValueError(f"should be {self.wanted}, not {text}")
+        return int(number) if number == int(number) and abs(number) < 2**53 else number
+
+
+_WANTED: Mapping[Form, str] = {
+    "text": "a single value",
+    "path": "a single value",
+    "area": "a path, a box of four numbers, or GeoJSON",
+    "list": "a list",
+    "pairs": "a single value, or a table",
+    "texts": "a list",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
+
+
+def path_in_recipe(folder: Path, text: str) -> str:
+    """A path in a recipe, meant from its folder; anything else as it is."""
+    try:
+        path = folder / text
+        return str(path) if path.exists() else text
+    except OSError:  # too long for a path: GeoJSON, for example
+        return text
+
+
+# Kinds of entries: what each understands, which cubes it is made from, and what it makes.
+
+CUBE_KIND = ".zarr"
+"""Suffix of what can be made something else from."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A cube that an entry is made from, or a folder.
+
+    Attributes:
+        word: The word that names it: ``"of"``, ``"clouds"``.
+        kinds: Of these kinds is it if it is not named: of the first that the recipe has. () where it has to be named.
+        optional: Whether it may be lacking.
+        several: Whether it may be several, each by itself; if it is not named, all of these kinds.
+        takes: Suffix of what it is: a cube, or "" for a folder.
+    """
+
+    word: str
+    kinds: tuple[str, ...]
+    optional: bool = False
+    several: bool = False
+    takes: str = CUBE_KIND
+
+    @property
+    def what(self) -> str:
+        """Words for what it is."""
+        return "a cube" if self.takes == CUBE_KIND else " or ".join(self.kinds)
+
+    @property
+    def help(self) -> str:
+        """What it means, for people."""
+        which = f"Which {self.what.removeprefix('a ')}: the name of an entry, or a path."
+        if not self.kinds:
+            return which
+        usual = " and ".join(self.kinds) if self.several else f"the first there is of {', '.join(self.kinds)}"
+        return f"{which} {usual[0].upper()}{usual[1:]} if not said."
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an entry of a recipe may be: a command of the command line.
+
+    Attributes:
+        name: Of the command, and of the entry if it has none of its own.
+        help: What it does.
+        words: What may be said of it, by name.
+        inputs: Cubes it is made from; the first is what it is made *of*.
+        suffix: Of what it makes; :data:`CUBE_KIND`, or that of a file, or "" for a folder; None where that lies
+            within a cube it is made of.
+        blocks: Whether it works block by block, at any place.
+        feeds: Whether others can be made from it.
+    """
+
+    name: str
+    help: str
+    words: Mapping[str, Option] = field(hash=False)
+    inputs: tuple[Input, ...] = ()
+    suffix: str | None = CUBE_KIND
+    blocks: bool = True
+    feeds: bool = True
+
+    def every_word(self) -> dict[str, Option]:
+        """All words, those for its cubes and for the file it makes included."""
+        found = {one.word: Option(one.word, "list" if one.several else "text", one.help) for one in self.inputs}
+        if self.suffix not in (CUBE_KIND, None):
+            what = f"Its file in the folder of cubes; NAME{self.suffix} if not said."
+            found["out"] = Option("out", "text", what)
+        return found | dict(self.words)
+
+
+# The JSON Schema of recipes, for editors.
 
 ADDRESS = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema_of(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def recipe_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """What a recipe may hold, entry by entry and word by word.
 
     Args:

@@ -3,48 +3,125 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from odc.geo.geobox import GeoBox
 from shapely.geometry import shape
 
-from stac2cube.area import read_areas
-from stac2cube.build import build
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import CubeSpec
-from stac2cube.errors import BadInputError
-from stac2cube.grid import crs_text
-from stac2cube.mission import find_mission
-from stac2cube.period import parse_period
-from stac2cube.places.place import Place
-from stac2cube.places.threads import Threads
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Plan, Step, Summary, known_entries, plan
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.index.headers import StoredHeaders, stored_headers
+from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.model.geometry import read_areas
+from stac2cube.model.grid import Grid, crs_text
+from stac2cube.model.image import BandRequest
+from stac2cube.model.mission import Mission, find_mission
+from stac2cube.model.period import parse_period
+from stac2cube.model.scene import Scene
+from stac2cube.pixels.offset_check import is_flagged, offset_problems
+from stac2cube.pixels.open import Engine
+from stac2cube.pixels.read import Sea, cells_of, read_block
 from stac2cube.progress import Progress
-from stac2cube.scene import Scene
-from stac2cube.source.plausible import doubts, is_flagged
-from stac2cube.stages.choice import Found
-from stac2cube.stages.reading import ReadScene, name_missing, reader_of, sea_of
-from stac2cube.stages.request import (
+from stac2cube.search.choose_catalog import Found
+from stac2cube.search.request import (
     ALWAYS,
     Request,
-    Wanted,
+    ResolvedRequest,
     find_scenes,
     grid_for,
     interval_texts,
+    local_sources,
     request_of,
+    require_bands,
+    resolve,
     spec_for,
-    understand,
 )
-from stac2cube.stages.scenes import steps_for
-from stac2cube.stages.standins import add, remembered, with_standins, words_of
-from stac2cube.stages.usable import require_bands
-from stac2cube.work import Orders, Plan, Step, Summary, known_entries, plan
+from stac2cube.stages.scenes import add, remembered, steps_for, with_standins, words_of
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+# How the pixels of scenes are read: the task of layers, of looks at them, and of reads without a cube.
+
+_MUCH = 4
+"""Times that pixels of a cube may be larger than the source's and granules still be joined."""
+
+
+@dataclass(frozen=True)
+class ReadScene:
+    """The task of layers: the granules of a scene into one block.
+
+    Attributes:
+        bands: What is wanted.
+        seamless: Join granules before they are resampled.
+        sea: What is known of missing tiles, None for nothing.
+        headers: Headers of images that the catalog keeps, None if it keeps none.
+    """
+
+    bands: tuple[BandRequest, ...]
+    seamless: bool = False
+    sea: Sea | None = None
+    headers: StoredHeaders | None = None
+
+    def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
+        """Pixels of one block, see :meth:`read`."""
+        return self.read(scene, block.geobox)
+
+    def read(self, scene: Scene, geobox: GeoBox) -> dict[str, np.ndarray]:
+        """Pixels on any lattice, see :func:`stac2cube.pixels.read.read_block`.
+
+        Raises:
+            ReadError: The scene has a problem, or an asset is missing or cannot be read.
+        """
+        if scene.problem:
+            raise ReadError(scene.problem)
+        engine = replace(Engine.of_environment(), headers=self.headers)
+        pixels = read_block(scene.granules, self.bands, geobox, seamless=self.seamless, engine=engine)
+        if self.sea is None:
+            return pixels
+        found = cells_of(scene.granules)
+        return {name: self.sea.fill(layer, geobox, found) for name, layer in pixels.items()}
+
+
+def reader_of(wanted: ResolvedRequest, spec: CubeSpec) -> ReadScene:
+    """What reads the blocks of a request."""
+    mission = wanted.query.mission
+    # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
+    finest = min(band.gsd for band in wanted.query.bands)
+    seamless = mission.seamless and spec.grid.resolution <= _MUCH * finest
+    return ReadScene(wanted.bands, seamless, sea_of(mission), stored_headers(local_sources(wanted)))
+
+
+def sea_of(mission: Mission) -> Sea | None:
+    """What is known of missing tiles of a mission, None for nothing."""
+    return None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
+
+
+def name_missing(steps: Sequence[Step], sea: Sea, grid: Grid) -> list[Step]:
+    """Steps whose ledger rows name the tiles that are missing, and that visit every block where some is sea."""
+    named = []
+    for step in steps:
+        lacking, open_sea = sea.missing(grid.geobox, cells_of(step.payload.granules))
+        if lacking:
+            log.warning("tiles that hold land are missing, there is no data there: %s", ", ".join(lacking))
+        facts = {"missing_tiles": lacking, "sea_tiles": open_sea}
+        properties = {**step.entry.properties, **{name: tiles for name, tiles in facts.items() if tiles}}
+        tiles = tuple(grid.tiles()) if open_sea else step.tiles
+        named.append(replace(step, entry=replace(step.entry, properties=properties), tiles=tiles))
+    return named
+
+
+# Stage 1: scenes of a mission from a catalog into a harmonised cube.
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +152,9 @@ def get_stac_layers(
     Args:
         out: Path of the cube, created or extended. None gives a lazy Dataset and writes nothing.
         mission: Name of a mission, ``"sentinel-2-l2a"``.
-        aoi: Area of interest: anything :func:`stac2cube.area.read_areas` understands (a file, GeoJSON, a box, a
-            geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is taken as the grid itself.
-        time: Anything :func:`stac2cube.period.parse_period` understands: ``"2018"``, ``"2018-06/2018-08"``,
+        aoi: Area of interest: anything :func:`stac2cube.model.geometry.read_areas` understands (a file, GeoJSON, a
+            box, a geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is taken as the grid itself.
+        time: Anything :func:`stac2cube.model.period.parse_period` understands: ``"2018"``, ``"2018-06/2018-08"``,
             ``"2018/2020 06-01/08-31"``.
         bands: Names or common names; the mission's default if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
@@ -119,7 +196,7 @@ def get_stac_layers(
         "time": None if time is None else parse_period(time).text,
         **area_words(aoi),
     }
-    from stac2cube.cube.reader import open_cube  # xarray and pandas: workers and the command line do without
+    from stac2cube.store.reader import open_cube  # xarray and pandas: workers and the command line do without
 
     path = None if out is None else Path(out)
     place = place or Threads()
@@ -136,7 +213,7 @@ def area_words(aoi: Any, **reading: Any) -> dict[str, Any]:
     """An area of interest, or a GeoBox, as words of a request.
 
     Raises:
-        BadInputError: See :func:`stac2cube.area.read_areas`.
+        BadInputError: See :func:`stac2cube.model.geometry.read_areas`.
     """
     if aoi is None:
         return {}
@@ -185,7 +262,7 @@ class LayersJob:
     """
 
     out: Path | None
-    wanted: Wanted
+    wanted: ResolvedRequest
     scenes: tuple[Scene, ...]
     spec: CubeSpec
     steps: tuple[Step, ...]
@@ -212,12 +289,12 @@ def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> 
         on_cluster: Whether blocks are made on the nodes of a cluster.
 
     Raises:
-        BadInputError: See :func:`stac2cube.stages.request.understand`; or no item found has a band.
+        BadInputError: See :func:`stac2cube.search.request.resolve`; or no item found has a band.
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made otherwise.
     """
-    wanted = understand(request, on_cluster=on_cluster)
+    wanted = resolve(request, on_cluster=on_cluster)
     exists = out is not None and out.exists()
     if out is not None and exists:
         old, _ = request_of(out)
@@ -247,8 +324,10 @@ def _keys(scenes: Sequence[Scene]) -> list[str]:
     return [str(scene.key) for scene in scenes]
 
 
-def run(job: LayersJob, place: Place, *, orders: Orders | None = None, progress: Progress | None = None) -> Summary:
-    """Build or extend the cube of a job; see :func:`stac2cube.build.build` for what it raises.
+def run(
+    job: LayersJob, place: Place, *, orders: BuildOptions | None = None, progress: Progress | None = None
+) -> Summary:
+    """Build or extend the cube of a job; see :func:`stac2cube.build.loop.build` for what it raises.
 
     Where the file of an item cannot be read for good, the step is made of the next older item that has all bands, and
     the summary says so; not if the request is strict.
@@ -288,7 +367,7 @@ def doubted(job: LayersJob) -> tuple[Step, ...]:
     """
     todo = {step.entry.key for step in job.plan().todo}
     scenes = [scene for scene in job.scenes if str(scene.key) in todo and is_flagged(scene)]
-    words = {str(scene.key): doubt for scene, doubt in zip(scenes, doubts(scenes), strict=True) if doubt}
+    words = {str(scene.key): doubt for scene, doubt in zip(scenes, offset_problems(scenes), strict=True) if doubt}
     for doubt in words.values():
         log.warning("%s; taken all the same, say --strict to refuse it", doubt)
     return tuple(_with_doubt(step, words.get(step.entry.key, "")) for step in job.steps)
@@ -309,7 +388,7 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     """
     import xarray as xr
 
-    from stac2cube.source.lazy import lazy_scenes  # needs dask, which building does not
+    from stac2cube.pixels.lazy import lazy_scenes  # needs dask, which building does not
 
     scenes = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key)))
     stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid, job.task().read)
@@ -330,7 +409,7 @@ def _same_grid_words(request: Request, old: CubeSpec) -> bool:
     )
 
 
-def _all_times(old: CubeSpec, wanted: Wanted) -> list[str]:
+def _all_times(old: CubeSpec, wanted: ResolvedRequest) -> list[str]:
     """Every time ever asked for, merged: what the next update without a time looks through."""
     now = interval_texts(wanted.query.intervals)
     return interval_texts(parse_period(",".join([*old.request["times"], *now])).intervals)

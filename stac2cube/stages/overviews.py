@@ -10,26 +10,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stac2cube.build import build
-from stac2cube.cube.facts import STEP_FACTS
-from stac2cube.cube.folders import real_folder
-from stac2cube.cube.ledger import Entry, Ledger
-from stac2cube.cube.overviews import SUFFIX, levels_of, overviews_folder, write_pyramid
-from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.cube.stored import StoredStep
+from stac2cube.algorithms.raster import halved_mean, halved_mode
+from stac2cube.build.derived import Parent, drop
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Step, Summary
 from stac2cube.errors import BadInputError
-from stac2cube.grid import Grid, shard_for
-from stac2cube.kernels.halving import halved_mean, halved_mode
-from stac2cube.places.place import Place
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Place, Threads
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid, shard_for
 from stac2cube.progress import Progress
-from stac2cube.stages.dropping import drop
-from stac2cube.stages.follow import Parent
-from stac2cube.work import Block, Orders, Step, Summary
+from stac2cube.store.files import real_folder
+from stac2cube.store.ledger import STEP_FACTS, Entry, Ledger
+from stac2cube.store.metadata import SUFFIX, levels_of, overviews_folder, read_root, write_pyramid
+from stac2cube.store.staging import StoredStep
 
 if TYPE_CHECKING:
     import xarray as xr
+
 
 STAGE = "overview"
 """Name of the stage in the cubes it makes."""
@@ -78,7 +75,7 @@ def store_overviews(cube: str | Path, *, levels: int | None = None, place: Place
         BadInputError: It is an overview itself, has no step, or is too small to have any.
         IncompleteError: Some steps failed; the others are sealed.
     """
-    from stac2cube.cube.reader import open_cube
+    from stac2cube.store.reader import open_cube
 
     path = Path(cube)
     run_overviews(path, place or Threads(), levels=levels).require_complete(overviews_folder(path))
@@ -90,10 +87,10 @@ def run_overviews(
     place: Place,
     *,
     levels: int | None = None,
-    orders: Orders | None = None,
+    orders: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Make or extend all levels; raises what :func:`store_overviews` and :func:`stac2cube.build.build` do.
+    """Make or extend all levels; raises what :func:`store_overviews` and :func:`stac2cube.build.loop.build` do.
 
     Returns:
         What was done, keys with the level before them.
@@ -108,7 +105,7 @@ def run_overviews(
     real_folder(overviews_folder(source)).mkdir(exist_ok=True)
     for number in range(1, many + 1):
         out = real_folder(overviews_folder(parent.path) / str(2**number))
-        done = _run_level(source, out, place, orders or Orders(), progress)
+        done = _run_level(source, out, place, orders or BuildOptions(), progress)
         _add(whole, done, out.name)
         if done.stopped or not out.exists():
             break
@@ -117,12 +114,12 @@ def run_overviews(
     return whole
 
 
-def follow_overview(cube: Path, place: Place, orders: Orders, progress: Progress | None) -> Summary:
+def follow_overview(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
     """Bring one level up to what the one before it has by now; raises what :func:`store_overviews` does."""
     return _run_level(Path(read_root(cube).spec.request["layers"]), cube, place, orders, progress)
 
 
-def _run_level(source: Path, out: Path, place: Place, orders: Orders, progress: Progress | None) -> Summary:
+def _run_level(source: Path, out: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
     parent = Parent.read(source)
     grid = _halved(parent.spec.grid)
     recipe = {**parent.spec.recipe, "overview": {"of": parent.spec.stage, "factor": _factor(out)}}

@@ -1,1 +1,3 @@
 """Facts, no code: names, numbers and units of missions and catalogs, as TOML."""
+
+from __future__ import annotations

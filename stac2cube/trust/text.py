@@ -7,11 +7,17 @@ CWE-1236 (formulas in CSV).
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import unicodedata
 from typing import Any
 
 from stac2cube.trust.address import public_text
+
+# Texts from outside, made fit for a terminal, a log, a table or a page: no control characters, no known keys.
+#
+# Sources: Unicode 15.1, general categories Cc, Cf, Cs, Zl and Zp; CWE-150 (escape sequences), CWE-117 (log injection),
+# CWE-1236 (formulas in CSV).
 
 LONGEST = 2000
 """Characters of a foreign text that are shown."""
@@ -124,3 +130,28 @@ class LineFormatter(logging.Formatter):
         if plain.exc_info:
             plain.exc_text = shown(self.formatException(plain.exc_info), lines=True)
         return super().format(plain)
+
+
+def unicode_only(value: Any, text: str | bytes) -> Any:
+    """A JSON value without halves of characters, which JSON can escape and neither files nor tables can hold.
+
+    Args:
+        value: The value.
+        text: What it was parsed from; nothing is done if it escapes no such half.
+    """
+    found = _HALF.search(text) if isinstance(text, str) else _HALF_BYTES.search(text)
+    return _whole_characters(value) if found else value
+
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+_HALF_BYTES = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_whole_characters(name): _whole_characters(part) for name, part in value.items()}
+    return [_whole_characters(part) for part in value] if isinstance(value, list) else value

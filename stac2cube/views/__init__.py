@@ -4,3 +4,5 @@ Every view takes what :func:`stac2cube.open_cube` gives, decoded or not, with da
 DataArray on the same grid. Pixels without data are masked before any arithmetic and come out as NaN (as the fill value
 where stored numbers are kept). With dask nothing is computed before it is asked for.
 """
+
+from __future__ import annotations

@@ -1,21 +1,127 @@
-"""One picture per week, month, season or year, out of all observations in it: lazily, in blocks of bounded size."""
+"""Composites in time: periods of a calendar, selection of steps, reducers."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from stac2cube.algorithms import raster as temporal
 from stac2cube.errors import BadInputError
-from stac2cube.kernels import temporal
-from stac2cube.views.layer import choose, derived_attributes, is_class, names_text, physical
-from stac2cube.views.periods import Period, periods_of
-from stac2cube.views.spectral import indices
+from stac2cube.views.indices import indices
+from stac2cube.views.units import choose_layers, derived_attributes, is_class, names_text, physical
+
+# Periods of a calendar, laid out the same whatever dates a cube holds, so that an update never moves their edges.
+
+WORDS = {"week": "7D", "month": "1MS", "season": "QS-DEC", "year": "1YS"}
+"""Periods by name. A season of winter begins in December and belongs to the year it begins in."""
+
+FIRST_MONDAY = pd.Timestamp("1970-01-05")
+"""Where periods of whole days are counted from: those of 7 days are weeks from Monday to Sunday."""
+
+FIRST_YEAR = pd.Timestamp("1900-01-01")
+"""Where periods of months and years are counted from: before any satellite."""
+
+
+@dataclass(frozen=True)
+class CalendarPeriod:
+    """One stretch of time and the steps in it.
+
+    Attributes:
+        begin: Its first moment, UTC.
+        end: The first moment after it.
+        places: Places of its steps, in order of time; none where no scene was acquired.
+    """
+
+    begin: np.datetime64
+    end: np.datetime64
+    places: tuple[int, ...]
+
+
+def periods_of(times: np.ndarray, period: str, window: str = "") -> tuple[CalendarPeriod, ...]:
+    """All periods from that of the first step to that of the last.
+
+    Args:
+        times: ``(time,)`` datetime64.
+        period: A word of :data:`WORDS`, or pandas' name of a frequency that says when a period begins: ``"1MS"``,
+            ``"QS-DEC"``, ``"YS"``, ``"10D"``; ``"all"`` is one period for all steps.
+        window: A number of days, ``"30D"``: a period's steps are those of so many days about its middle, also where
+            they lie in its neighbours. "" for the period itself.
+
+    Raises:
+        BadInputError: No steps, or another word.
+    """
+    width = _width(window)
+    if not len(times):
+        raise BadInputError("there are no steps to compose")
+    exact = times.astype("datetime64[us]")
+    order = np.argsort(exact, kind="stable")
+    if period == "all":
+        if width is not None:
+            raise BadInputError("a window goes with periods, and there is only one of all steps")
+        return (
+            CalendarPeriod(exact.min(), exact.max() + np.timedelta64(1, "us"), tuple(int(place) for place in order)),
+        )
+    edges = _edges(pd.Timestamp(exact.min()), pd.Timestamp(exact.max()), _step(period))
+    owner = np.searchsorted(edges, exact, side="right") - 1
+    ordered = exact[order]
+    periods = []
+    for place in range(owner.min(), owner.max() + 1):
+        begin, end = edges[place], edges[place + 1]
+        first, last = (begin, end) if width is None else _about(begin, end, width)
+        inside = order[np.searchsorted(ordered, first) : np.searchsorted(ordered, last)]
+        periods.append(CalendarPeriod(begin, end, tuple(int(step) for step in inside)))
+    return tuple(periods)
+
+
+def _about(begin: np.datetime64, end: np.datetime64, width: np.timedelta64) -> tuple[np.datetime64, np.datetime64]:
+    """The stretch of a width about the middle of a period; its end is exclusive."""
+    first = begin + (end - begin) / 2 - width / 2
+    return first, first + width
+
+
+def _width(window: str) -> np.timedelta64 | None:
+    """Days as a stretch of time, None for no window."""
+    if not window:
+        return None
+    found = re.fullmatch(r"(\d+)D", window)
+    if found is None or int(found[1]) < 1:
+        raise BadInputError(f"a window is a number of days such as 30D, not {window!r}")
+    return np.timedelta64(int(found[1]) * 86_400_000_000, "us")
+
+
+def _edges(first: pd.Timestamp, last: pd.Timestamp, step: pd.DateOffset) -> np.ndarray:
+    """Beginnings of periods, from before the first moment to after the last; datetime64[us]."""
+    begin = FIRST_YEAR
+    if isinstance(step, pd.offsets.Day):
+        length = pd.Timedelta(days=step.n)
+        begin = FIRST_MONDAY + (first - FIRST_MONDAY) // length * length
+    edges: np.ndarray = pd.date_range(begin, last + 2 * step, freq=step).values.astype("datetime64[us]")
+    return edges
+
+
+def _step(period: str) -> pd.DateOffset:
+    """A frequency that begins at days, months, quarters or years."""
+    known = f"{', '.join(WORDS)}, all, or a frequency of pandas such as 1MS, QS-DEC, 1YS or 10D"
+    try:
+        step = pd.tseries.frequencies.to_offset(WORDS.get(period, period))
+    except ValueError as error:
+        raise BadInputError(f"unknown period {period!r}: use {known}") from error
+    begins = (pd.offsets.Day, pd.offsets.MonthBegin, pd.offsets.QuarterBegin, pd.offsets.YearBegin)
+    if not isinstance(step, begins) or step.n < 1:
+        raise BadInputError(f"a period is named by how it begins, not {period!r}: use {known}")
+    return step
+
+
+# One picture per week, month, season or year, out of all observations in it: lazily, in blocks of bounded size.
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {
     "median": temporal.median,
@@ -67,7 +173,7 @@ def composite(
     Raises:
         BadInputError: Unknown method or period, no such layer, ``by`` missing, decibels to be averaged.
     """
-    names = choose(dataset, layers, lambda layer: not is_class(layer), "a quantity")
+    names = choose_layers(dataset, layers, lambda layer: not is_class(layer), "a quantity")
     if "time" not in dataset.dims:
         raise BadInputError("a composite is made of steps along time, and there is none")
     _check(dataset, names, method, by)
@@ -112,7 +218,7 @@ def _score(dataset: xr.Dataset, by: str) -> xr.DataArray:
 
 
 def _compose(
-    quantities: dict[str, xr.DataArray], score: xr.DataArray | None, period: Period, method: str
+    quantities: dict[str, xr.DataArray], score: xr.DataArray | None, period: CalendarPeriod, method: str
 ) -> xr.Dataset:
     """One period: layers and counts, without time."""
     steps = list(period.places)
@@ -187,3 +293,84 @@ def _reduce(
 def _time_at(place: np.ndarray, times: np.ndarray) -> np.ndarray:
     found: np.ndarray = np.where(place >= 0, times[np.maximum(place, 0)], np.datetime64("NaT", "us"))
     return found
+
+
+# Which steps of an opened cube: by time, by key, by how cloudy they are.
+
+
+@dataclass(frozen=True)
+class TimeSelection:
+    """Which steps.
+
+    Attributes:
+        time: Words for a time as :func:`stac2cube.model.period.parse_period` reads them; None for all.
+        steps: Scene keys, or ISO dates that are of one step only; none for all.
+        max_cloud: Per cent of a step that may be cloud: what the clouds cube said, else the catalog; None for all.
+    """
+
+    time: str | None = None
+    steps: tuple[str, ...] = ()
+    max_cloud: float | None = None
+
+    def of(self, dataset: xr.Dataset) -> xr.Dataset:
+        """The steps chosen, in order of time.
+
+        Raises:
+            BadInputError: None is left, a step is not there or means several, or nothing is known of clouds.
+        """
+        if self.steps:
+            places = sorted({step_place(dataset, step) for step in self.steps})
+            dataset = dataset.isel(time=places)
+        if self.time is not None:
+            from stac2cube.model.period import parse_period
+
+            period = parse_period(self.time)
+            moments: list[Any] = dataset["time"].values.astype("datetime64[us]").tolist()
+            dataset = dataset.isel(time=[moment.replace(tzinfo=UTC) in period for moment in moments])
+            if dataset.sizes["time"] == 0:
+                raise BadInputError(f"there is no step in {self.time}: choose another time")
+        if self.max_cloud is not None:
+            dataset = dataset.isel(time=_percent_text(dataset) <= self.max_cloud)
+        if self.max_cloud is not None and dataset.sizes["time"] == 0:
+            raise BadInputError(f"there is no step with at most {self.max_cloud:g} % cloud: allow more")
+        return dataset
+
+
+def step_place(dataset: xr.Dataset, step: str) -> int:
+    """Place of a step in an opened cube.
+
+    Args:
+        dataset: The cube.
+        step: Scene key, or an ISO date that is that of one step only.
+
+    Raises:
+        BadInputError: None fits, or several do.
+    """
+    keys = [str(key) for key in dataset["scene"].values]
+    days = [str(time)[:10] for time in dataset["time"].values]
+    found = [place for place in range(len(keys)) if step in (keys[place], days[place])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise BadInputError(f"{step} names several steps: {', '.join(keys[place] for place in found)}")
+    raise BadInputError(f"there is no step {step!r}: {_others(step, keys, days)}")
+
+
+def _others(step: str, keys: Sequence[str], days: Sequence[str]) -> str:
+    """What may be said instead: the steps of the days nearest to one that was said, else the first there are."""
+    if not keys:
+        return "the cube is empty"
+    try:
+        away = [abs((date.fromisoformat(day) - date.fromisoformat(step)).days) for day in days]
+    except ValueError:
+        return f"give a date, or a key such as {', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''}"
+    near = sorted(sorted(range(len(keys)), key=lambda place: away[place])[:3])
+    return f"the nearest are {', '.join(f'{days[place]} ({keys[place]})' for place in near)}"
+
+
+def _percent_text(dataset: xr.Dataset) -> np.ndarray:
+    if "cloud_fraction" in dataset.coords:
+        return 100 * np.asarray(dataset["cloud_fraction"].values, float)
+    if "cloud_cover" in dataset.coords:
+        return np.asarray(dataset["cloud_cover"].values, float)
+    raise BadInputError("nothing is known of how cloudy the steps are: say no limit")

@@ -14,10 +14,10 @@ import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
 
-from stac2cube.source.area import fetch_jp2_header, read_area
-from stac2cube.source.cog.ranges import LocalParts
+from stac2cube.fastcog.jp2 import fetch_jp2_header, read_area
+from stac2cube.fastcog.ranges import LocalParts
 from tests.bench.data import texture
-from tests.source.granules import box32, write
+from tests.pixels.granules import box32, write
 
 WINDOWS = {
     "256 px within a tile": (1100, 1100, 256),

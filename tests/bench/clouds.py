@@ -19,14 +19,13 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 import stac2cube
-from stac2cube.cube.reader import differences
-from stac2cube.demo.raster import write_cog, write_jp2
-from stac2cube.kernels.cloud import cloud_probability, model_file
-from stac2cube.kernels.forest import read_forest
-from stac2cube.places.local import Local
-from stac2cube.places.threads import Threads
-from stac2cube.source.band import BandRequest
-from stac2cube.source.engine import read_file
+from stac2cube.clouds.model import cloud_probability, model_file, read_forest
+from stac2cube.executors.base import Threads
+from stac2cube.executors.local import Local
+from stac2cube.model.image import BandRequest
+from stac2cube.pixels.open import read_file
+from stac2cube.store.reader import differences
+from stac2cube.testing.archive import write_jp2, write_simulated_cog
 from tests.items import catalog
 from tests.servers.range_server import serving
 from tests.stages import skies
@@ -76,7 +75,7 @@ def bytes_read(folder: Path, edge: int = 3072) -> None:
     rng = np.random.default_rng(0)
     smooth = np.kron(rng.integers(300, 6000, (edge // 64, edge // 64)), np.ones((64, 64)))
     pixels = (smooth + rng.integers(0, 200, (edge, edge))).astype("uint16")
-    write_cog(folder / "band.tif", pixels, skies.EPSG, skies.transform(10))
+    write_simulated_cog(folder / "band.tif", pixels, skies.EPSG, skies.transform(10))
     write_jp2(folder / "band.jp2", pixels, skies.EPSG, skies.transform(10))
     print("| read over HTTP | MiB | requests | s |\n| --- | --- | --- | --- |")
     request = BandRequest("B02", "uint16", 0, "continuous", "average", exact=True)

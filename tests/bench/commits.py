@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.spec import CubeSpec
-from stac2cube.cube.staging import Receipt, write_block
-from stac2cube.cube.writer import CubeWriter, FinishedStep, open_writer
-from stac2cube.work import Block
+from stac2cube.build.plan import Block
+from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.store.reader import open_cube
+from stac2cube.store.staging import Receipt, write_block
+from stac2cube.store.writer import CubeWriter, FinishedStep, open_writer
 from tests.build import toy
 
 CALLS = (

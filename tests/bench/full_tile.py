@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
 import stac2cube
-from stac2cube.demo.raster import write_cog
+from stac2cube.testing.archive import write_simulated_cog
 from tests.items import catalog, item
 
 EDGE = 10_980
@@ -58,7 +58,7 @@ def make(folder: Path) -> None:
     items = []
     for number, pixels in enumerate((picture, ndimage.shift(picture, (1.5, -2.5), order=1, mode="nearest"))):
         path = folder / f"{number}-B04.tif"
-        write_cog(path, pixels.clip(1).astype("uint16"), 32632, LATTICE.transform)
+        write_simulated_cog(path, pixels.clip(1).astype("uint16"), 32632, LATTICE.transform)
         about = {"datetime": f"2022-06-0{number + 1}T10:20:00Z", "platform": "sentinel-2a"}
         facts = {"sat:relative_orbit": 65, "s2:processing_baseline": "03.01"}
         items.append(item(f"s{number}", "sentinel-2-l2a", {"B04": path}, **about, **facts))

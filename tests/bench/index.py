@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import stac2cube
-from stac2cube.demo import Archive, ArchiveSpec, simulate
-from stac2cube.source.local import items_of_path
-from stac2cube.stages.indexing import update_index
+from stac2cube.index.index import update_index
+from stac2cube.search.clients import items_of_path
 from stac2cube.stages.layers import area_words, make_request, prepare
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.servers.range_server import serving
 
 LATENCY = 0.02

@@ -24,18 +24,17 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from stac2cube.build import build
-from stac2cube.cube.overviews import level_path, levels_of
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.grid import Grid
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import tidy
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, Step
+from stac2cube.build.status import cube_status
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import tidy
+from stac2cube.maintain.seal_year import seal_year
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
 from stac2cube.stages.overviews import store_overviews
-from stac2cube.stages.yearly import seal_year
-from stac2cube.status import cube_status
-from stac2cube.work import Block, Step
+from stac2cube.store.metadata import level_path, levels_of, read_root
+from stac2cube.store.reader import open_cube
 from tests.build.toy import step
 
 LAYER = Layer("B04", "uint16", 0, 1e-4, -0.1)

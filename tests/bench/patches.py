@@ -24,14 +24,13 @@ from scipy import ndimage
 from torch.utils.data import DataLoader, IterableDataset
 
 import stac2cube
-from stac2cube.demo.raster import write_cog
-from stac2cube.places.threads import Threads
-from stac2cube.training.finding import frames_of_cube
-from stac2cube.training.loading import PatchStream
-from stac2cube.training.making import make_patches
-from stac2cube.training.parts import Making
-from stac2cube.training.patch_rules import PatchRules
-from stac2cube.training.splits import Splits
+from stac2cube.datasets.files import Making
+from stac2cube.datasets.frames import frames_of_cube
+from stac2cube.datasets.patch_rules import PatchRules, Splits
+from stac2cube.datasets.shards import make_patches
+from stac2cube.datasets.torch import PatchStream
+from stac2cube.executors.base import Threads
+from stac2cube.testing.archive import write_simulated_cog
 from tests.items import catalog, item
 
 CORNER, EDGE, SIZE = (600_000, 5_300_040), 2048, 128
@@ -95,7 +94,7 @@ def make(folder: Path) -> dict[str, list[Path]]:
             smooth = ndimage.gaussian_filter(rng.standard_normal((EDGE, EDGE)).astype("float32"), 2)
             assets[band] = folder / f"{day}-{band}.tif"
             pixels = (3000 + 200 * place + 4000 * smooth).clip(1).astype("uint16")
-            write_cog(assets[band], pixels, 32632, Affine(10, 0, CORNER[0], 0, -10, CORNER[1]))
+            write_simulated_cog(assets[band], pixels, 32632, Affine(10, 0, CORNER[0], 0, -10, CORNER[1]))
         about = {"platform": "sentinel-2a", "sat:relative_orbit": 65, "s2:processing_baseline": "05.00"}
         items.append(item(f"s{day}", "sentinel-2-l2a", assets, datetime=f"2022-06-{day:02d}T10:20:00Z", **about))
         files.append([assets[band] for band in BANDS])

@@ -43,11 +43,11 @@ def stac2cube(engine: str = "auto") -> Read:
     """The reader of the package's own builds: one task per date and block."""
     import numpy as np
 
-    from stac2cube.scene import AssetRef, Granule
-    from stac2cube.source.band import BandRequest
-    from stac2cube.source.cog.header import CogHeader
-    from stac2cube.source.engine import Engine
-    from stac2cube.source.read import read_block
+    from stac2cube.fastcog.header import CogHeader
+    from stac2cube.model.image import BandRequest
+    from stac2cube.model.scene import AssetRef, Granule
+    from stac2cube.pixels.open import Engine
+    from stac2cube.pixels.read import read_block
 
     def granule(item: dict) -> Granule:
         from datetime import datetime

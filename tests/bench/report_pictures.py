@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 import stac2cube
-from stac2cube.demo import ArchiveSpec, simulate
-from stac2cube.products.report import write_report
-from stac2cube.products.shifts import draw_before_after
-from stac2cube.stages.shift_rules import ShiftRules
+from stac2cube.coregister.rules import ShiftRules
+from stac2cube.export.report import write_report
+from stac2cube.export.report_figures import draw_before_after
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.servers.browser import running_browser
 from tests.stages.shifted import Take, series
 

@@ -21,11 +21,11 @@ import rasterio.shutil
 from affine import Affine
 from scipy import ndimage
 
-from stac2cube.places.threads import Threads
-from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
-from stac2cube.training.samples import make_samples
+from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+from stac2cube.datasets.samples import make_samples
+from stac2cube.executors.base import Threads
+from tests.datasets.products import angle_grid
 from tests.items import catalog, item
-from tests.training.products import angle_grid
 
 EDGE, CORNER = 10_980, (600_000, 5_300_040)
 GSD = {"B02": 10, "B03": 10, "B04": 10, "B08": 10, "B11": 20, "B12": 20}

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from stac2cube.kernels.matching import MARGIN, Match, match
-from stac2cube.kernels.solving import REFERENCE, Pair, along, graph
-from stac2cube.kernels.windows import Patch, choose, edge_for, per_cell, texture
-from stac2cube.stages.measure import WINDOWS
-from stac2cube.stages.shift_rules import ShiftRules
+from stac2cube.build.clear_pixels import Patch, choose_windows, edge_for, per_cell, texture
+from stac2cube.coregister.matching import MARGIN, Match, match
+from stac2cube.coregister.measure import WINDOWS
+from stac2cube.coregister.rules import ShiftRules
+from stac2cube.coregister.solve import REFERENCE, MeasuredPair, along, graph
 from tests.bench.train_native import MAT_FINE
 from tests.registration import HAS_AROSICS, fourier_moved
 
@@ -100,7 +100,7 @@ def compared(reference: Seen, target: Seen) -> list[Patch]:
     size = edge + 2 * MARGIN
     windows = [
         (slice(r * step, r * step + size), slice(c * step, c * step + size))
-        for r, c in choose(over[0], over[1], max(WINDOWS.values()))
+        for r, c in choose_windows(over[0], over[1], max(WINDOWS.values()))
     ]
     return [Patch(padded[0][window], padded[1][window], inside[window]) for window in windows]
 
@@ -180,13 +180,13 @@ def chains(picture: np.ndarray, scenes: int = 40, seeds: Sequence[int] = (0, 1, 
             off = (float(rng.normal(0, 0.6)), float(rng.normal(0, 0.6)))
             series.append(taken(picture, off if place else (0.0, 0.0), cover, 1000 * seed + place))
         table.setdefault("uncorrected", []).append(_left(series, {}))
-        found: dict[tuple[int, int], Pair] = {}
+        found: dict[tuple[int, int], MeasuredPair] = {}
         for place, seen in enumerate(series):
             for other in {0, *range(max(0, place - 3), place)} - {place}:
                 match_ = measured(series[other], seen, "phase")
                 if match_:
                     name = REFERENCE if other == 0 else str(other)
-                    found[place, other] = Pair(str(place), name, (match_.right, match_.down), match_.sigma)
+                    found[place, other] = MeasuredPair(str(place), name, (match_.right, match_.down), match_.sigma)
         star = [pair for (_, other), pair in found.items() if other == 0]
         chain = [pair for (place, other), pair in found.items() if other == place - 1]
         table.setdefault("reference", []).append(_left(series, along(star, {}, unknown_is_still=False)))

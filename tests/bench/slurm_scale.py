@@ -21,14 +21,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from stac2cube.build import build
-from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.grid import Grid
-from stac2cube.places.place import Place
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
-from stac2cube.work import Block, Step
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, Step
+from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.slurm import Slurm
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.metadata import read_root
 from tests.build.toy import step
 
 ROWS = 10

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import stac2cube
-from stac2cube import SuperresRules
+from stac2cube.superres.rules import SuperresRules
 
 CORNER = (600_000, 5_300_040)
 
@@ -69,8 +69,8 @@ def make(folder: Path, edge: int) -> None:
     from odc.geo.geobox import GeoBox
     from scipy import ndimage
 
-    from stac2cube.demo.raster import write_cog
-    from stac2cube.kernels.networks import COARSE, FINE
+    from stac2cube.superres.networks import COARSE, FINE
+    from stac2cube.testing.archive import write_simulated_cog
     from tests.items import catalog, item
 
     rng = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def make(folder: Path, edge: int) -> None:
         smooth = ndimage.gaussian_filter(rng.standard_normal((size, size)).astype("float32"), 2)
         assets[band] = folder / f"{edge}-{band}.tif"
         pixels = (2000 + 200 * place + 4000 * smooth).clip(1).astype("uint16")
-        write_cog(assets[band], pixels, 32632, Affine(gsd, 0, CORNER[0], 0, -gsd, CORNER[1]))
+        write_simulated_cog(assets[band], pixels, 32632, Affine(gsd, 0, CORNER[0], 0, -gsd, CORNER[1]))
     about = {"platform": "sentinel-2a", "sat:relative_orbit": 65, "s2:processing_baseline": "03.01"}
     one = item(f"s{edge}", "sentinel-2-l2a", assets, datetime="2022-06-01T10:20:00Z", **about)
     grid = GeoBox((edge, edge), Affine(10, 0, CORNER[0], 0, -10, CORNER[1]), "EPSG:32632")
@@ -115,9 +115,9 @@ def tiles() -> None:
     """Networks that no cube can be made with here: the kernels alone, over one tile and its margin."""
     import torch
 
-    from stac2cube.kernels import sen2sr
-    from stac2cube.kernels.networks import COARSE
-    from stac2cube.kernels.upscaling import Agreement, Sen2sr, upscale
+    from stac2cube.superres import networks as sen2sr
+    from stac2cube.superres.backends import Agreement, Sen2sr, upscale
+    from stac2cube.superres.networks import COARSE
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -131,10 +131,10 @@ def tiles() -> None:
 
 def quality(rasters: Path) -> None:
     """Ours, the first ones, and these with red and blue put right, on what none of them saw."""
-    from stac2cube.kernels.networks import read_weights
-    from stac2cube.kernels.training import judged
-    from stac2cube.kernels.upscaling import Native, open_upscaler
-    from stac2cube.weights import all_shipped
+    from stac2cube.superres.backends import Native, open_upscaler
+    from stac2cube.superres.networks import read_weights
+    from stac2cube.superres.train import judged
+    from stac2cube.superres.weights import all_shipped
     from tests.bench.train_native import OPTICS, recorded
 
     _, unseen = recorded(rasters)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stac2cube.scene import AssetRef
-from stac2cube.source.cog.known import header_of
+from stac2cube.fastcog.ranges import header_of
+from stac2cube.model.scene import AssetRef
 from tests.bench import readers
 from tests.bench.data import BANDS, COMMON, BenchArchive, make
 from tests.servers.range_server import RangeServer, serving

@@ -17,10 +17,10 @@ import rasterio
 import torch
 from safetensors.torch import save_file
 
-from stac2cube.kernels.networks import COARSE, FINE, sha256_of
-from stac2cube.kernels.optics import means
-from stac2cube.kernels.training import DSEN2, MEANS, Truth, judged, train
-from stac2cube.kernels.upscaling import open_upscaler
+from stac2cube.superres.backends import open_upscaler
+from stac2cube.superres.networks import COARSE, FINE, sha256_of
+from stac2cube.superres.optics import means
+from stac2cube.superres.train import DSEN2, MEANS, TrainingArea, judged, train
 
 CAUTION = 0.75
 """What two scenes taught of 10 to 2.5 m is taken at this part of its size, as in the first weights."""
@@ -55,7 +55,7 @@ def main() -> None:
     card(unseen, chosen.out)
 
 
-def card(unseen: dict[str, Truth], weights: Path) -> None:
+def card(unseen: dict[str, TrainingArea], weights: Path) -> None:
     """The table of figures."""
     print("| scene never trained on | optics | step | method | PSNR, dB | RMSE | SAM, degrees | ERGAS |")
     print("| --- " * 8 + "|")
@@ -65,22 +65,25 @@ def card(unseen: dict[str, Truth], weights: Path) -> None:
             print(f"| {row['scene']} | {title} | {row['step']} | {row['method']} | {figures} |", flush=True)
 
 
-def recorded(rasters: Path) -> tuple[list[Truth], dict[str, Truth]]:
+def recorded(rasters: Path) -> tuple[list[TrainingArea], dict[str, TrainingArea]]:
     """What trains, and what judges."""
     fine, coarse = matlab(next((rasters / "super_resolution").glob("*.mat")))
-    learn = [Truth(fine[:, :, :400], coarse[:, :, :200])]
+    learn = [TrainingArea(fine[:, :, :400], coarse[:, :, :200])]
     learn += worldcereal(next((rasters / "multisensor_series/worldcereal").glob("*/S2_L2A_10m*.nc")))
-    unseen = {"T33UUB, right third": Truth(fine[:, :, 416:], coarse[:, :, 208:]), "31TDH, 26 July 2015": hazy(rasters)}
+    unseen = {
+        "T33UUB, right third": TrainingArea(fine[:, :, 416:], coarse[:, :, 208:]),
+        "31TDH, 26 July 2015": hazy(rasters),
+    }
     return learn, unseen
 
 
-def hazy(rasters: Path) -> Truth:
+def hazy(rasters: Path) -> TrainingArea:
     """The last judge."""
     folder = rasters / "s2_l1c/s2cloudless_optimized_31TDH_20150726"
     bands = {path.stem[-3:]: rasterio.open(path).read(1).astype("float32") / 1e4 for path in folder.glob("*.jp2")}
     check_bands(bands)
     parts = np.stack([bands[band][:296, :296] for band in FINE]), np.stack([bands[band][:148, :148] for band in COARSE])
-    return Truth(*parts)
+    return TrainingArea(*parts)
 
 
 def matlab(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +132,7 @@ def check_bands(bands: dict[str, np.ndarray]) -> None:
         raise ValueError("bands seem to be exchanged: " + "; ".join(wrong))
 
 
-def worldcereal(path: Path) -> list[Truth]:
+def worldcereal(path: Path) -> list[TrainingArea]:
     """Clear dates, each a scene of 64 x 64 pixels."""
     with h5py.File(path) as ten, h5py.File(str(path).replace("_10m_", "_20m_")) as twenty:
         classes = np.asarray(twenty["SCL"])
@@ -137,7 +140,7 @@ def worldcereal(path: Path) -> list[Truth]:
         fine = np.stack([np.asarray(ten[band], dtype="float32")[clear] for band in FINE], axis=1) / 1e4
         coarse = np.stack([np.asarray(twenty[band], dtype="float32")[clear] for band in COARSE], axis=1) / 1e4
     scenes = [
-        Truth(one, other)
+        TrainingArea(one, other)
         for one, other in zip(fine, coarse, strict=True)
         if 0 < one.min() < one.max() < 1 and 0 < other.min() < other.max() < 1
     ]

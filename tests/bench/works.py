@@ -19,8 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stac2cube.scene import AssetRef
-from stac2cube.source.cog.known import header_of
+from stac2cube.fastcog.ranges import header_of
+from stac2cube.model.scene import AssetRef
 from tests.bench.data import COMMON, BenchArchive, make
 from tests.bench.environments import python_of
 from tests.bench.servers import Between, nginx, plain

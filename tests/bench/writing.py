@@ -21,18 +21,17 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from stac2cube.cube.files import sync_folder
-from stac2cube.cube.shard import create_array, fast_pipeline, shard_file
-from stac2cube.cube.spec import Layer
-from stac2cube.cube.staging import write_file
-from stac2cube.grid import Grid
+from stac2cube.model.cube_spec import Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.files import sync_folder
+from stac2cube.store.staging import create_array, fast_pipeline, shard_file, write_shard_file
 from tests.bench.data import texture
 
 ROUNDS = 40
 
 
 def by_zarrs(array: Path, block: np.ndarray) -> None:
-    """As ``write_file`` does it, with zarrs in place of the package's encoder: into an array for this shard alone."""
+    """As ``write_shard_file``, with zarrs in place of the package's encoder: into an array for this shard alone."""
     metadata = json.loads((array / "zarr.json").read_bytes()) | {"shape": list(block.shape)}
     attempt = array.with_name(f".{array.name}.{uuid4().hex}")
     attempt.mkdir()
@@ -66,7 +65,7 @@ def writers(folder: Path, block: np.ndarray) -> dict[str, Callable[[], object]]:
         return lambda: array.__setitem__(slice(None), block)
 
     return {
-        "stac2cube, durable and with a checksum": lambda: write_file(folder / "layer", (0, 0), block),
+        "stac2cube, durable and with a checksum": lambda: write_shard_file(folder / "layer", (0, 0), block),
         "zarrs, durable and with a checksum": lambda: by_zarrs(folder / "layer", block),
         "zarrs, an array held open": through(fast),
         "zarr-python, an array held open": through(plain),

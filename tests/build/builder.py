@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from stac2cube.build import build
-from stac2cube.cube import generation, points
-from stac2cube.places.local import Local
-from stac2cube.places.threads import Threads
-from stac2cube.shares import Claim, build_share, seal_shares
-from stac2cube.work import Block, Orders
+from stac2cube.build.array_job import ArrayLease, build_part, seal_parts
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions
+from stac2cube.executors.base import Threads
+from stac2cube.executors.local import Local
+from stac2cube.store import files as points
+from stac2cube.store import generation
 from tests.build.toy import SPEC, Make, step, steps
 
-CLAIM = Claim("4711", "toys")
+CLAIM = ArrayLease("4711", "toys")
 
 SCALE = float(os.environ.get("STAC2CUBE_SOAK", "1"))
 """Part of each campaign of kills that is run, for a look at it in less time."""
@@ -72,18 +73,18 @@ def run_swap(cube: Path, death: Death, atomic: bool) -> None:
     if not atomic:
         generation.exchange = lambda one, other: False
     points.listeners.append(death)
-    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
 
 
 def run_share(cube: Path, count: int, number: int, of: int, pause: float = 0.004) -> None:
     """One task of a job array."""
-    summary = build_share(cube, steps(range(count)), Make(pause), Threads(2), CLAIM, (number, of))
+    summary = build_part(cube, steps(range(count)), Make(pause), Threads(2), CLAIM, (number, of))
     os._exit(summary.exit_code)
 
 
 def run_seal(cube: Path, count: int) -> None:
     """Its sealing job."""
-    os._exit(seal_shares(cube, SPEC, steps(range(count)), CLAIM).exit_code)
+    os._exit(seal_parts(cube, SPEC, steps(range(count)), CLAIM).exit_code)
 
 
 def run_dying(cube: Path, death: Death) -> None:

@@ -11,18 +11,19 @@ from hashlib import sha256
 from pathlib import Path
 
 import stac2cube
-from stac2cube.index import is_index, read_index
-from stac2cube.places.threads import Threads
-from stac2cube.stages.indexing import update_index
-from stac2cube.stages.sync import sync
-from stac2cube.training import files
-from stac2cube.work import Summary
+from stac2cube.build.plan import Summary
+from stac2cube.datasets import sample_files as files
+from stac2cube.executors.base import Threads
+from stac2cube.index.files import read_index
+from stac2cube.index.index import update_index
+from stac2cube.maintain.sync import sync
+from stac2cube.model.catalog import is_index
 from tests.build.faults import Protocol
+from tests.datasets import killing
+from tests.datasets.conftest import make_cube
+from tests.datasets.products import Pair
 from tests.items import catalog
 from tests.stages.test_care import DATES, build, product
-from tests.training import killing
-from tests.training.conftest import make_cube
-from tests.training.products import Pair
 from tests.trust.hostile import AOI, item, tif
 
 
@@ -87,7 +88,7 @@ def _ground(folder: Path) -> None:
 
 
 def _of_cube(kind: str, form: str = "") -> Callable[[Path], None]:
-    """One of :data:`tests.training.killing.WORKS` over the cube that was there first, wherever the copy lies."""
+    """One of :data:`tests.datasets.killing.WORKS` over the cube that was there first, wherever the copy lies."""
 
     def change(out: Path) -> None:
         words = json.loads(out.with_name("words.json").read_text())

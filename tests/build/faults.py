@@ -21,23 +21,23 @@ from pathlib import Path
 
 import numpy as np
 
-from stac2cube.build import build
-from stac2cube.cli.stopping import stoppable
-from stac2cube.cube import generation, points
-from stac2cube.cube.damage import find_damage
-from stac2cube.cube.overviews import overviews_folder
-from stac2cube.cube.reader import differences, open_cube
-from stac2cube.cube.rearrange import roll_back
-from stac2cube.cube.records import with_checksums
-from stac2cube.cube.root import Root, read_root
-from stac2cube.cube.writer import open_writer
+from stac2cube.build.array_job import build_part, lease_cube, seal_parts
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions, Step, Summary
+from stac2cube.cli.run import stoppable
 from stac2cube.errors import CubeError, IncompleteError
-from stac2cube.places.threads import Threads
-from stac2cube.shares import build_share, claim_cube, seal_shares
-from stac2cube.stages.care import tidy
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import tidy
+from stac2cube.maintain.seal_year import seal_year
 from stac2cube.stages.overviews import run_overviews
-from stac2cube.stages.yearly import seal_year
-from stac2cube.work import Orders, Step, Summary
+from stac2cube.store import files as points
+from stac2cube.store import generation
+from stac2cube.store.metadata import Root, overviews_folder, read_root
+from stac2cube.store.reader import differences, open_cube
+from stac2cube.store.records import with_checksums
+from stac2cube.store.repair import roll_back
+from stac2cube.store.verify import find_damage
+from stac2cube.store.writer import open_writer
 from tests.build import toy
 from tests.build.builder import CLAIM
 from tests.build.toy import Make
@@ -97,7 +97,7 @@ class Fault:
     """Happens once, when a named point is passed for the so-manieth time.
 
     Args:
-        point: Of :data:`stac2cube.cube.points.POINTS`.
+        point: Of :data:`stac2cube.store.files.POINTS`.
         kind: Of :data:`KINDS`.
         hit: Which passing.
     """
@@ -171,7 +171,7 @@ class Protocol:
 
 
 def _seal(cube: Path) -> Summary:
-    return seal_shares(cube, SPEC, steps(range(MANY)), CLAIM)
+    return seal_parts(cube, SPEC, steps(range(MANY)), CLAIM)
 
 
 def _seal_or_build(cube: Path) -> Summary:
@@ -183,9 +183,9 @@ def _seal_or_build(cube: Path) -> Summary:
 
 def _array(folder: Path) -> None:
     cube = folder / "toy.zarr"
-    claim_cube(cube, SPEC, CLAIM)
+    lease_cube(cube, SPEC, CLAIM)
     for number in range(2):
-        build_share(cube, steps(range(MANY)), Make(), Threads(2), CLAIM, (number, 2))
+        build_part(cube, steps(range(MANY)), Make(), Threads(2), CLAIM, (number, 2))
 
 
 def _nothing(folder: Path) -> None:
@@ -217,7 +217,7 @@ def _append(cube: Path) -> Summary:
 
 def _replace(cube: Path) -> Summary:
     some = [step(1, "05.10"), step(2, "05.10")]
-    return build(cube, SPEC, some, Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+    return build(cube, SPEC, some, Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
 
 
 def _swap_in_two_steps(cube: Path) -> Summary:

@@ -17,19 +17,19 @@ import rustac
 import xarray as xr
 import zarr
 
-from stac2cube.build import build
-from stac2cube.cube import generation
-from stac2cube.cube.damage import find_damage
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.lock import CubeLock, force_unlock
-from stac2cube.cube.reader import differences, open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import Layer
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Step
 from stac2cube.errors import BadInputError, CubeLockedError, CubeMismatchError
-from stac2cube.places.local import Local
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Threads
+from stac2cube.executors.local import Local
+from stac2cube.model.cube_spec import Layer
 from stac2cube.progress import Progress
-from stac2cube.work import Block, Orders, Step
+from stac2cube.store import generation
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.lock import CubeLock, force_unlock
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences, open_cube
+from stac2cube.store.verify import find_damage
 from tests.build.toy import GRID, SPEC, Make, pixels, step, steps
 
 
@@ -140,7 +140,13 @@ class StopAfter(Progress):
 def test_a_stopped_build_seals_what_is_finished_and_goes_on_later(cube: Path) -> None:
     stop = threading.Event()
     summary = build(
-        cube, SPEC, steps(range(8)), Make(0.002), Threads(2), orders=Orders(stop=stop), progress=StopAfter(30, stop)
+        cube,
+        SPEC,
+        steps(range(8)),
+        Make(0.002),
+        Threads(2),
+        orders=BuildOptions(stop=stop),
+        progress=StopAfter(30, stop),
     )
     assert summary.stopped
     assert summary.exit_code == 10
@@ -165,7 +171,7 @@ def test_superseded_steps_are_reported_then_replaced_by_a_generation(
     older = [step(2, "04.00")]
     assert build(cube, SPEC, older, Make(bonus=50), Threads(2)).superseded == []
     inode = (cube / "B02/c/1/0/0").stat().st_ino
-    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
     assert summary.replaced == ["toy_0002"]
     dataset = open_cube(cube, decode=False)
     np.testing.assert_array_equal(dataset["B02"][2].values, pixels(52))
@@ -182,7 +188,7 @@ def test_superseded_steps_are_reported_then_replaced_by_a_generation(
 def test_many_superseded_steps_are_replaced_in_one_generation(cube: Path) -> None:
     build(cube, SPEC, steps(range(12)), Make(), Threads(2))
     newer = [step(number, "05.10") for number in range(12)]
-    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
     assert (len(summary.replaced), summary.failed) == (12, {})
     assert read_root(cube).generation == 1
     np.testing.assert_array_equal(open_cube(cube, decode=False)["B02"][11].values, pixels(61))
@@ -250,7 +256,7 @@ def test_two_builders_never_meet(cube: Path) -> None:
 
 def test_a_step_that_holds_nothing_any_more_loses_its_slot(cube: Path) -> None:
     build(cube, SPEC, steps(range(4)), Make(), Threads(2))
-    replacing, nothing = Orders(superseded="replace"), replace(step(1, "05.10"), tiles=())
+    replacing, nothing = BuildOptions(superseded="replace"), replace(step(1, "05.10"), tiles=())
     done = build(cube, SPEC, [nothing, step(2, "05.10")], Make(bonus=50), Threads(2), orders=replacing)
     assert (done.replaced, list(done.empty)) == (["toy_0002"], ["toy_0001"])
     assert numbers(cube) == [0, 2, 3]

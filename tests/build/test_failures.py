@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.build import build
-from stac2cube.cube.damage import find_damage
-from stac2cube.cube.lock import read_owner
-from stac2cube.cube.points import POINTS
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.cube.writer import open_writer
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions
 from stac2cube.errors import BadInputError, CubeError, IncompleteError
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Threads
 from stac2cube.progress import FileProgress, Progress
-from stac2cube.work import Orders
+from stac2cube.store.files import POINTS
+from stac2cube.store.lock import read_owner
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.store.verify import find_damage
+from stac2cube.store.writer import open_writer
 from tests.build.builder import scaled
 from tests.build.families import FAMILIES
 from tests.build.faults import KINDS, PROTOCOLS, Fault, Known, attempt, listening
@@ -178,7 +178,7 @@ def test_steps_without_pixels_of_version_0_1_0_are_made_anew(tmp_path: Path, cap
     summary = build(cube, SPEC, steps(range(4)), Make(), Threads(2))
     assert (summary.replaced, summary.exit_code) == (["toy_0002"], 0)
     assert "lost their pixels: stac2cube verify" in caplog.text, "of the one that was not asked for people are told"
-    summary = build(cube, SPEC, steps(range(6)), Make(), Threads(2), orders=Orders(superseded="report"))
+    summary = build(cube, SPEC, steps(range(6)), Make(), Threads(2), orders=BuildOptions(superseded="report"))
     assert summary.replaced == ["toy_0004"]
     assert differences(cube, whole) == []
     assert find_damage(cube) == []
@@ -196,7 +196,7 @@ def test_a_progress_file_that_cannot_be_written_stops_nothing(tmp_path: Path, ca
 
 def test_what_ends_by_an_error_waits_for_no_block_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second Ctrl-C can leave the future of a block locked, on which its thread then waits for good."""
-    monkeypatch.setattr("stac2cube.places.threads.LONGEST", 0.2)
+    monkeypatch.setattr("stac2cube.executors.base.LONGEST", 0.2)
     goes_on, begun = threading.Event(), time.monotonic()
 
     def interrupted() -> None:

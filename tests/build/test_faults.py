@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stac2cube.build import build
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, Summary
+from stac2cube.build.scheduler import Beginning, fault_of
 from stac2cube.errors import IncompleteError, ProgramError, ReadError
-from stac2cube.faults import Beginning, fault_of
-from stac2cube.places.local import Local
-from stac2cube.places.place import Place
-from stac2cube.places.threads import Threads
-from stac2cube.work import Block, Summary
+from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.local import Local
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 from tests.build.toy import SPEC, Make, steps
 
 

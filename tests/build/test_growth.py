@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 
 import stac2cube
-from stac2cube.build import build
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions, plan
+from stac2cube.build.size_estimate import Size, added, forecast, per_year
+from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, TableError
-from stac2cube.growth import Load, a_year_more, added, outlook
-from stac2cube.limits import Limits
-from stac2cube.places.local import Local
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
-from stac2cube.site import find_site, limits_at
-from stac2cube.stages.yearly import seal_year
-from stac2cube.status import cube_status
-from stac2cube.work import Orders, plan
+from stac2cube.executors.base import Threads
+from stac2cube.executors.local import Local
+from stac2cube.executors.site import Limits, find_site, limits_at
+from stac2cube.executors.slurm import Slurm
+from stac2cube.maintain.seal_year import seal_year
 from tests.build.toy import GRID, SPEC, Make, step, steps
 from tests.items import catalog
 from tests.stages.test_care import DATES, LATTICE, product
@@ -40,7 +39,7 @@ def test_what_a_cube_holds_is_what_lies_on_disk(tmp_path: Path, capsys: pytest.C
     assert (status.files, status.size) == on_disk(cube)
     assert {year: load.steps for year, load in status.by_year.items()} == {2020: 6, 2021: 2}
     assert sum(load.size for load in status.by_year.values()) == status.size
-    assert status.deep == Load()
+    assert status.deep == Size()
     # One step a day.
     assert status.year_more.steps == 365
     assert status.year_more.files == 365 * 2 * TILES
@@ -72,7 +71,7 @@ def test_what_a_cube_holds_is_what_lies_on_disk(tmp_path: Path, capsys: pytest.C
 )
 def test_a_further_year_is_like_the_last(days: list[int], expected: int) -> None:
     times = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in days]
-    more = a_year_more(times, Load(10, 40, 1000))
+    more = per_year(times, Size(10, 40, 1000))
     assert more.steps == expected
     assert (more.files, more.size) == (4 * expected, 100 * expected)
 
@@ -80,19 +79,19 @@ def test_a_further_year_is_like_the_last(days: list[int], expected: int) -> None
 def test_a_build_adds_no_more_than_was_said(tmp_path: Path) -> None:
     cube = tmp_path / "toy.zarr"
     wanted = steps(range(4))
-    ahead = outlook(cube, SPEC, plan(wanted, {}))
-    assert (ahead.now, ahead.more.files) == (Load(), 4 * 2 * TILES)
+    ahead = forecast(cube, SPEC, plan(wanted, {}))
+    assert (ahead.now, ahead.more.files) == (Size(), 4 * 2 * TILES)
     assert ahead.pixels == 4 * GRID.shape[0] * GRID.shape[1]
     build(cube, SPEC, wanted, Make(), Threads(2))
     assert on_disk(cube)[0] <= ahead.more.files
     # From now on the cube itself tells what a pixel costs on disk.
-    assert outlook(cube, SPEC, plan([step(9)], {})).more.size == pytest.approx(on_disk(cube)[1] / 4, rel=0.01)
+    assert forecast(cube, SPEC, plan([step(9)], {})).more.size == pytest.approx(on_disk(cube)[1] / 4, rel=0.01)
 
 
 def test_a_build_that_would_outgrow_the_site_writes_nothing(tmp_path: Path) -> None:
     cube = tmp_path / "toy.zarr"
     files = added(SPEC, steps(range(3))).files
-    enough = Orders(limits=Limits(max_files=files))
+    enough = BuildOptions(limits=Limits(max_files=files))
     with pytest.raises(BadInputError, match=f"0 files and up to {files + 18} more, where the site allows {files}"):
         build(cube, SPEC, steps(range(4)), Make(), Threads(2), orders=enough)
     assert list(tmp_path.iterdir()) == []
@@ -101,9 +100,9 @@ def test_a_build_that_would_outgrow_the_site_writes_nothing(tmp_path: Path) -> N
     before = sorted(path for path in cube.rglob("*"))
     for limits in (Limits(max_files=files + 1), Limits(max_bytes="20kB")):
         with pytest.raises(BadInputError, match="Nothing was written"):
-            build(cube, SPEC, steps(range(4)), Make(), Threads(2), orders=Orders(limits=limits))
+            build(cube, SPEC, steps(range(4)), Make(), Threads(2), orders=BuildOptions(limits=limits))
         with pytest.raises(BadInputError, match="Nothing was written"):
-            seal_year(cube, 2020, orders=Orders(limits=limits))
+            seal_year(cube, 2020, orders=BuildOptions(limits=limits))
     assert sorted(path for path in cube.rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.zarr"]
 

@@ -14,15 +14,15 @@ import pytest
 import xarray as xr
 import zarr
 
-from stac2cube.build import build
-from stac2cube.cube import generation
-from stac2cube.cube.damage import find_damage
-from stac2cube.cube.lock import read_owner
-from stac2cube.cube.points import POINTS
-from stac2cube.cube.reader import differences
-from stac2cube.places.threads import Threads
-from stac2cube.shares import build_share, claim_cube, seal_shares
-from stac2cube.work import Orders
+from stac2cube.build.array_job import build_part, lease_cube, seal_parts
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions
+from stac2cube.executors.base import Threads
+from stac2cube.store import generation
+from stac2cube.store.files import POINTS
+from stac2cube.store.lock import read_owner
+from stac2cube.store.reader import differences
+from stac2cube.store.verify import find_damage
 from tests.build.builder import (
     CLAIM,
     Death,
@@ -172,7 +172,7 @@ def test_kill_campaign(place: str, kills: int, tmp_path: Path, undisturbed: Path
 def array_campaign(tmp_path: Path, kills: int, seed: int, reference: Path) -> None:
     """Kill tasks of job arrays and their sealing jobs at random moments; each goes on where it was."""
     luck, died, cubes = random.Random(seed), 0, 0
-    claim_cube(tmp_path / "timed.zarr", SPEC, CLAIM)
+    lease_cube(tmp_path / "timed.zarr", SPEC, CLAIM)
     times = []
     for target, words in ((run_share, (STEPS, 0, 1)), (run_seal, (STEPS,))):
         begun = time.monotonic()
@@ -181,7 +181,7 @@ def array_campaign(tmp_path: Path, kills: int, seed: int, reference: Path) -> No
     while died < kills:
         cubes += 1
         cube = tmp_path / f"toy-{cubes}.zarr"
-        claim_cube(cube, SPEC, CLAIM)
+        lease_cube(cube, SPEC, CLAIM)
         lives = [(run_share, (STEPS, number, 3), times[0] / 2) for number in range(3)]
         for target, words, longest in (*lives, (run_seal, (STEPS,), times[1])):
             code: int | None = None
@@ -213,10 +213,10 @@ def test_kill_campaign_of_job_arrays(tmp_path: Path, undisturbed: Path) -> None:
 def test_a_sealing_job_that_is_run_again_makes_nothing_anew(point: str, tmp_path: Path, small: Path) -> None:
     """What it had moved out of staging when it died is given back."""
     cube = tmp_path / "toy.zarr"
-    claim_cube(cube, SPEC, CLAIM)
-    build_share(cube, steps(range(FEW)), Make(), Threads(2), CLAIM, (0, 1))
+    lease_cube(cube, SPEC, CLAIM)
+    build_part(cube, steps(range(FEW)), Make(), Threads(2), CLAIM, (0, 1))
     assert code_of(start(run_dying, cube, Death(point, 3 if "moved" in point else 1, tmp_path / "counts"))) == KILLED
-    summary = seal_shares(cube, SPEC, steps(range(FEW)), CLAIM)
+    summary = seal_parts(cube, SPEC, steps(range(FEW)), CLAIM)
     assert (len(summary.sealed) + len(summary.present), summary.exit_code) == (FEW, 0)
     assert differences(cube, small) == []
     assert find_damage(cube) == []
@@ -235,7 +235,7 @@ def test_kill_during_a_generation_swap(point: str, atomic: bool, tmp_path: Path)
         assert np.array_equal(middle, pixels(2)) or np.array_equal(middle, pixels(52))
     else:
         assert (point, atomic) == ("generation.swapped", False), "only a swap in two steps may take the cube away"
-    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), orders=Orders(superseded="replace"))
+    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
     final = xr.open_zarr(cube, mask_and_scale=False)
     np.testing.assert_array_equal(final["B02"][2].values, pixels(52))
     np.testing.assert_array_equal(final["B02"][4].values, pixels(4))

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from shapely.geometry import box, mapping
 
-from stac2cube.build import build
-from stac2cube.grid import Grid
-from stac2cube.places.threads import Threads
-from stac2cube.scene import AssetRef, Granule, Scene, SceneKey
+from stac2cube.build.loop import build
+from stac2cube.build.plan import plan
+from stac2cube.executors.base import Threads
+from stac2cube.model.grid import Grid
+from stac2cube.model.scene import AssetRef, Granule, Scene, SceneKey
 from stac2cube.stages.scenes import steps_for
-from stac2cube.work import plan
 from tests.build.toy import SPEC, Make, step
 
 SMALL = replace(SPEC, grid=replace(SPEC.grid, shape=(32, 32), chunk=(32, 32), shard=(32, 32)))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.cube.damage import find_damage
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.store.verify import find_damage
 from tests.build.builder import scaled
 from tests.build.faults import PROTOCOLS, Known
 

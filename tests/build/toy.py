@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from stac2cube.cube.ledger import Entry
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.grid import Grid
-from stac2cube.work import Block, Step
+from stac2cube.build.plan import Block, Step
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.ledger import Entry
 
 GRID = Grid("EPSG:32632", 10.0, (500000.0, 5000000.0), (150, 130), chunk=(32, 32), shard=(64, 64))
 SPEC = CubeSpec(

@@ -16,9 +16,9 @@ import pytest
 import rasterio
 
 from stac2cube.cli import as_typed
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.demo import Archive, ArchiveSpec, simulate
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import open_cube
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.waiting import wait_for
 
 
@@ -229,7 +229,7 @@ def test_sigterm_seals_what_is_finished(archive: Archive, area: Path, tmp_path: 
 
 _SLOW = """
 import time, sys
-import stac2cube.stages.reading as reading
+import stac2cube.stages.layers as reading
 quick = reading.read_block
 reading.read_block = lambda *a, **k: (time.sleep(1), quick(*a, **k))[1]
 sys.argv[0] = "stac2cube"
@@ -239,7 +239,7 @@ main()
 
 
 def test_the_lock_can_be_looked_at_and_removed(cube: Path) -> None:
-    from stac2cube.cube.lock import CubeLock
+    from stac2cube.store.lock import CubeLock
 
     with CubeLock(cube):
         assert f"process {os.getpid()}" in run("status", cube).stdout

@@ -16,11 +16,11 @@ import rasterio
 import yaml
 
 from stac2cube.cli import cli
-from stac2cube.cube.reader import open_cube
-from stac2cube.cwl import CALRISSIAN, Package
-from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import BadInputError
-from stac2cube.stages.care import verify
+from stac2cube.maintain.care import verify
+from stac2cube.recipe.cwl import CALRISSIAN, Package
+from stac2cube.store.reader import open_cube
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.servers.dask_gateway import REPOSITORY
 
 PROGRAMS = Path(sys.executable).parent

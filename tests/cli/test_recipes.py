@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from stac2cube.cli import cli
-from stac2cube.cube.reader import differences, open_cube
-from stac2cube.demo import ArchiveSpec, simulate
 from stac2cube.errors import BadInputError
+from stac2cube.store.reader import differences, open_cube
+from stac2cube.testing.archive import ArchiveSpec, simulate
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.explorer.session import Explorer, explore
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 
 
 @dataclass(frozen=True)

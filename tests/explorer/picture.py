@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from stac2cube.demo import ArchiveSpec, simulate
 from stac2cube.explorer.session import explore
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.servers.browser import running_browser
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from stac2cube.cube.reader import differences, open_cube
 from stac2cube.explorer.session import Explorer
 from stac2cube.stages.layers import area_words, get_stac_layers, make_request, prepare
+from stac2cube.store.reader import differences, open_cube
 from tests.explorer.conftest import World
 from tests.explorer.test_server import KML
 

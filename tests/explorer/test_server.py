@@ -17,11 +17,10 @@ import geopandas
 import pytest
 import shapely
 
-from stac2cube.cli.kinds import check_recipe, recipe_at
+from stac2cube.cli.recipes import check_recipe, recipe_at
 from stac2cube.errors import BadInputError
-from stac2cube.explorer.draft import Draft, products_of
-from stac2cube.explorer.session import Explorer, explore
-from stac2cube.mission import find_mission, mission_names
+from stac2cube.explorer.session import Draft, Explorer, explore, products_of
+from stac2cube.model.mission import find_mission, mission_names
 from tests.explorer.conftest import World
 
 KML = """<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document><Folder><name>fields</name>

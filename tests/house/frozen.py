@@ -20,11 +20,10 @@ import click
 import pyarrow.parquet as pq
 
 import stac2cube
+from stac2cube.build.plan import Summary
 from stac2cube.cli import cli
-from stac2cube.cube.root import read_root
-from stac2cube.demo.archive import ArchiveSpec
-from stac2cube.demo.making import simulate
-from stac2cube.work import Summary
+from stac2cube.store.metadata import read_root
+from stac2cube.testing.archive import ArchiveSpec, simulate
 
 FILE = Path(__file__).with_name("frozen.json")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from stac2cube.places.dasking import MALLOC
+from stac2cube.executors.worker import MALLOC
 
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "envs" / "Containerfile"

@@ -122,7 +122,7 @@ def test_reaches_are_seen(code: str) -> None:
     "code",
     [
         "import os; os._exit(1)",
-        "from stac2cube.cube.encoding import _scalar",
+        "from stac2cube.store.staging import _scalar",
         "class Own:\n    def __init__(self, other): self._held = other._held",
         "from collections import namedtuple\nT = namedtuple('T', 'a'); T(1)._replace(a=2)",
         "import distributed; distributed.core.Status",

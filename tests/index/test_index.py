@@ -18,19 +18,18 @@ import pytest
 import rustac
 
 import stac2cube
-from stac2cube.catalog import find_catalog
 from stac2cube.cli import cli
-from stac2cube.cube.lock import IN_FOLDER
-from stac2cube.cube.reader import differences
-from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import BadInputError, CatalogError, CubeLockedError, NothingFoundError
-from stac2cube.index import lock, read_index
-from stac2cube.source.headers import stored_headers
-from stac2cube.source.indexed import read_manifest
-from stac2cube.source.local import items_of_path
-from stac2cube.stages.indexing import filter_index, update_index
+from stac2cube.index.files import lock, read_index
+from stac2cube.index.headers import stored_headers
+from stac2cube.index.index import filter_index, store_search, update_index
+from stac2cube.model.catalog import find_catalog
+from stac2cube.search.clients import items_of_path
+from stac2cube.search.index_files import read_index_manifest
 from stac2cube.stages.layers import area_words, make_request
-from stac2cube.stages.offline import store_search
+from stac2cube.store.lock import IN_FOLDER
+from stac2cube.store.reader import differences
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.servers.stac_api import StacApi
 
 WORDS: dict[str, Any] = {"mission": "sentinel-2-l2a", "time": "2023"}
@@ -106,7 +105,7 @@ def test_an_index_gives_the_cube_that_the_api_gives(
 
 def test_others_read_all_files_together(index: Path) -> None:
     found = ids(index)
-    parts = [index / part.file for part in read_manifest(index).parts]
+    parts = [index / part.file for part in read_index_manifest(index).parts]
     assert [path.parent.name for path in parts] == ["month=01", "month=04", "month=07", "month=10"]
     assert sorted(item["id"] for path in parts for item in rustac.read_sync(str(path))["features"]) == found
     frame = geopandas.read_parquet(index / "year=2023")
@@ -155,7 +154,7 @@ def test_a_property_that_nobody_had_before_rewrites_all_files_alike(index: Path,
     provider.items[-1]["properties"]["quality:new"] = {"grade": 1}
     provider.tell()
     update_index(index)
-    assert all(part.file.endswith("000002.parquet") for part in read_manifest(index).parts)
+    assert all(part.file.endswith("000002.parquet") for part in read_index_manifest(index).parts)
     assert sorted(geopandas.read_parquet(index / "year=2023")["id"]) == ids(index)
     assert sum(len(record.headers) for record in read_index(index).records.values()) == 11 * 12
 
@@ -296,7 +295,7 @@ def test_one_writer_at_a_time(index: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import stac2cube.index as room
+import stac2cube.index.files as room
 real = room.write_whole
 count = 0
 def write_whole(path, content):
@@ -306,7 +305,7 @@ def write_whole(path, content):
         os.kill(os.getpid(), signal.SIGKILL)
     real(path, content)
 room.write_whole = write_whole
-from stac2cube.stages.indexing import update_index
+from stac2cube.index.index import update_index
 update_index(sys.argv[1])
 """
 
@@ -332,7 +331,7 @@ def test_killed_in_an_update_it_is_as_before(index: Path, provider: Provider, wr
 @pytest.mark.timeout(3600)
 def test_killed_at_any_moment_it_is_whole(index: Path, provider: Provider) -> None:
     """SIGKILL after a growing time: the index is the old one or the new one."""
-    code = "import sys; from stac2cube.stages.indexing import update_index as update; print(1, flush=True); "
+    code = "import sys; from stac2cube.index.index import update_index as update; print(1, flush=True); "
     code += "update(sys.argv[1])"
     found = ids(index)
     provider.items = [item for item in provider.items if item["id"] != found[0]]
@@ -370,7 +369,7 @@ def test_what_is_no_index_or_a_damaged_one_is_named(index: Path) -> None:
     with pytest.raises(CatalogError, match="no manifest of a scene index"):
         ids(index)
     manifest.write_text(told)
-    part = index / read_manifest(index).parts[0].file
+    part = index / read_index_manifest(index).parts[0].file
     os.truncate(part, part.stat().st_size // 2)
     with pytest.raises(CatalogError, match="cannot be read"):
         ids(index)

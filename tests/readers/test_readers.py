@@ -19,10 +19,10 @@ import pytest
 import xarray as xr
 
 import stac2cube
-from stac2cube import SuperresRules
 from stac2cube.cli import cli
-from stac2cube.cube.overviews import level_path
-from stac2cube.products.netcdf import export_netcdf
+from stac2cube.export.netcdf import export_netcdf
+from stac2cube.store.metadata import level_path
+from stac2cube.superres.rules import SuperresRules
 from tests.readers import scripts
 from tests.stages.test_superres import cube as series
 

@@ -14,7 +14,7 @@ import pytest
 from pyproj import Transformer
 
 import stac2cube
-from stac2cube.stages.care import tidy
+from stac2cube.maintain.care import tidy
 from tests.stages.test_superres import cube as series
 
 PAGE = Path(__file__).parents[2] / "docs" / "served.md"

@@ -1,4 +1,4 @@
-"""Shards of patches in other people's loaders, in environments of their own. WebDataset itself: tests/training."""
+"""Shards of patches in other people's loaders, in environments of their own. WebDataset itself: tests/datasets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from stac2cube.places.threads import Threads
-from stac2cube.training.finding import frames_of_cube
-from stac2cube.training.loading import PatchStream
-from stac2cube.training.making import make_patches
-from stac2cube.training.parts import Making
-from stac2cube.training.patch_rules import Good, PatchRules
-from stac2cube.training.splits import Splits
-from tests.training.conftest import cube as cube  # noqa: PLC0414 - a fixture
+from stac2cube.datasets.files import Making
+from stac2cube.datasets.frames import frames_of_cube
+from stac2cube.datasets.patch_rules import PatchQuality, PatchRules, Splits
+from stac2cube.datasets.shards import make_patches
+from stac2cube.datasets.torch import PatchStream
+from stac2cube.executors.base import Threads
+from tests.datasets.conftest import cube as cube  # noqa: PLC0414 - a fixture
 
 LOAD = """
 import json, sys
@@ -36,7 +35,9 @@ print(json.dumps([[row["__key__"], row["json"]["row"], total(row)] for row in ro
 
 @pytest.mark.soak
 def test_datasets_of_hugging_face_loads_the_shards(cube: Path, tmp_path: Path) -> None:
-    rules = PatchRules(size=64, per_shard=25, splits=Splits({"train": 1.0}, block=100_000.0), good=Good(min_valid=0.9))
+    rules = PatchRules(
+        size=64, per_shard=25, splits=Splits({"train": 1.0}, block=100_000.0), good=PatchQuality(min_valid=0.9)
+    )
     make_patches(frames_of_cube(cube, labels="SCL"), tmp_path / "set", rules, Making(Threads(2)))
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", "datasets"], check=True)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import stac2cube
-from stac2cube.products.series import Columns, series, write_series
+from stac2cube.export.series import Columns, series, write_series
 from tests.views.cubes import make_cube
 
 POINT = json.dumps({"type": "Point", "coordinates": [9.00447, 47.84961]})

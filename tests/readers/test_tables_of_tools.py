@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import rustac
 
-from stac2cube.catalog import find_catalog
-from stac2cube.scene import Scene
-from stac2cube.source.search import search
+from stac2cube.model.catalog import find_catalog
+from stac2cube.model.scene import Scene
+from stac2cube.search.search import search
 from tests.items import Json
 from tests.real.recorded import real
-from tests.source.mutations import query_of, recorded
+from tests.search.mutations import query_of, recorded
 
 pytestmark = real
 

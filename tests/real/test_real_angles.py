@@ -11,9 +11,8 @@ import pytest
 from pyproj import Proj, Transformer
 from scipy.interpolate import RegularGridInterpolator
 
+from stac2cube.algorithms.radiometry import BANDS, interpolated, parse_angles, parse_scaling, parse_sun
 from stac2cube.errors import RadiometryError
-from stac2cube.kernels.angles import interpolated
-from stac2cube.kernels.product_xml import BANDS, parse_angles, parse_scaling, parse_sun
 from tests.real.recorded import DATA, RASTERS, real
 
 pytestmark = real

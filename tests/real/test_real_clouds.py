@@ -14,12 +14,12 @@ from pyproj import Transformer
 from rasterio.warp import transform_bounds
 
 import stac2cube
+from stac2cube.algorithms.radiometry import parse_sun
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
+from stac2cube.clouds.model import BANDS, cloud_probability
 from stac2cube.errors import BadInputError, IncompleteError
-from stac2cube.kernels.cloud import BANDS, cloud_probability
-from stac2cube.kernels.product_xml import parse_sun
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 from tests.items import catalog, item
 from tests.real.recorded import RASTERS, real
 

@@ -12,13 +12,13 @@ import pytest
 import xarray as xr
 
 import stac2cube
-from stac2cube.build import build
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, Step
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Entry
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.grid import Grid
-from stac2cube.places.threads import Threads
-from stac2cube.work import Block, Step
+from stac2cube.executors.base import Threads
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.ledger import Entry
 from tests.real.recorded import RASTERS, real
 
 pytestmark = real

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.area import read_areas
-from stac2cube.source.cdse import repaired
-from stac2cube.training.acquisitions import DownloadRequest
-from stac2cube.training.download import run_download
-from stac2cube.training.fetch import Fetcher, hasher
+from stac2cube.access.sign import repaired
+from stac2cube.datasets.acquisitions import DownloadRequest
+from stac2cube.datasets.download import Fetcher, hasher, run_download
+from stac2cube.model.geometry import read_areas
 from tests.real.recorded import STAC, real
 from tests.servers.cdse import DataSpace, data_space_as_catalog, number_of
 

@@ -11,11 +11,10 @@ import xarray as xr
 from click.testing import CliRunner
 
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.demo.archive import ArchiveSpec
-from stac2cube.demo.making import simulate
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import open_cube
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.real.recorded import DATA, real
 
 CUBES = DATA / "cubes_0.1.0"

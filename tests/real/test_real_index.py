@@ -12,10 +12,10 @@ import pytest
 import rasterio
 import rustac
 
-from stac2cube.source.jp2 import read_jp2_header
-from stac2cube.source.local import items_of_path
+from stac2cube.fastcog.jp2 import read_jp2_header
+from stac2cube.search.clients import items_of_path
+from tests.fastcog.test_jp2 import Bytes, parts_in, told
 from tests.real.recorded import RASTERS, STAC, real
-from tests.source.test_jp2 import Bytes, parts_in, told
 from tests.test_geoparquet import Json, as_told, stored
 
 pytestmark = real

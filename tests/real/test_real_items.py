@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from shapely.geometry import box
 
-from stac2cube.catalog import find_catalog
-from stac2cube.mission import find_mission
-from stac2cube.scene import Scene
-from stac2cube.source.search import Query, search
+from stac2cube.model.catalog import find_catalog
+from stac2cube.model.mission import find_mission
+from stac2cube.model.scene import Scene
+from stac2cube.search.search import Query, search
 from tests.real.recorded import RASTERS, STAC, real
 
 pytestmark = real
@@ -142,7 +142,7 @@ def test_recorded_footprints_over_180_degrees_stay_small(path: Path) -> None:
     """A tile is 110 km wide: some square degrees, never a belt around the globe."""
     from shapely.geometry import shape
 
-    from stac2cube.source.lying import footprint_of
+    from stac2cube.search.parsing import footprint_of
 
     footprint = footprint_of(json.loads(path.read_text()))
     assert footprint.is_valid

@@ -18,13 +18,13 @@ from shapely.geometry import shape
 
 import stac2cube
 import stac2cube.errors
-from stac2cube.catalog import catalogs
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
-from stac2cube.mission import find_mission, mission_names
-from stac2cube.source.identity import identify
-from stac2cube.source.items import Reading, to_granule
-from stac2cube.source.local import items_of_path
+from stac2cube.model.catalog import catalogs
+from stac2cube.model.mission import find_mission, mission_names
+from stac2cube.model.scene import identify
+from stac2cube.search.clients import items_of_path
+from stac2cube.search.items import Reading, to_granule
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 from tests.items import catalog, item
 from tests.real.recorded import RASTERS, STAC, real
 
@@ -133,7 +133,7 @@ def test_where_no_tile_is_there_is_sea_unless_tiles_were_withheld(tmp_path: Path
     cube = stac2cube.get_stac_layers(tmp_path / "dem.zarr", mission="cop-dem-glo-30", aoi=edge, catalog=source)
     assert not np.isnan(cube.height.values).any()
     assert (cube.height.values[0][:, -50:] == 0).all(), "east of the last tile is sea"
-    from stac2cube.source.sea import Sea
+    from stac2cube.pixels.read import Sea
 
     mission = find_mission("cop-dem-glo-30")
     yerevan = GeoBox.from_bbox((44, 40, 45, 41), "EPSG:4326", resolution=0.1)

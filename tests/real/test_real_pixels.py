@@ -16,13 +16,13 @@ from shapely import union_all
 from shapely.geometry import box, shape
 
 import stac2cube
-from stac2cube.cube.root import read_root
-from stac2cube.grid import Grid
-from stac2cube.source.band import BandRequest
-from stac2cube.source.local import items_of_path
-from stac2cube.source.read import read_block
+from stac2cube.model.grid import Grid
+from stac2cube.model.image import BandRequest
+from stac2cube.pixels.read import read_block
+from stac2cube.search.clients import items_of_path
+from stac2cube.store.metadata import read_root
+from tests.pixels.granules import granule
 from tests.real.recorded import RASTERS, real
-from tests.source.granules import granule
 
 pytestmark = real
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.catalog import find_catalog
+from stac2cube.algorithms.radiometry import ProductFacts, parse_product
 from stac2cube.errors import RadiometryError
-from stac2cube.kernels.product_xml import ProductFacts, parse_product
-from stac2cube.mission import find_mission
-from stac2cube.source.identity import identify
-from stac2cube.source.items import Reading, to_granule
+from stac2cube.model.catalog import find_catalog
+from stac2cube.model.mission import find_mission
+from stac2cube.model.scene import identify
+from stac2cube.search.items import Reading, to_granule
 from tests.real.recorded import DATA, real
 
 pytestmark = real

@@ -10,8 +10,8 @@ import pytest
 import rasterio
 from affine import Affine
 
-from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
-from stac2cube.training.samples import make_samples
+from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+from stac2cube.datasets.samples import make_samples
 from tests.items import Json, catalog, item
 from tests.real.recorded import DATA, RASTERS, real
 from tests.real.test_real_angles import block, grids

@@ -12,29 +12,29 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import stac2cube
-from stac2cube.demo.raster import write_cog
+from stac2cube.testing.archive import write_simulated_cog
 from tests.items import catalog, item
 from tests.real.recorded import RASTERS, real
 
 pytest.importorskip("torch")
 
-from stac2cube.kernels.networks import COARSE, FINE
-from stac2cube.kernels.training import DSEN2, MEANS, Optics, Truth, judged
-from stac2cube.kernels.upscaling import open_upscaler
-from stac2cube.stages.schooling import train_on
-from stac2cube.weights import shipped
+from stac2cube.superres.backends import open_upscaler
+from stac2cube.superres.networks import COARSE, FINE
+from stac2cube.superres.stage import train_on
+from stac2cube.superres.train import DSEN2, MEANS, Optics, TrainingArea, judged
+from stac2cube.superres.weights import shipped
 from tests.bench.train_native import check_bands, hazy, matlab
 
 pytestmark = real
 
 
 @pytest.fixture(scope="module")
-def unseen() -> dict[str, Truth]:
+def unseen() -> dict[str, TrainingArea]:
     fine, coarse = matlab(next((RASTERS / "super_resolution").glob("*.mat")))
-    return {"T33UUB": Truth(fine[:, :, 416:], coarse[:, :, 208:]), "31TDH": hazy(RASTERS)}
+    return {"T33UUB": TrainingArea(fine[:, :, 416:], coarse[:, :, 208:]), "31TDH": hazy(RASTERS)}
 
 
-def test_the_shipped_networks_on_scenes_never_trained_on(unseen: dict[str, Truth]) -> None:
+def test_the_shipped_networks_on_scenes_never_trained_on(unseen: dict[str, TrainingArea]) -> None:
     ours = open_upscaler("native", str(shipped()), "cpu")
     rows = {(r["scene"], r["step"], r["method"]): r for r in judged(unseen, ours)}
     for scene, beyond in zip(unseen, (1.0, 0.3), strict=True):
@@ -47,7 +47,7 @@ def test_the_shipped_networks_on_scenes_never_trained_on(unseen: dict[str, Truth
 
 
 @pytest.mark.parametrize("optics", [0.1, MEANS, DSEN2])
-def test_other_optics_than_those_of_the_table_do_little_harm(unseen: dict[str, Truth], optics: Optics) -> None:
+def test_other_optics_than_those_of_the_table_do_little_harm(unseen: dict[str, TrainingArea], optics: Optics) -> None:
     rows = judged(unseen, open_upscaler("native", str(shipped()), "cpu"), optics)
     figures = {(r["scene"], r["step"], r["method"]): r["psnr"] for r in rows}
     for scene, step, method in figures:
@@ -73,7 +73,9 @@ def test_a_real_cube_teaches_its_own_networks(tmp_path: Path, capsys: pytest.Cap
     for band, picture in pixels.items():
         gsd = 6000 // picture.shape[0]
         assets[band] = tmp_path / f"{band}.tif"
-        write_cog(assets[band], picture.astype("uint16"), 32633, Affine(gsd, 0, corner[0], 0, -gsd, corner[1]))
+        write_simulated_cog(
+            assets[band], picture.astype("uint16"), 32633, Affine(gsd, 0, corner[0], 0, -gsd, corner[1])
+        )
     about = {"platform": "sentinel-2a", "sat:relative_orbit": 22, "s2:processing_baseline": "02.05"}
     one = item("t33uub", "sentinel-2-l2a", assets, datetime="2017-05-27T10:20:00Z", **about)
     grid = GeoBox((600, 600), Affine(10, 0, corner[0], 0, -10, corner[1]), "EPSG:32633")

@@ -10,11 +10,11 @@ import numpy as np
 from shapely import union_all
 from shapely.geometry import shape
 
-from stac2cube.build import build
-from stac2cube.places.threads import Threads
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.sync import compare_with_catalog
 from stac2cube.stages.layers import area_words, make_request, prepare
-from stac2cube.stages.sync import look
-from stac2cube.work import Block
 from tests.items import Json, catalog
 from tests.real.recorded import STAC, real
 
@@ -46,9 +46,9 @@ def test_steps_of_baseline_0214_are_superseded_by_0500(tmp_path: Path) -> None:
     job = prepare(cube, make_request(words))
     built = build(cube, job.spec, job.steps, no_pixels, Threads(1))
     assert built.sealed == ["sentinel-2a_R065_20200302", "sentinel-2a_R108_20200305"]
-    assert look(cube)[0].nothing
+    assert compare_with_catalog(cube)[0].nothing
     catalog(tmp_path / "items.json", items)
-    found, again = look(cube)
+    found, again = compare_with_catalog(cube)
     assert found.superseded == ("sentinel-2a_R065_20200302", "sentinel-2a_R108_20200305")
     assert (found.new, found.late, found.failed, found.reduced, found.withdrawn) == ((), (), (), (), ())
     assert again is not None

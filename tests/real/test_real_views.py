@@ -9,7 +9,10 @@ import pytest
 import rasterio
 import xarray as xr
 
-from stac2cube import class_mask, composite, despeckle, indices, slope, to_celsius, to_db, to_kelvin, to_reflectance
+from stac2cube.views.composite import composite
+from stac2cube.views.indices import indices
+from stac2cube.views.masks import class_mask
+from stac2cube.views.units import despeckle, slope, to_celsius, to_db, to_kelvin, to_reflectance
 from tests.real.recorded import RASTERS, real
 from tests.views.cubes import image, nothing_computed
 

@@ -25,8 +25,8 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 
-from stac2cube.catalog import Catalog
-from stac2cube.source.cdse import Service
+from stac2cube.access.sign import Service
+from stac2cube.model.catalog import Catalog
 
 Json = dict[str, Any]
 HASHES = {"sha3_256": "1620", "md5": "d50110"}
@@ -155,9 +155,9 @@ def data_space_as_catalog(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterat
     monkeypatch.setenv("HOME", str(home))
     with data_space() as server:
         known = Catalog("cdse", "like it", server.stac, signer="cdse", like="cdse")
-        monkeypatch.setattr("stac2cube.catalog.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.items.catalogs", lambda: {"cdse": known})
-        monkeypatch.setattr("stac2cube.source.cdse.CDSE", server.service)
+        monkeypatch.setattr("stac2cube.model.catalog.catalogs", lambda: {"cdse": known})
+        monkeypatch.setattr("stac2cube.search.items.catalogs", lambda: {"cdse": known})
+        monkeypatch.setattr("stac2cube.access.sign.CDSE", server.service)
         yield server
 
 

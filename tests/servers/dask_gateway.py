@@ -19,7 +19,7 @@ from pathlib import Path
 
 import dask
 
-from stac2cube.places.gateway_server import gateway_server
+from stac2cube.executors.gateway import gateway_server
 from tests.servers.ports import LOCALHOST, free_port, wait_until
 
 REPOSITORY = Path(__file__).parents[2]

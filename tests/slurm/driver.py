@@ -10,16 +10,15 @@ import logging
 import sys
 from pathlib import Path
 
-from stac2cube.build import build
-from stac2cube.cli.stopping import stoppable
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions
+from stac2cube.cli.run import stoppable
 from stac2cube.errors import Stac2cubeError
-from stac2cube.places.allocation import Allocation
-from stac2cube.places.gateway import Gateway
-from stac2cube.places.queue import job_end
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Threads
+from stac2cube.executors.gateway import Gateway
+from stac2cube.executors.queue import job_end
+from stac2cube.executors.slurm import Allocation, Slurm
 from stac2cube.progress import LineProgress
-from stac2cube.work import Orders
 from tests.build.toy import SPEC, Make, steps
 from tests.slurm.hoard import Hoard
 
@@ -58,7 +57,7 @@ def main() -> int:
     task = Hoard(given.pause, megabytes=given.hoard) if given.hoard else Make(given.pause)
     try:
         with stoppable() as stop:
-            orders = Orders(stop=stop, deadline=None if given.no_deadline else job_end())
+            orders = BuildOptions(stop=stop, deadline=None if given.no_deadline else job_end())
             summary = build(
                 given.cube, SPEC, steps(range(given.steps)), task, place, orders=orders, progress=LineProgress()
             )

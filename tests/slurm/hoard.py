@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stac2cube.work import Block
+from stac2cube.build.plan import Block
 from tests.build.toy import Make
 
 

@@ -6,13 +6,13 @@ import os
 import sys
 from pathlib import Path
 
-from stac2cube.places.threads import Threads
-from stac2cube.shares import Claim, build_share
+from stac2cube.build.array_job import ArrayLease, build_part
+from stac2cube.executors.base import Threads
 from tests.build.toy import Make, steps
 
 if __name__ == "__main__":
     cube, sealing, cluster, count = sys.argv[1:]
     number, many = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
-    claim = Claim(sealing, cluster)
-    summary = build_share(Path(cube), steps(range(int(count))), Make(0.3), Threads(1), claim, (number, many))
+    claim = ArrayLease(sealing, cluster)
+    summary = build_part(Path(cube), steps(range(int(count))), Make(0.3), Threads(1), claim, (number, many))
     sys.exit(summary.exit_code)

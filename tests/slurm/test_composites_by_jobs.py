@@ -9,11 +9,12 @@ import psutil
 import pytest
 
 import stac2cube
-from stac2cube import Composition, Hiding
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.places.slurm import Slurm
+from stac2cube.executors.slurm import Slurm
+from stac2cube.stages.composites import Composition
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.views.masks import Hiding
 from tests.slurm.cluster import Cluster
 from tests.stages.hungry import FEAST, SNACK, Meal
 from tests.stages.shifted import Take, series

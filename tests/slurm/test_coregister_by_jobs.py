@@ -10,9 +10,9 @@ import pytest
 from pyproj import Transformer
 from shapely.geometry import box, mapping
 
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
 from tests.items import catalog
 from tests.slurm.cluster import Cluster, jobs_of, stac2cube
 from tests.stages.shifted import EPSG, ORIGIN, Take, write

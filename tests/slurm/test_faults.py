@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.build import build
-from stac2cube.cube.lock import read_owner
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.places.threads import Threads
-from stac2cube.shares import Claim, claim_cube, seal_shares
+from stac2cube.build.array_job import ArrayLease, lease_cube, seal_parts
+from stac2cube.build.loop import build
+from stac2cube.executors.base import Threads
+from stac2cube.store.lock import read_owner
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
 from tests.build.toy import SPEC, Make, steps
-from tests.places.scenario import staged
+from tests.executors.scenario import staged
 from tests.slurm.cluster import SCRIPT, Cluster, say, wait_for
 
 STEPS = 6
@@ -199,8 +199,8 @@ def test_the_second_writer_is_refused_with_the_job_that_holds_the_cube(cluster: 
 def test_a_lost_array_task_is_built_by_the_next_run(cluster: Cluster, reference: Path) -> None:
     cube = cluster.work / "toy.zarr"
     sealing = say("sbatch", "--parsable", "--hold", "--mem=100M", "--wrap=true", f"--output={os.devnull}").strip()
-    claim = Claim(sealing, re.search(r"ClusterName\s*=\s*(\S+)", say("scontrol", "show", "config"))[1])
-    claim_cube(cube, SPEC, claim)
+    claim = ArrayLease(sealing, re.search(r"ClusterName\s*=\s*(\S+)", say("scontrol", "show", "config"))[1])
+    lease_cube(cube, SPEC, claim)
     words = [sys.executable, "-m", "tests.slurm.share", str(cube), sealing, claim.cluster, str(STEPS)]
     array = sbatch(cluster, words, "--array=0-2")
     wait_for(lambda: shares_begun(cube) == 3, 60, "three shares at work")
@@ -208,7 +208,7 @@ def test_a_lost_array_task_is_built_by_the_next_run(cluster: Cluster, reference:
     assert wait_for(lambda: cluster.state(f"{array}_1") == "CANCELLED", 30, "the lost task")
     cluster.wait_state(f"{array}_0", "COMPLETED")
     cluster.wait_state(f"{array}_2", "COMPLETED")
-    summary = seal_shares(cube, SPEC, steps(range(STEPS)), claim)
+    summary = seal_parts(cube, SPEC, steps(range(STEPS)), claim)
     assert summary.exit_code == 10
     assert differences(cube, reference)
     rerun(cube)

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stac2cube.build import build
-from stac2cube.cube.years import years_folder
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import verify
-from stac2cube.stages.yearly import seal_year
+from stac2cube.build.loop import build
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import verify
+from stac2cube.maintain.seal_year import seal_year
+from stac2cube.store.yearly_store import years_folder
 from tests.build.toy import SPEC, Make, steps
 from tests.slurm.cluster import Cluster, say, stac2cube
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
-from stac2cube.training.finding import frames_of_cube
-from stac2cube.training.making import make_patches
-from stac2cube.training.parts import Making
-from stac2cube.training.passes import add_moments, count_values
-from stac2cube.training.patch_rules import PatchRules
-from stac2cube.training.splits import Splits
-from stac2cube.training.statistics import StatisticsRules
+from stac2cube.datasets.files import Making
+from stac2cube.datasets.frames import frames_of_cube
+from stac2cube.datasets.patch_rules import PatchRules, Splits
+from stac2cube.datasets.shards import make_patches
+from stac2cube.datasets.statistics import StatisticsRules, add_moments, count_values
+from stac2cube.executors.base import Threads
+from stac2cube.executors.slurm import Slurm
 from tests.slurm.cluster import Cluster
 from tests.views.cubes import make_cube
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.build import build
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
+from stac2cube.build.loop import build
 from stac2cube.errors import BadInputError, SlurmError
-from stac2cube.places.queue import memory_bytes
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Threads
+from stac2cube.executors.queue import memory_bytes
+from stac2cube.executors.slurm import Slurm
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
 from tests.build.toy import SPEC, Make, steps
-from tests.places import scenario
-from tests.places.paging import ARRAY, pages_cleared
+from tests.executors import scenario
+from tests.executors.paging import ARRAY, pages_cleared
 from tests.slurm.cluster import Cluster, say
 
 PLACE = Slurm(jobs=2, cores=1, memory="1GiB", walltime="00:10:00")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
-from stac2cube.training.rules import AngleRules, LabelRules, SampleRules
-from stac2cube.training.samples import make_samples
+from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+from stac2cube.datasets.samples import make_samples
+from stac2cube.executors.base import Threads
+from stac2cube.executors.slurm import Slurm
+from tests.datasets.products import Pair
 from tests.items import catalog
 from tests.slurm.cluster import Cluster
-from tests.training.products import Pair
 
 RULES = SampleRules(bands=("B02", "B11"), target="B11", angles=AngleRules(), labels=LabelRules())
 

@@ -16,14 +16,13 @@ from shutil import which
 import pytest
 from distributed import get_worker
 
-from stac2cube.build import build
-from stac2cube.cube.reader import differences
-from stac2cube.demo import Archive, ArchiveSpec, simulate
+from stac2cube.build.loop import build
 from stac2cube.errors import SlurmError
-from stac2cube.places.queue import Queue
-from stac2cube.places.script import Body, job_script
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Threads
+from stac2cube.executors.queue import Body, Queue, job_script
+from stac2cube.executors.slurm import Slurm
+from stac2cube.store.reader import differences
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.build.toy import SPEC, Make, steps
 from tests.slurm.cluster import Cluster, jobs_of, say, stac2cube, wait_for
 from tests.slurm.test_ways import write_recipe
@@ -281,7 +280,7 @@ def wrapped(cluster: Cluster, code: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_persons_own_job_gives_each_worker_its_share(cluster: Cluster) -> None:
     code = """
-from stac2cube.places.allocation import Allocation
+from stac2cube.executors.slurm import Allocation
 from tests.slurm.test_sites import memory_limit
 place = Allocation.of_this_job()
 with place.open() as executor:
@@ -299,6 +298,6 @@ with place.open() as executor:
 
 
 def test_threads_of_a_job_are_as_many_as_its_cores(cluster: Cluster) -> None:
-    code = "from stac2cube.places.threads import Threads; print(Threads().workers)"
+    code = "from stac2cube.executors.base import Threads; print(Threads().workers)"
     assert say("srun", "-Q", "--mem=500M", "-n1", "-c1", sys.executable, "-c", code).strip() == "1"
     assert Threads().workers >= 1

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("torch")
 
 import stac2cube
-from stac2cube import SuperresRules
-from stac2cube.cube.reader import differences
-from stac2cube.places.slurm import Slurm
+from stac2cube.executors.slurm import Slurm
+from stac2cube.store.reader import differences
+from stac2cube.superres.rules import SuperresRules
 from tests.slurm.cluster import Cluster
 from tests.stages.test_superres import cube
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.demo import Archive, ArchiveSpec, simulate
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.slurm.cluster import Cluster, jobs_of, say, stac2cube, wait_for
 
 WAYS = {"slurm": (), "allocation": ("--place", "allocation"), "array": ("--array", "3")}

@@ -11,7 +11,7 @@ from typing import Any
 
 import zarr
 
-from stac2cube.cube.root import OWN
+from stac2cube.store.metadata import OWN
 
 HISTORY, LEDGER = f"{OWN}/history", f"{OWN}/ledger"
 FIRST = "000001"

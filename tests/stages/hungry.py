@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stac2cube import Composition, store_composites
-from stac2cube.build import build
-from stac2cube.cube.ledger import Entry
-from stac2cube.cube.reader import differences
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.grid import Grid
-from stac2cube.places.place import Place
-from stac2cube.places.threads import Threads
-from stac2cube.work import Block, Step
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, Step
+from stac2cube.executors.base import Place, Threads
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.stages.composites import Composition, store_composites
+from stac2cube.store.ledger import Entry
+from stac2cube.store.reader import differences
 
 log = logging.getLogger(__name__)
 

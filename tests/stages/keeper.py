@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stac2cube.cube import points
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import rollback, tidy
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import rollback, tidy
+from stac2cube.maintain.seal_year import seal_year
+from stac2cube.maintain.sync import sync
 from stac2cube.stages.overviews import run_overviews
-from stac2cube.stages.sync import sync
-from stac2cube.stages.yearly import seal_year
+from stac2cube.store import files as points
 from tests.build.builder import Death
 
 YEAR = 2022

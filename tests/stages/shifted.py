@@ -13,8 +13,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import stac2cube
-from stac2cube.demo.raster import write_cog
-from stac2cube.demo.surface import Sky, clouds, look
+from stac2cube.testing.archive import write_simulated_cog
+from stac2cube.testing.scenes import Sky, clouds, view_surface
 from tests.items import Json, catalog, item
 from tests.stages.skies import averaged
 
@@ -62,7 +62,7 @@ def sight(take: Take) -> tuple[dict[str, np.ndarray], np.ndarray]:
     # What lies at x is shown at x + shift.
     u, v = (x - ORIGIN[0]) / (5 * EDGE) - 1, (ORIGIN[1] - y) / (5 * EDGE) - 1
     east = take.x + take.bend * u * v
-    seen = look(x - east, y - take.y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear
+    seen = view_surface(x - east, y - take.y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear
     clear = {band: averaged(np.full_like(full, 0.1) if take.flat else full, 2) for band, full in seen.items()}
     weather = Sky(day, take.cover, 160.0, 89.0, 0.0)
     return clear, averaged(clouds(x / 3, y / 3, weather), 2) if take.cover else np.zeros((EDGE, EDGE))
@@ -83,10 +83,10 @@ def write(folder: Path, take: Take, bands: Sequence[str] = ("B04",)) -> Json:
         counts = np.where(seen, np.round(values * 1e4).clip(1), 0)
         assets[band] = folder / f"{name}-{band}.tif"
         pixels = averaged(counts, gsd // 10).astype("uint16")
-        write_cog(assets[band], pixels, EPSG, Affine(gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]))
+        write_simulated_cog(assets[band], pixels, EPSG, Affine(gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]))
     classes = np.where(seen, np.where(cloud > 0.05, 9, 4), 0)[::2, ::2].astype("uint8")
     assets["SCL"] = folder / f"{name}-SCL.tif"
-    write_cog(assets["SCL"], classes, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
+    write_simulated_cog(assets["SCL"], classes, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
     return item(
         name,
         "sentinel-2-l2a",

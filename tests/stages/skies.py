@@ -15,8 +15,8 @@ from pyproj import Transformer
 from shapely.geometry import box, mapping
 
 import stac2cube
-from stac2cube.demo.raster import write_cog
-from stac2cube.demo.surface import Sky, clouds, look
+from stac2cube.testing.archive import write_simulated_cog
+from stac2cube.testing.scenes import Sky, clouds, view_surface
 from tests.items import Json, catalog, item
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -105,7 +105,7 @@ def overpass(
     steps = 10 * (np.arange(EDGE) + 0.5)
     x, y = np.meshgrid(ORIGIN[0] + steps, ORIGIN[1] - steps)
     # Clouds of several kilometres: the world is looked at from three times as far for them.
-    truth = look(x, y, time.timetuple().tm_yday, Sky(1, 0.0, 160.0, 45.0), seed=7)
+    truth = view_surface(x, y, time.timetuple().tm_yday, Sky(1, 0.0, 160.0, 45.0), seed=7)
     shift = height / np.tan(np.radians(sky.sun_elevation)) / 3
     azimuth = np.radians(sky.sun_azimuth)
     weather = Sky(sky.seed, cover, 160.0, 89.0, 0.0)
@@ -123,18 +123,18 @@ def overpass(
         top = AIR[band] + 0.9 * lit
         seen = averaged(top * (1 - cloud) + known[relief, place] * cloud, GSD[band] // 10)
         path = folder / f"{number}-{band}.tif"
-        write_cog(path, (np.round(seen * 1e4) + offset).astype("uint16"), EPSG, transform(GSD[band]))
+        write_simulated_cog(path, (np.round(seen * 1e4) + offset).astype("uint16"), EPSG, transform(GSD[band]))
         l1c[band] = path
         if band in ("B04", "B08"):
             path = folder / f"{number}-{band}-l2a.tif"
-            write_cog(
+            write_simulated_cog(
                 path, (np.round((lit * (1 - cloud) + 0.6 * cloud) * 1e4) + offset).astype("uint16"), EPSG, transform(10)
             )
             l2a[band] = path
     classes = np.where(truth.water, 6, 4)
     classes = np.select([cloud > 0.5, shadow > 0.5], [9, 3], classes)[::2, ::2].astype("uint8")
     l2a["SCL"] = folder / f"{number}-SCL.tif"
-    write_cog(l2a["SCL"], classes, EPSG, transform(20))
+    write_simulated_cog(l2a["SCL"], classes, EPSG, transform(20))
     given = {
         "datetime": f"{time:%Y-%m-%dT%H:%M:%SZ}",
         "platform": "sentinel-2a",

@@ -18,15 +18,15 @@ import pytest
 
 import stac2cube
 from stac2cube.cli import cli
-from stac2cube.cube import generation
-from stac2cube.cube.generation import generations_folder
-from stac2cube.cube.lock import CubeLock, lock_folder
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import OWN, read_root
 from stac2cube.errors import BadInputError, CubeError, CubeLockedError
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import rollback, tidy, verify
-from stac2cube.stages.yearly import seal_year
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import rollback, tidy, verify
+from stac2cube.maintain.seal_year import seal_year
+from stac2cube.store import generation
+from stac2cube.store.generation import generations_folder
+from stac2cube.store.lock import CubeLock, lock_folder
+from stac2cube.store.metadata import OWN, read_root
+from stac2cube.store.reader import differences
 from tests.stages.test_care import DATES, build, product
 
 KEEPING: dict[str, Callable[[Path], object]] = {
@@ -189,7 +189,7 @@ def test_a_command_that_is_asked_to_end_lets_go_of_the_cube(
     program = (
         "import os\n"
         "from stac2cube.cli import main\n"
-        "from stac2cube.cube import points\n"
+        "from stac2cube.store import points\n"
         "points.listeners.append("
         f"lambda point: point == 'generation.linked' and os.kill(os.getpid(), {int(number)}))\n"
         "main()\n"

@@ -14,17 +14,17 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import stac2cube
+from stac2cube.build.derived import drop
+from stac2cube.build.status import cube_history
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import OWN, read_root
-from stac2cube.demo.raster import write_cog
 from stac2cube.errors import BadInputError
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import repair, rollback, tidy, verify
-from stac2cube.stages.dropping import drop
-from stac2cube.stages.sync import look, sync
-from stac2cube.status import cube_history
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import repair, rollback, tidy, verify
+from stac2cube.maintain.sync import compare_with_catalog, sync
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import OWN, read_root
+from stac2cube.store.reader import differences
+from stac2cube.testing.archive import write_simulated_cog
 from tests.items import Json, catalog, item
 from tests.stages.shifted import EPSG, ORIGIN
 
@@ -43,7 +43,7 @@ def product(folder: Path, date: str, baseline: str = "03.01", value: int = 0) ->
         pixels = rng.integers(4, 7, shape).astype("uint8") if band == "SCL" else rng.integers(1, 9000, shape)
         assets[band] = folder / f"{number}-{baseline}-{band}.tif"
         kind = "uint8" if band == "SCL" else "uint16"
-        write_cog(assets[band], pixels.astype(kind), EPSG, Affine(gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]))
+        write_simulated_cog(assets[band], pixels.astype(kind), EPSG, Affine(gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]))
     about = {"platform": "sentinel-2a", "sat:relative_orbit": 65, "s2:processing_baseline": baseline}
     return item(f"s{number}-{baseline}", "sentinel-2-l2a", assets, datetime=f"{date}T10:20:00Z", **about)
 
@@ -261,10 +261,10 @@ def test_a_catalog_that_lives(tmp_path: Path) -> None:
     stac2cube.apply_masks(layers, child, masked)
     for number, items in enumerate(rounds[1:], start=1):
         catalog(folder / "items.json", items)
-        found, _ = look(layers)
+        found, _ = compare_with_catalog(layers)
         assert not found.nothing, number
         assert cli.main(["sync", str(layers), "--apply", "--even-many", "-q"], standalone_mode=False) == 0
-        found, _ = look(layers)
+        found, _ = compare_with_catalog(layers)
         assert found.nothing, (number, found)
         scratch = tmp_path / f"scratch-{number}"
         scratch.mkdir()

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import stac2cube
-import stac2cube.area
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
-from stac2cube.demo import Archive, ArchiveSpec, simulate
+import stac2cube.model.geometry
 from stac2cube.errors import BadInputError, NothingFoundError
-from stac2cube.places.slurm import Slurm
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Threads
+from stac2cube.executors.slurm import Slurm
 from stac2cube.stages.layers import make_request, prepare, run
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 
 SPEC = ArchiveSpec(years=(2023,), dates_per_year=2, tile_px=96, catalogs=("earth-search", "terrabyte"), jp2=True)
 
@@ -32,7 +32,7 @@ class Site:
     config: Path
 
     def words(self, **more: object) -> dict[str, object]:
-        area = stac2cube.area.read_areas(json.dumps(self.archive.area()))[0]
+        area = stac2cube.model.geometry.read_areas(json.dumps(self.archive.area()))[0]
         return {"mission": "sentinel-2-l2a", "area": area, "time": "2023", "bands": ("B04",), **more}
 
     def choose(self, *, on_cluster: bool, **more: object) -> tuple[str, str]:

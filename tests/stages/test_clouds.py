@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 import stac2cube
+from stac2cube.build.derived import Parent
+from stac2cube.build.plan import Block
+from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
+from stac2cube.clouds.rules import CloudRules
+from stac2cube.clouds.s2cloudless import find_l1c_scenes, may_carry_offset
 from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError
-from stac2cube.grid import grid_from_geobox
-from stac2cube.places.local import Local
-from stac2cube.products.frames import frames_of
-from stac2cube.products.report import write_report
-from stac2cube.stages.cloud_rules import CloudRules
-from stac2cube.stages.cloud_spectra import find_sights, may_carry_offset
-from stac2cube.stages.follow import Parent
-from stac2cube.status import cube_status
-from stac2cube.work import Block
+from stac2cube.executors.local import Local
+from stac2cube.export.animation import frames_of
+from stac2cube.export.report import write_report
+from stac2cube.model.grid import grid_from_geobox
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
 from tests.items import catalog
 from tests.stages import skies
 from tests.stages.skies import LATTICE, Series, series, stored
@@ -66,7 +66,7 @@ def test_engines_places_and_blocks_change_no_pixel(few: Series, clouds: Path, tm
         stac2cube.get_cloud_layers(few.layers, out, catalog=few.l1c, **words)
         assert differences(clouds, out) == []
     parent = Parent.read(few.layers)
-    steps, task = find_sights(parent, CloudRules(), few.l1c, on_cluster=False)
+    steps, task = find_l1c_scenes(parent, CloudRules(), few.l1c, on_cluster=False)
     whole = stored(clouds)
     small = replace(grid_from_geobox(LATTICE), chunk=(100, 100), shard=(200, 300))
     for place, step in enumerate(steps):
@@ -208,7 +208,7 @@ def test_rules_that_make_no_sense_are_refused() -> None:
 
 def test_a_baseline_without_offset_is_never_accused(few: Series) -> None:
     parent = Parent.read(few.layers)
-    (step, *_), _ = find_sights(parent, CloudRules(), few.l1c, on_cluster=False)
+    (step, *_), _ = find_l1c_scenes(parent, CloudRules(), few.l1c, on_cluster=False)
     (granule, *_) = step.payload.granules
     for baseline, may in (("03.01", False), ("02.14", False), ("04.00", True), ("05.11", True), ("", True)):
         assert may_carry_offset((replace(granule, baseline=baseline),)) == may

@@ -10,11 +10,11 @@ import pytest
 
 import stac2cube
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import BadInputError, IncompleteError
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 
 SPEC = ArchiveSpec(
     years=(2023,), dates_per_year=6, tile_px=96, catalogs=("earth-search", "terrabyte", "cdse"), jp2=True

@@ -16,24 +16,23 @@ from rasterio.crs import CRS
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 import stac2cube
-from stac2cube import ShiftRules
+from stac2cube.build.derived import Parent
+from stac2cube.build.plan import Block
+from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Entry, Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.cube.stored import StoredStep
+from stac2cube.coregister.apply import Moved, MoveScene
+from stac2cube.coregister.rules import ShiftRules
+from stac2cube.coregister.stage import Paths
 from stac2cube.errors import BadInputError, CubeMismatchError
-from stac2cube.grid import grid_from_geobox
-from stac2cube.places.local import Local
-from stac2cube.places.threads import Threads
-from stac2cube.products.figures import figures_of
-from stac2cube.products.report import write_report
-from stac2cube.products.shifts import draw_before_after
-from stac2cube.stages.coregister import Paths
-from stac2cube.stages.follow import Parent
-from stac2cube.stages.moving import Moved, MoveScene
-from stac2cube.status import cube_status
-from stac2cube.work import Block
+from stac2cube.executors.base import Threads
+from stac2cube.executors.local import Local
+from stac2cube.export.report import figures_of, write_report
+from stac2cube.export.report_figures import draw_before_after
+from stac2cube.model.grid import grid_from_geobox
+from stac2cube.store.ledger import Entry, Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.store.staging import StoredStep
 from tests.items import catalog
 from tests.registration import NEEDS_AROSICS, engines
 from tests.stages.shifted import EDGE, EPSG, LATTICE, ORIGIN, Take, series, truth, write

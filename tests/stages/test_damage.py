@@ -10,13 +10,14 @@ import pytest
 
 import stac2cube
 from stac2cube.cli import cli
-from stac2cube.cube.damage import KINDS, find_damage
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import OWN, read_root
 from stac2cube.errors import CubeError, Stac2cubeError
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import repair, rollback
-from stac2cube.stages.yearly import seal_year
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import repair, rollback
+from stac2cube.maintain.seal_year import seal_year
+from stac2cube.store.metadata import OWN, read_root
+from stac2cube.store.reader import differences
+from stac2cube.store.records import KINDS
+from stac2cube.store.verify import find_damage
 from tests.stages.damages import FIRST, HISTORY, LEDGER, NAMED, REPAIRED, older_root
 from tests.stages.test_care import DATES, build, product
 

@@ -11,11 +11,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import stac2cube
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
-from stac2cube.source.sea import Sea, name_of
+from stac2cube.pixels.read import Sea, name_of
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog, item
-from tests.source.granules import write
+from tests.pixels.granules import write
 
 STEP = 1 / 240
 """Degrees: coarser than the product's, whose tiles are laid out alike."""
@@ -58,7 +58,7 @@ def test_a_tile_missing_inland_is_no_data(
 
 
 def test_the_sea_is_0_where_there_is_no_tile_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stac2cube.grid.SHARD", 256)
+    monkeypatch.setattr("stac2cube.model.grid.SHARD", 256)
     out = heights(tmp_path, [tile(tmp_path, 39, -10)], (-12.5, 39.4, -9.5, 39.6), crs="EPSG:4326", resolution=STEP)
     made = stac2cube.open_cube(out)
     assert read_root(out).spec.grid.tiles_shape[1] > 2, "some blocks touch no tile"

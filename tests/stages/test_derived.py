@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import stac2cube
-from stac2cube import Composition, Hiding
 from stac2cube.cli import cli
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, CubeMismatchError, Stac2cubeError
-from stac2cube.places.local import Local
-from stac2cube.stages.care import verify
-from stac2cube.stages.composed import pieces
+from stac2cube.executors.local import Local
+from stac2cube.maintain.care import verify
+from stac2cube.stages.composites import Composition, pieces
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.views.masks import Hiding
 from tests.items import catalog
 from tests.stages.shifted import Take, series, write
 

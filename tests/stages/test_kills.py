@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import stac2cube
-from stac2cube.cube.points import POINTS
-from stac2cube.cube.reader import differences, open_cube
-from stac2cube.cube.records import with_checksums
-from stac2cube.cube.root import Root, read_root
-from stac2cube.cube.years import years_folder
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import rollback, verify
-from stac2cube.stages.sync import KINDS, sync
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import rollback, verify
+from stac2cube.maintain.sync import KINDS, sync
+from stac2cube.store.files import POINTS
+from stac2cube.store.metadata import Root, read_root
+from stac2cube.store.reader import differences, open_cube
+from stac2cube.store.records import with_checksums
+from stac2cube.store.yearly_store import years_folder
 from tests.build.builder import Death, code_of, scaled, start
 from tests.items import catalog
 from tests.stages.keeper import YEAR, keep

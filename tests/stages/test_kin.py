@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 
 import stac2cube
+from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import OWN, read_root
+from stac2cube.datasets.rules import SampleRequest, SampleRules
+from stac2cube.datasets.sample_cube import SampleKind, make_sample_cube
 from stac2cube.errors import BadInputError
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import remarks
-from stac2cube.stages.kin import STAGES
-from stac2cube.stages.sync import look, sync
-from stac2cube.status import cube_status
-from stac2cube.training.cubes import OfSamples, make_sample_cube
-from stac2cube.training.rules import SampleRules
-from stac2cube.training.sources import Request
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import remarks
+from stac2cube.maintain.sync import compare_with_catalog, sync
+from stac2cube.maintain.update import STAGES
+from stac2cube.store.metadata import OWN, read_root
+from stac2cube.store.reader import differences
 from tests.items import Json, catalog
 from tests.stages.test_care import DATES, LATTICE, product
 
@@ -49,7 +48,7 @@ def plan_of(cube: Path, capsys: pytest.CaptureFixture[str], *words: str) -> Json
 def test_samples_made_from_a_cube_follow_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     items = [product(tmp_path, date) for date in DATES[:4]]
     layers, samples = layers_of(tmp_path / "alps", items[:3]), tmp_path / "alps" / "samples.zarr"
-    make_sample_cube(Request(str(layers), time="2022-04/2022-12"), samples, RULES)
+    make_sample_cube(SampleRequest(str(layers), time="2022-04/2022-12"), samples, RULES)
     assert plan_of(layers, capsys)["children"] == {}, "a step that was not asked for does not lack"
     newer = product(tmp_path, DATES[2], "03.02", 1)
     catalog(tmp_path / "items.json", [items[0], newer, items[3]])
@@ -61,11 +60,11 @@ def test_samples_made_from_a_cube_follow_it(tmp_path: Path, capsys: pytest.Captu
     assert "samples.zarr: 1 lacking, 1 stale, 1 too many" in told["remarks"][0]
     assert synced(layers, "--apply") == 0
     assert plan_of(layers, capsys)["children"] == {}
-    assert remarks(layers, (*STAGES, OfSamples())) == []
-    make_sample_cube(Request(str(layers), time="2022-04/2022-12"), tmp_path / "anew.zarr", RULES)
+    assert remarks(layers, (*STAGES, SampleKind())) == []
+    make_sample_cube(SampleRequest(str(layers), time="2022-04/2022-12"), tmp_path / "anew.zarr", RULES)
     assert differences(samples, tmp_path / "anew.zarr") == []
     assert stac2cube.open_cube(samples).sizes["time"] == 2
-    assert look(layers)[0].nothing, "the stages alone know nothing of samples"
+    assert compare_with_catalog(layers)[0].nothing, "the stages alone know nothing of samples"
 
 
 def test_a_plan_names_the_kinds_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +91,7 @@ def test_an_archive_that_was_moved_goes_on(tmp_path: Path) -> None:
     stac2cube.get_cloud_layers(layers, old / "clouds.zarr", method="scl", dilate_m=0)
     stac2cube.apply_masks(layers, old / "clouds.zarr", old / "masked.zarr")
     stac2cube.store_overviews(layers, levels=2)
-    make_sample_cube(Request(str(layers)), old / "samples.zarr", RULES)
+    make_sample_cube(SampleRequest(str(layers)), old / "samples.zarr", RULES)
     old.rename(new)
     catalog(tmp_path / "items.json", [items[1], product(tmp_path, DATES[2], "03.02"), items[3]])
     moved = new / "layers.zarr"

@@ -9,15 +9,15 @@ import pytest
 import xarray as xr
 
 import stac2cube
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences, open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.demo import Archive, ArchiveSpec, simulate
-from stac2cube.demo.scenes import Overpass
+from stac2cube.build.plan import BuildOptions
 from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError, NothingFoundError
-from stac2cube.places.threads import Threads
+from stac2cube.executors.base import Threads
 from stac2cube.stages.layers import make_request, prepare, run
-from stac2cube.work import Orders
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences, open_cube
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
+from stac2cube.testing.scenes import Overpass
 
 CATALOGS = ("earth-search", "planetary-computer", "terrabyte", "cdse")
 SPEC = ArchiveSpec(years=(2021, 2022, 2023), dates_per_year=2, tile_px=120, catalogs=CATALOGS, jp2=True)
@@ -171,7 +171,7 @@ def test_late_scenes_are_added_and_late_tiles_reported(faulty: Archive, tmp_path
     np.testing.assert_array_equal(before["B04"][place], after["B04"][place], "a late tile is not slipped in")
     job = prepare(cube, make_request({"catalog": late}, cube))
     assert [step.entry.key for _, step in job.plan().superseded] == [key_of(faulty.late_granule[0])]
-    summary = run(job, Threads(2), orders=Orders(superseded="replace"))
+    summary = run(job, Threads(2), orders=BuildOptions(superseded="replace"))
     assert summary.replaced == [key_of(faulty.late_granule[0])]
     once = tmp_path / "once.zarr"
     build(faulty, once, **words, catalog=late)

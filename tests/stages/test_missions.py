@@ -10,9 +10,9 @@ import rasterio
 from odc.geo.geobox import GeoBox
 
 import stac2cube
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog, item
 
 UTM = GeoBox((40, 50), rasterio.Affine(30, 0, 600015, 0, -30, 5200015), "EPSG:32632")

@@ -15,21 +15,20 @@ from urllib.parse import unquote
 import pytest
 
 import stac2cube
-from stac2cube.catalog import Catalog
+from stac2cube.build.plan import VERSIONS, is_behind, renewed
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Entry, Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
-from stac2cube.places.threads import Threads
-from stac2cube.source.parsing import Notes
-from stac2cube.source.search import scenes_of
-from stac2cube.stages.choice import Choice, Found
-from stac2cube.stages.request import request_of, understand
-from stac2cube.stages.standins import is_for_good
-from stac2cube.stages.sync import look, sync
-from stac2cube.stages.whereabouts import Whereabouts
-from stac2cube.work import VERSIONS, is_behind, renewed
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.sync import ItemStates, compare_with_catalog, sync
+from stac2cube.model.catalog import Catalog
+from stac2cube.search.choose_catalog import CatalogChoice, Found
+from stac2cube.search.parsing import Notes
+from stac2cube.search.request import request_of, resolve
+from stac2cube.search.search import scenes_of
+from stac2cube.stages.scenes import is_for_good
+from stac2cube.store.ledger import Entry, Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
 from tests.items import Json, catalog
 from tests.stages.test_care import DATES, LATTICE, build, product
 
@@ -56,13 +55,13 @@ def test_a_product_replaced_at_the_same_baseline_is_made_anew(tmp_path: Path) ->
     (tmp_path / "new").mkdir()
     new = made(product(tmp_path / "new", DATES[0], value=7), "2022-09-01T20:00:00Z") | {"id": "other"}
     catalog(tmp_path / "items.json", [new])
-    found, _ = look(layers)
+    found, _ = compare_with_catalog(layers)
     assert (found.superseded, found.withdrawn, found.reduced) == ((KEY,), (), ())
     summary = sync(layers, Threads())
     assert summary.replaced == [KEY]
     assert entry(layers).items == ("other",)
     assert list(entry(layers).parts.values()) == ["03.01 (02)"], "what is made from it shall notice"
-    assert look(layers)[0].nothing
+    assert compare_with_catalog(layers)[0].nothing
     assert differences(layers, build(tmp_path, [new], "scratch")) == []
 
 
@@ -83,7 +82,7 @@ def test_the_same_id_with_other_files(tmp_path: Path, before: Json, after: Json,
     item = product(tmp_path, DATES[0])
     layers = build(tmp_path, [told(item, **before)])
     catalog(tmp_path / "items.json", [told(item, **after)])
-    assert look(layers)[0].superseded == ((KEY,) if behind else ())
+    assert compare_with_catalog(layers)[0].superseded == ((KEY,) if behind else ())
 
 
 def test_checksums_decide(tmp_path: Path) -> None:
@@ -94,9 +93,9 @@ def test_checksums_decide(tmp_path: Path) -> None:
     item = product(tmp_path, DATES[0])
     layers = build(tmp_path, [summed(item, "a", "2022-03-02T00:00:00Z")])
     catalog(tmp_path / "items.json", [summed(item, "a", "2022-08-02T00:00:00Z")])
-    assert look(layers)[0].nothing, "the files are the same, whatever the times say"
+    assert compare_with_catalog(layers)[0].nothing, "the files are the same, whatever the times say"
     catalog(tmp_path / "items.json", [summed(item, "b", "2022-03-02T00:00:00Z")])
-    assert look(layers)[0].superseded == (KEY,)
+    assert compare_with_catalog(layers)[0].superseded == (KEY,)
 
 
 def test_rows_of_older_versions_are_judged_by_the_items_they_keep(tmp_path: Path) -> None:
@@ -134,10 +133,10 @@ def test_the_newest_whole_item_stands_in_for_one_that_cannot_be_read(
     row = entry(layers)
     assert row.items == (old["id"],)
     assert list(row.properties["unreadable"]) == [new["id"]]
-    assert look(layers)[0].nothing, "the next run does not try it again"
+    assert compare_with_catalog(layers)[0].nothing, "the next run does not try it again"
     mended = made(new, "2023-01-01T00:00:00Z")
     catalog(tmp_path / "items.json", [mended, old, other])
-    assert look(layers)[0].superseded == (KEY,), "as soon as the catalog says something else of it"
+    assert compare_with_catalog(layers)[0].superseded == (KEY,), "as soon as the catalog says something else of it"
     strict = tmp_path / "strict.zarr"
     assert cli.main(["layers", str(strict), *words, str(area), "-q", "--strict"], standalone_mode=False) == 2
     assert f"failed: {KEY}: item {new['id']}, band B04" in capsys.readouterr().out
@@ -253,20 +252,20 @@ def answers() -> Iterator[tuple[str, dict[str, tuple[int, Json]]]]:
 def test_only_what_its_catalog_calls_gone_is_withdrawn(
     tmp_path: Path, answers: tuple[str, dict[str, tuple[int, Json]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stac2cube.source import api
+    from stac2cube.search import clients as api
 
     monkeypatch.setattr(api, "RETRIES", 0)
     url, known = answers
     item = product(tmp_path, DATES[0]) | {"id": "a/b 1"}
     layers = build(tmp_path, [item])
     row = entry(layers)
-    wanted = understand(request_of(layers)[1])
-    choice = Choice(Catalog(row.properties["catalog"], "", url, local_root=str(tmp_path)), "")
+    wanted = resolve(request_of(layers)[1])
+    choice = CatalogChoice(Catalog(row.properties["catalog"], "", url, local_root=str(tmp_path)), "")
     path = "/collections/sentinel-2-l2a/items/a/b 1"
     there = {"type": "Feature", "id": "a/b 1", "properties": {}}
 
     def gone(notes: Notes | None = None) -> bool:
-        return Whereabouts(layers, (), wanted, Found(choice, (), (), (notes or Notes(),))).all_gone(row)
+        return ItemStates(layers, (), wanted, Found(choice, (), (), (notes or Notes(),))).all_gone(row)
 
     assert gone(), "404"
     for status, value, expected in (
@@ -285,12 +284,12 @@ def test_only_what_its_catalog_calls_gone_is_withdrawn(
     assert gone(Notes(met={"a/b 1"}, deprecated={"a/b 1"}))
     other = product(tmp_path, DATES[1])
     among = Found(choice, (other,), tuple(scenes_of([other], wanted.query, choice.catalog)), (Notes(),))
-    assert not Whereabouts(layers, (), wanted, among).all_gone(row), "it has no place for items, as this one shows"
+    assert not ItemStates(layers, (), wanted, among).all_gone(row), "it has no place for items, as this one shows"
     known[f"/collections/sentinel-2-l2a/items/{other['id']}"] = (200, other)
-    assert Whereabouts(layers, (), wanted, among).all_gone(row)
+    assert ItemStates(layers, (), wanted, among).all_gone(row)
     nobody = replace(choice, catalog=Catalog("somebody else", "", url))
-    assert not Whereabouts(layers, (), wanted, Found(nobody, (), (), ())).all_gone(row)
-    assert Whereabouts(layers, {"a/b 1"}, wanted, None).all_gone(row), "an inventory knows"
+    assert not ItemStates(layers, (), wanted, Found(nobody, (), (), ())).all_gone(row)
+    assert ItemStates(layers, {"a/b 1"}, wanted, None).all_gone(row), "an inventory knows"
 
 
 @pytest.mark.parametrize(
@@ -305,9 +304,9 @@ def test_an_item_that_became_odd_is_not_withdrawn(tmp_path: Path, spoil: Callabl
     items = [product(tmp_path, date) for date in DATES[:2]]
     layers = build(tmp_path, items)
     catalog(tmp_path / "items.json", [spoil(items[0]), items[1]])
-    assert look(layers)[0].nothing
+    assert compare_with_catalog(layers)[0].nothing
     catalog(tmp_path / "items.json", [items[1]])
-    assert look(layers)[0].withdrawn == (KEY,)
+    assert compare_with_catalog(layers)[0].withdrawn == (KEY,)
 
 
 def test_a_folder_with_a_file_that_cannot_be_read_withdraws_nothing(tmp_path: Path) -> None:
@@ -320,8 +319,8 @@ def test_a_folder_with_a_file_that_cannot_be_read_withdraws_nothing(tmp_path: Pa
     words = {"mission": "sentinel-2-l2a", "aoi": LATTICE, "time": "2022", "bands": ["B04", "SCL"]}
     stac2cube.get_stac_layers(layers, catalog=str(folder), **words)
     (folder / f"{items[0]['id']}.json").write_text('{"type": "Feat')
-    assert look(layers)[0].withdrawn == ()
+    assert compare_with_catalog(layers)[0].withdrawn == ()
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / "b.json").write_text(json.dumps(items[1]))
-    assert look(layers)[0].withdrawn == (KEY,)
+    assert compare_with_catalog(layers)[0].withdrawn == (KEY,)

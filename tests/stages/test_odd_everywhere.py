@@ -13,14 +13,14 @@ from shapely.geometry import shape
 
 import stac2cube
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
 from stac2cube.errors import IncompleteError
-from stac2cube.stages.compare import compare_catalogs, gaps_of
-from stac2cube.stages.request import request_of
-from stac2cube.stages.sync import look
+from stac2cube.maintain.sync import compare_with_catalog
+from stac2cube.search.compare import compare_catalogs, gaps_of
+from stac2cube.search.request import request_of
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog
-from tests.source.mutations import KINDS, SENTINEL_2
+from tests.search.mutations import KINDS, SENTINEL_2
 from tests.stages.test_care import DATES, LATTICE, build, product
 
 GOOD = [f"sentinel-2a_R065_{date.replace('-', '')}" for date in DATES[:3]]
@@ -80,7 +80,7 @@ def test_a_build_an_update_and_sync(good: tuple[Path, list[Json]], mixed: str, t
     grown = tmp_path / "grown.zarr"
     stac2cube.get_stac_layers(grown, **{**words, "catalog": str(Path(mixed).with_name("grown.json"))})
     Path(mixed).rename(Path(mixed).with_name("grown.json"))
-    found, _ = look(grown)
+    found, _ = compare_with_catalog(grown)
     assert set(GOOD[1:]) <= {*found.new, *found.late}
     assert (found.withdrawn, found.superseded, found.reduced) == ((), (), ())
     with pytest.raises(IncompleteError):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.demo import ArchiveSpec, simulate
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import open_cube
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.servers.stac_api import StacApi
 
 CUT_OFF = ["unshare", "--net", *(["--map-root-user", "--user"] if os.geteuid() else [])]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import stac2cube
-from stac2cube.cube.reader import differences, open_cube
-from stac2cube.demo import Archive, ArchiveSpec, simulate
 from stac2cube.errors import IncompleteError
+from stac2cube.store.reader import differences, open_cube
+from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.servers.range_server import serving
 from tests.servers.stac_api import StacApi
 

@@ -14,21 +14,20 @@ import zarr
 from zarr_cm import multiscales, proj, spatial
 
 import stac2cube
-from stac2cube.build import build
+from stac2cube.build.derived import drop
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Step
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.overviews import level_path, levels_of, overviews_folder
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.cube.spec import CubeSpec, Layer
 from stac2cube.errors import BadInputError
-from stac2cube.grid import Grid
-from stac2cube.places.threads import Threads
-from stac2cube.products.frames import frames_of
-from stac2cube.stages.care import rollback, verify
-from stac2cube.stages.dropping import drop
-from stac2cube.stages.kin import children_of
-from stac2cube.work import Block, Orders, Step
+from stac2cube.executors.base import Threads
+from stac2cube.export.animation import frames_of
+from stac2cube.maintain.care import rollback, verify
+from stac2cube.maintain.update import children_of
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import level_path, levels_of, overviews_folder, read_root
+from stac2cube.store.reader import differences
 from tests.build import toy
 from tests.items import catalog
 from tests.stages.shifted import Take, series, write
@@ -111,7 +110,7 @@ def test_they_are_a_pyramid_by_the_convention(tmp_path: Path) -> None:
 
 def make_all(path: Path, numbers: range, version: str = "05.00", bonus: int = 0) -> None:
     steps = [toy.step(number, version) for number in numbers]
-    build(path, toy.SPEC, steps, toy.Make(bonus=bonus), Threads(2), orders=Orders(superseded="replace"))
+    build(path, toy.SPEC, steps, toy.Make(bonus=bonus), Threads(2), orders=BuildOptions(superseded="replace"))
 
 
 def require_in_step(cube: Path) -> None:

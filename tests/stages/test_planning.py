@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from odc.geo import geom
 
-from stac2cube.catalog import Catalog
-from stac2cube.flow import IN_FLIGHT
-from stac2cube.grid import Grid, grid_over
-from stac2cube.mission import find_mission
-from stac2cube.scene import Scene
-from stac2cube.source.band import BandRequest
-from stac2cube.source.indexed import StoredItem
-from stac2cube.source.items import item_text
-from stac2cube.source.lazy import lazy_scenes
-from stac2cube.source.search import Query, scenes_of
+from stac2cube.build.plan import Plan, plan
+from stac2cube.build.scheduler import IN_FLIGHT
+from stac2cube.model.catalog import Catalog
+from stac2cube.model.grid import Grid, grid_over
+from stac2cube.model.image import BandRequest
+from stac2cube.model.mission import find_mission
+from stac2cube.model.scene import Scene
+from stac2cube.pixels.lazy import lazy_scenes
+from stac2cube.search.index_files import StoredItem
+from stac2cube.search.items import item_text
+from stac2cube.search.search import Query, scenes_of
 from stac2cube.stages.scenes import steps_for
-from stac2cube.work import Plan, plan
-from tests.source.products import product
+from tests.pixels.products import product
 
 ITEMS = 2400
 EDGE = 10_980

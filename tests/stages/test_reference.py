@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import stac2cube
+from stac2cube.build.plan import Block
+from stac2cube.coregister.reference import MakeReference
 from stac2cube.errors import BadInputError
-from stac2cube.grid import grid_from_geobox
-from stac2cube.stages.reference import MakeReference
-from stac2cube.work import Block
+from stac2cube.model.grid import grid_from_geobox
 from tests.stages.shifted import Take, series
 from tests.stages.test_coregister import LATTICE, PHASE
 

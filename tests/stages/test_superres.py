@@ -19,25 +19,24 @@ from odc.geo.geobox import GeoBox
 pytest.importorskip("torch")
 
 import stac2cube
-from stac2cube import SuperresRules, weights
+from stac2cube.build.derived import Parent
+from stac2cube.build.plan import Block
+from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.demo.raster import write_cog
-from stac2cube.demo.surface import Sky, look
 from stac2cube.errors import BadInputError
-from stac2cube.grid import Grid
-from stac2cube.kernels.networks import COARSE, FINE
-from stac2cube.kernels.optics import MTF, degraded, means
-from stac2cube.places.local import Local
-from stac2cube.products.report import write_report
-from stac2cube.stages import schooling
-from stac2cube.stages.follow import Parent
-from stac2cube.stages.schooling import train_on
-from stac2cube.stages.superres import Source, Upscale
-from stac2cube.stages.superres_rules import own_weights, ways_back
-from stac2cube.status import cube_status
-from stac2cube.work import Block
+from stac2cube.executors.local import Local
+from stac2cube.export.report import write_report
+from stac2cube.model.grid import Grid
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.superres import stage as schooling
+from stac2cube.superres import weights
+from stac2cube.superres.networks import COARSE, FINE
+from stac2cube.superres.optics import MTF, degraded, means
+from stac2cube.superres.rules import SuperresRules, own_weights, ways_back
+from stac2cube.superres.stage import SuperresStep, Upscale, train_on
+from stac2cube.testing.archive import write_simulated_cog
+from stac2cube.testing.scenes import Sky, view_surface
 from tests.items import Json, catalog, item
 
 EDGE = 192
@@ -53,7 +52,7 @@ def ground(day: int) -> dict[str, np.ndarray]:
     """Reflectance at 5 m, and for the bands of 20 m at 10 m what a sensor of that size would see."""
     at = 5 * (np.arange(2 * EDGE) + 0.5)
     x, y = np.meshgrid(ORIGIN[0] + at, ORIGIN[1] - at)
-    seen = look(x, y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear
+    seen = view_surface(x, y, day, Sky(1, 0.0, 160.0, 45.0), seed=7).clear
     return {band: seen[band].astype("float32") for band in BANDS}
 
 
@@ -73,11 +72,11 @@ def scene(folder: Path, day: int, hole: bool = False) -> Json:
         if hole:
             counts[: counts.shape[0] // 4, : counts.shape[1] // 3] = 0
         assets[band] = folder / f"{day}-{band}.tif"
-        write_cog(assets[band], counts, EPSG, Affine(gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]))
+        write_simulated_cog(assets[band], counts, EPSG, Affine(gsd, 0, ORIGIN[0], 0, -gsd, ORIGIN[1]))
     classes = np.full((EDGE // 2, EDGE // 2), 4, dtype="uint8")
     classes[100:, :20] = 9
     assets["SCL"] = folder / f"{day}-SCL.tif"
-    write_cog(assets["SCL"], classes, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
+    write_simulated_cog(assets["SCL"], classes, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
     about = {"platform": "sentinel-2a", "sat:relative_orbit": 65, "s2:processing_baseline": "03.01"}
     date = np.datetime64("2022-01-01") + day - 1
     return item(f"d{day}", "sentinel-2-l2a", assets, datetime=f"{date}T10:20:00Z", **about)
@@ -156,7 +155,7 @@ def test_tiles_and_places_make_no_seam(tmp_path: Path) -> None:
     rules = SuperresRules(tile=100)
     task = Upscale(spec.layers, rules, rules.weights_of(tmp_path / "a.zarr"))
     (row,) = parent.rows.values()
-    made = task(Source(parent.stored(row), ways_back(parent.spec, spec.layers, row)), Block(spec.grid, (0, 0)))
+    made = task(SuperresStep(parent.stored(row), ways_back(parent.spec, spec.layers, row)), Block(spec.grid, (0, 0)))
     stored = stac2cube.open_cube(tmp_path / "a.zarr", decode=False)
     for band in BANDS:
         apart = np.abs(made[band].astype(int) - stored[band].values[0].astype(int))

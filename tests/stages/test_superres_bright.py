@@ -12,9 +12,9 @@ import rasterio
 pytest.importorskip("torch")
 
 import stac2cube
-from stac2cube import SuperresRules
-from stac2cube.demo.raster import write_cog
-from stac2cube.kernels.networks import FINE
+from stac2cube.superres.networks import FINE
+from stac2cube.superres.rules import SuperresRules
+from stac2cube.testing.archive import write_simulated_cog
 from tests.items import catalog
 from tests.stages.test_superres import BANDS, LATTICE, decibel, scene
 
@@ -42,7 +42,7 @@ def layers(folder: Path, bands: tuple[str, ...] = (), value: int = MARK, resampl
             slice(columns.start // every, -(-columns.stop // every)),
         )
         counts[part] = value
-        write_cog(path, counts, 32632, transform)
+        write_simulated_cog(path, counts, 32632, transform)
     stac2cube.get_stac_layers(
         folder / "layers.zarr",
         catalog=catalog(folder / "items.json", [made]),

@@ -15,19 +15,18 @@ from affine import Affine
 from shapely.geometry import box, shape
 
 import stac2cube
+from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.reader import differences
-from stac2cube.cube.root import read_root
-from stac2cube.demo.raster import write_cog
 from stac2cube.errors import CatalogError
-from stac2cube.mission import find_mission
-from stac2cube.places.threads import Threads
-from stac2cube.source.inventory import read_inventory
-from stac2cube.source.search import Query
-from stac2cube.stages.care import rollback, verify
-from stac2cube.stages.sync import look, sync
-from stac2cube.status import cube_status
+from stac2cube.executors.base import Threads
+from stac2cube.maintain.care import rollback, verify
+from stac2cube.maintain.sync import compare_with_catalog, sync
+from stac2cube.model.mission import find_mission
+from stac2cube.search.search import Query, read_inventory
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences
+from stac2cube.testing.archive import write_simulated_cog
 from tests.items import Json, catalog
 from tests.stages.shifted import EPSG, ORIGIN
 from tests.stages.test_care import DATES, EDGE, build, product
@@ -70,7 +69,7 @@ def test_deprecated_items_are_taken_for_withdrawn(tmp_path: Path) -> None:
     layers = build(tmp_path, items)
     items[1]["properties"]["deprecated"] = True
     catalog(tmp_path / "items.json", items)
-    found, _ = look(layers)
+    found, _ = compare_with_catalog(layers)
     assert found.withdrawn == (key(DATES[1]),)
     sync(layers, Threads(), even_many=True)
     assert differences(layers, build(tmp_path, items, "scratch")) == []
@@ -109,7 +108,7 @@ def test_an_inventory_tells_what_went_and_what_is_not_here_yet(
     done = json.loads(capsys.readouterr().out)
     assert (done["sealed"], done["replaced"]) == ([key(DATES[3])], [key(DATES[0])])
     assert differences(layers, build(tmp_path, [newer, items[2], items[3]], "scratch")) == []
-    assert look(layers, inventory=path)[0].nothing
+    assert compare_with_catalog(layers, inventory=path)[0].nothing
     assert cli.main(["sync", str(layers), "--inventory", str(path), "-q"], standalone_mode=False) == 0
     said = capsys.readouterr().out
     assert "not here yet     2  not-yet soon" in said
@@ -148,13 +147,13 @@ def test_a_scene_that_lost_an_item_is_made_anew_and_its_children_with_it(tmp_pat
     stac2cube.store_composites(layers, monthly)
     before = read_root(layers).commit
     catalog(tmp_path / "items.json", [second, *others])
-    found, _ = look(layers)
+    found, _ = compare_with_catalog(layers)
     assert (found.reduced, found.superseded, found.withdrawn) == ((key(DATES[0]),), (), ())
     sync(layers, Threads(), even_many=True)
     row = Ledger(layers, read_root(layers).ledger).entries()[key(DATES[0])]
     assert row.items == (second["id"],)
     assert row.properties["replaced_items"] == [first["id"]]
-    assert look(layers)[0].nothing
+    assert compare_with_catalog(layers)[0].nothing
     scratch = build(tmp_path, [second, *others], "scratch")
     assert differences(layers, scratch) == []
     for made, make in ((child, stac2cube.get_cloud_layers), (monthly, stac2cube.store_composites)):
@@ -163,7 +162,7 @@ def test_a_scene_that_lost_an_item_is_made_anew_and_its_children_with_it(tmp_pat
         assert differences(made, tmp_path / f"scratch-{made.name}") == []
     rollback(layers, before)
     assert cube_status(child).stale == (key(DATES[0]),), "an older step of the parent is another one, too"
-    assert look(layers)[0].children[str(child)]["stale"] == 1
+    assert compare_with_catalog(layers)[0].children[str(child)]["stale"] == 1
 
 
 def test_a_step_that_became_cloudy_leaves_a_cube_of_clear_ones(tmp_path: Path) -> None:
@@ -172,19 +171,19 @@ def test_a_step_that_became_cloudy_leaves_a_cube_of_clear_ones(tmp_path: Path) -
     stac2cube.get_cloud_layers(layers, clouds, method="scl", dilate_m=0)
     assert stac2cube.apply_masks(layers, clouds, clear, max_cloud=0.5).sizes["time"] == 3
     cloudy, bright = product(tmp_path, DATES[1], "03.02", 1), np.full((EDGE // 2, EDGE // 2), 9, "uint8")
-    write_cog(tmp_path / "20220402-03.02-SCL.tif", bright, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
+    write_simulated_cog(tmp_path / "20220402-03.02-SCL.tif", bright, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
     catalog(tmp_path / "items.json", [items[0], cloudy, items[2]])
     sync(layers, Threads())
     row = Ledger(clear, read_root(clear).ledger).entries()[key(DATES[1])]
     assert (row.status, row.reason) == ("empty", "more than 50 % cloud")
     assert stac2cube.open_cube(clear).sizes["time"] == 2
     assert verify(clear) == []
-    assert look(layers)[0].nothing
+    assert compare_with_catalog(layers)[0].nothing
     catalog(tmp_path / "items.json", [items[0], product(tmp_path, DATES[1], "03.03"), items[2]])
     sync(layers, Threads())
     assert stac2cube.open_cube(clear).sizes["time"] == 3
     assert verify(clear) == []
-    assert look(layers)[0].nothing
+    assert compare_with_catalog(layers)[0].nothing
 
 
 def test_replaced_steps_remember_all_items_that_they_were_made_from(tmp_path: Path) -> None:
@@ -208,5 +207,5 @@ def test_what_another_catalog_lacks_was_not_withdrawn(tmp_path: Path) -> None:
     other.mkdir()
     words = ["update", str(layers), "--catalog", catalog(other / "items.json", [product(tmp_path, DATES[3])]), "-q"]
     assert cli.main(words, standalone_mode=False) == 0
-    found, _ = look(layers)
+    found, _ = compare_with_catalog(layers)
     assert found.nothing, found

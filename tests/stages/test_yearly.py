@@ -17,18 +17,18 @@ import pytest
 import xarray as xr
 
 import stac2cube
-from stac2cube.build import build
+from stac2cube.build.derived import drop
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions, Step
 from stac2cube.cli import cli
-from stac2cube.cube.reader import differences, open_cube
-from stac2cube.cube.root import read_root
-from stac2cube.cube.years import YearStore, years_folder
 from stac2cube.errors import BadInputError, CubeError
-from stac2cube.places.local import Local
-from stac2cube.places.threads import Threads
-from stac2cube.stages.care import repair, rollback, tidy, verify
-from stac2cube.stages.dropping import drop
-from stac2cube.stages.yearly import seal_year
-from stac2cube.work import Orders, Step
+from stac2cube.executors.base import Threads
+from stac2cube.executors.local import Local
+from stac2cube.maintain.care import repair, rollback, tidy, verify
+from stac2cube.maintain.seal_year import seal_year
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import differences, open_cube
+from stac2cube.store.yearly_store import YearStore, years_folder
 from tests.build.toy import SPEC, Make, pixels, step
 
 YEAR = 2020
@@ -43,7 +43,7 @@ def scene(number: int, version: str = "05.00") -> Step:
 
 
 def fill(cube: Path, numbers: list[int], version: str = "05.00", bonus: int = 0) -> None:
-    orders = Orders(superseded="replace")
+    orders = BuildOptions(superseded="replace")
     build(cube, SPEC, [scene(number, version) for number in numbers], Make(bonus=bonus), Threads(2), orders=orders)
 
 
@@ -81,7 +81,7 @@ def sealed(twenty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which files are read: "deep" or "cube", and how many steps at once."""
     found: list[tuple[str, int]] = []
-    from stac2cube.cube import opened
+    from stac2cube.store import reader as opened
 
     honest = opened._read
 
@@ -111,7 +111,7 @@ def test_a_sealed_year_holds_the_same_pixels_in_fewer_files(cube: Path, twenty: 
 def test_series_come_from_deep_files_and_maps_from_the_cubes_own(
     sealed: Path, reads: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stac2cube.cube.opened.OPENING", 1000)  # the toy's pixels are few against real ones
+    monkeypatch.setattr("stac2cube.store.reader.OPENING", 1000)  # the toy's pixels are few against real ones
     opened = open_cube(sealed, decode=False, chunks=None)
     want = truth(sealed)
     reads.clear()
@@ -218,7 +218,7 @@ def test_a_strange_or_damaged_source_is_never_sealed(cube: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_where_it_was(cube: Path, twenty: Path) -> None:
-    orders = Orders()
+    orders = BuildOptions()
     orders.stop.set()
     assert seal_year(cube, YEAR, orders=orders).exit_code == 10
     (making,) = years_folder(cube).glob(".*.making")

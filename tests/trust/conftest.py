@@ -14,8 +14,8 @@ import pytest
 import rasterio
 
 from stac2cube.cli import run_words
-from stac2cube.source.attempts import DEFAULT_RETRIES
-from stac2cube.training.fetch import Fetcher
+from stac2cube.datasets.download import Fetcher
+from stac2cube.pixels.open import DEFAULT_RETRIES
 from tests.trust.hostile import SECRET, WORDS, Server, hostile_items, private_files, serve_files, serving
 
 
@@ -43,7 +43,7 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def few_tries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """How often is tried again is tested elsewhere; a download would wait 95 s for a host that is not there."""
-    monkeypatch.setattr("stac2cube.training.fetch.Fetcher", partial(Fetcher, attempts=2, first_wait=0.01))
+    monkeypatch.setattr("stac2cube.datasets.download.Fetcher", partial(Fetcher, attempts=2, first_wait=0.01))
     before = asdict(DEFAULT_RETRIES)
     for name, value in {"attempts": 2, "first_wait": 0.01}.items():
         object.__setattr__(DEFAULT_RETRIES, name, value)

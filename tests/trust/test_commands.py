@@ -199,8 +199,8 @@ def test_files_that_do_not_come(
 def test_answers_and_downloads_that_do_not_come(
     way: object, private: Path, server: Server, place: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stac2cube.source.http.PAGE_SECONDS", 2.0)
-    monkeypatch.setattr("stac2cube.training.fetch.STALLED", 2.0)
+    monkeypatch.setattr("stac2cube.access.http.PAGE_SECONDS", 2.0)
+    monkeypatch.setattr("stac2cube.datasets.download.STALLED", 2.0)
     server.files["/f/never.tif"] = way  # type: ignore[assignment]
     server.files["/api2"] = way  # type: ignore[assignment]
     server.items = [item("late", f"{server.url}/f/never.tif")]
@@ -253,7 +253,7 @@ def test_roots_of_a_catalogs_entry(private: Path, server: Server, place: Path, r
 
 
 def test_an_answer_without_an_end(server: Server, place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stac2cube.source.http.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("stac2cube.access.http.MOST_BYTES", 1 << 20)
     server.landing = lambda about: about | {"description": "x" * (3 << 20)}
     done = run("layers", place / "a.zarr", *WHAT, "--catalog", server.api)
     assert done.code == 1

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stac2cube.cube.ledger import Ledger
-from stac2cube.cube.root import read_root
 from stac2cube.errors import CubeError
-from stac2cube.products.publish import write_stac
+from stac2cube.export.publish import write_stac
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
 from stac2cube.trust.text import is_printable
 from tests.trust.conftest import Run
 from tests.trust.hostile import GOOD, Server, item

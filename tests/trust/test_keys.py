@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from stac2cube.access.sign import opening
 from stac2cube.errors import BadInputError, CatalogError
-from stac2cube.products.publish import post_stac
-from stac2cube.scene import AssetRef
-from stac2cube.source.gdal import gdal_settings, open_image
-from stac2cube.source.sign import opening
+from stac2cube.export.publish import post_stac
+from stac2cube.model.scene import AssetRef
+from stac2cube.pixels.gdal import gdal_settings, open_image
 from tests.trust.conftest import Run
 from tests.trust.hostile import AOI, GOOD, Server, item, redirect, tif
 from tests.trust.test_commands import WHAT

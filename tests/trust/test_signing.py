@@ -15,13 +15,12 @@ import pytest
 from planetary_computer import sas
 from planetary_computer.settings import Settings
 
+from stac2cube.access.sign import opening
 from stac2cube.errors import ReadError
-from stac2cube.scene import AssetRef
-from stac2cube.source.attempts import RetryPolicy
-from stac2cube.source.engine import Engine
-from stac2cube.source.read import read_block
-from stac2cube.source.sign import opening
-from tests.source.granules import RED, box32, granule, texture, write
+from stac2cube.model.scene import AssetRef
+from stac2cube.pixels.open import Engine, RetryPolicy
+from stac2cube.pixels.read import read_block
+from tests.pixels.granules import RED, box32, granule, texture, write
 from tests.trust.conftest import Run
 from tests.trust.hostile import Server, item, redirect
 from tests.trust.test_commands import WHAT

@@ -13,13 +13,13 @@ import numpy as np
 import odc.geo.xr  # noqa: F401 - gives DataArrays the accessor that writes a CRS
 import xarray as xr
 
-from stac2cube.build import build
-from stac2cube.cube.ledger import Entry
-from stac2cube.cube.spec import CubeSpec, Layer
-from stac2cube.grid import Grid
-from stac2cube.mission import find_mission
-from stac2cube.places.threads import Threads
-from stac2cube.work import Block, Step
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, Step
+from stac2cube.executors.base import Threads
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.model.mission import find_mission
+from stac2cube.store.ledger import Entry
 
 GRID = Grid("EPSG:32632", 10.0, (500000.0, 5300000.0), (90, 70), chunk=(32, 32), shard=(64, 64))
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stac2cube import mask_clouds, open_cube
 from stac2cube.errors import BadInputError, CubeMismatchError
+from stac2cube.store.reader import open_cube
+from stac2cube.views.masks import mask_clouds
 from tests.views.cubes import GRID, counts, key, nothing_computed, truths
 
 ORDER = [4, 1, 0, 6, 5, 2, 3]

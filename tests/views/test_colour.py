@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stac2cube import composite, open_cube, rgb
 from stac2cube.errors import BadInputError, TableError
-from stac2cube.products.frames import frames_of
-from stac2cube.views import stretch as stretching
-from stac2cube.views.combinations import bands_of, combinations
+from stac2cube.export.animation import frames_of
+from stac2cube.store.reader import open_cube
+from stac2cube.views import render as stretching
+from stac2cube.views.composite import composite
+from stac2cube.views.render import combinations, rgb, rgb_layers_of
 from tests.views.cubes import nothing_computed, truths
 
 OPENINGS = [{}, {"decode": False}, {"chunks": None}, {"chunks": {"time": 2, "y": 33, "x": 20}}]
@@ -53,12 +54,12 @@ def test_pixels_without_data(cube: Path) -> None:
 
 def test_recipes_by_name_and_bands_by_hand(cube: Path) -> None:
     dataset = open_cube(cube)
-    assert bands_of(dataset, "agriculture") == ["B11", "B08", "B02"]
-    assert bands_of(dataset, ("B12", "nir", "B02")) == ["B12", "B08", "B02"]
+    assert rgb_layers_of(dataset, "agriculture") == ["B11", "B08", "B02"]
+    assert rgb_layers_of(dataset, ("B12", "nir", "B02")) == ["B12", "B08", "B02"]
     for name, combination in combinations().items():
-        assert len(set(bands_of(dataset, name))) == 3
+        assert len(set(rgb_layers_of(dataset, name))) == 3
         for alias in combination.aliases:
-            assert bands_of(dataset, alias) == bands_of(dataset, name)
+            assert rgb_layers_of(dataset, alias) == rgb_layers_of(dataset, name)
     one = rgb(dataset, ("B12", "nir", "B02"), stretch=(0, 0.5)).values
     other = rgb(dataset, ("blue", "nir", "swir22"), stretch=(0, 0.5)).values
     assert np.array_equal(one, other[..., ::-1])
@@ -123,13 +124,13 @@ def test_colours_of_ones_own(cube: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
     table = tmp_path / "colours.toml"
     table.write_text('[mine]\nbands = ["B12", "rededge1", "blue"]\naliases = ["m"]')
-    assert bands_of(open_cube(cube), "m") == ["B12", "B05", "B02"]
+    assert rgb_layers_of(open_cube(cube), "m") == ["B12", "B05", "B02"]
     table.write_text('[mine]\nbands = ["red"]')
     with pytest.raises(TableError, match="a list of 3"):
-        bands_of(open_cube(cube), "mine")
+        rgb_layers_of(open_cube(cube), "mine")
     table.write_text('[mine]\nband = "red"')
     with pytest.raises(TableError, match="no key 'band'"):
-        bands_of(open_cube(cube), "true")
+        rgb_layers_of(open_cube(cube), "true")
 
 
 def test_composites_have_colours_too(cube: Path) -> None:

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stac2cube import composite, indices, mask_classes, open_cube, to_db, to_reflectance
 from stac2cube.errors import BadInputError
+from stac2cube.store.reader import open_cube
 from stac2cube.views import composite as room
+from stac2cube.views.composite import composite
+from stac2cube.views.indices import indices
+from stac2cube.views.masks import mask_classes
+from stac2cube.views.units import to_db, to_reflectance
 from tests.views.cubes import BANDS, classes, image, nothing_computed, truth, truths
 
 MONTHS = {"2022-12": [0], "2023-01": [1, 2, 3], "2023-02": [], "2023-03": [4, 5], "2024-01": [6]}

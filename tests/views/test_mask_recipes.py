@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stac2cube import mask_by, mask_classes, open_cube
 from stac2cube.errors import BadInputError, TableError
-from stac2cube.views.mask_recipes import mask_recipes
+from stac2cube.store.reader import open_cube
+from stac2cube.views.masks import mask_by, mask_classes, mask_recipes
 from tests.views.cubes import classes, image, nothing_computed, truths
 
 SCENES = np.stack([classes(number) for number in range(7)])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stac2cube.errors import BadInputError
-from stac2cube.views.periods import periods_of
+from stac2cube.views.composite import periods_of
 
 
 def days(*texts: str) -> np.ndarray:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stac2cube import from_db, open_cube, to_celsius, to_db, to_kelvin, to_reflectance, to_stack
 from stac2cube.errors import BadInputError
+from stac2cube.store.reader import open_cube
+from stac2cube.views.units import from_db, to_celsius, to_db, to_kelvin, to_reflectance, to_stack
 from tests.views.cubes import BANDS, classes, counts, image, nothing_computed, truths
 
 OPENINGS = [

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stac2cube import despeckle, to_db
+from stac2cube.algorithms.raster import lee
 from stac2cube.errors import BadInputError
-from stac2cube.kernels.speckle import lee
+from stac2cube.views.units import despeckle, to_db
 from tests.views.cubes import image, nothing_computed
 
 POWER = np.random.default_rng(6).gamma(4.4, 0.05, (3, 50, 41)).astype("float32")

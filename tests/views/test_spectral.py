@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stac2cube import from_db, indices, mask_classes, open_cube, to_db
 from stac2cube.errors import BadInputError, TableError
-from stac2cube.views.index_names import registry_name
-from stac2cube.views.spectral import possible_indices, recipe_for
+from stac2cube.store.reader import open_cube
+from stac2cube.views.indices import formula_for, indices, possible_indices, registry_name
+from stac2cube.views.masks import mask_classes
+from stac2cube.views.units import from_db, to_db
 from tests.views.cubes import classes, image, nothing_computed, truths
 
 
@@ -78,9 +79,9 @@ def test_constants_can_be_given(cube: Path) -> None:
     nir, red = truths("B08"), truths("B04")
     found = indices(open_cube(cube), "SAVI", constants={"L": 1})["SAVI"]
     assert_same(found, 2 * (nir - red) / (nir + red + 1))
-    assert recipe_for(open_cube(cube), "SAVI").constants == {"L": 0.5}
+    assert formula_for(open_cube(cube), "SAVI").constants == {"L": 0.5}
     # Wavelengths come from the mission's page, nanometres.
-    assert recipe_for(open_cube(cube), "FAI").constants == {"lambdaN": 842, "lambdaR": 665, "lambdaS1": 1610}
+    assert formula_for(open_cube(cube), "FAI").constants == {"lambdaN": 842, "lambdaR": 665, "lambdaS1": 1610}
 
 
 def test_bands_can_be_given(cube: Path) -> None:

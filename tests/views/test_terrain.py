@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from pyproj import Geod
 
-from stac2cube import aspect, hillshade, slope
+from stac2cube.algorithms import raster as terrain
 from stac2cube.errors import BadInputError
-from stac2cube.kernels import terrain
-from stac2cube.views.terrain import pixel_sizes
-from tests.kernels.test_terrain import GDAL_SLOPE, INNER, ROUGH
+from stac2cube.views.units import aspect, hillshade, pixel_sizes, slope
+from tests.algorithms.test_terrain import GDAL_SLOPE, INNER, ROUGH
 from tests.views.cubes import image, nothing_computed
 
 RANDOM = np.random.default_rng(5).normal(500, 30, (40, 37)).astype("float32")
@@ -74,7 +73,7 @@ def test_rows_from_south_to_north_give_the_same_ground() -> None:
 def test_stored_heights_with_a_fill_value() -> None:
     stored = np.where(np.isnan(RANDOM), -32768, np.round(RANDOM)).astype("int16")
     found = slope(image(stored, "dem", _FillValue=-32768))
-    expected = terrain.slope(np.where(stored == -32768, np.nan, stored), 10, 10)
+    expected = terrain.horn_slope(np.where(stored == -32768, np.nan, stored), 10, 10)
     np.testing.assert_allclose(found.values, expected, rtol=1e-5)
 
 

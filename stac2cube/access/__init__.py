@@ -1,0 +1,1 @@
+"""Reaching files and servers: signed addresses, logins, HTTP sessions, relative references."""

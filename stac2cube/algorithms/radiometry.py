@@ -1,0 +1,511 @@
+"""From the counts of a provider to stored values, and what Sentinel-2 metadata say of scaling and angles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from xml.etree import ElementTree
+
+import numpy as np
+from pyproj import CRS, Transformer
+
+from stac2cube.algorithms.sun import SunAngles
+from stac2cube.errors import RadiometryError
+
+# From the counts a provider delivers to the stored form of a band, decided per item from its own metadata.
+#
+# Since processing baseline 04.00 (January 2022) ESA adds 1000 to every valid Sentinel-2 count, so that slightly
+# negative reflectance survives: reflectance = (count - 1000) / 10000 (Sentinel-2 Products Specification Document,
+# issue 14.9, ``RADIO_ADD_OFFSET`` and ``BOA_ADD_OFFSET``). Reprocessed products carry the offset whatever their date.
+# The stored form is that of today, for all years: uint16, scale 1e-4, offset -0.1, 0 where there is no data.
+
+S2_OFFSET_COUNTS = 1000
+"""Counts that baselines from 04.00 on add to every valid pixel."""
+
+S2_OFFSET = -0.1
+"""The same as catalogs declare it: what to add to count / 10000 to get reflectance."""
+
+SATURATED = np.uint16(65535)
+"""The agency's own mark of a saturated Sentinel-2 pixel, and the largest count that can be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class S2Facts:
+    """What an item says about the offset of its reflectance bands.
+
+    Attributes:
+        item: Its id, for messages.
+        baseline: Processing baseline ``"05.00"``, "" if the item does not say.
+        declared: Offset that the band declares, in reflectance (0.0 or -0.1), None if it declares none.
+        removed: Whether the provider says that it has subtracted the offset from the pixels
+            (``earthsearch:boa_offset_applied``), None if it says nothing.
+    """
+
+    item: str
+    baseline: str
+    declared: float | None
+    removed: bool | None
+
+
+@lru_cache(maxsize=1024)  # the bands of an item mostly say the same
+def s2_shift(facts: S2Facts) -> int:
+    """Counts to add to the valid pixels of a Sentinel-2 reflectance band to reach the stored form.
+
+    0 where the pixels carry the agency's offset, 1000 where they do not: before baseline 04.00, or where the provider
+    has subtracted it. Earth Search keeps declaring -0.1 where its flag says that the pixels are shifted; there the flag
+    wins (seen in the pixels of recorded items). Planetary Computer declares nothing; the baseline decides.
+
+    Raises:
+        RadiometryError: The item's own statements contradict each other, or it makes none.
+    """
+    since_0400, declared = _since_0400(facts), _declared(facts)
+    if facts.removed:
+        if since_0400 is False:
+            raise _contradiction(facts, "its pixels are said to have lost an offset that its baseline never had")
+        return S2_OFFSET_COUNTS
+    if declared is not None and since_0400 is not None and declared != since_0400:
+        raise _contradiction(facts, "the declared offset and the baseline disagree")
+    carries = declared if since_0400 is None else since_0400
+    if carries is None:
+        raise RadiometryError(
+            f"item {facts.item} says neither its processing baseline nor an offset: whether its counts carry the "
+            "+1000 of baseline 04.00 cannot be known"
+        )
+    return 0 if carries else S2_OFFSET_COUNTS
+
+
+def apply_shift(counts: np.ndarray, shift: int, fill: int = 0) -> np.ndarray:
+    """Bring counts to the stored form: exact for every count that fits.
+
+    A pixel without data stays without data. A count that would exceed 65535 becomes 65535, the agency's mark of
+    saturation. A count that a provider has already clipped at 0 looks like no data and stays so: what it was is lost.
+
+    Args:
+        counts: Any shape, uint16, counts as delivered.
+        shift: Counts to add, 0 or more.
+        fill: Value of pixels without data.
+
+    Returns:
+        Same shape, uint16; the input itself if the shift is 0.
+    """
+    if shift == 0:
+        return counts
+    shifted: np.ndarray = counts + np.uint16(shift)  # those beyond the end come round, and are put right
+    np.putmask(shifted, counts > SATURATED - shift, SATURATED)
+    np.putmask(shifted, counts == fill, fill)
+    return shifted
+
+
+def _since_0400(facts: S2Facts) -> bool | None:
+    if not facts.baseline:
+        return None
+    if not re.fullmatch(r"\d{1,2}\.\d{1,2}", facts.baseline):
+        raise RadiometryError(f"item {facts.item} has a processing baseline that is no number: {facts.baseline!r}")
+    return float(facts.baseline) >= 4.0
+
+
+def _declared(facts: S2Facts) -> bool | None:
+    """Whether the band declares the agency's offset; any other offset is one that no rule covers."""
+    if facts.declared is None:
+        return None
+    for offset, carries in ((0.0, False), (S2_OFFSET, True)):
+        if abs(facts.declared - offset) < 1e-9:
+            return carries
+    raise _contradiction(facts, "it declares an offset that Sentinel-2 never had")
+
+
+def _contradiction(facts: S2Facts, what: str) -> RadiometryError:
+    return RadiometryError(
+        f"item {facts.item} contradicts itself: {what} (baseline {facts.baseline or 'unknown'}, declared offset "
+        f"{facts.declared}, offset said to be removed: {facts.removed})"
+    )
+
+
+# Where sun and sensor stand, from the coarse grids of a product to its pixels.
+#
+# A Sentinel-2 granule's metadata give zenith and azimuth at nodes every 5 km, the first on the tile's upper left
+# corner; of the view per band and per detector, NaN where a detector saw nothing (Sentinel-2 Products Specification
+# Document, issue 14.9, tile metadata). Twelve detectors look ahead and aback by turns, so their azimuths differ by
+# tens of degrees near the nadir.
+
+
+@dataclass(frozen=True)
+class AngleNodes:
+    """Zenith and azimuth of one direction at the nodes of a coarse grid.
+
+    Attributes:
+        crs: CRS of the positions, and whose grid north azimuths are counted from.
+        corner: x and y of the first node.
+        step: Distance of the nodes, units of the CRS.
+        zenith: ``(rows, columns)`` degrees, rows running south; NaN where unknown.
+        azimuth: Same shape, degrees clockwise from north.
+    """
+
+    crs: str
+    corner: tuple[float, float]
+    step: float
+    zenith: np.ndarray
+    azimuth: np.ndarray
+
+
+@dataclass(frozen=True)
+class TileAngles:
+    """All angles of a granule.
+
+    Attributes:
+        sun: Where the sun stands.
+        view: Band -> where the sensor stands, detectors merged.
+    """
+
+    sun: AngleNodes
+    view: Mapping[str, AngleNodes]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Where something stands, seen from many places.
+
+    Attributes:
+        zenith: Degrees, float64, any shape; NaN where unknown.
+        east: Same shape: the azimuth's sine, of a unit vector; 0 where unknown.
+        north: Same shape: its cosine.
+        exact: Same shape: the azimuth in degrees where it is known as a number, NaN elsewhere; None for nowhere.
+    """
+
+    zenith: np.ndarray
+    east: np.ndarray
+    north: np.ndarray
+    exact: np.ndarray | None = None
+
+    @classmethod
+    def of_degrees(cls, zenith: np.ndarray, azimuth: np.ndarray) -> Direction:
+        """From two angles, NaN where either is unknown."""
+        known = np.isfinite(zenith) & np.isfinite(azimuth)
+        turned = np.radians(np.where(known, azimuth, 0))
+        east, north = (np.where(known, part(turned), 0) for part in (np.sin, np.cos))
+        return cls(np.where(known, zenith, np.nan), east, north, np.where(known, azimuth, np.nan))
+
+    @property
+    def known(self) -> np.ndarray:
+        """Where it is, bool."""
+        known: np.ndarray = np.isfinite(self.zenith)
+        return known
+
+    @property
+    def degrees(self) -> tuple[np.ndarray, np.ndarray]:
+        """Zenith, and azimuth from 0 to 360 clockwise from north; NaN where unknown."""
+        azimuth = np.degrees(np.arctan2(self.east, self.north)) % 360
+        azimuth[~self.known] = np.nan
+        if self.exact is not None:
+            np.copyto(azimuth, self.exact, where=np.isfinite(self.exact))
+        return self.zenith, azimuth
+
+    @property
+    def sines(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Sine and cosine of the zenith, then of the azimuth; NaN where unknown."""
+        zenith = np.radians(self.zenith)
+        east, north = (np.where(self.known, part, np.nan) for part in (self.east, self.north))
+        return np.sin(zenith), np.cos(zenith), east, north
+
+
+def merged(directions: Iterable[Direction]) -> Direction:
+    """Several directions as one: where only one is known it is that, where more are their mean.
+
+    Args:
+        directions: At least one, all of one shape; taken one after the other.
+
+    Returns:
+        Zenith, the mean of those known; azimuth, that of the sum of unit vectors; unknown where none is known.
+    """
+    count, total = reduce(_added, ((one.known.astype("uint8"), one) for one in directions))
+    with np.errstate(invalid="ignore"):
+        return _of_length_one(np.where(count > 0, total.zenith / count, np.nan), total.east, total.north, total.exact)
+
+
+def _added(one: tuple[np.ndarray, Direction], other: tuple[np.ndarray, Direction]) -> tuple[np.ndarray, Direction]:
+    """Counts and sums; an azimuth known as a number stays one only where it is alone."""
+    (count, so_far), (more, added) = one, other
+    exact = None
+    if so_far.exact is not None or added.exact is not None:
+        exact = np.full(count.shape, np.nan)
+        for mine, alone in ((so_far, more == 0), (added, count == 0)):
+            if mine.exact is not None:
+                np.copyto(exact, mine.exact, where=alone)
+    zenith = np.where(count > 0, np.where(more > 0, so_far.zenith + added.zenith, so_far.zenith), added.zenith)
+    return count + more, Direction(zenith, so_far.east + added.east, so_far.north + added.north, exact)
+
+
+def _of_length_one(zenith: np.ndarray, east: np.ndarray, north: np.ndarray, exact: np.ndarray | None) -> Direction:
+    """A direction from a vector of any length; north where its length is 0, as of opposite directions."""
+    length = np.sqrt(east * east + north * north)
+    none = length == 0
+    length[none] = 1
+    return Direction(zenith, east / length, np.where(none & np.isfinite(zenith), 1.0, north / length), exact)
+
+
+def interpolated(nodes: AngleNodes, x: np.ndarray, y: np.ndarray, crs: str) -> Direction:
+    """Direction at positions: bilinear between nodes, of the azimuth as a unit vector.
+
+    Where some of the four nodes around are unknown, at the edge of the swath, the others count alone. A position on a
+    node gets the node's value exactly.
+
+    Args:
+        nodes: The grid.
+        x: Positions in ``crs``, any shape; ``(1, columns)`` with ``y`` of ``(rows, 1)`` for those of a lattice.
+        y: Same shape.
+        crs: CRS of the positions, from whose grid north the azimuths given back are counted.
+
+    Returns:
+        Of the positions' shape, ``(rows, columns)`` of a lattice; unknown where all four nodes are or the position
+        lies outside the grid.
+    """
+    same = CRS(crs) == CRS(nodes.crs)
+    if same:
+        east, north = x, y
+    else:
+        away = np.broadcast_arrays(x, y)
+        east, north = Transformer.from_crs(crs, nodes.crs, always_xy=True).transform(away[0], away[1])
+    rows, columns = nodes.zenith.shape
+    row, lower, above = _split((nodes.corner[1] - north) / nodes.step, rows)
+    column, further, aside = _split((east - nodes.corner[0]) / nodes.step, columns)
+    at = Direction.of_degrees(nodes.zenith, nodes.azimuth)
+    place = _Place(row, lower, column, further)
+    zenith, sine, cosine = (place.between(np.nan_to_num(part)) for part in (at.zenith, at.east, at.north))
+    known = above & aside
+    if not at.known.all():
+        weight = place.between(at.known.astype("float64"))
+        known &= weight > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            zenith /= weight
+    if not known.all():
+        for part, unknown in ((zenith, np.nan), (sine, 0), (cosine, 0)):
+            np.copyto(part, unknown, where=~known)
+    found = _of_length_one(zenith, sine, cosine, place.on_nodes(nodes.azimuth, known))
+    return found if same else _turned(found, np.asarray(east), np.asarray(north), nodes.crs, crs)
+
+
+def _split(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The node before each place, how far it lies beyond that, 0 to 1, and whether it lies among the nodes."""
+    inside = (places >= 0) & (places <= count - 1)
+    places = np.where(inside, places, 0)
+    before = np.clip(np.floor(places).astype(int), 0, max(count - 2, 0))
+    return before, places - before, inside
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Positions among nodes; rows and columns are of one shape, or ``(rows, 1)`` and ``(1, columns)``.
+
+    Attributes:
+        row: Of the node above.
+        lower: How far below it, 0 to 1.
+        column: Of the node to the left.
+        further: How far right of it.
+    """
+
+    row: np.ndarray
+    lower: np.ndarray
+    column: np.ndarray
+    further: np.ndarray
+
+    @property
+    def is_lattice(self) -> bool:
+        return self.row.ndim == 2 and self.row.shape[1] == 1 and self.column.shape[0] == 1
+
+    def between(self, values: np.ndarray) -> np.ndarray:
+        """Values of nodes at the positions; of a lattice along its few nodes first, then along its rows."""
+        down, right = np.minimum(self.row + 1, values.shape[0] - 1), np.minimum(self.column + 1, values.shape[1] - 1)
+        if self.is_lattice:
+            lines = values[self.row[:, 0]] * (1 - self.lower) + values[down[:, 0]] * self.lower
+            left, beyond = lines[:, self.column[0]], lines[:, right[0]]
+        else:
+            left = values[self.row, self.column] * (1 - self.lower) + values[down, self.column] * self.lower
+            beyond = values[self.row, right] * (1 - self.lower) + values[down, right] * self.lower
+        between: np.ndarray = left * (1 - self.further) + beyond * self.further
+        return between
+
+    def on_nodes(self, azimuth: np.ndarray, known: np.ndarray) -> np.ndarray | None:
+        """The azimuth of the node for positions that lie on one, NaN for others; None if none does."""
+        level, plumb = np.isin(self.lower, (0, 1)), np.isin(self.further, (0, 1))
+        on = level & plumb & known
+        if not on.any():
+            return None
+        row = np.minimum(self.row + (self.lower == 1), azimuth.shape[0] - 1)
+        column = np.minimum(self.column + (self.further == 1), azimuth.shape[1] - 1)
+        return np.where(on, azimuth[row, column], np.nan)
+
+
+_STRIDE = 100.0
+"""Metres of the step by which a direction is carried from one CRS to another."""
+
+
+def _turned(found: Direction, east: np.ndarray, north: np.ndarray, crs: str, other: str) -> Direction:
+    """Azimuths counted from the north of one (metric) CRS, counted from that of another."""
+    back = Transformer.from_crs(crs, other, always_xy=True)
+    x0, y0 = back.transform(east, north)
+    x1, y1 = back.transform(east + _STRIDE * found.east, north + _STRIDE * found.north)
+    known = found.known
+    return _of_length_one(found.zenith, np.where(known, x1 - x0, 0), np.where(known, y1 - y0, 0), None)
+
+
+# What a Sentinel-2 product's own metadata files say of its numbers and of the sun.
+#
+# The file is ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml`` (Sentinel-2 Products Specification Document, issue 14.9, product
+# metadata): ``PROCESSING_BASELINE``; ``QUANTIFICATION_VALUE`` of L1C, ``BOA_QUANTIFICATION_VALUE`` of L2A; since
+# baseline 04.00 ``RADIO_ADD_OFFSET`` or ``BOA_ADD_OFFSET`` per band. Each granule has its ``MTD_TL.xml`` with the
+# angles of the sun and, per band and detector, of the view every 5 km.
+
+BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+"""Bands in the order of the numbers (``band_id``, ``bandId``) by which the metadata files call them."""
+
+QUANTIFICATION = 10_000
+"""Counts per unit of reflectance in all products so far: what the stored form is made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFacts:
+    """What the file says.
+
+    Attributes:
+        baseline: ``"05.09"``.
+        offset: Counts to add before dividing, 0 or -1000, the same in all bands.
+    """
+
+    baseline: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProductScaling:
+    """How a product's counts become reflectance: (count + offset of the band) / quantification.
+
+    Attributes:
+        baseline: ``"05.09"``.
+        quantification: Counts per unit of reflectance.
+        offsets: Band -> counts to add; empty before baseline 04.00, which had none.
+    """
+
+    baseline: str
+    quantification: float
+    offsets: Mapping[str, float]
+
+    def factors(self, band: str) -> tuple[float, float]:
+        """Scale and offset of a band: reflectance = count * scale + offset.
+
+        Raises:
+            RadiometryError: The file gives offsets, but none for this band.
+        """
+        if self.offsets and band not in self.offsets:
+            raise RadiometryError(f"the product metadata have no offset for band {band}")
+        return 1 / self.quantification, self.offsets.get(band, 0.0) / self.quantification
+
+
+def parse_scaling(text: str, name: str) -> ProductScaling:
+    """Read of a product metadata file how its counts become reflectance, whatever the numbers are.
+
+    Args:
+        text: Its content.
+        name: What to call it in messages.
+
+    Raises:
+        RadiometryError: It is no such file.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise RadiometryError(f"{name} is not XML: {error}") from error
+    found: dict[str, list[ElementTree.Element]] = {}
+    for element in root.iter():
+        found.setdefault(element.tag.rpartition("}")[2], []).append(element)
+    texts = {key: (elements[0].text or "").strip() for key, elements in found.items()}
+    baseline = texts.get("PROCESSING_BASELINE", "")
+    scale = texts.get("BOA_QUANTIFICATION_VALUE") or texts.get("QUANTIFICATION_VALUE") or ""
+    if not baseline or not scale:
+        raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 product: baseline or quantification lack")
+    declared = [*found.get("RADIO_ADD_OFFSET", ()), *found.get("BOA_ADD_OFFSET", ())]
+    try:
+        offsets = {BANDS[int(element.get("band_id", ""))]: float(element.text or "") for element in declared}
+        return ProductScaling(baseline, float(scale), offsets)
+    except (ValueError, IndexError) as error:
+        raise RadiometryError(f"{name} has an offset or a quantification that cannot be read: {error}") from error
+
+
+def parse_product(text: str, name: str) -> ProductFacts:
+    """Read a product metadata file.
+
+    Args:
+        text: Its content.
+        name: What to call it in messages.
+
+    Raises:
+        RadiometryError: It is no such file, or has numbers that the stored form is not made for.
+    """
+    scaling = parse_scaling(text, name)
+    if scaling.quantification != QUANTIFICATION:
+        raise RadiometryError(f"{name} counts {scaling.quantification:g} to reflectance 1, which no rule covers")
+    offsets = set(scaling.offsets.values())
+    if not offsets <= {0.0, -1000.0} or len(offsets) > 1:
+        raise RadiometryError(f"{name} has offsets that no rule covers: {sorted(offsets)}")
+    return ProductFacts(scaling.baseline, int(offsets.pop()) if offsets else 0)
+
+
+def parse_sun(text: str, name: str) -> SunAngles:
+    """Read the sun's angles from a granule's metadata file, ``MTD_TL.xml``.
+
+    Args:
+        text: Its content.
+        name: What to call it in messages.
+
+    Raises:
+        RadiometryError: It is no such file.
+    """
+    sun = parse_angles(text, name, ()).sun
+    return SunAngles(sun.crs, sun.corner, sun.step, sun.azimuth, 90 - sun.zenith)
+
+
+def parse_angles(text: str, name: str, bands: Collection[str] = BANDS) -> TileAngles:
+    """Read the angles of the sun and of the view from a granule's metadata file, ``MTD_TL.xml``.
+
+    Args:
+        text: Its content.
+        name: What to call it in messages.
+        bands: Of which the view is wanted.
+
+    Raises:
+        RadiometryError: It is no such file, or lacks the view of a band.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+        place, code, first = (_only(root, tag) for tag in ("Geoposition", "HORIZONTAL_CS_CODE", "Sun_Angles_Grid"))
+        corner = (float(place.findtext("ULX", "")), float(place.findtext("ULY", "")))
+        crs = code.text or ""
+        sun = _nodes([first], crs, corner)
+        grids: dict[str, list[ElementTree.Element]] = {}
+        for grid in root.iter("Viewing_Incidence_Angles_Grids"):
+            grids.setdefault(BANDS[int(grid.get("bandId", ""))], []).append(grid)
+        view = {band: _nodes(grids[band], crs, corner) for band in bands if band in grids}
+    except (ElementTree.ParseError, ValueError, IndexError) as error:
+        raise RadiometryError(f"{name} is not the metadata of a Sentinel-2 granule: {error}") from error
+    if lacking := [band for band in bands if band not in view]:
+        raise RadiometryError(f"{name} has no angles of view of {', '.join(lacking)}")
+    return TileAngles(sun, view)
+
+
+def _only(root: ElementTree.Element, tag: str) -> ElementTree.Element:
+    found = next(root.iter(tag), None)
+    if found is None:
+        raise ValueError(f"it has no {tag}")
+    return found
+
+
+def _nodes(grids: Sequence[ElementTree.Element], crs: str, corner: tuple[float, float]) -> AngleNodes:
+    """One grid out of one or, per detector, several; all of them on the same nodes."""
+    step = float(grids[0].findtext("Zenith/COL_STEP", ""))
+    seen = (Direction.of_degrees(_values(grid, "Zenith"), _values(grid, "Azimuth")) for grid in grids)
+    return AngleNodes(crs, corner, step, *merged(seen).degrees)
+
+
+def _values(grid: ElementTree.Element, name: str) -> np.ndarray:
+    return np.array([[float(value) for value in (row.text or "").split()] for row in grid.iterfind(f"{name}//VALUES")])

@@ -1,0 +1,54 @@
+"""The command that opens a page: explore."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import webbrowser
+from pathlib import Path
+
+import click
+
+from stac2cube.cli.options import CUBE, talking
+
+
+@click.command()
+@click.argument("folder", type=CUBE, default=Path())
+@click.option("--catalog", default="auto", show_default=True, help="What is searched unless the page says otherwise.")
+@click.option("--mission", default="sentinel-2-l2a", show_default=True, help="What is looked for, likewise.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of this machine; any that is free if not said.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.option("--behind", default="", help="Address at which a proxy shows the page.")
+@click.option("--tiles", default="", help="Map tiles as background, https://.../{z}/{x}/{y}.png; needs a network.")
+def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: bool, behind: str, tiles: str) -> None:
+    """Choose an area and dates by looking: a local page with a map and a calendar, which writes a recipe into FOLDER.
+
+    From another machine: ssh -L PORT:127.0.0.1:PORT HOST, and open the address here. Ctrl-C ends it.
+    """
+    from stac2cube.explorer.session import explore as begin
+
+    with (
+        talking(quiet=False),
+        begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles) as page,
+    ):
+        # Who reads the address may press Ctrl-C before anything else is done here.
+        try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            click.echo(page.url)
+            click.echo(f"recipes go into {page.folder}; Ctrl-C ends this page", err=True)
+            seen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+            with tempfile.TemporaryDirectory(prefix="stac2cube-") as door:
+                if seen and not no_browser:
+                    webbrowser.open(_door(Path(door), page.url).as_uri())
+                signal.pause()
+        except KeyboardInterrupt:
+            click.echo("the page has ended", err=True)
+
+
+def _door(folder: Path, url: str) -> Path:
+    """A file that leads on to the page: an address on a command line could be read by everybody on this machine."""
+    file = folder / "explore.html"
+    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">stac2cube</a>')
+    file.chmod(0o600)
+    return file

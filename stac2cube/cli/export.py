@@ -1,0 +1,307 @@
+"""Commands that show and export a cube, write application packages and process single items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stac2cube.cli.options import (
+    AREA,
+    CUBE,
+    LIST,
+    as_json,
+    choice_of,
+    choice_options,
+    hiding_of,
+    hiding_options,
+    listed,
+    look_of,
+    look_options,
+    talking,
+    where_options,
+)
+from stac2cube.cli.run import RunOptions
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.trust.address import is_http
+
+# The command that writes application packages for workflow runners.
+
+
+@click.command()
+@click.argument("out", type=CUBE)
+@click.option("--image", default="", help="Container image for runners that use one, as envs/Containerfile makes it.")
+@click.option("--workers", default=4, show_default=True, help="Workers of a Dask Gateway cluster, at most.")
+@click.option("--cores", default=2, show_default=True, help="Cores of a worker, and of the program itself.")
+@click.option("--memory", default=8, show_default=True, help="GiB of a worker, and of the program itself.")
+def cwl(out: Path, image: str, workers: int, cores: int, memory: int) -> None:
+    """Write CWL v1.2 documents into the folder OUT: run.cwl for recipes, item.cwl for single STAC items."""
+    import yaml
+
+    from stac2cube.recipe.cwl import Package
+    from stac2cube.store.files import write_whole
+
+    documents = Package(image, workers, cores, memory).documents()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, document in documents.items():
+        plain = json.loads(json.dumps(document))  # each part by itself, or YAML would refer from one to another
+        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+        write_whole(out / f"{name}.cwl", f"#!/usr/bin/env cwl-runner\n{text}".encode())
+        click.echo(out / f"{name}.cwl")
+
+
+# The command for a single item, as application packages of Earth observation platforms run it.
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stac2cube.export.item import MakeProducts, ProductBand
+    from stac2cube.model.grid import Grid, Tile
+    from stac2cube.progress import Progress
+
+    Block = tuple[Tile, dict[str, np.ndarray]]
+
+
+@click.command()
+@click.argument("item")
+@click.argument("out", type=CUBE)
+@click.option("--index", "indices", multiple=True, help="A spectral index, see `stac2cube indices`; repeatable.")
+@click.option("--colour", "colours", multiple=True, help="A colour composite, true, false, swir ...; repeatable.")
+@click.option("--aoi", help="Only this area, as for `stac2cube layers`; all of the item if not said.")
+@click.option("--resolution", type=float, help="Pixel edge in units of the CRS; the finest band's if not said.")
+@click.option("--clear", is_flag=True, help="No indices where the scene's classes say cloud, shadow or no data.")
+@click.option("--mission", help="Name of a mission; as the item's collection says if not said.")
+@where_options
+def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...], **options: Any) -> int:
+    """Write products of one STAC item into the folder OUT: a static catalog, and a GeoTIFF (COG) per product.
+
+    ITEM is the address or the path of the item, or a folder that holds it and no other.
+    """
+    from stac2cube.export.item import ItemRequest, OneItem, blocks_of, require_free, write_item_products
+    from stac2cube.search.clients import read_item
+
+    if not indices and not colours:
+        raise BadInputError("say what to make: --index ndvi, --colour true")
+    with talking(options["quiet"]) as console:
+        require_free(out)
+        manner = RunOptions.of(options, console)
+        one = OneItem.of(read_item(item), options["mission"], options["aoi"], item if is_http(item) else "")
+        wanted = ItemRequest(indices, colours, options["resolution"], options["clear"])
+        try:
+            task = wanted.of(one)
+            blocks = _counted(blocks_of(task, manner.place), task.spec.grid, manner.progress())
+            click.echo(write_item_products(out, one.item, task.spec.grid, _bands(task), blocks))
+        except ReadError as error:
+            click.echo(f"stac2cube: {error}", err=True)
+            return 2
+    return 0
+
+
+def _bands(task: MakeProducts) -> dict[str, ProductBand]:
+    from stac2cube.export.item import ProductBand
+    from stac2cube.views.indices import describe_index
+
+    bands = {}
+    for product in task.products:
+        if product.index:
+            about = describe_index(product.index)
+            facts: dict[str, Any] = {f"stac2cube:{word}": about[word] for word in ("formula", "reference")}
+        else:
+            facts = {"stac2cube:bands": list(product.bands), "stac2cube:white": round(product.white, 4)}
+        bands[product.name] = ProductBand(product.title, not product.index, facts)
+    return bands
+
+
+def _counted(blocks: Iterator[Block], grid: Grid, progress: Progress) -> Iterator[Block]:
+    """The same blocks, with progress shown."""
+    with progress.over(sum(1 for _ in grid.tiles())):
+        for block in blocks:
+            yield block
+            progress.advance()
+
+
+# Commands that give a cube to other eyes and programs: export, series, report, publish.
+
+
+@click.command()
+@click.argument("cubes", nargs=-1, required=True, type=CUBE, metavar="CUBE... OUT")
+@click.option("--step", "steps", multiple=True, help="Scene key, or the date of a step: 2023-07-14; several times.")
+@click.option("--layers", type=LIST, help="Layers with commas; all if not said.")
+@click.option(
+    "--clip", type=AREA, help="Polygons outside which there is no data: a file, GeoJSON text, or a box 'w,s,e,n'."
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["cog", "png", "netcdf"]),
+    default="cog",
+    show_default=True,
+    help="What a folder OUT is filled with.",
+)
+@choice_options
+@hiding_options
+@look_options
+@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+def export(cubes: tuple[Path, ...], kind: Any, **options: Any) -> None:
+    """Write CUBE for programs that do not read Zarr 3: a step as OUT.tif or OUT.png, all as OUT.nc or a folder OUT.
+
+    Several cubes on one lattice become a mosaic. With --show, pictures are written instead of numbers.
+    """
+    from stac2cube.export.export import Export, export
+    from stac2cube.progress import Progress, progress_for
+
+    if len(cubes) < 2:
+        raise click.UsageError("say the cube, and where to write")
+    quiet = options.pop("quiet")
+    shown = any(options[name] for name in ("show", "balance", "ramp")) or options["stretch"] != "series"
+    look = look_of(options)
+    how = Export(
+        layers=listed(options["layers"]),
+        look=look if shown else None,
+        clip=options["clip"],
+        hiding=hiding_of(options),
+        choice=choice_of(options),
+        format=kind,
+    )
+    with talking(quiet) as console:
+        progress = Progress() if quiet else progress_for(console, "steps")
+        for file in export(cubes[:-1], cubes[-1], how, progress=progress):
+            click.echo(file)
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("places")
+@click.argument("out", type=CUBE)
+@click.option("--layers", type=LIST, help="Layers with commas; all if not said.")
+@click.option("--indices", type=LIST, help="Spectral indices with commas, beside the layers: ndvi,nbr.")
+@click.option(
+    "--statistics", type=LIST, default="mean,median,std", show_default=True, help="Of polygons: also min, max."
+)
+@choice_options
+@hiding_options
+@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+def series(cube: Path, places: str, out: Path, **options: Any) -> None:
+    """Write what CUBE says of points or polygons through time: OUT.csv or OUT.parquet, a row per place and step.
+
+    PLACES is a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, or a point 'lat,lon'.
+    """
+    from stac2cube.export.series import Columns, write_series
+    from stac2cube.progress import Progress, progress_for
+
+    columns = Columns(listed(options["layers"]), listed(options["indices"]) or (), listed(options["statistics"]) or ())
+    hiding, choice = hiding_of(options), choice_of(options)
+    with talking(options["quiet"]) as console:
+        progress = Progress() if options["quiet"] else progress_for(console, "places")
+        click.echo(write_series(cube, places, out, columns=columns, hiding=hiding, choice=choice, progress=progress))
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=CUBE, metavar="CUBE... [OUT.html]")
+@as_json
+def report(paths: tuple[Path, ...], machine: bool) -> None:
+    """Write one self-contained HTML page about one CUBE or several.
+
+    Without OUT it is report.html in the folder of the first.
+    """
+    from stac2cube.export.report import figures_of, write_report
+
+    named = paths[-1].suffix in (".html", ".htm")
+    cubes = paths[:-1] if named else paths
+    if machine:
+        if named:
+            raise click.UsageError("--json writes to standard output: name no page")
+        click.echo(json.dumps([figures_of(cube) for cube in cubes], indent=1))
+        return
+    if not cubes:
+        raise click.UsageError("say which cube the page is about")
+    click.echo(write_report(cubes, paths[-1] if named else cubes[0].parent / "report.html"))
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("out", type=CUBE, required=False)
+@click.option("--api", help="Landing page of a STAC API with the transaction extension, instead of OUT.")
+@click.option("--href", default="", help="Where people find the cube; its own path if not said.")
+@click.option("--address", default="", help="Where people will find OUT, for self links.")
+@click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
+@as_json
+def publish(
+    cube: Path,
+    out: Path | None,
+    api: str | None,
+    href: str,
+    address: str,
+    header: tuple[str, ...],
+    machine: bool = False,
+) -> None:
+    """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
+    from stac2cube.export.publish import post_stac, write_stac
+
+    if (out is None) == (api is None):
+        raise click.UsageError("say a folder, or --api URL")
+    if address and out is None:
+        raise click.UsageError("--address is where OUT will be found: an API makes its own links")
+    if out is not None:
+        where, items = str(write_stac(cube, out, href, address)), len(list((out / "items").glob("*.json")))
+    else:
+        pairs = [line.partition(":") for line in header]
+        items = post_stac(cube, str(api), href, {name.strip(): value.strip() for name, _, value in pairs})
+        where = f"{str(api).rstrip('/')}/collections/{cube.stem}"
+    click.echo(json.dumps({"collection": where, "items": items}) if machine else f"{where}: {items} items")
+
+
+# Commands that show a cube: quicklook, timelapse, slider.
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("out", type=CUBE)
+@click.option("--most", default=24, show_default=True, help="Dates shown at most, spread over the whole time.")
+@choice_options
+@hiding_options
+@look_options
+def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
+    """Draw CUBE: OUT.png with a panel per date, or OUT.gif."""
+    from stac2cube.export.pictures import draw
+
+    look, hiding, choice = look_of(options), hiding_of(options), choice_of(options)
+    click.echo(draw(cube, out, most, look=look, hiding=hiding, choice=choice))
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("out", type=CUBE)
+@click.option("--title", default="", help="Written beside the date.")
+@click.option("--most", type=click.IntRange(1), help="Steps shown, spread over the whole time; all if not said.")
+@click.option("--width", default=640, show_default=True, help="Longer edge of the pictures, pixels.")
+@click.option("--seconds", default=0.7, show_default=True, help="That each step is shown.")
+@choice_options
+@hiding_options
+@look_options
+def timelapse(cube: Path, out: Path, **options: Any) -> None:
+    """Make a film of CUBE: OUT.gif or OUT.mp4, with dates, legend, scale, north and attribution."""
+    from stac2cube.export.timelapse import Film, write_timelapse
+
+    words = {name: options[name] for name in ("title", "most", "width", "seconds")}
+    film = Film(look=look_of(options), hiding=hiding_of(options), choice=choice_of(options), **words)
+    click.echo(write_timelapse(cube, out, film))
+
+
+@click.command()
+@click.argument("cube", type=CUBE)
+@click.argument("before")
+@click.argument("after")
+@click.argument("out", type=CUBE)
+@click.option("--width", default=1200, show_default=True, help="Longer edge of the pictures, pixels.")
+@hiding_options
+@look_options
+def slider(cube: Path, before: str, after: str, out: Path, width: int, **options: Any) -> None:
+    """Write the page OUT.html with a line to move between two steps of CUBE: scene keys or dates, BEFORE and AFTER."""
+    from stac2cube.export.pictures import write_slider
+
+    look, hiding = look_of(options), hiding_of(options)
+    click.echo(write_slider(cube, (before, after), out, look=look, hiding=hiding, width=width))

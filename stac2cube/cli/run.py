@@ -1,0 +1,418 @@
+"""What all commands that build do: check options, run the build, stop on signals, print the summary."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from stac2cube.cli.options import SafeConsole, limits_of, place_of, raw
+from stac2cube.errors import BadInputError
+from stac2cube.executors.queue import Queue, in_job, job_end
+from stac2cube.executors.slurm import Slurm
+from stac2cube.trust.deadline import stop_waiting, wait_again
+
+if TYPE_CHECKING:
+    from stac2cube.build.plan import Summary
+    from stac2cube.clouds.rules import CloudRules
+    from stac2cube.executors.base import Place
+    from stac2cube.executors.site import Limits
+    from stac2cube.progress import Progress
+    from stac2cube.stages.layers import LayersJob
+
+
+# How a command is asked to stop, and stops with what is finished.
+
+GRACE = 10.0
+"""Seconds that reads from servers still have when a command is asked to stop: SLURM waits 30 before it kills."""
+
+FAREWELL = 3.0
+"""Seconds that threads have to end by themselves when a command that was asked to stop is through."""
+
+
+def end_at_once(_number: int, _frame: FrameType | None) -> None:
+    """A signal's handler: what waits for a server is left, and the command ends as by Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: Always.
+    """
+    stop_waiting(0.0)
+    _ASKED.set()
+    raise KeyboardInterrupt
+
+
+_ASKED = threading.Event()
+"""Set when the process was asked to stop."""
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and SIGUSR1 set: the build seals what is finished; a second one ends it at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            end_at_once(number, frame)
+        stop.set()
+        _ASKED.set()
+        stop_waiting(GRACE)
+        logging.getLogger("stac2cube").warning(
+            "%s: finishing the blocks at hand, then sealing; once more to end at once", signal.Signals(number).name
+        )
+
+    wait_again()
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        wait_again()
+
+
+def leave_stopped(code: int) -> None:
+    """End the process.
+
+    Where it was asked to stop, threads that still wait for a server do not hold it up.
+
+    Args:
+        code: The exit code.
+    """
+    if not _ASKED.is_set():
+        sys.exit(code)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(FAREWELL)
+            if thread.is_alive():
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+    sys.exit(code)
+
+
+# What the commands that build have in common: a request prepared, a place opened, a build run, and how it went.
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a build is run, whatever it builds.
+
+    Attributes:
+        place: Where.
+        console: Where progress is shown.
+        quiet: Show none.
+        machine: Say what was done as JSON.
+        superseded: See :class:`stac2cube.build.plan.BuildOptions`.
+        progress_file: Where progress is written too.
+        limits: What the cube may grow to, None for what the place's site allows.
+    """
+
+    place: Place
+    console: Console = field(repr=False)
+    quiet: bool = False
+    machine: bool = False
+    superseded: Literal["report", "replace"] = "report"
+    progress_file: Path | None = None
+    limits: Limits | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], console: Console) -> RunOptions:
+        """From the options of a command.
+
+        Raises:
+            BadInputError: The place cannot be had.
+        """
+        place = place_of(
+            options["place"], options["workers"], options["site"], test=options["test"], cluster=options["cluster"]
+        )
+        progress_file = options.get("progress_file")
+        if isinstance(place, Slurm) and progress_file is not None:
+            place = replace(place, logs=str(progress_file.parent))  # beside the log of the job that submits them
+        if isinstance(place, Slurm):
+            place.require_logs()
+        return cls(
+            place=place,
+            console=console,
+            quiet=options["quiet"],
+            machine=options.get("machine", False),
+            superseded="replace" if options.get("replace_superseded") else "report",
+            progress_file=progress_file,
+            limits=limits_of(options["site"]),
+        )
+
+    def progress(self, what: str = "blocks") -> Progress:
+        """Progress as it shall be shown, counting so named things."""
+        from stac2cube.progress import FileProgress, Progress, progress_for
+
+        shown = Progress() if self.quiet else progress_for(self.console, what)
+        return shown if self.progress_file is None else FileProgress(self.progress_file, shown)
+
+
+def prepared(out: Path, words: Mapping[str, Any], manner: RunOptions, *, updating: bool = False) -> LayersJob:
+    """A layers request understood, searched and laid out.
+
+    Raises:
+        BadInputError: A word is wrong, or there is nothing to update.
+    """
+    from stac2cube.stages.layers import make_request, prepare
+
+    if updating and not out.exists():
+        raise BadInputError(f"{out} does not exist: there is nothing to update")
+    return prepare(out, make_request(words, out if updating else None), on_cluster=manner.place.on_cluster)
+
+
+def build_layers(job: LayersJob, manner: RunOptions) -> int:
+    """Build or extend a layers cube and say what was done; the exit code."""
+    from stac2cube.stages.layers import run
+
+    assert job.out is not None
+    return built(job.out, partial(run, job), manner)
+
+
+def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str, manner: RunOptions) -> int:
+    """Build or extend a clouds cube and say what was done; the exit code.
+
+    Args:
+        layers: The cube.
+        out: The clouds cube.
+        words: Fields of :class:`stac2cube.clouds.rules.CloudRules`; ``from_probability`` to make masks anew.
+        catalog: Where the L1C is.
+        manner: How.
+
+    Raises:
+        BadInputError: A word is wrong.
+    """
+    from stac2cube.clouds.stage import rethreshold, run_clouds
+
+    given = dict(words)
+    again = given.pop("from_probability", False)
+    rules = cloud_rules(given)
+    if again:
+        return built(out, partial(rethreshold, out, rules), manner)
+    return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
+
+
+def cloud_rules(words: Mapping[str, Any]) -> CloudRules:
+    """The rules that words mean.
+
+    Raises:
+        BadInputError: A word is wrong.
+    """
+    from stac2cube.clouds.rules import CloudRules
+
+    try:
+        return CloudRules(**{**words, "thresholds": tuple(float(threshold) for threshold in words["thresholds"])})
+    except ValueError as error:
+        raise BadInputError(f"thresholds are numbers: {error}") from error
+
+
+def built(out: Path, make: Callable[..., Summary], manner: RunOptions) -> int:
+    """Build a cube from a cube and say what was done; the exit code.
+
+    Args:
+        out: The cube, for what is said.
+        make: Takes ``place``, and ``orders=`` and ``progress=``.
+        manner: How.
+    """
+    from stac2cube.build.plan import BuildOptions
+
+    with stoppable() as stop:
+        orders = BuildOptions(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
+        summary = make(manner.place, orders=orders, progress=manner.progress())
+    return said(out, summary, machine=manner.machine)
+
+
+def build_coregistered(
+    layers: Path, out: Path, words: Mapping[str, Any], clouds: Path | None, manner: RunOptions, *, apply: bool = True
+) -> int:
+    """Build or extend a co-registered cube and say what was done; the exit code.
+
+    Args:
+        layers: The cube.
+        out: The co-registered cube.
+        words: Fields of :class:`stac2cube.coregister.rules.ShiftRules`.
+        clouds: Its clouds cube, None for its own classes.
+        manner: How.
+        apply: Whether scenes are moved, and not only measured.
+
+    Raises:
+        BadInputError: A word is wrong.
+    """
+    from stac2cube.coregister.rules import ShiftRules
+    from stac2cube.coregister.stage import Paths, run_coregister
+
+    make = partial(run_coregister, layers, out, ShiftRules(**words), clouds, apply=apply)
+    return built(out if apply else Paths(out).shifts, make, manner)
+
+
+def build_superres(layers: Path, out: Path, words: Mapping[str, Any], manner: RunOptions) -> int:
+    """Build or extend a super-resolved cube and say what was done; the exit code.
+
+    Args:
+        layers: The cube.
+        out: The cube made.
+        words: Fields of :class:`stac2cube.superres.rules.SuperresRules`.
+        manner: How.
+
+    Raises:
+        BadInputError: A word is wrong.
+    """
+    from stac2cube.superres.rules import SuperresRules
+    from stac2cube.superres.stage import run_superres
+
+    return built(out, partial(run_superres, layers, out, SuperresRules(**words)), manner)
+
+
+def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
+    """Bring a cube made from another, or of samples, up to date and say what was done; the exit code.
+
+    Raises:
+        BadInputError: A catalog for a cube that needs none.
+    """
+    from stac2cube.datasets.sample_cube import follow_samples, holds_samples
+    from stac2cube.maintain.update import update_derived
+
+    if holds_samples(cube):
+        if catalog is not None:
+            raise BadInputError(f"{cube} remembers its source: `stac2cube samples` takes another, say no --catalog")
+        return built(cube, partial(follow_samples, cube), manner)
+    return built(cube, partial(update_derived, cube, catalog=catalog), manner)
+
+
+def said(out: Path, summary: Summary, *, machine: bool = False) -> int:
+    """Say what a build did, for people or as a line of JSON; the exit code."""
+    if machine:
+        click.echo(json.dumps({"cube": str(out), **asdict(summary)}))
+    else:
+        for line in summary_lines(out, summary):
+            click.echo(line)
+    return summary.exit_code
+
+
+def leave(code: int, on_deadline: str) -> int:
+    """What a job does when it ends: asked to, and stopped at its deadline, it has itself requeued."""
+    if code == 10 and on_deadline == "requeue" and in_job():
+        job = os.environ["SLURM_JOB_ID"]
+        log.info("job %s asks SLURM to run it again", job)
+        Queue().call("scontrol", ["requeue", job])
+    return code
+
+
+# How plans and summaries read.
+
+
+def plan_table(job: LayersJob) -> Table:
+    """What a build would do, scene by scene, with totals."""
+    plan = job.plan()
+    todo = {step.entry.key: step for step in plan.todo}
+    superseded = {step.entry.key for _, step in plan.superseded}
+    table = Table("scene", "time (UTC)", "cloud %", "items", "blocks", "what", box=None)
+    for step in job.steps:
+        key, entry = step.entry.key, step.entry
+        what = "to build" if key in todo else "superseded" if key in superseded else "present"
+        cloud = entry.properties["cloud_cover"]
+        table.add_row(
+            key,
+            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            "-" if cloud is None else f"{cloud:.1f}",
+            str(len(entry.items)),
+            str(len(step.tiles)),
+            what,
+        )
+    table.caption = "\n".join(plan_lines(job))
+    table.caption_justify = "left"
+    return table
+
+
+def plan_json(job: LayersJob) -> dict[str, Any]:
+    """The same for programs."""
+    from stac2cube.build.size_estimate import forecast
+
+    plan = job.plan()
+    ahead = forecast(job.out, job.spec, plan, job.steps)
+    return {
+        "todo": [step.entry.key for step in plan.todo],
+        "present": list(plan.present),
+        "superseded": [step.entry.key for _, step in plan.superseded],
+        "blocks": plan.blocks,
+        **asdict(ahead),
+    }
+
+
+def figures_table(rows: list[dict[str, Any]]) -> str:
+    """How well coarser pictures were brought back, a line per step and method."""
+    lines = [f"{'step':<12} {'method':<15} {'PSNR, dB':>9} {'RMSE':>9} {'SAM, deg':>9} {'ERGAS':>6}"]
+    for row in rows:
+        figures = f"{row['psnr']:>9.2f} {row['rmse']:>9.5f} {row['sam']:>9.2f} {row['ergas']:>6.2f}"
+        lines.append(f"{row['step']:<12} {row['method']:<15} {figures}")
+    return "\n".join(lines)
+
+
+def plan_lines(job: LayersJob) -> Iterator[str]:
+    """Totals of a plan: blocks, bytes, files, now and with every year."""
+    from stac2cube.build.size_estimate import IN_FILES, forecast, to_read
+
+    plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
+    rows, columns = grid.shape
+    ahead = forecast(job.out, job.spec, plan, job.steps)
+    read = to_read(job.wanted.query.bands, job.spec, ahead.pixels)
+    units = "m" if grid.geobox.crs is not None and grid.geobox.crs.projected else "degrees"
+    yield f"grid     {grid.crs}, {rows} x {columns} pixels of {grid.resolution:g} {units}, {len(layers)} layers"
+    yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"
+    yield f"blocks   {plan.blocks}"
+    yield f"read     at most {human_bytes(read)} of pixels, about {IN_FILES:g} of it as compressed files"
+    yield f"now      {ahead.now.files} files, {human_bytes(ahead.now.size)}"
+    yield f"write    at most {ahead.more.files} files, about {human_bytes(ahead.more.size)}"
+    year = ahead.year
+    yield f"per year at most {year.files} files, about {human_bytes(year.size)}, for about {year.steps} steps"
+
+
+def wide_console() -> Console:
+    """Where tables are printed: on a terminal as wide as it is, in a file or a pipe wide enough for keys of scenes."""
+    console = SafeConsole(file=raw(sys.stdout))
+    return console if console.is_terminal else SafeConsole(file=raw(sys.stdout), width=160)
+
+
+def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
+    """What a build did, for people."""
+    yield (
+        f"{out}: {len(summary.sealed)} steps sealed, {len(summary.present)} were present, "
+        f"{len(summary.replaced)} replaced, {len(summary.failed)} failed, in {summary.seconds:.1f} s"
+    )
+    for why in dict.fromkeys(summary.empty.values()):
+        yield f"{why}: {', '.join(key for key, reason in summary.empty.items() if reason == why)}"
+    outdated = [key for key in summary.superseded if key not in summary.replaced and key not in summary.empty]
+    if outdated:
+        yield f"newer items exist for {', '.join(outdated)}: --replace-superseded makes these steps anew"
+    for key, reason in summary.substituted.items():
+        yield f"older items stand in: {key}: {reason}"
+    for line in summary.failures():
+        yield f"failed: {line}"
+    if summary.stopped:
+        yield "stopped before the end: the same command goes on"
+
+
+def human_bytes(count: float) -> str:
+    """``"3.2 GiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return ""

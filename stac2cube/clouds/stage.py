@@ -1,0 +1,279 @@
+"""Stage 2: cloud probability, masks and shadows for every sealed step of a cube."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stac2cube.algorithms.classes import pixels_of_class
+from stac2cube.build.derived import Parent
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary, Task
+from stac2cube.clouds.model import NODATA, Engine, dilated
+from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, STAGE, CloudRules, cloud_counts
+from stac2cube.clouds.s2cloudless import CoarseWindow, cloud_layers, find_l1c_scenes, halo_m
+from stac2cube.errors import BadInputError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.model.cube_spec import Layer
+from stac2cube.model.mission import find_mission
+from stac2cube.progress import Progress
+from stac2cube.store.files import remove_tree
+from stac2cube.store.metadata import read_root
+from stac2cube.store.staging import StoredStep, widened_window
+from stac2cube.store.writer import open_writer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+# Clouds as the cube's own classification has them: Sentinel-2's SCL, Landsat's QA_PIXEL.
+
+CLOUDY = ("cloud", "near_cloud", "cirrus")
+"""Words of :mod:`stac2cube.algorithms.classes` that count as cloud."""
+
+
+@dataclass(frozen=True)
+class ReadClasses:
+    """The task: the classification of a step into the layers of one block.
+
+    Attributes:
+        layer: The classification.
+        rules: What decides.
+    """
+
+    layer: Layer
+    rules: CloudRules
+
+    def __call__(self, step: StoredStep, block: Block) -> Measured:
+        """Layers of one block.
+
+        Raises:
+            ReadError: The layers cube cannot be read.
+        """
+        reach = math.ceil(self.rules.dilate_m / block.grid.resolution)
+        window = widened_window(block.grid.window(block.tile), reach)
+        classes = step.read((self.layer,), window)[self.layer.name]
+        inner = tuple(slice(reach, size - reach) for size in classes.shape)
+        kind = self.rules.method
+        nothing = pixels_of_class(kind, classes, ("nodata",))[inner]
+        cloudy = dilated(pixels_of_class(kind, classes, CLOUDY), self.rules.dilate_m, block.grid.resolution)[inner]
+        layers = {"cloud_mask": np.where(nothing, np.uint8(NODATA), cloudy.astype("uint8"))}
+        flags = np.where(cloudy, np.uint8(CLOUD), np.uint8(0))
+        if self.rules.shadows:
+            shadow = pixels_of_class(kind, classes, ("shadow",))[inner] & ~cloudy
+            layers["shadow_mask"] = np.where(nothing, np.uint8(NODATA), shadow.astype("uint8"))
+            flags[shadow] |= SHADOW
+        layers["flags"] = np.where(nothing, np.uint8(NODATA), flags)
+        return Measured(layers, cloud_counts(layers))
+
+
+def find_classes(parent: Parent, rules: CloudRules) -> tuple[list[Step], ReadClasses]:
+    """Every step of a cube that has the classification.
+
+    Raises:
+        BadInputError: It has none.
+    """
+    mission = find_mission(parent.mission) if parent.mission else None
+    named = {band.name for band in mission.bands.values() if band.common_name == rules.method} if mission else set()
+    found = [layer for layer in parent.spec.layers if layer.name in named]
+    if not found:
+        wanted = "SCL of Sentinel-2 L2A" if rules.method == "scl" else "QA_PIXEL of Landsat"
+        raise BadInputError(f"{parent.path} has no {wanted}, which the method {rules.method!r} reads: build it with it")
+    steps = [Step(parent.entry(row), parent.stored(row), parent.tiles(row)) for row in parent.rows.values()]
+    return steps, ReadClasses(found[0], rules)
+
+
+# Masks made anew from the probabilities that a clouds cube holds, without reading any L1C.
+
+_NEEDED = ("cloud_probability", "flags")
+
+
+@dataclass(frozen=True)
+class ProbabilityStep:
+    """What a worker needs to know of one step: where its probabilities are, and where the sun stood."""
+
+    step: StoredStep
+    sun: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Rethreshold:
+    """The task: stored probabilities into the layers of one block."""
+
+    layers: tuple[Layer, ...]
+    rules: CloudRules
+
+    def __call__(self, what: ProbabilityStep, block: Block) -> Measured:
+        """Layers of one block.
+
+        Raises:
+            ReadError: The clouds cube cannot be read.
+        """
+        window = CoarseWindow.around(block, self.rules.resolution, halo_m(self.rules, what.sun))
+        fine = what.step.read(self.layers, block.grid.window(block.tile))["cloud_probability"]
+        # A cell's own probability is that of the pixel in its middle.
+        rows, columns = window.middles
+        around = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+        cells = np.ix_(rows - rows[0], columns - columns[0])
+        wide = {name: pixels[cells] for name, pixels in what.step.read(self.layers, around).items()}
+        flags = wide["flags"]
+        dark = (flags != NODATA) & (flags & DARK != 0)
+        return cloud_layers(fine, wide["cloud_probability"], dark, what.sun, window, self.rules)
+
+
+def rethreshold(
+    out: Path, rules: CloudRules, place: Place, *, orders: BuildOptions | None = None, progress: Progress | None = None
+) -> Summary:
+    """Make the masks of a clouds cube anew, by other rules, as its next generation.
+
+    What lies outside the cube is not known any more: near its edge, shadows of clouds beyond it go.
+
+    Args:
+        out: The clouds cube.
+        rules: The new rules; method and resolution must be the cube's.
+        place: Where.
+        orders: How to behave.
+        progress: Told of every block.
+
+    Raises:
+        BadInputError: No cube of probabilities, or rules that need the L1C.
+    """
+    parent = Parent.read(out)
+    if parent.spec.stage != STAGE or "cloud_probability" not in {layer.name for layer in parent.spec.layers}:
+        raise BadInputError(f"{out} holds no cloud probabilities to make masks from")
+    old = CloudRules.of(parent.spec)
+    if (rules.method, rules.resolution) != (old.method, old.resolution):
+        raise BadInputError(f"{out} was made by {old.method} at {old.resolution:g} m: other clouds need the L1C again")
+    request = parent.spec.request
+    spec = rules.spec(parent.spec, Path(request["layers"]), request["catalog"])
+    making = parent.path.with_name(f".{parent.path.name}.remade")  # beside the cube, not beside a link to it
+    orders = orders or BuildOptions()
+    with open_writer(out, parent.spec, orders.verdict) as writer:
+        parent = Parent.read(out)  # nobody else writes from here on
+        if making.exists() and read_root(making).spec != spec:
+            remove_tree(making)
+        needed = tuple(layer for layer in parent.spec.layers if layer.name in _NEEDED)
+        steps = [
+            Step(replace(row, receipts=()), _remembered(parent, row.key), parent.tiles(row))
+            for row in parent.rows.values()
+        ]
+        summary = build(making, spec, steps, Rethreshold(needed, rules), place, orders=orders, progress=progress)
+        if not summary.exit_code:
+            writer.succeed(making)
+            summary.replaced, summary.sealed, summary.present = [*parent.rows], [], []
+    return summary
+
+
+def _remembered(parent: Parent, key: str) -> ProbabilityStep:
+    row = parent.rows[key]
+    sun = (float(row.properties["sun_azimuth"]), float(row.properties["sun_elevation"]))
+    return ProbabilityStep(parent.stored(row), sun)
+
+
+# Stage 2: cloud probability, masks and shadows for every sealed step of a cube, on the cube's own grid.
+
+
+def get_cloud_layers(
+    layers: str | Path,
+    out: str | Path,
+    *,
+    method: str = "s2cloudless",
+    thresholds: Sequence[float] = (0.4,),
+    average_m: float = 120.0,
+    dilate_m: float = 120.0,
+    shadows: bool = True,
+    resolution: float = 60.0,
+    engine: Engine = "forest",
+    from_probability: bool = False,
+    catalog: str = "auto",
+    place: Place | None = None,
+) -> xr.Dataset:
+    """Find clouds and shadows for every sealed step of a cube.
+
+    Running it again follows the layers: steps that were added since are added, those made anew since are made anew.
+
+    Args:
+        layers: The cube; of Sentinel-2 for ``s2cloudless``, with SCL for ``scl``, of Landsat for ``qa_pixel``.
+        out: Path of the clouds cube, created or extended.
+        method: See :data:`stac2cube.clouds.rules.METHODS`.
+        thresholds: See :class:`stac2cube.clouds.rules.CloudRules`, as the next five.
+        average_m: Metres.
+        dilate_m: Metres.
+        shadows: Look for shadows.
+        resolution: Metres.
+        engine: ``"forest"`` or ``"library"``: the same pixels.
+        from_probability: Make the masks of an existing clouds cube anew by other thresholds and radii, from the
+            probabilities it holds: its next generation, without reading any L1C.
+        catalog: Where the L1C is: name, URL, path, several with commas, or "auto".
+        place: Where the work runs; threads of this process if None.
+
+    Returns:
+        The clouds cube: ``cloud_probability`` (percent; of s2cloudless), ``cloud_mask`` and ``shadow_mask`` (1 yes, 0
+        no), ``flags`` (1 cloud, 2 shadow, 4 dark and no water), all uint8 with dims ``(time, y, x)``, 255 without data;
+        along time ``cloud_fraction`` of the pixels with data and ``valid_fraction`` of all.
+
+    Raises:
+        BadInputError: A word is wrong, the cube is of another mission, or a package is missing.
+        CatalogError: The catalog cannot be read.
+        CubeMismatchError: The clouds cube was made otherwise.
+        IncompleteError: Some steps failed, for example because there is no L1C of them; the others are sealed.
+    """
+    from stac2cube.store.reader import open_cube
+
+    rules = CloudRules(method, tuple(thresholds), average_m, dilate_m, shadows, resolution, engine)
+    place = place or Threads()
+    if from_probability:
+        summary = rethreshold(Path(out), rules, place)
+    else:
+        summary = run_clouds(Path(layers), Path(out), rules, catalog, place)
+    summary.require_complete(out)
+    return open_cube(out)
+
+
+def run_clouds(
+    layers: Path,
+    out: Path,
+    rules: CloudRules,
+    catalog: str,
+    place: Place,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Build or extend a clouds cube; raises what :func:`get_cloud_layers` and :func:`stac2cube.build.loop.build` do."""
+    parent = Parent.read(layers)
+    if out.exists():  # before anything is searched
+        read_root(out).spec.require_same(rules.spec(parent.spec, parent.path, catalog), str(out))
+    steps: list[Step]
+    task: Task
+    if rules.by_class:
+        steps, task = find_classes(parent, rules)
+    else:
+        steps, task = find_l1c_scenes(parent, rules, catalog, on_cluster=place.on_cluster)
+    spec = rules.spec(parent.spec, parent.path, catalog)
+    # What follows a cube follows it also where a step of it was made anew.
+    orders = replace(orders or BuildOptions(), superseded="replace")
+    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+
+
+def follow_clouds(
+    cube: Path, place: Place, orders: BuildOptions, progress: Progress | None, catalog: str | None = None
+) -> Summary:
+    """Add to a clouds cube what its layers have by now; raises what :func:`get_cloud_layers` does.
+
+    Args:
+        cube: The clouds cube; it remembers its layers, its rules and where the L1C was looked for.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+        catalog: Another place to look for the L1C.
+    """
+    spec = read_root(cube).spec
+    where = catalog or spec.request["catalog"]
+    layers = Path(spec.request["layers"])
+    return run_clouds(layers, cube, CloudRules.of(spec), where, place, orders=orders, progress=progress)

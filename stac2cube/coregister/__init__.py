@@ -1,0 +1,1 @@
+"""Stage 3: one shift per scene, measured, checked, applied once and recorded."""

@@ -1,0 +1,310 @@
+"""Move a scene by its shift: pixels are interpolated once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from scipy import ndimage
+
+from stac2cube.algorithms.classes import is_nodata
+from stac2cube.build.plan import Block
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.model.catalog import find_catalog
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.image import BandRequest
+from stac2cube.model.mission import find_mission
+from stac2cube.model.scene import Scene
+from stac2cube.pixels.read import read_block
+from stac2cube.pixels.warp import SourceWindow, warp
+from stac2cube.search.request import request_of, resolve
+from stac2cube.search.search import Query, scenes_of
+from stac2cube.store.ledger import Entry
+from stac2cube.store.staging import StoredStep, widened_window
+
+# Shifts that change over a scene: a smooth field through measured points, and moving pixels by it.
+
+LEAST_POINTS = 30
+"""Points below which no field is drawn through them."""
+
+BETTER = 0.8
+"""What is left at points that were held out must be at most this part of what one shift leaves there."""
+
+_PASSES = 10
+
+
+@dataclass(frozen=True)
+class Field:
+    """Shifts as polynomials of degree 2 in the place within the grid, -1 to 1 from edge to edge.
+
+    Attributes:
+        right: Coefficients of 1, u, v, u^2, uv, v^2; u to the right, v down.
+        down: The same.
+    """
+
+    right: tuple[float, ...]
+    down: tuple[float, ...]
+
+    def at(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shifts to the right and down, of the unit of the coefficients."""
+        terms = _terms(u, v)
+        return terms @ np.array(self.right), terms @ np.array(self.down)
+
+    @property
+    def largest(self) -> float:
+        """Length of the largest shift anywhere."""
+        u, v = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21))
+        return float(np.hypot(*self.at(u, v)).max())
+
+
+def fit_field(points: np.ndarray, shifts: np.ndarray) -> tuple[Field, float, float] | None:
+    """A field through points, if it says more than one shift does.
+
+    Robust least squares (Huber's weights, as in :mod:`stac2cube.coregister.solve`); every third point is held out and
+    judges.
+
+    Args:
+        points: ``(n, 2)`` places u and v.
+        shifts: ``(n, 2)`` to the right and down.
+
+    Returns:
+        The field, fitted to all points; what one shift leaves at the points held out, and what the field leaves there
+        (medians of lengths). None where there are too few points or the field is not clearly better.
+    """
+    if len(points) < LEAST_POINTS:
+        return None
+    judges = np.arange(len(points)) % 3 == 2
+    part = _fitted(points[~judges], shifts[~judges])
+    one = np.median(shifts[~judges], axis=0)
+    before = float(np.median(np.hypot(*(shifts[judges] - one).T)))
+    after = float(np.median(np.hypot(*(shifts[judges] - np.stack(part.at(*points[judges].T), axis=1)).T)))
+    if after > BETTER * before:
+        return None
+    return _fitted(points, shifts), before, after
+
+
+def moved_by(pixels: np.ndarray, missing: np.ndarray, down: np.ndarray, right: np.ndarray, order: int) -> np.ndarray:
+    """Pixels of a window moved by a field.
+
+    Args:
+        pixels: ``(rows, columns)`` of the window with a margin around.
+        missing: Where it has no data.
+        down: ``(rows, columns)`` of the window without margin: the row, within ``pixels``, that each takes its value
+            from.
+        right: The same, columns.
+        order: Of the spline; 0 takes the nearest.
+
+    Returns:
+        float64, NaN where what is taken has no data.
+    """
+    places = np.stack([down, right])
+    nearest = (
+        ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True) if missing.any() else None
+    )
+    whole = pixels if nearest is None or missing.all() else pixels[tuple(nearest)]
+    out = ndimage.map_coordinates(whole.astype("float64"), places, order=order, mode="nearest")
+    gone = ndimage.map_coordinates(missing.astype("float64"), places, order=min(order, 1), mode="nearest") > 0
+    return np.where(gone, np.nan, out)
+
+
+def _terms(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=-1)
+
+
+def _fitted(points: np.ndarray, shifts: np.ndarray) -> Field:
+    terms = _terms(*points.T)
+    weight = np.ones(len(points))
+    for _ in range(_PASSES):
+        root = np.sqrt(weight)[:, None]
+        found = np.linalg.lstsq(terms * root, shifts * root, rcond=None)[0]
+        off = np.hypot(*(terms @ found - shifts).T)
+        weight = np.minimum(1.0, 1.345 * (1.4826 * np.median(off) + 1e-9) / np.maximum(off, 1e-12))
+    return Field(tuple(map(float, found[:, 0])), tuple(map(float, found[:, 1])))
+
+
+def places_in(rows: slice, columns: slice, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Places u and v of the pixels of a window of a grid: ``(rows, columns)`` each."""
+    v = 2 * (np.arange(rows.start, rows.stop) + 0.5) / shape[0] - 1
+    u = 2 * (np.arange(columns.start, columns.stop) + 0.5) / shape[1] - 1
+    across, along = np.meshgrid(u, v)
+    return across, along
+
+
+def margin_for(field: Field, resolution: float) -> int:
+    """Pixels around a window that moving it may look at; a spline of degree 3 forgets by four per pixel.
+
+    Args:
+        field: In metres.
+        resolution: Pixel edge, metres.
+    """
+    return math.ceil(field.largest / resolution) + 20
+
+
+# Apply: a scene moved by its shift, its pixels interpolated once.
+
+REACH = 6
+"""Pixels beyond a block that interpolation may look at."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A scene to be moved.
+
+    Attributes:
+        step: Its pixels in the cube.
+        shift: x and y, metres, to be added to the positions of its pixels.
+        scene: Where to read its pixels anew, None to take the cube's.
+        field: Shifts that change over the scene, metres to the right and down, instead of the one.
+    """
+
+    step: StoredStep
+    shift: tuple[float, float] = (0.0, 0.0)
+    scene: Scene | None = None
+    field: Field | None = None
+
+
+@dataclass(frozen=True)
+class MoveScene:
+    """The task.
+
+    Attributes:
+        layers: Of the cube.
+        resampling: Of continuous layers; classes and bits take the nearest.
+        seamless: See :func:`stac2cube.pixels.read.read_block`.
+    """
+
+    layers: tuple[Layer, ...]
+    resampling: str
+    seamless: bool = False
+
+    def __call__(self, moved: Moved, block: Block) -> dict[str, np.ndarray]:
+        """Layers of one block.
+
+        Raises:
+            ReadError: The cube or a scene cannot be read.
+        """
+        window = block.grid.window(block.tile)
+        x, y = moved.shift
+        right, down = x / block.grid.resolution, -y / block.grid.resolution
+        if moved.field is not None:
+            return self._by_field(moved.step, moved.field, block)
+        if moved.shift == (0.0, 0.0):
+            return moved.step.read(self.layers, window)
+        bands = tuple(band_for(layer, self.resampling) for layer in self.layers)
+        if moved.scene is not None:
+            if moved.scene.problem:
+                raise ReadError(moved.scene.problem)
+            return read_block(moved.scene.granules, bands, _shifted(block.geobox, -x, -y), seamless=self.seamless)
+        if _whole(right) and _whole(down):
+            rows, columns = (
+                slice(part.start - by, part.stop - by)
+                for part, by in zip(window, (round(down), round(right)), strict=True)
+            )
+            return moved.step.read(self.layers, (rows, columns))
+        reach = math.ceil(max(abs(right), abs(down))) + REACH
+        wide = moved.step.read(self.layers, widened_window(window, reach))
+        around = _shifted(block.geobox.pad(reach), x, y)
+        made = {}
+        for band in bands:
+            made[band.name] = np.empty(block.geobox.shape, band.dtype)
+            warp(SourceWindow(wide[band.name], around, 1.0), band, block.geobox, made[band.name])
+        return made
+
+    def _by_field(self, step: StoredStep, field: Field, block: Block) -> dict[str, np.ndarray]:
+        rows, columns = block.grid.window(block.tile)
+        margin = margin_for(field, block.grid.resolution)
+        right, down = field.at(*places_in(rows, columns, block.grid.shape))
+        # What lies at a pixel now lay before where its shift leads back to.
+        below = np.arange(rows.stop - rows.start)[:, None] + margin - down / block.grid.resolution
+        beside = np.arange(columns.stop - columns.start)[None, :] + margin - right / block.grid.resolution
+        wide = step.read(self.layers, widened_window((rows, columns), margin))
+        made = {}
+        for layer in self.layers:
+            is_class = bool(layer.flags or layer.bits)
+            pixels = wide[layer.name]
+            order = 0 if is_class else 1 if self.resampling == "bilinear" else 3
+            values = moved_by(pixels, is_nodata(pixels, layer.fill), below, beside, order)
+            limits = np.iinfo(layer.dtype) if pixels.dtype.kind in "iu" else np.finfo(layer.dtype)
+            numbers = np.rint(values) if pixels.dtype.kind in "iu" else values
+            kept = np.where(np.isnan(numbers), 0, numbers).clip(float(limits.min), float(limits.max))
+            made[layer.name] = np.where(np.isnan(values), layer.fill_scalar, kept.astype(layer.dtype))
+        return made
+
+
+def band_for(layer: Layer, resampling: str) -> BandRequest:
+    """How a layer is read from scenes, or resampled."""
+    is_class = bool(layer.flags or layer.bits)
+    return BandRequest(
+        layer.name,
+        layer.dtype,
+        layer.fill,
+        "class" if is_class else "continuous",
+        "nearest" if is_class else resampling,
+        optional=True,  # what a scene never had is not missing now
+    )
+
+
+def pixel_source(parent: CubeSpec, rows: Sequence[Entry], source: str) -> str:
+    """Whether moved pixels come from the scenes or from the cube.
+
+    The cube's pixels are the scenes' own where no band was resampled on the way: same CRS, and pixels of the band's own
+    size on the mission's lattice.
+    """
+    if source != "auto":
+        return source
+    if parent.stage != "layers":
+        return "cube"
+    mission = find_mission(str(parent.recipe["mission"]))
+    sizes = {mission.bands[layer.name].gsd for layer in parent.layers if not (layer.flags or layer.bits)}
+    foreign = {_crs(item) for row in rows for item in row.sources} - {parent.grid.crs}
+    on_lattice = all(
+        math.isclose((at - start) % parent.grid.resolution, 0, abs_tol=1e-6)
+        for at, start in zip(parent.grid.origin, mission.lattice, strict=True)
+    )
+    return "cube" if sizes == {int(parent.grid.resolution)} and not foreign and on_lattice else "scenes"
+
+
+def scenes_again(path: Path, rows: Sequence[Entry]) -> dict[str, Scene]:
+    """The scenes that steps of a layers cube were read from, from the items that its ledger keeps.
+
+    Raises:
+        BadInputError: The cube is none of layers, or a step came from several catalogs.
+    """
+    _, request = request_of(path)
+    query = replace(resolve(request).query, max_cloud_cover=None)
+    found = {}
+    for row in rows:
+        name = str(row.properties["catalog"])
+        if "," in name and not Path(name).exists():
+            raise BadInputError(f"{row.key} of {path} came from several catalogs: say source 'cube'")
+        found[row.key] = _scene(row, query, name)
+    return found
+
+
+def _scene(row: Entry, query: Query, catalog: str) -> Scene:
+    items = [json.loads(item) for item in row.sources]
+    scenes = {str(scene.key): scene for scene in scenes_of(items, query, find_catalog(catalog))}
+    if row.key not in scenes:
+        raise BadInputError(f"the items of {row.key} do not make that scene any more: say source 'cube'")
+    scene = scenes[row.key]
+    return replace(scene, granules=tuple(replace(granule, item="") for granule in scene.granules))
+
+
+def _crs(item: str) -> str:
+    """CRS of an item's pixels, "" if it does not say."""
+    properties = json.loads(item).get("properties", {})
+    return str(properties.get("proj:code") or f"EPSG:{properties.get('proj:epsg')}")
+
+
+def _shifted(geobox: GeoBox, x: float, y: float) -> GeoBox:
+    return GeoBox(geobox.shape, Affine.translation(x, y) * geobox.transform, geobox.crs)
+
+
+def _whole(pixels: float) -> bool:
+    return abs(pixels - round(pixels)) < 1e-6

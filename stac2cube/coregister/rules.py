@@ -1,0 +1,190 @@
+"""What decides how scenes are co-registered, and what the cubes on the way are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stac2cube.build.clear_pixels import EDGES, edge_for
+from stac2cube.coregister.engines import require_arosics
+from stac2cube.coregister.matching import ENGINES, Match
+from stac2cube.errors import BadInputError
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.model.image import CONTINUOUS_RESAMPLING
+
+STAGE = "coregistered"
+"""Name of the stage in the cubes it makes."""
+
+STRATEGIES = {
+    "reference": "every scene against one reference, or one per season",
+    "graph": "every scene against the reference and its neighbours in time, robust least squares over all",
+    "consecutive": "every scene against the one before, added up; drifts, kept for comparison with older tools",
+}
+"""Names of the ways from pairs to shifts."""
+
+REFERENCES = ("clearest", "median", "seasonal")
+"""References that are made from the series itself: its clearest scene, the median of the clearest, or the clearest of
+each quarter of the year."""
+
+LEAST_WINDOWS = 5
+"""Windows that must agree."""
+
+MOST_SPREAD = 0.15
+"""Median absolute deviation of the windows' shifts, pixels."""
+
+MOST_LEFT = 0.2
+"""Pixels still found after moving, and between two engines."""
+
+DEAD_BAND = 0.1
+"""Shifts below, in pixels, or below two standard errors, are no reason to resample a scene."""
+
+
+@dataclass(frozen=True)
+class ShiftRules:
+    """What decides the shifts, and how they are applied.
+
+    Attributes:
+        engine: ``"arosics"``, checked against phase correlation, or ``"phase"`` alone.
+        strategy: Name of :data:`STRATEGIES`.
+        reference: Of :data:`REFERENCES`, the key of a scene, or the path of an image, of any sensor and in any CRS.
+        band: What is compared; the red band if "".
+        max_shift: Pixels; what is found beyond is not believed.
+        resampling: Of continuous bands where a shift is no whole number of pixels; classes take the nearest.
+        mode: ``"global"``, one shift per scene; ``"local"``, where AROSICS' local mode finds that shifts change over a
+            scene, a smooth field of them.
+        source: ``"scenes"`` reads the shifted pixels from the scenes again, so that they are interpolated once;
+            ``"cube"`` from the cube, which is the same where its pixels are the scenes' own; ``"auto"`` takes the cube
+            where that is so.
+    """
+
+    engine: str = "arosics"
+    strategy: str = "reference"
+    reference: str = "clearest"
+    band: str = ""
+    max_shift: float = 3.0
+    resampling: str = "cubic"
+    mode: str = "global"
+    source: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            BadInputError: Naming the word that is wrong, or AROSICS is not installed.
+        """
+        for name, known in (
+            ("engine", ENGINES),
+            ("strategy", STRATEGIES),
+            ("source", ("auto", "scenes", "cube")),
+            ("mode", ("global", "local")),
+        ):
+            if getattr(self, name) not in known:
+                raise BadInputError(f"{name} is {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.resampling not in CONTINUOUS_RESAMPLING or self.resampling == "nearest":
+            raise BadInputError(
+                f"shifted bands cannot be resampled by {self.resampling!r}: bilinear, cubic, lanczos ..."
+            )
+        if not 0 < self.max_shift <= 10:
+            raise BadInputError(f"max_shift is in pixels, more than 0 and at most 10, not {self.max_shift}")
+        if self.strategy != "reference" and self.reference == "seasonal":
+            raise BadInputError("seasonal references go with the strategy 'reference'")
+        if self.mode == "local" and (self.strategy, self.source) not in (("reference", "auto"), ("reference", "cube")):
+            raise BadInputError("local shifts go with the strategy 'reference', and move the cube's own pixels")
+        if self.mode == "local" and self.reference == "seasonal":
+            raise BadInputError("local shifts go with one reference, not one per season")
+        if self.engine == "arosics" or self.mode == "local":
+            require_arosics()
+
+    def verdict(self, match: Match | None, check: Match | None) -> str:
+        """Why a measurement is not to be believed, "" if it is.
+
+        Args:
+            match: What the engine found.
+            check: What phase correlation found, None where that is the engine.
+        """
+        if match is None:
+            return "nothing matches"
+        apart = 0.0
+        if self.engine == "arosics":
+            if check is None:
+                return "phase correlation finds no match"
+            apart = float(np.hypot(match.first[0] - check.right, match.first[1] - check.down))
+        few = match.windows < LEAST_WINDOWS or 2 * match.windows < match.tried
+        not_better = match.size > DEAD_BAND and match.residual >= match.size
+        doubts = {
+            f"only {match.windows} of {match.tried} windows agree": few,
+            f"windows differ by {match.spread:.2f} px": match.spread > MOST_SPREAD,
+            f"{match.size:.1f} px is more than max_shift": match.size > self.max_shift,
+            f"{match.residual:.2f} px are left after moving": match.residual > MOST_LEFT or not_better,
+            f"AROSICS and phase correlation differ by {apart:.2f} px": apart > MOST_LEFT,
+        }
+        return next((reason for reason, holds in doubts.items() if holds), "")
+
+
+def reference_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, request: dict[str, object]) -> CubeSpec:
+    """The cube that keeps the reference, so that scenes of later years are measured against the same picture."""
+    layer = Layer("picture", "float32", float("nan"), long_name=f"{band.name} as reference")
+    recipe = {"title": "Reference of shifts", "reference": rules.reference, "band": band.name}
+    return CubeSpec("reference", parent.grid, (layer,), recipe, request)
+
+
+def shifts_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, layers: Path) -> CubeSpec:
+    """The cube of what was measured: a step per scene, a pixel per window.
+
+    Raises:
+        BadInputError: The area is too small.
+    """
+    edge, grid = windows_edge(parent.grid), parent.grid
+    step = edge // 2  # windows overlap by half
+    rows, columns = (size // step - 1 for size in grid.shape)
+    x, y = grid.origin
+    lattice = Grid(
+        crs=grid.crs,
+        resolution=step * grid.resolution,
+        origin=(x + step / 2 * grid.resolution, y - step / 2 * grid.resolution),
+        shape=(rows, columns),
+        chunk=(rows, columns),
+        shard=(rows, columns),
+    )
+    names = (("shift_x", "to be added to x"), ("shift_y", "to be added to y"))
+    made = tuple(Layer(name, "float32", float("nan"), units="m", long_name=f"shift {what}") for name, what in names)
+    recipe = {"title": "Shifts of scenes", "band": band.name, "edge": edge, **measuring(rules)}
+    return CubeSpec("shifts", lattice, made, recipe, {"layers": str(layers)})
+
+
+def coregistered_spec(
+    parent: CubeSpec, rules: ShiftRules, source: str, request: dict[str, object], band: Layer
+) -> CubeSpec:
+    """The cube of the moved scenes.
+
+    Args:
+        parent: The layers.
+        rules: What decides.
+        source: Whence the pixels come in fact: ``"scenes"`` or ``"cube"``.
+        request: Paths of what it is made from.
+        band: What was compared.
+    """
+    shifts = {**measuring(rules), "band": band.name, "resampling": rules.resampling, "source": source}
+    return CubeSpec(STAGE, parent.grid, parent.layers, {**parent.recipe, "shifts": shifts}, request)
+
+
+def measuring(rules: ShiftRules) -> dict[str, object]:
+    """The rules that decide what is measured."""
+    return {name: value for name, value in asdict(rules).items() if name not in ("band", "resampling", "source")}
+
+
+def windows_edge(grid: Grid) -> int:
+    """Edge of the windows, pixels.
+
+    Raises:
+        BadInputError: The area is too small.
+    """
+    edge = edge_for(grid.shape)
+    if edge is None:
+        raise BadInputError(
+            f"{grid.shape[0]} x {grid.shape[1]} pixels are too few to measure shifts: {2 * EDGES[-1]} a side are needed"
+        )
+    return edge

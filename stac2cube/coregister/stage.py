@@ -1,0 +1,287 @@
+"""Stage 3: every scene's shift measured, checked, applied once and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stac2cube.build.clear_pixels import band_of, match_band, pictures_of
+from stac2cube.build.derived import Parent
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions, Step, Summary, outdated
+from stac2cube.coregister.apply import Field, Moved, MoveScene, pixel_source, scenes_again
+from stac2cube.coregister.measure import measure
+from stac2cube.coregister.reference import reference_for
+from stac2cube.coregister.rules import ShiftRules, coregistered_spec
+from stac2cube.coregister.solve import Verdict, solve
+from stac2cube.errors import BadInputError, CubeMismatchError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.model.mission import find_mission
+from stac2cube.progress import Progress
+from stac2cube.store.ledger import FAILED, SEALED, Entry, Ledger
+from stac2cube.store.metadata import read_root
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a co-registered cube and what it leans on lie: ``x.zarr``, ``x.shifts.zarr``, ``x.reference.zarr``."""
+
+    out: Path
+
+    @property
+    def shifts(self) -> Path:
+        """The cube of what was measured."""
+        return self.out.with_name(f"{self.out.stem}.shifts.zarr")
+
+    @property
+    def reference(self) -> Path:
+        """The cube that keeps the reference."""
+        return self.out.with_name(f"{self.out.stem}.reference.zarr")
+
+
+def coregister_scenes(
+    layers: str | Path,
+    out: str | Path,
+    *,
+    clouds: str | Path | None = None,
+    rules: ShiftRules | None = None,
+    apply: bool = True,
+    place: Place | None = None,
+) -> xr.Dataset:
+    """Measure every scene of a cube against a reference, and move those that lie beside it.
+
+    Running it again follows the layers: scenes that were added since are measured against the same reference. Scenes
+    moved once stay as they are.
+
+    Args:
+        layers: The cube.
+        out: Path of the co-registered cube, created or extended. Beside it lie ``<out>.shifts.zarr``, what was
+            measured, and ``<out>.reference.zarr``, against what.
+        clouds: Its clouds cube. Without one the cube's own SCL or QA_PIXEL tells what is cloud, where it has such a
+            layer.
+        rules: What decides; a scene each against the clearest, by AROSICS, if None.
+        apply: False only measures.
+        place: Where the work runs; threads of this process if None.
+
+    Returns:
+        The co-registered cube: all layers and steps of the cube; along time ``shift_x`` and ``shift_y``, metres that
+        were added to the positions of a scene's pixels, and ``shift_accepted``, whether it was measured to
+        satisfaction. With ``apply=False`` the cube of shifts: ``shift_x``, ``shift_y`` float32, metres, with dims
+        ``(time, y, x)``, a pixel per window.
+
+    Raises:
+        BadInputError: A word is wrong, the area is too small, or AROSICS is not installed.
+        CubeMismatchError: One of the cubes was made otherwise.
+        IncompleteError: Some scenes could not be read; the others are done.
+    """
+    from stac2cube.store.reader import open_cube
+
+    path = Path(out)
+    rules = rules or ShiftRules()
+    summary = run_coregister(
+        Path(layers), path, rules, None if clouds is None else Path(clouds), place or Threads(), apply=apply
+    )
+    summary.require_complete(out)
+    return open_cube(path if apply else Paths(path).shifts)
+
+
+def run_coregister(
+    layers: Path,
+    out: Path,
+    rules: ShiftRules,
+    clouds: Path | None,
+    place: Place,
+    *,
+    apply: bool = True,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Measure, solve and apply; raises what :func:`coregister_scenes` and :func:`stac2cube.build.loop.build` do."""
+    parent, sky = Parent.read(layers), None if clouds is None else Parent.read(clouds)
+    paths = Paths(out)
+    look = match_band(parent, sky, band_of(parent.spec, rules.band))
+    source = _source(out, parent, rules)
+    request: dict[str, object] = {
+        "layers": str(parent.path),
+        "clouds": "" if sky is None else str(sky.path),
+        "shifts": str(paths.shifts.resolve()),
+    }
+    spec = coregistered_spec(parent.spec, rules, source, request, look.band)
+    if out.exists():  # before anything is measured
+        read_root(out).spec.require_same(spec, str(out))
+    pictures = pictures_of(parent, sky, look)
+    if not pictures:
+        raise BadInputError(f"{clouds} has none of the steps of {layers}: update it first")
+    reference = reference_for(paths.reference, parent, pictures, look, rules, place)
+    # What follows a cube follows it also where a step of it was made anew.
+    orders = replace(orders or BuildOptions(), superseded="replace")
+    measured = measure(paths.shifts, parent, pictures, look, reference, rules, place, orders=orders, progress=progress)
+    if not apply or measured.stopped:
+        return measured
+    rows = Ledger(paths.shifts, read_root(paths.shifts).ledger).entries(whole=False)
+    sealed = _sealed(out, parent, orders.again)
+    verdicts = solve(rows, sealed, rules, parent.spec.grid.resolution)
+    steps = _steps(parent, rows, sealed, verdicts, source)
+    task = MoveScene(parent.spec.layers, rules.resampling, _is_seamless(parent.spec))
+    summary = build(out, spec, steps, task, place, orders=orders, progress=progress)
+    summary.failed |= {key: f"not measured: {reason}" for key, reason in measured.failed.items()}
+    summary.seconds += measured.seconds
+    return summary
+
+
+def follow_coregistered(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
+    """Add to a co-registered cube what its layers have by now; raises what :func:`coregister_scenes` does."""
+    spec = read_root(cube).spec
+    rules = ShiftRules(**spec.recipe["shifts"])
+    clouds = spec.request["clouds"]
+    layers = Path(spec.request["layers"])
+    sky = Path(clouds) if clouds else None
+    return run_coregister(layers, cube, rules, sky, place, orders=orders, progress=progress)
+
+
+def move_scenes(
+    cube: str | Path, coregistered: str | Path, out: str | Path, *, place: Place | None = None
+) -> xr.Dataset:
+    """Move the scenes of another cube, of clouds for example, by the shifts of a co-registered one.
+
+    Args:
+        cube: On the grid of the co-registered cube.
+        coregistered: Whose shifts are taken.
+        out: Path of the new cube, created or extended.
+        place: Where the work runs; threads of this process if None.
+
+    Returns:
+        The moved cube: steps that both have.
+
+    Raises:
+        CubeMismatchError: The cubes lie on different grids.
+        BadInputError: They share no step.
+        IncompleteError: Some steps could not be read.
+    """
+    from stac2cube.store.reader import open_cube
+
+    summary = run_move(Path(cube), Path(coregistered), Path(out), place or Threads())
+    summary.require_complete(out)
+    return open_cube(out)
+
+
+def run_move(
+    cube: Path,
+    coregistered: Path,
+    out: Path,
+    place: Place,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Build or extend a moved cube; raises what :func:`move_scenes` and :func:`stac2cube.build.loop.build` do."""
+    parent, shifts = Parent.read(cube), Parent.read(coregistered)
+    if parent.spec.grid != shifts.spec.grid:
+        raise CubeMismatchError(f"{cube} and {coregistered} lie on different grids")
+    if "shifts" not in shifts.spec.recipe:
+        raise BadInputError(f"{coregistered} is no co-registered cube")
+    steps = []
+    for key, row in parent.rows.items():
+        if key in shifts.rows:
+            names = ("shift_x", "shift_y", "shift_accepted", "shift_field")
+            facts = {name: shifts.rows[key].properties[name] for name in names}
+            shift = (facts["shift_x"], facts["shift_y"])
+            field = None if facts["shift_field"] is None else Field(**facts["shift_field"])
+            entry = parent.entry(row, **_own(row), **facts)
+            steps.append(Step(entry, Moved(parent.stored(row), shift, field=field), _tiles(parent, row, shift)))
+    if not steps:
+        raise BadInputError(f"{cube} and {coregistered} share no step")
+    recipe = {**parent.spec.recipe, "moved_by": dict(shifts.spec.recipe["shifts"])}
+    request = {"layers": str(parent.path), "shifts": str(shifts.path)}
+    spec = CubeSpec("moved", parent.spec.grid, parent.spec.layers, recipe, request)
+    task = MoveScene(parent.spec.layers, shifts.spec.recipe["shifts"]["resampling"])
+    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+
+
+def follow_moved(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
+    """Add to a moved cube what its two parents have by now; raises what :func:`move_scenes` does."""
+    request = read_root(cube).spec.request
+    parents = Path(request["layers"]), Path(request["shifts"])
+    return run_move(*parents, cube, place, orders=orders, progress=progress)
+
+
+def _source(out: Path, parent: Parent, rules: ShiftRules) -> str:
+    """Whence moved pixels come: decided once for a cube, when it is made."""
+    if rules.source == "auto" and out.exists():
+        return str(read_root(out).spec.recipe.get("shifts", {}).get("source", "cube"))
+    return pixel_source(parent.spec, list(parent.rows.values()), "cube" if rules.mode == "local" else rules.source)
+
+
+def _sealed(out: Path, parent: Parent, again: Collection[str]) -> dict[str, Entry]:
+    """Steps that stay as they are: done, from what the layers still hold."""
+    if not out.exists():
+        return {}
+    rows = Ledger(out, read_root(out).ledger).entries(whole=False)
+    return {
+        key: row
+        for key, row in rows.items()
+        if row.status == SEALED
+        and key in parent.rows
+        and key not in again
+        and not outdated(row.parts, parent.entry(parent.rows[key]).parts)
+    }
+
+
+def _steps(
+    parent: Parent,
+    rows: Mapping[str, Entry],
+    sealed: Mapping[str, Entry],
+    verdicts: Mapping[str, Verdict],
+    source: str,
+) -> list[Step]:
+    moving = [parent.rows[key] for key, verdict in verdicts.items() if verdict.shift != (0.0, 0.0)]
+    scenes = scenes_again(parent.path, moving) if source == "scenes" else {}
+    steps = []
+    for key, row in parent.rows.items():
+        if key in sealed:
+            steps.append(Step(parent.entry(row), Moved(parent.stored(row)), ()))
+        elif key in verdicts and rows[key].status != FAILED:
+            verdict, facts = verdicts[key], rows[key].properties
+            found = verdict.found or (None, None)
+            entry = parent.entry(
+                row,
+                shift_x=verdict.shift[0],
+                shift_y=verdict.shift[1],
+                shift_accepted=verdict.accepted,
+                shift_reason=verdict.reason,
+                shift_field=None if verdict.field is None else asdict(verdict.field),
+                found_x=found[0],
+                found_y=found[1],
+                clear_fraction=facts.get("clear_fraction"),
+                pairs=facts["pairs"],
+            )
+            payload = Moved(parent.stored(row), verdict.shift, scenes.get(key), verdict.field)
+            steps.append(Step(entry, payload, _tiles(parent, row, verdict.shift)))
+    return steps
+
+
+def _tiles(parent: Parent, row: Entry, shift: tuple[float, float]) -> tuple[tuple[int, int], ...]:
+    """Blocks that can hold data: moved, a scene may reach into the next."""
+    if shift == (0.0, 0.0):
+        return parent.tiles(row)
+    near = {
+        (tile[0] + down, tile[1] + right) for tile in parent.tiles(row) for down in (-1, 0, 1) for right in (-1, 0, 1)
+    }
+    return tuple(tile for tile in parent.spec.grid.tiles() if tile in near)
+
+
+def _own(row: Entry) -> dict[str, object]:
+    """What a step of another cube knows of itself and its move does not change."""
+    return {name: row.properties[name] for name in ("cloud_fraction", "shadow_fraction") if name in row.properties}
+
+
+def _is_seamless(spec: CubeSpec) -> bool:
+    """As the layers were read, see :class:`stac2cube.stages.layers.LayersJob`."""
+    name = spec.recipe.get("mission")
+    return bool(name) and find_mission(str(name)).seamless

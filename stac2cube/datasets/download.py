@@ -1,0 +1,673 @@
+"""Download files of products: resumed, verified, listed in a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+from urllib.parse import urljoin
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from stac2cube.access import sign as cdse
+from stac2cube.access.hrefs import check_href, require_plain_file
+from stac2cube.access.http import LONGEST_WAIT
+from stac2cube.access.s3 import refusal_in
+from stac2cube.access.sign import TIMEOUT, Tokens, asked_wait, is_remote, opening, readable, unsigned
+from stac2cube.datasets.acquisitions import (
+    MANIFEST,
+    DownloadRequest,
+    FileEntry,
+    Manifest,
+    WantedFile,
+    check_tables,
+    read_manifest,
+    wanted_files,
+    write_manifest,
+)
+from stac2cube.datasets.files import made_folder
+from stac2cube.datasets.rules import parse_roles
+from stac2cube.errors import BadInputError, CatalogError, IncompleteError, ReadError
+from stac2cube.fastcog.header import NotForUsError
+from stac2cube.fastcog.ranges import address_of_s3
+from stac2cube.model.catalog import Catalog, find_catalog
+from stac2cube.model.scene import AssetRef
+from stac2cube.progress import Progress
+from stac2cube.store.files import DISK_ERRORS, remove_partials, sync_folder, write_whole
+from stac2cube.trust.address import is_http, public
+from stac2cube.trust.deadline import TooSlowError, within
+from stac2cube.trust.names import TABLE, Names, path_below, require_own
+from stac2cube.trust.text import shown
+
+# Fetching whole files: resumed where they broke off, patient with a busy server, verified before they are named.
+
+CHUNK = 1 << 20
+"""Bytes read at a time."""
+
+STALLED = 100.0
+"""Seconds in which a part of that size has to come, 10 kB/s: a server that is slower than that has stalled."""
+
+Verified = Literal["checksum", "size", "nothing"]
+"""By what a file was found whole."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to be fetched.
+
+    Attributes:
+        href: Where it is: a path, ``file://`` or ``http(s)://``.
+        size: Bytes, None if the catalog does not say.
+        checksum: Multihash in hexadecimal digits, as STAC's file extension gives it; "" if the catalog does not.
+    """
+
+    href: str
+    size: int | None = None
+    checksum: str = ""
+
+
+class StoppedError(Exception):
+    """Somebody asked to stop; what was fetched so far waits to be resumed."""
+
+
+class _AgainError(Exception):
+    """Something that can pass by itself; ``wait`` is what the server asks for, seconds."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+@dataclass
+class Fetcher:
+    """Fetches files; one for all threads.
+
+    Attributes:
+        tokens: For servers that may see one; None for none.
+        stop: Set from outside to stop at the next chunk.
+        attempts: Tries per file, each of which goes on where the last broke off.
+        first_wait: Seconds before the second try, doubled each time, with jitter.
+    """
+
+    tokens: Tokens | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    attempts: int = 8
+    first_wait: float = 1.0
+    _http: urllib3.PoolManager = field(
+        default_factory=lambda: urllib3.PoolManager(num_pools=8, maxsize=16, retries=False, timeout=TIMEOUT), repr=False
+    )
+
+    def fetch(self, file: RemoteFile, path: Path) -> Verified:
+        """Fetch a file; it gets its name only when it is whole and verified.
+
+        What broke off lies beside it as ``.part``. It is gone on with only where the catalog gives a checksum: without
+        one, nobody could tell whether both halves are of one file.
+
+        Args:
+            file: The file.
+            path: Where it shall lie; its folder is made.
+
+        Returns:
+            By what it was verified.
+
+        Raises:
+            ReadError: It cannot be had, or is not what the catalog says.
+            BadInputError: It cannot be written.
+            StoppedError: Somebody asked to stop.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f"{path.name}.part")
+            self._patiently(file, part)
+            part.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise BadInputError(f"{path} cannot be written: {error.strerror}. Make room and run again") from error
+            raise ReadError(f"{path} cannot be written: {error}") from error
+        return "checksum" if hasher(file.checksum) else "size" if file.size is not None else "nothing"
+
+    def _patiently(self, file: RemoteFile, part: Path) -> None:
+        damaged, patience = 0, Patience()
+        for attempt in range(1, self.attempts + 1):
+            try:
+                self._bring(file, part, patience)
+            except _AgainError as error:
+                if attempt == self.attempts or patience.is_over:
+                    raise ReadError(f"{unsigned(file.href)}: {error}; tried {attempt} times") from None
+                doubled = self.first_wait * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                wait = min(doubled if error.wait is None else error.wait, LONGEST_WAIT)
+                log.info("%s: %s; try %d in %.0f s", part.name, error, attempt + 1, wait)
+                if self.stop.wait(wait):
+                    raise StoppedError from None
+                patience.waited(wait if error.wait is not None else 0.0)
+                continue
+            wrong = damage(file, part)
+            if not wrong:
+                return
+            part.unlink()
+            damaged += 1
+            if damaged == 2:
+                raise ReadError(f"{unsigned(file.href)} is not what the catalog says: {wrong}")
+        raise ReadError(f"{unsigned(file.href)}: it could not be had whole in {self.attempts} tries")
+
+    def _bring(self, file: RemoteFile, part: Path, patience: Patience) -> None:
+        if not is_remote(file.href):
+            self._copy(readable(file.href, "none"), part)
+            return
+        if not file.href.startswith(("http://", "https://")):
+            raise ReadError(f"{unsigned(file.href)}: files are fetched over http(s) only")
+        have = part.stat().st_size if part.exists() and hasher(file.checksum) else 0
+        if file.size is not None and have == file.size:
+            return
+        if file.size is not None and have > file.size:
+            have = 0
+        try:
+            response = within(patience.left, lambda: self._answer(file, have), "the answer")
+        except TooSlowError as error:
+            raise self._slow(error) from None
+        if response.status == 416:
+            part.unlink(missing_ok=True)
+            raise _AgainError("what is there already is no part of the file")
+        waited_for = False
+        try:
+            self._receive(response, part, have, patience)
+        except TooSlowError as error:
+            waited_for = True
+            raise self._slow(error) from None
+        except HTTPError as error:
+            raise _AgainError(f"the connection broke ({type(error).__name__})") from None
+        finally:
+            if not waited_for:  # else a thread still does, and closing would wait for it
+                response.release_conn()
+
+    def _slow(self, error: TooSlowError) -> Exception:
+        return StoppedError() if self.stop.is_set() else _AgainError(str(error))
+
+    def _receive(self, response: urllib3.BaseHTTPResponse, part: Path, have: int, patience: Patience) -> None:
+        if response.status == 206 and not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+            part.unlink(missing_ok=True)
+            raise _AgainError("the server answered another range than it was asked for")
+        chunks = response.stream(CHUNK, decode_content=False)
+        with open_new(part, append=response.status == 206) as out:
+            while chunk := within(patience.left, lambda: next(chunks, b""), f"a part of {CHUNK >> 10} KiB"):
+                out.write(chunk)
+                patience.came()
+                if self.stop.is_set():
+                    raise StoppedError
+            out.flush()
+            os.fsync(out.fileno())
+
+    def _answer(self, file: RemoteFile, have: int) -> urllib3.BaseHTTPResponse:
+        """An answer with a body that is the file's, or the rest of it."""
+        url, headers = file.href, {"Range": f"bytes={have}-"} if have else {}
+        token, refused = "", False
+        for _ in range(8):
+            if not is_http(url):
+                raise ReadError(f"{unsigned(file.href)} leads to what is no address of http or https")
+            trusted = self.tokens is not None and self.tokens.service.may_see_token(url)
+            if trusted and self.tokens is not None:
+                token = token or self.tokens.token()
+            bearer = {"Authorization": f"Bearer {token}"} if trusted else {}
+            try:
+                response = self._http.request(
+                    "GET", url, headers=headers | bearer, preload_content=False, redirect=False
+                )
+            except HTTPError as error:
+                raise _AgainError(f"the server does not answer ({type(error).__name__})") from None
+            if response.status in (301, 302, 303, 307, 308) and response.headers.get("Location"):
+                url = urljoin(url, response.headers["Location"])
+                response.drain_conn()
+            elif response.status in (401, 403) and trusted and self.tokens is not None and not refused:
+                response.drain_conn()
+                token, refused = self.tokens.token(refused=token), True
+            else:
+                return _usable(response, file)
+        raise ReadError(f"{unsigned(file.href)} leads in circles")
+
+    def _copy(self, source: str, part: Path) -> None:
+        require_plain_file(source)
+        try:
+            with Path(source).open("rb") as content, open_new(part) as out:
+                shutil.copyfileobj(content, out, CHUNK)
+        except FileNotFoundError:
+            raise ReadError(f"{source} does not exist") from None
+        if self.stop.is_set():
+            raise StoppedError
+
+
+@dataclass
+class Patience:
+    """How long a server may go on without sending a further part, all tries together.
+
+    Attributes:
+        until: When it ends, by ``time.monotonic``.
+    """
+
+    until: float = field(default_factory=lambda: time.monotonic() + STALLED)
+
+    @property
+    def left(self) -> float:
+        """Seconds left, none below a tenth."""
+        return max(self.until - time.monotonic(), 0.1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is none left."""
+        return time.monotonic() >= self.until
+
+    def came(self) -> None:
+        """A part came: it begins anew."""
+        self.until = time.monotonic() + STALLED
+
+    def waited(self, seconds: float) -> None:
+        """The server asked for it."""
+        self.until += seconds
+
+
+def open_new(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open a file for writing, through no link.
+
+    Args:
+        path: The file.
+        append: Whether to go on with what it holds.
+
+    Raises:
+        OSError: It is a link, or cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | (os.O_APPEND if append else os.O_TRUNC)
+    return os.fdopen(os.open(path, flags, 0o666), "ab" if append else "wb")
+
+
+def is_fetched(file: RemoteFile, path: Path) -> bool:
+    """Whether a file was fetched before. It has its name, so it was verified then; its size is looked at again."""
+    return path.is_file() and (file.size is None or path.stat().st_size == file.size)
+
+
+def damage(file: RemoteFile, path: Path) -> str:
+    """How a file differs from what the catalog says of it, "" if it does not."""
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        return f"it has {size} bytes, not {file.size}"
+    made = hasher(file.checksum)
+    if made is None:
+        return ""
+    new, expected = made
+    digest = new()
+    with path.open("rb") as content:
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
+    return "" if digest.digest() == expected else "its checksum differs"
+
+
+_HASHES = {
+    0x11: "sha1",
+    0x12: "sha256",
+    0x13: "sha512",
+    0x14: "sha3_512",
+    0x15: "sha3_384",
+    0x16: "sha3_256",
+    0x17: "sha3_224",
+    0xD5: "md5",
+}
+"""Codes of functions in multihashes (github.com/multiformats/multicodec, table.csv)."""
+
+
+def hasher(checksum: str) -> tuple[Callable[[], Any], bytes] | None:
+    """The function and the digest of a multihash; None for one that is none, or of a function that is not known."""
+    try:
+        code, rest = _varint(bytes.fromhex(checksum))
+        length, digest = _varint(rest)
+    except (ValueError, IndexError):
+        return None
+    name = _HASHES.get(code)
+    if name is None or len(digest) != length:
+        return None
+    made = hashlib.new(name, usedforsecurity=False)
+    # A code with a digest of another length is not what it says.
+    return (lambda: hashlib.new(name, usedforsecurity=False), digest) if made.digest_size == length else None
+
+
+def _varint(content: bytes) -> tuple[int, bytes]:
+    """The number that a text of bytes begins with, seven bits each, the least first; and the rest."""
+    value = place = 0
+    while True:
+        byte = content[place]
+        value |= (byte & 0x7F) << (7 * place)
+        place += 1
+        if not byte & 0x80:
+            return value, content[place:]
+
+
+def _usable(response: urllib3.BaseHTTPResponse, file: RemoteFile) -> urllib3.BaseHTTPResponse:
+    """The answer, if its body is the file's.
+
+    Raises:
+        ReadError: It is not, and will not be.
+        _AgainError: It is not now.
+    """
+    kind = (response.headers.get("Content-Type") or "").partition(";")[0]
+    if response.status == 416 or (response.status in (200, 206) and kind != "text/html"):
+        return response
+    refused = response.status in (400, 401, 403) and "xml" in kind
+    words = refusal_in(response.read(4096, decode_content=True)) if refused else ""
+    response.drain_conn()
+    if response.status == 429 or response.status >= 500 or response.status == 408:
+        raise _AgainError(f"the server answers {response.status}", asked_wait(response))
+    if response.status in (401, 403):
+        raise ReadError(f"{unsigned(file.href)}: the server refuses (status {response.status}){words}")
+    what = "a web page" if kind == "text/html" and response.status == 200 else f"status {response.status}"
+    raise ReadError(f"{unsigned(file.href)}: the server answers {what}{words}")
+
+
+# Fetching what samples need from a catalog into a folder, with an account of every file.
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 4
+"""Files fetched at a time: as many as the Copernicus Data Space allows one person (its documentation, quotas)."""
+
+
+@dataclass
+class Fetched:
+    """What a run did.
+
+    Attributes:
+        manifest: The folder as it is now.
+        new: Files fetched.
+        there: Files that were there already.
+        absent: Of the files asked for, those that are not there, each with its reason.
+        stopped: Whether it was asked to stop before it was through.
+    """
+
+    manifest: Manifest
+    new: list[FileEntry] = field(default_factory=list)
+    there: list[FileEntry] = field(default_factory=list)
+    absent: list[FileEntry] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 2 some files are not there, 10 stopped in time: after 2 and 10 the same command goes on."""
+        return 10 if self.stopped else 2 if self.absent else 0
+
+
+def download_products(
+    request: DownloadRequest,
+    folder: str | Path,
+    *,
+    connections: int = CONNECTIONS,
+    tables: Sequence[str] = ("csv",),
+    verify: bool = False,
+) -> Manifest:
+    """Fetch files of products by their role, and write a manifest that every command takes as a catalog.
+
+    Running it again fetches what lacks, and goes on with what broke off.
+
+    Args:
+        request: What.
+        folder: Where to: a folder per product, and ``index.json``.
+        connections: Files fetched at a time.
+        tables: Formats of the account for people: ``"csv"``, ``"parquet"``, ``"xlsx"``.
+        verify: Reckon the checksums of files that are there already anew.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        BadInputError: A word is wrong, or the folder cannot be written.
+        NothingFoundError: There is no acquisition.
+        CatalogError: The catalog cannot be read.
+        IncompleteError: Some files are not there; the manifest names them with the reason.
+    """
+    done = run_download(request, Path(folder), connections=connections, tables=tables, fetcher=Fetcher(), verify=verify)
+    if done.absent:
+        reasons = "; ".join(f"{entry.scene} {entry.role}: {entry.reason}" for entry in done.absent)
+        raise IncompleteError(f"{len(done.absent)} file(s) are not there, run again to try them: {reasons}")
+    return done.manifest
+
+
+def run_download(
+    request: DownloadRequest,
+    folder: Path,
+    *,
+    fetcher: Fetcher,
+    connections: int = CONNECTIONS,
+    tables: Sequence[str] = ("csv",),
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Fetched:
+    """Fetch; raises what :func:`download_products` does, but for absent files, which the result has."""
+    if connections < 1:
+        raise BadInputError(f"connections are 1 or more, not {connections}")
+    check_tables(tables)
+    catalog = find_catalog(request.catalog)
+    before = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    wanted = wanted_files(request)
+    if catalog.signer == "cdse" and fetcher.tokens is None:
+        fetcher = replace(fetcher, tokens=cdse.Tokens(cdse.CDSE))
+    made_folder(folder)
+    for name in (MANIFEST, *(f"files.{kind}" for kind in tables)):
+        require_own(folder / name, "the account of a download")
+    names = Names.of_folder(folder)
+    wanted = [_placed(one, names) for one in wanted]
+    remove_partials(folder)
+    result = Fetched(Manifest(catalog.name, (), (), ()))
+    entries = {_place(one): _absent(one, "not fetched yet") for one in wanted}
+    own = Own(folder, frozenset() if before is None else frozenset(entry.path for entry in before.files))
+    if names.table:
+        write_whole(path_below(folder, TABLE), names.to_bytes())
+    # What this run is about to write is its own, also after it was killed: the account says so before any file comes.
+    write_manifest(folder, _merged(before, request, catalog, wanted, _kept(before, entries)), ())
+    progress = progress or Progress()
+    pool = ThreadPoolExecutor(connections, thread_name_prefix="fetch")
+    try:
+        with progress.over(len(wanted)):
+            running = {pool.submit(_fetch, one, own, fetcher, catalog, verify): one for one in wanted}
+            for future in as_completed(running):
+                entry, new = future.result()
+                entries[_place(running[future])] = entry
+                if entry.state == "there":
+                    (result.new if new else result.there).append(entry)
+                else:
+                    log.info("%s %s: %s", entry.scene, entry.role, entry.reason)
+                progress.advance()
+    except BaseException:
+        fetcher.stop.set()  # whoever ends this, the others stop at their next chunk
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        result.stopped = fetcher.stop.is_set()
+        result.manifest = _merged(before, request, catalog, wanted, entries)
+        write_manifest(folder, result.manifest, tables)
+    result.absent = [entry for entry in entries.values() if entry.state != "there"]
+    return result
+
+
+@dataclass(frozen=True)
+class Own:
+    """Which files of a folder may be replaced: those that its account lists.
+
+    Attributes:
+        folder: The folder.
+        paths: Relative paths that the account listed before.
+    """
+
+    folder: Path
+    paths: frozenset[str]
+
+    def path_of(self, one: WantedFile) -> Path:
+        """Where a file shall lie.
+
+        Raises:
+            ReadError: There is a link on the way, or something of somebody else's.
+        """
+        try:
+            path = path_below(self.folder, *one.path.split("/"))
+            require_own(path, "what the catalog has")
+            require_own(path.with_name(f"{path.name}.part"), "what the catalog has")
+        except BadInputError as error:
+            raise ReadError(str(error)) from None
+        if one.path not in self.paths and path.exists() and not self._is_it(one, path):
+            raise ReadError(f"{path} is there, and is none of this folder's files: name another folder, or remove it")
+        return path
+
+    @staticmethod
+    def _is_it(one: WantedFile, path: Path) -> bool:
+        """Whether what is there is the very file, by its checksum."""
+        checksum = str(one.about.get("file:checksum") or "")
+        return hasher(checksum) is not None and not damage(RemoteFile("", one.size, checksum), path)
+
+
+def _placed(one: WantedFile, names: Names) -> WantedFile:
+    """A file with the folder that its item's id has for a name here."""
+    if one.item is None or not one.path:
+        return one
+    return replace(one, path=f"{names.of(str(one.item['id']))}/{one.path.partition('/')[2]}")
+
+
+def _kept(before: Manifest | None, entries: Mapping[Place, FileEntry]) -> dict[Place, FileEntry]:
+    """What is wanted, as the account has it already where it has it."""
+    known = {} if before is None else {(entry.scene, entry.role, entry.item): entry for entry in before.files}
+    return {place: known.get(place, entry) for place, entry in entries.items()}
+
+
+Place = tuple[str, str, str]
+"""Scene, role and item of a file."""
+
+
+def _place(one: WantedFile) -> Place:
+    return one.scene, one.role.word, "" if one.item is None else str(one.item["id"])
+
+
+def _fetch(one: WantedFile, own: Own, fetcher: Fetcher, catalog: Catalog, verify: bool) -> tuple[FileEntry, bool]:
+    """Fetch one file; what became of it, and whether it is new."""
+    if one.reason:
+        return _absent(one), False
+    checksum = str(one.about.get("file:checksum") or "")
+    known = RemoteFile("", one.size, checksum)
+    try:
+        path = own.path_of(one)
+        if is_fetched(known, path) and not (verify and damage(known, path)):
+            verified: Verified = "checksum" if hasher(checksum) else "size" if one.size is not None else "nothing"
+            return _there(one, path, verified), False
+        if fetcher.stop.is_set():
+            raise StoppedError
+        verified = fetcher.fetch(replace(known, href=address_of(one, catalog)), path)
+        return _there(one, path, verified), True
+    except StoppedError:
+        return _absent(one, "stopped before it was there"), False
+    except (ReadError, CatalogError) as error:
+        return _absent(one, shown(error)), False
+
+
+def address_of(one: WantedFile, catalog: Catalog) -> str:
+    """Where a file is fetched from: a path or an address over HTTP(S), signed where that is needed.
+
+    Raises:
+        ReadError: There is no way to it.
+        CatalogError: OData does not answer, or the catalog may not name it.
+    """
+    assert one.item is not None  # what has no item has a reason
+    check_href(str(one.item["id"]), one.asset, one.about.get("href"), catalog)
+    href = one.signed or str(one.about["href"])
+    alternate = one.about.get("alternate")
+    https = alternate.get("https") if isinstance(alternate, Mapping) else None
+    if href.startswith("s3:") and isinstance(https, Mapping) and is_http(str(https.get("href"))):
+        return cdse.repaired(str(https["href"]))
+    if href.startswith("s3:") and catalog.signer == "cdse":
+        inside = str(one.about.get("file:local_path") or "") or href[href.find(".SAFE") :]
+        product, found, rest = inside.partition(".SAFE")
+        product = product or href.partition(".SAFE")[0].rpartition("/")[2]
+        if not found or not rest:
+            raise ReadError(f"{href}: OData cannot be asked for it, since it names no product")
+        number = cdse.product_id(cdse.CDSE, f"{product}.SAFE")
+        return cdse.node_url(cdse.CDSE, number, f"{product}.SAFE{rest}")
+    if href.startswith("s3:"):
+        return _signed_s3(AssetRef(public(href)), one.signer)
+    return readable(href, one.signer).removeprefix("/vsicurl/") if is_remote(href) else href
+
+
+def _signed_s3(asset: AssetRef, signer: str) -> str:
+    """An address of HTTP(S) that opens a file of S3, by the keys that there are."""
+    try:
+        return address_of_s3(opening(asset, signer))
+    except ImportError:
+        raise ReadError(f"{asset.href} is to be had by S3 only: pip install 'stac2cube[index]'") from None
+    except NotForUsError as error:
+        raise ReadError(f"{asset.href}: {error}; for S3: pip install 'stac2cube[s3]'") from None
+
+
+def _there(one: WantedFile, path: Path, verified: Verified) -> FileEntry:
+    assert one.item is not None  # what has no item has a reason
+    checksum = str(one.about.get("file:checksum") or "")
+    words = (one.scene, one.role.word, str(one.item["id"]), one.path)
+    return FileEntry(*words, state="there", size=path.stat().st_size, checksum=checksum, verified=verified)
+
+
+def _absent(one: WantedFile, reason: str = "") -> FileEntry:
+    return FileEntry(
+        scene=one.scene,
+        role=one.role.word,
+        item="" if one.item is None else str(one.item["id"]),
+        path=one.path,
+        state="missing" if one.reason else "failed",
+        reason=one.reason or reason,
+        size=one.size,
+        checksum=str(one.about.get("file:checksum") or ""),
+    )
+
+
+def _merged(
+    before: Manifest | None,
+    request: DownloadRequest,
+    catalog: Catalog,
+    wanted: Sequence[WantedFile],
+    entries: Mapping[Place, FileEntry],
+) -> Manifest:
+    """What the folder holds now: what is new, and what it held of other scenes, or of other roles of the same items."""
+    items: dict[str, dict[str, Any]] = {}
+    files = dict(entries)
+    newest: dict[tuple[str, str], set[str]] = {}
+    for one in wanted:
+        if one.item is not None:
+            newest.setdefault((one.scene, one.role.level), set()).update((str(one.item["id"]), *one.parts))
+    for entry in () if before is None else before.files:
+        replaced = entry.item not in newest.get((entry.scene, entry.role.partition(".")[0]), {entry.item})
+        if not replaced:
+            files.setdefault((entry.scene, entry.role, entry.item), entry)
+    kept = {entry.item for entry in files.values()}
+    for item in () if before is None else before.items:
+        if item["id"] in kept:
+            items[str(item["id"])] = {**item, "assets": dict(item["assets"])}
+    for one in wanted:
+        if one.item is None:
+            continue
+        item = items.setdefault(str(one.item["id"]), {**one.item, "assets": {}, "links": []})
+        if files[_place(one)].state == "there":
+            item["assets"][one.asset] = _local(one)
+        else:
+            item["assets"].pop(one.asset, None)
+    words = [role.word for role in parse_roles(request.roles, catalog.like)]
+    return Manifest(
+        catalog=catalog.name,
+        roles=tuple(dict.fromkeys([*([] if before is None else before.roles), *words])),
+        files=tuple(sorted(files.values(), key=lambda entry: (entry.scene, entry.role, entry.item))),
+        items=tuple(items[name] for name in sorted(items) if items[name]["assets"]),
+    )
+
+
+def _local(one: WantedFile) -> dict[str, Any]:
+    """The asset as it is in the folder; where it came from is noted, without signatures."""
+    kept = {key: value for key, value in one.about.items() if not key.startswith(("alternate", "auth:", "storage:"))}
+    return {**kept, "href": one.path, "stac2cube:role": one.role.word, "stac2cube:source": public(str(kept["href"]))}

@@ -1,0 +1,142 @@
+"""Versioned JSON documents, and many files that are each written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stac2cube.build.plan import BuildOptions
+from stac2cube.build.scheduler import Scheduler, timed
+from stac2cube.errors import BadInputError, IncompleteError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.progress import Progress
+from stac2cube.store.files import real_folder, refuse_links
+
+# Folders of sets, and JSON files that carry the name and version of what they hold.
+
+
+def read_document(file: Path, schema: str, what: str, made_by: str) -> dict[str, Any]:
+    """Read a JSON object of one schema; another version is refused, not guessed at.
+
+    Args:
+        file: Where it lies.
+        schema: Name and version, as its key ``schema`` says.
+        what: What it should be, for messages: ``"manifest"``.
+        made_by: How one is had: ``"fetch products with `stac2cube download`"``.
+
+    Raises:
+        BadInputError: It is not there, no JSON, or of another schema.
+    """
+    try:
+        value = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise BadInputError(f"{file} does not exist: {made_by}") from None
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{file} cannot be read as JSON: {error}") from None
+    found = value.get("schema") if isinstance(value, dict) else None
+    if found != schema:
+        raise BadInputError(f"{file} is no {what} that this version reads: schema {found!r}, not {schema!r}")
+    read: dict[str, Any] = value
+    return read
+
+
+def made_folder(folder: Path) -> None:
+    """Make a folder, with those above it, if it is not there.
+
+    Raises:
+        BadInputError: It cannot be made, or one of the names that a set uses is a symbolic link.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob(".*"):
+            real_folder(path)
+        for split in folder.glob("*.zarr"):
+            if not split.is_symlink():  # a cube may be linked beside a set
+                refuse_links(split)
+    except OSError as error:
+        raise BadInputError(f"{folder} cannot be made: {error.strerror}") from error
+
+
+# Many files, each made by one task at any place, each there and whole or not there: running again makes what lacks.
+
+log = logging.getLogger(__name__)
+
+NAMED = 5
+"""Failures that an error names; the log has all."""
+
+Make = Callable[[Any, Path], None]
+"""Makes one file, atomically (see :func:`stac2cube.store.files.write_whole`); pickles, runs on a worker."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """Where and how files are made.
+
+    Attributes:
+        place: Where; threads of this process if not said.
+        progress: Told of every file.
+        orders: When to stop: what is finished stays, the rest is left for the next run.
+    """
+
+    place: Place = field(default_factory=Threads)
+    progress: Progress = field(default_factory=Progress)
+    orders: BuildOptions = field(default_factory=BuildOptions)
+
+    def make(self, wanted: Mapping[Path, Any], make: Make) -> bool:
+        """Make the files that are not there.
+
+        Args:
+            wanted: File -> what ``make`` needs to know; as text, its name for people.
+            make: See :data:`Make`.
+
+        Returns:
+            False if it was stopped before all were made.
+
+        Raises:
+            IncompleteError: Some could not be made; the others are. Running again tries those.
+            BadInputError: The disk is full.
+            PlaceError: The place cannot be had, or lost every worker.
+        """
+        lacking = [(path, what) for path, what in wanted.items() if not path.exists()]
+        if not lacking:
+            return True
+        flow, done, failed = Scheduler(self.place, self.orders, self.progress), 0, dict[str, str]()
+        with self.place.open() as executor, self.progress.over(len(lacking)):
+
+            def submit(job: tuple[Path, Any]) -> Future[tuple[None, float]]:
+                return executor.submit(timed, make, job[1], job[0])
+
+            with closing(flow.handed_out(iter(lacking), submit)) as coming:
+                for (_, what), future in coming:
+                    done += 1
+                    if reason := failure_of(future, flow):
+                        failed[str(what)] = reason
+                        log.warning("%s: %s", what, reason)
+                        flow.progress.advance()
+                    else:
+                        flow.made(future.result()[1])
+        if done < len(lacking):
+            return False
+        if failed:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items())[:NAMED])
+            raise IncompleteError(f"{len(failed)} of {len(wanted)} failed, run again to try them: {reasons}")
+        return True
+
+
+def failure_of(future: Future[Any], flow: Scheduler) -> str:
+    """Why a file could not be made, "" if it was.
+
+    Raises:
+        CubeError: What would fail every other one alike.
+        BadInputError: The same, or the disk is full.
+    """
+    try:
+        return flow.failure(future)
+    except OSError as error:
+        raise BadInputError(f"{error.strerror}: make room and run again, what is made stays") from error

@@ -1,0 +1,532 @@
+"""Rules of a set of samples: roles of files, bands, grid, validity, angles, labels."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from stac2cube.access.sign import is_remote, readable
+from stac2cube.algorithms.radiometry import ProductScaling, parse_scaling
+from stac2cube.datasets.index import Angles, Labels, Radiometry, Validity
+from stac2cube.errors import BadInputError, RadiometryError, ReadError
+from stac2cube.model.cube_spec import Layer
+from stac2cube.model.equality import equal_nan
+from stac2cube.model.geometry import Area
+from stac2cube.model.grid import Grid
+from stac2cube.model.mission import Band, Mission, find_mission
+from stac2cube.model.scene import Granule
+from stac2cube.pixels.warp import Measure
+from stac2cube.store.staging import StoredStep
+from stac2cube.trust.names import safe_name
+
+# Roles: what a file of a product is for, in words that hold in every catalog.
+#
+# ``l1c.band.B02`` is a band, ``l1c.product_metadata`` the product's own metadata (``MTD_MSIL1C.xml``),
+# ``l1c.tile_metadata`` its granule's (``MTD_TL.xml``); ``l2a.scl_20m``, ``l2a.aot_20m`` and ``l2a.wvp_20m`` are what
+# only Level-2A has. ``l1c.band.*`` stands for all bands of a level.
+
+LEVELS = {"l1c": "sentinel-2-l1c", "l2a": "sentinel-2-l2a"}
+"""First word of a role -> mission."""
+
+METADATA = {
+    "product_metadata": ("product_metadata", "product-metadata"),
+    "tile_metadata": ("granule_metadata", "granule-metadata", "tile_metadata"),
+}
+"""Metadata files -> what catalogs call them (all recorded answers agree in these)."""
+
+CLASSES = {name: (f"{name.upper()}_20m", name, name.upper()) for name in ("scl", "aot", "wvp")}
+"""Layers of Level-2A at 20 m -> what catalogs call them."""
+
+DEFAULT = ("l1c.band.*", "l1c.product_metadata", "l1c.tile_metadata", "l2a.scl_20m")
+"""What is fetched if nothing is said: all that samples of Level-1C with classes as labels need."""
+
+
+@dataclass(frozen=True, order=True)
+class Role:
+    """A role.
+
+    Attributes:
+        word: ``"l1c.band.B02"``.
+        level: ``"l1c"``.
+        assets: What its asset may be called, in order of preference.
+    """
+
+    word: str
+    level: str
+    assets: tuple[str, ...]
+
+    def asset_of(self, item: Mapping[str, Any]) -> str:
+        """Name of its asset in an item, "" if it has none."""
+        return next((name for name in self.assets if name in item["assets"]), "")
+
+
+def parse_roles(words: Sequence[str], catalog: str = "") -> tuple[Role, ...]:
+    """Roles by their words, in order, each once.
+
+    Args:
+        words: As ``"l1c.band.B02"`` or ``"l1c.band.*"``.
+        catalog: The catalog whose names for bands come first.
+
+    Raises:
+        BadInputError: One is not known; says which are.
+    """
+    found: dict[str, Role] = {}
+    for word in words:
+        level, _, rest = word.partition(".")
+        if level not in LEVELS:
+            raise BadInputError(
+                f"role {word!r} begins with no level: say one of {', '.join(LEVELS)}, as in l1c.band.B02"
+            )
+        known = _known(level, catalog)
+        chosen = [name for name in known if name.startswith("band.")] if rest == "band.*" else [rest]
+        for name in chosen:
+            if name not in known:
+                raise BadInputError(f"there is no role {word!r}; of {level} there are {', '.join(known)}")
+            found.setdefault(f"{level}.{name}", Role(f"{level}.{name}", level, known[name]))
+    return tuple(found.values())
+
+
+def metadata_href(item: Mapping[str, Any], kind: str) -> str:
+    """Where a metadata file of an item lies, "" if the item does not say.
+
+    Args:
+        item: A STAC item.
+        kind: A key of :data:`METADATA`.
+    """
+    return next((str(item["assets"][name]["href"]) for name in METADATA[kind] if name in item["assets"]), "")
+
+
+def _known(level: str, catalog: str) -> dict[str, tuple[str, ...]]:
+    mission = find_mission(LEVELS[level])
+    pages = sorted(mission.pages, key=lambda page: page.catalog != catalog)
+    bands = {
+        f"band.{band.name}": tuple(dict.fromkeys(name for page in pages for name in page.asset_names(band)))
+        for band in mission.bands.values()
+        if band.quantity.name == "reflectance"
+    }
+    classes = {f"{name}_20m": names for name, names in CLASSES.items()} if level == "l2a" else {}
+    return bands | METADATA | classes
+
+
+# What decides the numbers of a set of samples: bands, grid, radiometry, validity, angles, labels.
+
+GRID = "grid"
+"""The target that is no band: a grid of its own, see :class:`stac2cube.datasets.rules.SampleRequest`."""
+
+BACKENDS = ("scl", "raster", "vector", "clouds")
+"""Where labels come from."""
+
+SCL_NAMES = (
+    "no_data",
+    "saturated_or_defective",
+    "dark_area",
+    "cloud_shadow",
+    "vegetation",
+    "not_vegetated",
+    "water",
+    "unclassified",
+    "cloud_medium_probability",
+    "cloud_high_probability",
+    "thin_cirrus",
+    "snow_or_ice",
+)
+"""Names of Sentinel-2's scene classes by number, see ``tables/missions/sentinel-2-l2a.toml``."""
+
+CLOUD_NAMES = ("clear", "cloud", "shadow")
+"""What a clouds cube says of a pixel, by the number that stands for it here."""
+
+
+@dataclass(frozen=True)
+class AngleRules:
+    """Which angles are written.
+
+    Attributes:
+        form: ``"degrees"``, or ``"sin_cos"``: sine and cosine of each, which have no jump at north.
+        view: The sensor's per band, or one for all: the mean direction over the bands.
+    """
+
+    form: Literal["degrees", "sin_cos"] = "degrees"
+    view: Literal["per_band", "single"] = "single"
+
+    def __post_init__(self) -> None:
+        """Refuse other words.
+
+        Raises:
+            BadInputError: Naming it.
+        """
+        _one_of("form of angles", self.form, ("degrees", "sin_cos"))
+        _one_of("view of angles", self.view, ("per_band", "single"))
+
+    def described(self, bands: tuple[str, ...]) -> Angles:
+        """The channels that a set with these bands has, as its index says."""
+        seen = [f"view_{what}_{band}" for band in bands for what in ("zenith", "azimuth")]
+        names = ["sun_zenith", "sun_azimuth", *(seen if self.view == "per_band" else ["view_zenith", "view_azimuth"])]
+        if self.form == "sin_cos":
+            names = [f"{name}_{part}" for name in names for part in ("sin", "cos")]
+        return Angles(tuple(names), self.form)
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What ``y.tif`` holds.
+
+    Attributes:
+        backend: One of :data:`BACKENDS`.
+        path: The raster or vector file, or the clouds cube. ``{tile}``, ``{id}`` and ``{date}`` (``20230512``) stand
+            for the sample's own.
+        column: Attribute of a vector file that holds the class; "" if all its shapes are one, called ``1``.
+        mapping: Value of the source -> class, 0 to 255. Values that it does not name become ``ignore_index``. None
+            takes the numbers of ``scl`` (without 0, no data) and of ``clouds`` (0 clear, 1 cloud, 2 shadow) as they
+            are; a raster or vector needs one.
+        names: Class -> what it is called.
+        ignore_index: Class of pixels that no loss may count.
+        outside: Class where no shape of a vector file lies; None for ``ignore_index``.
+        all_touched: Whether a shape gets every pixel that it touches, or those whose centre it holds.
+        mask_invalid: Whether pixels that are not valid in all bands become ``ignore_index`` too.
+        resampling: ``"nearest"`` or ``"mode"``.
+    """
+
+    backend: str = "scl"
+    path: str = ""
+    column: str = ""
+    mapping: Mapping[str, int] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    ignore_index: int = 255
+    outside: int | None = None
+    all_touched: bool = False
+    mask_invalid: bool = True
+    resampling: str = "nearest"
+
+    def __post_init__(self) -> None:
+        """Check the words against each other.
+
+        Raises:
+            BadInputError: Naming what is wrong.
+        """
+        _one_of("backend of labels", self.backend, BACKENDS)
+        _one_of("resampling of labels", self.resampling, ("nearest", "mode"))
+        if (self.backend == "scl") == bool(self.path):
+            raise BadInputError(
+                f"labels from {self.backend} "
+                + ("need no path" if self.path else "need a path: of the file, or of the clouds cube")
+            )
+        if self.backend in ("raster", "vector") and not self.mapping:
+            raise BadInputError(f"labels from a {self.backend} need a mapping: value -> class")
+        numbers = [self.ignore_index, *(self.mapping or {}).values(), *([] if self.outside is None else [self.outside])]
+        wrong = [number for number in numbers if isinstance(number, bool) or number not in range(256)]
+        if wrong:
+            raise BadInputError(f"classes are whole numbers from 0 to 255, not {wrong[0]!r}")
+        if self.outside is not None and self.backend != "vector":
+            raise BadInputError("'outside' is for labels from a vector file")
+        texts = [value for value in self.table if self.backend != "vector" and not re.fullmatch(r"-?\d+", value)]
+        if texts:
+            raise BadInputError(f"a mapping of {self.backend} labels names whole numbers, not {texts[0]!r}")
+
+    @property
+    def table(self) -> dict[str, int]:
+        """Value of the source, as text -> class."""
+        if self.mapping is not None:
+            return {str(value): number for value, number in self.mapping.items()}
+        names = SCL_NAMES if self.backend == "scl" else CLOUD_NAMES
+        return {str(number): number for number in range(1 if self.backend == "scl" else 0, len(names))}
+
+    def described(self) -> Labels:
+        """As the index of a set says."""
+        classes = dict(self.names)
+        if not classes:
+            source = {"scl": SCL_NAMES, "clouds": CLOUD_NAMES}.get(self.backend, ())
+            for value, number in self.table.items():
+                name = source[int(value)] if value.isdigit() and int(value) < len(source) else value
+                classes[number] = f"{classes[number]}, {name}" if number in classes else name
+        return Labels(self.backend, self.table, self.ignore_index, dict(sorted(classes.items())))
+
+
+@equal_nan
+@dataclass(frozen=True)
+class SampleRules:
+    """Everything that decides the pixels of a set of samples.
+
+    Attributes:
+        mission: Name of a mission page.
+        bands: Names or common names; the mission's continuous default bands if empty.
+        target: The band on whose pixels every sample lies, or :data:`GRID`.
+        radiometry: ``"toa"``, ``"boa"`` or ``"raw"``; "" for the reflectance that the mission has.
+        scaling: Whence scale and offset come: ``"product"``, the product's own metadata file; or ``"item"``, the
+            catalog's item, by the rule of :mod:`stac2cube.algorithms.radiometry`.
+        upsampling: See :class:`stac2cube.pixels.warp.Measure`, as the next two.
+        downsampling: Method.
+        source_nodata: Count of pixels without data.
+        nodata: What stands for it in the samples.
+        validity: One channel for all bands together, or one per band.
+        threshold: See :class:`stac2cube.datasets.index.Validity`.
+        angles: None for none.
+        labels: None for none.
+    """
+
+    mission: str = "sentinel-2-l1c"
+    bands: tuple[str, ...] = ()
+    target: str = "B02"
+    radiometry: Literal["", "toa", "boa", "raw"] = ""
+    scaling: Literal["product", "item"] = "product"
+    upsampling: str = "bilinear"
+    downsampling: str = "average"
+    source_nodata: float | None = None
+    nodata: float = math.nan
+    validity: Literal["single", "per_band"] = "single"
+    threshold: float = 0.5
+    angles: AngleRules | None = None
+    labels: LabelRules | None = None
+
+    def __post_init__(self) -> None:
+        """Check the words against each other.
+
+        Raises:
+            BadInputError: Naming what is wrong.
+        """
+        _one_of("scaling", self.scaling, ("product", "item"))
+        _one_of("validity", self.validity, ("single", "per_band"))
+        _one_of("radiometry", self.radiometry, ("", "raw", self.reflectance))
+        if self.nodata in (0, 1):
+            raise BadInputError("nodata cannot be 0 or 1: the channels of validity hold these")
+        if not 0 < self.threshold <= 1:
+            raise BadInputError(f"threshold is a share above 0 and up to 1, not {self.threshold}")
+        if classes := [band.name for band in self.chosen if band.quantity.is_class]:
+            raise BadInputError(f"{', '.join(classes)} holds classes: samples have measured bands, classes are labels")
+        if self.target != GRID:
+            page = find_mission(self.mission)
+            page.choose_bands([self.target])
+        if self.angles is not None and not self.mission.startswith("sentinel-2"):
+            raise BadInputError(f"angles are known of Sentinel-2, not of {self.mission}")
+        if self.scaling == "product" and self.factored and not self.mission.startswith("sentinel-2"):
+            raise BadInputError(f"product metadata are understood of Sentinel-2: say scaling 'item' for {self.mission}")
+        Measure(upsampling=self.upsampling, downsampling=self.downsampling)
+
+    @property
+    def page(self) -> Mission:
+        """The mission."""
+        return find_mission(self.mission)
+
+    @property
+    def chosen(self) -> tuple[Band, ...]:
+        """The bands, in order."""
+        page = find_mission(self.mission)
+        if self.bands:
+            return page.choose_bands(self.bands)
+        return tuple(band for band in page.choose_bands(None) if not band.quantity.is_class)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(band.name for band in self.chosen)
+
+    @property
+    def reflectance(self) -> Radiometry:
+        """The reflectance that the mission has."""
+        return "toa" if self.mission.endswith("l1c") else "boa"
+
+    @property
+    def kind(self) -> Radiometry:
+        """What the numbers are."""
+        return self.radiometry or self.reflectance
+
+    @property
+    def factored(self) -> bool:
+        """Whether scale and offset are applied."""
+        return self.kind != "raw"
+
+    @property
+    def target_band(self) -> str:
+        """Name of the target band, "" for a grid."""
+        return "" if self.target == GRID else self.page.choose_bands([self.target])[0].name
+
+    @property
+    def described_validity(self) -> Validity:
+        """As the index of a set says."""
+        names = ("valid",) if self.validity == "single" else tuple(f"valid_{name}" for name in self.names)
+        return Validity(names, self.threshold)
+
+    def measure(self, band: Band, scale: float, offset: float) -> Measure:
+        """How a band is read."""
+        return Measure(scale, offset, self.source_nodata, band.quantity.fill, self.upsampling, self.downsampling)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, with names as the mission writes them: what two sets must agree in."""
+        whole = replace(self, bands=self.names, target=self.target_band or GRID, radiometry=self.kind)
+        value = asdict(whole) | {"bands": list(self.names)}
+        value["nodata"] = "nan" if math.isnan(self.nodata) else self.nodata
+        if self.labels is not None:
+            value["labels"] |= {
+                "mapping": self.labels.table,
+                "names": {str(n): t for n, t in self.labels.names.items()},
+            }
+        return value
+
+    @property
+    def digest(self) -> str:
+        """A short text that differs where the rules do."""
+        return sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _one_of(what: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise BadInputError(f"{what} should be {' or '.join(repr(k) for k in known if k)}, not {word!r}")
+
+
+# What samples are made of: nouns, and the files beside the pixels.
+#
+# Scenes of a manifest or a catalog become sources in :mod:`stac2cube.datasets.samples`, steps of a cube in
+# :mod:`stac2cube.datasets.samples`. Every file that a sample needs is looked for there, before any sample is made. What
+# lacks is told of all samples at once and by name; nothing is put in its place.
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Which scenes become samples.
+
+    Attributes:
+        source: A manifest or its folder, another catalog, or a cube.
+        area: Of interest; samples on a band's pixels are cut to it. None for all there is.
+        time: Words of :func:`stac2cube.model.period.parse_period`; "" for all there is.
+        grid: All samples lie on it, for the target :data:`stac2cube.datasets.rules.GRID`; None for a band's pixels or a
+            cube's own grid.
+        max_cloud_cover: Percent; scenes with more are left out.
+        max_scenes: At most so many, the oldest; None for all.
+    """
+
+    source: str
+    area: Area | None = None
+    time: str = ""
+    grid: Grid | None = None
+    max_cloud_cover: float | None = None
+    max_scenes: int | None = None
+
+    @property
+    def is_cube(self) -> bool:
+        """Whether the source is a cube."""
+        return (Path(self.source) / "zarr.json").exists()
+
+
+@dataclass(frozen=True)
+class GranuleFiles:
+    """One granule that a sample is made of.
+
+    Attributes:
+        granule: The granule.
+        factors: Band -> scale and offset, see :class:`stac2cube.pixels.warp.Measure`.
+        tile_metadata: Path of its ``MTD_TL.xml``, "" if it is not needed.
+        classes: The Level-2A granule of the same acquisition, None if it is not needed.
+    """
+
+    granule: Granule
+    factors: Mapping[str, tuple[float, float]]
+    tile_metadata: str = ""
+    classes: Granule | None = None
+
+
+@dataclass(frozen=True)
+class CubeStep:
+    """A step of a cube, and what its numbers mean.
+
+    Attributes:
+        step: The step.
+        layers: Those that are wanted of it.
+        grid: The cube's.
+    """
+
+    step: StoredStep
+    layers: tuple[Layer, ...]
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """What one sample is made of; small, travels to the workers.
+
+    Attributes:
+        id: Unique in the set.
+        key: Of its scene, as cubes know it.
+        time: Acquisition.
+        tile: Tile code, "" if it is of several.
+        platform: Normalised.
+        orbit: Relative.
+        cloud_cover: Percent, or None.
+        grid: Where its pixels lie; None if that could not be found out.
+        items: Ids of all items that it is made of, in order.
+        versions: What it is made of and in which version, see :class:`stac2cube.store.ledger.Entry`.
+        parts: Granules in mosaic order; of a step of a cube, those that its angles come from.
+        step: The step of a cube that its bands come from, None for granules.
+        clouds: The step of a clouds cube that its labels come from, None for other labels.
+        lacking: What is missing, in words.
+    """
+
+    id: str
+    key: str
+    time: datetime
+    tile: str
+    platform: str
+    orbit: int
+    cloud_cover: float | None
+    grid: Grid | None
+    items: tuple[str, ...]
+    versions: Mapping[str, str]
+    parts: tuple[GranuleFiles, ...]
+    step: CubeStep | None = None
+    clouds: CubeStep | None = None
+    lacking: tuple[str, ...] = ()
+
+    def labels_path(self, pattern: str) -> Path:
+        """The file that its labels come from, see :class:`stac2cube.datasets.rules.LabelRules`."""
+        named = {"tile": self.tile, "id": self.id, "date": f"{self.time:%Y%m%d}"}
+        for name, value in named.items():
+            pattern = pattern.replace("{" + name + "}", safe_name(value) if value else value)
+        return Path(pattern).expanduser()
+
+
+@contextmanager
+def noting(lacking: list[str]) -> Iterator[None]:
+    """Note what lacks, and go on."""
+    try:
+        yield
+    except (ReadError, RadiometryError) as error:
+        if str(error) not in lacking:
+            lacking.append(str(error))
+
+
+def metadata_file(item: Mapping[str, Any], kind: str) -> str:
+    """Path of a metadata file of an item.
+
+    Args:
+        item: A STAC item.
+        kind: A key of :data:`stac2cube.datasets.rules.METADATA`.
+
+    Raises:
+        ReadError: There is none, or it is not on this machine.
+    """
+    href = metadata_href(item, kind)
+    if not href:
+        raise ReadError(f"{kind}: the item has no such asset")
+    if is_remote(href):
+        raise ReadError(f"{kind}: {href} is not on this machine; fetch it with `stac2cube download` first")
+    path = readable(href, "none")
+    if not Path(path).is_file():
+        raise ReadError(f"{kind}: {path} does not exist")
+    return path
+
+
+@lru_cache(maxsize=64)
+def scaling_of(path: str) -> ProductScaling:
+    """How the counts of a product become reflectance.
+
+    Raises:
+        RadiometryError: The file is not its metadata.
+    """
+    return parse_scaling(Path(path).read_text(errors="replace"), path)

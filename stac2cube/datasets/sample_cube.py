@@ -1,0 +1,272 @@
+"""Samples as a cube: the same numbers as layers, a step per scene, built and kept as every cube is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from shapely.geometry import mapping, shape
+
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Step, Summary, known_entries, plan
+from stac2cube.datasets.config import rules_of_words
+from stac2cube.datasets.rules import GRID, SampleRequest, SampleRules, SampleSource
+from stac2cube.datasets.sample_pixels import make_pixels
+from stac2cube.datasets.samples import Incomplete, plan_samples
+from stac2cube.errors import BadInputError, NothingFoundError, ReadError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.model.catalog import public_catalog
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.geometry import WGS84, Area
+from stac2cube.model.grid import Grid
+from stac2cube.pixels.read import intersecting
+from stac2cube.progress import Progress
+from stac2cube.store.ledger import SEALED, Entry
+from stac2cube.store.metadata import read_root
+from stac2cube.version import __version__
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+STAGE = "samples"
+"""Name of the stage in the cubes it makes."""
+
+LABEL = "label"
+"""Name of the layer of classes."""
+
+
+@dataclass(frozen=True)
+class MakeBlock:
+    """The task: one block of a sample.
+
+    Attributes:
+        rules: How.
+    """
+
+    rules: SampleRules
+
+    def __call__(self, source: SampleSource, block: Block) -> Mapping[str, np.ndarray]:
+        """Layers of one block.
+
+        Raises:
+            ReadError: An input is missing, or cannot be read.
+        """
+        if source.lacking:
+            raise ReadError("; ".join(source.lacking))
+        rules = self.rules
+        pixels = make_pixels(source, rules, block.grid.window(block.tile))
+        out = dict(zip(rules.names, pixels.bands, strict=True))
+        validity = pixels.validity(rules).astype("uint8")
+        out |= dict(zip(rules.described_validity.channels, validity, strict=True))
+        if pixels.angles is not None and rules.angles is not None:
+            out |= dict(zip(rules.angles.described(rules.names).channels, pixels.angles, strict=True))
+        if pixels.labels is not None:
+            out[LABEL] = pixels.labels
+        return out
+
+
+def make_sample_cube(
+    source: str | Path | SampleRequest,
+    out: str | Path,
+    rules: SampleRules,
+    *,
+    place: Place | None = None,
+    incomplete: Incomplete = "refuse",
+) -> xr.Dataset:
+    """Make training samples as a cube: a step per scene, on one grid.
+
+    Running it again adds what is new, as ``stac2cube update`` does, and makes anew what was made anew in its source.
+
+    Args:
+        source: As for :func:`stac2cube.make_samples`.
+        out: Path of the cube, created or extended.
+        rules: What decides the numbers; the target is ``"grid"``.
+        place: Where the work runs; threads of this process if None.
+        incomplete: As for :func:`stac2cube.make_samples`.
+
+    Returns:
+        The cube: bands and angles float32, NaN where not valid or unknown; ``valid`` and ``label`` uint8.
+
+    Raises:
+        BadInputError: A word is wrong, or an input is missing: all are named.
+        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        IncompleteError: Some steps failed; the others are sealed.
+    """
+    from stac2cube.store.reader import open_cube
+
+    request = source if isinstance(source, SampleRequest) else SampleRequest(str(source))
+    summary = run_sample_cube(request, Path(out), rules, place or Threads(), incomplete=incomplete)
+    summary.require_complete(out)
+    return open_cube(out)
+
+
+def run_sample_cube(
+    request: SampleRequest,
+    out: Path,
+    rules: SampleRules,
+    place: Place,
+    *,
+    incomplete: Incomplete = "refuse",
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Build or extend a cube of samples.
+
+    Raises:
+        BadInputError: A word is wrong, the target is no grid, or an input is missing.
+        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        CatalogError: The catalog cannot be read.
+    """
+    if rules.target != GRID:
+        raise BadInputError("a cube has one grid: say target 'grid', with an area, crs and resolution")
+    sources = plan_samples(request, rules, incomplete)
+    grid = sources[0].grid
+    assert grid is not None  # a target grid was given, or is the cube's
+    recipe = json.loads(json.dumps({**rules.to_json(), "title": f"samples of {rules.page.title}"}))
+    spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, _remembered(request))
+    # As samples in files: of what was made anew the sample is made anew too.
+    orders = replace(orders or BuildOptions(), superseded="replace")
+    return build(out, spec, steps_of(sources, grid), MakeBlock(rules), place, orders=orders, progress=progress)
+
+
+def holds_samples(cube: Path) -> bool:
+    """Whether a path is a cube of samples; False where there is no cube."""
+    return cube.exists() and read_root(cube).spec.stage == STAGE
+
+
+def follow_samples(
+    cube: Path,
+    place: Place,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+    incomplete: Incomplete = "refuse",
+) -> Summary:
+    """Add to a cube of samples what its source has by now, and make anew what was made anew there.
+
+    The cube remembers its source, area, time, limits and rules; the last run that made or extended it said them.
+
+    Args:
+        cube: A cube that :func:`holds_samples`.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+        incomplete: As for :func:`stac2cube.make_samples`.
+
+    Raises:
+        BadInputError: The source is gone, or an input is missing: all are named.
+    """
+    request, rules = _asked(cube)
+    return run_sample_cube(request, cube, rules, place, incomplete=incomplete, orders=orders, progress=progress)
+
+
+class SampleKind:
+    """Cubes of samples that were made from a cube, for :func:`stac2cube.maintain.sync.sync`."""
+
+    def parent(self, cube: Path) -> Path | None:
+        """The cube that samples were made from; None for other cubes, and for samples of products."""
+        source = Path(str(read_root(cube).spec.request.get("source", "")))
+        return source if holds_samples(cube) and (source / "zarr.json").exists() else None
+
+    def behind(self, cube: Path) -> tuple[int, int]:
+        """Samples lacking, by what was asked for when it was made, and those of which the step was made anew."""
+        try:
+            sources = plan_samples(*_asked(cube), "list")
+        except NothingFoundError:
+            return 0, 0
+        steps = steps_of(sources, read_root(cube).spec.grid)
+        work = plan(steps, known_entries(cube, steps))
+        return len(work.todo), len(work.superseded)
+
+    def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
+        """As :func:`follow_samples`; samples that lack an input fail, and are told of."""
+        try:
+            return follow_samples(cube, place, orders=orders, progress=progress, incomplete="list")
+        except NothingFoundError:
+            return Summary()
+
+
+def _asked(cube: Path) -> tuple[SampleRequest, SampleRules]:
+    """What a cube of samples remembers of its making.
+
+    Raises:
+        BadInputError: It does not remember it.
+    """
+    spec = read_root(cube).spec
+    said = dict(spec.request)
+    if "max_scenes" not in said:
+        raise BadInputError(f"{cube} does not know what it was made of: run `stac2cube samples SOURCE {cube}` again")
+    outline = said.pop("area")
+    if outline is not None:
+        geometry = shape(outline)
+        outline = Area("area", geometry, geometry, WGS84)
+    request = SampleRequest(**said, area=outline)
+    rules = rules_of_words({name: value for name, value in spec.recipe.items() if name != "title"})
+    return request if request.is_cube else replace(request, grid=spec.grid), rules
+
+
+def _remembered(request: SampleRequest) -> dict[str, Any]:
+    """What :func:`follow_samples` needs to ask again; a path holds from anywhere."""
+    source = Path(request.source)
+    return {
+        "source": str(source.resolve()) if source.exists() else public_catalog(request.source),
+        "area": None if request.area is None else json.loads(json.dumps(mapping(request.area.geometry))),
+        "time": request.time,
+        "max_cloud_cover": request.max_cloud_cover,
+        "max_scenes": request.max_scenes,
+    }
+
+
+def layers_of(rules: SampleRules) -> tuple[Layer, ...]:
+    """The layers of a cube of samples: bands, validity, angles, classes."""
+    nan, layers = float("nan"), []
+    for band in rules.chosen:
+        name = band.quantity.standard_name if rules.factored else ""
+        layers.append(Layer(band.name, "float32", nan, long_name=band.long_name, standard_name=name))
+    channels = rules.described_validity.channels
+    flags = ((0, "not_valid"), (1, "valid"))
+    layers += [Layer(channel, "uint8", 255, long_name="whether the pixel counts", flags=flags) for channel in channels]
+    if rules.angles is not None:
+        units = "degree" if rules.angles.form == "degrees" else "1"
+        names = rules.angles.described(rules.names).channels
+        layers += [Layer(name, "float32", nan, units=units, long_name=name.replace("_", " ")) for name in names]
+    if rules.labels is not None:
+        classes = rules.labels.described().classes
+        described = tuple(
+            (number, name.replace(", ", "_or_").replace(" ", "_") or "unnamed") for number, name in classes.items()
+        )
+        layers.append(Layer(LABEL, "uint8", rules.labels.ignore_index, long_name="class", flags=described))
+    return tuple(layers)
+
+
+def steps_of(sources: Sequence[SampleSource], grid: Grid) -> list[Step]:
+    """Samples as steps: what the ledger shall say, and which blocks can hold anything."""
+    tiles = list(grid.tiles())
+    footprint: Any = mapping(grid.geobox.geographic_extent.geom)
+    steps = []
+    for source in sources:
+        entry = Entry(
+            key=source.id,
+            time=source.time,
+            status=SEALED,
+            items=tuple(sorted(source.items)),
+            parts=source.versions,
+            footprint=footprint,
+            properties={
+                "platform": source.platform,
+                "orbit": source.orbit,
+                "cloud_cover": source.cloud_cover,
+                "software": {"stac2cube": __version__},
+            },
+        )
+        blocks = tiles
+        if source.step is None and not source.lacking:
+            touched = intersecting([part.granule for part in source.parts], [grid.tile_geobox(tile) for tile in tiles])
+            blocks = [tile for tile, places in zip(tiles, touched, strict=True) if places]
+        steps.append(Step(entry, source, tuple(blocks)))
+    return steps

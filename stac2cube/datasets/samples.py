@@ -1,0 +1,555 @@
+"""Make a set of samples from scenes or from steps of a cube."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+from shapely.geometry import box
+
+from stac2cube.access.sign import is_remote, readable
+from stac2cube.build.derived import Parent
+from stac2cube.build.plan import BuildOptions
+from stac2cube.build.scheduler import Scheduler, timed
+from stac2cube.datasets.files import failure_of, made_folder
+from stac2cube.datasets.index import INDEX, Sample, SampleIndex, read_sample_index, write_index
+from stac2cube.datasets.rules import (
+    GRID,
+    CubeStep,
+    GranuleFiles,
+    SampleRequest,
+    SampleRules,
+    SampleSource,
+    metadata_file,
+    noting,
+    scaling_of,
+)
+from stac2cube.datasets.sample_files import META, MakeSample, iso_text, present
+from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError, ReadError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.model.catalog import Catalog, find_catalog
+from stac2cube.model.geometry import WGS84, Area
+from stac2cube.model.grid import Grid, grid_from_geobox
+from stac2cube.model.image import BandRequest, Image
+from stac2cube.model.mission import Band, find_mission
+from stac2cube.model.period import parse_period
+from stac2cube.model.scene import AssetRef, Granule, Scene
+from stac2cube.pixels.open import of_asset
+from stac2cube.progress import Progress
+from stac2cube.search.request import ALWAYS
+from stac2cube.search.search import Query, search
+from stac2cube.store.files import remove_partials, remove_tree
+from stac2cube.store.ledger import Entry
+from stac2cube.trust.names import safe_name
+
+# Scenes of a manifest or a catalog as sources of samples, each checked for all that its sample needs.
+
+EVERYWHERE = box(-180, -90, 180, 90)
+
+
+def scene_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSource]:
+    """The samples of a manifest or a catalog, oldest first; each with what it lacks.
+
+    Raises:
+        BadInputError: Request and rules do not fit.
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+    """
+    if rules.target == GRID and request.grid is None:
+        raise BadInputError("target 'grid' needs a grid: say an area, with crs and resolution")
+    if rules.target != GRID and request.grid is not None:
+        raise BadInputError(f"target is the band {rules.target}, so there is no grid to give; or say target 'grid'")
+    catalog = find_catalog(request.source)
+    if rules.factored and rules.scaling == "product" and not catalog.is_local:
+        raise BadInputError(
+            f"{catalog.name} is a remote catalog: fetch its products with `stac2cube download` first, or say scaling "
+            "'item' to take scale and offset from its items"
+        )
+    scenes = search(_query(request, rules.mission, needed_bands(rules)), catalog)
+    if not scenes:
+        raise NothingFoundError(f"{request.source} has no scene of {rules.mission} for these words")
+    classes = _class_granules(request, catalog) if rules.labels is not None and rules.labels.backend == "scl" else {}
+    found = sorted(_units(scenes, rules), key=lambda unit: (unit[0].time, unit[1]))
+    return [_source_of_scene(*unit, request, rules, classes) for unit in found[: request.max_scenes]]
+
+
+def needed_bands(rules: SampleRules) -> tuple[Band, ...]:
+    """The bands of a set and, where it is another, the one whose pixels they are brought to."""
+    target = [rules.page.bands[rules.target_band]] if rules.target_band else []
+    return tuple({band.name: band for band in [*rules.chosen, *target]}.values())
+
+
+def _query(request: SampleRequest, mission: str, bands: tuple[Band, ...]) -> Query:
+    area, longitude = (EVERYWHERE, 0.0) if request.area is None else (request.area.geometry, request.area.longitude)
+    period = parse_period(request.time or ALWAYS)
+    return Query(find_mission(mission), area, longitude, period.intervals, bands, request.max_cloud_cover)
+
+
+Unit = tuple[Scene, str, tuple[Granule, ...]]
+"""A scene, the id of a sample of it, and the granules that make that sample."""
+
+
+def _units(scenes: Sequence[Scene], rules: SampleRules) -> Iterator[Unit]:
+    """A sample per granule on a band's pixels, one per scene on a grid."""
+    for scene in scenes:
+        if rules.target == GRID or not scene.granules:
+            yield scene, str(scene.key), scene.granules
+            continue
+        tiles = [granule.tile for granule in scene.granules]
+        for granule in scene.granules:
+            strip = f"_{granule.datastrip}" if tiles.count(granule.tile) > 1 else ""
+            name = f"{scene.key.platform}_R{scene.key.orbit:03d}_{granule.time:%Y%m%dT%H%M%S}_{granule.tile}{strip}"
+            yield scene, safe_name(name.rstrip("_")), (granule,)
+
+
+def _class_granules(request: SampleRequest, catalog: Catalog) -> Classes:
+    """Level-2A of everything, by who it is."""
+    mission = "sentinel-2-l2a"
+    query = _query(request, mission, find_mission(mission).choose_bands(["SCL"]))
+    scenes = search(query, catalog)
+    return {_acquisition(scene, granule): granule for scene in scenes for granule in scene.granules}
+
+
+def _acquisition(scene: Scene, granule: Granule) -> tuple[str, ...]:
+    """What Level-1C and Level-2A of one granule have in common."""
+    return scene.key.platform, str(scene.key.orbit), str(scene.key.day), granule.tile, granule.datastrip
+
+
+Classes = Mapping[tuple[str, ...], Granule]
+"""Level-2A granules by who they are, see :func:`_acquisition`."""
+
+
+def _source_of_scene(
+    scene: Scene, name: str, granules: tuple[Granule, ...], request: SampleRequest, rules: SampleRules, classes: Classes
+) -> SampleSource:
+    lacking = [scene.problem] if scene.problem else []
+    parts = tuple(_part(scene, granule, rules, classes, lacking) for granule in granules)
+    grid = request.grid
+    if rules.target != GRID and granules and not lacking:
+        with noting(lacking):
+            grid = _target_grid(granules[0], rules.target_band, request.area)
+    return SampleSource(
+        id=name,
+        key=str(scene.key),
+        time=min((granule.time for granule in granules), default=scene.time),
+        tile=granules[0].tile if len({granule.tile for granule in granules}) == 1 else "",
+        platform=scene.key.platform,
+        orbit=scene.key.orbit,
+        cloud_cover=granules[0].cloud_cover if len(granules) == 1 else scene.cloud_cover,
+        grid=grid,
+        items=tuple(name for part in parts for one in (part.granule, part.classes) if one for name in one.item_ids),
+        versions={f"{granule.tile}/{granule.datastrip}": granule.baseline for granule in granules},
+        parts=parts,
+        lacking=tuple(lacking),
+    )
+
+
+def _part(scene: Scene, granule: Granule, rules: SampleRules, classes: Classes, lacking: list[str]) -> GranuleFiles:
+    items = granule.items
+    item = {**items[0], "assets": {key: about for one in reversed(items) for key, about in one["assets"].items()}}
+    for band in needed_bands(rules):
+        with noting(lacking):
+            _require(granule, band.name)
+    factors: dict[str, tuple[float, float]] = {}
+    with noting(lacking):
+        factors = _factors(granule, item, rules)
+    tile, paired = "", None
+    if rules.angles is not None:
+        with noting(lacking):
+            tile = metadata_file(item, "tile_metadata")
+    if rules.labels is not None and rules.labels.backend == "scl":
+        paired = granule if "SCL" in granule.assets else classes.get(_acquisition(scene, granule))
+        with noting(lacking):
+            if paired is None:
+                raise ReadError(f"SCL: there is no Level-2A of {granule.id}")
+            _require(paired, "SCL")
+    return GranuleFiles(_light(granule), factors, tile, None if paired is None else _light(paired))
+
+
+def _light(granule: Granule) -> Granule:
+    """Without the whole item and its keys, which only the driver wants."""
+    parts = tuple((name, "") for name, _ in granule.completed_by)
+    return replace(granule, item="", completed_by=parts, signed={})
+
+
+def _require(granule: Granule, band: str) -> None:
+    asset = granule.assets.get(band)
+    if asset is None:
+        raise ReadError(f"{band}: item {granule.id} has no such asset")
+    path = readable(asset.href, "none")
+    if not is_remote(asset.href) and not Path(path).is_file():  # nor a pipe or a device
+        raise ReadError(f"{band}: {path} does not exist")
+
+
+def _factors(granule: Granule, item: Mapping[str, Any], rules: SampleRules) -> dict[str, tuple[float, float]]:
+    if not rules.factored:
+        return {band.name: (1.0, 0.0) for band in rules.chosen}
+    if rules.scaling == "product":
+        scaling = scaling_of(metadata_file(item, "product_metadata"))
+        return {band.name: scaling.factors(band.name) for band in rules.chosen}
+    # The stored form is count + shift; what it means is the mission's.
+    return {
+        band.name: (
+            band.quantity.scale,
+            band.quantity.offset + band.quantity.scale * granule.assets[band.name].shift,
+        )
+        for band in rules.chosen
+        if band.name in granule.assets
+    }
+
+
+def _target_grid(granule: Granule, band: str, area: Area | None) -> Grid:
+    """The pixels of a band, cut to the area.
+
+    Raises:
+        ReadError: The file cannot be opened, has no square pixels, or does not touch the area.
+    """
+
+    def look(image: Image, _asset: AssetRef) -> GeoBox:
+        return image.geobox
+
+    geobox = of_asset(granule, BandRequest(band, "float32", 0, "continuous"), look)
+    if area is not None and geobox is not None and geobox.crs is not None:
+        outline = Geometry(area.geometry, WGS84).to_crs(geobox.crs)
+        rows, columns = geobox.overlap_roi(geobox.enclosing(outline))
+        geobox = geobox[rows, columns]
+    if geobox is None or not all(geobox.shape):
+        raise ReadError(f"{band}: item {granule.id} does not touch the area")
+    try:
+        return grid_from_geobox(geobox)
+    except BadInputError as error:
+        raise ReadError(f"{band}: {granule.id} makes no target grid: {error}") from None
+
+
+# Steps of a cube as sources of samples.
+
+
+def step_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSource]:
+    """The samples of a cube: a step each, on the cube's own grid; each with what it lacks.
+
+    Raises:
+        BadInputError: Request and rules do not fit the cube.
+        NothingFoundError: No step fits the words.
+        CubeError: It is no cube.
+    """
+    parent = Parent.read(request.source)
+    layers = {layer.name: layer for layer in parent.spec.layers}
+    if parent.mission != rules.mission:
+        raise BadInputError(f"{request.source} is a cube of {parent.mission or 'no mission'}, not of {rules.mission}")
+    if rules.target != GRID or request.grid is not None or request.area is not None:
+        raise BadInputError("samples of a cube lie on the cube's own grid: say target 'grid', and neither area nor crs")
+    if not rules.factored:
+        raise BadInputError("a cube holds harmonised numbers, not counts as delivered: raw samples need the products")
+    lacking = [name for name in rules.names if name not in layers]
+    wants_classes = rules.labels is not None and rules.labels.backend == "scl"
+    if wants_classes and "SCL" not in layers:
+        lacking.append("SCL")
+    if lacking:
+        raise BadInputError(f"{request.source} has no layer {', '.join(lacking)}; it has {', '.join(layers)}")
+    wanted = tuple(layers[name] for name in [*rules.names, *(["SCL"] if wants_classes else [])])
+    rows = [row for row in parent.rows.values() if _fits(row, request)][: request.max_scenes]
+    if not rows:
+        raise NothingFoundError(f"{request.source} has no step for these words")
+    return [_source_of_step(parent, row, CubeStep(parent.stored(row), wanted, parent.spec.grid), rules) for row in rows]
+
+
+def with_clouds(sources: list[SampleSource], path: Path) -> list[SampleSource]:
+    """Sources with their steps of a clouds cube, found by the scene's key.
+
+    Raises:
+        CubeError: It is no cube.
+        BadInputError: It has no masks.
+    """
+    parent = Parent.read(path)
+    layers = {layer.name: layer for layer in parent.spec.layers}
+    if "cloud_mask" not in layers:
+        raise BadInputError(f"{path} is no clouds cube: it has no layer cloud_mask")
+    wanted = tuple(layers[name] for name in ("cloud_mask", "shadow_mask") if name in layers)
+    out = []
+    for source in sources:
+        row = parent.rows.get(source.key)
+        if row is None:
+            out.append(replace(source, lacking=(*source.lacking, f"labels: {path} has no step {source.key}")))
+        else:
+            out.append(replace(source, clouds=CubeStep(parent.stored(row), wanted, parent.spec.grid)))
+    return out
+
+
+def _fits(row: Entry, request: SampleRequest) -> bool:
+    if request.time and not any(first <= row.time <= last for first, last in parse_period(request.time).intervals):
+        return False
+    limit, cover = request.max_cloud_cover, row.cloud_percent
+    return limit is None or cover is None or cover <= limit
+
+
+def _source_of_step(parent: Parent, row: Entry, step: CubeStep, rules: SampleRules) -> SampleSource:
+    lacking: list[str] = []
+    parts: list[GranuleFiles] = []
+    if rules.angles is not None:
+        if not row.sources:
+            lacking.append("tile_metadata: the cube does not keep the items of this step; take samples of its layers")
+        for text in row.sources:
+            item = json.loads(text)
+            with noting(lacking):
+                parts.append(GranuleFiles(_nameless(item["id"], row), {}, metadata_file(item, "tile_metadata")))
+    return SampleSource(
+        id=row.key,
+        key=row.key,
+        time=row.time,
+        tile="",
+        platform=str(row.properties.get("platform", "")),
+        orbit=int(row.properties.get("orbit", 0)),
+        cloud_cover=row.properties.get("cloud_cover"),
+        grid=parent.spec.grid,
+        items=row.items,
+        versions=parent.entry(row).parts,
+        parts=tuple(parts),
+        step=step,
+        lacking=tuple(lacking),
+    )
+
+
+def _nameless(item: str, row: Entry) -> Granule:
+    """A granule of which nothing is read but its metadata file."""
+    return Granule(item, "", "", "none", row.time, "", "", "", None, {}, "", None, {}, "")
+
+
+# Sets of samples: planned, made wherever they are told to be, and written down in one index.
+
+log = logging.getLogger(__name__)
+
+Incomplete = Literal["refuse", "list"]
+"""What becomes of a run in which something is missing before it begins: nothing is made; or all else is made, and those
+samples are listed as failed."""
+
+
+@dataclass
+class Report:
+    """What a run did.
+
+    Attributes:
+        index: The set as it is now.
+        made: Ids of the samples made.
+        present: Ids of those that were there already.
+        failed: Id and reason of those that could not be made; the next run tries them again.
+        stopped: Whether it was asked to stop before it was through.
+    """
+
+    index: SampleIndex
+    made: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 2 some failed, 10 stopped in time: after 2 and 10 the same command goes on."""
+        return 10 if self.stopped else 2 if self.failed else 0
+
+
+def make_samples(
+    source: str | Path | SampleRequest,
+    out: str | Path,
+    rules: SampleRules | None = None,
+    *,
+    place: Place | None = None,
+    overwrite: bool = False,
+    incomplete: Incomplete = "refuse",
+) -> SampleIndex:
+    """Make training samples of every scene of a manifest, a catalog or a cube.
+
+    Running it again makes what lacks; samples that are there are left alone.
+
+    Args:
+        source: A manifest of ``stac2cube download`` or its folder, another catalog, a cube, or a request that says
+            which of its scenes.
+        out: Folder of the set: ``index.json``, and a folder per sample with ``x.tif`` (bands and validity, float32),
+            ``y.tif`` (classes, uint8), ``angles.tif`` (float32) and ``meta.json``. As a cube:
+            :func:`stac2cube.make_sample_cube`.
+        rules: What decides the numbers.
+        place: Where the work runs; threads of this process if None.
+        overwrite: Make a set that is there anew, by other rules; what it holds goes.
+        incomplete: See :data:`Incomplete`.
+
+    Returns:
+        The index.
+
+    Raises:
+        BadInputError: A word is wrong, an input is missing (all are named), or the set was made by other rules.
+        CatalogError: The catalog cannot be read.
+        IncompleteError: Some samples failed; the others are there, the index lists both.
+    """
+    request = source if isinstance(source, SampleRequest) else SampleRequest(str(source))
+    report = run_samples(
+        request, Path(out), rules or SampleRules(), place or Threads(), overwrite=overwrite, incomplete=incomplete
+    )
+    if report.failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in report.failed.items())
+        raise IncompleteError(f"{len(report.failed)} sample(s) of {out} failed, run again to try them: {reasons}")
+    return report.index
+
+
+def plan_samples(request: SampleRequest, rules: SampleRules, incomplete: Incomplete = "refuse") -> list[SampleSource]:
+    """The samples to be, each with what it lacks.
+
+    Raises:
+        BadInputError: Words do not fit; or, where ``incomplete`` refuses, an input is missing: all are named.
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+    """
+    sources = step_sources(request, rules) if request.is_cube else scene_sources(request, rules)
+    if rules.labels is not None and rules.labels.backend == "clouds":
+        sources = with_clouds(sources, Path(rules.labels.path))
+    if rules.labels is not None and rules.labels.backend in ("raster", "vector"):
+        sources = [_with_label_file(source, rules.labels.path) for source in sources]
+    lacking = [source for source in sources if source.lacking]
+    if lacking and incomplete == "refuse":
+        lines = "\n".join(f"  {source.id}: {'; '.join(source.lacking)}" for source in lacking)
+        raise BadInputError(
+            f"{len(lacking)} of {len(sources)} samples lack an input; nothing was made. Fetch what is missing, or say "
+            f"--incomplete list to make the others and have these listed as failed:\n{lines}"
+        )
+    return sources
+
+
+def run_samples(
+    request: SampleRequest,
+    out: Path,
+    rules: SampleRules,
+    place: Place,
+    *,
+    overwrite: bool = False,
+    incomplete: Incomplete = "refuse",
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Make or complete a set; raises what :func:`make_samples` does, but for failed samples, which the report has."""
+    sources = plan_samples(request, rules, incomplete)
+    before = _before(out, rules, overwrite=overwrite)
+    known = {} if overwrite else {s.id: found for s in sources if (found := present(out, s, rules)) is not None}
+    made_folder(out)
+    remove_partials(out)
+    report = Report(_index(rules, sources, before), present=sorted(known))
+    samples = {sample.id: sample for sample in before} | known
+    todo = [source for source in sources if source.id not in known]
+    flow = Scheduler(place, orders or BuildOptions(), progress or Progress())
+    try:
+        for source, made, reason in _made(todo, MakeSample(rules, str(out.resolve())), flow):
+            samples[source.id] = made or _failed(source, reason)
+            if made is None:
+                report.failed[source.id] = reason
+                log.info("%s: %s", source.id, reason)
+            else:
+                report.made.append(source.id)
+    finally:
+        report.index = replace(report.index, samples=tuple(samples[name] for name in sorted(samples)))
+        write_index(out, report.index)
+    report.stopped = len(report.made) + len(report.failed) < len(todo)
+    if overwrite:
+        _clear(out, samples)
+    return report
+
+
+def _made(
+    todo: Sequence[SampleSource], task: MakeSample, flow: Scheduler
+) -> Iterator[tuple[SampleSource, Sample | None, str]]:
+    """Hand out samples, a few at a time, and give back each with what came of it."""
+    if not todo:
+        return
+    with (
+        flow.place.open() as executor,
+        flow.progress.over(len(todo)),
+        closing(flow.handed_out(iter(todo), partial(executor.submit, timed, task))) as coming,
+    ):
+        for source, future in coming:
+            if reason := failure_of(future, flow):
+                flow.progress.advance()
+                yield source, None, reason
+            else:
+                made, seconds = future.result()
+                flow.made(seconds)
+                yield source, made, ""
+
+
+def _with_label_file(source: SampleSource, pattern: str) -> SampleSource:
+    path = source.labels_path(pattern)
+    return source if path.is_file() else replace(source, lacking=(*source.lacking, f"labels: {path} does not exist"))
+
+
+def _before(out: Path, rules: SampleRules, *, overwrite: bool) -> tuple[Sample, ...]:
+    """Samples of a set that is there already.
+
+    Raises:
+        BadInputError: It was made by other rules, or is no set.
+    """
+    if not (out / INDEX).exists():
+        if out.exists() and any(path.name != INDEX for path in out.iterdir()) and not _ours(out):
+            raise BadInputError(f"{out} holds something else: give a folder that is new, or one of samples")
+        return ()
+    old = read_sample_index(out)
+    if overwrite:
+        return ()
+    new = _index(rules, (), old.samples)
+    differing = [name for name in _AGREED if str(getattr(old, name)) != str(getattr(new, name))]
+    if differing:
+        told = "; ".join(f"{name}: it has {getattr(old, name)}, asked for {getattr(new, name)}" for name in differing)
+        raise BadInputError(f"{out} was made by other rules. {told}. Give another folder, or say --overwrite")
+    return old.samples
+
+
+_AGREED = ("mission", "bands", "radiometry", "nodata", "target_grid", "validity", "angles", "labels")
+
+
+def _ours(out: Path) -> bool:
+    """Whether all that a folder holds are samples, as a run leaves them that was killed before its index."""
+    return all(path.name.startswith(".") or (path / META).exists() for path in out.iterdir())
+
+
+def _index(rules: SampleRules, sources: Sequence[SampleSource], before: Sequence[Sample]) -> SampleIndex:
+    sizes = [source.grid.resolution for source in sources if source.grid is not None]
+    sizes += [sample.grid.resolution for sample in before if sample.grid is not None]
+    return SampleIndex(
+        mission=rules.mission,
+        bands=rules.names,
+        radiometry=rules.kind,
+        nodata=rules.nodata,
+        target_grid=rules.target_band or GRID,
+        resolution=sizes[0] if sizes else 0.0,
+        validity=rules.described_validity,
+        angles=None if rules.angles is None else rules.angles.described(rules.names),
+        labels=None if rules.labels is None else rules.labels.described(),
+        samples=tuple(before),
+    )
+
+
+def _failed(source: SampleSource, reason: str) -> Sample:
+    return Sample(
+        id=source.id,
+        status="failed",
+        reason=reason,
+        x_path=None,
+        y_path=None,
+        angles_path=None,
+        meta_path=None,
+        time=iso_text(source.time),
+        tile=source.tile,
+        platform=source.platform,
+        orbit=source.orbit,
+        cloud_cover=source.cloud_cover,
+    )
+
+
+def _clear(out: Path, samples: dict[str, Sample]) -> None:
+    """Remove what a set held before and does no longer."""
+    for meta in sorted(out.glob(f"*/{META}")):
+        known = samples.get(meta.parent.name)
+        if known is None or known.status == "failed":
+            remove_tree(meta.parent)

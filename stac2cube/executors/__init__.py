@@ -1,0 +1,3 @@
+"""Where the work runs. A place changes no pixel; only these rooms name dask."""
+
+from __future__ import annotations

@@ -1,0 +1,256 @@
+"""Where blocks are made: the interface, threads of this process, and the share of a node that a task has."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import threading
+import time
+from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from stac2cube.executors.queue import in_job
+
+# What a task of a SLURM job may use on its node: cores and memory, from what SLURM and the kernel say.
+
+MIB = 2**20
+
+_SPECIAL_STEPS = 0xFFFFFFF0
+"""Number from which on a step is none of tasks: batch, external, interactive and pending ones (slurm.h)."""
+
+
+def cores_of_task(environment: Mapping[str, str] | None = None) -> int:
+    """Cores that this process may use; never more than its job has on this node.
+
+    The affinity mask tells where SLURM binds tasks to cores. Where it does not, its variables tell. With
+    ``--hint=nomultithread`` or ``--threads-per-core=1`` the hyperthreads of one core count once.
+    """
+    values = os.environ if environment is None else environment
+    usable = os.sched_getaffinity(0)
+    found = len(usable) // hyperthreads(values, usable)
+    # On a login node inside salloc there is a job, but no node of it here.
+    on_node = _cpus_here(values) if values.get("SLURMD_NODENAME") else None
+    if on_node is None:
+        return max(1, found)
+    if in_step(values):
+        # Cores where hyperthreads do not count, see --cpus-per-task in srun(1).
+        per_task = _number(values.get("SLURM_CPUS_PER_TASK"))
+        return max(1, min(found, per_task or on_node // tasks_here(values) // hyperthreads(values, usable)))
+    return max(1, min(found, on_node // hyperthreads(values, usable)))
+
+
+def hyperthreads(values: Mapping[str, str], usable: Set[int] | None = None) -> int:
+    """Of how many CPUs, as SLURM counts them, one core consists: 1 where each hyperthread may be used as a core.
+
+    Args:
+        values: SLURM's variables: ``--hint=nomultithread`` and ``--threads-per-core=1`` say that a core counts once.
+        usable: CPUs that this process may use; all that it is bound to if None.
+    """
+    if values.get("SLURM_HINT") != "nomultithread" and values.get("SLURM_THREADS_PER_CORE") != "1":
+        return 1
+    cpus = usable or os.sched_getaffinity(0)
+    return max(1, len(cpus) // len({_siblings(cpu) for cpu in cpus}))
+
+
+def memory_of_task(
+    environment: Mapping[str, str] | None = None,
+    proc: Path = Path("/proc"),
+    cgroups: Path = Path("/sys/fs/cgroup"),
+) -> int:
+    """Bytes that this task may use: the least of all that limits it, shared with the job's other tasks on this node.
+
+    What limits it: ``SLURM_MEM_PER_CPU``, ``SLURM_MEM_PER_NODE``, ``SLURM_MEM_PER_GPU``, the cgroups (version 1 and 2)
+    it runs in, ``RLIMIT_RSS``, and the share of the node's memory that its cores are of the node's cores.
+
+    Args:
+        environment: Variables; this process's own if None.
+        proc: Where the kernel tells of processes.
+        cgroups: Where control groups are mounted.
+    """
+    values = os.environ if environment is None else environment
+    tasks = tasks_here(values)
+    found = [limit // tasks for limit in _cgroup_limits(proc, cgroups)]
+    if per_cpu := _mib(values.get("SLURM_MEM_PER_CPU")):
+        found.append(per_cpu * MIB * cores_of_task(values))
+    if per_node := _mib(values.get("SLURM_MEM_PER_NODE")):
+        found.append(per_node * MIB // tasks)
+    gpus = _number(values.get("SLURM_GPUS_ON_NODE"))
+    if gpus and (per_gpu := _mib(values.get("SLURM_MEM_PER_GPU"))):
+        found.append(per_gpu * MIB * gpus // tasks)
+    soft = resource.getrlimit(resource.RLIMIT_RSS)[0]
+    if soft != resource.RLIM_INFINITY:
+        found.append(soft // tasks)
+    node = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    of_node = _cpus_here(values) or os.cpu_count() or 1
+    found.append(node * min(of_node, os.cpu_count() or 1) // (os.cpu_count() or 1) // tasks)
+    return min(found)
+
+
+def in_step(values: Mapping[str, str]) -> bool:
+    """Whether this process was started by srun, beside other tasks.
+
+    The shell of an interactive ``salloc`` is a step, too: like a batch script it has its node's whole share.
+    """
+    step = values.get("SLURM_STEP_ID") or ""
+    return step.isdigit() and int(step) < _SPECIAL_STEPS
+
+
+def tasks_here(values: Mapping[str, str]) -> int:
+    """Tasks of this step on this node; 1 in a batch script, which has the job's share of its node for itself."""
+    if not in_step(values):
+        return 1
+    said = values.get("SLURM_STEP_TASKS_PER_NODE") or values.get("SLURM_TASKS_PER_NODE") or "1"
+    each = per_node(said)
+    node = _number(values.get("SLURM_NODEID")) or 0
+    return max(1, each[node] if node < len(each) else max(each, default=1))
+
+
+def per_node(said: str) -> list[int]:
+    """A number for each node, as SLURM abbreviates them: ``"2(x3),1"`` is ``[2, 2, 2, 1]``."""
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", said)
+    return [int(number) for number, times in found for _ in range(int(times or 1))]
+
+
+def _cpus_here(values: Mapping[str, str]) -> int | None:
+    """CPUs of the job on this node, as SLURM says; None where it does not."""
+    if on_node := _number(values.get("SLURM_CPUS_ON_NODE")):
+        return on_node
+    each = per_node(values.get("SLURM_JOB_CPUS_PER_NODE") or "")
+    node = _number(values.get("SLURM_NODEID")) or 0
+    return each[node] if node < len(each) else min(each, default=None)
+
+
+def _number(said: str | None) -> int | None:
+    return int(said) if said and said.isdigit() else None
+
+
+def _mib(said: str | None) -> int | None:
+    """A memory in SLURM's variables: a number of MiB, or with a unit as in ``--mem``; None if there is no limit."""
+    found = re.fullmatch(r"(\d+)([KMGT]?)B?", said or "", re.IGNORECASE)
+    if not found:
+        return None
+    power = {"K": -1, "": 0, "M": 0, "G": 1, "T": 2}[found[2].upper()]
+    return int(int(found[1]) * 1024**power) or None
+
+
+def _siblings(cpu: int) -> str:
+    """What the CPUs of one core have in common."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)  # the kernel does not tell
+
+
+def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:
+    """Memory limits, bytes, of the control groups of this process and of those around them."""
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        if not kinds:
+            roots, file = (cgroups, cgroups / "unified"), "memory.max"
+        elif "memory" in kinds.split(","):
+            roots, file = (cgroups / "memory", cgroups / kinds), "memory.limit_in_bytes"
+        else:
+            continue
+        for root in roots:
+            here = root / path.lstrip("/")
+            for folder in (here, *here.parents):
+                if not folder.is_relative_to(root):
+                    break
+                try:
+                    said = (folder / file).read_text().strip()
+                except OSError:
+                    continue
+                # Version 1 writes the largest page-aligned number for "no limit".
+                if said.isdigit() and int(said) < 2**60:
+                    yield int(said)
+
+
+# What every place offers: a standard executor, and how many blocks it works on at once.
+
+
+class Place(Protocol):
+    """Where blocks are made. A place is a frozen value; nothing is started before :meth:`open`."""
+
+    @property
+    def parallel(self) -> int:
+        """Blocks worked on at the same time."""
+        ...
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether blocks are made on the nodes of a cluster, wherever this process runs."""
+        ...
+
+    def open(self) -> AbstractContextManager[Executor]:
+        """Start whatever is needed; it is stopped when the context ends, also after an error."""
+        ...
+
+    def explain(self, error: BaseException) -> str:
+        """What an error of this place's own means for a person and what to do; "" for any other error."""
+        ...
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which inside a job is fewer than the node has."""
+    return cores_of_task()
+
+
+# The place for a laptop, a test, or one node: threads of this process.
+
+LONGEST = 30.0
+"""Seconds that blocks at hand have to end when the work ends by an error."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Threads of this process.
+
+    Attributes:
+        workers: How many; all usable cores by default. Memory grows with it: one block each.
+    """
+
+    workers: int = field(default_factory=usable_cores)
+
+    @property
+    def parallel(self) -> int:
+        """Blocks worked on at the same time."""
+        return self.workers
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether this process runs inside a SLURM job."""
+        return in_job()
+
+    @contextmanager
+    def open(self) -> Iterator[Executor]:
+        """A thread pool; what has not begun when the context ends is dropped.
+
+        Where it ends by an error, blocks at hand are waited for no longer than :data:`LONGEST`: one whose future a
+        second Ctrl-C left locked would never end. What such a block still writes is of a dead run, and harmless.
+        """
+        threads: list[threading.Thread] = []
+        pool = ThreadPoolExecutor(
+            self.workers, thread_name_prefix="block", initializer=lambda: threads.append(threading.current_thread())
+        )
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            until = time.monotonic() + LONGEST
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
+            raise
+        pool.shutdown(wait=True, cancel_futures=True)
+
+    def explain(self, error: BaseException) -> str:  # noqa: ARG002 - threads have no errors of their own
+        """Threads have no errors of their own."""
+        return ""

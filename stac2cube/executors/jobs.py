@@ -1,0 +1,342 @@
+"""Jobs as users think of them: a recipe submitted, looked at, cancelled. Nothing stays running where this is called."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.executors.queue import (
+    ENDED,
+    Body,
+    JobScript,
+    Queue,
+    job_script,
+    lets_in_no_more,
+    python_words,
+    safe_job_name,
+)
+from stac2cube.executors.slurm import Slurm
+from stac2cube.executors.worker import ONE_THREAD
+from stac2cube.trust.address import has_secret
+
+log = logging.getLogger(__name__)
+
+Way = Literal["slurm", "allocation", "threads"]
+"""How a job's blocks are made: by worker jobs of their own, by workers in the job's own tasks, by its threads."""
+
+CONTROLLER_MEMORY = 4 * 2**30
+"""Bytes for a job that only hands out blocks: the search result of a tile over ten years needs about one."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Jobs submitted together for one recipe.
+
+    Attributes:
+        folder: Where their scripts, logs and progress lie.
+        recipe: The recipe as it was.
+        site: Name of the site.
+        clusters: Name for ``--clusters``, "" where there is one.
+        jobs: Name and id of each job.
+        made: When.
+    """
+
+    folder: Path
+    recipe: str
+    site: str
+    clusters: str
+    jobs: Mapping[str, str]
+    made: str
+
+    @property
+    def queue(self) -> Queue:
+        """Where they are."""
+        return Queue(self.clusters)
+
+    @classmethod
+    def now(cls, folder: Path, recipe: Path, site: str, clusters: str, jobs: Mapping[str, str]) -> Submission:
+        """Jobs just submitted, written down beside their logs."""
+        made = cls(folder, str(recipe), site, clusters, dict(jobs), datetime.now(UTC).isoformat(timespec="seconds"))
+        content = asdict(made) | {"folder": str(folder)}
+        (folder / "submission.json").write_text(json.dumps(content, indent=1))
+        return made
+
+    def states(self) -> dict[str, str]:
+        """State of each job (of an array: of each task) by name and id; ``"ENDED"`` when nobody remembers it.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        known = self.queue.states(self.jobs.values())
+        remembered = {task.partition("_")[0] for task in known}
+        known |= self.queue.final_states(job for job in self.jobs.values() if job not in remembered)
+        found: dict[str, str] = {}
+        for name, job in self.jobs.items():
+            own = {task: state for task, state in known.items() if task == job or task.startswith(f"{job}_")}
+            found |= {f"{name} {task}": state for task, state in (own or {job: "ENDED"}).items()}
+        return found
+
+    def alive(self) -> bool:
+        """Whether any of its jobs waits or runs."""
+        return any(state not in {*ENDED, "ENDED"} for state in self.states().values())
+
+    def cancel(self) -> None:
+        """Cancel what has not ended.
+
+        Raises:
+            SlurmError: SLURM refuses.
+        """
+        states = self.queue.states(self.jobs.values())
+        self.queue.cancel(sorted({task.partition("_")[0] for task, state in states.items() if state not in ENDED}))
+
+    def logs(self) -> list[Path]:
+        """Log files, oldest first."""
+        return sorted(self.folder.glob("*.out"), key=lambda path: path.stat().st_mtime)
+
+    def progress(self) -> dict[str, float] | None:
+        """Blocks made and seconds passed over all its running jobs; None before any began."""
+        parts = [json.loads(file.read_text()) for file in self.folder.glob("progress*.json")]
+        if not parts:
+            return None
+        total, done = (sum(part[what] for part in parts) for what in ("total", "done"))
+        passed = max(part["now"] for part in parts) - min(part["begun"] for part in parts)
+        left = passed / done * (total - done) if done else float("nan")
+        return {
+            "total": total,
+            "done": done,
+            "seconds_per_block": passed / done if done else float("nan"),
+            "left": left,
+        }
+
+    def last_error(self) -> str:
+        """The last line of the newest logs that speaks of a failure, "" if there is none."""
+        for log in reversed(self.logs()):
+            lines = log.read_text(errors="replace").splitlines()
+            found = [
+                line for line in lines if line.startswith(("stac2cube:", "slurmstepd", "failed:")) or "Error" in line
+            ]
+            if found:
+                return found[-1]
+        return ""
+
+
+def new_submission_folder(cubes: Path) -> Path:
+    """A folder for the scripts, logs and progress of the jobs to come."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for number in range(100):
+        folder = cubes / "jobs" / (f"{stamp}-{number}" if number else stamp)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise BadInputError(f"{cubes / 'jobs'} holds a hundred submissions of this second")
+
+
+def submissions(cubes: Path) -> list[Submission]:
+    """Submissions for the cubes of a folder, oldest first."""
+    found = []
+    for file in sorted((cubes / "jobs").glob("*/submission.json")):
+        content = json.loads(file.read_text())
+        found.append(Submission(**{**content, "folder": Path(content["folder"])}))
+    return found
+
+
+def require_none_alive(cubes: Path) -> None:
+    """Refuse a second submission for the same cubes while the first waits or runs.
+
+    Raises:
+        BadInputError: Naming its jobs.
+    """
+    earlier = submissions(cubes)
+    for clusters in sorted({submission.clusters for submission in earlier}):
+        # One question for the submissions of years: what SLURM has forgotten has ended.
+        jobs = {job: name for one in earlier if one.clusters == clusters for name, job in one.jobs.items()}
+        states = Queue(clusters).states(jobs)
+        alive = {task: state for task, state in states.items() if state not in ENDED}
+        if alive:
+            listed = ", ".join(f"{jobs[task.partition('_')[0]]} {task} ({state})" for task, state in alive.items())
+            raise BadInputError(
+                f"{cubes} is being built already by {listed}: wait for it, or `stac2cube cancel {cubes}` first"
+            )
+
+
+def script(
+    place: Slurm, name: str, command: Sequence[str], folder: Path, *, way: Way = "threads", extra: Sequence[str] = ()
+) -> JobScript:
+    """A job script.
+
+    Args:
+        place: Site facts.
+        name: What the job does.
+        command: Words after ``stac2cube``.
+        folder: For its log.
+        way: What it needs.
+        extra: Further sbatch options.
+
+    Raises:
+        BadInputError: A value holds a newline or another control character.
+    """
+    if any(has_secret(word) for word in command):
+        raise BadInputError(
+            "an address among the words of a job holds a user, password or key, and a job script is a file that others "
+            "may read: make the address, with what it holds, the url of an entry of catalogs.toml, and say its name"
+        )
+    cubes = folder.parents[1].name
+    # Not in the header of worker jobs: an array's log has its task's number.
+    log = "%x-%A_%a.out" if any(option.startswith("--array") for option in extra) else "%x-%j.out"
+    called = f"{name}-{cubes}"
+    options = [*place.header(called, [*_needs(place, way), *place.again_options()]), *extra]
+    # As many blocks are worked on as the job has cores: libraries start no threads of their own for each.
+    words = python_words(place.python, "-m", "stac2cube", *command)
+    awaits = [Path(word) for word in command[1:2] if word.startswith(f"{folder}/")]  # the recipe
+    body = Body(place.prologue, words, [(name, "1") for name in ONE_THREAD], awaits)
+    return job_script(name, called, options, body, folder, log)
+
+
+def _needs(place: Slurm, way: Way) -> list[str]:
+    mib = place.memory_bytes // 2**20
+    if way == "allocation":
+        by_core = "mem-per-cpu" if place.memory_as == "mem" else ""
+        needed = place.memory_options(mib, place.cores, by_core)
+        return [f"--ntasks={place.jobs}", f"--cpus-per-task={place.cores}", *needed]
+    cores = 1 if way == "slurm" else place.cores
+    memory = min(mib, CONTROLLER_MEMORY // 2**20) if way == "slurm" else mib
+    return ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", *place.memory_options(memory, cores)]
+
+
+def submit_chain(
+    place: Slurm, scripts: Sequence[JobScript], folder: Path, after: str = ""
+) -> tuple[dict[str, str], str]:
+    """Submit jobs one after the other: each begins when the one before has ended, well or not.
+
+    A stage follows what its parent has sealed, so that a failed step does not stop the chain.
+
+    Args:
+        place: Site facts.
+        scripts: In order.
+        folder: Where the scripts are kept.
+        after: Job that comes before the first.
+
+    Returns:
+        Job ids by name; and the cluster that they are on, where the site names several and sbatch chose one.
+
+    Raises:
+        SlurmError: SLURM refuses one; those before it are cancelled.
+    """
+    jobs: dict[str, str] = {}
+    queue = place.queue
+    with _all_or_none(jobs) as queues:
+        for job in scripts:
+            queues.append(queue)
+            options = [f"--dependency=afterany:{after}"] if after else []
+            after, cluster = _submit(queue, job, folder, options)
+            jobs[job.name] = after
+            # Jobs follow each other on one cluster alone.
+            queue = Queue(cluster) if cluster and "," in queue.clusters else queue
+    return jobs, queue.clusters
+
+
+@dataclass(frozen=True)
+class ArrayJobs:
+    """A job array, the job that seals what it made, and the jobs that follow.
+
+    Attributes:
+        seal: The sealing job.
+        share_for: The array's script, given the id of the sealing job and the number of tasks.
+        claim: Takes the cube for the sealing job, given its id.
+        tasks: Tasks wished.
+        rest: Jobs after the sealing one.
+        rest_in_one: A job that does what all these do.
+    """
+
+    seal: JobScript
+    share_for: Callable[[str, int], JobScript]
+    claim: Callable[[str], None]
+    tasks: int
+    rest: Sequence[JobScript] = ()
+    rest_in_one: Sequence[JobScript] = ()
+
+
+def submit_array(place: Slurm, wanted: ArrayJobs, folder: Path) -> dict[str, str]:
+    """Submit a job array and what follows it; with fewer jobs where SLURM lets in fewer.
+
+    Args:
+        place: Site facts.
+        wanted: The jobs.
+        folder: Where the scripts are kept.
+
+    Returns:
+        Job ids by name: the array, the sealing job, those that follow.
+
+    Raises:
+        BadInputError: The site names several clusters.
+        SlurmError: SLURM refuses, a single task, too.
+        CubeLockedError: The cube is held by somebody else; nothing stays submitted.
+    """
+    queue = place.queue
+    if "," in queue.clusters:
+        raise BadInputError(f"a job array needs one cluster, not {queue.clusters}: name one in the site file")
+    tries = [(wanted.tasks, wanted.rest)]
+    tries += [(wanted.tasks, wanted.rest_in_one)] if len(wanted.rest) > 1 else []
+    tries += [(wanted.tasks >> half, wanted.rest_in_one) for half in range(1, wanted.tasks.bit_length())]
+    for tasks, rest in tries:
+        try:
+            jobs = _submit_array(place, wanted, folder, tasks, rest)
+        except SlurmError as error:
+            if (tasks, rest) == tries[-1] or not lets_in_no_more(str(error)):
+                raise
+            refusal = error
+            continue
+        if (tasks, rest) != tries[0]:
+            log.warning(
+                "fewer jobs are let in: %d of %d tasks, %d after them: %s", tasks, wanted.tasks, len(rest), refusal
+            )
+        return jobs
+    raise AssertionError("the last try returns or raises")
+
+
+def _submit_array(
+    place: Slurm, wanted: ArrayJobs, folder: Path, tasks: int, rest: Sequence[JobScript]
+) -> dict[str, str]:
+    """All or none. The first two are held, so that the cube is claimed before the first share can run."""
+    queue = place.queue
+    jobs: dict[str, str] = {}
+    with _all_or_none(jobs) as queues:
+        queues.append(queue)
+        sealing, _ = _submit(queue, wanted.seal, folder, ["--hold"])
+        jobs[wanted.seal.name] = sealing
+        share = wanted.share_for(sealing, tasks)
+        array, _ = _submit(queue, share, folder, ["--hold"])
+        jobs[share.name] = array
+        after, _ = submit_chain(place, rest, folder, sealing)
+        jobs |= after
+        wanted.claim(sealing)
+        queue.call("scontrol", ["update", f"JobId={sealing}", f"Dependency=afterany:{array}"])
+        for held in (sealing, array):
+            queue.call("scontrol", ["release", held])
+    return {share.name: array, wanted.seal.name: sealing, **after}
+
+
+def _submit(queue: Queue, job: JobScript, folder: Path, options: Sequence[str] = ()) -> tuple[str, str]:
+    (folder / f"{safe_job_name(job.name)}.sbatch").write_text(job.text, encoding="utf-8")
+    return queue.submitted(job, options)
+
+
+@contextmanager
+def _all_or_none(jobs: Mapping[str, str]) -> Iterator[list[Queue]]:
+    """Cancel the jobs submitted so far when the rest cannot be; on the queue that was named last."""
+    queues: list[Queue] = []
+    try:
+        yield queues
+    except BaseException:
+        if jobs:
+            queues[-1].cancel(jobs.values())
+        raise

@@ -1,0 +1,619 @@
+"""SLURM: job scripts with quoted values, answers of sbatch, states and limits of jobs, owners of locks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING
+
+from stac2cube.errors import BadInputError, SlurmError
+
+if TYPE_CHECKING:
+    from stac2cube.store.lock import Owner
+
+
+# Job scripts: how one is written, and the one way in which values come into it.
+
+LATE = 60
+"""Seconds for which a job waits for a file that its node does not see yet: NFS keeps what it knows of a folder for up
+to a minute (acdirmax in nfs(5))."""
+
+_MODULES = (
+    "if ! type module >/dev/null 2>&1; then",
+    "    for script in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do [ -r $script ] && . $script; done",
+    "fi",
+)
+"""The shell of a job that was submitted without its person's environment does not know ``module`` yet."""
+
+_CONTROL = ("Cc", "Zl", "Zp")
+"""Unicode categories of control characters and of line and paragraph separators."""
+
+
+@dataclass(frozen=True)
+class JobScript:
+    """A job script.
+
+    Attributes:
+        name: What it does: ``"layers"``, ``"layers-share"``.
+        text: For sbatch.
+        job_name: SLURM's name of the job.
+        folder: Working folder of the job, absolute, in which its log lies. With the job's name it tells the job from
+            all others of the same person.
+    """
+
+    name: str
+    text: str
+    job_name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a job does.
+
+    Attributes:
+        prologue: Shell lines before the program, code that the site's owner wrote.
+        words: The program and its arguments.
+        environment: Set before the prologue, which may set it otherwise.
+        awaits: Files that have to be there; on file systems that keep what they know of a folder for a while they may
+            appear late on another node.
+    """
+
+    prologue: Sequence[str]
+    words: Sequence[str]
+    environment: Sequence[tuple[str, str]] = ()
+    awaits: Sequence[Path] = ()
+
+    def lines(self, folder: Path) -> list[str]:
+        """Lines of shell that run it in a folder.
+
+        Raises:
+            BadInputError: A value holds a control character.
+        """
+        return [
+            f"cd {quoted(str(folder))}",
+            *(f"export {name}={quoted(value)}" for name, value in self.environment),
+            *(_MODULES if any(re.search(r"\b(module|ml)\b", line) for line in self.prologue) else ()),
+            *self.prologue,
+            *(line for path in self.awaits for line in _awaited(path)),
+            # In the place of the shell, so that signals for the job reach it.
+            " ".join(["exec", *map(quoted, self.words)]),
+        ]
+
+
+def _awaited(path: Path) -> list[str]:
+    """Lines of shell that wait for a file; reading its folder makes the node ask the server again."""
+    file, folder = quoted(str(path)), quoted(str(path.parent))
+    return [
+        f"for second in {{1..{LATE}}}; do",
+        f"    [ -e {file} ] && break",
+        f"    echo {quoted(f'waiting for {path}, which this node does not see yet')} >&2",
+        f"    sleep 1; ls {folder} >/dev/null 2>&1",
+        "done",
+    ]
+
+
+def python_words(python: str, *words: str) -> list[str]:
+    """A program of Python as a job runs it.
+
+    Args:
+        python: Python on the nodes; the one that runs now if "". Words of a shell, where it is started by something
+            else (``"apptainer exec stac2cube.sif python"``), unless there is a file of that name.
+        words: ``"-m"``, a module, and its arguments.
+
+    Raises:
+        BadInputError: Its quotes are not closed.
+    """
+    try:
+        program = shlex.split(python) if python and not Path(python).exists() else [python or sys.executable]
+    except ValueError as error:
+        raise BadInputError(f"python {python!r}: {error}") from error
+    # Without a person's own packages where this process runs without them.
+    return [*program, *(["-s"] if sys.flags.no_user_site else []), *words]
+
+
+def job_script(
+    name: str, job_name: str, options: Sequence[str], body: Body, folder: Path, log: str = "%x-%j.out"
+) -> JobScript:
+    """A job script.
+
+    Nothing in a folder's name is taken for one of sbatch's patterns (``%j``). A backslash switches these off, and SLURM
+    drops it from the name: a folder with one is refused.
+
+    Args:
+        name: What it does.
+        job_name: What SLURM calls the job; what is unsafe in file names is replaced.
+        options: Of sbatch, that name among them: ``"--time=10"``, ``"--exclusive"``, ``"-C haswell"``. Later ones win.
+        body: What it does.
+        folder: For its log, absolute; need not exist yet.
+        log: File name pattern of sbatch(1), or an absolute path.
+
+    Raises:
+        BadInputError: A value holds a control character, or the folder a backslash.
+    """
+    require_log_folder(folder)
+    called = safe_job_name(job_name)
+    output = log if log.startswith("/") else f"{str(folder).replace('%', '%%')}/{log}"
+    header = [*options, f"--chdir={folder}", f"--output={output}"]
+    lines = ["#!/bin/bash", *(f"#SBATCH {directive(option)}" for option in header), *body.lines(Path.cwd())]
+    return JobScript(name, "\n".join(lines) + "\n", called, folder)
+
+
+def require_log_folder(folder: Path) -> None:
+    """Refuse a folder whose name SLURM would not write as it is.
+
+    Raises:
+        BadInputError: It has a backslash, or a control character.
+    """
+    require_plain(str(folder))
+    if "\\" in str(folder):
+        raise BadInputError(
+            f"{folder}: SLURM writes no logs into a folder with a backslash in its name; choose another"
+        )
+
+
+def quoted(value: str) -> str:
+    """A value as one word, for the shell and for sbatch's own reader of ``#SBATCH`` lines alike.
+
+    Between double quotes both take the character behind a backslash as it is; sbatch does so between single quotes
+    too, where the shell does not.
+
+    Args:
+        value: Anything: a path, a name, a number.
+
+    Raises:
+        BadInputError: It holds a newline or another control character.
+    """
+    require_plain(value)
+    if re.fullmatch(r"[\w@%+=:,./-]+", value, re.ASCII):
+        return value
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'
+
+
+def directive(option: str) -> str:
+    """An option of sbatch as it stands behind ``#SBATCH``.
+
+    Args:
+        option: ``"--comment=two words"``, whose value may have quotes around it already; or words, ``"-C haswell"``.
+
+    Raises:
+        BadInputError: It holds a control character.
+    """
+    name, equals, value = option.partition("=")
+    if not equals or " " in name:
+        return " ".join(map(quoted, option.split(" "))) if option else ""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    return f"{quoted(name)}={quoted(value)}" if value else f"{quoted(name)}="
+
+
+def require_plain(value: str) -> None:
+    """Refuse a value with control characters: no honest path or name has them, and each is a way into a script.
+
+    Raises:
+        BadInputError: It holds one.
+    """
+    if any(unicodedata.category(character) in _CONTROL for character in value):
+        raise BadInputError(f"{value!r} holds a newline or another control character: SLURM jobs take no such name")
+
+
+def safe_job_name(name: str) -> str:
+    """A name of letters, digits and ``._+-`` alone, for jobs and their files: ``"Zürich 1%"`` is ``"Zurich_1_"``."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^\w.+-]", "_", plain, flags=re.ASCII) or "_"
+
+
+# What sbatch answers, at sites whose own sbatch says more than SLURM's does: banners, advice, the id in a sentence.
+
+_SENTENCE = re.compile(r"\bSubmitted batch job (\d+)(?: on cluster (\S+))?")
+_PARSABLE = re.compile(r"(\d+)(?:;([\w.-]+))?")
+_LIMIT = re.compile(r"\b(?:Assoc|QOS)\w*Limit\b")
+_TOO_MANY = re.compile(
+    r"violates accounting/QOS policy|Invalid job array specification|MaxJobCount|MaxSubmit|too many jobs|job limit",
+    re.IGNORECASE,
+)
+
+
+def job_in(said: str) -> tuple[str, str]:
+    """Job id and cluster in an answer of sbatch, "" for what it does not say.
+
+    The sentence of SLURM's own sbatch counts before a line that is a number, which a banner may have too; a line as
+    ``--parsable`` makes it, with the cluster, counts before one without.
+
+    Args:
+        said: Standard output.
+    """
+    sentences = {(found[1], found[2] or "") for found in _SENTENCE.finditer(said)}
+    lines = [found for line in said.splitlines() if (found := _PARSABLE.fullmatch(line.strip()))]
+    named = {(found[1], found[2]) for found in lines if found[2]}
+    bare = {(found[1], "") for found in lines if not found[2]}
+    for kind in (sentences, named, bare):
+        if kind:
+            return next(iter(kind)) if len(kind) == 1 else ("", "")
+    return "", ""
+
+
+def is_plain(said: str) -> bool:
+    """Whether an answer is what ``sbatch --parsable`` says, and nothing else."""
+    return _PARSABLE.fullmatch(said.strip()) is not None
+
+
+def in_one_line(said: str) -> str:
+    """What was said, on one line, control characters left out."""
+    lines = ("".join(c for c in line if c.isprintable()).strip() for line in said.splitlines())
+    return "; ".join(line for line in lines if line)
+
+
+def lets_in_no_more(said: str) -> bool:
+    """Whether sbatch refused a job because there are too many, or an array as too large: fewer may be let in.
+
+    Args:
+        said: Its words, or those of a site's own submit plugin. A limit that SLURM names (``"AssocMaxSubmitJobLimit"``)
+            counts before the sentence that it writes for all limits.
+    """
+    named = _LIMIT.findall(said)
+    return any("Submit" in limit for limit in named) if named else _TOO_MANY.search(said) is not None
+
+
+# The queue: what SLURM is told and asked, through its own commands and with its own words for what is wrong.
+
+log = logging.getLogger(__name__)
+
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""The only SLURM_* variables that are a person's settings; all others describe the job in which they are found, and
+would bend a job submitted from there (``SLURM_MEM_PER_CPU`` against ``--mem``, array numbers, node lists)."""
+
+ENDED = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"}
+    | {"NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"}
+)
+"""States of ``squeue(1)`` after which no process of a job runs."""
+
+PATIENCE = 60
+"""Seconds after which a command that does not answer is given up; without its controller squeue takes 9 s to say so."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A SLURM queue.
+
+    Attributes:
+        clusters: Name for ``--clusters``; "" for the cluster that the commands know by themselves.
+    """
+
+    clusters: str = ""
+
+    def call(self, program: str, arguments: Sequence[str] = (), *, text: str | None = None) -> str:
+        """What a SLURM command prints.
+
+        Args:
+            program: ``sbatch``, ``squeue`` and so on.
+            arguments: Its arguments, without ``--clusters``.
+            text: Its standard input.
+
+        Raises:
+            SlurmError: The command is not there, fails, or does not answer.
+        """
+        require_program(program)
+        done = self._run(program, arguments, text)
+        if done.returncode != 0:
+            raise SlurmError(f"{program}: {_own_words(done.stderr) or f'exit code {done.returncode}'}")
+        # --test-only answers on standard error.
+        return done.stdout or done.stderr
+
+    def submit(self, script: JobScript, arguments: Sequence[str] = ()) -> str:
+        """Submit a job script; its job id.
+
+        Raises:
+            SlurmError: SLURM refuses, in its own words; or its answer names no job, and nothing stays submitted.
+        """
+        return self.submitted(script, arguments)[0]
+
+    def submitted(self, script: JobScript, arguments: Sequence[str] = ()) -> tuple[str, str]:
+        """Submit a job script; its job id, and the cluster if the answer names it.
+
+        Raises:
+            SlurmError: SLURM refuses, in its own words; or its answer names no job, and nothing stays submitted.
+        """
+        require_program("sbatch")
+        try:
+            done = self._run("sbatch", ["--parsable", *arguments], script.text)
+        except SlurmError:
+            # It may have been taken all the same, a moment before or after.
+            with suppress(SlurmError):
+                self.cancel(self.alike(script))
+            raise
+        if done.returncode == 0 and is_plain(done.stdout):
+            return job_in(done.stdout)
+        words = in_one_line(f"{done.stdout}\n{_own_words(done.stderr)}")
+        job, cluster = job_in(done.stdout)
+        if done.returncode != 0 and not done.stdout.strip():
+            raise SlurmError(f"sbatch: {words or f'exit code {done.returncode}'}")
+        # An sbatch that talks: SLURM is asked what it has really submitted.
+        there = Queue(cluster) if cluster and "," in self.clusters else self
+        try:
+            known = there.alike(script) or there.alike(script, ended=True)
+        except SlurmError as error:
+            known, words = [], f"{words} ({error})"
+        if done.returncode == 0 and (job in known or (job and not known)):
+            log.info("sbatch said: %s", words)
+            return job, cluster
+        if done.returncode == 0 and len(known) == 1:
+            log.info("sbatch said: %s", words)
+            return known[0], cluster
+        there.cancel(known)
+        gone = f"; cancelled what had been submitted: {', '.join(known)}" if known else ""
+        if done.returncode != 0:
+            raise SlurmError(f"sbatch: {words}{gone}")
+        raise SlurmError(f"sbatch's answer names no job, so that it could not be followed{gone}. It said: {words}")
+
+    def alike(self, script: JobScript, *, ended: bool = False) -> list[str]:
+        """Ids of one's own jobs of a script's name and folder; of an array, its one id.
+
+        Args:
+            script: The script.
+            ended: Also those that have ended, as long as SLURM remembers them.
+        """
+        words = ["--noheader", f"--name={script.job_name}", f"--user={os.getuid()}", "--format=%F %Z"]
+        lines = self.call("squeue", [*words, *(["--states=all"] if ended else [])])
+        pairs = (line.strip().partition(" ") for line in lines.splitlines())
+        return sorted({job for job, _, folder in pairs if folder.strip() == str(script.folder).strip()})
+
+    def test(self, script: JobScript, arguments: Sequence[str] = ()) -> str:
+        """Ask whether SLURM would take a job script, and when it could start; nothing is submitted.
+
+        Raises:
+            SlurmError: It would not, in its own words.
+        """
+        said = self.call("sbatch", ["--test-only", *arguments], text=script.text)
+        return _own_words(said)
+
+    def states(self, jobs: Iterable[str]) -> dict[str, str]:
+        """State of each job that SLURM still knows, by job id; of an array, of each task (``"7_3"``).
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        return {job: state for job, (state, _) in self.waiting(jobs).items()}
+
+    def waiting(self, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """State and reason (``"AssocMaxJobsLimit"``, "None") of each job that SLURM still knows.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        wanted = ",".join(jobs)
+        if not wanted:
+            return {}
+        words = ["--noheader", "--states=all", "--array", f"--jobs={wanted}", "--format=%i %T %r"]
+        try:
+            lines = self.call("squeue", words).splitlines()
+        except SlurmError as error:
+            if "Invalid job id" in str(error):
+                return {}
+            raise
+        # Not what a site's own squeue says beside: "7", "7_3", "7_[1-3]", of heterogeneous jobs "7+1".
+        asked = {re.split(r"[_+]", job)[0] for job in wanted.split(",")}
+        found = (re.match(r"\s*((\d+)(?:[_+]\S+)?)\s+([A-Z_]+)\s*(.*)", line) for line in lines)
+        return {row[1]: (row[3], row[4].strip()) for row in found if row and row[2] in asked}
+
+    def final_states(self, jobs: Iterable[str]) -> dict[str, str]:
+        """State of jobs that SLURM itself has forgotten, from its accounting; empty on a cluster that keeps none."""
+        wanted = ",".join(jobs)
+        if not wanted:
+            return {}
+        try:
+            lines = self.call("sacct", ["-X", "-n", "-P", f"--jobs={wanted}", "--format=JobID,State"])
+        except SlurmError:
+            return {}
+        pairs = (line.partition("|") for line in lines.splitlines() if re.match(r"\d\S*\|[A-Z]", line))
+        return {job: state.split()[0] for job, _, state in pairs}
+
+    def usage(self, jobs: Iterable[str]) -> list[dict[str, str]]:
+        """What jobs used, from SLURM's accounting: name, state, elapsed and CPU time, CPUs, most memory, nodes.
+
+        Raises:
+            SlurmError: The cluster keeps no accounts, or SLURM is not there.
+        """
+        wanted = ",".join(jobs)
+        if not wanted:
+            return []
+        names = ("job", "name", "state", "elapsed", "cpu", "cpus", "memory", "nodes")
+        columns = "JobID,JobName,State,Elapsed,TotalCPU,AllocCPUS,MaxRSS,NodeList"
+        lines = self.call("sacct", ["-n", "-P", "--units=M", f"--jobs={wanted}", f"--format={columns}"]).splitlines()
+        rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines if line.count("|") == len(names) - 1]
+        found = {row["job"]: row for row in rows if "." not in row["job"]}
+        for row in rows:  # only the steps of a job, "7.batch" or "7.0", know how much memory it took
+            whole = found.get(row["job"].partition(".")[0])
+            if whole is not None and float(row["memory"].rstrip("M") or 0) > float(whole["memory"].rstrip("M") or 0):
+                whole["memory"] = row["memory"]
+        return list(found.values())
+
+    def cancel(self, jobs: Iterable[str]) -> None:
+        """Cancel jobs; those that have ended already are left alone.
+
+        Raises:
+            SlurmError: SLURM refuses.
+        """
+        wanted = list(jobs)
+        if wanted:
+            self.call("scancel", wanted)
+
+    def job(self, job: str) -> dict[str, str]:
+        """What ``scontrol show job`` says; empty when SLURM no longer knows the job. Of an array: its first live task.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        try:
+            lines = self.call("scontrol", ["--oneliner", "show", "job", job]).splitlines()
+        except SlurmError as error:
+            if "Invalid job id" in str(error):
+                return {}
+            raise
+        tasks = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if "JobId=" in line]
+        live = [task for task in tasks if task.get("JobState") not in ENDED]
+        return (live or tasks or [{}])[0]
+
+    def _run(self, program: str, arguments: Sequence[str], text: str | None) -> subprocess.CompletedProcess[str]:
+        command = [program, *([f"--clusters={self.clusters}"] if self.clusters else []), *arguments]
+        try:
+            return subprocess.run(
+                command,
+                input=text,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=PATIENCE,
+                env=without_job(),
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SlurmError(f"{program} did not answer within {PATIENCE} s: is SLURM's controller up?") from error
+
+    def name(self) -> str:
+        """Name of the cluster the commands talk to.
+
+        Raises:
+            SlurmError: SLURM cannot be asked.
+        """
+        if self.clusters:
+            return self.clusters
+        found = re.search(r"^ClusterName\s*=\s*(\S+)", self.call("scontrol", ["show", "config"]), re.MULTILINE)
+        return found[1] if found else ""
+
+
+def require_program(program: str) -> None:
+    """See that one of SLURM's commands is there.
+
+    Raises:
+        SlurmError: It is not.
+    """
+    if which(program) is None:
+        raise SlurmError(
+            f"there is no {program!r} on PATH: SLURM's commands are found on login nodes (module load slurm_setup "
+            "or alike), and on compute nodes only where the site allows it"
+        )
+
+
+def without_job(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without what describes the job in which this process runs; see :data:`KEPT`."""
+    values = os.environ if environment is None else environment
+    return {name: value for name, value in values.items() if not name.startswith("SLURM") or name in KEPT}
+
+
+def in_job(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether this process runs inside a SLURM job."""
+    return bool((os.environ if environment is None else environment).get("SLURM_JOB_ID"))
+
+
+def job_end(environment: Mapping[str, str] | None = None) -> float | None:
+    """When the job of this process will be killed, seconds since 1970; None outside a job and where nobody can tell.
+
+    SLURM 23.02 and later say it in ``SLURM_JOB_END_TIME``; earlier ones are asked for the time left.
+    """
+    values = os.environ if environment is None else environment
+    if end := values.get("SLURM_JOB_END_TIME"):
+        return float(end)
+    if not (job := values.get("SLURM_JOB_ID")):
+        return None
+    now = time.time()
+    try:
+        left = Queue().call("squeue", ["--noheader", f"--jobs={job}", "--format=%L"])
+    except SlurmError:
+        return None
+    # A site's own squeue may say more: a year in a banner is no time with a colon, as squeue writes it.
+    found = [seconds for line in left.splitlines() if ":" in line and (seconds := duration_seconds(line.strip()))]
+    return now + found[-1] if found else None
+
+
+def duration_seconds(text: str) -> float | None:
+    """Seconds of a SLURM time: minutes, ``m:s``, ``h:m:s``, ``d-h``, ``d-h:m``, ``d-h:m:s``; None if it is none.
+
+    The forms are those of ``--time`` in sbatch(1).
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not found:
+        return None
+    days, *parts = found.groups()
+    numbers = [int(part) for part in parts if part is not None]
+    if days is not None:
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
+    elif len(numbers) == 3:
+        hours, minutes, seconds = numbers
+    else:
+        hours, minutes, seconds = 0, *[*numbers, 0][:2]
+    return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def memory_bytes(text: str) -> int:
+    """Bytes of ``"8GiB"``, ``"500 MB"``, ``"16G"``.
+
+    Raises:
+        BadInputError: It cannot be understood.
+    """
+    units = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number = text.strip().rstrip("iBKMGTkmgtb").strip()
+    unit = text.strip()[len(number) :].strip().upper().replace("IB", "").removesuffix("B")
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError) as error:
+        raise BadInputError(f"memory {text!r}: write a number and a unit, as in 8GiB") from error
+
+
+def last_words(folder: Path, pattern: str, lines: int = 3) -> str:
+    """The end of the newest log file of that pattern that says anything; "" if there is none."""
+    logs = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+    for log in reversed(logs):
+        said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        if said:
+            return " | ".join(said[-lines:])
+    return ""
+
+
+def _own_words(said: str) -> str:
+    """SLURM's message without the name of the program before it, on one line."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines()]
+    return "; ".join(line for line in lines if line)
+
+
+# Whether whoever holds a cube still lives, asked of SLURM where this node cannot know.
+
+
+def job_is_alive(holder: Owner) -> bool | None:
+    """Whether the job of a holder still runs, or will run: True, False, or None where nobody can tell.
+
+    Args:
+        holder: Owner of a lock that does not live on this node.
+    """
+    if not holder.job:
+        return None
+    ours = os.environ.get("SLURM_CLUSTER_NAME", "")
+    if holder.job == os.environ.get("SLURM_JOB_ID") and holder.cluster in ("", ours):
+        # The same job held it before it was requeued: an earlier life of ours, unless it is a process beside us.
+        return None if holder.restarts == os.environ.get("SLURM_RESTART_COUNT", "") else False
+    if not holder.cluster:
+        return None  # clusters that share a file system number their jobs alike
+    try:
+        own = Queue()
+        queue = own if holder.cluster == own.name() else Queue(holder.cluster)
+        job = queue.job(holder.job)
+    except SlurmError as error:
+        log.warning("cannot ask whether job %s still runs: %s", holder.job, error)
+        return None
+    if not job or job["JobState"] in ENDED:
+        log.warning("job %s, which held the cube, is gone: taking over", holder.job)
+        return False
+    # Requeued since: what held the lock was ended, and the job will come and ask for it again.
+    return job.get("Restarts", "0") == (holder.restarts or "0")

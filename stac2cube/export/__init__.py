@@ -1,0 +1,3 @@
+"""What people make of a cube: pictures, files for other programs, reports."""
+
+from __future__ import annotations

@@ -1,0 +1,600 @@
+"""STAC Items and Collections of a cube."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from shapely.errors import ShapelyError
+from shapely.geometry import box, mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from stac2cube.errors import BadInputError
+from stac2cube.model.catalog import catalogs
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.geometry import WGS84, parse_crs, polygons_of, to_wgs84
+from stac2cube.model.grid import Grid
+from stac2cube.model.mission import Mission, find_mission, mission_names
+from stac2cube.store.ledger import Entry, Ledger
+from stac2cube.store.metadata import SUFFIX, levels_of, read_root
+from stac2cube.version import __version__
+
+# Layers and axes of a cube in the words of STAC: bands, variables, dimensions.
+
+COMMON_NAMES = frozenset(
+    (
+        *("pan", "coastal", "blue", "green", "green05", "yellow", "red"),
+        *("rededge", "rededge071", "rededge075", "rededge078", "nir", "nir08", "nir09"),
+        *("cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12"),
+    )
+)
+"""Common names of the extension eo 2.0."""
+
+RED_EDGE = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
+"""Red edges are numbered here; the extension calls them by their wavelength."""
+
+
+def utc_text(time: datetime) -> str:
+    """RFC 3339, UTC, with microseconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def stac_bands_of(spec: CubeSpec, mission: Mission | None) -> list[dict[str, Any]]:
+    """A STAC 1.1 band per layer.
+
+    Args:
+        spec: Of the cube.
+        mission: Whose bands some layers are.
+    """
+    return [_band(layer, mission) for layer in spec.layers]
+
+
+def _band(layer: Layer, mission: Mission | None) -> dict[str, Any]:
+    own = mission.bands.get(layer.name) if mission else None
+    common = RED_EDGE.get(own.common_name, own.common_name) if own else ""
+    return {
+        "name": layer.name,
+        "description": layer.long_name or layer.name,
+        "data_type": layer.dtype,
+        # NaN as the text "nan" is valid, but a column of a table holds either numbers or texts.
+        **({} if math.isnan(layer.fill) else {"nodata": _fill(layer)}),
+        "unit": layer.units,
+        **({"raster:scale": layer.scale, "raster:offset": layer.offset} if _packed(layer) else {}),
+        **({"eo:common_name": common} if common in COMMON_NAMES else {}),
+        **({"eo:center_wavelength": own.wavelength} if own and own.wavelength else {}),
+        **({"classification:classes": _classes(layer)} if layer.flags else {}),
+        **({"classification:bitfields": _bitfields(layer)} if layer.bits else {}),
+    }
+
+
+def variables_of(spec: CubeSpec) -> dict[str, Any]:
+    """Layers in the words of the extension datacube."""
+    return {
+        layer.name: {
+            "type": "data",
+            "dimensions": ["time", "y", "x"],
+            "description": layer.long_name or layer.name,
+            "unit": layer.units,
+            "data_type": layer.dtype,
+            "nodata": _fill(layer),
+            **({"scale": layer.scale, "offset": layer.offset} if _packed(layer) else {}),
+        }
+        for layer in spec.layers
+    }
+
+
+def dimensions_of(spec: CubeSpec, times: Sequence[datetime]) -> dict[str, Any]:
+    """Axes in the words of the extension datacube: extents are those of pixel centres, times are listed."""
+    grid = spec.grid
+    code = int(grid.crs.removeprefix("EPSG:")) if grid.crs.startswith("EPSG:") else grid.crs
+    west, north = grid.origin
+    half, (rows, columns) = grid.resolution / 2, grid.shape
+    moments = [utc_text(time) for time in times]
+    horizontal = {
+        "y": ([north - rows * grid.resolution + half, north - half], -grid.resolution),
+        "x": ([west + half, west + columns * grid.resolution - half], grid.resolution),
+    }
+    return {
+        "time": {"type": "temporal", "extent": [moments[0], moments[-1]], "values": moments},
+        **{
+            name: {"type": "spatial", "axis": name, "extent": extent, "step": step, "reference_system": code}
+            for name, (extent, step) in horizontal.items()
+        },
+    }
+
+
+def _fill(layer: Layer) -> Any:
+    if math.isnan(layer.fill):
+        return "nan"
+    return int(layer.fill) if float(layer.fill).is_integer() else layer.fill
+
+
+def _packed(layer: Layer) -> bool:
+    return (layer.scale, layer.offset) != (1.0, 0.0)
+
+
+def _classes(layer: Layer) -> list[dict[str, Any]]:
+    return [
+        {"value": value, "name": name, **({"nodata": True} if value == layer.fill else {})}
+        for value, name in layer.flags
+    ]
+
+
+def _bitfields(layer: Layer) -> list[dict[str, Any]]:
+    """Values under a mask, counted from its lowest bit."""
+    fields = []
+    for mask, members in groupby(sorted(layer.bits), key=lambda bit: bit[0]):
+        offset = (mask & -mask).bit_length() - 1
+        classes = [{"value": value >> offset, "name": name} for _, value, name in members]
+        if all(one["value"] for one in classes):
+            classes.insert(0, {"value": 0, "name": f"not_{classes[0]['name']}"})
+        fields.append({"offset": offset, "length": mask.bit_length() - offset, "classes": classes})
+    return fields
+
+
+# What the makers of the data ask of those who pass them on: terms of use, attribution, and who they are.
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Somebody who made, processed or hosts data.
+
+    Attributes:
+        name: As they call themselves.
+        url: Their page.
+        roles: STAC's words: producer, licensor, processor, host.
+    """
+
+    name: str
+    url: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the pixels of some steps come from.
+
+    Attributes:
+        catalogs: Names of those through which they were read, where that is known.
+        simulated: Whether some are simulated.
+        measured: Whether some are what a satellite measured.
+    """
+
+    catalogs: frozenset[str] = frozenset()
+    simulated: bool = False
+    measured: bool = True
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Entry]) -> Origin:
+        """Of rows of a ledger."""
+        facts = [row.properties for row in rows]
+        catalogs = [str(fact.get("catalog", "")) for fact in facts]
+        return cls._of(catalogs, [bool(fact.get("simulated")) for fact in facts])
+
+    @classmethod
+    def of_steps(cls, *datasets: xr.Dataset) -> Origin:
+        """Of opened cubes, or parts of them."""
+        catalogs: list[str] = []
+        simulated: list[bool] = []
+        for dataset in datasets:
+            names, marks = (dataset.coords.get(name) for name in ("catalog", "simulated"))
+            catalogs += [] if names is None else [str(name) for name in np.atleast_1d(names.values)]
+            # A step that says nothing is NaN beside those that do.
+            simulated += [False] if marks is None else [bool(mark == 1) for mark in np.atleast_1d(marks.values)]
+        return cls._of(catalogs, simulated)
+
+    @classmethod
+    def _of(cls, catalogs: Iterable[str], simulated: Sequence[bool]) -> Origin:
+        names = frozenset(name for text in catalogs for name in text.split(",") if name)
+        return cls(names, any(simulated), not simulated or not all(simulated))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of a mission.
+
+    Attributes:
+        url: Where they are written.
+        attribution: The words they ask for; ``{years}`` stands for the years of the data.
+        providers: Who is to be named.
+    """
+
+    url: str
+    attribution: str
+    providers: tuple[Provider, ...]
+
+    def words(self, times: Collection[datetime]) -> str:
+        """The attribution for data of some times."""
+        years = sorted({time.year for time in times})
+        text = "" if not years else f"{years[0]}" if len(years) == 1 else f"{years[0]}-{years[-1]}"
+        return " ".join(self.attribution.format(years=text).split())
+
+
+_ESA = Provider("ESA", "https://www.esa.int", ("producer",))
+
+MISSIONS = {
+    "sentinel": Terms(
+        "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
+        "Contains modified Copernicus Sentinel data {years}",
+        (_ESA, Provider("European Union, Copernicus", "https://www.copernicus.eu", ("licensor",))),
+    ),
+    "landsat": Terms(
+        "https://www.usgs.gov/emergency-operations-portal/data-policy",
+        "Landsat data courtesy of the U.S. Geological Survey",
+        (Provider("USGS", "https://www.usgs.gov", ("producer", "licensor")),),
+    ),
+    "cop-dem": Terms(
+        "https://spacedata.copernicus.eu/collections/copernicus-digital-elevation-model",
+        "Produced using Copernicus WorldDEM-30 © DLR e.V. 2010-2014 and © Airbus Defence and Space GmbH 2014-2018 "
+        "provided under COPERNICUS by the European Union and ESA; all rights reserved",
+        (
+            Provider("DLR and Airbus Defence and Space", "https://spacedata.copernicus.eu", ("producer",)),
+            Provider("European Union, Copernicus", "https://www.copernicus.eu", ("licensor",)),
+        ),
+    ),
+}
+"""By the beginning of a mission's name. Sources: the legal notice on Sentinel data (EU 1159/2013), USGS's data policy,
+and the licence of the Copernicus DEM."""
+
+SOURCES = {
+    "terrabyte": "terrabyte of DLR and LRZ",
+    "planetary-computer": "Microsoft Planetary Computer",
+    "earth-search": "Earth Search by Element 84",
+    "cdse": "Copernicus Data Space Ecosystem",
+}
+"""Catalogs through which data are read, by name, as people know them."""
+
+THANKS = {
+    "terrabyte": "Data were accessed by terrabyte, the platform of the German Aerospace Center (DLR) and the Leibniz "
+    "Supercomputing Centre (LRZ)",
+}
+"""What is to be said of some of them besides."""
+
+
+SIMULATED = "Simulated by stac2cube, not measured by a satellite"
+"""What is said of scenes that are."""
+
+
+def mission_of_cubes(spec: CubeSpec) -> str:
+    """Name of the mission that a cube was made from, over however many cubes; "" where nobody can tell any more."""
+    while "mission" not in spec.recipe:
+        parent = Path(str(spec.request.get("layers", "")))
+        if not spec.request.get("layers") or not (parent / "zarr.json").exists():
+            return ""
+        spec = read_root(parent).spec
+    return str(spec.recipe["mission"])
+
+
+def terms_of(spec: CubeSpec, origin: Origin) -> Terms | None:
+    """The terms of a cube's mission, None for one of which none are written down, and where nothing was measured."""
+    mission = mission_of_cubes(spec) if origin.measured else ""
+    return next((terms for name, terms in MISSIONS.items() if mission.startswith(name)), None)
+
+
+def attribution_of(spec: CubeSpec, times: Collection[datetime], origin: Origin) -> str:
+    """What a cube's makers and sources are to be named with; "" where nothing is asked for.
+
+    Simulated scenes are said to be so, and nobody is named for them.
+
+    Args:
+        spec: Of the cube.
+        times: Of its steps.
+        origin: Where their pixels come from.
+    """
+    terms = terms_of(spec, origin)
+    said = [terms.words(times)] if terms else []
+    said += [SIMULATED] if origin.simulated else []
+    return ". ".join([*said, *(THANKS[name] for name in sorted(origin.catalogs & THANKS.keys()))])
+
+
+# How a cube came to be, in sentences: for those who use it without having made it.
+
+
+def lineage_of(spec: CubeSpec, rows: Iterable[Entry]) -> list[str]:
+    """One sentence per thing that was done, in the order in which it was done.
+
+    Args:
+        spec: Of the cube.
+        rows: Of its sealed steps.
+    """
+    return list(_sentences(spec, list(rows)))
+
+
+def sources_of(rows: Iterable[Entry]) -> list[str]:
+    """Names of the catalogs that steps were read from; those that only this machine knows are "a local catalog"."""
+    known = catalogs()
+    names = Origin.of_rows(rows).catalogs
+    return sorted({SOURCES.get(name, name if name in known else "a local catalog") for name in names})
+
+
+def _sentences(spec: CubeSpec, rows: list[Entry]) -> Iterator[str]:
+    recipe = spec.recipe
+    mission = mission_of_cubes(spec)
+    title = find_mission(mission).title if mission in mission_names() else mission
+    if title:
+        via = f" through {', '.join(sources)}" if (sources := sources_of(rows)) else ""
+        simulated = Origin.of_rows(rows).simulated
+        yield f"Scenes like {title} were simulated, and read{via}." if simulated else f"{title} was read{via}."
+    if methods := recipe.get("resampling"):
+        common = max(set(methods.values()), key=list(methods.values()).count)
+        others = [f"{band} {method}" for band, method in methods.items() if method != common]
+        besides = f" ({', '.join(others)})" if others else ""
+        yield f"Pixels that lay on other lattices were resampled: {common}{besides}."
+    if shifts := recipe.get("shifts"):
+        yield (
+            f"Scenes were co-registered by the engine {shifts['engine']}, band {shifts['band']}, against the reference "
+            f"{shifts['reference']!r}, and moved by {shifts['resampling']} resampling."
+        )
+    if recipe.get("masked_by"):
+        yield f"Pixels under {' or '.join(recipe['masked_by'])} hold no data; {_clouds(recipe['clouds'])}."
+    elif "method" in recipe and "dilate_m" in recipe:
+        yield f"{_clouds(recipe).capitalize()}."
+    if superres := recipe.get("superres"):
+        yield (
+            f"Bands were put on a grid of {superres['target']:g} m by {superres['backend']} (agreement with what was "
+            f"measured: {superres['consistency']}); details are not of that size."
+        )
+    if indices := recipe.get("indices"):
+        yield f"Spectral indices were computed: {', '.join(indices)}."
+    if composite := recipe.get("composite"):
+        yield f"Observations of every {composite['period']} were made one by the method {composite['method']}."
+    if overview := recipe.get("overview"):
+        yield f"Pixels are means (classes: the most frequent) of {overview['factor']} x {overview['factor']} pixels."
+
+
+def _clouds(recipe: Mapping[str, Any]) -> str:
+    return f"clouds were found by {recipe['method']}, and widened by {recipe['dilate_m']:g} m"
+
+
+# A cube as STAC: a Collection with its dimensions and variables, and an Item per time step.
+
+_EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
+DATACUBE = _EXTENSION.format("datacube/v2.2.0")
+PROJECTION = _EXTENSION.format("projection/v2.0.0")
+PROCESSING = _EXTENSION.format("processing/v1.2.0")
+EO = _EXTENSION.format("eo/v2.0.0")
+RASTER = _EXTENSION.format("raster/v2.0.0")
+CLASSIFICATION = _EXTENSION.format("classification/v2.0.0")
+XARRAY = _EXTENSION.format("xarray-assets/v1.0.0")
+FILE = _EXTENSION.format("file/v2.1.0")
+GRID = _EXTENSION.format("grid/v1.1.0")
+SAT = _EXTENSION.format("sat/v1.1.0")
+"""Versions of the STAC extensions that are written."""
+
+ZARR = "application/vnd.zarr"
+"""Media type of a Zarr store; readers compare it as a whole, so its version stands in a field of its own."""
+
+OPENED = {"zarr:zarr_format": 3, "zarr:consolidated": True, "zarr:node_type": "group"}
+"""Fields by which readers of the extension zarr open a store."""
+
+SHOWN = (
+    "valid_fraction",
+    "cloud_fraction",
+    "shift_x",
+    "shift_y",
+    "shift_accepted",
+    "residual_mtf",
+    "bright_fraction",
+    "baselines",
+    "catalog",
+)
+"""Facts of a step that its Item shows."""
+
+
+def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
+    """The Collection of a cube.
+
+    Args:
+        cube: The cube.
+        href: Where people find it; its own path if "".
+
+    Raises:
+        CubeError: Not a cube.
+        BadInputError: It has no step yet.
+    """
+    spec, rows = _look(cube)
+    where = href or str(cube.resolve())
+    steps = list(rows.values())
+    first, last = utc_text(steps[0].time), utc_text(steps[-1].time)
+    footprint = _window(spec)
+    origin = Origin.of_rows(steps)
+    terms = terms_of(spec, origin)
+    attribution = attribution_of(spec, [row.time for row in steps], origin)
+    lineage = " ".join(lineage_of(spec, steps))
+    summaries, asset = _summaries(spec, steps), _asset(spec)
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "stac_extensions": [DATACUBE, PROJECTION, PROCESSING, XARRAY, *_used(summaries, asset)],
+        "id": safe_id(cube.stem),
+        "title": str(spec.recipe.get("title", cube.stem)),
+        "description": f"{_words(spec)}, {len(steps)} time steps. {lineage}"
+        + (f" {attribution}." if attribution else ""),
+        "license": "other",
+        "keywords": [name for name in (spec.stage, mission_of_cubes(spec)) if name],
+        "providers": _providers(terms, lineage),
+        "extent": {"spatial": {"bbox": [bbox_of(footprint)]}, "temporal": {"interval": [[first, last]]}},
+        "summaries": summaries,
+        "cube:dimensions": dimensions_of(spec, [row.time for row in steps]),
+        "cube:variables": variables_of(spec),
+        "item_assets": {"cube": asset},
+        "assets": {"cube": {"href": where, **asset}, **_pyramid(cube, where)},
+        "links": [{"rel": "license", "href": terms.url, "type": "text/html", "title": attribution}] if terms else [],
+    }
+
+
+def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
+    """An Item per sealed step of a cube, oldest first; see :func:`collection_of` for the words."""
+    spec, rows = _look(cube)
+    where, lineage = href or str(cube.resolve()), " ".join(lineage_of(spec, rows.values()))
+    window, asset = _window(spec), _asset(spec)
+    for key, row in rows.items():
+        place = _seen(row, window)
+        properties = _properties(spec, row, lineage)
+        yield {
+            "type": "Feature",
+            "stac_version": "1.1.0",
+            "stac_extensions": [PROJECTION, PROCESSING, XARRAY, *_used(properties, asset)],
+            "id": safe_id(key),
+            "collection": safe_id(cube.stem),
+            "geometry": mapping(place),
+            "bbox": bbox_of(place),
+            "properties": properties,
+            "links": [
+                *({"rel": rel, "href": "../collection.json", "type": "application/json"} for rel in UP),
+                *_derived_from(row),
+            ],
+            "assets": {"cube": {"href": where, **asset}},
+        }
+
+
+def safe_id(name: str) -> str:
+    """A name as an id that is safe in addresses and on any disk: lower case, digits, ``-`` and ``_``."""
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "cube"
+
+
+def bbox_of(place: BaseGeometry) -> list[float]:
+    """West, south, east, north of WGS84 polygons; across the antimeridian west is the larger number (RFC 7946, 5.2)."""
+    west, south, east, north = place.bounds
+    parts = [part.bounds for part in getattr(place, "geoms", [place])]
+    if (west, east) == (-180.0, 180.0) and len(parts) > 1:
+        gaps = sorted((one[0], one[2]) for one in parts)
+        reach, widest, edges = gaps[0][1], 1e-6, (west, east)
+        for first, last in gaps[1:]:
+            if first - reach > widest:
+                widest, edges = first - reach, (first, reach)
+            reach = max(reach, last)
+        west, east = edges
+    return [west, south, east, north]
+
+
+def _seen(row: Entry, window: BaseGeometry) -> BaseGeometry:
+    """What a step shows of a cube; all of it where its footprint is not known, or none about a pole or 180 degrees."""
+    if not row.footprint:
+        return window
+    try:
+        seen = polygons_of(to_wgs84(shape(row.footprint), parse_crs(WGS84)).intersection(window))
+    except (BadInputError, ShapelyError):
+        return window
+    return window if seen.is_empty else seen
+
+
+def _window(spec: CubeSpec) -> BaseGeometry:
+    """Where a cube lies: WGS84 polygons, split at the antimeridian, closed along a pole within it."""
+    return to_wgs84(box(*spec.grid.geobox.boundingbox), parse_crs(spec.grid.crs))
+
+
+UP = ("root", "parent", "collection")
+"""Links of an Item to what it is in."""
+
+
+def _look(cube: Path) -> tuple[CubeSpec, dict[str, Entry]]:
+    root = read_root(cube)
+    sealed = Ledger(cube, root.ledger).sealed()
+    if not sealed:
+        raise BadInputError(f"{cube} has no step to publish yet")
+    return root.spec, sealed
+
+
+def _mission(spec: CubeSpec) -> Mission | None:
+    name = mission_of_cubes(spec)
+    return find_mission(name) if name in mission_names() else None
+
+
+def _words(spec: CubeSpec) -> str:
+    names = ", ".join(layer.name for layer in spec.layers)
+    return f"{spec.recipe.get('title', spec.stage)}: {names} at {spec.grid.resolution:g} m"
+
+
+def _used(facts: Mapping[str, Any], asset: Mapping[str, Any]) -> list[str]:
+    """Those of the other extensions of which some field is there."""
+    names = {*facts, *asset, *(name for band in asset["bands"] for name in band)}
+    known = {"eo:": EO, "raster:": RASTER, "classification:": CLASSIFICATION}
+    return [uri for prefix, uri in known.items() if any(name.startswith(prefix) for name in names)]
+
+
+def _providers(terms: Terms | None, lineage: str) -> list[dict[str, Any]]:
+    makers = [asdict(provider) | {"roles": list(provider.roles)} for provider in (terms.providers if terms else ())]
+    software = {"processing:lineage": lineage, "processing:software": {"stac2cube": __version__}}
+    return [*makers, {"name": "stac2cube", "roles": ["processor"], **software}]
+
+
+def _summaries(spec: CubeSpec, rows: list[Entry]) -> dict[str, Any]:
+    covers = [float(cover) for row in rows if (cover := row.cloud_percent) is not None]
+    mission = _mission(spec)
+    found: dict[str, Any] = {
+        "gsd": [spec.grid.resolution],
+        "platform": sorted({str(row.properties.get("platform", "")) for row in rows} - {""}),
+        "constellation": [mission.constellation] if mission and mission.constellation else [],
+        "proj:code": [spec.grid.crs] if spec.grid.crs.startswith("EPSG:") else [],
+        "eo:cloud_cover": {"minimum": round(min(covers), 2), "maximum": round(max(covers), 2)} if covers else {},
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _asset(spec: CubeSpec) -> dict[str, Any]:
+    """The cube as an asset, without where it is."""
+    return {
+        "type": ZARR,
+        "roles": ["data"],
+        "title": "The cube, Zarr 3",
+        **OPENED,
+        "gsd": spec.grid.resolution,
+        "bands": stac_bands_of(spec, _mission(spec)),
+        "xarray:open_kwargs": {"engine": "zarr", "consolidated": True},
+        **projected(spec.grid),
+    }
+
+
+def projected(grid: Grid) -> dict[str, Any]:
+    """A lattice in the words of the extension projection."""
+    crs = {"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}
+    return {**crs, "proj:shape": list(grid.shape), "proj:transform": list(grid.transform)}
+
+
+def _pyramid(cube: Path, where: str) -> dict[str, Any]:
+    """The group of overviews, where the cube has some."""
+    if not levels_of(cube):
+        return {}
+    beside = where.rstrip("/") + SUFFIX
+    title = f"Overviews of pixels {', '.join(map(str, levels_of(cube)))} times as large, by the convention multiscales"
+    return {"overviews": {"href": beside, "type": ZARR, **OPENED, "roles": ["overview"], "title": title}}
+
+
+def _properties(spec: CubeSpec, row: Entry, lineage: str) -> dict[str, Any]:
+    cover, mission = row.cloud_percent, _mission(spec)
+    known = {
+        "platform": row.properties.get("platform"),
+        "constellation": mission.constellation if mission else None,
+        "eo:cloud_cover": None if cover is None else round(float(cover), 2),
+        **{f"stac2cube:{name}": row.properties.get(name) for name in SHOWN},
+    }
+    software = {str(name): str(version) for name, version in row.properties.get("software", {}).items()}
+    return {
+        "datetime": utc_text(row.time),
+        "gsd": spec.grid.resolution,
+        **{name: value for name, value in known.items() if value not in (None, "")},
+        **projected(spec.grid),
+        "processing:lineage": lineage,
+        "processing:software": {"stac2cube": __version__, **software},
+        "stac2cube:slot": row.slot,
+        "stac2cube:commit": row.commit,
+        "stac2cube:items": list(row.items),
+    }
+
+
+def _derived_from(row: Entry) -> Iterator[dict[str, str]]:
+    """Links to the items that a step was made from, where they say where they are found."""
+    for text in row.sources:
+        for link in json.loads(text).get("links") or ():
+            if link.get("rel") == "self" and str(link.get("href", "")).startswith("http"):
+                yield {"rel": "derived_from", "href": link["href"], "type": "application/geo+json"}

@@ -1,0 +1,187 @@
+"""Decode tiles of a cloud-optimised GeoTIFF."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+from stac2cube.fastcog.header import CogHeader, UnusualFileError
+from stac2cube.fastcog.ranges import Parts, State
+from stac2cube.model.image import Roi
+
+# Bytes of a tile, compressed and not.
+
+Unpack = Callable[[memoryview, int], Any]
+"""From compressed bytes and how many they become to something with a buffer."""
+
+
+class DamagedTileError(UnusualFileError):
+    """A tile does not hold what it should. Whether the file or what is known of it is wrong, GDAL may judge."""
+
+
+def unpack(compression: str, content: memoryview, size: int) -> Any:
+    """Decompress a tile; the interpreter lock is released meanwhile.
+
+    Args:
+        compression: See :class:`stac2cube.fastcog.header.CogHeader`.
+        content: The tile as in the file.
+        size: Bytes that it must become.
+
+    Returns:
+        At least that many bytes.
+
+    Raises:
+        DamagedTileError: It cannot be decompressed, or is too short.
+        UnusualFileError: A library for that is not installed.
+    """
+    unpacker, errors = _unpacker(compression)
+    try:
+        made = unpacker(content, size)
+    except errors as error:
+        raise DamagedTileError(f"a tile cannot be decompressed: {error}") from error
+    if len(made) < size:
+        raise DamagedTileError(f"a tile holds {len(made)} bytes instead of {size}")
+    return made
+
+
+@cache
+def _unpacker(compression: str) -> tuple[Unpack, tuple[type[Exception], ...]]:
+    """A function, and the exceptions by which it says that a tile is damaged."""
+    if compression == "none":
+        return _as_it_is, ()
+    if compression == "deflate":
+        # More than twice as fast as zlib (docs/benchmarks.md), and it checks the same sum.
+        from isal import isal_zlib
+
+        return _inflating(isal_zlib.decompress), (cast("type[Exception]", isal_zlib.error),)
+    if compression == "zstd":
+        return _unzstd, (RuntimeError,)
+    try:
+        from imagecodecs import LzwError, lzw_decode
+    except ImportError as error:
+        raise UnusualFileError("its tiles are compressed by LZW, which needs imagecodecs") from error
+    return lambda content, size: lzw_decode(bytes(content), out=size), (LzwError,)
+
+
+def _as_it_is(content: memoryview, _size: int) -> memoryview:
+    return content
+
+
+def _inflating(decompress: Callable[..., bytes]) -> Unpack:
+    # One byte more than is made: a buffer that is full to its end is taken to be too small, made larger and copied.
+    return lambda content, size: decompress(content, bufsize=size + 1)
+
+
+def _unzstd(content: memoryview, _size: int) -> Any:
+    from numcodecs.zstd import decompress
+
+    return decompress(content)
+
+
+# A cloud-optimised GeoTIFF as an image that blocks are cut from: the tiles of a window, fetched and put together.
+
+
+@dataclass(frozen=True)
+class CogImage:
+    """See :class:`stac2cube.model.image.Image`.
+
+    Attributes:
+        header: What is known of it.
+        parts: The file.
+    """
+
+    header: CogHeader
+    parts: Parts
+
+    is_jpeg2000 = False
+    quick = True
+
+    @property
+    def geobox(self) -> GeoBox:
+        """Lattice of the full resolution."""
+        return self.header.geobox
+
+    @property
+    def nodata(self) -> float | None:
+        """Value of pixels without data."""
+        return self.header.nodata
+
+    @property
+    def bands(self) -> int:
+        """Number of bands."""
+        return self.header.bands
+
+    @property
+    def factors(self) -> list[int]:
+        """Of the overviews."""
+        return self.header.factors
+
+    def geobox_of(self, level: int) -> GeoBox:
+        """Lattice of a level."""
+        return self.header.geobox_of(level)
+
+    def is_averaged(self, level: int) -> bool:  # noqa: ARG002 - others are no levels of a header
+        """See :meth:`stac2cube.model.image.Image.is_averaged`."""
+        return True
+
+    def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
+        """See :meth:`stac2cube.model.image.Image.read`.
+
+        Raises:
+            ChangedFileError: It is another file than the header describes.
+            DamagedTileError: A tile does not hold what it should.
+            OSError: It cannot be read.
+        """
+        header, rows, columns = self.header, *roi
+        here = header.levels[level]
+        height, width = here.tile_height, here.tile_width
+        plane = index - 1 if header.planar else 0
+        out = np.empty((rows.stop - rows.start, columns.stop - columns.start), header.dtype)
+        there, spans = [], []
+        for down in range(rows.start // height, -(-rows.stop // height)):
+            for across in range(columns.start // width, -(-columns.stop // width)):
+                first, count = int(here.offsets[plane, down, across]), int(here.counts[plane, down, across])
+                if count:
+                    if header.size and first + count > header.size:
+                        raise DamagedTileError("a tile lies beyond the end of the file")
+                    there.append((down, across))
+                    spans.append((first, first + count))
+                else:  # a sparse file leaves such tiles out
+                    self._cut(out, roi, (down * height, across * width), (height, width))[1][...] = header.nodata or 0
+        contents = self.parts.read(spans, State(header.size, header.etag, header.modified)) if spans else []
+        for (down, across), content in zip(there, contents, strict=True):
+            corner = down * height, across * width
+            tall = min(height, here.height - corner[0]) if header.strips else height
+            within, part = self._cut(out, roi, corner, (tall, width))
+            self._place(content, (tall, width), within, 0 if header.planar else index - 1, part)
+        return out
+
+    @staticmethod
+    def _cut(
+        out: np.ndarray, roi: Roi, corner: tuple[int, int], shape: tuple[int, int]
+    ) -> tuple[tuple[int, int], np.ndarray]:
+        """Where a window begins within a tile, and the part of the window that the tile fills."""
+        begins, ends, within = [], [], []
+        for wanted, first, length in zip(roi, corner, shape, strict=True):
+            begins.append(max(first, wanted.start) - wanted.start)
+            ends.append(min(first + length, wanted.stop) - wanted.start)
+            within.append(max(wanted.start - first, 0))
+        return (within[0], within[1]), out[begins[0] : ends[0], begins[1] : ends[1]]
+
+    def _place(
+        self, content: memoryview, shape: tuple[int, int], within: tuple[int, int], band: int, part: np.ndarray
+    ) -> None:
+        from stac2cube.fastcog.kernels import place_tile
+
+        header = self.header
+        dtype = np.dtype(header.dtype).newbyteorder(">" if header.big_endian else "<")
+        samples = 1 if header.planar else header.bands
+        size = shape[0] * shape[1] * samples * dtype.itemsize
+        numbers = np.frombuffer(unpack(header.compression, content, size), "u1", size)
+        tile = numbers.reshape(*shape, samples, dtype.itemsize)
+        place_tile(tile, dtype, header.predictor, band, within, part)

@@ -1,0 +1,265 @@
+"""Headers of images, kept with the items of an index: read many at a time, stored as rows, looked up by address."""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stac2cube.access.sign import forget, is_remote, opening
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.fastcog.header import CogHeader, NotForUsError, UnusualFileError
+from stac2cube.fastcog.jp2 import Jp2Header, fetch_jp2_header, is_jpeg2000_name
+from stac2cube.fastcog.ranges import ChangedFileError, State, header_of, remote_file
+from stac2cube.model.catalog import MANIFEST
+from stac2cube.model.geoparquet import HEADERS
+from stac2cube.model.scene import AssetRef
+from stac2cube.progress import Progress
+from stac2cube.search.index_files import load_all
+from stac2cube.trust.deadline import within
+
+log = logging.getLogger(__name__)
+
+Header = CogHeader | Jp2Header
+
+LONGEST = 100.0
+"""Seconds that one header is waited for."""
+
+AT_ONCE = 32
+"""Files of which one process reads the headers at the same time."""
+
+HEADER_TYPE = pa.struct(
+    [
+        ("band", pa.string()),
+        ("href", pa.string()),
+        ("format", pa.string()),
+        ("remark", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("modified", pa.int64()),
+        ("dtype", pa.string()),
+        ("bands", pa.int32()),
+        ("levels", pa.list_(pa.list_(pa.int32()))),
+        ("tiles", pa.string()),
+        ("compression", pa.string()),
+        ("predictor", pa.int32()),
+        ("big_endian", pa.bool_()),
+        ("planar", pa.bool_()),
+        ("strips", pa.bool_()),
+        ("masked", pa.bool_()),
+        ("nodata", pa.float64()),
+        ("transform", pa.list_(pa.float64())),
+        ("crs", pa.string()),
+        ("decompositions", pa.int32()),
+        ("packets", pa.bool_()),
+    ]
+)
+"""One header. ``format`` is ``"tiff"``, ``"jpeg2000"``, or ``"other"`` for a file that only GDAL reads, with the reason
+as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the places of all tiles, packed
+and in base64, because readers as rustac take no bytes within lists; see
+:class:`~stac2cube.fastcog.header.CogHeader` and :class:`~stac2cube.fastcog.jp2.Jp2Header`."""
+
+_OF_TIFF = ("compression", "predictor", "big_endian", "planar", "strips", "masked", "nodata", "transform", "crs")
+_OF_JPEG2000 = ("decompositions", "packets")
+_OF_BOTH = ("size", "etag", "modified", "dtype", "bands", "levels", "tiles")
+
+Row = Mapping[str, Any]
+"""A header as a value of :data:`HEADER_TYPE`."""
+
+
+def read_any_header(asset: AssetRef, signer: str) -> Header:
+    """Read the header of a file, over a network with at most two requests.
+
+    Raises:
+        UnusualFileError: It is a file that only GDAL reads.
+        OSError: It cannot be read.
+        ReadError: See :func:`stac2cube.access.sign.opening`.
+    """
+    if not is_jpeg2000_name(asset.href):
+        return header_of(asset, signer)
+    way = opening(asset, signer)
+    return fetch_jp2_header(remote_file(way), follow=not way.remote)
+
+
+def row_of(band: str, href: str, header: Header) -> Row:
+    """A header as a row."""
+    kind = "tiff" if isinstance(header, CogHeader) else "jpeg2000"
+    record = header.to_record()
+    record["tiles"] = b64encode(record["tiles"]).decode("ascii")
+    return {"band": band, "href": href, "format": kind, "remark": "", **record}
+
+
+def header_in(row: Row) -> Header | None:
+    """The header that a row holds, None for a file that only GDAL reads.
+
+    Raises:
+        ValueError: It holds none, but should.
+    """
+    if row["format"] == "other":
+        return None
+    tiff = row["format"] == "tiff"
+    values = {name: row[name] for name in (*_OF_BOTH, *(_OF_TIFF if tiff else _OF_JPEG2000))}
+    values["tiles"] = b64decode(values["tiles"] or "")
+    return CogHeader.from_record(values) if tiff else Jp2Header.from_record(values)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file whose header is wanted.
+
+    Attributes:
+        band: Name of the band.
+        asset: Where it lies.
+        signer: How it is opened, see :mod:`stac2cube.access.sign`.
+    """
+
+    band: str
+    asset: AssetRef
+    signer: str
+
+
+def read_headers(targets: Sequence[Target], progress: Progress | None = None) -> dict[str, Row]:
+    """Headers of many files, some at a time.
+
+    Args:
+        targets: The files.
+        progress: Told of every file.
+
+    Returns:
+        Rows by unsigned address. A file that cannot be read now is left out, and a warning says how many.
+
+    Raises:
+        BadInputError: Some lie behind a network, and obstore is not installed.
+    """
+    if any(is_remote(target.asset.href) for target in targets) and find_spec("obstore") is None:
+        raise BadInputError("headers of files behind a network need obstore: pip install 'stac2cube[index]'")
+    return _each(targets, _row_of_target, progress or Progress())
+
+
+def changed(rows: Iterable[Row], targets: Sequence[Target], progress: Progress | None = None) -> set[str]:
+    """Addresses of files that are no longer what their headers say, or are gone: one request of one byte for each."""
+    known = {row["href"]: State(row["size"], row["etag"], row["modified"]) for row in rows if row["format"] != "other"}
+    asked = [target for target in targets if target.asset.href in known]
+
+    def same(target: Target) -> State:
+        _, now = remote_file(opening(target.asset, target.signer)).first(1)
+        known[target.asset.href].check(now)
+        return now
+
+    return {target.asset.href for target in asked} - set(_each(asked, same, progress or Progress()))
+
+
+def _row_of_target(target: Target) -> Row:
+    try:
+        return row_of(target.band, target.asset.href, read_any_header(target.asset, target.signer))
+    except NotForUsError as error:
+        raise ReadError(str(error)) from None  # it says nothing of the file
+    except UnusualFileError as error:
+        return {"band": target.band, "href": target.asset.href, "format": "other", "remark": str(error)}
+
+
+def _each(targets: Sequence[Target], work: Any, progress: Progress) -> dict[str, Any]:
+    """What a function makes of each file by address, without those where it cannot be read."""
+    unique = {target.asset.href: target for target in targets}
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+
+    def attempt(target: Target) -> Any:
+        return within(LONGEST, partial(once_more, target), "reading its header")
+
+    def once_more(target: Target) -> Any:
+        try:
+            return work(target)
+        except OSError as error:
+            if "response code: 40" not in str(error) or target.signer == "none":
+                raise
+            forget(target.signer)  # the signature may have expired; a new one is asked for
+            return work(target)
+
+    with progress.over(len(unique)), ThreadPoolExecutor(AT_ONCE, thread_name_prefix="header") as pool:
+        futures = {pool.submit(attempt, target): target for target in unique.values()}
+        for future in as_completed(futures):
+            target = futures[future]
+            progress.advance()
+            try:
+                found[target.asset.href] = future.result()
+            except (OSError, ReadError, ChangedFileError, UnusualFileError) as error:
+                problems.append(f"{target.asset.href}: {error}")
+    if problems:
+        log.warning("%d of %d files could not be looked at: %s", len(problems), len(unique), min(problems))
+    return found
+
+
+@dataclass(frozen=True)
+class StoredHeaders:
+    """Headers that indexes keep, by address. It travels to workers as names of files, which each process reads once.
+
+    Attributes:
+        sources: Indexes, or single files of the same form.
+    """
+
+    sources: tuple[Path, ...]
+
+    def __call__(self, href: str) -> CogHeader | None:
+        """The header of a GeoTIFF, None if none is known or only GDAL reads it.
+
+        Args:
+            href: Its unsigned address.
+        """
+        header = self.of(href)
+        return header if isinstance(header, CogHeader) else None
+
+    def rows(self) -> dict[str, Row]:
+        """All of them as rows, by address."""
+        return {href: take() for source in self.sources for href, take in _stored(source, _stamp(source)).items()}
+
+    def of(self, href: str) -> Header | None:
+        """The header of a file of any format, None if none is known or only GDAL reads it."""
+        for source in self.sources:
+            if (found := _stored(source, _stamp(source)).get(href)) is not None:
+                return header_in(found())
+        return None
+
+
+def stored_headers(sources: Iterable[Path]) -> StoredHeaders | None:
+    """The headers of those sources that keep any; None if none does."""
+    keeping = tuple(source for source in sources if _stored(source, _stamp(source)))
+    return StoredHeaders(keeping) if keeping else None
+
+
+def _stamp(source: Path) -> int:
+    """Changes when an index is written."""
+    return (source / MANIFEST if source.is_dir() else source).stat().st_mtime_ns
+
+
+def rows_in(table: pa.Table) -> list[list[Row]]:
+    """The headers of each item of a table."""
+    if HEADERS not in table.column_names:
+        return [[] for _ in range(table.num_rows)]
+    return [rows or [] for rows in table[HEADERS].to_pylist()]
+
+
+@lru_cache(maxsize=8)
+def _stored(source: Path, _stamp: int) -> dict[str, Callable[[], Row]]:
+    """What takes out the row of each address: most of the rows that a process holds it never needs."""
+    found: dict[str, Callable[[], Row]] = {}
+    for table in load_all(source, [HEADERS]):
+        if HEADERS in table.column_names:
+            rows = pc.list_flatten(table[HEADERS]).combine_chunks()
+            hrefs = rows.field("href").to_pylist()
+            found |= {href: partial(_taken, rows, place) for place, href in enumerate(hrefs)}
+    return found
+
+
+def _taken(rows: pa.StructArray, place: int) -> Row:
+    row: Row = rows[place].as_py()
+    return row

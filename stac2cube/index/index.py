@@ -1,0 +1,387 @@
+"""Create, update, filter, export and list scene indexes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shapely import to_geojson
+from shapely.geometry import shape
+
+from stac2cube.errors import BadInputError
+from stac2cube.index.files import (
+    Index,
+    IndexDifference,
+    Key,
+    Record,
+    commit,
+    compare,
+    create,
+    lock,
+    read_index,
+    records_of,
+    with_headers,
+    write_index_file,
+)
+from stac2cube.index.headers import Target, changed, read_headers, stored_headers
+from stac2cube.model.catalog import Catalog, index_path, indexes_folder, is_index
+from stac2cube.model.geometry import read_areas
+from stac2cube.model.period import parse_period
+from stac2cube.model.scene import Scene
+from stac2cube.progress import Progress
+from stac2cube.search.choose_catalog import Found
+from stac2cube.search.index_files import IndexManifest, read_index_manifest
+from stac2cube.search.request import Request, ResolvedRequest, find_scenes, interval_texts, local_sources, resolve
+from stac2cube.search.search import Conditions, scenes_of
+from stac2cube.store.files import write_whole
+
+# What scene indexes hold, told: their facts, a list of one's own, and all items as one file.
+
+
+def export_index(name: str | Path, out: str | Path) -> Path:
+    """An index as one file: ``.parquet`` (STAC GeoParquet, headers included) or ``.json`` (ItemCollection).
+
+    Raises:
+        BadInputError: Another ending.
+    """
+    old, file = read_index(index_path(name)), Path(out)
+    if file.suffix == ".parquet":
+        write_index_file(file, old.records)
+    elif file.suffix in (".json", ".geojson"):
+        items = [record.item for _, record in sorted(old.records.items())]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps({"type": "FeatureCollection", "features": items}).encode())
+    else:
+        raise BadInputError(f"{file.name}: an index is written as .parquet or as .json")
+    return file
+
+
+def index_info(name: str | Path) -> dict[str, Any]:
+    """What an index holds, as plain JSON values."""
+    path = index_path(name)
+    index = read_index(path)
+    items = [record.item for record in index.records.values()]
+    times = sorted(str(item["properties"].get("datetime")) for item in items)
+    return {
+        "path": str(path),
+        "catalog": index.manifest.catalog,
+        "request": index.manifest.request,
+        "conditions": index.manifest.conditions,
+        "updated": index.manifest.updated,
+        "commit": index.manifest.commit,
+        "items": len(items),
+        "first": times[0] if times else None,
+        "last": times[-1] if times else None,
+        "collections": dict(Counter(str(item.get("collection")) for item in items)),
+        "platforms": dict(Counter(str(item["properties"].get("platform")) for item in items)),
+        "headers": dict(Counter(row["format"] for record in index.records.values() for row in record.headers)),
+        "bytes": sum(part.size for part in index.manifest.parts),
+        "files": [str(path / part.file) for part in index.manifest.parts],
+    }
+
+
+def list_indexes() -> list[dict[str, Any]]:
+    """The user's own indexes: name, path, and the manifest's facts."""
+    folder = indexes_folder()
+    paths = sorted(path for path in folder.iterdir() if is_index(path)) if folder.is_dir() else []
+    return [{"name": path.name, "path": str(path), **_short(read_index_manifest(path))} for path in paths]
+
+
+def _short(manifest: IndexManifest) -> dict[str, Any]:
+    facts = {name: value for name, value in asdict(manifest).items() if name in ("catalog", "updated", "headers")}
+    return {"mission": manifest.request.get("mission", ""), "items": manifest.rows, **facts}
+
+
+# Scene indexes from requests: searched once, kept as files, brought up to date by their difference.
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was done to an index.
+
+    Attributes:
+        path: The index.
+        manifest: What it says of itself now.
+        difference: What changed.
+    """
+
+    path: Path
+    manifest: IndexManifest
+    difference: IndexDifference
+
+
+def create_index(
+    name: str | Path,
+    *,
+    mission: str,
+    aoi: Any,
+    time: Any,
+    bands: Sequence[str] | None = None,
+    max_cloud_cover: float | None = None,
+    orbit: str | int | None = None,
+    catalog: str = "auto",
+    where: Sequence[str] = (),
+    headers: bool = False,
+) -> Path:
+    """Search once, and keep the items as a catalog of one's own.
+
+    The index is a folder of STAC GeoParquet by year and month, to be given as ``catalog=`` wherever a catalog can be.
+
+    Args:
+        name: A path, or a name among the user's own indexes.
+        mission: Name of a mission.
+        aoi: Area of interest, as of :func:`stac2cube.get_stac_layers`.
+        time: Period, likewise.
+        bands: Bands whose headers are kept; the mission's default if None. The index holds all assets in any case.
+        max_cloud_cover: Percent; scenes with more are left out.
+        orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit.
+        catalog: Name, URL of a STAC API, or path; chosen by itself if "auto".
+        where: Conditions on items as CQL2 texts, ``"s2:nodata_pixel_percentage < 20"``.
+        headers: Read the headers of the images too, and keep them.
+
+    Returns:
+        Where the index lies.
+
+    Raises:
+        BadInputError: A word that is not understood, nothing found, something there already.
+        CatalogError: The catalog cannot be read.
+    """
+    request = Request(
+        mission=mission,
+        area=read_areas(aoi)[0],
+        time=parse_period(time).text,
+        bands=None if bands is None else tuple(bands),
+        max_cloud_cover=max_cloud_cover,
+        orbit="" if orbit is None else str(orbit),
+        catalog=catalog,
+    )
+    return make_index(name, request, Conditions(where=tuple(where)), headers=headers).path
+
+
+def make_index(
+    name: str | Path,
+    request: Request,
+    conditions: Conditions | None = None,
+    *,
+    headers: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Search, and keep what is found; see :func:`create_index`."""
+    path, conditions = index_path(name), conditions or Conditions()
+    if is_index(path):
+        raise BadInputError(f"{path} is there already: choose another name, or `stac2cube index update`")
+    wanted = resolve(request)
+    if len(wanted.choices) > 1 and wanted.choices[0].together:
+        raise BadInputError("an index is of one catalog: make one of each, and give them with commas as --catalog A,B")
+    found = find_scenes(wanted)
+    records = _kept(found, wanted, conditions)
+    if headers:
+        records = _with_missing_headers(records, found.scenes, progress)
+    manifest = create(path, records, _words(request, found.choice.catalog, conditions, headers=headers))
+    return Written(path, manifest, IndexDifference(new=tuple(sorted(key[1] for key in records))))
+
+
+def update_index(
+    name: str | Path, *, time: Any = None, check: bool = False, progress: Progress | None = None
+) -> Written:
+    """Search again with the words of an index, and take over what is new, changed or gone.
+
+    Args:
+        name: The index.
+        time: A further period; the search then goes over all periods ever asked for.
+        check: Compare size and ETag of every file whose header is kept, and read anew those that changed.
+        progress: Told of every file whose header is read.
+
+    Raises:
+        BadInputError: It was not searched, or nothing at all is found now; nothing was changed.
+        CatalogError: The index or the catalog cannot be read.
+        CubeLockedError: Somebody else is writing it.
+    """
+    path = index_path(name)
+    read_index_manifest(path)
+    with lock(path):
+        old = read_index(path)
+        request = _request_of(path, old.manifest, time)
+        conditions = Conditions.from_json(old.manifest.conditions)
+        wanted = resolve(request)
+        found = find_scenes(wanted)
+        records, difference = compare(old.records, _kept(found, wanted, conditions))
+        if old.manifest.headers:
+            stale = _stale(records, found.scenes, progress) if check else set()
+            before = {row["href"] for record in records.values() for row in record.headers} - stale
+            records = _without(records, stale)
+            records = _with_missing_headers(records, found.scenes, progress)
+            read = {row["href"] for record in records.values() for row in record.headers} - before
+            difference = replace(difference, headers=tuple(sorted(read)))
+        words = replace(old.manifest, request={**old.manifest.request, "times": interval_texts(wanted.query.intervals)})
+        nothing = records == old.records and words.request == old.manifest.request
+        manifest = old.manifest if nothing else commit(path, Index(words, old.records, old.places), records)
+        return Written(path, manifest, difference)
+
+
+def filter_index(name: str | Path, out: str | Path, conditions: Conditions) -> Written:
+    """A smaller index of those items that fulfil some conditions, with their headers.
+
+    Args:
+        name: The index.
+        out: Path or name of the new one.
+        conditions: What items shall fulfil; also what later updates of the new index bring.
+
+    Raises:
+        BadInputError: No item does, or ``out`` is there already.
+    """
+    old = read_index(index_path(name))
+    chosen = _fulfilling(old.records, conditions)
+    if not chosen:
+        raise BadInputError(f"none of the {len(old.records)} items of {name} fulfils these conditions")
+    before = Conditions.from_json(old.manifest.conditions)
+    words = replace(old.manifest, conditions=_both(before, conditions).to_json())
+    path = index_path(out)
+    manifest = create(path, chosen, words)
+    return Written(path, manifest, IndexDifference(new=tuple(sorted(key[1] for key in chosen))))
+
+
+def _kept(found: Found, wanted: ResolvedRequest, conditions: Conditions) -> dict[Key, Record]:
+    """The items found, without those of scenes that the words leave out and those that miss a condition."""
+    records = records_of(found.items)
+    if wanted.query.max_cloud_cover is not None or wanted.query.orbit:
+        everything = replace(wanted.query, max_cloud_cover=None, orbit="")
+        kept = {str(scene.key) for scene in found.scenes}
+        all_scenes = scenes_of(found.items, everything, found.choice.catalog)
+        dropped = {name for scene in all_scenes if str(scene.key) not in kept for name in _ids(scene)}
+        records = {key: record for key, record in records.items() if key[1] not in dropped}
+    return _fulfilling(records, conditions)
+
+
+def _ids(scene: Scene) -> set[str]:
+    return {*scene.item_ids, *scene.superseded}
+
+
+def _fulfilling(records: Mapping[Key, Record], conditions: Conditions) -> dict[Key, Record]:
+    kept = conditions.keep([record.item for record in records.values()])
+    return {key: record for (key, record), keep in zip(records.items(), kept, strict=True) if keep}
+
+
+def _both(one: Conditions, other: Conditions) -> Conditions:
+    """Conditions that hold where both hold.
+
+    Raises:
+        BadInputError: Both say something of the same, other than by CQL2.
+    """
+    first, second = one.to_json(), other.to_json()
+    where = [*first.pop("where", []), *second.pop("where", [])]
+    if clash := first.keys() & second.keys():
+        raise BadInputError(
+            f"the index was filtered by {', '.join(sorted(clash))} before: filter the first one instead"
+        )
+    return Conditions.from_json({**first, **second, "where": where})
+
+
+def _words(request: Request, catalog: Catalog, conditions: Conditions, *, headers: bool) -> IndexManifest:
+    return IndexManifest(
+        commit=0,
+        # By its name a known catalog's items are read as its own; of others each item tells.
+        catalog=catalog.name if catalog.like or catalog.is_foreign else catalog.url,
+        request={
+            "mission": request.mission,
+            "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},
+            "times": interval_texts(parse_period(request.time).intervals),
+            "bands": None if request.bands is None else list(request.bands),
+            "max_cloud_cover": request.max_cloud_cover,
+            "orbit": request.orbit,
+            "catalog": catalog.url if catalog.is_local else catalog.name,
+        },
+        conditions=conditions.to_json(),
+        headers=headers,
+    )
+
+
+def _request_of(path: Path, manifest: IndexManifest, time: Any) -> Request:
+    words = manifest.request
+    if not words:
+        raise BadInputError(f"{path} was not made by a search: there is nothing to update it by")
+    times = [*words["times"], *([] if time is None else [parse_period(time).text])]
+    (area,) = read_areas(shape(words["area"]["geometry"]))
+    return Request(
+        mission=words["mission"],
+        area=replace(area, name=words["area"]["name"]),
+        time=",".join(times),
+        bands=None if words["bands"] is None else tuple(words["bands"]),
+        max_cloud_cover=words["max_cloud_cover"],
+        orbit=words["orbit"],
+        catalog=words["catalog"],
+    )
+
+
+def _targets(records: Mapping[Key, Record], scenes: Sequence[Scene]) -> list[Target]:
+    """Files of the bands wanted, of the items that are kept."""
+    hrefs = {asset["href"] for record in records.values() for asset in record.item["assets"].values()}
+    granules = [granule for scene in scenes for granule in scene.granules]
+    files = [(band, asset, granule.signer) for granule in granules for band, asset in granule.assets.items()]
+    return [Target(band, asset, signer) for band, asset, signer in files if asset.href in hrefs]
+
+
+def _with_missing_headers(
+    records: Mapping[Key, Record], scenes: Sequence[Scene], progress: Progress | None
+) -> dict[Key, Record]:
+    known = {row["href"] for record in records.values() for row in record.headers}
+    missing = [target for target in _targets(records, scenes) if target.asset.href not in known]
+    return with_headers(records, read_headers(missing, progress))
+
+
+def _stale(records: Mapping[Key, Record], scenes: Sequence[Scene], progress: Progress | None) -> set[str]:
+    rows = [row for record in records.values() for row in record.headers]
+    return changed(rows, _targets(records, scenes), progress)
+
+
+def _without(records: Mapping[Key, Record], stale: set[str]) -> dict[Key, Record]:
+    made = {}
+    for key, record in records.items():
+        kept = tuple(row for row in record.headers if row["href"] not in stale)
+        made[key] = record if len(kept) == len(record.headers) else replace(record, headers=kept)
+    return made
+
+
+# A search done ahead, for compute nodes without a network.
+
+
+@dataclass(frozen=True)
+class StoredSearch:
+    """What was stored.
+
+    Attributes:
+        catalog: Name of the catalog searched, to be asked for by name when the items are used.
+        why: Why it.
+        scenes: How many scenes the items make.
+        items: The file, STAC GeoParquet.
+    """
+
+    catalog: str
+    why: str
+    scenes: int
+    items: Path
+
+
+def store_search(request: Request, file: Path, *, on_cluster: bool = True) -> StoredSearch:
+    """Search now, and store the items for a build that cannot.
+
+    Args:
+        request: What is asked for.
+        file: Where the items go.
+        on_cluster: Whether the build will run on the nodes of a cluster, for the choice of the catalog.
+
+    Raises:
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+    """
+    wanted = resolve(request, on_cluster=on_cluster)
+    found = find_scenes(wanted)
+    records = records_of(found.items)
+    if headers := stored_headers(local_sources(wanted)):
+        records = with_headers(records, headers.rows())
+    write_index_file(file, records)
+    return StoredSearch(found.choice.catalog.name, found.choice.why, len(found.scenes), file)

@@ -1,1 +1,0 @@
-"""NumPy in, NumPy out: the arithmetic of each stage, free of files and catalogs."""

@@ -1,0 +1,1 @@
+"""Keep cubes: synchronise, update derived cubes, verify, repair, seal years."""

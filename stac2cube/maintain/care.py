@@ -1,0 +1,299 @@
+"""Keep a cube for years: verify, repair, tidy, roll back, restore files from sealed years."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Step, Summary
+from stac2cube.coregister.apply import scenes_again
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.executors.base import Place
+from stac2cube.maintain.seal_year import mend_years
+from stac2cube.maintain.update import STAGES, DerivedKind, is_derived, outdated_children, update_derived
+from stac2cube.model.cube_spec import Layer
+from stac2cube.progress import Progress
+from stac2cube.search.request import request_of, resolve
+from stac2cube.stages.layers import LayersJob
+from stac2cube.stages.scenes import steps_for
+from stac2cube.store.files import linked, require_renamable
+from stac2cube.store.ledger import Entry, Ledger
+from stac2cube.store.metadata import Root, read_root
+from stac2cube.store.records import Damage, last_whole_commit
+from stac2cube.store.repair import (
+    arrange,
+    make_readable,
+    restore_records,
+    restore_root,
+    roll_back,
+    slots_in_order,
+    tidy_up,
+)
+from stac2cube.store.staging import open_array
+from stac2cube.store.verify import find_damage
+from stac2cube.store.writer import open_writer
+from stac2cube.store.yearly_store import PIXELS_OF, pixel_commit, year_stores
+
+# Lost files of a cube, brought back from the store of a sealed year: the same pixels, and nothing else is asked.
+
+
+@dataclass(frozen=True)
+class StepInYear:
+    """A step as the store of a year has it.
+
+    Attributes:
+        store: Path of the store.
+        place: Of the step in it.
+    """
+
+    store: str
+    place: int
+
+
+@dataclass(frozen=True)
+class ReadYearStep:
+    """The task.
+
+    Attributes:
+        layers: Of the cube.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __call__(self, kept: StepInYear, block: Block) -> dict[str, np.ndarray]:
+        """Pixels of one block.
+
+        Raises:
+            ReadError: The store cannot be read.
+        """
+        rows, columns = block.grid.window(block.tile)
+        try:
+            return {
+                layer.name: np.asarray(open_array(Path(kept.store) / layer.name)[kept.place, rows, columns])
+                for layer in self.layers
+            }
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ReadError(f"{kept.store}: {error}") from error
+
+
+def restore(
+    cube: Path,
+    keys: Collection[str],
+    damaged: Collection[int],
+    place: Place,
+    orders: BuildOptions,
+    progress: Progress | None = None,
+) -> Summary:
+    """Bring steps back from sealed years, as far as these have them.
+
+    Args:
+        cube: The cube.
+        keys: Of steps whose files are damaged.
+        damaged: Years whose own stores are, and are not asked.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+
+    Returns:
+        A summary that names the steps brought back as replaced.
+    """
+    root = read_root(cube)
+    rows = Ledger(cube, root.ledger).entries(keys=keys)
+    by_slot = {int(row.slot or 0): row for row in rows.values()}
+    steps = [
+        Step(_again(by_slot[slot]), StepInYear(str(store.path), there), _tiles(by_slot[slot]))
+        for store in year_stores(cube, root)
+        if store.year not in damaged
+        for slot, there in store.places(rows).items()
+    ]
+    if not steps:
+        return Summary()
+    how = replace(orders, superseded="replace", again=frozenset(step.entry.key for step in steps))
+    return build(cube, root.spec, steps, ReadYearStep(root.spec.layers), place, orders=how, progress=progress)
+
+
+def _again(row: Entry) -> Entry:
+    """The row of a step made anew from its own pixels: whoever has these need not read them again."""
+    return replace(row, receipts=(), properties={**row.properties, PIXELS_OF: pixel_commit(row)})
+
+
+def _tiles(row: Entry) -> tuple[tuple[int, int], ...]:
+    filled: Mapping[tuple[int, int], bool] = {
+        receipt.tile: any(shard.valid for shard in receipt.shards) for receipt in row.receipts
+    }
+    return tuple(tile for tile, valid in filled.items() if valid)
+
+
+# Keeping a cube for years: verified and repaired, put in order, rolled back.
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did.
+
+    Attributes:
+        found: What was wrong before.
+        left: What is wrong still.
+        summary: Of the steps that were made anew.
+    """
+
+    found: tuple[Damage, ...]
+    left: tuple[Damage, ...]
+    summary: Summary = field(default_factory=Summary)
+
+
+def verify(cube: str | Path, *, deep: bool = True) -> list[Damage]:
+    """Look for damage; see :func:`stac2cube.store.verify.find_damage`."""
+    return find_damage(Path(cube), deep=deep)
+
+
+def remarks(cube: Path, kin: Sequence[DerivedKind] = STAGES) -> list[str]:
+    """What is no damage and may be mended all the same: slots out of the order of time, children out of step.
+
+    Args:
+        cube: A cube whose ledger is whole.
+        kin: Kinds of cubes that are made from others.
+    """
+    rows = list(Ledger(cube, read_root(cube).ledger).entries(whole=False).values())
+    found = [] if slots_in_order(rows) else [f"steps are not in the order of time: stac2cube tidy {cube}"]
+    for child, state in outdated_children(cube, kin).items():
+        counts = ", ".join(f"{count} {what}" for what, count in state.items() if count)
+        found.append(f"{child}: {counts}; stac2cube sync, or update, lets it follow")
+    return found
+
+
+def repair(
+    cube: Path,
+    place: Place,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+    deep: bool = True,
+    again: Callable[..., Summary] | None = None,
+) -> Repair:
+    """Make anew what is damaged, and only that.
+
+    Steps come from the store of their year where it was sealed and is sound, else from the items or the cube that they
+    were made from.
+
+    Args:
+        cube: The cube.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+        deep: Compare checksums of files too, not their sizes alone.
+        again: Makes steps of it again, as :func:`stac2cube.maintain.update.update_derived` does; by its stage if None.
+
+    Raises:
+        CubeError: Not a cube.
+        BadInputError: The ledger itself is lost: roll back to a commit that has one, or build the cube anew.
+    """
+    orders = orders or BuildOptions()
+    first, found = _whole_records(cube, orders, deep=deep)
+    keys = frozenset(damage.key for damage in found if damage.kind in ("missing", "corrupt"))
+    if keys:
+        require_renamable(cube, "making steps anew")
+    summary = Summary()
+    if found:
+        tidy_up(cube, found, orders.verdict)
+        with open_writer(cube, read_root(cube).spec, orders.verdict):
+            pass  # it cleans up after runs that died
+    years = {int(damage.key) for damage in found if damage.kind == "year"}
+    if keys:
+        kept = restore(cube, keys, years, place, orders, progress)
+        summary, left = kept, keys - set(kept.replaced)
+        if left and not kept.stopped:
+            replacing = replace(orders, superseded="replace", again=left)
+            make = again or (update_derived if is_derived(cube) else partial(_layers_again, keys=left))
+            summary = make(cube, place=place, orders=replacing, progress=progress)
+            summary.replaced = [*kept.replaced, *summary.replaced]
+    if not summary.failed and not summary.stopped:
+        mend_years(cube, years, place, orders, progress)
+    return Repair(tuple(first), tuple(find_damage(cube, deep=deep)) if first else (), summary)
+
+
+def tidy(cube: Path, *, orders: BuildOptions | None = None) -> Root | None:
+    """Put the steps of a cube in the order of time, in a new generation of hard links; None where they are.
+
+    Raises:
+        CubeError: Not a cube.
+        CubeLockedError: Somebody else writes it.
+    """
+    require_renamable(cube, "tidy")
+    with open_writer(cube, read_root(cube).spec, (orders or BuildOptions()).verdict) as writer:
+        rows = writer.ledger.entries()
+        if slots_in_order(list(rows.values())):
+            return None
+        return arrange(writer, list(writer.ledger.sealed(whole=False)))
+
+
+def rollback(cube: Path, number: int, *, orders: BuildOptions | None = None) -> Root:
+    """Make the state of an older commit the present one; see :func:`stac2cube.store.repair.roll_back`."""
+    require_renamable(cube, "rollback")
+    with open_writer(cube, read_root(cube).spec, (orders or BuildOptions()).verdict) as writer:
+        return roll_back(writer, number)
+
+
+def _whole_records(cube: Path, orders: BuildOptions, *, deep: bool) -> tuple[list[Damage], list[Damage]]:
+    """Put root, ledger and rights of a cube right, without which nobody knows what else is wrong.
+
+    Returns:
+        What was wrong before, and what is then.
+
+    Raises:
+        BadInputError: They cannot be put right, or there are symbolic links in the cube; nothing else was changed.
+    """
+    first = found = find_damage(cube, deep=deep)
+
+    def again() -> list[Damage]:
+        now = find_damage(cube, deep=deep)
+        first.extend(damage for damage in now if damage not in first)
+        return now
+
+    if links := [damage.path for damage in found if damage.kind == "link"]:
+        raise linked(cube / links[0])
+    if any(damage.kind == "mode" for damage in found):
+        make_readable(cube, found)
+        found = again()
+    if any(damage.kind == "root" for damage in found):
+        restore_root(cube, orders.verdict)
+        found = again()
+    for kind in ("ledger", "history"):  # what is lost of the history shows once the ledger is whole
+        if any(damage.kind == kind for damage in found):
+            restore_records(cube, found, orders.verdict)
+            found = again()
+    if any(damage.kind == "ledger" for damage in found):
+        raise BadInputError(f"the ledger of {cube} is damaged, which nothing else can say: {_advice(cube)}")
+    return first, found
+
+
+def _advice(cube: Path) -> str:
+    """What to do where the ledger is lost."""
+    number = last_whole_commit(cube)
+    if number is None:
+        return "roll back or build it anew; no commit of its history has its whole ledger"
+    return (
+        f"roll back or build it anew. Commit {number} is the last whose ledger is whole: `stac2cube rollback {cube} "
+        f"{number}`, then `stac2cube update`, which makes later steps again"
+    )
+
+
+def _layers_again(
+    cube: Path, *, keys: Collection[str], place: Place, orders: BuildOptions, progress: Progress | None
+) -> Summary:
+    spec, request = request_of(cube)
+    rows = Ledger(cube, read_root(cube).ledger).entries(keys=keys)
+    scenes = scenes_again(cube, list(rows.values()))
+    layers = [layer.name for layer in spec.layers]
+    steps = []
+    for key, scene in scenes.items():
+        steps += steps_for([scene], spec.grid, str(rows[key].properties.get("catalog_choice", "")), layers)
+    # The light scenes of the ledger have no items of their own: the row keeps those it had.
+    steps = [replace(step, entry=replace(step.entry, sources=rows[step.entry.key].sources)) for step in steps]
+    job = LayersJob(cube, resolve(request), tuple(scenes.values()), spec, tuple(steps))
+    return build(cube, spec, job.steps, job.task(), place, orders=orders, progress=progress)

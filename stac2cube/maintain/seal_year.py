@@ -1,0 +1,185 @@
+"""Seal a year: its steps once more in files that are deep in time, beside the cube."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stac2cube.build.plan import BuildOptions, Plan
+from stac2cube.build.scheduler import Scheduler
+from stac2cube.build.size_estimate import Size, forecast, limits_of, size_of
+from stac2cube.errors import BadInputError, CubeError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.site import Limits
+from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.progress import Progress
+from stac2cube.store.files import remove_tree, require_renamable
+from stac2cube.store.generation import grace_is_over
+from stac2cube.store.ledger import Entry, Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.store.writer import CubeWriter, open_writer
+from stac2cube.store.yearly_store import (
+    YearPart,
+    begin_year,
+    finish_year,
+    grid_of_year,
+    row_version,
+    rows_of,
+    waiting_year,
+    year_parts,
+    years_folder,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SealedYear:
+    """What sealing a year did.
+
+    Attributes:
+        year: UTC.
+        store: Its store, "" if the run was stopped before it was whole.
+        steps: In it.
+        files: Of pixels in it.
+        size: Their bytes.
+        files_before: Of the same pixels in the cube.
+        size_before: Their bytes.
+        made: Whether anything was to be done.
+        seconds: Wall time.
+    """
+
+    year: int
+    store: str
+    steps: int
+    files: int
+    size: int
+    files_before: int
+    size_before: int
+    made: bool
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 10 stopped in time: the same command goes on."""
+        return 0 if self.store else 10
+
+
+def seal_year(
+    cube: str | Path,
+    year: int,
+    place: Place | None = None,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+    anew: bool = False,
+) -> SealedYear:
+    """Write a year that is over into a second store beside the cube, in files that hold all its steps.
+
+    :func:`stac2cube.open_cube` reads from it what it is good for. The cube's own files stay. Steps of the year that
+    come or are made anew later are read from the cube, until the year is sealed again. A run that was killed goes on
+    where it was; sealing a year of which nothing changed does nothing.
+
+    Args:
+        cube: The cube.
+        year: UTC.
+        place: Where the work runs; threads of this process if None.
+        orders: How.
+        progress: Told of every layer and tile.
+        anew: Write it even if nothing changed, because its store is damaged.
+
+    Raises:
+        CubeError: Not a cube, or a file of it is damaged.
+        CubeLockedError: Somebody else writes it.
+        BadInputError: The year is not over, the cube has no step of it, or would outgrow its limits.
+    """
+    path, place, orders = Path(cube), place or Threads(), orders or BuildOptions()
+    if year >= datetime.now(UTC).year:
+        raise BadInputError(f"the year {year} is not over: only what is closed is sealed")
+    require_renamable(path, "sealing a year")
+    begun = time.monotonic()
+    with open_writer(path, read_root(path).spec, orders.verdict) as writer:
+        rows = rows_of(year, writer.ledger.entries())
+        if not rows:
+            raise BadInputError(f"{path} has no step of {year}")
+        versions = tuple(row_version(row) for row in rows)
+        named = writer.root.years.get(year)
+        store = None if anew else waiting_year(path, year, versions, named)
+        making = store is None
+        if store is None:
+            _require_room(path, writer.spec, rows, limits_of(orders, place))
+            folder = begin_year(path, writer.spec, year, rows)
+            parts = year_parts(folder, path, writer.spec, rows)
+            if _make(parts, Scheduler(place, orders, progress or Progress())):
+                store = finish_year(folder, year, writer.root.commit + 1, parts)
+        if store is not None and store.path.name != named:
+            writer.name_year(year, store.path.name, len(rows))
+            making = True
+        _purge(writer)
+    shards = [shard for row in rows for receipt in row.receipts for shard in receipt.shards if shard.size]
+    made = [shard for shard in store.shards if shard.size] if store else []
+    return SealedYear(
+        year=year,
+        store=str(store.path) if store else "",
+        steps=len(rows),
+        files=len(made),
+        size=sum(shard.size for shard in made),
+        files_before=len(shards),
+        size_before=sum(shard.size for shard in shards),
+        made=making,
+        seconds=round(time.monotonic() - begun, 3),
+    )
+
+
+def mend_years(
+    cube: Path, years: Collection[int], place: Place, orders: BuildOptions, progress: Progress | None = None
+) -> None:
+    """Write damaged stores of years anew; one of whose year the cube has no step any more is forgotten."""
+    for year in sorted(years):
+        if rows_of(year, Ledger(cube, read_root(cube).ledger).entries(whole=False)):
+            seal_year(cube, year, place, orders=orders, progress=progress, anew=True)
+            continue
+        with open_writer(cube, read_root(cube).spec, orders.verdict) as writer:
+            writer.name_year(year, None, 0)
+
+
+def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Sequence[Limits]) -> None:
+    cuts = [grid_of_year(layer, spec.grid, len(rows)).tiles_shape for layer in spec.layers]
+    now = forecast(path, spec, Plan((), (), ())).now if limits else Size()
+    for one in limits:
+        one.require(path, (now.files, now.size), (sum(a * b for a, b in cuts), size_of(rows).size))
+
+
+def _make(parts: Sequence[YearPart], flow: Scheduler) -> bool:
+    """Make the parts that have no receipt; whether all are made."""
+    todo, done = [part for part in parts if not part.receipt.exists()], 0
+    with (
+        flow.place.open() as executor,
+        flow.progress.over(len(todo)),
+        closing(flow.handed_out(iter(todo), executor.submit)) as coming,
+    ):
+        for part, future in coming:
+            if reason := flow.failure(future):
+                raise CubeError(f"{part}: {reason}") from future.exception()
+            flow.made(future.result())
+            done += 1
+    return done == len(todo)
+
+
+def _purge(writer: CubeWriter) -> None:
+    """Remove stores that the root has not named for as long as an old generation is kept for its readers."""
+    named = set(writer.root.years.values())
+    for store in years_folder(writer.path).glob("*.zarr"):
+        mark = store.with_name(f".{store.name}.unnamed")
+        if store.name in named:
+            mark.unlink(missing_ok=True)
+        elif not mark.exists():
+            mark.touch()
+        elif grace_is_over(mark, store.lstat().st_mtime):
+            remove_tree(store, below=writer.path.parent)
+            mark.unlink()

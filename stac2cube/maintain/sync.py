@@ -1,0 +1,316 @@
+"""Compare a cube with its catalogs, and bring it up to date."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stac2cube.build.derived import drop
+from stac2cube.build.plan import BuildOptions, Summary, baseline
+from stac2cube.errors import BadInputError, NothingFoundError
+from stac2cube.executors.base import Place
+from stac2cube.maintain.update import STAGES, DerivedKind, outdated_children, update_children
+from stac2cube.model.catalog import Catalog
+from stac2cube.progress import Progress
+from stac2cube.search.choose_catalog import Found
+from stac2cube.search.clients import is_gone
+from stac2cube.search.parsing import Notes
+from stac2cube.search.request import ResolvedRequest, resolve
+from stac2cube.search.search import Inventory, read_inventory
+from stac2cube.stages.layers import LayersJob, make_request, prepare, run
+from stac2cube.store.files import require_renamable
+from stac2cube.store.ledger import FAILED, SEALED, Entry, Ledger
+from stac2cube.store.metadata import read_root
+
+# Whether items that a search did not find are gone: their catalog is asked for each of them.
+#
+# A search may be incomplete: servers time out, page wrongly, hide items for an hour, or change a property that the
+# search goes by. Steps are taken out of cubes only for items of which their own catalog says, by 404 or 410, that it
+# has them no more (RFC 9110, 15.5.5 and 15.5.11), or that they are deprecated.
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+"""Items that a catalog is asked for at the same time."""
+
+
+@dataclass
+class ItemStates:
+    """What became of items.
+
+    Attributes:
+        cube: The cube that was made from them.
+        withdrawn: Ids of items that an inventory knows to be gone.
+        wanted: What was searched.
+        found: What was found, None if nothing.
+    """
+
+    cube: Path
+    withdrawn: Collection[str]
+    wanted: ResolvedRequest
+    found: Found | None
+    _asked: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _serves: dict[str, bool] = field(default_factory=dict)
+
+    def all_gone(self, row: Entry) -> bool:
+        """Whether all items of a step are."""
+        return self.are_gone(row, row.items)
+
+    def are_gone(self, row: Entry, items: Collection[str]) -> bool:
+        """Whether some items of a step are gone for certain."""
+        names = [name for name in items if name not in self.withdrawn]
+        if not names:
+            return True
+        catalogs = [catalog for name in self._names(row) for catalog in self._catalogs() if catalog.name == name]
+        if len({catalog.name for catalog in catalogs}) < len(self._names(row)):
+            return False  # of a catalog that was not asked nobody knows
+        if any(self._is_met(name) for name in names):
+            log.warning("%s: the catalog has its items, but not as a scene for these words: it is kept", row.key)
+            return False
+        remote = [catalog for catalog in catalogs if not catalog.is_local]
+        if not remote:
+            return not any(note.incomplete for note in self._notes())
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="items") as pool:
+            answers = list(pool.map(lambda one: self._is_gone(remote, *one), self._collections(row, names)))
+        if not all(answers):
+            log.warning("%s: its catalog was not found to have withdrawn all its items: it is kept", row.key)
+        return all(answers)
+
+    def _names(self, row: Entry) -> set[str]:
+        return set(str(row.properties.get("catalog", "")).split(",")) if self._is_several(row) else {_whole(row)}
+
+    def _is_several(self, row: Entry) -> bool:
+        return _whole(row) not in {catalog.name for catalog in self._catalogs()}
+
+    def _catalogs(self) -> list[Catalog]:
+        """Those that could have told of an item: what another one lacks was not withdrawn."""
+        together = [choice.catalog for choice in self.wanted.choices if choice.together]
+        if together:
+            return together
+        return [self.found.choice.catalog if self.found else self.wanted.choices[-1].catalog]
+
+    def _notes(self) -> tuple[Notes, ...]:
+        return self.found.notes if self.found else ()
+
+    def _is_met(self, name: str) -> bool:
+        """Whether the search met an item that its catalog does not call deprecated."""
+        notes = self._notes()
+        met = any(name in note.met or name in note.left_out for note in notes)
+        return met and not any(name in note.deprecated for note in notes)
+
+    def _is_gone(self, catalogs: Collection[Catalog], collection: str, name: str) -> bool:
+        if any(name in note.deprecated for note in self._notes()):
+            return True
+        if (collection, name) not in self._asked:
+            gone = (is_gone(one.url, collection, name, one.login) is True and self._has_items(one) for one in catalogs)
+            self._asked[collection, name] = all(gone)
+        return self._asked[collection, name]
+
+    def _has_items(self, catalog: Catalog) -> bool:
+        """Whether a catalog can be asked for items: it must not call one gone that the search just found there."""
+        if catalog.url not in self._serves:
+            granules = [one for scene in (self.found.scenes if self.found else ()) for one in scene.granules]
+            there = next((one for one in granules if one.catalog == catalog.name), None)
+            self._serves[catalog.url] = (
+                there is None or is_gone(catalog.url, there.collection, there.id, catalog.login) is False
+            )
+        return self._serves[catalog.url]
+
+    def _collections(self, row: Entry, names: Collection[str]) -> list[tuple[str, str]]:
+        """Collection and id of items, from the items that the ledger keeps."""
+        whole = Ledger(self.cube, read_root(self.cube).ledger).entries(keys=[row.key])[row.key]
+        items = [json.loads(text) for text in whole.sources]
+        known = {str(item["id"]): str(item.get("collection") or "") for item in items}
+        return [(known.get(name, ""), name) for name in names]
+
+
+def _whole(row: Entry) -> str:
+    return str(row.properties.get("catalog", ""))
+
+
+# A cube and its catalog, compared over the whole time it covers, and brought together again.
+
+KINDS = ("new", "late", "failed", "superseded", "reduced", "withdrawn", "children")
+"""What can be brought together, by name."""
+
+_BUILT = ("new", "late", "failed", "superseded", "reduced")
+"""Those of them that are built."""
+
+MOST_WITHDRAWN = 0.2
+"""Part of a cube's steps that may go at once: a catalog that lost more is more likely ill than right."""
+
+
+@dataclass(frozen=True)
+class Sync:
+    """How a cube stands to its catalog, by keys of scenes.
+
+    Attributes:
+        new: In the catalog, later than all that is sealed.
+        late: In the catalog, earlier than the last that is sealed.
+        failed: That failed when they were last tried.
+        superseded: Sealed from older, other or fewer items than there are now.
+        reduced: Sealed from items of which some were withdrawn, while others of the scene are still there.
+        withdrawn: Sealed, and not in the catalog any more.
+        children: Cubes made from this one, and from those, that lack steps, hold stale ones, or some too many.
+        awaited: Status by item id of what the inventory knows and the archive has not yet: nothing to do but wait.
+    """
+
+    new: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
+    reduced: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    children: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    awaited: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is in step."""
+        return not any(getattr(self, kind) for kind in KINDS)
+
+    def only(self, kinds: Collection[str]) -> Sync:
+        """What of it is of some of :data:`KINDS`.
+
+        Raises:
+            BadInputError: Not a kind.
+        """
+        _require_known(kinds)
+        left_out: dict[str, Any] = {kind: {} if kind == "children" else () for kind in KINDS if kind not in kinds}
+        return replace(self, **left_out)
+
+
+def compare_with_catalog(
+    cube: Path, *, on_cluster: bool = False, inventory: Path | None = None, kin: Sequence[DerivedKind] = STAGES
+) -> tuple[Sync, LayersJob | None]:
+    """Compare a layers cube with its catalog; nothing is changed.
+
+    An item counts as withdrawn when the catalog it came from, asked for the item itself, says that it does not have it
+    any more, or calls it deprecated; or when the inventory says that it was removed. That a search does not find it is
+    not enough. A step whose items were replaced by others of the same tile and time is superseded, not withdrawn.
+
+    Args:
+        cube: The cube.
+        on_cluster: Whether blocks will be made on the nodes of a cluster.
+        inventory: Of the catalog's archive, see :mod:`stac2cube.search.search`.
+        kin: Kinds of cubes that are made from others.
+
+    Returns:
+        How they differ; and what would build it, None where the catalog has no scene at all.
+
+    Raises:
+        CubeError: Not a cube.
+        BadInputError: Not one of layers.
+        CatalogError: The catalog or the inventory cannot be read.
+    """
+    rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
+    sealed = {key: row for key, row in rows.items() if row.status == SEALED}
+    last = max((row.time for row in sealed.values()), default=None)
+    request, told = make_request({}, cube), Inventory(frozenset(), {})
+    if inventory is not None:
+        told = read_inventory(inventory, resolve(request).query)
+        request = replace(request, without=told.withdrawn)
+    have = {item for row in sealed.values() for item in row.items}
+    awaited = {item: status for item, status in told.awaited.items() if item not in have}
+    try:
+        job = prepare(cube, request, on_cluster=on_cluster)
+    except NothingFoundError:
+        nobody = ItemStates(cube, told.withdrawn, resolve(request, on_cluster=on_cluster), None)
+        lost = tuple(key for key, row in sealed.items() if nobody.all_gone(row))
+        return Sync(withdrawn=lost, children=outdated_children(cube, kin), awaited=awaited), None
+    plan = job.plan()
+    todo = {step.entry.key: step.entry for step in plan.todo}
+    failed = [key for key in todo if key in rows and rows[key].status == FAILED]
+    fresh = [entry for key, entry in todo.items() if key not in failed]
+    there = {step.entry.key: step.entry for step in job.steps}
+    late = [entry.key for entry in fresh if last is not None and entry.time < last]
+    asked = ItemStates(cube, told.withdrawn, job.wanted, job.found)
+    lost = tuple(key for key, row in sealed.items() if key not in there and asked.all_gone(row))
+    less = [key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])]
+    found = Sync(
+        new=tuple(entry.key for entry in fresh if entry.key not in late),
+        late=tuple(late),
+        failed=tuple(failed),
+        superseded=tuple(step.entry.key for _, step in plan.superseded),
+        reduced=tuple(key for key in less if asked.are_gone(sealed[key], _missing(sealed[key], there[key]))),
+        withdrawn=lost,
+        children=outdated_children(cube, kin),
+        awaited=awaited,
+    )
+    return found, job
+
+
+def _reduced(row: Entry, now: Entry) -> bool:
+    """Whether a step was made from items of which the same catalog now shows others, older ones, or fewer."""
+    same = row.properties.get("catalog") == now.properties.get("catalog")
+    other = any(now.parts.get(part) != baseline(version) for part, version in row.parts.items())
+    return same and (other or bool(_missing(row, now)))
+
+
+def _missing(row: Entry, now: Entry) -> set[str]:
+    return set(row.items) - set(now.items)
+
+
+def sync(
+    cube: Path,
+    place: Place,
+    *,
+    kinds: Collection[str] = KINDS,
+    even_many: bool = False,
+    inventory: Path | None = None,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+    kin: Sequence[DerivedKind] = STAGES,
+) -> Summary:
+    """Bring a cube and its catalog together again, and what was made from the cube with it.
+
+    Args:
+        cube: A layers cube.
+        place: Where the work runs.
+        kinds: Of :data:`KINDS`, what is done.
+        even_many: Take steps out, or make them anew from less, however many items were withdrawn.
+        inventory: Of the catalog's archive.
+        orders: How.
+        progress: Told of every block.
+        kin: Kinds of cubes that are made from others.
+
+    Raises:
+        BadInputError: Not a kind, not a layers cube, or so much was withdrawn that it cannot be right.
+        CatalogError: The catalog cannot be read.
+    """
+    _require_known(kinds)
+    orders = orders or BuildOptions()
+    found, job = compare_with_catalog(cube, on_cluster=place.on_cluster, inventory=inventory, kin=kin)
+    gone = found.withdrawn if "withdrawn" in kinds else ()
+    less = found.reduced if "reduced" in kinds else ()
+    steps = read_root(cube).steps
+    if len(gone) + len(less) > MOST_WITHDRAWN * steps and not even_many:
+        raise BadInputError(
+            f"{len(gone)} of the {steps} steps of {cube} are not in the catalog any more, and items of {len(less)} "
+            "others: if that is right, say even many"
+        )
+    if gone or less or ("superseded" in kinds and found.superseded):
+        require_renamable(cube, "taking steps out or replacing them")
+    summary = Summary()
+    if job is not None:
+        wanted = {key for kind in _BUILT if kind in kinds for key in getattr(found, kind)}
+        open_ones = {key for kind in _BUILT for key in getattr(found, kind)}
+        kept = tuple(step for step in job.steps if step.entry.key in wanted or step.entry.key not in open_ones)
+        how = replace(orders, superseded="replace", again=frozenset(less))
+        summary = run(replace(job, steps=kept), place, orders=how, progress=progress)
+    if gone and not summary.stopped:
+        drop(cube, gone, orders=orders)
+    if "children" in kinds and not summary.stopped:
+        update_children(cube, place, orders, progress, summary, kin)
+    return summary
+
+
+def _require_known(kinds: Collection[str]) -> None:
+    unknown = set(kinds) - set(KINDS)
+    if unknown:
+        raise BadInputError(f"sync does {', '.join(KINDS)}, not {', '.join(sorted(unknown))}")

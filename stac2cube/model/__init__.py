@@ -1,0 +1,1 @@
+"""The nouns of the project: mission, catalog, scene, grid, area, period, cube."""

@@ -1,0 +1,199 @@
+"""What a cube is made of: its layers, its grid and the recipe that decided its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from stac2cube.errors import CubeError, CubeMismatchError
+from stac2cube.model.equality import equal_nan
+from stac2cube.model.grid import Grid
+from stac2cube.trust.names import is_name
+from stac2cube.trust.text import printable
+
+FORMAT = 1
+"""Version of the layout on disk; a newer one is refused by older software."""
+
+
+@equal_nan
+@dataclass(frozen=True)
+class Layer:
+    """One variable of a cube with dims ``(time, y, x)``, in its stored form.
+
+    Attributes:
+        name: Variable name, ``"B04"``.
+        dtype: NumPy dtype name of the stored integers or floats.
+        fill: Stored value of a pixel without data.
+        scale: Physical value = stored value * scale + offset; 1 and 0 for classes.
+        offset: See ``scale``.
+        units: UDUNITS text of the physical value; ``"1"`` for ratios and classes.
+        long_name: For people and plots.
+        standard_name: CF standard name, or "".
+        flags: Value and meaning of each class, empty for continuous layers.
+        bits: Mask, value under that mask, and meaning, of layers that hold bits.
+    """
+
+    name: str
+    dtype: str
+    fill: float
+    scale: float = 1.0
+    offset: float = 0.0
+    units: str = "1"
+    long_name: str = ""
+    standard_name: str = ""
+    flags: tuple[tuple[int, str], ...] = ()
+    bits: tuple[tuple[int, int, str], ...] = ()
+
+    @cached_property
+    def fill_scalar(self) -> Any:
+        """The fill as a NumPy scalar of the layer's dtype."""
+        return np.dtype(self.dtype).type(self.fill)
+
+    @property
+    def _guard(self) -> int:
+        """A bit that no flag uses, set where there is no data and nowhere else: looked at with every flag's mask.
+
+        CF 1.11, section 3.5: a flag is set where value & mask = flag value. A fill with all bits set would be every
+        flag at once; with that bit in the masks it is none. 0 where the fill is no flag, or is named as one.
+        """
+        if np.dtype(self.dtype).kind != "u" or not any(int(self.fill) & mask == value for mask, value, _ in self.bits):
+            return 0
+        used = np.bitwise_or.reduce([mask for mask, _, _ in self.bits])
+        free = int(self.fill) & ~int(used)
+        return 1 << free.bit_length() - 1 if free else 0
+
+    def decoded(self, stored: np.ndarray) -> np.ndarray:
+        """Stored numbers as physical values: float32 of the same shape, NaN without data.
+
+        CF 1.11 section 8.1: stored number * ``scale`` + ``offset``, reckoned in float64.
+        """
+        values: np.ndarray = (stored * np.float64(self.scale) + np.float64(self.offset)).astype("float32")
+        values[np.isnan(stored) if np.isnan(self.fill) else stored == self.fill_scalar] = np.nan
+        return values
+
+    def attributes(self) -> dict[str, Any]:
+        """CF attributes, so that any reader decodes the layer the same way."""
+        attributes: dict[str, Any] = {"grid_mapping": "spatial_ref", "units": self.units}
+        if self.long_name:
+            attributes["long_name"] = self.long_name
+        if self.standard_name:
+            attributes["standard_name"] = self.standard_name
+        if "temperature" in self.standard_name:  # CF 1.11, 3.1.2: degrees of a scale, not of a difference
+            attributes["units_metadata"] = "temperature: on_scale"
+        if self.flags:
+            attributes["flag_values"] = [value for value, _ in self.flags]
+            attributes["flag_meanings"] = " ".join(meaning for _, meaning in self.flags)
+        if self.bits:
+            attributes["flag_masks"] = [mask | self._guard for mask, _, _ in self.bits]
+            attributes["flag_values"] = [value for _, value, _ in self.bits]
+            attributes["flag_meanings"] = " ".join(meaning for _, _, meaning in self.bits)
+        if (self.scale, self.offset) != (1.0, 0.0):
+            attributes["scale_factor"] = self.scale
+            attributes["add_offset"] = self.offset
+        # xarray turns a layer with _FillValue into floats. NaN needs no such mark, and a fill that is itself a class
+        # (0, "no_data", of the scene classification) or a bit is best left an integer.
+        told = bool(self.bits) or self.fill in [value for value, _ in self.flags]
+        if np.dtype(self.dtype).kind in "iu" and not told:
+            attributes["_FillValue"] = int(self.fill)
+        return attributes
+
+
+@dataclass(frozen=True)
+class CubeSpec:
+    """Everything that decides the pixels of a cube; given again on update, it must agree.
+
+    Attributes:
+        stage: What makes it: ``"layers"``, ``"clouds"``, ...
+        grid: Its lattice.
+        layers: Its variables.
+        recipe: What else changes pixels (mission, resampling, thresholds ...), as plain JSON values.
+        request: What was asked for and may change from run to run (area, times, catalog, cloud limit): the defaults of
+            the next update, not part of the agreement.
+    """
+
+    stage: str
+    grid: Grid
+    layers: tuple[Layer, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as they stand in the attributes of a cube's root."""
+        return {
+            "stage": self.stage,
+            "grid": self.grid.to_json(),
+            "layers": [_layer_to_json(layer) for layer in self.layers],
+            "recipe": dict(self.recipe),
+            "request": dict(self.request),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CubeSpec:
+        """Read back what :meth:`to_json` wrote."""
+        layers = tuple(_layer_from_json(layer) for layer in value["layers"])
+        if wrong := next((layer.name for layer in layers if not is_name(layer.name)), None):
+            raise CubeError(f"the cube has a layer {printable(wrong)!r}, which is no name: it is not stac2cube's")
+        return cls(value["stage"], Grid.from_json(value["grid"]), layers, value["recipe"], value["request"])
+
+    def require_same(self, asked: CubeSpec, where: str) -> None:
+        """The guard: refuse to touch a cube with anything that differs from what it was made with.
+
+        Args:
+            asked: What the run at hand wants.
+            where: The cube, for the message.
+
+        Raises:
+            CubeMismatchError: Naming every difference: what the cube has, what was asked.
+        """
+        mine, theirs = _comparable(self), _comparable(asked)
+        # What belongs to a layer that only one has goes without saying: that layers differ says it.
+        alone = {layer.name for layer in self.layers} ^ {layer.name for layer in asked.layers}
+        mine, theirs = _without(mine, alone), _without(theirs, alone)
+        differences = [
+            f"{name}: the cube has {mine.get(name, 'none')}, asked for {theirs.get(name, 'none')}"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+        if differences:
+            raise CubeMismatchError(
+                f"{where} was made otherwise; nothing was changed. {'; '.join(differences)}. "
+                "Ask for the same, or give another output path for a new cube."
+            )
+
+
+def _without(facts: Mapping[str, Any], layers: Set[str]) -> dict[str, Any]:
+    """Comparable facts but those of some layers."""
+    return {
+        name: {key: part for key, part in value.items() if key not in layers} if isinstance(value, Mapping) else value
+        for name, value in facts.items()
+        if name.rpartition(" of ")[2] not in layers
+    }
+
+
+def _layer_to_json(layer: Layer) -> dict[str, Any]:
+    fill = "NaN" if np.isnan(layer.fill) else layer.fill  # JSON has no NaN
+    written = asdict(layer) | {"fill": fill, "flags": [list(flag) for flag in layer.flags]}
+    return written | {"bits": [list(bit) for bit in layer.bits]}
+
+
+def _layer_from_json(value: Mapping[str, Any]) -> Layer:
+    flags = tuple((number, name) for number, name in value["flags"])
+    bits = tuple((mask, number, name) for mask, number, name in value.get("bits", ()))
+    return Layer(**{**value, "fill": float(value["fill"]), "flags": flags, "bits": bits})
+
+
+def _comparable(spec: CubeSpec) -> dict[str, Any]:
+    """One flat mapping of all that must agree, with names a person can read."""
+    value = spec.to_json()
+    flat: dict[str, Any] = {"stage": value["stage"]}
+    flat |= {f"grid {name}": part for name, part in value["grid"].items()}
+    flat |= {str(name): part for name, part in value["recipe"].items()}
+    flat["layers"] = [layer["name"] for layer in value["layers"]]
+    for layer in value["layers"]:
+        for name in ("dtype", "fill", "scale", "offset"):
+            flat[f"{name} of {layer['name']}"] = layer[name]
+    return flat

@@ -1,0 +1,226 @@
+"""STAC GeoParquet as this house writes it: for stored searches, scene indexes and the ledgers of cubes alike.
+
+Columns are those of the STAC GeoParquet specification (github.com/stac-utils/stac-geoparquet), so that rustac,
+GeoPandas, DuckDB and GDAL read them: an item's properties stand beside its id, geometry is WKB, times are timestamps.
+Such columns cannot give back every item as it was: a property may be a number here and a text there, and absent and
+null are the same. So a column of our own holds the item as JSON, and that is what we read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from shapely.geometry.base import BaseGeometry
+
+
+ITEM = "stac2cube:item"
+"""Column with the item as JSON text: unsigned, without links."""
+
+SOURCES = "stac2cube:sources"
+"""Column of a ledger with the items that a step was made from, as JSON texts."""
+
+HEADERS = "stac2cube:headers"
+"""Column of an index with a list of headers per item."""
+
+_OWN = (ITEM, SOURCES, HEADERS)
+"""Columns that hold no property, whatever an item calls one of its own."""
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+BBOX = pa.struct([(side, pa.float64()) for side in SIDES])
+TIME = pa.timestamp("us", tz="UTC")
+LINKS = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())]))
+
+_TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated")
+"""Properties that the specification wants as timestamps."""
+
+_FIRST = {
+    "type": pa.string(),
+    "stac_version": pa.string(),
+    "stac_extensions": pa.list_(pa.string()),
+    "id": pa.string(),
+    "geometry": pa.binary(),
+    "bbox": BBOX,
+    "links": LINKS,
+    "assets": pa.null(),
+    "collection": pa.string(),
+    "datetime": TIME,
+}
+"""Columns that every table of items has, in this order."""
+
+
+def metadata() -> dict[str, str]:
+    """What the specifications of GeoParquet and STAC GeoParquet want to be said in the schema."""
+    geo = {
+        "version": "1.1.0",
+        "primary_column": "geometry",
+        "columns": {"geometry": {"encoding": "WKB", "geometry_types": []}},
+    }
+    return {"geo": json.dumps(geo), "stac-geoparquet": json.dumps({"version": "1.0.0"})}
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """A table as the content of a Parquet file."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, write_statistics=_WITH_STATISTICS)
+    return sink.getvalue()
+
+
+def frame_to_bytes(frame: pd.DataFrame, shapes: Sequence[BaseGeometry], crs: str, units: Mapping[str, str]) -> bytes:
+    """A data frame and a geometry per row as GeoParquet, for people's own tools; times are UTC and say so.
+
+    Args:
+        frame: Its column ``time``, if it has one, is UTC.
+        shapes: One per row.
+        crs: Of these.
+        units: Column -> units; they go into the metadata of the column as ``units``.
+    """
+    from geopandas import GeoDataFrame
+
+    if "time" in frame and frame["time"].dt.tz is None:
+        frame = frame.assign(time=frame["time"].dt.tz_localize("UTC"))
+    whole = io.BytesIO()
+    GeoDataFrame(frame, geometry=list(shapes), crs=crs).to_parquet(whole, index=False)
+    table = pq.read_table(whole)
+    fields = [
+        field.with_metadata({"units": units[field.name]}) if field.name in units else field for field in table.schema
+    ]
+    sink = io.BytesIO()
+    # The schema of Arrow brings the metadata of columns along; "geo" and pandas' own are those of the whole table.
+    pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), sink, compression="zstd")
+    return sink.getvalue()
+
+
+_WITH_STATISTICS = ["id", "collection", "datetime", *(f"bbox.{side}" for side in SIDES)]
+"""Columns by which readers pass over what they do not want; of long texts, statistics would hold whole items."""
+
+
+def item_schema(items: Sequence[Mapping[str, Any]], known: pa.Schema | None = None) -> pa.Schema:
+    """The narrowest schema that holds some items and whatever another schema holds.
+
+    Where values of different kinds meet, as numbers and texts, the column is text; the exact values stand in
+    :data:`ITEM`.
+
+    Args:
+        items: STAC items.
+        known: The schema to widen; the same object's equal comes back if nothing new is needed.
+    """
+    types = dict(_FIRST) if known is None else {field.name: field.type for field in known}
+    types = {name: kind for name, kind in types.items() if not name.startswith("stac2cube:")}
+    rows = [_row(item) for item in items]
+    for name in dict.fromkeys(name for row in rows for name in row):
+        found = TIME if name in _TIMES else _type_of([row.get(name) for row in rows])
+        types[name] = _wider(types[name], found) if name in types else found
+    return pa.schema([*types.items(), (ITEM, pa.string())], metadata=metadata())
+
+
+def table_of(items: Sequence[Mapping[str, Any]], texts: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """Items as a table.
+
+    Args:
+        items: STAC items.
+        texts: The same as JSON, for :data:`ITEM`.
+        schema: From :func:`item_schema`.
+    """
+    rows = [_row(item) for item in items]
+    for row, text in zip(rows, texts, strict=True):
+        row[ITEM] = text
+    arrays = [_array([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _row(item: Mapping[str, Any]) -> dict[str, Any]:
+    from shapely.geometry import shape
+
+    geometry = shape(item["geometry"]) if item.get("geometry") else None
+    properties = {name: value for name, value in item["properties"].items() if name not in _OWN}
+    return {
+        **{name: _time(value) if name in _TIMES else value for name, value in properties.items()},
+        "type": "Feature",
+        "stac_version": item.get("stac_version"),
+        "stac_extensions": item.get("stac_extensions") or [],
+        "id": item["id"],
+        "geometry": geometry.wkb if geometry else None,
+        "bbox": dict(zip(SIDES, geometry.bounds, strict=True)) if geometry else None,
+        "links": [],
+        "assets": item["assets"],
+        "collection": item.get("collection"),
+    }
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(value)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):  # the last, in the hours around the years 1 and 9999
+        return None
+
+
+def _type_of(values: Sequence[Any]) -> pa.DataType:
+    """The type of JSON values."""
+    present = [value for value in values if value is not None]
+    kinds = {type(value) for value in present}
+    if not kinds:
+        return pa.null()
+    if kinds == {dict}:
+        if not any(present):
+            return pa.null()  # Parquet knows no structure without members
+        names = dict.fromkeys(name for value in present for name in value)
+        return pa.struct([(name, _type_of([value.get(name) for value in present])) for name in names])
+    if kinds == {list}:
+        return pa.list_(_type_of([member for value in present for member in value]))
+    if int in kinds and not all(-(2**63) <= value < 2**63 for value in present if type(value) is int):
+        return pa.string()
+    return reduce(_wider, [_SCALARS.get(kind, pa.string()) for kind in kinds])
+
+
+_SCALARS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(), bytes: pa.binary()}
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The narrowest type that holds what either holds."""
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        members = {field.name: field.type for field in one}
+        for field in other:
+            members[field.name] = _wider(members.get(field.name, pa.null()), field.type)
+        return pa.struct(list(members.items()))
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return pa.list_(_wider(one.value_type, other.value_type))
+    numbers = {pa.int64(), pa.float64()}
+    return pa.float64() if {one, other} == numbers else pa.string()
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """JSON values as an array of a type that is wide enough for them."""
+    if pa.types.is_struct(kind):
+        missing = pa.array([value is None for value in values], pa.bool_())
+        members = [_array([None if v is None else v.get(field.name) for v in values], field.type) for field in kind]
+        return pa.StructArray.from_arrays(members, fields=list(kind), mask=missing)
+    if pa.types.is_list(kind):
+        ends = [0]
+        for value in values:
+            ends.append(ends[-1] + len(value or ()))
+        offsets = pa.array(ends, pa.int32())
+        missing = pa.array([value is None for value in values], pa.bool_())
+        members = _array([member for value in values for member in value or ()], kind.value_type)
+        return pa.ListArray.from_arrays(offsets, members, type=kind, mask=missing)
+    if pa.types.is_string(kind):
+        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], kind)
+    values = [None if value == {} else value for value in values]  # which no type is wide enough for, see _type_of
+    if pa.types.is_floating(kind):
+        # Arrow refuses to round whole numbers of more than 53 bits; the exact values stand in the item's text.
+        return pa.array([None if value is None else float(value) for value in values], kind)
+    return pa.nulls(len(values), kind) if pa.types.is_null(kind) else pa.array(values, kind)

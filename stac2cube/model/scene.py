@@ -1,0 +1,487 @@
+"""STAC items, their identity in every catalog, and the scenes and granules that they make up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+from stac2cube.errors import ItemError
+from stac2cube.model.equality import equal_nan
+from stac2cube.model.mission import Mission
+
+# Who an item is: platform, orbit, tile and version, by the rules of its mission, whatever the catalog.
+
+Item = Mapping[str, Any]
+"""A STAC item as parsed JSON, version 1.0 or 1.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes an item the same in every catalog.
+
+    Attributes:
+        platform: Normalised, ``"sentinel-2a"``.
+        orbit: Relative orbit, or the path of Landsat; 0 where the mission has none.
+        tile: Tile or row; "" where there is none.
+        datastrip: What reprocessing does not rename, and what tells granules of one tile apart.
+        baseline: Version of the processing; newer ones sort later.
+    """
+
+    platform: str
+    orbit: int
+    tile: str
+    datastrip: str
+    baseline: str
+
+
+def identify(item: Item, mission: Mission) -> Identity | None:
+    """Who an item is, None if it is of none of the mission's platforms.
+
+    Raises:
+        ItemError: It does not say what its mission's rule needs.
+    """
+    platform = platform_of(item, mission)
+    return _RULES[mission.identity](item, platform) if platform else None
+
+
+def _sentinel2(item: Item, platform: str) -> Identity:
+    return Identity(platform, orbit_of(item, platform), tile_of(item), datastrip_of(item), baseline_of(item))
+
+
+def _sentinel1(item: Item, platform: str) -> Identity:
+    """Slices of one pass are told apart by when they begin."""
+    orbit = _declared_orbit(item, _MOST_ORBITS["sentinel-1"])
+    if orbit is None:
+        raise ItemError(f"item {item['id']} does not say its relative orbit")
+    began = moment(item, "start_datetime") or time_of(item)
+    return Identity(platform, orbit, _text(item, "mgrs:grid_square"), f"{began:%Y%m%d%H%M%S}", baseline_of(item))
+
+
+def _landsat(item: Item, platform: str) -> Identity:
+    """Path and row of the Worldwide Reference System. A product of tier T1 or T2 replaces the real-time one (RT)."""
+    found = re.search(r"_(\d{3})(\d{3})_\d{8}_", item["id"] + "_")
+    path = _text(item, "landsat:wrs_path") or (found[1] if found else "")
+    row = _text(item, "landsat:wrs_row") or (found[2] if found else "")
+    if not path or not row:
+        raise ItemError(f"item {item['id']} does not say its path and row")
+    for name, number, most in (("path", path, 251), ("row", row, 248)):  # of the WRS-1 and WRS-2 grids, USGS
+        if not _is_number(number, most):
+            raise ItemError(f"item {item['id']} has a {name} that is none: {number!r}")
+    tier = _text(item, "landsat:collection_category")
+    version = f"{_text(item, 'landsat:collection_number') or '02'}.{0 if tier == 'RT' else 1}"
+    return Identity(platform, int(path), row.zfill(3), "", version)
+
+
+def _static(item: Item, platform: str) -> Identity:
+    """A model without a time series: its tiles make one step together."""
+    return Identity(platform, 0, item["id"], "", baseline_of(item))
+
+
+_RULES: Mapping[str, Callable[[Item, str], Identity]] = {
+    "sentinel-2": _sentinel2,
+    "sentinel-1": _sentinel1,
+    "landsat": _landsat,
+    "static": _static,
+}
+
+
+def platform_of(item: Item, mission: Mission) -> str:
+    """Normalised platform name, "" if the item is of none of the mission's satellites."""
+    text = _text(item, "platform").lower().replace(" ", "-").replace("_", "-")
+    if (
+        mission.identity == "sentinel-2"
+        and text in ("", mission.constellation)
+        and (match := _PRODUCT.search(_product_names(item)))
+    ):
+        text = f"{mission.constellation}{match['unit'].lower()}"
+    if short := _SHORT.fullmatch(text):
+        text = f"sentinel-{short[1]}{short[2]}"
+    return text if text in mission.platforms else ""
+
+
+_SHORT = re.compile(r"s([12])-?([a-d])(?:-msi|-sar)?")
+"""Platforms as products name them: S2A, S1A."""
+
+
+def orbit_of(item: Item, platform: str) -> int:
+    """Relative orbit number, 1 to 143 for Sentinel-2.
+
+    Raises:
+        ItemError: Neither the item nor its product names say.
+    """
+    declared = _declared_orbit(item, _MOST_ORBITS["sentinel-2"])
+    if declared is not None:
+        return declared
+    names = _product_names(item)
+    if match := re.search(r"_R(\d{3})_", names):
+        return int(match[1])
+    if (match := re.search(r"_A?(\d{6})_(?:N|T)", names)) and platform in _ORBIT_SHIFT:
+        return (int(match[1]) + _ORBIT_SHIFT[platform] - 1) % 143 + 1
+    raise ItemError(f"item {item['id']} does not say its relative orbit")
+
+
+def _declared_orbit(item: Item, most: int) -> int | None:
+    """``sat:relative_orbit``, also as 65.0, "65" or "R065"; None if the item does not say.
+
+    Raises:
+        ItemError: It says something else.
+    """
+    said = item["properties"].get("sat:relative_orbit")
+    if said is None:
+        return None
+    found = re.fullmatch(r"\s*[Rr]?(\d{1,3})(?:\.0*)?\s*", str(said))
+    if found is None or not 1 <= int(found[1]) <= most:
+        raise ItemError(f"item {item['id']} has a relative orbit that is none: {said!r} (1 to {most})")
+    return int(found[1])
+
+
+_MOST_ORBITS = {"sentinel-1": 175, "sentinel-2": 143}
+"""Orbits of the 12-day cycle of Sentinel-1 and of the 10-day cycle of Sentinel-2 (ESA, mission guides)."""
+
+_ORBIT_SHIFT = {"sentinel-2a": 3, "sentinel-2b": -26}
+"""Relative orbit = (absolute orbit + shift) modulo 143, the orbits of Sentinel-2's ten-day cycle. Found from products
+that name both: S2A 24558 is R108 and 44964 is R065; S2B 17394 is R065 and 37185 is R122."""
+
+_PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
+
+
+def orbit_state(item: Item) -> str:
+    """``"ascending"`` or ``"descending"``, "" if the item does not say."""
+    return _text(item, "sat:orbit_state").lower()
+
+
+def tile_of(item: Item) -> str:
+    """Tile code ``"32TMT"``, "" if the mission has none."""
+    code = (_text(item, "grid:code") or _text(item, "s2:mgrs_tile")).upper().removeprefix("MGRS-")
+    code = code[1:] if re.fullmatch(r"T\d{2}[A-Z]{3}", code) else code
+    if not code and (match := re.search(r"_T(\d{2}[A-Z]{3})[_. ]", _product_names(item))):
+        code = match[1]
+    return code.zfill(5) if code else ""
+
+
+def datastrip_of(item: Item) -> str:
+    """Sensing start of the datastrip, "" if unknown: what reprocessing does not rename.
+
+    Where the item does not name its datastrip, the granule's folder in its assets' addresses does:
+    ``L2A_T32TMT_A024558_20200305T103210``, the same instant in all recorded products that have both.
+    """
+    text = _text(item, "s2:datastrip_id") or _text(item, "eopf:datastrip_id")
+    if match := re.search(r"_S(\d{8}T\d{6})", text):
+        return match[1]
+    folders = (re.search(r"_A\d{6}_(\d{8}T\d{6})/", asset["href"]) for asset in item["assets"].values())
+    return next((match[1] for match in folders if match), "")
+
+
+def baseline_of(item: Item) -> str:
+    """Processing baseline ``"05.00"``, "" if neither the item nor its product names say."""
+    for key in ("s2:processing_baseline", "processing:version"):
+        said = item["properties"].get(key)
+        if isinstance(said, float) and not isinstance(said, bool):
+            return f"{said:05.2f}"  # 05.10 became 5.1 where a table took it for a number
+        if text := _text(item, key):
+            named = re.fullmatch(r"N(\d{2})\.?(\d{2})", text)  # as names of products have it
+            return f"{named[1]}.{named[2]}" if named else text
+    match = re.search(r"_N(\d{2})\.?(\d{2})[_. ]", _product_names(item))
+    return f"{match[1]}.{match[2]}" if match else ""
+
+
+def generated(item: Item) -> str:
+    """When the product was made, as a text that sorts by time; "" if the item does not say."""
+    keys = ("s2:generation_time", "processing:datetime", "s1:processing_datetime", "landsat:product_generated")
+    times = (moment_or_none(item["properties"].get(key)) for key in keys)
+    time = next((time for time in times if time is not None), None)
+    # LC08_L2SP_193027_20200714_20200912_02_T1: acquired, processed (USGS, Landsat Collection 2 product identifiers).
+    if time is None and (found := re.search(r"_\d{6}_\d{8}_(\d{8})_\d{2}_", item["id"] + "_")):
+        time = moment_or_none(found[1])
+    return "" if time is None else time.isoformat(timespec="microseconds")
+
+
+def time_of(item: Item) -> datetime:
+    """Acquisition time, UTC.
+
+    Raises:
+        ItemError: The item gives none.
+    """
+    time = moment(item, "datetime") or moment(item, "start_datetime")
+    if time is None:
+        raise ItemError(f"item {item['id']} has no time")
+    return time
+
+
+def moment(item: Item, key: str) -> datetime | None:
+    """A property that is a time, UTC; None if the item does not have it.
+
+    Raises:
+        ItemError: It has, but not as a time.
+    """
+    said = item["properties"].get(key)
+    if said is None or said == "":
+        return None
+    time = moment_or_none(said)
+    if time is None:
+        raise ItemError(f"item {item['id']} has a time that is none: {said!r:.60}")
+    return time
+
+
+def moment_or_none(text: Any) -> datetime | None:
+    """A text of RFC 3339, or of ISO 8601 as Python reads it, as a time, UTC; None if it is none.
+
+    RFC 3339 allows small ``t`` and ``z`` and, in the last minute of a month, the second 60, which here is the first one
+    of the next minute. What names no zone is taken for UTC.
+    """
+    if not isinstance(text, str):
+        return None
+    said = text.strip().upper()
+    leap = re.match(r"(.*[T ]\d{2}:\d{2}):60(.*)", said)
+    try:
+        time = datetime.fromisoformat(f"{leap[1]}:59{leap[2]}" if leap else said)
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        return time.replace(microsecond=0) + timedelta(seconds=1) if leap else time
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(item: Item, key: str) -> str:
+    """A property as a text, "" if the item does not have it.
+
+    Raises:
+        ItemError: It is neither text nor number.
+    """
+    said = item["properties"].get(key)
+    if said is None:
+        return ""
+    if isinstance(said, float) and said.is_integer():
+        said = int(said)
+    if isinstance(said, bool) or not isinstance(said, (str, int, float)):
+        raise ItemError(f"item {item['id']}: {key} is no text: {said!r:.60}")
+    return str(said).strip()
+
+
+def _is_number(text: str, most: int) -> bool:
+    return text.isascii() and text.isdigit() and 1 <= int(text) <= most
+
+
+def _product_names(item: Item) -> str:
+    keys = ("s2:product_uri", "s2:datatake_id", "eopf:datatake_id", "s2:granule_id", "s2:tile_id")
+    return " ".join([item["id"], *(str(item["properties"][key]) for key in keys if key in item["properties"])]) + " "
+
+
+# What tells whether the files behind an item are still those that a step was made from.
+#
+# A processing baseline alone does not: archives replace broken products by new ones of the same baseline, under
+# another id or under the same (microsoft/PlanetaryComputer, discussions 264 and 291). So a step remembers of its items
+# when they were made, by which product, when the catalog wrote them, and their checksums.
+
+_PRODUCTS = ("s2:product_uri", "s2:datastrip_id", "eopf:datastrip_id", "s1:product_identifier", "landsat:product_id")
+_CHECKSUMS = ("file:checksum", "checksum:multihash")
+
+Standing = Literal["newer", "same", "older"]
+
+
+def version_of(item: Item, assets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Facts of an item that change when its files do; those that it does not say are absent.
+
+    Args:
+        item: The item.
+        assets: Those that are read.
+
+    Returns:
+        ``generated``, ``created`` and ``updated`` as times of ISO 8601; ``product``, the names of product and
+        datastrip; ``checksum``, of the checksums of all assets read, if all have one.
+    """
+    properties = item["properties"]
+    found = {"generated": generated(item)}
+    for key in ("created", "updated"):
+        time = moment_or_none(properties.get(key))
+        found[key] = time.isoformat(timespec="microseconds") if time else ""
+    found["product"] = " ".join(str(properties[key]) for key in _PRODUCTS if isinstance(properties.get(key), str))
+    sums = [next((str(asset[key]) for key in _CHECKSUMS if asset.get(key)), "") for asset in assets]
+    if sums and all(sums):
+        found["checksum"] = hashlib.sha256("\n".join(sorted(sums)).encode()).hexdigest()[:16]
+    return {key: value for key, value in found.items() if value}
+
+
+def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
+    """How an item as it is now stands to what it was, or to the one in whose place it stands.
+
+    Equal checksums say that nothing changed, whatever times say. Of what only one of both says nothing follows.
+    """
+    sums = had.get("checksum"), now.get("checksum")
+    if all(sums) and sums[0] == sums[1]:
+        return "same"
+    made = had.get("generated", ""), now.get("generated", "")
+    if all(made) and made[0] != made[1]:
+        return "newer" if made[1] > made[0] else "older"
+    if all(sums):
+        return "newer"
+    products = had.get("product"), now.get("product")
+    if all(products) and products[0] != products[1]:
+        return "newer"
+    for key in ("created", "updated"):
+        times = had.get(key, ""), now.get(key, "")
+        if all(times) and times[1] > times[0]:
+            return "newer"
+    return "same"
+
+
+# Scenes: one acquisition as the catalogs describe it, in one shape whatever the catalog.
+#
+# A :class:`Scene` is what a time step of a cube is made from. It holds the :class:`Granule` records of one platform,
+# one relative orbit and one solar day. Everything here is small, frozen and pickles: scenes travel to the workers.
+
+
+@equal_nan
+@dataclass(frozen=True, slots=True)
+class AssetRef:
+    """Where the pixels of one band of one granule are.
+
+    Attributes:
+        href: Unsigned location: a local path, ``file://``, ``http(s)://`` or ``s3://``. Signed by the worker when read.
+        index: 1-based band index within the file.
+        shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
+            :mod:`stac2cube.algorithms.radiometry`); 0 for classes and for quantities without a provider offset.
+        alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere (or where none may go).
+        decibels: Whether its item declares it in dB where the mission has power: it is converted when read.
+        nodata: What its item then says marks no data, besides what the file says; None if it says nothing.
+        signed: The href as the catalog signed it, "" if it did not. In memory only, never written.
+        keys: Whether its host may see keys of its catalog, see :attr:`stac2cube.model.catalog.Catalog.hosts`.
+    """
+
+    href: str
+    index: int = 1
+    shift: int = 0
+    alternate: str = ""
+    decibels: bool = False
+    nodata: float | None = None
+    signed: str = field(default="", repr=False)
+    keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Granule:
+    """One STAC item, reduced to what building and bookkeeping need.
+
+    Attributes:
+        id: The item's id.
+        collection: The item's collection in its catalog.
+        catalog: Name of the catalog that delivered it (a name of ``tables/catalogs.toml`` or the path of a local one).
+        signer: How the worker signs hrefs when reading (``"none"``, ``"planetary-computer"``; from the catalog).
+        time: Acquisition time as the catalog gives it, UTC, timezone-aware.
+        tile: Tile code without prefix (``"32TMT"``), or "" where the mission has none.
+        datastrip: Stable identity of the datastrip: its sensing start ``"20200305T103210"``, or "" if unknown.
+        baseline: Processing baseline ``"05.00"``, or "" if unknown.
+        cloud_cover: Percent as the catalog gives it, or None.
+        footprint: GeoJSON geometry in WGS84, as a mapping.
+        crs: CRS of the pixels as ``"EPSG:32632"``, or "" if the item does not say.
+        corner: x and y of the upper left corner in that CRS, or None if the item does not say.
+        assets: Band name of the mission page -> :class:`AssetRef`. Bands that the item lacks are absent.
+        item: The STAC item as a JSON text with unsigned hrefs, for the ledger.
+        completed_by: Id and JSON text of further items of the same tile that have bands which this one lacks; their
+            assets are among ``assets``.
+        simulated: Whether it says of itself that no satellite measured it.
+        signed: Unsigned href of an asset -> the same as the catalog signed it, of those that are; in memory only.
+    """
+
+    id: str
+    collection: str
+    catalog: str
+    signer: str
+    time: datetime
+    tile: str
+    datastrip: str
+    baseline: str
+    cloud_cover: float | None
+    footprint: dict[str, Any] = field(hash=False)
+    crs: str
+    corner: tuple[float, float] | None
+    assets: dict[str, AssetRef] = field(hash=False)
+    item: str = field(hash=False, repr=False)
+    simulated: bool = False
+    signed: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
+    completed_by: tuple[tuple[str, str], ...] = field(default=(), hash=False, repr=False)
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids of the items that it is made of, its own first."""
+        return (self.id, *(name for name, _ in self.completed_by))
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """The items that it is made of, its own first, with unsigned hrefs."""
+        return [json.loads(text) for text in (self.item, *(text for _, text in self.completed_by))]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SceneKey:
+    """Identity of a scene in every catalog: never a raw datetime, because catalogs stamp one scene minutes apart.
+
+    Attributes:
+        mission: Name of the mission page, ``"sentinel-2-l2a"``.
+        day: Solar day of the area's centre.
+        platform: Normalised platform name, ``"sentinel-2a"``.
+        orbit: Relative orbit, 0 where the mission has none.
+    """
+
+    mission: str
+    day: date
+    platform: str
+    orbit: int
+
+    def __str__(self) -> str:
+        return f"{self.platform}_R{self.orbit:03d}_{self.day:%Y%m%d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One time step to be: its key, its time and the granules that make it, in mosaic order (first valid pixel wins).
+
+    Attributes:
+        key: See :class:`SceneKey`.
+        time: The earliest acquisition time of its granules, UTC.
+        granules: In fixed order: by tile code, then by datastrip.
+        superseded: Item ids found for this scene but left out because a newer baseline of the same datastrip and tile
+            exists, or because they lack bands that an older one has.
+        cloud_cover: Percent, mean of its granules weighted by what each covers of the area; None if unknown.
+        orbit_state: ``"ascending"`` or ``"descending"``, "" if the items do not say.
+        problem: Why it cannot be used as it is (metadata that contradict each other), "" if it can.
+        passed_over: Why a newer item was not used, by its id.
+        unreadable: Of those, whose files could not be read.
+        spares: Per part, as in :attr:`parts`, the granules that could stand in, whole and the newest first.
+        versions: By item id, what tells whether its files are still the same, see :mod:`stac2cube.model.scene`.
+    """
+
+    key: SceneKey
+    time: datetime
+    granules: tuple[Granule, ...]
+    superseded: tuple[str, ...] = ()
+    cloud_cover: float | None = None
+    orbit_state: str = ""
+    problem: str = ""
+    passed_over: Mapping[str, str] = field(default_factory=dict, hash=False)
+    unreadable: Mapping[str, str] = field(default_factory=dict, hash=False)
+    spares: Mapping[str, tuple[Granule, ...]] = field(default_factory=dict, hash=False, repr=False)
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False, repr=False)
+
+    @property
+    def named(self) -> dict[str, Granule]:
+        """Granules by part: tile and datastrip, and the id where halves of a tile do not name their datastrips."""
+        found: dict[str, Granule] = {}
+        for granule in self.granules:
+            part = f"{granule.tile}/{granule.datastrip}"
+            found[f"{part}#{granule.id}" if part in found else part] = granule
+        return found
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Tile and datastrip of each granule with the baseline used: what a later search is compared with."""
+        return {part: granule.baseline for part, granule in self.named.items()}
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids of the items used, sorted."""
+        return tuple(sorted(name for granule in self.granules for name in granule.item_ids))

@@ -1,0 +1,359 @@
+"""Open an asset with the fast reader or with GDAL, retry what may pass, and stop at the deadline."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import TypeVar
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+
+from stac2cube.access.s3 import refusal_words
+from stac2cube.access.sign import Opening, access, forget, is_remote, opening, unsigned
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.fastcog.header import UnusualFileError
+from stac2cube.fastcog.image import CogImage
+from stac2cube.fastcog.jp2 import is_jpeg2000_name, whole_header
+from stac2cube.fastcog.ranges import (
+    KNOWN,
+    ChangedFileError,
+    HeaderLookup,
+    header_for,
+    is_fickle,
+    refusal_of,
+    remote_file,
+)
+from stac2cube.model.image import BandRequest, Image
+from stac2cube.model.scene import AssetRef, Granule
+from stac2cube.pixels.gdal import FORMATS, gdal_image, gdal_settings
+from stac2cube.pixels.warp import source_window
+from stac2cube.trust.address import ends_at
+from stac2cube.trust.deadline import within
+from stac2cube.trust.text import printable
+
+# Who reads a file: GDAL reads everything; :mod:`stac2cube.source.cog` has the same pixels of most files sooner.
+
+ENGINES = ("auto", "rasterio")
+
+VARIABLE = "STAC2CUBE_ENGINE"
+"""Environment variable that names the engine where the caller does not."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Who reads. It changes no pixel, so it is in no recipe.
+
+    Attributes:
+        name: ``"rasterio"`` has GDAL read everything; ``"auto"`` only what is unusual, or all if the extra ``fast`` is
+            not installed.
+        headers: Where headers of files may be known already, by unsigned href.
+    """
+
+    name: str = "auto"
+    headers: HeaderLookup | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names.
+
+        Raises:
+            BadInputError: It is unknown.
+        """
+        if self.name not in ENGINES:
+            raise BadInputError(f"there is no engine {self.name!r}: choose {' or '.join(ENGINES)}")
+
+    @classmethod
+    def of_environment(cls) -> Engine:
+        """The one that the environment variable names, else ``"auto"``.
+
+        Raises:
+            BadInputError: It names none.
+        """
+        return cls(os.environ.get(VARIABLE) or "auto")
+
+
+@cache
+def is_fast_installed() -> bool:
+    """Whether the extra ``fast`` is there."""
+    return all(find_spec(name) for name in ("isal", "numba", "obstore"))
+
+
+def inspect(
+    engine: Engine,
+    asset: AssetRef,
+    way: Opening,
+    read: Callable[[Image, AssetRef], T],
+    *,
+    fresh: bool = False,
+    formats: Sequence[str] | None = FORMATS,
+) -> T:
+    """What ``read`` makes of an asset, opened by whoever is to read it.
+
+    Args:
+        engine: Who may.
+        asset: The file, and its band.
+        way: To the file.
+        read: Takes the opened image; may be called again if what was thought of the file proves wrong.
+        fresh: See :func:`stac2cube.pixels.gdal.gdal_settings`.
+        formats: See :func:`stac2cube.pixels.gdal.open_image`.
+
+    Raises:
+        RasterioError: It cannot be opened or read (also OSError).
+        ReadError: It cannot be used.
+    """
+    quick = engine.name == "auto" and is_fast_installed()
+    if quick:
+        try:
+            return _look_quickly(engine.headers, asset, way, read)
+        except UnusualFileError as reason:
+            log.debug("GDAL reads %s: %s", unsigned(asset.href), reason)
+    jp2 = whole_header(asset.href, way) if is_jpeg2000_name(asset.href) else None
+    with (
+        gdal_settings(remote=way.remote, fresh=fresh, store=way.settings),
+        gdal_image(way.location, quick=quick, jp2=jp2 if quick and not way.remote else None, formats=formats) as image,
+    ):
+        if jp2 is None and image.is_jpeg2000:  # it goes by another name
+            whole_header(asset.href, way)
+        return read(image, asset)
+
+
+def read_file(href: str, band: BandRequest, geobox: GeoBox) -> np.ndarray:
+    """Read the first band of a file that a person names into a lattice, through GDAL; see :func:`source_window`.
+
+    Args:
+        href: A path or URL, of any sensor and in any CRS.
+        band: How it is wanted.
+        geobox: Lattice of the block.
+
+    Raises:
+        RasterioError: It cannot be opened or read (also OSError, so too of a JPEG 2000 that is cut off).
+        ReadError: See :func:`source_window`.
+    """
+    asset = AssetRef(href)
+
+    def read(image: Image, asset: AssetRef) -> np.ndarray:
+        return source_window(image, asset, band, geobox)
+
+    return inspect(Engine("rasterio"), asset, opening(asset, "none"), read, formats=None)
+
+
+def file_geobox(asset: AssetRef, signer: str) -> GeoBox | None:
+    """The lattice of a file; None where it cannot be opened: reading it will say why."""
+    try:
+        return inspect(Engine("rasterio"), asset, opening(asset, signer), lambda image, _: image.geobox)
+    except (RasterioError, ReadError, OSError) as error:
+        log.debug("%s: %s", unsigned(asset.href), error)
+        return None
+
+
+def _look_quickly(
+    lookup: HeaderLookup | None, asset: AssetRef, way: Opening, read: Callable[[Image, AssetRef], T]
+) -> T:
+    """With the header that is known, and if the file has changed since, once more with the one that it has now."""
+    try:
+        return read(CogImage(*header_for(asset.href, way, lookup)), asset)
+    except ChangedFileError:
+        log.info("%s was changed after its header was read: it is read anew", unsigned(asset.href))
+        KNOWN.forget(asset.href)
+    try:
+        return read(CogImage(*header_for(asset.href, way, None)), asset)
+    except ChangedFileError as error:
+        KNOWN.forget(asset.href)
+        if way.remote and _marks_at_random(way):
+            reason = "its server marks it as changed at each request"
+            KNOWN.refuse(asset.href, reason)
+            raise UnusualFileError(reason) from None
+        raise OSError("it is being changed while it is read") from error
+
+
+def _marks_at_random(way: Opening) -> bool:
+    """Whether a server says that a file changed which did not; not where the file cannot be read again."""
+    try:
+        return is_fickle(remote_file(way))
+    except (ChangedFileError, OSError):
+        return False
+
+
+# How stubbornly a file is read: tried again where that may help, and what is said where it does not.
+
+log = logging.getLogger(__name__)
+
+SECONDS = "STAC2CUBE_READ_SECONDS"
+"""Environment variable: seconds that one file behind a network is read for at most, all tries together."""
+
+LONGEST = 110.0
+"""The same where it is not set: a server that stalls, or sends a byte now and then, ends in a failure that says so."""
+
+
+def longest_read() -> float:
+    """Seconds that one file behind a network is read for at most.
+
+    Raises:
+        BadInputError: The environment variable holds no such number.
+    """
+    text = os.environ.get(SECONDS)
+    if not text:
+        return LONGEST
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds < math.inf:
+        raise BadInputError(f"{SECONDS} should be a number of seconds from 1 on, not {printable(text)!r}")
+    return seconds
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How stubbornly one asset is read.
+
+    Attributes:
+        attempts: Tries at most; only what can pass by itself is tried again.
+        first_wait: Seconds before the second try, doubled each time, with jitter.
+        longest_wait: Seconds at most.
+    """
+
+    attempts: int = 6
+    first_wait: float = 0.5
+    longest_wait: float = 20.0
+
+
+DEFAULT_RETRIES = RetryPolicy()
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How assets are read: what changes no pixel.
+
+    Attributes:
+        retries: How stubbornly.
+        engine: By whom; the one that the environment names if it is not said.
+    """
+
+    retries: RetryPolicy = DEFAULT_RETRIES
+    engine: Engine = field(default_factory=Engine.of_environment)
+
+
+T = TypeVar("T")
+
+
+def of_asset(
+    granule: Granule, band: BandRequest, read: Callable[[Image, AssetRef], T], manner: ReadOptions | None = None
+) -> T | None:
+    """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent.
+
+    Args:
+        granule: Of the item.
+        band: Its name, and whether it may be absent.
+        read: Takes the asset, opened.
+        manner: How; as ever if None.
+
+    Raises:
+        ReadError: The asset is missing or cannot be read.
+    """
+    asset, manner = granule.assets.get(band.name), manner or ReadOptions()
+    if asset is None:
+        if band.optional:
+            return None
+        raise ReadError(f"item {granule.id} has no asset for band {band.name}")
+    try:
+        if is_remote(asset.href):
+            work = partial(_again_and_again, granule, band, asset, read, manner)
+            return within(longest_read(), work, "reading it, all tries together,")
+        return inspect(manner.engine, asset, opening(asset, granule.signer), read)
+    except (RasterioError, OSError, ReadError) as error:
+        # Not chained: the text of what GDAL raised may hold a signature.
+        raise _failure(granule, band, asset, error) from None
+
+
+def _again_and_again(
+    granule: Granule, band: BandRequest, asset: AssetRef, read: Callable[[Image, AssetRef], T], manner: ReadOptions
+) -> T:
+    """What lies behind a network may be there a little later."""
+
+    def again(state: RetryCallState) -> None:
+        log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1)
+        if _is_refused(state):
+            forget(granule.signer)
+
+    retries = manner.retries
+    attempts = Retrying(
+        stop=lambda state: state.attempt_number >= (_REFUSED_TRIES if _is_refused(state) else retries.attempts),
+        wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
+        retry=retry_if_exception(lambda error: isinstance(error, (RasterioError, OSError))),
+        before_sleep=again,
+        reraise=True,
+    )
+    for attempt in attempts:
+        way = opening(asset, granule.signer)
+        fresh = attempt.retry_state.attempt_number > 1
+        with attempt:
+            made = inspect(manner.engine, asset, way, read, fresh=fresh)
+    return made
+
+
+_REFUSED_TRIES = 2
+"""Tries where a server says that a file is not there or not for us: once more, without what GDAL remembers."""
+
+
+def _is_refused(state: RetryCallState) -> bool:
+    reason = _reason(state.outcome.exception() if state.outcome else None)
+    return re.search(r"response code: 4(?!08|29)", reason) is not None
+
+
+def _reason(error: BaseException | None) -> str:
+    """The text of the first cause: what is raised last often only says that something went wrong before."""
+    while error is not None and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseException) -> ReadError:
+    href, reason = unsigned(asset.href), unsigned(_reason(error))
+    if asset.signed and re.search(r"response code: 40[0-9]", reason):
+        return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}. {_about(asset)}")
+    if asset.href.startswith("s3:") and (refused := re.search(r"response code: 40[013](?: \((\w+)\))?", reason)):
+        code = refused[1] or _code_of(asset, granule.signer)
+        reason += f" ({code})" if code and not refused[1] else ""
+        return ReadError(
+            f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}. "
+            f"{refusal_words(code, access(asset.href, granule.signer))}"
+        )
+    if granule.signer != "none" and re.search(r"response code: 40[13]", reason):
+        reason += f". The access that {granule.catalog} gave has expired or does not cover this file; it was asked anew"
+    elif not asset.signed and re.search(r"response code: 40[13]", reason):
+        reason += (
+            ". Its server wants a key or a signature. Of addresses that a catalog signs, an index and a stored search "
+            "keep no signature: search the catalog itself"
+        )
+    return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}")
+
+
+def _code_of(asset: AssetRef, signer: str) -> str:
+    """The code of the error by which S3 refuses a file, which GDAL does not tell; "" if it cannot be found out."""
+    try:
+        return within(_SECONDS_FOR_CODE, lambda: refusal_of(opening(asset, signer)), "the reason of a refusal")
+    except (OSError, ReadError):
+        return ""
+
+
+_SECONDS_FOR_CODE = 10.0
+
+
+def _about(asset: AssetRef) -> str:
+    """What to do about an address that its catalog signed and that is refused."""
+    end = ends_at(asset.signed)
+    if end is not None and end < datetime.now(UTC):
+        return (
+            f"The signature that its catalog gave ended at {end:%Y-%m-%d %H:%M} UTC: search anew, by the same command"
+        )
+    return "The signature that its catalog gave may have ended, or does not cover it: search anew, by the same command"

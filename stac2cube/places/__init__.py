@@ -1,1 +1,0 @@
-"""Where the work runs. A place changes no pixel; only these rooms name dask."""

@@ -1,1 +1,0 @@
-"""What people make of a cube: pictures, files for other programs, reports."""

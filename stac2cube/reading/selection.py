@@ -1,0 +1,325 @@
+"""What is read without a cube: scenes, features, windows."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from affine import Affine
+from odc.geo import geom as odc_geom
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
+from shapely.geometry.base import BaseGeometry
+
+from stac2cube.build.plan import BuildOptions
+from stac2cube.build.scheduler import Scheduler
+from stac2cube.errors import BadInputError, ItemError, ReadError
+from stac2cube.executors.base import Threads, usable_cores
+from stac2cube.index.files import records_of, write_index_file
+from stac2cube.model.catalog import index_path, is_index
+from stac2cube.model.cube_spec import Layer
+from stac2cube.model.geometry import Area, read_areas
+from stac2cube.model.grid import Grid, crs_text
+from stac2cube.model.mission import find_mission, mission_names
+from stac2cube.model.period import parse_period
+from stac2cube.model.scene import Scene
+from stac2cube.pixels.read import intersecting_pairs, sorted_once
+from stac2cube.progress import Progress
+from stac2cube.search.index_files import read_index_manifest
+from stac2cube.search.parsing import Notes, parse_item
+from stac2cube.search.request import ALWAYS, Request, find_scenes, grid_for, resolve, spec_for
+from stac2cube.stages.layers import ReadScene, reader_of
+
+# What is read: scenes of a catalog, an index or given items, bands, and one lattice for all of them.
+
+# Drawing geometries, rasterio remarks that an array is no georeferenced file; where it lies is said in the call.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.features")
+
+Source = str | Path | Iterable[Any]
+"""An index or a catalog by name, path or URL; or STAC items, as mappings or as :class:`pystac.Item`."""
+
+
+@dataclass(frozen=True)
+class PixelOptions:
+    """How pixels are wanted: the words that all functions of this room share.
+
+    Attributes:
+        bands: Names or common names, None for the mission's default.
+        time: Period, None for all times of an index or of given items.
+        mission: Name of the mission; None for the one that the index, or the items' collection, tells.
+        resolution: Pixel edge in units of the CRS; the finest band's if None.
+        crs: CRS of the pixels; that in which most of the area was delivered if None.
+        resampling: As of :func:`stac2cube.get_stac_layers`.
+        max_cloud_cover: Percent; scenes with more are left out.
+    """
+
+    bands: Sequence[str] | None = None
+    time: Any = None
+    mission: str | None = None
+    resolution: float | None = None
+    crs: str | None = None
+    resampling: str | Mapping[str, str] | None = None
+    max_cloud_cover: float | None = None
+
+
+@dataclass(frozen=True)
+class ReadSelection:
+    """What is read.
+
+    Attributes:
+        scenes: In order of time.
+        layers: Stored form of each band.
+        grid: The lattice over all features.
+        task: Reads a block of a scene.
+    """
+
+    scenes: tuple[Scene, ...]
+    layers: tuple[Layer, ...]
+    grid: Grid
+    task: ReadScene
+
+    def shape_in_grid(self, shape: BaseGeometry, crs: str) -> BaseGeometry:
+        """A geometry in the CRS of the grid; long edges are bent as they should."""
+        geometry = odc_geom.Geometry(shape, crs_text(crs))
+        if crs_text(crs) == self.grid.crs:
+            return geometry.geom
+        west, south, east, north = shape.bounds
+        dense = max(east - west, north - south) / 64
+        return geometry.to_crs(self.grid.crs, resolution=dense or None).geom
+
+    def decode(self, layer: Layer, pixels: np.ndarray) -> np.ndarray:
+        """Stored numbers in physical units: float32, NaN without data; classes and bits stay as they are."""
+        if layer.flags or layer.bits:
+            return pixels
+        return layer.decoded(pixels)
+
+
+def features_of(geometries: Any, edge: float | None = None) -> tuple[Area, tuple[Area, ...]]:
+    """Geometries together, and one by one with their names.
+
+    Args:
+        geometries: Anything :func:`stac2cube.model.geometry.read_areas` understands, or a list of shapely geometries
+            in WGS84.
+        edge: Of the square around each point, metres.
+
+    Raises:
+        BadInputError: See there.
+    """
+    frame = as_frame(geometries)
+    return read_areas(frame, edge=edge)[0], read_areas(frame, edge=edge, split=True)
+
+
+def as_frame(geometries: Any) -> Any:
+    """A list of shapely geometries as a GeoSeries in WGS84; all else as it is."""
+    if not (isinstance(geometries, Sequence) and geometries and all(isinstance(g, BaseGeometry) for g in geometries)):
+        return geometries
+    import geopandas
+
+    return geopandas.GeoSeries(list(geometries), crs="EPSG:4326")
+
+
+def select(source: Source, area: Area, words: PixelOptions) -> ReadSelection:
+    """Search, and lay the lattice.
+
+    Args:
+        source: Where.
+        area: All that is wanted.
+        words: How.
+
+    Raises:
+        BadInputError: A word that is not understood or lacks, nothing found.
+        CatalogError: The source cannot be read.
+        ReadError: An item found contradicts itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="stac2cube-") as folder:
+        catalog, mission, always = _understood(source, words.mission, Path(folder))
+        if words.time is None and not (always or find_mission(mission).static):
+            raise BadInputError("say time= too: only an index, or given items, bring their own")
+        request = Request(
+            mission=mission,
+            area=area,
+            time=ALWAYS if words.time is None else parse_period(words.time).text,
+            bands=None if words.bands is None else tuple(words.bands),
+            resolution=words.resolution,
+            crs=words.crs,
+            resampling="bilinear" if words.resampling is None else words.resampling,
+            max_cloud_cover=words.max_cloud_cover,
+            catalog=catalog,
+        )
+        wanted = resolve(request)
+        scenes = sorted(find_scenes(wanted).scenes, key=lambda scene: (scene.time, str(scene.key)))
+        spec = spec_for(wanted, grid_for(wanted, scenes))
+        return ReadSelection(tuple(scenes), spec.layers, spec.grid, reader_of(wanted, spec))
+
+
+def _understood(source: Source, mission: str | None, folder: Path) -> tuple[str, str, bool]:
+    """The source as a catalog, the mission, and whether all times are meant if none is said."""
+    if isinstance(source, str | Path):
+        path = index_path(source)
+        if not is_index(path):
+            if mission is None:
+                raise BadInputError("say mission= too: only an index, or given items, tell it by themselves")
+            return str(source), mission, False
+        told = read_index_manifest(path).request.get("mission")
+        if mission is None and not told:
+            raise BadInputError(f"say mission= too: the index {path} does not tell it")
+        return str(path), mission or str(told), True
+    items, notes = [], Notes()
+    for given in source:
+        value = _mapping(given)
+        try:
+            items.append(parse_item(value))
+        except ItemError as error:
+            notes.leave_out(value, error)
+    notes.say("the items given")
+    if not items:
+        raise BadInputError("; ".join(["no items were given", *notes.left_out.values()]))
+    file = folder / "items.parquet"
+    write_index_file(file, records_of(items))
+    return str(file), mission or _mission_of(items), True
+
+
+def _mapping(item: Any) -> Mapping[str, Any]:
+    if isinstance(item, Mapping):
+        return item
+    made: Mapping[str, Any] = item.to_dict(include_self_link=False)
+    return made
+
+
+def _mission_of(items: Sequence[Mapping[str, Any]]) -> str:
+    """The one mission that knows the collections of some items.
+
+    Raises:
+        BadInputError: None does, or several do.
+    """
+    collections = {str(item.get("collection")) for item in items}
+    pages = {name: {page.collection for page in find_mission(name).pages} for name in mission_names()}
+    fitting = [name for name, known in pages.items() if collections <= known]
+    if len(fitting) != 1:
+        may_be = " or ".join(fitting) or "no mission that is known"
+        raise BadInputError(f"say mission= too: items of {', '.join(sorted(collections))} may be of {may_be}")
+    return fitting[0]
+
+
+def window_over(grid: Grid, shape: BaseGeometry) -> tuple[slice, slice]:
+    """Rows and columns of the grid that a geometry in its CRS touches, at least one of each."""
+    west, south, east, north = shape.bounds
+    (first_column, first_row), (last_column, last_row) = (
+        (~grid.geobox.transform) * corner for corner in ((west, north), (east, south))
+    )
+    edges = []
+    for first, last, length in ((first_row, last_row, grid.shape[0]), (first_column, last_column, grid.shape[1])):
+        # Where floating point misses an edge of pixels by a millionth, it is meant.
+        begin = min(max(int(np.floor(first + 1e-6)), 0), length - 1)
+        edges.append(slice(begin, min(max(int(np.ceil(last - 1e-6)), begin + 1), length)))
+    return edges[0], edges[1]
+
+
+def inside(geobox: GeoBox, shape: BaseGeometry) -> np.ndarray:
+    """True where the centre of a pixel lies within a geometry in the CRS of the pixels; ``(rows, columns)``."""
+    from rasterio.features import geometry_mask
+
+    transform: Affine = geobox.transform
+    within: np.ndarray = geometry_mask([shape], geobox.shape, transform, invert=True)
+    return within
+
+
+# Many small windows of many scenes: those near each other are read together, once per scene, several at a time.
+
+Window = tuple[slice, slice]
+"""Rows and columns of a grid."""
+
+CELL = 512
+"""Windows whose middles lie in the same square of so many pixels are read together: images come in tiles of about
+this size, of which a part costs as much as the whole."""
+
+LARGEST = 4096
+"""Pixels along an edge of what is read together; a window that is larger is read alone."""
+
+T = TypeVar("T")
+
+
+def group_windows(windows: Sequence[Window]) -> list[tuple[Window, list[int]]]:
+    """Windows near each other: what covers them, and their places in the sequence."""
+    cells: dict[tuple[int, ...], list[int]] = {}
+    for place, window in enumerate(windows):
+        middle = tuple((part.start + part.stop) // 2 // CELL for part in window)
+        alone = max(part.stop - part.start for part in window) > LARGEST
+        cells.setdefault((*middle, place) if alone else middle, []).append(place)
+    return [(_around([windows[place] for place in members]), members) for _, members in sorted(cells.items())]
+
+
+def _around(windows: Sequence[Window]) -> Window:
+    rows, columns = zip(*windows, strict=True)
+    return tuple(slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in (rows, columns))  # type: ignore[return-value]
+
+
+Pixels = dict[str, np.ndarray]
+"""Stored numbers per layer, ``(rows, columns)``."""
+
+
+def read_windows(
+    selection: ReadSelection,
+    windows: Sequence[Window],
+    make: Callable[[Scene, int, Pixels], T],
+    progress: Progress | None = None,
+) -> list[T]:
+    """What a function makes of every window of every scene that can touch it, in order of time, then of windows.
+
+    Args:
+        selection: What is read.
+        windows: Windows of its grid.
+        make: Takes the scene, the place of the window in the sequence, and its pixels.
+        progress: Told of every block.
+
+    Raises:
+        ReadError: A scene has a problem, or an asset is missing or cannot be read.
+    """
+    for scene in selection.scenes:
+        if scene.problem:
+            raise ReadError(scene.problem)
+    groups = group_windows(windows)
+    geoboxes = [selection.grid.geobox[window] for window, _ in groups]
+    granules = [granule for scene in selection.scenes for granule in scene.granules]
+    owners = np.repeat(np.arange(len(selection.scenes)), [len(scene.granules) for scene in selection.scenes])
+    near, places = intersecting_pairs(granules, geoboxes)
+    pairs = sorted_once(owners[places] * len(groups) + near)
+    jobs = list(zip((pairs // len(groups)).tolist(), (pairs % len(groups)).tolist(), strict=True))
+
+    def work(job: tuple[int, int]) -> list[tuple[int, int, T]]:
+        scene, (around, members) = selection.scenes[job[0]], groups[job[1]]
+        pixels = selection.task.read(scene, geoboxes[job[1]])
+        return [(job[0], place, make(scene, place, _cut(pixels, around, windows[place]))) for place in members]
+
+    flow = Scheduler(
+        Threads(2 * usable_cores()), BuildOptions(), progress or Progress()
+    )  # they wait for the network, mostly
+    made: list[tuple[int, int, T]] = []
+    with (
+        flow.progress.over(len(jobs)),
+        flow.place.open() as pool,
+        closing(flow.handed_out(iter(jobs), lambda job: pool.submit(work, job))) as coming,
+    ):
+        for _, future in coming:
+            made += future.result()
+            flow.progress.advance()
+    return [value for _, _, value in sorted(made, key=lambda entry: entry[:2])]
+
+
+def _cut(pixels: Pixels, around: Window, window: Window) -> Pixels:
+    part = tuple(
+        slice(wanted.start - whole.start, wanted.stop - whole.start)
+        for wanted, whole in zip(window, around, strict=True)
+    )
+    return {name: layer[part] for name, layer in pixels.items()}
+
+
+def window_geobox(selection: ReadSelection, window: Window) -> GeoBox:
+    """The lattice of a window."""
+    return selection.grid.geobox[window]

@@ -1,1 +1,0 @@
-"""Pixels for small jobs, read directly without a cube: fields, plots, points."""

@@ -1,0 +1,263 @@
+"""Which of several items of one tile are read, and how they complete each other.
+
+Items of one tile and datastrip are versions of the same pixels, or parts of them by band: the USGS serves reflectance
+and temperature of one scene as two items, and archives lack files. So the newest version is used that has all bands
+that any of them has; its items complete each other by band. Where none has all, the newest is completed by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shapely import union_all
+from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from stac2cube.errors import CatalogError, ItemError, RadiometryError
+from stac2cube.model.mission import Mission
+from stac2cube.model.scene import Granule, Identity, Item, generated, version_of
+from stac2cube.search.items import Reading, to_granule
+from stac2cube.search.parsing import footprint_of
+
+Known = tuple[Item, Identity]
+"""An item, and who it is."""
+
+_HALF = 0.5
+"""Items of a tile whose datastrip nobody names are halves of it, not versions, where less than this of the smaller one
+lies in the other."""
+
+
+def group_items(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
+    """Items by tile and datastrip, in mosaic order; within each the preferred first.
+
+    Preferred is the newest baseline; of one baseline what was made last; then the collection that the mission lists
+    first; then the id, so that the order in which a server answers never matters.
+    """
+    preference: dict[str, int] = {}
+    for place, page in enumerate(mission.pages):
+        preference.setdefault(page.collection, -place)
+
+    def rank(known: Known) -> tuple[Any, ...]:
+        item, identity = known
+        first = preference.get(str(item.get("collection")), -len(preference))
+        return (number_of(identity.baseline), generated(item), first, item["id"])
+
+    found: dict[tuple[str, str], list[Known]] = {}
+    for item, identity in items:
+        found.setdefault((identity.tile, identity.datastrip), []).append((item, identity))
+    _settle(found)
+    groups = []
+    for (tile, datastrip), members in sorted(found.items(), key=lambda entry: entry[0]):
+        ordered = sorted(members, key=rank, reverse=True)
+        # Where the datastrip is unknown, items of one tile are versions of the same if they lie on each other.
+        unknown = bool(tile) and not datastrip and len(ordered) > 1
+        groups += _halves(ordered) if unknown else [ordered]
+    return groups
+
+
+def _settle(found: dict[tuple[str, str], list[Known]]) -> None:
+    """Put items that do not name their datastrip to those of the one datastrip of their tile on which they lie."""
+    for tile in [tile for tile, datastrip in found if tile and not datastrip]:
+        strips = [(key, footprint_of(members[0][0])) for key, members in found.items() if key[0] == tile and key[1]]
+        if not strips:
+            continue
+        homeless = []
+        for known in found.pop((tile, "")):
+            area = footprint_of(known[0])
+            homes = [key for key, strip in strips if _lies_on(area, strip)]
+            if len(homes) == 1:
+                found[homes[0]].append(known)
+            else:
+                homeless.append(known)
+        if homeless:
+            found[tile, ""] = homeless
+
+
+def _lies_on(one: BaseGeometry, other: BaseGeometry) -> bool:
+    return bool(one.intersection(other).area >= _HALF * min(one.area, other.area))
+
+
+def _halves(ordered: Sequence[Known]) -> list[list[Known]]:
+    halves: list[tuple[Any, list[Known]]] = []
+    for known in ordered:
+        area = footprint_of(known[0])
+        for first, members in halves:
+            if _lies_on(first, area):
+                members.append(known)
+                break
+        else:
+            halves.append((area, [known]))
+    return [members for _, members in halves]
+
+
+def number_of(baseline: str) -> float:
+    """A processing baseline as a number that sorts, -1 if it is none."""
+    try:
+        return float(baseline)
+    except ValueError:
+        return -1.0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is read of the items of one tile and datastrip.
+
+    Attributes:
+        granule: What they make, None if they make none.
+        used: Those that are read.
+        problem: Why they cannot be.
+        left_out: Ids of the others.
+        passed_over: Why a preferred one was not used, by id.
+        spares: Granules of older versions with the same bands, the newest first.
+        versions: Items used or passed over, with what tells whether they changed.
+    """
+
+    granule: Granule | None
+    used: tuple[Known, ...]
+    problem: str
+    left_out: tuple[str, ...] = ()
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    spares: tuple[Granule, ...] = ()
+    versions: tuple[tuple[Item, dict[str, str]], ...] = ()
+
+
+def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
+    """Choose what to read of the items of one tile and datastrip.
+
+    Args:
+        group: The preferred first.
+        reading: How they are read.
+    """
+    if len(group) == 1:
+        granule, problem = _attempt(group, reading)
+        return Chosen(granule, tuple(group), problem, versions=_versions(group, reading))
+    offers = {_key(known): _offered(known, reading) for known in group}
+    everything = frozenset[str]().union(*offers.values())
+    whole: list[tuple[Sequence[Known], Granule]] = []
+    passed_over: dict[str, str] = {}
+    for version in _versions_of(group):
+        members = _complete(version, offers)
+        lacking = everything - frozenset[str]().union(*(offers[_key(known)] for known in members))
+        granule, problem = _attempt(members, reading) if not lacking else (None, f"it lacks {_named(lacking)}")
+        if granule is not None and not problem:
+            whole.append((members, granule))
+        elif not whole:
+            passed_over |= {item["id"]: problem for item, _ in members}
+    if whole:
+        used, granule = whole[0]
+        problem = ""
+    else:
+        used = _complete(group, offers)
+        granule, problem = _attempt(used, reading)
+    taken = {item["id"] for item, _ in used}
+    return Chosen(
+        granule=granule,
+        used=tuple(used),
+        problem=problem,
+        left_out=tuple(item["id"] for item, _ in group if item["id"] not in taken),
+        passed_over={name: why for name, why in passed_over.items() if name not in taken},
+        spares=_spares(whole[1:], taken),
+        versions=_versions(group, reading),
+    )
+
+
+def _spares(whole: Sequence[tuple[Sequence[Known], Granule]], taken: set[str]) -> tuple[Granule, ...]:
+    """Granules of items that neither those used nor those before them are made of."""
+    found, seen = [], set(taken)
+    for members, granule in whole:
+        names = {item["id"] for item, _ in members}
+        if not names & seen:
+            found.append(granule)
+            seen |= names
+    return tuple(found)
+
+
+def _key(known: Known) -> tuple[str, str]:
+    return str(known[0].get("collection") or ""), known[0]["id"]
+
+
+def _offered(known: Known, reading: Reading) -> frozenset[str]:
+    """Names of the bands wanted that an item has."""
+    chosen = reading.assets_of(known[0])
+    return frozenset(band.name for band, _ in chosen[1]) if chosen else frozenset()
+
+
+def _versions_of(group: Sequence[Known]) -> list[list[Known]]:
+    """Items of one baseline that were made at the same time, the preferred first; then those of one baseline."""
+    made: dict[tuple[float, str], list[Known]] = {}
+    for known in group:
+        made.setdefault((number_of(known[1].baseline), generated(known[0])), []).append(known)
+    versions = list(made.values())
+    baselines: dict[float, list[Known]] = {}
+    for known in group:
+        baselines.setdefault(number_of(known[1].baseline), []).append(known)
+    return versions + [members for members in baselines.values() if members not in versions]
+
+
+def _complete(members: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]]) -> list[Known]:
+    """The first that has all bands that any has; else the first, with those that have what is still lacking."""
+    everything = frozenset[str]().union(*(offers[_key(known)] for known in members))
+    alone = next((known for known in members if offers[_key(known)] == everything), None)
+    if alone is not None:
+        return [alone]
+    taken, have = [], frozenset[str]()
+    for known in members:
+        if offers[_key(known)] - have:
+            taken.append(known)
+            have |= offers[_key(known)]
+    return taken
+
+
+def _attempt(members: Sequence[Known], reading: Reading) -> tuple[Granule | None, str]:
+    """What items make together, and why it cannot be used."""
+    try:
+        granules = [to_granule(item, reading, identity) for item, identity in members]
+        joined = _joined(granules)
+    except (RadiometryError, CatalogError) as error:
+        return None, str(error)
+    if not joined.assets:
+        wanted = _named(band.name for band in reading.bands)
+        return joined, f"item {joined.id} has no asset for band {wanted}"
+    return joined, ""
+
+
+def _joined(granules: Sequence[Granule]) -> Granule:
+    """Granules of one tile as one, whose bands come from the first that has them.
+
+    Raises:
+        ItemError: They lie in different CRSs, or are not opened in the same way.
+    """
+    first, *others = granules
+    for other in others:
+        if other.crs and first.crs and other.crs != first.crs:
+            raise ItemError(f"item {first.id} lies in {first.crs}, and {other.id}, which completes it, in {other.crs}")
+        if other.signer != first.signer:
+            raise ItemError(f"item {first.id} and {other.id}, which completes it, are signed in different ways")
+    if not others:
+        return first
+    assets = {band: asset for granule in reversed(granules) for band, asset in granule.assets.items()}
+    covers = [granule.cloud_cover for granule in granules if granule.cloud_cover is not None]
+    return replace(
+        first,
+        crs=next((granule.crs for granule in granules if granule.crs), ""),
+        corner=next((granule.corner for granule in granules if granule.corner), None),
+        cloud_cover=covers[0] if covers else None,
+        footprint=dict(mapping(union_all([shape(granule.footprint) for granule in granules]))),
+        assets=assets,
+        signed={plain: href for granule in reversed(granules) for plain, href in granule.signed.items()},
+        completed_by=tuple((granule.id, granule.item) for granule in others),
+    )
+
+
+def _named(bands: Any) -> str:
+    return ", ".join(sorted(bands))
+
+
+def _versions(group: Sequence[Known], reading: Reading) -> tuple[tuple[Item, dict[str, str]], ...]:
+    found = []
+    for item, _ in group:
+        chosen = reading.assets_of(item)
+        found.append((item, version_of(item, [asset for _, asset in chosen[1]] if chosen else [])))
+    return tuple(found)

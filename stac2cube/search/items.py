@@ -1,0 +1,308 @@
+"""One STAC item of any provider's shape as a :class:`~stac2cube.model.scene.Granule`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from shapely.geometry import mapping
+
+from stac2cube.access.hrefs import check_href, kept_assets, local_path, problem_of_href, require_plain_file
+from stac2cube.algorithms.radiometry import ProductFacts, S2Facts, parse_product, s2_shift
+from stac2cube.errors import ItemError, RadiometryError, ReadError
+from stac2cube.model.catalog import Catalog, catalogs
+from stac2cube.model.mission import Band, Mission, Page
+from stac2cube.model.scene import AssetRef, Granule, Identity, Item, baseline_of, time_of
+from stac2cube.search.index_files import StoredItem
+from stac2cube.search.parsing import assets_of_today, footprint_of, place_of
+from stac2cube.trust.address import has_secret, may_see_keys, public
+from stac2cube.trust.text import is_printable, printable
+
+SIMULATED = "stac2cube:simulated"
+"""Property of an item that says that no satellite measured it: true for the simulator's, absent elsewhere."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the items of one search are read.
+
+    Attributes:
+        mission: What is looked for.
+        catalog: Where the items come from.
+        bands: Bands wanted.
+    """
+
+    mission: Mission
+    catalog: Catalog
+    bands: tuple[Band, ...]
+
+    @cached_property
+    def known(self) -> Mapping[str, Catalog]:
+        """The catalogs of the tables, read once for all items."""
+        return catalogs()
+
+    @cached_property
+    def with_every_band(self) -> Reading:
+        """The same, as if every band of the mission were wanted."""
+        return replace(self, bands=tuple(self.mission.bands.values()))
+
+    @cached_property
+    def _chosen(self) -> dict[tuple[str, frozenset[str]], tuple[Page, tuple[tuple[Band, str], ...]] | None]:
+        """What :meth:`_choose` said: nearly all items of a search have assets of the same names."""
+        return {}
+
+    def assets_of(self, item: Item) -> tuple[Page, list[tuple[Band, Mapping[str, Any]]]] | None:
+        """The page that fits an item, and those of its assets that are bands wanted; None if no page fits.
+
+        It fits if it is of the item's catalog and collection, else if it names most of its assets.
+        """
+        assets = assets_of_today(item)
+        names = (item.get("collection") or "", frozenset(assets))
+        if names not in self._chosen:
+            self._chosen[names] = self._choose(*names)
+        chosen = self._chosen[names]
+        return chosen and (chosen[0], [(band, assets[name]) for band, name in chosen[1]])
+
+    def _choose(self, collection: str, assets: frozenset[str]) -> tuple[Page, tuple[tuple[Band, str], ...]] | None:
+        pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or list(self.mission.pages)
+        named = [page for page in pages if page.collection == collection] or pages
+        present = [_present(page, assets, self.mission.bands.values()) for page in named]
+        best = max(range(len(named)), key=lambda place: len(present[place]))
+        return (named[best], tuple(_present(named[best], assets, self.bands))) if present[best] else None
+
+
+def _present(page: Page, assets: Collection[str], bands: Iterable[Band]) -> list[tuple[Band, str]]:
+    """Bands that some assets hold, with the names of those."""
+    found = [(band, next((name for name in page.asset_names(band) if name in assets), None)) for band in bands]
+    return [(band, name) for band, name in found if name is not None]
+
+
+def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
+    """Reduce an item to what building and bookkeeping need.
+
+    Args:
+        item: With absolute hrefs.
+        reading: How to read it.
+        identity: Who it is.
+
+    Raises:
+        ItemError: It lacks what no cube can do without (a time, a geometry, a known asset), names what its catalog may
+            not name, or its bands disagree about where they lie.
+        RadiometryError: Its metadata contradict each other.
+    """
+    properties, name = item["properties"], item["id"]
+    _check_words(item)
+    chosen = reading.assets_of(item)
+    if chosen is None:
+        raise ItemError(f"item {name} has none of the assets that {reading.mission.name} knows")
+    page, present = chosen
+    place = place_of(item, present, reading)
+    known = reading.known.get(page.catalog)
+    for band, asset in present:
+        check_href(name, band.name, asset.get("href"), reading.catalog)
+    if reading.catalog.is_foreign and (kept := kept_assets(item, reading.catalog)) != item["assets"]:
+        item = {**item, "assets": kept}
+    hosts = {*reading.catalog.hosts, *(known.hosts if known else ())}
+    return Granule(
+        id=name,
+        collection=item.get("collection") or page.collection,
+        catalog=reading.catalog.name,
+        signer=page.signer or (known.signer if known and reading.catalog.signer == "none" else reading.catalog.signer),
+        time=time_of(item),
+        tile=identity.tile,
+        datastrip=identity.datastrip,
+        baseline=identity.baseline,
+        cloud_cover=properties.get("eo:cloud_cover"),
+        footprint=dict(mapping(footprint_of(item))),
+        crs=place.crs,
+        corner=place.corner,
+        assets={
+            band.name: _reference(asset, shift, hosts, _decibels(name, band, asset))
+            for (band, asset), shift in zip(present, _shifts(item, present, page, reading.catalog), strict=True)
+        },
+        item=item_text(item),
+        simulated=properties.get(SIMULATED) is True,
+        signed={public(href): href for asset in item["assets"].values() if has_secret(href := str(asset.get("href")))},
+    )
+
+
+def _check_words(item: Item) -> None:
+    """See that what names an item is fit to be shown and written.
+
+    Raises:
+        ItemError: It has control characters.
+    """
+    properties = item["properties"]
+    words = {"id": item["id"], "collection": item.get("collection") or ""}
+    words |= {key: properties[key] for key in _NAMING if isinstance(properties.get(key), str)}
+    for key, word in words.items():
+        if not isinstance(word, str) or not is_printable(word):
+            raise ItemError(f"item {printable(item['id'])}: its {key} has control characters, or is no text")
+
+
+_NAMING = ("platform", "grid:code", "s2:mgrs_tile", "s2:processing_baseline", "processing:version", "sat:orbit_state")
+"""Properties of which a cube keeps the words."""
+
+
+def _reference(
+    asset: Mapping[str, Any], shift: int, hosts: Collection[str], decibels: tuple[bool, float | None]
+) -> AssetRef:
+    """Where the pixels of a band are; ``hosts`` may see keys, ``decibels`` is what :func:`_decibels` says."""
+    href = asset["href"]
+    plain = public(href)
+    return AssetRef(
+        href=plain,
+        shift=shift,
+        alternate=_alternate(asset, hosts),
+        signed="" if plain == href else href,
+        keys=may_see_keys(href, hosts),
+        decibels=decibels[0],
+        nodata=decibels[1],
+    )
+
+
+def _alternate(asset: Mapping[str, Any], hosts: Collection[str]) -> str:
+    """The HTTPS way to an asset, by STAC's alternate-assets extension; "" if its host may not see a token."""
+    alternates = asset.get("alternate")
+    way = alternates.get("https") if isinstance(alternates, Mapping) else None
+    href = way.get("href") if isinstance(way, Mapping) else None
+    return public(href) if isinstance(href, str) and may_see_keys(href, hosts) else ""
+
+
+def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page: Page, catalog: Catalog) -> list[int]:
+    """Counts to add to each band, by the rule that the page names. Only reflectance ever carried the offset."""
+    reflectance = [page.radiometry != "none" and band.quantity.name == "reflectance" for band, _ in present]
+    if not any(reflectance):
+        return [0] * len(present)
+    removed = item["properties"].get("earthsearch:boa_offset_applied")
+    if removed is not None and not isinstance(removed, bool):
+        raise RadiometryError(
+            f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"
+        )
+    said = baseline_of(item)
+    shifts = []
+    for (_, asset), carries in zip(present, reflectance, strict=True):
+        baseline, declared = said, _declared_offset(item, asset) if carries else None
+        if carries and not baseline and declared is None and (product := _product_file(item, catalog)):
+            facts = product_facts(product)
+            baseline, declared = facts.baseline, facts.offset / 10_000
+        shifts.append(s2_shift(S2Facts(item["id"], baseline, declared, removed)) if carries else 0)
+    return shifts
+
+
+_DECIBELS = re.compile(r"(dbs?|decibels?)\b.*", re.IGNORECASE)
+_AMPLITUDE = re.compile(r"(linear )?amplitude\b.*", re.IGNORECASE)
+
+
+def _decibels(name: str, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
+    """Whether backscatter is declared in dB, and what then marks no data in it, None if that is not declared.
+
+    Raises:
+        RadiometryError: It is declared in a unit that is neither power nor dB.
+    """
+    if band.quantity.name != "power":
+        return False, None
+    places = [part for key in ("raster:bands", "bands") for part in (asset.get(key) or ()) if isinstance(part, Mapping)]
+    places.append(asset)
+    units = [str(place[key]).strip() for place in places for key in ("unit", "raster:unit") if place.get(key)]
+    for unit in filter(_AMPLITUDE.fullmatch, units):
+        raise RadiometryError(f"item {name} declares its backscatter {band.name} as {unit}, and not as power or in dB")
+    if not any(map(_DECIBELS.fullmatch, units)):
+        return False, None
+    declared = (place[key] for place in places for key in ("nodata", "raster:nodata") if place.get(key) is not None)
+    try:
+        return True, next((float(value) for value in declared), None)
+    except (TypeError, ValueError):
+        raise RadiometryError(f"item {name} declares a nodata of {band.name} that is no number") from None
+
+
+def _product_file(item: Item, catalog: Catalog) -> str:
+    """Where the product's own metadata lie on disk, "" if the item does not say, or may not, or they are elsewhere."""
+    hrefs = (item["assets"][key]["href"] for key in ("product_metadata", "product-metadata") if key in item["assets"])
+    return next((path for href in hrefs if (path := local_path(href)) and not problem_of_href(href, catalog)), "")
+
+
+@lru_cache(maxsize=64)
+def product_facts(path: str) -> ProductFacts:
+    """What a product's own metadata file says, see :func:`stac2cube.algorithms.radiometry.parse_product`.
+
+    Raises:
+        RadiometryError: It cannot be read, or says what no rule covers.
+    """
+    try:
+        require_plain_file(path)
+        return parse_product(Path(path).read_text(), path)
+    except OSError as error:
+        raise RadiometryError(f"{path} cannot be read: {error.strerror}") from error
+    except ReadError as error:
+        raise RadiometryError(str(error)) from error
+
+
+def first_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an asset says of its first band, by the raster extension or by STAC 1.1; nothing if it says nothing."""
+    for key in ("raster:bands", "bands"):
+        bands = asset.get(key)
+        if isinstance(bands, list) and bands and isinstance(bands[0], Mapping):
+            return bands[0]
+    return {}
+
+
+def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
+    for place in (asset, first_band(asset)):
+        for key in ("raster:offset", "offset"):
+            if place.get(key) is None:
+                continue
+            try:
+                return float(place[key])
+            except (TypeError, ValueError, OverflowError):
+                raise RadiometryError(
+                    f"item {item['id']} declares an offset that is no number: {place[key]!r}"
+                ) from None
+    return None
+
+
+def item_text(item: Item) -> str:
+    """An item as JSON, unsigned and without links: what ledger and index keep of it."""
+    if isinstance(item, StoredItem):
+        return item.text
+    text = _encoded({**item, "links": []})
+    if not _MAY_BE_SECRET.search(text):  # as nearly always; walking through an item is slower than writing it
+        return text
+    return _encoded({**_unsigned_within(item), "links": []})
+
+
+_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#;]|\"/[^\s\"]*\?")
+"""Whether a text holds an address that may carry a key."""
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+def _encoded(item: Any) -> str:
+    """JSON, which knows neither NaN nor infinity: STAC writes them as texts (common metadata, nodata)."""
+    try:
+        return _ENCODER.encode(item)
+    except ValueError:
+        return _ENCODER.encode(_finite(item))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list) else value
+
+
+def _unsigned_within(value: Any) -> Any:
+    """The same with every address :func:`~stac2cube.trust.address.public`, wherever it stands."""
+    if isinstance(value, Mapping):
+        return {key: _unsigned_within(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_unsigned_within(part) for part in value]
+    return public(value) if isinstance(value, str) else value

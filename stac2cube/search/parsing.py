@@ -1,0 +1,333 @@
+"""Check items as catalogs deliver them: required fields, footprints, old asset keys."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+from shapely import make_valid, transform
+from shapely.errors import ShapelyError
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from stac2cube.errors import BadInputError, CatalogError, ItemError
+from stac2cube.model.geometry import WGS84, crs_name, parse_crs, polygons_of, to_wgs84
+from stac2cube.model.mission import Band
+from stac2cube.model.scene import Item, tile_of, time_of
+
+if TYPE_CHECKING:
+    from stac2cube.search.items import Reading
+
+
+# Any JSON value as a STAC item whose fields have the types that we rely on, or the reason why it is none.
+#
+# Catalogs are written by many programs. What a specification allows is understood in all its forms; what it does not
+# allow is either of no consequence and left out of the item, or the reason why the item as a whole is left out. One
+# such item never stops the others.
+
+log = logging.getLogger(__name__)
+
+
+def parse_item(value: Any) -> Item:
+    """A STAC item with an id that is a text, properties, and assets that all have an address.
+
+    An item that is as it should be comes back as it is, and keeps what it was stored with. An id that is a number
+    becomes a text. A cloud cover that is no percentage counts as not said, one that is written as a text is read.
+    Assets without an address are left out.
+
+    Args:
+        value: Parsed JSON.
+
+    Raises:
+        ItemError: It is no item, or one without a time or geometry.
+    """
+    if not isinstance(value, Mapping):
+        raise ItemError(f"something that is not a STAC item: {value!r:.60}")
+    name = value.get("id")
+    if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
+        raise ItemError(f"something that is not a STAC item: its id is {name!r:.60}")
+    for key in ("properties", "assets"):
+        if not isinstance(value.get(key), Mapping):
+            raise ItemError(f"item {name} is not a STAC item: it has no {key}")
+    collection = value.get("collection")
+    if collection is not None and not isinstance(collection, str):
+        raise ItemError(f"item {name} has a collection that is no text: {collection!r:.60}")
+    if not isinstance(value.get("geometry"), Mapping):
+        raise ItemError(f"item {name} has no geometry")
+    changes: dict[str, Any] = {} if isinstance(name, str) else {"id": str(name)}
+    sound = {key: asset for key, asset in value["assets"].items() if _has_address(asset)}
+    if len(sound) < len(value["assets"]):
+        changes["assets"] = sound
+    if (said := value["properties"].get("eo:cloud_cover")) is not None:
+        cover = _percentage(said)
+        if cover is None or isinstance(said, str):
+            changes["properties"] = {**value["properties"], "eo:cloud_cover": cover}
+    item = {**value, **changes} if changes else value
+    time_of(item)
+    return item
+
+
+def _has_address(asset: Any) -> bool:
+    return isinstance(asset, Mapping) and isinstance(asset.get("href"), str) and bool(asset["href"].strip())
+
+
+def _percentage(said: Any) -> float | None:
+    """A number from 0 to 100, also where it is written as a text; None for anything else."""
+    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+        return None
+    try:
+        number = float(said.strip().removesuffix("%") if isinstance(said, str) else said)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and 0 <= number <= 100 else None
+
+
+@dataclass
+class Notes:
+    """What is to be said of a search besides what it found.
+
+    Attributes:
+        left_out: Why an item was left out, by its id, or by a number where it has none.
+        met: Ids of all items that the catalog gave, whatever became of them.
+        deprecated: Ids of those that their catalog calls deprecated.
+        strangers: Ids of items of platforms that the mission does not have.
+        elsewhere: How many items of a local catalog are of collections that the mission does not know, by collection.
+        incomplete: Why more items may be there than were found, "" if nothing speaks for it.
+    """
+
+    left_out: dict[str, str] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
+    deprecated: set[str] = field(default_factory=set)
+    strangers: set[str] = field(default_factory=set)
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    incomplete: str = ""
+
+    def leave_out(self, value: Any, error: CatalogError) -> None:
+        """Remember why an item is left out."""
+        name = value.get("id") if isinstance(value, Mapping) else None
+        self.left_out[str(name) if isinstance(name, (str, int)) else f"#{len(self.left_out) + 1}"] = str(error)
+
+    def say(self, catalog: str) -> None:
+        """Say it, once for all items."""
+        if self.left_out:
+            log.warning(
+                "%s: left out %d items: %s", catalog, len(self.left_out), counted_reasons(self.left_out.values())
+            )
+        if self.incomplete:
+            log.warning("%s: the search may be incomplete: %s", catalog, self.incomplete)
+
+    def why_nothing(self) -> str:
+        """Why a search found no scene that can be used, as far as its items tell."""
+        reasons = []
+        if self.left_out:
+            reasons.append(f"{len(self.left_out)} items cannot be used: {counted_reasons(self.left_out.values())}")
+        if self.strangers:
+            reasons.append(f"{len(self.strangers)} items are of unknown platforms, as {min(self.strangers)}")
+        if self.elsewhere:
+            names = ", ".join(f"{name} ({count})" for name, count in self.elsewhere.most_common(5))
+            reasons.append(f"it has items of other collections, {names}")
+        return "; ".join(reasons)
+
+
+def counted_reasons(reasons: Iterable[str], most: int = 6) -> str:
+    """Reasons with how often each kind occurs, the most frequent first: of one kind are those that begin alike.
+
+    Args:
+        reasons: Sentences that name an item, ``"item X has no geometry"``.
+        most: Kinds that are said; of the others only how many there are.
+    """
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        kinds.setdefault(_kind(reason), []).append(reason)
+    ordered = sorted(kinds.values(), key=lambda members: -len(members))
+    texts = [members[0] if len(members) == 1 else f"{len(members)} x {_joined(members)}" for members in ordered[:most]]
+    more = sum(map(len, ordered[most:]))
+    return "; ".join([*texts, f"and {more} more"] if more else texts)
+
+
+def _kind(reason: str) -> str:
+    """A reason without the id of the item that it begins with."""
+    words = reason.split(" ", 2)
+    return words[2] if words[0] == "item" and len(words) == 3 else reason
+
+
+def _joined(members: list[str]) -> str:
+    names = [member.split(" ", 2)[1] for member in members if member.startswith("item ")]
+    others = ", ".join(names[1:4]) + (" ..." if len(names) > 4 else "")
+    return members[0] + (f" (also {others})" if others else "")
+
+
+# Where an item lies: its footprint on the globe, and the CRS and corner of its bands.
+
+
+def footprint_of(item: Item) -> BaseGeometry:
+    """Where the item lies: valid polygons in WGS84, split at the antimeridian, whichever way the item crosses it.
+
+    Raises:
+        ItemError: It has no geometry, or one that cannot be understood.
+    """
+    if not item.get("geometry"):
+        raise ItemError(f"item {item['id']} has no geometry")
+    try:
+        drawn = shapely.force_2d(shape(item["geometry"]))
+        if drawn.is_empty:
+            raise ValueError("it is empty")
+        west, south, east, north = drawn.bounds
+        if not (-361 <= west <= east <= 541 and -91 <= south <= north <= 91):
+            raise ValueError(f"it runs from {west:g}, {south:g} to {east:g}, {north:g}, which are no degrees")
+        # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
+        if east - west > 180 and drawn.geom_type == "Polygon":
+            # Unrolled before it is repaired: a repair may cut what seems to span the globe into pieces.
+            drawn = transform(drawn, lambda points: points + np.where(points < 0, [360.0, 0.0], 0.0))
+        valid = drawn if drawn.is_valid else make_valid(drawn)
+        if valid.geom_type not in ("Polygon", "MultiPolygon"):
+            valid = polygons_of(valid)
+        west, _, east, _ = valid.bounds
+        lying = to_wgs84(valid, parse_crs(WGS84)) if west < -180 or east > 180 else valid
+        if lying.is_empty or not lying.area > 0:
+            raise ValueError("it covers nothing")
+        return lying
+    except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Where the pixels of an item lie.
+
+    Attributes:
+        crs: ``"EPSG:32632"`` or WKT; "" if the item does not say.
+        corner: x and y of the upper left corner, None if the item does not say.
+    """
+
+    crs: str
+    corner: tuple[float, float] | None
+
+
+def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], reading: Reading) -> Footprint:
+    """CRS and corner of the bands asked for: as their assets say, else the item, else its other bands.
+
+    What previews, thumbnails and other files say never counts. An item of Sentinel-2 that says nothing lies in the UTM
+    zone that its tile's code begins with (ESA, Sentinel-2 tiling grid).
+
+    Args:
+        item: The item.
+        present: The bands asked for, with their assets.
+        reading: How the item is read.
+
+    Raises:
+        ItemError: Bands that are asked for lie in different CRSs, or more than a pixel apart.
+    """
+    properties, assets = item["properties"], [asset for _, asset in present]
+    said = {band.name: crs for band, asset in present if (crs := declared_crs(asset))}
+    if len(set(said.values())) > 1:
+        words = ", ".join(f"{name} in {crs}" for name, crs in said.items())
+        raise ItemError(f"item {item['id']} contradicts itself: its bands lie in different CRSs, {words:.300}")
+    lattices = [lattice for asset in assets if (lattice := _lattice(asset))]
+    for x, y, pixel in lattices[1:]:
+        most = max(pixel, lattices[0][2])
+        if abs(x - lattices[0][0]) > most or abs(y - lattices[0][1]) > most:
+            raise ItemError(
+                f"item {item['id']} contradicts itself: by proj:transform its bands begin at {lattices[0][0]:.9g}, "
+                f"{lattices[0][1]:.9g} and at {x:.9g}, {y:.9g}"
+            )
+    crs = next(iter(said.values()), "") or declared_crs(properties)
+    lattice = next(iter(lattices), None) or _lattice(properties)
+    if not crs or not lattice:
+        chosen = reading.with_every_band.assets_of(item)
+        others = [asset for _, asset in chosen[1]] if chosen else []
+        crs = crs or _first(map(declared_crs, others)) or ""
+        lattice = lattice or _first(map(_lattice, others))
+    if not crs and reading.mission.identity == "sentinel-2":
+        crs = _utm_of_tile(tile_of(item))
+    return Footprint(crs, (lattice[0], lattice[1]) if lattice else None)
+
+
+def _first(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value), None)
+
+
+def declared_crs(place: Mapping[str, Any]) -> str:
+    """What an asset or properties declare by the projection extension, "" if nothing, or nothing that is a CRS.
+
+    Tables with gaps make 32632.0 of 32632 and "EPSG:None" of nothing.
+    """
+    code, epsg = place.get("proj:code"), place.get("proj:epsg")
+    if isinstance(code, str) and (crs := _known_crs(code)):
+        return crs
+    if isinstance(epsg, (int, float, str)) and not isinstance(epsg, bool):
+        digits = re.fullmatch(r"\s*(?:EPSG:)?(\d{4,6})(?:\.0*)?\s*", str(epsg))
+        if digits and (crs := _known_crs(f"EPSG:{digits[1]}")):
+            return crs
+    wkt, projjson = place.get("proj:wkt2"), place.get("proj:projjson")
+    crs = _known_crs(wkt) if isinstance(wkt, str) else ""
+    return crs or (_known_crs(json.dumps(projjson)) if isinstance(projjson, dict) else "")
+
+
+@lru_cache(maxsize=256)
+def _known_crs(text: str) -> str:
+    try:
+        return crs_name(parse_crs(text.strip())) if text.strip() else ""
+    except BadInputError:
+        return ""
+
+
+def _lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said.
+
+    Also in GDAL's order (x, width, 0, y, 0, height), which is none of STAC's, since no pixel has its width there.
+    """
+    said = place.get("proj:transform")
+    if not isinstance(said, (list, tuple)) or len(said) < 6:
+        return None
+    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said[:6]):
+        return None
+    if said[1] and said[5] and not said[2] and not said[4]:
+        return float(said[0]), float(said[3]), abs(float(said[1]))
+    return float(said[2]), float(said[5]), abs(float(said[0]))
+
+
+def _utm_of_tile(tile: str) -> str:
+    found = re.fullmatch(r"(\d{2})([C-HJ-NP-X])[A-Z]{2}", tile)
+    if found is None or not 1 <= int(found[1]) <= 60:
+        return ""
+    return f"EPSG:{(32600 if found[2] >= 'N' else 32700) + int(found[1])}"
+
+
+# Assets of Landsat items as the USGS called them at first: by the ends of their file names, ``SR_B2.TIF``.
+#
+# Band numbers mean other colours on TM and ETM+ (Landsat 4 to 7) than on OLI (8 and 9): USGS, Landsat Collection 2
+# Level-2 Science Product Guides, LSDS-1618 and LSDS-1619. Today's items call assets by their common names.
+
+_TM = {"1": "blue", "2": "green", "3": "red", "4": "nir08", "5": "swir16", "7": "swir22"}
+_OLI = {"1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "nir08", "6": "swir16", "7": "swir22"}
+_OLD = re.compile(r"(?:.*_)?(SR_B(\d)|ST_B(?:6|10)|QA_PIXEL|QA_RADSAT)\.TIF", re.IGNORECASE)
+_PRODUCT = re.compile(r"L([COET])0(\d)_")
+
+
+def assets_of_today(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Assets of an item by today's names; those that have them, and all of other items, as they are."""
+    assets: Mapping[str, Any] = item["assets"]
+    old = {key: match for key in assets if (match := _OLD.fullmatch(key))}
+    product = _PRODUCT.match(str(item["id"])) if old else None
+    if product is None:
+        return assets
+    numbers = _OLI if int(product[2]) >= 8 else _TM
+    named = {key: _name(match, numbers) for key, match in old.items()}
+    return {named.get(key) or key: asset for key, asset in assets.items()}
+
+
+def _name(match: re.Match[str], numbers: Mapping[str, str]) -> str:
+    if match[2]:
+        return numbers.get(match[2], "")
+    word = match[1].upper()
+    return "lwir" if word.startswith("ST") else word.lower()

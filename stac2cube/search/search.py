@@ -1,0 +1,462 @@
+"""A query, and the scenes that match it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+from shapely import to_geojson
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from stac2cube.errors import BadInputError, CatalogError, ItemError
+from stac2cube.model.catalog import Catalog
+from stac2cube.model.mission import Band, Mission
+from stac2cube.model.scene import Granule, Item, Scene, SceneKey, identify, orbit_state, time_of
+from stac2cube.search.clients import ItemFilter, items_of_api, items_of_path
+from stac2cube.search.dem_tiles import Known, choose_items, group_items
+from stac2cube.search.index_files import Interval
+from stac2cube.search.items import Reading
+from stac2cube.search.parsing import Notes, counted_reasons, footprint_of, parse_item
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from cql2 import Expr
+
+
+# What the items of an index shall fulfil: time, area, platform, orbit, clouds, and any property by CQL2.
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions on single items; all must hold.
+
+    Attributes:
+        area: WGS84, which the item must touch.
+        intervals: First and last instant, UTC, of which one must hold its time; any time if there is none.
+        platforms: Of which it must be one, as the catalog writes them, in any case; any if there is none.
+        orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; "" for any.
+        max_cloud_cover: Percent that the catalog says of the item itself at most; items that do not say are kept.
+        where: CQL2 texts (OGC 21-065r2), ``"s2:nodata_pixel_percentage < 20"``. What they compare must be there.
+    """
+
+    area: BaseGeometry | None = None
+    intervals: tuple[Interval, ...] = ()
+    platforms: tuple[str, ...] = ()
+    orbit: str = ""
+    max_cloud_cover: float | None = None
+    where: tuple[str, ...] = ()
+
+    def keep(self, items: Sequence[Item]) -> list[bool]:
+        """Whether each of some items fulfils them.
+
+        Raises:
+            BadInputError: A text is no CQL2, or names a property that none of the items has.
+        """
+        for expression, text in zip(self._expressions, self.where, strict=True):
+            for name in _properties(expression.to_json()):
+                if items and not any(name in item["properties"] or name in item for item in items):
+                    raise BadInputError(f"{text!r}: no item has a property {name!r}")
+        return [self._fulfils(item) for item in items]
+
+    @cached_property
+    def _expressions(self) -> list[Expr]:
+        if not self.where:
+            return []
+        try:
+            import cql2
+        except ImportError:
+            raise BadInputError("conditions on properties need cql2: pip install 'stac2cube[index]'") from None
+        made = []
+        for text in self.where:
+            try:
+                made.append(cql2.parse_text(text))
+            except cql2.ParseError as error:
+                reason = str(error).strip().splitlines()[-1].strip(" =")
+                raise BadInputError(f"{text!r} is no condition in CQL2, as eo:cloud_cover < 20: {reason}") from None
+        return made
+
+    def _fulfils(self, item: Item) -> bool:
+        properties = item["properties"]
+        time, cover = time_of(item), properties.get("eo:cloud_cover")
+        return (
+            (not self.intervals or any(first <= time <= last for first, last in self.intervals))
+            and (not self.platforms or str(properties.get("platform")).lower() in self._platforms)
+            and self.orbit in ("", str(properties.get("sat:relative_orbit")), orbit_state(item))
+            and (self.max_cloud_cover is None or cover is None or cover <= self.max_cloud_cover)
+            and (self.area is None or bool(self.area.intersects(footprint_of(item))))
+            and all(_matches(expression, item) for expression in self._expressions)
+        )
+
+    @cached_property
+    def _platforms(self) -> set[str]:
+        return {name.lower() for name in self.platforms}
+
+    def to_json(self) -> dict[str, Any]:
+        """The conditions as plain JSON values, those that say nothing left out."""
+        values: dict[str, Any] = {
+            "area": None if self.area is None else json.loads(to_geojson(self.area)),
+            "intervals": [[first.isoformat(), last.isoformat()] for first, last in self.intervals],
+            "platforms": list(self.platforms),
+            "orbit": self.orbit,
+            "max_cloud_cover": self.max_cloud_cover,
+            "where": list(self.where),
+        }
+        return {name: value for name, value in values.items() if value not in (None, [], "")}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Conditions:
+        """Read back what :meth:`to_json` wrote."""
+        intervals = [tuple(datetime.fromisoformat(text) for text in pair) for pair in value.get("intervals", ())]
+        return cls(
+            area=shape(value["area"]) if "area" in value else None,
+            intervals=tuple((first, last) for first, last in intervals),
+            platforms=tuple(value.get("platforms", ())),
+            orbit=value.get("orbit", ""),
+            max_cloud_cover=value.get("max_cloud_cover"),
+            where=tuple(value.get("where", ())),
+        )
+
+
+def _matches(expression: Expr, item: Item) -> bool:
+    try:
+        return bool(expression.matches(dict(item)))
+    except Exception as error:  # cql2 raises nothing narrower where an item lacks what is compared
+        if "boolean" not in str(error):
+            raise
+        return False
+
+
+def _properties(expression: Any) -> Iterator[str]:
+    """Names of the properties that an expression in CQL2-JSON compares."""
+    if isinstance(expression, Mapping):
+        if isinstance(expression.get("property"), str):
+            yield expression["property"]
+        for part in expression.values():
+            yield from _properties(part)
+    elif isinstance(expression, list):
+        for part in expression:
+            yield from _properties(part)
+
+
+# From a catalog, an area and a time to scenes: what the driver does before any pixel is read.
+
+log = logging.getLogger(__name__)
+
+MARGIN = timedelta(minutes=15)
+"""How far beyond the times asked for the rest of a scene is looked for: an overpass of an area takes minutes and may
+straddle midnight, so that cutting it there would make half a scene of each half."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for.
+
+    Attributes:
+        mission: The mission.
+        area: Area of interest, WGS84, split at the antimeridian.
+        longitude: Centre of the area, degrees; decides the solar day.
+        intervals: First and last instant of each, UTC, both included.
+        bands: Bands wanted.
+        orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
+        max_cloud_cover: Percent; a scene whose cloud cover over all its granules is higher is left out. None for any.
+        without: Ids of items that are left out, because they were withdrawn.
+    """
+
+    mission: Mission
+    area: BaseGeometry = field(repr=False)
+    longitude: float
+    intervals: tuple[tuple[datetime, datetime], ...]
+    bands: tuple[Band, ...]
+    max_cloud_cover: float | None = None
+    orbit: str = ""
+    without: frozenset[str] = field(default=frozenset(), repr=False)
+
+
+def search(query: Query, catalog: Catalog) -> list[Scene]:
+    """Find the scenes over an area.
+
+    Items of one platform, relative orbit and solar day are one scene. Of items of the same tile and datastrip the
+    newest processing baseline is used; different datastrips of one overpass are both used; see
+    :mod:`stac2cube.search.dem_tiles` for items that lack bands. A scene of which one item lies within the times is
+    found whole. A scene with an item that contradicts itself, or without any known asset, is returned with its
+    problem, so that the others can be built. Items that their catalog calls deprecated are left out, and so is what
+    cannot be understood, which is logged.
+
+    Args:
+        query: What to look for.
+        catalog: Where.
+
+    Returns:
+        Scenes, sorted by key; none if nothing is there.
+
+    Raises:
+        BadInputError: The catalog does not carry the mission.
+        CatalogError: The catalog cannot be read.
+    """
+    harvest = found_items(query, catalog)
+    scenes = scenes_of(harvest.items, query, catalog, harvest.notes)
+    harvest.notes.say(catalog.name)
+    return scenes
+
+
+@dataclass
+class SearchResult:
+    """What a catalog gave.
+
+    Attributes:
+        items: Items that touch the area, about the times.
+        notes: What else is to be said.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+
+
+def found_items(query: Query, catalog: Catalog) -> SearchResult:
+    """The items that a search finds, as the catalog gives them; see :func:`search`.
+
+    Raises:
+        CatalogError: The catalog cannot be read, or holds no STAC item.
+    """
+    harvest = SearchResult()
+    harvest.items.extend(_matching(query, catalog, harvest.notes))
+    broken = [reason for reason in harvest.notes.left_out.values() if "not a STAC item" in reason]
+    if not harvest.items and broken and len(broken) == len(harvest.notes.left_out) and not harvest.notes.met:
+        raise CatalogError(f"{catalog.url} holds {counted_reasons(broken)}")
+    return harvest
+
+
+def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Notes | None = None) -> list[Scene]:
+    """Items of a catalog as scenes; see :func:`search`.
+
+    Args:
+        items: The items.
+        query: What to look for.
+        catalog: Where they come from.
+        notes: Told of items that are left out; if None, they are logged.
+    """
+    reading = Reading(query.mission, catalog, query.bands)
+    noted = Notes() if notes is None else notes
+    found: dict[SceneKey, list[Known]] = {}
+    strangers = noted.strangers
+    for item in items:
+        try:
+            identity = identify(item, query.mission)
+            if identity is None:
+                # An item that names no collection may be anybody's; others are the mission's and should be known.
+                strangers.update({item["id"]} if item.get("collection") else ())
+                continue
+            if query.orbit not in ("", str(identity.orbit), orbit_state(item)):
+                continue
+            day = time_of(item).date() if query.mission.static else solar_day(time_of(item), query.longitude)
+        except ItemError as error:
+            noted.leave_out(item, error)
+            continue
+        key = SceneKey(query.mission.name, day, identity.platform, identity.orbit)
+        found.setdefault(key, []).append((item, identity))
+    if strangers:
+        log.warning("%s: left out %d items of unknown platforms: %s", catalog.name, len(strangers), min(strangers))
+    found = {key: items for key, items in found.items() if any(_inside(time_of(i), query.intervals) for i, _ in items)}
+    scenes = [_scene(key, items, reading, query.area) for key, items in sorted(found.items())]
+    kept = [scene for scene in scenes if _clear_enough(scene, query.max_cloud_cover)]
+    log.info("%s: %d items, %d scenes", catalog.name, sum(map(len, found.values())), len(kept))
+    if notes is None:
+        noted.say(catalog.name)
+    return kept
+
+
+def solar_day(time: datetime, longitude: float) -> date:
+    """The date at which the sun stands where it stood: UTC plus four minutes per degree of longitude."""
+    try:
+        return (time + timedelta(hours=longitude / 15)).date()
+    except OverflowError:  # in the hours around the years 1 and 9999
+        return time.date()
+
+
+def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
+    """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does."""
+    around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
+    wanted: Collection[str | None] = {page.collection for page in query.mission.pages} | {None}
+    if catalog.is_local:
+        parts = getattr(query.area, "geoms", [query.area])
+        look = ItemFilter(tuple(part.bounds for part in parts), tuple(around))
+        values: Iterable[Any] = items_of_path(Path(catalog.url), look, notes)
+    else:
+        pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
+        collections = list(dict.fromkeys(page.collection for page in pages))
+        values = items_of_api(catalog.url, collections, query.area, around, notes, catalog.login)
+    shapely.prepare(query.area)
+    seen: set[tuple[str, str]] = set()
+    for value in values:
+        if catalog.is_local and isinstance(value, Mapping) and (other := _collection(value)) not in wanted:
+            notes.elsewhere[str(other)] += 1
+            continue
+        try:
+            item = parse_item(value)
+            known = (str(item.get("collection") or ""), item["id"])
+            notes.met.add(item["id"])
+            if item["properties"].get("deprecated") is True:
+                notes.deprecated.add(item["id"])
+                continue
+            if item["id"] in query.without:
+                continue
+            # Two files of a local source may hold the same item, as two pages of a server may.
+            if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+                _require_known(item, query.mission)
+                seen.add(known)
+                yield item
+        except ItemError as error:
+            notes.leave_out(value, error)
+
+
+def _require_known(item: Item, mission: Mission) -> None:
+    """Be sure that an item tells who it is, whether or not that is of the mission.
+
+    Raises:
+        ItemError: It does not.
+    """
+    identify(item, mission)
+    orbit_state(item)
+
+
+def _collection(value: Mapping[str, Any]) -> str | None:
+    said = value.get("collection")
+    return said if isinstance(said, str) else None
+
+
+def _inside(time: datetime, intervals: Sequence[tuple[datetime, datetime]]) -> bool:
+    return any(first <= time <= last for first, last in intervals)
+
+
+def _scene(key: SceneKey, items: Sequence[Known], reading: Reading, area: BaseGeometry) -> Scene:
+    chosen = [choose_items(group, reading) for group in group_items(items, reading.mission)]
+    granules = tuple(part.granule for part in chosen if part.granule is not None)
+    used = [item for part in chosen for item, _ in part.used]
+    problems = [part.problem for part in chosen if part.problem]
+    scene = Scene(
+        key=key,
+        time=min(time_of(item) for item in used),
+        granules=granules,
+        superseded=tuple(sorted(name for part in chosen for name in part.left_out)),
+        cloud_cover=_cloud_cover(granules, area),
+        orbit_state=orbit_state(used[0]),
+        problem=problems[0] if problems else "",
+        passed_over={name: why for part in chosen for name, why in part.passed_over.items()},
+        versions={item["id"]: version for part in chosen for item, version in part.versions},
+    )
+    by_id = {part.granule.id: part.spares for part in chosen if part.granule is not None and part.spares}
+    spares = {name: by_id[granule.id] for name, granule in scene.named.items() if granule.id in by_id}
+    return replace(scene, spares=spares) if spares else scene
+
+
+def _cloud_cover(granules: Sequence[Granule], area: BaseGeometry) -> float | None:
+    if len(granules) == 1:
+        return None if granules[0].cloud_cover is None else round(granules[0].cloud_cover, 4)
+    weights = [(shape(g.footprint).intersection(area).area, g.cloud_cover) for g in granules]
+    known = [(weight, cover) for weight, cover in weights if cover is not None]
+    total = sum(weight for weight, _ in known)
+    return round(sum(weight * cover for weight, cover in known) / total, 4) if total else None
+
+
+def _clear_enough(scene: Scene, limit: float | None) -> bool:
+    return limit is None or scene.cloud_cover is None or scene.cloud_cover <= limit
+
+
+# An archive's inventory: what its operator knows of every item, also of those that are not, or no longer, there.
+#
+# A Parquet file with the columns ``id``, ``datetime``, ``geometry`` (WKB, WGS84), ``status`` and ``deprecated``, as
+# terrabyte publishes one per collection.
+
+COLUMNS = ("id", "datetime", "geometry", "status", "deprecated")
+
+AWAITED = ("orderable", "ordered")
+"""Status of items that exist but are not in the archive yet."""
+
+GONE = "removed"
+"""Status of items that were taken out of the archive."""
+
+THERE = "succeeded"
+"""Status of items that are in the archive."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What an inventory says about an area and a time.
+
+    Attributes:
+        withdrawn: Ids of items that were removed or are deprecated.
+        awaited: Status by id of items that are not in the archive yet.
+    """
+
+    withdrawn: frozenset[str]
+    awaited: dict[str, str]
+
+
+def read_inventory(path: Path, query: Query) -> Inventory:
+    """Read what an inventory says about what is looked for.
+
+    Args:
+        path: The file.
+        query: Area and times; rows about others are not even read where the file's statistics tell them apart.
+
+    Raises:
+        CatalogError: It is not there, no Parquet, lacks a column, or says something that is not understood.
+    """
+    table = _rows(path, query)
+    status = table["status"].to_pylist()
+    strange = sorted({str(word) for word in status} - {*AWAITED, GONE, THERE})
+    if strange:
+        raise CatalogError(f"{path}: status {', '.join(strange)} is none of {', '.join((*AWAITED, GONE, THERE))}")
+    names, old = table["id"].to_pylist(), table["deprecated"].to_pylist()
+    within = _touching(table, path, query)
+    awaited = {
+        name: word
+        for name, word, is_old, near in zip(names, status, old, within, strict=True)
+        if word in AWAITED and not is_old and near
+    }
+    gone = (name for name, word, is_old in zip(names, status, old, strict=True) if is_old or word == GONE)
+    return Inventory(frozenset(gone), dict(sorted(awaited.items())))
+
+
+def _rows(path: Path, query: Query) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        lacking = [name for name in COLUMNS if name not in schema.names]
+        if lacking:
+            raise CatalogError(f"{path} is no inventory: it lacks the column {', '.join(lacking)}")
+        kind = schema.field("datetime").type
+        if not pa.types.is_timestamp(kind):
+            raise CatalogError(f"{path}: datetime holds {kind} where times are expected")
+        wanted = None
+        for first, last in query.intervals:
+            # Without a zone, as some writers leave them, times are UTC.
+            ends = [end.astimezone(UTC).replace(tzinfo=UTC if kind.tz else None) for end in (first, last)]
+            within = (pc.field("datetime") >= pa.scalar(ends[0], kind)) & (
+                pc.field("datetime") <= pa.scalar(ends[1], kind)
+            )
+            wanted = within if wanted is None else wanted | within
+        return pq.read_table(path, columns=list(COLUMNS), filters=wanted)
+    except (OSError, pa.ArrowException) as error:
+        raise CatalogError(f"the inventory {path} cannot be read: {error}") from error
+
+
+def _touching(table: pa.Table, path: Path, query: Query) -> np.ndarray:
+    """Which rows touch the area."""
+    try:
+        shapes: Any = shapely.from_wkb(table["geometry"].to_pylist())
+    except (shapely.errors.ShapelyError, TypeError) as error:
+        raise CatalogError(f"{path}: geometry is not WKB: {error}") from error
+    return np.asarray(shapely.intersects(query.area, shapes), dtype=bool)

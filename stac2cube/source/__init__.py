@@ -1,1 +1,0 @@
-"""From catalogs to scenes (driver side) and from scenes to pixels (worker side). This room knows no Zarr."""

@@ -1,1 +1,0 @@
-"""Reading cloud-optimised GeoTIFF without GDAL: header, byte ranges, tiles."""

@@ -1,0 +1,380 @@
+"""Composites in time, stored as a cube that follows its parent; and how tasks see steps of a parent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stac2cube.build.derived import Parent
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, BuildOptions, Step, Summary
+from stac2cube.errors import BadInputError, CubeMismatchError
+from stac2cube.executors.base import Place, Threads
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.progress import Progress
+from stac2cube.store.ledger import SEALED, Entry, Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.views.masks import Hiding
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+# Some steps of a cube as views want them, for the workers that store what views show.
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A cube of which some pixels are hidden.
+
+    Attributes:
+        parent: The cube.
+        hiding: What is hidden.
+        rows: Its sealed steps that can be seen, oldest first, by key: those that the clouds cube has too. Their parts
+            are of both, so that a step whose clouds are made anew is out of date.
+        clouds: What the clouds cube is, None where there is none.
+    """
+
+    parent: Parent
+    hiding: Hiding
+    rows: Mapping[str, Entry]
+    clouds: CubeSpec | None = None
+
+    @classmethod
+    def read(cls, layers: Path, hiding: Hiding) -> Viewed:
+        """Look at a cube and its clouds.
+
+        Raises:
+            CubeError: Not a cube.
+            CubeMismatchError: The clouds lie on another grid.
+            BadInputError: No step yet, or none that has clouds.
+        """
+        parent = Parent.read(layers)
+        if not hiding.clouds:
+            return cls(parent, hiding, parent.rows)
+        sky = Parent.read(hiding.clouds)
+        if sky.spec.grid != parent.spec.grid:
+            raise CubeMismatchError(
+                f"{layers} and {hiding.clouds} lie on different grids: make the clouds from this cube"
+            )
+        rows = {
+            key: replace(row, parts={**row.parts, **_of_clouds(sky.rows[key])})
+            for key, row in parent.rows.items()
+            if key in sky.rows
+        }
+        if not rows:
+            raise BadInputError(f"{hiding.clouds} has none of the steps of {layers}: update it first")
+        return cls(parent, replace(hiding, clouds=str(sky.path)), rows, sky.spec)
+
+    def window(self, *keys: str) -> Window:
+        """Some of its steps, for a worker."""
+        cubes = [str(self.parent.path), *([self.hiding.clouds] if self.hiding.clouds else [])]
+        commits = tuple(read_root(Path(cube)).commit for cube in cubes)
+        return Window(str(self.parent.path), commits, keys, self.hiding)
+
+    def about(self) -> dict[str, Any]:
+        """What the recipe of the new cube shall say of what is hidden."""
+        mask = {"mask": self.hiding.mask} if self.hiding.mask else {}
+        return mask | ({} if self.clouds is None else {"clouds": dict(self.clouds.recipe)})
+
+    def request(self) -> dict[str, str]:
+        """Where the parents are."""
+        clouds = {"clouds": self.hiding.clouds} if self.hiding.clouds else {}
+        return {"layers": str(self.parent.path), **clouds}
+
+    @staticmethod
+    def hiding_of(spec: CubeSpec) -> Hiding:
+        """What a cube remembers of what is hidden."""
+        return Hiding(spec.recipe.get("mask", ""), spec.request.get("clouds", ""))
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps of a cube, for a worker.
+
+    Attributes:
+        cube: Its path.
+        commits: Of the states, its own and its clouds', that were planned with.
+        keys: Of the steps.
+        hiding: What is hidden of them.
+    """
+
+    cube: str
+    commits: tuple[int, ...]
+    keys: tuple[str, ...]
+    hiding: Hiding = Hiding()  # noqa: RUF009 - it is frozen
+
+    def open(self, rows: slice, columns: slice) -> xr.Dataset:
+        """The steps within some rows and columns of the grid, decoded, lazily."""
+        dataset = _opened(self.cube, self.commits)
+        known = {key: place for place, key in enumerate(dataset["scene"].values)}
+        part = dataset.isel(time=[known[key] for key in self.keys], y=rows, x=columns)
+        return self.hiding.apply(part) if self.hiding else part
+
+
+@lru_cache(maxsize=4)
+def _opened(cube: str, commits: tuple[int, ...]) -> xr.Dataset:  # noqa: ARG001 - other commits are another cube
+    from stac2cube.store.reader import open_cube
+
+    return open_cube(cube, chunks=None)
+
+
+def _of_clouds(row: Entry) -> dict[str, str]:
+    return {f"clouds {part}": version for part, version in row.parts.items()}
+
+
+# Composites in time stored as a cube that follows its parent: a step per period, made anew when its scenes change.
+
+STAGE = "composite"
+"""Name of the stage in the cubes it makes."""
+
+EPOCH = np.datetime64("1970-01-01")
+"""Days of ``observed`` are counted from here."""
+
+MEMORY = 256 * 2**20
+"""What composing holds at once per block in work, bytes, beside the block that it makes."""
+
+SMALLEST_EDGE = 32
+"""Pieces of a block are not cut below this many pixels."""
+
+Piece = tuple[slice, slice]
+"""Rows and columns of a grid."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What decides a cube of composites; the words of :func:`stac2cube.composite`.
+
+    Attributes:
+        period: Stretch of time that makes a step.
+        method: How observations become one.
+        by: For the method ``"best"``.
+        layers: That are composed, None for all that are not classes.
+        window: Days about the middle of a period from which its observations are, ``"30D"``; "" for the period.
+        hiding: What is hidden before: a mask recipe, or the masks of a clouds cube.
+    """
+
+    period: str = "month"
+    method: str = "median"
+    by: str | None = None
+    layers: tuple[str, ...] | None = None
+    window: str = ""
+    hiding: Hiding = field(default_factory=Hiding)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the recipe of a cube; what is hidden stands there by itself."""
+        plain = {"period": self.period, "method": self.method, "by": self.by}
+        layers = None if self.layers is None else list(self.layers)
+        return {**plain, "layers": layers, **({"window": self.window} if self.window else {})}
+
+    @classmethod
+    def of(cls, spec: CubeSpec) -> Composition:
+        """What a cube remembers."""
+        about = dict(spec.recipe["composite"])
+        layers = about.pop("layers")
+        return cls(**about, layers=None if layers is None else tuple(layers), hiding=Viewed.hiding_of(spec))
+
+
+@dataclass(frozen=True)
+class ComposePeriod:
+    """The task: one picture out of the steps of a period; see :func:`stac2cube.views.composite.composite`.
+
+    Attributes:
+        method: Of composites.
+        by: For the method ``"best"``.
+        layers: That are composed, None for all that are not classes.
+        memory: Bytes that it may hold at once beside what it makes: it works in pieces that fit.
+    """
+
+    method: str
+    by: str | None = None
+    layers: tuple[str, ...] | None = None
+    memory: int = MEMORY
+
+    def __call__(self, window: Window, block: Block) -> dict[str, np.ndarray]:
+        """Layers of one block, float32, and what is counted."""
+        whole = block.grid.window(block.tile)
+        shape = tuple(part.stop - part.start for part in whole)
+        one = window.open(*(slice(part.start, part.start + 1) for part in whole))
+        count = len(self.layers or one.data_vars) + (1 if self.by else 0)
+        # Every layer is held as float32; the one at work is decoded, sorted and reckoned with in float64 too.
+        most = self.memory // (len(window.keys) * (4 * count + 40))
+        out: dict[str, np.ndarray] = {}
+        for rows, columns in pieces(whole, block.grid.chunk, most):
+            here = tuple(
+                slice(part.start - start.start, part.stop - start.start)
+                for part, start in zip((rows, columns), whole, strict=True)
+            )
+            for name, values in self._compose(window.open(rows, columns)).items():
+                out.setdefault(name, np.empty(shape, values.dtype))[here] = values
+        return out
+
+    def _compose(self, steps: xr.Dataset) -> dict[str, np.ndarray]:
+        from stac2cube.views.composite import composite
+
+        made = composite(steps, "all", self.method, by=self.by, layers=self.layers).isel(time=0)
+        made = made.load(scheduler="synchronous")  # the place decides how many work
+        out = {}
+        for name, layer in made.data_vars.items():
+            values = layer.values
+            if values.dtype.kind == "M":
+                days = (values.astype("datetime64[D]") - EPOCH).astype("float64")
+                values = np.where(np.isnat(layer.values), 0, days).astype("uint16")
+            out[str(name)] = values
+        return out
+
+
+def pieces(whole: Piece, chunk: tuple[int, int], most: int) -> Iterator[Piece]:
+    """A block in parts of at most so many pixels: of whole chunks if one fits, so that each is read once.
+
+    Args:
+        whole: Rows and columns of the block.
+        chunk: Rows and columns of a chunk of the stored cube.
+        most: Pixels; a part of :data:`SMALLEST_EDGE` may have more.
+    """
+    height, width = chunk
+    columns = whole[1].stop - whole[1].start
+    if most >= height * width:
+        width = min(columns, most // height // width * width)
+        height = most // width // height * height
+    else:
+        height = width = max(SMALLEST_EDGE, 2 ** int(math.log2(max(math.isqrt(most), 1))))
+    for top in range(whole[0].start, whole[0].stop, height):
+        for left in range(whole[1].start, whole[1].stop, width):
+            yield slice(top, min(top + height, whole[0].stop)), slice(left, min(left + width, whole[1].stop))
+
+
+def store_composites(
+    layers: str | Path,
+    out: str | Path,
+    composition: Composition | None = None,
+    *,
+    place: Place | None = None,
+    memory: int = MEMORY,
+) -> xr.Dataset:
+    """Store a picture per period of a cube.
+
+    Running it again follows the cube: periods to which scenes came or from which they went are made anew.
+
+    Args:
+        layers: The cube.
+        out: Path of the new cube, created or extended.
+        composition: What decides; monthly medians if None.
+        place: Where the work runs; threads of this process if None.
+        memory: Bytes held at once by each block in work, beside the block that it makes.
+
+    Returns:
+        The cube: a step per period that has scenes, at its begin; layers float32, ``n_valid`` uint16, for ``"medoid"``
+        and ``"best"`` also ``observed``, days since 1970.
+
+    Raises:
+        BadInputError: Unknown method, period, layer, index or mask.
+        CubeMismatchError: The cube was made otherwise, or its clouds lie on another grid.
+        IncompleteError: Some periods failed; the others are sealed.
+    """
+    from stac2cube.store.reader import open_cube
+
+    how = composition or Composition()
+    summary = run_composites(Path(layers), Path(out), how, place or Threads(), memory=memory)
+    summary.require_complete(out)
+    return open_cube(out)
+
+
+def run_composites(
+    layers: Path,
+    out: Path,
+    composition: Composition,
+    place: Place,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+    memory: int = MEMORY,
+) -> Summary:
+    """Build or extend a cube of composites; raises what :func:`store_composites` and build do."""
+    from stac2cube.views.composite import composite
+
+    viewed = Viewed.read(layers, composition.hiding)
+    parent = viewed.parent
+    words = {"method": composition.method, "by": composition.by, "layers": composition.layers}
+    # One pixel of one step says which layers there will be, and whether the words make sense.
+    one = viewed.window(next(iter(viewed.rows))).open(slice(0, 1), slice(0, 1))
+    sample = composite(one, "all", **words)  # type: ignore[arg-type]
+    made = tuple(_layer(str(name), layer) for name, layer in sample.data_vars.items())
+    about = {**parent.spec.recipe, "title": f"{composition.method} per {composition.period}"}
+    about |= {"composite": composition.to_json(), **viewed.about()}
+    spec = CubeSpec(STAGE, parent.spec.grid, made, about, viewed.request())
+    steps = _steps(viewed, composition)
+    orders = orders or BuildOptions()
+    orders = replace(orders, superseded="replace", again=orders.again | _changed(out, steps))
+    task = ComposePeriod(composition.method, composition.by, composition.layers, memory)
+    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+
+
+def follow_composites(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
+    """Bring a cube of composites up to what its parents have by now; raises what :func:`store_composites` does."""
+    spec = read_root(cube).spec
+    layers = Path(spec.request["layers"])
+    return run_composites(layers, cube, Composition.of(spec), place, orders=orders, progress=progress)
+
+
+def _steps(viewed: Viewed, composition: Composition) -> list[Step]:
+    """A step per period that has scenes."""
+    from stac2cube.views.composite import periods_of
+
+    rows = list(viewed.rows.values())
+    times = np.array([row.time.astimezone(UTC).replace(tzinfo=None) for row in rows], "datetime64[us]")
+    grid, steps = viewed.parent.spec.grid, []
+    for period in periods_of(times, composition.period, composition.window):
+        here = [rows[place] for place in period.places]
+        if here:
+            tiles = {tile for row in here for tile in viewed.parent.tiles(row)}
+            window = viewed.window(*(row.key for row in here))
+            entry = _entry(here, period.begin, composition)
+            steps.append(Step(entry, window, tuple(tile for tile in grid.tiles() if tile in tiles)))
+    return steps
+
+
+def _entry(rows: Sequence[Entry], begin: np.datetime64, composition: Composition) -> Entry:
+    moment: datetime = begin.astype("datetime64[us]").astype(datetime)
+    return Entry(
+        key=f"{moment:%Y%m%d}_{composition.period}",
+        time=moment.replace(tzinfo=UTC),
+        status=SEALED,
+        items=tuple(sorted(row.key for row in rows)),
+        parts={f"{row.key} {part}": version for row in rows for part, version in row.parts.items()},
+        properties={
+            "scenes": len(rows),
+            **{name: _joined(row.properties.get(name) for row in rows) for name in ("platform", "catalog")},
+            **({"simulated": True} if any(row.properties.get("simulated") for row in rows) else {}),
+        },
+    )
+
+
+def _joined(words: Iterable[Any]) -> str:
+    """Words with commas between them, each once, of texts that may hold several."""
+    return ",".join(sorted({word for text in words if text for word in str(text).split(",")}))
+
+
+def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
+    """Periods that were made of other scenes, or versions of them, than now; what went is no newer part."""
+    if not out.exists():
+        return frozenset()
+    rows = Ledger(out, read_root(out).ledger).entries(whole=False)
+    wanted = {step.entry.key: dict(step.entry.parts) for step in steps}
+    return frozenset(key for key, row in rows.items() if key in wanted and dict(row.parts) != wanted[key])
+
+
+def _layer(name: str, layer: Any) -> Layer:
+    units, what = str(layer.attrs.get("units", "1")), str(layer.attrs.get("long_name", name))
+    if layer.dtype.kind == "M":
+        return Layer(name, "uint16", 0, units="days since 1970-01-01", long_name="day of the observation taken")
+    if layer.dtype.kind in "iu":
+        return Layer(name, str(layer.dtype), np.iinfo(layer.dtype).max, units=units, long_name=what)
+    return Layer(name, "float32", float("nan"), units=units, long_name=what)

@@ -1,0 +1,285 @@
+"""The ledger: one row per time step, stored as STAC GeoParquet."""
+
+from __future__ import annotations
+
+import errno
+import json
+import stat
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from shapely import from_wkb
+from shapely.geometry import mapping, shape
+
+from stac2cube.errors import CubeError
+from stac2cube.model import geoparquet
+from stac2cube.store.files import make_folder, write_whole
+from stac2cube.store.metadata import OWN
+from stac2cube.store.staging import Receipt, Shard
+from stac2cube.trust.names import is_name
+from stac2cube.trust.text import printable
+
+# The ledger: what a cube knows of its own making, one row per time step, as STAC GeoParquet.
+#
+# A row is a valid STAC Item (the step), with our columns in front. Rows are only ever added: a later row of the same
+# key replaces the earlier one. Each commit writes one part; like a binary counter it takes the rows of younger,
+# smaller parts with it, so that a cube of n commits has about log2(n) parts to read. The root names the parts that
+# belong to it, so the ledger is part of the same commit as the pixels.
+
+SEALED = "sealed"
+FAILED = "failed"
+EMPTY = "empty"
+
+_VERSION = "1.1.0"
+"""STAC version of the rows."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: a time step, or the attempt to make one.
+
+    Attributes:
+        key: Text of the scene key.
+        time: Acquisition time, UTC.
+        status: ``"sealed"``, ``"failed"``, or ``"empty"`` for a scene without any valid pixel over the area, or
+            that the recipe leaves out.
+        items: Sorted ids of the source items.
+        parts: What the step is made of and in which version (tile and datastrip: processing baseline); decides whether
+            a sealed step is superseded.
+        slot: Place on the stored time axis; None unless sealed.
+        commit: Number of the commit that wrote the row; 0 until then.
+        reason: Why it failed, or a remark on a sealed step.
+        footprint: GeoJSON geometry in WGS84.
+        properties: Facts of the step as plain JSON values (platform, catalog, baselines, shifts, software, job ...).
+        sources: The source items as STAC JSON texts, unsigned.
+        receipts: What is known of every block written.
+    """
+
+    key: str
+    time: datetime
+    status: str
+    items: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
+    slot: int | None = None
+    commit: int = 0
+    reason: str = ""
+    footprint: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+
+    @property
+    def cloud_percent(self) -> float | None:
+        """Cloud over the area as counted, else over the scene as its catalog says; None if neither is known."""
+        counted, said = self.properties.get("cloud_fraction"), self.properties.get("cloud_cover")
+        return said if counted is None else 100 * counted
+
+
+class Ledger:
+    """The rows of a cube's parts.
+
+    Args:
+        folder: The ledger's folder.
+        parts: Names of the parts that belong to the state at hand, oldest first.
+    """
+
+    def __init__(self, cube: Path, parts: Sequence[str]) -> None:
+        self.folder = cube / OWN / "ledger"
+        self.parts = tuple(parts)
+
+    def entries(self, *, whole: bool = True, keys: Collection[str] | None = None) -> dict[str, Entry]:
+        """Newest row of every key, oldest time first.
+
+        Args:
+            whole: False leaves footprints, sources and receipts out, which is many times faster.
+            keys: Only these; all if None.
+
+        Raises:
+            CubeError: A part is not there or cannot be read.
+        """
+        rows: dict[str, Entry] = {}
+        for part in self.parts:
+            table = _load(self.folder / part, None if whole else _LEAN)
+            if keys is not None:
+                table = table.filter(pc.is_in(table["id"], pa.array(list(keys), pa.string())))
+            for row in table.to_pylist():
+                rows[row["id"]] = _from_row(row, whole=whole)
+        return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
+
+    def sealed(self, *, whole: bool = True) -> dict[str, Entry]:
+        """Of :meth:`entries` those of sealed steps."""
+        return {key: row for key, row in self.entries(whole=whole).items() if row.status == SEALED}
+
+    def write(self, entries: Iterable[Entry], commit: int) -> tuple[str, ...]:
+        """Add rows as the part of a commit; nobody sees it before the root names it.
+
+        Returns:
+            Names of the parts of the new state.
+        """
+        table = _table(list(entries))
+        kept = list(self.parts)
+        while kept and _rows(self.folder / kept[-1]) <= table.num_rows:
+            table = _concat(_load(self.folder / kept.pop()), table)
+        name = f"{commit:06d}.parquet"
+        cube = self.folder.parents[1]
+        make_folder(cube, self.folder)
+        write_whole(self.folder / name, geoparquet.to_bytes(table), below=cube)
+        return (*kept, name)
+
+
+def _schema() -> pa.Schema:
+    asset = pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.list_(pa.string()))])
+    return pa.schema(
+        [
+            ("type", pa.string()),
+            ("stac_version", pa.string()),
+            ("stac_extensions", pa.list_(pa.string())),
+            ("id", pa.string()),
+            ("geometry", pa.binary()),
+            ("bbox", geoparquet.BBOX),
+            ("datetime", geoparquet.TIME),
+            ("links", geoparquet.LINKS),
+            ("assets", pa.struct([("cube", asset)])),
+            ("stac2cube:status", pa.string()),
+            ("stac2cube:slot", pa.int64()),
+            ("stac2cube:commit", pa.int64()),
+            ("stac2cube:items", pa.list_(pa.string())),
+            ("stac2cube:parts", pa.string()),
+            ("stac2cube:reason", pa.string()),
+            ("stac2cube:properties", pa.string()),
+            (geoparquet.SOURCES, pa.list_(pa.string())),
+            ("stac2cube:receipts", pa.string()),
+        ],
+        metadata=geoparquet.metadata(),
+    )
+
+
+_OWN_LEAN = ("status", "slot", "commit", "items", "parts", "reason", "properties")
+_LEAN = ("id", "datetime", *(f"stac2cube:{name}" for name in _OWN_LEAN))
+
+
+def _table(entries: Sequence[Entry]) -> pa.Table:
+    return pa.Table.from_pylist([_to_row(entry) for entry in entries], schema=_schema())
+
+
+def _to_row(entry: Entry) -> dict[str, Any]:
+    geometry = shape(entry.footprint) if entry.footprint else None
+    bounds = dict(zip(geoparquet.SIDES, geometry.bounds, strict=True)) if geometry else None
+    return {
+        "type": "Feature",
+        "stac_version": _VERSION,
+        "stac_extensions": [],
+        "id": entry.key,
+        "geometry": geometry.wkb if geometry else None,
+        "bbox": bounds,
+        "datetime": entry.time,
+        "links": [],
+        "assets": {"cube": {"href": "../..", "type": "application/vnd.zarr; version=3", "roles": ["data"]}},
+        "stac2cube:status": entry.status,
+        "stac2cube:slot": entry.slot,
+        "stac2cube:commit": entry.commit,
+        "stac2cube:items": list(entry.items),
+        "stac2cube:parts": json.dumps(entry.parts),
+        "stac2cube:reason": entry.reason,
+        "stac2cube:properties": json.dumps(entry.properties),
+        geoparquet.SOURCES: list(entry.sources),
+        "stac2cube:receipts": json.dumps([asdict(receipt) for receipt in entry.receipts]),
+    }
+
+
+def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
+    if not is_name(row["id"]):  # keys become names of folders and files
+        raise CubeError(
+            f"the cube's ledger has a step {printable(row['id'])!r}, which is no key: it is not stac2cube's"
+        )
+    lean = Entry(
+        key=row["id"],
+        time=row["datetime"],
+        status=row["stac2cube:status"],
+        items=tuple(row["stac2cube:items"]),
+        parts=json.loads(row["stac2cube:parts"]),
+        slot=row["stac2cube:slot"],
+        commit=row["stac2cube:commit"],
+        reason=row["stac2cube:reason"],
+        properties=json.loads(row["stac2cube:properties"]),
+    )
+    if not whole:
+        return lean
+    return replace(
+        lean,
+        footprint=mapping(from_wkb(row["geometry"])) if row["geometry"] else {},
+        sources=tuple(row[geoparquet.SOURCES]),
+        receipts=tuple(_receipt(value) for value in json.loads(row["stac2cube:receipts"])),
+    )
+
+
+def _receipt(value: dict[str, Any]) -> Receipt:
+    shards = tuple(Shard(**{**shard, "tile": tuple(shard["tile"])}) for shard in value["shards"])
+    return Receipt(**{**value, "tile": tuple(value["tile"]), "shards": shards})
+
+
+def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")  # of a pipe nobody knows whether it ends
+        return pq.read_table(path, columns=None if columns is None else list(columns))
+    except (OSError, pa.ArrowException) as error:
+        why = "it is not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:120]
+        raise CubeError(
+            f"{path}, a part of the cube's ledger, cannot be read: {why}. `stac2cube verify` tells more; where the "
+            "cube was copied, copy it again"
+        ) from error
+
+
+def _rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _concat(older: pa.Table, newer: pa.Table) -> pa.Table:
+    return pa.concat_tables([older, newer])
+
+
+# What the ledger knows of each step, as coordinates along time.
+
+STEP_FACTS = {
+    "platform": ("satellite", ""),
+    "orbit": ("relative orbit", "1"),
+    "cloud_cover": ("cloud over the whole scene, as its catalog says", "percent"),
+    "catalog": ("catalog from which the scene was read", ""),
+    "simulated": ("whether the scene is simulated, not measured by a satellite", "1"),
+    "valid_fraction": ("part of the area with data", "1"),
+    "cloud_fraction": ("part of the pixels with data that is cloud", "1"),
+    "shift_x": ("eastward shift that was applied", "m"),
+    "shift_y": ("northward shift that was applied", "m"),
+    "shift_accepted": ("whether the shift was measured reliably", "1"),
+    "residual_mtf": ("difference to the measured pixels, seen through the sensor's optics", "1"),
+    "residual_mean": ("difference to the measured pixels, in plain means", "1"),
+    "bright_fraction": ("part of the pixels that are saturated or too bright for a network", "1"),
+}
+"""Facts that :func:`stac2cube.open_cube` shows where a cube has them: what each is, and its unit ("" for text)."""
+
+
+def step_facts(keys: Sequence[str], rows: Mapping[str, Entry]) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+    """Coordinates of some steps: dimension, values, CF attributes.
+
+    Args:
+        keys: Of the steps, in their order.
+        rows: Of the ledger.
+    """
+    facts = {}
+    for name, (what, units) in STEP_FACTS.items():
+        values = [rows[key].properties.get(name) for key in keys]
+        if any(value is not None for value in values):
+            numeric = all(value is None or isinstance(value, (int, float)) for value in values)
+            missing: Any = np.nan if numeric else ""
+            filled = [missing if value is None else value for value in values]
+            attributes = {"long_name": what} | ({"units": units} if units and numeric else {})
+            facts[name] = ("time", np.array(filled) if numeric else np.array(list(map(str, filled))), attributes)
+    return facts

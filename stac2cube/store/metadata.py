@@ -1,0 +1,360 @@
+"""The root zarr.json of a cube: consolidated metadata, and what is sealed; where overviews lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stac2cube.errors import BadInputError, CubeError
+from stac2cube.model.cube_spec import FORMAT, CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.files import read_plain, real_folder, write_whole
+
+# Where the cubes lie that a cube remembers by their paths, also after all of them were moved together.
+
+_CUBES = ("layers", "clouds", "shifts", "source")
+"""Words of a request that may be the path of another cube."""
+
+
+def found_again(cube: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cube remembers of its making, with the paths of other cubes as they are now.
+
+    A path at which there is no cube any more means the cube of that name beside this one, if there is one: an archive
+    that is moved keeps its cubes together.
+
+    Args:
+        cube: The cube that remembers.
+        request: What it remembers.
+    """
+    return {word: _now(cube, value) if word in _CUBES else value for word, value in request.items()}
+
+
+def _now(cube: Path, remembered: Any) -> Any:
+    if not isinstance(remembered, str) or not remembered.startswith("/") or _is_cube(Path(remembered)):
+        return remembered
+    here = cube.resolve().parent
+    # A level of overviews lies in a folder beside the cube that it was made from, or beside the level before it.
+    beside = (here / Path(remembered).name, here.parent / Path(remembered).name)
+    there = [path for path in (beside if here.suffix == ".overviews" else beside[:1]) if _is_cube(path)]
+    return str(there[0]) if there else remembered
+
+
+def _is_cube(path: Path) -> bool:
+    return (path / "zarr.json").exists()
+
+
+# The root ``zarr.json`` of a cube: consolidated metadata, and the only truth about what is sealed.
+#
+# It is plain JSON that zarr itself wrote when the cube was created. A commit changes two things in it: the length of
+# every array along ``time`` and the cube's own attributes.
+
+OWN = ".stac2cube"
+"""Folder for what is ours inside a cube (ledger, history, staging, trash). It is an empty Zarr group, so that readers
+that list the store find nothing strange."""
+
+COORDINATES = ("time", "scene")
+"""Arrays that grow with the layers and hold one value per step."""
+
+GRID_MAPPING = "spatial_ref"
+"""Name of the variable that holds the CRS."""
+
+COORDINATE_CHUNK = 8192
+"""Steps per chunk of a coordinate: one small file for decades, rewritten whole by each commit."""
+
+_CONVENTIONS = "https://github.com/zarr-conventions"
+
+
+def convention(name: str, uuid: str, description: str) -> dict[str, str]:
+    """How an attribute ``zarr_conventions`` declares a convention, in its version 0.1."""
+    raw = "https://raw.githubusercontent.com/zarr-conventions"
+    return {
+        "uuid": uuid,
+        "schema_url": f"{raw}/{name}/refs/tags/v0.1/schema.json",
+        "spec_url": f"{_CONVENTIONS}/{name}/blob/v0.1/README.md",
+        "name": name,
+        "description": description,
+    }
+
+
+CONVENTIONS = [
+    convention("proj", "f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system of the grid"),
+    convention("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Transform, shape and extent of the grid"),
+]
+"""The Zarr conventions a cube follows beside CF (https://github.com/zarr-conventions); GDAL reads them from 3.13 on."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """A cube's root metadata as one commit left it.
+
+    Attributes:
+        document: The parsed ``zarr.json``.
+    """
+
+    document: Mapping[str, Any]
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """Our attributes: format, spec, commit, generation, ledger."""
+        own: dict[str, Any] = self.document["attributes"]["stac2cube"]
+        return own
+
+    @property
+    def spec(self) -> CubeSpec:
+        """What the cube is made of."""
+        return CubeSpec.from_json(self.own["spec"])
+
+    @property
+    def commit(self) -> int:
+        """Number of the commit that wrote this root; 0 after creation."""
+        return int(self.own["commit"])
+
+    @property
+    def generation(self) -> int:
+        """How often the cube was rebuilt from hard links."""
+        return int(self.own["generation"])
+
+    @property
+    def ledger(self) -> tuple[str, ...]:
+        """Names of the ledger parts that belong to this state, oldest first."""
+        return tuple(self.own["ledger"])
+
+    @property
+    def years(self) -> dict[int, str]:
+        """Names of the stores of years that were sealed, see :mod:`stac2cube.store.yearly_store`."""
+        return {int(year): str(name) for year, name in self.own.get("years", {}).items()}
+
+    @property
+    def steps(self) -> int:
+        """Sealed time steps."""
+        return int(self._arrays["time"]["shape"][0])
+
+    @property
+    def _arrays(self) -> dict[str, Any]:
+        arrays: dict[str, Any] = self.document["consolidated_metadata"]["metadata"]
+        return arrays
+
+    def growing(self) -> dict[str, bytes]:
+        """The per-array ``zarr.json`` of all that a commit may change, as this root has it."""
+        return {
+            name: _text(metadata) for name, metadata in self._arrays.items() if _grows(metadata) or name == GRID_MAPPING
+        }
+
+    def nodes(self) -> dict[str, bytes]:
+        """The own ``zarr.json`` of every array and group in the cube, as this root has it."""
+        found = {OWN: _text({"attributes": {}, "zarr_format": 3, "node_type": "group"})}
+        for name, metadata in self._arrays.items():
+            alone = {key: value for key, value in metadata.items() if key != "consolidated_metadata"}
+            found[name] = _text(alone)
+        return found
+
+    def strayed(self, cube: Path, nodes: Mapping[str, bytes] | None = None) -> dict[Path, bytes]:
+        """Own ``zarr.json`` files that do not follow this root or are gone, and what they should hold.
+
+        Args:
+            cube: The cube.
+            nodes: Of :meth:`nodes`, those that are looked at; the arrays along time if None.
+        """
+        found = {}
+        for name, wanted in (self.growing() if nodes is None else nodes).items():
+            path = cube / name / "zarr.json"
+            try:
+                same = json.loads(read_plain(path)) == json.loads(wanted)
+            except (OSError, ValueError):
+                same = False
+            if not same:
+                found[path] = wanted
+        return found
+
+    def following(self, steps: int, **changes: Any) -> Root:
+        """The root of the next commit: ``steps`` long, with changes to our attributes."""
+        document = json.loads(json.dumps(self.document))
+        for metadata in document["consolidated_metadata"]["metadata"].values():
+            if _grows(metadata):
+                metadata["shape"][0] = steps
+        _renew_attributes(document["consolidated_metadata"]["metadata"], self.spec.layers)
+        hide_own(document)
+        document["attributes"]["stac2cube"] |= {"commit": self.commit + 1, "made": now_text()} | changes
+        return Root(document)
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        return _text(self.document)
+
+
+def read_root(path: Path, file: Path | None = None) -> Root:
+    """Read and check the root of a cube; paths of other cubes that it remembers are those where they lie now.
+
+    Args:
+        path: The cube.
+        file: Another root than the present one: one of the cube's history.
+
+    Raises:
+        CubeError: Nothing there, not a cube of ours, damaged, or written by a newer version.
+    """
+    try:
+        document = json.loads(read_plain(file or path / "zarr.json", follow=True))
+    except FileNotFoundError:
+        if file is None and _put_in_place(path):
+            return read_root(path)
+        lost = file is None and (path / OWN / "history").is_dir()
+        advice = f". Its root is lost: stac2cube verify {path} looks for it in its history" if lost else ""
+        raise CubeError(f"{path} is not a cube: it has no zarr.json{advice}") from None
+    except (NotADirectoryError, IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CubeError(f"{path} is not a cube: {error}") from error
+    own = document.get("attributes", {}).get("stac2cube") if isinstance(document, dict) else None
+    if not isinstance(own, dict) or "consolidated_metadata" not in document:
+        raise CubeError(f"{path} is a Zarr store but not a cube of stac2cube")
+    if "year" in own:
+        raise CubeError(f"{path} holds one sealed year of a cube: open the cube")
+    if own.get("format", 0) > FORMAT:
+        raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
+    own["spec"]["request"] = found_again(path, own["spec"]["request"])
+    return Root(document)
+
+
+def _put_in_place(path: Path) -> bool:
+    """Whether a cube is there now, after a swap of its generations was finished that somebody died in.
+
+    Raises:
+        CubeError: It cannot be finished.
+    """
+    from stac2cube.store.generation import finish_journal
+
+    try:
+        return finish_journal(path.resolve())
+    except OSError as error:
+        raise CubeError(
+            f"{path} is not there: a run died while it swapped in a new generation, which cannot be finished from here "
+            f"({error.strerror}). Whoever may write the cube opens it once, with any command"
+        ) from error
+
+
+def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+    """Bring attributes that an older version wrote to what is written today.
+
+    Up to version 0.1.0 the grid mapping had a ``GeoTransform``, which stays behind when a reader cuts or coarsens the
+    coordinates; and flags were set by their masks where there is no data.
+    """
+    if GRID_MAPPING in arrays:
+        arrays[GRID_MAPPING]["attributes"].pop("GeoTransform", None)
+    for layer in layers:
+        if layer.bits and layer.name in arrays:
+            arrays[layer.name]["attributes"]["flag_masks"] = layer.attributes()["flag_masks"]
+
+
+def hide_own(document: dict[str, Any]) -> None:
+    """Leave our own folder out of consolidated metadata: readers show what is there as groups.
+
+    It is a group all the same, since a folder that is no node makes readers warn that go by folders.
+    """
+    document["consolidated_metadata"]["metadata"].pop(OWN, None)
+
+
+def now_text() -> str:
+    """The present moment, UTC, as RFC 3339 with seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    """JSON without indentation, which Python itself would have to write, for ten times the time."""
+    return json.dumps(document).encode()
+
+
+def _grows(metadata: Mapping[str, Any]) -> bool:
+    """Whether this is an array along time."""
+    return bool(metadata["node_type"] == "array" and metadata.get("dimension_names", [])[:1] == ["time"])
+
+
+def placed(grid: Grid) -> dict[str, Any]:
+    """Where a grid lies, in the words of the conventions ``proj`` and ``spatial``."""
+    return {
+        **({"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}),
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform": list(grid.transform),
+        "spatial:shape": list(grid.shape),
+        "spatial:bbox": list(grid.geobox.boundingbox),
+    }
+
+
+# Where the overviews of a cube lie: beside it, a Zarr group of its own that follows the convention ``multiscales``.
+#
+# ``alps.zarr`` has its overviews in ``alps.zarr.overviews/``: ``2``, ``4``, ``8`` ... are cubes whose pixels are so
+# many times as large, each with its own ledger and made from the one before; ``1`` is a link to the cube itself, so
+# that the group is the whole pyramid. The cube does not know of them: nothing that it does can hurt them, nor they it.
+
+SUFFIX = ".overviews"
+
+MULTISCALES = convention("multiscales", "d35379db-88df-4056-af3a-620245f8e347", "Levels of the pyramid")
+
+
+def overviews_folder(cube: Path) -> Path:
+    """Where the overviews of a cube lie, or would."""
+    cube = cube.resolve()
+    return cube.with_name(f"{cube.name}{SUFFIX}")
+
+
+def levels_of(cube: Path) -> tuple[int, ...]:
+    """Levels that a cube has: how many times as large their pixels are, ascending; without the cube itself."""
+    folder = overviews_folder(cube)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return tuple(sorted(int(name) for name in names if name.isdigit() and name != "1"))
+
+
+def level_path(cube: Path, level: int) -> Path:
+    """The cube that holds a level of a cube; the cube itself for 1.
+
+    Raises:
+        BadInputError: It has no such level.
+    """
+    if level == 1:
+        return cube
+    there = levels_of(cube)
+    if level not in there:
+        have = f"there are 1, {', '.join(map(str, there))}" if there else f"make them: stac2cube overviews {cube}"
+        raise BadInputError(f"{cube} has no level {level}: {have}")
+    return overviews_folder(cube) / str(level)
+
+
+def overviews_beside(cube: Path) -> list[Path]:
+    """All levels of a cube, and the others of a cube that is a level itself."""
+    folder = cube.parent if cube.parent.suffix == SUFFIX else overviews_folder(cube)
+    return [path for path in sorted(folder.glob("[0-9]*")) if path.name.isdigit() and not path.is_symlink()]
+
+
+def write_pyramid(cube: Path) -> Path:
+    """Write, or write anew, the group that says which levels there are; its folder.
+
+    Raises:
+        CubeError: Not a cube.
+    """
+    folder, grid = real_folder(overviews_folder(cube)), read_root(cube).spec.grid
+    folder.mkdir(exist_ok=True)
+    for level in levels_of(cube):
+        real_folder(folder / str(level))
+    whole = folder / "1"
+    if not whole.is_symlink():
+        whole.symlink_to(Path("..") / cube.name)
+    layout: list[dict[str, Any]] = []
+    for level in (1, *levels_of(cube)):
+        own = read_root(level_path(cube, level)).spec.grid
+        entry: dict[str, Any] = {"asset": str(level)}
+        if layout:
+            step = level / int(layout[-1]["asset"])
+            entry |= {"derived_from": layout[-1]["asset"], "transform": {"scale": [step, step]}}
+        layout.append(entry | {"spatial:shape": list(own.shape), "spatial:transform": list(own.transform)})
+    document = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {
+            "zarr_conventions": [MULTISCALES, *CONVENTIONS],
+            "multiscales": {"layout": layout, "resampling_method": "average"},
+            **placed(grid),
+        },
+    }
+    write_whole(folder / "zarr.json", json.dumps(document, indent=1).encode())
+    return folder

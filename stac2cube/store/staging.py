@@ -1,0 +1,555 @@
+"""Encode shards and write them to staging, where readers do not see them; read steps that are sealed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from functools import cache, lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs import blosc
+from zarr.abc.buffer import Buffer
+from zarr.codecs import BloscCodec
+from zarr.storage import LocalStore, MemoryStore
+
+from stac2cube.errors import CubeError, ReadError
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid, Tile
+from stac2cube.store.files import open_folder, passing, sync_descriptor
+from stac2cube.store.generation import Held
+
+# Pixels of a whole shard to the bytes of its file: chunk after chunk, then where each lies.
+#
+# That is all that the codec ``sharding_indexed`` asks for (Zarr 3, zarr-specs.readthedocs.io), so no store, no event
+# loop and no folder come in between. zarrs makes the same bytes where it encodes with one thread, but only into an
+# array on disk, which a block that is written durably needs for itself alone: that takes 2.6 times the CPU for a small
+# shard, and a sixth more for a large one (docs/benchmarks.md). Tests hold the bytes to those of zarrs, and the pixels
+# to readers.
+
+# Its own threads would put each block of a chunk where it is ready, and equal pixels would make files of other bytes
+# every time; it has them in the main thread only. Blocks of the cube, not of a codec, are what is made in parallel.
+blosc.use_threads = False
+
+_ABSENT = 2**64 - 1
+"""Place and length, in the index, of a chunk that is all fill."""
+
+_SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
+"""Names of the codec ``blosc`` in Zarr 3 -> numbers of c-blosc."""
+
+
+@dataclass(frozen=True)
+class Blosc:
+    """The codec ``blosc`` of an array, as its ``configuration`` in ``zarr.json`` says it.
+
+    Attributes:
+        typesize: Bytes of a number.
+        cname: Name of the compressor, ``"zstd"``.
+        clevel: Its level, 0 to 9.
+        shuffle: ``"noshuffle"``, ``"shuffle"`` or ``"bitshuffle"``.
+        blocksize: Bytes of a block, 0 for blosc's choice.
+    """
+
+    typesize: int
+    cname: str
+    clevel: int
+    shuffle: str
+    blocksize: int
+
+    def pack(self, chunk: np.ndarray) -> bytes:
+        """The bytes of a chunk, whose numbers have :attr:`typesize` bytes."""
+        made: bytes = blosc.compress(chunk, self.cname.encode(), self.clevel, _SHUFFLES[self.shuffle], self.blocksize)
+        return made
+
+
+@dataclass(frozen=True)
+class ShardFormat:
+    """How the shards of an array are packed.
+
+    Attributes:
+        shard: Steps, rows and columns of a shard.
+        chunk: Of a chunk in it.
+        fill: Of pixels without data, as a scalar of the array's type.
+        codec: Of its chunks.
+    """
+
+    shard: tuple[int, ...]
+    chunk: tuple[int, ...]
+    fill: Any
+    codec: Blosc
+
+    def encode(self, block: np.ndarray) -> Iterator[bytes]:
+        """The file of a shard, in parts that follow each other; each to be used up before the next is made.
+
+        Args:
+            block: Pixels of the array's type, as large as the shard or, at the array's end, smaller. Beyond them lies
+                fill. All-fill chunks take no room.
+        """
+        counts = [whole // part for whole, part in zip(self.shard, self.chunk, strict=True)]
+        index = np.full((*counts, 2), _ABSENT, "<u8")
+        bits = np.dtype(f"u{block.dtype.itemsize}")
+        nothing = np.asarray(self.fill, block.dtype).view(bits)
+        end = 0
+        chunk = np.empty(self.chunk, block.dtype.newbyteorder("<"))
+        for place in product(*(range(count) for count in counts)):
+            firsts = [number * part for number, part in zip(place, self.chunk, strict=True)]
+            there = block[tuple(slice(first, first + part) for first, part in zip(firsts, self.chunk, strict=True))]
+            if there.size == 0 or (there[0, 0, 0].view(bits) == nothing and bool((there.view(bits) == nothing).all())):
+                continue
+            if there.shape != self.chunk:
+                chunk[...] = self.fill
+            chunk[tuple(slice(length) for length in there.shape)] = there
+            packed = self.codec.pack(chunk)
+            index[place] = end, len(packed)
+            end += len(packed)
+            yield packed
+            del packed  # so that the next one takes its place in memory
+        places = index.tobytes()
+        yield places + struct.pack("<I", google_crc32c.value(places))
+
+
+@lru_cache(maxsize=256)
+def format_of(metadata: bytes) -> ShardFormat:
+    """How an array wants its shards.
+
+    Args:
+        metadata: Its ``zarr.json``, as :func:`stac2cube.store.staging.create_array` writes it.
+
+    Raises:
+        CubeError: Nobody here makes arrays like that.
+    """
+    codec: Blosc | None
+    match json.loads(metadata):
+        case {
+            "data_type": str(dtype),
+            "fill_value": fill,
+            "chunk_grid": {"configuration": {"chunk_shape": shard}},
+            "codecs": [{"name": "sharding_indexed", "configuration": {"chunk_shape": chunk} as how}],
+        } if codec := _codec(dtype, how):
+            return ShardFormat(tuple(shard), tuple(chunk), _scalar(fill, dtype), codec)
+    raise CubeError("an array of the cube is packed in a way that this version does not write")
+
+
+def _codec(dtype: str, sharding: Mapping[str, Any]) -> Blosc | None:
+    """Of the chunks of a shard; None for any other way than ours."""
+    match sharding:
+        case {
+            "codecs": [{"name": "bytes"} as order, {"name": "blosc", "configuration": words}],
+            "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        }:
+            if words.keys() != {part.name for part in fields(Blosc)}:
+                return None
+            codec = Blosc(**words)
+            # Single bytes have no order, and say none.
+            little = order.get("configuration", {}).get("endian", "little") == "little"
+            sized = codec.typesize == np.dtype(dtype).itemsize
+            if little and sized and codec.shuffle in _SHUFFLES and sharding.get("index_location", "end") == "end":
+                return codec
+    return None
+
+
+def _scalar(fill: Any, dtype: str) -> Any:
+    """The fill value of ``zarr.json`` as a number; that of floats may be "NaN", "Infinity", or bits as "0x7fc00000"."""
+    kind = np.dtype(dtype)
+    if isinstance(fill, str) and fill.startswith("0x"):
+        return np.array(int(fill, 16), f"u{kind.itemsize}").view(kind)[()]
+    return kind.type(fill)
+
+
+# Pixels to bytes and back: one shard of one layer at one time step, as the cube's codec wants it.
+
+log = logging.getLogger(__name__)
+
+_PIPELINE_LOCK = threading.RLock()
+
+
+class _Threads:
+    """Whether the threads of zarrs, which a process that is forked does not have, were started by its parent."""
+
+    started = False
+    lost = False
+
+    @classmethod
+    def forked(cls) -> None:
+        """In a new child: an array that is opened with zarrs would be waited for without end."""
+        cls.lost = cls.lost or cls.started
+        _PIPELINE_LOCK.release()
+        _renew_pool_of_dask()
+
+
+def _renew_pool_of_dask() -> None:
+    """Give a new child threads for dask, if its parent had some: it would wait for those without end.
+
+    A pool in dask's configuration goes before the one that dask keeps. It starts no thread until there is work. The
+    configuration is set without its lock, which a thread of the parent may have held.
+    """
+    if "dask.threaded" in sys.modules:
+        system = sys.modules["dask.system"]
+        sys.modules["dask.config"].config["pool"] = ThreadPoolExecutor(system.CPU_COUNT)
+
+
+os.register_at_fork(
+    before=_PIPELINE_LOCK.acquire, after_in_parent=_PIPELINE_LOCK.release, after_in_child=_Threads.forked
+)
+
+
+@contextmanager
+def fast_pipeline(*, writing: bool = False) -> Iterator[None]:
+    """Open arrays in here to encode and decode them with the Rust pipeline of zarrs; the setting does not leak out.
+
+    An array keeps the pipeline it was opened with. zarr's configuration is process-wide, so one thread at a time may
+    change it. A process that was forked from one that had opened arrays so has no threads of zarrs: there zarr's own
+    pipeline reads, which gives the same pixels at a third of the speed.
+
+    Args:
+        writing: Encode the chunks of a shard one after the other. Several threads would put each where it is ready, and
+            equal pixels would make files of other bytes every time. Blocks, not chunks, are what is made in parallel.
+
+    Raises:
+        CubeError: Writing in a forked process that cannot do it.
+    """
+    settings: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+    with _PIPELINE_LOCK:
+        if _Threads.lost:
+            if writing:
+                raise CubeError(f"this process was forked from one that uses zarrs, and cannot write: {_INSTEAD}")
+            _tell_once(os.getpid())
+            settings = {}
+        _Threads.started = True
+        if writing:
+            settings["threading.max_workers"] = 1
+            _start_pool(os.getpid())
+        with zarr.config.set(settings):
+            yield
+
+
+_INSTEAD = "start it by 'forkserver' or 'spawn' (multiprocessing_context of torch's DataLoader)"
+
+
+@cache
+def _tell_once(process: int) -> None:
+    log.warning("process %d was forked from one that reads cubes, and reads them slowly: %s", process, _INSTEAD)
+
+
+@cache
+def _start_pool(process: int) -> None:  # noqa: ARG001 - what a process forked from another has is not its own
+    """Let zarr start the threads of its own input and output, as many as ever.
+
+    It does so once, with the setting that it finds at that moment: it must not be ours.
+    """
+    usual = zarr.config.get("threading.max_workers") or min(32, (os.cpu_count() or 1) + 4)
+    with zarr.config.set({"threading.max_workers": usual}):
+        zarr.create_group(MemoryStore())
+
+
+def open_array(folder: Path) -> zarr.Array[Any]:
+    """One array of a cube or of a staged step, by its own metadata, for reading."""
+    with fast_pipeline():
+        return zarr.open_array(LocalStore(folder, read_only=True), mode="r")
+
+
+BLOCK = 2**17
+"""Bytes of a blosc block, about: a chunk of 256 x 256 uint16, which fits the nearest caches."""
+
+Shape = tuple[int, int, int]
+"""Time steps, rows, columns."""
+
+
+def create_array(
+    store: Any, layer: Layer, grid: Grid, steps: int, *, chunk: Shape | None = None, shard: Shape | None = None
+) -> None:
+    """Write the metadata of an array that holds a layer; staged steps, cubes and years are made by this one function.
+
+    Blosc zstd-1 with bit shuffle, one blosc block per chunk, or per some steps of it: measured on uint16 of real ratio
+    0.8 of the size of zarr's default at a multiple of its speed (docs/benchmarks.md). All-fill chunks are not written.
+
+    Args:
+        store: Where.
+        layer: What it holds.
+        grid: Its lattice.
+        steps: Its length in time.
+        chunk: Unit of reading, one step of the grid's chunk if None.
+        shard: Unit of writing, one step of the grid's shard if None.
+    """
+    size = np.dtype(layer.dtype).itemsize
+    chunk, shard = chunk or (1, *grid.chunk), shard or (1, *grid.shard)
+    step = size * chunk[1] * chunk[2]
+    block = step * min(chunk[0], max(1, BLOCK // step))
+    codec = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=size, blocksize=block)
+    zarr.create_array(
+        store,
+        name=layer.name,
+        shape=(steps, *grid.shape),
+        dtype=layer.dtype,
+        chunks=chunk,
+        shards=shard,
+        fill_value=layer.fill_scalar,
+        compressors=codec,
+        dimension_names=("time", "y", "x"),
+        attributes=layer.attributes(),
+    )
+
+
+def shard_file(step_folder: Path, tile: tuple[int, int]) -> Path:
+    """Where a shard lies below the folder of its time step (zarr v3's default chunk keys)."""
+    return step_folder / str(tile[0]) / str(tile[1])
+
+
+def checksum(content: bytes) -> str:
+    """CRC-32C of a shard file, as eight hexadecimal digits."""
+    return f"{google_crc32c.value(content):08x}"
+
+
+# Staging: where workers write whole shards that nobody sees until the committer moves them in.
+#
+# Workers know this room only. They never touch the metadata of the cube, so a worker that outlives its run writes into
+# a dead folder, harmless.
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What is known of one shard written.
+
+    Attributes:
+        layer: Name of its layer.
+        tile: Its place in the grid.
+        size: Bytes of its file; 0 if every pixel is fill, then there is no file.
+        checksum: CRC-32C of the file, "" without file.
+        valid: Pixels that are not fill.
+    """
+
+    layer: str
+    tile: Tile
+    size: int
+    checksum: str
+    valid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What comes back from a worker for one block: a few hundred bytes, never pixels.
+
+    Attributes:
+        tile: The block's place.
+        shards: What was written.
+        seconds: It took.
+        host: Where.
+        job: SLURM job, "" outside.
+        means: Name -> sum and weight of what the task measured, see :class:`stac2cube.build.plan.Measured`.
+        facts: Properties of the step that the task found.
+    """
+
+    tile: Tile
+    shards: tuple[Shard, ...]
+    seconds: float = 0.0
+    host: str = ""
+    job: str = ""
+    means: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StagedStep:
+    """The folder in which the shards of one time step gather: per layer an array of one step.
+
+    Attributes:
+        folder: ``.stac2cube/staging/<run>/<step>`` of the cube.
+    """
+
+    folder: Path
+
+    def layer_folder(self, layer: str) -> Path:
+        """The one time step of a layer: a folder of rows of shards, to be moved into the cube by one rename."""
+        return self.folder / layer / "c" / "0"
+
+
+class Stager:
+    """Prepares the folders of staged steps; the driver's side of staging.
+
+    Args:
+        folder: The run's folder below the cube's staging folder.
+        spec: The cube's.
+    """
+
+    def __init__(self, folder: Path, spec: CubeSpec) -> None:
+        self.folder = folder.absolute()  # workers may have another working directory
+        self._cube = self.folder.parents[2]
+        self._metadata = {layer.name: _metadata_of(layer, spec.grid) for layer in spec.layers}
+
+    def step(self, key: str) -> StagedStep:
+        """An empty staged step, ready for workers on any node that sees the cube."""
+        staged = StagedStep(self.folder / key)
+        for name, metadata in self._metadata.items():
+            folder = staged.folder / name
+            with open_folder(self._cube, folder, make=True) as descriptor:
+                # By rename: jobs of one array may prepare the same step at the same moment.
+                partial = f".zarr.json.{os.getpid()}.{threading.get_ident()}"
+                with _created(partial, descriptor) as file:
+                    file.write(metadata)
+                os.replace(partial, "zarr.json", src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        return staged
+
+
+def write_block(staged: StagedStep, spec: CubeSpec, tile: Tile, pixels: Mapping[str, np.ndarray]) -> tuple[Shard, ...]:
+    """Write one block of every layer; durable when this returns.
+
+    Args:
+        staged: The step the block belongs to.
+        spec: The cube's.
+        tile: The block's place.
+        pixels: Per layer ``(rows, columns)`` of the layer's dtype in stored form, of the block's size.
+
+    Raises:
+        CubeError: A layer is missing, or has another dtype or shape than the cube: a defect of the stage.
+    """
+    window = spec.grid.window(tile)
+    shards = []
+    for layer in spec.layers:
+        block = pixels.get(layer.name)
+        shape = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+        if block is None or block.dtype != layer.dtype or block.shape != shape:
+            got = "nothing" if block is None else f"{block.dtype} {block.shape}"
+            raise CubeError(f"layer {layer.name} of block {tile}: {layer.dtype} {shape} expected, got {got}")
+        shards.append(_write_shard(staged, layer, tile, block))
+    passing("block.written")
+    return tuple(shards)
+
+
+def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, block: np.ndarray) -> Shard:
+    valid = count_valid(block, layer)
+    if valid == 0:
+        return Shard(layer.name, tile, 0, "", 0)
+    size, code = write_shard_file(staged.folder / layer.name, tile, block[np.newaxis], below=staged.folder.parents[3])
+    return Shard(layer.name, tile, size, code, valid)
+
+
+def write_shard_file(array: Path, tile: Tile, block: np.ndarray, *, below: Path | None = None) -> tuple[int, str]:
+    """Write one shard file of an array whose shards hold all its time steps; whole and durable when this returns.
+
+    Args:
+        array: Its folder, with its metadata.
+        tile: Place of the shard.
+        block: ``(steps, rows, columns)`` pixels in stored form, not all fill; smaller than a shard at the array's end.
+        below: Between this folder and the file no link is followed; the folder that holds the array if None.
+
+    Returns:
+        Bytes and checksum of the file.
+    """
+    parts = format_of((array / "zarr.json").read_bytes()).encode(block)
+    # Made under a name of this attempt's own and renamed: what a worker that died left half written is never read. One
+    # that was given up but still lives puts the same bytes in the same place, because equal pixels make equal files;
+    # once the step is sealed, that place is gone.
+    attempt, path = f".{array.name}.{uuid4().hex}", shard_file(array / "c" / "0", tile)
+    root = below or array.parent
+    with open_folder(root, array.parent) as step, open_folder(root, path.parent, make=True) as row:
+        try:
+            with _created(attempt, step) as file:
+                size, code = 0, 0
+                for part in parts:
+                    file.write(part)
+                    size, code = size + len(part), google_crc32c.extend(code, part)
+                passing("block.encoded")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(attempt, path.name, src_dir_fd=step, dst_dir_fd=row)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(attempt, dir_fd=step)
+            raise
+        sync_descriptor(row)
+    return size, f"{code:08x}"
+
+
+def _created(name: str, folder: int) -> BinaryIO:
+    """A new file in a folder that is given by its descriptor."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return open(os.open(name, flags, 0o666, dir_fd=folder), "wb")  # noqa: PTH123 - of a descriptor
+
+
+def count_valid(block: np.ndarray, layer: Layer) -> int:
+    """Pixels that are not fill."""
+    if np.isnan(layer.fill):
+        return int(np.count_nonzero(~np.isnan(block)))
+    return int(np.count_nonzero(block != layer.fill_scalar))
+
+
+def _metadata_of(layer: Layer, grid: Grid) -> bytes:
+    """The zarr.json of an array of one time step, made by zarr itself."""
+    files: dict[str, Buffer] = {}
+    create_array(MemoryStore(files), layer, grid, steps=1)
+    return files[f"{layer.name}/zarr.json"].to_bytes()
+
+
+# Stored numbers of one step of a cube, for stages that make a cube from a cube; runs on workers.
+
+Window = tuple[slice, slice]
+"""Rows and columns of a cube's grid; may reach beyond it."""
+
+
+@dataclass(frozen=True)
+class StoredStep:
+    """One sealed step of a cube.
+
+    Attributes:
+        cube: Its path.
+        slot: Place on the stored time axis.
+        generation: In which it has that slot: what keeps a cube may give it another.
+    """
+
+    cube: str
+    slot: int
+    generation: int
+
+    def read(self, layers: Sequence[Layer], window: Window) -> dict[str, np.ndarray]:
+        """Pixels of some layers, their fill beyond the grid: ``(rows, columns)`` each, of the layer's dtype.
+
+        Raises:
+            ReadError: The cube is not there, a file of it is damaged, or it was rebuilt and this generation is gone.
+        """
+        held = Held(Path(self.cube), self.generation)
+        while True:
+            try:
+                folder = held.folder()
+                pixels = {layer.name: self._read(folder, layer, window) for layer in layers}
+                if held.folder() == folder:  # else the generations were swapped while we read
+                    return pixels
+            except CubeError as error:
+                raise ReadError(str(error)) from error
+
+    def _read(self, cube: Path, layer: Layer, window: Window) -> np.ndarray:
+        rows, columns = window
+        out = np.full((rows.stop - rows.start, columns.stop - columns.start), layer.fill_scalar, dtype=layer.dtype)
+        try:
+            array = open_array(cube / layer.name)
+            inside = [
+                slice(max(part.start, 0), min(part.stop, size))
+                for part, size in zip(window, array.shape[1:], strict=True)
+            ]
+            if all(part.stop > part.start for part in inside):
+                into = tuple(
+                    slice(part.start - whole.start, part.stop - whole.start)
+                    for part, whole in zip(inside, window, strict=True)
+                )
+                out[into] = array[self.slot, inside[0], inside[1]]
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ReadError(f"{layer.name} of {self.cube}, slot {self.slot}: {error}") from error
+        return out
+
+
+def widened_window(window: Window, by: int) -> Window:
+    """A window with so many more pixels on every side."""
+    rows, columns = window
+    return slice(rows.start - by, rows.stop + by), slice(columns.start - by, columns.stop + by)

@@ -1,0 +1,410 @@
+"""Backends of super-resolution behind one small interface; pixels that are too bright for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from stac2cube.errors import BadInputError
+from stac2cube.superres import networks as sen2sr
+from stac2cube.superres.networks import FINE, RADIUS, OnnxModel, answer, generation_of, read_model, read_weights
+from stac2cube.superres.optics import (
+    FUSE_SEEN,
+    MTF,
+    SHARP_SEEN,
+    agreeing,
+    bicubic,
+    details_mix,
+    fuse_gate,
+    gated,
+    phases_of,
+    residual,
+    sharp_gate,
+)
+
+# Pixels too bright for a network: saturated ones hold no measurement, others lie beyond what it learned.
+
+BRIGHT = 1.2
+"""Reflectance above which no network is asked: surfaces stay below, clouds, glint and mirrors may not."""
+
+SATURATED = 2.0
+"""Reflectance above which a pixel holds no measurement. The agency's mark of saturation, count 65535, reads as 6.45; a
+pixel that resampling made of the mark and its neighbours lies between. Detectors of Sentinel-2 reach at most about 1.8
+(Sentinel-2 User Handbook, table of Lref and Lmax, for a low sun)."""
+
+_SQUARE = np.ones((3, 3), dtype=bool)
+
+
+def saturated(picture: np.ndarray, around: int) -> np.ndarray:
+    """Where a band holds no measurement.
+
+    Args:
+        picture: ``(rows, columns)`` reflectance.
+        around: Pixels around each saturated one that resampling may have mixed it into.
+
+    Returns:
+        ``(rows, columns)`` bool, True where it holds none.
+    """
+    return grown_mask(picture > SATURATED, around)
+
+
+def grown_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """A mask with all pixels around it, diagonally too, in ``pixels`` steps; ``(rows, columns)`` bool."""
+    if not pixels or not mask.any():
+        return mask
+    wider: np.ndarray = ndimage.binary_dilation(mask, _SQUARE, iterations=pixels)
+    return wider
+
+
+def without(picture: np.ndarray, gone: np.ndarray, reach: int) -> np.ndarray:
+    """A picture whose gaps take the nearest pixel there is within ``reach`` pixels; farther in it is 0.
+
+    Args:
+        picture: ``(rows, columns)`` float32.
+        gone: ``(rows, columns)`` bool, True where there is nothing.
+        reach: Pixels.
+    """
+    return without_all([picture], gone, reach)[0]
+
+
+def without_all(pictures: Sequence[np.ndarray], gone: np.ndarray, reach: int) -> list[np.ndarray]:
+    """The same for pictures that have their gaps at the same places."""
+    if not gone.any():
+        return list(pictures)
+    away, (rows, columns) = ndimage.distance_transform_edt(gone, return_indices=True)
+    near = away <= reach
+    return [np.where(near, picture[rows, columns], np.float32(0)) for picture in pictures]
+
+
+# From bands of 10 and 20 m to 10 m and to 2.5 m, by backends behind one small interface.
+
+Consistency = Literal["mtf", "mean", "none"]
+
+BACKENDS = {
+    "native": "our own small networks, shipped",
+    "backproject": "bicubic, brought into agreement with the sensor's optics; no weights",
+    "bicubic": "bicubic alone; to compare with",
+    "selftrain": "our networks, trained on the cube itself",
+    "sen2sr": "SEN2SR-Lite of ESA's OpenSR project, from a local folder",
+    "onnx": "an ONNX model of your own, from a local folder, for the bands it makes; back-projection for the others",
+}
+"""Names of the backends."""
+
+LEARNED = ("native", "selftrain", "sen2sr")
+"""Those that need torch, and all ten bands."""
+
+FOLDERS = ("sen2sr", "onnx")
+"""Those whose weights are a folder."""
+
+
+class Upscaler(Protocol):
+    """What a backend does. Pictures are reflectance, float32, without gaps."""
+
+    @property
+    def radius(self) -> int:
+        """Pixels of 10 m from which a network's answer may depend on others."""
+        ...
+
+    @property
+    def reach(self) -> int:
+        """The same of one step alone, to 10 m or to 2.5 m; 0 without a network."""
+        ...
+
+    @property
+    def spare(self) -> int:
+        """Pixels of 10 m at the edges that the second step needs no more."""
+        ...
+
+    @property
+    def agrees(self) -> bool:
+        """Whether its pictures agree with what was measured already, as far as they should."""
+        ...
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """Bands of 20 m at 10 m: ``(n, rows, columns)`` from ``(4, rows, columns)`` and ``(n, rows/2, columns/2)``."""
+        ...
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """All at 2.5 m: ``(4 + n, 4 rows, 4 columns)``, both given at 10 m."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bicubic:
+    """Between pixels only."""
+
+    radius: int = 4
+    reach: int = 0
+    spare: int = 16
+    agrees: bool = False
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return bicubic(coarse, 2)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return bicubic(np.concatenate([fine, coarse]), 4)
+
+
+@dataclass(frozen=True)
+class Native:
+    """Our networks as older cubes were made with them: what they add to the back-projected picture.
+
+    Attributes:
+        networks: By name, see :mod:`stac2cube.superres.networks`.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    networks: Any
+    device: str
+    radius: int = 2 * RADIUS
+    reach: int = RADIUS
+    spare: int = 0
+    agrees: bool = False
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        raised = agreeing(bicubic(coarse, 2), coarse, 2, gains(bands))
+        added: np.ndarray = answer(self.networks["fuse"], np.concatenate([raised, fine])[None], self.device)[0]
+        fused: np.ndarray = raised + added
+        return fused
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        every = np.concatenate([fine, coarse])
+        raised = agreeing(bicubic(every, 4), every, 4, gains([*FINE, *bands]))
+        # One band after the other: all at once would hold ten times the features.
+        for place, band in enumerate(every):
+            raised[place] += answer(self.networks["sharpen"], np.concatenate([band[None], fine])[None], self.device)[
+                0, 0
+            ]
+        return raised
+
+
+@dataclass(frozen=True)
+class Gated:
+    """Our networks, as far as the picture bears the optics that they believe in, see :mod:`stac2cube.superres.optics`.
+
+    To 2.5 m only the four bands of 10 m ask the network; the others take part in what it says of these as their details
+    go with those of the four.
+
+    Attributes:
+        networks: By name, see :mod:`stac2cube.superres.networks`.
+        device: ``"cpu"`` or ``"cuda"``.
+        held: Whether the pictures are brought into agreement with what was measured.
+    """
+
+    networks: Any
+    device: str
+    held: bool = True
+    radius: int = max(RADIUS, FUSE_SEEN) + max(RADIUS, SHARP_SEEN)
+    reach: int = RADIUS
+    spare: int = 16
+    agrees: bool = True
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        believed = gains(bands)
+        raised = agreeing(bicubic(coarse, 2), coarse, 2, believed)
+        said = answer(self.networks["fuse"], np.concatenate([raised, fine])[None], self.device)[0]
+        return gated(phases_of(said, 2), coarse, believed, fuse_gate(fine, coarse), self.held)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        every = np.concatenate([fine, coarse])
+        added = np.zeros((len(every), 4, 4, *fine.shape[1:]), "float32")
+        for place, band in enumerate(fine):
+            given = np.concatenate([band[None], fine])[None]
+            added[place] = answer(self.networks["sharpen"], given, self.device, phases=True)[0].reshape(
+                added[place].shape
+            )
+        for more, parts in zip(added[len(fine) :], details_mix(fine, coarse) if len(coarse) else (), strict=True):
+            for part, said in zip(parts, added[: len(fine)], strict=True):
+                np.add(more, part * said, out=more)
+        return gated(added, every, gains([*FINE, *bands]), sharp_gate(fine), self.held)
+
+
+@dataclass(frozen=True)
+class Sen2sr:
+    """SEN2SR-Lite, see :mod:`stac2cube.superres.networks`."""
+
+    networks: Any
+    device: str
+    radius: int = 3 * sen2sr.SEN2SR_RADIUS
+    reach: int = 3 * sen2sr.SEN2SR_RADIUS
+    spare: int = 0
+    agrees: bool = False
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return sen2sr.fused(self.networks, fine, coarse, self.device)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return sen2sr.sharpened(self.networks, fine, coarse, self.device)
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """A model of somebody else, see :mod:`stac2cube.superres.networks`."""
+
+    model: OnnxModel
+    spare: int = 0
+    agrees: bool = False
+
+    @property
+    def radius(self) -> int:
+        """See :class:`Upscaler`."""
+        return self.model.margin
+
+    @property
+    def reach(self) -> int:
+        """See :class:`Upscaler`."""
+        return self.model.margin
+
+    def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+        """See :class:`Upscaler`."""
+        return bicubic(coarse, 2)
+
+    def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+        """See :class:`Upscaler`."""
+        names, every = [*FINE, *bands], np.concatenate([fine, coarse])
+        made = self.model.sharpened(every, names)
+        return np.stack([made[b] if b in made else bicubic(every[i : i + 1], 4)[0] for i, b in enumerate(names)])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What is held to be consistent with what.
+
+    Attributes:
+        backend: Of :data:`BACKENDS`.
+        consistency: ``"mtf"``: seen through the sensor's optics the picture is what was measured; ``"mean"``: its
+            means are, exactly; ``"none"``.
+    """
+
+    backend: str
+    consistency: Consistency
+
+    def asked(self, upscaler: Upscaler) -> Upscaler:
+        """A backend that holds to what was measured by itself, told whether it shall."""
+        return replace(upscaler, held=self.consistency != "none") if isinstance(upscaler, Gated) else upscaler
+
+    def made(
+        self, picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str], agrees: bool = False
+    ) -> np.ndarray:
+        """A picture brought into agreement, where that is wanted and not done already."""
+        if self.backend == "bicubic" or self.consistency == "none" or (agrees and self.consistency == "mtf"):
+            return picture
+        return agreeing(picture, measured, scale, gains(bands) if self.consistency == "mtf" else None)
+
+    def calmed(
+        self,
+        picture: np.ndarray,
+        measured: np.ndarray,
+        scale: int,
+        bands: Sequence[str],
+        near: np.ndarray | None,
+        agrees: bool = False,
+    ) -> np.ndarray:
+        """A network's picture, back-projected alone where ``near``, ``(rows, columns)`` of 10 m or None, says so."""
+        if near is None or not near.any():
+            return picture
+        plain = bicubic(measured, scale)
+        if self.consistency != "mtf" or agrees:  # else :meth:`made` will bring it into agreement
+            plain = agreeing(plain, measured, scale, gains(bands))
+        times = picture.shape[-1] // near.shape[-1]
+        calmed: np.ndarray = np.where(near.repeat(times, axis=0).repeat(times, axis=1), plain, picture)
+        return calmed
+
+
+def gains(bands: Sequence[str]) -> list[float]:
+    """Modulation transfer of some bands."""
+    return [MTF[band] for band in bands]
+
+
+def upscale(
+    upscaler: Upscaler,
+    agreement: Agreement,
+    fine: np.ndarray,
+    coarse: np.ndarray,
+    bands: Sequence[str],
+    target: float,
+    bright: np.ndarray | None = None,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Everything between the cube's numbers.
+
+    Args:
+        upscaler: The backend. For a target of 2.5 m the edges that it can spare are left out of the result.
+        agreement: What is held to be consistent.
+        fine: ``(4, rows, columns)`` reflectance of the bands of 10 m, float32, without gaps, sizes even.
+        coarse: ``(n, rows / 2, columns / 2)`` of bands of 20 m; n may be 0.
+        bands: Names of these.
+        target: 10 or 2.5, metres.
+        bright: ``(rows, columns)`` bool, True where some band is so bright that no network shall be asked: what one
+            says of these pixels, and of all from which it can see them, is replaced by the back-projected picture.
+            None for nowhere.
+
+    Returns:
+        ``(4 + n, rows, columns)``, or four times the rows and columns, without ``4 * spare`` at each edge; and how far
+        it is from what was measured, reflectance per measured pixel: ``residual_mtf`` and ``residual_mean``.
+    """
+    upscaler = agreement.asked(upscaler)
+    near, agrees = None, upscaler.agrees
+    if bright is not None and upscaler.reach and bright.any():
+        near = grown_mask(bright, upscaler.reach)
+    fused = np.empty((0, *fine.shape[1:]), dtype="float32")
+    if len(bands):
+        fused = agreement.calmed(upscaler.fuse(fine, coarse, bands), coarse, 2, bands, near, agrees)
+        fused = agreement.made(fused, coarse, 2, bands, agrees)
+    if target == 10:
+        made, measured, scale, judged = fused, coarse, 2, list(bands)
+    else:
+        kept = tuple(slice(upscaler.spare, size - upscaler.spare) for size in fine.shape[1:])
+        fine, fused, near = fine[:, *kept], fused[:, *kept], None if near is None else near[kept]
+        measured, scale, judged = np.concatenate([fine, fused]), 4, [*FINE, *bands]
+        made = agreement.calmed(upscaler.sharpen(fine, fused, bands), measured, 4, judged, near, agrees)
+        made = agreement.made(made, measured, 4, judged, agrees)
+    left = {}
+    if judged:
+        for name, with_gains in (("residual_mtf", gains(judged)), ("residual_mean", None)):
+            left[name] = residual(made, measured, scale, with_gains)
+    return np.concatenate([fine, fused]) if target == 10 else made, left
+
+
+@lru_cache(maxsize=2)
+def open_upscaler(backend: str, weights: str, device: str) -> Upscaler:
+    """A backend, opened once per process.
+
+    Raises:
+        BadInputError: Weights are not there or not what they should be.
+    """
+    if backend in ("bicubic", "backproject"):
+        return Bicubic()
+    if backend == "onnx":
+        return Onnx(read_model(Path(weights), device))
+    if backend == "sen2sr":
+        return Sen2sr(sen2sr.read_cascade(Path(weights)), device)
+    networks = read_weights(Path(weights))
+    return Gated(networks, device) if generation_of(Path(weights)) > 1 else Native(networks, device)
+
+
+def device_for(wanted: str) -> str:
+    """``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        BadInputError: A GPU was asked for, and there is none.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise BadInputError("there is no GPU here that torch can use: say device 'cpu', or 'auto'")
+    return "cuda" if there and wanted != "cpu" else "cpu"

@@ -1,0 +1,215 @@
+"""What decides a super-resolved cube, and what such a cube is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stac2cube.errors import BadInputError
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import CHUNK, SHARD, Grid
+from stac2cube.store.ledger import Entry
+from stac2cube.store.metadata import read_root
+from stac2cube.superres.backends import BACKENDS, LEARNED, Agreement, Consistency
+from stac2cube.superres.networks import COARSE, FINE, require_torch, sha256_of
+from stac2cube.superres.weights import find_folder, shipped
+
+STAGE = "superres"
+"""Name of the stage in the cubes it makes."""
+
+MOST_BYTES = 4 * 2**30
+"""Of pixels per date, above which a cube is made only if that is asked for."""
+
+
+MARGIN = 32
+"""Pixels of 10 m around a tile: more than the networks see (2 x 8), and so many that what agreement with the optics
+carries from farther is below a millionth."""
+
+
+@dataclass(frozen=True)
+class SuperresRules:
+    """What decides.
+
+    Attributes:
+        target: Pixel edge, metres: 2.5, or 10 to bring only the bands of 20 m to 10 m, which is what can be trusted.
+        backend: Of :data:`stac2cube.superres.backends.BACKENDS`.
+        consistency: See :class:`stac2cube.superres.backends.Agreement`.
+        weights: File (``native``, ``selftrain``) or folder (``sen2sr``) instead of the usual one.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``; changes pixels in the last count only.
+        tile: Pixels of 10 m that are worked on at a time, without their margin; changes no pixel.
+        margin: Pixels of 10 m around a tile that are looked at with it.
+        large: Make the cube however large it is.
+    """
+
+    target: float = 2.5
+    backend: str = "native"
+    consistency: Consistency = "mtf"
+    weights: str = ""
+    device: str = field(default="auto", compare=False)
+    tile: int = field(default=256, compare=False)
+    margin: int = field(default=MARGIN, compare=False)
+    large: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            BadInputError: Naming the word that is wrong, or torch is missing.
+        """
+        if self.target not in (2.5, 10):
+            raise BadInputError(f"target is 2.5 or 10 metres, not {self.target}")
+        for name, known in (
+            ("backend", BACKENDS),
+            ("consistency", ("mtf", "mean", "none")),
+            ("device", ("auto", "cpu", "cuda")),
+        ):
+            if getattr(self, name) not in known:
+                raise BadInputError(f"{name} is {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.tile < 32 or self.tile % 2:
+            raise BadInputError(f"tile is an even number of pixels, 32 or more, not {self.tile}")
+        if self.margin < MARGIN or self.margin % 2:
+            raise BadInputError(
+                f"a margin of {self.margin} pixels is less than the networks see, or odd: {MARGIN} or more, even"
+            )
+        if self.backend in LEARNED:
+            require_torch()
+
+    @property
+    def agreement(self) -> Agreement:
+        """What is held to be consistent."""
+        return Agreement(self.backend, self.consistency)
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the cube made per pixel of 10 m, along an axis."""
+        return 1 if self.target == 10 else 4
+
+    def weights_of(self, out: Path) -> str:
+        """File or folder of the weights; "" for backends without.
+
+        Args:
+            out: The cube, beside which its own weights lie.
+
+        Raises:
+            BadInputError: They are nowhere, or not what they should be.
+        """
+        if self.backend == "sen2sr":
+            return str(find_folder("sen2sr", self.weights))
+        if self.backend == "onnx":
+            if not self.weights:
+                raise BadInputError("say the folder of the ONNX model as weights")
+            return self.weights
+        if self.backend not in LEARNED:
+            return ""
+        usual = own_weights(out) if self.backend == "selftrain" else shipped(self._made_with(out))
+        return self.weights or str(usual)
+
+    def _made_with(self, out: Path) -> str:
+        """SHA-256 of the weights that a cube of this backend was made with; "" if there is none yet."""
+        if self.weights or not out.exists():
+            return ""
+        about = read_root(out).spec.recipe.get(STAGE, {})
+        return str(about.get("weights_sha256", "")) if about.get("backend") == self.backend else ""
+
+    def spec(self, parent: CubeSpec, layers: Path, weights: str) -> CubeSpec:
+        """The cube made from a cube.
+
+        Args:
+            parent: What the cube of 10 m is.
+            layers: Its path.
+            weights: See :meth:`weights_of`.
+
+        Raises:
+            BadInputError: A band is missing, or the cube's pixels are not 10 m.
+        """
+        kept = superres_layers(parent, self)
+        old = parent.grid
+        rows, columns = (size * self.scale for size in old.shape)
+        grid = Grid(
+            crs=old.crs,
+            resolution=old.resolution / self.scale,
+            origin=old.origin,
+            shape=(rows, columns),
+            chunk=old.chunk,
+            # Whole pixels of 20 m per block, so that blocks are cut where the sensor cuts.
+            shard=(_shard_edge(rows), _shard_edge(columns)),
+        )
+        size = rows * columns * len(kept) * 2
+        if size > MOST_BYTES and not self.large:
+            raise BadInputError(
+                f"{rows} x {columns} pixels of {len(kept)} layers make {size / 1e9:.1f} GB a date: take a smaller "
+                "area, or say large if that is what you want"
+            )
+        hashed = ""
+        if weights:
+            path = Path(weights)
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+            hashed = ",".join(sha256_of(file) for file in files if file.is_file())
+        recipe = {
+            **parent.recipe,
+            "superres": {
+                "target": self.target,
+                "backend": self.backend,
+                "consistency": self.consistency,
+                "weights_sha256": hashed,
+                "grid": "pixels of this size, not details of this size",
+            },
+        }
+        return CubeSpec(
+            STAGE, grid, kept, recipe, {"layers": str(layers), "weights": self.weights, "margin": self.margin}
+        )
+
+    @classmethod
+    def of(cls, spec: CubeSpec) -> SuperresRules:
+        """The rules by which a cube was made."""
+        about, asked = spec.recipe["superres"], spec.request
+        margin = asked.get("margin", MARGIN)
+        return cls(
+            about["target"],
+            about["backend"],
+            about["consistency"],
+            asked["weights"],
+            margin=margin,
+            large=True,
+        )
+
+
+def _shard_edge(size: int) -> int:
+    return min(SHARD, -(-size // CHUNK) * CHUNK)
+
+
+def own_weights(out: Path) -> Path:
+    """Where the weights of a cube that trained its own lie: ``x.weights.safetensors`` beside ``x.zarr``."""
+    return out.with_name(f"{out.stem}.weights.safetensors")
+
+
+def superres_layers(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]:
+    """Layers of the cube made: bands of 10 m, bands of 20 m, and classes as they are.
+
+    Raises:
+        BadInputError: A band is missing, or the cube's pixels are not 10 m.
+    """
+    if abs(parent.grid.resolution - 10) > 1e-6:
+        raise BadInputError(
+            "super-resolution starts from pixels of 10 m, with the bands of 20 m in them; "
+            f"these are {parent.grid.resolution:g} m"
+        )
+    if not str(parent.recipe.get("mission", "")).startswith("sentinel-2"):
+        raise BadInputError("super-resolution is for cubes of Sentinel-2")
+    layers = {layer.name: layer for layer in parent.layers}
+    needed = [*FINE, *COARSE] if rules.backend in LEARNED or rules.target == 10 else [*FINE]
+    lacking = [band for band in needed if band not in layers]
+    if lacking:
+        raise BadInputError(f"the cube lacks {', '.join(lacking)}, which {rules.backend} needs")
+    kept = [layers[band] for band in (*FINE, *COARSE) if band in layers]
+    return (*kept, *(replace(layer) for layer in parent.layers if layer.flags or layer.bits))
+
+
+def ways_back(parent: CubeSpec, layers: Sequence[Layer], row: Entry) -> tuple[str, ...]:
+    """How the sensor's own pixels of a step are got back, per band of 20 m among some layers."""
+    resampled = parent.recipe.get("resampling", {})
+    moved = any(row.properties.get(name) for name in ("shift_x", "shift_y", "shift_field"))
+    ways = ("nearest", "bilinear")
+    names = [layer.name for layer in layers if layer.name in COARSE]
+    return tuple("mean" if moved or resampled.get(name) not in ways else str(resampled[name]) for name in names)

@@ -1,0 +1,165 @@
+"""Weights of networks: where they are looked for, and fetching those of others on a node that has a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import platformdirs
+
+from stac2cube.errors import BadInputError
+from stac2cube.model.tables import shipped_and_own
+from stac2cube.superres.networks import sha256_of
+
+VARIABLE = "STAC2CUBE_WEIGHTS"
+"""Environment variable that names a folder of weights, of a site for example."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file of weights that we know of.
+
+    Attributes:
+        backend: Who uses it.
+        name: Of the file, within the folder of its backend.
+        sha256: What it must be.
+        url: Where it is to be had.
+        licence: Under which.
+    """
+
+    backend: str
+    name: str
+    sha256: str
+    url: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A file of our own weights.
+
+    Attributes:
+        name: Of the file.
+        sha256: What it is.
+        about: What is wrong with it; "" for the one that new cubes get.
+    """
+
+    name: str
+    sha256: str
+    about: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(str(files("stac2cube.tables").joinpath(f"weights/{self.name}")))
+
+
+def all_shipped() -> list[Shipped]:
+    """Our own weights, those of new cubes first, then those that older cubes were made with."""
+    table = tomllib.loads(files("stac2cube.tables").joinpath("weights/own.toml").read_text())
+    return [Shipped(one["name"], one["sha256"], one.get("about", "")) for one in table["files"]]
+
+
+def shipped(sha256: str = "") -> Path:
+    """Our own weights.
+
+    Args:
+        sha256: Those that a cube was made with; those of new cubes if "" or if none of ours are these.
+    """
+    every = all_shipped()
+    return next((one for one in every if one.sha256 == sha256), every[0]).path
+
+
+def known() -> list[Known]:
+    """Weights of others that can be fetched."""
+    table: dict[str, Any] = {}
+    for file in shipped_and_own("weights/known.toml"):
+        table |= file.parse()
+    return [
+        Known(backend, one["name"], one["sha256"], f"{about['url']}/{one['name']}", about["licence"])
+        for backend, about in table.items()
+        for one in about["files"]
+    ]
+
+
+def folders(backend: str) -> list[Path]:
+    """Where weights of a backend are looked for, in this order: the site's, the user's."""
+    roots = [os.environ[VARIABLE]] if os.environ.get(VARIABLE) else []
+    return [Path(root) / backend for root in [*roots, platformdirs.user_cache_dir("stac2cube/weights")]]
+
+
+def find_folder(backend: str, given: str = "") -> Path:
+    """The folder with the weights of a backend, all of them there and unharmed.
+
+    Args:
+        backend: Its name.
+        given: A folder to take instead of looking for one.
+
+    Raises:
+        BadInputError: It is nowhere, or a file is not what it should be.
+    """
+    wanted = [file for file in known() if file.backend == backend]
+    looked = [Path(given)] if given else folders(backend)
+    for folder in looked:
+        if all((folder / file.name).exists() for file in wanted):
+            for file in wanted:
+                check(folder / file.name, file.sha256)
+            return folder
+    lacking = [file.name for file in wanted if not (looked[0] / file.name).exists()]
+    raise BadInputError(
+        f"the weights of {backend} are not there: {', '.join(lacking)} in {' or '.join(map(str, looked))}; "
+        f"on a node with a network: stac2cube weights fetch {backend}"
+    )
+
+
+def check(path: Path, sha256: str) -> None:
+    """Be sure of a file.
+
+    Raises:
+        BadInputError: It is another.
+    """
+    found = sha256_of(path)
+    if found != sha256:
+        raise BadInputError(f"{path} is damaged or another: its SHA-256 is {found}, not {sha256}")
+
+
+def fetch(backend: str, folder: Path | None = None) -> Iterator[Path]:
+    """Download the weights of a backend; a file that is there and right is left alone.
+
+    Yields:
+        Each file, once it is there.
+
+    Raises:
+        BadInputError: No such weights, the network is not there, or a file is not what it should be: then it is not
+            kept.
+    """
+    wanted = [file for file in known() if file.backend == backend]
+    if not wanted:
+        raise BadInputError(f"nothing to fetch for {backend!r}: there are {', '.join({f.backend for f in known()})}")
+    into = folder or folders(backend)[0]
+    into.mkdir(parents=True, exist_ok=True)
+    for file in wanted:
+        path, part = into / file.name, into / f"{file.name}.part"
+        if not path.exists():
+            try:
+                with urlopen(file.url, timeout=60) as answer, part.open("wb") as out:
+                    shutil.copyfileobj(answer, out)
+            except (URLError, OSError) as error:
+                part.unlink(missing_ok=True)
+                raise BadInputError(f"{file.url} cannot be fetched: {error}") from error
+            try:
+                check(part, file.sha256)
+            except BadInputError:
+                part.unlink()
+                raise
+            part.rename(path)
+        check(path, file.sha256)
+        yield path

@@ -1,1 +1,0 @@
-"""Training sets: products on disk, samples on one grid, and the index that says what there is."""

@@ -1,0 +1,127 @@
+"""What is understood of SLURM's words without a SLURM."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from stac2cube.build.plan import BuildOptions
+from stac2cube.build.scheduler import FAREWELL, Scheduler
+from stac2cube.executors.base import Threads
+from stac2cube.executors.queue import (
+    Body,
+    Queue,
+    duration_seconds,
+    in_job,
+    job_end,
+    job_is_alive,
+    job_script,
+    last_words,
+    without_job,
+)
+from stac2cube.executors.site import find_site, site_names
+from stac2cube.progress import Progress
+from stac2cube.store.lock import Owner
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 1800), ("1:30", 90), ("2:00:00", 7200), ("1-12", 129600), ("1-0:30", 88200), ("2-01:02:03", 176523)],
+)
+def test_times_as_sbatch_writes_them(text: str, seconds: float) -> None:
+    assert duration_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "UNLIMITED", "1h", "INVALID"])
+def test_what_is_no_time(text: str) -> None:
+    assert duration_seconds(text) is None
+
+
+def test_only_settings_are_handed_on() -> None:
+    found = without_job(
+        {"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n", "SLURM_CONF": "c", "SLURM_CLUSTERS": "x", "A": "b"}
+    )
+    assert found == {"SLURM_CONF": "c", "SLURM_CLUSTERS": "x", "A": "b"}
+
+
+def test_the_end_of_a_job() -> None:
+    assert job_end({"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": "1700000000"}) == 1700000000
+    assert job_end({}) is None
+    assert in_job({"SLURM_JOB_ID": "1"})
+    assert not in_job({})
+
+
+def test_a_squeue_that_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "squeue"
+    program.write_text(
+        "#!/bin/sh\necho 'Welcome to 2026'; echo 2026; echo 'CLUSTER: c'; echo '3 RUNNING jobs'\n"
+        "case \"$*\" in *%L*) echo 1:30;; *%Z*) echo '17 /some/folder';;\n"
+        "*) echo '17 RUNNING None'; echo '18_[2-3%2] PENDING AssocMaxJobsLimit'; echo '19+1 PENDING Priority';; esac\n"
+        "echo '2026 is over soon'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert Queue().states(["17", "18", "19"]) == {"17": "RUNNING", "18_[2-3%2]": "PENDING", "19+1": "PENDING"}
+    assert Queue().waiting(["18"])["18_[2-3%2]"] == ("PENDING", "AssocMaxJobsLimit")
+    script = job_script("x", "x", [], Body((), ["true"]), Path("/some/folder"))
+    assert Queue().alike(script) == ["17"]
+    end = job_end({"SLURM_JOB_ID": "17"})
+    assert end is not None
+    assert 60 < end - time.time() <= 90
+
+
+def test_last_words(tmp_path: Path) -> None:
+    assert last_words(tmp_path, "*") == ""
+    (tmp_path / "a.out").write_text("one\n\ntwo\nthree\nfour\n")
+    (tmp_path / "b.out").write_text("\n")
+    assert last_words(tmp_path, "*.out", 2) == "three | four"
+
+
+def test_blocks_are_begun_only_if_they_can_be_finished() -> None:
+    def flow(left: float) -> Scheduler:
+        return Scheduler(Threads(2), BuildOptions(deadline=time.time() + left), Progress())
+
+    slow = flow(FAREWELL + 25)
+    assert slow.wants_more(0), "nothing is known yet"
+    slow.made(10)
+    assert slow.wants_more(0), "one more round of ten seconds fits"
+    assert not slow.wants_more(4), "but not behind two others"
+    assert slow.stopped
+    assert not slow.dropping, "what was begun is finished"
+    over = flow(FAREWELL - 1)
+    assert over.dropping
+    assert not Scheduler(Threads(2), BuildOptions(), Progress()).stopped
+
+
+def test_a_holder_without_a_job_is_unknown_and_a_former_life_of_ours_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Owner.here()
+    assert job_is_alive(here) is None
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert job_is_alive(Owner.here(environment={"SLURM_JOB_ID": "12"})) is False
+    assert job_is_alive(Owner.here(environment={"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "1"})) is None
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "here")
+    elsewhere = {"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "elsewhere"}
+    assert job_is_alive(Owner.here(environment=elsewhere)) is None, "the number is that of another cluster's job"
+    assert job_is_alive(Owner.of_jobs("token", "13")) is None, "of which cluster is not known"
+
+
+def test_every_site_file_can_be_read() -> None:
+    for name in site_names():
+        site = find_site(name)
+        assert site.title
+        for place in (site.place(), site.place(test=True), site.place(gpu=True)):
+            assert place.parallel >= 1
+    terrabyte = find_site("terrabyte")
+    assert "--clusters=hpda2" in terrabyte.slurm.header("x")
+    assert "--gres=gpu:1" in terrabyte.place(gpu=True).header("x")
+
+
+def test_a_persons_own_site_file_adds_to_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "terrabyte.toml").write_text('[slurm]\naccount = "mine"\n')
+    site = find_site("terrabyte").slurm
+    assert (site.account, site.partition) == ("mine", "hpda2_compute")

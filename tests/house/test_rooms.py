@@ -1,0 +1,103 @@
+"""The house: how many files, rooms and arrows there are, no name twice, `import stac2cube` is quick.
+
+That rooms import from lower floors only is a contract of import-linter, in pyproject.toml, which `make lint` checks.
+A later change raises a count only with a reason in its commit.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.house.rooms import PACKAGE, PAGE, arrows, imports, modules, page
+
+MOST_FILES = 170
+MOST_ARROWS = 134
+MOST_LINES = 700
+
+DASK_FILES = {
+    "executors/dask.py",
+    "executors/gateway.py",
+    "executors/slurm.py",
+    "executors/jobqueue.py",
+    "executors/local.py",
+    "pixels/lazy.py",
+    "views/units.py",
+}
+"""The only files that may name dask: an executor changes no pixel, and lazy arrays are dask's."""
+
+
+def names(kind: type | tuple[type, ...], files: list[Path]) -> list[str]:
+    return [node.name for path in files for node in ast.parse(path.read_text()).body if isinstance(node, kind)]
+
+
+def twice(found: list[str]) -> list[str]:
+    return sorted(name for name, count in Counter(found).items() if count > 1)
+
+
+def test_the_house_stays_small() -> None:
+    files = [path for path in modules() if path.name != "__init__.py"]
+    assert len(files) <= MOST_FILES
+    assert len(arrows()) <= MOST_ARROWS
+    assert {path.name: n for path in files if (n := len(path.read_text().splitlines())) > MOST_LINES} == {}
+
+
+def test_no_class_and_no_public_function_has_its_name_twice() -> None:
+    assert twice(names(ast.ClassDef, modules())) == []
+    elsewhere = [path for path in modules() if path.relative_to(PACKAGE).parts[0] != "cli"]
+    assert twice([name for name in names(ast.FunctionDef, elsewhere) if not name.startswith("_")]) == []
+
+
+def test_what_some_rooms_must_not_know() -> None:
+    dask = {"dask", "distributed", "dask_jobqueue", "dask_gateway"}
+    assert {
+        str(p.relative_to(PACKAGE)) for p in modules() if dask & {n.split(".")[0] for n in imports(p)}
+    } == DASK_FILES
+    for room in ("search", "pixels", "fastcog", "access"):
+        assert [p for p in (PACKAGE / room).glob("*.py") if "zarr" in imports(p)] == [], room
+    assert [n for p in (PACKAGE / "store").glob("*.py") for n in imports(p) if "pystac" in n] == []
+
+
+def test_importing_is_quick_and_light() -> None:
+    code = (
+        "import sys, time; begun = time.process_time(); import stac2cube; print(time.process_time() - begun);"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    seconds, loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert float(seconds) < 1.0
+    assert not {"torch", "arosics", "lightgbm", "dask_jobqueue", "xarray", "zarr", "rasterio"} & set(loaded.split())
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    import stac2cube
+
+    pytest.importorskip("torch", reason="datasets for training are among them, and need PyTorch")
+
+    for name in stac2cube.__all__:
+        value = getattr(stac2cube, name)
+        assert name == "__version__" or value.__doc__, name
+    with pytest.raises(AttributeError, match="nonsense"):
+        stac2cube.nonsense  # noqa: B018
+
+
+def test_every_test_file_is_collected(request: pytest.FixtureRequest) -> None:
+    """A folder that pytest passes over would be a gap that nobody sees."""
+    if request.config.args != ["tests"] or request.config.getoption("-k") or "fast" in request.config.getoption("-m"):
+        pytest.skip("this run was asked for some tests only")
+    tests = Path(__file__).parents[1]
+    seen = {Path(item.path) for item in request.session.items}
+    elsewhere = [Path(folder).resolve() for folder in request.config.getoption("ignore") or []]
+    there = {path for path in tests.rglob("test_*.py") if not any(path.is_relative_to(folder) for folder in elsewhere)}
+    soak_only = {path for path in there if "def test_" in path.read_text()} - seen
+    assert not soak_only
+
+
+def test_the_picture_of_the_rooms_is_that_of_today() -> None:
+    assert PAGE.read_text() == page(), "python -m tests.house.rooms writes it"

@@ -1,0 +1,265 @@
+"""What a STAC API may answer: nonsense is never taken for "nothing there", an empty page never for the last."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import Any
+
+import pytest
+from shapely.geometry import box
+
+from stac2cube.access import http
+from stac2cube.errors import CatalogError
+from stac2cube.model.scene import time_of
+from stac2cube.search import clients as paging
+from stac2cube.search.clients import items_of_api
+from stac2cube.search.parsing import Notes
+
+Json = dict[str, Any]
+CONFORMS = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
+Answer = tuple[int, dict[str, str], Any]
+
+
+class Server:
+    """Answers what a test says: the landing page, then each search in turn, the last one again and again."""
+
+    def __init__(self) -> None:
+        self.searches: list[Answer] = []
+        self.bodies: list[Json] = []
+        self.landing: Any = None
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.answer(200, {}, server.landing)
+
+            def do_POST(self) -> None:
+                server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.answer(*server.searches[min(len(server.bodies), len(server.searches)) - 1])
+
+            def answer(self, status: int, headers: dict[str, str], value: Any) -> None:
+                body = json.dumps(value).encode()
+                self.send_response(status)
+                for name, text in {"Content-Type": "application/json", "Content-Length": str(len(body))}.items():
+                    self.send_header(name, text)
+                for name, text in headers.items():
+                    self.send_header(name, text)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.landing = {
+            "type": "Catalog",
+            "id": "c",
+            "stac_version": "1.0.0",
+            "description": "d",
+            "conformsTo": CONFORMS,
+            "links": [
+                {"rel": "self", "href": self.url},
+                {"rel": "search", "href": f"{self.url}/search", "method": "POST", "type": "application/geo+json"},
+            ],
+        }
+
+    def page(self, ids: list[str], token: str = "") -> Answer:
+        features = [{"type": "Feature", "id": name, "collection": "c", "properties": {}, "assets": {}} for name in ids]
+        following = {"rel": "next", "href": f"{self.url}/search", "method": "POST", "body": {"token": token}}
+        links = [following | {"merge": True}] if token else []
+        return 200, {}, {"type": "FeatureCollection", "features": features, "links": links}
+
+    def found(self, notes: Notes | None = None) -> list[Any]:
+        first, last = (
+            time_of({"id": "", "properties": {"datetime": f"20{year}-01-01T00:00:00Z"}}) for year in (20, 21)
+        )
+        return list(items_of_api(self.url, ["c"], box(9, 47, 10, 48), [(first, last)], notes))
+
+    def find(self, notes: Notes | None = None) -> list[str]:
+        return [item["id"] for item in self.found(notes)]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    thread = threading.Thread(target=running.http.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield running
+    running.http.shutdown()
+    running.http.server_close()
+
+
+def test_an_empty_page_is_not_the_last(server: Server) -> None:
+    server.searches = [server.page(["a"], "1"), server.page([], "2"), server.page(["b", "a"])]
+    assert server.find() == ["a", "b"]
+    assert [body.get("token") for body in server.bodies] == [None, "1", "2"]
+    assert all(body["intersects"]["type"] == "Polygon" and body["collections"] == ["c"] for body in server.bodies)
+
+
+@pytest.mark.parametrize("nonsense", [{}, [], None, "hello", {"features": None}, {"error": "later"}])
+@pytest.mark.parametrize("page", [0, 1], ids=["first page", "second page"])
+def test_nonsense_is_no_empty_answer(server: Server, nonsense: Any, page: int) -> None:
+    server.searches = [*[server.page(["a"], "1")][:page], (200, {}, nonsense)]
+    with pytest.raises(CatalogError, match=server.url) as caught:
+        server.find()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"href": "/search"},
+        {"href": "./search"},
+        {"href": "search?x=1"},
+        {"method": "post"},
+        {"merge": True, "headers": None},
+        {"title": None, "type": None},
+    ],
+    ids=str,
+)
+def test_ways_to_name_the_next_page(server: Server, change: Json) -> None:
+    first = server.page(["a"], "1")
+    first[2]["links"][0].update(change)
+    first[2]["links"] = [None, "x", {"rel": "self"}, *first[2]["links"]]
+    server.searches = [first, server.page(["b"])]
+    assert server.find() == ["a", "b"]
+    assert server.bodies[1]["token"] == "1"
+
+
+@pytest.mark.parametrize("links", [None, "next", {}, [None], [{"rel": "self"}], [{}]])
+def test_links_that_name_no_next_page(server: Server, links: Any) -> None:
+    status, headers, page = server.page(["a"])
+    server.searches = [(status, headers, page | {"links": links})]
+    assert server.find() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"href": None}, {"href": 5}, {"href": "file:///etc/passwd"}, {"body": "text"}], ids=str
+)
+def test_a_next_page_that_is_none_is_named(server: Server, odd: Json) -> None:
+    first = server.page(["a"], "1")
+    first[2]["links"][0].update(odd)
+    server.searches = [first, server.page(["b"])]
+    with pytest.raises(CatalogError, match="next page"):
+        server.find()
+
+
+def endless(server: Server, pages: Iterator[Answer]) -> None:
+    """Let each search be answered by the next of some pages."""
+
+    class Pages(list[Answer]):
+        def __len__(self) -> int:
+            return 1 << 40
+
+        def __getitem__(self, _: Any) -> Any:
+            return next(pages)
+
+    server.searches = Pages()
+
+
+def test_a_server_that_repeats_itself_comes_to_an_end(server: Server) -> None:
+    endless(server, (server.page(["a", "b"], str(number)) for number in count()))
+    with pytest.raises(CatalogError, match="its pages repeat themselves: 2 items came"):
+        server.find()
+    assert len(server.bodies) < 10
+
+
+def test_one_that_repeats_itself_after_all_it_counts_has_told_all(server: Server) -> None:
+    def pages() -> Iterator[Answer]:
+        for number in count():
+            status, headers, page = server.page(["a", "b"], str(number))
+            yield status, headers, page | {"numberMatched": 2}
+
+    notes = Notes()
+    endless(server, pages())
+    assert server.find(notes) == ["a", "b"]
+    assert notes.incomplete == ""
+
+
+def test_empty_pages_without_end_come_to_an_end(server: Server) -> None:
+    endless(server, (server.page([], str(number)) for number in count()))
+    with pytest.raises(CatalogError, match="pages without an item"):
+        server.find()
+
+
+def test_invented_items_without_end_come_to_an_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "MOST_PAGES", 40)
+    endless(server, (server.page([f"i{number}"], str(number)) for number in count()))
+    with pytest.raises(CatalogError, match="its pages do not end: 40 came"):
+        server.find()
+
+
+def test_a_server_that_gives_fewer_than_it_counts_is_told(server: Server) -> None:
+    for matched, got, incomplete in (
+        (2, ["a", "b"], ""),
+        (5, ["a", "b"], "counts 5 items and gave 2"),
+        ("x", ["a"], ""),
+    ):
+        status, headers, page = server.page(got)
+        server.searches = [(status, headers, page | {"numberMatched": matched})]
+        notes = Notes()
+        assert server.find(notes) == got
+        assert incomplete in notes.incomplete
+        assert bool(notes.incomplete) is bool(incomplete)
+    server.bodies.clear()
+    server.searches = [server.page(["a", "b"], "1"), server.page(["b", "c"])]
+    notes = Notes()
+    assert server.find(notes) == ["a", "b", "c"]
+    assert notes.incomplete == "the server gave 1 items twice, and does not say how many there are"
+
+
+def test_features_that_are_none_are_handed_on_to_be_named(server: Server) -> None:
+    status, headers, page = server.page(["a"])
+    server.searches = [(status, headers, page | {"features": [None, "x", *page["features"], {"id": 5}]})]
+    assert server.found() == [None, "x", *page["features"], {"id": 5}]
+
+
+def test_relative_addresses_are_meant_from_the_item(server: Server) -> None:
+    status, headers, page = server.page(["a b", "c"])
+    first, second = page["features"]
+    first["assets"] = {"B04": {"href": "./x y.tif"}, "B08": {"href": "https://host/y.tif"}, "none": {"href": None}}
+    second["assets"] = {"B04": {"href": "../../files/z%20.tif?v=1"}}
+    second["links"] = [{"rel": "self", "href": "https://elsewhere/a/b/c.json"}]
+    server.searches = [(status, headers, page)]
+    found = server.found()
+    assert found[0]["assets"]["B04"]["href"] == f"{server.url}/collections/c/items/x y.tif"
+    assert found[0]["assets"]["B08"]["href"] == "https://host/y.tif"
+    assert found[1]["assets"]["B04"]["href"] == "https://elsewhere/files/z%20.tif?v=1"
+
+
+def test_pages_in_a_circle_end(server: Server) -> None:
+    server.searches = [server.page(["a"], "1")]
+    with pytest.raises(CatalogError, match="the same next page twice"):
+        server.find()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda landing: {"hello": 1},
+        lambda landing: [],
+        lambda landing: None,
+        lambda landing: landing | {"conformsTo": []},
+        lambda landing: landing | {"type": "Collection"},
+    ],
+    ids=["other JSON", "a list", "null", "cannot be searched", "a collection"],
+)
+def test_a_landing_page_that_is_none_is_named(server: Server, change: Callable[[Json], Any]) -> None:
+    server.landing = change(server.landing)
+    with pytest.raises(CatalogError, match=server.url) as caught:
+        server.find()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_cannot_make_us_wait_for_hours(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LONGEST_WAIT", 0.2)
+    server.searches = [(503, {"Retry-After": "7200"}, {}), server.page(["a"])]
+    begun = time.monotonic()
+    assert server.find() == ["a"]
+    assert 0.2 <= time.monotonic() - begun < 600, "not two hours"
