@@ -83,7 +83,7 @@ def plan(out: Path, **options: Any) -> int:
 @click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
 def demo(folder: Path, quiet: bool) -> int:
     """Build a small cube from simulated scenes in FOLDER, extend it twice, and show it."""
-    from stac2cube.cli.demo import show
+    from stac2cube.cli.show_demo import show
 
     with talking(quiet) as console:
         for what, path in show(folder, console).items():

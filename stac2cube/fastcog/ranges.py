@@ -385,18 +385,23 @@ def _http_store(base: str, token: str) -> HTTPStore:
     return HTTPStore(base, client_options=options, retry_config=_RETRIES)
 
 
-def s3_store(bucket: str, settings: Mapping[str, str], region: str = "") -> S3Store:
+def s3_store(bucket: str, settings: Mapping[str, str], region: str = "", *, signs: bool = False) -> S3Store:
     """A bucket, as GDAL's settings open it.
 
     Args:
         bucket: Its name.
         settings: Of :func:`stac2cube.access.sign.access`; what they leave open the environment says.
         region: Where it lies, "" for where they say.
+        signs: Whether it signs addresses only, and reads nothing.
 
     Raises:
         NotForUsError: Nothing that can be read here says who reads, or where it is.
+        UnusualFileError: It would read with the keys of a session.
     """
     said = {name: os.environ[name] for name in _FROM_ENVIRONMENT if name in os.environ} | dict(settings)
+    if not signs and said.get("AWS_SESSION_TOKEN") and not is_true(said.get("AWS_NO_SIGN_REQUEST") or "NO"):
+        # obstore follows redirects with all headers but Authorization: another host would see the session.
+        raise UnusualFileError("keys of a session are left to GDAL, which takes them along no redirect")
     if region:
         said["AWS_REGION"] = region
     return _s3_store(bucket, tuple(sorted((name, text) for name, text in said.items() if text)))
@@ -413,12 +418,11 @@ def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
     config: S3Config = {"region": region or "us-east-1"}
     if is_true(said.get("AWS_NO_SIGN_REQUEST", "NO")):
         config["skip_signature"] = True
-    elif "AWS_SESSION_TOKEN" in said:
-        # obstore follows redirects with all headers but Authorization: another host would see the session.
-        raise UnusualFileError("keys of a session are left to GDAL, which takes them along no redirect")
     elif "AWS_ACCESS_KEY_ID" in said and "AWS_SECRET_ACCESS_KEY" in said:
         config["access_key_id"] = said["AWS_ACCESS_KEY_ID"]
         config["secret_access_key"] = said["AWS_SECRET_ACCESS_KEY"]
+        if "AWS_SESSION_TOKEN" in said:
+            config["session_token"] = said["AWS_SESSION_TOKEN"]
     else:
         raise NotForUsError("who reads it is said by a role, which boto3 or GDAL know how to become")
     if "AWS_REQUEST_PAYER" in said:
@@ -448,7 +452,7 @@ def address_of_s3(way: Opening) -> str:
     host = f"{bucket}.{endpoint or _AMAZON}" if by_host else f"{endpoint or _AMAZON}/{bucket}"
     if is_true(way.settings.get("AWS_NO_SIGN_REQUEST", "NO")):
         return f"{scheme}://{host}/{quote(key)}"
-    store = s3_store(bucket, way.settings, _region_of(f"{scheme}://{host}"))
+    store = s3_store(bucket, way.settings, _region_of(f"{scheme}://{host}"), signs=True)
     address: str = obstore.sign(store, "GET", key, _OPEN_FOR)
     return address
 

@@ -11,6 +11,7 @@ from functools import partial
 
 import dask.array as da
 import numpy as np
+import odc.geo.xr  # noqa: F401 - gives Datasets the accessor that writes a CRS
 import xarray as xr
 from odc.geo.geobox import GeoBox
 

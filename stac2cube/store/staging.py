@@ -21,6 +21,7 @@ from uuid import uuid4
 import google_crc32c
 import numpy as np
 import zarr
+import zarrs  # noqa: F401 - registers its pipeline with zarr
 from numcodecs import blosc
 from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec
@@ -190,6 +191,17 @@ class _Threads:
         _renew_pool_of_dask()
 
 
+class _PoolOfChild(ThreadPoolExecutor):
+    """Threads in dask's configuration. Dask sends that to its worker processes, where it becomes a pool of their own."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.threads = threads
+
+    def __reduce__(self) -> tuple[type[ThreadPoolExecutor], tuple[int]]:
+        return ThreadPoolExecutor, (self.threads,)
+
+
 def _renew_pool_of_dask() -> None:
     """Give a new child threads for dask, if its parent had some: it would wait for those without end.
 
@@ -198,7 +210,7 @@ def _renew_pool_of_dask() -> None:
     """
     if "dask.threaded" in sys.modules:
         system = sys.modules["dask.system"]
-        sys.modules["dask.config"].config["pool"] = ThreadPoolExecutor(system.CPU_COUNT)
+        sys.modules["dask.config"].config["pool"] = _PoolOfChild(system.CPU_COUNT)
 
 
 os.register_at_fork(

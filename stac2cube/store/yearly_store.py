@@ -363,8 +363,8 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
     plan = json.dumps({**store_attributes(year, versions), "version": __version__}).encode()
     if (making / _PLAN).exists() and (making / _PLAN).read_bytes() == plan:
         return making
-    remove_tree(making, below=cube.parent)
-    make_folder(cube.parent, making)
+    remove_tree(making, below=making.parents[1])
+    make_folder(making.parents[1], making)
     store_folder = making / _STORE
 
     def create(store: Any, layer: Layer) -> None:

@@ -29,7 +29,7 @@ DYING = """
 import os, signal, sys
 from tests.datasets import test_killed as words
 from stac2cube.executors.base import Threads
-from stac2cube.datasets import files, samples
+from stac2cube.datasets import sample_files as files, samples
 
 point, source, out = sys.argv[1:]
 place, passed = {"written": files._settle, "named": files._settle, "indexed": samples.write_index}[point], []

@@ -22,15 +22,15 @@ RUN = """
 import re, sys
 from pathlib import Path
 from stac2cube.export.export import Export, export
-from stac2cube.views.render import Look
-from stac2cube.views.composite import Choice
+from stac2cube.views.render import Style
+from stac2cube.views.composite import TimeSelection
 
 def now(what):
     return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
 small, large, out, kind = sys.argv[1:]
-one = Choice(steps=("2023-01-01",))
-how = {"nc": Export(), "tif": Export(choice=one), "png": Export(choice=one, look=Look("nir,red,red"))}[kind]
+one = TimeSelection(steps=("2023-01-01",))
+how = {"nc": Export(), "tif": Export(choice=one), "png": Export(choice=one, look=Style("nir,red,red"))}[kind]
 export(small, f"{out}/small.{kind}", how)
 before = now("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here, and not from when libraries came

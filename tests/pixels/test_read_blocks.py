@@ -76,8 +76,8 @@ def test_only_what_others_leave_open_is_read_and_the_pixels_are_the_same(
         }
         made.append(granule(lattice, name, **paths))
     read: list[int] = []
-    cut = reading.cut_block
-    monkeypatch.setattr(reading, "cut_block", lambda *words: read.append(words[3].shape) or cut(*words))
+    cut = reading.source_window
+    monkeypatch.setattr(reading, "source_window", lambda *words: read.append(words[3].shape) or cut(*words))
     got = read_block(made, [RED, NIR], block)
     rows, columns = np.array(read[2]) / block.shape
     assert (rows, columns < 0.5) == (1, True) if crs == "EPSG:32633" else (rows < 0.2, columns) == (True, 1)

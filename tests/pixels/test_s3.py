@@ -183,7 +183,8 @@ def test_expired_keys_say_so(server: S3Server, monkeypatch: pytest.MonkeyPatch) 
     read(server, "private", ENGINES[0])
     server.ended.add(old.token)
     for words in refused(server, "private"):
-        assert "(ExpiredToken). The keys have expired: get new ones" in words
+        # Keys of a session are GDAL's alone, which tells the status and not the reason.
+        assert "The keys may be wrong or have expired" in words
         assert old.token not in words
     say(monkeypatch, **new.variables)
     for engine in ENGINES:
@@ -292,7 +293,8 @@ def test_index_download_and_stage(server: S3Server, me: Keys, tmp_path: Path, mo
         say(monkeypatch, **keys.variables)
         index = create_index(tmp_path / f"index-{number}", headers=True, **words)
         (headers,) = [record.headers for record in read_index(index).records.values()]
-        assert [row["format"] for row in headers] == ["tiff"]
+        # Headers are read by the fast reader, which leaves keys of a session to GDAL.
+        assert [row["format"] for row in headers] == ["other" if keys.token else "tiff"]
         assert keys.secret not in (tmp_path / f"index-{number}" / "index.json").read_text()
         folder = tmp_path / f"products-{number}"
         manifest = download_products(request, folder, tables=())

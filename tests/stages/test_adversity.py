@@ -189,7 +189,7 @@ def test_a_command_that_is_asked_to_end_lets_go_of_the_cube(
     program = (
         "import os\n"
         "from stac2cube.cli import main\n"
-        "from stac2cube.store import points\n"
+        "from stac2cube.store import files as points\n"
         "points.listeners.append("
         f"lambda point: point == 'generation.linked' and os.kill(os.getpid(), {int(number)}))\n"
         "main()\n"
@@ -205,7 +205,7 @@ def test_a_command_that_is_asked_to_end_lets_go_of_the_cube(
 def test_where_there_are_no_hard_links_that_is_said(
     command: str, cube: Path, sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def link(source: Path, target: Path) -> None:
+    def link(source: Path, target: Path, **_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
 
     monkeypatch.setattr(os, "link", link)

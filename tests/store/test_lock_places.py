@@ -40,15 +40,15 @@ from tests.build.toy import SPEC, Make, steps
 PROGRAM = """
 from pathlib import Path
 from stac2cube.build.loop import build
-from stac2cube.store import folders
+from stac2cube.store import files as folders
 from stac2cube.store.lock import CubeLock
 from stac2cube.store.metadata import read_root
 from stac2cube.executors.base import Threads
 from stac2cube.maintain.care import rollback, tidy
 from stac2cube.maintain.seal_year import seal_year
-from stac2cube.build.plan import Orders
+from stac2cube.build.plan import BuildOptions
 from tests.build.toy import SPEC, Make, step, steps
-REPLACING = Orders(superseded="replace")
+REPLACING = BuildOptions(superseded="replace")
 """
 """What the programs begin with that are run in other mount namespaces."""
 

@@ -89,7 +89,7 @@ def test_writing_leaves_zarrs_own_threads_as_they_are() -> None:
         from tests.store.test_staging import SPEC, Stager, make
         from stac2cube.store.staging import fast_pipeline
 
-        make(Stager(Path(tempfile.mkdtemp()), SPEC).step("step"))
+        make(Stager(Path(tempfile.mkdtemp()) / "staging" / "run", SPEC).step("step"))
         with fast_pipeline(writing=True):
             zarr.create_group(zarr.storage.MemoryStore())
         assert zarr.config.get("threading.max_workers") is None

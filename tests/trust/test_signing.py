@@ -176,4 +176,4 @@ def test_keys_of_aws_are_none_of_the_data_space(server: Server, buckets: str, mo
     monkeypatch.delenv("AWS_S3_ENDPOINT")
     with pytest.raises(ReadError, match="AWS_ACCESS_KEY_ID is used where AWS_S3_ENDPOINT names this service"):
         opening(AssetRef("s3://eodata/a.tif"), "cdse")
-    assert opening(AssetRef("s3://eodata/a.tif"), "none").settings == {}
+    assert "AWS_S3_ENDPOINT" not in opening(AssetRef("s3://eodata/a.tif"), "none").settings  # AWS itself is asked
