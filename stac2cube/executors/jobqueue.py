@@ -106,6 +106,7 @@ def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
                 executor.shutdown(wait=False)
                 send_home(client)
                 jobs.end()
+                client.close()  # before its scheduler ends: otherwise it logs that it lost it
                 cluster.close(timeout=2 * GOODBYE)
 
 

@@ -40,7 +40,8 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
     options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False}
     if remote:
         options |= {"GDAL_HTTP_HEADERS": "", "GDAL_HTTP_NETRC": "NO"}
-        options |= {name: "" for name in SILENT if name in os.environ}
+        _silenced.update(name for name in SILENT if name in os.environ)
+        options |= dict.fromkeys(_silenced, "")
     options |= store or {}
     if remote:
         options |= {
@@ -86,6 +87,9 @@ SILENT = (
 )
 """Settings of the environment by which GDAL would tell every server who asks. They are held back; what a server may
 know is said for it, see :func:`stac2cube.access.sign.opening`."""
+
+_silenced: set[str] = set()
+"""Those of :data:`SILENT` that the environment ever held: rasterio keeps what a variable said, thread by thread."""
 
 FORMATS = ("GTiff", "COG", "LIBERTIFF", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG", "PNG")
 """GDAL's drivers that open what a catalog names: formats that name no other file. A VRT, or the text of a connection,

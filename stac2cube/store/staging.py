@@ -192,7 +192,7 @@ class _Threads:
 
 
 class _PoolOfChild(ThreadPoolExecutor):
-    """Threads in dask's configuration. Dask sends that to its worker processes, where it becomes a pool of their own."""
+    """Threads in dask's configuration. Dask sends that to its workers, where it becomes a pool of their own."""
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)

@@ -116,7 +116,7 @@ def train_on(
     tensors = {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.part")
-    save_file(tensors, part, metadata={"seed": str(seed), "generation": "2"})
+    save_file(tensors, part, metadata={"generation": "2"})
     part.rename(out)
     card = {
         "made_from": [str(cube) for cube in cubes],

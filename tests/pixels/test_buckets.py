@@ -56,7 +56,8 @@ def test_public_buckets_are_asked_without_a_name(server: RangeServer) -> None:
     for engine in ENGINES:
         np.testing.assert_array_equal(read(server, engine), texture(WHOLE)[20:200, 30:230])
         assert server.requests
-        assert not any("authorization" in headers for headers in server.signed)
+        # GDAL says an empty name and password where the environment ever held GDAL_HTTP_USERPWD, which is held back.
+        assert {headers.get("authorization", "") for headers in server.signed} <= {"", "Basic Og=="}
 
 
 def test_keys_sign_and_readers_pay(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
