@@ -22,7 +22,7 @@ from stac2cube.coregister.matching import MARGIN, Match, match
 from stac2cube.coregister.measure import WINDOWS
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.coregister.solve import REFERENCE, MeasuredPair, along, graph
-from tests.bench.train_native import MAT_FINE
+from tests.real.recorded import MAT_FINE
 from tests.registration import HAS_AROSICS, fourier_moved
 
 COVERS = (0.0, 0.2, 0.5, 0.8)

@@ -21,15 +21,13 @@ from stac2cube.superres.backends import open_upscaler
 from stac2cube.superres.networks import COARSE, FINE, sha256_of
 from stac2cube.superres.optics import means
 from stac2cube.superres.train import DSEN2, MEANS, TrainingArea, judged, train
+from tests.real.recorded import MAT_FINE
 
 CAUTION = 0.75
 """What two scenes taught of 10 to 2.5 m is taken at this part of its size, as in the first weights."""
 
 OPTICS = {"table": 0.0, "Gaussian, MTF + 0.1": 0.1, "plain averages": MEANS, "as DSen2": DSEN2}
 """Optics of the card."""
-
-MAT_FINE = ("B04", "B03", "B02", "B08")
-"""Order of ``im10`` in the MATLAB files of DSen2; ``im20`` has the order of ``COARSE``."""
 
 
 def main() -> None:
