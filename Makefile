@@ -2,6 +2,7 @@
 # make test   every test but the long campaigns, some 20 minutes on two cores
 # make fast   some tests of everything, 5 minutes on two cores
 # make lint   what ruff and mypy say, in the releases of envs/tools.txt
+# make docs   the documentation as a site in build/site, which works without a network
 # make soak   the long kill campaigns, and every test on the other releases of Debian (as root)
 # make bench  timings against other tools
 # Another Python: make demo PYTHON=/path/to/python3.12 (3.11 or newer)
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 # last three: the wheels' PROJ and GDAL cannot read the files of others.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PROJ_DATA PROJ_LIB GDAL_DATA
 
-.PHONY: demo test fast lowest lint soak bench clean clean-venv
+.PHONY: demo test fast lowest lint docs soak bench clean clean-venv
 
 demo: $(VENV)/.installed
 	$(BIN)/stac2cube demo build/demo
@@ -43,6 +44,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# mkdocs' strict mode: a link that leads nowhere, or a parameter that is not there, is an error.
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --requirement envs/docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html is the documentation"
 
 soak: $(VENV)/.installed-test
 	envs/install-torch $(BIN)/python

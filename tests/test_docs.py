@@ -38,7 +38,7 @@ def typed(page: Path) -> list[list[str]]:
     return [words[words.index("stac2cube") + 1 :] for words in said if "..." not in words]
 
 
-@pytest.mark.parametrize("page", [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.name)
 def test_every_command_of_a_page_is_understood(page: Path) -> None:
     for words in typed(page):
         command: click.Command = cli
@@ -54,7 +54,7 @@ def test_every_command_of_a_page_is_understood(page: Path) -> None:
 
 
 def test_every_command_stands_on_a_page() -> None:
-    said = {words[0] for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")) for words in typed(page) if words}
+    said = {words[0] for page in (DOCS.parent / "README.md", *DOCS.rglob("*.md")) for words in typed(page) if words}
     # Those of job scripts, and those that only look, are named in sentences.
     prose = "".join(page.read_text() for page in DOCS.glob("*.md")) + (DOCS.parent / "README.md").read_text()
     scripts = "".join(path.read_text() for path in (DOCS.parent / "slurm").glob("*.sbatch"))

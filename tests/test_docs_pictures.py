@@ -47,11 +47,11 @@ def test_every_picture_has_its_command() -> None:
 
 
 def shown_on(page: Path) -> set[str]:
-    return set(re.findall(r"\]\((?:docs/)?images/([\w.-]+)\)", page.read_text()))
+    return set(re.findall(r"\]\((?:docs/|\.\./)?images/([\w.-]+)\)", page.read_text()))
 
 
 def test_pictures_of_every_page_have_a_command_on_it() -> None:
-    pages = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "products.md"]
+    pages = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "products.md"]
     for page in pages:
         words = page.read_text()
         for name in shown_on(page):
@@ -60,7 +60,7 @@ def test_pictures_of_every_page_have_a_command_on_it() -> None:
             named = f"docs/images/{name}" in words
             sources = [(ROOT / module.replace(".", "/")).with_suffix(".py").read_text() for module in modules]
             assert named or any(f'"{name}"' in source for source in sources), name
-    everywhere = set().union(*(shown_on(page) for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))))
+    everywhere = set().union(*(shown_on(page) for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))))
     assert {path.name for path in PICTURES.iterdir()} == everywhere, "a picture that no page shows"
 
 

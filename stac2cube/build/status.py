@@ -77,6 +77,12 @@ class CubeStatus:
 def cube_status(path: str | Path) -> CubeStatus:
     """Look at a cube without opening its pixels.
 
+    Args:
+        path: The cube.
+
+    Returns:
+        Steps, files, bytes, failures and the writer of the cube.
+
     Raises:
         CubeError: Not a cube.
     """

@@ -283,10 +283,19 @@ def find_frames(
     labels: str | None = None,
     clouds: str | Path | None = None,
 ) -> FrameSet:
-    """The frames of a cube or of a folder of samples, whichever it is; see the functions of each.
+    """The frames of a cube or of a folder of samples, whichever it is.
+
+    Args:
+        source: A cube, or a folder of samples.
+        bands: Layers of a cube that become bands. Default: all layers that are measured. Not for samples.
+        labels: The layer of a cube that holds a class per pixel, for example ``"SCL"``. Not for samples.
+        clouds: The clouds cube of a cube; it decides the cloud cover of each patch. Not for samples.
+
+    Returns:
+        The frames, one per scene.
 
     Raises:
-        BadInputError: Neither, or words that only cubes understand are said of samples.
+        BadInputError: The source is neither, or options for cubes are given for samples.
     """
     path = Path(source)
     if (path / "zarr.json").exists():

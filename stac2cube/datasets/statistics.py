@@ -298,6 +298,12 @@ class Statistics:
 def read_statistics(path: str | Path) -> Statistics:
     """Read ``stats.json``, or that of a folder.
 
+    Args:
+        path: The file, or the folder that ``stac2cube statistics`` wrote.
+
+    Returns:
+        The statistics of every band.
+
     Raises:
         BadInputError: It is not there, of another schema, or damaged.
     """

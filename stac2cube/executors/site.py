@@ -251,6 +251,12 @@ def site_names() -> tuple[str, ...]:
 def find_site(name: str) -> Site:
     """A site by name: as shipped, with what a person's own file of that name adds or overrides.
 
+    Args:
+        name: Name of the site, which is the name of its file without ``.toml``.
+
+    Returns:
+        The site. Its method ``place`` gives the place where blocks are made.
+
     Raises:
         BadInputError: Unknown.
         TableError: A file is malformed.

@@ -45,6 +45,13 @@ from stac2cube.store.files import write_whole
 def export_index(name: str | Path, out: str | Path) -> Path:
     """An index as one file: ``.parquet`` (STAC GeoParquet, headers included) or ``.json`` (ItemCollection).
 
+    Args:
+        name: Name or path of the index.
+        out: The file to write. Its ending decides the format.
+
+    Returns:
+        The file.
+
     Raises:
         BadInputError: Another ending.
     """
@@ -61,7 +68,17 @@ def export_index(name: str | Path, out: str | Path) -> Path:
 
 
 def index_info(name: str | Path) -> dict[str, Any]:
-    """What an index holds, as plain JSON values."""
+    """What an index holds, as plain JSON values.
+
+    Args:
+        name: Name or path of the index.
+
+    Returns:
+        Path, catalog, number of items, first and last time, files, and bytes.
+
+    Raises:
+        BadInputError: There is no such index, or its files cannot be read.
+    """
     path = index_path(name)
     index = read_index(path)
     items = [record.item for record in index.records.values()]

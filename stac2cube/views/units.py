@@ -296,7 +296,18 @@ def to_kelvin(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Da
 
 
 def to_celsius(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Dataset:
-    """As :func:`to_kelvin`, in degrees Celsius."""
+    """As :func:`to_kelvin`, in degrees Celsius.
+
+    Args:
+        data: An opened cube ``(time, y, x)``, stored counts or decoded.
+        layers: Layers to convert. Default: all layers of temperature.
+
+    Returns:
+        The same layers, float32, in degrees Celsius; NaN where there is no data. Other layers stay as they are.
+
+    Raises:
+        BadInputError: A named layer is not there, or is no temperature.
+    """
 
     def convert(layer: xr.DataArray) -> xr.DataArray:
         if layer.attrs.get("units") == CELSIUS and not is_stored(layer):
@@ -495,8 +506,16 @@ def slope(heights: xr.DataArray) -> xr.DataArray:
 def aspect(heights: xr.DataArray) -> xr.DataArray:
     """The direction the ground faces after Horn (1981), degrees clockwise from grid north; NaN where it is flat.
 
-    Arguments, NaN and errors otherwise as in :func:`slope`. In a geographic CRS and along the central meridian of a UTM
-    zone grid north is north.
+    In a geographic CRS, and along the central meridian of a UTM zone, grid north is true north.
+
+    Args:
+        heights: Heights in metres ``(..., y, x)``, as in :func:`slope`.
+
+    Returns:
+        Same dims, float32, degrees from 0 to 360. NaN where the ground is flat, next to pixels without data, and along the edge.
+
+    Raises:
+        BadInputError: As :func:`slope`.
     """
     return _view(heights, terrain.horn_aspect, "aspect", "degree")
 
