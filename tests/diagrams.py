@@ -150,7 +150,9 @@ def update_timeline() -> str:
             x = 200 + (year - 2018) * 120
             width = 50 if late else 58
             parts.append(Box(x, y, width, 34, ["late" if late else f"{year:g}"], fill).svg())
-    parts.append(label(200, 268, "On disk, new steps take the next free slots; open_cube sorts by time, tidy sorts on disk."))
+    parts.append(
+        label(200, 268, "On disk, new steps take the next free slots; open_cube sorts by time, tidy sorts on disk.")
+    )
     return drawing(780, 285, parts)
 
 
@@ -163,7 +165,14 @@ def catalog_decision() -> str:
         Box(360, 50, 300, 44, ["that catalog"], KEPT),
         Box(360, 130, 300, 44, ["the first open catalog", "that carries the mission"], KEPT),
         Box(360, 216, 300, 44, ["the catalog of the site"], KEPT),
-        Box(20, 320, 640, 40, ["one line in the log says which catalog and why; the ledger keeps it for every step"], HIDDEN),
+        Box(
+            20,
+            320,
+            640,
+            40,
+            ["one line in the log says which catalog and why; the ledger keeps it for every step"],
+            HIDDEN,
+        ),
     ]
     return drawing(
         680,

@@ -62,7 +62,9 @@ def parameters_without_words(name: str) -> list[str]:
         texts += [inspect.getdoc(base) or "" for base in thing.__mro__[1:-1]]
     explained = set(re.findall(r"^\s*\*{0,2}(\w+)(?: \([^)]*\))?:", "\n".join(texts), re.MULTILINE))
     explained |= {
-        word for line in re.findall(r"^\s*(\w+(?:, \*{0,2}\w+)+):", "\n".join(texts), re.MULTILINE) for word in re.findall(r"\w+", line)
+        word
+        for line in re.findall(r"^\s*(\w+(?:, \*{0,2}\w+)+):", "\n".join(texts), re.MULTILINE)
+        for word in re.findall(r"\w+", line)
     }
     if dataclasses.is_dataclass(thing):
         source = "".join(inspect.getsource(base) for base in thing.__mro__[:-1])

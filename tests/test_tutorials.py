@@ -24,7 +24,11 @@ def test_it_works_as_written(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     follow(TUTORIALS / f"{name}.md")
     made, shown = PICTURES[name]
     with Image.open(made) as new, Image.open(ROOT / "docs" / "images" / shown) as kept:
-        assert (new.format, new.size, getattr(new, "n_frames", 1)) == (kept.format, kept.size, getattr(kept, "n_frames", 1))
+        assert (new.format, new.size, getattr(new, "n_frames", 1)) == (
+            kept.format,
+            kept.size,
+            getattr(kept, "n_frames", 1),
+        )
     cube = "lech/layers.zarr" if name == "on-a-cluster" else "lech.zarr"
     steps = {"first-cube": 8, "from-cube-to-product": 6, "keep-an-archive": 6, "on-a-cluster": 8}
     assert stac2cube.open_cube(cube).sizes["time"] == steps[name]
@@ -32,7 +36,9 @@ def test_it_works_as_written(name: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_marks_of_blocks_are_understood(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("<!-- not run: a reason -->\n\n```console\n$ x\n```\n\n<!-- exit code: 2 -->\n\n```console\n$ y\n```\n")
+    page.write_text(
+        "<!-- not run: a reason -->\n\n```console\n$ x\n```\n\n<!-- exit code: 2 -->\n\n```console\n$ y\n```\n"
+    )
     first, second = blocks(page)
     assert (first.skipped, second.skipped, second.code) == ("a reason", "", 2)
     page.write_text("```bash\nrm x\n```\n")

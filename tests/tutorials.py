@@ -1,8 +1,8 @@
 """The tutorials of the docs, run as they are written. ``python -m tests.tutorials docs/images`` makes their pictures.
 
-Blocks of a page run in order: ``python`` in one namespace, commands of stac2cube from ``console``, ``yaml`` whose first line is
-``# NAME`` becomes that file. A comment ``<!-- not run: REASON -->`` before a block leaves it out, and ``<!-- exit code: N -->``
-says how its commands end.
+Blocks of a page run in order: ``python`` in one namespace, commands of stac2cube from ``console``; ``yaml`` whose first
+line is ``# NAME`` becomes that file. A comment ``<!-- not run: REASON -->`` before a block leaves it out, and
+``<!-- exit code: N -->`` says how its commands end.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def follow(page: Path, run: Run = in_process) -> dict[str, Any]:
         if block.skipped:
             continue
         if block.kind == "python":
-            exec(compile(block.text, page.name, "exec"), names)  # noqa: S102 - it is a page of this repository
+            exec(compile(block.text, page.name, "exec"), names)
         elif block.kind == "yaml":
             first = block.text.partition("\n")[0]
             Path(first.removeprefix("# ")).write_text(block.text)

@@ -1,7 +1,7 @@
 """Reference pages of the documentation, written from the code when the site is built.
 
-``docs/site/hooks.py`` puts them into the site; ``tests/test_docs_reference.py`` checks that nothing public is left out. This
-module knows nothing of mkdocs.
+``docs/site/hooks.py`` puts them into the site; ``tests/test_docs_reference.py`` checks that nothing public is left out.
+This module knows nothing of mkdocs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,9 +19,9 @@ import click
 import stac2cube
 from stac2cube.build.plan import Summary
 from stac2cube.cli import cli
+from stac2cube.cli.recipes import schema_text
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import catalogs
-from stac2cube.cli.recipes import schema_text
 from stac2cube.views.indices import describe_index, registry
 from stac2cube.views.render import combinations
 
@@ -50,7 +50,7 @@ VARIABLES = {
     "STAC2CUBE_CONFIG_DIR": "Folder of your own catalogs, missions, sites, masks, colours and indices. "
     "Default: `~/.config/stac2cube`.",
     "STAC2CUBE_DATA_DIR": "Folder of your named scene indexes. Default: `~/.local/share/stac2cube`.",
-    "STAC2CUBE_ENGINE": "`rasterio` reads every file with GDAL. Default: the fast reader where it gives the same pixels.",
+    "STAC2CUBE_ENGINE": "`rasterio` reads every file with GDAL. Default: the fast reader.",
     "STAC2CUBE_READ_SECONDS": "Time limit for reading one remote file, retries included, in seconds. Default: 110.",
     "STAC2CUBE_WEIGHTS": "Folder of network weights, one subfolder per backend. Default: the user's cache folder.",
     "CDSE_ACCESS_TOKEN": "Token of the Copernicus Data Space, used when you have no S3 keys.",
@@ -59,9 +59,9 @@ VARIABLES = {
     "CDSE_PASSWORD": "Password that goes with `CDSE_USERNAME`.",
     "CDSE_S3_ACCESS_KEY": "S3 access key of the Copernicus Data Space.",
     "CDSE_S3_SECRET_KEY": "S3 secret key that goes with `CDSE_S3_ACCESS_KEY`.",
-    "DASK_CLUSTER": "Running Dask cluster that the place `gateway` uses: its name on the gateway, or its scheduler's address.",
+    "DASK_CLUSTER": "Running Dask cluster for the place `gateway`: its name, or the address of its scheduler.",
 }
-"""What each environment variable of ours does. AWS, GDAL and SLURM variables are explained on the pages that need them."""
+"""What each environment variable of ours does. Variables of AWS, GDAL and SLURM are on the pages that need them."""
 
 COLUMNS = {
     "id": "Scene key, for example `sentinel-2a_R108_20230714`.",
@@ -139,7 +139,14 @@ def _command(path: tuple[str, ...], command: click.Command) -> list[str]:
         return lines
     if example := _examples().get(path):
         page, words = example
-        lines += [f"Example, from [{page.stem}](../{page.relative_to(DOCS)}):", "", "```console", f"$ {words}", "```", ""]
+        lines += [
+            f"Example, from [{page.stem}](../{page.relative_to(DOCS)}):",
+            "",
+            "```console",
+            f"$ {words}",
+            "```",
+            "",
+        ]
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
     if options:
         lines += ["| option | value | default | what it does |", "| --- | --- | --- | --- |"]
@@ -213,7 +220,12 @@ def _room(name: str) -> str:
 def recipe() -> str:
     """Entries of a recipe and their words."""
     content = json.loads(schema_text())
-    lines = ["# Recipe", "", "Each entry is a command, and each word one of its options. See [recipes](../recipes.md).", ""]
+    lines = [
+        "# Recipe",
+        "",
+        "Each entry is a command, and each word one of its options. See [recipes](../recipes.md).",
+        "",
+    ]
     for entry, rule in content["properties"].items():
         lines += [f"## {entry}", "", _plain(rule.get("description", "")), ""]
         words = next((form["properties"] for form in rule.get("anyOf", []) if "properties" in form), {})
@@ -232,8 +244,7 @@ def known_catalogs() -> str:
     lines = ["# Catalogs", "", "[Missions](../missions.md) says which catalog carries which mission.", ""]
     lines += ["| name | title | address | note |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| `{name}` | {_cell(one.title)} | `{one.url}` | {_cell(one.note)} |"
-        for name, one in catalogs().items()
+        f"| `{name}` | {_cell(one.title)} | `{one.url}` | {_cell(one.note)} |" for name, one in catalogs().items()
     ]
     return "\n".join([*lines, ""])
 
@@ -255,7 +266,7 @@ def colours() -> str:
     """Colour composites."""
     lines = ["# Colour composites", "", "| name | also | red, green, blue | shows |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| `{name}` | {', '.join(f'`{alias}`' for alias in one.aliases)} | {', '.join(one.bands)} | {_cell(one.about)} |"
+        f"| `{name}` | {_listed(one.aliases, '`')} | {_listed(one.bands)} | {_cell(one.about)} |"
         for name, one in combinations().items()
     ]
     return "\n".join([*lines, ""])
@@ -272,11 +283,10 @@ def exit_codes() -> str:
             "| code | meaning | what to do |",
             "| --- | --- | --- |",
             f"| {done} | Done. `verify`: no damage. | Nothing. |",
-            "| 1 | The command was refused, for example for a wrong option. Nothing was written. | Read the line on standard "
-            "error. |",
-            f"| {failed} | Some steps failed, the others are stored. `verify`: damage found. | Run the same command again. |",
-            f"| {stopped} | Stopped in time: by Ctrl-C, by SIGTERM, or before the end of the job's time limit. Finished steps "
-            "are stored. | Run the same command again. |",
+            "| 1 | The command was refused, for example for a wrong option. Nothing was written. | Read the error. |",
+            f"| {failed} | Some steps failed, the others are stored. `verify`: damage found. | Run it again. |",
+            f"| {stopped} | Stopped in time: by Ctrl-C, by SIGTERM, or before the job's time limit. Finished steps are "
+            "stored. | Run it again. |",
             "",
         ]
     )
@@ -302,8 +312,8 @@ def ledger() -> str:
     for product, facts in content.items():
         lines += [f"### {product}", "", "| array | type | dimensions | fill value |", "| --- | --- | --- | --- |"]
         lines += [
-            f"| `{name}` | {_value(array['dtype'])} | {array['dimensions'].replace(' ', ', ')} | {_value(array['fill'])} |"
-            for name, array in facts["arrays"].items()
+            f"| `{name}` | {_value(one['dtype'])} | {_listed(one['dimensions'].split())} | {_value(one['fill'])} |"
+            for name, one in facts["arrays"].items()
         ]
         lines += [""]
     return "\n".join(lines)
@@ -328,6 +338,10 @@ def _layout() -> list[str]:
 
 def _value(value: object) -> str:
     return "" if value is None else f"`{_cell(value if isinstance(value, str) else json.dumps(value))}`"
+
+
+def _listed(words: Iterable[str], quote: str = "") -> str:
+    return ", ".join(f"{quote}{word}{quote}" for word in words)
 
 
 def _cell(text: object) -> str:

@@ -40,10 +40,10 @@ from stac2cube.version import __version__
 @click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="stac2cube")
 def cli() -> None:
-    """Satellite catalogs to analysis-ready Zarr cubes that can be extended safely for years.
+    """Turn satellite catalogs (STAC) into analysis-ready Zarr cubes, and extend these cubes for years.
 
-    Exit codes: 0 done; 1 asked wrongly, nothing was written; 2 some steps failed, run again; 10 stopped in time, run
-    again.
+    Exit codes: 0 done; 1 the command was refused, nothing was written; 2 some steps failed, run it again; 10 stopped in
+    time, run it again to continue.
     """
 
 

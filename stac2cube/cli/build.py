@@ -19,15 +19,16 @@ from stac2cube.errors import BadInputError
 @what_options
 @items_option
 @where_options
-@click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
-@click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
-@click.option("--per-feature", is_flag=True, help="One cube per feature of the area: OUT/<name>.zarr.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
+@click.option("--update", "updating", is_flag=True, help="Take every option except --time from the cube.")
+@click.option("--replace-superseded", is_flag=True, help="Rebuild time steps for which newer or more items exist.")
+@click.option("--per-feature", is_flag=True, help="Build one cube per feature of the area: OUT/<name>.zarr.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
 @as_json
 def layers(out: Path, per_feature: bool, **options: Any) -> int:
-    """Turn a STAC catalog, an area and a time into the cube OUT, or extend it.
+    """Build the cube OUT from a STAC catalog for an area and a time, or extend it.
 
-    Running it again changes nothing; a longer time adds what is missing, wherever in time it lies.
+    If you run it again, nothing changes. If you give a longer time, the missing time steps are added, also earlier
+    ones.
     """
     with talking(options["quiet"]) as console:
         if not per_feature:
@@ -42,16 +43,16 @@ def layers(out: Path, per_feature: bool, **options: Any) -> int:
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.option("--time", help="What to add; every time asked for so far if not said (finds late scenes).")
-@click.option("--catalog", help="Another catalog than the one the cube remembers.")
-@click.option("--replace-superseded", is_flag=True, help="Make steps anew for which newer or more items exist.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done and end.")
+@click.option("--time", help="Time to add. Default: all times requested so far, which finds scenes that came late.")
+@click.option("--catalog", help="Use this catalog instead of the one stored in the cube.")
+@click.option("--replace-superseded", is_flag=True, help="Rebuild time steps for which newer or more items exist.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
 @as_json
 @where_options
 def update(cube: Path, **options: Any) -> int:
-    """Extend CUBE by a time, or look for late scenes in the times it has; what was made from another cube follows it.
+    """Add a time to CUBE, or add scenes that came late; a derived cube is brought up to date with its parent.
 
-    So does a cube of samples, whatever it was made of.
+    A cube of samples is brought up to date with its source.
     """
     from stac2cube.datasets.sample_cube import holds_samples
     from stac2cube.maintain.update import is_derived
@@ -70,19 +71,19 @@ def update(cube: Path, **options: Any) -> int:
 @what_options
 @items_option
 @where_options
-@click.option("--update", "updating", is_flag=True, help="Take everything but --time from the cube.")
+@click.option("--update", "updating", is_flag=True, help="Take every option except --time from the cube.")
 @as_json
 def plan(out: Path, **options: Any) -> int:
-    """Say what `layers` would do to OUT: scenes, blocks, bytes to read and write, files and bytes of every year."""
+    """Print what `layers` would do to OUT: scenes, blocks, bytes to read and to write, files and bytes of every year."""
     with talking(options["quiet"]) as console:
         return _layers(out, what_words(**options), {**options, "dry_run": True}, console)
 
 
 @click.command()
 @click.argument("folder", type=CUBE, default=Path("build/demo"))
-@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def demo(folder: Path, quiet: bool) -> int:
-    """Build a small cube from simulated scenes in FOLDER, extend it twice, and show it."""
+    """Build a small cube from simulated scenes in FOLDER, extend it twice, and draw it."""
     from stac2cube.cli.show_demo import show
 
     with talking(quiet) as console:

@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 
 # Commands about what catalogs have: compare, gaps.
 
-catalog_list = click.option("--catalogs", "names", help="Names, URLs or paths with commas; all that carry the mission.")
+catalog_list = click.option(
+    "--catalogs",
+    "names",
+    help=("Names, URLs or paths of catalogs, separated by commas. Default: all catalogs that carry the mission."),
+)
 
 
 @click.command()
@@ -50,7 +54,7 @@ catalog_list = click.option("--catalogs", "names", help="Names, URLs or paths wi
 @catalog_list
 @as_json
 def compare(names: str | None, machine: bool, **options: Any) -> None:
-    """Search the same words in several catalogs: how many scenes each has, which only it has, and how fast it is."""
+    """Run the same search in several catalogs: how many scenes each has, which only it has, and how fast it is."""
     from stac2cube.model.mission import find_mission
     from stac2cube.search.compare import compare_catalogs
     from stac2cube.stages.layers import make_request
@@ -83,7 +87,7 @@ def compare(names: str | None, machine: bool, **options: Any) -> None:
 @catalog_list
 @as_json
 def gaps(cube: Path, names: str | None, machine: bool) -> None:
-    """List, per month, the scenes that some catalog has and CUBE lacks, with the reason."""
+    """List, per month, the scenes that a catalog has and CUBE does not have, with the reason."""
     from stac2cube.model.mission import find_mission
     from stac2cube.search.compare import gaps_of
     from stac2cube.search.request import request_of
@@ -121,17 +125,19 @@ def _require_an_answer(answers: Sequence[Answer]) -> None:
 
 NAME = click.argument("name")
 
-quietly = click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+quietly = click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 where_option = click.option(
-    "--where", multiple=True, help="Condition in CQL2, as 's2:nodata_pixel_percentage < 20'; several times: all hold."
+    "--where",
+    multiple=True,
+    help=("Condition in CQL2, for example 's2:nodata_pixel_percentage < 20'. Repeatable: all conditions must hold."),
 )
 
 
 @click.group()
 def index() -> None:
-    """Keep catalogs of your own: searched once, stored with the headers of their images, brought up to date.
+    """Keep a search result as a catalog of your own, with the headers of its images, and keep it up to date.
 
-    An index is named where it is used, as `--catalog NAME`: by a path, or by a name alone, which lies with your data.
+    Use an index as `--catalog NAME`. NAME is a path, or a plain name for an index in your data folder.
     """
 
 
@@ -139,11 +145,11 @@ def index() -> None:
 @NAME
 @search_options
 @where_option
-@click.option("--headers", is_flag=True, help="Read the headers of the images of --bands, and keep them.")
+@click.option("--headers", is_flag=True, help="Read and store the headers of the images of --bands.")
 @quietly
 @as_json
 def create(name: str, where: tuple[str, ...], headers: bool, quiet: bool, machine: bool, **options: Any) -> None:
-    """Search, and keep what is found as the index NAME."""
+    """Search a catalog, and store the result as the index NAME."""
     from stac2cube.index.index import make_index
     from stac2cube.progress import progress_for
     from stac2cube.search.search import Conditions
@@ -157,12 +163,12 @@ def create(name: str, where: tuple[str, ...], headers: bool, quiet: bool, machin
 
 @index.command()
 @NAME
-@click.option("--time", help="A further time; every time asked for so far if not said.")
-@click.option("--check", is_flag=True, help="Ask for size and ETag of every file whose header is kept.")
+@click.option("--time", help="Additional time. Default: all times requested so far.")
+@click.option("--check", is_flag=True, help="Request size and ETag of every file whose header is stored.")
 @quietly
 @as_json
 def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool) -> None:
-    """Search again, and take over what is new, changed or gone."""
+    """Search again, and apply what is new, changed or gone."""
     from stac2cube.index.index import update_index
     from stac2cube.progress import progress_for
 
@@ -173,16 +179,19 @@ def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool)
 @index.command(name="filter")
 @NAME
 @click.argument("out")
-@click.option("--time", help="A year, a month, a day, an interval, a season; several with commas.")
-@click.option("--aoi", help="Area that items must touch, as of `stac2cube layers`; a box 'w,s,e,n' for example.")
-@click.option("--aoi-crs", help="CRS of the numbers in --aoi; WGS84 if not said.")
-@click.option("--platform", help="Names with commas: sentinel-2a,sentinel-2b.")
+@click.option("--time", help="A year, month, day, interval or season. Separate several by commas.")
+@click.option(
+    "--aoi",
+    help=("Area that items must intersect, as for `stac2cube layers`, for example a box 'west,south,east,north'."),
+)
+@click.option("--aoi-crs", help="CRS of the numbers in --aoi. Default: WGS84.")
+@click.option("--platform", help="Platforms, separated by commas: sentinel-2a,sentinel-2b.")
 @click.option("--orbit", help="ascending, descending, or the number of a relative orbit.")
-@click.option("--max-cloud-cover", type=float, help="Of the single item, percent.")
+@click.option("--max-cloud-cover", type=float, help="Largest cloud cover of a single item, in percent.")
 @where_option
 @as_json
 def filter_(name: str, out: str, machine: bool, **options: Any) -> None:
-    """Make the index OUT of those items of NAME that fulfil all conditions."""
+    """Write the index OUT with the items of NAME that meet all conditions."""
     from stac2cube.index.index import filter_index
 
     _say(filter_index(name, out, _conditions(**options)), machine)
@@ -202,7 +211,7 @@ def export(name: str, out: Path) -> None:
 @NAME
 @as_json
 def info(name: str, machine: bool) -> None:
-    """Say what the index NAME holds, and in which files."""
+    """Print what the index NAME holds, and in which files."""
     from stac2cube.index.index import index_info
 
     facts = index_info(name)
@@ -219,7 +228,7 @@ def info(name: str, machine: bool) -> None:
 @index.command(name="list")
 @as_json
 def list_(machine: bool) -> None:
-    """List your own indexes, those that have a name only."""
+    """List the indexes in your data folder."""
     from stac2cube.index.index import list_indexes
 
     found = list_indexes()
@@ -341,10 +350,12 @@ SOURCE = click.argument("source")
 
 def _wanted_options(command: Any) -> Any:
     options = [
-        click.option("--bands", help="Names or common names with commas; the mission's default if not said."),
-        click.option("--time", help="A year, month, day, interval or season; all times of an index if not said."),
-        click.option("--mission", help="Name of a mission; what the index tells if not said."),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
+        click.option(
+            "--bands", help="Bands by name or common name, separated by commas. Default: those of the mission."
+        ),
+        click.option("--time", help="A year, month, day, interval or season. Default: all times of an index."),
+        click.option("--mission", help="Name of a mission. Default: that of the index."),
+        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -358,7 +369,7 @@ def _wanted_options(command: Any) -> Any:
 @_wanted_options
 @grid_options
 @quietly
-@click.option("--json", "machine", is_flag=True, help="For programs.")
+@click.option("--json", "machine", is_flag=True, help="Print JSON for scripts.")
 def read(source: str, geometries: str, folder: Path, quiet: bool, machine: bool, **options: Any) -> None:
     """Read GEOMETRIES from SOURCE (an index or a catalog): FOLDER/<feature>/<scene>.tif, without building a cube."""
     from stac2cube.progress import progress_for
@@ -382,7 +393,10 @@ def read(source: str, geometries: str, folder: Path, quiet: bool, machine: bool,
     "--statistics",
     default="count,mean,std,min,max",
     show_default=True,
-    help="Of polygons: count, mean, std, min, max, median, sum, mode, percentiles as p10; with commas.",
+    help=(
+        "Statistics of polygons, separated by commas: count, mean, std, min, max, median, sum, mode, "
+        "or percentiles such as p10."
+    ),
 )
 @quietly
 def sample(source: str, geometries: str, out: Path, statistics: str, quiet: bool, **options: Any) -> None:

@@ -31,9 +31,11 @@ _FOLDER = click.Path(path_type=Path)
 
 def _frames_options(command: Any) -> Any:
     for option in (
-        click.option("--clouds", type=CUBE, help="The clouds cube of a cube."),
-        click.option("--labels", help="The layer of a cube that labels it, for example SCL or cloud_mask."),
-        click.option("--bands", type=LIST, help="Layers of a cube with commas; all that are measured if not said."),
+        click.option("--clouds", type=CUBE, help="Clouds cube that belongs to the cube."),
+        click.option("--labels", help="Layer of a cube that holds the labels, for example SCL or cloud_mask."),
+        click.option(
+            "--bands", type=LIST, help="Layers of a cube, separated by commas. Default: all layers except classes."
+        ),
     ):
         command = option(command)
     return command
@@ -43,15 +45,27 @@ def _frames_options(command: Any) -> Any:
 @click.argument("source", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
 @_frames_options
-@click.option("--range", "ends", nargs=2, type=float, help="Values counted [0 1].")
-@click.option("--bin-width", "width", type=float, help="Percentiles are known no finer [0.0005].")
-@click.option("--percentiles", nargs=2, type=float, help="What lies beyond is clipped [2 98].")
-@click.option("--max-pixels-per-scene", type=int, help="Pixels looked at of each scene; all if not said.")
-@click.option("--seed", type=int, help="Decides which pixels [0].")
-@click.option("--only", type=click.Choice(["histogram", "moments"]), help="One of the two passes; both if not said.")
+@click.option("--range", "ends", nargs=2, type=float, help="Lowest and highest value that is counted. Default: 0 1.")
+@click.option(
+    "--bin-width",
+    "width",
+    type=float,
+    help="Width of a histogram bin, which is the precision of percentiles. Default: 0.0005.",
+)
+@click.option(
+    "--percentiles",
+    nargs=2,
+    type=float,
+    help="Lower and upper percentile; values beyond them are clipped. Default: 2 98.",
+)
+@click.option("--max-pixels-per-scene", type=int, help="Number of pixels taken from each scene. Default: all.")
+@click.option("--seed", type=int, help="Seed that chooses the pixels. Default: 0.")
+@click.option(
+    "--only", type=click.Choice(["histogram", "moments"]), help="Run one of the two passes only. Default: both."
+)
 @where_options
 def statistics(source: Path, out: Path, **options: Any) -> int:
-    """Write percentiles, mean and deviation of each band of SOURCE (a cube or samples) into the folder OUT."""
+    """Write percentiles, mean and standard deviation of each band of SOURCE (a cube or samples) into the folder OUT."""
     from stac2cube.build.plan import BuildOptions
     from stac2cube.datasets.files import Making
     from stac2cube.datasets.frames import find_frames
@@ -98,16 +112,20 @@ def _said(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.argument("source", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
 @_frames_options
-@click.option("--rules", "file", type=CUBE, help="YAML, see docs/patches.md.")
-@click.option("--size", type=int, help="Edge of a patch, pixels [128].")
-@click.option("--stride", type=int, help="Pixels from patch to patch; the size if not said.")
-@click.option("--stack", type=int, help="Frames of one place per patch, one after another in time [1].")
-@click.option("--form", type=click.Choice(["webdataset", "zarr", "geotiff"]), help="How they are stored [webdataset].")
-@click.option("--seed", type=int, help="Decides the order [0].")
-@click.option("--statistics", "stats", type=_FOLDER, help="Clip and standardise by these; see `stac2cube statistics`.")
+@click.option("--rules", "file", type=CUBE, help="YAML file with all rules, see docs/patches.md.")
+@click.option("--size", type=int, help="Edge of a patch in pixels. Default: 128.")
+@click.option("--stride", type=int, help="Distance from one patch to the next in pixels. Default: the edge of a patch.")
+@click.option("--stack", type=int, help="Number of consecutive time steps in a patch. Default: 1.")
+@click.option(
+    "--form", type=click.Choice(["webdataset", "zarr", "geotiff"]), help="Storage format. Default: webdataset."
+)
+@click.option("--seed", type=int, help="Seed that decides the order of the patches. Default: 0.")
+@click.option(
+    "--statistics", "stats", type=_FOLDER, help="Clip and standardise by these statistics, see `stac2cube statistics`."
+)
 @where_options
 def patches(source: Path, out: Path, **options: Any) -> int:
-    """Cut SOURCE (a cube or samples) into patches for training, split by place and time, into shards in OUT."""
+    """Cut SOURCE (a cube or samples) into patches for training, split by place and time, in the folder OUT."""
     from stac2cube.build.plan import BuildOptions
     from stac2cube.datasets.files import Making
     from stac2cube.datasets.frames import find_frames
@@ -155,25 +173,35 @@ def patch_rules_of(options: Mapping[str, Any]) -> PatchRules:
 
 @click.command()
 @click.argument("folder", type=CUBE, required=False)
-@click.option("--config", type=CUBE, help="A YAML file of these words.")
-@click.option("--aoi", help="As for `layers`.")
-@click.option("--time", help="As for `layers`.")
-@click.option("--roles", help="With commas: l1c.band.B02 or l1c.band.*, l1c.product_metadata, l1c.tile_metadata, ...")
-@click.option("--catalog", help="Name, URL or path [cdse].")
-@click.option("--tiles", help="Codes with commas: 32TNT,32TPT; all if not said.")
-@click.option("--cloud", help="Cloud cover of a tile, percent: LOWEST-HIGHEST.")
-@click.option("--min-coverage", type=float, help="Percent of the area that a tile has to cover.")
-@click.option("--max-scenes", type=click.IntRange(1), help="At most so many acquisitions of a tile, the oldest.")
-@click.option("--connections", type=click.IntRange(1), help="Files fetched at a time [4].")
-@click.option("--tables", help="The account for people, with commas: csv, parquet, xlsx [csv].")
-@click.option("--verify", is_flag=True, help="Reckon the checksums of files that are there already anew.")
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched and end.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+@click.option("--config", type=CUBE, help="YAML file with these options.")
+@click.option("--aoi", help="As for `stac2cube layers`.")
+@click.option("--time", help="As for `stac2cube layers`.")
+@click.option(
+    "--roles",
+    help=(
+        "Roles of files, separated by commas: l1c.band.B02, l1c.band.*, l1c.product_metadata, "
+        "l1c.tile_metadata, l2a.scl_20m ..."
+    ),
+)
+@click.option("--catalog", help="Name, URL or path of a catalog. Default: cdse.")
+@click.option("--tiles", help="Tile codes, separated by commas: 32TNT,32TPT. Default: all tiles.")
+@click.option("--cloud", help="Range of the cloud cover of a tile in percent: LOWEST-HIGHEST.")
+@click.option("--min-coverage", type=float, help="Percentage of the area that a tile must cover.")
+@click.option(
+    "--max-scenes", type=click.IntRange(1), help="Largest number of acquisitions per tile; the oldest are taken."
+)
+@click.option(
+    "--connections", type=click.IntRange(1), help="Number of files that are downloaded at the same time. Default: 4."
+)
+@click.option("--tables", help="Formats of the table of files, separated by commas: csv, parquet, xlsx. Default: csv.")
+@click.option("--verify", is_flag=True, help="Compute the checksums of existing files again.")
+@click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and write nothing.")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def download(folder: Path | None, config: Path | None, **options: Any) -> int:
-    """Fetch files of products by their role into FOLDER, and write a manifest, which every command takes as --catalog.
+    """Download files of products by their role into FOLDER, and write a manifest that every command takes as --catalog.
 
-    Broken downloads are resumed, files verified by size and checksum where the catalog gives them, Level-1C paired with
-    Level-2A, the newest baseline taken. Of the Copernicus Data Space: set CDSE_USERNAME and CDSE_PASSWORD.
+    Broken downloads are resumed. Files are verified by size and checksum if the catalog gives them. Level-1C is paired
+    with Level-2A, and the newest baseline is taken. For the Copernicus Data Space, set CDSE_USERNAME and CDSE_PASSWORD.
     """
     from stac2cube.datasets.acquisitions import wanted_files
     from stac2cube.datasets.config import DOWNLOAD, download_of_words, read_words
@@ -234,44 +262,77 @@ METHODS = click.Choice(["nearest", "bilinear", "cubic", "average", "mode", "max"
 @click.command()
 @click.argument("source", required=False)
 @click.argument("out", type=CUBE, required=False)
-@click.option("--config", type=CUBE, help="A YAML file of these words, with details of angles and labels.")
-@click.option("--mission", help="sentinel-2-l1c [the default], or another.")
-@click.option("--aoi", help="Only what touches this area; samples are cut to it.")
-@click.option("--time", help="As for `layers`; everything if not said.")
-@click.option("--bands", help="Names or common names with commas; the mission's if not said.")
-@click.option("--target", help="The band whose pixels all others are brought to, or `grid` [B02].")
-@click.option("--crs", help="For the target grid.")
-@click.option("--resolution", type=float, help="For the target grid, units of its CRS.")
-@click.option("--radiometry", type=click.Choice(["toa", "boa", "raw"]), help="The mission's reflectance if not said.")
-@click.option("--scaling", type=click.Choice(["product", "item"]), help="Whence scale and offset come [product].")
-@click.option("--upsampling", type=METHODS, help="[bilinear]")
-@click.option("--downsampling", type=METHODS, help="[average]")
-@click.option("--source-nodata", type=float, help="Count without data; what the files say, or 0, if not said.")
-@click.option("--nodata", type=float, help="What stands for it in the samples [nan].")
-@click.option("--validity", type=click.Choice(["single", "per_band"]), help="Channels of validity [single].")
-@click.option("--threshold", type=float, help="Share of a pixel that must be valid [0.5].")
-@click.option("--angles", type=click.Choice(["degrees", "sin_cos"]), help="Write angles of sun and view.")
-@click.option("--view", type=click.Choice(["single", "per_band"]), help="Of view: all bands or each [single].")
-@click.option("--labels", type=click.Choice(["scl", "raster", "vector", "clouds"]), help="Write labels from this.")
-@click.option("--labels-path", help="The raster, vector file or clouds cube; {tile}, {date} and {id} are filled in.")
-@click.option("--mapping", help="Value=class with commas: 4=0,8=1,9=1.")
-@click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent.")
-@click.option("--max-scenes", type=click.IntRange(1), help="At most so many, the oldest.")
-@click.option("--overwrite", is_flag=True, help="Make a set that is there anew, by other rules; what it holds goes.")
+@click.option("--config", type=CUBE, help="YAML file with these options and with details of angles and labels.")
+@click.option("--mission", help="Name of a mission. Default: sentinel-2-l1c.")
+@click.option("--aoi", help="Area of interest. Samples are cut to it.")
+@click.option("--time", help="As for `stac2cube layers`. Default: all times.")
+@click.option("--bands", help="Bands by name or common name, separated by commas. Default: those of the mission.")
+@click.option("--target", help="Band to whose pixels all others are resampled, or `grid`. Default: B02.")
+@click.option("--crs", help="CRS of the target `grid`.")
+@click.option("--resolution", type=float, help="Pixel size of the target `grid`, in units of its CRS.")
+@click.option(
+    "--radiometry",
+    type=click.Choice(["toa", "boa", "raw"]),
+    help=(
+        "Top-of-atmosphere reflectance (toa), surface reflectance (boa), or stored numbers (raw). "
+        "Default: that of the mission."
+    ),
+)
+@click.option(
+    "--scaling",
+    type=click.Choice(["product", "item"]),
+    help="Source of scale and offset: the product's metadata file, or the item. Default: product.",
+)
+@click.option(
+    "--upsampling", type=METHODS, help="Method for bands with larger pixels than the target. Default: bilinear."
+)
+@click.option(
+    "--downsampling", type=METHODS, help="Method for bands with smaller pixels than the target. Default: average."
+)
+@click.option("--source-nodata", type=float, help="Stored number that means no data. Default: that of the file, or 0.")
+@click.option("--nodata", type=float, help="Number that means no data in the samples. Default: nan.")
+@click.option(
+    "--validity",
+    type=click.Choice(["single", "per_band"]),
+    help="One channel of validity, or one per band. Default: single.",
+)
+@click.option(
+    "--threshold", type=float, help="Fraction of a pixel that must be covered by valid source pixels. Default: 0.5."
+)
+@click.option(
+    "--angles",
+    type=click.Choice(["degrees", "sin_cos"]),
+    help="Write the angles of sun and view, as degrees or as sine and cosine.",
+)
+@click.option(
+    "--view",
+    type=click.Choice(["single", "per_band"]),
+    help="View angles: one mean of all bands, or one per band. Default: single.",
+)
+@click.option("--labels", type=click.Choice(["scl", "raster", "vector", "clouds"]), help="Source of the labels.")
+@click.option(
+    "--labels-path",
+    help=("Raster file, vector file or clouds cube with the labels; {tile}, {date} and {id} are replaced."),
+)
+@click.option("--mapping", help="Classes of source values, separated by commas: 4=0,8=1,9=1.")
+@click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent.")
+@click.option("--max-scenes", type=click.IntRange(1), help="Largest number of scenes; the oldest are taken.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing set that was made with other options.")
 @click.option(
     "--incomplete",
     type=click.Choice(["refuse", "list"]),
     default="refuse",
     show_default=True,
-    help="If an input is missing: make nothing, or all else and list what failed.",
+    help=("If an input is missing: write nothing (refuse), or make the other samples and list the failed ones (list)."),
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be made, and what is missing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be made and what is missing, and write nothing.")
 @where_options
 def samples(source: str | None, out: Path | None, config: Path | None, **options: Any) -> int:
     """Make training samples of every scene of SOURCE in the folder OUT.
 
     SOURCE is a manifest of `stac2cube download`, another catalog, or a cube. A sample is a folder with x.tif (bands and
-    validity), y.tif, angles.tif and meta.json; index.json lists all. If OUT ends in .zarr, they become a cube.
+    validity), y.tif (labels), angles.tif and meta.json; index.json lists all samples. If OUT ends in .zarr, the samples
+    become a cube.
     """
     from stac2cube.datasets.config import read_words, request_of_words, rules_of_words, sample_words
 

@@ -90,37 +90,43 @@ def _fields(kind: type) -> list[str]:
     type=click.Choice(["s2cloudless", "scl", "qa_pixel"]),
     default="s2cloudless",
     show_default=True,
-    help="s2cloudless on Sentinel-2 L1C, or the cube's own SCL or QA_PIXEL.",
+    help=("How clouds are found: s2cloudless on Sentinel-2 L1C, or the cube's own layer SCL or QA_PIXEL."),
 )
 @click.option(
     "--thresholds",
     type=LIST,
     default="0.4",
     show_default=True,
-    help="Probabilities with commas; the first makes cloud_mask.",
+    help=("Cloud probabilities from 0 to 1, separated by commas. Each makes a mask; the first one makes cloud_mask."),
 )
-@click.option("--average-m", default=120.0, show_default=True, help="Average the probability over so many metres.")
-@click.option("--dilate-m", default=120.0, show_default=True, help="Widen masks by so many metres.")
-@click.option("--shadows/--no-shadows", default=True, show_default=True, help="Look for the shadows of clouds.")
-@click.option("--resolution", default=60.0, show_default=True, help="Pixel edge at which clouds are found, metres.")
+@click.option(
+    "--average-m", default=120.0, show_default=True, help="Average the probability over this distance, in metres."
+)
+@click.option("--dilate-m", default=120.0, show_default=True, help="Widen the masks by this distance, in metres.")
+@click.option("--shadows/--no-shadows", default=True, show_default=True, help="Find the shadows of clouds.")
+@click.option("--resolution", default=60.0, show_default=True, help="Pixel size at which clouds are found, in metres.")
 @click.option(
     "--engine",
     type=click.Choice(["forest", "library"]),
     default="forest",
     show_default=True,
-    help="What runs the model: our flat copy of it, or LightGBM; the pixels are the same.",
+    help=(
+        "Program that evaluates the model: the built-in one (forest) or LightGBM (library). Both give the same pixels."
+    ),
 )
 @click.option(
-    "--from-probability", is_flag=True, help="Make the masks of OUT anew from its probabilities, reading no L1C."
+    "--from-probability",
+    is_flag=True,
+    help="Compute the masks of OUT again from its stored probabilities, without reading L1C.",
 )
-@click.option("--catalog", type=PATH, default="auto", show_default=True, help="Where the Sentinel-2 L1C is.")
+@click.option("--catalog", type=PATH, default="auto", show_default=True, help="Catalog of the Sentinel-2 L1C scenes.")
 @as_json
 @where_options
 def clouds(layers: Path, out: Path, **options: Any) -> int:
-    """Find clouds and shadows for every step of the cube LAYERS, in the cube OUT.
+    """Find clouds and shadows for every time step of the cube LAYERS, and store them in the cube OUT.
 
-    Of Sentinel-2 by s2cloudless on the L1C of the same overpass, or as the cube's own classification has them. Running
-    it again follows what was added to LAYERS or made anew there.
+    Sentinel-2 clouds come from s2cloudless on the L1C scene of the same overpass, or from the cube's own classes.
+    Run it again to add steps that were added to LAYERS or rebuilt there.
     """
     with talking(options["quiet"]) as console:
         names = ("method", "average_m", "dilate_m", "shadows", "resolution", "engine", "from_probability")
@@ -134,13 +140,15 @@ def clouds(layers: Path, out: Path, **options: Any) -> int:
 @click.argument("clouds", type=CUBE)
 @click.argument("out", type=CUBE)
 @click.option(
-    "--masks", type=LIST, help="Names with commas; cloud_mask, and shadow_mask where there is one, if not said."
+    "--masks",
+    type=LIST,
+    help="Names of masks, separated by commas. Default: cloud_mask, and shadow_mask if there is one.",
 )
-@click.option("--max-cloud", type=float, help="Leave out steps of which more is cloud, 0 to 1.")
+@click.option("--max-cloud", type=float, help="Leave out time steps with a larger fraction of cloud, from 0 to 1.")
 @as_json
 @where_options
 def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
-    """Write the cube OUT: LAYERS without what its cube CLOUDS calls cloud or shadow, or does not know."""
+    """Write the cube OUT: LAYERS without pixels that the cube CLOUDS marks as cloud, shadow or unknown."""
     from stac2cube.stages.stored_views import run_masked
 
     with talking(options["quiet"]) as console:
@@ -157,10 +165,10 @@ def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
 @as_json
 @where_options
 def indices(words: tuple[str, ...], **options: Any) -> int:
-    """Store the spectral indices NAMES of LAYERS in the cube OUT; or say what NAME is, or which there are.
+    """Store the spectral indices NAMES of LAYERS in the cube OUT, or explain the index NAME, or list indices.
 
-    NAME alone: formula, bands, constants, reference. Nothing said: the usual indices; all of Awesome Spectral Indices
-    are known.
+    With NAME alone, print formula, bands, constants and reference. Without arguments, list the usual indices. All
+    indices of Awesome Spectral Indices are known.
     """
     from stac2cube.stages.stored_views import run_indices
     from stac2cube.views.indices import describe_index
@@ -195,17 +203,33 @@ def _usual_indices() -> list[str]:
 @click.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--period", default="month", show_default=True, help="week, month, season, year, all, or 10D, 1MS ...")
-@click.option("--window", default="", help="Rolling: compose so many days about the middle of each period, 30D.")
-@click.option("--method", default="median", show_default=True, help="median, mean, max, min, p10, medoid or best.")
-@click.option("--by", help="For the method best: a layer or an index, for example NDVI.")
-@click.option("--layers", "names", type=LIST, help="Layers with commas; all that are not classes if not said.")
-@click.option("--memory", default="256MiB", show_default=True, help="Held at once by each block in work.")
+@click.option(
+    "--period",
+    default="month",
+    show_default=True,
+    help=("Period of one composite: week, month, season, year, all, or a pandas frequency such as 10D or 1MS."),
+)
+@click.option(
+    "--window",
+    default="",
+    help=("Rolling window: use the scenes of this many days around the middle of each period, for example 30D."),
+)
+@click.option(
+    "--method",
+    default="median",
+    show_default=True,
+    help="median, mean, max, min, a percentile such as p10, medoid, or best.",
+)
+@click.option("--by", help="For the method best: the layer or index whose highest value is chosen, for example NDVI.")
+@click.option("--layers", "names", type=LIST, help="Layers, separated by commas. Default: all layers except classes.")
+@click.option(
+    "--memory", default="256MiB", show_default=True, help="Memory for the input of each block that is being made."
+)
 @hiding_options
 @as_json
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
-    """Store a picture per period of the cube LAYERS in the cube OUT, out of what clouds leave."""
+    """Store one composite per period of the cube LAYERS in the cube OUT, for example monthly medians."""
     from stac2cube.executors.queue import memory_bytes
     from stac2cube.stages.composites import Composition, run_composites
 
@@ -225,11 +249,13 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.option("--levels", type=click.IntRange(1), help="How often to halve; until an edge has 256 pixels if not said.")
+@click.option(
+    "--levels", type=click.IntRange(1), help="Number of overview levels. Default: until an edge has 256 pixels."
+)
 @as_json
 @where_options
 def overviews(cube: Path, levels: int | None, **options: Any) -> int:
-    """Make CUBE's overviews of pixels 2, 4, 8 ... times as large, beside it, or bring them up to date."""
+    """Build overviews of CUBE with pixels 2, 4, 8 ... times as large, next to it, or bring them up to date."""
     from stac2cube.stages.overviews import run_overviews
     from stac2cube.store.metadata import overviews_folder
 
@@ -244,52 +270,60 @@ def overviews(cube: Path, levels: int | None, **options: Any) -> int:
 @click.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--clouds", type=CUBE, help="Its clouds cube; the cube's own SCL or QA_PIXEL if not said.")
+@click.option("--clouds", type=CUBE, help="Clouds cube of LAYERS. Default: the cube's own layer SCL or QA_PIXEL.")
 @click.option(
     "--engine",
     type=click.Choice(["arosics", "phase"]),
     default="arosics",
     show_default=True,
-    help="AROSICS, checked by phase correlation; or phase correlation alone.",
+    help=("AROSICS, checked by phase correlation; or phase correlation alone, which needs nothing installed."),
 )
 @click.option(
     "--strategy",
     type=click.Choice(["reference", "graph", "consecutive"]),
     default="reference",
     show_default=True,
-    help="Each scene against a reference; against it and its neighbours, best under clouds; or against the last.",
+    help=(
+        "Compare each scene with a reference image (reference), with the reference and its neighbours"
+        " in time (graph, best under clouds), or with the scene before (consecutive)."
+    ),
 )
 @click.option(
     "--reference",
     type=PATH,
     default="clearest",
     show_default=True,
-    help="clearest, median or seasonal; the key of a scene; or the path of an image.",
+    help="Reference image: clearest, median or seasonal, the key of a scene, or the path of an image.",
 )
-@click.option("--band", default="", help="What is compared; red if not said.")
-@click.option("--max-shift", default=3.0, show_default=True, help="Pixels; what is found beyond is not believed.")
-@click.option("--resampling", default="cubic", show_default=True, help="Of bands moved by parts of a pixel.")
+@click.option("--band", default="", help="Band in which scenes are compared. Default: red.")
+@click.option("--max-shift", default=3.0, show_default=True, help="Largest shift that is accepted, in pixels.")
+@click.option(
+    "--resampling", default="cubic", show_default=True, help="Resampling method for shifts by a fraction of a pixel."
+)
 @click.option(
     "--source",
     type=click.Choice(["auto", "scenes", "cube"]),
     default="auto",
     show_default=True,
-    help="Read moved pixels from the scenes again, so that they are interpolated once, or from the cube.",
+    help=(
+        "Where shifted pixels come from: the scenes are read again, so that pixels are interpolated "
+        "only once (scenes), or the cube is used (cube)."
+    ),
 )
 @click.option(
     "--mode",
     type=click.Choice(["global", "local"]),
     default="global",
     show_default=True,
-    help="One shift per scene; or a smooth field where AROSICS' local mode finds one.",
+    help="One shift per scene (global), or a smooth field of shifts where AROSICS finds one (local).",
 )
-@click.option("--measure-only", is_flag=True, help="Only measure: OUT.shifts.zarr instead of OUT.zarr.")
+@click.option("--measure-only", is_flag=True, help="Only measure the shifts: write OUT.shifts.zarr, and not OUT.zarr.")
 @as_json
 @where_options
 def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool, **options: Any) -> int:
-    """Measure every scene of the cube LAYERS and write the cube OUT, in which those that lie beside are moved.
+    """Measure the shift of every scene of the cube LAYERS, and write the cube OUT with the shifts corrected.
 
-    No scene disappears: what cannot be measured to satisfaction stays where it is, and the report says why.
+    No scene is lost: a scene whose shift cannot be measured reliably is not moved, and the report says why.
     """
     with talking(options["quiet"]) as console:
         names = ("engine", "strategy", "reference", "band", "max_shift", "resampling", "mode", "source")
@@ -305,7 +339,7 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
 @as_json
 @where_options
 def move(cube: Path, coregistered: Path, out: Path, **options: Any) -> int:
-    """Write the cube OUT: CUBE, of clouds for example, moved by the shifts of the cube COREGISTERED."""
+    """Write the cube OUT: CUBE (for example a clouds cube) moved by the shifts of the cube COREGISTERED."""
     from stac2cube.coregister.stage import run_move
 
     with talking(options["quiet"]) as console:
@@ -334,39 +368,58 @@ class _OrTrain(click.Group):
 
 @click.group(cls=_OrTrain, subcommand_metavar="LAYERS OUT [OPTIONS] | train CUBES... OUT [OPTIONS]")
 def superres() -> None:
-    """Bring the bands of a Sentinel-2 cube to one grid of 2.5 m, or of 10 m; or train networks for it.
+    """Bring all bands of a Sentinel-2 cube to one grid of 2.5 m or 10 m, or train networks for this.
 
-    Options of the first: stac2cube superres make --help.
+    The options of the first form are listed by: stac2cube superres make --help.
     """
 
 
 @superres.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--target", type=float, default=2.5, show_default=True, help="Pixel edge, metres: 2.5 or 10.")
+@click.option("--target", type=float, default=2.5, show_default=True, help="Pixel size in metres: 2.5 or 10.")
 @click.option(
     "--backend",
     type=click.Choice(["native", "backproject", "bicubic", "selftrain", "sen2sr", "onnx"]),
     default="native",
     show_default=True,
-    help="Our networks, no network at all, networks trained on this cube, SEN2SR-Lite or ONNX from a folder.",
+    help=(
+        "native (the shipped networks), backproject or bicubic (no network), selftrain (networks "
+        "trained on this cube), sen2sr, or onnx (a model from a folder)."
+    ),
 )
 @click.option(
     "--consistency",
     type=click.Choice(["mtf", "mean", "none"]),
     default="mtf",
     show_default=True,
-    help="Agree with what was measured through the sensor's optics, in plain means, or not.",
+    help=(
+        "How the result must agree with the measured pixels: through the sensor's optics (mtf), in "
+        "plain means (mean), or not at all (none)."
+    ),
 )
-@click.option("--weights", type=PATH, default="", help="File or folder of weights instead of the usual one.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--tile", default=256, show_default=True, help="Pixels of 10 m worked on at a time.")
-@click.option("--margin", default=32, show_default=True, help="Pixels of 10 m around a tile looked at with it.")
-@click.option("--large", is_flag=True, help="However large it is.")
+@click.option(
+    "--weights",
+    type=PATH,
+    default="",
+    help="File or folder of weights. Default: the shipped weights, or those in the cache.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Processor for the networks; auto takes a GPU if there is one.",
+)
+@click.option(
+    "--tile", default=256, show_default=True, help="Edge of the tiles in which the work is done, in pixels of 10 m."
+)
+@click.option("--margin", default=32, show_default=True, help="Margin around each tile, in pixels of 10 m.")
+@click.option("--large", is_flag=True, help="Allow cubes of more than 4.3 GB per date.")
 @as_json
 @where_options
 def make(layers: Path, out: Path, **options: Any) -> int:
-    """Write the cube OUT: the bands of LAYERS on one finer grid. The pixels are of that size, the details are not."""
+    """Write the cube OUT: the bands of LAYERS on one finer grid. The pixels have that size, the details are coarser."""
     names = ("target", "backend", "consistency", "weights", "device", "tile", "margin", "large")
     with talking(options["quiet"]) as console:
         words = {name: options[name] for name in names}
@@ -376,13 +429,21 @@ def make(layers: Path, out: Path, **options: Any) -> int:
 @superres.command()
 @click.argument("cubes", type=CUBE, nargs=-1, required=True)
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--steps", type=click.IntRange(min=10), help="Of training, per network; some hundreds if not said.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--steps", type=click.IntRange(min=10), help="Training steps per network. Default: some hundreds.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the training: the same seed gives the same weights."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Processor for the networks; auto takes a GPU if there is one.",
+)
 def train(cubes: tuple[Path, ...], out: Path, steps: int | None, seed: int, device: str) -> int:
-    """Train our networks on CUBES and write OUT.safetensors with its card, OUT.json.
+    """Train the networks on CUBES, and write OUT.safetensors and its description OUT.json.
 
-    What was measured is the truth, made coarser and looked for again; every fifth place only judges.
+    The measured pixels are the target; their coarser version is the input. Every fifth place is used for testing only.
     """
     import json
 
@@ -403,12 +464,12 @@ def train(cubes: tuple[Path, ...], out: Path, steps: int | None, seed: int, devi
 
 @click.group()
 def weights() -> None:
-    """Weights of networks: list, fetch, verify. Fetching is for nodes with a network; nothing is fetched by itself."""
+    """List, download or verify weights of networks. Nothing is downloaded unless you run `weights fetch`."""
 
 
 @weights.command("list")
 def list_() -> int:
-    """Say which weights there are and where."""
+    """List the weights, and where they are."""
     from stac2cube.superres.networks import sha256_of
     from stac2cube.superres.weights import all_shipped, folders, known
 
@@ -426,7 +487,9 @@ def list_() -> int:
 
 @weights.command()
 @click.argument("backend")
-@click.option("--into", type=click.Path(path_type=Path), help="A folder; the site's or your own if not said.")
+@click.option(
+    "--into", type=click.Path(path_type=Path), help="Folder to write to. Default: the site's folder or your cache."
+)
 def fetch(backend: str, into: Path | None) -> int:
     """Download the weights of BACKEND and check them."""
     from stac2cube.superres.weights import fetch as download
@@ -438,9 +501,9 @@ def fetch(backend: str, into: Path | None) -> int:
 
 @weights.command()
 @click.argument("backend")
-@click.option("--folder", default="", help="The folder; where they are looked for if not said.")
+@click.option("--folder", default="", help="Folder to check. Default: the folders that are searched.")
 def verify(backend: str, folder: str) -> int:
-    """Be sure that the weights of BACKEND are there and unharmed."""
+    """Check that the weights of BACKEND are present and undamaged."""
     from stac2cube.superres.weights import find_folder
 
     click.echo(f"{find_folder(backend, folder)}: all there, checksums right")

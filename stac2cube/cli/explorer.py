@@ -15,16 +15,18 @@ from stac2cube.cli.options import CUBE, talking
 
 @click.command()
 @click.argument("folder", type=CUBE, default=Path())
-@click.option("--catalog", default="auto", show_default=True, help="What is searched unless the page says otherwise.")
-@click.option("--mission", default="sentinel-2-l2a", show_default=True, help="What is looked for, likewise.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of this machine; any that is free if not said.")
-@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.option("--catalog", default="auto", show_default=True, help="Catalog that the page searches first.")
+@click.option("--mission", default="sentinel-2-l2a", show_default=True, help="Mission that the page searches first.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine. Default: any free port.")
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
 @click.option("--behind", default="", help="Address at which a proxy shows the page.")
-@click.option("--tiles", default="", help="Map tiles as background, https://.../{z}/{x}/{y}.png; needs a network.")
+@click.option(
+    "--tiles", default="", help="Address of map tiles for the background, https://.../{z}/{x}/{y}.png. Needs a network."
+)
 def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: bool, behind: str, tiles: str) -> None:
-    """Choose an area and dates by looking: a local page with a map and a calendar, which writes a recipe into FOLDER.
+    """Choose area and dates on a local web page with a map and a calendar, which writes a recipe into FOLDER.
 
-    From another machine: ssh -L PORT:127.0.0.1:PORT HOST, and open the address here. Ctrl-C ends it.
+    From another machine, use ssh -L PORT:127.0.0.1:PORT HOST and open the printed address. Stop it with Ctrl-C.
     """
     from stac2cube.explorer.session import explore as begin
 

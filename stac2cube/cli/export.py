@@ -33,10 +33,12 @@ from stac2cube.trust.address import is_http
 
 @click.command()
 @click.argument("out", type=CUBE)
-@click.option("--image", default="", help="Container image for runners that use one, as envs/Containerfile makes it.")
-@click.option("--workers", default=4, show_default=True, help="Workers of a Dask Gateway cluster, at most.")
-@click.option("--cores", default=2, show_default=True, help="Cores of a worker, and of the program itself.")
-@click.option("--memory", default=8, show_default=True, help="GiB of a worker, and of the program itself.")
+@click.option(
+    "--image", default="", help="Container image for runners that use containers, built from envs/Containerfile."
+)
+@click.option("--workers", default=4, show_default=True, help="Largest number of workers of a Dask Gateway cluster.")
+@click.option("--cores", default=2, show_default=True, help="Cores per worker, and for the program itself.")
+@click.option("--memory", default=8, show_default=True, help="Memory per worker, and for the program itself, in GiB.")
 def cwl(out: Path, image: str, workers: int, cores: int, memory: int) -> None:
     """Write CWL v1.2 documents into the folder OUT: run.cwl for recipes, item.cwl for single STAC items."""
     import yaml
@@ -68,17 +70,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("item")
 @click.argument("out", type=CUBE)
-@click.option("--index", "indices", multiple=True, help="A spectral index, see `stac2cube indices`; repeatable.")
-@click.option("--colour", "colours", multiple=True, help="A colour composite, true, false, swir ...; repeatable.")
-@click.option("--aoi", help="Only this area, as for `stac2cube layers`; all of the item if not said.")
-@click.option("--resolution", type=float, help="Pixel edge in units of the CRS; the finest band's if not said.")
-@click.option("--clear", is_flag=True, help="No indices where the scene's classes say cloud, shadow or no data.")
-@click.option("--mission", help="Name of a mission; as the item's collection says if not said.")
+@click.option("--index", "indices", multiple=True, help="Spectral index, see `stac2cube indices`. Repeatable.")
+@click.option("--colour", "colours", multiple=True, help="Colour composite: true, false, swir ... Repeatable.")
+@click.option("--aoi", help="Area of interest, as for `stac2cube layers`. Default: the whole item.")
+@click.option("--resolution", type=float, help="Pixel size in units of the CRS. Default: that of the finest band.")
+@click.option("--clear", is_flag=True, help="Leave out indices where the scene's classes say cloud, shadow or no data.")
+@click.option("--mission", help="Name of a mission. Default: found from the item's collection.")
 @where_options
 def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...], **options: Any) -> int:
-    """Write products of one STAC item into the folder OUT: a static catalog, and a GeoTIFF (COG) per product.
+    """Write products of one STAC item into the folder OUT: a static catalog, and one GeoTIFF (COG) per product.
 
-    ITEM is the address or the path of the item, or a folder that holds it and no other.
+    ITEM is the address or the path of the item, or a folder that holds only this item.
     """
     from stac2cube.export.item import ItemRequest, OneItem, blocks_of, require_free, write_item_products
     from stac2cube.search.clients import read_item
@@ -128,10 +130,14 @@ def _counted(blocks: Iterator[Block], grid: Grid, progress: Progress) -> Iterato
 
 @click.command()
 @click.argument("cubes", nargs=-1, required=True, type=CUBE, metavar="CUBE... OUT")
-@click.option("--step", "steps", multiple=True, help="Scene key, or the date of a step: 2023-07-14; several times.")
-@click.option("--layers", type=LIST, help="Layers with commas; all if not said.")
 @click.option(
-    "--clip", type=AREA, help="Polygons outside which there is no data: a file, GeoJSON text, or a box 'w,s,e,n'."
+    "--step", "steps", multiple=True, help="Scene key or date of a time step, for example 2023-07-14. Repeatable."
+)
+@click.option("--layers", type=LIST, help="Layers, separated by commas. Default: all.")
+@click.option(
+    "--clip",
+    type=AREA,
+    help=("Polygons; pixels outside become no data: a file, GeoJSON text, or a box 'west,south,east,north'."),
 )
 @click.option(
     "--format",
@@ -139,16 +145,16 @@ def _counted(blocks: Iterator[Block], grid: Grid, progress: Progress) -> Iterato
     type=click.Choice(["cog", "png", "netcdf"]),
     default="cog",
     show_default=True,
-    help="What a folder OUT is filled with.",
+    help="Format of the files in a folder OUT.",
 )
 @choice_options
 @hiding_options
 @look_options
-@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def export(cubes: tuple[Path, ...], kind: Any, **options: Any) -> None:
-    """Write CUBE for programs that do not read Zarr 3: a step as OUT.tif or OUT.png, all as OUT.nc or a folder OUT.
+    """Write CUBE for programs that do not read Zarr 3: one step as OUT.tif or OUT.png, all as OUT.nc or a folder OUT.
 
-    Several cubes on one lattice become a mosaic. With --show, pictures are written instead of numbers.
+    Several cubes on one grid become a mosaic. With --show, pictures are written instead of numbers.
     """
     from stac2cube.export.export import Export, export
     from stac2cube.progress import Progress, progress_for
@@ -176,16 +182,20 @@ def export(cubes: tuple[Path, ...], kind: Any, **options: Any) -> None:
 @click.argument("cube", type=CUBE)
 @click.argument("places")
 @click.argument("out", type=CUBE)
-@click.option("--layers", type=LIST, help="Layers with commas; all if not said.")
-@click.option("--indices", type=LIST, help="Spectral indices with commas, beside the layers: ndvi,nbr.")
+@click.option("--layers", type=LIST, help="Layers, separated by commas. Default: all.")
+@click.option("--indices", type=LIST, help="Spectral indices in addition to the layers, separated by commas: ndvi,nbr.")
 @click.option(
-    "--statistics", type=LIST, default="mean,median,std", show_default=True, help="Of polygons: also min, max."
+    "--statistics",
+    type=LIST,
+    default="mean,median,std",
+    show_default=True,
+    help="Statistics of polygons, separated by commas: mean, median, std, min, max.",
 )
 @choice_options
 @hiding_options
-@click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only.")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def series(cube: Path, places: str, out: Path, **options: Any) -> None:
-    """Write what CUBE says of points or polygons through time: OUT.csv or OUT.parquet, a row per place and step.
+    """Write time series of points or polygons from CUBE: OUT.csv or OUT.parquet, one row per place and time step.
 
     PLACES is a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, or a point 'lat,lon'.
     """
@@ -224,10 +234,10 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE, required=False)
-@click.option("--api", help="Landing page of a STAC API with the transaction extension, instead of OUT.")
-@click.option("--href", default="", help="Where people find the cube; its own path if not said.")
-@click.option("--address", default="", help="Where people will find OUT, for self links.")
-@click.option("--header", multiple=True, help="NAME: VALUE, sent to the API, a token for example.")
+@click.option("--api", help="Address of a STAC API with the transaction extension, instead of OUT.")
+@click.option("--href", default="", help="Address at which people find the cube. Default: its path.")
+@click.option("--address", default="", help="Address at which people will find OUT, for self links.")
+@click.option("--header", multiple=True, help="HTTP header 'NAME: VALUE' that is sent to the API, for example a token.")
 @as_json
 def publish(
     cube: Path,
@@ -238,7 +248,7 @@ def publish(
     header: tuple[str, ...],
     machine: bool = False,
 ) -> None:
-    """Describe CUBE as a STAC Collection with an Item per step: in the folder OUT, or in a STAC API."""
+    """Describe CUBE as a STAC Collection with one Item per time step, in the folder OUT or in a STAC API."""
     from stac2cube.export.publish import post_stac, write_stac
 
     if (out is None) == (api is None):
@@ -260,12 +270,12 @@ def publish(
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--most", default=24, show_default=True, help="Dates shown at most, spread over the whole time.")
+@click.option("--most", default=24, show_default=True, help="Largest number of dates, spread over the whole time.")
 @choice_options
 @hiding_options
 @look_options
 def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
-    """Draw CUBE: OUT.png with a panel per date, or OUT.gif."""
+    """Draw CUBE: OUT.png with one panel per date, or OUT.gif."""
     from stac2cube.export.pictures import draw
 
     look, hiding, choice = look_of(options), hiding_of(options), choice_of(options)
@@ -275,15 +285,17 @@ def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--title", default="", help="Written beside the date.")
-@click.option("--most", type=click.IntRange(1), help="Steps shown, spread over the whole time; all if not said.")
-@click.option("--width", default=640, show_default=True, help="Longer edge of the pictures, pixels.")
-@click.option("--seconds", default=0.7, show_default=True, help="That each step is shown.")
+@click.option("--title", default="", help="Title, written next to the date.")
+@click.option(
+    "--most", type=click.IntRange(1), help="Largest number of time steps, spread over the whole time. Default: all."
+)
+@click.option("--width", default=640, show_default=True, help="Longer edge of the pictures, in pixels.")
+@click.option("--seconds", default=0.7, show_default=True, help="Seconds for which each time step is shown.")
 @choice_options
 @hiding_options
 @look_options
 def timelapse(cube: Path, out: Path, **options: Any) -> None:
-    """Make a film of CUBE: OUT.gif or OUT.mp4, with dates, legend, scale, north and attribution."""
+    """Make a film of CUBE: OUT.gif or OUT.mp4, with dates, legend, scale bar, north arrow and attribution."""
     from stac2cube.export.timelapse import Film, write_timelapse
 
     words = {name: options[name] for name in ("title", "most", "width", "seconds")}
@@ -296,11 +308,11 @@ def timelapse(cube: Path, out: Path, **options: Any) -> None:
 @click.argument("before")
 @click.argument("after")
 @click.argument("out", type=CUBE)
-@click.option("--width", default=1200, show_default=True, help="Longer edge of the pictures, pixels.")
+@click.option("--width", default=1200, show_default=True, help="Longer edge of the pictures, in pixels.")
 @hiding_options
 @look_options
 def slider(cube: Path, before: str, after: str, out: Path, width: int, **options: Any) -> None:
-    """Write the page OUT.html with a line to move between two steps of CUBE: scene keys or dates, BEFORE and AFTER."""
+    """Write the page OUT.html that compares two time steps of CUBE, BEFORE and AFTER (scene keys or dates), with a slider."""
     from stac2cube.export.pictures import write_slider
 
     look, hiding = look_of(options), hiding_of(options)

@@ -33,13 +33,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--site", default="example", show_default=True, help="Which, see `stac2cube sites`.")
-@click.option("--folder", type=CUBE, default=Path(), help="On the file system for cubes; here if not said.")
+@click.option("--site", default="example", show_default=True, help="Site to examine, see `stac2cube sites`.")
+@click.option(
+    "--folder",
+    type=CUBE,
+    default=Path(),
+    help="Folder on the file system where cubes will be. Default: the current folder.",
+)
 @click.option("--wait", default=300.0, show_default=True, help="Seconds that the test job may wait in the queue.")
-@click.option("--write", "name", help="Write what was found as the site file NAME, to be edited.")
+@click.option("--write", "name", help="Write the results as the site file NAME, which you can then edit.")
 @click.option("--probe", type=CUBE, hidden=True)
 def doctor(site: str, folder: Path, wait: float, name: str | None, probe: Path | None) -> int:
-    """Try whether a site does what stac2cube needs: submits two tiny jobs, and prints what to mend."""
+    """Check whether a site can run stac2cube: submit two tiny jobs, and print what to fix."""
     from stac2cube.executors import doctor as practice
     from stac2cube.executors.site import find_site
 
@@ -176,33 +181,40 @@ log = logging.getLogger(__name__)
 
 @click.command()
 @click.argument("recipe", type=CUBE)
-@click.option("--site", required=True, help="Where, see `stac2cube sites`.")
+@click.option("--site", required=True, help="Site, see `stac2cube sites`.")
 @set_option
-@click.option("--array", type=click.IntRange(1, 1000), help="Build layers as a job array of so many tasks.")
-@click.option("--test", is_flag=True, help="The site's quick try: its test partition, a short time limit.")
+@click.option("--array", type=click.IntRange(1, 1000), help="Build `layers` as a job array with this many tasks.")
+@click.option("--test", is_flag=True, help="Use the site's test partition and its short time limit.")
 @click.option(
     "--place",
     type=click.Choice(["slurm", "allocation", "threads"]),
     default="slurm",
     show_default=True,
-    help="Blocks are made by worker jobs that a small job submits; by the tasks of one job; by threads of one job.",
+    help=(
+        "Who makes the blocks: worker jobs that a small job submits (slurm), the tasks of one job "
+        "(allocation), or threads of one job (threads)."
+    ),
 )
 @click.option(
     "--on-deadline",
     type=click.Choice(["stop", "requeue"]),
     default="requeue",
     show_default=True,
-    help="When the time limit nears: stop with exit code 10, or be requeued and go on.",
+    help="What a job does before its time limit: stop with exit code 10, or be requeued and continue.",
 )
-@click.option("--update", "updating", is_flag=True, help="Search first, and submit nothing where nothing is new.")
-@click.option("--keep", type=click.IntRange(1), help="Remove scripts and logs of all earlier submissions but so many.")
-@click.option("--dry-run", is_flag=True, help="Show the job scripts and ask SLURM whether it would take them.")
-@click.option("--quiet", "-q", is_flag=True, help="Warnings only.")
+@click.option("--update", "updating", is_flag=True, help="Search first, and submit nothing if nothing is new.")
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    help="Number of submissions whose scripts and logs are kept. Older ones are removed.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the job scripts, and ask SLURM whether it would accept them.")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings only.")
 @as_json
 def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
-    """Submit RECIPE as jobs: each entry as a job that follows the one before. Nothing stays running here.
+    """Submit RECIPE to SLURM: each entry becomes a job that starts after the one before. Nothing keeps running here.
 
-    The jobs run the recipe as it is now, with the environment of now: a copy beside their logs.
+    The jobs run a copy of the recipe, with its variables filled in now. The copy is next to their logs.
     """
     from stac2cube.executors.jobs import Submission, new_submission_folder, require_none_alive
     from stac2cube.executors.site import find_site
@@ -257,7 +269,7 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
 @click.command()
 @click.argument("path", type=CUBE)
 def cancel(path: Path) -> None:
-    """Cancel the jobs of PATH: a recipe, a cube, or a folder of cubes. What was sealed stays; submit again to go on."""
+    """Cancel the jobs of PATH: a recipe, a cube, or a folder of cubes. Sealed steps stay; submit again to continue."""
     for submission in _submissions(path):
         if submission.alive():
             submission.cancel()
@@ -266,9 +278,9 @@ def cancel(path: Path) -> None:
 
 @click.command()
 @click.argument("path", type=CUBE)
-@click.option("--lines", "-n", default=20, show_default=True, help="Last lines of each log.")
+@click.option("--lines", "-n", default=20, show_default=True, help="Number of lines at the end of each log.")
 def logs(path: Path, lines: int) -> None:
-    """Show the end of the logs of the last submission of PATH: a recipe, a cube, or a folder of cubes."""
+    """Print the ends of the logs of the last submission of PATH: a recipe, a cube, or a folder of cubes."""
     for log in _submissions(path)[-1].logs():
         click.echo(f"== {log}")
         for line in log.read_text(errors="replace").splitlines()[-lines:]:
@@ -278,7 +290,7 @@ def logs(path: Path, lines: int) -> None:
 @click.command()
 @click.argument("name", required=False)
 def sites(name: str | None) -> None:
-    """List sites, or what is known of the site NAME."""
+    """List sites, or print what is known about the site NAME."""
     from stac2cube.executors.site import find_site, site_names
 
     if name is None:

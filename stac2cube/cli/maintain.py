@@ -43,16 +43,28 @@ COMMIT = CommitNumber()
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.option("--apply", "applying", is_flag=True, help="Do it; else only say what would be done.")
-@click.option("--only", help="Kinds with commas: new, late, failed, superseded, reduced, withdrawn, children.")
-@click.option("--even-many", is_flag=True, help="Take steps out however many were withdrawn.")
-@click.option("--inventory", type=CUBE, help="Parquet file of the archive: what was removed, what is not here yet.")
+@click.option("--apply", "applying", is_flag=True, help="Apply the changes. Default: only print them.")
+@click.option(
+    "--only",
+    help=(
+        "Kinds of changes, separated by commas: new, late, failed, superseded, reduced, withdrawn, "
+        "children. Default: all."
+    ),
+)
+@click.option(
+    "--even-many", is_flag=True, help="Remove withdrawn steps even if they are more than a fifth of the cube."
+)
+@click.option(
+    "--inventory",
+    type=CUBE,
+    help="Inventory of the archive (Parquet): which items were removed, and which are not there yet.",
+)
 @as_json
 @where_options
 def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, **options: Any) -> int:
-    """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children.
+    """Compare CUBE with its catalog over its whole time: new, late, superseded, withdrawn scenes; stale derived cubes.
 
-    Without --apply it only says what would be done, with --only that of some kinds.
+    Without --apply, only print what would be done. --only limits both to some kinds of changes.
     """
     from stac2cube.maintain.sync import KINDS, compare_with_catalog
     from stac2cube.maintain.sync import sync as bring_together
@@ -95,12 +107,12 @@ def _some(kind: str, keys: tuple[str, ...]) -> str:
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.option("--repair", "repairing", is_flag=True, help="Make anew what is damaged, and only that.")
-@click.option("--quick", is_flag=True, help="Compare sizes of files, not their checksums.")
+@click.option("--repair", "repairing", is_flag=True, help="Rebuild what is damaged, and nothing else.")
+@click.option("--quick", is_flag=True, help="Compare the sizes of pixel files instead of their checksums.")
 @as_json
 @where_options
 def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
-    """Compare every file of CUBE with what root, grid and ledger say of it. Exit code 0 sound, 2 damaged."""
+    """Compare every file of CUBE with its checksum in the ledger. Exit code 0: no damage; 2: damage."""
     from stac2cube.build.plan import BuildOptions
     from stac2cube.datasets.sample_cube import follow_samples
     from stac2cube.maintain.care import remarks, repair
@@ -154,7 +166,7 @@ def _holds_samples(cube: Path) -> bool:
 @click.argument("other", type=COMMIT)
 @as_json
 def diff(cube: Path, one: int, other: int, machine: bool) -> None:
-    """Say which steps of CUBE differ between the commits ONE and OTHER."""
+    """List the time steps of CUBE that differ between the commits ONE and OTHER."""
     from stac2cube.store.repair import difference
 
     found = asdict(difference(cube, one, other))
@@ -171,7 +183,7 @@ def diff(cube: Path, one: int, other: int, machine: bool) -> None:
 @click.argument("commit", type=COMMIT)
 @as_json
 def rollback(cube: Path, commit: int, machine: bool) -> None:
-    """Make CUBE what it was after COMMIT. That is a commit, too: one can go back again."""
+    """Restore CUBE as it was after COMMIT. This is a new commit, so you can undo it."""
     from stac2cube.maintain.care import rollback as roll
 
     root = roll(cube, commit)
@@ -183,7 +195,7 @@ def rollback(cube: Path, commit: int, machine: bool) -> None:
 @click.argument("cube", type=CUBE)
 @as_json
 def tidy(cube: Path, machine: bool) -> None:
-    """Put the steps of CUBE in the order of time, without rewriting a pixel."""
+    """Sort the time steps of CUBE by time on disk, without rewriting pixels."""
     from stac2cube.maintain.care import tidy as put_in_order
     from stac2cube.store.metadata import read_root
 
@@ -198,7 +210,7 @@ def tidy(cube: Path, machine: bool) -> None:
 @as_json
 @where_options
 def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
-    """Write YEAR of CUBE, which must be over, a second time, into files that hold all its steps: fast along time."""
+    """Store a past YEAR of CUBE a second time, in files that hold all its time steps: fast to read along time."""
     from stac2cube.build.plan import BuildOptions
     from stac2cube.maintain.seal_year import seal_year as seal
 
@@ -228,7 +240,7 @@ def _root_json(root: Root, *, made: bool = True) -> str:
 @click.argument("path", type=CUBE)
 @as_json
 def status(path: Path, machine: bool) -> None:
-    """Say what a cube holds, and how the jobs go that build it. PATH is a cube, a recipe, or a folder of cubes."""
+    """Print what a cube holds, and the state of its jobs. PATH is a cube, a recipe, or a folder of cubes."""
     from stac2cube.build.status import cube_status
     from stac2cube.cli.jobs import cubes_folder
     from stac2cube.executors.jobs import submissions
@@ -311,7 +323,7 @@ def _job_status(submission: Submission) -> dict[str, str]:
 @click.argument("cube", type=CUBE)
 @as_json
 def history(cube: Path, machine: bool) -> None:
-    """List the commits of CUBE: when, by whom, what."""
+    """List the commits of CUBE: when, by whom, and what."""
     from stac2cube.build.status import cube_history
 
     commits = [asdict(commit) for commit in cube_history(cube)]
@@ -325,10 +337,10 @@ def history(cube: Path, machine: bool) -> None:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--markdown", is_flag=True, help="The tables of docs/missions.md.")
+@click.option("--markdown", is_flag=True, help="Print the tables of docs/missions.md.")
 @as_json
 def missions(name: str | None, markdown: bool, machine: bool) -> None:
-    """List missions, or the bands and catalogs of the mission NAME."""
+    """List missions, or print the bands and catalogs of the mission NAME."""
     from stac2cube.cli.catalogs import mission_facts, mission_tables
     from stac2cube.model.mission import find_mission, mission_names
 
@@ -365,7 +377,7 @@ def missions(name: str | None, markdown: bool, machine: bool) -> None:
 @click.argument("name", required=False)
 @as_json
 def catalogs(name: str | None, machine: bool) -> None:
-    """List catalogs, or what is known of the catalog NAME."""
+    """List catalogs, or print what is known about the catalog NAME."""
     from stac2cube.model.catalog import catalogs as known_catalogs
     from stac2cube.model.catalog import find_catalog
 
@@ -384,9 +396,9 @@ def catalogs(name: str | None, machine: bool) -> None:
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.option("--force", is_flag=True, help="Yes, the holder is dead.")
+@click.option("--force", is_flag=True, help="Confirm that the process that holds the lock is dead.")
 def unlock(cube: Path, force: bool) -> None:
-    """Take the lock of CUBE away from a writer that is dead."""
+    """Remove the lock of CUBE that a dead process left."""
     from stac2cube.store.lock import force_unlock, is_locked, read_owner
 
     if not is_locked(cube):

@@ -124,7 +124,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 CUBE = click.Path(path_type=Path)
 
-as_json = click.option("--json", "machine", is_flag=True, help="For programs.")
+as_json = click.option("--json", "machine", is_flag=True, help="Print JSON for scripts.")
 
 
 class Spelled(click.types.StringParamType):
@@ -146,7 +146,7 @@ PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill
 
 
 items_option = click.option(
-    "--items", type=CUBE, help="A search result that `stac2cube stage` stored, searched instead of the catalog."
+    "--items", type=CUBE, help="Search result that `stac2cube stage` stored. It is searched instead of the catalog."
 )
 
 
@@ -157,25 +157,38 @@ def search_options(command: Command) -> Command:
         click.option(
             "--aoi",
             type=AREA,
-            help="Area: a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box 'w,s,e,n', or a point "
-            "'lat,lon' with --edge.",
+            help=(
+                "Area of interest: a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box "
+                "'west,south,east,north' in degrees, or a point 'lat,lon' with --edge."
+            ),
         ),
-        click.option("--aoi-crs", help="CRS of the numbers in --aoi; WGS84 if not said."),
-        click.option("--edge", type=float, help="Edge of the square around a point, metres."),
+        click.option("--aoi-crs", help="CRS of the numbers in --aoi. Default: WGS84."),
+        click.option("--edge", type=float, help="Edge of the square around a point, in metres."),
         click.option(
             "--time",
             type=LIST,
-            help="A year 2018, a month 2018-07, a day, an interval A/B, or the season of years "
-            "'2018/2020 06-01/08-31'; several with commas.",
+            help=(
+                "A year 2018, a month 2018-07, a day 2018-07-14, an interval 2018/2020-06, or a season of "
+                "several years '2018/2020 06-01/08-31'. Separate several by commas."
+            ),
         ),
-        click.option("--bands", type=LIST, help="Names or common names with commas: B04,B08 or red,nir,scl."),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more, percent."),
-        click.option("--orbit", help="ascending, descending, or the number of a relative orbit; all if not said."),
+        click.option(
+            "--bands",
+            type=LIST,
+            help=(
+                "Bands by name or common name, separated by commas: B04,B08 or red,nir,scl. Default: those of"
+                " the mission."
+            ),
+        ),
+        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent."),
+        click.option("--orbit", help="ascending, descending, or the number of a relative orbit. Default: all orbits."),
         click.option(
             "--catalog",
             type=PATH,
-            help="Name (see `stac2cube catalogs` and `stac2cube index list`), URL of a STAC API, or path; chosen if "
-            "not said.",
+            help=(
+                "Name of a catalog (see `stac2cube catalogs`) or of an index (see `stac2cube index list`), "
+                "URL of a STAC API, or path. Default: chosen automatically."
+            ),
         ),
     ]
     return apply(options, command)
@@ -184,12 +197,17 @@ def search_options(command: Command) -> Command:
 def grid_options(command: Command) -> Command:
     """On which lattice, and how bands come there."""
     options = [
-        click.option("--resolution", type=float, help="Pixel edge in units of the CRS; the finest band's if not said."),
-        click.option("--crs", help="CRS of the cube; the native one of most of the area if not said."),
+        click.option(
+            "--resolution", type=float, help="Pixel size in units of the CRS. Default: that of the finest band."
+        ),
+        click.option("--crs", help="CRS of the cube. Default: the native CRS that covers most of the area."),
         click.option(
             "--resampling",
             type=PAIRS,
-            help="Method for continuous bands where lattices differ [bilinear], or per band: B05=cubic,SCL=mode.",
+            help=(
+                "Resampling method for continuous bands whose pixels differ from the grid, or one per band: "
+                "B05=cubic,SCL=mode. Default: bilinear; nearest for classes."
+            ),
         ),
     ]
     return apply(options, command)
@@ -202,13 +220,16 @@ def what_options(command: Command) -> Command:
             "--fill",
             is_flag=True,
             default=None,
-            help="Fill missing tiles of GLO-30 from GLO-90, and record them.",
+            help="Fill missing tiles of the Copernicus DEM GLO-30 from GLO-90, and record them.",
         ),
         click.option(
             "--strict",
             is_flag=True,
             default=None,
-            help="Refuse scenes whose pixels contradict their metadata, and older items in the place of unusable ones.",
+            help=(
+                "Fail scenes whose pixels contradict their metadata, and never use an older item in place of "
+                "an unusable one."
+            ),
         ),
     ]
     return search_options(grid_options(apply(options, command)))
@@ -221,11 +242,15 @@ def hiding_options(command: Command) -> Command:
             "--mask",
             type=LIST,
             default="",
-            help="Hide by the cube's own classes: a recipe (clear, clouds, clouds_snow, strict), or what to hide with "
-            "commas: cloud,shadow or 3,8,9.",
+            help=(
+                "Hide pixels by the cube's own classes: a mask recipe (clear, clouds, clouds_snow, strict), "
+                "or the classes to hide: cloud,shadow or 3,8,9."
+            ),
         ),
         click.option(
-            "--clouds", type=CUBE, help="Hide by the masks of this clouds cube; scenes that it lacks are left out."
+            "--clouds",
+            type=CUBE,
+            help="Hide pixels by the masks of this clouds cube. Scenes that it does not have are left out.",
         ),
     ]
     return apply(options, command)
@@ -234,8 +259,12 @@ def hiding_options(command: Command) -> Command:
 def choice_options(command: Command) -> Command:
     """Which steps are taken."""
     options = [
-        click.option("--time", type=LIST, help="Only these steps: 2023, 2023-07, A/B, '2018/2020 06-01/08-31'."),
-        click.option("--max-cloud", type=float, help="Leave out steps with more cloud, percent."),
+        click.option(
+            "--time",
+            type=LIST,
+            help="Only these time steps: 2023, 2023-07, 2023-05/2023-08, or '2018/2020 06-01/08-31'.",
+        ),
+        click.option("--max-cloud", type=float, help="Leave out time steps with more cloud than this, in percent."),
     ]
     return apply(options, command)
 
@@ -247,19 +276,29 @@ def look_options(command: Command) -> Command:
             "--show",
             type=LIST,
             default="",
-            help="Colours (true, cir, swir, vea, law, fcu, atp ...), three bands with commas, an index, or a layer.",
+            help=(
+                "Colour composite (true, cir, swir ...), three bands separated by commas, a spectral index, "
+                "or a layer. Default: natural colour."
+            ),
         ),
         click.option(
             "--stretch",
             type=LIST,
             default="series",
             show_default=True,
-            help="Black and white, the same for all dates: series, percentiles p2-p98, or values 0,0.3.",
+            help=(
+                "Values that are shown as black and white, the same for all dates: series (0 to the 98th "
+                "percentile of all dates), percentiles p2-p98, or two values 0,0.3."
+            ),
         ),
         click.option(
-            "--balance", default="", help="Colours in the words of rio-color: 'sigmoidal RGB 6 0.4, saturation 1.2'."
+            "--balance",
+            default="",
+            help="Colour operations in rio-color's notation: 'sigmoidal RGB 6 0.4, saturation 1.2'.",
         ),
-        click.option("--ramp", default="", help="Colour map of an index or layer, one of matplotlib's: YlGn, viridis."),
+        click.option(
+            "--ramp", default="", help="Matplotlib colour map of an index or layer, for example YlGn or viridis."
+        ),
     ]
     return apply(options, command)
 
@@ -363,23 +402,32 @@ def where_options(command: Command) -> Command:
             type=click.Choice(["threads", "local", "slurm", "allocation", "gateway"]),
             default="threads",
             show_default=True,
-            help="Threads of this process, worker processes on this machine, worker jobs on a SLURM cluster, the tasks "
-            "of the SLURM job in which this runs, or workers of a Dask Gateway.",
+            help=(
+                "Where the work runs: threads of this process, worker processes on this machine (local), "
+                "worker jobs on a SLURM cluster (slurm), the tasks of the SLURM job in which this command "
+                "runs (allocation), or workers of a Dask Gateway (gateway)."
+            ),
         ),
         click.option(
-            "--workers", type=click.IntRange(1), help="Threads, processes, jobs or workers; all there are if not said."
+            "--workers",
+            type=click.IntRange(1),
+            help="Number of threads, processes, jobs or workers. Default: all that are available.",
         ),
         click.option(
             "--site",
-            help="Where, see `stac2cube sites`: for worker jobs and gateways, and for what a cube may grow to.",
+            help=("Site, see `stac2cube sites`. It describes worker jobs and gateways, and limits the size of a cube."),
         ),
         click.option(
             "--cluster",
-            help="For gateways: a running cluster to use, by its name or its scheduler's address; $DASK_CLUSTER if not "
-            "said, else a new one.",
+            help=(
+                "Running Dask cluster for the place gateway: its name, or the address of its scheduler. "
+                "Default: $DASK_CLUSTER, or else a new cluster."
+            ),
         ),
-        click.option("--test", is_flag=True, help="For worker jobs: the site's quick try."),
-        click.option("--quiet", "-q", is_flag=True, help="No progress, warnings only."),
+        click.option(
+            "--test", is_flag=True, help="For worker jobs: use the site's test partition and its short time limit."
+        ),
+        click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress."),
         click.option("--progress-file", type=CUBE, hidden=True),
     ]
     return apply(options, command)

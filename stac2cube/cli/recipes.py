@@ -389,33 +389,35 @@ KINDS: Mapping[str, Kind] = {name: _kind(name, making) for name, making in _MAKI
 RECIPE = click.argument("recipe", type=CUBE)
 
 set_option = click.option(
-    "--set", "changes", multiple=True, metavar="WORD=VALUE", help="Say a word otherwise: layers.time=2024; repeatable."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="WORD=VALUE",
+    help="Change one value of the recipe, for example layers.time=2024. Repeatable.",
 )
 
-claim_option = click.option(
-    "--claim", "job", help="Id of the job that will seal, for which the cube is held; this job if not said."
-)
+claim_option = click.option("--claim", "job", help="Id of the job that will seal the cube. Default: this job.")
 
 
 @click.command()
 @RECIPE
-@click.option("--stage", "only", multiple=True, help="Only this entry: composite, or composite.monthly; repeatable.")
+@click.option("--stage", "only", multiple=True, help="Only this entry: composite, or composite.monthly. Repeatable.")
 @set_option
 @click.option(
     "--on-deadline",
     type=click.Choice(["stop", "requeue"]),
     default="stop",
     show_default=True,
-    help="In a job that nears its end: stop with exit code 10, or have SLURM run it again.",
+    help="What a job does before its time limit: stop with exit code 10, or be requeued and continue.",
 )
 @click.option(
     "--package",
     type=CUBE,
-    help="Make everything in this folder instead of the recipe's own, described there as a STAC catalog.",
+    help=("Write all products into this folder instead of the recipe's own, with a STAC catalog of them."),
 )
 @where_options
 def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadline: str, **options: Any) -> int:
-    """Make what RECIPE says, one entry after the other. Running it again goes on where it ended."""
+    """Make what RECIPE says, one entry after the other. Run it again to continue where it stopped."""
     wanted = recipe_at(recipe, changes)
     package: Path | None = options.pop("package")
     if package is not None:
@@ -442,11 +444,11 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
 @RECIPE
 @click.argument("folder", type=CUBE, required=False)
 @set_option
-@click.option("--quiet", "-q", is_flag=True, help="Warnings only.")
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings only.")
 def stage(recipe: Path, folder: Path | None, changes: tuple[str, ...], quiet: bool) -> None:
-    """Search now, and store what a job without a network needs: RECIPE, area and found items, in FOLDER.
+    """Search now, and store what a job without a network needs in FOLDER: RECIPE, area and found items.
 
-    Run it on a login node, then submit the recipe it prints.
+    Run it on a login node, then submit the recipe that it prints.
     """
     with talking(quiet):
         click.echo(stage_recipe(recipe, folder, changes))
@@ -484,7 +486,7 @@ def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] 
 @claim_option
 @where_options
 def claim(recipe: Path, job: str | None, **options: Any) -> None:
-    """Hold the layers cube of RECIPE for a job array, until the job that seals it ends."""
+    """Lock the layers cube of RECIPE for a job array, until the job that seals it ends."""
     from stac2cube.build.array_job import lease_cube
     from stac2cube.build.plan import BuildOptions
     from stac2cube.build.size_estimate import require_room
@@ -500,11 +502,13 @@ def claim(recipe: Path, job: str | None, **options: Any) -> None:
 @click.command()
 @RECIPE
 @claim_option
-@click.option("--number", type=click.IntRange(0), help="Which share, from 0; this task of the array if not said.")
-@click.option("--of", "of", type=click.IntRange(1), help="How many shares; tasks of the array if not said.")
+@click.option(
+    "--number", type=click.IntRange(0), help="Number of the share, from 0. Default: this task of the job array."
+)
+@click.option("--of", "of", type=click.IntRange(1), help="Number of shares. Default: the tasks of the job array.")
 @where_options
 def share(recipe: Path, job: str | None, number: int | None, of: int | None, **options: Any) -> int:
-    """Make one share of the blocks that the claimed layers cube of RECIPE lacks; in each task of a job array."""
+    """Make one share of the missing blocks of the claimed layers cube of RECIPE. Runs in each task of a job array."""
     from stac2cube.build.array_job import build_part
     from stac2cube.build.plan import BuildOptions
 
@@ -537,7 +541,7 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
 @claim_option
 @where_options
 def seal(recipe: Path, job: str | None, **options: Any) -> int:
-    """Seal what a job array made of the claimed layers cube of RECIPE, and end its hold; in a last, dependent job."""
+    """Seal the steps that a job array made for RECIPE, and release the lock. Runs in a last, dependent job."""
     from stac2cube.build.array_job import seal_parts
     from stac2cube.stages.layers import doubted
 
@@ -589,13 +593,13 @@ def _array(variable: str) -> int:
 
 @click.group()
 def config() -> None:
-    """Look at what recipes may say, and at what one says."""
+    """Print the schema of recipes, or a resolved recipe."""
 
 
 @config.command()
 @click.argument("out", type=CUBE, required=False)
 def schema(out: Path | None) -> None:
-    """Print the JSON Schema of recipes, or write it to OUT: editors complete and check by it."""
+    """Print the JSON Schema of recipes, or write it to OUT. Editors use it to complete and check recipes."""
     text = schema_text()
     if out is None:
         click.echo(text, nl=False)
@@ -609,9 +613,9 @@ def schema(out: Path | None) -> None:
 @config.command()
 @RECIPE
 @set_option
-@click.option("--commands", is_flag=True, help="The commands that would run, to be typed as they stand.")
+@click.option("--commands", is_flag=True, help="Print the commands that would run.")
 def show(recipe: Path, changes: tuple[str, ...], commands: bool) -> None:
-    """Check RECIPE and print it resolved: in order, every variable filled in, with what holds where nothing is said."""
+    """Check RECIPE, and print it resolved: entries in order, variables filled in, and all defaults."""
     from stac2cube.recipe.file import show_recipe
 
     wanted = recipe_at(recipe, changes)

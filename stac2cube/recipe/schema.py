@@ -334,8 +334,10 @@ class Input:
         which = f"Which {self.what.removeprefix('a ')}: the name of an entry, or a path."
         if not self.kinds:
             return which
-        usual = " and ".join(self.kinds) if self.several else f"the first there is of {', '.join(self.kinds)}"
-        return f"{which} {usual[0].upper()}{usual[1:]} if not said."
+        usual = f"all of {', '.join(self.kinds)}" if self.several else f"the first of {', '.join(self.kinds)}"
+        if len(self.kinds) == 1:
+            usual = f"the entry {self.kinds[0]}"
+        return f"{which} Default: {usual}."
 
 
 @dataclass(frozen=True)
@@ -365,7 +367,7 @@ class Kind:
         """All words, those for its cubes and for the file it makes included."""
         found = {one.word: Option(one.word, "list" if one.several else "text", one.help) for one in self.inputs}
         if self.suffix not in (CUBE_KIND, None):
-            what = f"Its file in the folder of cubes; NAME{self.suffix} if not said."
+            what = f"Name of the file in the folder of cubes. Default: NAME{self.suffix}."
             found["out"] = Option("out", "text", what)
         return found | dict(self.words)
 

@@ -512,7 +512,8 @@ def aspect(heights: xr.DataArray) -> xr.DataArray:
         heights: Heights in metres ``(..., y, x)``, as in :func:`slope`.
 
     Returns:
-        Same dims, float32, degrees from 0 to 360. NaN where the ground is flat, next to pixels without data, and along the edge.
+        Same dims, float32, degrees from 0 to 360. NaN where the ground is flat, beside pixels without data,
+        and along the edge.
 
     Raises:
         BadInputError: As :func:`slope`.
