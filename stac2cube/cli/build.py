@@ -74,7 +74,7 @@ def update(cube: Path, **options: Any) -> int:
 @click.option("--update", "updating", is_flag=True, help="Take every option except --time from the cube.")
 @as_json
 def plan(out: Path, **options: Any) -> int:
-    """Print what `layers` would do to OUT: scenes, blocks, bytes to read and to write, files and bytes of every year."""
+    """Print what `layers` would do to OUT: scenes, blocks, bytes to read and write, files and bytes per year."""
     with talking(options["quiet"]) as console:
         return _layers(out, what_words(**options), {**options, "dry_run": True}, console)
 

@@ -312,7 +312,7 @@ def timelapse(cube: Path, out: Path, **options: Any) -> None:
 @hiding_options
 @look_options
 def slider(cube: Path, before: str, after: str, out: Path, width: int, **options: Any) -> None:
-    """Write the page OUT.html that compares two time steps of CUBE, BEFORE and AFTER (scene keys or dates), with a slider."""
+    """Write the page OUT.html that compares two steps of CUBE with a slider. BEFORE and AFTER: scene keys or dates."""
     from stac2cube.export.pictures import write_slider
 
     look, hiding = look_of(options), hiding_of(options)

@@ -42,15 +42,34 @@ if TYPE_CHECKING:
 )
 @click.option("--wait", default=300.0, show_default=True, help="Seconds that the test job may wait in the queue.")
 @click.option("--write", "name", help="Write the results as the site file NAME, which you can then edit.")
+@click.option("--bug-report", "reporting", is_flag=True, help="Print facts for a bug report, without secrets.")
 @click.option("--probe", type=CUBE, hidden=True)
-def doctor(site: str, folder: Path, wait: float, name: str | None, probe: Path | None) -> int:
-    """Check whether a site can run stac2cube: submit two tiny jobs, and print what to fix."""
+@click.argument("path", type=CUBE, required=False)
+def doctor(path: Path | None, reporting: bool, probe: Path | None, **options: Any) -> int:
+    """Check whether a site can run stac2cube: submit two tiny jobs, and print what to fix.
+
+    With --bug-report, submit nothing: print versions, the newest rows of the ledger of PATH (a cube), and the ends of
+    the logs of its jobs. Keys and passwords are left out. PATH may also be a recipe or a folder of cubes.
+    """
     from stac2cube.executors import doctor as practice
-    from stac2cube.executors.site import find_site
 
     if probe is not None:
         practice.probe(probe, int(os.environ["SLURM_PROCID"]))
         return 0
+    if reporting:
+        is_cube = path is not None and (path / "zarr.json").exists()
+        submitted = [] if path is None else submissions(cubes_folder(path))
+        click.echo(practice.bug_report(path if is_cube else None, submitted[-1].logs() if submitted else []))
+        return 0
+    if path is not None:
+        raise BadInputError(f"doctor takes a path with --bug-report only; a folder to examine is --folder {path}")
+    return _examined(**options)
+
+
+def _examined(site: str, folder: Path, wait: float, name: str | None) -> int:
+    from stac2cube.executors import doctor as practice
+    from stac2cube.executors.site import find_site
+
     examined = find_site(site)
     table = Table("", "check", "found", box=None)
     signs = {True: "ok", False: "NO", None: "-"}

@@ -1,4 +1,4 @@
-"""Whether an HPC site can do what stac2cube needs, and what its habits are: asked of SLURM, tried on its nodes."""
+"""Whether an HPC site can run stac2cube: asked of SLURM, tried on its nodes. And the text of a bug report."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import re
 import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from shutil import disk_usage, which
 from typing import Any
 from uuid import uuid4
 
-from stac2cube.errors import BadInputError, SlurmError
+from stac2cube.errors import BadInputError, CubeError, SlurmError
 from stac2cube.executors.base import cores_of_task, memory_of_task
 from stac2cube.executors.queue import (
     LATE,
@@ -34,7 +36,109 @@ from stac2cube.executors.site import Room, Site, rooms
 from stac2cube.executors.slurm import MEMORY_FORMS, Slurm
 from stac2cube.model.catalog import Catalog, catalogs
 from stac2cube.store.files import remove_tree
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.metadata import read_root
+from stac2cube.trust.address import is_secret_name, public_text
+from stac2cube.trust.text import printable, redacted, remember
 from stac2cube.version import __version__
+
+# What a person sends with a bug report: versions, the newest rows of a ledger, the ends of logs, and no secret.
+
+ROWS = 10
+"""Newest rows of a ledger that a bug report holds."""
+
+LINES = 40
+"""Lines at the end of each log that a bug report holds."""
+
+_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|AUTH|BEARER|COOKIE|HTTP_HEADERS|^CDSE_USERNAME$")
+"""Environment variables whose values no bug report holds."""
+
+_VALUE = re.compile(
+    r"(?i)(\b[\w-]*(?:authorization|password|passwd|secret|token|api[-_]?key|access[-_]?key|bearer)[\w-]*[\"']?\s*[:=]\s*)[^\n]+"
+)
+"""What follows a word for a secret in a log, to the end of the line."""
+
+
+def bug_report(cube: Path | None = None, logs: Sequence[Path] = ()) -> str:
+    """Facts about this installation, and about a cube, as text for a bug report.
+
+    Keys, passwords and signatures are replaced by ``***`` or left out: those in addresses, those that the environment
+    holds, and those that stand behind a word such as ``token=`` in a log. The home folder is written as ``~``.
+
+    Args:
+        cube: The cube with which the fault was seen; None for the installation alone.
+        logs: Log files, of which the last :data:`LINES` lines are shown.
+
+    Returns:
+        Several sections, each under a line ``== NAME``.
+    """
+    for name, value in os.environ.items():
+        if is_secret_name(name) or _SECRET_VARIABLE.search(name):
+            remember(value)
+    sections = {"versions": _versions(), "environment": _environment()}
+    if cube is not None:
+        sections |= {"cube": _of_cube(cube)}
+    sections |= {f"log {log}": "\n".join(_last_lines(log)) for log in logs}
+    text = "\n".join(f"== {name}\n{words}\n" for name, words in sections.items())
+    lines = [_VALUE.sub(r"\1***", public_text(line)) for line in text.splitlines()]
+    return printable(redacted("\n".join(lines)).replace(str(Path.home()), "~"), lines=True)
+
+
+def _versions() -> str:
+    """stac2cube, Python, the system, and every library that stac2cube names as a dependency."""
+    from rasterio import __gdal_version__, __proj_version__
+
+    lines = [f"stac2cube {__version__}", f"Python {platform.python_version()} on {platform.platform()}"]
+    lines.append(f"{' '.join(platform.libc_ver())}; GDAL {__gdal_version__}, PROJ {__proj_version__} of rasterio")
+    try:
+        needed = requires("stac2cube") or []
+    except PackageNotFoundError:
+        return "\n".join([*lines, "stac2cube is not installed as a package"])
+    # Extras too: torch, arosics and others decide what a stage does.
+    names = sorted({found[0] for one in needed if (found := re.match(r"[\w.-]+", one))}, key=str.lower)
+    for name in names:
+        try:
+            lines.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            lines.append(f"{name} is not installed")
+    return "\n".join(lines)
+
+
+def _environment() -> str:
+    """Names of variables that matter; values only where they hold no secret and are short."""
+    names = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith(("STAC2CUBE_", "GDAL_", "PROJ_", "AWS_", "CDSE_", "SLURM_"))
+    ]
+    shown = ("STAC2CUBE_", "SLURM_JOB_ID", "SLURM_CLUSTER_NAME")
+    lines = [f"{name}={os.environ[name]}" if name.startswith(shown) else f"{name} is set" for name in names]
+    return "\n".join(lines) or "no variable of stac2cube, GDAL, PROJ, AWS, CDSE or SLURM is set"
+
+
+def _of_cube(cube: Path) -> str:
+    """Root and newest rows of a cube, or why they cannot be read."""
+    try:
+        root = read_root(cube)
+        rows = list(Ledger(cube, root.ledger).entries(whole=False).values())
+    except (CubeError, OSError) as error:
+        return f"{cube}: {error}"
+    own = {name: value for name, value in root.own.items() if name not in ("checksums", "ledger")}
+    counts = Counter(row.status for row in rows)
+    lines = [str(cube), json.dumps(own, indent=1, default=str), f"rows: {dict(counts)}"]
+    lines += [
+        f"{row.commit:>5} {row.key} {row.status} {row.reason} {json.dumps(row.properties, default=str)}"
+        for row in sorted(rows, key=lambda row: row.commit)[-ROWS:]
+    ]
+    return "\n".join(lines)
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        return log.read_text(errors="replace").splitlines()[-LINES:]
+    except OSError as error:
+        return [f"cannot be read: {error.strerror}"]
+
 
 # What a cluster says of its habits, by its configuration and on its nodes: limits, memory, hyperthreads, software.
 
