@@ -1,7 +1,7 @@
 # make demo   a small cube from simulated scenes, built and extended, with pictures, under build/demo
 # make test   every test but the long campaigns, some 20 minutes on two cores
 # make fast   some tests of everything, 5 minutes on two cores
-# make lint   what ruff and mypy say, in the releases of envs/tools.txt
+# make lint   ruff, mypy, import-linter, codespell and proselint, in the releases of envs/tools.txt
 # make docs   the documentation as a site in build/site, which works without a network
 # make soak   the long kill campaigns, and every test on the other releases of Debian (as root)
 # make bench  timings against other tools
@@ -44,6 +44,8 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/proselint check --config docs/site/proselint.json *.md findings/README.md docs/*.md docs/tutorials/*.md
 
 # mkdocs' strict mode: a link that leads nowhere, or a parameter that is not there, is an error.
 docs: $(VENV)/.installed
