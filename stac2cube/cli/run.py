@@ -56,7 +56,13 @@ def end_at_once(_number: int, _frame: FrameType | None) -> None:
 
 
 _ASKED = threading.Event()
-"""Set when the process was asked to stop."""
+"""Set when the command was asked to stop."""
+
+
+def begin_command() -> None:
+    """A command begins: nobody has asked it to stop, whatever ran in this process before."""
+    _ASKED.clear()
+    signal.signal(signal.SIGTERM, end_at_once)
 
 
 @contextmanager
