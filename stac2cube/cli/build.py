@@ -51,16 +51,16 @@ def layers(out: Path, per_feature: bool, **options: Any) -> int:
 def update(cube: Path, **options: Any) -> int:
     """Extend CUBE by a time, or look for late scenes in the times it has; what was made from another cube follows it.
 
-    So does a cube of samples, whatever it was made of.
+    So do samples, in a cube or in a folder, whatever they were made of.
     """
-    from stac2cube.datasets.sample_cube import holds_samples
+    from stac2cube.datasets.sample_cube import holds_sample_files, holds_samples
     from stac2cube.maintain.update import is_derived
     from stac2cube.model.period import parse_period
 
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     with talking(options["quiet"]) as console:
-        if is_derived(cube) or holds_samples(cube):
+        if holds_sample_files(cube) or is_derived(cube) or holds_samples(cube):
             return _follow(cube, options, console)
         return _layers(cube, words, {**options, "updating": True}, console)
 
