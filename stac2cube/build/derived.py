@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.grid import Tile
 from stac2cube.store.ledger import SEALED, Entry, Ledger
-from stac2cube.store.metadata import Root, read_root
+from stac2cube.store.metadata import Root, overviews_beside, read_root
 from stac2cube.store.repair import arrange
 from stac2cube.store.staging import StoredStep
 from stac2cube.store.writer import open_writer
@@ -113,3 +113,31 @@ def drop(cube: Path, keys: Collection[str], *, orders: BuildOptions | None = Non
         sealed = writer.ledger.sealed(whole=False)
         kept = [key for key in sealed if key not in keys]
         return arrange(writer, kept) if len(kept) < len(sealed) else None
+
+
+# What kinds of cubes that are made from others have in common, for those who bring all along.
+
+
+def sealed_keys(cube: Path) -> set[str]:
+    """Keys of the sealed steps of a cube."""
+    return set(Ledger(cube, read_root(cube).ledger).sealed(whole=False))
+
+
+class CubesBeside:
+    """What kinds that are cubes have in common."""
+
+    def candidates(self, cube: Path) -> Iterable[Path]:
+        """Stores beside a cube, and its overviews."""
+        return [*sorted(cube.parent.glob("*.zarr")), *overviews_beside(cube)]
+
+    def too_many(self, cube: Path, keys: Collection[str]) -> set[str]:
+        """Steps whose scenes the parent has no more; a composite's steps are periods of time, not scenes."""
+        return set() if read_root(cube).spec.stage == "composite" else sealed_keys(cube) - set(keys)
+
+    def drop(self, cube: Path, keys: Collection[str], orders: BuildOptions) -> None:
+        """Take steps out."""
+        drop(cube, keys, orders=orders)
+
+    def is_last(self, cube: Path) -> bool:
+        """Whether it needs the clouds of another."""
+        return bool(read_root(cube).spec.request.get("clouds"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import signal
 import sys
 
 import click
@@ -31,7 +30,7 @@ from stac2cube.cli.maintain import (
 )
 from stac2cube.cli.options import Sections, clean_streams
 from stac2cube.cli.recipes import claim, config, run, seal, share, stage
-from stac2cube.cli.run import end_at_once, leave_stopped
+from stac2cube.cli.run import begin_command, leave_stopped
 from stac2cube.errors import IncompleteError, Stac2cubeError
 from stac2cube.trust.text import shown
 from stac2cube.version import __version__
@@ -85,7 +84,7 @@ cli.add_sections(
 def main() -> None:
     """Run the command line; errors of ours and of the system are one line on standard error."""
     # A command that does not stop by itself ends at SIGTERM as at Ctrl-C: it lets go of the cube, also for other nodes.
-    signal.signal(signal.SIGTERM, end_at_once)
+    begin_command()
     leave_stopped(run_words())
 
 

@@ -52,16 +52,16 @@ def layers(out: Path, per_feature: bool, **options: Any) -> int:
 def update(cube: Path, **options: Any) -> int:
     """Add a time to CUBE, or add scenes that came late; a derived cube is brought up to date with its parent.
 
-    A cube of samples is brought up to date with its source.
+    Samples, in a cube or in a folder, are brought up to date with their source.
     """
-    from stac2cube.datasets.sample_cube import holds_samples
+    from stac2cube.datasets.sample_cube import holds_sample_files, holds_samples
     from stac2cube.maintain.update import is_derived
     from stac2cube.model.period import parse_period
 
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     with talking(options["quiet"]) as console:
-        if is_derived(cube) or holds_samples(cube):
+        if holds_sample_files(cube) or is_derived(cube) or holds_samples(cube):
             return _follow(cube, options, console)
         return _layers(cube, words, {**options, "updating": True}, console)
 

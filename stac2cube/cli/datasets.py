@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from stac2cube.cli.options import CUBE, LIST, listed, talking, where_options
-from stac2cube.cli.run import RunOptions, built, human_bytes, stoppable, wide_console
+from stac2cube.cli.run import RunOptions, built, human_bytes, made_samples, stoppable, wide_console
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import job_end
 
 if TYPE_CHECKING:
     from stac2cube.datasets.acquisitions import WantedFile
     from stac2cube.datasets.patch_rules import PatchRules
-    from stac2cube.datasets.rules import SampleSource
+    from stac2cube.datasets.rules import SampleRequest, SampleRules, SampleSource
     from stac2cube.datasets.statistics import StatisticsRules
 
 
@@ -352,33 +352,17 @@ def samples(source: str | None, out: Path | None, config: Path | None, **options
         return _make(request, Path(words["out"]), rules, options, console)
 
 
-def _make(request: Any, out: Path, rules: Any, options: dict[str, Any], console: Console) -> int:
-    from stac2cube.build.plan import BuildOptions
+def _make(request: SampleRequest, out: Path, rules: SampleRules, options: dict[str, Any], console: Console) -> int:
     from stac2cube.datasets.sample_cube import run_sample_cube
     from stac2cube.datasets.samples import run_samples
 
-    manner, incomplete = RunOptions.of(options, console), options["incomplete"]
-    if out.suffix == ".zarr":
-        if options["overwrite"]:
-            raise BadInputError("a cube is never overwritten: give another path")
-        return built(out, partial(run_sample_cube, request, out, rules, incomplete=incomplete), manner)
-    with stoppable() as stop:
-        report = run_samples(
-            request,
-            out,
-            rules,
-            manner.place,
-            overwrite=options["overwrite"],
-            incomplete=incomplete,
-            orders=BuildOptions(stop=stop, deadline=job_end()),
-            progress=manner.progress("samples"),
-        )
-    click.echo(f"{out}: {len(report.made)} samples made, {len(report.present)} were there, {len(report.failed)} failed")
-    for name, reason in report.failed.items():
-        click.echo(f"  {name}: {reason}")
-    if report.stopped:
-        click.echo("stopped in time: run again to go on")
-    return report.exit_code
+    manner, incomplete, overwrite = RunOptions.of(options, console), options["incomplete"], options["overwrite"]
+    if out.suffix != ".zarr":
+        make = partial(run_samples, request, out, rules, overwrite=overwrite, incomplete=incomplete)
+        return made_samples(out, make, manner)
+    if overwrite:
+        raise BadInputError("a cube is never overwritten: give another path")
+    return built(out, partial(run_sample_cube, request, out, rules, incomplete=incomplete), manner)
 
 
 def _words(options: dict[str, Any]) -> dict[str, Any]:

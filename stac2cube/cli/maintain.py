@@ -95,10 +95,10 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventor
 
 def _all_kin() -> tuple[DerivedKind, ...]:
     """All kinds of cubes that are made from others: stages do not know those of training sets."""
-    from stac2cube.datasets.sample_cube import SampleKind
+    from stac2cube.datasets.sample_cube import SampleFilesKind, SampleKind
     from stac2cube.maintain.update import STAGES
 
-    return (*STAGES, SampleKind())
+    return (*STAGES, SampleKind(), SampleFilesKind())
 
 
 def _some(kind: str, keys: tuple[str, ...]) -> str:

@@ -29,6 +29,7 @@ from stac2cube.trust.deadline import stop_waiting, wait_again
 if TYPE_CHECKING:
     from stac2cube.build.plan import Summary
     from stac2cube.clouds.rules import CloudRules
+    from stac2cube.datasets.samples import Report
     from stac2cube.executors.base import Place
     from stac2cube.executors.site import Limits
     from stac2cube.progress import Progress
@@ -56,7 +57,13 @@ def end_at_once(_number: int, _frame: FrameType | None) -> None:
 
 
 _ASKED = threading.Event()
-"""Set when the process was asked to stop."""
+"""Set when the command was asked to stop."""
+
+
+def begin_command() -> None:
+    """A command begins: nobody has asked it to stop, whatever ran in this process before."""
+    _ASKED.clear()
+    signal.signal(signal.SIGTERM, end_at_once)
 
 
 @contextmanager
@@ -281,19 +288,43 @@ def build_superres(layers: Path, out: Path, words: Mapping[str, Any], manner: Ru
 
 
 def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
-    """Bring a cube made from another, or of samples, up to date and say what was done; the exit code.
+    """Bring a cube made from another, or samples, up to date and say what was done; the exit code.
 
     Raises:
         BadInputError: A catalog for a cube that needs none.
     """
-    from stac2cube.datasets.sample_cube import follow_samples, holds_samples
+    from stac2cube.datasets.sample_cube import follow_sample_files, follow_samples, holds_sample_files, holds_samples
     from stac2cube.maintain.update import update_derived
 
-    if holds_samples(cube):
+    in_files = holds_sample_files(cube)
+    if in_files or holds_samples(cube):
         if catalog is not None:
             raise BadInputError(f"{cube} remembers its source: `stac2cube samples` takes another, say no --catalog")
+        if in_files:
+            return made_samples(cube, partial(follow_sample_files, cube), manner)
         return built(cube, partial(follow_samples, cube), manner)
     return built(cube, partial(update_derived, cube, catalog=catalog), manner)
+
+
+def made_samples(out: Path, make: Callable[..., Report], manner: RunOptions) -> int:
+    """Make samples in files and say what was done; the exit code.
+
+    Args:
+        out: Their folder.
+        make: Makes them, given a place, ``orders`` and ``progress``.
+        manner: How.
+    """
+    from stac2cube.build.plan import BuildOptions
+
+    with stoppable() as stop:
+        orders = BuildOptions(stop=stop, deadline=job_end())
+        report = make(manner.place, orders=orders, progress=manner.progress("samples"))
+    click.echo(f"{out}: {len(report.made)} samples made, {len(report.present)} were there, {len(report.failed)} failed")
+    for name, reason in report.failed.items():
+        click.echo(f"  {name}: {reason}")
+    if report.stopped:
+        click.echo("stopped in time: run again to go on")
+    return report.exit_code
 
 
 def said(out: Path, summary: Summary, *, machine: bool = False) -> int:

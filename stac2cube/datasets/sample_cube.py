@@ -1,27 +1,38 @@
-"""Samples as a cube: the same numbers as layers, a step per scene, built and kept as every cube is."""
+"""Samples as a cube: the same numbers as layers, a step per scene; and how samples, in a cube or in files, follow."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from shapely.geometry import mapping, shape
+from shapely.geometry import mapping
 
+from stac2cube.build.derived import CubesBeside
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Step, Summary, known_entries, plan
 from stac2cube.datasets.config import rules_of_words
+from stac2cube.datasets.index import read_sample_index
 from stac2cube.datasets.rules import GRID, SampleRequest, SampleRules, SampleSource
+from stac2cube.datasets.sample_files import META, present
 from stac2cube.datasets.sample_pixels import make_pixels
-from stac2cube.datasets.samples import Incomplete, plan_samples
+from stac2cube.datasets.samples import (
+    REQUEST,
+    Incomplete,
+    Report,
+    drop_samples,
+    plan_samples,
+    recall,
+    request_from_json,
+    request_to_json,
+    run_samples,
+)
 from stac2cube.errors import BadInputError, NothingFoundError, ReadError
 from stac2cube.executors.base import Place, Threads
-from stac2cube.model.catalog import public_catalog
 from stac2cube.model.cube_spec import CubeSpec, Layer
-from stac2cube.model.geometry import WGS84, Area
 from stac2cube.model.grid import Grid
 from stac2cube.pixels.read import intersecting
 from stac2cube.progress import Progress
@@ -128,7 +139,7 @@ def run_sample_cube(
     grid = sources[0].grid
     assert grid is not None  # a target grid was given, or is the cube's
     recipe = json.loads(json.dumps({**rules.to_json(), "title": f"samples of {rules.page.title}"}))
-    spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, _remembered(request))
+    spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, request_to_json(request))
     # As samples in files: of what was made anew the sample is made anew too.
     orders = replace(orders or BuildOptions(), superseded="replace")
     return build(out, spec, steps_of(sources, grid), MakeBlock(rules), place, orders=orders, progress=progress)
@@ -137,6 +148,11 @@ def run_sample_cube(
 def holds_samples(cube: Path) -> bool:
     """Whether a path is a cube of samples; False where there is no cube."""
     return cube.exists() and read_root(cube).spec.stage == STAGE
+
+
+def holds_sample_files(folder: Path) -> bool:
+    """Whether a path is a folder of samples in files that remembers what it was made of."""
+    return (folder / REQUEST).is_file() and not (folder / "zarr.json").exists()
 
 
 def follow_samples(
@@ -165,7 +181,7 @@ def follow_samples(
     return run_sample_cube(request, cube, rules, place, incomplete=incomplete, orders=orders, progress=progress)
 
 
-class SampleKind:
+class SampleKind(CubesBeside):
     """Cubes of samples that were made from a cube, for :func:`stac2cube.maintain.sync.sync`."""
 
     def parent(self, cube: Path) -> Path | None:
@@ -191,6 +207,77 @@ class SampleKind:
             return Summary()
 
 
+def follow_sample_files(
+    out: Path,
+    place: Place,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+    incomplete: Incomplete = "refuse",
+) -> Report:
+    """Add to a folder of samples what its source has by now, and make anew what was made anew there.
+
+    Args:
+        out: A folder of samples that remembers what it was made of.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every sample.
+        incomplete: As for :func:`stac2cube.make_samples`.
+
+    Raises:
+        BadInputError: It does not remember it, the source is gone, or an input is missing: all are named.
+    """
+    request, rules = recall(out)
+    return run_samples(request, out, rules, place, incomplete=incomplete, orders=orders, progress=progress)
+
+
+class SampleFilesKind:
+    """Folders of samples that were made from a cube, for :func:`stac2cube.maintain.sync.sync`."""
+
+    def candidates(self, cube: Path) -> Iterable[Path]:
+        """Folders beside a cube that are sets of samples."""
+        return sorted(path.parent for path in cube.parent.glob(f"*/{REQUEST}"))
+
+    def parent(self, cube: Path) -> Path | None:
+        """The cube that samples were made from; None for samples of products, and where nothing says it."""
+        try:
+            request, _ = recall(cube)
+        except BadInputError:
+            return None
+        return Path(request.source).resolve() if request.is_cube else None
+
+    def behind(self, cube: Path) -> tuple[int, int]:
+        """Samples lacking, and those of which the step was made anew."""
+        request, rules = recall(cube)
+        try:
+            sources = plan_samples(request, rules, "list")
+        except NothingFoundError:
+            return 0, 0
+        todo = [source.id for source in sources if present(cube, source, rules) is None]
+        stale = [name for name in todo if (cube / name / META).exists()]
+        return len(todo) - len(stale), len(stale)
+
+    def too_many(self, cube: Path, keys: Collection[str]) -> set[str]:
+        """Samples whose steps the cube has no more."""
+        return {sample.id for sample in read_sample_index(cube).samples} - set(keys)
+
+    def drop(self, cube: Path, keys: Collection[str], orders: BuildOptions) -> None:  # noqa: ARG002 - as all kinds
+        """Take samples out."""
+        drop_samples(cube, keys)
+
+    def is_last(self, cube: Path) -> bool:  # noqa: ARG002 - as all kinds
+        """Always: their classes may come from a clouds cube."""
+        return True
+
+    def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
+        """As :func:`follow_sample_files`; samples that lack an input fail, and are told of."""
+        try:
+            report = follow_sample_files(cube, place, orders=orders, progress=progress, incomplete="list")
+        except NothingFoundError:
+            return Summary()
+        return Summary(sealed=report.made, failed=report.failed, stopped=report.stopped)
+
+
 def _asked(cube: Path) -> tuple[SampleRequest, SampleRules]:
     """What a cube of samples remembers of its making.
 
@@ -198,28 +285,11 @@ def _asked(cube: Path) -> tuple[SampleRequest, SampleRules]:
         BadInputError: It does not remember it.
     """
     spec = read_root(cube).spec
-    said = dict(spec.request)
-    if "max_scenes" not in said:
+    if "max_scenes" not in spec.request:
         raise BadInputError(f"{cube} does not know what it was made of: run `stac2cube samples SOURCE {cube}` again")
-    outline = said.pop("area")
-    if outline is not None:
-        geometry = shape(outline)
-        outline = Area("area", geometry, geometry, WGS84)
-    request = SampleRequest(**said, area=outline)
+    request = request_from_json(spec.request)
     rules = rules_of_words({name: value for name, value in spec.recipe.items() if name != "title"})
     return request if request.is_cube else replace(request, grid=spec.grid), rules
-
-
-def _remembered(request: SampleRequest) -> dict[str, Any]:
-    """What :func:`follow_samples` needs to ask again; a path holds from anywhere."""
-    source = Path(request.source)
-    return {
-        "source": str(source.resolve()) if source.exists() else public_catalog(request.source),
-        "area": None if request.area is None else json.loads(json.dumps(mapping(request.area.geometry))),
-        "time": request.time,
-        "max_cloud_cover": request.max_cloud_cover,
-        "max_scenes": request.max_scenes,
-    }
 
 
 def layers_of(rules: SampleRules) -> tuple[Layer, ...]:

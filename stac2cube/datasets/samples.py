@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,13 +13,15 @@ from typing import Any, Literal
 
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
-from shapely.geometry import box
+from shapely.errors import ShapelyError
+from shapely.geometry import box, mapping, shape
 
 from stac2cube.access.sign import is_remote, readable
 from stac2cube.build.derived import Parent
 from stac2cube.build.plan import BuildOptions
 from stac2cube.build.scheduler import Scheduler, timed
-from stac2cube.datasets.files import failure_of, made_folder
+from stac2cube.datasets.config import rules_of_words
+from stac2cube.datasets.files import failure_of, made_folder, read_document
 from stac2cube.datasets.index import INDEX, Sample, SampleIndex, read_sample_index, write_index
 from stac2cube.datasets.rules import (
     GRID,
@@ -35,7 +37,7 @@ from stac2cube.datasets.rules import (
 from stac2cube.datasets.sample_files import META, MakeSample, iso_text, present
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError, ReadError
 from stac2cube.executors.base import Place, Threads
-from stac2cube.model.catalog import Catalog, find_catalog
+from stac2cube.model.catalog import Catalog, find_catalog, public_catalog
 from stac2cube.model.geometry import WGS84, Area
 from stac2cube.model.grid import Grid, grid_from_geobox
 from stac2cube.model.image import BandRequest, Image
@@ -46,7 +48,7 @@ from stac2cube.pixels.open import of_asset
 from stac2cube.progress import Progress
 from stac2cube.search.request import ALWAYS
 from stac2cube.search.search import Query, search
-from stac2cube.store.files import remove_partials, remove_tree
+from stac2cube.store.files import remove_partials, remove_tree, write_whole
 from stac2cube.store.ledger import Entry
 from stac2cube.trust.names import safe_name
 
@@ -437,6 +439,7 @@ def run_samples(
     known = {} if overwrite else {s.id: found for s in sources if (found := present(out, s, rules)) is not None}
     made_folder(out)
     remove_partials(out)
+    _remember(out, request, rules)
     report = Report(_index(rules, sources, before), present=sorted(known))
     samples = {sample.id: sample for sample in before} | known
     todo = [source for source in sources if source.id not in known]
@@ -484,6 +487,83 @@ def _with_label_file(source: SampleSource, pattern: str) -> SampleSource:
     return source if path.is_file() else replace(source, lacking=(*source.lacking, f"labels: {path} does not exist"))
 
 
+# What a set was made of is kept beside its index, so that it can be extended by the same words.
+
+REQUEST = "request.json"
+"""Name of the file."""
+
+REQUEST_SCHEMA = "stac2cube-samples-request/1"
+"""Name and version of what is written; another version is refused, not guessed at."""
+
+
+def request_to_json(request: SampleRequest) -> dict[str, Any]:
+    """Plain JSON values, from which the same can be asked again; a path holds from anywhere, no key is kept."""
+    source = Path(request.source)
+    return {
+        "source": str(source.resolve()) if source.exists() else public_catalog(request.source),
+        "area": None if request.area is None else json.loads(json.dumps(mapping(request.area.geometry))),
+        "time": request.time,
+        "max_cloud_cover": request.max_cloud_cover,
+        "max_scenes": request.max_scenes,
+    }
+
+
+def request_from_json(value: Mapping[str, Any]) -> SampleRequest:
+    """Read back what :func:`request_to_json` wrote."""
+    outline = None if value["area"] is None else shape(value["area"])
+    area = None if outline is None else Area("area", outline, outline, WGS84)
+    return SampleRequest(**{**value, "area": area})
+
+
+def _remember(out: Path, request: SampleRequest, rules: SampleRules) -> None:
+    grid = None if request.grid is None else request.grid.to_json()
+    value = {
+        "schema": REQUEST_SCHEMA,
+        "request": request_to_json(request),
+        "grid": grid,
+        "rules": rules.to_json(),
+    }
+    write_whole(out / REQUEST, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def recall(out: Path) -> tuple[SampleRequest, SampleRules]:
+    """What the last run asked for that made or extended a folder of samples.
+
+    A source that lies no longer where it was is looked for beside the folder, as both may have been moved.
+
+    Raises:
+        BadInputError: The folder does not remember it.
+    """
+    value = read_document(
+        out / REQUEST, REQUEST_SCHEMA, "request of samples", f"run `stac2cube samples SOURCE {out}` again"
+    )
+    try:
+        request = request_from_json(value["request"])
+        grid = None if value["grid"] is None else Grid.from_json(value["grid"])
+        rules = rules_of_words(value["rules"])
+    except (KeyError, TypeError, ValueError, AttributeError, ShapelyError) as error:
+        raise BadInputError(f"{out / REQUEST} is damaged: {error!r}") from None
+    beside = out.resolve().parent / Path(request.source).name
+    moved = "://" not in request.source and not Path(request.source).exists() and beside.exists()
+    return replace(request, grid=grid, source=str(beside) if moved else request.source), rules
+
+
+def drop_samples(out: Path, ids: Collection[str]) -> None:
+    """Take samples out of a folder: first out of its index, then their files.
+
+    Args:
+        out: The folder.
+        ids: Of samples.
+    """
+    if not ids:
+        return
+    index = read_sample_index(out)
+    write_index(out, replace(index, samples=tuple(sample for sample in index.samples if sample.id not in ids)))
+    for sample in index.samples:
+        if sample.id in ids and (out / sample.id / META).exists():
+            remove_tree(out / sample.id)
+
+
 def _before(out: Path, rules: SampleRules, *, overwrite: bool) -> tuple[Sample, ...]:
     """Samples of a set that is there already.
 
@@ -491,7 +571,7 @@ def _before(out: Path, rules: SampleRules, *, overwrite: bool) -> tuple[Sample, 
         BadInputError: It was made by other rules, or is no set.
     """
     if not (out / INDEX).exists():
-        if out.exists() and any(path.name != INDEX for path in out.iterdir()) and not _ours(out):
+        if out.exists() and any(path.name not in (INDEX, REQUEST) for path in out.iterdir()) and not _ours(out):
             raise BadInputError(f"{out} holds something else: give a folder that is new, or one of samples")
         return ()
     old = read_sample_index(out)
@@ -510,7 +590,7 @@ _AGREED = ("mission", "bands", "radiometry", "nodata", "target_grid", "validity"
 
 def _ours(out: Path) -> bool:
     """Whether all that a folder holds are samples, as a run leaves them that was killed before its index."""
-    return all(path.name.startswith(".") or (path / META).exists() for path in out.iterdir())
+    return all(path.name.startswith(".") or path.name == REQUEST or (path / META).exists() for path in out.iterdir())
 
 
 def _index(rules: SampleRules, sources: Sequence[SampleSource], before: Sequence[Sample]) -> SampleIndex:

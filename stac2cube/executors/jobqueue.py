@@ -9,7 +9,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -282,17 +282,19 @@ class _Jobs:
         Raises:
             SlurmError: SLURM cannot be asked just now.
         """
-        self._miss()
+        # Both look at the same jobs: answers of SLURM come in between.
+        jobs = list(self._cluster.workers.values())
+        self._miss(jobs)
         if self._cluster.scheduler_info["workers"]:
             self._lost = 0
         elif self._lost > LIVES * max(1, self._most):
             said = last_words(Path(self._wanted.logs).resolve(), f"{self._name}-*")
             return f"{self._lost} worker jobs ended without doing any work. Their last words: {said or 'none'}"
-        return self._fill()
+        return self._fill(jobs)
 
-    def _miss(self) -> None:
+    def _miss(self, jobs: Sequence[_Job]) -> None:
         """Forget jobs that have ended."""
-        self._seen |= {job.job_id for job in list(self._cluster.workers.values()) if job.job_id}
+        self._seen |= {job.job_id for job in jobs if job.job_id}
         waiting = self._queue.waiting(self._seen)
         states = {job: state for job, (state, _) in waiting.items()}
         # A job that is preempted is requeued by SLURM itself and comes back; where it is not, it stays so.
@@ -308,11 +310,11 @@ class _Jobs:
             if state == "PENDING" and reason.strip("()") not in _USUAL:
                 self._once(f"worker job {job} waits ({reason}); the build goes on with those that run", reason)
 
-    def _fill(self) -> str:
+    def _fill(self, jobs: Sequence[_Job]) -> str:
         """Submit those that lack, unless SLURM refused some a moment ago; why the work cannot go on, if so."""
         alive = len(self._seen)
         self._most = max(self._most, alive)
-        refused = any(not job.job_id and job.status == Status.running for job in list(self._cluster.workers.values()))
+        refused = any(not job.job_id and job.status == Status.running for job in jobs)
         if refused and (error := self._submissions.refusal) and (alive or self._helper is None):
             let_in = f"{alive} of {self._wanted.jobs} worker jobs were let in"
             self._once(f"{let_in}, and the build goes on with them: {error}", str(error))

@@ -17,25 +17,18 @@ import shapely
 
 from stac2cube.errors import BadInputError, Stac2cubeError
 
-# What the map is drawn from: outlines of land.
-
 
 @cache
 def land() -> str:
-    """Land as JSON: ``{"rings": [[lon, lat, lon, lat, ...], ...]}``, to be filled by the even-odd rule.
+    """Land as a GeoJSON geometry in degrees.
 
     It is what odc-geo's outline of the oceans leaves, some 4000 corners around the world: for orientation only.
     """
     from odc.geo.data import ocean_geom
 
     everywhere = shapely.box(-180, -85.06, 180, 85.06)  # the part of the globe that Mercator shows
-    found = everywhere.difference(ocean_geom().geom)
-    rings = [_flat(ring) for part in shapely.get_parts(found) for ring in (part.exterior, *part.interiors)]
-    return json.dumps({"rings": rings}, separators=(",", ":"))
-
-
-def _flat(ring: Any) -> list[float]:
-    return [round(float(number), 2) for number in shapely.get_coordinates(ring).ravel()]
+    outline: str = shapely.to_geojson(shapely.set_precision(everywhere.difference(ocean_geom().geom), 0.01))
+    return outline
 
 
 # The page's server: loopback only, behind a secret, for nobody but the page.
@@ -74,11 +67,18 @@ class Server(ThreadingHTTPServer):
         self.answers = answers
         self.hosts = {*_HERE, *([urlsplit(behind).hostname or behind] if behind else [])}
         self.policy = _policy(behind, tiles)
-        self.page = {entry.name: entry.read_bytes() for entry in files("stac2cube.explorer").joinpath("page").iterdir()}
+        self.page = _page_files()
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
             raise BadInputError(f"port {port} cannot be had ({error.strerror}): say another, or none") from error
+
+
+def _page_files() -> dict[str, bytes]:
+    """Contents of the page's files by path below it. Leaflet's folder holds its licence, too."""
+    page = files("stac2cube.explorer").joinpath("page")
+    leaflet = {f"leaflet/{entry.name}": entry.read_bytes() for entry in page.joinpath("leaflet").iterdir()}
+    return leaflet | {entry.name: entry.read_bytes() for entry in page.iterdir() if entry.is_file()}
 
 
 class _RefusedError(Exception):

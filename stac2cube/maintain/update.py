@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from stac2cube.build.derived import drop
+from stac2cube.build.derived import CubesBeside, sealed_keys
 from stac2cube.build.plan import BuildOptions, Summary
 from stac2cube.build.status import cube_status
 from stac2cube.clouds.stage import follow_clouds
@@ -18,8 +18,7 @@ from stac2cube.progress import Progress
 from stac2cube.stages.composites import follow_composites
 from stac2cube.stages.overviews import follow_overview
 from stac2cube.stages.stored_views import follow_indices, follow_masked
-from stac2cube.store.ledger import Ledger
-from stac2cube.store.metadata import overviews_beside, read_root
+from stac2cube.store.metadata import read_root
 from stac2cube.superres.stage import follow_superres
 
 # Bring a cube that was made from another up to date, whatever it is.
@@ -76,7 +75,11 @@ log = logging.getLogger(__name__)
 
 
 class DerivedKind(Protocol):
-    """A kind of cubes that are made from others."""
+    """A kind of cubes, or of folders of samples, that are made from cubes."""
+
+    def candidates(self, cube: Path) -> Iterable[Path]:
+        """What lies beside a cube and may be of this kind."""
+        ...
 
     def parent(self, cube: Path) -> Path | None:
         """The cube that a cube of this kind was made from; None for any other.
@@ -90,12 +93,24 @@ class DerivedKind(Protocol):
         """Steps that a cube of this kind lacks, and how many it has that were made anew in its parent since."""
         ...
 
+    def too_many(self, cube: Path, keys: Collection[str]) -> set[str]:
+        """Steps that a cube of this kind has and of which its parent's are none, by the keys of those."""
+        ...
+
+    def drop(self, cube: Path, keys: Collection[str], orders: BuildOptions) -> None:
+        """Take such steps out."""
+        ...
+
+    def is_last(self, cube: Path) -> bool:
+        """Whether it needs others of the same parent, and so comes after them."""
+        ...
+
     def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
         """Bring a cube of this kind up to its parent."""
         ...
 
 
-class StageKinds:
+class StageKinds(CubesBeside):
     """What the stages make from a cube: clouds, masked, co-registered, super-resolved cubes, overviews ..."""
 
     def parent(self, cube: Path) -> Path | None:
@@ -121,15 +136,14 @@ def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple
     """Cubes beside a cube that were made from it, in an order in which they can follow; its overviews among them."""
     wanted = cube.resolve()
     found: dict[Path, tuple[Path, DerivedKind]] = {}
-    for path in [*sorted(wanted.parent.glob("*.zarr")), *overviews_beside(wanted)]:
-        for kind in kinds:
+    for kind in kinds:
+        for path in kind.candidates(wanted):
             try:
                 if kind.parent(path) == wanted:
                     found.setdefault(path.resolve(), (path, kind))
             except CubeError:
                 continue  # some other store
-    # Those that need the clouds of another of them come after it, and of what no stage made nobody knows.
-    return sorted(found.values(), key=lambda one: bool(read_root(one[0]).spec.request.get("clouds")))
+    return sorted(found.values(), key=lambda one: (one[1].is_last(one[0]), str(one[0])))
 
 
 def outdated_children(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> dict[str, dict[str, int]]:
@@ -138,11 +152,12 @@ def outdated_children(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> dict
     One of which that cannot be told, because it is damaged or an input of it is gone, is named in the log.
     """
     found: dict[str, dict[str, int]] = {}
-    keys = _sealed(cube)
-    for child, kind in children_of(cube, kinds):
+    children = children_of(cube, kinds)
+    keys = sealed_keys(cube) if children else set()
+    for child, kind in children:
         try:
             lacking, stale = kind.behind(child)
-            too_many = len(_sealed(child) - keys) if _has_scenes(child) else 0
+            too_many = len(kind.too_many(child, keys))
         except (CubeError, BadInputError) as error:
             log.warning("how %s stands to %s cannot be told: %s", child, cube, error)
             continue
@@ -171,21 +186,12 @@ def update_children(
         summary: Told what failed, and whether it was stopped.
         kinds: Of cubes that follow.
     """
-    keys = _sealed(cube)
-    for child, kind in children_of(cube, kinds):
-        if _has_scenes(child):
-            drop(child, _sealed(child) - keys, orders=orders)
+    children = children_of(cube, kinds)
+    keys = sealed_keys(cube) if children else set()
+    for child, kind in children:
+        kind.drop(child, kind.too_many(child, keys), orders)
         done = kind.follow(child, place, orders=orders, progress=progress)
         summary.failed |= {f"{child.name} {key}": reason for key, reason in done.failed.items()}
         summary.stopped |= done.stopped
         if not done.stopped:
             update_children(child, place, orders, progress, summary, kinds)
-
-
-def _has_scenes(cube: Path) -> bool:
-    """Whether the steps of a cube are those of its parent, and not periods of time."""
-    return read_root(cube).spec.stage != "composite"
-
-
-def _sealed(cube: Path) -> set[str]:
-    return set(Ledger(cube, read_root(cube).ledger).sealed(whole=False))

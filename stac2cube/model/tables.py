@@ -10,11 +10,13 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from platformdirs import user_config_path
 
 from stac2cube.errors import TableError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,20 @@ class TableFile:
         for key, part in value.items():
             if problem := _unsuitable(part, kinds[key]):
                 raise TableError(f"{self.place_of(key)}: {what}: {key} should be {problem}, not {part!r}")
+
+    def make(self, kind: type[T], value: Any, what: str) -> T:
+        """A dataclass from a table; lists become tuples.
+
+        Args:
+            kind: The dataclass.
+            value: The table.
+            what: What the table describes, for the message.
+
+        Raises:
+            TableError: As :meth:`check` says.
+        """
+        self.check(kind, value, what)
+        return kind(**{key: tuple(part) if isinstance(part, list) else part for key, part in value.items()})
 
     def place_of(self, key: str) -> str:
         """File and, where the key is set only once, the line, counted from 1: ``"catalogs.toml, line 4"``."""

@@ -136,8 +136,8 @@ def _note(census: Census, entry: os.DirEntry[str], path: str) -> bool:
 
 def _of_a_run(folder: str, name: str) -> bool:
     """Whether a name belongs to a run that writes now, or to one that died: the next writer cleans up after it."""
-    if folder == OWN:
-        return name in ("staging", "trash", "lock", "put-away") or name.startswith("lock.")
+    if folder == OWN and (name in ("staging", "trash", "lock", "put-away") or name.startswith("lock.")):
+        return True
     # What a network file system keeps of a file that is removed while somebody has it open.
     return name.startswith(".nfs") or (name.startswith(".") and name.endswith(".partial"))
 

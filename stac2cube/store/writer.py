@@ -238,7 +238,7 @@ def recover(cube: Path, root: Root, staging: Path, *, resumes: bool) -> None:
             remove_tree(folder, below=cube)
     nodes = [cube / name for name in root.growing()]
     axes = [cube / name / "c" for name in ("time", "scene")]
-    for folder in (cube, *(cube / OWN / name for name in ("ledger", "history")), *nodes, *axes):
+    for folder in (cube, cube / OWN, cube / OWN / "ledger", cube / OWN / "history", *nodes, *axes):
         for partial in folder.glob(".*.partial"):
             remove_file(cube, partial)
     for layer in root.spec.layers:

@@ -21,6 +21,7 @@ from stac2cube.store.files import (
     move,
     passing,
     read_plain,
+    remove_partials,
     remove_tree,
     sync_folder,
     sync_tree,
@@ -411,6 +412,7 @@ def finish_year(making: Path, year: int, commit: int, parts: Sequence[YearPart])
     """
     store = making / _STORE
     shards = [shard for part in parts for shard in json.loads(read_plain(part.receipt))]
+    remove_partials(store, deep=True)  # of runs that were killed: this one goes on with what they made
     write_whole(store / SHARDS, json.dumps(shards).encode())
     sync_tree(store)
     passing("year.finished")

@@ -275,14 +275,13 @@ def mask_recipes() -> dict[str, MaskRecipe]:
     found: dict[str, MaskRecipe] = {}
     for file in shipped_and_own(TABLE):
         for name, value in file.parse().items():
-            file.check(MaskRecipe, value, f"the mask {name}")
-            lists = {key: tuple(part) for key, part in value.items() if isinstance(part, list)}
-            unknown = [word for part in lists.values() for word in part if word not in (*WORDS, "clear")]
+            recipe = file.make(MaskRecipe, value, f"the mask {name}")
+            unknown = [word for word in (*recipe.keep, *recipe.drop) if word not in (*WORDS, "clear")]
             if unknown:
                 raise TableError(f"{file.path}: the mask {name} has unknown words {names_text(unknown)}")
-            if len(lists) != 1:
+            if ("keep" in value) == ("drop" in value):
                 raise TableError(f"{file.path}: the mask {name} should say either keep or drop")
-            found[name] = MaskRecipe(**{**value, **lists})
+            found[name] = recipe
     return found
 
 

@@ -148,13 +148,11 @@ def combinations() -> dict[str, Combination]:
     Raises:
         TableError: A table is malformed.
     """
-    found: dict[str, Combination] = {}
-    for file in shipped_and_own(TABLE):
-        for name, value in file.parse().items():
-            file.check(Combination, value, f"the colours {name}")
-            lists = {key: tuple(part) for key, part in value.items() if isinstance(part, list)}
-            found[name] = Combination(**{**value, **lists})
-    return found
+    return {
+        name: file.make(Combination, value, f"the colours {name}")
+        for file in shipped_and_own(TABLE)
+        for name, value in file.parse().items()
+    }
 
 
 def find_combination(name: str) -> Combination | None:

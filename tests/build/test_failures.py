@@ -16,6 +16,7 @@ from stac2cube.build.loop import build
 from stac2cube.build.plan import BuildOptions
 from stac2cube.errors import BadInputError, CubeError, IncompleteError
 from stac2cube.executors.base import Threads
+from stac2cube.maintain.seal_year import seal_year
 from stac2cube.progress import FileProgress, Progress
 from stac2cube.store.files import POINTS
 from stac2cube.store.lock import read_owner
@@ -183,6 +184,38 @@ def test_steps_without_pixels_of_version_0_1_0_are_made_anew(tmp_path: Path, cap
     assert differences(cube, whole) == []
     assert find_damage(cube) == []
     assert build(cube, SPEC, steps(range(6)), Make(), Threads(2)).replaced == []
+
+
+def test_a_year_that_goes_on_after_a_kill_holds_nothing_half_written(tmp_path: Path) -> None:
+    cube = tmp_path / "toy.zarr"
+    build(cube, SPEC, steps(range(4)), Make(), Threads(2))
+    halves: list[Path] = []
+
+    def killed(point: str) -> None:
+        if point == "year.finished":
+            (shards,) = tmp_path.rglob("shards.json")
+            halves.extend(shards.with_name(f".{name}.0123abcd.partial") for name in ("shards.json", "other"))
+            halves.append(shards.parents[1] / "B02" / ".zarr.json.0123abcd.partial")
+            for half in halves:
+                half.write_text("half")
+            raise KeyboardInterrupt
+
+    with listening(killed), pytest.raises(KeyboardInterrupt):
+        seal_year(cube, 2020, Threads(2))
+    assert [half.exists() for half in halves] == [True] * 3
+    seal_year(cube, 2020, Threads(2))
+    assert find_damage(cube) == []
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_a_kill_left_beside_the_ledger_is_no_damage_and_goes_with_the_next_writer(tmp_path: Path) -> None:
+    cube = tmp_path / "toy.zarr"
+    build(cube, SPEC, steps(range(2)), Make(), Threads(1))
+    half = cube / ".stac2cube" / ".other.json.0123abcd.partial"
+    half.write_text("half")
+    assert find_damage(cube) == []
+    build(cube, SPEC, steps(range(3)), Make(), Threads(1))
+    assert not half.exists()
 
 
 def test_a_progress_file_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -60,7 +60,7 @@ def test_killed_and_run_again(point: str, whole: int, tmp_path: Path) -> None:
         timeout=900,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    there = [path for path in (tmp_path / "set").iterdir() if not path.name.startswith(".")]
+    there = [path for path in (tmp_path / "set").glob("[!.]*") if path.is_dir()]
     assert len(there) == whole
     assert all(len(list(path.iterdir())) == 4 for path in there)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "set").glob("[!.]*/meta.json")}

@@ -233,7 +233,7 @@ def test_a_damaged_file_fails_its_sample_and_no_other(pairs: list[Pair], tmp_pat
         make_samples(source, tmp_path / "set", RULES)
     index = read_sample_index(tmp_path / "set")
     assert [sample.status for sample in index.samples] == ["done", "failed"]
-    assert sorted(p.name for p in (tmp_path / "set").iterdir()) == ["index.json", NAME]
+    assert sorted(p.name for p in (tmp_path / "set").iterdir()) == ["index.json", "request.json", NAME]
 
 
 def test_other_rules_need_overwrite(source: str, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_other_rules_need_overwrite(source: str, tmp_path: Path) -> None:
             make_samples(source, tmp_path / "set", other)
     index = make_samples(SampleRequest(source, max_scenes=1), tmp_path / "set", other, overwrite=True)
     assert [sample.id for sample in index.samples] == [NAME]
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["index.json", NAME]
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["index.json", "request.json", NAME]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(BadInputError, match="holds something else"):
@@ -266,7 +266,7 @@ def test_the_same_bytes_wherever_and_in_whatever_order(source: str, tmp_path: Pa
     for name, place in (("one", Threads(1)), ("four", Threads(4)), ("local", Local(workers=2))):
         make_samples(source, tmp_path / name, rules, place=place)
     files = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()}
-    assert len(files) == 9
+    assert len(files) == 10
     for name in ("four", "local"):
         for file in files:
             assert (tmp_path / name / file).read_bytes() == (tmp_path / "one" / file).read_bytes(), file

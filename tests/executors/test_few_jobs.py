@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from distributed.core import Status
 
 from stac2cube.errors import SlurmError
+from stac2cube.executors import jobqueue
 from stac2cube.executors.jobs import ArrayJobs, submit_array, submit_chain
 from stac2cube.executors.queue import Body, JobScript, job_script
 from stac2cube.executors.slurm import Slurm
@@ -95,3 +98,27 @@ def test_where_none_is_let_in_nothing_stays(limited: Path, monkeypatch: pytest.M
     with pytest.raises(SlurmError, match="AssocMaxSubmitJobLimit"):
         submit_chain(Slurm(), [script("a"), script("b"), script("c")], limited)
     assert (limited / "queue").read_text() == ""
+
+
+def test_jobs_let_in_are_counted_at_one_moment(caplog: pytest.LogCaptureFixture) -> None:
+    """SLURM answers for the second and the third job while the queue is asked about the first."""
+    jobs = {"first": SimpleNamespace(job_id="1", status=Status.running)}
+    later = {
+        "second": SimpleNamespace(job_id="2", status=Status.running),
+        "third": SimpleNamespace(job_id="", status=Status.running),
+    }
+
+    def waiting(seen: set[str]) -> dict[str, tuple[str, str]]:
+        found = dict.fromkeys(seen, ("RUNNING", "None"))
+        jobs.update(later)
+        return found
+
+    cluster = SimpleNamespace(workers=jobs, scale=lambda jobs: None, scheduler_info={"workers": {"first": {}}})
+    wanted = SimpleNamespace(queue=SimpleNamespace(waiting=waiting), jobs=3, logs="logs")
+    worker_jobs = jobqueue._Jobs(wanted, cluster, SimpleNamespace(refusal=SlurmError("MaxSubmitJobs")), "run")
+    assert (worker_jobs.look(), caplog.messages) == ("", [])
+    assert worker_jobs.look() == ""
+    assert worker_jobs.look() == ""
+    assert [words for words in caplog.messages if "let in" in words] == [
+        "2 of 3 worker jobs were let in, and the build goes on with them: MaxSubmitJobs"
+    ]

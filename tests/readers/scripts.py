@@ -178,6 +178,23 @@ answer(read)
 """
 )
 
+TERRA = """
+suppressPackageStartupMessages({library(terra); library(jsonlite)})
+read <- function(job) {
+  layer <- rast(job[[1]], subds = job[[2]])
+  times <- as.numeric(time(layer))
+  value <- function(point) {
+    moment <- as.numeric(as.POSIXct(point[[1]], format = "%Y-%m-%dT%H:%M:%OS", tz = "UTC"))
+    step <- which.min(abs(times - moment))
+    stopifnot(abs(times[step] - moment) < 1)  # terra keeps whole seconds
+    extract(layer[[step]], cbind(point[[2]], point[[3]]))[1, 1]
+  }
+  list(as.integer(crs(layer, describe = TRUE)$code), vapply(job[[3]], value, 0))
+}
+jobs <- fromJSON(commandArgs(TRUE)[1], simplifyVector = FALSE)
+cat(toJSON(lapply(jobs, read), digits = NA, na = "null", auto_unbox = TRUE), "\\n")
+"""
+
 GDAL_ZARR = (
     HEAD
     + """

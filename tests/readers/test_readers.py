@@ -52,6 +52,7 @@ class Reader:
         netcdf: Whether it reads our NetCDF and not the cube.
         node: Whether it is a program of Node, and its packages are npm's.
         bare: Whether the packages' own dependencies are left out.
+        r: Whether it is a program of R, and its packages are Debian's (``r-cran-...``), which are there or not.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Reader:
     netcdf: bool = False
     node: bool = False
     bare: bool = False
+    r: bool = False
 
 
 READERS = (
@@ -83,6 +85,7 @@ READERS = (
     Reader(
         "rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2", "h5py"), netcdf=True
     ),
+    Reader("terra 1.7 (R 4.2) of NetCDF", scripts.TERRA, ("terra", "jsonlite"), netcdf=True, r=True),
 )
 
 Environments = Callable[[Reader], str]
@@ -118,6 +121,12 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
     made: dict[tuple[str, ...], str] = {(): sys.executable}
 
     def with_packages(reader: Reader) -> str:
+        if reader.r:
+            there = f"stopifnot(requireNamespace({'), requireNamespace('.join(map(repr, reader.packages))}))"
+            words = ["Rscript", "-e", there]
+            if not shutil.which("Rscript") or subprocess.run(words, capture_output=True, check=False).returncode:
+                pytest.skip(f"R is not here with {reader.packages}: apt install r-cran-terra r-cran-jsonlite")
+            made[reader.packages] = "Rscript"
         if reader.packages not in made:
             folder = tmp_path_factory.mktemp("environment")
             if reader.node:
@@ -159,7 +168,7 @@ def require_same(reader: Reader, environment: str, cubes: dict[str, Path], asked
         script.write_text(reader.script)
         command = ["node", str(script)]
     else:
-        command = [environment, "-c", reader.script]
+        command = [environment, "-e" if reader.r else "-c", reader.script]
     done = subprocess.run([*command, json.dumps(jobs)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = json.loads(done.stdout.splitlines()[-1])

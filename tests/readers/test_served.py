@@ -1,4 +1,4 @@
-"""Programs of docs/served.md over a real cube, in an environment of their own."""
+"""Programs of docs/served.md over a real cube, and a reader of Items, in environments of their own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pystac
 import pytest
+import rasterio
 from pyproj import Transformer
 
 import stac2cube
+from stac2cube.cli import cli
 from stac2cube.maintain.care import tidy
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.stages.test_superres import cube as series
 
 PAGE = Path(__file__).parents[2] / "docs" / "served.md"
@@ -72,3 +76,38 @@ def test_servers_of_others_show_what_is_in_the_cube(tmp_path: Path) -> None:
     west, south, east, north = said["bounds"]
     assert west < place[0] < east
     assert south < place[1] < north
+
+
+STACKSTAC = """
+import json, sys
+import numpy as np, stackstac
+item, crs = json.load(open(sys.argv[1])), int(sys.argv[2])
+grid = {"epsg": crs, "resolution": 10, "xy_coords": "center"}
+stack = stackstac.stack([item], assets=["ndvi"], dtype="float64", fill_value=np.nan, rescale=False, **grid)
+x, y = json.loads(sys.argv[3])
+values = stack.isel(time=0, band=0).sel(x=x, y=y).values
+print(json.dumps([None if value != value else value for value in values.ravel().tolist()]))
+"""
+
+
+@pytest.mark.soak
+def test_stackstac_reads_products_of_an_item(tmp_path: Path) -> None:
+    archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
+    (tmp_path / "one.json").write_text(json.dumps(archive.items("earth-search")[-2]))
+    words = ["item", str(tmp_path / "one.json"), str(tmp_path / "out"), "--index", "ndvi", "--clear", "-q"]
+    assert cli.main(words, standalone_mode=False) == 0
+    (item,) = pystac.Catalog.from_file(tmp_path / "out" / "catalog.json").get_items(recursive=True)
+    item.make_asset_hrefs_absolute()
+    (tmp_path / "item.json").write_text(json.dumps(item.to_dict()))
+    with rasterio.open(item.assets["ndvi"].href) as file:
+        truth, crs = file.read(1), file.crs.to_epsg()
+        x = [file.transform.c + 10 * (column + 0.5) for column in range(file.width)]
+        y = [file.transform.f - 10 * (row + 0.5) for row in range(file.height)]
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", "stackstac==0.5.1", "rasterio==1.4.4"], check=True)
+    command = [tmp_path / "venv/bin/python", "-c", STACKSTAC, tmp_path / "item.json", str(crs), json.dumps([x, y])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    values = np.array([np.nan if value is None else value for value in json.loads(done.stdout)]).reshape(truth.shape)
+    assert np.isfinite(truth).any()
+    np.testing.assert_array_equal(values, truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import stac2cube
 from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
+from stac2cube.datasets.index import read_sample_index
 from stac2cube.datasets.rules import SampleRequest, SampleRules
 from stac2cube.datasets.sample_cube import SampleKind, make_sample_cube
+from stac2cube.datasets.samples import make_samples
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Threads
 from stac2cube.maintain.care import remarks
@@ -65,6 +68,59 @@ def test_samples_made_from_a_cube_follow_it(tmp_path: Path, capsys: pytest.Captu
     assert differences(samples, tmp_path / "anew.zarr") == []
     assert stac2cube.open_cube(samples).sizes["time"] == 2
     assert compare_with_catalog(layers)[0].nothing, "the stages alone know nothing of samples"
+
+
+def test_samples_in_files_follow_their_cube(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [product(tmp_path, date) for date in DATES[:4]]
+    layers, samples = layers_of(tmp_path / "alps", items[:3]), tmp_path / "alps" / "samples"
+    make_samples(SampleRequest(str(layers), time="2022-04/2022-12"), samples, RULES)
+    before = {path.parent.name: path.read_bytes() for path in samples.glob("*/x.tif")}
+    assert plan_of(layers, capsys)["children"] == {}
+    newer = product(tmp_path, DATES[2], "03.02", 1)
+    catalog(tmp_path / "items.json", [items[0], newer, items[3]])
+    assert synced(layers, "--apply", "--even-many", "--only", "new,superseded,withdrawn") == 0
+    assert plan_of(layers, capsys)["children"] == {str(samples.resolve()): {"lacking": 1, "stale": 1, "too many": 1}}
+    assert synced(layers, "--apply") == 0
+    assert plan_of(layers, capsys)["children"] == {}
+    truth = tmp_path / "anew"
+    index = make_samples(SampleRequest(str(layers), time="2022-04/2022-12"), truth, RULES)
+    assert read_sample_index(samples) == index
+    now = {path.parent.name: path.read_bytes() for path in samples.glob("*/x.tif")}
+    assert now == {path.parent.name: path.read_bytes() for path in truth.glob("*/x.tif")}
+    (gone,) = before.keys() - now.keys()
+    assert not (samples / gone).exists()
+    assert [name for name in before.keys() & now.keys() if before[name] == now[name]] == []
+
+
+def test_samples_in_files_are_extended_by_update_also_where_all_was_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [product(tmp_path, date) for date in DATES[:3]]
+    layers = layers_of(tmp_path / "alps", items[:2])
+    make_samples(SampleRequest(str(layers)), tmp_path / "alps" / "samples", RULES)
+    (tmp_path / "alps").rename(tmp_path / "moved")
+    catalog(tmp_path / "items.json", items)
+    for words in (["update", "layers.zarr", "-q"], ["update", "samples", "-q"]):
+        assert cli.main([words[0], str(tmp_path / "moved" / words[1]), words[2]], standalone_mode=False) == 0
+    assert "1 samples made, 2 were there, 0 failed" in capsys.readouterr().out
+    assert len(read_sample_index(tmp_path / "moved" / "samples").done) == 3
+    with pytest.raises(BadInputError, match="say no --catalog"):
+        cli.main(["update", str(tmp_path / "moved" / "samples"), "--catalog", "x"], standalone_mode=False)
+    request = tmp_path / "moved" / "samples" / "request.json"
+    request.write_text(request.read_text().replace('"source"', '"sauce"'))
+    with pytest.raises(BadInputError, match=r"request\.json is damaged"):
+        cli.main(["update", str(tmp_path / "moved" / "samples")], standalone_mode=False)
+
+
+def test_samples_of_products_in_files_are_extended_by_update(tmp_path: Path) -> None:
+    items, rules = [product(tmp_path, date) for date in DATES[:3]], replace(RULES, target="B04", scaling="item")
+    source = catalog(tmp_path / "items.json", items[:2])
+    make_samples(SampleRequest(str(source), time="2022"), tmp_path / "samples", rules)
+    catalog(tmp_path / "items.json", items)
+    assert cli.main(["update", str(tmp_path / "samples"), "-q"], standalone_mode=False) == 0
+    assert read_sample_index(tmp_path / "samples") == make_samples(
+        SampleRequest(str(source), time="2022"), tmp_path / "anew", rules
+    )
 
 
 def test_a_plan_names_the_kinds_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

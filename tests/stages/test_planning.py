@@ -33,8 +33,8 @@ BEGIN = datetime(2016, 1, 1, 10, tzinfo=UTC)
 WITHIN = 0.5
 """CPU seconds that planning may take."""
 
-PARSING = 6.0
-"""Where a machine is slow or crowded: times of what it takes to parse the same items from JSON."""
+PARSING = 8.0
+"""Where a machine is slow or crowded: times of what it takes to parse the same items from JSON (4.5 on a quiet one)."""
 
 
 @pytest.fixture(scope="module")

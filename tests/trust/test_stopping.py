@@ -109,3 +109,25 @@ def test_a_server_that_stalls_is_waited_for_no_longer_than_two_minutes(tmp_path:
             assert process.returncode in (1, 2), said
             assert COMMANDS[name][2] in said
             assert 100 < told[name] < 135, "120 and what a busy machine takes to end a process"
+
+
+def test_a_command_that_nobody_asked_to_stop_ends_by_itself() -> None:
+    """Whatever was asked of one before it in the same process, and whatever threads still wait."""
+    program = """
+import os, signal, sys, threading
+from stac2cube.cli import main
+from stac2cube.cli.run import stoppable
+
+with stoppable():
+    os.kill(os.getpid(), signal.SIGINT)
+done = threading.Event()
+threading.Thread(target=done.wait).start()
+sys.argv = ["stac2cube", "missions"]
+try:
+    main()
+except SystemExit as end:
+    print(f"ended with {end.code}, and this process goes on")
+done.set()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.stdout.splitlines()[-1:] == ["ended with 0, and this process goes on"], ended.stderr

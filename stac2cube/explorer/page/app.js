@@ -2,9 +2,7 @@
 
 import { ask, asBase64, land } from "./ask.js";
 import { Calendar } from "./calendar.js";
-import { handle } from "./hands.js";
 import { WorldMap } from "./map.js";
-import { Tiles } from "./tiles.js";
 import * as form from "./form.js";
 
 const $ = (id) => document.getElementById(id);
@@ -12,7 +10,6 @@ const map = new WorldMap($("map"));
 const calendar = new Calendar($("calendar"), pick);
 const state = { area: null, found: null, searches: 0, previews: 0 };
 
-handle(map);
 begin();
 
 async function begin() {
@@ -24,7 +21,7 @@ async function begin() {
   }
   form.fill(state.choices);
   const { tiles } = state.choices.first;
-  if (tiles) map.tiles = new Tiles(tiles);
+  if (tiles) map.setTiles(tiles);
   $("credit").textContent = tiles ? `Tiles: ${new URL(tiles).host}` : "Land: coarse outline, for orientation only";
   map.setLand(await land());
 }
@@ -171,8 +168,8 @@ $("map").addEventListener("drop", async (event) => {
   const sent = await Promise.all(files.map(async (file) => ({ name: file.name, data: await asBase64(file) })));
   if (sent.length) setArea({ files: sent });
 });
-$("zoom-in").addEventListener("click", () => map.zoom(1.8));
-$("zoom-out").addEventListener("click", () => map.zoom(1 / 1.8));
+$("zoom-in").addEventListener("click", () => map.zoom(0.85));
+$("zoom-out").addEventListener("click", () => map.zoom(-0.85));
 $("zoom-area").addEventListener("click", () => map.show(state.area.bounds));
 $("area-set").addEventListener("click", () => setArea(form.writtenArea()));
 $("area-text").addEventListener("keydown", (event) => {

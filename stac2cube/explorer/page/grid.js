@@ -1,15 +1,4 @@
-// Places on the globe and on the map: Mercator in units of the world's width, graticule, and the zones of UTM and MGRS.
-
-const FAR = 85.06;
-
-export function project([lon, lat]) {
-  const bent = Math.max(-FAR, Math.min(FAR, lat)) * (Math.PI / 180);
-  return [(lon + 180) / 360, 0.5 - Math.asinh(Math.tan(bent)) / (2 * Math.PI)];
-}
-
-export function unproject([x, y]) {
-  return [x * 360 - 180, Math.atan(Math.sinh(Math.PI * (1 - 2 * y))) * (180 / Math.PI)];
-}
+// Lines on the map: the graticule, and the zones of UTM and MGRS.
 
 // Degrees between lines that lie some pixels apart.
 export function graticuleStep(pixelsPerDegree) {
@@ -43,24 +32,4 @@ export function* gridZones(west, east, south, north) {
       yield [`${zone}${rows[row]}`, left, bottom, right, top];
     }
   }
-}
-
-// Metres per unit of the world's width at a latitude.
-export function metresPerUnit(lat) {
-  return 40075017 * Math.cos((lat * Math.PI) / 180);
-}
-
-export function ringsOf(geometry) {
-  if (!geometry) return [];
-  if (geometry.type === "Polygon") return [geometry.coordinates];
-  if (geometry.type === "MultiPolygon") return geometry.coordinates;
-  return (geometry.geometries ?? []).flatMap(ringsOf);
-}
-
-export function bounds(geometries) {
-  const corners = geometries.flatMap(ringsOf).flat(2);
-  const [lons, lats] = [0, 1].map((at) => corners.map((corner) => corner[at]));
-  const least = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
-  const most = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
-  return [least(lons), least(lats), most(lons), most(lats)];
 }
