@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import reference
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,11 @@ INDEX, SCENES = "index.md", "scene-index.md"
 
 MERMAID = re.compile(r"```mermaid\n.*?```", re.DOTALL)
 
+
+ELSEWHERE = re.compile(
+    r"""<(?:script|img|iframe|source)[^>]+src=["'](?:https?:)?//[^>]*>"""
+    r"""|<link[^>]+rel=["'](?:stylesheet|preload|preconnect|icon)["'][^>]+href=["'](?:https?:)?//[^>]*>"""
+)
 
 ROLE = re.compile(r":(?:func|class|meth|data|mod|attr):(?=<code>)")
 
@@ -51,6 +57,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def on_page_content(html: str, **_: Any) -> str:
     """Roles of docstrings, which Sphinx would read, go."""
     return ROLE.sub("", html)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Refuse a page that loads something from elsewhere.
+
+    Raises:
+        PluginError: It names a script, style, picture or frame of another host.
+    """
+    if found := ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads something from elsewhere: {found[0]}")
+    return output
 
 
 def _from_top(text: str) -> str:

@@ -31,7 +31,7 @@ class CubeStatus:
         steps: Sealed time steps.
         first: Time of the earliest step, None for an empty cube.
         last: Time of the latest step.
-        empty: Scenes that take no step, because nothing of them lies over the area or the recipe leaves them out.
+        empty: Scenes without a time step: without valid pixels over the area, or excluded by the options.
         failed: Key and reason of attempts that failed.
         commit: Number of the last commit.
         generation: How often it was rebuilt.
@@ -39,13 +39,13 @@ class CubeStatus:
         size: Their bytes.
         seconds_per_step: Time that workers needed for a step, all its blocks together, on average.
         writer: Who is writing it now, "" if nobody.
-        made_from: The cube it follows, "" if none.
-        lacking: Steps of that cube which this one has not.
-        stale: Keys of steps that were made anew there since.
+        made_from: The parent cube, "" if there is none.
+        lacking: Number of steps of the parent that this cube does not have.
+        stale: Keys of steps that were rebuilt in the parent since.
         by_year: Steps, files and bytes of every year (UTC).
-        year_more: Steps, files and bytes that a further year will bring, going by the last one.
-        sealed_years: How sealed years stand to the cube, see :mod:`stac2cube.store.yearly_store`.
-        deep: Files and bytes of their stores, besides the cube's own.
+        year_more: Steps, files and bytes of a further year, estimated from the last one.
+        sealed_years: State of the sealed years, see :mod:`stac2cube.store.yearly_store`.
+        deep: Files and bytes of the sealed years, in addition to the cube's own.
     """
 
     path: str

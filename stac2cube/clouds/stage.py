@@ -195,20 +195,21 @@ def get_cloud_layers(
 ) -> xr.Dataset:
     """Find clouds and shadows for every sealed step of a cube.
 
-    Running it again follows the layers: steps that were added since are added, those made anew since are made anew.
+    Run it again to add steps that were added to the layers, and to rebuild steps that were rebuilt there.
 
     Args:
         layers: The cube; of Sentinel-2 for ``s2cloudless``, with SCL for ``scl``, of Landsat for ``qa_pixel``.
         out: Path of the clouds cube, created or extended.
-        method: See :data:`stac2cube.clouds.rules.METHODS`.
-        thresholds: See :class:`stac2cube.clouds.rules.CloudRules`, as the next five.
-        average_m: Metres.
-        dilate_m: Metres.
-        shadows: Look for shadows.
-        resolution: Metres.
-        engine: ``"forest"`` or ``"library"``: the same pixels.
-        from_probability: Make the masks of an existing clouds cube anew by other thresholds and radii, from the
-            probabilities it holds: its next generation, without reading any L1C.
+        method: ``"s2cloudless"`` on Sentinel-2 L1C, or the cube's own layer ``"scl"`` or ``"qa_pixel"``.
+        thresholds: Cloud probabilities, 0 to 1. The first one makes ``cloud_mask``, others ``cloud_mask_<percent>``.
+            For s2cloudless only.
+        average_m: Radius over which the probability is averaged first, metres. For s2cloudless only.
+        dilate_m: Radius by which masks are widened afterwards, metres.
+        shadows: Whether shadows are found.
+        resolution: Pixel size at which clouds are found, metres. For s2cloudless only.
+        engine: ``"forest"``, the built-in evaluation of the model, or ``"library"``, LightGBM: the same pixels.
+        from_probability: Compute the masks of an existing clouds cube again with other thresholds and radii, from its
+            stored probabilities, as its next generation. No L1C is read.
         catalog: Where the L1C is: name, URL, path, several with commas, or "auto".
         place: Where the work runs; threads of this process if None.
 

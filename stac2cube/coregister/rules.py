@@ -44,14 +44,15 @@ DEAD_BAND = 0.1
 
 @dataclass(frozen=True)
 class ShiftRules:
-    """What decides the shifts, and how they are applied.
+    """How shifts are measured and applied.
 
     Attributes:
         engine: ``"arosics"``, checked against phase correlation, or ``"phase"`` alone.
-        strategy: Name of :data:`STRATEGIES`.
-        reference: Of :data:`REFERENCES`, the key of a scene, or the path of an image, of any sensor and in any CRS.
-        band: What is compared; the red band if "".
-        max_shift: Pixels; what is found beyond is not believed.
+        strategy: ``"reference"``, ``"graph"`` or ``"consecutive"``, see :data:`STRATEGIES`.
+        reference: ``"clearest"``, ``"median"`` or ``"seasonal"``, the key of a scene, or the path of an image of any
+            sensor and in any CRS.
+        band: Band in which scenes are compared; the red band if "".
+        max_shift: Largest shift that is accepted, in pixels.
         resampling: Of continuous bands where a shift is no whole number of pixels; classes take the nearest.
         mode: ``"global"``, one shift per scene; ``"local"``, where AROSICS' local mode finds that shifts change over a
             scene, a smooth field of them.

@@ -54,25 +54,24 @@ def coregister_scenes(
     apply: bool = True,
     place: Place | None = None,
 ) -> xr.Dataset:
-    """Measure every scene of a cube against a reference, and move those that lie beside it.
+    """Measure the shift of every scene of a cube against a reference, and correct it.
 
-    Running it again follows the layers: scenes that were added since are measured against the same reference. Scenes
-    moved once stay as they are.
+    Run it again for scenes that were added since: they are measured against the same reference. Scenes that were moved
+    once stay as they are.
 
     Args:
         layers: The cube.
-        out: Path of the co-registered cube, created or extended. Beside it lie ``<out>.shifts.zarr``, what was
-            measured, and ``<out>.reference.zarr``, against what.
-        clouds: Its clouds cube. Without one the cube's own SCL or QA_PIXEL tells what is cloud, where it has such a
-            layer.
-        rules: What decides; a scene each against the clearest, by AROSICS, if None.
+        out: Path of the co-registered cube, created or extended. Next to it are ``<out>.shifts.zarr`` with the
+            measurements and ``<out>.reference.zarr`` with the reference image.
+        clouds: Its clouds cube. Default: the cube's own layer SCL or QA_PIXEL, if it has one.
+        rules: How shifts are measured and applied. Default: each scene against the clearest one, by AROSICS.
         apply: False only measures.
         place: Where the work runs; threads of this process if None.
 
     Returns:
         The co-registered cube: all layers and steps of the cube; along time ``shift_x`` and ``shift_y``, metres that
-        were added to the positions of a scene's pixels, and ``shift_accepted``, whether it was measured to
-        satisfaction. With ``apply=False`` the cube of shifts: ``shift_x``, ``shift_y`` float32, metres, with dims
+        were added to the positions of a scene's pixels, and ``shift_accepted``, whether the measurement was
+        accepted. With ``apply=False`` the cube of shifts: ``shift_x``, ``shift_y`` float32, metres, with dims
         ``(time, y, x)``, a pixel per window.
 
     Raises:

@@ -41,9 +41,9 @@ class DownloadRequest:
     """What is to be fetched.
 
     Attributes:
-        area: Of interest.
-        time: Words of :func:`stac2cube.model.period.parse_period`.
-        roles: Words of :mod:`stac2cube.datasets.rules`.
+        area: Area of interest.
+        time: A period, for example ``"2023-05/2023-08"``, see :func:`stac2cube.model.period.parse_period`.
+        roles: Roles of files, for example ``"l1c.band.B02"``, see :mod:`stac2cube.datasets.rules`.
         catalog: Name, URL or path.
         tiles: Codes as ``"32TNT"``; all if empty.
         cloud: Lowest and highest cloud cover of a tile, percent.

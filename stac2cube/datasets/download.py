@@ -412,14 +412,14 @@ def download_products(
 ) -> Manifest:
     """Fetch files of products by their role, and write a manifest that every command takes as a catalog.
 
-    Running it again fetches what lacks, and goes on with what broke off.
+    Run it again to download missing files, and to continue broken downloads.
 
     Args:
-        request: What.
-        folder: Where to: a folder per product, and ``index.json``.
-        connections: Files fetched at a time.
-        tables: Formats of the account for people: ``"csv"``, ``"parquet"``, ``"xlsx"``.
-        verify: Reckon the checksums of files that are there already anew.
+        request: Which files.
+        folder: Folder to write to: a folder per product, and ``index.json``.
+        connections: Number of files downloaded at the same time.
+        tables: Formats of the table of files: ``"csv"``, ``"parquet"``, ``"xlsx"``.
+        verify: Compute the checksums of existing files again.
 
     Returns:
         The manifest.

@@ -79,9 +79,9 @@ class Making:
     """Where and how files are made.
 
     Attributes:
-        place: Where; threads of this process if not said.
-        progress: Told of every file.
-        orders: When to stop: what is finished stays, the rest is left for the next run.
+        place: Where the work runs. Default: threads of this process.
+        progress: Called for every file.
+        orders: When to stop. Finished files stay, and the next run makes the others.
     """
 
     place: Place = field(default_factory=Threads)

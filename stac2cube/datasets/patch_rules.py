@@ -185,7 +185,7 @@ class PatchRules:
         stride: Pixels from patch to patch; ``size`` if None, less for patches that overlap.
         stack: Frames of one place per patch, one after another in time; 1 gives no axis of time.
         good: Which patches are good enough.
-        splits: Who learns and who judges.
+        splits: Shares of training, validation and test, and how the ground is divided.
         per_shard: Patches per file.
         form: Tar files as WebDataset reads them, one Zarr group, or a folder of GeoTIFFs per patch.
         seed: Decides the order of patches; with the splits' seed everything that is drawn.

@@ -260,16 +260,16 @@ class SampleRules:
         bands: Names or common names; the mission's continuous default bands if empty.
         target: The band on whose pixels every sample lies, or :data:`GRID`.
         radiometry: ``"toa"``, ``"boa"`` or ``"raw"``; "" for the reflectance that the mission has.
-        scaling: Whence scale and offset come: ``"product"``, the product's own metadata file; or ``"item"``, the
+        scaling: Source of scale and offset: ``"product"``, the product's own metadata file; or ``"item"``, the
             catalog's item, by the rule of :mod:`stac2cube.algorithms.radiometry`.
-        upsampling: See :class:`stac2cube.pixels.warp.Measure`, as the next two.
-        downsampling: Method.
-        source_nodata: Count of pixels without data.
-        nodata: What stands for it in the samples.
-        validity: One channel for all bands together, or one per band.
-        threshold: See :class:`stac2cube.datasets.index.Validity`.
-        angles: None for none.
-        labels: None for none.
+        upsampling: Resampling method for bands with larger pixels than the target.
+        downsampling: Resampling method for bands with smaller pixels than the target.
+        source_nodata: Stored number of pixels without data. None: that of the file, else 0.
+        nodata: Number of pixels without data in the samples.
+        validity: ``"single"``: one channel of validity for all bands; ``"per_band"``: one per band.
+        threshold: Share of a pixel that valid source pixels must cover, 0 to 1.
+        angles: Which angles are written; None for none.
+        labels: Source of the labels; None for none.
     """
 
     mission: str = "sentinel-2-l1c"

@@ -368,7 +368,7 @@ def make_samples(
 ) -> SampleIndex:
     """Make training samples of every scene of a manifest, a catalog or a cube.
 
-    Running it again makes what lacks; samples that are there are left alone.
+    Run it again to make missing samples; existing samples stay as they are.
 
     Args:
         source: A manifest of ``stac2cube download`` or its folder, another catalog, a cube, or a request that says
@@ -378,7 +378,7 @@ def make_samples(
             :func:`stac2cube.make_sample_cube`.
         rules: What decides the numbers.
         place: Where the work runs; threads of this process if None.
-        overwrite: Make a set that is there anew, by other rules; what it holds goes.
+        overwrite: Replace an existing set that was made with other rules.
         incomplete: See :data:`Incomplete`.
 
     Returns:

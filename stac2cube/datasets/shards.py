@@ -334,18 +334,18 @@ def make_patches(
 ) -> PatchSet:
     """Cut frames into patches, choose, split, and write them in shards.
 
-    Run again after whatever ended it, it makes what lacks, to the same bytes.
+    Run it again to make what is missing, with the same bytes.
 
     Args:
         source: The frames.
         folder: For shards, ``patches.parquet`` (every patch, also those left out, and why) and ``manifest.json``.
-        rules: How.
+        rules: How patches are cut, chosen and split.
         making: Where the work is done; in threads of this process if None.
         statistics: Patches are clipped and standardised by them; physical values if None.
 
     Raises:
         BadInputError: The folder holds another set, statistics are of other numbers, or no patch is good enough.
-        IncompleteError: Pictures could not be read; no shard is ever smaller for it. Run it again.
+        IncompleteError: Images could not be read, and no shard was written. Run it again.
     """
     if statistics is not None:
         statistics.require_fit(source.bands, source.radiometry)

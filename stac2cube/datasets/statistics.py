@@ -180,10 +180,10 @@ class StatisticsRules:
     Attributes:
         low: Lower end of the range of values counted.
         high: Upper end.
-        width: Width of a bin; percentiles are known no finer.
-        percentiles: Lower and upper; what lies beyond is clipped.
-        max_pixels_per_scene: Pixels looked at of each frame at most, drawn by the seed; None for all.
-        seed: Decides which.
+        width: Width of a bin, which is the precision of percentiles.
+        percentiles: Lower and upper percentile; values beyond them are clipped.
+        max_pixels_per_scene: Largest number of pixels taken from each frame, chosen by the seed; None for all.
+        seed: Chooses the pixels.
 
     Raises:
         BadInputError: A number that cannot be.
@@ -334,11 +334,11 @@ def count_values(
 ) -> Statistics | None:
     """The first pass: a histogram per band over all valid pixels, and the limits that it sets.
 
-    Where the folder has it already, of the same pixels and by the same rules, nothing is done.
+    If the folder already has it for the same pixels and rules, nothing is done.
 
     Args:
         source: The frames.
-        rules: How.
+        rules: How statistics are made.
         folder: For ``stats.json`` and ``histogram.npz``.
         making: Where the work is done; in threads of this process if None.
 
@@ -381,9 +381,9 @@ def add_moments(
 
     Args:
         source: The frames.
-        folder: Of the first pass.
+        folder: Folder of the first pass.
         making: Where the work is done; in threads of this process if None.
-        rules: Those that the first pass has to have followed; whichever it did if None.
+        rules: Rules that the first pass must have used; any rules if None.
 
     Returns:
         The whole statistics; None if it was stopped.

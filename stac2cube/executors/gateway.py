@@ -121,7 +121,7 @@ class Gateway:
     """Workers of a Dask Gateway, or of a running Dask cluster. They need the cube's folder at the same path.
 
     A cluster that is made here is shut down when the work ends, however it ends. One that was there is left alone.
-    What is not said comes from dask's own configuration (``gateway.address``, ``gateway.auth``,
+    Other settings come from dask's own configuration (``gateway.address``, ``gateway.auth``,
     ``gateway.cluster.options``), where credentials belong: none is kept here.
 
     Attributes:

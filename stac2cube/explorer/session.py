@@ -418,14 +418,14 @@ def _outline(granule: Granule) -> dict[str, Any]:
 
 
 class Explorer:
-    """A page on which an area and dates are chosen by looking; made by :func:`explore`.
+    """A local web page to choose an area and dates; made by :func:`explore`.
 
-    In a notebook it shows itself. It ends with :meth:`stop`, with its ``with`` block, or with Python.
+    A notebook displays it. It ends with :meth:`stop`, at the end of its ``with`` block, or with Python.
 
     Args:
         folder: Where recipes are written.
-        catalog: What is searched unless the page says otherwise.
-        mission: What is looked for unless the page says otherwise.
+        catalog: Catalog that the page searches first.
+        mission: Mission that the page searches first.
         port: Of this machine; any that is free if 0.
         behind: Address at which a proxy shows the page.
         tiles: Address of map tiles.
@@ -571,8 +571,8 @@ def explore(
 
     Args:
         folder: Where recipes are written; nothing is written anywhere else.
-        catalog: Name, URL or path of what is searched unless the page says otherwise; chosen by itself if "auto".
-        mission: What is looked for unless the page says otherwise.
+        catalog: Name, URL or path of the catalog that the page searches first; chosen automatically if "auto".
+        mission: Mission that the page searches first.
         port: Of this machine; any that is free if 0. Say one for a tunnel: ``ssh -L 8765:127.0.0.1:8765 HOST``.
         behind: Address at which a proxy shows the page, as jupyter-server-proxy does:
             ``"https://hub.example.org/user/me/proxy/8765"``.

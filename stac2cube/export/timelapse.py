@@ -253,7 +253,9 @@ def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None)
     if target.suffix == ".mp4":
         require_video()
     if film.width < LEAST or film.seconds <= 0:
-        raise BadInputError(f"a timelapse is at least {LEAST} pixels wide, and its steps are shown for some seconds")
+        raise BadInputError(
+            f"a timelapse needs a width of at least {LEAST} pixels, and a positive number of seconds per step"
+        )
     spec = read_root(Path(cube)).spec
     frames = enlarged(
         frames_of(

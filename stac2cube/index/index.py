@@ -144,7 +144,7 @@ def create_index(
     where: Sequence[str] = (),
     headers: bool = False,
 ) -> Path:
-    """Search once, and keep the items as a catalog of one's own.
+    """Search a catalog, and store the items as a catalog of your own.
 
     The index is a folder of STAC GeoParquet by year and month, to be given as ``catalog=`` wherever a catalog can be.
 
@@ -205,7 +205,7 @@ def make_index(
 def update_index(
     name: str | Path, *, time: Any = None, check: bool = False, progress: Progress | None = None
 ) -> Written:
-    """Search again with the words of an index, and take over what is new, changed or gone.
+    """Search again with the options of an index, and apply what is new, changed or gone.
 
     Args:
         name: The index.

@@ -79,11 +79,11 @@ def seal_year(
     progress: Progress | None = None,
     anew: bool = False,
 ) -> SealedYear:
-    """Write a year that is over into a second store beside the cube, in files that hold all its steps.
+    """Store a past year a second time next to the cube, in files that hold all its steps: fast along time.
 
-    :func:`stac2cube.open_cube` reads from it what it is good for. The cube's own files stay. Steps of the year that
-    come or are made anew later are read from the cube, until the year is sealed again. A run that was killed goes on
-    where it was; sealing a year of which nothing changed does nothing.
+    :func:`stac2cube.open_cube` reads time series from it. The cube's own files stay. Steps of the year that are added
+    or rebuilt later are read from the cube, until the year is sealed again. A run that was killed continues. Sealing a
+    year in which nothing changed does nothing.
 
     Args:
         cube: The cube.

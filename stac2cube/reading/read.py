@@ -121,8 +121,8 @@ def zonal_statistics(
     """Statistics of the pixels whose centres lie within geometries, a row for each geometry and scene.
 
     Args:
-        source: See :func:`read_arrays`, as for what follows.
-        geometries: Polygons.
+        source: An index or a catalog by name, path or URL; or STAC items.
+        geometries: Polygons: anything that can be an area of interest, a GeoDataFrame for example.
         bands: Names or common names.
         statistics: ``count`` of pixels with data, ``mean``, ``std``, ``min``, ``max``, ``median``, ``sum``, ``mode``,
             percentiles as ``p10``. Of classes only ``count`` and ``mode`` are made.
@@ -182,7 +182,7 @@ def sample(
     """Values of the pixels in which points lie, a row for each point and scene.
 
     Args:
-        source: See :func:`read_arrays`, as for what follows.
+        source: An index or a catalog by name, path or URL; or STAC items.
         points: A GeoDataFrame, a file or GeoJSON of points, a list of shapely points in WGS84, or ``"lat,lon"``.
         bands: Names or common names.
         time: Period.

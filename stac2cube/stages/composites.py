@@ -150,15 +150,16 @@ Piece = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Composition:
-    """What decides a cube of composites; the words of :func:`stac2cube.composite`.
+    """Options of a cube of composites; the same as those of :func:`stac2cube.composite`.
 
     Attributes:
-        period: Stretch of time that makes a step.
-        method: How observations become one.
-        by: For the method ``"best"``.
-        layers: That are composed, None for all that are not classes.
-        window: Days about the middle of a period from which its observations are, ``"30D"``; "" for the period.
-        hiding: What is hidden before: a mask recipe, or the masks of a clouds cube.
+        period: Period of one time step, for example ``"month"`` or ``"10D"``.
+        method: ``"median"``, ``"mean"``, ``"max"``, ``"min"``, a percentile (``"p10"``), ``"medoid"`` or
+            ``"best"``.
+        by: For the method ``"best"``: the layer or spectral index whose highest value is chosen.
+        layers: Layers that are composed. None: all layers except classes.
+        window: Length of a rolling window around the middle of each period, ``"30D"``. "": the period itself.
+        hiding: Which pixels are hidden first: by a mask recipe, or by the masks of a clouds cube.
     """
 
     period: str = "month"
@@ -259,9 +260,9 @@ def store_composites(
     place: Place | None = None,
     memory: int = MEMORY,
 ) -> xr.Dataset:
-    """Store a picture per period of a cube.
+    """Store one composite per period of a cube, for example monthly medians.
 
-    Running it again follows the cube: periods to which scenes came or from which they went are made anew.
+    Run it again to rebuild periods that gained or lost scenes.
 
     Args:
         layers: The cube.

@@ -144,10 +144,10 @@ def get_stac_layers(
     place: Place | None = None,
     update: bool = False,
 ) -> xr.Dataset:
-    """Turn a catalog, an area and a time into a cube, or look at the same pixels without building one.
+    """Build a cube from a STAC catalog for an area and a time, extend it, or read the same pixels without building.
 
-    Running it again with the same words changes nothing; with a longer time, or with ``update=True`` and a new time
-    only, the missing time steps are added, wherever in time they lie.
+    If you call it again with the same arguments, nothing changes. With a longer time, or with ``update=True`` and a new
+    time only, the missing time steps are added, also earlier ones.
 
     Args:
         out: Path of the cube, created or extended. None gives a lazy Dataset and writes nothing.
@@ -169,7 +169,7 @@ def get_stac_layers(
             read. They fail with that reason, the others are built.
         catalog: Name, URL of a STAC API, or path of a local catalog; chosen by itself if None or "auto".
         place: Where the work runs; threads of this process if None.
-        update: Take everything but ``time`` from the cube. What is given all the same must agree with it.
+        update: Take all arguments except ``time`` from the cube. Other arguments that are given must agree with it.
 
     Returns:
         The cube, opened by :func:`stac2cube.open_cube`; or the lazy Dataset. Layers ``(time, y, x)``.

@@ -59,13 +59,13 @@ def store_indices(
 ) -> xr.Dataset:
     """Store spectral indices of every step of a cube.
 
-    Running it again follows the cube.
+    Run it again to add new steps of the cube, and to rebuild steps that were rebuilt there.
 
     Args:
         layers: The cube: layers, masked, co-registered or super-resolved.
         out: Path of the new cube, created or extended.
         names: Indices, see :func:`stac2cube.indices`; the cube's layers, float32.
-        hiding: What is hidden of the cube before; nothing if None.
+        hiding: Which pixels are hidden first; none if None.
         place: Where the work runs; threads of this process if None.
 
     Returns:
@@ -175,15 +175,15 @@ def apply_masks(
 ) -> xr.Dataset:
     """Write a cube of the layers in which clouds, their shadows and what is unknown have no data.
 
-    :func:`stac2cube.mask_clouds` shows the same without writing anything. Running it again follows both cubes: steps
-    that have clouds by now are added.
+    :func:`stac2cube.mask_clouds` gives the same as a view, without writing. Run it again to add steps that have clouds
+    now.
 
     Args:
         layers: The cube.
         clouds: Its clouds cube.
         out: Path of the new cube, created or extended.
         masks: Names of the masks; ``cloud_mask``, and ``shadow_mask`` where there is one, if None.
-        max_cloud: Leave out steps of which more is cloud, 0 to 1.
+        max_cloud: Leave out steps with a larger fraction of cloud, 0 to 1.
         place: Where the work runs; threads of this process if None.
 
     Returns:

@@ -269,8 +269,8 @@ def open_cube(
 ) -> xr.Dataset:
     """Open a cube for reading: its sealed steps, lazily, sorted by time.
 
-    A plain ``xarray.open_zarr(path)`` gives the same pixels in the order in which the steps arrived. Of years that were
-    sealed, each read takes the deep files or the cube's own, whichever leave less to decode; see
+    A plain ``xarray.open_zarr(path)`` gives the same pixels in the order in which the steps were added. For sealed
+    years, each read uses the files of the year or those of the cube, whichever need less decoding; see
     :mod:`stac2cube.store.yearly_store`.
 
     Args:

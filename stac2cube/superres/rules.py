@@ -33,13 +33,14 @@ class SuperresRules:
 
     Attributes:
         target: Pixel edge, metres: 2.5, or 10 to bring only the bands of 20 m to 10 m, which is what can be trusted.
-        backend: Of :data:`stac2cube.superres.backends.BACKENDS`.
-        consistency: See :class:`stac2cube.superres.backends.Agreement`.
-        weights: File (``native``, ``selftrain``) or folder (``sen2sr``) instead of the usual one.
+        backend: ``"native"``, ``"backproject"``, ``"bicubic"``, ``"selftrain"``, ``"sen2sr"`` or ``"onnx"``.
+        consistency: How the result agrees with the measured pixels: ``"mtf"``, through the sensor's optics;
+            ``"mean"``, in plain means; ``"none"``.
+        weights: File (``native``, ``selftrain``) or folder (``sen2sr``) of weights instead of the shipped ones.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``; changes pixels in the last count only.
         tile: Pixels of 10 m that are worked on at a time, without their margin; changes no pixel.
         margin: Pixels of 10 m around a tile that are looked at with it.
-        large: Make the cube however large it is.
+        large: Allow cubes of more than 4.3 GB per date.
     """
 
     target: float = 2.5

@@ -351,7 +351,8 @@ def super_resolution(
     Args:
         layers: A cube of 10 m pixels, as layers, masked or co-registered, with the bands of 20 m in them.
         out: Path of the new cube, created or extended.
-        rules: What decides; our own networks, to 2.5 m, in agreement with the sensor's optics, if None.
+        rules: Target, backend and options. Default: the shipped networks, to 2.5 m, consistent with the
+            sensor's optics.
         place: Where the work runs; threads of this process if None.
 
     Returns:

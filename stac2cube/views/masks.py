@@ -49,7 +49,7 @@ def mask_classes(
     drop: Sequence[str] | None = None,
     layer: str | None = None,
 ) -> xr.Dataset:
-    """Hide the pixels that a classification does not call good.
+    """Hide pixels by the cube's own classification.
 
     ``mask_classes(cube)`` keeps what is clear; ``mask_classes(cube, drop=["cloud", "cirrus", "shadow", "snow"])`` hides
     the classes 3, 8, 9, 10 and 11 of Sentinel-2's SCL, and pixels without data.
@@ -151,7 +151,7 @@ def mask_clouds(
     missing: Literal["error", "drop", "hide"] = "error",
     max_cloud: float | None = None,
 ) -> xr.Dataset:
-    """Hide what a clouds cube calls cloud, and what it does not know.
+    """Hide pixels that a clouds cube marks as cloud, shadow or unknown.
 
     Steps are matched by scene key, whatever their order and number.
 
@@ -160,7 +160,7 @@ def mask_clouds(
         clouds: An opened clouds cube on the same grid, its masks uint8: 0 good, 255 no data, anything else bad.
         masks: Names of the masks; ``cloud_mask``, and ``shadow_mask`` where there is one, if None. A pixel is kept
             where all of them are 0.
-        missing: What becomes of steps that the clouds cube lacks: an ``"error"``; ``"drop"`` leaves them out;
+        missing: What is done with steps that the clouds cube does not have: an ``"error"``; ``"drop"`` leaves them out;
             ``"hide"`` keeps them without data.
         max_cloud: Leave out steps whose ``cloud_fraction`` is higher, 0 to 1.
 
@@ -286,7 +286,7 @@ def mask_recipes() -> dict[str, MaskRecipe]:
 
 
 def mask_by(dataset: xr.Dataset, recipe: str, *, layer: str | None = None) -> xr.Dataset:
-    """Hide what a recipe says of a cube's own classification.
+    """Hide pixels by a mask recipe and the cube's own classification.
 
     Args:
         dataset: An opened cube with Sentinel-2's SCL or Landsat's QA_PIXEL, dims ``(time, y, x)``.
@@ -319,11 +319,11 @@ def mask_by(dataset: xr.Dataset, recipe: str, *, layer: str | None = None) -> xr
 
 @dataclass(frozen=True)
 class Hiding:
-    """What is hidden of a cube.
+    """Which pixels of a cube are hidden.
 
     Attributes:
-        mask: See :func:`mask_by`; "" for nothing.
-        clouds: Path of its clouds cube; "" for none. Steps that this lacks are left out.
+        mask: Mask recipe or classes, as for :func:`mask_by`; "" hides nothing.
+        clouds: Path of its clouds cube; "" for none. Steps that the clouds cube does not have are left out.
     """
 
     mask: str = ""
