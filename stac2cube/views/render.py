@@ -317,8 +317,8 @@ def rgb(
         recipe: A name of ``tables/colours.toml`` (``"true"``, ``"cir"``), or three bands, shown as red, green and blue,
             by common name or name of the layer.
         stretch: Values that are shown as black and white, the same for all dates. ``"series"``: 0 and the 98th
-            percentile of all bands and dates together, see :func:`stac2cube.views.render.white_of`; ``"p2-p98"``: percentiles of
-            each band over all dates; or two values.
+            percentile of all bands and dates together, see :func:`stac2cube.views.render.white_of`; ``"p2-p98"``:
+            percentiles of each band over all dates; or two values.
         gamma: Exponent that lifts the dark, 1 for none; :data:`stac2cube.views.render.GAMMA` if None, and 1 where
             there is a balance.
         balance: Operations in the words of rio-color, after the stretch; see :mod:`stac2cube.views.render`.
