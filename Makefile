@@ -3,6 +3,7 @@
 # make fast   some tests of everything, 5 minutes on two cores
 # make lint   ruff, mypy, import-linter, codespell and proselint, in the releases of envs/tools.txt
 # make docs   the documentation as a site in build/site, which works without a network
+# make tutorials  the tutorials of the documentation as they are written, with their pictures in build/tutorials
 # make soak   the long kill campaigns, and every test on the other releases of Debian (as root)
 # make bench  timings against other tools
 # Another Python: make demo PYTHON=/path/to/python3.12 (3.11 or newer)
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 # last three: the wheels' PROJ and GDAL cannot read the files of others.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PROJ_DATA PROJ_LIB GDAL_DATA
 
-.PHONY: demo test fast lowest lint docs soak bench clean clean-venv
+.PHONY: demo test fast lowest lint docs tutorials soak bench clean clean-venv
 
 demo: $(VENV)/.installed
 	$(BIN)/stac2cube demo build/demo
@@ -52,6 +53,10 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --requirement envs/docs.txt
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "build/site/index.html is the documentation"
+
+tutorials: $(VENV)/.installed
+	mkdir -p build/tutorials
+	$(BIN)/python -m tests.tutorials build/tutorials
 
 soak: $(VENV)/.installed-test
 	envs/install-torch $(BIN)/python
