@@ -228,11 +228,18 @@ def _root_json(root: Root, *, made: bool = True) -> str:
 @click.argument("path", type=CUBE)
 @as_json
 def status(path: Path, machine: bool) -> None:
-    """Say what a cube holds, and how the jobs go that build it. PATH is a cube, a recipe, or a folder of cubes."""
+    """Say what a cube holds, and how the jobs go that build it. PATH: cube, recipe, archive, folder of cubes."""
+    from stac2cube.archives.archive import is_archive
     from stac2cube.build.status import cube_status
+    from stac2cube.cli.archives import archive_folder, show_archive_status
     from stac2cube.cli.jobs import cubes_folder
     from stac2cube.executors.jobs import submissions
 
+    if is_archive(path) or (path.suffix in (".yaml", ".yml") and is_archive(cubes_folder(path))):
+        folder = path if is_archive(path) else cubes_folder(path)
+        jobs = _job_status(submitted[-1]) if (submitted := submissions(archive_folder(folder))) else {}
+        show_archive_status(archive_folder(folder), jobs, machine=machine)
+        return
     recipe_or_folder = path.suffix in (".yaml", ".yml") or (path.is_dir() and not (path / "zarr.json").exists())
     folder = cubes_folder(path) if recipe_or_folder else path.resolve().parent
     cubes = sorted(folder.glob("*.zarr")) if recipe_or_folder else [path]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stac2cube.cli.archives import budget_option, refuse_tiles, run_recipe_of_tiles, tile_option
 from stac2cube.cli.build import layers
 from stac2cube.cli.datasets import patch_rules_of, patches, statistics, statistics_rules_of
 from stac2cube.cli.derive import (
@@ -392,6 +393,8 @@ set_option = click.option(
     "--set", "changes", multiple=True, metavar="WORD=VALUE", help="Say a word otherwise: layers.time=2024; repeatable."
 )
 
+_AN_ARRAY = "its job array takes tiles, see `stac2cube submit --array`"
+
 claim_option = click.option(
     "--claim", "job", help="Id of the job that will seal, for which the cube is held; this job if not said."
 )
@@ -413,11 +416,23 @@ claim_option = click.option(
     type=CUBE,
     help="Make everything in this folder instead of the recipe's own, described there as a STAC catalog.",
 )
+@tile_option
+@budget_option
+@click.option("--dry-run", is_flag=True, help="For archives: say which tiles would be made and end.")
+@click.option("--planned", type=CUBE, hidden=True)
 @where_options
 def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadline: str, **options: Any) -> int:
-    """Make what RECIPE says, one entry after the other. Running it again goes on where it ended."""
+    """Make what RECIPE says, one entry after the other. Running it again goes on where it ended.
+
+    A recipe with tiles makes an archive, tile after tile.
+    """
     wanted = recipe_at(recipe, changes)
     package: Path | None = options.pop("package")
+    of_tiles = {name: options.pop(name) for name in ("tiles", "budget", "dry_run", "planned")}
+    if wanted.tiles is not None:
+        return _run_tiles(wanted, only, package, on_deadline, options, of_tiles)
+    if any(of_tiles.values()):
+        raise BadInputError(f"{recipe} has no tiles: --tile, --budget and --dry-run go with recipes of archives")
     if package is not None:
         wanted = replace(wanted, cubes=package.absolute())
     entries = wanted.chosen(only)
@@ -436,6 +451,25 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
         click.echo(describe_cubes(wanted.cubes))
     with talking(options["quiet"]):
         return leave(code, on_deadline)
+
+
+def _run_tiles(
+    wanted: Recipe,
+    only: tuple[str, ...],
+    package: Path | None,
+    on_deadline: str,
+    options: dict[str, Any],
+    of_tiles: dict[str, Any],
+) -> int:
+    if only or package is not None:
+        raise BadInputError(
+            f"{wanted.path} makes an archive, tile by tile and whole: say neither --stage nor --package"
+        )
+    check_recipe(wanted)
+    planned: Path | None = of_tiles["planned"]
+    code, may_requeue = run_recipe_of_tiles(wanted, {**options, **of_tiles}, where_words(options), planned)
+    with talking(options["quiet"]):
+        return leave(code, on_deadline if may_requeue else "stop")
 
 
 @click.command()
@@ -491,6 +525,7 @@ def claim(recipe: Path, job: str | None, **options: Any) -> None:
 
     with talking(options["quiet"]) as console:
         wanted, manner = recipe_at(recipe), RunOptions.of(options, console)
+        refuse_tiles(wanted, _AN_ARRAY)
         out = wanted.made_by(wanted.layers())
         work = prepared(out, layers_words(wanted), manner)
         require_room(out, work.spec, work.plan(), BuildOptions(limits=manner.limits), manner.place)
@@ -512,6 +547,7 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
     many = of if of is not None else _array("SLURM_ARRAY_TASK_COUNT")
     with talking(options["quiet"]) as console:
         wanted = recipe_at(recipe)
+        refuse_tiles(wanted, _AN_ARRAY)
         manner = RunOptions.of(options, console)
         if manner.progress_file is not None:
             manner = replace(manner, progress_file=manner.progress_file.with_suffix(f".{which}.json"))
@@ -543,6 +579,7 @@ def seal(recipe: Path, job: str | None, **options: Any) -> int:
 
     with talking(options["quiet"]) as console:
         wanted = recipe_at(recipe)
+        refuse_tiles(wanted, _AN_ARRAY)
         out = wanted.made_by(wanted.layers())
         work = prepared(out, layers_words(wanted), RunOptions.of(options, console))
         return said(out, seal_parts(out, work.spec, doubted(work), claim_of(job)))
