@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from stac2cube.version import __version__
 
 if TYPE_CHECKING:
+    from stac2cube.archives.mosaic import map_tiles, open_archive
+    from stac2cube.archives.status import ArchiveStatus, archive_status
     from stac2cube.build.status import CubeStatus, cube_status
     from stac2cube.clouds.stage import get_cloud_layers
     from stac2cube.coregister.rules import ShiftRules
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Allocation": "stac2cube.executors.slurm",
     "AngleRules": "stac2cube.datasets.rules",
+    "ArchiveStatus": "stac2cube.archives.status",
     "Composition": "stac2cube.stages.composites",
     "Conditions": "stac2cube.search.search",
     "CubeStatus": "stac2cube.build.status",
@@ -85,6 +88,7 @@ _HOMES = {
     "Threads": "stac2cube.executors.base",
     "add_moments": "stac2cube.datasets.statistics",
     "apply_masks": "stac2cube.stages.stored_views",
+    "archive_status": "stac2cube.archives.status",
     "aspect": "stac2cube.views.units",
     "class_mask": "stac2cube.views.masks",
     "composite": "stac2cube.views.composite",
@@ -108,10 +112,12 @@ _HOMES = {
     "make_patches": "stac2cube.datasets.shards",
     "make_sample_cube": "stac2cube.datasets.sample_cube",
     "make_samples": "stac2cube.datasets.samples",
+    "map_tiles": "stac2cube.archives.mosaic",
     "mask_by": "stac2cube.views.masks",
     "mask_classes": "stac2cube.views.masks",
     "mask_clouds": "stac2cube.views.masks",
     "move_scenes": "stac2cube.coregister.stage",
+    "open_archive": "stac2cube.archives.mosaic",
     "open_cube": "stac2cube.store.reader",
     "read": "stac2cube.reading.read",
     "read_arrays": "stac2cube.reading.read",
@@ -137,6 +143,7 @@ _HOMES = {
 __all__ = [
     "Allocation",
     "AngleRules",
+    "ArchiveStatus",
     "Composition",
     "Conditions",
     "CubeStatus",
@@ -159,6 +166,7 @@ __all__ = [
     "__version__",
     "add_moments",
     "apply_masks",
+    "archive_status",
     "aspect",
     "class_mask",
     "composite",
@@ -182,10 +190,12 @@ __all__ = [
     "make_patches",
     "make_sample_cube",
     "make_samples",
+    "map_tiles",
     "mask_by",
     "mask_classes",
     "mask_clouds",
     "move_scenes",
+    "open_archive",
     "open_cube",
     "read",
     "read_arrays",
@@ -209,7 +219,7 @@ __all__ = [
 ]
 
 
-_WITH_DATASETS = ("stac2cube.store", "stac2cube.stages", "stac2cube.views")
+_WITH_DATASETS = ("stac2cube.archives", "stac2cube.store", "stac2cube.stages", "stac2cube.views")
 """Rooms whose functions take or give Datasets."""
 
 

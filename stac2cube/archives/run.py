@@ -120,7 +120,8 @@ class TilePlan:
         fingerprint: Of its items and the recipe.
         found: Items found.
         lacking: Items that its first cube does not know.
-        why: ``"new"``, ``"items"``, ``"recipe"``, ``"failed"``, ``"stopped"`` or ``"product"``.
+        why: ``"new"``; ``"items"`` or ``"recipe"`` that changed; ``"failed"`` or ``"stopped"`` the last time;
+            a ``"product"`` that is lacking; a cube that was ``"changed"`` by others, rolled back for example.
         items: The items; None where they are stored already.
     """
 
@@ -222,9 +223,19 @@ def _planned(
             why = "items" if state.items != len(mine) else "recipe"
         elif absent and state.steps:
             why = "product"
+        elif _has_changed(archive, tile, state):
+            why = "changed"
         own = tuple(items[place] for place in mine)
         lacking = _lacking(cubes[0], own) if why else 0
         yield TilePlan(tile, fingerprint, len(own), lacking, why, own)
+
+
+def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> bool:
+    """Whether cubes of a tile have other steps than its last run left."""
+    try:
+        return any(read_root(archive.cube(tile, product)).steps != steps for product, steps in state.steps.items())
+    except CubeError:
+        return True
 
 
 def _mark(item: Item) -> str:
@@ -329,6 +340,9 @@ class RunLimits:
         return self.stop.is_set() or late
 
 
+_ANEW = ("product", "changed")
+"""Reasons that the state of a tile does not tell."""
+
 MARGIN = 60.0
 """Seconds before the end of a job in which no tile is begun: a build itself knows when to stop."""
 
@@ -355,7 +369,7 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
         try:
             with archive.lock(one.tile):
                 state = archive.state(one.tile)
-                if state.code != 0 or state.fingerprint != one.fingerprint or one.why == "product":
+                if state.code != 0 or state.fingerprint != one.fingerprint or one.why in _ANEW:
                     state = _made(archive, one, make, limits.cores, run)
         except CubeLockedError as error:
             summary.held[one.tile.name] = str(error)

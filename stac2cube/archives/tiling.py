@@ -111,6 +111,8 @@ class TilingWords:
             raise BadInputError(f"tiles: level {self.level!r} is not known; known are {', '.join(_EQUI7_EDGES)}")
         if self.tiling == "grid" and not (math.isfinite(self.edge) and self.edge > 0):
             raise BadInputError(f"tiles: edge is a positive number, not {self.edge!r}")
+        if not all(map(math.isfinite, self.origin)):
+            raise BadInputError(f"tiles: origin is two numbers, not {self.origin!r}")
 
 
 @dataclass(frozen=True)
@@ -229,10 +231,14 @@ def _regular(
     pixels = _whole_pixels(edge, resolution, "tile edge")
     shape = _area_in(area, crs)
     west, south, east, north = shape.bounds
+    spans = ((east - west) / edge, (north - south) / edge)
+    if not (spans[0] + 2) * (spans[1] + 2) < 100 * MOST_TILES:
+        raise BadInputError(
+            f"the area {area.name!r} spans {east - west:g} by {north - south:g} units of {crs}, too much for tiles of "
+            f"{edge:g}: choose a larger edge, or a CRS that is made for the area"
+        )
     columns = np.arange(math.floor((west - origin[0]) / edge), math.ceil((east - origin[0]) / edge))
     rows = np.arange(math.floor((south - origin[1]) / edge), math.ceil((north - origin[1]) / edge))
-    if columns.size * rows.size > 100 * MOST_TILES:
-        raise BadInputError(f"an edge of {edge:g} makes {columns.size * rows.size} tiles: choose a larger one")
     numbers = np.array([(column, row) for row in rows for column in columns], dtype=np.int64).reshape(-1, 2)
     x, y = origin[0] + numbers[:, 0] * edge, origin[1] + numbers[:, 1] * edge
     kept = _sharing_ground(shape, shapely.box(x, y, x + edge, y + edge))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ import click
 from rich.table import Table
 
 from stac2cube.cli.options import talking
-from stac2cube.cli.run import RunOptions, build_layers, human_bytes, stoppable, wide_console
-from stac2cube.errors import BadInputError
+from stac2cube.cli.run import RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
+from stac2cube.errors import BadInputError, CubeError, Stac2cubeError
 from stac2cube.executors.queue import job_end
 from stac2cube.recipe.file import Recipe, RecipeEntry
 from stac2cube.recipe.schema import CUBE_KIND
@@ -272,6 +273,17 @@ def _some(names: Sequence[str], most: int = MOST_LINES) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def require_tiles_for(recipe: Recipe, said: Mapping[str, Any]) -> None:
+    """Refuse options of archives where a recipe makes none.
+
+    Raises:
+        BadInputError: One of them is said, and the recipe has no tiles.
+    """
+    if recipe.tiles is None and any(said.values()):
+        words = ", ".join("--tile" if name == "tiles" else f"--{name.replace('_', '-')}" for name in said if said[name])
+        raise BadInputError(f"{recipe.path} has no tiles: {words} goes with recipes of archives")
+
+
 def refuse_tiles(recipe: Recipe, what: str) -> None:
     """Refuse a recipe of an archive where a recipe of single cubes is meant.
 
@@ -280,3 +292,81 @@ def refuse_tiles(recipe: Recipe, what: str) -> None:
     """
     if recipe.tiles is not None:
         raise BadInputError(f"{recipe.path} makes an archive of tiles: {what}")
+
+
+# Commands on one cube, for all cubes of an archive.
+
+Keep = Callable[..., Any]
+
+
+def over_archive(applies: Callable[[Path, Mapping[str, Any]], bool] | None = None) -> Callable[[Keep], Keep]:
+    """Let a command on one cube take an archive too: it then runs on each cube, and goes on where it was stopped.
+
+    Args:
+        applies: Whether the command, with its options, is meant for a cube; for all if None.
+    """
+
+    def decorate(command: Keep) -> Keep:
+        @wraps(command)
+        def on_each(cube: Path, **options: Any) -> Any:
+            from stac2cube.archives.archive import is_archive
+
+            if not is_archive(cube):
+                return command(cube, **options)
+            return _keep(command, archive_folder(cube), options, applies)
+
+        return on_each
+
+    return decorate
+
+
+def _keep(
+    command: Keep,
+    folder: Path,
+    options: Mapping[str, Any],
+    applies: Callable[[Path, Mapping[str, Any]], bool] | None,
+) -> int:
+    """Run a command on the cubes of an archive; the worst exit code, 10 if it was stopped before the last."""
+    from stac2cube.archives.archive import read_archive
+    from stac2cube.archives.keep import Journal
+
+    archive = read_archive(folder)
+    journal = Journal.of(archive, command.__name__, {name: str(value) for name, value in options.items()})
+    for tile, product, cube in archive.cubes():
+        name = f"{tile.folder}/{product}"
+        if journal.has(name) or (applies is not None and not applies(cube, options)):
+            continue
+        click.echo(f"== {name}", err=True)
+        try:
+            code = command(cube, **options) or 0
+        except (Stac2cubeError, OSError) as error:
+            click.echo(f"stac2cube: {error}", err=True)
+            code = 1
+        if code == 10 or was_asked_to_stop():
+            click.echo("stopped before the end: the same command goes on", err=True)
+            return 10
+        journal.add(name, code)
+    return journal.close()
+
+
+def is_of_layers(cube: Path, _options: Mapping[str, Any]) -> bool:
+    """Whether a cube was made from a catalog; a damaged one by its name: the command itself tells of it."""
+    from stac2cube.search.request import STAGE
+    from stac2cube.store.metadata import read_root
+
+    try:
+        return read_root(cube).spec.stage == STAGE
+    except CubeError:
+        return cube.stem == STAGE
+
+
+def has_year(cube: Path, options: Mapping[str, Any]) -> bool:
+    """Whether a cube has a step of the year that is asked for; of a damaged one the command itself tells."""
+    from stac2cube.store.ledger import Ledger
+    from stac2cube.store.metadata import read_root
+
+    try:
+        rows = Ledger(cube, read_root(cube).ledger).sealed(whole=False)
+    except CubeError:
+        return True
+    return any(row.time.year == options["year"] for row in rows.values())

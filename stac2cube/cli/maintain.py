@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from stac2cube.cli.archives import archive_folder, has_year, is_of_layers, over_archive, show_archive_status
 from stac2cube.cli.options import CUBE, as_json, listed, talking, where_options
 from stac2cube.cli.run import RunOptions, built, human_bytes, said, stoppable, wide_console
 from stac2cube.executors.queue import job_end
@@ -49,6 +50,7 @@ COMMIT = CommitNumber()
 @click.option("--inventory", type=CUBE, help="Parquet file of the archive: what was removed, what is not here yet.")
 @as_json
 @where_options
+@over_archive(is_of_layers)
 def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, **options: Any) -> int:
     """Compare CUBE with its catalog over its whole time: new, late, superseded and withdrawn scenes, stale children.
 
@@ -99,6 +101,7 @@ def _some(kind: str, keys: tuple[str, ...]) -> str:
 @click.option("--quick", is_flag=True, help="Compare sizes of files, not their checksums.")
 @as_json
 @where_options
+@over_archive()
 def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
     """Compare every file of CUBE with what root, grid and ledger say of it. Exit code 0 sound, 2 damaged."""
     from stac2cube.build.plan import BuildOptions
@@ -168,13 +171,24 @@ def diff(cube: Path, one: int, other: int, machine: bool) -> None:
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.argument("commit", type=COMMIT)
+@click.argument("commit", type=COMMIT, required=False)
+@click.option("--before", metavar="DATE", help="In place of COMMIT: the last one made before, 2025-03-01, UTC.")
 @as_json
-def rollback(cube: Path, commit: int, machine: bool) -> None:
-    """Make CUBE what it was after COMMIT. That is a commit, too: one can go back again."""
-    from stac2cube.maintain.care import rollback as roll
+@over_archive()
+def rollback(cube: Path, commit: int | None, before: str | None, machine: bool) -> None:
+    """Make CUBE what it was after COMMIT. That is a commit, too: one can go back again.
 
-    root = roll(cube, commit)
+    With --before, CUBE may be an archive: each of its cubes goes back to the last commit before that date.
+    """
+    from stac2cube.maintain.care import last_commit_before
+    from stac2cube.maintain.care import rollback as roll
+    from stac2cube.store.metadata import read_root
+
+    if (commit is None) == (before is None):
+        raise click.ClickException("say either COMMIT or --before DATE")
+    commit = last_commit_before(cube, str(before)) if commit is None else commit
+    now = read_root(cube)
+    root = now if before is not None and commit == now.commit else roll(cube, commit)
     said = f"{cube}: commit {root.commit}, {root.steps} steps, as after commit {commit}"
     click.echo(_root_json(root) if machine else said)
 
@@ -182,6 +196,7 @@ def rollback(cube: Path, commit: int, machine: bool) -> None:
 @click.command()
 @click.argument("cube", type=CUBE)
 @as_json
+@over_archive()
 def tidy(cube: Path, machine: bool) -> None:
     """Put the steps of CUBE in the order of time, without rewriting a pixel."""
     from stac2cube.maintain.care import tidy as put_in_order
@@ -197,6 +212,7 @@ def tidy(cube: Path, machine: bool) -> None:
 @click.argument("year", type=int)
 @as_json
 @where_options
+@over_archive(has_year)
 def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
     """Write YEAR of CUBE, which must be over, a second time, into files that hold all its steps: fast along time."""
     from stac2cube.build.plan import BuildOptions
@@ -231,7 +247,6 @@ def status(path: Path, machine: bool) -> None:
     """Say what a cube holds, and how the jobs go that build it. PATH: cube, recipe, archive, folder of cubes."""
     from stac2cube.archives.archive import is_archive
     from stac2cube.build.status import cube_status
-    from stac2cube.cli.archives import archive_folder, show_archive_status
     from stac2cube.cli.jobs import cubes_folder
     from stac2cube.executors.jobs import submissions
 

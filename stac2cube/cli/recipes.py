@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.archives import budget_option, refuse_tiles, run_recipe_of_tiles, tile_option
+from stac2cube.cli.archives import budget_option, refuse_tiles, require_tiles_for, run_recipe_of_tiles, tile_option
 from stac2cube.cli.build import layers
 from stac2cube.cli.datasets import patch_rules_of, patches, statistics, statistics_rules_of
 from stac2cube.cli.derive import (
@@ -431,8 +431,7 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
     of_tiles = {name: options.pop(name) for name in ("tiles", "budget", "dry_run", "planned")}
     if wanted.tiles is not None:
         return _run_tiles(wanted, only, package, on_deadline, options, of_tiles)
-    if any(of_tiles.values()):
-        raise BadInputError(f"{recipe} has no tiles: --tile, --budget and --dry-run go with recipes of archives")
+    require_tiles_for(wanted, of_tiles)
     if package is not None:
         wanted = replace(wanted, cubes=package.absolute())
     entries = wanted.chosen(only)

@@ -309,7 +309,11 @@ TILES: Mapping[str, Option] = {
             choices=("mgrs", "equi7", "glance7", "grid", "file"),
             needed=True,
         ),
-        Option("crs", "text", "CRS of a grid, or of the cubes of a file; that of the file, or of degrees the UTM zone, if not said."),
+        Option(
+            "crs",
+            "text",
+            "CRS of a grid, or of the cubes of a file; that of the file, or of degrees the UTM zone, if not said.",
+        ),
         Option("edge", "number", "Edge of a tile of a grid, units of its CRS.", least=0),
         Option("origin", "list", "x and y of a corner of a tile of a grid, units of its CRS; [0, 0] if not said."),
         Option("zone", "text", "Continent of equi7 and glance7.", choices=("AF", "AN", "AS", "EU", "NA", "OC", "SA")),
