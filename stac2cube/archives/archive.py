@@ -320,15 +320,14 @@ def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
     """Store the table of steps of a product."""
     columns = {
         "tile": pa.array(table.tile, pa.int32()),
-        "key": pa.DictionaryArray.from_arrays(
-            pa.array(table.key, pa.int32()), pa.array(table.keys.tolist(), pa.string())
-        ),
+        "key": pa.array(table.key, pa.int32()),
         "time": pa.array(table.times, pa.int64()),
     }
-    about = {"stac2cube:tiles": json.dumps([table.tiles, table.stamps])}
+    # Keys stand beside the table: a column of texts would take several times the memory to read.
+    about = {_TILES: json.dumps([table.tiles, table.stamps]), _KEYS: json.dumps(table.keys.tolist())}
     stored = pa.table(columns).replace_schema_metadata(about)
     sink = pa.BufferOutputStream()
-    pq.write_table(stored, sink, compression="zstd")
+    pq.write_table(stored, sink, compression="zstd", use_dictionary=False, row_group_size=2**16)
     path = steps_file(archive, product)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, sink.getvalue().to_pybytes())
@@ -337,16 +336,25 @@ def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
 def _read_steps(path: Path) -> StepTable | None:
     """A stored table; None where there is none that can be read: it is made anew then."""
     try:
-        table = pq.read_table(path, read_dictionary=["key"])
-        tiles, stamps = json.loads(table.schema.metadata[b"stac2cube:tiles"])
-        key = table["key"].combine_chunks()
-        key = key.chunk(0) if isinstance(key, pa.ChunkedArray) else key
-        keys = np.array(key.dictionary.to_pylist(), dtype="U") if table.num_rows else np.array([], dtype="U1")
-        places = key.indices.to_numpy().astype(np.int32)
-        tile, times = table["tile"].to_numpy(), table["time"].to_numpy()
-        return StepTable(tuple(tiles), tuple(stamps), keys, tile, places, times)
+        with pq.ParquetFile(path) as file:
+            about = file.schema_arrow.metadata or {}
+            tiles, stamps = json.loads(about[_TILES.encode()])
+            keys = np.array(json.loads(about[_KEYS.encode()]) or [], dtype="U")
+            count = file.metadata.num_rows
+            tile, key, times = (np.empty(count, dtype) for dtype in (np.int32, np.int32, np.int64))
+            begin = 0
+            for group in range(file.num_row_groups):
+                part = file.read_row_group(group)
+                rows = slice(begin, begin + part.num_rows)
+                tile[rows], key[rows], times[rows] = (part[name].to_numpy() for name in ("tile", "key", "time"))
+                begin += part.num_rows
+        inside = count == 0 or (tile.max() < len(tiles) and key.max() < keys.size and min(tile.min(), key.min()) >= 0)
+        return StepTable(tuple(tiles), tuple(stamps), keys, tile, key, times) if inside else None
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, IndexError):
         return None
+
+
+_TILES, _KEYS = "stac2cube:tiles", "stac2cube:keys"
 
 
 def _stamp(cube: Path) -> int:

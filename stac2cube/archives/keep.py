@@ -12,7 +12,6 @@ from pathlib import Path
 from stac2cube.archives.archive import OWN_FOLDER, TileArchive
 from stac2cube.store.files import read_plain, write_whole
 
-
 LONGEST_PAUSE = 3 * 86400.0
 """Seconds after which a command that was stopped begins anew: what it found may have changed since."""
 

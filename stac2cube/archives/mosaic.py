@@ -129,9 +129,13 @@ def _layers(cube: Path, bands: Sequence[str] | None) -> list[Layer]:
 def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[np.ndarray, np.ndarray]:
     """Keys and times of the steps of some tiles, by time; of a key the earliest time counts."""
     names = {tile.name for tile in tiles}
-    mine = np.isin(table.tile, [place for place, name in enumerate(table.tiles) if name in names])
     first = np.full(table.keys.size, np.iinfo(np.int64).max)
-    np.minimum.at(first, table.key[mine], table.times[mine])
+    taken = np.array([name in names for name in table.tiles], dtype=bool)
+    # Millions of steps: in pieces, so that no copy of all is made.
+    for begin in range(0, table.tile.size, _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        mine = taken[table.tile[piece]]
+        np.minimum.at(first, table.key[piece][mine], table.times[piece][mine])
     there = first < np.iinfo(np.int64).max
     if time is not None:
         inside = np.zeros(there.size, dtype=bool)
@@ -140,6 +144,10 @@ def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[n
         there &= inside
     order = np.flatnonzero(there)[np.lexsort((table.keys[there], first[there]))]
     return table.keys[order], first[order]
+
+
+_PIECE = 2**18
+"""Steps that are looked at together."""
 
 
 def _micros(moment: datetime) -> int:
