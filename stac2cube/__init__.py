@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stac2cube.version import __version__
 
 if TYPE_CHECKING:
+    from stac2cube.archives.across import archive_series, export_mosaics
     from stac2cube.archives.mosaic import map_tiles, open_archive
     from stac2cube.archives.status import ArchiveStatus, archive_status
     from stac2cube.build.status import CubeStatus, cube_status
@@ -88,6 +89,7 @@ _HOMES = {
     "Threads": "stac2cube.executors.base",
     "add_moments": "stac2cube.datasets.statistics",
     "apply_masks": "stac2cube.stages.stored_views",
+    "archive_series": "stac2cube.archives.across",
     "archive_status": "stac2cube.archives.status",
     "aspect": "stac2cube.views.units",
     "class_mask": "stac2cube.views.masks",
@@ -100,6 +102,7 @@ _HOMES = {
     "download_products": "stac2cube.datasets.download",
     "explore": "stac2cube.explorer.session",
     "export_index": "stac2cube.index.index",
+    "export_mosaics": "stac2cube.archives.across",
     "filter_index": "stac2cube.index.index",
     "find_frames": "stac2cube.datasets.frames",
     "find_site": "stac2cube.executors.site",
@@ -166,6 +169,7 @@ __all__ = [
     "__version__",
     "add_moments",
     "apply_masks",
+    "archive_series",
     "archive_status",
     "aspect",
     "class_mask",
@@ -178,6 +182,7 @@ __all__ = [
     "download_products",
     "explore",
     "export_index",
+    "export_mosaics",
     "filter_index",
     "find_frames",
     "find_site",

@@ -126,6 +126,23 @@ def _layers(cube: Path, bands: Sequence[str] | None) -> list[Layer]:
     return [known[name] for name in (known if bands is None else bands)]
 
 
+def layers_of_product(path: str | Path, product: str, bands: Sequence[str] | None = None) -> list[Layer]:
+    """Layers of a product of an archive, as its first cube has them.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+        product: Name of the product.
+        bands: Names of layers; all if None.
+
+    Raises:
+        BadInputError: No tile has a cube of it yet, or there is no such layer.
+    """
+    archive = read_archive(path)
+    for _, _, cube in archive.cubes(product):
+        return _layers(cube, bands)
+    raise BadInputError(f"no tile of {archive.folder} has a cube of {product} yet")
+
+
 def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[np.ndarray, np.ndarray]:
     """Keys and times of the steps of some tiles, by time; of a key the earliest time counts."""
     names = {tile.name for tile in tiles}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from click.testing import CliRunner, Result
 from pyproj import Transformer
@@ -18,10 +24,12 @@ from shapely.geometry import mapping
 
 import stac2cube
 from stac2cube.archives.archive import read_archive
+from stac2cube.archives.keep import Journal
 from stac2cube.archives.run import Budget
 from stac2cube.archives.status import archive_status
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
+from stac2cube.export.series import Columns
 from stac2cube.stages.layers import make_request, prepare
 from stac2cube.stages.layers import run as run_layers
 from stac2cube.store.lock import CubeLock
@@ -298,6 +306,103 @@ def test_tilings_that_cannot_be_meant_are_refused_before_a_byte(
     assert isinstance(done.exception, BadInputError)
     assert reason in str(done.exception)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_mosaic_is_written_as_it_is_opened(folder: Path, tmp_path: Path) -> None:
+    whole = stac2cube.open_archive(folder / "made", decode=False, crs="EPSG:32633", bands=["B04"])
+    files = stac2cube.export_mosaics(folder / "made", tmp_path, crs="EPSG:32633", bands=["B04"])
+    assert [file.stem for file in files] == [str(key) for key in whole["scene"].values]
+    for place, file in enumerate(files):
+        with rasterio.open(file) as written:
+            assert np.array_equal(written.read(1), whole["B04"][place].values)
+            assert written.crs.to_epsg() == 32633
+            assert (written.scales, written.nodata) == ((0.0001,), 0)
+
+
+def test_series_of_places_in_one_tile_and_over_several(folder: Path) -> None:
+    archive = read_archive(folder / "made")
+    cube = stac2cube.open_cube(archive.cube(archive.tiles["a"], "layers"), chunks=None)
+    x, y = float(cube.x[30]), float(cube.y[40])
+    longitude, latitude = Transformer.from_crs(32632, 4326, always_xy=True).transform(x, y)
+    found = stac2cube.archive_series(folder / "made", f"{latitude},{longitude}")
+    assert list(found["tile"]) == ["a", "a"]
+    assert np.array_equal(found["SCL"], cube["SCL"][:, 40, 30].values)
+    assert np.allclose(found["B04"], cube["B04"][:, 40, 30].values, equal_nan=True)
+    across = box(12.006, 47.492, 12.010, 47.494)
+    table = stac2cube.archive_series(folder / "made", mapping(across), columns=Columns(layers=("B04",)))
+    assert list(table["tile"]) == ["c,d", "c,d"]
+    whole = stac2cube.open_archive(folder / "made", crs="EPSG:32633", bands=["B04"], aoi=mapping(across))
+    # The polygon is nearly the window: the mean over it is nearly that of the window.
+    assert table["pixels"][0] > 0.9 * whole["B04"][0].size
+    assert np.allclose(table["B04_mean"], whole["B04"].mean(("y", "x")).values, rtol=0.05)
+    with pytest.raises(BadInputError, match="in no tile"):
+        stac2cube.archive_series(folder / "made", "47.4,11.9")
+
+
+def test_commands_on_cubes_take_the_archive(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(folder / "made", moved)
+    said = command("verify", moved, "-q").output
+    assert said.count("no damage found") == 8
+    damaged = next((moved / "b" / "layers.zarr" / "B04" / "c").rglob("0"))
+    damaged = damaged if damaged.is_file() else next(path for path in damaged.rglob("*") if path.is_file())
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    assert command("verify", moved, "-q", code=2).output.count("no damage found") == 7
+    command("verify", moved, "-q", "--repair")
+    command("tidy", moved)
+    command("seal-year", moved, "2023", "-q")
+    assert command("rollback", moved, "--before", "2126-01-01").output.count("2 steps") == 8
+    assert "the cube did not exist then" in command("rollback", moved, "--before", "1999-01-01", code=1).stderr
+    assert not list((moved / ".archive").glob("*.json"))
+
+
+def test_what_was_rolled_back_is_made_again(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "made", tmp_path / "made")
+    recipe = tmp_path / "recipe.yaml"
+    text = RECIPE.replace("path: t", f"path: {folder}/t").replace("source/", f"{folder}/source/")
+    recipe.write_text(text.replace("aoi: area", f"aoi: {folder}/area"))
+    cube = tmp_path / "made" / "b" / "layers.zarr"
+    command("rollback", cube, "0")
+    assert read_root(cube).steps == 0
+    assert "changed" in command("run", recipe, "-q", "--dry-run").output
+    assert "1 tiles made, 3 were complete" in command("run", recipe, "-q").output
+    assert differences(cube, folder / "made" / "b" / "layers.zarr") == []
+
+
+def test_a_command_that_was_stopped_goes_on_but_not_for_ever(folder: Path) -> None:
+    archive = read_archive(folder / "made")
+    journal = Journal.of(archive, "verify", {"quick": "True"})
+    journal.add("a/layers", 2)
+    again = Journal.of(archive, "verify", {"quick": "True"})
+    assert again.has("a/layers")
+    assert not Journal.of(archive, "verify", {"quick": "False"}).has("a/layers")
+    assert again.close() == 2
+    journal.add("b/layers", 0)
+    os.utime(journal.path, (0, 0))
+    assert not Journal.of(archive, "verify", {"quick": "True"}).has("b/layers")
+    assert not journal.path.exists()
+
+
+def test_killed_in_the_midst_it_ends_as_if_nothing_had_been(folder: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    text = RECIPE.replace("path: t", f"path: {folder}/t").replace("source/", f"{folder}/source/")
+    recipe.write_text(text.replace("aoi: area", f"aoi: {folder}/area"))
+    words = [sys.executable, "-m", "stac2cube", "run", str(recipe), "-q"]
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    waited(lambda: (tmp_path / "made" / "c" / "layers.zarr").exists(), 120)
+    running.kill()
+    running.wait()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    one, other = read_archive(folder / "made"), read_archive(tmp_path / "made")
+    for tile, product, cube in one.cubes():
+        assert differences(cube, other.cube(tile, product)) == []
+
+
+def waited(true: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_budget_is_read_and_reached() -> None:
