@@ -20,7 +20,8 @@ from stac2cube.executors.queue import memory_bytes
 from stac2cube.index.files import records_of, write_index_file
 from stac2cube.model.scene import Item
 from stac2cube.search.parsing import footprint_of
-from stac2cube.search.request import Request, find_scenes, resolve
+from stac2cube.search.request import Request, ResolvedRequest, find_scenes, resolve
+from stac2cube.search.search import found_items
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import now_text, read_root
 
@@ -184,8 +185,7 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
         raise BadInputError("an archive reads one catalog: say one name, or make an index of each")
     regular = wanted.tiling.tiling != "mgrs"
     tiles = tiles_for(wanted.tiling, request.area, wanted.resolution, mission.lattice) if regular else []
-    found = find_scenes(resolved)
-    items = tuple(found.items)
+    name, items = _search(resolved)
     if not regular:
         tiles = mgrs_tiles(items, mission, request.area, wanted.resolution)
     if unknown := sorted(set(wanted.only) - {tile.name for tile in tiles}):
@@ -196,8 +196,28 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
     todo = sorted((one for one in plans if one.why), key=lambda one: (-one.tile.priority, -one.lacking, one.tile.name))
     outside = tuple(sorted(set(archive.tiles) - {tile.name for tile in tiles}))
     done = tuple(one.tile.name for one in plans if not one.why)
-    catalog = found.choice.catalog.name if request.catalog == "auto" else request.catalog
+    catalog = name if request.catalog == "auto" else request.catalog
     return ArchivePlan(archive, catalog, tuple(todo), done, outside)
+
+
+def _search(resolved: ResolvedRequest) -> tuple[str, tuple[Item, ...]]:
+    """The catalog that was searched, and its items over the whole area.
+
+    Raises:
+        NothingFoundError: It has none.
+        CatalogError: It cannot be read.
+    """
+    if len(resolved.choices) > 1:  # which of them is of use is told by scenes
+        found = find_scenes(resolved)
+        return found.choice.catalog.name, tuple(found.items)
+    catalog = resolved.choices[0].catalog
+    harvest = found_items(resolved.query, catalog)
+    harvest.notes.say(catalog.name)
+    if not harvest.items:
+        why = harvest.notes.why_nothing() or "it has no item for these words"
+        raise NothingFoundError(f"no scene of {resolved.query.mission.name}: not {catalog.name}: {why}")
+    log.info("%s: %d items", catalog.name, len(harvest.items))
+    return catalog.name, tuple(harvest.items)
 
 
 def _planned(
@@ -334,9 +354,9 @@ class RunLimits:
     deadline: float | None = None
     cores: int = 1
 
-    def ends(self, seconds: float) -> bool:
-        """Whether no further tile is begun; the last one took so many seconds to seal."""
-        late = self.deadline is not None and time.time() + min(seconds, MARGIN) > self.deadline
+    def ends(self) -> bool:
+        """Whether no further tile is begun."""
+        late = self.deadline is not None and time.time() + MARGIN > self.deadline
         return self.stop.is_set() or late
 
 
@@ -362,7 +382,7 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
     written = time.monotonic()
     for place, one in enumerate(plan.todo):
         limit = limits.budget.reached(_states_of(archive, plan, run)) if limits.budget != Budget() else ""
-        if limit or summary.stopped or limits.ends(MARGIN):
+        if limit or summary.stopped or limits.ends():
             summary.limit, summary.stopped = limit, not limit
             summary.left = [other.tile.name for other in plan.todo[place:]]
             break

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from stac2cube.archives.archive import TileArchive, TileState, read_archive
+import numpy as np
+import shapely
+
+from stac2cube.archives.archive import StepTable, TileArchive, TileState, read_archive, steps_of
 from stac2cube.executors.site import rooms
+from stac2cube.store.files import write_whole
 from stac2cube.store.lock import is_locked
+from stac2cube.store.metadata import now_text
+from stac2cube.version import __version__
 
 
 @dataclass(frozen=True)
@@ -140,3 +148,82 @@ def failures_of(archive: TileArchive, states: Mapping[str, TileState]) -> tuple[
 def _kind_of(reason: str) -> str:
     """A reason without the names, paths and numbers that differ from step to step."""
     return re.sub(r"\S*[\d/]\S*", "*", reason)
+
+
+# The page about an archive.
+
+
+def write_archive_report(path: str | Path, out: str | Path) -> Path:
+    """Write one self-contained HTML page about an archive.
+
+    It has a map of the tiles coloured by how they stand, steps by month, failures by reason, and the disk.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+        out: The HTML file; replaced whole if it exists.
+
+    Returns:
+        The file.
+
+    Raises:
+        BadInputError: There is no archive.
+        CubeError: A cube that changed since the last run cannot be read.
+    """
+    from stac2cube.export.pictures import environment
+
+    archive, status = read_archive(path), archive_status(path)
+    shapes, view = _map(archive, status)
+    page = (
+        environment()
+        .get_template("archive.html.j2")
+        .render(
+            title=archive.folder.resolve().name,
+            status=status,
+            tiles=shapes,
+            view=view,
+            calendars=[_calendar(product, steps_of(archive, product)) for product in archive.products],
+            months=MONTHS,
+            made=now_text().replace("T", " ").rstrip("Z") + " UTC",
+            version=__version__,
+        )
+    )
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, page.encode())
+    return target
+
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _map(archive: TileArchive, status: ArchiveStatus) -> tuple[list[dict[str, str]], str]:
+    """Polygons of the tiles, and the box that shows them all; degrees, longitudes shortened as in the middle."""
+    failed, behind = set(status.failed), set(status.behind)
+    middle = float(np.mean([tile.area.geometry.centroid.y for tile in archive.tiles.values()]))
+    scale = max(math.cos(math.radians(middle)), 0.05)
+    shapes: list[dict[str, str]] = []
+    corners = []
+    for name, tile in archive.tiles.items():
+        kind = "failed" if name in failed else "behind" if name in behind else "done"
+        state = archive.state(tile)
+        counts = ", ".join(f"{product} {count}" for product, count in state.steps.items())
+        title = f"{name}: {kind}{f', {counts} steps' if counts else ''}{f': {state.reason}' if state.reason else ''}"
+        for part in getattr(tile.area.geometry, "geoms", [tile.area.geometry]):
+            ring = shapely.get_coordinates(part.exterior.simplify(part.length / 500)) * [scale, -1.0]
+            corners.append(ring)
+            points = " ".join(f"{x:.4f},{y:.4f}" for x, y in ring)
+            shapes.append({"kind": kind, "title": title, "points": points})
+    every = np.concatenate(corners)
+    (left, top), (right, low) = every.min(axis=0), every.max(axis=0)
+    edge = 0.02 * max(right - left, low - top)
+    return shapes, f"{left - edge:.4f} {top - edge:.4f} {right - left + 2 * edge:.4f} {low - top + 2 * edge:.4f}"
+
+
+def _calendar(product: str, table: StepTable) -> dict[str, Any]:
+    """Steps by year and month over all tiles."""
+    months = table.times.astype("datetime64[us]").astype("datetime64[M]").astype(int)
+    years = {int(year): [0] * 12 for year in np.unique(months // 12 + 1970)}
+    for month, count in zip(*np.unique(months, return_counts=True), strict=True):
+        years[int(month) // 12 + 1970][int(month) % 12] = int(count)
+    most = max((max(counts) for counts in years.values()), default=1)
+    return {"product": product, "years": years, "most": max(most, 1)}

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -35,41 +34,7 @@ from stac2cube.stages.layers import run as run_layers
 from stac2cube.store.lock import CubeLock
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
-from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
-
-CORNERS = {"a": (11.984, 47.490), "b": (11.992, 47.490), "c": (12.0, 47.490), "d": (12.008, 47.490)}
-"""Lower left corners of four tiles; zone 33 begins at 12 degrees."""
-
-EDGE = 0.008
-
-RECIPE = """
-cubes: made
-tiles: {tiling: file, path: tiles.geojson, priority: rank}
-layers:
-  mission: sentinel-2-l2a
-  aoi: area.geojson
-  time: 2023
-  bands: [red, scl]
-  catalog: source/earth-search.json
-clouds: {method: scl}
-"""
-
-
-def feature(name: str, shape: Any, **properties: Any) -> dict[str, Any]:
-    return {"type": "Feature", "properties": {"name": name, **properties}, "geometry": mapping(shape)}
-
-
-def write_inputs(folder: Path) -> Archive:
-    """A simulated archive under two UTM zones, four tiles over it, and a recipe."""
-    archive = simulate(folder / "source", ArchiveSpec(years=(2023,), dates_per_year=2, tile_px=360))
-    archive.catalog("earth-search")
-    shapes = {name: box(x, y, x + EDGE, y + EDGE) for name, (x, y) in CORNERS.items()}
-    tiles = [feature(name, shape, rank=rank) for rank, (name, shape) in enumerate(shapes.items())]
-    (folder / "tiles.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": tiles}))
-    area = box(11.985, 47.491, 12.015, 47.497)
-    (folder / "area.geojson").write_text(json.dumps(mapping(area)))
-    (folder / "recipe.yaml").write_text(RECIPE)
-    return archive
+from tests.archives.inputs import RECIPE, write_inputs
 
 
 def command(*words: str | Path, code: int = 0) -> Result:
@@ -225,6 +190,14 @@ def test_status_is_one_screen(folder: Path) -> None:
     assert found["files"] > 40
     assert found["pace"] > 0
     assert found["left"] == 0
+
+
+def test_the_report_is_one_page_with_a_map(folder: Path, tmp_path: Path) -> None:
+    page = Path(command("report", folder / "made", tmp_path / "page.html").output.strip()).read_text()
+    assert page.count("<polygon class=") == page.count('class="done" points') == 4
+    assert "Steps of layers by month" in page
+    assert "<script" not in page
+    assert "http" not in page.replace(str(tmp_path), "")
 
 
 def test_a_fault_of_one_tile_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
@@ -389,7 +362,7 @@ def test_killed_in_the_midst_it_ends_as_if_nothing_had_been(folder: Path, tmp_pa
     recipe.write_text(text.replace("aoi: area", f"aoi: {folder}/area"))
     words = [sys.executable, "-m", "stac2cube", "run", str(recipe), "-q"]
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    waited(lambda: (tmp_path / "made" / "c" / "layers.zarr").exists(), 120)
+    waited((tmp_path / "made" / "c" / "layers.zarr").exists, 120)
     running.kill()
     running.wait()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
