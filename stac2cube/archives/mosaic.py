@@ -231,16 +231,18 @@ class _Mosaic:
         """Without what is open: another process opens it again."""
         return _Mosaic, (self.folder, self.product, self.tiles, self.geobox, self.keys)
 
-    def within(self, window: GeoBox) -> list[ArchiveTile]:
-        """Tiles that touch a window of the Dataset."""
+    def within(self, window: GeoBox) -> list[tuple[ArchiveTile, slice, slice]]:
+        """Tiles that touch a window of the Dataset, with the rows and columns of the window that each may reach."""
         if not self._boxes:
             self._boxes = [_box_in(tile, str(self.geobox.crs)) for tile in self.tiles]
-        box = window.boundingbox
-        return [
-            tile
-            for tile, (west, south, east, north) in zip(self.tiles, self._boxes, strict=True)
-            if west < box.right and east > box.left and south < box.top and north > box.bottom
-        ]
+        x, y, edge = window.transform.c, window.transform.f, window.transform.a
+        found = []
+        for tile, (west, south, east, north) in zip(self.tiles, self._boxes, strict=True):
+            top, low = clipped((y - north) / edge, (y - south) / edge, window.shape[0])
+            left, right = clipped((west - x) / edge, (east - x) / edge, window.shape[1])
+            if top < low and left < right:
+                found.append((tile, slice(top, low), slice(left, right)))
+        return found
 
     def cube(self, tile: ArchiveTile) -> tuple[xr.Dataset, dict[str, int]]:
         """The cube of a tile, stored numbers, and the place of each of its steps by key."""
@@ -291,17 +293,19 @@ class MosaicLayer(BackendArray):
 
     def _read(self, keys: Sequence[str], window: GeoBox) -> np.ndarray:
         out = np.full((len(keys), *window.shape), self._layer.fill, dtype=self.dtype)
-        for tile in self._source.within(window):
+        for tile, rows, columns in self._source.within(window):
             cube, places = self._source.cube(tile)
             if self._layer.name not in cube or cube[self._layer.name].dtype != self.dtype:
                 raise CubeError(f"tile {tile.name} has no layer {self._layer.name} of {self.dtype}")
             mine = [step for step, key in enumerate(keys) if key in places]
             slots = [places[keys[step]] for step in mine]
-            pixels = placed(cube[self._layer.name], slots, tile.geobox, window, self._layer.fill) if mine else None
+            part = window[rows, columns]
+            pixels = placed(cube[self._layer.name], slots, tile.geobox, part, self._layer.fill) if mine else None
             if pixels is not None:
-                before = out[mine]
-                empty = np.isnan(before) if np.isnan(self._layer.fill) else before == self._layer.fill_scalar
-                out[mine] = np.where(empty, pixels, before)
+                for step, values in zip(mine, pixels, strict=True):
+                    before = out[step, rows, columns]
+                    empty = np.isnan(before) if np.isnan(self._layer.fill) else before == self._layer.fill_scalar
+                    before[empty] = values[empty]
         return out
 
 
@@ -321,9 +325,11 @@ def placed(layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: Geo
     west, south, east, north = rasterio.warp.transform_bounds(
         str(window.crs), str(tile.crs), *window.boundingbox, densify_pts=21
     )
+    if not all(map(math.isfinite, (west, south, east, north))):  # the window reaches beyond the tile's projection
+        west, south, east, north = tile.boundingbox
     x, y, edge = tile.transform.c, tile.transform.f, tile.transform.a
-    left, right = _clipped((west - x) / edge, (east - x) / edge, tile.shape[1])
-    top, low = _clipped((y - north) / edge, (y - south) / edge, tile.shape[0])
+    left, right = clipped((west - x) / edge, (east - x) / edge, tile.shape[1])
+    top, low = clipped((y - north) / edge, (y - south) / edge, tile.shape[0])
     if left >= right or top >= low:
         return None
     part = tile[top:low, left:right]
@@ -350,8 +356,10 @@ def placed(layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: Geo
     return out
 
 
-def _clipped(first: float, last: float, size: int) -> tuple[int, int]:
-    """Whole pixels between two edges, one more on each side, within a size."""
+def clipped(first: float, last: float, size: int) -> tuple[int, int]:
+    """Whole pixels between two edges, one more on each side, within a size; none where they do not meet it."""
+    if not (first < size and last > 0):
+        return 0, 0
     return max(math.floor(first) - 1, 0), min(math.ceil(last) + 1, size)
 
 

@@ -67,8 +67,22 @@ def archive_request(recipe: Recipe, layers: Request, only: Sequence[str] = ()) -
     bands = find_mission(layers.mission).choose_bands(layers.bands)
     resolution = float(layers.resolution or min(band.gsd for band in bands))
     products = tuple(entry.name for entry in recipe.entries if entry.kind.suffix == CUBE_KIND)
+    _warn_of_references(recipe)
     mark = json.dumps([_mark(entry) for entry in recipe.entries], sort_keys=True, default=str)
     return ArchiveRequest(recipe.cubes, tiling, layers, resolution, products, mark, tuple(only))
+
+
+def _warn_of_references(recipe: Recipe) -> None:
+    """Say where tiles would be co-registered to references of their own."""
+    from stac2cube.coregister.rules import REFERENCES
+
+    for entry in recipe.entries:
+        if entry.kind.name == "coregister" and entry.words.get("reference", REFERENCES[0]) in REFERENCES:
+            log.warning(
+                "%s: each tile takes a reference of its own, so that neighbours may differ: say reference: with an "
+                "image over the whole area",
+                entry.label,
+            )
 
 
 def _two_numbers(value: Any) -> tuple[float, float]:
