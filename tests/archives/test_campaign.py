@@ -24,7 +24,12 @@ KILLS = 30
 RECIPE = """
 cubes: {folder}
 tiles: {{tiling: grid, crs: "EPSG:32632", edge: 1200, origin: [{x}, {y}]}}
-layers: {{mission: sentinel-2-l2a, aoi: area.geojson, time: 2022/2023, bands: [red, scl], catalog: source/earth-search.json}}
+layers:
+  mission: sentinel-2-l2a
+  aoi: area.geojson
+  time: 2022/2023
+  bands: [red, scl]
+  catalog: source/earth-search.json
 clouds: {{method: scl}}
 mask:
 """
