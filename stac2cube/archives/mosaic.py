@@ -97,7 +97,11 @@ def open_archive(
         variables[layer.name] = xr.Variable(("time", "y", "x"), lazily, layer.attributes())
     dataset = xr.Dataset(variables, coords=xr_coords(geobox))
     dataset = dataset.assign_coords(time=("time", times.astype("datetime64[us]")), scene=("time", keys))
-    dataset.attrs = {"product": product, "tiles": len(have), "Conventions": "CF-1.11"}
+    dataset["time"].attrs = {"standard_name": "time", "long_name": "earliest acquisition time of the tiles, UTC"}
+    dataset["scene"].attrs = {"long_name": "key of the scene: platform, relative orbit, solar day"}
+    mission = str(read_root(archive.cube(have[0], product)).spec.recipe.get("mission", ""))
+    dataset.attrs = {"Conventions": "CF-1.11", "product": product, "tiles": len(have)}
+    dataset.attrs |= {"mission": mission} if mission else {}
     dataset.encoding["source"] = str(archive.folder)
     dataset = xr.decode_cf(dataset, decode_times=False) if decode else dataset
     return dataset if chunks is None else dataset.chunk(dict(chunks))
