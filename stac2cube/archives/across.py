@@ -14,7 +14,7 @@ from shapely.geometry import mapping
 
 from stac2cube.archives.archive import TileArchive, read_archive
 from stac2cube.archives.mosaic import layers_of_product, open_archive
-from stac2cube.archives.tiling import ArchiveTile
+from stac2cube.archives.tiling import ArchiveTile, footprints_of
 from stac2cube.errors import BadInputError
 from stac2cube.export.export import write_cog
 from stac2cube.export.series import Columns, series, series_of
@@ -126,11 +126,13 @@ def archive_series(
     if product not in archive.products:
         raise BadInputError(f"{archive.folder} has no product {product!r}; it has {', '.join(archive.products)}")
     stem, features = read_features(places, None)
+    there = [tile for tile in archive.tiles.values() if (archive.cube(tile, product) / "zarr.json").exists()]
+    footprints = footprints_of(there)
     tables = []
     for number, feature in enumerate(features, start=1):
         name = next((name for name in feature.names if name), f"{stem}-{number}" if len(features) > 1 else stem)
         shape = _in_degrees(feature.shape, feature.crs)
-        tiles = _tiles_of(archive, product, shape)
+        tiles = _tiles_of(there, footprints, shape)
         if not tiles:
             raise BadInputError(f"{name} lies in no tile of {archive.folder} that has {product}")
         place = {"type": "Feature", "properties": {"name": name}, "geometry": mapping(shape)}
@@ -147,12 +149,11 @@ def _in_degrees(shape: Any, crs: Any) -> Any:
     return shapely.transform(shape, transform, interleaved=False)
 
 
-def _tiles_of(archive: TileArchive, product: str, shape: Any) -> list[ArchiveTile]:
+def _tiles_of(tiles: Sequence[ArchiveTile], footprints: np.ndarray, shape: Any) -> list[ArchiveTile]:
     """The first tile that holds a place whole, else all that hold a part of it."""
-    there = [tile for tile in archive.tiles.values() if (archive.cube(tile, product) / "zarr.json").exists()]
-    near = [tile for tile in there if tile.area.geometry.intersects(shape)]
-    whole = next((tile for tile in near if tile.area.geometry.contains(shape)), None)
-    return near if whole is None else [whole]
+    near = np.flatnonzero(shapely.intersects(footprints, shape))
+    whole = near[shapely.contains(footprints[near], shape)]
+    return [tiles[place] for place in (whole[:1] if whole.size else near)]
 
 
 def _told(

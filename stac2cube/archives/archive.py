@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
 
-from stac2cube.archives.tiling import ArchiveTile
+from stac2cube.archives.tiling import ArchiveTile, footprints_of
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.executors.queue import job_is_alive
 from stac2cube.store.files import read_plain, write_whole
@@ -210,9 +211,7 @@ def write_door(archive: TileArchive) -> Path:
         table = steps_of(archive, product)
         write_steps(archive, product, table)
         times += [table.times.min(), table.times.max()] if table.times.size else []
-    boxes = [tile.area.bounds for tile in archive.tiles.values()]
-    west, south = min(box[0] for box in boxes), min(box[1] for box in boxes)
-    east, north = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    west, south, east, north = shapely.total_bounds(footprints_of(list(archive.tiles.values()))).tolist()
     interval = [f"{np.datetime64(int(at), 'us')}Z" for at in (min(times), max(times))] if times else [None, None]
     door = {
         "type": "Collection",

@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 
 from stac2cube.archives.archive import StepTable, TileArchive, TileState, read_archive, steps_of
+from stac2cube.archives.tiling import footprints_of
 from stac2cube.executors.site import rooms
 from stac2cube.store.files import write_whole
 from stac2cube.store.lock import is_locked
@@ -199,16 +200,17 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 def _map(archive: TileArchive, status: ArchiveStatus) -> tuple[list[dict[str, str]], str]:
     """Polygons of the tiles, and the box that shows them all; degrees, longitudes shortened as in the middle."""
     failed, behind = set(status.failed), set(status.behind)
-    middle = float(np.mean([tile.area.geometry.centroid.y for tile in archive.tiles.values()]))
+    footprints = footprints_of(list(archive.tiles.values()))
+    middle = float(np.mean([shape.centroid.y for shape in footprints]))
     scale = max(math.cos(math.radians(middle)), 0.05)
     shapes: list[dict[str, str]] = []
     corners = []
-    for name, tile in archive.tiles.items():
+    for (name, tile), shape in zip(archive.tiles.items(), footprints, strict=True):
         kind = "failed" if name in failed else "behind" if name in behind else "done"
         state = archive.state(tile)
         counts = ", ".join(f"{product} {count}" for product, count in state.steps.items())
         title = f"{name}: {kind}{f', {counts} steps' if counts else ''}{f': {state.reason}' if state.reason else ''}"
-        for part in getattr(tile.area.geometry, "geoms", [tile.area.geometry]):
+        for part in getattr(shape, "geoms", [shape]):
             ring = shapely.get_coordinates(part.exterior.simplify(part.length / 500)) * [scale, -1.0]
             corners.append(ring)
             points = " ".join(f"{x:.4f},{y:.4f}" for x, y in ring)

@@ -99,6 +99,12 @@ def test_a_door_of_somebody_else_leads_nowhere(tmp_path: Path, name: str) -> Non
         read_archive(tmp_path)
 
 
+def test_too_many_tiles_are_refused() -> None:
+    (area,) = read_areas([11.0, 47.0, 12.1, 47.6])
+    with pytest.raises(BadInputError, match="choose a larger edge"):
+        tiles_for(TilingWords("grid", crs="EPSG:32632", edge=500.0), area, 10.0, LATTICE)
+
+
 def test_an_origin_that_is_no_number_is_refused() -> None:
     with pytest.raises(BadInputError, match="origin"):
         TilingWords("grid", crs="EPSG:32632", edge=100_000.0, origin=(0.0, float("nan")))
