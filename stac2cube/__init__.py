@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from stac2cube.version import __version__
 
 if TYPE_CHECKING:
+    from stac2cube.archives.across import archive_series, export_mosaics
+    from stac2cube.archives.mosaic import map_tiles, open_archive
+    from stac2cube.archives.status import ArchiveStatus, archive_status
     from stac2cube.build.status import CubeStatus, cube_status
     from stac2cube.clouds.stage import get_cloud_layers
     from stac2cube.coregister.rules import ShiftRules
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Allocation": "stac2cube.executors.slurm",
     "AngleRules": "stac2cube.datasets.rules",
+    "ArchiveStatus": "stac2cube.archives.status",
     "Composition": "stac2cube.stages.composites",
     "Conditions": "stac2cube.search.search",
     "CubeStatus": "stac2cube.build.status",
@@ -85,6 +89,8 @@ _HOMES = {
     "Threads": "stac2cube.executors.base",
     "add_moments": "stac2cube.datasets.statistics",
     "apply_masks": "stac2cube.stages.stored_views",
+    "archive_series": "stac2cube.archives.across",
+    "archive_status": "stac2cube.archives.status",
     "aspect": "stac2cube.views.units",
     "class_mask": "stac2cube.views.masks",
     "composite": "stac2cube.views.composite",
@@ -96,6 +102,7 @@ _HOMES = {
     "download_products": "stac2cube.datasets.download",
     "explore": "stac2cube.explorer.session",
     "export_index": "stac2cube.index.index",
+    "export_mosaics": "stac2cube.archives.across",
     "filter_index": "stac2cube.index.index",
     "find_frames": "stac2cube.datasets.frames",
     "find_site": "stac2cube.executors.site",
@@ -108,10 +115,12 @@ _HOMES = {
     "make_patches": "stac2cube.datasets.shards",
     "make_sample_cube": "stac2cube.datasets.sample_cube",
     "make_samples": "stac2cube.datasets.samples",
+    "map_tiles": "stac2cube.archives.mosaic",
     "mask_by": "stac2cube.views.masks",
     "mask_classes": "stac2cube.views.masks",
     "mask_clouds": "stac2cube.views.masks",
     "move_scenes": "stac2cube.coregister.stage",
+    "open_archive": "stac2cube.archives.mosaic",
     "open_cube": "stac2cube.store.reader",
     "read": "stac2cube.reading.read",
     "read_arrays": "stac2cube.reading.read",
@@ -137,6 +146,7 @@ _HOMES = {
 __all__ = [
     "Allocation",
     "AngleRules",
+    "ArchiveStatus",
     "Composition",
     "Conditions",
     "CubeStatus",
@@ -159,6 +169,8 @@ __all__ = [
     "__version__",
     "add_moments",
     "apply_masks",
+    "archive_series",
+    "archive_status",
     "aspect",
     "class_mask",
     "composite",
@@ -170,6 +182,7 @@ __all__ = [
     "download_products",
     "explore",
     "export_index",
+    "export_mosaics",
     "filter_index",
     "find_frames",
     "find_site",
@@ -182,10 +195,12 @@ __all__ = [
     "make_patches",
     "make_sample_cube",
     "make_samples",
+    "map_tiles",
     "mask_by",
     "mask_classes",
     "mask_clouds",
     "move_scenes",
+    "open_archive",
     "open_cube",
     "read",
     "read_arrays",
@@ -209,7 +224,7 @@ __all__ = [
 ]
 
 
-_WITH_DATASETS = ("stac2cube.store", "stac2cube.stages", "stac2cube.views")
+_WITH_DATASETS = ("stac2cube.archives", "stac2cube.store", "stac2cube.stages", "stac2cube.views")
 """Rooms whose functions take or give Datasets."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stac2cube.cli.archives import archive_folder
 from stac2cube.cli.options import (
     AREA,
     CUBE,
@@ -213,14 +214,20 @@ def series(cube: Path, places: str, out: Path, **options: Any) -> None:
 @click.argument("paths", nargs=-1, required=True, type=CUBE, metavar="CUBE... [OUT.html]")
 @as_json
 def report(paths: tuple[Path, ...], machine: bool) -> None:
-    """Write one self-contained HTML page about one CUBE or several.
+    """Write one self-contained HTML page about one CUBE or several, or about an archive.
 
-    Without OUT it is report.html in the folder of the first.
+    Without OUT it is report.html in the folder of the first, or in the archive.
     """
+    from stac2cube.archives.archive import is_archive
+    from stac2cube.archives.status import write_archive_report
     from stac2cube.export.report import figures_of, write_report
 
     named = paths[-1].suffix in (".html", ".htm")
     cubes = paths[:-1] if named else paths
+    if len(cubes) == 1 and is_archive(cubes[0]) and not machine:
+        folder = archive_folder(cubes[0])
+        click.echo(write_archive_report(folder, paths[-1] if named else folder / "report.html"))
+        return
     if machine:
         if named:
             raise click.UsageError("--json writes to standard output: name no page")

@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from stac2cube.cli.archives import (
+    archive_request,
+    budget_option,
+    layers_request,
+    require_tiles_for,
+    show_plan,
+    tile_option,
+)
 from stac2cube.cli.options import CUBE, as_json, talking, what_words
 from stac2cube.cli.recipes import check_recipe, layers_words, parameters_of, recipe_at, set_option, stage_recipe
 from stac2cube.cli.run import wide_console
@@ -227,13 +235,16 @@ log = logging.getLogger(__name__)
     type=click.IntRange(1),
     help="Number of submissions whose scripts and logs are kept. Older ones are removed.",
 )
+@tile_option
+@budget_option
 @click.option("--dry-run", is_flag=True, help="Print the job scripts, and ask SLURM whether it would accept them.")
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only.")
 @as_json
 def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
     """Submit RECIPE to SLURM: each entry becomes a job that starts after the one before. Nothing keeps running here.
 
-    The jobs run a copy of the recipe, with its variables filled in now. The copy is next to their logs.
+    The jobs run a copy of the recipe, with its variables filled in now. The copy is next to their logs. A recipe with tiles
+    is searched here, once. Its job, or the tasks of its array, make one tile after the other.
     """
     from stac2cube.executors.jobs import Submission, new_submission_folder, require_none_alive
     from stac2cube.executors.site import find_site
@@ -246,8 +257,9 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
                 f"submit writes jobs of SLURM, and {site.name} has {site.slurm.scheduler}: in a session or a job of "
                 f"your own, `stac2cube run {recipe} --place slurm --site {site.name}` has worker jobs there"
             )
-        if options["dry_run"]:
-            _dry_run(wanted, site, options)
+        require_tiles_for(wanted, {name: options[name] for name in ("tiles", "budget")})
+        if wanted.tiles is not None or options["dry_run"]:
+            (_dry_run if wanted.tiles is None else _submit_tiles)(wanted, site, options)
             return
         _scripts(
             wanted, site, wanted.cubes / "jobs" / "any", options
@@ -283,6 +295,83 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
         for name, job in jobs.items():
             click.echo(f"{name:<14} job {job}")
         click.echo(f"logs in {done.folder}; how it goes: stac2cube status {recipe}")
+
+
+def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
+    """Search once, and submit what makes the tiles that lack something."""
+    from stac2cube.archives.run import Budget, plan_archive, store_plan
+    from stac2cube.executors.jobs import Submission, new_submission_folder, require_none_alive
+
+    budget = Budget.parse(options["budget"])
+    place = site.place(test=options["test"])
+    if options["array"] and "," in place.queue.clusters:
+        raise BadInputError(f"a job array needs one cluster, not {place.queue.clusters}: name one in the site file")
+    if not options["dry_run"]:
+        require_none_alive(recipe.cubes)
+        if options["updating"]:
+            tell_of_the_last(recipe)
+    plan = plan_archive(archive_request(recipe, layers_request(recipe), options["tiles"]), on_cluster=True)
+    tasks = min(options["array"] or 1, len(plan.todo), budget.jobs or len(plan.todo))
+    if options["dry_run"]:
+        show_plan(plan)
+        job = _tile_script(recipe, site, recipe.cubes / "jobs" / "dry-run", options, max(tasks, 1))
+        click.echo(f"== {job.name}\n{job.text}")
+        click.echo(place.queue.test(job))
+        return
+    done = None
+    if plan.todo:
+        made = new_submission_folder(recipe.cubes)
+        try:
+            require_first(made)
+            store_plan(plan, made.name)
+            (made / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+            jobs, clusters = _tile_jobs(_frozen(recipe, made), site, made, options, tasks)
+        except BaseException:
+            shutil.rmtree(made)
+            raise
+        done = Submission.now(made, recipe.path, site.name, clusters, jobs)
+    if options["keep"]:
+        remove_old(recipe.cubes, options["keep"])
+    if options["machine"]:
+        tiles = [one.tile.name for one in plan.todo]
+        click.echo(json.dumps({"jobs": done.jobs if done else {}, "logs": done and str(done.folder), "tiles": tiles}))
+    elif done is not None:
+        for name, number in done.jobs.items():
+            click.echo(f"{name:<14} job {number}, {len(plan.todo)} tiles, {tasks} at a time")
+        click.echo(f"logs in {done.folder}; how it goes: stac2cube status {recipe.path}")
+    elif not options["quiet"]:
+        click.echo(f"{recipe.cubes}: all {len(plan.done)} tiles are complete, nothing was submitted")
+
+
+def _tile_jobs(
+    recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], tasks: int
+) -> tuple[dict[str, str], str]:
+    """A job, or an array of as many tasks as SLURM lets in."""
+    from stac2cube.executors.jobs import submit_chain
+
+    place = site.place(test=options["test"])
+    while True:
+        try:
+            return submit_chain(place, [_tile_script(recipe, site, folder, options, tasks)], folder)
+        except SlurmError as error:
+            if tasks == 1 or not lets_in_no_more(str(error)):
+                raise
+            log.warning("fewer jobs are let in than %d tasks: %s", tasks, error)
+            tasks //= 2
+
+
+def _tile_script(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], tasks: int) -> JobScript:
+    """The job that makes tiles: with worker jobs of its own, or as tasks of an array with their threads."""
+    from stac2cube.executors.jobs import script
+
+    way: Way = "threads" if options["array"] and options["place"] == "slurm" else options["place"]
+    words = ["run", str(recipe.path), "--planned", str(folder / "plan.json"), "--place", way]
+    words += ["--site", site.name, "--on-deadline", options["on_deadline"]]
+    words += ["--budget", options["budget"]] if options["budget"] else []
+    words += ["--test"] if way == "slurm" and options["test"] else []
+    place = site.place(test=options["test"], gpu=any(entry.wants_gpu for entry in recipe.entries))
+    extra = [f"--array=0-{tasks - 1}"] if tasks > 1 else []
+    return script(place, "tiles", words, folder, way=way, extra=extra)
 
 
 @click.command()

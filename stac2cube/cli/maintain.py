@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from stac2cube.cli.archives import archive_folder, has_year, is_of_layers, over_archive, show_archive_status
 from stac2cube.cli.options import CUBE, as_json, listed, talking, where_options
 from stac2cube.cli.run import RunOptions, built, human_bytes, said, stoppable, wide_console
 from stac2cube.executors.queue import job_end
@@ -61,6 +62,7 @@ COMMIT = CommitNumber()
 )
 @as_json
 @where_options
+@over_archive(is_of_layers)
 def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventory: Path | None, **options: Any) -> int:
     """Compare CUBE with its catalog over its whole time: new, late, superseded, withdrawn scenes; stale derived cubes.
 
@@ -111,6 +113,7 @@ def _some(kind: str, keys: tuple[str, ...]) -> str:
 @click.option("--quick", is_flag=True, help="Compare the sizes of pixel files instead of their checksums.")
 @as_json
 @where_options
+@over_archive()
 def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
     """Compare every file of CUBE with its checksum in the ledger. Exit code 0: no damage; 2: damage."""
     from stac2cube.build.plan import BuildOptions
@@ -180,13 +183,24 @@ def diff(cube: Path, one: int, other: int, machine: bool) -> None:
 
 @click.command()
 @click.argument("cube", type=CUBE)
-@click.argument("commit", type=COMMIT)
+@click.argument("commit", type=COMMIT, required=False)
+@click.option("--before", metavar="DATE", help="In place of COMMIT: the last one made before, 2025-03-01, UTC.")
 @as_json
-def rollback(cube: Path, commit: int, machine: bool) -> None:
-    """Restore CUBE as it was after COMMIT. This is a new commit, so you can undo it."""
-    from stac2cube.maintain.care import rollback as roll
+@over_archive()
+def rollback(cube: Path, commit: int | None, before: str | None, machine: bool) -> None:
+    """Restore CUBE as it was after COMMIT. This is a new commit, so you can undo it.
 
-    root = roll(cube, commit)
+    With --before, CUBE may be an archive: each of its cubes goes back to the last commit before that date.
+    """
+    from stac2cube.maintain.care import last_commit_before
+    from stac2cube.maintain.care import rollback as roll
+    from stac2cube.store.metadata import read_root
+
+    if (commit is None) == (before is None):
+        raise click.ClickException("say either COMMIT or --before DATE")
+    commit = last_commit_before(cube, str(before)) if commit is None else commit
+    now = read_root(cube)
+    root = now if before is not None and commit == now.commit else roll(cube, commit)
     said = f"{cube}: commit {root.commit}, {root.steps} steps, as after commit {commit}"
     click.echo(_root_json(root) if machine else said)
 
@@ -194,6 +208,7 @@ def rollback(cube: Path, commit: int, machine: bool) -> None:
 @click.command()
 @click.argument("cube", type=CUBE)
 @as_json
+@over_archive()
 def tidy(cube: Path, machine: bool) -> None:
     """Sort the time steps of CUBE by time on disk, without rewriting pixels."""
     from stac2cube.maintain.care import tidy as put_in_order
@@ -209,6 +224,7 @@ def tidy(cube: Path, machine: bool) -> None:
 @click.argument("year", type=int)
 @as_json
 @where_options
+@over_archive(has_year)
 def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
     """Store a past YEAR of CUBE a second time, in files that hold all its time steps: fast to read along time."""
     from stac2cube.build.plan import BuildOptions
@@ -240,11 +256,17 @@ def _root_json(root: Root, *, made: bool = True) -> str:
 @click.argument("path", type=CUBE)
 @as_json
 def status(path: Path, machine: bool) -> None:
-    """Print what a cube holds, and the state of its jobs. PATH is a cube, a recipe, or a folder of cubes."""
+    """Print what a cube holds, and the state of its jobs. PATH: a cube, a recipe, an archive, or a folder of cubes."""
+    from stac2cube.archives.archive import is_archive
     from stac2cube.build.status import cube_status
     from stac2cube.cli.jobs import cubes_folder
     from stac2cube.executors.jobs import submissions
 
+    if is_archive(path) or (path.suffix in (".yaml", ".yml") and is_archive(cubes_folder(path))):
+        folder = path if is_archive(path) else cubes_folder(path)
+        jobs = _job_status(submitted[-1]) if (submitted := submissions(archive_folder(folder))) else {}
+        show_archive_status(archive_folder(folder), jobs, machine=machine)
+        return
     recipe_or_folder = path.suffix in (".yaml", ".yml") or (path.is_dir() and not (path / "zarr.json").exists())
     folder = cubes_folder(path) if recipe_or_folder else path.resolve().parent
     cubes = sorted(folder.glob("*.zarr")) if recipe_or_folder else [path]

@@ -357,6 +357,9 @@ def talking(quiet: bool) -> Iterator[Console]:
         handler = logging.StreamHandler()
         handler.setFormatter(LineFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("stac2cube")
+    if logger.handlers:  # a command within a command: each line once
+        yield console
+        return
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stac2cube.cli.archives import budget_option, refuse_tiles, require_tiles_for, run_recipe_of_tiles, tile_option
 from stac2cube.cli.build import layers
 from stac2cube.cli.datasets import patch_rules_of, patches, statistics, statistics_rules_of
 from stac2cube.cli.derive import (
@@ -396,6 +397,8 @@ set_option = click.option(
     help="Change one value of the recipe, for example layers.time=2024. Repeatable.",
 )
 
+_AN_ARRAY = "its job array takes tiles, see `stac2cube submit --array`"
+
 claim_option = click.option("--claim", "job", help="Id of the job that will seal the cube. Default: this job.")
 
 
@@ -415,11 +418,22 @@ claim_option = click.option("--claim", "job", help="Id of the job that will seal
     type=CUBE,
     help=("Write all products into this folder instead of the recipe's own, with a STAC catalog of them."),
 )
+@tile_option
+@budget_option
+@click.option("--dry-run", is_flag=True, help="For archives: say which tiles would be made and end.")
+@click.option("--planned", type=CUBE, hidden=True)
 @where_options
 def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadline: str, **options: Any) -> int:
-    """Make what RECIPE says, one entry after the other. Run it again to continue where it stopped."""
+    """Make what RECIPE says, one entry after the other. Run it again to continue where it stopped.
+
+    A recipe with tiles makes an archive, tile after tile.
+    """
     wanted = recipe_at(recipe, changes)
     package: Path | None = options.pop("package")
+    of_tiles = {name: options.pop(name) for name in ("tiles", "budget", "dry_run", "planned")}
+    if wanted.tiles is not None:
+        return _run_tiles(wanted, only, package, on_deadline, options, of_tiles)
+    require_tiles_for(wanted, of_tiles)
     if package is not None:
         wanted = replace(wanted, cubes=package.absolute())
     entries = wanted.chosen(only)
@@ -438,6 +452,25 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
         click.echo(describe_cubes(wanted.cubes))
     with talking(options["quiet"]):
         return leave(code, on_deadline)
+
+
+def _run_tiles(
+    wanted: Recipe,
+    only: tuple[str, ...],
+    package: Path | None,
+    on_deadline: str,
+    options: dict[str, Any],
+    of_tiles: dict[str, Any],
+) -> int:
+    if only or package is not None:
+        raise BadInputError(
+            f"{wanted.path} makes an archive, tile by tile and whole: say neither --stage nor --package"
+        )
+    check_recipe(wanted)
+    planned: Path | None = of_tiles["planned"]
+    code, may_requeue = run_recipe_of_tiles(wanted, {**options, **of_tiles}, where_words(options), planned)
+    with talking(options["quiet"]):
+        return leave(code, on_deadline if may_requeue else "stop")
 
 
 @click.command()
@@ -493,6 +526,7 @@ def claim(recipe: Path, job: str | None, **options: Any) -> None:
 
     with talking(options["quiet"]) as console:
         wanted, manner = recipe_at(recipe), RunOptions.of(options, console)
+        refuse_tiles(wanted, _AN_ARRAY)
         out = wanted.made_by(wanted.layers())
         work = prepared(out, layers_words(wanted), manner)
         require_room(out, work.spec, work.plan(), BuildOptions(limits=manner.limits), manner.place)
@@ -516,6 +550,7 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
     many = of if of is not None else _array("SLURM_ARRAY_TASK_COUNT")
     with talking(options["quiet"]) as console:
         wanted = recipe_at(recipe)
+        refuse_tiles(wanted, _AN_ARRAY)
         manner = RunOptions.of(options, console)
         if manner.progress_file is not None:
             manner = replace(manner, progress_file=manner.progress_file.with_suffix(f".{which}.json"))
@@ -547,6 +582,7 @@ def seal(recipe: Path, job: str | None, **options: Any) -> int:
 
     with talking(options["quiet"]) as console:
         wanted = recipe_at(recipe)
+        refuse_tiles(wanted, _AN_ARRAY)
         out = wanted.made_by(wanted.layers())
         work = prepared(out, layers_words(wanted), RunOptions.of(options, console))
         return said(out, seal_parts(out, work.spec, doubted(work), claim_of(job)))

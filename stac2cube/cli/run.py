@@ -66,6 +66,11 @@ def begin_command() -> None:
     signal.signal(signal.SIGTERM, end_at_once)
 
 
+def was_asked_to_stop() -> bool:
+    """Whether this process was asked to stop, by Ctrl-C or a signal."""
+    return _ASKED.is_set()
+
+
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
     """An event that Ctrl-C, SIGTERM and SIGUSR1 set: the build seals what is finished; a second one ends it at once."""

@@ -145,16 +145,39 @@ def series(
     return _told(Path(cube), places, *how).table
 
 
+def series_of(dataset: xr.Dataset, grid: Grid, places: object, columns: Columns) -> pd.DataFrame:
+    """The same of a Dataset that several cubes make together; nothing is hidden.
+
+    Args:
+        dataset: Layers ``(time, y, x)`` with ``time`` and ``scene``, physical values.
+        grid: Its lattice.
+        places: As of :func:`write_series`.
+        columns: What is told.
+
+    Raises:
+        BadInputError: A place lies outside, no such layer, or no such statistic.
+    """
+    return _table(dataset, grid, places, columns, Hiding(), Progress())[0]
+
+
 def _told(
     cube: Path, places: object, columns: Columns, hiding: Hiding, choice: TimeSelection, progress: Progress
 ) -> _Told:
     """What the cube says, see :func:`write_series`."""
+    dataset, grid = choice.of(_opened(cube)), read_root(cube).spec.grid
+    table, shapes = _table(dataset, grid, places, columns, hiding, progress)
+    return _Told(table, shapes, grid.crs, _units(dataset, columns, table))
+
+
+def _table(
+    dataset: xr.Dataset, grid: Grid, places: object, columns: Columns, hiding: Hiding, progress: Progress
+) -> tuple[pd.DataFrame, list[BaseGeometry]]:
+    """The table, and the shape of each of its rows."""
     import pandas as pd
 
     unknown = [name for name in columns.statistics if name not in STATISTICS]
     if unknown:
         raise BadInputError(f"unknown statistic {', '.join(unknown)}: known are {', '.join(STATISTICS)}")
-    dataset, grid = choice.of(_opened(cube)), read_root(cube).spec.grid
     found = locations_on(grid, places)
     beside = [place.name for place in found if place.outside]
     if beside:
@@ -168,8 +191,7 @@ def _told(
                 tables[number] = pd.DataFrame(rows)
                 progress.advance()
     table = pd.concat(tables, ignore_index=True)
-    shapes = [place.shape for place, rows in zip(found, tables, strict=True) for _ in range(len(rows))]
-    return _Told(table, shapes, grid.crs, _units(dataset, columns, table))
+    return table, [place.shape for place, rows in zip(found, tables, strict=True) for _ in range(len(rows))]
 
 
 def _units(dataset: xr.Dataset, columns: Columns, table: pd.DataFrame) -> dict[str, str]:

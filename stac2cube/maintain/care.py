@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import numpy as np
 
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Step, Summary
+from stac2cube.build.status import cube_history
 from stac2cube.coregister.apply import scenes_again
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.executors.base import Place
 from stac2cube.maintain.seal_year import mend_years
 from stac2cube.maintain.update import STAGES, DerivedKind, is_derived, outdated_children, update_derived
 from stac2cube.model.cube_spec import Layer
+from stac2cube.model.scene import moment_or_none
 from stac2cube.progress import Progress
 from stac2cube.search.request import request_of, resolve
 from stac2cube.stages.layers import LayersJob
@@ -237,6 +240,26 @@ def rollback(cube: Path, number: int, *, orders: BuildOptions | None = None) -> 
     require_renamable(cube, "rollback")
     with open_writer(cube, read_root(cube).spec, (orders or BuildOptions()).verdict) as writer:
         return roll_back(writer, number)
+
+
+def last_commit_before(cube: Path, date: str) -> int:
+    """The number of the last commit of a cube that was made before a date.
+
+    Args:
+        cube: The cube.
+        date: ``"2025-03-01"`` or ``"2025-03-01T12:00:00Z"``, UTC.
+
+    Raises:
+        BadInputError: It is no date, or no commit was made before it.
+        CubeError: Not a cube.
+    """
+    limit = moment_or_none(date)
+    if limit is None:
+        raise BadInputError(f"{date!r} is no date: write 2025-03-01 or 2025-03-01T12:00:00Z")
+    older = [commit.number for commit in cube_history(cube) if datetime.fromisoformat(commit.made) < limit]
+    if not older:
+        raise BadInputError(f"{cube} has no commit before {date}: the cube did not exist then")
+    return older[-1]
 
 
 def _whole_records(cube: Path, orders: BuildOptions, *, deep: bool) -> tuple[list[Damage], list[Damage]]:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from stac2cube.errors import BadInputError
-from stac2cube.recipe.schema import Input, Kind, Node, Value, parse, put, substitute
+from stac2cube.recipe.schema import Input, Kind, Node, Value, parse, put, substitute, tiles_of
 from stac2cube.trust.address import public_each
 
 # Entries and words of a recipe, checked one by one; what is wrong is listed with its line, not raised at the first.
@@ -49,8 +49,8 @@ def entries_of(root: Node, kinds: Mapping[str, Kind], folder: Path, problems: li
     """
     assert isinstance(root.value, dict)
     for name, node in root.value.items():
-        if name not in kinds and name != "cubes":
-            problems.append(f"{node.where}: {name!r} is not known{nearest(name, ['cubes', *kinds])}")
+        if name not in kinds and name not in ("cubes", "tiles"):
+            problems.append(f"{node.where}: {name!r} is not known{nearest(name, ['cubes', 'tiles', *kinds])}")
     for kind in kinds.values():
         if kind.name not in root.value:
             continue
@@ -263,11 +263,14 @@ class Recipe:
         path: The file, absolute.
         cubes: Folder of what it makes.
         entries: In the order in which they are made.
+        tiles: The tiling of an archive, in the words of :data:`stac2cube.recipe.schema.TILES`; None where the recipe
+            makes one cube per entry.
     """
 
     path: Path
     cubes: Path
     entries: tuple[RecipeEntry, ...]
+    tiles: Mapping[str, Value] | None = field(default=None, hash=False)
 
     def made_by(self, entry: RecipeEntry) -> Path:
         """Where that lies which an entry makes."""
@@ -339,11 +342,12 @@ def read_recipe(
     said = list(entries_of(root, kinds, file.parent, problems))
     inputs = wired(said, file.parent, problems)
     order = making_order(said, inputs, problems)
+    tiles = tiles_of(root.value["tiles"], file.parent, problems) if "tiles" in root.value else None
     if not said and not problems:
         problems.append(f"there is no entry; known are {', '.join(kinds)}")
     if problems:
         raise BadInputError("\n".join(f"the recipe {path}, {problem}" for problem in problems))
-    return Recipe(file, cubes, tuple(_entry(said[at], inputs[at]) for at in order))
+    return Recipe(file, cubes, tuple(_entry(said[at], inputs[at]) for at in order), tiles)
 
 
 def write_recipe(recipe: Recipe) -> None:
@@ -357,6 +361,8 @@ def show_recipe(recipe: Recipe) -> str:
     """A recipe as YAML, with what holds where nothing is said."""
     content = _content(recipe)
     lines = [f"cubes: {_scalar(content.pop('cubes'))}"]
+    if recipe.tiles is not None:
+        lines.append(f"tiles: {_scalar(content.pop('tiles'))}")
     for entry in recipe.entries:
         if f"{entry.kind.name}:" not in lines:
             lines.append(f"{entry.kind.name}:")
@@ -379,6 +385,8 @@ def _shown(entry: RecipeEntry, *, alone: bool) -> Iterator[str]:
 
 def _content(recipe: Recipe) -> dict[str, Any]:
     content: dict[str, Any] = {"cubes": _plain(str(recipe.cubes))}
+    if recipe.tiles is not None:
+        content["tiles"] = {name: _plain(value) for name, value in recipe.tiles.items()}
     for entry in recipe.entries:
         if entry.name == entry.kind.name:
             content[entry.kind.name] = _said(entry)

@@ -232,7 +232,7 @@ def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], read
     if len(set(said.values())) > 1:
         words = ", ".join(f"{name} in {crs}" for name, crs in said.items())
         raise ItemError(f"item {item['id']} contradicts itself: its bands lie in different CRSs, {words:.300}")
-    lattices = [lattice for asset in assets if (lattice := _lattice(asset))]
+    lattices = [lattice for asset in assets if (lattice := declared_lattice(asset))]
     for x, y, pixel in lattices[1:]:
         most = max(pixel, lattices[0][2])
         if abs(x - lattices[0][0]) > most or abs(y - lattices[0][1]) > most:
@@ -241,12 +241,12 @@ def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], read
                 f"{lattices[0][1]:.9g} and at {x:.9g}, {y:.9g}"
             )
     crs = next(iter(said.values()), "") or declared_crs(properties)
-    lattice = next(iter(lattices), None) or _lattice(properties)
+    lattice = next(iter(lattices), None) or declared_lattice(properties)
     if not crs or not lattice:
         chosen = reading.with_every_band.assets_of(item)
         others = [asset for _, asset in chosen[1]] if chosen else []
         crs = crs or _first(map(declared_crs, others)) or ""
-        lattice = lattice or _first(map(_lattice, others))
+        lattice = lattice or _first(map(declared_lattice, others))
     if not crs and reading.mission.identity == "sentinel-2":
         crs = _utm_of_tile(tile_of(item))
     return Footprint(crs, (lattice[0], lattice[1]) if lattice else None)
@@ -281,7 +281,7 @@ def _known_crs(text: str) -> str:
         return ""
 
 
-def _lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
+def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said.
 
     Also in GDAL's order (x, width, 0, y, 0, height), which is none of STAC's, since no pixel has its width there.

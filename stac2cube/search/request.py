@@ -159,6 +159,7 @@ class Request:
         catalog: Name, URL or path; or "auto", see :func:`stac2cube.search.choose_catalog.catalog_choices`.
         items: A stored search result of that catalog, searched instead of it.
         without: Ids of items that were withdrawn, whatever the catalog says.
+        tile: Code of the only tile of the mission whose items are taken, ``"32TPT"``; "" for all.
     """
 
     mission: str
@@ -176,6 +177,7 @@ class Request:
     catalog: str = "auto"
     items: Path | None = None
     without: frozenset[str] = field(default=frozenset(), repr=False)
+    tile: str = ""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,15 @@ def resolve(request: Request, *, on_cluster: bool = False) -> ResolvedRequest:
         raise BadInputError(f"{mission.name} has no coarser product to fill its gaps from")
     area = request.area
     query = Query(
-        mission, area.geometry, area.longitude, period.intervals, bands, limit, request.orbit, request.without
+        mission=mission,
+        area=area.geometry,
+        longitude=area.longitude,
+        intervals=period.intervals,
+        bands=bands,
+        max_cloud_cover=limit,
+        orbit=request.orbit,
+        without=request.without,
+        tile=request.tile,
     )
     candidates = catalog_choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
     return ResolvedRequest(query, candidates, _band_requests(bands, request.resampling), request)
@@ -329,6 +339,7 @@ def spec_for(wanted: ResolvedRequest, grid: Grid) -> CubeSpec:
             "max_cloud_cover": request.max_cloud_cover,
             "orbit": request.orbit,
             "strict": request.strict,
+            **({"tile": request.tile} if request.tile else {}),
         },
     )
 
@@ -355,6 +366,7 @@ def request_of(path: Path) -> tuple[CubeSpec, Request]:
         strict=spec.request.get("strict", False),
         fill="filled from" in spec.recipe,
         catalog=spec.request["catalog"],
+        tile=spec.request.get("tile", ""),
     )
     return spec, request
 

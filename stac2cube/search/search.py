@@ -169,6 +169,7 @@ class Query:
         orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
         max_cloud_cover: Percent; a scene whose cloud cover over all its granules is higher is left out. None for any.
         without: Ids of items that are left out, because they were withdrawn.
+        tile: Code of the only tile whose items are taken, ``"32TPT"``; "" for all.
     """
 
     mission: Mission
@@ -179,6 +180,7 @@ class Query:
     max_cloud_cover: float | None = None
     orbit: str = ""
     without: frozenset[str] = field(default=frozenset(), repr=False)
+    tile: str = ""
 
 
 def search(query: Query, catalog: Catalog) -> list[Scene]:
@@ -256,6 +258,8 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Note
                 strangers.update({item["id"]} if item.get("collection") else ())
                 continue
             if query.orbit not in ("", str(identity.orbit), orbit_state(item)):
+                continue
+            if query.tile not in ("", identity.tile):
                 continue
             day = time_of(item).date() if query.mission.static else solar_day(time_of(item), query.longitude)
         except ItemError as error:

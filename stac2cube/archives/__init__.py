@@ -1,0 +1,1 @@
+"""Archives: folders of cubes on one tiling, kept by one recipe."""

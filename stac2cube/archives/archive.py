@@ -1,0 +1,371 @@
+"""An archive on disk: its door, its tiles, the state of each, and which steps they hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from stac2cube.archives.tiling import ArchiveTile, footprints_of
+from stac2cube.errors import BadInputError, CubeError
+from stac2cube.executors.queue import job_is_alive
+from stac2cube.store.files import read_plain, write_whole
+from stac2cube.store.ledger import Ledger
+from stac2cube.store.lock import IN_FOLDER, CubeLock
+from stac2cube.store.metadata import now_text, read_root
+from stac2cube.trust.names import MARK, is_harmless, safe_name
+
+log = logging.getLogger(__name__)
+
+DOOR = "archive.json"
+"""The file that makes a folder an archive: a STAC Collection whose children are the Collections of its cubes."""
+
+OWN_FOLDER = ".archive"
+"""Folder in an archive for what is neither a tile nor the door."""
+
+STATE = "state.json"
+"""The file in the folder of a tile that says how its last run ended."""
+
+FIELD = "stac2cube:archive"
+"""The field of the door that holds what stac2cube needs."""
+
+FORMAT = 1
+"""Version of the layout of an archive; a newer one is refused."""
+
+
+@dataclass(frozen=True)
+class TileState:
+    """How the last run of a tile ended.
+
+    Attributes:
+        code: Exit code: 0 done, 2 some steps failed, 1 not made, 10 stopped before the end, -1 never run.
+        reason: Why it is not 0.
+        fingerprint: Of the items and the recipe that it was made from.
+        items: Items that were found for it.
+        steps: Steps by product, of those that are cubes.
+        failures: Number of failed steps by reason.
+        files: Files in its folder after the run.
+        size: Their bytes.
+        seconds: Wall time of the run.
+        cores: Blocks that were made at the same time.
+        run: Name of the run.
+        updated: When it ended, UTC.
+        new_files: Files that the run added.
+        new_bytes: Bytes that the run added.
+        new_steps: Steps that the run added, over all products.
+    """
+
+    code: int = -1
+    reason: str = ""
+    fingerprint: str = ""
+    items: int = 0
+    steps: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+    files: int = 0
+    size: int = 0
+    seconds: float = 0.0
+    cores: int = 1
+    run: str = ""
+    updated: str = ""
+    new_files: int = 0
+    new_bytes: int = 0
+    new_steps: int = 0
+
+
+@dataclass(frozen=True)
+class TileArchive:
+    """An archive.
+
+    Attributes:
+        folder: Where it lies.
+        tiles: By name, in the fixed order of mosaics.
+        products: Names of its products, those that are cubes, in the order in which they are made.
+    """
+
+    folder: Path
+    tiles: Mapping[str, ArchiveTile]
+    products: tuple[str, ...]
+
+    def tile_folder(self, tile: ArchiveTile) -> Path:
+        """The folder of a tile."""
+        return self.folder / tile.folder
+
+    def cube(self, tile: ArchiveTile, product: str) -> Path:
+        """Where the cube of a product of a tile lies, or would."""
+        return self.folder / tile.folder / f"{product}.zarr"
+
+    def cubes(self, product: str | None = None) -> Iterator[tuple[ArchiveTile, str, Path]]:
+        """Tile, product and path of the cubes that are there, tile by tile."""
+        for tile in self.tiles.values():
+            for name in self.products if product is None else (product,):
+                path = self.cube(tile, name)
+                if (path / "zarr.json").exists():
+                    yield tile, name, path
+
+    def state(self, tile: ArchiveTile) -> TileState:
+        """How the last run of a tile ended; of a file that cannot be read, that it was never run."""
+        try:
+            return TileState(**json.loads(read_plain(self.tile_folder(tile) / STATE)))
+        except (OSError, ValueError, TypeError):
+            return TileState()
+
+    def write_state(self, tile: ArchiveTile, state: TileState) -> None:
+        """Write how a run of a tile ended."""
+        write_whole(self.tile_folder(tile) / STATE, json.dumps(asdict(state), indent=1).encode())
+
+    def lock(self, tile: ArchiveTile | None = None) -> CubeLock:
+        """Held while a tile is made; of no tile, while the door is written.
+
+        Raises:
+            CubeLockedError: On entering, somebody else holds it.
+        """
+        folder = self.folder / OWN_FOLDER if tile is None else self.tile_folder(tile)
+        folder.mkdir(parents=True, exist_ok=True)
+        return CubeLock(folder, verdict=job_is_alive, inside=IN_FOLDER)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a folder is an archive, or a path its door."""
+    return path.name == DOOR or (path.is_dir() and (path / DOOR).is_file())
+
+
+def read_archive(path: str | Path) -> TileArchive:
+    """Read the door of an archive.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+
+    Raises:
+        BadInputError: There is no archive, or one of a newer version, or what the door says is malformed.
+    """
+    folder = Path(path).parent if Path(path).name == DOOR else Path(path)
+    try:
+        door = json.loads(read_plain(folder / DOOR))
+        own = door[FIELD]
+        if own["format"] > FORMAT:
+            raise BadInputError(f"{folder} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
+        tiles = {name: ArchiveTile.from_json(name, value) for name, value in own["tiles"].items()}
+        products = tuple(str(name) for name in own["products"])
+    except FileNotFoundError:
+        raise BadInputError(f"{folder} is no archive: it has no {DOOR}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInputError(f"{folder / DOOR} is not the door of an archive: {error!r}") from error
+    for name, tile in tiles.items():
+        # The door, too, may be somebody else's: no name leads out of the folder.
+        if not is_harmless(tile.folder.replace(MARK, "-")):
+            raise BadInputError(f"{folder / DOOR}: the folder of tile {name!r} is no name of a folder")
+    if unsafe := [name for name in products if not is_harmless(name)]:
+        raise BadInputError(f"{folder / DOOR}: {unsafe[0]!r} is no name of a product")
+    return TileArchive(folder, dict(sorted(tiles.items())), products)
+
+
+def merged(old: TileArchive | None, folder: Path, tiles: Sequence[ArchiveTile], products: Sequence[str]) -> TileArchive:
+    """An archive with the tiles and products that it has and those that a recipe asks for.
+
+    Raises:
+        BadInputError: A tile is there on another lattice.
+    """
+    have = {} if old is None else dict(old.tiles)
+    for tile in tiles:
+        known = have.get(tile.name)
+        if known is not None and known.to_json() != tile.to_json():
+            raise BadInputError(
+                f"{folder}: the tile {tile.name} lies on another lattice than in {DOOR} ({known.crs}, "
+                f"{known.resolution:g}, {known.origin}): take another folder for another tiling"
+            )
+        have[tile.name] = tile
+    folders = [tile.folder.casefold() for tile in have.values()]
+    if len(set(folders)) < len(folders):
+        raise BadInputError(f"{folder}: two tiles would have the same folder: rename one in the file of tiles")
+    kept = () if old is None else old.products
+    return TileArchive(folder, dict(sorted(have.items())), tuple(dict.fromkeys([*products, *kept])))
+
+
+def describe(archive: TileArchive, tile: ArchiveTile) -> None:
+    """Write the Collections of those cubes of a tile that changed since theirs was written."""
+    for product in archive.products:
+        if (archive.cube(tile, product) / "zarr.json").exists():
+            _described(archive, tile, product, archive.cube(tile, product))
+
+
+def write_door(archive: TileArchive) -> Path:
+    """Write ``archive.json``, the Collections of cubes that changed, and the table of steps; the caller holds the lock.
+
+    Returns:
+        The door's file.
+    """
+    archive.folder.mkdir(parents=True, exist_ok=True)
+    links, times = [], []
+    for tile, product, cube in archive.cubes():
+        link = _described(archive, tile, product, cube)
+        if link:
+            links.append(link)
+    for product in archive.products:
+        table = steps_of(archive, product)
+        write_steps(archive, product, table)
+        times += [table.times.min(), table.times.max()] if table.times.size else []
+    west, south, east, north = shapely.total_bounds(footprints_of(list(archive.tiles.values()))).tolist()
+    interval = [f"{np.datetime64(int(at), 'us')}Z" for at in (min(times), max(times))] if times else [None, None]
+    door = {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "id": safe_name(archive.folder.resolve().name),
+        "title": archive.folder.resolve().name,
+        "description": f"{len(archive.tiles)} tiles with the products {', '.join(archive.products)}, by stac2cube",
+        "license": "other",
+        "extent": {"spatial": {"bbox": [[west, south, east, north]]}, "temporal": {"interval": [interval]}},
+        "links": [{"rel": "self", "href": f"./{DOOR}", "type": "application/json"}, *links],
+        FIELD: {
+            "format": FORMAT,
+            "updated": now_text(),
+            "products": list(archive.products),
+            "tiles": {name: tile.to_json() for name, tile in archive.tiles.items()},
+        },
+    }
+    path = archive.folder / DOOR
+    write_whole(path, json.dumps(door, indent=1).encode())
+    return path
+
+
+def _described(archive: TileArchive, tile: ArchiveTile, product: str, cube: Path) -> dict[str, str] | None:
+    """The link to the Collection of a cube, which is written anew where the cube is newer; None without a step."""
+    from stac2cube.export.stac import collection_of
+
+    name = f"{product}.json"
+    path = archive.tile_folder(tile) / name
+    try:
+        if not path.exists() or path.stat().st_mtime_ns < (cube / "zarr.json").stat().st_mtime_ns:
+            described = collection_of(cube, href=f"./{product}.zarr")
+            described["id"] = f"{tile.folder}-{product}"
+            door = {"rel": "parent", "href": f"../{DOOR}", "type": "application/json"}
+            described["links"] = [*described["links"], door, {**door, "rel": "root"}]
+            write_whole(path, json.dumps(described, indent=1, default=str).encode())
+    except (BadInputError, CubeError) as error:
+        log.warning("%s of tile %s is not described: %s", product, tile.name, error)
+        return None
+    title = f"{product} of tile {tile.name}"
+    return {"rel": "child", "href": f"./{tile.folder}/{name}", "type": "application/json", "title": title}
+
+
+# Which steps the tiles hold: a table per product, so that an archive of thousands of cubes opens in a second.
+#
+# The cubes alone are the truth. A tile whose root is not the one that the table was made from is read anew.
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """The sealed steps of a product over all tiles.
+
+    Attributes:
+        tiles: Names of the tiles that have the product.
+        stamps: Time of change of each tile's root, nanoseconds since 1970.
+        keys: Keys of scenes, without repetition, ``(keys,)``.
+        tile: Place in ``tiles`` of each step, int32 ``(steps,)``.
+        key: Place in ``keys`` of each step, int32 ``(steps,)``.
+        times: Acquisition time of each step, microseconds since 1970 UTC, int64 ``(steps,)``.
+    """
+
+    tiles: tuple[str, ...]
+    stamps: tuple[int, ...]
+    keys: np.ndarray
+    tile: np.ndarray
+    key: np.ndarray
+    times: np.ndarray
+
+
+def steps_file(archive: TileArchive, product: str) -> Path:
+    """Where the table of steps of a product lies."""
+    return archive.folder / OWN_FOLDER / f"{product}.steps.parquet"
+
+
+def steps_of(archive: TileArchive, product: str) -> StepTable:
+    """The steps of a product as they are now; tiles that did not change are taken from the stored table.
+
+    Raises:
+        CubeError: A cube that changed since cannot be read.
+    """
+    stamps = {tile.name: stamp for tile in archive.tiles.values() if (stamp := _stamp(archive.cube(tile, product)))}
+    stored = _read_steps(steps_file(archive, product))
+    if stored is not None and dict(zip(stored.tiles, stored.stamps, strict=True)) == stamps:
+        return stored
+    known = {} if stored is None else dict(zip(stored.tiles, stored.stamps, strict=True))
+    names: list[np.ndarray] = []
+    times: list[np.ndarray] = []
+    for name, stamp in stamps.items():
+        if stored is not None and known.get(name) == stamp:
+            mine = stored.tile == stored.tiles.index(name)
+            names.append(stored.keys[stored.key[mine]])
+            times.append(stored.times[mine])
+        else:
+            keys, at = _read_tile(archive.cube(archive.tiles[name], product))
+            names.append(keys)
+            times.append(at)
+    counts = [one.size for one in names]
+    everything = np.concatenate(names) if names else np.array([], dtype="U1")
+    keys, places = np.unique(everything, return_inverse=True)
+    tile = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    at = np.concatenate(times) if times else np.array([], dtype=np.int64)
+    return StepTable(tuple(stamps), tuple(stamps.values()), keys, tile, places.astype(np.int32).ravel(), at)
+
+
+def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
+    """Store the table of steps of a product."""
+    columns = {
+        "tile": pa.array(table.tile, pa.int32()),
+        "key": pa.array(table.key, pa.int32()),
+        "time": pa.array(table.times, pa.int64()),
+    }
+    # Keys stand beside the table: a column of texts would take several times the memory to read.
+    about = {_TILES: json.dumps([table.tiles, table.stamps]), _KEYS: json.dumps(table.keys.tolist())}
+    stored = pa.table(columns).replace_schema_metadata(about)
+    sink = pa.BufferOutputStream()
+    pq.write_table(stored, sink, compression="zstd", use_dictionary=False, row_group_size=2**16)
+    path = steps_file(archive, product)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, sink.getvalue().to_pybytes())
+
+
+def _read_steps(path: Path) -> StepTable | None:
+    """A stored table; None where there is none that can be read: it is made anew then."""
+    try:
+        with pq.ParquetFile(path) as file:
+            about = file.schema_arrow.metadata or {}
+            tiles, stamps = json.loads(about[_TILES.encode()])
+            keys = np.array(json.loads(about[_KEYS.encode()]) or [], dtype="U")
+            count = file.metadata.num_rows
+            tile, key, times = (np.empty(count, dtype) for dtype in (np.int32, np.int32, np.int64))
+            begin = 0
+            for group in range(file.num_row_groups):
+                part = file.read_row_group(group)
+                rows = slice(begin, begin + part.num_rows)
+                tile[rows], key[rows], times[rows] = (part[name].to_numpy() for name in ("tile", "key", "time"))
+                begin += part.num_rows
+        inside = count == 0 or (tile.max() < len(tiles) and key.max() < keys.size and min(tile.min(), key.min()) >= 0)
+        return StepTable(tuple(tiles), tuple(stamps), keys, tile, key, times) if inside else None
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+_TILES, _KEYS = "stac2cube:tiles", "stac2cube:keys"
+
+
+def _stamp(cube: Path) -> int:
+    """When the root of a cube was changed, nanoseconds since 1970; 0 where there is none."""
+    try:
+        return (cube / "zarr.json").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read_tile(cube: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and times of the sealed steps of a cube, by time."""
+    rows = Ledger(cube, read_root(cube).ledger).sealed(whole=False)
+    times = [np.datetime64(row.time.replace(tzinfo=None), "us").astype(np.int64) for row in rows.values()]
+    return np.array(list(rows), dtype="U") if rows else np.array([], dtype="U1"), np.array(times, dtype=np.int64)

@@ -1,0 +1,428 @@
+"""Open an archive as one lazy Dataset over its tiles."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio.warp
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+from xarray.backends import BackendArray
+
+from stac2cube.adapters.xarray import ExplicitIndexer, IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
+from stac2cube.archives.archive import StepTable, TileArchive, read_archive, steps_of
+from stac2cube.archives.tiling import ArchiveTile
+from stac2cube.errors import BadInputError, CubeError
+from stac2cube.model.cube_spec import Layer
+from stac2cube.model.geometry import Area, read_areas
+from stac2cube.model.grid import crs_text, grid_over
+from stac2cube.model.period import parse_period
+from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import open_cube
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+OPEN_TILES = 64
+"""Cubes that a Dataset keeps open."""
+
+
+def open_archive(
+    path: str | Path,
+    product: str = "layers",
+    *,
+    crs: str | None = None,
+    resolution: float | None = None,
+    aoi: Any = None,
+    time: Any = None,
+    bands: Sequence[str] | None = None,
+    tiles: Sequence[str] | None = None,
+    decode: bool = True,
+    chunks: Mapping[str, int] | None = None,
+) -> xr.Dataset:
+    """Open a product of all tiles of an archive as one Dataset, without reading a pixel or making a dask graph.
+
+    A time step is a scene: one platform, relative orbit and solar day, over all tiles. Where tiles overlap, the first
+    tile with data counts: tiles in the Dataset's CRS come first, then the others, each by name. Pixels of tiles on the
+    Dataset's own lattice are taken as they are; those of others by the nearest pixel, so that no value is made up.
+    Cubes are opened when pixels of them are read.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+        product: Name of an entry of the recipe that makes cubes.
+        crs: CRS of the Dataset, ``"EPSG:32632"`` or WKT; that of most tiles if None.
+        resolution: Pixel edge, units of ``crs``; that of the tiles if None.
+        aoi: Only the window around this area, as :func:`stac2cube.get_stac_layers` takes one; all tiles if None.
+        time: Only steps in this period, ``"2023"``, ``"2023-06/2023-08"``; all if None.
+        bands: Names of layers; all if None.
+        tiles: Names of the only tiles that are taken; all if None.
+        decode: True gives physical values (float, NaN where there is no data); False the stored numbers.
+        chunks: Dask chunks by dimension; None for no dask.
+
+    Returns:
+        Layers ``(time, y, x)``; coordinates ``time`` (datetime64, UTC: the earliest of the tiles), ``scene`` (key),
+        ``x``, ``y`` and ``spatial_ref``.
+
+    Raises:
+        BadInputError: There is no archive, product, layer or tile of that name, or the area lies outside.
+        CubeError: A cube is damaged.
+    """
+    archive = read_archive(path)
+    chosen = _chosen(archive, product, tiles)
+    table = steps_of(archive, product)
+    have = [tile for tile in chosen if tile.name in set(table.tiles)]
+    if not have:
+        raise BadInputError(f"no tile of {archive.folder} has a cube of {product} yet")
+    target = crs_text(crs) if crs is not None else _most(have)
+    layers = _layers(archive.cube(have[0], product), bands)
+    ordered = sorted(have, key=lambda tile: (tile.crs != target, tile.name))
+    area = None if aoi is None else read_areas(aoi)[0]
+    geobox = _geobox(ordered, target, resolution, area)
+    keys, times = _steps(table, have, time)
+    source = _Mosaic(archive.folder, product, tuple(ordered), geobox, tuple(keys.tolist()))
+    shape = (keys.size, *geobox.shape)
+    variables: dict[str, Any] = {}
+    for layer in layers:
+        lazily = LazilyIndexedArray(MosaicLayer(source, layer, shape))
+        variables[layer.name] = xr.Variable(("time", "y", "x"), lazily, layer.attributes())
+    dataset = xr.Dataset(variables, coords=xr_coords(geobox))
+    dataset = dataset.assign_coords(time=("time", times.astype("datetime64[us]")), scene=("time", keys))
+    dataset["time"].attrs = {"standard_name": "time", "long_name": "earliest acquisition time of the tiles, UTC"}
+    dataset["scene"].attrs = {"long_name": "key of the scene: platform, relative orbit, solar day"}
+    mission = str(read_root(archive.cube(have[0], product)).spec.recipe.get("mission", ""))
+    dataset.attrs = {"Conventions": "CF-1.11", "product": product, "tiles": len(have)}
+    dataset.attrs |= {"mission": mission} if mission else {}
+    dataset.encoding["source"] = str(archive.folder)
+    dataset = xr.decode_cf(dataset, decode_times=False) if decode else dataset
+    return dataset if chunks is None else dataset.chunk(dict(chunks))
+
+
+def _chosen(archive: TileArchive, product: str, tiles: Sequence[str] | None) -> list[ArchiveTile]:
+    if product not in archive.products:
+        raise BadInputError(f"{archive.folder} has no product {product!r}; it has {', '.join(archive.products)}")
+    if unknown := sorted(set(tiles or ()) - set(archive.tiles)):
+        raise BadInputError(f"{archive.folder} has no tile {', '.join(unknown)}")
+    return [tile for name, tile in archive.tiles.items() if tiles is None or name in tiles]
+
+
+def _most(tiles: Sequence[ArchiveTile]) -> str:
+    """The CRS of most tiles; of several alike the first by name."""
+    counts: dict[str, int] = {}
+    for tile in tiles:
+        counts[tile.crs] = counts.get(tile.crs, 0) + 1
+    return min(counts, key=lambda crs: (-counts[crs], crs))
+
+
+def _layers(cube: Path, bands: Sequence[str] | None) -> list[Layer]:
+    known = {layer.name: layer for layer in read_root(cube).spec.layers}
+    if unknown := [name for name in bands or () if name not in known]:
+        raise BadInputError(f"there is no layer {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in (known if bands is None else bands)]
+
+
+def layers_of_product(path: str | Path, product: str, bands: Sequence[str] | None = None) -> list[Layer]:
+    """Layers of a product of an archive, as its first cube has them.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+        product: Name of the product.
+        bands: Names of layers; all if None.
+
+    Raises:
+        BadInputError: No tile has a cube of it yet, or there is no such layer.
+    """
+    archive = read_archive(path)
+    for _, _, cube in archive.cubes(product):
+        return _layers(cube, bands)
+    raise BadInputError(f"no tile of {archive.folder} has a cube of {product} yet")
+
+
+def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and times of the steps of some tiles, by time; of a key the earliest time counts."""
+    names = {tile.name for tile in tiles}
+    first = np.full(table.keys.size, np.iinfo(np.int64).max)
+    taken = np.array([name in names for name in table.tiles], dtype=bool)
+    # Millions of steps: in pieces, so that no copy of all is made.
+    for begin in range(0, table.tile.size, _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        mine = taken[table.tile[piece]]
+        np.minimum.at(first, table.key[piece][mine], table.times[piece][mine])
+    there = first < np.iinfo(np.int64).max
+    if time is not None:
+        inside = np.zeros(there.size, dtype=bool)
+        for begin, end in parse_period(time).intervals:
+            inside |= (first >= _micros(begin)) & (first <= _micros(end))
+        there &= inside
+    order = np.flatnonzero(there)[np.lexsort((table.keys[there], first[there]))]
+    return table.keys[order], first[order]
+
+
+_PIECE = 2**18
+"""Steps that are looked at together."""
+
+
+def _micros(moment: datetime) -> int:
+    return int(np.datetime64(moment.replace(tzinfo=None), "us").astype(np.int64))
+
+
+def _geobox(tiles: Sequence[ArchiveTile], crs: str, resolution: float | None, area: Area | None) -> GeoBox:
+    """The window over the tiles, or over an area, on the lattice of the first tile."""
+    own = [tile for tile in tiles if tile.crs == crs]
+    edge = resolution or (own[0].resolution if own else None)
+    if edge is None:
+        raise BadInputError(f"no tile is in {crs}: say resolution= too")
+    lattice = own[0].origin if own else (0.0, 0.0)
+    if area is not None:
+        grid = grid_over(area.native, area.native_crs, crs, edge, lattice=lattice)
+        if not any(_touch(tile, grid.geobox) for tile in tiles):
+            raise BadInputError(f"the area {area.name!r} touches no tile of the archive")
+        return grid.geobox
+    boxes = [_box_in(tile, crs) for tile in tiles]
+    west, south = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    east, north = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    left, top = math.floor((west - lattice[0]) / edge + 1e-6), math.ceil((north - lattice[1]) / edge - 1e-6)
+    right, low = math.ceil((east - lattice[0]) / edge - 1e-6), math.floor((south - lattice[1]) / edge + 1e-6)
+    corner = Affine(edge, 0, lattice[0] + left * edge, 0, -edge, lattice[1] + top * edge)
+    return GeoBox((top - low, right - left), corner, crs)
+
+
+def _box_in(tile: ArchiveTile, crs: str) -> tuple[float, float, float, float]:
+    """West, south, east and north of a tile in a CRS."""
+    if tile.crs == crs:
+        return tile.bounds
+    west, south, east, north = rasterio.warp.transform_bounds(tile.crs, crs, *tile.bounds, densify_pts=21)
+    return west, south, east, north
+
+
+def _touch(tile: ArchiveTile, geobox: GeoBox) -> bool:
+    west, south, east, north = _box_in(tile, str(geobox.crs))
+    box = geobox.boundingbox
+    return bool(west < box.right and east > box.left and south < box.top and north > box.bottom)
+
+
+@dataclass
+class _Mosaic:
+    """The tiles of a product as its layers see them; cubes are opened when they are first read.
+
+    Attributes:
+        folder: The archive.
+        product: Name of the product.
+        tiles: In mosaic order.
+        geobox: The lattice of the Dataset.
+        keys: Of its steps.
+    """
+
+    folder: Path
+    product: str
+    tiles: tuple[ArchiveTile, ...]
+    geobox: GeoBox
+    keys: tuple[str, ...]
+    _open: OrderedDict[str, tuple[xr.Dataset, dict[str, int]]] = field(default_factory=OrderedDict, repr=False)
+    _boxes: list[tuple[float, float, float, float]] = field(default_factory=list, repr=False)
+    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __reduce__(self) -> Any:
+        """Without what is open: another process opens it again."""
+        return _Mosaic, (self.folder, self.product, self.tiles, self.geobox, self.keys)
+
+    def within(self, window: GeoBox) -> list[tuple[ArchiveTile, slice, slice]]:
+        """Tiles that touch a window of the Dataset, with the rows and columns of the window that each may reach."""
+        if not self._boxes:
+            self._boxes = [_box_in(tile, str(self.geobox.crs)) for tile in self.tiles]
+        x, y, edge = window.transform.c, window.transform.f, window.transform.a
+        found = []
+        for tile, (west, south, east, north) in zip(self.tiles, self._boxes, strict=True):
+            top, low = clipped((y - north) / edge, (y - south) / edge, window.shape[0])
+            left, right = clipped((west - x) / edge, (east - x) / edge, window.shape[1])
+            if top < low and left < right:
+                found.append((tile, slice(top, low), slice(left, right)))
+        return found
+
+    def cube(self, tile: ArchiveTile) -> tuple[xr.Dataset, dict[str, int]]:
+        """The cube of a tile, stored numbers, and the place of each of its steps by key."""
+        with self._guard:
+            if tile.name not in self._open:
+                path = self.folder / tile.folder / f"{self.product}.zarr"
+                dataset = open_cube(path, decode=False, chunks=None)
+                places = {str(key): place for place, key in enumerate(dataset["scene"].values)}
+                self._open[tile.name] = (dataset, places)
+                while len(self._open) > OPEN_TILES:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(tile.name)
+            return self._open[tile.name]
+
+
+class MosaicLayer(BackendArray):
+    """One layer over all tiles.
+
+    Args:
+        source: The tiles.
+        layer: The layer.
+        shape: Steps, rows, columns.
+    """
+
+    def __init__(self, source: _Mosaic, layer: Layer, shape: tuple[int, int, int]) -> None:
+        self._source, self._layer = source, layer
+        self.shape, self.dtype = shape, np.dtype(layer.dtype)
+
+    def __getitem__(self, key: ExplicitIndexer) -> Any:
+        """Pixels in stored form, for every kind of indexer of xarray.
+
+        Raises:
+            CubeError: A cube has another layout than the first one, or is damaged.
+        """
+        return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self._outer)
+
+    def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Steps x rows x columns; a dimension for which one number was given is dropped."""
+        steps, rows, columns = (_numbers(part, size) for part, size in zip(key, self.shape, strict=True))
+        out = np.full((steps.size, rows.size, columns.size), self._layer.fill, dtype=self.dtype)
+        if out.size:
+            top, left = int(rows.min()), int(columns.min())
+            window = self._source.geobox[top : int(rows.max()) + 1, left : int(columns.max()) + 1]
+            filled = self._read([self._source.keys[step] for step in steps], window)
+            out[:] = filled[np.ix_(np.arange(steps.size), rows - top, columns - left)]
+        drop = tuple(0 if isinstance(part, (int, np.integer)) else slice(None) for part in key)
+        return np.asarray(out[drop])
+
+    def _read(self, keys: Sequence[str], window: GeoBox) -> np.ndarray:
+        out = np.full((len(keys), *window.shape), self._layer.fill, dtype=self.dtype)
+        for tile, rows, columns in self._source.within(window):
+            cube, places = self._source.cube(tile)
+            if self._layer.name not in cube or cube[self._layer.name].dtype != self.dtype:
+                raise CubeError(f"tile {tile.name} has no layer {self._layer.name} of {self.dtype}")
+            mine = [step for step, key in enumerate(keys) if key in places]
+            slots = [places[keys[step]] for step in mine]
+            part = window[rows, columns]
+            pixels = placed(cube[self._layer.name], slots, tile.geobox, part, self._layer.fill) if mine else None
+            if pixels is not None:
+                for step, values in zip(mine, pixels, strict=True):
+                    before = out[step, rows, columns]
+                    empty = np.isnan(before) if np.isnan(self._layer.fill) else before == self._layer.fill_scalar
+                    before[empty] = values[empty]
+        return out
+
+
+def placed(layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: GeoBox, fill: Any) -> np.ndarray | None:
+    """Pixels of a tile on another lattice: as they are where the lattices are one, else the nearest.
+
+    Args:
+        layer: Layer of the tile's cube, stored numbers ``(time, y, x)``.
+        places: Places along ``time``.
+        tile: Lattice of the layer.
+        window: Lattice wanted.
+        fill: What marks no data.
+
+    Returns:
+        ``(places, rows, columns)`` of ``window``, of the layer's dtype; None where they share no pixel.
+    """
+    west, south, east, north = rasterio.warp.transform_bounds(
+        str(window.crs), str(tile.crs), *window.boundingbox, densify_pts=21
+    )
+    if not all(map(math.isfinite, (west, south, east, north))):  # the window reaches beyond the tile's projection
+        west, south, east, north = tile.boundingbox
+    x, y, edge = tile.transform.c, tile.transform.f, tile.transform.a
+    left, right = clipped((west - x) / edge, (east - x) / edge, tile.shape[1])
+    top, low = clipped((y - north) / edge, (y - south) / edge, tile.shape[0])
+    if left >= right or top >= low:
+        return None
+    part = tile[top:low, left:right]
+    pixels = layer.isel(time=list(places), y=slice(top, low), x=slice(left, right)).values
+    out = np.full((len(places), *window.shape), fill, dtype=pixels.dtype)
+    offsets = _same_lattice(part, window)
+    if offsets is None:
+        rasterio.warp.reproject(
+            pixels,
+            out,
+            src_transform=part.transform,
+            src_crs=str(part.crs),
+            src_nodata=fill,
+            dst_transform=window.transform,
+            dst_crs=str(window.crs),
+            dst_nodata=fill,
+            resampling=rasterio.warp.Resampling.nearest,
+        )
+        return out
+    (row, column), (rows, columns) = offsets, window.shape
+    first, begin = max(row, 0), max(column, 0)
+    last, end = min(row + pixels.shape[1], rows), min(column + pixels.shape[2], columns)
+    out[:, first:last, begin:end] = pixels[:, first - row : last - row, begin - column : end - column]
+    return out
+
+
+def clipped(first: float, last: float, size: int) -> tuple[int, int]:
+    """Whole pixels between two edges, one more on each side, within a size; none where they do not meet it."""
+    if not (first < size and last > 0):
+        return 0, 0
+    return max(math.floor(first) - 1, 0), min(math.ceil(last) + 1, size)
+
+
+def _same_lattice(part: GeoBox, window: GeoBox) -> tuple[int, int] | None:
+    """Row and column of a lattice within another; None where their pixels differ."""
+    if part.crs != window.crs or part.transform.a != window.transform.a:
+        return None
+    edge = window.transform.a
+    column = (part.transform.c - window.transform.c) / edge
+    row = (window.transform.f - part.transform.f) / edge
+    whole = round(row), round(column)
+    near = abs(row - whole[0]) < _NEAR and abs(column - whole[1]) < _NEAR
+    return whole if near else None
+
+
+_NEAR = 1e-4
+"""Parts of a pixel by which one lattice may miss another and be the same (floating point)."""
+
+
+def _numbers(part: Any, size: int) -> np.ndarray:
+    if isinstance(part, slice):
+        return np.arange(*part.indices(size))
+    return np.atleast_1d(np.asarray(part))
+
+
+def map_tiles(
+    path: str | Path,
+    func: Callable[[xr.Dataset], Any],
+    product: str = "layers",
+    *,
+    tiles: Sequence[str] | None = None,
+    executor: Executor | None = None,
+) -> dict[str, Any]:
+    """Call a function on the cube of each tile.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+        func: Takes the cube of a tile as :func:`stac2cube.open_cube` opens it, without dask: layers ``(time, y, x)``.
+            With an executor of other processes it has to pickle, and so does what it returns.
+        product: Name of an entry of the recipe that makes cubes.
+        tiles: Names of the only tiles that are taken; all if None.
+        executor: Where it is called, ``dask.distributed.Client.get_executor()`` for example; here if None.
+
+    Returns:
+        What the function returns, by name of the tile; tiles without that cube are left out.
+
+    Raises:
+        BadInputError: There is no archive, product or tile of that name.
+        Exception: Whatever the function raises, of the first tile by name.
+    """
+    archive = read_archive(path)
+    chosen = _chosen(archive, product, tiles)
+    cubes = {tile.name: archive.cube(tile, product) for tile in chosen}
+    there = {name: cube for name, cube in cubes.items() if (cube / "zarr.json").exists()}
+    if executor is None:
+        return {name: _called(func, cube) for name, cube in there.items()}
+    waiting = {name: executor.submit(_called, func, cube) for name, cube in there.items()}
+    return {name: future.result() for name, future in waiting.items()}
+
+
+def _called(func: Callable[[xr.Dataset], Any], cube: Path) -> Any:
+    return func(open_cube(cube, chunks=None))

@@ -1,0 +1,525 @@
+"""Make an archive: one search for all tiles, then tile after tile, within a budget."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stac2cube.archives.archive import TileArchive, TileState, describe, is_archive, merged, read_archive, write_door
+from stac2cube.archives.tiling import ArchiveTile, TilingWords, mgrs_tiles, tiles_for, touching
+from stac2cube.errors import BadInputError, CubeError, CubeLockedError, NothingFoundError
+from stac2cube.executors.queue import memory_bytes
+from stac2cube.index.files import records_of, write_index_file
+from stac2cube.model.scene import Item
+from stac2cube.search.parsing import footprint_of
+from stac2cube.search.request import Request, ResolvedRequest, find_scenes, resolve
+from stac2cube.search.search import found_items
+from stac2cube.store.ledger import FAILED, Ledger
+from stac2cube.store.metadata import now_text, read_root
+
+log = logging.getLogger(__name__)
+
+ITEMS = "items.parquet"
+"""The file in the folder of a tile that holds the items of the last search."""
+
+DOOR_EVERY = 600.0
+"""Seconds after which a long run writes the door of the archive again."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may use; it stops between two tiles when one limit is reached.
+
+    Attributes:
+        jobs: Jobs of a submission at most; any number if 0.
+        tiles: Tiles made.
+        files: Files added.
+        size: Bytes added.
+        core_hours: Wall time of tiles times the blocks made at once, hours.
+    """
+
+    jobs: int = 0
+    tiles: int = 0
+    files: int = 0
+    size: int = 0
+    core_hours: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read ``"files=100000,bytes=1TiB,core-hours=50,tiles=20,jobs=8"``.
+
+        Raises:
+            BadInputError: A word is not known, or a value is not a positive number.
+        """
+        found: dict[str, float] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            word, equals, value = (one.strip() for one in part.partition("="))
+            if not equals or word not in _BUDGET:
+                raise BadInputError(f"budget {part!r}: write WORD=NUMBER, with {', '.join(_BUDGET)}")
+            try:
+                number = (
+                    memory_bytes(value) if word == "bytes" else float(value) if word == "core-hours" else int(value)
+                )
+            except ValueError:
+                raise BadInputError(f"budget {part!r}: {value!r} is no number") from None
+            if not 0 < number < float("inf"):
+                raise BadInputError(f"budget {part!r}: the number should be positive")
+            found[_BUDGET[word]] = number
+        return cls(**found)  # type: ignore[arg-type]
+
+    def reached(self, done: Sequence[TileState]) -> str:
+        """Which limit some tiles have reached, "" if none."""
+        spent = {
+            "tiles": (len(done), self.tiles),
+            "files": (sum(one.new_files for one in done), self.files),
+            "bytes": (sum(one.new_bytes for one in done), self.size),
+            "core-hours": (sum(one.seconds * one.cores for one in done) / 3600, self.core_hours),
+        }
+        return next((f"{what}={limit:g}" for what, (used, limit) in spent.items() if limit and used >= limit), "")
+
+
+_BUDGET = {"jobs": "jobs", "tiles": "tiles", "files": "files", "bytes": "size", "core-hours": "core_hours"}
+
+
+@dataclass(frozen=True)
+class ArchiveRequest:
+    """What an archive shall be.
+
+    Attributes:
+        folder: Where it lies.
+        tiling: Its tiling.
+        request: The layers over the whole area.
+        resolution: Pixel edge of its tiles, units of their CRS.
+        products: Names of the cubes that a tile has.
+        mark: Text of everything in the recipe that changes a tile.
+        only: Names of the only tiles that are made; all if empty.
+    """
+
+    folder: Path
+    tiling: TilingWords
+    request: Request
+    resolution: float
+    products: tuple[str, ...]
+    mark: str
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """A tile for which there is something to do.
+
+    Attributes:
+        tile: The tile.
+        fingerprint: Of its items and the recipe.
+        found: Items found.
+        lacking: Items that its first cube does not know.
+        why: ``"new"``; ``"items"`` or ``"recipe"`` that changed; ``"failed"`` or ``"stopped"`` the last time;
+            a ``"product"`` that is lacking; a cube that was ``"changed"`` by others, rolled back for example.
+        items: The items; None where they are stored already.
+    """
+
+    tile: ArchiveTile
+    fingerprint: str
+    found: int
+    lacking: int
+    why: str
+    items: tuple[Item, ...] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ArchivePlan:
+    """What a run would do.
+
+    Attributes:
+        archive: The archive as it will be.
+        catalog: The catalog that was searched.
+        todo: Tiles to make, in their order.
+        done: Names of tiles for which there is nothing to do.
+        outside: Names of tiles that the archive has and the recipe does not ask for.
+    """
+
+    archive: TileArchive
+    catalog: str
+    todo: tuple[TilePlan, ...]
+    done: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The plan for the tasks of a job array, without items."""
+        todo = [[one.tile.name, one.fingerprint, one.found, one.lacking, one.why] for one in self.todo]
+        return json.dumps({"catalog": self.catalog, "todo": todo, "done": self.done, "outside": self.outside})
+
+    @classmethod
+    def from_json(cls, archive: TileArchive, text: str) -> ArchivePlan:
+        """Read back what :meth:`to_json` wrote."""
+        value = json.loads(text)
+        todo = tuple(TilePlan(archive.tiles[name], *rest) for name, *rest in value["todo"])
+        return cls(archive, value["catalog"], todo, tuple(value["done"]), tuple(value["outside"]))
+
+
+def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> ArchivePlan:
+    """Search once for all tiles, and say which of them lack something. Nothing is written.
+
+    Args:
+        wanted: What the archive shall be.
+        on_cluster: Whether blocks will be made on the nodes of a cluster, for the choice of the catalog.
+
+    Raises:
+        BadInputError: A word is wrong, no tile shares ground with the area, or a tile lies on another lattice.
+        NothingFoundError: The catalog has no scene over the area.
+        CatalogError: The catalog cannot be read.
+    """
+    # Limits on scenes hold per tile: over a country the clouds of one tile say nothing of another.
+    request = replace(wanted.request, max_cloud_cover=None, strict=False)
+    resolved = resolve(request, on_cluster=on_cluster)
+    mission = resolved.query.mission
+    if any(choice.together for choice in resolved.choices):
+        raise BadInputError("an archive reads one catalog: say one name, or make an index of each")
+    regular = wanted.tiling.tiling != "mgrs"
+    tiles = tiles_for(wanted.tiling, request.area, wanted.resolution, mission.lattice) if regular else []
+    name, items = _search(resolved)
+    if not regular:
+        tiles = mgrs_tiles(items, mission, request.area, wanted.resolution)
+    if unknown := sorted(set(wanted.only) - {tile.name for tile in tiles}):
+        raise BadInputError(f"no tile of the archive is called {', '.join(unknown)}")
+    old = read_archive(wanted.folder) if is_archive(wanted.folder) else None
+    archive = merged(old, wanted.folder, tiles, wanted.products)
+    plans = list(_planned(archive, tiles, items, wanted))
+    todo = sorted((one for one in plans if one.why), key=lambda one: (-one.tile.priority, -one.lacking, one.tile.name))
+    outside = tuple(sorted(set(archive.tiles) - {tile.name for tile in tiles}))
+    done = tuple(one.tile.name for one in plans if not one.why)
+    catalog = name if request.catalog == "auto" else request.catalog
+    return ArchivePlan(archive, catalog, tuple(todo), done, outside)
+
+
+def _search(resolved: ResolvedRequest) -> tuple[str, tuple[Item, ...]]:
+    """The catalog that was searched, and its items over the whole area.
+
+    Raises:
+        NothingFoundError: It has none.
+        CatalogError: It cannot be read.
+    """
+    if len(resolved.choices) > 1:  # which of them is of use is told by scenes
+        found = find_scenes(resolved)
+        return found.choice.catalog.name, tuple(found.items)
+    catalog = resolved.choices[0].catalog
+    harvest = found_items(resolved.query, catalog)
+    harvest.notes.say(catalog.name)
+    if not harvest.items:
+        why = harvest.notes.why_nothing() or "it has no item for these words"
+        raise NothingFoundError(f"no scene of {resolved.query.mission.name}: not {catalog.name}: {why}")
+    log.info("%s: %d items", catalog.name, len(harvest.items))
+    return catalog.name, tuple(harvest.items)
+
+
+def _planned(
+    archive: TileArchive, tiles: Sequence[ArchiveTile], items: Sequence[Item], wanted: ArchiveRequest
+) -> Iterator[TilePlan]:
+    """Each tile that is asked for, with "" as its reason where there is nothing to do."""
+    marks = [_mark(item) for item in items]
+    places = touching(tiles, [footprint_of(item) for item in items])
+    for tile, mine in zip(tiles, places, strict=True):
+        if wanted.only and tile.name not in wanted.only:
+            continue
+        digest = hashlib.sha256(wanted.mark.encode())
+        digest.update("\n".join(sorted(marks[place] for place in mine)).encode())
+        fingerprint, state = digest.hexdigest()[:32], archive.state(tile)
+        cubes = [archive.cube(tile, product) for product in wanted.products]
+        absent = [cube for cube in cubes if not (cube / "zarr.json").exists()]
+        why = ""
+        if state.code == -1:
+            why = "new"
+        elif state.code != 0:
+            why = "stopped" if state.code == 10 else "failed"
+        elif state.fingerprint != fingerprint:
+            why = "items" if state.items != len(mine) else "recipe"
+        elif absent and state.steps:
+            why = "product"
+        elif _has_changed(archive, tile, state):
+            why = "changed"
+        own = tuple(items[place] for place in mine)
+        lacking = _lacking(cubes[0], own) if why else 0
+        yield TilePlan(tile, fingerprint, len(own), lacking, why, own)
+
+
+def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> bool:
+    """Whether cubes of a tile have other steps than its last run left."""
+    try:
+        return any(read_root(archive.cube(tile, product)).steps != steps for product, steps in state.steps.items())
+    except CubeError:
+        return True
+
+
+def _mark(item: Item) -> str:
+    """What changes when a catalog tells an item otherwise."""
+    properties = item["properties"]
+    return " ".join([str(item["id"]), *(str(properties.get(key, "")) for key in ("updated", "created"))])
+
+
+def _lacking(cube: Path, items: Sequence[Item]) -> int:
+    """Items that the ledger of a cube does not know."""
+    try:
+        rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
+    except CubeError:
+        return len(items)
+    known: set[str] = set()
+    for row in rows.values():
+        if row.status != FAILED:
+            known |= {*row.items, *row.properties.get("superseded_items", ())}
+    return sum(str(item["id"]) not in known for item in items)
+
+
+def store_plan(plan: ArchivePlan, run: str) -> None:
+    """Write the door of an archive and the items of the tiles to be made: what tasks on other nodes need.
+
+    Args:
+        plan: The plan.
+        run: Name of the run, for messages.
+    """
+    log.info("run %s: %d tiles to make, %d done", run, len(plan.todo), len(plan.done))
+    for one in plan.todo:
+        _store_items(plan.archive, one)
+    refresh_door(plan.archive)
+
+
+def _store_items(archive: TileArchive, one: TilePlan) -> None:
+    if one.items is not None:
+        write_index_file(archive.tile_folder(one.tile) / ITEMS, records_of(one.items))
+
+
+def request_of_tile(plan: ArchivePlan, one: TilePlan, request: Request) -> Request:
+    """The layers of one tile: on its lattice, of its items.
+
+    Args:
+        plan: The plan.
+        one: The tile.
+        request: The layers over the whole area.
+    """
+    items = plan.archive.tile_folder(one.tile) / ITEMS
+    placed = replace(request, area=one.tile.area, geobox=one.tile.geobox, crs=None, resolution=None)
+    return replace(placed, tile=one.tile.code, catalog=plan.catalog, items=items)
+
+
+@dataclass
+class ArchiveSummary:
+    """What a run did.
+
+    Attributes:
+        made: Names of tiles that are complete now.
+        failed: Reason by name of tiles that are not.
+        held: Who writes it, by name of tiles that somebody else is making.
+        left: Names of tiles that were not begun.
+        limit: The limit of the budget that was reached, "" for none.
+        stopped: Whether it was asked to stop, or neared the end of its job.
+    """
+
+    made: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    limit: str = ""
+    stopped: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 2 some tiles failed or are held, 10 stopped before the end."""
+        return 10 if self.stopped or self.limit else 2 if self.failed or self.held else 0
+
+
+Maker = Callable[[TilePlan], int]
+"""Makes all products of a tile; returns the exit code of the commands that it stands for."""
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """When a run ends before its last tile.
+
+    Attributes:
+        budget: What it may use.
+        stop: Set by whoever asks it to stop.
+        deadline: When its job ends, seconds since 1970; None for never.
+        cores: Blocks that are made at the same time.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    stop: threading.Event = field(default_factory=threading.Event)
+    deadline: float | None = None
+    cores: int = 1
+
+    def ends(self) -> bool:
+        """Whether no further tile is begun."""
+        late = self.deadline is not None and time.time() + MARGIN > self.deadline
+        return self.stop.is_set() or late
+
+
+_ANEW = ("product", "changed")
+"""Reasons that the state of a tile does not tell."""
+
+MARGIN = 60.0
+"""Seconds before the end of a job in which no tile is begun: a build itself knows when to stop."""
+
+
+def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> ArchiveSummary:
+    """Make the tiles of a plan, one after the other. A fault of one tile never stops the others.
+
+    Several processes may run the same plan at once: each tile is made by the one that holds its lock.
+
+    Args:
+        plan: The plan.
+        make: Makes a tile.
+        limits: When to stop.
+        run: Name of the run; processes that share a budget share it.
+    """
+    archive, summary = plan.archive, ArchiveSummary()
+    written = time.monotonic()
+    for place, one in enumerate(plan.todo):
+        limit = limits.budget.reached(_states_of(archive, plan, run)) if limits.budget != Budget() else ""
+        if limit or summary.stopped or limits.ends():
+            summary.limit, summary.stopped = limit, not limit
+            summary.left = [other.tile.name for other in plan.todo[place:]]
+            break
+        try:
+            with archive.lock(one.tile):
+                state = archive.state(one.tile)
+                if state.code != 0 or state.fingerprint != one.fingerprint or one.why in _ANEW:
+                    state = _made(archive, one, make, limits.cores, run)
+        except CubeLockedError as error:
+            summary.held[one.tile.name] = str(error)
+            log.warning("tile %s is passed over: %s", one.tile.name, error)
+            continue
+        if state.code == 0:
+            summary.made.append(one.tile.name)
+        elif state.code == 10:
+            summary.stopped = True
+        else:
+            summary.failed[one.tile.name] = state.reason
+            log.warning("tile %s is not complete: %s", one.tile.name, state.reason)
+        if time.monotonic() - written > DOOR_EVERY:
+            refresh_door(archive)
+            written = time.monotonic()
+    refresh_door(archive)
+    return summary
+
+
+def _states_of(archive: TileArchive, plan: ArchivePlan, run: str) -> list[TileState]:
+    """States that tiles of a plan have by a run."""
+    return [state for one in plan.todo if (state := archive.state(one.tile)).run == run]
+
+
+def _made(archive: TileArchive, one: TilePlan, make: Maker, cores: int, run: str) -> TileState:
+    """Make a tile, and write down how it ended; the caller holds its lock."""
+    before, begun = archive.state(one.tile), time.monotonic()
+    files, size = usage(archive.tile_folder(one.tile))
+    reason = ""
+    try:
+        _store_items(archive, one)
+        code = make(one)
+    except NothingFoundError as error:
+        code, reason = 0, f"no scene: {error}"
+    except CubeLockedError as error:
+        code, reason = 2, str(error)
+    except Exception as error:  # whatever a tile has, the others are made; its state says the reason
+        code, reason = 1, f"{type(error).__name__}: {error}" if not str(error) else str(error)
+        log.debug("tile %s", one.tile.name, exc_info=True)
+    steps, failures = steps_and_failures(archive, one.tile)
+    if code and not reason:
+        reason = (
+            next(iter(failures), "") or "stopped before the end" if code == 10 else next(iter(failures), "see the log")
+        )
+    now_files, now_size = usage(archive.tile_folder(one.tile))
+    state = TileState(
+        code=code,
+        reason=reason,
+        fingerprint=one.fingerprint,
+        items=one.found,
+        steps=steps,
+        failures=failures,
+        files=now_files,
+        size=now_size,
+        seconds=time.monotonic() - begun,
+        cores=cores,
+        run=run,
+        updated=now_text(),
+        new_files=max(now_files - files, 0),
+        new_bytes=max(now_size - size, 0),
+        new_steps=max(sum(steps.values()) - sum(before.steps.values()), 0),
+    )
+    describe(archive, one.tile)
+    archive.write_state(one.tile, state)
+    return state
+
+
+def steps_and_failures(archive: TileArchive, tile: ArchiveTile) -> tuple[dict[str, int], dict[str, int]]:
+    """Steps by product, and failed steps by reason, of the cubes of a tile as they are."""
+    steps: dict[str, int] = {}
+    failures: Counter[str] = Counter()
+    for product in archive.products:
+        cube = archive.cube(tile, product)
+        if not (cube / "zarr.json").exists():
+            continue
+        try:
+            root = read_root(cube)
+            rows = Ledger(cube, root.ledger).entries(whole=False)
+        except CubeError as error:
+            failures[str(error)] += 1
+            continue
+        steps[product] = root.steps
+        failures.update(row.reason for row in rows.values() if row.status == FAILED)
+    return steps, dict(failures)
+
+
+def usage(folder: Path) -> tuple[int, int]:
+    """Files in a folder and below it, and their bytes; links are not followed."""
+    files = size = 0
+    waiting = [folder]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # moved by a commit meanwhile, or not there yet
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
+            elif entry.is_file(follow_symlinks=False):
+                try:
+                    size += entry.stat(follow_symlinks=False).st_size
+                    files += 1
+                except FileNotFoundError:
+                    continue
+    return files, size
+
+
+def refresh_door(archive: TileArchive) -> None:
+    """Write the door of an archive as its tiles are now; while somebody else does, nothing."""
+    for _ in range(20):
+        try:
+            with archive.lock():
+                # Tiles that another run added meanwhile stay.
+                now = read_archive(archive.folder) if is_archive(archive.folder) else None
+                write_door(merged(now, archive.folder, list(archive.tiles.values()), archive.products))
+                return
+        except CubeLockedError as error:
+            held = error
+        time.sleep(0.5)
+    log.warning("the door of the archive is as it was: %s", held)
+
+
+def run_name() -> str:
+    """A name for a run of this process."""
+    return f"{now_text()}-{os.getpid()}"
+
+
+def counts_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Names by reason, the most frequent reason first."""
+    found: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        found.setdefault(reason, []).append(name)
+    return dict(sorted(found.items(), key=lambda one: (-len(one[1]), one[0])))

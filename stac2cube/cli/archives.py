@@ -1,0 +1,386 @@
+"""Commands on archives: recipes with tiles are planned, run, submitted and looked at here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from stac2cube.cli.options import talking
+from stac2cube.cli.run import RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
+from stac2cube.errors import BadInputError, CubeError, Stac2cubeError
+from stac2cube.executors.queue import job_end
+from stac2cube.recipe.file import Recipe, RecipeEntry
+from stac2cube.recipe.schema import CUBE_KIND
+
+if TYPE_CHECKING:
+    from stac2cube.archives.run import ArchivePlan, ArchiveRequest, ArchiveSummary, TilePlan
+    from stac2cube.archives.status import ArchiveStatus
+    from stac2cube.search.request import Request
+
+log = logging.getLogger(__name__)
+
+_OF_AREA = ("aoi", "aoi_crs", "edge", "items")
+"""Words of layers that choose tiles and items, and do not change what a tile is made of."""
+
+budget_option = click.option(
+    "--budget",
+    default="",
+    metavar="WORD=NUMBER,...",
+    help="For archives: stop between two tiles at so many tiles, files, bytes or core-hours: files=100000,bytes=1TiB.",
+)
+
+tile_option = click.option(
+    "--tile", "tiles", multiple=True, metavar="NAME", help="For archives: only this tile; repeatable."
+)
+
+
+def archive_request(recipe: Recipe, layers: Request, only: Sequence[str] = ()) -> ArchiveRequest:
+    """What the archive of a recipe shall be.
+
+    Args:
+        recipe: A recipe with tiles.
+        layers: The request of its layers, over the whole area.
+        only: Names of the only tiles that are made; all if empty.
+
+    Raises:
+        BadInputError: A word of the tiles is wrong, or the layers say a CRS.
+    """
+    from stac2cube.archives.run import ArchiveRequest
+    from stac2cube.archives.tiling import TilingWords
+    from stac2cube.model.mission import find_mission
+
+    words = dict(recipe.tiles or {})
+    origin = words.pop("origin", None)
+    if origin is not None:
+        words["origin"] = _two_numbers(origin)
+    tiling = TilingWords(**words)  # type: ignore[arg-type]
+    if layers.crs is not None:
+        raise BadInputError("the tiles say the CRS: leave crs out of layers, or say it in tiles")
+    bands = find_mission(layers.mission).choose_bands(layers.bands)
+    resolution = float(layers.resolution or min(band.gsd for band in bands))
+    products = tuple(entry.name for entry in recipe.entries if entry.kind.suffix == CUBE_KIND)
+    _warn_of_references(recipe)
+    mark = json.dumps([_mark(entry) for entry in recipe.entries], sort_keys=True, default=str)
+    return ArchiveRequest(recipe.cubes, tiling, layers, resolution, products, mark, tuple(only))
+
+
+def _warn_of_references(recipe: Recipe) -> None:
+    """Say where tiles would be co-registered to references of their own."""
+    from stac2cube.coregister.rules import REFERENCES
+
+    for entry in recipe.entries:
+        if entry.kind.name == "coregister" and entry.words.get("reference", REFERENCES[0]) in REFERENCES:
+            log.warning(
+                "%s: each tile takes a reference of its own, so that neighbours may differ: say reference: with an "
+                "image over the whole area",
+                entry.label,
+            )
+
+
+def _two_numbers(value: Any) -> tuple[float, float]:
+    try:
+        x, y = (float(number) for number in value)
+    except (TypeError, ValueError):
+        raise BadInputError("tiles: origin should be two numbers, x and y") from None
+    return x, y
+
+
+def _mark(entry: RecipeEntry) -> list[Any]:
+    words = {name: value for name, value in entry.words.items() if name not in _OF_AREA}
+    return [entry.label, words, dict(entry.inputs)]
+
+
+@dataclass(frozen=True)
+class TileMaker:
+    """Makes all entries of a recipe for a tile.
+
+    Attributes:
+        recipe: The recipe.
+        plan: What the run does.
+        layers: The request over the whole area.
+        manner: How.
+        where: The same as words of a command line.
+    """
+
+    recipe: Recipe
+    plan: ArchivePlan
+    layers: Request
+    manner: RunOptions
+    where: tuple[str, ...]
+
+    def __call__(self, one: TilePlan) -> int:
+        """Make the tile; the worst exit code of its entries. An entry that stops before its end is the last."""
+        from stac2cube.archives.run import request_of_tile
+        from stac2cube.cli.recipes import make_entry
+        from stac2cube.stages.layers import prepare
+
+        mine = replace(self.recipe, cubes=self.plan.archive.tile_folder(one.tile), tiles=None)
+        code = 0
+        for entry in mine.entries:
+            if not self.manner.quiet:
+                click.echo(f"== {one.tile.name} {entry.label}", err=True)
+            if entry.kind.name == "layers":
+                request = request_of_tile(self.plan, one, self.layers)
+                out = mine.made_by(entry)
+                job = prepare(out, request, on_cluster=self.manner.place.on_cluster)
+                code = max(code, build_layers(job, self.manner))
+            else:
+                code = max(code, make_entry(mine, entry, self.where))
+            if code == 10:
+                break
+        return code
+
+
+def run_recipe_of_tiles(
+    recipe: Recipe, options: Mapping[str, Any], where: Sequence[str], planned: Path | None = None
+) -> tuple[int, bool]:
+    """Make the archive of a recipe.
+
+    Args:
+        recipe: The recipe.
+        options: Of the command ``run``.
+        where: Options that say where and how it runs, as words.
+        planned: A plan that was stored when the run was submitted; None to search now.
+
+    Returns:
+        The exit code; and whether it ended for its job's time, and not for its budget.
+
+    Raises:
+        BadInputError: See :func:`stac2cube.archives.run.plan_archive`.
+        CatalogError: The catalog cannot be read.
+    """
+    from stac2cube.archives.archive import read_archive
+    from stac2cube.archives.run import ArchivePlan, Budget, RunLimits, plan_archive, refresh_door, run_archive, run_name
+
+    budget = Budget.parse(options["budget"])
+    with talking(options["quiet"]) as console, stoppable() as stop:
+        manner = RunOptions.of(options, console)
+        layers = layers_request(recipe)
+        if planned is None:
+            wanted = archive_request(recipe, layers, options["tiles"])
+            plan = plan_archive(wanted, on_cluster=manner.place.on_cluster)
+            name = run_name()
+        else:
+            plan = ArchivePlan.from_json(read_archive(recipe.cubes), planned.read_text(encoding="utf-8"))
+            name = planned.parent.name
+        if options["dry_run"]:
+            show_plan(plan)
+            return 0, False
+        if planned is None:
+            refresh_door(plan.archive)  # the tiles are known from the begin, whatever becomes of this run
+        make = TileMaker(recipe, plan, layers, manner, tuple(where))
+        limits = RunLimits(budget, stop, job_end(), manner.place.parallel)
+        summary = run_archive(plan, make, limits, name)
+    say_summary(recipe, plan, summary)
+    return summary.exit_code, not summary.limit
+
+
+def layers_request(recipe: Recipe) -> Request:
+    """The request of the layers of a recipe, over the whole area.
+
+    Raises:
+        BadInputError: It has none, or several; or a word is not understood.
+    """
+    from stac2cube.cli.recipes import layers_words
+    from stac2cube.stages.layers import make_request
+
+    return make_request(layers_words(recipe))
+
+
+def show_plan(plan: ArchivePlan) -> None:
+    """Print what a run would do."""
+    table = Table("tile", "why", "items", "lacking", "rows", "columns", "CRS", box=None)
+    for one in plan.todo:
+        rows, columns = one.tile.shape
+        crs = one.tile.crs if one.tile.crs.startswith("EPSG:") else "WKT"
+        table.add_row(one.tile.name, one.why, str(one.found), str(one.lacking), str(rows), str(columns), crs)
+    table.caption = (
+        f"{len(plan.todo)} tiles to make, {len(plan.done)} complete, products {', '.join(plan.archive.products)}"
+    )
+    table.caption_justify = "left"
+    wide_console().print(table)
+    if plan.outside:
+        click.echo(f"not asked for by the recipe, left as they are: {', '.join(plan.outside)}")
+
+
+def say_summary(recipe: Recipe, plan: ArchivePlan, summary: ArchiveSummary) -> None:
+    """Say what a run did."""
+    from stac2cube.archives.run import counts_by_reason
+
+    begun = f"{len(summary.made)} tiles made, {len(plan.done)} were complete, {len(summary.failed)} failed"
+    click.echo(f"{recipe.cubes}: {begun}, {len(summary.held)} held by others, {len(summary.left)} left")
+    for reason, names in counts_by_reason(summary.failed).items():
+        click.echo(f"failed: {', '.join(names)}: {reason}")
+    for name, holder in summary.held.items():
+        click.echo(f"held: {name}: {holder}")
+    if summary.limit:
+        click.echo(f"the budget {summary.limit} is reached: the same command goes on")
+    elif summary.stopped:
+        click.echo("stopped before the end: the same command goes on")
+
+
+def archive_folder(path: Path) -> Path:
+    """The folder of an archive, of which the folder or the door is given."""
+    return path if path.is_dir() else path.parent
+
+
+def show_archive_status(folder: Path, jobs: Mapping[str, str], *, machine: bool) -> None:
+    """Print how an archive stands, on one screen; or as JSON.
+
+    Args:
+        folder: The archive.
+        jobs: What is said of its last submission.
+        machine: As JSON.
+
+    Raises:
+        BadInputError: There is no archive.
+    """
+    from stac2cube.archives.status import archive_status
+
+    found = archive_status(folder)
+    if machine:
+        click.echo(json.dumps(asdict(found) | ({"jobs": dict(jobs)} if jobs else {}), indent=1))
+        return
+    for name, value in [*_status_lines(found), *jobs.items()]:
+        click.echo(f"{name:<10} {value}")
+
+
+MOST_LINES = 8
+"""Kinds of failures and names that are shown; the others are counted."""
+
+
+def _status_lines(found: ArchiveStatus) -> list[tuple[str, str]]:
+    from stac2cube.progress import duration
+
+    lines = [
+        ("archive", found.path),
+        ("tiles", f"{found.done} of {found.tiles} done, {len(found.behind)} behind, {len(found.failed)} failed"),
+        ("steps", ", ".join(f"{product} {count}" for product, count in found.steps.items()) or "-"),
+    ]
+    if found.pace is not None:
+        left = f", {duration(found.left)} left" if found.left else ""
+        lines.append(("pace", f"{found.pace:.1f} tiles per hour{left}; last tile {found.updated}"))
+    if found.writing:
+        lines.append(("writing", _some(found.writing)))
+    lines.append(("disk", f"{found.files} files, {human_bytes(found.size)}"))
+    for source, size, files in found.room:
+        free = [human_bytes(size)] if size is not None else []
+        free += [f"{files} files"] if files is not None else []
+        if free:
+            lines.append(("room", f"{', '.join(free)} left by {source}"))
+    lines += [("failed", _some(found.failed))] if found.failed else []
+    lines += [("behind", _some(found.behind))] if found.behind else []
+    lines += [("reason", f"{one.count} x {one.reason} ({_some(one.tiles, 3)})") for one in found.failures[:MOST_LINES]]
+    more = len(found.failures) - MOST_LINES
+    return [*lines, ("reason", f"and {more} more kinds, see --json")] if more > 0 else lines
+
+
+def _some(names: Sequence[str], most: int = MOST_LINES) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def require_tiles_for(recipe: Recipe, said: Mapping[str, Any]) -> None:
+    """Refuse options of archives where a recipe makes none.
+
+    Raises:
+        BadInputError: One of them is said, and the recipe has no tiles.
+    """
+    if recipe.tiles is None and any(said.values()):
+        words = ", ".join("--tile" if name == "tiles" else f"--{name.replace('_', '-')}" for name in said if said[name])
+        raise BadInputError(f"{recipe.path} has no tiles: {words} goes with recipes of archives")
+
+
+def refuse_tiles(recipe: Recipe, what: str) -> None:
+    """Refuse a recipe of an archive where a recipe of single cubes is meant.
+
+    Raises:
+        BadInputError: It has tiles.
+    """
+    if recipe.tiles is not None:
+        raise BadInputError(f"{recipe.path} makes an archive of tiles: {what}")
+
+
+# Commands on one cube, for all cubes of an archive.
+
+Keep = Callable[..., Any]
+
+
+def over_archive(applies: Callable[[Path, Mapping[str, Any]], bool] | None = None) -> Callable[[Keep], Keep]:
+    """Let a command on one cube take an archive too: it then runs on each cube, and goes on where it was stopped.
+
+    Args:
+        applies: Whether the command, with its options, is meant for a cube; for all if None.
+    """
+
+    def decorate(command: Keep) -> Keep:
+        @wraps(command)
+        def on_each(cube: Path, **options: Any) -> Any:
+            from stac2cube.archives.archive import is_archive
+
+            if not is_archive(cube):
+                return command(cube, **options)
+            return _keep(command, archive_folder(cube), options, applies)
+
+        return on_each
+
+    return decorate
+
+
+def _keep(
+    command: Keep,
+    folder: Path,
+    options: Mapping[str, Any],
+    applies: Callable[[Path, Mapping[str, Any]], bool] | None,
+) -> int:
+    """Run a command on the cubes of an archive; the worst exit code, 10 if it was stopped before the last."""
+    from stac2cube.archives.archive import read_archive
+    from stac2cube.archives.keep import Journal
+
+    archive = read_archive(folder)
+    journal = Journal.of(archive, command.__name__, {name: str(value) for name, value in options.items()})
+    for tile, product, cube in archive.cubes():
+        name = f"{tile.folder}/{product}"
+        if journal.has(name) or (applies is not None and not applies(cube, options)):
+            continue
+        click.echo(f"== {name}", err=True)
+        try:
+            code = command(cube, **options) or 0
+        except (Stac2cubeError, OSError) as error:
+            click.echo(f"stac2cube: {error}", err=True)
+            code = 1
+        if code == 10 or was_asked_to_stop():
+            click.echo("stopped before the end: the same command goes on", err=True)
+            return 10
+        journal.add(name, code)
+    return journal.close()
+
+
+def is_of_layers(cube: Path, _options: Mapping[str, Any]) -> bool:
+    """Whether a cube was made from a catalog; a damaged one by its name: the command itself tells of it."""
+    from stac2cube.search.request import STAGE
+    from stac2cube.store.metadata import read_root
+
+    try:
+        return read_root(cube).spec.stage == STAGE
+    except CubeError:
+        return cube.stem == STAGE
+
+
+def has_year(cube: Path, options: Mapping[str, Any]) -> bool:
+    """Whether a cube has a step of the year that is asked for; of a damaged one the command itself tells."""
+    from stac2cube.store.ledger import Ledger
+    from stac2cube.store.metadata import read_root
+
+    try:
+        rows = Ledger(cube, read_root(cube).ledger).sealed(whole=False)
+    except CubeError:
+        return True
+    return any(row.time.year == options["year"] for row in rows.values())
