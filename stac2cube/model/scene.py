@@ -322,7 +322,7 @@ def split_store(href: str) -> tuple[str, str] | None:
     """
     plain = href.split("?", 1)[0] if "://" in href else href
     found = _STORE.fullmatch(plain)
-    if found is None or "://" not in href and href.startswith("/vsi"):
+    if found is None or ("://" not in href and href.startswith("/vsi")):
         return None
     return found[1], (found[2] or "").strip("/")
 

@@ -107,9 +107,9 @@ class ZarrStore:
         places = [(found, asset) for asset in assets.values() if (found := split_store(asset["href"]))]
         if not places:
             return None
-        ((href, query), _), *_ = Counter(
-            (store, _query_of(asset["href"])) for (store, _), asset in places
-        ).most_common(1)
+        ((href, query), _), *_ = Counter((store, _query_of(asset["href"])) for (store, _), asset in places).most_common(
+            1
+        )
         listed = (
             band["name"]
             for (_, path), asset in places
