@@ -589,6 +589,10 @@ class KnownHeaders(Generic[H]):
             raise UnusualFileError(known)
         return known
 
+    def keep(self, href: str, header: H) -> None:
+        """Let the next who ask be given a header that was read elsewhere."""
+        self._keep(href, header)
+
     def forget(self, href: str) -> None:
         """Let the next one who asks read it anew."""
         with self._lock:

@@ -299,7 +299,7 @@ def _product_names(item: Item) -> str:
 
 
 def _store_names(item: Item) -> list[str]:
-    """Names of the Zarr stores of an item: those of EOPF are called like their product, which items of CPM 3 are not."""
+    """Names of the Zarr stores of an item. Those of EOPF are called like their product, as items of CPM 3 are not."""
     found = (split_store(asset["href"]) for asset in item["assets"].values())
     return sorted({store.rpartition("/")[2] for store, _ in filter(None, found)})
 

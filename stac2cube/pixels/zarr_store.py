@@ -15,12 +15,13 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import unquote
 
+import zarr
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
@@ -30,6 +31,7 @@ from stac2cube.errors import ReadError
 from stac2cube.fastcog.header import UnusualFileError
 from stac2cube.fastcog.ranges import ChangedFileError, RemoteParts, State, TooLargeError, remote_file
 from stac2cube.model.scene import split_store
+from stac2cube.store.staging import slow_pipeline
 from stac2cube.trust.deadline import left
 
 AT_ONCE = 32
@@ -152,7 +154,7 @@ class ArrayFacts:
     Attributes:
         path: The array's path in its store.
         state: Of the document that its metadata are from.
-        keys: Names of all its chunks below its path, or of its shards.
+        names: Names of all its chunks below its path, or of its shards.
         may_lack: Whether a chunk that is not there means pixels of the array's fill value.
         most: Bytes that a chunk may have as it is stored.
         unpacked: Bytes that a chunk becomes.
@@ -161,7 +163,7 @@ class ArrayFacts:
 
     path: str
     state: State
-    keys: Callable[[], Iterable[str]]
+    names: Callable[[], Iterable[str]]
     may_lack: bool
     most: int
     unpacked: int
@@ -202,6 +204,16 @@ class ArrayStore(Store):
                 return None
         return (prototype or default_buffer_prototype()).buffer.from_bytes(bytes(data))
 
+    @cached_property
+    def array(self) -> zarr.Array[Any]:
+        """The array, opened from its documents.
+
+        Raises:
+            ValueError: Its metadata are none of an array (also TypeError, KeyError).
+        """
+        with slow_pipeline():
+            return zarr.open_array(self, mode="r", zarr_format=2 if ".zarray" in self.documents else 3)
+
     def name_of(self, key: str) -> str:
         """A chunk in words."""
         return f"chunk {key} of array {self.facts.path} in {self.access.name}"
@@ -220,8 +232,9 @@ class ArrayStore(Store):
         except OSError as error:
             raise type(error)(f"{self.name_of(key)}: {error.strerror or error}") from None
         _SEEN.add(self._whole_name())
-        if self.facts.state.modified and state.modified > self.facts.state.modified:
-            _SETTLED.require(self._whole_name(), key)
+        younger = 0 < self.facts.state.modified < state.modified
+        if younger and not _SETTLED.has(self._whole_name()):
+            raise ChangedFileError(f"{self.name_of(key)} is younger than the metadata that are known of it")
         if wanted is None and (problem := self._problem(data)):
             raise DamagedChunkError(f"{self.name_of(key)} is damaged: {problem}")
         return data
@@ -244,7 +257,7 @@ class ArrayStore(Store):
         return whole[wanted.offset :], state
 
     def _whole_name(self) -> tuple[str, str, State]:
-        return f"{self.access.way.location}", self.facts.path, self.facts.state
+        return self.access.way.location, self.facts.path, self.facts.state
 
     def _absent(self, key: str, error: OSError) -> None:
         """See that a chunk that is not there means pixels of the fill value.
@@ -258,7 +271,7 @@ class ArrayStore(Store):
                 f"{self.name_of(key)} is missing, and the array declares no fill value for such: {reason}"
             )
         if not _SEEN.has(self._whole_name()):
-            if not any(self.access.has(f"{self.facts.path}/{other}") for other in self.facts.keys() if other != key):
+            if not any(self.access.has(f"{self.facts.path}/{other}") for other in self.facts.names() if other != key):
                 raise FileNotFoundError(
                     f"{self.name_of(key)} is missing, as are all chunks of this array: it is no array without data, "
                     f"but none that is there: {reason}"
@@ -338,7 +351,7 @@ def unpacked_size(compressor: str, data: memoryview) -> int | None:
     return int.from_bytes(data[first : first + width], "little") + (256 if width == 2 else 0) if width else None
 
 
-class _Names:
+class Names:
     """Names that are remembered, the oldest forgotten; threads may share it."""
 
     def __init__(self, most: int = 65_536) -> None:
@@ -346,31 +359,34 @@ class _Names:
         self._most, self._lock = most, Lock()
 
     def add(self, name: Any) -> None:
+        """Remember one."""
         with self._lock:
             self._names[name] = None
             while len(self._names) > self._most:
                 self._names.popitem(last=False)
 
     def has(self, name: Any) -> bool:
+        """Whether one is remembered."""
         with self._lock:
             return name in self._names
 
-    def require(self, name: Any, key: str) -> None:
-        """Take a chunk that is younger than the metadata for a change, the first time.
 
-        Raises:
-            ChangedFileError: It may be one.
-        """
-        if not self.has(name):
-            self.add(name)
-            raise ChangedFileError(f"chunk {key} was written after the metadata of its array were read")
-
-
-_SEEN = _Names()
+_SEEN = Names()
 """Arrays of which at least one chunk was there."""
 
-_SETTLED = _Names()
-"""Arrays whose chunks are younger than their metadata, which were read again since: so they were written."""
+_SETTLED = Names()
+"""Arrays whose metadata were read again after a chunk was found to be younger: so they were written."""
+
+
+def settle(access: StoreAccess, path: str, state: State) -> None:
+    """Take chunks of an array that are younger than its metadata no longer for a change.
+
+    Args:
+        access: The store.
+        path: Of the array there.
+        state: Of the document that its metadata are from.
+    """
+    _SETTLED.add((access.way.location, path, state))
 
 
 class _Indexes:

@@ -15,8 +15,9 @@ from stac2cube.errors import BadInputError, CatalogError, NothingFoundError, Rea
 from stac2cube.model.catalog import Catalog, catalogs, find_catalog
 from stac2cube.model.geometry import crs_name, parse_crs
 from stac2cube.model.mission import Mission
-from stac2cube.model.scene import AssetRef, Granule, Scene
+from stac2cube.model.scene import AssetRef, Granule, Scene, is_zarr_array
 from stac2cube.pixels.gdal import gdal_settings, open_image
+from stac2cube.pixels.open import Engine, inspect
 from stac2cube.search.parsing import Notes
 from stac2cube.search.search import Query, SearchResult, found_items, scenes_of
 from stac2cube.trust.deadline import within
@@ -46,6 +47,9 @@ def problem_of(scenes: Sequence[Scene]) -> str:
 def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
     def look() -> None:
         way = opening(asset, granule.signer)
+        if is_zarr_array(asset.href):
+            inspect(Engine(), asset, way, lambda image, _: image.geobox)
+            return
         with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location):
             pass
 
@@ -64,6 +68,8 @@ def crs_of_file(granule: Granule) -> tuple[str, str]:
 
     def look() -> str:
         way = opening(asset, granule.signer)
+        if is_zarr_array(asset.href):
+            return inspect(Engine(), asset, way, lambda image, _: crs_name(parse_crs(str(image.geobox.crs))))
         with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location) as file:
             return "" if file.crs is None else crs_name(parse_crs(file.crs.to_wkt()))
 
