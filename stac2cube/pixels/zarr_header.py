@@ -196,7 +196,8 @@ class ZarrHeader:
     @property
     def geobox(self) -> GeoBox:
         """Its lattice."""
-        return GeoBox(self.layout.shape, Affine(*self.transform), self.crs)
+        rows, columns = self.layout.shape
+        return GeoBox((rows, columns), Affine(*self.transform), self.crs)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values for a table, as those of :class:`stac2cube.fastcog.header.CogHeader`."""
@@ -323,7 +324,7 @@ def _useful(attributes: Any) -> dict[str, Any]:
 _CODES = ("horizontal_crs_code", "horizontal_CRS_code")
 _PLACES = ("proj:code", "proj:epsg", "proj:bbox", "proj:wkt2")
 
-STORES: KnownHeaders[_Document] = KnownHeaders(lambda _, access: _consolidated(access), most=64)  # type: ignore[arg-type, return-value]
+STORES: KnownHeaders[_Document] = KnownHeaders(lambda _, access: _consolidated(access), most=64)  # type: ignore[arg-type]
 """Consolidated metadata of the stores read last: several arrays of one are read together."""
 
 
@@ -375,8 +376,8 @@ def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False
     lattice = _said_lattice(said[0], said[1], layout.shape)
     try:
         if lattice is None or _problem_of(lattice, path):
-            lattice = GROUPS.get(f"{access.way.location}/{group}", (access, group, document))  # type: ignore[arg-type]
-            lattice = _fitting(lattice, layout.shape)
+            axes = GROUPS.get(f"{access.way.location}/{group}", (access, group, document))  # type: ignore[arg-type]
+            lattice = _fitting(axes, layout.shape)
     except FileNotFoundError:
         lattice = _lattice_of_bbox(document.attributes(""), layout.shape)
         if lattice is None:

@@ -262,7 +262,7 @@ def counts_of(reflectance: np.ndarray) -> np.ndarray:
 
 # Opening an array.
 
-_ARRAYS: KnownHeaders[ZarrHeader] = KnownHeaders(lambda href, place: fetch_header(href, *place))  # type: ignore[arg-type, misc]
+_ARRAYS: KnownHeaders[ZarrHeader] = KnownHeaders(lambda href, place: fetch_header(href, *place))  # type: ignore[misc]
 """Headers of arrays that this process has seen."""
 
 

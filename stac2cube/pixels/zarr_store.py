@@ -224,7 +224,8 @@ class ArrayStore(Store):
         try:
             data, state = self._fetch(key, wanted)
         except FileNotFoundError as error:
-            return self._absent(key, error)
+            self._require_fill(key, error)
+            return None
         except ReadError as error:
             raise ReadError(f"{self.name_of(key)}: {error}") from None
         except TooLargeError as error:
@@ -259,7 +260,7 @@ class ArrayStore(Store):
     def _whole_name(self) -> tuple[str, str, State]:
         return self.access.way.location, self.facts.path, self.facts.state
 
-    def _absent(self, key: str, error: OSError) -> None:
+    def _require_fill(self, key: str, error: OSError) -> None:
         """See that a chunk that is not there means pixels of the fill value.
 
         Raises:
@@ -301,7 +302,7 @@ class ArrayStore(Store):
         """Whether a document is known; chunks are fetched."""
         return key in self.documents
 
-    supports_writes = supports_deletes = supports_listing = False  # type: ignore[assignment] # as zarr's own stores
+    supports_writes = supports_deletes = supports_listing = False
 
     async def set(self, key: str, value: Buffer) -> None:
         """It is read-only."""
@@ -313,17 +314,17 @@ class ArrayStore(Store):
 
     async def list(self) -> AsyncIterator[str]:
         """Nothing is listed."""
-        for key in ():
+        for key in list[str]():
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:  # noqa: ARG002 - nothing is listed
         """Nothing is listed."""
-        for key in ():
+        for key in list[str]():
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # noqa: ARG002 - nothing is listed
         """Nothing is listed."""
-        for key in ():
+        for key in list[str]():
             yield key
 
 
