@@ -110,7 +110,8 @@ def catalogs() -> dict[str, Catalog]:
             file.check(Catalog, value, f"catalog {name!r}", given=("name", "origin", "login"))
             # Mission pages name the shipped catalogs, also one that a person overrides; in others each item tells.
             like = name if place == 0 or name in known else ""
-            known[name] = Catalog(**{"name": name, "like": like, **value})
+            partial = name in known and known[name].partial
+            known[name] = Catalog(**{"name": name, "like": like, "partial": partial, **value})
     return known
 
 

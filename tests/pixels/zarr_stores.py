@@ -78,8 +78,10 @@ def counts(name: str, form: StoreForm) -> np.ndarray:
     if name == "scl":
         pixels = rng.integers(1, 12, (edge, edge), dtype="uint8")
     else:
-        pixels = rng.integers(1, 12_000, (edge, edge), dtype="uint16") + np.uint16(form.offset)
+        pixels = rng.integers(1, 12_000, (edge, edge), dtype="uint16")
         pixels[edge // 2, : min(4, edge)] = (1, 500, 65_535, 2)[: min(4, edge)]
+        if "reflectance" in path_of(name, 10):  # saturated pixels stay so
+            pixels[pixels < 65_535] += np.uint16(form.offset)
     pixels[: edge // 10] = 0
     return pixels
 
