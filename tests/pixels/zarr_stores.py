@@ -145,7 +145,14 @@ def _write_band(root: zarr.Group, band: str, gsd: int, form: StoreForm) -> None:
         if form.place != "axes" or f"{group}/{axis}" in root:
             continue
         positions = (first + step * (np.arange(pixels.shape[0]) + 0.5)).astype("float32")
-        written = root.create_array(f"{group}/{axis}", shape=positions.shape, chunks=positions.shape, dtype="float32")
+        written = root.create_array(
+            f"{group}/{axis}",
+            shape=positions.shape,
+            chunks=positions.shape,
+            dtype="float32",
+            attributes={"_ARRAY_DIMENSIONS": [axis]} if old else {},
+            dimension_names=None if old else (axis,),
+        )
         written[...] = positions
 
 
