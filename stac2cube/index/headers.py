@@ -224,9 +224,14 @@ class StoredHeaders:
 
     sources: tuple[Path, ...]
 
-    def __call__(self, href: str) -> Header | None:
-        """See :meth:`of`."""
-        return self.of(href)
+    def __call__(self, href: str) -> CogHeader | ZarrHeader | None:
+        """The header of a GeoTIFF or of an array in Zarr, None if none is known or only GDAL reads the file.
+
+        Args:
+            href: Its unsigned address.
+        """
+        header = self.of(href)
+        return header if isinstance(header, (CogHeader, ZarrHeader)) else None
 
     def rows(self) -> dict[str, Row]:
         """All of them as rows, by address."""

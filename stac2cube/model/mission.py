@@ -267,7 +267,7 @@ def _page(file: TableFile, value: dict[str, Any]) -> Page:
             page.path_of(Band("B", Quantity(quantity, "uint8", 0), 1, "b", "b"))
     except (KeyError, IndexError, ValueError):
         raise TableError(
-            f"{file.path}: asset names {value['assets']} and paths of a page may hold {{band}}, {{common_name}} and "
-            "{gsd} only"
+            f"{file.path}: asset names {value['assets']} of a page may hold {{band}}, {{common_name}} and {{gsd}} "
+            "only; so may its paths"
         ) from None
     return page

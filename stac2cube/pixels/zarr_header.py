@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numcodecs
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -39,7 +40,7 @@ _CODECS = {"bytes", "blosc", "zstd", "gzip", "crc32c", "transpose", "sharding_in
 """Codecs of Zarr 3 that are read."""
 
 _COMPRESSORS = {"blosc", "zstd", "gzip", "zlib", "lz4"}
-"""Compressors of Zarr 2 that are read."""
+"""Compressors that are read."""
 
 _KNOWN_KEYS = {
     *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),
@@ -60,9 +61,13 @@ class ZarrLayout:
         outer: The same of what is one object of the store: a chunk or a shard.
         dtype: NumPy name, ``"uint16"``.
         may_lack: Whether a chunk that is not there means pixels of the fill value.
-        compressor: See :class:`stac2cube.pixels.zarr_store.ArrayFacts`.
+        compressor: What chunks were compressed by, within shards, too: a name of :data:`_COMPRESSORS`, "" for nothing.
+        plain: Whether a chunk is nothing but its pixels in C order, compressed or not, and needs no codec of zarr's.
+        code: NumPy's code of the numbers in a chunk, with their byte order: ``"<u2"``.
         separator: Between the numbers in the name of a chunk.
         prefix: Before them: ``"c/"`` in Zarr 3.
+        sharded: Whether chunks lie in shards.
+        index_first: Whether the index of a shard is at its begin.
     """
 
     shape: tuple[int, ...]
@@ -71,8 +76,12 @@ class ZarrLayout:
     dtype: str
     may_lack: bool
     compressor: str
+    plain: bool
+    code: str
     separator: str
     prefix: str
+    sharded: bool = False
+    index_first: bool = False
 
     @classmethod
     def of(cls, metadata: Json, dimensions: int) -> ZarrLayout:
@@ -115,9 +124,9 @@ class ZarrLayout:
         if not re.fullmatch(r"[<>|=][uif][1248]", code):
             raise ReadError(f"it holds {printable(code)!r}, and no numbers that are read")
         separator = str(metadata.get("dimension_separator") or ".")
-        size = kind if kind in ("blosc", "zstd") else ""
         dtype = np.dtype(code).newbyteorder("=").name
-        return cls(shape, chunks, chunks, dtype, metadata.get("fill_value") is not None, size, separator, "")
+        plain, may_lack = metadata.get("order", "C") == "C", metadata.get("fill_value") is not None
+        return cls(shape, chunks, chunks, dtype, may_lack, kind, plain, code, separator, "")
 
     @classmethod
     def _of_3(cls, metadata: Json) -> ZarrLayout:
@@ -140,13 +149,18 @@ class ZarrLayout:
         codecs = list(metadata["codecs"])
         sharded = len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed"
         unit = tuple(map(int, codecs[0]["configuration"]["chunk_shape"])) if sharded else outer
-        last = codecs[-1]["name"]
+        inner = list(codecs[0]["configuration"]["codecs"]) if sharded else codecs
+        names = [codec["name"] for codec in inner if codec["name"] != "crc32c"]
+        compressor = names[-1] if names and names[-1] in _COMPRESSORS else ""
+        plain = [codec["name"] for codec in codecs] == ["bytes", *([compressor] if compressor else [])]
+        big = (inner[0].get("configuration") or {}).get("endian") == "big"
         old = naming["name"] == "v2"
         separator = str(naming.get("configuration", {}).get("separator") or ((old and ".") or "/"))
-        size = last if last in ("blosc", "zstd") else ""
         shape = tuple(map(int, metadata["shape"]))
+        code, prefix = np.dtype(kind).newbyteorder(">" if big else "<").str, "" if old else f"c{separator}"
         # Zarr 3 demands a fill value of every array.
-        return cls(shape, unit, outer, str(kind), True, size, separator, "" if old else f"c{separator}")
+        first = sharded and codecs[0]["configuration"].get("index_location") == "start"
+        return cls(shape, unit, outer, str(kind), True, compressor, plain, code, separator, prefix, sharded, first)
 
     @property
     def unpacked(self) -> int:
@@ -458,10 +472,9 @@ def _axes(place: tuple[StoreAccess, str, _Document]) -> tuple[Affine, tuple[int,
         layout = ZarrLayout.of(metadata, 1)
         if layout.shape[0] > 1 << 20:
             raise ReadError(f"array {path} of {access.name} has {layout.shape[0]} positions")
-        values = decoded(
-            ArrayStore(access, facts_of(path, layout, State(0, "", 0)), documents_of(metadata)), layout, ...
-        )
-        values = values.astype("float64")
+        store = ArrayStore(access, facts_of(path, layout, State(0, "", 0)), documents_of(metadata))
+        parts = [unit_of(store, layout, (number,)) for number in range(-(-layout.shape[0] // layout.unit[0]))]
+        values = np.concatenate(parts).astype("float64")
         steps = np.diff(values)
         if len(values) < 2 or not np.isfinite(values).all() or np.ptp(steps) > 1e-3 * abs(steps[0]):
             raise ReadError(f"array {path} of {access.name} holds no positions at even steps")
@@ -493,17 +506,16 @@ def _lattice_of_bbox(said: Json, shape: tuple[int, ...]) -> Affine | None:
     return Affine((east - west) / shape[1], 0.0, west, 0.0, (south - north) / shape[0], north)
 
 
-# Decoding, by zarr.
+# Decoding, by zarr; chunks that need no codec of its own straight by numcodecs, into the memory where they stay.
 
 
 def facts_of(path: str, layout: ZarrLayout, state: State) -> ArrayFacts:
     """What fetching chunks of an array goes by; without a known state, no change is noticed."""
     slack = 65_536 + layout.unpacked // 16
     outer = math.prod(layout.outer) // math.prod(layout.unit)
-    sharded = layout.outer != layout.unit
     most = (layout.unpacked + slack) * outer
-    compressor = "" if sharded else layout.compressor
-    return ArrayFacts(path, state, layout.keys, layout.may_lack, most, layout.unpacked, compressor)
+    compressed = layout.compressor, layout.sharded, layout.index_first
+    return ArrayFacts(path, state, layout.keys, layout.may_lack, most, layout.unpacked, *compressed)
 
 
 def documents_of(metadata: Json) -> dict[str, bytes]:
@@ -515,8 +527,53 @@ def documents_of(metadata: Json) -> dict[str, bytes]:
     return {".zarray": json.dumps(kept).encode(), ".zattrs": b"{}"}
 
 
+def unit_of(store: ArrayStore, layout: ZarrLayout, place: tuple[int, ...]) -> np.ndarray:
+    """A chunk of an array, or of its shards.
+
+    Args:
+        store: The array.
+        layout: Of it.
+        place: Numbers of the chunk along the axes.
+
+    Returns:
+        Its pixels, fewer than a chunk has at the end of an axis.
+
+    Raises:
+        OSError: It cannot be read.
+        ReadError: It, or the array, is not what it should be.
+    """
+    part = tuple(
+        slice(number * edge, min((number + 1) * edge, whole))
+        for number, edge, whole in zip(place, layout.unit, layout.shape, strict=True)
+    )
+    data = store.chunk(layout.key(place)) if layout.plain else None
+    if data is None:  # not plain, or not there: zarr makes pixels of the fill value
+        return decoded(store, layout, part)
+    try:
+        pixels = _unpacked(data, layout)
+    except (ValueError, RuntimeError, TypeError, MemoryError, zlib.error) as error:
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise DamagedChunkError(f"{store.name_of(layout.key(place))} cannot be decoded: {reason:.300}") from None
+    return pixels[tuple(slice(one.stop - one.start) for one in part)]
+
+
+def _unpacked(data: memoryview, layout: ZarrLayout) -> np.ndarray:
+    """A chunk that is :attr:`ZarrLayout.plain`; at its end it may hold pixels beyond the array."""
+    made: Any
+    if layout.compressor in ("gzip", "zlib"):  # of either header, and no more than a chunk has
+        made = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(data, layout.unpacked + 1)
+    elif layout.compressor:
+        made = np.empty(layout.unpacked, "uint8")
+        numcodecs.get_codec({"id": layout.compressor}).decode(data, out=made)
+    else:
+        made = data
+    if len(made) != layout.unpacked:
+        raise ValueError(f"it holds {len(made)} bytes, and not {layout.unpacked}")
+    return np.frombuffer(made, layout.code).reshape(layout.unit).astype(layout.dtype, copy=False)
+
+
 def decoded(store: ArrayStore, layout: ZarrLayout, part: Any) -> np.ndarray:
-    """Pixels of an array.
+    """Pixels of an array, by zarr.
 
     Args:
         store: It.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
@@ -21,8 +20,8 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.ranges import ChangedFileError, HeaderLookup, KnownHeaders
 from stac2cube.model.image import Image, Roi
 from stac2cube.model.scene import AssetRef
-from stac2cube.pixels.zarr_header import GROUPS, STORES, ZarrHeader, decoded, documents_of, facts_of, fetch_header
-from stac2cube.pixels.zarr_store import ArrayStore, DamagedChunkError, Names, StoreAccess, settle
+from stac2cube.pixels.zarr_header import GROUPS, STORES, ZarrHeader, documents_of, facts_of, fetch_header, unit_of
+from stac2cube.pixels.zarr_store import ArrayStore, DamagedChunkError, RememberedNames, StoreAccess, settle
 from stac2cube.trust.deadline import left
 from stac2cube.trust.text import printable
 
@@ -137,7 +136,7 @@ class ZarrImage:
 
     Pixels are as they are stored: no scale and no offset is applied. Values without data are those of the mission,
     whatever the array calls its fill value. Reflectance that was written as numbers with a point is brought back to
-    the counts that it was made from, see :func:`counts_of`.
+    the counts that it was made from, see :func:`product_counts`.
 
     Args:
         header: What is known of it.
@@ -189,7 +188,7 @@ class ZarrImage:
             one(place)
         for other in others:
             other.result()
-        return counts_of(out) if self._packs else out
+        return product_counts(out) if self._packs else out
 
     def _paste(self, store: ArrayStore, place: tuple[int, int], roi: Roi, out: np.ndarray) -> None:
         layout = self.header.layout
@@ -197,9 +196,8 @@ class ZarrImage:
             slice(number * edge, min((number + 1) * edge, whole))
             for number, edge, whole in zip(place, layout.unit, layout.shape, strict=True)
         )
-        size = math.prod(one.stop - one.start for one in part) * np.dtype(layout.dtype).itemsize
         name = (self.access.way.location, self.path, self.header.state, place)
-        chunk = CHUNKS.get(name, size, lambda: decoded(store, layout, part))
+        chunk = CHUNKS.get(name, layout.unpacked, lambda: unit_of(store, layout, place))
         taken, given = [], []
         for wanted, here in zip(roi, part, strict=True):
             first, last = max(wanted.start, here.start), min(wanted.stop, here.stop)
@@ -236,7 +234,7 @@ def _must_pack(header: ZarrHeader, path: str) -> bool:
     return False
 
 
-def counts_of(reflectance: np.ndarray) -> np.ndarray:
+def product_counts(reflectance: np.ndarray) -> np.ndarray:
     """The counts from which reflectance was made: ``count * 1e-4 - 0.1``, by EOPF's converters to GeoZarr.
 
     Args:
@@ -301,5 +299,5 @@ def read_array(lookup: HeaderLookup | None, asset: AssetRef, way: Opening, read:
     return read(store, asset)
 
 
-STALE = Names()
+STALE = RememberedNames()
 """Headers that an index keeps and that are no longer true: address and state."""

@@ -21,6 +21,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import zarr
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -154,11 +155,13 @@ class ArrayFacts:
     Attributes:
         path: The array's path in its store.
         state: Of the document that its metadata are from.
-        names: Names of all its chunks below its path, or of its shards.
+        names: RememberedNames of all its chunks below its path, or of its shards.
         may_lack: Whether a chunk that is not there means pixels of the array's fill value.
         most: Bytes that a chunk may have as it is stored.
         unpacked: Bytes that a chunk becomes.
-        compressor: ``"blosc"`` or ``"zstd"`` where chunks begin with a frame of it that says its size, "" elsewhere.
+        compressor: What chunks were compressed by: ``"blosc"``, ``"zstd"`` and ``"lz4"`` say before what they become.
+        sharded: Whether objects are shards.
+        index_first: Whether the index of a shard is at its begin.
     """
 
     path: str
@@ -168,6 +171,8 @@ class ArrayFacts:
     most: int
     unpacked: int
     compressor: str = ""
+    sharded: bool = False
+    index_first: bool = False
 
 
 class ArrayStore(Store):
@@ -199,10 +204,10 @@ class ArrayStore(Store):
         if data is None:
             if key.rpartition("/")[2] in METADATA:
                 return None
-            data = await asyncio.get_running_loop().run_in_executor(_fetchers(), self._chunk, key, byte_range)
+            data = await asyncio.get_running_loop().run_in_executor(_fetchers(), self.chunk, key, byte_range)
             if data is None:
                 return None
-        return (prototype or default_buffer_prototype()).buffer.from_bytes(bytes(data))
+        return (prototype or default_buffer_prototype()).buffer.from_array_like(np.frombuffer(data, "uint8"))
 
     @cached_property
     def array(self) -> zarr.Array[Any]:
@@ -218,7 +223,14 @@ class ArrayStore(Store):
         """A chunk in words."""
         return f"chunk {key} of array {self.facts.path} in {self.access.name}"
 
-    def _chunk(self, key: str, wanted: ByteRequest | None) -> memoryview | None:
+    def chunk(self, key: str, wanted: ByteRequest | None = None) -> memoryview | None:
+        """A chunk or shard as it is stored, or bytes of it; None where it is not there, and need not be.
+
+        Raises:
+            OSError: It cannot be read.
+            ReadError: It is not what it should be.
+            ChangedFileError: The array was changed after its metadata were read.
+        """
         if time.monotonic() > self._until:
             raise OSError("it took too long")
         try:
@@ -236,7 +248,7 @@ class ArrayStore(Store):
         younger = 0 < self.facts.state.modified < state.modified
         if younger and not _SETTLED.has(self._whole_name()):
             raise ChangedFileError(f"{self.name_of(key)} is younger than the metadata that are known of it")
-        if wanted is None and (problem := self._problem(data)):
+        if problem := self._problem(data, wanted):
             raise DamagedChunkError(f"{self.name_of(key)} is damaged: {problem}")
         return data
 
@@ -247,7 +259,7 @@ class ArrayStore(Store):
         if isinstance(wanted, RangeByteRequest):
             if not 0 <= wanted.start < wanted.end <= wanted.start + self.facts.most:
                 raise TooLargeError(f"bytes {wanted.start} to {wanted.end} are no chunk")
-            if wanted.start:
+            if wanted.start or not self.facts.index_first:
                 return self.access.part(name, wanted.start, wanted.end)
             return _INDEXES.of((self._whole_name(), key, wanted.end), lambda: self.access.part(name, 0, wanted.end))
         if isinstance(wanted, SuffixByteRequest):
@@ -279,8 +291,15 @@ class ArrayStore(Store):
                 )
             _SEEN.add(self._whole_name())
 
-    def _problem(self, data: memoryview) -> str:
-        """Why a chunk cannot be what it should, by the size that it says itself to unpack to; "" if it may."""
+    def _problem(self, data: memoryview, wanted: ByteRequest | None) -> str:
+        """Why a chunk cannot be what it should, by the size that it says itself to unpack to; "" if it may.
+
+        Of shards that is asked of the chunks within; their indexes, and shards as a whole, begin with no such size.
+        """
+        if (wanted is None) == self.facts.sharded or isinstance(wanted, SuffixByteRequest):
+            return ""
+        if isinstance(wanted, RangeByteRequest) and self.facts.index_first and wanted.start == 0:
+            return ""
         size = unpacked_size(self.facts.compressor, data)
         if size is None or size == self.facts.unpacked:
             return ""
@@ -329,7 +348,7 @@ class ArrayStore(Store):
 
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-"""Names of the documents of a store (Zarr 2 and 3)."""
+"""RememberedNames of the documents of a store (Zarr 2 and 3)."""
 
 
 def unpacked_size(compressor: str, data: memoryview) -> int | None:
@@ -338,11 +357,13 @@ def unpacked_size(compressor: str, data: memoryview) -> int | None:
     Sources: the header of c-blosc 1 (README_CHUNK_FORMAT), bytes 4 to 8; RFC 8878, section 3.1.1.1, for zstd.
 
     Args:
-        compressor: ``"blosc"`` or ``"zstd"``; others never say.
+        compressor: ``"blosc"``, ``"zstd"`` or ``"lz4"``, before whose frames numcodecs puts the size.
         data: The frame.
     """
     if compressor == "blosc" and len(data) >= 16:
         return int.from_bytes(data[4:8], "little")
+    if compressor == "lz4" and len(data) >= 4:
+        return int.from_bytes(data[:4], "little")
     if compressor != "zstd" or len(data) < 14 or bytes(data[:4]) != b"\x28\xb5\x2f\xfd":
         return None
     flags = data[4]
@@ -352,8 +373,8 @@ def unpacked_size(compressor: str, data: memoryview) -> int | None:
     return int.from_bytes(data[first : first + width], "little") + (256 if width == 2 else 0) if width else None
 
 
-class Names:
-    """Names that are remembered, the oldest forgotten; threads may share it."""
+class RememberedNames:
+    """RememberedNames that are remembered, the oldest forgotten; threads may share it."""
 
     def __init__(self, most: int = 65_536) -> None:
         self._names: OrderedDict[Any, None] = OrderedDict()
@@ -372,10 +393,10 @@ class Names:
             return name in self._names
 
 
-_SEEN = Names()
+_SEEN = RememberedNames()
 """Arrays of which at least one chunk was there."""
 
-_SETTLED = Names()
+_SETTLED = RememberedNames()
 """Arrays whose metadata were read again after a chunk was found to be younger: so they were written."""
 
 

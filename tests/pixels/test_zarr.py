@@ -21,7 +21,7 @@ from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, is_zarr_array, split_store
 from stac2cube.pixels import zarr_image
 from stac2cube.pixels.open import Engine, ReadOptions, RetryPolicy, inspect, of_asset
-from stac2cube.pixels.zarr_image import ChunkCache, counts_of
+from stac2cube.pixels.zarr_image import ChunkCache, product_counts
 from stac2cube.pixels.zarr_store import unpacked_size
 from tests.pixels.granules import granule
 from tests.pixels.zarr_stores import CORNER, CRS, StoreForm, counts, path_of, write_store
@@ -374,13 +374,13 @@ def test_blocks_of_a_row_fetch_a_large_chunk_once(tmp_path: Path, monkeypatch: p
 def test_every_count_comes_back_from_reflectance() -> None:
     every = np.arange(65_536, dtype="uint16").reshape(256, 256)
     for kind in ("float32", "float64"):
-        np.testing.assert_array_equal(counts_of((every * 1e-4 - 0.1).astype(kind)), every)
+        np.testing.assert_array_equal(product_counts((every * 1e-4 - 0.1).astype(kind)), every)
     single = np.float32(1e-4) * every.astype("float32") + np.float32(-0.1)
-    np.testing.assert_array_equal(counts_of(single), every)
-    assert counts_of(np.array([[np.nan, -0.1]], "float32")).tolist() == [[0, 0]]
+    np.testing.assert_array_equal(product_counts(single), every)
+    assert product_counts(np.array([[np.nan, -0.1]], "float32")).tolist() == [[0, 0]]
     for wrong in (0.12345, -0.2, 7.0, np.inf):
         with pytest.raises(ReadError, match="no count of Sentinel-2"):
-            counts_of(np.array([[0.1, wrong]], "float32"))
+            product_counts(np.array([[0.1, wrong]], "float32"))
 
 
 def test_reflectance_of_another_scale_and_classes_with_a_point_are_refused(tmp_path: Path) -> None:
