@@ -16,7 +16,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from stac2cube.access.sign import Opening, unsigned
+from stac2cube.access.sign import Opening, opening, unsigned
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.ranges import KnownHeaders, State
 from stac2cube.model.geometry import crs_name, parse_crs
@@ -606,6 +606,42 @@ def zarr_header(asset: AssetRef, way: Opening) -> ZarrHeader:
     """
     access, path = StoreAccess.of(way)
     return fetch_header(asset.href, access, path)
+
+
+def small_array(store: str, path: str, dimensions: int, signer: str = "none") -> np.ndarray:
+    """A whole array of a store that need not lie anywhere: angles, positions.
+
+    Args:
+        store: Address of the store.
+        path: Of the array there.
+        dimensions: How many it has.
+        signer: See :mod:`stac2cube.access.sign`.
+
+    Returns:
+        Its numbers, as they are stored.
+
+    Raises:
+        OSError: It cannot be read.
+        ReadError: It is no such array, or has more than some million numbers.
+    """
+    access, _ = StoreAccess.of(opening(AssetRef(f"{store}/{path}"), signer))
+    document = STORES.get(access.way.location, access)  # type: ignore[arg-type]
+    metadata, state = document.nodes.get(path), State(0, "", 0)
+    if metadata is None or "shape" not in metadata:
+        metadata, _, _ = _own_document(access, path, document.version)
+    layout = ZarrLayout.of(metadata, dimensions)
+    if math.prod(layout.shape) > _MOST_SMALL:
+        raise ReadError(f"array {path} of {access.name} has {math.prod(layout.shape)} numbers")
+    return decoded(ArrayStore(access, facts_of(path, layout, state), documents_of(metadata)), layout, ...)
+
+
+_MOST_SMALL = 1 << 22
+
+
+def crs_of_store(store: str, signer: str = "none") -> str:
+    """The CRS that a store declares for all its arrays; raises as :func:`small_array`."""
+    access, _ = StoreAccess.of(opening(AssetRef(f"{store}/measurements"), signer))
+    return _crs_of([STORES.get(access.way.location, access).attributes("")])  # type: ignore[arg-type]
 
 
 def state_of_document(header: ZarrHeader, way: Opening) -> State:

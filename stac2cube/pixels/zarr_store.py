@@ -8,6 +8,7 @@ data, because a chunk is not there, is that here only where the array declares a
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 import time
@@ -244,10 +245,9 @@ class ArrayStore(Store):
             raise DamagedChunkError(f"{self.name_of(key)} is damaged: {error}") from None
         except OSError as error:
             raise type(error)(f"{self.name_of(key)}: {error.strerror or error}") from None
+        if 0 < self.facts.state.modified < state.modified and not _SETTLED.has(self._whole_name()):
+            self._settle(key)
         _SEEN.add(self._whole_name())
-        younger = 0 < self.facts.state.modified < state.modified
-        if younger and not _SETTLED.has(self._whole_name()):
-            raise ChangedFileError(f"{self.name_of(key)} is younger than the metadata that are known of it")
         if problem := self._problem(data, wanted):
             raise DamagedChunkError(f"{self.name_of(key)} is damaged: {problem}")
         return data
@@ -268,6 +268,25 @@ class ArrayStore(Store):
         assert isinstance(wanted, OffsetByteRequest)
         whole, state = self.access.whole(name, self.facts.most)
         return whole[wanted.offset :], state
+
+    def _settle(self, key: str) -> None:
+        """See that a chunk that is younger than the metadata is still what they say.
+
+        Before the first chunk of an array is used, it suffices that its own document says the same.
+
+        Raises:
+            ChangedFileError: It may not be.
+        """
+        if not _SEEN.has(self._whole_name()):
+            name = "zarr.json" if "zarr.json" in self.documents else ".zarray"
+            try:
+                said = json.loads(bytes(self.access.whole(f"{self.facts.path}/{name}", _MOST_DOCUMENT)[0]))
+            except (ValueError, OSError):
+                said = None
+            if isinstance(said, dict) and _bare(said) == _bare(json.loads(self.documents[name])):
+                _SETTLED.add(self._whole_name())
+                return
+        raise ChangedFileError(f"{self.name_of(key)} is younger than the metadata that are known of it")
 
     def _whole_name(self) -> tuple[str, str, State]:
         return self.access.way.location, self.facts.path, self.facts.state
@@ -345,6 +364,15 @@ class ArrayStore(Store):
         """Nothing is listed."""
         for key in list[str]():
             yield key
+
+
+_MOST_DOCUMENT = 1 << 22
+"""Bytes of the metadata of one array; some thousand are usual."""
+
+
+def _bare(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of an array without what does not tell how its chunks are kept."""
+    return {key: part for key, part in metadata.items() if key not in ("attributes", "consolidated_metadata")}
 
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")

@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
+import zarr
 
 from stac2cube.access.sign import opening
 from stac2cube.errors import ReadError
@@ -258,8 +260,6 @@ AXES = {
 
 @pytest.mark.parametrize("change", AXES.values(), ids=AXES)
 def test_positions_that_are_no_middles_of_pixels_are_refused(change: Callable[[Any], Any], tmp_path: Path) -> None:
-    import zarr
-
     store = write_store(tmp_path, FORMS["v3"])
     axis = zarr.open_array(store / "measurements/reflectance/r10m/x", mode="r+")
     axis[...] = change(axis[...])
@@ -394,8 +394,6 @@ def test_reflectance_of_another_scale_and_classes_with_a_point_are_refused(tmp_p
 
 
 def test_the_size_that_a_frame_unpacks_to_is_known_before(tmp_path: Path) -> None:
-    import numcodecs
-
     content = np.zeros(70_000, "uint8").tobytes()
     assert unpacked_size("blosc", memoryview(numcodecs.Blosc().encode(content))) == 70_000
     for size in (70, 700, 70_000):
@@ -411,3 +409,46 @@ def test_addresses_of_arrays() -> None:
     assert is_zarr_array("/dss/a.zarr/b02")
     for none in (at, f"{at}/.zmetadata", f"{at}/quicklook.tif", "/dss/a.tif", "https://example.org/a.zarrs/b"):
         assert not is_zarr_array(none), none
+
+
+@pytest.mark.parametrize(
+    ("edge", "chunk"),
+    [
+        (5_490, 5_490),
+        pytest.param(10_980, 10_980, marks=pytest.mark.soak),
+        pytest.param(10_980, 5_490, marks=pytest.mark.soak),
+    ],
+)
+def test_the_largest_chunks_of_real_stores_stay_within_the_bound(
+    edge: int, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of quality masks (one chunk of 120 MB) and of 10 m bands of 2025 (60 MB); here of one byte, and smooth."""
+    path = tmp_path / "large.zarr" / "quality" / "mask" / "r10m" / "b02"
+    array = zarr.create_array(
+        path,
+        shape=(edge, edge),
+        chunks=(chunk, chunk),
+        dtype="uint8",
+        zarr_format=2,
+        compressors=numcodecs.Blosc("zstd", 1, numcodecs.Blosc.BITSHUFFLE),
+        fill_value=0,
+        attributes={
+            "proj:transform": [10, 0, CORNER[0], 0, -10, CORNER[1]],
+            "proj:shape": [edge, edge],
+            "proj:epsg": 32632,
+            "_ARRAY_DIMENSIONS": ["y", "x"],
+        },
+    )
+    rows = (np.arange(edge) // 8 % 251).astype("uint8")
+    array[...] = rows[:, np.newaxis] + (np.arange(edge) // 1000).astype("uint8")[np.newaxis]
+    bound = 150_000_000
+    monkeypatch.setattr(zarr_image, "CHUNKS", ChunkCache(most=bound))
+    with serving(tmp_path) as server:
+        href = f"{server.url}/large.zarr/quality/mask/r10m/b02"
+        for column in range(-(-edge // 2048)):
+            part = slice(2048, 4096), slice(column * 2048, min(column * 2048 + 2048, edge))
+            expected = rows[part[0], np.newaxis] + (np.arange(edge)[part[1]] // 1000).astype("uint8")[np.newaxis]
+            np.testing.assert_array_equal(look(href, part), expected)
+        chunks = [path for path in server.requests if path[-3:].count(".") == 1 and "/." not in path]
+    assert len(chunks) == len(set(chunks)) == (edge // chunk)
+    assert zarr_image.CHUNKS.peak <= bound

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,16 +18,22 @@ import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
-from shapely.geometry import shape
+from shapely.geometry import box, shape
 
 import stac2cube
 from stac2cube.access.sign import opening
+from stac2cube.algorithms.radiometry import interpolated, merged, parse_angles
+from stac2cube.datasets.rules import AngleRules
+from stac2cube.datasets.sample_pixels import store_angles
+from stac2cube.datasets.samples import _angles_file
+from stac2cube.errors import ReadError
 from stac2cube.model.catalog import Catalog, find_catalog
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import AssetRef, Granule, identify
 from stac2cube.pixels.open import Engine, inspect
 from stac2cube.pixels.read import read_block
+from stac2cube.search.clients import items_of_api
 from stac2cube.search.items import Reading, to_granule
 from stac2cube.search.parsing import footprint_of
 from tests.items import Json, catalog
@@ -241,3 +251,70 @@ def test_the_footprint_across_the_antimeridian_is_split() -> None:
         found = footprint_of(json_of_store(store))
         assert found.geom_type == "MultiPolygon"
         assert found.area < shape({"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 2], [0, 2], [0, 0]]]}).area
+
+
+@pytest.mark.parametrize("product", STORES)
+def test_angles_of_the_sun_are_the_products_and_the_view_is_the_mean_of_its_bands(product: str) -> None:
+    """Rows of the view stand under other bands' names, so that only their mean is known (check A12)."""
+    (xml,) = (GEN / "safe" / f"{product}.SAFE").rglob("MTD_TL.xml")
+    wanted = parse_angles(xml.read_text(), str(xml))
+    for store in stores(product):
+        found = store_angles(str(store))
+        assert (found.sun.crs, found.sun.corner, found.sun.step) == (wanted.sun.crs, wanted.sun.corner, wanted.sun.step)
+        np.testing.assert_allclose(found.sun.zenith, wanted.sun.zenith, atol=1e-4)
+        np.testing.assert_allclose(found.sun.azimuth, wanted.sun.azimuth, atol=1e-4)
+        x, y = np.array([[found.sun.corner[0] + 5_000.0]]), np.array([[found.sun.corner[1] - 5_000.0]])
+        x, y = x + np.arange(0, 60_000, 7_000)[np.newaxis], y - np.arange(0, 60_000, 7_000)[:, np.newaxis]
+        means = [
+            merged(interpolated(nodes, x, y, wanted.sun.crs) for nodes in angles.view.values())
+            for angles in (found, wanted)
+        ]
+        assert len(found.view) == len(wanted.view) == 13
+        for mine, theirs in zip(*(mean.degrees for mean in means), strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=2e-3)
+    item = json_of_store(stores(product)[0])
+    assert _angles_file(item, AngleRules(view="single")).endswith(".zarr")
+    with pytest.raises(ReadError, match="under the names of other bands"):
+        _angles_file(item, AngleRules(view="per_band"))
+
+
+def test_recorded_answers_are_paged_to_their_end(tmp_path: Path) -> None:
+    """Next pages by POST, with the tokens that the service gave (check A15)."""
+    pages = [json.loads((EOPF / "stac" / f"search_2025-11-17_page{number}.json").read_text()) for number in (1, 2, 3)]
+    tokens = [
+        next((link["body"].get("token", "") for link in page["links"] if link["rel"] == "next"), "") for page in pages
+    ]
+    assert all(token.startswith("next:sentinel-2-l2a:") for token in tokens[:-1])
+    asked: list[Json] = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            landing = json.loads((EOPF / "stac" / "landing_2026-03-25.json").read_text())
+            self.give(json.dumps(landing))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body)
+            token = body.get("token", "")
+            self.give(json.dumps(pages[tokens.index(token) + 1 if token else 0]))
+
+        def give(self, text: str) -> None:
+            here = f"http://127.0.0.1:{server.server_port}"
+            content = text.replace("https://stac.core.eopf.eodc.eu", here).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/geo+json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    area, times = box(5.5, 46, 6.5, 47), (datetime(2025, 5, 1, tzinfo=UTC), datetime(2025, 5, 16, tzinfo=UTC))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        found = list(islice(items_of_api(url, ["sentinel-2-l2a"], area, [times]), 30))
+        server.shutdown()
+    assert [body.get("token", "") for body in asked] == ["", *tokens[:2]]
+    assert [item["id"] for item in found] == [item["id"] for page in pages for item in page["features"]]
