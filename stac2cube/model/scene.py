@@ -320,6 +320,8 @@ def split_store(href: str) -> tuple[str, str] | None:
     Returns:
         Address of the store without a slash at its end, and the path within it, "" for the store itself.
     """
+    if ".zarr" not in href.lower():  # as in nearly all items
+        return None
     plain = href.split("?", 1)[0] if "://" in href else href
     found = _STORE.fullmatch(plain)
     if found is None or ("://" not in href and href.startswith("/vsi")):

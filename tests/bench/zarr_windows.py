@@ -2,8 +2,9 @@
 
 ``python -m tests.bench.zarr_windows`` makes one store in Zarr 2 and one in Zarr 3, in the form of ESA's EOPF (chunks of
 1,830 pixels, blosc and zstd), and serves them by another process, every answer 20 ms late. Each tool reads in a process
-of its own, three times; first a window of another store, so that what is loaded on first use is not counted. The table
-has the median of CPU seconds and seconds, and the requests.
+of its own: first a window of another store, so that what is loaded on first use is not counted, then the window of
+three stores of the same content, each new to it. The table has the least CPU seconds and seconds of all rounds, since
+whatever else the machine does only adds to them, and the requests for one window.
 
 What is compared gives the same counts: xarray is told not to decode.
 """
@@ -22,10 +23,10 @@ from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 LATENCY = 0.02
+COPIES = 3
 EDGE = 512
 BANDS = ("b02", "b03", "b04", "b08")
 GROUP = "measurements/reflectance/r10m"
@@ -105,11 +106,14 @@ def measure(tool: str, url: str, warm: str, version: int) -> dict[str, Any]:
 
     read = TOOLS[tool]
     read(warm, version)
-    begun, spent = time.perf_counter(), time.process_time()
-    found = read(url, version)
-    spent, seconds = time.process_time() - spent, time.perf_counter() - begun
-    made = hashlib.sha256(b"".join(pixels.astype("<u2").tobytes() for pixels in found))
-    return {"cpu": spent, "seconds": seconds, "digest": made.hexdigest()[:12]}
+    spent, seconds, digests = [], [], set()
+    for copy in range(COPIES):
+        begun, before = time.perf_counter(), time.process_time()
+        found = read(url.replace(".zarr", f"-{copy}.zarr"), version)
+        spent.append(time.process_time() - before)
+        seconds.append(time.perf_counter() - begun)
+        digests.add(hashlib.sha256(b"".join(pixels.astype("<u2").tobytes() for pixels in found)).hexdigest()[:12])
+    return {"cpu": min(spent), "seconds": min(seconds), "digest": ", ".join(sorted(digests))}
 
 
 def serve(folder: str, pipe: Connection) -> None:
@@ -160,6 +164,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for version in (2, 3):
             write(Path(folder), version, f"v{version}", asked.edge)
+            for copy in range(COPIES):
+                (Path(folder) / f"v{version}-{copy}.zarr").symlink_to(f"v{version}.zarr")
             write(Path(folder), version, f"warm{version}", 2440)
         ours, theirs = get_context("spawn").Pipe()
         server = get_context("spawn").Process(target=serve, args=(folder, theirs), daemon=True)
@@ -170,9 +176,9 @@ def main() -> None:
             for tool in TOOLS:
                 rounds = [_round(ours, tool, url, version) for _ in range(asked.rounds)]
                 asks = {found["requests"] for found in rounds}
-                cells = (f"{median(found[key] for found in rounds):.3f}" for key in ("cpu", "seconds"))
+                cells = (f"{min(found[key] for found in rounds):.3f}" for key in ("cpu", "seconds"))
                 digests = ", ".join(sorted({found["digest"] for found in rounds}))
-                asked_for = ", ".join(map(str, sorted(asks)))
+                asked_for = ", ".join(f"{count:g}" for count in sorted(asks))
                 print(f"| Zarr {version} | {tool} | {asked_for} | {' | '.join(cells)} | {digests} |")
         ours.send(None)
 
@@ -187,8 +193,8 @@ def _round(pipe: Connection, tool: str, url: str, version: int) -> dict[str, Any
     if said.returncode:
         raise SystemExit(f"{tool}: {said.stderr[-2000:]}")
     pipe.send("count")
-    asked = [path for path in pipe.recv() if f"/v{version}.zarr" in path]
-    return {**json.loads(said.stdout.splitlines()[-1]), "requests": len(asked), "paths": asked}
+    asked = [path for path in pipe.recv() if f"/v{version}-" in path]
+    return {**json.loads(said.stdout.splitlines()[-1]), "requests": len(asked) / COPIES}
 
 
 if __name__ == "__main__":

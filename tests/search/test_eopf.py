@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from shapely.geometry import box
 
 import stac2cube
@@ -22,7 +23,7 @@ from stac2cube.search.items import Reading, to_granule
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog
-from tests.pixels.zarr_stores import L1C, L2A, SAFE, StoreForm, counts, path_of, sound_item, write_store
+from tests.pixels.zarr_stores import L1C, L2A, SAFE, StoreForm, path_of, sound_item, write_store
 
 MISSION, TOA = find_mission("sentinel-2-l2a"), find_mission("sentinel-2-l1c")
 FORM = StoreForm()
@@ -315,7 +316,12 @@ def test_all_years_have_one_radiometry_in_a_cube(archive: list[Json], tmp_path: 
         steps = cube[band].values
         for number in range(1, 5):
             np.testing.assert_array_equal(steps[number], steps[0], err_msg=f"{band}, step {number}")
-    written = counts("b02", FORM)
-    assert (written[:12] == 0).all()
+    # xarray decodes by what the converter declared of all products: before baseline 04.00 that is 0.1 too low.
+    for number, low in ((0, 0.1), (1, 0.1), (4, 0.0)):
+        group = f"{archive[number]['assets']['product']['href']}/measurements/reflectance/r10m"
+        decoded = xr.open_zarr(group, consolidated=False)["b02"].sel(x=cube.x, y=cube.y).values
+        ours = cube["B02"].values[number]
+        valid = np.isfinite(ours) & (ours < 6)
+        np.testing.assert_allclose(ours[valid] - decoded[valid], low, atol=1e-9)
     rows = Ledger(out, read_root(out).ledger).entries()
     assert {row.properties["catalog"] for row in rows.values()} == {source}
