@@ -294,13 +294,14 @@ _V2_AT = {".zarray", ".zgroup", ".zattrs"}
 def _consolidated(access: StoreAccess) -> _Document:
     """What a store says of all its nodes at once; without nodes where it does not."""
     host = access.way.location.rpartition("/")[0]
-    names = [".zmetadata", "zarr.json"] if _VERSIONS.get(host, 2) == 2 else ["zarr.json", ".zmetadata"]
+    # Where only stores in Zarr 2 lie, as it seems, their document is asked for first.
+    names = [".zmetadata", "zarr.json"] if _OF_2.get(host, 0) >= _ENOUGH_OF_2 else ["zarr.json", ".zmetadata"]
     for name in names:
         try:
             value, state = _read_json(access, name)
         except FileNotFoundError:
             continue
-        _VERSIONS[host] = 2 if name == ".zmetadata" else 3
+        _OF_2[host] = _OF_2.get(host, 0) + 1 if name == ".zmetadata" else 0
         nodes: dict[str, dict[str, Any]] = {}
         if name == "zarr.json":
             inner = value.get("consolidated_metadata")
@@ -319,8 +320,10 @@ def _consolidated(access: StoreAccess) -> _Document:
     return _Document({}, "", State(0, "", 0), 0)
 
 
-_VERSIONS: dict[str, int] = {}
-"""Version of Zarr last met, by where stores lie: its document is asked for first of the two that may be there."""
+_OF_2: dict[str, int] = {}
+"""How many stores in Zarr 2 were met one after another, by where they lie."""
+
+_ENOUGH_OF_2 = 3
 
 
 def _useful(attributes: Any) -> dict[str, Any]:
@@ -527,16 +530,24 @@ def documents_of(metadata: Json) -> dict[str, bytes]:
     return {".zarray": json.dumps(kept).encode(), ".zattrs": b"{}"}
 
 
-def unit_of(store: ArrayStore, layout: ZarrLayout, place: tuple[int, ...]) -> np.ndarray:
+def unit_of(
+    store: ArrayStore,
+    layout: ZarrLayout,
+    place: tuple[int, ...],
+    data: memoryview | None = None,
+    memory: np.ndarray | None = None,
+) -> np.ndarray:
     """A chunk of an array, or of its shards.
 
     Args:
         store: The array.
         layout: Of it.
         place: Numbers of the chunk along the axes.
+        data: The chunk as it is stored, None where it is still to be fetched.
+        memory: uint8, as long as the chunk, to be written to; None for new memory.
 
     Returns:
-        Its pixels, fewer than a chunk has at the end of an axis.
+        Its pixels, fewer than a chunk has at the end of an axis; perhaps in the memory given.
 
     Raises:
         OSError: It cannot be read.
@@ -546,24 +557,25 @@ def unit_of(store: ArrayStore, layout: ZarrLayout, place: tuple[int, ...]) -> np
         slice(number * edge, min((number + 1) * edge, whole))
         for number, edge, whole in zip(place, layout.unit, layout.shape, strict=True)
     )
-    data = store.chunk(layout.key(place)) if layout.plain else None
+    if data is None and layout.plain:
+        data = store.chunk(layout.key(place))
     if data is None:  # not plain, or not there: zarr makes pixels of the fill value
         return decoded(store, layout, part)
     try:
-        pixels = _unpacked(data, layout)
+        pixels = _unpacked(data, layout, memory)
     except (ValueError, RuntimeError, TypeError, MemoryError, zlib.error) as error:
         reason = printable(f"{type(error).__name__}: {error}")
         raise DamagedChunkError(f"{store.name_of(layout.key(place))} cannot be decoded: {reason:.300}") from None
     return pixels[tuple(slice(one.stop - one.start) for one in part)]
 
 
-def _unpacked(data: memoryview, layout: ZarrLayout) -> np.ndarray:
+def _unpacked(data: memoryview, layout: ZarrLayout, memory: np.ndarray | None) -> np.ndarray:
     """A chunk that is :attr:`ZarrLayout.plain`; at its end it may hold pixels beyond the array."""
     made: Any
     if layout.compressor in ("gzip", "zlib"):  # of either header, and no more than a chunk has
         made = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(data, layout.unpacked + 1)
     elif layout.compressor:
-        made = np.empty(layout.unpacked, "uint8")
+        made = np.empty(layout.unpacked, "uint8") if memory is None else memory
         numcodecs.get_codec({"id": layout.compressor}).decode(data, out=made)
     else:
         made = data

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -101,6 +104,11 @@ class ChunkCache:
                     self._bytes += made.nbytes
                 self._turn.notify_all()
 
+    def has(self, name: Any) -> bool:
+        """Whether a chunk is held, or being decoded."""
+        with self._turn:
+            return name in self._held or name in self._busy
+
 
 def _most_bytes() -> int:
     text = os.environ.get(BYTES)
@@ -117,9 +125,10 @@ CHUNKS = ChunkCache()
 
 def _renew() -> None:
     """In a new child, whose parent's threads may have held the lock, or were decoding."""
-    global CHUNKS  # noqa: PLW0603 - the process has one
-    CHUNKS = ChunkCache()
+    global CHUNKS, PACKED
+    CHUNKS, PACKED = ChunkCache(), PackedChunks()
     _readers.cache_clear()
+    _spare.cache_clear()
 
 
 @cache
@@ -154,7 +163,6 @@ class ZarrImage:
         self.geobox = header.geobox
         self.factors: list[int] = []
         self._packs = _must_pack(header, path)
-        self._store: ArrayStore | None = None
 
     def geobox_of(self, level: int) -> GeoBox:  # noqa: ARG002 - there is one
         """Its lattice."""
@@ -191,19 +199,102 @@ class ZarrImage:
         return product_counts(out) if self._packs else out
 
     def _paste(self, store: ArrayStore, place: tuple[int, int], roi: Roi, out: np.ndarray) -> None:
+        """Copy what a chunk has of a window."""
         layout = self.header.layout
-        part = tuple(
-            slice(number * edge, min((number + 1) * edge, whole))
-            for number, edge, whole in zip(place, layout.unit, layout.shape, strict=True)
-        )
         name = (self.access.way.location, self.path, self.header.state, place)
-        chunk = CHUNKS.get(name, layout.unpacked, lambda: unit_of(store, layout, place))
         taken, given = [], []
-        for wanted, here in zip(roi, part, strict=True):
-            first, last = max(wanted.start, here.start), min(wanted.stop, here.stop)
-            taken.append(slice(first - here.start, last - here.start))
+        for wanted, number, edge, whole in zip(roi, place, layout.unit, layout.shape, strict=True):
+            corner, end = number * edge, min((number + 1) * edge, whole)
+            first, last = max(wanted.start, corner), min(wanted.stop, end)
+            taken.append(slice(first - corner, last - corner))
             given.append(slice(first - wanted.start, last - wanted.start))
-        out[tuple(given)] = chunk[tuple(taken)]
+        part, share = out[tuple(given)], math.prod(one.stop - one.start for one in taken) / math.prod(layout.unit)
+        if layout.plain and share < _THIN and _SMALLEST <= layout.unpacked <= _LARGEST and not CHUNKS.has(name):
+            data = PACKED.first(name, lambda: store.chunk(layout.key(place)))
+            if data is not None:
+                with _memory(layout.unpacked) as memory:
+                    part[...] = unit_of(store, layout, place, data, memory)[tuple(taken)]
+                return
+        chunk = CHUNKS.get(name, layout.unpacked, lambda: unit_of(store, layout, place, PACKED.take(name)))
+        part[...] = chunk[tuple(taken)]
+
+
+# A small part of a chunk that nobody else may want: the chunk is unpacked into memory that is used again and again, and
+# kept as it is stored. New memory for all that it holds would cost more than unpacking it; so only who wants another
+# part of it has it unpacked to stay.
+
+_THIN = 0.25
+"""Less of a chunk than this is a small part."""
+
+_SMALLEST, _LARGEST = 2 << 20, 16 << 20
+"""Bytes of chunks of which that holds. Others cost too little, or too much to be unpacked twice."""
+
+
+class PackedChunks:
+    """Chunks as they are stored, of which a small part was wanted once; threads share it.
+
+    Args:
+        most: Bytes held; the oldest are forgotten.
+    """
+
+    def __init__(self, most: int = 128 << 20) -> None:
+        self._most, self._bytes = most, 0
+        self._held: OrderedDict[Any, tuple[memoryview, float]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._fetching = [threading.Lock() for _ in range(64)]
+
+    def first(self, name: Any, fetch: Callable[[], memoryview | None]) -> memoryview | None:
+        """A chunk for who is the first to want it; None for others, and where it is not there.
+
+        Args:
+            name: Unique.
+            fetch: Gives the chunk.
+        """
+        with self._fetching[hash(name) % len(self._fetching)]:
+            with self._lock:
+                if name in self._held:
+                    return None
+            data = fetch()
+            if data is not None:
+                with self._lock:
+                    self._held[name] = data, time.monotonic()
+                    self._bytes += data.nbytes
+                    while self._bytes > self._most and len(self._held) > 1:
+                        self._bytes -= self._held.popitem(last=False)[1][0].nbytes
+            return data
+
+    def take(self, name: Any) -> memoryview | None:
+        """A chunk for who unpacks it to stay; None if it is not held, or for too long."""
+        with self._lock:
+            data, since = self._held.pop(name, (None, 0.0))
+            if data is not None:
+                self._bytes -= data.nbytes
+        return data if time.monotonic() - since <= HELD_FOR else None
+
+
+PACKED = PackedChunks()
+"""Those of this process."""
+
+
+@contextmanager
+def _memory(size: int) -> Iterator[np.ndarray]:
+    """Memory of so many bytes, for a while; there is as much of it as there are cores, so that some wait for others."""
+    spare = _spare()
+    memory = spare.get()
+    try:
+        if len(memory) < size:
+            memory = np.empty(size, "uint8")
+        yield memory[:size]
+    finally:
+        spare.put(memory)
+
+
+@cache
+def _spare() -> queue.LifoQueue[np.ndarray]:
+    spare: queue.LifoQueue[np.ndarray] = queue.LifoQueue()
+    for _ in range(os.cpu_count() or 1):
+        spare.put(np.empty(0, "uint8"))
+    return spare
 
 
 # Counts of Sentinel-2, in stores of EOPF.

@@ -459,3 +459,7 @@ class _Indexes:
 
 
 _INDEXES = _Indexes()
+
+
+# Threads of a parent are none of a child's.
+os.register_at_fork(after_in_child=_fetchers.cache_clear)

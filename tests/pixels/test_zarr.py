@@ -23,7 +23,7 @@ from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, is_zarr_array, split_store
 from stac2cube.pixels import zarr_image
 from stac2cube.pixels.open import Engine, ReadOptions, RetryPolicy, inspect, of_asset
-from stac2cube.pixels.zarr_image import ChunkCache, product_counts
+from stac2cube.pixels.zarr_image import ChunkCache, PackedChunks, product_counts
 from stac2cube.pixels.zarr_store import unpacked_size
 from tests.pixels.granules import granule
 from tests.pixels.zarr_stores import CORNER, CRS, StoreForm, counts, path_of, write_store
@@ -452,3 +452,28 @@ def test_the_largest_chunks_of_real_stores_stay_within_the_bound(
         chunks = [path for path in server.requests if path[-3:].count(".") == 1 and "/." not in path]
     assert len(chunks) == len(set(chunks)) == (edge // chunk)
     assert zarr_image.CHUNKS.peak <= bound
+
+
+def test_a_small_part_of_a_chunk_is_not_kept_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once; who wants another part has it unpacked to stay, and nobody has it fetched again."""
+    monkeypatch.setattr(zarr_image, "CHUNKS", ChunkCache())
+    monkeypatch.setattr(zarr_image, "PACKED", PackedChunks())
+    form = StoreForm(chunk=1100, extent=11_000, bands={"b02": 10})
+    store = write_store(tmp_path, form, "thin")
+    written = counts("b02", form)
+    with serving(tmp_path) as server:
+        href = f"{server.url}/{store.name}/{path_of('b02', 10)}"
+        for number, (first, held) in enumerate(((0, 0), (500, 1), (900, 1))):
+            part = slice(first, first + 200), slice(100 * number, 100 * number + 300)
+            np.testing.assert_array_equal(look(href, part), written[part])
+            assert zarr_image.CHUNKS.peak == held * 1100 * 1100 * 2
+        assert len([path for path in server.requests if path.endswith("/0.0")]) == 1
+
+
+def test_packed_chunks_are_held_within_a_bound() -> None:
+    packed = PackedChunks(most=100)
+    for number in range(5):
+        assert packed.first(number, lambda: memoryview(bytes(40))) is not None
+    assert [packed.take(number) is None for number in range(5)] == [True, True, True, False, False]
+    assert packed.first(4, lambda: None) is None
+    assert packed.take(4) is None

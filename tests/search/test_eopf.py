@@ -325,3 +325,23 @@ def test_all_years_have_one_radiometry_in_a_cube(archive: list[Json], tmp_path: 
         np.testing.assert_allclose(ours[valid] - decoded[valid], low, atol=1e-9)
     rows = Ledger(out, read_root(out).ledger).entries()
     assert {row.properties["catalog"] for row in rows.values()} == {source}
+
+
+def test_clouds_are_found_in_l1c_with_b10_by_its_path(archive: list[Json], tmp_path: Path) -> None:
+    """Level-1C of the same overpass, of whose items none has an asset for B10."""
+    pytest.importorskip("s2cloudless")
+    form = StoreForm(bands=L1C, offset=1000)
+    store = write_store(tmp_path, form, "toa")
+    toa = sound_item(str(store), form) | {"collection": "sentinel-2-l1c"}
+    toa["properties"] |= {"datetime": archive[4]["properties"]["datetime"], "product:type": "S02MSIL1C"}
+    assert not any(key.startswith("B10") for key in toa["assets"])
+    layers = tmp_path / "layers.zarr"
+    area = "6.33,47.813,6.34,47.82"
+    words: dict[str, Any] = {"mission": "sentinel-2-l2a", "aoi": area, "time": "2024-05", "bands": ["B02", "SCL"]}
+    stac2cube.get_stac_layers(layers, catalog=catalog(tmp_path / "boa.json", [archive[4]]), resolution=10, **words)
+    clouds = stac2cube.get_cloud_layers(
+        layers, tmp_path / "clouds.zarr", catalog=catalog(tmp_path / "toa.json", [toa]), shadows=False
+    )
+    assert clouds.sizes["time"] == 1
+    found = clouds[next(name for name in clouds.data_vars if "prob" in name)].values
+    assert np.isfinite(found).mean() > 0.5
