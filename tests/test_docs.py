@@ -21,7 +21,7 @@ def test_the_page_of_missions_is_up_to_date(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
     made = mission_tables()
     assert (DOCS / "missions.md").read_text().partition(MARK)[2] == made
-    assert "| `sentinel-2-l2a` | recorded | recorded | recorded | recorded |" in made
+    assert "| `sentinel-2-l2a` | recorded | recorded | recorded | recorded | recorded |" in made
 
 
 def test_the_page_of_installation_lists_every_extra() -> None:

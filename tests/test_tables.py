@@ -44,7 +44,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_shipped_page_is_whole() -> None:
     mission = find_mission("sentinel-2-l2a")
     assert len(mission.bands) == 15
-    assert mission.catalogs == ("earth-search", "planetary-computer", "terrabyte", "cdse")
+    assert mission.catalogs == ("earth-search", "planetary-computer", "terrabyte", "cdse", "eopf")
     for page in mission.pages:
         for band in mission.bands.values():
             assert page.asset_names(band)

@@ -19,7 +19,7 @@ import urllib3
 from stac2cube.access.hrefs import require_plain_file
 from stac2cube.access.s3 import keys, section_of, store_settings
 from stac2cube.errors import CatalogError, ReadError
-from stac2cube.model.scene import AssetRef
+from stac2cube.model.scene import AssetRef, is_zarr_array
 from stac2cube.trust.address import host_of, is_private_way, may_see_keys, without_queries
 from stac2cube.trust.deadline import TooSlowError, within
 from stac2cube.trust.login import netrc_of
@@ -58,7 +58,7 @@ def opening(asset: AssetRef, signer: str) -> Opening:
         return Opening(f"/vsicurl/{asset.alternate}", bearer, True)
     if not is_remote(asset.href):
         path = readable(asset.href, signer)
-        if not path.startswith("/vsi"):
+        if not path.startswith("/vsi") and not is_zarr_array(asset.href):
             require_plain_file(path)
         return Opening(path, {}, False)
     own = signer == "planetary-computer" and _is_blob(asset.href)

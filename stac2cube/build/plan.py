@@ -232,9 +232,23 @@ VERSIONS = "versions"
 
 def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
     """Whether a wanted part is missing or newer than the one used, or one taken from a cube is another there now."""
-    newer = any(part not in have or version > have[part] for part, version in want.items())
+    newer = any(_is_newer(part, version, have) for part, version in want.items())
     # A catalog that forgets is no reason; a cube that was rolled back, or lost an item of a scene, is.
     return newer or any(want.get(part) != version for part, version in have.items() if part.startswith(PARENT))
+
+
+def _is_newer(part: str, version: str, have: Mapping[str, str]) -> bool:
+    """Whether a wanted part is missing, or newer than those it may be.
+
+    Some catalogs name no datastrip: their part of a tile (``"32TMT/"``) may be any that a catalog which does has of it.
+    """
+    if part in have:
+        return version > have[part]
+    tile, _, strip = part.partition("/")
+    same = {known: made for known, made in have.items() if tile and known.partition("/")[0] == tile}
+    unknown = [made for known, made in same.items() if not known.partition("/")[2].partition("#")[0]]
+    candidates = unknown if strip.partition("#")[0] else list(same.values())
+    return not candidates or version > max(candidates)
 
 
 def is_behind(row: Entry, want: Entry) -> bool:

@@ -243,8 +243,8 @@ log = logging.getLogger(__name__)
 def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
     """Submit RECIPE to SLURM: each entry becomes a job that starts after the one before. Nothing keeps running here.
 
-    The jobs run a copy of the recipe, with its variables filled in now. The copy is next to their logs. A recipe with tiles
-    is searched here, once. Its job, or the tasks of its array, make one tile after the other.
+    The jobs run a copy of the recipe, with its variables filled in now. The copy is next to their logs. A recipe with
+    tiles is searched here, once. Its job, or the tasks of its array, make one tile after the other.
     """
     from stac2cube.executors.jobs import Submission, new_submission_folder, require_none_alive
     from stac2cube.executors.site import find_site

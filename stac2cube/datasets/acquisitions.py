@@ -25,7 +25,7 @@ from stac2cube.model.catalog import find_catalog
 from stac2cube.model.geometry import Area
 from stac2cube.model.mission import find_mission
 from stac2cube.model.period import parse_period
-from stac2cube.model.scene import Granule
+from stac2cube.model.scene import Granule, split_store
 from stac2cube.search.search import Query, search
 from stac2cube.store.files import write_whole
 from stac2cube.trust.names import Names, is_below, safe_name
@@ -225,6 +225,12 @@ def _wanted(one: Acquisition, role: Role) -> WantedFile:
     if not asset:
         names = " or ".join(granule.item_ids)
         return replace(wanted, reason=f"item {names} has no asset {' or '.join(role.assets)}")
+    if split_store(str(item["assets"][asset]["href"])):
+        return replace(
+            wanted,
+            reason=f"asset {asset} of item {item['id']} lies in a Zarr store, whose arrays are no files: read it where "
+            "it is (stac2cube layers), or mirror the whole store with a tool for that",
+        )
     path = f"{safe_name(str(item['id']))}/{_file_names(item)[asset]}"
     return replace(wanted, path=path, signed=granule.signed.get(str(item["assets"][asset]["href"]), ""))
 

@@ -15,15 +15,16 @@ from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 from rasterio.errors import RasterioError
 
-from stac2cube.algorithms.radiometry import Direction, TileAngles, interpolated, merged, parse_angles
+from stac2cube.algorithms.radiometry import AngleNodes, Direction, TileAngles, interpolated, merged, parse_angles
 from stac2cube.datasets.rules import AngleRules, CubeStep, GranuleFiles, LabelRules, SampleRules, SampleSource
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.mission import Band
-from stac2cube.model.scene import AssetRef
+from stac2cube.model.scene import AssetRef, split_store
 from stac2cube.pixels.gdal import TileCache
 from stac2cube.pixels.open import of_asset, read_file
 from stac2cube.pixels.warp import SourceWindow, read_covered, resample_block, source_window
+from stac2cube.pixels.zarr_header import crs_of_store, small_array
 
 # Labels of a sample, from whichever source, on the sample's grid; runs on workers.
 
@@ -311,7 +312,9 @@ def _angles_of(path: str, rules: AngleRules, bands: tuple[str, ...], geobox: Geo
     transform, (rows, columns) = geobox.transform, geobox.shape
     x = transform.c + transform.a * (np.arange(columns)[np.newaxis] + 0.5)
     y = transform.f + transform.e * (np.arange(rows)[:, np.newaxis] + 0.5)
-    found: Iterable[Direction] = (interpolated(tile.view[band], x, y, str(geobox.crs)) for band in bands)
+    # Of a Zarr store nobody knows which band a row of angles is of: all rows together make the one mean direction.
+    seen = tile.view.values() if split_store(path) else (tile.view[band] for band in bands)
+    found: Iterable[Direction] = (interpolated(nodes, x, y, str(geobox.crs)) for nodes in seen)
     if rules.view == "single":
         found = (merged(found),)
     sun = interpolated(tile.sun, x, y, str(geobox.crs))
@@ -326,7 +329,47 @@ def _angles_of(path: str, rules: AngleRules, bands: tuple[str, ...], geobox: Geo
 
 @lru_cache(maxsize=16)
 def _tile_angles(path: str, bands: tuple[str, ...]) -> TileAngles:
+    if split_store(path):
+        return store_angles(path)
     try:
         return parse_angles(Path(path).read_text(errors="replace"), path, bands)
     except OSError as error:
         raise ReadError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def store_angles(store: str) -> TileAngles:
+    """The angles of a Zarr store of EOPF.
+
+    Those of the sun are the product's. Those of the view stand in the order of the product's XML under names of bands
+    that were sorted (converters of CPM 2.5.6 to 3.1.0), so that of no row can be told which band it is of.
+
+    Args:
+        store: Its address.
+
+    Returns:
+        The sun, and the view of each row by its number; detectors merged.
+
+    Raises:
+        ReadError: It has no such angles.
+    """
+    group = "conditions/geometry"
+    try:
+        sun, view = (
+            small_array(store, f"{group}/sun_angles", 3),
+            small_array(store, f"{group}/viewing_incidence_angles", 5),
+        )
+        x, y = (small_array(store, f"{group}/{axis}", 1).astype("float64") for axis in ("x", "y"))
+        crs = crs_of_store(store)
+    except OSError as error:
+        raise ReadError(f"the angles of {store} cannot be read: {error}") from error
+    if sun.shape[0] != 2 or view.shape[2] != 2 or sun.shape[1:] != view.shape[3:] or sun.shape[1:] != (len(y), len(x)):
+        raise ReadError(f"the angles of {store} are of shape {sun.shape} and {view.shape}, which is not known")
+    step, corner = float(x[1] - x[0]), (float(x[0]), float(y[0]))
+    if not (np.allclose(np.diff(x), step) and np.allclose(np.diff(y), -step)):
+        raise ReadError(f"the angles of {store} stand at positions that are not known")
+    merging = (
+        merged(Direction.of_degrees(*(part.astype("float64") for part in detector)) for detector in row).degrees
+        for row in view
+    )
+    views = {str(number): AngleNodes(crs, corner, step, *angles) for number, angles in enumerate(merging)}
+    return TileAngles(AngleNodes(crs, corner, step, *sun.astype("float64")), views)

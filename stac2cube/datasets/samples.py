@@ -25,6 +25,7 @@ from stac2cube.datasets.files import failure_of, made_folder, read_document
 from stac2cube.datasets.index import INDEX, Sample, SampleIndex, read_sample_index, write_index
 from stac2cube.datasets.rules import (
     GRID,
+    AngleRules,
     CubeStep,
     GranuleFiles,
     SampleRequest,
@@ -43,7 +44,7 @@ from stac2cube.model.grid import Grid, grid_from_geobox
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.mission import Band, find_mission
 from stac2cube.model.period import parse_period
-from stac2cube.model.scene import AssetRef, Granule, Scene
+from stac2cube.model.scene import AssetRef, Granule, Scene, is_zarr_array, split_store
 from stac2cube.pixels.open import of_asset
 from stac2cube.progress import Progress
 from stac2cube.search.request import ALWAYS
@@ -166,7 +167,7 @@ def _part(scene: Scene, granule: Granule, rules: SampleRules, classes: Classes, 
     tile, paired = "", None
     if rules.angles is not None:
         with noting(lacking):
-            tile = metadata_file(item, "tile_metadata")
+            tile = _angles_file(item, rules.angles)
     if rules.labels is not None and rules.labels.backend == "scl":
         paired = granule if "SCL" in granule.assets else classes.get(_acquisition(scene, granule))
         with noting(lacking):
@@ -174,6 +175,24 @@ def _part(scene: Scene, granule: Granule, rules: SampleRules, classes: Classes, 
                 raise ReadError(f"SCL: there is no Level-2A of {granule.id}")
             _require(paired, "SCL")
     return GranuleFiles(_light(granule), factors, tile, None if paired is None else _light(paired))
+
+
+def _angles_file(item: Mapping[str, Any], rules: AngleRules) -> str:
+    """Where the angles of a granule are: its metadata file, or its Zarr store.
+
+    Raises:
+        ReadError: There are none, or not those that are asked for.
+    """
+    hrefs = [str(about["href"]) for about in item["assets"].values()]
+    store = next((found[0] for href in hrefs if (found := split_store(href))), "")
+    if not store:
+        return metadata_file(item, "tile_metadata")
+    if rules.view == "per_band":
+        raise ReadError(
+            f"angles of the view per band: {store} has them under the names of other bands (so do all stores of EOPF's "
+            "converters, 2.5.6 to 3.1.0); ask for view: single, which is their mean over all bands"
+        )
+    return readable(store, "none") if not is_remote(store) else store
 
 
 def _light(granule: Granule) -> Granule:
@@ -187,6 +206,8 @@ def _require(granule: Granule, band: str) -> None:
     if asset is None:
         raise ReadError(f"{band}: item {granule.id} has no such asset")
     path = readable(asset.href, "none")
+    if is_zarr_array(asset.href) and Path(path).is_dir():
+        return
     if not is_remote(asset.href) and not Path(path).is_file():  # nor a pipe or a device
         raise ReadError(f"{band}: {path} does not exist")
 

@@ -47,6 +47,10 @@ class ChangedFileError(Stac2cubeError):
     """A file is not what it was when its header was read."""
 
 
+class TooLargeError(OSError):
+    """A file has more bytes than what it should hold can have."""
+
+
 @dataclass(frozen=True)
 class State:
     """By what a file is known to be still the same; 0 or "" where that is unknown.
@@ -267,13 +271,33 @@ class RemoteParts:
 
     def first(self, count: int) -> tuple[memoryview, State]:
         """See :class:`Parts`."""
-        return self._get((0, count), "")
+        return self._get({"range": (0, count)})
+
+    def whole(self, most: int) -> tuple[memoryview, State]:
+        """All of a file, and what it is.
+
+        Args:
+            most: Bytes that it may have.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            OSError: It cannot be read, or is larger.
+            UnusualFileError: See :func:`remote_file`.
+        """
+        return self._get({}, most)
+
+    def last(self, count: int) -> tuple[memoryview, State]:
+        """The last bytes of a file, and what it is; raises as :meth:`whole`."""
+        return self._get({"range": {"suffix": count}})
 
     def read(self, spans: Sequence[Span], state: State) -> list[memoryview]:
         """See :class:`Parts`."""
 
         def one(span: Span) -> memoryview:
-            part, now = self._get(span, "" if state.etag.startswith("W/") else state.etag)
+            options: GetOptions = {"range": span}
+            if state.etag and not state.etag.startswith("W/"):
+                options["if_match"] = state.etag
+            part, now = self._get(options)
             state.check(now)
             return part
 
@@ -285,22 +309,25 @@ class RemoteParts:
 
         return together(spans, REMOTE_GAP, each)
 
-    def _get(self, span: Span, etag: str) -> tuple[memoryview, State]:
+    def _get(self, options: GetOptions, most: int = 0) -> tuple[memoryview, State]:
         import obstore
         from obstore.exceptions import BaseError, NotSupportedError, PreconditionError
 
         if left() <= 0:
             raise OSError("it took too long")
-        options: GetOptions = {"range": span}
-        if etag:
-            options["if_match"] = etag
         try:
             answer = obstore.get(self.store, self.key, options=options)
             meta = answer.meta
+            if 0 < most < meta["size"]:
+                raise TooLargeError(f"it has {meta['size']} bytes, and may have {most}")
             modified = round(meta["last_modified"].timestamp()) * 1_000_000_000
             return memoryview(answer.bytes()), State(meta["size"], meta["e_tag"] or "", modified)
+        except TooLargeError:
+            raise
         except PreconditionError:
             raise ChangedFileError("it was changed after its header was read") from None
+        except FileNotFoundError as error:
+            raise FileNotFoundError(_reason(error)) from None
         except NotSupportedError:
             raise UnusualFileError("its server gave something else than the range it was asked for") from None
         except (BaseError, OSError) as error:
@@ -489,8 +516,8 @@ _FROM_ENVIRONMENT = (
 
 # Headers that this process has seen, and how one is had that nobody has.
 
-HeaderLookup = Callable[[str], CogHeader | None]
-"""From an unsigned href to the header that a catalog keeps with it; it pickles."""
+HeaderLookup = Callable[[str], object]
+"""From an unsigned href to the header that a catalog keeps with it, of any format, or None; it pickles."""
 
 SUFFIXES = (".tif", ".tiff", ".gtiff", ".cog")
 """Files of other names are not asked for a header: it would cost a request for nothing."""
@@ -562,6 +589,10 @@ class KnownHeaders(Generic[H]):
             raise UnusualFileError(known)
         return known
 
+    def keep(self, href: str, header: H) -> None:
+        """Let the next who ask be given a header that was read elsewhere."""
+        self._keep(href, header)
+
     def forget(self, href: str) -> None:
         """Let the next one who asks read it anew."""
         with self._lock:
@@ -596,6 +627,6 @@ def header_for(href: str, way: Opening, lookup: HeaderLookup | None) -> tuple[Co
     """
     parts = remote_file(way)
     found = lookup(href) if lookup else None
-    if found is not None and State(found.size, found.etag, found.modified).is_certain:
+    if isinstance(found, CogHeader) and State(found.size, found.etag, found.modified).is_certain:
         return found, parts
     return KNOWN.get(href, parts), parts

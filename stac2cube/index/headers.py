@@ -22,14 +22,15 @@ from stac2cube.fastcog.jp2 import Jp2Header, fetch_jp2_header, is_jpeg2000_name
 from stac2cube.fastcog.ranges import ChangedFileError, State, header_of, remote_file
 from stac2cube.model.catalog import MANIFEST
 from stac2cube.model.geoparquet import HEADERS
-from stac2cube.model.scene import AssetRef
+from stac2cube.model.scene import AssetRef, is_zarr_array
+from stac2cube.pixels.zarr_header import ZarrHeader, state_of_document, zarr_header
 from stac2cube.progress import Progress
 from stac2cube.search.index_files import load_all
 from stac2cube.trust.deadline import within
 
 log = logging.getLogger(__name__)
 
-Header = CogHeader | Jp2Header
+Header = CogHeader | Jp2Header | ZarrHeader
 
 LONGEST = 100.0
 """Seconds that one header is waited for."""
@@ -63,10 +64,12 @@ HEADER_TYPE = pa.struct(
         ("packets", pa.bool_()),
     ]
 )
-"""One header. ``format`` is ``"tiff"``, ``"jpeg2000"``, or ``"other"`` for a file that only GDAL reads, with the reason
-as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the places of all tiles, packed
-and in base64, because readers as rustac take no bytes within lists; see
-:class:`~stac2cube.fastcog.header.CogHeader` and :class:`~stac2cube.fastcog.jp2.Jp2Header`."""
+"""One header. ``format`` is ``"tiff"``, ``"jpeg2000"``, ``"zarr"``, or ``"other"`` for a file that only GDAL reads,
+with the reason as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the places of
+all tiles, packed and in base64, because readers as rustac take no bytes within lists; see
+:class:`~stac2cube.fastcog.header.CogHeader` and :class:`~stac2cube.fastcog.jp2.Jp2Header`. Of an array in a Zarr store
+``levels`` are its rows and columns and those of its chunks, ``tiles`` its metadata, and size, etag and time are of the
+document that they are from; see :class:`~stac2cube.pixels.zarr_header.ZarrHeader`."""
 
 _OF_TIFF = ("compression", "predictor", "big_endian", "planar", "strips", "masked", "nodata", "transform", "crs")
 _OF_JPEG2000 = ("decompositions", "packets")
@@ -84,6 +87,8 @@ def read_any_header(asset: AssetRef, signer: str) -> Header:
         OSError: It cannot be read.
         ReadError: See :func:`stac2cube.access.sign.opening`.
     """
+    if is_zarr_array(asset.href):
+        return zarr_header(asset, opening(asset, signer))
     if not is_jpeg2000_name(asset.href):
         return header_of(asset, signer)
     way = opening(asset, signer)
@@ -92,10 +97,13 @@ def read_any_header(asset: AssetRef, signer: str) -> Header:
 
 def row_of(band: str, href: str, header: Header) -> Row:
     """A header as a row."""
-    kind = "tiff" if isinstance(header, CogHeader) else "jpeg2000"
+    kind = _FORMATS[type(header)]
     record = header.to_record()
     record["tiles"] = b64encode(record["tiles"]).decode("ascii")
     return {"band": band, "href": href, "format": kind, "remark": "", **record}
+
+
+_FORMATS: Mapping[type, str] = {CogHeader: "tiff", Jp2Header: "jpeg2000", ZarrHeader: "zarr"}
 
 
 def header_in(row: Row) -> Header | None:
@@ -106,6 +114,8 @@ def header_in(row: Row) -> Header | None:
     """
     if row["format"] == "other":
         return None
+    if row["format"] == "zarr":
+        return ZarrHeader.from_record({**row, "tiles": b64decode(row["tiles"] or "")})
     tiff = row["format"] == "tiff"
     values = {name: row[name] for name in (*_OF_BOTH, *(_OF_TIFF if tiff else _OF_JPEG2000))}
     values["tiles"] = b64decode(values["tiles"] or "")
@@ -147,12 +157,17 @@ def read_headers(targets: Sequence[Target], progress: Progress | None = None) ->
 
 def changed(rows: Iterable[Row], targets: Sequence[Target], progress: Progress | None = None) -> set[str]:
     """Addresses of files that are no longer what their headers say, or are gone: one request of one byte for each."""
-    known = {row["href"]: State(row["size"], row["etag"], row["modified"]) for row in rows if row["format"] != "other"}
-    asked = [target for target in targets if target.asset.href in known]
+    kept = {row["href"]: row for row in rows if row["format"] != "other"}
+    asked = [target for target in targets if target.asset.href in kept]
 
     def same(target: Target) -> State:
-        _, now = remote_file(opening(target.asset, target.signer)).first(1)
-        known[target.asset.href].check(now)
+        row, way = kept[target.asset.href], opening(target.asset, target.signer)
+        header = header_in(row) if row["format"] == "zarr" else None
+        if isinstance(header, ZarrHeader):
+            now = state_of_document(header, way)
+        else:
+            _, now = remote_file(way).first(1)
+        State(row["size"], row["etag"], row["modified"]).check(now)
         return now
 
     return {target.asset.href for target in asked} - set(_each(asked, same, progress or Progress()))
@@ -209,14 +224,14 @@ class StoredHeaders:
 
     sources: tuple[Path, ...]
 
-    def __call__(self, href: str) -> CogHeader | None:
-        """The header of a GeoTIFF, None if none is known or only GDAL reads it.
+    def __call__(self, href: str) -> CogHeader | ZarrHeader | None:
+        """The header of a GeoTIFF or of an array in Zarr, None if none is known or only GDAL reads the file.
 
         Args:
             href: Its unsigned address.
         """
         header = self.of(href)
-        return header if isinstance(header, CogHeader) else None
+        return header if isinstance(header, (CogHeader, ZarrHeader)) else None
 
     def rows(self) -> dict[str, Row]:
         """All of them as rows, by address."""

@@ -92,7 +92,8 @@ class ItemStates:
         together = [choice.catalog for choice in self.wanted.choices if choice.together]
         if together:
             return together
-        return [self.found.choice.catalog if self.found else self.wanted.choices[-1].catalog]
+        whole = [choice for choice in self.wanted.choices if not choice.last_resort]
+        return [self.found.choice.catalog if self.found else whole[-1].catalog]
 
     def _notes(self) -> tuple[Notes, ...]:
         return self.found.notes if self.found else ()

@@ -34,6 +34,7 @@ class Catalog:
         hosts: Names of hosts that may see keys for its assets (a token, a password of ``~/.netrc``, what
             ``GDAL_HTTP_USERPWD`` says), each with those below it.
         note: A remark for people.
+        partial: Whether it has samples of an archive only: it is asked by name, or where the others have nothing.
         origin: Of items that are kept here, the URL where they were found; "" where they were not found at one.
         login: User, password and keys of the address, in memory only.
     """
@@ -46,6 +47,7 @@ class Catalog:
     local_root: str | tuple[str, ...] = ""
     hosts: tuple[str, ...] = ()
     note: str = ""
+    partial: bool = False
     origin: str = ""
     login: Login = field(default=NOBODY, repr=False, compare=False)
 
@@ -88,6 +90,7 @@ class Catalog:
             "local_root": self.local_root if isinstance(self.local_root, str) else list(self.local_root),
             "hosts": list(self.hosts),
             "note": self.note,
+            "partial": self.partial,
         }
 
     def kept_in(self, place: str) -> Catalog:
@@ -107,7 +110,8 @@ def catalogs() -> dict[str, Catalog]:
             file.check(Catalog, value, f"catalog {name!r}", given=("name", "origin", "login"))
             # Mission pages name the shipped catalogs, also one that a person overrides; in others each item tells.
             like = name if place == 0 or name in known else ""
-            known[name] = Catalog(**{"name": name, "like": like, **value})
+            partial = name in known and known[name].partial
+            known[name] = Catalog(**{"name": name, "like": like, "partial": partial, **value})
     return known
 
 

@@ -81,6 +81,9 @@ class Page:
         collection: Id of the collection.
         radiometry: Named rule that brings counts to the stored form, see :mod:`stac2cube.search.items`.
         assets: Patterns of asset names, tried in order.
+        paths: Where the arrays of bands lie within the Zarr store of an item, by the name of their quantity: patterns
+            as those of assets, in small letters. They count where no asset has the band. Empty where the collection
+            holds no Zarr stores.
         signer: How its assets are opened where that differs from the rest of the catalog, see
             :mod:`stac2cube.access.sign`.
         evidence: Where collection and asset names are known from: ``"recorded"`` answers of the catalog, or its
@@ -89,10 +92,11 @@ class Page:
 
     catalog: str
     collection: str
-    radiometry: Literal["none", "sentinel-2"]
+    radiometry: Literal["none", "sentinel-2", "sentinel-2-eopf"]
     assets: tuple[str, ...]
     signer: Signer = ""
     evidence: Literal["recorded", "documentation"] = "documentation"
+    paths: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def asset_names(self, band: Band) -> tuple[str, ...]:
         """What the band's asset may be called, in order of preference."""
@@ -100,6 +104,11 @@ class Page:
             pattern.format(band=band.name, common_name=band.common_name, gsd=band.gsd) for pattern in self.assets
         ]
         return (*patterns, *band.also)
+
+    def path_of(self, band: Band) -> str:
+        """Where the array of a band lies within a Zarr store, without a leading slash; "" if the page does not say."""
+        pattern = self.paths.get(band.quantity.name, "")
+        return pattern.format(band=band.name, common_name=band.common_name, gsd=band.gsd).lower()
 
 
 @equal_nan
@@ -254,8 +263,11 @@ def _page(file: TableFile, value: dict[str, Any]) -> Page:
     page = Page(**{**value, "assets": tuple(value["assets"])})
     try:
         page.asset_names(Band("B", Quantity("", "uint8", 0), 1, "b", "b"))
+        for quantity in page.paths:
+            page.path_of(Band("B", Quantity(quantity, "uint8", 0), 1, "b", "b"))
     except (KeyError, IndexError, ValueError):
         raise TableError(
-            f"{file.path}: asset names {value['assets']} of a page may hold {{band}}, {{common_name}} and {{gsd}} only"
+            f"{file.path}: asset names {value['assets']} of a page may hold {{band}}, {{common_name}} and {{gsd}} "
+            "only; so may its paths"
         ) from None
     return page

@@ -161,6 +161,9 @@ def tile_of(item: Item) -> str:
     code = code[1:] if re.fullmatch(r"T\d{2}[A-Z]{3}", code) else code
     if not code and (match := re.search(r"_T(\d{2}[A-Z]{3})[_. ]", _product_names(item))):
         code = match[1]
+    if not code:
+        square = "".join(_text(item, f"mgrs:{part}") for part in ("utm_zone", "latitude_band", "grid_square")).upper()
+        code = square if re.fullmatch(r"\d{1,2}[A-Z]{3}", square) else ""
     return code.zfill(5) if code else ""
 
 
@@ -179,6 +182,10 @@ def datastrip_of(item: Item) -> str:
 
 def baseline_of(item: Item) -> str:
     """Processing baseline ``"05.00"``, "" if neither the item nor its product names say."""
+    if is_eopf(item):
+        # processing:version of EOPF is the baseline in some versions of its software, and that of a mapping in others.
+        version = _text(item, "processing:version")
+        return _named_baseline(item) or (version if re.fullmatch(r"\d{2}\.\d{2}", version) else "")
     for key in ("s2:processing_baseline", "processing:version"):
         said = item["properties"].get(key)
         if isinstance(said, float) and not isinstance(said, bool):
@@ -186,6 +193,11 @@ def baseline_of(item: Item) -> str:
         if text := _text(item, key):
             named = re.fullmatch(r"N(\d{2})\.?(\d{2})", text)  # as names of products have it
             return f"{named[1]}.{named[2]}" if named else text
+    return _named_baseline(item)
+
+
+def _named_baseline(item: Item) -> str:
+    """The processing baseline that names of product, datatake or datastrip hold, "" if none does."""
     match = re.search(r"_N(\d{2})\.?(\d{2})[_. ]", _product_names(item))
     return f"{match[1]}.{match[2]}" if match else ""
 
@@ -198,6 +210,20 @@ def generated(item: Item) -> str:
     # LC08_L2SP_193027_20200714_20200912_02_T1: acquired, processed (USGS, Landsat Collection 2 product identifiers).
     if time is None and (found := re.search(r"_\d{6}_\d{8}_(\d{8})_\d{2}_", item["id"] + "_")):
         time = moment_or_none(found[1])
+    # S2A_MSIL2A_..._20250510T141114, S2A_OPER_MSI_L2A_DS_2APS_20230626T022157_S... (ESA, naming conventions).
+    if time is None and is_eopf(item):
+        named = re.search(r"S2[A-D]_MSIL\d[AC]_\S+_(\d{8}T\d{6})[. ]", _product_names(item))
+        named = named or re.search(r"_DS_\w+?_(\d{8}T\d{6})_S", _product_names(item))
+        time = moment_or_none(named[1]) if named else None
+    return "" if time is None else time.isoformat(timespec="microseconds")
+
+
+def converted(item: Item) -> str:
+    """When a product of EOPF was converted to Zarr, as a text that sorts by time; "" for others, and if it is not said.
+
+    One product is converted again under the same id.
+    """
+    time = moment_or_none(item["properties"].get("created")) if is_eopf(item) else None
     return "" if time is None else time.isoformat(timespec="microseconds")
 
 
@@ -267,8 +293,54 @@ def _is_number(text: str, most: int) -> bool:
 
 
 def _product_names(item: Item) -> str:
-    keys = ("s2:product_uri", "s2:datatake_id", "eopf:datatake_id", "s2:granule_id", "s2:tile_id")
-    return " ".join([item["id"], *(str(item["properties"][key]) for key in keys if key in item["properties"])]) + " "
+    keys = ("s2:product_uri", "s2:datatake_id", "eopf:datatake_id", "eopf:datastrip_id", "s2:granule_id", "s2:tile_id")
+    said = (str(item["properties"][key]) for key in keys if key in item["properties"])
+    return " ".join([item["id"], *said, *_store_names(item)]) + " "
+
+
+def _store_names(item: Item) -> list[str]:
+    """Names of the Zarr stores of an item. Those of EOPF are called like their product, as items of CPM 3 are not."""
+    found = (split_store(asset["href"]) for asset in item["assets"].values())
+    return sorted({store.rpartition("/")[2] for store, _ in filter(None, found)})
+
+
+# Addresses of arrays in Zarr stores.
+
+_STORE = re.compile(r"(.*?\.zarr)(?:/(.*))?", re.IGNORECASE | re.DOTALL)
+
+
+def split_store(href: str) -> tuple[str, str] | None:
+    """A Zarr store, and what of it an address names; None for an address of something else.
+
+    A store is known by the first folder whose name ends with ``.zarr``.
+
+    Args:
+        href: A path or URL. What follows a question mark belongs to neither.
+
+    Returns:
+        Address of the store without a slash at its end, and the path within it, "" for the store itself.
+    """
+    if ".zarr" not in href.lower():  # as in nearly all items
+        return None
+    plain = href.split("?", 1)[0] if "://" in href else href
+    found = _STORE.fullmatch(plain)
+    if found is None or ("://" not in href and href.startswith("/vsi")):
+        return None
+    return found[1], (found[2] or "").strip("/")
+
+
+def is_zarr_array(href: str) -> bool:
+    """Whether an address names an array within a Zarr store, and no file that lies in a folder of such a name."""
+    found = split_store(href)
+    return found is not None and bool(found[1]) and "." not in found[1].rpartition("/")[2]
+
+
+def is_eopf(item: Item) -> bool:
+    """Whether an item is of ESA's EOPF: by its properties, or by its product type (``S02MSIL2A``)."""
+    properties = item["properties"]
+    if any(key in properties for key in ("eopf:datatake_id", "eopf:datastrip_id", "eopf:instrument_mode")):
+        return True
+    return str(properties.get("product:type", "")).startswith("S0") or str(item["id"]).startswith("S02MSI")
 
 
 # What tells whether the files behind an item are still those that a step was made from.

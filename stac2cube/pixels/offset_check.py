@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 
 from stac2cube.access.sign import opening
 from stac2cube.errors import ReadError
-from stac2cube.model.scene import Granule, Scene
+from stac2cube.model.scene import Granule, Scene, is_zarr_array
 from stac2cube.pixels.gdal import gdal_settings, open_image
 from stac2cube.trust.deadline import within
 
@@ -97,8 +97,8 @@ def _words(granule: Granule, band: str, darkest: float, what: str) -> str:
 
 def _picture(granule: Granule, band: str) -> np.ndarray | None:
     asset = granule.assets.get(band)
-    if asset is None:
-        return None
+    if asset is None or is_zarr_array(asset.href):
+        return None  # an array in Zarr has no small picture: it would have to be read whole
 
     def look() -> np.ndarray:
         way = opening(asset, granule.signer)

@@ -34,7 +34,7 @@ from stac2cube.fastcog.ranges import (
     remote_file,
 )
 from stac2cube.model.image import BandRequest, Image
-from stac2cube.model.scene import AssetRef, Granule
+from stac2cube.model.scene import AssetRef, Granule, is_zarr_array
 from stac2cube.pixels.gdal import FORMATS, gdal_image, gdal_settings
 from stac2cube.pixels.warp import source_window
 from stac2cube.trust.address import ends_at
@@ -110,6 +110,10 @@ def inspect(
         RasterioError: It cannot be opened or read (also OSError).
         ReadError: It cannot be used.
     """
+    if is_zarr_array(asset.href):
+        from stac2cube.pixels.zarr_image import read_array  # takes a while, and is seldom needed
+
+        return read_array(engine.headers, asset, way, read)
     quick = engine.name == "auto" and is_fast_installed()
     if quick:
         try:

@@ -15,8 +15,9 @@ from stac2cube.errors import BadInputError, CatalogError, NothingFoundError, Rea
 from stac2cube.model.catalog import Catalog, catalogs, find_catalog
 from stac2cube.model.geometry import crs_name, parse_crs
 from stac2cube.model.mission import Mission
-from stac2cube.model.scene import AssetRef, Granule, Scene
+from stac2cube.model.scene import AssetRef, Granule, Scene, is_zarr_array
 from stac2cube.pixels.gdal import gdal_settings, open_image
+from stac2cube.pixels.open import Engine, inspect
 from stac2cube.search.parsing import Notes
 from stac2cube.search.search import Query, SearchResult, found_items, scenes_of
 from stac2cube.trust.deadline import within
@@ -46,6 +47,9 @@ def problem_of(scenes: Sequence[Scene]) -> str:
 def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
     def look() -> None:
         way = opening(asset, granule.signer)
+        if is_zarr_array(asset.href):
+            inspect(Engine(), asset, way, lambda image, _: image.geobox)
+            return
         with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location):
             pass
 
@@ -64,6 +68,8 @@ def crs_of_file(granule: Granule) -> tuple[str, str]:
 
     def look() -> str:
         way = opening(asset, granule.signer)
+        if is_zarr_array(asset.href):
+            return inspect(Engine(), asset, way, lambda image, _: crs_name(parse_crs(str(image.geobox.crs))))
         with gdal_settings(remote=way.remote, store=way.settings), open_image(way.location) as file:
             return "" if file.crs is None else crs_name(parse_crs(file.crs.to_wkt()))
 
@@ -88,12 +94,14 @@ class CatalogChoice:
         why: The reason, for log and ledger.
         probe: Whether it counts only if some of its assets open here.
         together: Whether it is one of several of which each scene is taken from the first that has it.
+        last_resort: Whether it is asked only where all before it answered, and had nothing.
     """
 
     catalog: Catalog
     why: str
     probe: bool = False
     together: bool = False
+    last_resort: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,8 @@ def catalog_choices(
 
     What is asked for by name always wins, and is the only one; of several names with commas, each scene is taken from
     the first that has it readable. For "auto", where blocks are made on the nodes of a cluster, come first the catalogs
-    whose archive is mounted here: a site's own. Last comes the first open one that carries the mission.
+    whose archive is mounted here: a site's own. Then comes the first open one that carries the mission; and where it
+    has nothing, those that have samples only.
 
     Args:
         name: Name, URL or path of a catalog, several with commas, or "auto".
@@ -149,9 +158,13 @@ def catalog_choices(
         for site in sites
     ]
     remote = [known[name] for name in mission.catalogs if name in known and not known[name].local_root]
-    if not remote:
-        remote = [find_catalog(mission.catalogs[0])]
-    return (*local, CatalogChoice(remote[0], f"the first open catalog that carries {mission.name}"))
+    whole = [catalog for catalog in remote if not catalog.partial] or [find_catalog(mission.catalogs[0])]
+    samples = [
+        CatalogChoice(catalog, "it has samples, and the others have nothing for these words", last_resort=True)
+        for catalog in remote
+        if catalog.partial and catalog != whole[0]
+    ]
+    return (*local, CatalogChoice(whole[0], f"the first open catalog that carries {mission.name}"), *samples)
 
 
 def find(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
@@ -164,23 +177,23 @@ def find(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
     if any(candidate.together for candidate in candidates):
         return _find_together(query, candidates)
     passed: list[str] = []
-    for candidate in candidates:
-        last = candidate is candidates[-1]
+    for place, candidate in enumerate(candidates):
+        last = all(later.last_resort for later in candidates[place + 1 :])
         try:
             harvest = found_items(query, candidate.catalog)
             scenes = scenes_of(harvest.items, query, candidate.catalog, harvest.notes)
             harvest.notes.say(candidate.catalog.name)
             problem = problem_of(scenes) if candidate.probe and scenes else "" if scenes else _nothing(harvest)
         except CatalogError as error:
-            if last:
-                raise
+            if last and not candidate.last_resort:
+                raise  # samples of another catalog do not stand in for one that cannot be asked
             problem = str(error)
         if not problem:
             why = "; ".join([candidate.why, *passed])
             log.info("catalog %s: %s", candidate.catalog.name, why)
             return Found(replace(candidate, why=why), tuple(harvest.items), tuple(scenes), (harvest.notes,))
         passed.append(f"not {candidate.catalog.name}: {problem}")
-        if not last:
+        if candidate is not candidates[-1]:
             log.warning("catalog %s is passed over: %s", candidate.catalog.name, problem)
     raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(passed)}")
 

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError, ItemError, RadiometryError
 from stac2cube.model.mission import Mission
-from stac2cube.model.scene import Granule, Identity, Item, generated, version_of
+from stac2cube.model.scene import Granule, Identity, Item, converted, generated, version_of
 from stac2cube.search.items import Reading, to_granule
 from stac2cube.search.parsing import footprint_of
 
@@ -32,8 +32,9 @@ lies in the other."""
 def group_items(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
     """Items by tile and datastrip, in mosaic order; within each the preferred first.
 
-    Preferred is the newest baseline; of one baseline what was made last; then the collection that the mission lists
-    first; then the id, so that the order in which a server answers never matters.
+    Preferred is the newest baseline; of one baseline what was made last; of one product in Zarr what was converted
+    last; then the collection that the mission lists first; then the id, so that the order in which a server answers
+    never matters.
     """
     preference: dict[str, int] = {}
     for place, page in enumerate(mission.pages):
@@ -42,7 +43,7 @@ def group_items(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
     def rank(known: Known) -> tuple[Any, ...]:
         item, identity = known
         first = preference.get(str(item.get("collection")), -len(preference))
-        return (number_of(identity.baseline), generated(item), first, item["id"])
+        return (number_of(identity.baseline), generated(item), converted(item), first, item["id"])
 
     found: dict[tuple[str, str], list[Known]] = {}
     for item, identity in items:

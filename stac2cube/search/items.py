@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -18,7 +19,7 @@ from stac2cube.algorithms.radiometry import ProductFacts, S2Facts, parse_product
 from stac2cube.errors import ItemError, RadiometryError, ReadError
 from stac2cube.model.catalog import Catalog, catalogs
 from stac2cube.model.mission import Band, Mission, Page
-from stac2cube.model.scene import AssetRef, Granule, Identity, Item, baseline_of, time_of
+from stac2cube.model.scene import AssetRef, Granule, Identity, Item, baseline_of, split_store, time_of
 from stac2cube.search.index_files import StoredItem
 from stac2cube.search.parsing import assets_of_today, footprint_of, place_of
 from stac2cube.trust.address import has_secret, may_see_keys, public
@@ -53,34 +54,109 @@ class Reading:
         return replace(self, bands=tuple(self.mission.bands.values()))
 
     @cached_property
-    def _chosen(self) -> dict[tuple[str, frozenset[str]], tuple[Page, tuple[tuple[Band, str], ...]] | None]:
+    def _chosen(self) -> dict[tuple[Any, ...], tuple[Page, tuple[tuple[Band, str], ...]] | None]:
         """What :meth:`_choose` said: nearly all items of a search have assets of the same names."""
         return {}
 
     def assets_of(self, item: Item) -> tuple[Page, list[tuple[Band, Mapping[str, Any]]]] | None:
         """The page that fits an item, and those of its assets that are bands wanted; None if no page fits.
 
-        It fits if it is of the item's catalog and collection, else if it names most of its assets.
+        It fits if it is of the item's catalog and collection, else if it names most of its assets. Pages that say where
+        arrays lie in a Zarr store are for items that have one, and the others for those that have none.
         """
         assets = assets_of_today(item)
-        names = (item.get("collection") or "", frozenset(assets))
+        store = ZarrStore.of(assets)
+        names = (item.get("collection") or "", frozenset(assets), store and store.bands)
         if names not in self._chosen:
-            self._chosen[names] = self._choose(*names)
+            self._chosen[names] = self._choose(names[0], names[1], store)
         chosen = self._chosen[names]
-        return chosen and (chosen[0], [(band, assets[name]) for band, name in chosen[1]])
+        return chosen and (chosen[0], [(band, _asset_named(name, assets, store)) for band, name in chosen[1]])
 
-    def _choose(self, collection: str, assets: frozenset[str]) -> tuple[Page, tuple[tuple[Band, str], ...]] | None:
+    def _choose(
+        self, collection: str, assets: frozenset[str], store: ZarrStore | None
+    ) -> tuple[Page, tuple[tuple[Band, str], ...]] | None:
         pages = [page for page in self.mission.pages if page.catalog == self.catalog.like] or list(self.mission.pages)
-        named = [page for page in pages if page.collection == collection] or pages
-        present = [_present(page, assets, self.mission.bands.values()) for page in named]
+        suited = [page for page in pages if bool(page.paths) == bool(store)] or pages
+        named = [page for page in suited if page.collection == collection] or suited
+        present = [_present(page, assets, store, self.mission.bands.values()) for page in named]
         best = max(range(len(named)), key=lambda place: len(present[place]))
-        return (named[best], tuple(_present(named[best], assets, self.bands))) if present[best] else None
+        return (named[best], tuple(_present(named[best], assets, store, self.bands))) if present[best] else None
 
 
-def _present(page: Page, assets: Collection[str], bands: Iterable[Band]) -> list[tuple[Band, str]]:
-    """Bands that some assets hold, with the names of those."""
-    found = [(band, next((name for name in page.asset_names(band) if name in assets), None)) for band in bands]
-    return [(band, name) for band, name in found if name is not None]
+@dataclass(frozen=True)
+class ZarrStore:
+    """The Zarr store of an item, in which bands have arrays that no asset of their own need name.
+
+    Attributes:
+        href: Its address, without a slash at its end.
+        query: What follows its address in the item, with the question mark, "" for nothing.
+        bands: Names of the bands that an asset for all of reflectance lists, in small letters; empty without such.
+    """
+
+    href: str
+    query: str
+    bands: frozenset[str]
+
+    @classmethod
+    def of(cls, assets: Mapping[str, Mapping[str, Any]]) -> ZarrStore | None:
+        """The store that most of some assets lie in, None if they lie in none.
+
+        Args:
+            assets: Of an item, all with an address.
+        """
+        places = [(found, asset) for asset in assets.values() if (found := split_store(asset["href"]))]
+        if not places:
+            return None
+        ((href, query), _), *_ = Counter((store, _query_of(asset["href"])) for (store, _), asset in places).most_common(
+            1
+        )
+        listed = (
+            band["name"]
+            for (_, path), asset in places
+            if path == _REFLECTANCE
+            for band in (asset.get("bands") or ())
+            if isinstance(band, Mapping) and isinstance(band.get("name"), str)
+        )
+        return cls(href, query, frozenset(name.rpartition("/")[2].lower() for name in listed))
+
+    def holds(self, path: str) -> bool:
+        """Whether an array may be there: not if it is a band that the asset for all of reflectance does not list."""
+        return not self.bands or not path.startswith(_REFLECTANCE) or path.rpartition("/")[2] in self.bands
+
+
+_REFLECTANCE = "measurements/reflectance"
+"""Group of the arrays of reflectance in EOPF's stores of Sentinel-2 (EOPF product format, 2.5 to 3.1)."""
+
+
+def _query_of(href: str) -> str:
+    _, mark, query = href.partition("?")
+    return mark + query if "://" in href else ""
+
+
+def _asset_named(name: str, assets: Mapping[str, Any], store: ZarrStore | None) -> Mapping[str, Any]:
+    """An asset by its name, or by a path that :func:`_present` gave."""
+    if name in assets or store is None:
+        found: Mapping[str, Any] = assets[name]
+        return found
+    return {"href": f"{store.href}/{name.removeprefix(_PATH)}{store.query}", "type": "application/vnd.zarr"}
+
+
+_PATH = "zarr:/"
+"""Before a path within a Zarr store, where the name of an asset stands elsewhere."""
+
+
+def _present(
+    page: Page, assets: Collection[str], store: ZarrStore | None, bands: Iterable[Band]
+) -> list[tuple[Band, str]]:
+    """Bands that some assets hold, with the names of those, or with where their arrays lie in the store."""
+    found = []
+    for band in bands:
+        name = next((name for name in page.asset_names(band) if name in assets), None)
+        if name is None and store is not None and (path := page.path_of(band)) and store.holds(path):
+            name = _PATH + path
+        if name is not None:
+            found.append((band, name))
+    return found
 
 
 def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
@@ -186,6 +262,8 @@ def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page:
             f"item {item['id']}: earthsearch:boa_offset_applied is neither true nor false: {removed!r}"
         )
     said = baseline_of(item)
+    if page.radiometry == "sentinel-2-eopf":
+        return [_eopf_shift(item, said) if carries else 0 for carries in reflectance]
     shifts = []
     for (_, asset), carries in zip(present, reflectance, strict=True):
         baseline, declared = said, _declared_offset(item, asset) if carries else None
@@ -194,6 +272,24 @@ def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page:
             baseline, declared = facts.baseline, facts.offset / 10_000
         shifts.append(s2_shift(S2Facts(item["id"], baseline, declared, removed)) if carries else 0)
     return shifts
+
+
+def _eopf_shift(item: Item, baseline: str) -> int:
+    """Counts to add to the reflectance of a Zarr store of EOPF, whose counts are those of the product.
+
+    The scale of 1e-4 and the offset of -0.1 that arrays and items declare are constants of the converter, also where a
+    product of before baseline 04.00 has no offset. So the baseline alone decides.
+
+    Raises:
+        RadiometryError: The item names none.
+    """
+    if not baseline:
+        raise RadiometryError(
+            f"item {item['id']} names no processing baseline, neither in its id nor by its datatake or datastrip: "
+            "whether its counts carry the +1000 of baseline 04.00 cannot be known, because the offset of -0.1 that "
+            "Zarr stores of EOPF declare is there in any case"
+        )
+    return s2_shift(S2Facts(item["id"], baseline, None, None))
 
 
 _DECIBELS = re.compile(r"(dbs?|decibels?)\b.*", re.IGNORECASE)

@@ -22,7 +22,7 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError, CatalogError, ItemError
 from stac2cube.model.geometry import WGS84, crs_name, parse_crs, polygons_of, to_wgs84
 from stac2cube.model.mission import Band
-from stac2cube.model.scene import Item, tile_of, time_of
+from stac2cube.model.scene import Item, is_zarr_array, tile_of, time_of
 
 if TYPE_CHECKING:
     from stac2cube.search.items import Reading
@@ -247,6 +247,8 @@ def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], read
         others = [asset for _, asset in chosen[1]] if chosen else []
         crs = crs or _first(map(declared_crs, others)) or ""
         lattice = lattice or _first(map(declared_lattice, others))
+    if lattice is None and any(is_zarr_array(str(asset.get("href"))) for asset in assets):
+        lattice = _corner_of_bbox(properties)
     if not crs and reading.mission.identity == "sentinel-2":
         crs = _utm_of_tile(tile_of(item))
     return Footprint(crs, (lattice[0], lattice[1]) if lattice else None)
@@ -294,6 +296,17 @@ def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | N
     if said[1] and said[5] and not said[2] and not said[4]:
         return float(said[0]), float(said[3]), abs(float(said[1]))
     return float(said[2]), float(said[5]), abs(float(said[0]))
+
+
+def _corner_of_bbox(properties: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """The same by ``proj:bbox`` in metres; some items of EOPF have it in degrees, which is none of the extension's."""
+    said = properties.get("proj:bbox")
+    if not isinstance(said, (list, tuple)) or len(said) != 4:
+        return None
+    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said):
+        return None
+    west, south, east, north = map(float, said)
+    return (west, north, 1.0) if max(map(abs, said)) > 360 and west < east and south < north else None
 
 
 def _utm_of_tile(tile: str) -> str:

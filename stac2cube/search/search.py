@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError, CatalogError, ItemError
 from stac2cube.model.catalog import Catalog
 from stac2cube.model.mission import Band, Mission
-from stac2cube.model.scene import Granule, Item, Scene, SceneKey, identify, orbit_state, time_of
+from stac2cube.model.scene import Granule, Item, Scene, SceneKey, converted, identify, orbit_state, time_of
 from stac2cube.search.clients import ItemFilter, items_of_api, items_of_path
 from stac2cube.search.dem_tiles import Known, choose_items, group_items
 from stac2cube.search.index_files import Interval
@@ -230,7 +230,7 @@ def found_items(query: Query, catalog: Catalog) -> SearchResult:
         CatalogError: The catalog cannot be read, or holds no STAC item.
     """
     harvest = SearchResult()
-    harvest.items.extend(_matching(query, catalog, harvest.notes))
+    harvest.items.extend(_newest(_matching(query, catalog, harvest.notes)))
     broken = [reason for reason in harvest.notes.left_out.values() if "not a STAC item" in reason]
     if not harvest.items and broken and len(broken) == len(harvest.notes.left_out) and not harvest.notes.met:
         raise CatalogError(f"{catalog.url} holds {counted_reasons(broken)}")
@@ -286,6 +286,16 @@ def solar_day(time: datetime, longitude: float) -> date:
         return time.date()
 
 
+def _newest(items: Iterable[Item]) -> list[Item]:
+    """Items, each once: of those with one id and collection the first, or what was converted to Zarr later."""
+    found: dict[tuple[str, str], Item] = {}
+    for item in items:
+        known = (str(item.get("collection") or ""), item["id"])
+        if known not in found or converted(item) > converted(found[known]):
+            found[known] = item
+    return list(found.values())
+
+
 def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
     """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does."""
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
@@ -299,24 +309,21 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
         collections = list(dict.fromkeys(page.collection for page in pages))
         values = items_of_api(catalog.url, collections, query.area, around, notes, catalog.login)
     shapely.prepare(query.area)
-    seen: set[tuple[str, str]] = set()
     for value in values:
         if catalog.is_local and isinstance(value, Mapping) and (other := _collection(value)) not in wanted:
             notes.elsewhere[str(other)] += 1
             continue
         try:
             item = parse_item(value)
-            known = (str(item.get("collection") or ""), item["id"])
             notes.met.add(item["id"])
             if item["properties"].get("deprecated") is True:
                 notes.deprecated.add(item["id"])
                 continue
             if item["id"] in query.without:
                 continue
-            # Two files of a local source may hold the same item, as two pages of a server may.
-            if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+            # Two files of a local source may hold the same item, as two pages of a server may: see _newest.
+            if _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
                 _require_known(item, query.mission)
-                seen.add(known)
                 yield item
         except ItemError as error:
             notes.leave_out(value, error)

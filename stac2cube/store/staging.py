@@ -248,6 +248,16 @@ def fast_pipeline(*, writing: bool = False) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def slow_pipeline() -> Iterator[None]:
+    """Open arrays in here to decode them with zarr's own pipeline, as stores need that only Python knows.
+
+    zarr's configuration is process-wide: without it, another thread within :func:`fast_pipeline` would decide.
+    """
+    with _PIPELINE_LOCK, zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
+        yield
+
+
 _INSTEAD = "start it by 'forkserver' or 'spawn' (multiprocessing_context of torch's DataLoader)"
 
 

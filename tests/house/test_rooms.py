@@ -16,8 +16,8 @@ import pytest
 
 from tests.house.rooms import PACKAGE, PAGE, arrows, imports, modules, page
 
-MOST_FILES = 177
-MOST_ARROWS = 143
+MOST_FILES = 180
+MOST_ARROWS = 150
 MOST_LINES = 700
 
 DASK_FILES = {
@@ -59,7 +59,9 @@ def test_what_some_rooms_must_not_know() -> None:
         str(p.relative_to(PACKAGE)) for p in modules() if dask & {n.split(".")[0] for n in imports(p)}
     } == DASK_FILES
     for room in ("search", "pixels", "fastcog", "access"):
-        assert [p for p in (PACKAGE / room).glob("*.py") if "zarr" in imports(p)] == [], room
+        knowing = {p.name for p in (PACKAGE / room).glob("*.py") if "zarr" in imports(p)}
+        # Products in Zarr are read by zarr; nothing else of these rooms is a store of arrays.
+        assert knowing == ({"zarr_store.py"} if room == "pixels" else set()), room
     assert [n for p in (PACKAGE / "store").glob("*.py") for n in imports(p) if "pystac" in n] == []
 
 

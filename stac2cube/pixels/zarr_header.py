@@ -1,0 +1,667 @@
+"""What a Zarr store says of an array, versions 2 and 3: how its pixels are kept, and where they lie."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numcodecs
+import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from stac2cube.access.sign import Opening, opening, unsigned
+from stac2cube.errors import BadInputError, ReadError
+from stac2cube.fastcog.ranges import KnownHeaders, State
+from stac2cube.model.geometry import crs_name, parse_crs
+from stac2cube.model.scene import AssetRef
+from stac2cube.pixels.zarr_store import ArrayFacts, ArrayStore, DamagedChunkError, StoreAccess
+from stac2cube.trust.text import printable
+
+log = logging.getLogger(__name__)
+
+Json = Mapping[str, Any]
+
+# What an array is: its metadata, checked before anything is made of them.
+
+MOST_DOCUMENT = 64 << 20
+"""Bytes of a metadata document; consolidated ones of EOPF have half a million."""
+
+MOST_CHUNK = 1 << 30
+"""Bytes that a chunk may unpack to: the largest seen have 10,980 x 10,980 pixels of 2 bytes."""
+
+_CODECS = {"bytes", "blosc", "zstd", "gzip", "crc32c", "transpose", "sharding_indexed"}
+"""Codecs of Zarr 3 that are read."""
+
+_COMPRESSORS = {"blosc", "zstd", "gzip", "zlib", "lz4"}
+"""Compressors that are read."""
+
+_KNOWN_KEYS = {
+    *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),
+    *("attributes", "dimension_names", "storage_transformers", "consolidated_metadata"),
+}
+"""Keys of the metadata of an array in Zarr 3; others may ask readers to refuse the array (specification, 3.1)."""
+
+_TYPES = re.compile(r"u?int(8|16|32|64)|float(32|64)")
+
+
+@dataclass(frozen=True)
+class ZarrLayout:
+    """How the pixels of an array are kept.
+
+    Attributes:
+        shape: Pixels along each axis.
+        unit: Pixels along each axis of what is decoded together: a chunk, or within shards an inner chunk.
+        outer: The same of what is one object of the store: a chunk or a shard.
+        dtype: NumPy name, ``"uint16"``.
+        may_lack: Whether a chunk that is not there means pixels of the fill value.
+        compressor: What chunks were compressed by, within shards, too: a name of :data:`_COMPRESSORS`, "" for nothing.
+        plain: Whether a chunk is nothing but its pixels in C order, compressed or not, and needs no codec of zarr's.
+        code: NumPy's code of the numbers in a chunk, with their byte order: ``"<u2"``.
+        separator: Between the numbers in the name of a chunk.
+        prefix: Before them: ``"c/"`` in Zarr 3.
+        sharded: Whether chunks lie in shards.
+        index_first: Whether the index of a shard is at its begin.
+    """
+
+    shape: tuple[int, ...]
+    unit: tuple[int, ...]
+    outer: tuple[int, ...]
+    dtype: str
+    may_lack: bool
+    compressor: str
+    plain: bool
+    code: str
+    separator: str
+    prefix: str
+    sharded: bool = False
+    index_first: bool = False
+
+    @classmethod
+    def of(cls, metadata: Json, dimensions: int) -> ZarrLayout:
+        """From the metadata of an array, ``.zarray`` with its attributes as ``attributes``, or ``zarr.json``.
+
+        Args:
+            metadata: As parsed JSON.
+            dimensions: How many the array should have.
+
+        Raises:
+            ReadError: It is no such array, or one with what is not read here, which it names.
+        """
+        try:
+            made = cls._of_2(metadata) if metadata.get("zarr_format") == 2 else cls._of_3(metadata)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ReadError(f"its Zarr metadata cannot be understood: {type(error).__name__} {error}") from None
+        if len(made.shape) != dimensions or not len(made.shape) == len(made.unit) == len(made.outer):
+            raise ReadError(f"it is an array of {len(made.shape)} dimensions, and not of {dimensions}")
+        if min(made.shape) < 1 or min(made.unit) < 1 or max(made.shape) > 1 << 24:
+            raise ReadError(f"its Zarr metadata cannot be understood: shape {made.shape}, chunks {made.unit}")
+        if made.unpacked > MOST_CHUNK:
+            raise ReadError(f"its chunks have {made.unpacked} bytes, and {MOST_CHUNK} are the most that are read")
+        if any(whole % part for whole, part in zip(made.outer, made.unit, strict=True)):
+            raise ReadError(f"its shards of {made.outer} pixels hold no whole chunks of {made.unit}")
+        names = metadata.get("dimension_names") or metadata.get("attributes", {}).get("_ARRAY_DIMENSIONS")
+        if dimensions == 2 and names and list(names) not in (["y", "x"], ["lat", "lon"], ["latitude", "longitude"]):
+            raise ReadError(f"its dimensions are {printable(str(names))}, and not y and x")
+        return made
+
+    @classmethod
+    def _of_2(cls, metadata: Json) -> ZarrLayout:
+        shape, chunks = (tuple(map(int, metadata[key])) for key in ("shape", "chunks"))
+        compressor = metadata.get("compressor")
+        kind = str(compressor["id"]) if compressor else ""
+        if kind and kind not in _COMPRESSORS:
+            raise ReadError(f"its chunks are compressed by {printable(kind)!r}, which is not read")
+        if metadata.get("filters"):
+            raise ReadError("its chunks went through filters, which are not read")
+        code = str(metadata["dtype"])
+        if not re.fullmatch(r"[<>|=][uif][1248]", code):
+            raise ReadError(f"it holds {printable(code)!r}, and no numbers that are read")
+        separator = str(metadata.get("dimension_separator") or ".")
+        dtype = np.dtype(code).newbyteorder("=").name
+        plain, may_lack = metadata.get("order", "C") == "C", metadata.get("fill_value") is not None
+        return cls(shape, chunks, chunks, dtype, may_lack, kind, plain, code, separator, "")
+
+    @classmethod
+    def _of_3(cls, metadata: Json) -> ZarrLayout:
+        if metadata.get("zarr_format") != 3 or metadata.get("node_type") != "array":
+            raise ReadError("it is no array of Zarr 2 or 3")
+        for key in metadata.keys() - _KNOWN_KEYS:
+            part = metadata[key]
+            if not (isinstance(part, Mapping) and part.get("must_understand") is False):
+                raise ReadError(f"its Zarr metadata have an extension {printable(key)!r}, which is not known")
+        if metadata.get("storage_transformers"):
+            raise ReadError("its Zarr metadata name storage transformers, which are not read")
+        kind = metadata["data_type"]
+        if not isinstance(kind, str) or not _TYPES.fullmatch(kind):
+            raise ReadError(f"it holds {printable(str(kind))!r}, and no numbers that are read")
+        grid, naming = metadata["chunk_grid"], metadata["chunk_key_encoding"]
+        if grid["name"] != "regular" or naming["name"] not in ("default", "v2"):
+            raise ReadError(f"the layout of its chunks is not read: {grid['name']!r:.80}, {naming['name']!r:.80}")
+        _require_codecs(metadata["codecs"])
+        outer = tuple(map(int, grid["configuration"]["chunk_shape"]))
+        codecs = list(metadata["codecs"])
+        sharded = len(codecs) == 1 and codecs[0]["name"] == "sharding_indexed"
+        unit = tuple(map(int, codecs[0]["configuration"]["chunk_shape"])) if sharded else outer
+        inner = list(codecs[0]["configuration"]["codecs"]) if sharded else codecs
+        names = [codec["name"] for codec in inner if codec["name"] != "crc32c"]
+        compressor = names[-1] if names and names[-1] in _COMPRESSORS else ""
+        plain = [codec["name"] for codec in codecs] == ["bytes", *([compressor] if compressor else [])]
+        big = (inner[0].get("configuration") or {}).get("endian") == "big"
+        old = naming["name"] == "v2"
+        separator = str(naming.get("configuration", {}).get("separator") or ((old and ".") or "/"))
+        shape = tuple(map(int, metadata["shape"]))
+        code, prefix = np.dtype(kind).newbyteorder(">" if big else "<").str, "" if old else f"c{separator}"
+        # Zarr 3 demands a fill value of every array.
+        first = sharded and codecs[0]["configuration"].get("index_location") == "start"
+        return cls(shape, unit, outer, str(kind), True, compressor, plain, code, separator, prefix, sharded, first)
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes of a unit."""
+        return math.prod(self.unit) * np.dtype(self.dtype).itemsize
+
+    def keys(self) -> Iterator[str]:
+        """Names of all objects of its pixels."""
+        counts = [-(-whole // part) for whole, part in zip(self.shape, self.outer, strict=True)]
+        for place in np.ndindex(*counts):
+            yield self.key(place)
+
+    def key(self, place: Sequence[int]) -> str:
+        """The name of an object of its pixels, by its numbers along the axes."""
+        return self.prefix + self.separator.join(map(str, place))
+
+
+def _require_codecs(codecs: Sequence[Json]) -> None:
+    for codec in codecs:
+        if codec["name"] not in _CODECS:
+            raise ReadError(f"its chunks went through the codec {printable(str(codec['name']))!r}, which is not read")
+        inner = codec.get("configuration") or {}
+        for key in ("codecs", "index_codecs"):
+            _require_codecs(inner.get(key, ()))
+
+
+@dataclass(frozen=True, eq=False)
+class ZarrHeader:
+    """An array without its pixels.
+
+    Attributes:
+        metadata: ``.zarray`` with its attributes as ``attributes``, or ``zarr.json``.
+        layout: What they say.
+        transform: Of its lattice, in the order of :class:`affine.Affine`.
+        crs: ``"EPSG:32632"`` or WKT.
+        document: Path within the store of the document that the metadata are from.
+        state: What that was.
+    """
+
+    metadata: Json = field(repr=False)
+    layout: ZarrLayout
+    transform: tuple[float, ...]
+    crs: str
+    document: str
+    state: State
+
+    @property
+    def geobox(self) -> GeoBox:
+        """Its lattice."""
+        rows, columns = self.layout.shape
+        return GeoBox((rows, columns), Affine(*self.transform), self.crs)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values for a table, as those of :class:`stac2cube.fastcog.header.CogHeader`."""
+        kept = {"metadata": self.metadata, "document": self.document}
+        return {
+            "size": self.state.size,
+            "etag": self.state.etag,
+            "modified": self.state.modified,
+            "dtype": self.layout.dtype,
+            "bands": 1,
+            "levels": [[*self.layout.shape, *self.layout.unit]],
+            "tiles": zlib.compress(json.dumps(kept).encode(), 6),
+            "compression": f"zarr{self.metadata['zarr_format']}",
+            "transform": list(self.transform),
+            "crs": self.crs,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> ZarrHeader:
+        """The header of which :meth:`to_record` made a record.
+
+        Raises:
+            ValueError: It is no such record.
+        """
+        try:
+            kept = json.loads(zlib.decompress(record["tiles"]))
+            state = State(record["size"] or 0, record["etag"] or "", record["modified"] or 0)
+            layout = ZarrLayout.of(kept["metadata"], 2)
+            return cls(kept["metadata"], layout, tuple(record["transform"]), record["crs"], kept["document"], state)
+        except (KeyError, TypeError, zlib.error, ReadError) as error:
+            raise ValueError(f"no header of a Zarr array: {error}") from error
+
+
+# Documents of a store: consolidated metadata, which one request gives for all arrays, or those of each array.
+
+
+@dataclass(frozen=True)
+class _Document:
+    """Metadata of a store.
+
+    Attributes:
+        nodes: By path: ``.zarray`` or ``zarr.json`` with attributes as ``attributes``; of the store itself by "".
+        name: Path of the document; "" where there is none, or each node has its own.
+        state: What the document was.
+        version: Of Zarr; 0 where it is not known.
+    """
+
+    nodes: Mapping[str, Json]
+    name: str
+    state: State
+    version: int
+
+    def attributes(self, path: str) -> Json:
+        """Of a node; none where it is not there."""
+        found = self.nodes.get(path, {}).get("attributes")
+        return found if isinstance(found, Mapping) else {}
+
+
+def _read_json(access: StoreAccess, key: str) -> tuple[dict[str, Any], State]:
+    """A document of a store.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        OSError: It cannot be read.
+        ReadError: It is no JSON object.
+    """
+    data, state = access.whole(key, MOST_DOCUMENT)
+    try:
+        value = json.loads(bytes(data))
+    except (ValueError, RecursionError) as error:
+        raise ReadError(f"{key} of {access.name} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ReadError(f"{key} of {access.name} is no JSON object")
+    return value, state
+
+
+_V2_AT = {".zarray", ".zgroup", ".zattrs"}
+
+
+def _consolidated(access: StoreAccess) -> _Document:
+    """What a store says of all its nodes at once; without nodes where it does not."""
+    host = access.way.location.rpartition("/")[0]
+    # Where only stores in Zarr 2 lie, as it seems, their document is asked for first.
+    names = [".zmetadata", "zarr.json"] if _OF_2.get(host, 0) >= _ENOUGH_OF_2 else ["zarr.json", ".zmetadata"]
+    for name in names:
+        try:
+            value, state = _read_json(access, name)
+        except FileNotFoundError:
+            continue
+        _OF_2[host] = _OF_2.get(host, 0) + 1 if name == ".zmetadata" else 0
+        nodes: dict[str, dict[str, Any]] = {}
+        if name == "zarr.json":
+            inner = value.get("consolidated_metadata")
+            found = inner.get("metadata") if isinstance(inner, Mapping) else None
+            nodes = dict(found) if isinstance(found, Mapping) else {}
+            nodes[""] = {"attributes": _useful(value.get("attributes"))}
+            return _Document(nodes, name, state, 3)
+        entries = value.get("metadata")
+        for key, part in entries.items() if isinstance(entries, Mapping) else ():
+            path, _, last = key.rpartition("/")
+            if last in _V2_AT and isinstance(part, Mapping):
+                node = nodes.setdefault(path, {"attributes": {}})
+                node.update({"attributes": part} if last == ".zattrs" else part)
+        nodes[""] = {"attributes": _useful(nodes.get("", {}).get("attributes"))}
+        return _Document(nodes, name, state, 2)
+    return _Document({}, "", State(0, "", 0), 0)
+
+
+_OF_2: dict[str, int] = {}
+"""How many stores in Zarr 2 were met one after another, by where they lie."""
+
+_ENOUGH_OF_2 = 3
+
+
+def _useful(attributes: Any) -> dict[str, Any]:
+    """Of the attributes of a store, whose history takes half of a document, what says where it lies."""
+    said = attributes if isinstance(attributes, Mapping) else {}
+    found: dict[str, Any] = {}
+    for part, keys in (("stac_discovery", _PLACES), ("other_metadata", _CODES)):
+        inner = said.get(part)
+        inner = inner.get("properties") if part == "stac_discovery" and isinstance(inner, Mapping) else inner
+        if isinstance(inner, Mapping):
+            found |= {key: inner[key] for key in keys if key in inner}
+    return found
+
+
+_CODES = ("horizontal_crs_code", "horizontal_CRS_code")
+_PLACES = ("proj:code", "proj:epsg", "proj:bbox", "proj:wkt2")
+
+STORES: KnownHeaders[_Document] = KnownHeaders(lambda _, access: _consolidated(access), most=64)  # type: ignore[arg-type]
+"""Consolidated metadata of the stores read last: several arrays of one are read together."""
+
+
+def _own_document(access: StoreAccess, path: str, version: int) -> tuple[Json, str, State]:
+    """The metadata of an array from its own document, its path, and what it was.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    if version != 2:
+        try:
+            value, state = _read_json(access, f"{path}/zarr.json")
+            return value, f"{path}/zarr.json", state
+        except FileNotFoundError:
+            if version == 3:
+                raise
+    value, state = _read_json(access, f"{path}/.zarray")
+    try:
+        attributes, _ = _read_json(access, f"{path}/.zattrs")
+    except FileNotFoundError:
+        attributes = {}
+    return {**value, "attributes": attributes}, f"{path}/.zarray", state
+
+
+def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False) -> ZarrHeader:
+    """The header of an array.
+
+    Args:
+        href: Of the array, unsigned.
+        access: Its store.
+        path: Where it lies there.
+        own: Whether its own document is to be read, since the consolidated ones of a store may lag behind.
+
+    Raises:
+        OSError: It cannot be read.
+        ReadError: It is no array that is read here, or does not say where it lies.
+    """
+    document = STORES.get(access.way.location, access)  # type: ignore[arg-type]
+    metadata, name, state = document.nodes.get(path), document.name, document.state
+    if own or metadata is None or "shape" not in metadata:
+        try:
+            metadata, name, state = _own_document(access, path, document.version)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no array {path} in {access.name}: {error.strerror or error}") from None
+    layout = ZarrLayout.of(metadata, 2)
+    group = path.rpartition("/")[0]
+    said = [metadata.get("attributes") or {}, document.attributes(group), document.attributes(f"{group}/spatial_ref")]
+    crs = _crs_of([*said, document.attributes("")])
+    lattice = _said_lattice(said[0], said[1], layout.shape)
+    try:
+        if lattice is None or _problem_of(lattice, path):
+            axes = GROUPS.get(f"{access.way.location}/{group}", (access, group, document))  # type: ignore[arg-type]
+            lattice = _fitting(axes, layout.shape)
+    except FileNotFoundError:
+        lattice = _lattice_of_bbox(document.attributes(""), layout.shape)
+        if lattice is None:
+            raise ReadError(f"array {path} of {access.name} does not say where it lies") from None
+    if problem := _problem_of(lattice, path):
+        raise ReadError(f"array {path} of {access.name}: {problem}")
+    log.debug("%s: %s", unsigned(href), layout)
+    return ZarrHeader(metadata, layout, tuple(lattice)[:6], crs, name, state)
+
+
+# Where the pixels of an array lie.
+
+
+def _crs_of(places: Sequence[Json]) -> str:
+    """The CRS that attributes declare, the first first: of the array, its group, its grid mapping, the store.
+
+    What the store itself calls ``proj:code`` besides is that of its outline, degrees.
+    """
+    for said in places:
+        for key in ("proj:code", "proj:epsg", *_CODES, "crs_wkt", "spatial_ref", "proj:wkt2"):
+            value = said.get(key)
+            if isinstance(value, int) and not isinstance(value, bool):
+                value = f"EPSG:{value}"
+            if not isinstance(value, str) or not value.strip():
+                continue
+            try:
+                return crs_name(parse_crs(value.strip()))
+            except BadInputError:
+                continue
+    raise ReadError("neither its attributes nor those of its store say its CRS")
+
+
+def _said_lattice(array: Json, group: Json, shape: tuple[int, ...]) -> Affine | None:
+    """What attributes say, if they say it for an array of that shape; None where x and y are to be read."""
+    for said, key in ((group, "spatial"), (array, "proj")):
+        numbers, whole = said.get(f"{key}:transform"), said.get(f"{key}:shape")
+        if isinstance(numbers, Sequence) and len(numbers) >= 6 and whole is not None and tuple(whole) == shape:
+            try:
+                return Affine(*(float(number) for number in numbers[:6]))
+            except (TypeError, ValueError):
+                continue
+    return None
+
+
+def _problem_of(lattice: Affine, path: str) -> str:
+    """Why a lattice cannot be that of an array, "" if it can.
+
+    Groups are called by their resolution (``r10m``). The corners of Sentinel-2's tiles are whole multiples of it, so
+    that positions which are not those of the middles of pixels show.
+    """
+    if lattice.b or lattice.d or lattice.a <= 0 or lattice.e >= 0 or not all(map(math.isfinite, lattice[:6])):
+        return f"its pixels do not run east and south: {tuple(lattice)[:6]}"
+    named = re.search(r"/r(\d+)m(?:/|$)", f"/{path}")
+    if named is None:
+        return ""
+    step = float(named[1])
+    if abs(lattice.a - step) > 1e-6 * step or abs(lattice.e + step) > 1e-6 * step:
+        return f"its pixels are {lattice.a:g} by {-lattice.e:g}, and its group is called {named[0].strip('/')}"
+    if any(abs(edge / step - round(edge / step)) > 1e-6 for edge in (lattice.c, lattice.f)):
+        return f"its corner {lattice.c:.9g}, {lattice.f:.9g} is no multiple of its {step:g} m: x and y are no middles"
+    return ""
+
+
+def _axes(place: tuple[StoreAccess, str, _Document]) -> tuple[Affine, tuple[int, int]]:
+    """The lattice of a group by its arrays ``x`` and ``y``, middles of pixels, and their lengths.
+
+    Raises:
+        FileNotFoundError: It has none.
+        ReadError: They are no lattice.
+    """
+    access, group, document = place
+    found = []
+    for name in ("x", "y"):
+        path = f"{group}/{name}"
+        metadata = document.nodes.get(path)
+        if metadata is None or "shape" not in metadata:
+            metadata, _, _ = _own_document(access, path, document.version)
+        layout = ZarrLayout.of(metadata, 1)
+        if layout.shape[0] > 1 << 20:
+            raise ReadError(f"array {path} of {access.name} has {layout.shape[0]} positions")
+        store = ArrayStore(access, facts_of(path, layout, State(0, "", 0)), documents_of(metadata))
+        parts = [unit_of(store, layout, (number,)) for number in range(-(-layout.shape[0] // layout.unit[0]))]
+        values = np.concatenate(parts).astype("float64")
+        steps = np.diff(values)
+        if len(values) < 2 or not np.isfinite(values).all() or np.ptp(steps) > 1e-3 * abs(steps[0]):
+            raise ReadError(f"array {path} of {access.name} holds no positions at even steps")
+        step = (values[-1] - values[0]) / (len(values) - 1)
+        found.append((float(step), float(values[0] - step / 2), len(values)))
+    (across, west, columns), (down, north, rows) = found
+    return Affine(across, 0.0, west, 0.0, down, north), (rows, columns)
+
+
+GROUPS: KnownHeaders[tuple[Affine, tuple[int, int]]] = KnownHeaders(lambda _, place: _axes(place))  # type: ignore[arg-type]
+"""Lattices of groups, by their address."""
+
+
+def _fitting(axes: tuple[Affine, tuple[int, int]], shape: tuple[int, ...]) -> Affine:
+    lattice, lengths = axes
+    if lengths != shape:
+        raise ReadError(f"it has {shape[0]} x {shape[1]} pixels, and its group {lengths[0]} x {lengths[1]} positions")
+    return lattice
+
+
+def _lattice_of_bbox(said: Json, shape: tuple[int, ...]) -> Affine | None:
+    """From an outline in metres; None where it is none, as where it is in degrees."""
+    box = said.get("proj:bbox")
+    if not isinstance(box, Sequence) or len(box) != 4 or not all(isinstance(n, (int, float)) for n in box):
+        return None
+    west, south, east, north = map(float, box)
+    if max(map(abs, box)) <= 360 or not (west < east and south < north):
+        return None
+    return Affine((east - west) / shape[1], 0.0, west, 0.0, (south - north) / shape[0], north)
+
+
+# Decoding, by zarr; chunks that need no codec of its own straight by numcodecs, into the memory where they stay.
+
+
+def facts_of(path: str, layout: ZarrLayout, state: State) -> ArrayFacts:
+    """What fetching chunks of an array goes by; without a known state, no change is noticed."""
+    slack = 65_536 + layout.unpacked // 16
+    outer = math.prod(layout.outer) // math.prod(layout.unit)
+    most = (layout.unpacked + slack) * outer
+    compressed = layout.compressor, layout.sharded, layout.index_first
+    return ArrayFacts(path, state, layout.keys, layout.may_lack, most, layout.unpacked, *compressed)
+
+
+def documents_of(metadata: Json) -> dict[str, bytes]:
+    """The metadata of an array as its own documents."""
+    if metadata["zarr_format"] == 3:
+        kept = {key: part for key, part in metadata.items() if key != "consolidated_metadata"}
+        return {"zarr.json": json.dumps({**kept, "attributes": {}}).encode()}
+    kept = {key: part for key, part in metadata.items() if key != "attributes"}
+    return {".zarray": json.dumps(kept).encode(), ".zattrs": b"{}"}
+
+
+def unit_of(
+    store: ArrayStore,
+    layout: ZarrLayout,
+    place: tuple[int, ...],
+    data: memoryview | None = None,
+    memory: np.ndarray | None = None,
+) -> np.ndarray:
+    """A chunk of an array, or of its shards.
+
+    Args:
+        store: The array.
+        layout: Of it.
+        place: Numbers of the chunk along the axes.
+        data: The chunk as it is stored, None where it is still to be fetched.
+        memory: uint8, as long as the chunk, to be written to; None for new memory.
+
+    Returns:
+        Its pixels, fewer than a chunk has at the end of an axis; perhaps in the memory given.
+
+    Raises:
+        OSError: It cannot be read.
+        ReadError: It, or the array, is not what it should be.
+    """
+    part = tuple(
+        slice(number * edge, min((number + 1) * edge, whole))
+        for number, edge, whole in zip(place, layout.unit, layout.shape, strict=True)
+    )
+    if data is None and layout.plain:
+        data = store.chunk(layout.key(place))
+    if data is None:  # not plain, or not there: zarr makes pixels of the fill value
+        return decoded(store, layout, part)
+    try:
+        pixels = _unpacked(data, layout, memory)
+    except (ValueError, RuntimeError, TypeError, MemoryError, zlib.error) as error:
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise DamagedChunkError(f"{store.name_of(layout.key(place))} cannot be decoded: {reason:.300}") from None
+    return pixels[tuple(slice(one.stop - one.start) for one in part)]
+
+
+def _unpacked(data: memoryview, layout: ZarrLayout, memory: np.ndarray | None) -> np.ndarray:
+    """A chunk that is :attr:`ZarrLayout.plain`; at its end it may hold pixels beyond the array."""
+    made: Any
+    if layout.compressor in ("gzip", "zlib"):  # of either header, and no more than a chunk has
+        made = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(data, layout.unpacked + 1)
+    elif layout.compressor:
+        made = np.empty(layout.unpacked, "uint8") if memory is None else memory
+        numcodecs.get_codec({"id": layout.compressor}).decode(data, out=made)
+    else:
+        made = data
+    if len(made) != layout.unpacked:
+        raise ValueError(f"it holds {len(made)} bytes, and not {layout.unpacked}")
+    return np.frombuffer(made, layout.code).reshape(layout.unit).astype(layout.dtype, copy=False)
+
+
+def decoded(store: ArrayStore, layout: ZarrLayout, part: Any) -> np.ndarray:
+    """Pixels of an array, by zarr.
+
+    Args:
+        store: It.
+        layout: Of it.
+        part: Slices along its axes, ``...`` for all.
+
+    Raises:
+        OSError: A chunk cannot be read.
+        ReadError: A chunk, or the array, is not what it should be.
+    """
+    try:
+        pixels = np.asarray(store.array[part])
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError, OverflowError, MemoryError) as error:
+        place = "all" if part is ... else layout.key([p.start // o for p, o in zip(part, layout.outer, strict=True)])
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise DamagedChunkError(f"{store.name_of(place)} cannot be decoded: {reason:.300}") from None
+    return np.ascontiguousarray(pixels, dtype=layout.dtype)
+
+
+def zarr_header(asset: AssetRef, way: Opening) -> ZarrHeader:
+    """Read the header of an array anew.
+
+    Args:
+        asset: The array.
+        way: To it.
+
+    Raises:
+        OSError: It cannot be read.
+        ReadError: It is no array that is read here.
+    """
+    access, path = StoreAccess.of(way)
+    return fetch_header(asset.href, access, path)
+
+
+def small_array(store: str, path: str, dimensions: int, signer: str = "none") -> np.ndarray:
+    """A whole array of a store that need not lie anywhere: angles, positions.
+
+    Args:
+        store: Address of the store.
+        path: Of the array there.
+        dimensions: How many it has.
+        signer: See :mod:`stac2cube.access.sign`.
+
+    Returns:
+        Its numbers, as they are stored.
+
+    Raises:
+        OSError: It cannot be read.
+        ReadError: It is no such array, or has more than some million numbers.
+    """
+    access, _ = StoreAccess.of(opening(AssetRef(f"{store}/{path}"), signer))
+    document = STORES.get(access.way.location, access)  # type: ignore[arg-type]
+    metadata, state = document.nodes.get(path), State(0, "", 0)
+    if metadata is None or "shape" not in metadata:
+        metadata, _, _ = _own_document(access, path, document.version)
+    layout = ZarrLayout.of(metadata, dimensions)
+    if math.prod(layout.shape) > _MOST_SMALL:
+        raise ReadError(f"array {path} of {access.name} has {math.prod(layout.shape)} numbers")
+    return decoded(ArrayStore(access, facts_of(path, layout, state), documents_of(metadata)), layout, ...)
+
+
+_MOST_SMALL = 1 << 22
+
+
+def crs_of_store(store: str, signer: str = "none") -> str:
+    """The CRS that a store declares for all its arrays; raises as :func:`small_array`."""
+    access, _ = StoreAccess.of(opening(AssetRef(f"{store}/measurements"), signer))
+    return _crs_of([STORES.get(access.way.location, access).attributes("")])  # type: ignore[arg-type]
+
+
+def state_of_document(header: ZarrHeader, way: Opening) -> State:
+    """What the document is now that a header is from.
+
+    Raises:
+        OSError: It cannot be read.
+        ReadError: It may not be.
+    """
+    access, _ = StoreAccess.of(way)
+    return access.whole(header.document, MOST_DOCUMENT)[1]
