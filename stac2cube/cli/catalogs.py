@@ -118,7 +118,7 @@ def _listed(names: str | None) -> list[str]:
 def _require_an_answer(answers: Sequence[Answer]) -> None:
     if not any(answer.answered for answer in answers):
         said = "; ".join(f"{answer.catalog}: {answer.problem}" for answer in answers)
-        raise BadInputError(f"no catalog could say anything: {said}")
+        raise BadInputError(f"no catalog answered: {said}")
 
 
 # Commands about scene indexes: index create, update, filter, export, info, list.
