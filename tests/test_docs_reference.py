@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,17 @@ def test_every_command_and_option_is_there_with_words(reference: ModuleType) -> 
             if isinstance(option, click.Option) and not option.hidden:
                 assert f"`{option.opts[-1]}`" in page, (name, option.name)
                 assert option.help, f"{name} {option.opts[-1]} has no help"
+
+
+def test_every_command_has_an_example_that_is_understood(reference: ModuleType) -> None:
+    for path, command in reference.leaves(cli):
+        if isinstance(command, click.Group):
+            continue
+        words = shlex.split(reference.example(path)[3].removeprefix("$ stac2cube "))
+        if path == ("superres", "make"):
+            words.insert(1, "make")
+        assert words[: len(path)] == list(path)
+        command.make_context(" ".join(path), words[len(path) :])
 
 
 def test_every_public_name_is_there(reference: ModuleType) -> None:

@@ -179,7 +179,7 @@ def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
         ("cubes: a", "there is no entry; known are layers, clouds"),
         ("cubes: [a", "is not YAML"),
         ("cubes: a\nlayers: &x {time: *x}", "holds itself"),
-        (f"cubes: a\n{LAYERS}{LAYERS}", "layers stands there twice"),
+        (f"cubes: a\n{LAYERS}{LAYERS}", "layers occurs twice"),
         ("cubes: a\nlayer:", "line 2: 'layer' is not known; did you mean 'layers'?"),
         ("cubes: a\nfoo:", "line 2: 'foo' is not known; known are cubes, layers"),
         ("cubes: a\nlayers:\n  missoin: m", "line 3: layers does not know 'missoin'; did you mean 'mission'?"),

@@ -63,6 +63,23 @@ VARIABLES = {
 }
 """What each environment variable of ours does. Variables of AWS, GDAL and SLURM are on the pages that need them."""
 
+EXAMPLES = {
+    ("unlock",): "stac2cube unlock alps/layers.zarr --force",
+    ("index", "filter"): "stac2cube index filter lech summer --time '2018/2024 06-01/08-31' --max-cloud-cover 20",
+    ("index", "export"): "stac2cube index export lech lech.parquet",
+    ("index", "info"): "stac2cube index info lech",
+    ("index", "list"): "stac2cube index list",
+    ("claim",): "stac2cube claim alps.yaml --claim 4713",
+    ("share",): "stac2cube share alps.yaml --claim 4713 --number 0 --of 20",
+    ("seal",): "stac2cube seal alps.yaml --claim 4713",
+    ("missions",): "stac2cube missions sentinel-2-l2a",
+    ("catalogs",): "stac2cube catalogs earth-search",
+    ("weights", "list"): "stac2cube weights list",
+    ("weights", "fetch"): "stac2cube weights fetch sen2sr",
+    ("weights", "verify"): "stac2cube weights verify native",
+}
+"""Examples of commands that no page shows."""
+
 COLUMNS = {
     "id": "Scene key, for example `sentinel-2a_R108_20230714`.",
     "datetime": "Acquisition time, UTC.",
@@ -137,22 +154,27 @@ def _command(path: tuple[str, ...], command: click.Command) -> list[str]:
     lines += [_plain(inspect.cleandoc(command.help or "")), ""]
     if isinstance(command, click.Group):
         return lines
-    if example := _examples().get(path):
-        page, words = example
-        lines += [
-            f"Example, from [{page.stem}](../{page.relative_to(DOCS)}):",
-            "",
-            "```console",
-            f"$ {words}",
-            "```",
-            "",
-        ]
+    lines += [*example(path), ""]
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
     if options:
         lines += ["| option | value | default | what it does |", "| --- | --- | --- | --- |"]
         lines += [_option(option, context) for option in options]
         lines += [""]
     return lines
+
+
+def example(path: tuple[str, ...]) -> list[str]:
+    """An example of a command: the first on a page, with the page's name, else of :data:`EXAMPLES`.
+
+    Raises:
+        KeyError: There is none.
+    """
+    if path in _examples():
+        page, words = _examples()[path]
+        said = f"Example, from [{page.stem}](../{page.relative_to(DOCS)}):"
+    else:
+        said, words = "Example:", EXAMPLES[path]
+    return [said, "", "```console", f"$ {words}", "```"]
 
 
 def _option(option: click.Option, context: click.Context) -> str:

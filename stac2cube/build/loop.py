@@ -364,9 +364,7 @@ def _tell_of_lost(path: Path, lost: Sequence[str], steps: Sequence[Step]) -> Non
     wanted = {step.entry.key for step in steps}
     again, others = [key for key in lost if key in wanted], [key for key in lost if key not in wanted]
     if again:
-        log.warning(
-            "%s: %s sealed without pixels are made anew: %s", path, counted(len(again), "step"), ", ".join(again)
-        )
+        log.warning("%s: %s sealed without pixels are rebuilt: %s", path, counted(len(again), "step"), ", ".join(again))
     if others:
         log.warning(
             "%s: %s sealed have lost their pixels: stac2cube verify %s --repair",

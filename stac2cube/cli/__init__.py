@@ -72,11 +72,11 @@ cli.add_sections(
         "From cubes to cubes": (clouds, mask, coregister, move, superres, indices, composite, overviews),
         "Look at a cube": (status, quicklook, report, timelapse, slider),
         "Keep a cube": (sync, verify, history, diff, rollback, tidy, seal_year, unlock),
-        "Hand it on": (export, series, publish),
+        "Export and publish": (export, series, publish),
         "Without a cube": (explore, index, read, sample, item),
         "Training sets": (download, samples, statistics, patches),
         "On a cluster": (submit, logs, cancel, claim, share, seal, sites, doctor, cwl),
-        "What there is": (missions, catalogs, compare, gaps, weights, config),
+        "Missions, catalogs, weights and recipes": (missions, catalogs, compare, gaps, weights, config),
     }
 )
 

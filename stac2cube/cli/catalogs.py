@@ -106,7 +106,7 @@ def gaps(cube: Path, names: str | None, machine: bool) -> None:
         for gap in here:
             click.echo(f"  {gap.key:<34} {', '.join(gap.catalogs):<40} {gap.reason}")
     if not found:
-        click.echo(f"{cube} lacks nothing that {', '.join(a.catalog for a in answers if a.answered)} has")
+        click.echo(f"{cube} has all scenes of {', '.join(a.catalog for a in answers if a.answered)}")
     for line in silent:
         click.echo(f"not asked: {line}")
 
@@ -118,7 +118,7 @@ def _listed(names: str | None) -> list[str]:
 def _require_an_answer(answers: Sequence[Answer]) -> None:
     if not any(answer.answered for answer in answers):
         said = "; ".join(f"{answer.catalog}: {answer.problem}" for answer in answers)
-        raise BadInputError(f"no catalog could say anything: {said}")
+        raise BadInputError(f"no catalog answered: {said}")
 
 
 # Commands about scene indexes: index create, update, filter, export, info, list.

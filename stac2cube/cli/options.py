@@ -1,4 +1,4 @@
-"""Options that several commands share, where a command runs, and the console."""
+"""Shared options of commands, the place where a command runs, and the console."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def clean_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-# Options that several commands share, and what they mean.
+# Shared options.
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

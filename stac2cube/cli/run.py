@@ -436,7 +436,7 @@ def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
         yield f"{why}: {', '.join(key for key, reason in summary.empty.items() if reason == why)}"
     outdated = [key for key in summary.superseded if key not in summary.replaced and key not in summary.empty]
     if outdated:
-        yield f"newer items exist for {', '.join(outdated)}: --replace-superseded makes these steps anew"
+        yield f"newer items exist for {', '.join(outdated)}: --replace-superseded rebuilds these steps"
     for key, reason in summary.substituted.items():
         yield f"older items stand in: {key}: {reason}"
     for line in summary.failures():

@@ -147,7 +147,7 @@ def grid_windows(grid: Grid) -> Iterator[tuple[slice, slice]]:
 
 
 def made_of(source: SampleSource, rules: SampleRules) -> dict[str, Any]:
-    """What decides the bytes of a sample: the rules, the grid, and the versions of what it is made of."""
+    """What decides the bytes of a sample: the rules, the grid, and the versions of its source."""
     return {
         "rules": rules.digest,
         "grid": None if source.grid is None else source.grid.to_json(),

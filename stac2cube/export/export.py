@@ -218,7 +218,7 @@ class _Proof:
             # From top to bottom, as formats without blocks are read.
             for bands, window, code in sorted(self._written, key=lambda row: (row[1].row_off, row[1].col_off)):
                 if _sum(file.read(bands, window=window)) != code:
-                    raise OSError("it reads back otherwise than it was written")
+                    raise OSError("its content differs from what was written")
 
 
 def _sum(pixels: np.ndarray) -> int:

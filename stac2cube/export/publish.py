@@ -63,7 +63,7 @@ def write_stac(cube: Path, out: Path, href: str = "", address: str = "") -> Path
         name = f"{names.of(item['id'])}.json"
         path = path_below(folder, name)
         if path.exists() and name not in old and not _is_of(path, str(item["id"])):
-            raise BadInputError(f"{path} is there, and is none of this catalog's files: name another folder")
+            raise BadInputError(f"{path} exists, and is not one of this catalog's files: choose another folder")
         item["links"] = [*_self_link(base, f"items/{name}", "application/geo+json"), *item["links"]]
         write_whole(path, json.dumps(item, indent=1).encode())
         listed = {"rel": "item", "href": f"./items/{name}", "type": "application/geo+json", "title": item["id"]}
@@ -140,7 +140,7 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
     login = Login.of(api) if has_secret(api) else NOBODY
     api, href = public(api), public(href)
     if (login or headers) and not is_private_way(api):
-        raise BadInputError(f"{api} is asked over plain HTTP, where everybody on the way reads keys: say https")
+        raise BadInputError(f"{api} uses plain HTTP, over which others can read keys: use https")
     collection = collection_of(cube, href)
     base, put_there = f"{api.rstrip('/')}/collections", set()
     with HostSession(api, login, headers) as session:

@@ -219,9 +219,9 @@ def _lacking(rows: list[Entry], status: CubeStatus) -> list[dict[str, Any]]:
         details = [f"{row.key}: {row.reason}" for row in failed]
         say("failed", f"{_count(len(failed), 'scene')} failed; the next update tries again", details)
     if status.lacking:
-        say("behind", f"{_count(status.lacking, 'step')} of {status.made_from} are not here yet: stac2cube update")
+        say("behind", f"{_count(status.lacking, 'step')} of {status.made_from} are missing: stac2cube update")
     if status.stale:
-        say("stale", f"{_count(len(status.stale), 'step')} were made anew in {status.made_from} since", status.stale)
+        say("stale", f"{_count(len(status.stale), 'step')} were rebuilt in {status.made_from} since", status.stale)
     if status.made_from.endswith("(not there any more)"):
         say("orphan", f"It cannot follow the cube it was made from: {status.made_from}")
     doubtful = [f"{row.key}: {row.properties['doubt']}" for row in rows if row.properties.get("doubt")]

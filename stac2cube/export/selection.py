@@ -283,7 +283,7 @@ def _clipped(grid: Grid, clip: object) -> tuple[Grid, BaseGeometry]:
     top, left = (max(part, 0) for part in corner)
     bottom, right = (min(part + size, most) for part, size, most in zip(corner, around.shape, grid.shape, strict=True))
     if bottom <= top or right <= left:
-        raise BadInputError("the polygon to clip to lies beside the cube")
+        raise BadInputError("the clip polygon lies outside the cube")
     origin = (grid.origin[0] + left * grid.resolution, grid.origin[1] - top * grid.resolution)
     outline = Geometry(area.native, area.native_crs).to_crs(grid.crs).geom
     return replace(grid, origin=origin, shape=(bottom - top, right - left)), outline

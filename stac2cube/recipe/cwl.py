@@ -76,7 +76,7 @@ class Package:
                     "inputs": dict(what.inputs),
                     "outputs": {"catalog": {"type": "Directory", "outputBinding": {"glob": FOLDER}}},
                     "successCodes": [0],
-                    # 1: asked wrongly. 2: some steps failed, for good or until the catalog mends: look before it is
+                    # 1: refused. 2: some steps failed, for good or until the catalog mends: look before it is
                     # run again. 10: stopped in time.
                     "temporaryFailCodes": [10],
                     "permanentFailCodes": [1, 2],
@@ -149,7 +149,7 @@ PLACE = _option(
     default="threads",
 )
 
-WORKERS = _option("int?", "workers", "Threads, processes or workers; all there are if not said")
+WORKERS = _option("int?", "workers", "Number of threads, processes or workers. Default: all")
 
 _BESIDE = {"entry": "$(inputs.recipe)", "writable": True}
 """The recipe as a copy: paths in it are meant from the folder in which it really lies, not a link to it."""
@@ -183,7 +183,7 @@ ITEM = _Step(
         "aoi": _option("string?", "aoi", "Only this area: west,south,east,north or GeoJSON"),
         "resolution": _option("float?", "resolution", "Pixel edge in units of the item's CRS"),
         "clear": _option("boolean", "clear", "No indices where clouds are", default=False),
-        "mission": _option("string?", "mission", "Name of a mission; as the item's collection says if not said"),
+        "mission": _option("string?", "mission", "Name of a mission. Default: found from the item's collection"),
         "place": PLACE,
         "workers": WORKERS,
     },

@@ -76,7 +76,7 @@ def _node(loader: yaml.SafeLoader, node: yaml.Node, what: str, where: str) -> No
     if isinstance(node, yaml.MappingNode):
         given = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         if twice := sorted({name for name in given if given.count(name) > 1}):
-            raise BadInputError(f"{what}, {at}: {', '.join(twice)} stands there twice")
+            raise BadInputError(f"{what}, {at}: {', '.join(twice)} occurs twice")
         loader.flatten_mapping(node)
         table = {}
         for key, value in node.value:
@@ -147,7 +147,7 @@ def _put(node: Node, names: list[str], value: Node, where: str) -> Node:
     if not names:
         return value
     if node.value is not None and not isinstance(node.value, dict):
-        raise BadInputError(f"{where}: {names[0]!r} would stand in what is no table")
+        raise BadInputError(f"{where}: {names[0]!r} belongs to a value that is no table")
     table = dict(node.value or {})
     # A word may be written with a hyphen in the file and with an underscore here.
     name = next((known for known in table if known.replace("-", "_") == names[0].replace("-", "_")), names[0])

@@ -346,7 +346,7 @@ class YearPart:
             rows = slice(window[0].start + first, min(window[0].start + first + edge, window[0].stop))
             again = np.asarray(made[:, rows, window[1]])
             if not np.array_equal(again, block[:, first : first + edge], equal_nan=block.dtype.kind == "f"):
-                raise CubeError(f"{self} reads back otherwise than it was written")
+                raise CubeError(f"the content of {self} differs from what was written")
         return Shard(self.layer.name, tile, size, code, valid)
 
 

@@ -175,7 +175,7 @@ def composite(
     """
     names = choose_layers(dataset, layers, lambda layer: not is_class(layer), "a quantity")
     if "time" not in dataset.dims:
-        raise BadInputError("a composite is made of steps along time, and there is none")
+        raise BadInputError("a composite needs time steps, and this dataset has none")
     _check(dataset, names, method, by)
     periods = periods_of(dataset["time"].values, period, window)
     quantities = {name: physical(dataset[name]) for name in names}

@@ -37,7 +37,7 @@ def class_mask(dataset: xr.Dataset, words: Sequence[str], *, layer: str | None =
     asked = _spelled(words)
     never = [word for word in asked if word not in said and word not in CLEAR]
     if never:
-        raise BadInputError(f"{name} never says {names_text(never)}: it says {names_text(said)}")
+        raise BadInputError(f"{name} has no class {names_text(never)}: it has {names_text(said)}")
     mask: xr.DataArray = apply(_says, dataset[name], dtype="bool", kind=kind, words=tuple(asked)).rename(None)
     return mask
 

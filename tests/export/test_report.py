@@ -236,8 +236,8 @@ def test_a_sealed_year_is_said_and_when_it_is_behind(browser: Browser, tmp_path:
     assert figures["lacking"] == []
     page = browser.new_page(viewport={"width": 390, "height": 800})
     show(page, write_report(cube, tmp_path / "a.html"))
-    words = page.locator("section", has=page.locator("h3", has_text="What it took")).inner_text()
-    assert f"Deep files of 2020 take {filesizeformat(done.size)} in {done.files} files besides." in words
+    words = page.locator("section", has=page.locator("h3", has_text="Resources")).inner_text()
+    assert f"Sealed years 2020 take a further {filesizeformat(done.size)} in {done.files} files." in words
     assert "Nothing that this cube knows of" in page.inner_text("article")
     assert page.evaluate(OUTSIDE, 390) == []
     build(cube, toy.SPEC, toy.steps(range(4)), toy.Make(), Threads())

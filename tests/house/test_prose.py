@@ -31,7 +31,6 @@ PHRASES = {
     "makes anew": "rebuilds",
     "make anew": "rebuild",
     "in silence": "without a message",
-    "for people": "for reading",
     "the words of": "the options of",
     "stands in": "is in",
     "stand in": "are in",

@@ -108,7 +108,7 @@ def test_compare_and_gaps(
     nowhere = "http://127.0.0.1:9/stac"
     table = run(capsys, "compare", *asked, "--catalogs", f"earth-search,{nowhere}")
     assert re.search(r"127.0.0.1:9/stac +- +- +- ", table), "one that does not answer has not none"
-    with pytest.raises(BadInputError, match=r"no catalog could say anything: .*does not answer") as told:
+    with pytest.raises(BadInputError, match=r"no catalog answered: .*does not answer") as told:
         run(capsys, "compare", *asked, "--catalogs", nowhere)
     assert "Connection refused" in str(told.value)
     assert "Max retries" not in str(told.value)
@@ -120,7 +120,7 @@ def test_compare_and_gaps(
     lacking = json.loads(run(capsys, "gaps", cube, "--catalogs", "earth-search", "--json"))["gaps"]
     assert {gap["key"] for gap in lacking} == set(found["cdse"]["scenes"])
     stac2cube.get_stac_layers(cube, update=True, catalog="terrabyte,earth-search")
-    assert "lacks nothing" in run(capsys, "gaps", cube, "--catalogs", "earth-search")
+    assert "has all scenes of" in run(capsys, "gaps", cube, "--catalogs", "earth-search")
 
 
 def test_a_dataset_says_what_catalogs_have_beyond_it(

@@ -81,7 +81,7 @@ def test_what_is_published_replaces_nothing_of_others(cube: Path, private: Path,
     (out / "collection.json").unlink()
     step = next((out / "items").glob("sentinel*.json"))
     step.write_text("{}")
-    assert "none of this catalog's files" in run("publish", cube, out).said
+    assert "not one of this catalog's files" in run("publish", cube, out).said
     step.unlink()
     step.symlink_to(private / "note.txt")
     assert "is a link" in run("publish", cube, out).said
