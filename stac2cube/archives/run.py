@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import uuid4
 
 from stac2cube.archives.archive import TileArchive, TileState, describe, is_archive, merged, read_archive, write_door
 from stac2cube.archives.tiling import ArchiveTile, TilingWords, mgrs_tiles, tiles_for, touching
@@ -513,8 +514,8 @@ def refresh_door(archive: TileArchive) -> None:
 
 
 def run_name() -> str:
-    """A name for a run of this process."""
-    return f"{now_text()}-{os.getpid()}"
+    """A name for a run, unlike any other."""
+    return f"{now_text()}-{uuid4().hex[:8]}"
 
 
 def counts_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
