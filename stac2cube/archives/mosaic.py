@@ -20,7 +20,7 @@ from odc.geo.xr import xr_coords
 from xarray.backends import BackendArray
 
 from stac2cube.adapters.xarray import ExplicitIndexer, IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
-from stac2cube.archives.archive import StepTable, TileArchive, read_archive, steps_of
+from stac2cube.archives.archive import StepTable, TileArchive, product_steps, read_archive
 from stac2cube.archives.tiling import ArchiveTile
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.model.cube_spec import Layer
@@ -79,7 +79,7 @@ def open_archive(
     """
     archive = read_archive(path)
     chosen = _chosen(archive, product, tiles)
-    table = steps_of(archive, product)
+    table = product_steps(archive, product)
     have = [tile for tile in chosen if tile.name in set(table.tiles)]
     if not have:
         raise BadInputError(f"no tile of {archive.folder} has a cube of {product} yet")
@@ -153,8 +153,8 @@ def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[n
     first = np.full(table.keys.size, np.iinfo(np.int64).max)
     taken = np.array([name in names for name in table.tiles], dtype=bool)
     # Millions of steps: in pieces, so that no copy of all is made.
-    for begin in range(0, table.tile.size, _PIECE):
-        piece = slice(begin, begin + _PIECE)
+    for offset in range(0, table.tile.size, _PIECE):
+        piece = slice(offset, offset + _PIECE)
         mine = taken[table.tile[piece]]
         np.minimum.at(first, table.key[piece][mine], table.times[piece][mine])
     there = first < np.iinfo(np.int64).max
