@@ -166,7 +166,9 @@ def read_archive(path: str | Path) -> TileArchive:
     return TileArchive(folder, dict(sorted(tiles.items())), products)
 
 
-def merged(old: TileArchive | None, folder: Path, tiles: Sequence[ArchiveTile], products: Sequence[str]) -> TileArchive:
+def with_tiles(
+    old: TileArchive | None, folder: Path, tiles: Sequence[ArchiveTile], products: Sequence[str]
+) -> TileArchive:
     """An archive with the tiles and products that it has and those that a recipe asks for.
 
     Raises:

@@ -304,7 +304,7 @@ class MosaicLayer(BackendArray):
             mine = [step for step, key in enumerate(keys) if key in places]
             slots = [places[keys[step]] for step in mine]
             part = window[rows, columns]
-            pixels = placed(cube[self._layer.name], slots, tile.geobox, part, self._layer.fill) if mine else None
+            pixels = tile_pixels(cube[self._layer.name], slots, tile.geobox, part, self._layer.fill) if mine else None
             if pixels is not None:
                 for step, values in zip(mine, pixels, strict=True):
                     before = out[step, rows, columns]
@@ -313,7 +313,9 @@ class MosaicLayer(BackendArray):
         return out
 
 
-def placed(layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: GeoBox, fill: Any) -> np.ndarray | None:
+def tile_pixels(
+    layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: GeoBox, fill: Any
+) -> np.ndarray | None:
     """Pixels of a tile on another lattice: as they are where the lattices are one, else the nearest.
 
     Args:
