@@ -14,7 +14,7 @@ from shapely.geometry import mapping
 
 from stac2cube.archives.archive import TileArchive, read_archive
 from stac2cube.archives.mosaic import layers_of_product, open_archive
-from stac2cube.archives.tiling import ArchiveTile, footprints_of
+from stac2cube.archives.tiling import ArchiveTile, tile_footprints
 from stac2cube.errors import BadInputError
 from stac2cube.export.export import write_cog
 from stac2cube.export.series import Columns, series, series_of
@@ -127,7 +127,7 @@ def archive_series(
         raise BadInputError(f"{archive.folder} has no product {product!r}; it has {', '.join(archive.products)}")
     stem, features = read_features(places, None)
     there = [tile for tile in archive.tiles.values() if (archive.cube(tile, product) / "zarr.json").exists()]
-    footprints = footprints_of(there)
+    footprints = tile_footprints(there)
     tables = []
     for number, feature in enumerate(features, start=1):
         name = next((name for name in feature.names if name), f"{stem}-{number}" if len(features) > 1 else stem)
@@ -153,7 +153,7 @@ def _tiles_of(tiles: Sequence[ArchiveTile], footprints: np.ndarray, shape: Any) 
     """The first tile that holds a place whole, else all that hold a part of it."""
     near = np.flatnonzero(shapely.intersects(footprints, shape))
     whole = near[shapely.contains(footprints[near], shape)]
-    return [tiles[place] for place in (whole[:1] if whole.size else near)]
+    return [tiles[int(place)] for place in (whole[:1] if whole.size else near)]
 
 
 def _told(

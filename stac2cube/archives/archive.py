@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from stac2cube.archives.tiling import ArchiveTile, footprints_of
+from stac2cube.archives.tiling import ArchiveTile, tile_footprints
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.executors.queue import job_is_alive
 from stac2cube.store.files import read_plain, write_whole
@@ -166,7 +166,9 @@ def read_archive(path: str | Path) -> TileArchive:
     return TileArchive(folder, dict(sorted(tiles.items())), products)
 
 
-def merged(old: TileArchive | None, folder: Path, tiles: Sequence[ArchiveTile], products: Sequence[str]) -> TileArchive:
+def with_tiles(
+    old: TileArchive | None, folder: Path, tiles: Sequence[ArchiveTile], products: Sequence[str]
+) -> TileArchive:
     """An archive with the tiles and products that it has and those that a recipe asks for.
 
     Raises:
@@ -208,10 +210,10 @@ def write_door(archive: TileArchive) -> Path:
         if link:
             links.append(link)
     for product in archive.products:
-        table = steps_of(archive, product)
+        table = product_steps(archive, product)
         write_steps(archive, product, table)
         times += [table.times.min(), table.times.max()] if table.times.size else []
-    west, south, east, north = shapely.total_bounds(footprints_of(list(archive.tiles.values()))).tolist()
+    west, south, east, north = shapely.total_bounds(tile_footprints(list(archive.tiles.values()))).tolist()
     interval = [f"{np.datetime64(int(at), 'us')}Z" for at in (min(times), max(times))] if times else [None, None]
     door = {
         "type": "Collection",
@@ -285,7 +287,7 @@ def steps_file(archive: TileArchive, product: str) -> Path:
     return archive.folder / OWN_FOLDER / f"{product}.steps.parquet"
 
 
-def steps_of(archive: TileArchive, product: str) -> StepTable:
+def product_steps(archive: TileArchive, product: str) -> StepTable:
     """The steps of a product as they are now; tiles that did not change are taken from the stored table.
 
     Raises:

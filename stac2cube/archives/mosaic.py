@@ -20,7 +20,7 @@ from odc.geo.xr import xr_coords
 from xarray.backends import BackendArray
 
 from stac2cube.adapters.xarray import ExplicitIndexer, IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
-from stac2cube.archives.archive import StepTable, TileArchive, read_archive, steps_of
+from stac2cube.archives.archive import StepTable, TileArchive, product_steps, read_archive
 from stac2cube.archives.tiling import ArchiveTile
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.model.cube_spec import Layer
@@ -79,7 +79,7 @@ def open_archive(
     """
     archive = read_archive(path)
     chosen = _chosen(archive, product, tiles)
-    table = steps_of(archive, product)
+    table = product_steps(archive, product)
     have = [tile for tile in chosen if tile.name in set(table.tiles)]
     if not have:
         raise BadInputError(f"no tile of {archive.folder} has a cube of {product} yet")
@@ -153,8 +153,8 @@ def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[n
     first = np.full(table.keys.size, np.iinfo(np.int64).max)
     taken = np.array([name in names for name in table.tiles], dtype=bool)
     # Millions of steps: in pieces, so that no copy of all is made.
-    for begin in range(0, table.tile.size, _PIECE):
-        piece = slice(begin, begin + _PIECE)
+    for offset in range(0, table.tile.size, _PIECE):
+        piece = slice(offset, offset + _PIECE)
         mine = taken[table.tile[piece]]
         np.minimum.at(first, table.key[piece][mine], table.times[piece][mine])
     there = first < np.iinfo(np.int64).max
@@ -304,7 +304,7 @@ class MosaicLayer(BackendArray):
             mine = [step for step, key in enumerate(keys) if key in places]
             slots = [places[keys[step]] for step in mine]
             part = window[rows, columns]
-            pixels = placed(cube[self._layer.name], slots, tile.geobox, part, self._layer.fill) if mine else None
+            pixels = tile_pixels(cube[self._layer.name], slots, tile.geobox, part, self._layer.fill) if mine else None
             if pixels is not None:
                 for step, values in zip(mine, pixels, strict=True):
                     before = out[step, rows, columns]
@@ -313,7 +313,9 @@ class MosaicLayer(BackendArray):
         return out
 
 
-def placed(layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: GeoBox, fill: Any) -> np.ndarray | None:
+def tile_pixels(
+    layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: GeoBox, fill: Any
+) -> np.ndarray | None:
     """Pixels of a tile on another lattice: as they are where the lattices are one, else the nearest.
 
     Args:

@@ -12,8 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import uuid4
 
-from stac2cube.archives.archive import TileArchive, TileState, describe, is_archive, merged, read_archive, write_door
+from stac2cube.archives.archive import (
+    TileArchive,
+    TileState,
+    describe,
+    is_archive,
+    read_archive,
+    with_tiles,
+    write_door,
+)
 from stac2cube.archives.tiling import ArchiveTile, TilingWords, mgrs_tiles, tiles_for, touching
 from stac2cube.errors import BadInputError, CubeError, CubeLockedError, NothingFoundError
 from stac2cube.executors.queue import memory_bytes
@@ -191,7 +200,7 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
     if unknown := sorted(set(wanted.only) - {tile.name for tile in tiles}):
         raise BadInputError(f"no tile of the archive is called {', '.join(unknown)}")
     old = read_archive(wanted.folder) if is_archive(wanted.folder) else None
-    archive = merged(old, wanted.folder, tiles, wanted.products)
+    archive = with_tiles(old, wanted.folder, tiles, wanted.products)
     plans = list(_planned(archive, tiles, items, wanted))
     todo = sorted((one for one in plans if one.why), key=lambda one: (-one.tile.priority, -one.lacking, one.tile.name))
     outside = tuple(sorted(set(archive.tiles) - {tile.name for tile in tiles}))
@@ -504,7 +513,7 @@ def refresh_door(archive: TileArchive) -> None:
             with archive.lock():
                 # Tiles that another run added meanwhile stay.
                 now = read_archive(archive.folder) if is_archive(archive.folder) else None
-                write_door(merged(now, archive.folder, list(archive.tiles.values()), archive.products))
+                write_door(with_tiles(now, archive.folder, list(archive.tiles.values()), archive.products))
                 return
         except CubeLockedError as error:
             held = error
@@ -513,8 +522,8 @@ def refresh_door(archive: TileArchive) -> None:
 
 
 def run_name() -> str:
-    """A name for a run of this process."""
-    return f"{now_text()}-{os.getpid()}"
+    """A name for a run, unlike any other."""
+    return f"{now_text()}-{uuid4().hex[:8]}"
 
 
 def counts_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from stac2cube.archives.archive import StepTable, TileArchive, TileState, read_archive, steps_of
-from stac2cube.archives.tiling import footprints_of
+from stac2cube.archives.archive import StepTable, TileArchive, TileState, product_steps, read_archive
+from stac2cube.archives.tiling import tile_footprints
 from stac2cube.executors.site import rooms
 from stac2cube.store.files import write_whole
 from stac2cube.store.lock import is_locked
@@ -182,7 +182,7 @@ def write_archive_report(path: str | Path, out: str | Path) -> Path:
             status=status,
             tiles=shapes,
             view=view,
-            calendars=[_calendar(product, steps_of(archive, product)) for product in archive.products],
+            calendars=[_calendar(product, product_steps(archive, product)) for product in archive.products],
             months=MONTHS,
             made=now_text().replace("T", " ").rstrip("Z") + " UTC",
             version=__version__,
@@ -200,7 +200,7 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 def _map(archive: TileArchive, status: ArchiveStatus) -> tuple[list[dict[str, str]], str]:
     """Polygons of the tiles, and the box that shows them all; degrees, longitudes shortened as in the middle."""
     failed, behind = set(status.failed), set(status.behind)
-    footprints = footprints_of(list(archive.tiles.values()))
+    footprints = tile_footprints(list(archive.tiles.values()))
     middle = float(np.mean([shape.centroid.y for shape in footprints]))
     scale = max(math.cos(math.radians(middle)), 0.05)
     shapes: list[dict[str, str]] = []

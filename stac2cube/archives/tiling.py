@@ -405,7 +405,7 @@ def _area_in(area: Area, crs: str) -> BaseGeometry:
     return shape
 
 
-def footprints_of(tiles: Sequence[ArchiveTile]) -> np.ndarray:
+def tile_footprints(tiles: Sequence[ArchiveTile]) -> np.ndarray:
     """Tiles on the globe: shapely polygons in WGS84 degrees, ``(tiles,)`` objects.
 
     All tiles of a CRS are transformed together, which for thousands takes a hundredth of the time.
@@ -437,7 +437,7 @@ def touching(tiles: Sequence[ArchiveTile], footprints: Sequence[BaseGeometry]) -
         footprints: WGS84.
     """
     tree = shapely.STRtree(list(footprints))
-    of_tile, of_footprint = tree.query(footprints_of(tiles), predicate="intersects")
+    of_tile, of_footprint = tree.query(tile_footprints(tiles), predicate="intersects")
     order = np.lexsort((of_footprint, of_tile))
     ends = np.searchsorted(of_tile[order], np.arange(1, len(tiles)))
     return np.split(of_footprint[order], ends)

@@ -57,11 +57,11 @@ def archive_request(recipe: Recipe, layers: Request, only: Sequence[str] = ()) -
     from stac2cube.archives.tiling import TilingWords
     from stac2cube.model.mission import find_mission
 
-    words = dict(recipe.tiles or {})
+    words: dict[str, Any] = dict(recipe.tiles or {})
     origin = words.pop("origin", None)
     if origin is not None:
         words["origin"] = _two_numbers(origin)
-    tiling = TilingWords(**words)  # type: ignore[arg-type]
+    tiling = TilingWords(**words)
     if layers.crs is not None:
         raise BadInputError("the tiles say the CRS: leave crs out of layers, or say it in tiles")
     bands = find_mission(layers.mission).choose_bands(layers.bands)

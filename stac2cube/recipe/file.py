@@ -50,7 +50,7 @@ def entries_of(root: Node, kinds: Mapping[str, Kind], folder: Path, problems: li
     assert isinstance(root.value, dict)
     for name, node in root.value.items():
         if name not in kinds and name not in ("cubes", "tiles"):
-            problems.append(f"{node.where}: {name!r} is not known{nearest(name, ['cubes', 'tiles', *kinds])}")
+            problems.append(f"{node.where}: {name!r} is not known{nearest(name, ['cubes', *kinds, 'tiles'])}")
     for kind in kinds.values():
         if kind.name not in root.value:
             continue

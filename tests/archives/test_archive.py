@@ -361,15 +361,16 @@ def test_killed_in_the_midst_it_ends_as_if_nothing_had_been(folder: Path, tmp_pa
     recipe = tmp_path / "recipe.yaml"
     text = RECIPE.replace("path: t", f"path: {folder}/t").replace("source/", f"{folder}/source/")
     recipe.write_text(text.replace("aoi: area", f"aoi: {folder}/area"))
-    words = [sys.executable, "-m", "stac2cube", "run", str(recipe), "-q"]
+    words = [sys.executable, "-m", "stac2cube", "run", str(recipe), "-q", "--tile", "b", "--tile", "c"]
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     waited((tmp_path / "made" / "c" / "layers.zarr").exists, 120)
     running.kill()
     running.wait()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     one, other = read_archive(folder / "made"), read_archive(tmp_path / "made")
-    for tile, product, cube in one.cubes():
-        assert differences(cube, other.cube(tile, product)) == []
+    for tile, product, cube in other.cubes():
+        assert differences(cube, one.cube(tile, product)) == [], (tile.name, product)
+    assert len(list(other.cubes())) == 4
 
 
 def waited(true: Callable[[], bool], seconds: float) -> None:
