@@ -300,7 +300,7 @@ def _product_names(item: Item) -> str:
 
 def _store_names(item: Item) -> list[str]:
     """Names of the Zarr stores of an item. Those of EOPF are called like their product, as items of CPM 3 are not."""
-    found = (split_store(asset["href"]) for asset in item["assets"].values())
+    found = (split_store(str(asset["href"])) for asset in item.get("assets", {}).values())
     return sorted({store.rpartition("/")[2] for store, _ in filter(None, found)})
 
 
@@ -340,7 +340,7 @@ def is_eopf(item: Item) -> bool:
 
     Properties that are called ``eopf:`` do not tell: items of the Copernicus Data Space have them for SAFE.
     """
-    stores = (split_store(str(asset["href"])) for asset in item["assets"].values())
+    stores = (split_store(str(asset["href"])) for asset in item.get("assets", {}).values())
     return str(item["id"]).startswith("S02MSI") or any(stores)
 
 
