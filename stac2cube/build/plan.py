@@ -238,17 +238,29 @@ def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
 
 
 def _is_newer(part: str, version: str, have: Mapping[str, str]) -> bool:
-    """Whether a wanted part is missing, or newer than those it may be.
+    """Whether a wanted part is missing, or newer than those it may be."""
+    candidates = versions_like(part, have)
+    return not candidates or version > max(candidates)
+
+
+def versions_like(part: str, have: Mapping[str, str]) -> list[str]:
+    """Versions of the parts that a part may be.
 
     Some catalogs name no datastrip: their part of a tile (``"32TMT/"``) may be any that a catalog which does has of it.
+
+    Args:
+        part: Tile and datastrip.
+        have: Versions by part.
     """
     if part in have:
-        return version > have[part]
+        return [have[part]]
     tile, _, strip = part.partition("/")
-    same = {known: made for known, made in have.items() if tile and known.partition("/")[0] == tile}
-    unknown = [made for known, made in same.items() if not known.partition("/")[2].partition("#")[0]]
-    candidates = unknown if strip.partition("#")[0] else list(same.values())
-    return not candidates or version > max(candidates)
+    named = [made for known, made in have.items() if tile and known.startswith(f"{tile}/") and known != f"{tile}/"]
+    if not strip:
+        return named
+    if strip.startswith("#"):  # a further half of a tile, of which there must be two elsewhere, too
+        return named if len(named) > 1 else []
+    return [have[f"{tile}/"]] if f"{tile}/" in have else []
 
 
 def is_behind(row: Entry, want: Entry) -> bool:

@@ -107,7 +107,9 @@ def metadata_href(item: Mapping[str, Any], kind: str) -> str:
 
 def _known(level: str, catalog: str) -> dict[str, tuple[str, ...]]:
     mission = find_mission(LEVELS[level])
-    pages = sorted(mission.pages, key=lambda page: page.catalog != catalog)
+    # Arrays in Zarr are no files; where they are asked for all the same, that is said of each.
+    kept = (page for page in mission.pages if not page.paths or page.catalog == catalog)
+    pages = sorted(kept, key=lambda page: page.catalog != catalog)
     bands = {
         f"band.{band.name}": tuple(dict.fromkeys(name for page in pages for name in page.asset_names(band)))
         for band in mission.bands.values()

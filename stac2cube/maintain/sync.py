@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.build.derived import drop
-from stac2cube.build.plan import BuildOptions, Summary, baseline
+from stac2cube.build.plan import BuildOptions, Summary, baseline, versions_like
 from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.executors.base import Place
 from stac2cube.maintain.update import STAGES, DerivedKind, outdated_children, update_children
@@ -249,7 +249,7 @@ def compare_with_catalog(
 def _reduced(row: Entry, now: Entry) -> bool:
     """Whether a step was made from items of which the same catalog now shows others, older ones, or fewer."""
     same = row.properties.get("catalog") == now.properties.get("catalog")
-    other = any(now.parts.get(part) != baseline(version) for part, version in row.parts.items())
+    other = any(baseline(version) not in versions_like(part, now.parts) for part, version in row.parts.items())
     return same and (other or bool(_missing(row, now)))
 
 

@@ -300,7 +300,7 @@ def _product_names(item: Item) -> str:
 
 def _store_names(item: Item) -> list[str]:
     """Names of the Zarr stores of an item. Those of EOPF are called like their product, as items of CPM 3 are not."""
-    found = (split_store(asset["href"]) for asset in item["assets"].values())
+    found = (split_store(str(asset["href"])) for asset in item.get("assets", {}).values())
     return sorted({store.rpartition("/")[2] for store, _ in filter(None, found)})
 
 
@@ -336,11 +336,12 @@ def is_zarr_array(href: str) -> bool:
 
 
 def is_eopf(item: Item) -> bool:
-    """Whether an item is of ESA's EOPF: by its properties, or by its product type (``S02MSIL2A``)."""
-    properties = item["properties"]
-    if any(key in properties for key in ("eopf:datatake_id", "eopf:datastrip_id", "eopf:instrument_mode")):
-        return True
-    return str(properties.get("product:type", "")).startswith("S0") or str(item["id"]).startswith("S02MSI")
+    """Whether an item is of a product in Zarr, as ESA's EOPF makes them: by its assets, or by its id (``S02MSIL2A_``).
+
+    Properties that are called ``eopf:`` do not tell: items of the Copernicus Data Space have them for SAFE.
+    """
+    stores = (split_store(str(asset["href"])) for asset in item.get("assets", {}).values())
+    return str(item["id"]).startswith("S02MSI") or any(stores)
 
 
 # What tells whether the files behind an item are still those that a step was made from.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import AssetRef, Granule, identify
 from stac2cube.pixels.open import Engine, inspect
 from stac2cube.pixels.read import read_block
+from stac2cube.pixels.zarr_header import ZarrHeader, zarr_header
 from stac2cube.search.clients import items_of_api
 from stac2cube.search.items import Reading, to_granule
 from stac2cube.search.parsing import footprint_of
@@ -318,3 +320,72 @@ def test_recorded_answers_are_paged_to_their_end(tmp_path: Path) -> None:
         server.shutdown()
     assert [body.get("token", "") for body in asked] == ["", *tokens[:2]]
     assert [item["id"] for item in found] == [item["id"] for page in pages for item in page["features"]]
+
+
+RECORDED = {
+    "s2_examples/S2C_MSIL2A_20250811T112131_N0511_R037_T29TPF_20250811T152216": ("EPSG:32629", 600_000, 4_600_020),
+    "s2_examples/S2B_MSIL1C_20250113T103309_N0511_R108_T32TLQ_20250113T122458": ("EPSG:32632", 300_000, 5_000_040),
+    "geozarr_examples/S2C_MSIL2A_20250811T112131_N0511_R037_T29TPF_20250811T152216": ("EPSG:32629", 600_000, 4_600_020),
+    "optimized_geozarr_examples/S2B_MSIL1C_20250113T103309_N0511_R108_T32TLQ_20250113T122458": (
+        "EPSG:32632",
+        300_000,
+        5_000_040,
+    ),
+    "optimized_geozarr_examples/S2C_MSIL2A_20250811T112131_N0511_R037_T29TPF_20250811T152216": (
+        "EPSG:32629",
+        600_000,
+        4_600_020,
+    ),
+}
+
+
+def nodes(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
+    """Groups and arrays of a recorded store, by path."""
+    yield path, {key: part for key, part in value.items() if key != "members"}
+    for name, part in (value.get("members") or {}).items():
+        yield from nodes(part, f"{path}/{name}".lstrip("/"))
+
+
+def written_metadata(folder: Path, recorded: str) -> Path:
+    """The metadata of a real store as the store had them; its chunks are not at hand."""
+    value = json.loads((EOPF / "stores" / f"{recorded}.json").read_text())
+    store = folder / "real.zarr"
+    store.mkdir()
+    if value["zarr_format"] == 3:
+        found = {path: node for path, node in nodes(value) if path}
+        root = {key: part for key, part in value.items() if key != "members"}
+        (store / "zarr.json").write_text(json.dumps({**root, "consolidated_metadata": {"metadata": found}}))
+        return store
+    entries = {}
+    for path, node in nodes(value):
+        attributes = node.pop("attributes")
+        entries[f"{path}/.zattrs".lstrip("/")] = attributes
+        entries[f"{path}/{'.zarray' if 'shape' in node else '.zgroup'}".lstrip("/")] = node
+    (store / ".zmetadata").write_text(json.dumps({"metadata": entries, "zarr_consolidated_format": 1}))
+    return store
+
+
+@pytest.mark.parametrize("recorded", RECORDED)
+def test_metadata_of_real_stores_are_understood(recorded: str, tmp_path: Path) -> None:
+    """Every band: lattice, CRS, layout of chunks (of 305 to 10,980 pixels); that no chunk is there is an error."""
+    store = written_metadata(tmp_path, recorded)
+    crs, west, north = RECORDED[recorded]
+    name = recorded.rpartition("/")[2]
+    mission = find_mission("sentinel-2-l1c" if "MSIL1C" in name else "sentinel-2-l2a")
+    page = next(page for page in mission.pages if page.paths)
+    for band in mission.bands.values():
+        asset = AssetRef(f"{store}/{page.path_of(band)}")
+        header = zarr_header(asset, opening(asset, "none"))
+        edge = 109_800 // band.gsd
+        assert header.layout.shape == (edge, edge), band.name
+        assert header.transform == (band.gsd, 0, west, 0, -band.gsd, north)
+        assert header.crs == crs
+        assert header.layout.dtype in {"uint16", "uint8", "float32"}
+        assert 100 < header.layout.unit[0] <= edge
+        assert ZarrHeader.from_record(header.to_record()).geobox == header.geobox
+
+        def read(image: Image, _: AssetRef) -> np.ndarray:
+            return image.read(1, (slice(0, 10), slice(0, 10)))
+
+        with pytest.raises(OSError, match=r"chunk .* of array .* in real\.zarr is missing"):
+            inspect(Engine(), asset, opening(asset, "none"), read)

@@ -194,6 +194,11 @@ def test_parts_of_a_tile_without_a_datastrip_stand_for_those_with_one() -> None:
     assert outdated({"32TLT/20240512T102600": "05.00"}, {"32TLT/": "05.10"})
     assert outdated({"32TLT/20240512T102600": "05.10"}, {"32TMT/": "05.10"})
     assert outdated({"32TLT/20240512T102600": "05.10"}, {"32TLT/20240512T103600": "05.10"})
+    both = {"32TLT/20240512T102600": "05.10", "32TLT/20240512T103600": "05.10"}
+    halves = {"32TLT/": "05.10", "32TLT/#S2A_half": "05.10"}
+    assert not outdated(both, halves)
+    assert outdated({"32TLT/": "05.10"}, halves)
+    assert outdated({"32TLT/20240512T102600": "05.10"}, halves)
     assert not outdated(
         {"parent 32TLT/": "05.10"}, {"parent 32TLT/20240512T102600": "05.10"} | {"parent 32TLT/": "05.10"}
     )
