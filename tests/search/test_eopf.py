@@ -21,7 +21,7 @@ from stac2cube.datasets.acquisitions import DownloadRequest, read_manifest
 from stac2cube.datasets.download import download_products
 from stac2cube.datasets.rules import LabelRules, SampleRequest, SampleRules
 from stac2cube.datasets.samples import make_samples
-from stac2cube.errors import IncompleteError, ItemError, NothingFoundError, RadiometryError
+from stac2cube.errors import CatalogError, IncompleteError, ItemError, NothingFoundError, RadiometryError
 from stac2cube.model.catalog import Catalog, catalogs, find_catalog
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.grid import grid_from_geobox
@@ -29,9 +29,11 @@ from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Granule, identify
 from stac2cube.search.choose_catalog import catalog_choices
 from stac2cube.search.items import Reading, to_granule
+from stac2cube.search.parsing import parse_item
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog
+from tests.pixels.test_zarr import mutated
 from tests.pixels.zarr_stores import L1C, L2A, SAFE, StoreForm, counts, path_of, sound_item, write_store
 
 MISSION, TOA = find_mission("sentinel-2-l2a"), find_mission("sentinel-2-l1c")
@@ -283,7 +285,7 @@ def test_auto_takes_samples_only_where_nothing_else_is_there(tmp_path: Path, mon
     tables(catalog(tmp_path / "es.json", [long_ago]))
     assert chosen() == "eopf"
     tables("http://127.0.0.1:9/closed")
-    with pytest.raises(stac2cube.errors.CatalogError, match="closed"):
+    with pytest.raises(CatalogError, match="closed"):
         chosen()
     tables(catalog(tmp_path / "es.json", [long_ago]))
     catalog(tmp_path / "eopf.json", [long_ago])
@@ -392,3 +394,17 @@ def test_samples_are_made_of_arrays_as_of_files(archive: list[Json], tmp_path: P
     # But for what the planted 65535 touches, which marks saturation and has no offset in either.
     assert (~np.isclose(made[0], made[1], atol=2e-6)).sum() == 2
     assert np.isfinite(made[0]).all()
+
+
+def test_items_of_any_kind_give_a_granule_or_an_error_in_words() -> None:
+    """Items in Zarr with one part that is something else, as test_odd_items.py has them of other archives."""
+    rng, refused = np.random.default_rng(5), 0
+    for sound in (sound_item(HREF, FORM), explorer_item(("b02", "r60m/b01"))):
+        for _ in range(300):
+            try:
+                item = parse_item(mutated(sound, rng))
+                if identify(item, MISSION) is not None:
+                    granule_of(item)
+            except (CatalogError, RadiometryError):
+                refused += 1
+    assert 30 < refused < 500
