@@ -96,7 +96,9 @@ class ZarrLayout:
         """
         try:
             made = cls._of_2(metadata) if metadata.get("zarr_format") == 2 else cls._of_3(metadata)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            names = metadata.get("dimension_names") or attributes_in(metadata).get("_ARRAY_DIMENSIONS")
+            names = list(names) if names else []
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise ReadError(f"its Zarr metadata cannot be understood: {type(error).__name__} {error}") from None
         if len(made.shape) != dimensions or not len(made.shape) == len(made.unit) == len(made.outer):
             raise ReadError(f"it is an array of {len(made.shape)} dimensions, and not of {dimensions}")
@@ -106,8 +108,7 @@ class ZarrLayout:
             raise ReadError(f"its chunks have {made.unpacked} bytes, and {MOST_CHUNK} are the most that are read")
         if any(whole % part for whole, part in zip(made.outer, made.unit, strict=True)):
             raise ReadError(f"its shards of {made.outer} pixels hold no whole chunks of {made.unit}")
-        names = metadata.get("dimension_names") or metadata.get("attributes", {}).get("_ARRAY_DIMENSIONS")
-        if dimensions == 2 and names and list(names) not in (["y", "x"], ["lat", "lon"], ["latitude", "longitude"]):
+        if dimensions == 2 and names and names not in (["y", "x"], ["lat", "lon"], ["latitude", "longitude"]):
             raise ReadError(f"its dimensions are {printable(str(names))}, and not y and x")
         return made
 
@@ -176,6 +177,12 @@ class ZarrLayout:
     def key(self, place: Sequence[int]) -> str:
         """The name of an object of its pixels, by its numbers along the axes."""
         return self.prefix + self.separator.join(map(str, place))
+
+
+def attributes_in(metadata: Json) -> Json:
+    """The attributes of an array; none where they are no object."""
+    said = metadata.get("attributes")
+    return said if isinstance(said, Mapping) else {}
 
 
 def _require_codecs(codecs: Sequence[Json]) -> None:
@@ -306,7 +313,8 @@ def _consolidated(access: StoreAccess) -> _Document:
         if name == "zarr.json":
             inner = value.get("consolidated_metadata")
             found = inner.get("metadata") if isinstance(inner, Mapping) else None
-            nodes = dict(found) if isinstance(found, Mapping) else {}
+            entries = found.items() if isinstance(found, Mapping) else ()
+            nodes = {path: dict(node) for path, node in entries if isinstance(node, Mapping)}
             nodes[""] = {"attributes": _useful(value.get("attributes"))}
             return _Document(nodes, name, state, 3)
         entries = value.get("metadata")
@@ -388,7 +396,7 @@ def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False
             raise FileNotFoundError(f"there is no array {path} in {access.name}: {error.strerror or error}") from None
     layout = ZarrLayout.of(metadata, 2)
     group = path.rpartition("/")[0]
-    said = [metadata.get("attributes") or {}, document.attributes(group), document.attributes(f"{group}/spatial_ref")]
+    said = [attributes_in(metadata), document.attributes(group), document.attributes(f"{group}/spatial_ref")]
     crs = _crs_of([*said, document.attributes("")])
     lattice = _said_lattice(said[0], said[1], layout.shape)
     try:
@@ -431,11 +439,11 @@ def _said_lattice(array: Json, group: Json, shape: tuple[int, ...]) -> Affine | 
     """What attributes say, if they say it for an array of that shape; None where x and y are to be read."""
     for said, key in ((group, "spatial"), (array, "proj")):
         numbers, whole = said.get(f"{key}:transform"), said.get(f"{key}:shape")
-        if isinstance(numbers, Sequence) and len(numbers) >= 6 and whole is not None and tuple(whole) == shape:
-            try:
+        try:
+            if isinstance(numbers, list) and len(numbers) >= 6 and whole is not None and tuple(whole) == shape:
                 return Affine(*(float(number) for number in numbers[:6]))
-            except (TypeError, ValueError):
-                continue
+        except (TypeError, ValueError, OverflowError):
+            continue
     return None
 
 

@@ -23,7 +23,16 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.ranges import ChangedFileError, HeaderLookup, KnownHeaders
 from stac2cube.model.image import Image, Roi
 from stac2cube.model.scene import AssetRef
-from stac2cube.pixels.zarr_header import GROUPS, STORES, ZarrHeader, documents_of, facts_of, fetch_header, unit_of
+from stac2cube.pixels.zarr_header import (
+    GROUPS,
+    STORES,
+    ZarrHeader,
+    attributes_in,
+    documents_of,
+    facts_of,
+    fetch_header,
+    unit_of,
+)
 from stac2cube.pixels.zarr_store import ArrayStore, DamagedChunkError, RememberedNames, StoreAccess, settle
 from stac2cube.trust.deadline import left
 from stac2cube.trust.text import printable
@@ -313,7 +322,7 @@ def _must_pack(header: ZarrHeader, path: str) -> bool:
     Raises:
         ReadError: It holds what cannot be the counts of a product.
     """
-    kind, attributes = np.dtype(header.layout.dtype).kind, header.metadata.get("attributes") or {}
+    kind, attributes = np.dtype(header.layout.dtype).kind, attributes_in(header.metadata)
     reflectance = path.startswith("measurements/reflectance/")
     if kind == "f":
         if not reflectance and path.startswith(("quality/", "conditions/")):

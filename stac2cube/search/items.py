@@ -114,7 +114,7 @@ class ZarrStore:
             band["name"]
             for (_, path), asset in places
             if path == _REFLECTANCE
-            for band in (asset.get("bands") or ())
+            for band in (asset["bands"] if isinstance(asset.get("bands"), list) else ())
             if isinstance(band, Mapping) and isinstance(band.get("name"), str)
         )
         return cls(href, query, frozenset(name.rpartition("/")[2].lower() for name in listed))

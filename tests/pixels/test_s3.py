@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 from click.testing import CliRunner
+from odc.geo.geobox import GeoBox
 
 from stac2cube.access.sign import access
 from stac2cube.cli import cli
@@ -21,12 +23,14 @@ from stac2cube.errors import IncompleteError, ReadError
 from stac2cube.index.files import read_index
 from stac2cube.index.index import create_index
 from stac2cube.model.geometry import read_areas
+from stac2cube.model.scene import AssetRef
 from stac2cube.pixels.open import Engine, RetryPolicy
 from stac2cube.pixels.read import read_block
 from stac2cube.store.reader import open_cube
 from tests.datasets.products import Pair
 from tests.items import catalog as write_catalog
 from tests.pixels.granules import RED, box32, granule, texture, write
+from tests.pixels.zarr_stores import CORNER, CRS, StoreForm, counts, path_of, write_store
 from tests.servers.range_server import serving
 from tests.servers.s3 import Keys, S3Server, running_s3
 
@@ -348,3 +352,25 @@ def test_downloads_where_readers_pay_abroad_and_as_nobody(
     say(monkeypatch, **me.variables)
     say(monkeypatch, AWS_REQUEST_PAYER="requester")
     assert not download_products(DownloadRequest(AREA, "2023-05", roles, catalog), tmp_path / "paid", tables=()).absent
+
+
+@pytest.mark.parametrize("bucket", ["private", "open"])
+def test_arrays_of_a_zarr_store_in_a_bucket(
+    bucket: str, server: S3Server, me: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the keys of whoever reads, or by nobody's; without keys, what is refused is named."""
+    form = StoreForm(3, bands={"b02": 10})
+    store = write_store(tmp_path, form, f"store-{bucket}")
+    for path in sorted(store.rglob("*")):
+        if path.is_file():
+            key = path.relative_to(tmp_path).as_posix()
+            server.client("s3").put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+    href = f"s3://{bucket}/{store.name}/{path_of('b02', 10)}"
+    box = GeoBox((120, 120), Affine(10, 0, CORNER[0], 0, -10, CORNER[1]), CRS)
+    one = replace(granule(box), assets={"B02": AssetRef(href)})
+    if bucket == "private":
+        with pytest.raises(ReadError, match="response code: 403"):
+            read_block([one], [replace(RED, name="B02")], box, QUICK)
+        say(monkeypatch, AWS_ACCESS_KEY_ID=me.key, AWS_SECRET_ACCESS_KEY=me.secret)
+    found = read_block([one], [replace(RED, name="B02")], box, QUICK)["B02"]
+    np.testing.assert_array_equal(found, counts("b02", form))

@@ -477,3 +477,40 @@ def test_packed_chunks_are_held_within_a_bound() -> None:
     assert [packed.take(number) is None for number in range(5)] == [True, True, True, False, False]
     assert packed.first(4, lambda: None) is None
     assert packed.take(4) is None
+
+
+ODD = (None, 0, -1, 1e300, "x", [], {}, [None], {"name": None}, True, "NaN")
+
+
+def mutated(value: Any, rng: np.random.Generator) -> Any:
+    """A JSON value of which one part is something else, or gone."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = str(rng.choice(sorted(value)))
+        if rng.random() < 0.1:
+            return {name: part for name, part in value.items() if name != key}
+        return {**value, key: mutated(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        place = int(rng.integers(len(value)))
+        return [mutated(part, rng) if number == place else part for number, part in enumerate(value)]
+    return ODD[int(rng.integers(len(ODD)))]
+
+
+@pytest.mark.parametrize("name", ["v2", "v3, sharded", "v2, not consolidated, attributes"])
+def test_metadata_of_any_kind_give_pixels_or_an_error_in_words(name: str, tmp_path: Path) -> None:
+    form = FORMS[name]
+    store = write_store(tmp_path, replace(form, bands={"b02": 10}), "odd0")
+    (document,) = [store / part for part in (".zmetadata", "zarr.json") if (store / part).exists()] or [
+        store / path_of("b02", 10) / ".zarray"
+    ]
+    sound, rng, refused = json.loads(document.read_text()), np.random.default_rng(3), 0
+    for number in range(150):
+        document.write_text(json.dumps(mutated(sound, rng)))
+        # Under a new name, so that nothing is remembered of it.
+        moved = store.rename(store.with_name(f"odd{number + 1}.zarr"))
+        document, store = moved / document.relative_to(store), moved
+        try:
+            found = look(f"{store}/{path_of('b02', 10)}", (slice(0, 5), slice(0, 5)))
+            assert found.shape[0] <= 5
+        except (ReadError, OSError):
+            refused += 1
+    assert 10 < refused < 150

@@ -9,21 +9,32 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from shapely.geometry import box
 
 import stac2cube
 from stac2cube.build.plan import outdated
-from stac2cube.errors import ItemError, NothingFoundError, RadiometryError
+from stac2cube.datasets.acquisitions import DownloadRequest, read_manifest
+from stac2cube.datasets.download import download_products
+from stac2cube.datasets.rules import LabelRules, SampleRequest, SampleRules
+from stac2cube.datasets.samples import make_samples
+from stac2cube.errors import CatalogError, IncompleteError, ItemError, NothingFoundError, RadiometryError
 from stac2cube.model.catalog import Catalog, catalogs, find_catalog
+from stac2cube.model.geometry import read_areas
+from stac2cube.model.grid import grid_from_geobox
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Granule, identify
 from stac2cube.search.choose_catalog import catalog_choices
 from stac2cube.search.items import Reading, to_granule
+from stac2cube.search.parsing import parse_item
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog
-from tests.pixels.zarr_stores import L1C, L2A, SAFE, StoreForm, path_of, sound_item, write_store
+from tests.pixels.test_zarr import mutated
+from tests.pixels.zarr_stores import L1C, L2A, SAFE, StoreForm, counts, path_of, sound_item, write_store
 
 MISSION, TOA = find_mission("sentinel-2-l2a"), find_mission("sentinel-2-l1c")
 FORM = StoreForm()
@@ -274,7 +285,7 @@ def test_auto_takes_samples_only_where_nothing_else_is_there(tmp_path: Path, mon
     tables(catalog(tmp_path / "es.json", [long_ago]))
     assert chosen() == "eopf"
     tables("http://127.0.0.1:9/closed")
-    with pytest.raises(stac2cube.errors.CatalogError, match="closed"):
+    with pytest.raises(CatalogError, match="closed"):
         chosen()
     tables(catalog(tmp_path / "es.json", [long_ago]))
     catalog(tmp_path / "eopf.json", [long_ago])
@@ -350,3 +361,50 @@ def test_clouds_are_found_in_l1c_with_b10_by_its_path(archive: list[Json], tmp_p
     assert clouds.sizes["time"] == 1
     found = clouds[next(name for name in clouds.data_vars if "prob" in name)].values
     assert np.isfinite(found).mean() > 0.5
+
+
+def test_arrays_are_no_files_to_be_downloaded(archive: list[Json], tmp_path: Path) -> None:
+    """Each is left out with the reason, and the account of the folder keeps it."""
+    (area,) = read_areas((6.33, 47.813, 6.34, 47.82))
+    source = catalog(tmp_path / "items.json", archive[-1:])
+    asked = DownloadRequest(area, "2024-05", ("l2a.scl_20m", "l2a.band.B02"), catalog=source)
+    with pytest.raises(IncompleteError, match="lies in a Zarr store, whose arrays are no files"):
+        download_products(asked, tmp_path / "products")
+    absent = read_manifest(tmp_path / "products").absent
+    assert {(entry.role, entry.state) for entry in absent} == {("l2a.scl_20m", "missing"), ("l2a.band.B02", "missing")}
+
+
+def test_samples_are_made_of_arrays_as_of_files(archive: list[Json], tmp_path: Path) -> None:
+    """Reflectance by the item's rule, of the product from before baseline 04.00 and of today's; classes as labels."""
+    geobox = GeoBox((40, 40), Affine(20, 0, 300_000, 0, -20, 5_300_040 - 200), "EPSG:32632")
+    (area,) = read_areas(geobox.footprint("EPSG:4326").geom)
+    rules = SampleRules(
+        mission="sentinel-2-l2a", bands=("B02", "B05"), target="grid", scaling="item", labels=LabelRules()
+    )
+    made = []
+    for number in (0, 4):
+        source = catalog(tmp_path / f"{number}.json", [archive[number]])
+        request = SampleRequest(source, area=area, grid=grid_from_geobox(geobox))
+        index = make_samples(request, tmp_path / f"set{number}", rules)
+        (sample,) = index.done
+        with rasterio.open(tmp_path / f"set{number}" / sample.x_path) as x:
+            made.append(x.read())
+        with rasterio.open(tmp_path / f"set{number}" / sample.y_path) as y:
+            np.testing.assert_array_equal(y.read(1), counts("scl", FORM)[10:50, :40])
+    # But for what the planted 65535 touches, which marks saturation and has no offset in either.
+    assert (~np.isclose(made[0], made[1], atol=2e-6)).sum() == 2
+    assert np.isfinite(made[0]).all()
+
+
+def test_items_of_any_kind_give_a_granule_or_an_error_in_words() -> None:
+    """Items in Zarr with one part that is something else, as test_odd_items.py has them of other archives."""
+    rng, refused = np.random.default_rng(5), 0
+    for sound in (sound_item(HREF, FORM), explorer_item(("b02", "r60m/b01"))):
+        for _ in range(300):
+            try:
+                item = parse_item(mutated(sound, rng))
+                if identify(item, MISSION) is not None:
+                    granule_of(item)
+            except (CatalogError, RadiometryError):
+                refused += 1
+    assert 30 < refused < 500
