@@ -313,8 +313,8 @@ def _consolidated(access: StoreAccess) -> _Document:
         if name == "zarr.json":
             inner = value.get("consolidated_metadata")
             found = inner.get("metadata") if isinstance(inner, Mapping) else None
-            entries = found.items() if isinstance(found, Mapping) else ()
-            nodes = {path: dict(node) for path, node in entries if isinstance(node, Mapping)}
+            if isinstance(found, Mapping):
+                nodes = {place: dict(node) for place, node in found.items() if isinstance(node, Mapping)}
             nodes[""] = {"attributes": _useful(value.get("attributes"))}
             return _Document(nodes, name, state, 3)
         entries = value.get("metadata")

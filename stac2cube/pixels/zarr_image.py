@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -153,8 +154,8 @@ class ZarrImage:
     """See :class:`stac2cube.model.image.Image`: one array of two dimensions, without overviews.
 
     Pixels are as they are stored: no scale and no offset is applied. Values without data are those of the mission,
-    whatever the array calls its fill value. Reflectance that was written as numbers with a point is brought back to
-    the counts that it was made from, see :func:`product_counts`.
+    whatever the array calls its fill value. What was written as numbers with a point is brought back to the counts
+    that it was made from, see :class:`Packing`.
 
     Args:
         header: What is known of it.
@@ -171,7 +172,7 @@ class ZarrImage:
         self.header, self.access, self.path = header, access, path
         self.geobox = header.geobox
         self.factors: list[int] = []
-        self._packs = _must_pack(header, path)
+        self._packing = _packing_of(header, path)
 
     def geobox_of(self, level: int) -> GeoBox:  # noqa: ARG002 - there is one
         """Its lattice."""
@@ -205,7 +206,7 @@ class ZarrImage:
             one(place)
         for other in others:
             other.result()
-        return product_counts(out) if self._packs else out
+        return self._packing.counts(out) if self._packing else out
 
     def _paste(self, store: ArrayStore, place: tuple[int, int], roi: Roi, out: np.ndarray) -> None:
         """Copy what a chunk has of a window."""
@@ -308,54 +309,70 @@ def _spare() -> queue.LifoQueue[np.ndarray]:
 
 # Counts of Sentinel-2, in stores of EOPF.
 
-SCALE, OFFSET = 1e-4, -0.1
-"""By which EOPF's converters declare every product, and GeoZarr's apply: reflectance = count * 1e-4 - 0.1, also of
-products whose counts have no offset (mappings of CPM 2.5.6 to 3.1.0)."""
+
+@dataclass(frozen=True)
+class Packing:
+    """How a converter makes numbers with a point of the counts of a product: ``count * scale + offset``.
+
+    Attributes:
+        scale: See above.
+        offset: See above.
+        dtype: Of the counts.
+    """
+
+    scale: float
+    offset: float
+    dtype: str
+
+    def counts(self, numbers: np.ndarray) -> np.ndarray:
+        """The counts from which numbers were made.
+
+        Args:
+            numbers: ``(rows, columns)``, float32 or float64; NaN without data. What the converter made of the count 0,
+                which means no data, too, comes back as 0.
+
+        Returns:
+            ``(rows, columns)`` of the dtype, 0 without data.
+
+        Raises:
+            ReadError: A number is none that a count gives, as where it was resampled.
+        """
+        nothing = np.isnan(numbers)
+        exact = (np.where(nothing, self.offset, numbers).astype("float64") - self.offset) / self.scale
+        found = np.rint(exact)
+        with np.errstate(invalid="ignore"):  # infinity is none either
+            wrong = ~(np.abs(exact - found) <= _EXACT) | (found < 0) | (found > np.iinfo(self.dtype).max)
+        if wrong.any():
+            value = float(numbers[wrong][0])
+            raise ReadError(f"its number {value:.9g} is that of no count of Sentinel-2: it was made anew or resampled")
+        return found.astype(self.dtype)
+
+
+PACKINGS = {
+    "measurements/reflectance/": Packing(1e-4, -0.1, "uint16"),
+    "quality/atmosphere/": Packing(1e-3, 0.0, "uint16"),
+    "conditions/mask/l2a_classification/": Packing(1.0, 0.0, "uint8"),
+}
+"""By group: scale and offset that EOPF's converters declare of every product, also of those whose counts have no offset
+(mappings of CPM 2.5.6 to 3.1.0), and that converters to GeoZarr apply."""
 
 _EXACT = 0.02
 """How far from a whole number a count may come back, in counts: numbers of 32 bits miss it by 0.01 at most."""
 
 
-def _must_pack(header: ZarrHeader, path: str) -> bool:
-    """Whether an array holds reflectance that is to become counts again.
+def _packing_of(header: ZarrHeader, path: str) -> Packing | None:
+    """How numbers of an array become counts again; None where it holds counts, or what is not known here.
 
     Raises:
         ReadError: It holds what cannot be the counts of a product.
     """
-    kind, attributes = np.dtype(header.layout.dtype).kind, attributes_in(header.metadata)
-    reflectance = path.startswith("measurements/reflectance/")
-    if kind == "f":
-        if not reflectance and path.startswith(("quality/", "conditions/")):
-            raise ReadError(f"array {path} holds numbers with a point, where counts or classes are expected")
-        return reflectance
-    scale = attributes.get("scale_factor")
-    if reflectance and isinstance(scale, (int, float)) and abs(scale - SCALE) > 1e-9:
-        raise ReadError(f"array {path} declares a scale of {scale}, where counts of Sentinel-2 have {SCALE}")
-    return False
-
-
-def product_counts(reflectance: np.ndarray) -> np.ndarray:
-    """The counts from which reflectance was made: ``count * 1e-4 - 0.1``, by EOPF's converters to GeoZarr.
-
-    Args:
-        reflectance: ``(rows, columns)``, float32 or float64, no unit; NaN without data. What the converter made of the
-            count 0, which means no data, too, comes back as 0.
-
-    Returns:
-        ``(rows, columns)`` uint16, 0 without data.
-
-    Raises:
-        ReadError: A value is none that a count gives, as where it was resampled.
-    """
-    nothing = np.isnan(reflectance)
-    exact = (np.where(nothing, OFFSET, reflectance).astype("float64") - OFFSET) / SCALE
-    counts = np.rint(exact)
-    with np.errstate(invalid="ignore"):  # infinity is none either
-        wrong = ~(np.abs(exact - counts) <= _EXACT) | (counts < 0) | (counts > 65535)
-    if wrong.any():
-        value = float(reflectance[wrong][0])
-        raise ReadError(f"its reflectance {value:.9g} is that of no count of Sentinel-2: it was made anew or resampled")
-    return counts.astype("uint16")
+    packing = next((one for group, one in PACKINGS.items() if path.startswith(group)), None)
+    if np.dtype(header.layout.dtype).kind == "f":
+        return packing
+    scale = attributes_in(header.metadata).get("scale_factor")
+    if packing is not None and isinstance(scale, (int, float)) and abs(scale - packing.scale) > 1e-9:
+        raise ReadError(f"array {path} declares a scale of {scale}, where Sentinel-2 has {packing.scale:g}")
+    return None
 
 
 # Opening an array.

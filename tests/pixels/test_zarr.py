@@ -23,7 +23,7 @@ from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, is_zarr_array, split_store
 from stac2cube.pixels import zarr_image
 from stac2cube.pixels.open import Engine, ReadOptions, RetryPolicy, inspect, of_asset
-from stac2cube.pixels.zarr_image import ChunkCache, PackedChunks, product_counts
+from stac2cube.pixels.zarr_image import PACKINGS, ChunkCache, PackedChunks
 from stac2cube.pixels.zarr_store import unpacked_size
 from tests.pixels.granules import granule
 from tests.pixels.zarr_stores import CORNER, CRS, StoreForm, counts, path_of, write_store
@@ -371,26 +371,55 @@ def test_blocks_of_a_row_fetch_a_large_chunk_once(tmp_path: Path, monkeypatch: p
         assert len([path for path in server.requests if path.endswith("/0.0")]) == 2
 
 
-def test_every_count_comes_back_from_reflectance() -> None:
-    every = np.arange(65_536, dtype="uint16").reshape(256, 256)
+@pytest.mark.parametrize(("group", "most"), [(group, np.iinfo(one.dtype).max) for group, one in PACKINGS.items()])
+def test_every_count_comes_back_from_numbers_with_a_point(group: str, most: int) -> None:
+    packing = PACKINGS[group]
+    every = np.arange(most + 1, dtype=packing.dtype)[np.newaxis]
     for kind in ("float32", "float64"):
-        np.testing.assert_array_equal(product_counts((every * 1e-4 - 0.1).astype(kind)), every)
-    single = np.float32(1e-4) * every.astype("float32") + np.float32(-0.1)
-    np.testing.assert_array_equal(product_counts(single), every)
-    assert product_counts(np.array([[np.nan, -0.1]], "float32")).tolist() == [[0, 0]]
-    for wrong in (0.12345, -0.2, 7.0, np.inf):
+        found = packing.counts((every * packing.scale + packing.offset).astype(kind))
+        assert found.dtype == packing.dtype
+        np.testing.assert_array_equal(found, every)
+    single = np.float32(packing.scale) * every.astype("float32") + np.float32(packing.offset)
+    np.testing.assert_array_equal(packing.counts(single), every)
+    assert packing.counts(np.array([[np.nan, packing.offset]], "float32")).tolist() == [[0, 0]]
+    for wrong in (2.4 * packing.scale + packing.offset, packing.offset - packing.scale, 1e5, np.inf):
         with pytest.raises(ReadError, match="no count of Sentinel-2"):
-            product_counts(np.array([[0.1, wrong]], "float32"))
+            packing.counts(np.array([[packing.offset, wrong]], "float32"))
 
 
-def test_reflectance_of_another_scale_and_classes_with_a_point_are_refused(tmp_path: Path) -> None:
+def test_a_store_that_is_decoded_throughout_gives_counts_and_classes(tmp_path: Path) -> None:
+    """As GeoZarr by default: reflectance, aerosol and classes as float32, no data as NaN or as what 0 became."""
+    form = StoreForm(3, bands={"b02": 10, "scl": 20, "aot": 10}, place="group")
+    store = write_store(tmp_path, form)
+    for band, gsd in form.bands.items():
+        path = path_of(band, gsd)
+        packing = next(one for group, one in PACKINGS.items() if path.startswith(group))
+        attributes = {
+            key: part for key, part in dict(zarr.open_array(store / path).attrs).items() if "scale" not in key
+        }
+        shutil.rmtree(store / path)
+        numbers = (counts(band, form) * packing.scale + packing.offset).astype("float32")
+        made = zarr.create_array(
+            store / path,
+            shape=numbers.shape,
+            chunks=(30, 30),
+            dtype="float32",
+            fill_value=np.nan,
+            attributes=attributes,
+        )
+        made[...] = numbers
+    zarr.consolidate_metadata(store)
+    for band, gsd in form.bands.items():
+        found = look(f"{store}/{path_of(band, gsd)}")
+        assert found.dtype == counts(band, form).dtype
+        np.testing.assert_array_equal(found, counts(band, form))
+
+
+def test_reflectance_of_another_scale_is_refused(tmp_path: Path) -> None:
     store = write_store(tmp_path, FORMS["v2, not consolidated, attributes"])
     edit(store / path_of("b02", 10) / ".zattrs", lambda value: value.update(scale_factor=2e-4))
     with pytest.raises(ReadError, match=r"declares a scale of 0\.0002"):
         look(f"{store}/{path_of('b02', 10)}")
-    edit(store / path_of("scl", 20) / ".zarray", lambda value: value.update(dtype="<f4"))
-    with pytest.raises(ReadError, match="counts or classes are expected"):
-        look(f"{store}/{path_of('scl', 20)}")
 
 
 def test_the_size_that_a_frame_unpacks_to_is_known_before(tmp_path: Path) -> None:
