@@ -277,7 +277,7 @@ def item_text(item: Item) -> str:
     return _encoded({**_unsigned_within(item), "links": []})
 
 
-_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#;]|\"/[^\s\"]*\?")
+_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#;=]|\"/[^\s\"]*\?")
 """Whether a text holds an address that may carry a key."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

@@ -20,7 +20,17 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError, CatalogError, ItemError
 from stac2cube.model.catalog import Catalog
 from stac2cube.model.mission import Band, Mission
-from stac2cube.model.scene import Granule, Item, Scene, SceneKey, identify, orbit_state, time_of
+from stac2cube.model.scene import (
+    Granule,
+    Item,
+    Scene,
+    SceneKey,
+    identify,
+    orbit_state,
+    standing,
+    time_of,
+    version_of,
+)
 from stac2cube.search.clients import ItemFilter, items_of_api, items_of_path
 from stac2cube.search.dem_tiles import Known, choose_items, group_items
 from stac2cube.search.index_files import Interval
@@ -228,7 +238,7 @@ def found_items(query: Query, catalog: Catalog) -> SearchResult:
         CatalogError: The catalog cannot be read, or holds no STAC item.
     """
     harvest = SearchResult()
-    harvest.items.extend(_matching(query, catalog, harvest.notes))
+    harvest.items.extend(_newest_of_each(_matching(query, catalog, harvest.notes), harvest.notes))
     broken = [reason for reason in harvest.notes.left_out.values() if "not a STAC item" in reason]
     if not harvest.items and broken and len(broken) == len(harvest.notes.left_out) and not harvest.notes.met:
         raise CatalogError(f"{catalog.url} holds {counted_reasons(broken)}")
@@ -282,6 +292,33 @@ def solar_day(time: datetime, longitude: float) -> date:
         return time.date()
 
 
+def _newest_of_each(items: Iterable[Item], notes: Notes) -> list[Item]:
+    """Each item once: two pages of a server, or two files of a folder, may hold it, and one of them as it was before.
+
+    Items of other times under one id are different ones, of which only one can be kept: the first, the others are told.
+    """
+    found: dict[tuple[str, str], Item] = {}
+    for item in items:
+        key = (str(item.get("collection") or ""), item["id"])
+        first = found.setdefault(key, item)
+        if first is item:
+            continue
+        if abs(time_of(item) - time_of(first)) > MARGIN:
+            notes.leave_out(item, ItemError(f"item {item['id']} is there twice, with other times: the first is used"))
+        elif _standing(first, item) == "newer":
+            found[key] = item
+    return list(found.values())
+
+
+def _standing(had: Item, now: Item) -> str:
+    one, other = (version_of(item, list(filter(_is_mapping, item["assets"].values()))) for item in (had, now))
+    return standing(one, other)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
 def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
     """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does."""
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
@@ -295,24 +332,20 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
         collections = list(dict.fromkeys(page.collection for page in pages))
         values = items_of_api(catalog.url, collections, query.area, around, notes, catalog.login)
     shapely.prepare(query.area)
-    seen: set[tuple[str, str]] = set()
     for value in values:
         if catalog.is_local and isinstance(value, Mapping) and (other := _collection(value)) not in wanted:
             notes.elsewhere[str(other)] += 1
             continue
         try:
             item = parse_item(value)
-            known = (str(item.get("collection") or ""), item["id"])
             notes.met.add(item["id"])
             if item["properties"].get("deprecated") is True:
                 notes.deprecated.add(item["id"])
                 continue
             if item["id"] in query.without:
                 continue
-            # Two files of a local source may hold the same item, as two pages of a server may.
-            if known not in seen and _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+            if _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
                 _require_known(item, query.mission)
-                seen.add(known)
                 yield item
         except ItemError as error:
             notes.leave_out(value, error)

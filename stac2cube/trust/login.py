@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from stac2cube.trust.address import host_of, is_private_way, is_secret_name, secrets_in
+from stac2cube.trust.address import host_of, is_private_way, is_secret, secrets_in
 from stac2cube.trust.text import remember
 
 
@@ -33,7 +33,7 @@ class Login:
         """What the address of a catalog holds; from now on messages do not repeat it."""
         parts = urlsplit(url)
         remember(*secrets_in(url))
-        parameters = tuple(pair for pair in parse_qsl(parts.query) if is_secret_name(pair[0]))
+        parameters = tuple(pair for pair in parse_qsl(parts.query, keep_blank_values=True) if is_secret(*pair))
         return cls(host_of(url), unquote(parts.username or ""), unquote(parts.password or ""), parameters)
 
     def __bool__(self) -> bool:
