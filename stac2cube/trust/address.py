@@ -181,7 +181,8 @@ def looks_like_a_key(text: str) -> bool:
     named = any(re.fullmatch(r"(?:19|20)\d{6}(?:T\d{6}Z?)?", word) for word in words)
     named = named or re.fullmatch(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", plain) is not None  # a UUID
     mixed = re.search(r"[A-Za-z]", plain) and re.search(r"\d", plain)
-    return bool(mixed) and not named and max(map(len, words)) >= 12
+    spoken = any(word.lower() in _WORDS for word in words)
+    return bool(mixed) and not named and (spoken or max(map(len, words)) >= 12)
 
 
 def _public_query(query: str) -> str:

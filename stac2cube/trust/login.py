@@ -59,7 +59,7 @@ class Login:
 
         The entry ``default`` of that file, which would go to anybody, is not used.
         """
-        if self.user and self.may_go_to(url):
+        if (self.user or self.password) and self.may_go_to(url):
             return self.user, self.password
         if not is_private_way(url):
             return None

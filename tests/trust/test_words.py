@@ -103,6 +103,8 @@ def test_a_catalog_keeps_its_keys_to_itself() -> None:
     assert redacted("it says s3cretpw k3yk3y") == "it says *** ***"
     assert secrets_in("https://u:a%40b@h/") == ["a%40b", "a@b"]
     assert not Login.of("https://h/")
+    assert Login.of("https://:s3cretpw@h.example/").basic("https://h.example/x") == ("", "s3cretpw")
+    assert Login.of("https://h.example/?k3y0fs0mebody123").parameters == (("k3y0fs0mebody123", ""),), "a key by itself"
     kept = Catalog("x", "x", "https://h/api").kept_in("/tmp/items.parquet")
     assert kept.is_local
     assert kept.is_foreign
@@ -235,6 +237,7 @@ def test_waiting_ends() -> None:
         ("https://h.example/?url=https%3A%2F%2Fi%2Fx&bbox=1", "https://h.example/?url=https%3A%2F%2Fi%2Fx&bbox=1"),
         ("https://h.example/x?h=s1gnatureOfSomebody&e=99&page=2", "https://h.example/x?page=2"),
         ("https://h.example/x?s1gnatureOfSomebody", "https://h.example/x"),
+        ("https://h.example/x?k=key-of-somebody-0123", "https://h.example/x"),
         ("https://h.example/x?temp_url_sig=abc&temp_url_expires=99", "https://h.example/x"),
         ("https://h.example/x?__gda__=exp=99~hmac=abc", "https://h.example/x"),
         ("https://h.example/hdntl=exp=99~acl=/*~hmac=abc/x.tif", "https://h.example/hdntl=exp=99~acl=/x.tif"),
