@@ -305,6 +305,15 @@ def host_of(url: str) -> str:
         return ""
 
 
+def port_of(url: str) -> int:
+    """The port of a URL, where it names none that of its scheme; 0 if it has none."""
+    try:
+        parts = urlsplit(url)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme.lower(), 0)
+    except ValueError:
+        return 0
+
+
 def is_loopback(url: str) -> bool:
     """Whether an address is of this machine itself, by its name or number."""
     host = host_of(url)

@@ -97,6 +97,8 @@ def test_a_catalog_keeps_its_keys_to_itself() -> None:
     assert catalog.login.basic("https://h.example/x") == ("me", "s3cretpw")
     assert catalog.login.basic("http://h.example/x") is None
     assert catalog.login.basic("https://other.example/x") is None
+    assert catalog.login.basic("https://h.example:443/x") == ("me", "s3cretpw")
+    assert catalog.login.basic("https://h.example:8443/x") is None, "who listens there may be somebody else"
     assert catalog.login.with_parameters("https://h.example/a?b=1") == "https://h.example/a?b=1&key=k3yk3y"
     assert catalog.login.with_parameters("https://other.example/a") == "https://other.example/a"
     assert public_catalog(f"earth-search,{url}") == "earth-search,https://h.example/api/?page=2"
