@@ -35,7 +35,7 @@ from stac2cube.search.clients import ItemFilter, items_of_api, items_of_path
 from stac2cube.search.dem_tiles import Known, choose_items, group_items
 from stac2cube.search.index_files import Interval
 from stac2cube.search.items import Reading
-from stac2cube.search.parsing import Notes, counted_reasons, footprint_of, parse_item
+from stac2cube.search.parsing import Notes, box_of, counted_reasons, footprint_of, parse_item
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -344,9 +344,14 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
                 continue
             if item["id"] in query.without:
                 continue
-            if _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+            if not _inside(time_of(item), around):
+                continue
+            footprint = footprint_of(item)
+            if query.area.intersects(footprint):
                 _require_known(item, query.mission)
                 yield item
+            elif (around_it := box_of(item)) and query.area.intersects(around_it) and footprint.disjoint(around_it):
+                raise ItemError(f"item {item['id']} has a geometry far from its bbox: are its axes swapped?")
         except ItemError as error:
             notes.leave_out(value, error)
 

@@ -120,6 +120,18 @@ def test_of_one_id_twice_the_newer_is_read_and_another_one_is_told(
     assert "item one is there twice, with other times" in caplog.text
 
 
+def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good, old, swapped = product("good"), product("old"), product("swapped")
+    old["properties"]["deprecated"] = True
+    ring = swapped["geometry"]["coordinates"][0]
+    swapped["geometry"] = {"type": "Polygon", "coordinates": [[[y, x] for x, y in ring]]}
+    swapped["bbox"] = [9, 47, 10, 48]
+    with caplog.at_level("INFO", "stac2cube"):
+        assert find(tmp_path, good, old, swapped)[0].item_ids == ("good",)
+    assert "left out 1 deprecated items: old" in caplog.text
+    assert "item swapped has a geometry far from its bbox" in caplog.text
+
+
 def test_an_item_that_contradicts_itself_gives_way_to_an_older_one(tmp_path: Path) -> None:
     new, old = product("new", baseline="05.10"), product("old", baseline="05.09")
     new["assets"]["B04"]["raster:bands"] = [{"offset": 0.0}]
