@@ -361,11 +361,11 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef
     """
     shift = asset.shift
     gone = is_nodata(pixels, nodata) if asset.decibels or band.above > -math.inf else np.zeros(0, bool)
+    if asset.decibels and asset.nodata is not None:
+        gone |= is_nodata(pixels, asset.nodata)
     if band.above > -math.inf:
         _require_power(pixels[~gone], asset)
     if asset.decibels:
-        if asset.nodata is not None:
-            gone |= is_nodata(pixels, asset.nodata)
         pixels, nodata = np.where(gone, np.nan, 10 ** (pixels.astype("float64") / 10)).astype("float32"), np.nan
     missing = None
     if not _same_number(nodata, band.fill):
@@ -396,11 +396,14 @@ def _require_power(pixels: np.ndarray, asset: AssetRef) -> None:
     Raises:
         ReadError: They cannot be.
     """
-    if pixels.dtype.kind in "iu" and pixels.size and not (asset.decibels and np.abs(pixels).max() < -_FAINTEST):
-        raise ReadError(f"it holds whole numbers ({pixels.dtype}), which are neither linear power nor dB")
+    whole = pixels.dtype.kind in "iu"
     if asset.decibels:
+        if whole and pixels.size and not (_FAINTEST <= pixels.min() and pixels.max() <= -_FAINTEST):
+            raise ReadError(
+                f"it holds {pixels.min()} to {pixels.max()}, which are no dB but scaled by what is not said"
+            )
         return
-    known = pixels[pixels > _FAINTEST]
+    known = pixels if whole else pixels[pixels > _FAINTEST]
     if known.size and np.count_nonzero(known < -1) > known.size / 10:
         raise ReadError(
             f"it holds {known.min():.4g} to {known.max():.4g}, as backscatter in dB has, and its item declares no dB"

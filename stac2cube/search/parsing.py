@@ -207,7 +207,7 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
 
 
-def box_of(item: Item) -> BaseGeometry | None:
+def declared_box(item: Item) -> BaseGeometry | None:
     """The item's ``bbox`` in WGS84; None if it has none, or one that is no box or crosses the antimeridian."""
     said = item.get("bbox")
     if not isinstance(said, (list, tuple)) or len(said) not in (4, 6):

@@ -35,7 +35,7 @@ from stac2cube.search.clients import ItemFilter, items_of_api, items_of_path
 from stac2cube.search.dem_tiles import Known, choose_items, group_items
 from stac2cube.search.index_files import Interval
 from stac2cube.search.items import Reading
-from stac2cube.search.parsing import Notes, box_of, counted_reasons, footprint_of, parse_item
+from stac2cube.search.parsing import Notes, counted_reasons, declared_box, footprint_of, parse_item
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -350,7 +350,7 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
             if query.area.intersects(footprint):
                 _require_known(item, query.mission)
                 yield item
-            elif (around_it := box_of(item)) and query.area.intersects(around_it) and footprint.disjoint(around_it):
+            elif (said := declared_box(item)) and query.area.intersects(said) and footprint.disjoint(said):
                 raise ItemError(f"item {item['id']} has a geometry far from its bbox: are its axes swapped?")
         except ItemError as error:
             notes.leave_out(value, error)

@@ -82,6 +82,7 @@ def test_decibels_that_nobody_declares_are_refused() -> None:
     noise = np.array([[0.02, -0.001, -0.003, -32768.0]], "float32")
     np.testing.assert_array_equal(stored(noise, np.nan, VV, asset), np.float32([[0.02, np.nan, np.nan, np.nan]]))
     counts: Any = np.array([[-1250, -700]], "int16")
-    for of in (asset, AssetRef("/data/vv.tif", decibels=True)):
-        with pytest.raises(ReadError, match=r"holds whole numbers \(int16\)"):
-            stored(counts, -32768, VV, of)
+    with pytest.raises(ReadError, match=r"holds -1250 to -700, as backscatter in dB has"):
+        stored(counts, -32768, VV, asset)
+    with pytest.raises(ReadError, match=r"holds -1250 to -700, which are no dB but scaled"):
+        stored(counts, -32768, VV, AssetRef("/data/vv.tif", decibels=True))
