@@ -398,7 +398,7 @@ def _require_power(pixels: np.ndarray, asset: AssetRef) -> None:
     """
     whole = pixels.dtype.kind in "iu"
     if asset.decibels:
-        if whole and pixels.size and not (_FAINTEST <= pixels.min() and pixels.max() <= -_FAINTEST):
+        if whole and pixels.size and not (pixels.min() >= _FAINTEST and pixels.max() <= -_FAINTEST):
             raise ReadError(
                 f"it holds {pixels.min()} to {pixels.max()}, which are no dB but scaled by what is not said"
             )
