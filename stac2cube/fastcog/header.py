@@ -468,7 +468,10 @@ def _value(name: str, values: np.ndarray) -> Any:
     return values[0].item()
 
 
-_CHOSEN = tuple(f'name="RESAMPLING" sample="0">{method}<'.encode() for method in ("NEAREST", "MODE"))
+NO_MEANS = ("NEAREST", "MODE", "GAUSS")
+"""GDAL's methods of overviews whose pixels are no means of those under them: Gaussian ones lie half a pixel aside."""
+
+_CHOSEN = tuple(f'name="RESAMPLING" sample="0">{method}<'.encode() for method in NO_MEANS)
 """What GDAL writes into the metadata of an overview whose pixels are no means."""
 
 _TEXTS = {"key_texts", "metadata", "nodata"}

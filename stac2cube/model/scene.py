@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -227,6 +227,12 @@ def converted(item: Item) -> str:
     return "" if time is None else time.isoformat(timespec="microseconds")
 
 
+def written(item: Item) -> str:
+    """When the catalog wrote or changed the item, as a text that sorts by time; "" if it does not say."""
+    times = (moment_or_none(item["properties"].get(key)) for key in ("created", "updated"))
+    return max((time.isoformat(timespec="microseconds") for time in times if time is not None), default="")
+
+
 def time_of(item: Item) -> datetime:
     """Acquisition time, UTC.
 
@@ -356,7 +362,7 @@ _CHECKSUMS = ("file:checksum", "checksum:multihash")
 Standing = Literal["newer", "same", "older"]
 
 
-def version_of(item: Item, assets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def version_of(item: Item, assets: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Facts of an item that change when its files do; those that it does not say are absent.
 
     Args:
@@ -365,7 +371,7 @@ def version_of(item: Item, assets: Iterable[Mapping[str, Any]]) -> dict[str, str
 
     Returns:
         ``generated``, ``created`` and ``updated`` as times of ISO 8601; ``product``, the names of product and
-        datastrip; ``checksum``, of the checksums of all assets read, if all have one.
+        datastrip; ``checksum``, of the checksums of all assets read, if all have one; ``size``, of their sizes.
     """
     properties = item["properties"]
     found = {"generated": generated(item)}
@@ -376,6 +382,9 @@ def version_of(item: Item, assets: Iterable[Mapping[str, Any]]) -> dict[str, str
     sums = [next((str(asset[key]) for key in _CHECKSUMS if asset.get(key)), "") for asset in assets]
     if sums and all(sums):
         found["checksum"] = hashlib.sha256("\n".join(sorted(sums)).encode()).hexdigest()[:16]
+    sizes = [str(size) for asset in assets if isinstance(size := asset.get("file:size"), int)]
+    if sizes and len(sizes) == len(sums):
+        found["size"] = "+".join(sorted(sizes))
     return {key: value for key, value in found.items() if value}
 
 
@@ -392,9 +401,10 @@ def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
         return "newer" if made[1] > made[0] else "older"
     if all(sums):
         return "newer"
-    products = had.get("product"), now.get("product")
-    if all(products) and products[0] != products[1]:
-        return "newer"
+    for key in ("size", "product"):
+        said = had.get(key), now.get(key)
+        if all(said) and said[0] != said[1]:
+            return "newer"
     for key in ("created", "updated"):
         times = had.get(key, ""), now.get(key, "")
         if all(times) and times[1] > times[0]:

@@ -19,6 +19,7 @@ from rasterio.session import Session
 from rasterio.windows import Window
 
 from stac2cube.errors import ReadError
+from stac2cube.fastcog.header import NO_MEANS
 from stac2cube.fastcog.jp2 import Jp2Header, read_area
 from stac2cube.model.image import Image, Roi
 
@@ -183,7 +184,7 @@ class GdalImage:
 
     def is_averaged(self, level: int) -> bool:
         """See :meth:`stac2cube.model.image.Image.is_averaged`; GDAL's overviews of TIFFs carry the method's name."""
-        return self._level(level).tags(1).get("RESAMPLING", "") not in ("NEAREST", "MODE")
+        return self._level(level).tags(1).get("RESAMPLING", "") not in NO_MEANS
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """Pixels of a level."""

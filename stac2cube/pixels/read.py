@@ -512,4 +512,6 @@ def _land() -> NDArray[np.bool_]:
     """``(180, 360)``, from 90 degrees south and 180 degrees west: whether a cell holds land."""
     rows = json.loads(files("stac2cube.tables").joinpath("land_cells.json").read_text())["rows"]
     bits = np.unpackbits(np.frombuffer(bytes.fromhex("".join(rows)), "uint8")).reshape(180, 360)
-    return bits[::-1].astype(bool)
+    land = bits[::-1].astype(bool)
+    land[:6] = True  # the table ends where Antarctica's ice does not: south of 84 degrees there is no open sea
+    return land

@@ -357,13 +357,15 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef
         asset: What its item says of them.
 
     Raises:
-        ReadError: They do not fit the dtype.
+        ReadError: They do not fit the dtype; or where power is wanted they are none.
     """
     shift = asset.shift
+    gone = is_nodata(pixels, nodata) if asset.decibels or band.above > -math.inf else np.zeros(0, bool)
+    if asset.decibels and asset.nodata is not None:
+        gone |= is_nodata(pixels, asset.nodata)
+    if band.above > -math.inf:
+        _require_power(pixels[~gone], asset)
     if asset.decibels:
-        gone = is_nodata(pixels, nodata)
-        if asset.nodata is not None:
-            gone |= is_nodata(pixels, asset.nodata)
         pixels, nodata = np.where(gone, np.nan, 10 ** (pixels.astype("float64") / 10)).astype("float32"), np.nan
     missing = None
     if not _same_number(nodata, band.fill):
@@ -380,6 +382,32 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef
     if band.above > -math.inf:
         pixels = np.where(pixels > band.above, pixels, np.asarray(band.fill, dtype=band.dtype))
     return apply_shift(pixels, shift, int(band.fill)) if shift else pixels
+
+
+_FAINTEST = -60
+"""dB that no backscatter falls below: what is less marks no data."""
+
+
+def _require_power(pixels: np.ndarray, asset: AssetRef) -> None:
+    """See that valid pixels may be linear power, or dB where their item says so.
+
+    Power is not below 0 but for noise, which is far from -1.
+
+    Raises:
+        ReadError: They cannot be.
+    """
+    whole = pixels.dtype.kind in "iu"
+    if asset.decibels:
+        if whole and pixels.size and not (pixels.min() >= _FAINTEST and pixels.max() <= -_FAINTEST):
+            raise ReadError(
+                f"it holds {pixels.min()} to {pixels.max()}, which are no dB but scaled by what is not said"
+            )
+        return
+    known = pixels if whole else pixels[pixels > _FAINTEST]
+    if known.size and np.count_nonzero(known < -1) > known.size / 10:
+        raise ReadError(
+            f"it holds {known.min():.4g} to {known.max():.4g}, as backscatter in dB has, and its item declares no dB"
+        )
 
 
 def _same_number(one: float, other: float) -> bool:

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import CatalogError, ItemError, RadiometryError
 from stac2cube.model.mission import Mission
-from stac2cube.model.scene import Granule, Identity, Item, converted, generated, version_of
+from stac2cube.model.scene import Granule, Identity, Item, converted, generated, version_of, written
 from stac2cube.search.items import Reading, to_granule
 from stac2cube.search.parsing import footprint_of
 
@@ -33,8 +33,8 @@ def group_items(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
     """Items by tile and datastrip, in mosaic order; within each the preferred first.
 
     Preferred is the newest baseline; of one baseline what was made last; of one product in Zarr what was converted
-    last; then the collection that the mission lists first; then the id, so that the order in which a server answers
-    never matters.
+    last; then the collection that the mission lists first; then what its catalog wrote last; then the id, so that the
+    order in which a server answers never matters.
     """
     preference: dict[str, int] = {}
     for place, page in enumerate(mission.pages):
@@ -43,7 +43,7 @@ def group_items(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
     def rank(known: Known) -> tuple[Any, ...]:
         item, identity = known
         first = preference.get(str(item.get("collection")), -len(preference))
-        return (number_of(identity.baseline), generated(item), converted(item), first, item["id"])
+        return (number_of(identity.baseline), generated(item), converted(item), first, written(item), item["id"])
 
     found: dict[tuple[str, str], list[Known]] = {}
     for item, identity in items:
@@ -186,7 +186,10 @@ def _offered(known: Known, reading: Reading) -> frozenset[str]:
 
 
 def _versions_of(group: Sequence[Known]) -> list[list[Known]]:
-    """Items of one baseline that were made at the same time, the preferred first; then those of one baseline."""
+    """Items of one baseline that were made at the same time, the preferred first; then those of one baseline.
+
+    Last each item by itself: of two copies, one may be broken.
+    """
     made: dict[tuple[float, str], list[Known]] = {}
     for known in group:
         made.setdefault((number_of(known[1].baseline), generated(known[0])), []).append(known)
@@ -194,7 +197,8 @@ def _versions_of(group: Sequence[Known]) -> list[list[Known]]:
     baselines: dict[float, list[Known]] = {}
     for known in group:
         baselines.setdefault(number_of(known[1].baseline), []).append(known)
-    return versions + [members for members in baselines.values() if members not in versions]
+    further = [*baselines.values(), *([known] for known in group)]
+    return versions + [members for members in further if members not in versions]
 
 
 def _complete(members: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]]) -> list[Known]:

@@ -199,7 +199,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=place.crs,
         corner=place.corner,
         assets={
-            band.name: _reference(asset, shift, hosts, _decibels(name, band, asset))
+            band.name: _reference(asset, shift, hosts, _decibels(item, band, asset))
             for (band, asset), shift in zip(present, _shifts(item, present, page, reading.catalog), strict=True)
         },
         item=item_text(item),
@@ -292,24 +292,41 @@ def _eopf_shift(item: Item, baseline: str) -> int:
     return s2_shift(S2Facts(item["id"], baseline, None, None))
 
 
-_DECIBELS = re.compile(r"(dbs?|decibels?)\b.*", re.IGNORECASE)
+_DECIBELS = re.compile(r"(?<![A-Za-z])(?:d[Bb]s?|DB|[Dd]eci-?[Bb]els?|dBsm|10 ?\*? ?log_?10)(?![A-Za-z])", re.ASCII)
+_LINEAR = re.compile(r"\b(?:linear|power)\b", re.IGNORECASE)
 _AMPLITUDE = re.compile(r"(linear )?amplitude\b.*", re.IGNORECASE)
+_NAME_IN_DECIBELS = re.compile(r".*[_\-. (]d[Bb]\)?|.*[Dd]ecibels?", re.ASCII)
 
 
-def _decibels(name: str, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
+def _decibels(item: Item, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
     """Whether backscatter is declared in dB, and what then marks no data in it, None if that is not declared.
 
+    It is by a unit of its asset, of its bands or of the item (``raster:bands``, ``bands``, ``s1:units``), by the name
+    of its band (``VV_dB``), and by words for people that do not speak of linear power.
+
     Raises:
-        RadiometryError: It is declared in a unit that is neither power nor dB.
+        RadiometryError: It is declared in a unit that is neither power nor dB, or scaled.
     """
+    name = item["id"]
     if band.quantity.name != "power":
         return False, None
-    places = [part for key in ("raster:bands", "bands") for part in (asset.get(key) or ()) if isinstance(part, Mapping)]
-    places.append(asset)
+    lists = (asset.get(key) for key in ("raster:bands", "bands", "eo:bands"))
+    bands = [part for found in lists if isinstance(found, list) for part in found if isinstance(part, Mapping)]
+    places = [*bands, asset]
     units = [str(place[key]).strip() for place in places for key in ("unit", "raster:unit") if place.get(key)]
+    units += [str(said) for key, said in item["properties"].items() if said and re.search(r"(^|:)units?$", key)]
     for unit in filter(_AMPLITUDE.fullmatch, units):
         raise RadiometryError(f"item {name} declares its backscatter {band.name} as {unit}, and not as power or in dB")
-    if not any(map(_DECIBELS.fullmatch, units)):
+    for key, plain in (("scale", 1), ("raster:scale", 1), ("offset", 0), ("raster:offset", 0)):
+        for said in (place[key] for place in places if place.get(key) is not None):
+            if said != plain:
+                raise RadiometryError(
+                    f"item {name} declares its backscatter {band.name} with {key} {said}: only power or dB is read"
+                )
+    named = [str(part["name"]) for part in bands if part.get("name")]
+    words = [str(asset[key]) for key in ("title", "description") if asset.get(key)]
+    told = any(map(_DECIBELS.search, units)) or any(map(_NAME_IN_DECIBELS.fullmatch, named))
+    if not told and not (any(map(_DECIBELS.search, words)) and not any(map(_LINEAR.search, (*words, *units)))):
         return False, None
     declared = (place[key] for place in places for key in ("nodata", "raster:nodata") if place.get(key) is not None)
     try:
@@ -373,7 +390,7 @@ def item_text(item: Item) -> str:
     return _encoded({**_unsigned_within(item), "links": []})
 
 
-_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#;]|\"/[^\s\"]*\?")
+_MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#;=]|\"/[^\s\"]*\?")
 """Whether a text holds an address that may carry a key."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

@@ -16,7 +16,7 @@ import numpy as np
 import shapely
 from shapely import make_valid, transform
 from shapely.errors import ShapelyError
-from shapely.geometry import shape
+from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import BadInputError, CatalogError, ItemError
@@ -122,6 +122,8 @@ class Notes:
             log.warning(
                 "%s: left out %d items: %s", catalog, len(self.left_out), counted_reasons(self.left_out.values())
             )
+        if self.deprecated:
+            log.info("%s: left out %d deprecated items: %s", catalog, len(self.deprecated), _some(self.deprecated))
         if self.incomplete:
             log.warning("%s: the search may be incomplete: %s", catalog, self.incomplete)
 
@@ -136,6 +138,11 @@ class Notes:
             names = ", ".join(f"{name} ({count})" for name, count in self.elsewhere.most_common(5))
             reasons.append(f"it has items of other collections, {names}")
         return "; ".join(reasons)
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (" ..." if len(ordered) > most else "")
 
 
 def counted_reasons(reasons: Iterable[str], most: int = 6) -> str:
@@ -198,6 +205,18 @@ def footprint_of(item: Item) -> BaseGeometry:
         return lying
     except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
+
+
+def declared_box(item: Item) -> BaseGeometry | None:
+    """The item's ``bbox`` in WGS84; None if it has none, or one that is no box or crosses the antimeridian."""
+    said = item.get("bbox")
+    if not isinstance(said, (list, tuple)) or len(said) not in (4, 6):
+        return None
+    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said):
+        return None
+    half = len(said) // 2
+    west, south, east, north = said[0], said[1], said[half], said[half + 1]
+    return box(west, south, east, north) if west <= east and south <= north else None
 
 
 @dataclass(frozen=True)

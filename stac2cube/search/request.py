@@ -290,6 +290,11 @@ def grid_for(wanted: ResolvedRequest, scenes: Sequence[Scene]) -> Grid:
         raise BadInputError(
             f"{crs} counts in degrees: say resolution= too, for example {min(_gsds(wanted)) / 108_000:.3g}"
         )
+    if CRS(crs).is_geographic and request.area.bounds[0] > request.area.bounds[2]:
+        raise BadInputError(
+            f"area {request.area.name!r} crosses the antimeridian, where {crs} begins and ends: a cube over it would "
+            f"go around the globe. Say a CRS of the area, as crs='{_metric(crs, request)}'"
+        )
     gsds = _gsds(wanted)
     resolution = float(request.resolution or min(gsds))
     if CRS(crs).is_geographic:

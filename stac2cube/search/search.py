@@ -20,12 +20,23 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError, CatalogError, ItemError
 from stac2cube.model.catalog import Catalog
 from stac2cube.model.mission import Band, Mission
-from stac2cube.model.scene import Granule, Item, Scene, SceneKey, converted, identify, orbit_state, time_of
+from stac2cube.model.scene import (
+    Granule,
+    Item,
+    Scene,
+    SceneKey,
+    converted,
+    identify,
+    orbit_state,
+    standing,
+    time_of,
+    version_of,
+)
 from stac2cube.search.clients import ItemFilter, items_of_api, items_of_path
 from stac2cube.search.dem_tiles import Known, choose_items, group_items
 from stac2cube.search.index_files import Interval
 from stac2cube.search.items import Reading
-from stac2cube.search.parsing import Notes, counted_reasons, footprint_of, parse_item
+from stac2cube.search.parsing import Notes, counted_reasons, declared_box, footprint_of, parse_item
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -230,7 +241,7 @@ def found_items(query: Query, catalog: Catalog) -> SearchResult:
         CatalogError: The catalog cannot be read, or holds no STAC item.
     """
     harvest = SearchResult()
-    harvest.items.extend(_newest(_matching(query, catalog, harvest.notes)))
+    harvest.items.extend(_newest_of_each(_matching(query, catalog, harvest.notes), harvest.notes))
     broken = [reason for reason in harvest.notes.left_out.values() if "not a STAC item" in reason]
     if not harvest.items and broken and len(broken) == len(harvest.notes.left_out) and not harvest.notes.met:
         raise CatalogError(f"{catalog.url} holds {counted_reasons(broken)}")
@@ -286,14 +297,31 @@ def solar_day(time: datetime, longitude: float) -> date:
         return time.date()
 
 
-def _newest(items: Iterable[Item]) -> list[Item]:
-    """Items, each once: of those with one id and collection the first, or what was converted to Zarr later."""
+def _newest_of_each(items: Iterable[Item], notes: Notes) -> list[Item]:
+    """Each item once: two pages of a server, or two files of a folder, may hold it, and one of them as it was before.
+
+    Items of other times under one id are different ones, of which only one can be kept: the first, the others are told.
+    """
     found: dict[tuple[str, str], Item] = {}
     for item in items:
-        known = (str(item.get("collection") or ""), item["id"])
-        if known not in found or converted(item) > converted(found[known]):
-            found[known] = item
+        key = (str(item.get("collection") or ""), item["id"])
+        first = found.setdefault(key, item)
+        if first is item:
+            continue
+        if abs(time_of(item) - time_of(first)) > MARGIN:
+            notes.leave_out(item, ItemError(f"item {item['id']} is there twice, with other times: the first is used"))
+        elif converted(item) > converted(found[key]) or _standing(found[key], item) == "newer":
+            found[key] = item
     return list(found.values())
+
+
+def _standing(had: Item, now: Item) -> str:
+    one, other = (version_of(item, list(filter(_is_mapping, item["assets"].values()))) for item in (had, now))
+    return standing(one, other)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
@@ -321,10 +349,14 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
                 continue
             if item["id"] in query.without:
                 continue
-            # Two files of a local source may hold the same item, as two pages of a server may: see _newest.
-            if _inside(time_of(item), around) and query.area.intersects(footprint_of(item)):
+            if not _inside(time_of(item), around):
+                continue
+            footprint = footprint_of(item)
+            if query.area.intersects(footprint):
                 _require_known(item, query.mission)
                 yield item
+            elif (said := declared_box(item)) and query.area.intersects(said) and footprint.disjoint(said):
+                raise ItemError(f"item {item['id']} has a geometry far from its bbox: are its axes swapped?")
         except ItemError as error:
             notes.leave_out(value, error)
 

@@ -44,7 +44,7 @@ from stac2cube.search.request import (
     spec_for,
 )
 from stac2cube.stages.scenes import add, remembered, steps_for, with_standins, words_of
-from stac2cube.store.ledger import Ledger
+from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
 
 if TYPE_CHECKING:
@@ -329,16 +329,17 @@ def run(
 ) -> Summary:
     """Build or extend the cube of a job; see :func:`stac2cube.build.loop.build` for what it raises.
 
-    Where the file of an item cannot be read for good, the step is made of the next older item that has all bands, and
-    the summary says so; not if the request is strict.
+    Where the file of an item cannot be read for good, or its server fails as it did in an earlier run, the step is made
+    of the next older item that has all bands, and the summary says so; not if the request is strict.
     """
     if job.out is None:
         raise BadInputError("a cube needs a path")
-    steps = doubted(job)
+    steps, failed = doubted(job), _failed_before(job)
     summary = build(job.out, job.spec, steps, job.task(), place, orders=orders, progress=progress)
     while summary.failed and not summary.stopped and not job.wanted.request.strict:
         again = [scene for scene in job.scenes if str(scene.key) in summary.failed and scene.spares]
-        standing = [one for scene in again if (one := with_standins(scene, summary.failed[str(scene.key)]))]
+        tried = ((s, summary.failed[str(s.key)], str(s.key) in failed) for s in again)
+        standing = [one for scene, why, twice in tried if (one := with_standins(scene, why, again=twice))]
         if not standing:
             break
         for scene in standing:
@@ -354,6 +355,14 @@ def run(
         step.entry.key: words for step in steps if step.entry.key in made and (words := words_of(step.entry))
     }
     return summary
+
+
+def _failed_before(job: LayersJob) -> set[str]:
+    """Keys of steps that failed in an earlier run."""
+    if job.out is None or not job.out.exists():
+        return set()
+    rows = Ledger(job.out, read_root(job.out).ledger).entries(whole=False, keys=_keys(job.scenes))
+    return {key for key, row in rows.items() if row.status == FAILED}
 
 
 def _by_key(scenes: Sequence[Scene]) -> dict[str, Scene]:

@@ -104,10 +104,13 @@ def _light(scene: Scene) -> Scene:
 
 _MAY_PASS = re.compile(
     r"response code: (?:0|408|429|5\d\d)\b|timed? ?out|could not resolve|connection|temporar|try again|"
-    r"No space left|Stale file handle|Input/output error|took longer|given up|search anew|search the catalog itself",
+    r"No space left|Stale file handle|Input/output error|took longer|given up|search anew",
     re.IGNORECASE,
 )
 """Words of failures that may be over when it is tried again; all others are for good."""
+
+_OF_SERVERS = re.compile(r"response code: (?:0|408|429|5\d\d)\b|timed? ?out|took longer", re.IGNORECASE)
+"""Those of them by which a server can fail at one file for ever."""
 
 
 def is_for_good(reason: str) -> bool:
@@ -139,18 +142,19 @@ def _remembered(scene: Scene, row: Entry | None) -> Scene:
     return scene
 
 
-def with_standins(scene: Scene, reason: str, name: str = "") -> Scene | None:
+def with_standins(scene: Scene, reason: str, name: str = "", *, again: bool = False) -> Scene | None:
     """A scene with the next older item in the place of the one whose file cannot be read.
 
     Args:
         scene: The scene.
         reason: Why its step failed; names the item.
         name: The item; the one that the reason names if "".
+        again: Whether the step failed in an earlier run, too: what a server still does is not waited for any longer.
 
     Returns:
         None where nothing can stand in, or the failure may pass by itself.
     """
-    if not is_for_good(reason):
+    if not is_for_good(reason) and not (again and _OF_SERVERS.search(reason)):
         return None
     for part, granule in scene.named.items():
         failed = name in granule.item_ids if name else any(f"item {one}," in reason for one in granule.item_ids)

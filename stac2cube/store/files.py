@@ -297,8 +297,9 @@ def write_whole(path: Path, content: bytes, *, below: Path | None = None) -> Non
         partial = _write_partial(path, content, folder)
         try:
             os.replace(partial, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except OSError:
-            os.unlink(partial, dir_fd=folder)
+        except BaseException:
+            with suppress(FileNotFoundError):  # an interruption may come when it has its name
+                os.unlink(partial, dir_fd=folder)
             raise
         passing("file.named")
         sync_descriptor(folder)

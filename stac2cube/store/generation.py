@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -285,6 +286,8 @@ def _put_away(generation: Path, old: Path) -> None:
     """Let a generation that was the cube wait for its readers; its grace period begins now."""
     os.utime(generation)  # of itself the folder is as old as the cube's last commit
     remove_tree(generation / OWN / "lock", below=generation)  # which nobody holds there
+    if os.path.lexists(old):  # of an earlier cube of this name, whose folder was deleted
+        move(old.parent, old, old.with_name(f"{old.name}.of-another-{uuid.uuid4().hex[:8]}"))
     move(generation.parent, generation, old)
 
 

@@ -341,7 +341,8 @@ def found_in_old_generations(cube: Path, path: str) -> bytes | None:
         path: Of the file within the cube.
     """
     folder = generations_folder(cube)
-    for old in sorted(folder.iterdir(), reverse=True) if folder.is_dir() else ():
+    own = [old for old in folder.iterdir() if old.name.isdigit()] if folder.is_dir() else []
+    for old in sorted(own, reverse=True):
         try:
             content = read_plain(old / path)
             if path.endswith(".json"):

@@ -64,7 +64,28 @@ _WORDS = frozenset(
 )
 """Names of parameters that hold a key, without dashes, underscores and capitals."""
 
-_ENDS = ("key", "token", "signature", "secret", "password", "credential", "apikey", "accesskeyid", "auth")
+_ENDS = (
+    "key",
+    "token",
+    "signature",
+    "secret",
+    "password",
+    "credential",
+    "apikey",
+    "accesskeyid",
+    "auth",
+    "sig",
+    "hmac",
+)
+
+_MEANT = frozenset(
+    [
+        *("id", "uuid", "version", "versionid", "generation", "item", "items", "collection", "collections", "product"),
+        *("file", "filename", "path", "name", "asset", "assets", "url", "href", "layer", "layers", "band", "bands"),
+        *("dataset", "scene", "granule", "tile", "cursor", "next", "page", "after", "before", "filter", "format", "f"),
+    ]
+)
+"""Names of parameters whose value may look like a key and says what is asked for."""
 
 _FAMILIES = ("x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-ms-", "q-sign", "q-ak", "q-key", "q-signature", "q-header")
 """Beginnings of names of signed requests (AWS, Google, Alibaba, Huawei, Azure, Tencent)."""
@@ -104,7 +125,21 @@ _AZURE = frozenset(
 """Parameters of a shared access signature (learn.microsoft.com, "Create a service SAS")."""
 
 _BESIDE = frozenset(
-    ("expires", "expiry", "exp", "e", "md5", "hash", "st", "algorithm", "keyname", "key-pair-id", "urlprefix", "acl")
+    (
+        "expires",
+        "expiry",
+        "exp",
+        "temp_url_expires",
+        "e",
+        "md5",
+        "hash",
+        "st",
+        "algorithm",
+        "keyname",
+        "key-pair-id",
+        "urlprefix",
+        "acl",
+    )
 )
 """Parameters that stand beside a signature and mean nothing without one."""
 
@@ -116,11 +151,45 @@ def is_secret_name(name: str) -> bool:
     return plain in _WORDS or plain.endswith(_ENDS) or lower.startswith(_FAMILIES)
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a parameter is secret: by its name, or because its value looks like a key and its name says nothing.
+
+    Signatures go by many names: ``?h=``, ``?md5=``, ``?share=``, or none at all.
+
+    Args:
+        name: As it stands before the equals sign.
+        value: What stands behind it, "" where there is none.
+    """
+    if is_secret_name(name):
+        return True
+    word = re.sub(r"[-_.]", "", unquote(name).lower())
+    return word not in _MEANT and not word.endswith("id") and looks_like_a_key(unquote(value or name))
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Whether a text is drawn at random rather than written by people: long, of letters and digits, no words or dates.
+
+    Args:
+        text: A decoded value, or a part of a path.
+    """
+    if "hmac=" in text or "sig=" in text.lower():
+        return True
+    plain = text.rstrip("=")
+    if len(plain) < 16 or not re.fullmatch(r"[A-Za-z0-9+/_=~-]+", plain) or plain.count("/") > len(plain) // 12:
+        return False
+    words = re.split(r"[-_+/=~]", plain)
+    named = any(re.fullmatch(r"(?:19|20)\d{6}(?:T\d{6}Z?)?", word) for word in words)
+    named = named or re.fullmatch(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", plain) is not None  # a UUID
+    mixed = re.search(r"[A-Za-z]", plain) and re.search(r"\d", plain)
+    spoken = any(word.lower() in _WORDS for word in words)
+    return bool(mixed) and not named and (spoken or max(map(len, words)) >= 12)
+
+
 def _public_query(query: str) -> str:
     """A query without what is secret; every other parameter as it stands."""
     parts = [part for part in re.split(r"[&;]", query) if part]
     names = [part.partition("=")[0] for part in parts]
-    secret = [is_secret_name(name) for name in names]
+    secret = [is_secret(name, part.partition("=")[2]) for name, part in zip(names, parts, strict=True)]
     if "://" in unquote(query):
         parts = [_with_public_value(part) for part in parts]
     elif not any(secret):
@@ -144,7 +213,8 @@ _OF_PATH = re.compile(r";([^=;/]+)=[^;/]*")
 
 
 def _public_path(path: str) -> str:
-    return _OF_PATH.sub(lambda found: "" if is_secret_name(found[1]) else found[0], path)
+    path = _OF_PATH.sub(lambda found: "" if is_secret_name(found[1]) else found[0], path)
+    return re.sub(r"/[^/]*(?:~|=)(?:hmac|sig(?:nature)?)=[^/]*", "", path) if "=" in path else path
 
 
 def public(url: str) -> str:
@@ -157,7 +227,7 @@ def public(url: str) -> str:
         path, mark, query = url.partition("?")
         kept = _public_query(query) if mark and path.startswith("/") else query
         return url if kept == query else path + (f"?{kept}" if kept else "")
-    if not set(url) & set("@?#;"):
+    if not set(url) & set("@?#;") and "=" not in url:
         return url
     try:
         parts = urlsplit(url)
@@ -201,8 +271,8 @@ def secrets_in(url: str) -> list[str]:
     of_path = (text[1:] for text in re.findall(r";[^;/]*", parts.path))
     for part in (*re.split(r"[&;]", parts.query), *re.split(r"[&;]", parts.fragment), *of_path):
         name, _, value = part.partition("=")
-        if is_secret_name(name):
-            found.append(value)
+        if is_secret(name, value):
+            found.append(value or name)
     return list(dict.fromkeys(text for value in found for text in (value, unquote(value)) if text))
 
 
@@ -233,6 +303,15 @@ def host_of(url: str) -> str:
         return (urlsplit(url).hostname or "").rstrip(".").lower()
     except ValueError:
         return ""
+
+
+def port_of(url: str) -> int:
+    """The port of a URL, where it names none that of its scheme; 0 if it has none."""
+    try:
+        parts = urlsplit(url)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme.lower(), 0)
+    except ValueError:
+        return 0
 
 
 def is_loopback(url: str) -> bool:

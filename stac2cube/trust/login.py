@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from stac2cube.trust.address import host_of, is_private_way, is_secret_name, secrets_in
+from stac2cube.trust.address import host_of, is_private_way, is_secret, port_of, secrets_in
 from stac2cube.trust.text import remember
 
 
@@ -18,6 +18,7 @@ class Login:
 
     Attributes:
         host: The host that may see it, in lower case; "" for nobody.
+        port: Its port; another one of the same host may be somebody else's.
         user: Name, "" for none.
         password: Password.
         parameters: Key-like parameters of the query.
@@ -27,22 +28,24 @@ class Login:
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    port: int = 0
 
     @classmethod
     def of(cls, url: str) -> Login:
         """What the address of a catalog holds; from now on messages do not repeat it."""
         parts = urlsplit(url)
         remember(*secrets_in(url))
-        parameters = tuple(pair for pair in parse_qsl(parts.query) if is_secret_name(pair[0]))
-        return cls(host_of(url), unquote(parts.username or ""), unquote(parts.password or ""), parameters)
+        parameters = tuple(pair for pair in parse_qsl(parts.query, keep_blank_values=True) if is_secret(*pair))
+        return cls(host_of(url), unquote(parts.username or ""), unquote(parts.password or ""), parameters, port_of(url))
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
         return bool(self.user or self.password or self.parameters)
 
     def may_go_to(self, url: str) -> bool:
-        """Whether an address may see it: its own host, over HTTPS or on this machine."""
-        return bool(self) and host_of(url) == self.host and is_private_way(url)
+        """Whether an address may see it: its own host and port, over HTTPS or on this machine."""
+        here = (host_of(url), port_of(url)) == (self.host, self.port)
+        return bool(self) and here and is_private_way(url)
 
     def with_parameters(self, url: str) -> str:
         """An address with the parameters, if it may see them and does not have them."""
@@ -59,7 +62,7 @@ class Login:
 
         The entry ``default`` of that file, which would go to anybody, is not used.
         """
-        if self.user and self.may_go_to(url):
+        if (self.user or self.password) and self.may_go_to(url):
             return self.user, self.password
         if not is_private_way(url):
             return None

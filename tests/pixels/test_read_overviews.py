@@ -153,6 +153,17 @@ def test_overviews_of_any_size_lie_where_they_belong(
         assert aside(got[place], truth[place], factor) < 0.1, place
 
 
+@pytest.mark.parametrize("engine", ["auto", "rasterio"])
+def test_gaussian_overviews_which_lie_aside_are_not_read(engine: str, tmp_path: Path) -> None:
+    """GDAL's lie half a pixel of the level before to the upper left, at each level."""
+    whole, pixels = box32(512, 512, gsd=60), hills(512)
+    path = write(tmp_path / "a.tif", pixels, whole, **CHOSEN)
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4], Resampling.gauss)
+    got = read_block([granule(whole, B04=path)], [RED], box32(128, 128, gsd=240), engine=Engine(engine))["B04"]
+    assert aside(got.astype(float), pixels.reshape(128, 4, 128, 4).mean(axis=(1, 3)), 4) < 0.1
+
+
 @pytest.mark.parametrize("size", [2048, 1830])
 @pytest.mark.parametrize("method", ["nearest", "average", "bilinear", "cubic"])
 def test_how_overviews_were_made_is_found_out(method: str, size: int, tmp_path: Path) -> None:

@@ -97,6 +97,41 @@ def test_where_none_is_whole_the_newest_is_completed(tmp_path: Path) -> None:
     assert granule.assets["B04"].href == "/data/old/B04.tif"
 
 
+def test_of_two_copies_made_at_once_one_stands_in_for_the_other(tmp_path: Path) -> None:
+    one, other = product("one"), product("other")
+    (scene,) = find(tmp_path, one, other)
+    assert scene.item_ids == ("other",)
+    assert [spare.id for spare in next(iter(scene.spares.values()))] == ["one"]
+    one["properties"]["created"], other["properties"]["created"] = "2023-06-02T00:00:00Z", "2023-06-01T00:00:00Z"
+    assert find(tmp_path, one, other)[0].item_ids == ("one",), "what the catalog wrote last is preferred"
+
+
+def test_of_one_id_twice_the_newer_is_read_and_another_one_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = product("one"), product("one")
+    old["properties"]["updated"], new["properties"]["updated"] = "2023-06-01T00:00:00Z", "2023-06-02T00:00:00Z"
+    new["assets"]["B04"]["href"] = "/data/new.tif"
+    for order in ([old, new], [new, old]):
+        assert find(tmp_path, *order)[0].granules[0].assets["B04"].href == "/data/new.tif"
+    assert "left out" not in caplog.text
+    new["properties"]["datetime"] = "2023-05-22T10:30:00Z"
+    assert len(find(tmp_path, old, new)) == 1
+    assert "item one is there twice, with other times" in caplog.text
+
+
+def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good, old, swapped = product("good"), product("old"), product("swapped")
+    old["properties"]["deprecated"] = True
+    ring = swapped["geometry"]["coordinates"][0]
+    swapped["geometry"] = {"type": "Polygon", "coordinates": [[[y, x] for x, y in ring]]}
+    swapped["bbox"] = [9, 47, 10, 48]
+    with caplog.at_level("INFO", "stac2cube"):
+        assert find(tmp_path, good, old, swapped)[0].item_ids == ("good",)
+    assert "left out 1 deprecated items: old" in caplog.text
+    assert "item swapped has a geometry far from its bbox" in caplog.text
+
+
 def test_an_item_that_contradicts_itself_gives_way_to_an_older_one(tmp_path: Path) -> None:
     new, old = product("new", baseline="05.10"), product("old", baseline="05.09")
     new["assets"]["B04"]["raster:bands"] = [{"offset": 0.0}]
@@ -187,6 +222,8 @@ def test_ways_to_say_a_crs_and_to_say_none(tmp_path: Path, said: Json, crs: str)
         ({"checksum": "a"}, {"checksum": "b"}, "newer"),
         ({"checksum": "a", "updated": "2023-01-01"}, {"checksum": "a", "updated": "2023-02-01"}, "same"),
         ({"product": "a"}, {"product": "b"}, "newer"),
+        ({"size": "5"}, {"size": "6"}, "newer"),
+        ({"size": "5"}, {}, "same"),
         ({}, {"generated": "2023-02-01", "checksum": "b"}, "same"),
     ],
 )

@@ -11,6 +11,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import stac2cube
+from stac2cube.errors import BadInputError
 from stac2cube.pixels.read import Sea, name_of
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
@@ -86,9 +87,16 @@ def test_cubes_in_degrees_lie_on_the_pixels_of_the_product(tmp_path: Path) -> No
     np.testing.assert_allclose(made.height.values[0], right, atol=1e-3)
 
 
+def test_a_cube_in_degrees_does_not_go_around_the_globe(tmp_path: Path) -> None:
+    tiles = [tile(tmp_path, 66, 179), tile(tmp_path, 66, -180)]
+    with pytest.raises(BadInputError, match=r"crosses the antimeridian.*crs='EPSG:32601'"):
+        heights(tmp_path, tiles, (179.6, 66.3, 180.6, 66.6), crs="EPSG:4326", resolution=STEP)
+
+
 def test_what_is_sea() -> None:
     sea = Sea(0.0)
-    for where, wet in (((0, 7), True), ((39, -12), True), ((49, 11), False), ((40, 44), False), ((41, 50), False)):
+    land = ((49, 11), (40, 44), (41, 50), (-86, 21), (-90, 0))
+    for where, wet in (((0, 7), True), ((39, -12), True), *((where, False) for where in land)):
         south, west = where
         box = GeoBox((8, 8), Affine(0.1, 0, west + 0.1, 0, -0.1, south + 0.9), "EPSG:4326")
         filled = sea.fill(np.full(box.shape, np.nan, "float32"), box)

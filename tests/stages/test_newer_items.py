@@ -20,12 +20,12 @@ from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
 from stac2cube.executors.base import Threads
 from stac2cube.maintain.sync import ItemStates, compare_with_catalog, sync
-from stac2cube.model.catalog import Catalog
+from stac2cube.model.catalog import Catalog, find_catalog
 from stac2cube.search.choose_catalog import CatalogChoice, Found
 from stac2cube.search.parsing import Notes
 from stac2cube.search.request import request_of, resolve
 from stac2cube.search.search import scenes_of
-from stac2cube.stages.scenes import is_for_good
+from stac2cube.stages.scenes import is_for_good, with_standins
 from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
@@ -140,6 +140,22 @@ def test_the_newest_whole_item_stands_in_for_one_that_cannot_be_read(
     strict = tmp_path / "strict.zarr"
     assert cli.main(["layers", str(strict), *words, str(area), "-q", "--strict"], standalone_mode=False) == 2
     assert f"failed: {KEY}: item {new['id']}, band B04" in capsys.readouterr().out
+
+
+def test_what_a_server_does_in_two_runs_is_not_waited_for(tmp_path: Path) -> None:
+    new, old = product(tmp_path, DATES[0], "03.02", 1), product(tmp_path, DATES[0])
+    source = catalog(tmp_path / "items.json", [new, old])
+    (scene,) = scenes_of(
+        [new, old], resolve(request_of(build(tmp_path, [new, old]))[1]).query, find_catalog(str(source))
+    )
+    busy = f"item {new['id']}, band B04: x cannot be read: HTTP response code: 503"
+    assert with_standins(scene, busy) is None
+    again = with_standins(scene, busy, again=True)
+    assert again is not None
+    assert again.item_ids == (old["id"],)
+    refused = with_standins(scene, busy.replace("503", "403. Its server wants a key or a signature"))
+    assert refused is not None, "without a right to list a bucket, 403 is what S3 says of what is not there"
+    assert with_standins(scene, busy.replace("HTTP response code: 503", "No space left on device"), again=True) is None
 
 
 def test_strict_takes_no_older_item_for_one_that_lacks_a_band(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import stat
 import time
 from datetime import UTC, datetime
@@ -131,6 +132,18 @@ def test_what_the_first_version_put_away_waits_its_time_too(cube: Path) -> None:
     (old / OWN / "put-away").unlink()
     rollback(cube, 1)
     assert old.exists()
+
+
+def test_a_deleted_cube_leaves_the_next_one_of_its_name_alone(cube: Path) -> None:
+    """Its old generations, which nobody deletes with it, are not the new cube's."""
+    shutil.rmtree(cube)
+    build(cube, SPEC, steps(range(3)), Make(), Threads(1))
+    replaced(cube)
+    assert (read_root(cube).generation, find_damage(cube)) == (1, [])
+    assert read_root(generations_folder(cube) / "000000").own["made"] == read_root(cube).own["made"]
+    assert len(list(generations_folder(cube).iterdir())) == 2, "what its readers may still have open stays its time"
+    rollback(cube, 1)
+    assert find_damage(cube) == []
 
 
 def test_the_grace_is_over_when_it_is(tmp_path: Path) -> None:
