@@ -7,11 +7,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["tests.servers.fixtures"]
 
 FAST = Path(__file__).with_name("fast.txt")
+
+# Hypothesis fails a test of which one example takes 0.2 s by the clock; on a busy machine anything may.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A background shell lets its children ignore Ctrl-C, and theirs; programs that the tests start are to hear it.
