@@ -112,7 +112,7 @@ def test_clipped_to_a_polygon(cube: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             file.read(1), np.where(inside, counts("B08", 2)[top : top + 60, left : left + 56], 0)
         )
-    with pytest.raises(BadInputError, match="lies beside the cube"):
+    with pytest.raises(BadInputError, match="lies outside the cube"):
         export(
             cube, tmp_path / "d.tif", Export(clip=(11.0, 40.0, 11.1, 40.1), choice=TimeSelection(steps=("2023-01-25",)))
         )

@@ -15,7 +15,7 @@ import pytest
 import rustac
 
 from stac2cube.model.catalog import find_catalog
-from stac2cube.model.scene import Scene
+from stac2cube.model.scene import Granule, Scene
 from stac2cube.search.search import search
 from tests.items import Json
 from tests.real.recorded import real
@@ -44,17 +44,20 @@ def scenes(path: Path, mission: str) -> list[Scene]:
     """Without what names the catalog, and the item's own text, which a table may write otherwise."""
     found = []
     for scene in search(query_of(mission), find_catalog(str(path))):
-        # Of times rustac keeps milliseconds.
-        granules = tuple(
-            replace(granule, catalog="", item="", time=_to_the_millisecond(granule.time)) for granule in scene.granules
-        )
+        granules = tuple(map(_plain, scene.granules))
+        spares = {part: tuple(map(_plain, others)) for part, others in scene.spares.items()}
         versions = {
             name: {key: text[:23] if key in ("created", "updated") else text for key, text in version.items()}
             for name, version in scene.versions.items()
         }
         time = _to_the_millisecond(scene.time)
-        found.append(replace(scene, granules=granules, versions=versions, time=time))
+        found.append(replace(scene, granules=granules, spares=spares, versions=versions, time=time))
     return found
+
+
+def _plain(granule: Granule) -> Granule:
+    # Of times rustac keeps milliseconds.
+    return replace(granule, catalog="", item="", time=_to_the_millisecond(granule.time))
 
 
 def _to_the_millisecond(time: datetime) -> datetime:

@@ -27,5 +27,5 @@ def test_samples_by_worker_jobs(cluster: Cluster) -> None:
         index = make_samples(source, folder, replace(RULES), place=place)
         assert len(index.done) == 2
         made[name] = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert len(made["jobs"]) == 9
+    assert len(made["jobs"]) == 10
     assert made["threads"] == made["jobs"]

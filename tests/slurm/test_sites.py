@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -82,7 +83,8 @@ def test_fewer_jobs_than_wished_build_the_cube_and_it_is_said_once(
     assert len(said) == 1
     assert "2 of 4 worker jobs were let in" in said[0]
     assert "MaxSubmitJob" in said[0]
-    assert not [record for record in caplog.records if record.exc_info]
+    # dask itself tells at the level INFO, with a traceback, that a connection was closed.
+    assert not [record for record in caplog.records if record.exc_info and record.levelno > logging.INFO]
 
 
 def test_jobs_that_wait_for_a_limit_do_not_hold_up_the_others(

@@ -173,7 +173,7 @@ def test_what_is_refused(cube: Path) -> None:
     radar = image(np.ones((2, 3, 3), "float32"), "vv").to_dataset()
     with pytest.raises(BadInputError, match="vv is in dB, of which a mean means little"):
         composite(to_db(radar), method="mean")
-    with pytest.raises(BadInputError, match="along time, and there is none"):
+    with pytest.raises(BadInputError, match="needs time steps, and this dataset has none"):
         composite(radar.isel(time=0, drop=True))
 
 
