@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-import statistics
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -49,10 +48,10 @@ def test_appending_to_a_thousand_steps_costs_what_it_costs_on_ten(tmp_path: Path
     build(many, SMALL, [small_step(n) for n in range(1000)], MakeSmall(), Threads(2))
     # In turns, so that a machine whose speed drifts is fair to both.
     pairs = [(seconds_to_append(few, 10 + turn), seconds_to_append(many, 1000 + turn)) for turn in range(11)]
-    ratio = statistics.median(there / here for here, there in pairs)
-    here, there = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"append one step: {here:.1f} ms of CPU on 10, {there:.1f} ms on 1000, ratio {ratio:.2f}")  # noqa: T201
-    assert ratio <= 1.5
+    # The least of each: what others do on the machine only ever adds.
+    here, there = (1e3 * min(column) for column in zip(*pairs, strict=True))
+    print(f"append one step: {here:.1f} ms of CPU on 10, {there:.1f} ms on 1000, ratio {there / here:.2f}")  # noqa: T201
+    assert there <= 1.5 * here
 
 
 def peak_memory(count: int, folder: Path, answer) -> None:
