@@ -344,7 +344,7 @@ def fetch_jp2_header(parts: Parts, *, follow: bool) -> Jp2Header:
         raise UnusualFileError(str(error)) from error
 
 
-_KNOWN: KnownHeaders[Jp2Header] = KnownHeaders(lambda _href, parts: fetch_jp2_header(parts, follow=False))
+_KNOWN: KnownHeaders[Jp2Header, Parts] = KnownHeaders(lambda _href, parts: fetch_jp2_header(parts, follow=False))
 """Of files behind a network, for the life of the process."""
 
 

@@ -549,24 +549,25 @@ def _fetched(href: str, parts: Parts) -> CogHeader:
 
 
 H = TypeVar("H")
+S = TypeVar("S")
 
 
-class KnownHeaders(Generic[H]):
+class KnownHeaders(Generic[H, S]):
     """Headers, and what is known not to have one; the oldest are forgotten. Threads may share it.
 
     Args:
-        fetch: Reads the header of a file whose unsigned href it is given.
+        fetch: Reads the header of a file whose unsigned href it is given, from its source: its parts, its store.
         most: How many are kept.
     """
 
-    def __init__(self, fetch: Callable[[str, Parts], H], most: int = 4096) -> None:
+    def __init__(self, fetch: Callable[[str, S], H], most: int = 4096) -> None:
         self._fetch, self._most = fetch, most
         self._known: OrderedDict[str, H | str] = OrderedDict()
         self._lock = Lock()
         # Who asks for a header that another thread is just reading waits for that one.
         self._reading = [Lock() for _ in range(64)]
 
-    def get(self, href: str, parts: Parts) -> H:
+    def get(self, href: str, source: S) -> H:
         """The header of a file.
 
         Raises:
@@ -579,7 +580,7 @@ class KnownHeaders(Generic[H]):
                 known = self._known.get(href)
             if known is None:
                 try:
-                    known = self._fetch(href, parts)
+                    known = self._fetch(href, source)
                 except NotForUsError:
                     raise  # it says nothing of the file
                 except UnusualFileError as error:

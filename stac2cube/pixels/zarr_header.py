@@ -349,7 +349,7 @@ def _useful(attributes: Any) -> dict[str, Any]:
 _CODES = ("horizontal_crs_code", "horizontal_CRS_code")
 _PLACES = ("proj:code", "proj:epsg", "proj:bbox", "proj:wkt2")
 
-STORES: KnownHeaders[_Document] = KnownHeaders(lambda _, access: _consolidated(access), most=64)  # type: ignore[arg-type]
+STORES: KnownHeaders[_Document, StoreAccess] = KnownHeaders(lambda _, access: _consolidated(access), most=64)
 """Consolidated metadata of the stores read last: several arrays of one are read together."""
 
 
@@ -374,6 +374,14 @@ def _own_document(access: StoreAccess, path: str, version: int) -> tuple[Json, s
     return {**value, "attributes": attributes}, f"{path}/.zarray", state
 
 
+def _metadata_of(access: StoreAccess, document: _Document, path: str) -> tuple[Json, str, State]:
+    """As :func:`_own_document`; from what the store says of all its nodes at once, where that has the array."""
+    metadata = document.nodes.get(path)
+    if metadata is None or "shape" not in metadata:
+        return _own_document(access, path, document.version)
+    return metadata, document.name, document.state
+
+
 def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False) -> ZarrHeader:
     """The header of an array.
 
@@ -387,13 +395,13 @@ def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False
         OSError: It cannot be read.
         ReadError: It is no array that is read here, or does not say where it lies.
     """
-    document = STORES.get(access.way.location, access)  # type: ignore[arg-type]
-    metadata, name, state = document.nodes.get(path), document.name, document.state
-    if own or metadata is None or "shape" not in metadata:
-        try:
-            metadata, name, state = _own_document(access, path, document.version)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"there is no array {path} in {access.name}: {error.strerror or error}") from None
+    document = STORES.get(access.way.location, access)
+    try:
+        metadata, name, state = (
+            _own_document(access, path, document.version) if own else _metadata_of(access, document, path)
+        )
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no array {path} in {access.name}: {error.strerror or error}") from None
     layout = ZarrLayout.of(metadata, 2)
     group = path.rpartition("/")[0]
     said = [attributes_in(metadata), document.attributes(group), document.attributes(f"{group}/spatial_ref")]
@@ -401,7 +409,7 @@ def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False
     lattice = _said_lattice(said[0], said[1], layout.shape)
     try:
         if lattice is None or _problem_of(lattice, path):
-            axes = GROUPS.get(f"{access.way.location}/{group}", (access, group, document))  # type: ignore[arg-type]
+            axes = GROUPS.get(f"{access.way.location}/{group}", (access, group, document))
             lattice = _fitting(axes, layout.shape)
     except FileNotFoundError:
         lattice = _lattice_of_bbox(document.attributes(""), layout.shape)
@@ -477,9 +485,7 @@ def _axes(place: tuple[StoreAccess, str, _Document]) -> tuple[Affine, tuple[int,
     found = []
     for name in ("x", "y"):
         path = f"{group}/{name}"
-        metadata = document.nodes.get(path)
-        if metadata is None or "shape" not in metadata:
-            metadata, _, _ = _own_document(access, path, document.version)
+        metadata, _, _ = _metadata_of(access, document, path)
         layout = ZarrLayout.of(metadata, 1)
         if layout.shape[0] > 1 << 20:
             raise ReadError(f"array {path} of {access.name} has {layout.shape[0]} positions")
@@ -495,7 +501,9 @@ def _axes(place: tuple[StoreAccess, str, _Document]) -> tuple[Affine, tuple[int,
     return Affine(across, 0.0, west, 0.0, down, north), (rows, columns)
 
 
-GROUPS: KnownHeaders[tuple[Affine, tuple[int, int]]] = KnownHeaders(lambda _, place: _axes(place))  # type: ignore[arg-type]
+GROUPS: KnownHeaders[tuple[Affine, tuple[int, int]], tuple[StoreAccess, str, _Document]] = KnownHeaders(
+    lambda _, place: _axes(place)
+)
 """Lattices of groups, by their address."""
 
 
@@ -645,14 +653,11 @@ def small_array(store: str, path: str, dimensions: int, signer: str = "none") ->
         ReadError: It is no such array, or has more than some million numbers.
     """
     access, _ = StoreAccess.of(opening(AssetRef(f"{store}/{path}"), signer))
-    document = STORES.get(access.way.location, access)  # type: ignore[arg-type]
-    metadata, state = document.nodes.get(path), State(0, "", 0)
-    if metadata is None or "shape" not in metadata:
-        metadata, _, _ = _own_document(access, path, document.version)
+    metadata, _, _ = _metadata_of(access, STORES.get(access.way.location, access), path)
     layout = ZarrLayout.of(metadata, dimensions)
     if math.prod(layout.shape) > _MOST_SMALL:
         raise ReadError(f"array {path} of {access.name} has {math.prod(layout.shape)} numbers")
-    return decoded(ArrayStore(access, facts_of(path, layout, state), documents_of(metadata)), layout, ...)
+    return decoded(ArrayStore(access, facts_of(path, layout, State(0, "", 0)), documents_of(metadata)), layout, ...)
 
 
 _MOST_SMALL = 1 << 22
@@ -661,7 +666,7 @@ _MOST_SMALL = 1 << 22
 def crs_of_store(store: str, signer: str = "none") -> str:
     """The CRS that a store declares for all its arrays; raises as :func:`small_array`."""
     access, _ = StoreAccess.of(opening(AssetRef(f"{store}/measurements"), signer))
-    return _crs_of([STORES.get(access.way.location, access).attributes("")])  # type: ignore[arg-type]
+    return _crs_of([STORES.get(access.way.location, access).attributes("")])
 
 
 def state_of_document(header: ZarrHeader, way: Opening) -> State:

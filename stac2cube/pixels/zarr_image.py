@@ -377,7 +377,9 @@ def _packing_of(header: ZarrHeader, path: str) -> Packing | None:
 
 # Opening an array.
 
-_ARRAYS: KnownHeaders[ZarrHeader] = KnownHeaders(lambda href, place: fetch_header(href, *place))  # type: ignore[misc]
+_ARRAYS: KnownHeaders[ZarrHeader, tuple[StoreAccess, str]] = KnownHeaders(
+    lambda href, place: fetch_header(href, *place)
+)
 """Headers of arrays that this process has seen."""
 
 
@@ -397,7 +399,7 @@ def read_array(lookup: HeaderLookup | None, asset: AssetRef, way: Opening, read:
     access, path = StoreAccess.of(way)
     known = lookup(asset.href) if lookup else None
     if not isinstance(known, ZarrHeader) or not known.state.is_certain or STALE.has((asset.href, known.state)):
-        known = _ARRAYS.get(asset.href, (access, path))  # type: ignore[arg-type]
+        known = _ARRAYS.get(asset.href, (access, path))
     try:
         return read(ZarrImage(known, access, path), asset)
     except (ChangedFileError, DamagedChunkError) as error:

@@ -156,7 +156,7 @@ class ArrayFacts:
     Attributes:
         path: The array's path in its store.
         state: Of the document that its metadata are from.
-        names: RememberedNames of all its chunks below its path, or of its shards.
+        names: Names of all its chunks below its path, or of its shards.
         may_lack: Whether a chunk that is not there means pixels of the array's fill value.
         most: Bytes that a chunk may have as it is stored.
         unpacked: Bytes that a chunk becomes.
@@ -376,7 +376,7 @@ def _bare(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-"""RememberedNames of the documents of a store (Zarr 2 and 3)."""
+"""Names of the documents of a store (Zarr 2 and 3)."""
 
 
 def unpacked_size(compressor: str, data: memoryview) -> int | None:
@@ -402,7 +402,7 @@ def unpacked_size(compressor: str, data: memoryview) -> int | None:
 
 
 class RememberedNames:
-    """RememberedNames that are remembered, the oldest forgotten; threads may share it."""
+    """Names that are remembered, the oldest forgotten; threads may share it."""
 
     def __init__(self, most: int = 65_536) -> None:
         self._names: OrderedDict[Any, None] = OrderedDict()
