@@ -366,6 +366,15 @@ class _OrTrain(click.Group):
         return super().parse_args(ctx, args)
 
 
+_device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Processor for the networks; auto takes a GPU if there is one.",
+)
+
+
 @click.group(cls=_OrTrain, subcommand_metavar="LAYERS OUT [OPTIONS] | train CUBES... OUT [OPTIONS]")
 def superres() -> None:
     """Bring all bands of a Sentinel-2 cube to one grid of 2.5 m or 10 m, or train networks for this.
@@ -404,13 +413,7 @@ def superres() -> None:
     default="",
     help="File or folder of weights. Default: the shipped weights, or those in the cache.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Processor for the networks; auto takes a GPU if there is one.",
-)
+@_device_option
 @click.option(
     "--tile", default=256, show_default=True, help="Edge of the tiles in which the work is done, in pixels of 10 m."
 )
@@ -433,13 +436,7 @@ def make(layers: Path, out: Path, **options: Any) -> int:
 @click.option(
     "--seed", default=0, show_default=True, help="Seed of the training: the same seed gives the same weights."
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Processor for the networks; auto takes a GPU if there is one.",
-)
+@_device_option
 def train(cubes: tuple[Path, ...], out: Path, steps: int | None, seed: int, device: str) -> int:
     """Train the networks on CUBES, and write OUT.safetensors and its description OUT.json.
 

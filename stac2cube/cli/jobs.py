@@ -7,7 +7,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,7 +247,7 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
     The jobs run a copy of the recipe, with its variables filled in now. The copy is next to their logs. A recipe with
     tiles is searched here, once. Its job, or the tasks of its array, make one tile after the other.
     """
-    from stac2cube.executors.jobs import Submission, new_submission_folder, require_none_alive
+    from stac2cube.executors.jobs import Submission, require_none_alive
     from stac2cube.executors.site import find_site
 
     with talking(options["quiet"]):
@@ -258,12 +259,14 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
                 f"your own, `stac2cube run {recipe} --place slurm --site {site.name}` has worker jobs there"
             )
         require_tiles_for(wanted, {name: options[name] for name in ("tiles", "budget")})
-        if wanted.tiles is not None or options["dry_run"]:
-            (_dry_run if wanted.tiles is None else _submit_tiles)(wanted, site, options)
+        if wanted.tiles is not None:
+            _submit_tiles(wanted, site, options)
             return
-        _scripts(
-            wanted, site, wanted.cubes / "jobs" / "any", options
-        )  # what a script cannot say is refused before a byte
+        if options["dry_run"]:
+            _dry_run(wanted, site, options)
+            return
+        # What a script cannot say is refused before a byte.
+        _scripts(wanted, site, wanted.cubes / "jobs" / "any", options)
         require_none_alive(wanted.cubes)
         if options["updating"]:
             tell_of_the_last(wanted)
@@ -274,14 +277,9 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
                     click.echo(f"{wanted.cubes}: nothing new, nothing was submitted")
                 return
             log.info("new: %s", ", ".join(new))
-        made = new_submission_folder(wanted.cubes)
-        try:
-            require_first(made)
+        with _submission_folder(wanted.cubes) as made:
             frozen = _frozen(wanted, made)
             jobs, clusters = (_array if options["array"] else _chain)(frozen, site, made, options)
-        except BaseException:
-            shutil.rmtree(made)
-            raise
         done = Submission.now(made, wanted.path, site.name, clusters, jobs) if jobs else None
         if done is None:
             shutil.rmtree(made)
@@ -297,15 +295,29 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
         click.echo(f"logs in {done.folder}; how it goes: stac2cube status {recipe}")
 
 
+@contextmanager
+def _submission_folder(cubes: Path) -> Iterator[Path]:
+    """The folder of a new submission; it goes again where the submission fails."""
+    from stac2cube.executors.jobs import new_submission_folder
+
+    made = new_submission_folder(cubes)
+    try:
+        require_first(made)
+        yield made
+    except BaseException:
+        shutil.rmtree(made)
+        raise
+
+
 def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
     """Search once, and submit what makes the tiles that lack something."""
     from stac2cube.archives.run import Budget, plan_archive, store_plan
-    from stac2cube.executors.jobs import Submission, new_submission_folder, require_none_alive
+    from stac2cube.executors.jobs import Submission, require_none_alive, require_one_cluster
 
     budget = Budget.parse(options["budget"])
     place = site.place(test=options["test"])
-    if options["array"] and "," in place.queue.clusters:
-        raise BadInputError(f"a job array needs one cluster, not {place.queue.clusters}: name one in the site file")
+    if options["array"]:
+        require_one_cluster(place)
     if not options["dry_run"]:
         require_none_alive(recipe.cubes)
         if options["updating"]:
@@ -320,15 +332,10 @@ def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
         return
     done = None
     if plan.todo:
-        made = new_submission_folder(recipe.cubes)
-        try:
-            require_first(made)
+        with _submission_folder(recipe.cubes) as made:
             store_plan(plan, made.name)
             (made / "plan.json").write_text(plan.to_json(), encoding="utf-8")
             jobs, clusters = _tile_jobs(_frozen(recipe, made), site, made, options, tasks)
-        except BaseException:
-            shutil.rmtree(made)
-            raise
         done = Submission.now(made, recipe.path, site.name, clusters, jobs)
     if options["keep"]:
         remove_old(recipe.cubes, options["keep"])

@@ -265,6 +265,19 @@ class ArrayJobs:
     rest_in_one: Sequence[JobScript] = ()
 
 
+def require_one_cluster(place: Slurm) -> None:
+    """Be sure that a job array can be submitted.
+
+    Args:
+        place: Site facts.
+
+    Raises:
+        BadInputError: The site names several clusters.
+    """
+    if "," in place.queue.clusters:
+        raise BadInputError(f"a job array needs one cluster, not {place.queue.clusters}: name one in the site file")
+
+
 def submit_array(place: Slurm, wanted: ArrayJobs, folder: Path) -> dict[str, str]:
     """Submit a job array and what follows it; with fewer jobs where SLURM lets in fewer.
 
@@ -281,9 +294,7 @@ def submit_array(place: Slurm, wanted: ArrayJobs, folder: Path) -> dict[str, str
         SlurmError: SLURM refuses, a single task, too.
         CubeLockedError: The cube is held by somebody else; nothing stays submitted.
     """
-    queue = place.queue
-    if "," in queue.clusters:
-        raise BadInputError(f"a job array needs one cluster, not {queue.clusters}: name one in the site file")
+    require_one_cluster(place)
     tries = [(wanted.tasks, wanted.rest)]
     tries += [(wanted.tasks, wanted.rest_in_one)] if len(wanted.rest) > 1 else []
     tries += [(wanted.tasks >> half, wanted.rest_in_one) for half in range(1, wanted.tasks.bit_length())]
