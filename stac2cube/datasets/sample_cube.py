@@ -15,7 +15,7 @@ from stac2cube.build.derived import CubesBeside
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Step, Summary, known_entries, plan
 from stac2cube.datasets.config import rules_of_words
-from stac2cube.datasets.index import read_sample_index
+from stac2cube.datasets.index import INDEX, read_sample_index
 from stac2cube.datasets.rules import GRID, SampleRequest, SampleRules, SampleSource
 from stac2cube.datasets.sample_files import META, present
 from stac2cube.datasets.sample_pixels import make_pixels
@@ -258,7 +258,9 @@ class SampleFilesKind:
         return len(todo) - len(stale), len(stale)
 
     def too_many(self, cube: Path, keys: Collection[str]) -> set[str]:
-        """Samples whose steps the cube has no more."""
+        """Samples whose steps the cube has no more; none where a first run died before it wrote an index."""
+        if not (cube / INDEX).exists():
+            return set()
         return {sample.id for sample in read_sample_index(cube).samples} - set(keys)
 
     def drop(self, cube: Path, keys: Collection[str], orders: BuildOptions) -> None:  # noqa: ARG002 - as all kinds

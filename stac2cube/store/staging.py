@@ -474,7 +474,7 @@ def write_shard_file(array: Path, tile: Tile, block: np.ndarray, *, below: Path 
     # Made under a name of this attempt's own and renamed: what a worker that died left half written is never read. One
     # that was given up but still lives puts the same bytes in the same place, because equal pixels make equal files;
     # once the step is sealed, that place is gone.
-    attempt, path = f".{array.name}.{uuid4().hex}", shard_file(array / "c" / "0", tile)
+    attempt, path = f".{array.name}.{uuid4().hex}.partial", shard_file(array / "c" / "0", tile)
     root = below or array.parent
     with open_folder(root, array.parent) as step, open_folder(root, path.parent, make=True) as row:
         try:

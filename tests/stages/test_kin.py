@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,19 @@ def test_samples_in_files_follow_their_cube(tmp_path: Path, capsys: pytest.Captu
     (gone,) = before.keys() - now.keys()
     assert not (samples / gone).exists()
     assert [name for name in before.keys() & now.keys() if before[name] == now[name]] == []
+
+
+def test_samples_whose_first_run_died_before_it_wrote_an_index_are_made_by_sync(tmp_path: Path) -> None:
+    layers = layers_of(tmp_path / "alps", [product(tmp_path, date) for date in DATES[:2]])
+    samples = tmp_path / "alps" / "samples"
+    index = make_samples(SampleRequest(str(layers)), samples, RULES)
+    for path in samples.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "request.json":
+            path.unlink()
+    assert synced(layers, "--apply") == 0
+    assert read_sample_index(samples) == index
 
 
 def test_samples_in_files_are_extended_by_update_also_where_all_was_moved(
