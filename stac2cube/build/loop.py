@@ -23,6 +23,7 @@ from stac2cube.model.grid import Tile
 from stac2cube.progress import Progress, counted
 from stac2cube.store.files import require_renamable
 from stac2cube.store.ledger import EMPTY, FAILED, Entry
+from stac2cube.store.metadata import read_root
 from stac2cube.store.repair import arrange
 from stac2cube.store.staging import Receipt, StagedStep, write_block
 from stac2cube.store.writer import CubeWriter, FinishedStep, open_writer
@@ -333,12 +334,16 @@ def build(
     """
     orders, progress = orders or BuildOptions(), progress or Progress()
     begun = time.monotonic()
-    first = plan(steps, known_entries(path, steps), orders.again)
+    before = read_root(path) if path.exists() else None
+    known = known_entries(path, steps, before) if before else {}
+    first = plan(steps, known, orders.again)
     if orders.superseded == "replace" and first.superseded:
         require_renamable(path, "replacing steps")
     require_room(path, spec, first, orders, place)
     with open_writer(path, spec, orders.verdict) as writer:
-        known, lost = known_entries(path, steps), writer.lost_steps()
+        if before is None or writer.root.document != before.document:  # made, or changed, before it was locked
+            known = known_entries(path, steps, writer.root)
+        lost = writer.lost_steps()
         work = plan(steps, known, {*orders.again, *lost})
         _tell_of_lost(path, lost, steps)
         renewed = [

@@ -21,7 +21,7 @@ from stac2cube.model.grid import Grid, Tile
 from stac2cube.model.scene import standing, version_of
 from stac2cube.store.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
 from stac2cube.store.lock import Verdict
-from stac2cube.store.metadata import read_root
+from stac2cube.store.metadata import Root, read_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,17 +191,22 @@ def plan(steps: Sequence[Step], known: Mapping[str, Entry], again: Collection[st
     return Plan(tuple(todo), tuple(present), tuple(superseded))
 
 
-def known_entries(path: Path, steps: Sequence[Step]) -> dict[str, Entry]:
+def known_entries(path: Path, steps: Sequence[Step], root: Root | None = None) -> dict[str, Entry]:
     """The lean ledger rows of some steps in a cube that may not exist yet.
 
     Rows of version 0.1.0 do not tell the versions of their items; those are taken from the items that they keep.
 
+    Args:
+        path: The cube.
+        steps: Whose rows are wanted.
+        root: Of the cube, where it was read before.
+
     Raises:
         CubeError: The path holds something that is not a cube.
     """
-    if not path.exists():
+    if root is None and not path.exists():
         return {}
-    ledger = Ledger(path, read_root(path).ledger)
+    ledger = Ledger(path, (root or read_root(path)).ledger)
     rows = ledger.entries(whole=False, keys=[step.entry.key for step in steps])
     if not any(VERSIONS in step.entry.properties for step in steps):
         return rows

@@ -89,13 +89,58 @@ _STAGED = 4
 """Levels below staging: runs, steps, layers, their ``c``."""
 
 
-def refuse_links_in_cube(cube: Path) -> None:
+class Listings:
+    """The names in folders, each listed again only where it has changed since.
+
+    A writer looks several times at folders with a name for every step or commit: for links, for what a dead run left,
+    for steps without files.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int, int], list[str]]] = {}
+
+    def names(self, folder: Path) -> list[str]:
+        """Names in a folder, in no order; none where there is no folder."""
+        try:
+            state = _state(folder.stat())
+            if (known := self._known.get(folder)) and known[0] == state:
+                return known[1]
+            found = os.listdir(folder)  # noqa: PTH208 - thousands of names
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        self._known[folder] = state, found
+        return found
+
+    def scanned(self, folder: Path, state: os.stat_result, names: list[str]) -> None:
+        """Remember what was found in a folder.
+
+        Args:
+            folder: The folder.
+            state: Of the folder, from before its names were read.
+            names: In it.
+        """
+        self._known[folder] = _state(state), names
+
+    def forget(self) -> None:
+        """Let go of all names."""
+        self._known.clear()
+
+
+def _state(state: os.stat_result) -> tuple[int, int, int]:
+    return state.st_ino, state.st_mtime_ns, state.st_ctime_ns
+
+
+def refuse_links_in_cube(cube: Path, listings: Listings | None = None) -> None:
     """Refuse a cube with a link or a mount point where a writer looks, in it or beside it; some 50 listings at most.
+
+    Args:
+        cube: The cube.
+        listings: Told of the names in the folders of the cube.
 
     Raises:
         BadInputError: There is one; it is named, and nothing was changed.
     """
-    refuse_links(cube)
+    refuse_links(cube, listings=listings)
     staging = cube / ".stac2cube" / "staging"
     if staging.is_dir():  # what jobs staged, or a run that died
         refuse_links(staging, _STAGED)
@@ -108,23 +153,29 @@ def refuse_links_in_cube(cube: Path) -> None:
         )
 
 
-def refuse_links(folder: Path, depth: int = _DEPTH) -> None:
+def refuse_links(folder: Path, depth: int = _DEPTH, listings: Listings | None = None) -> None:
     """Refuse a cube, or another folder of ours, with a symbolic link inside; one listing per folder, no file is read.
 
     Args:
         folder: The folder; its own path may be a link.
         depth: Levels below it that are looked at.
+        listings: Told of the names in the folders that are looked at.
 
     Raises:
         BadInputError: There is a link; it is named, and nothing was changed.
     """
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                raise linked(Path(entry.path))
-            if depth > 1 and entry.is_dir(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # a job moved what it had staged
-                    refuse_links(Path(entry.path), depth - 1)
+    state = folder.stat()
+    with os.scandir(folder) as found:
+        entries = list(found)
+    # Without a loop of Python: there is a name for every step and commit.
+    for link in filter(os.DirEntry.is_symlink, entries):
+        raise linked(Path(link.path))
+    for entry in entries if depth > 1 else ():
+        if entry.is_dir(follow_symlinks=False):
+            with suppress(FileNotFoundError):  # a job moved what it had staged
+                refuse_links(Path(entry.path), depth - 1, listings)
+    if listings is not None:
+        listings.scanned(folder, state, [entry.name for entry in entries])
 
 
 def refuse_links_beside(cube: Path) -> None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,17 @@ class Ledger:
             CubeError: A part is not there or cannot be read.
         """
         rows: dict[str, Entry] = {}
+        wanted = None if keys is None else pa.array(list(keys), pa.string())
         for part in self.parts:
-            table = _load(self.folder / part, None if whole else _LEAN)
-            if keys is not None:
-                table = table.filter(pc.is_in(table["id"], pa.array(list(keys), pa.string())))
+            path = self.folder / part
+            if wanted is None:
+                table = _load(path, None if whole else _LEAN)
+            else:
+                # Of a part that has none of them, the keys alone are read: new steps are in no part.
+                held = pc.is_in(_keys_of(path), wanted)
+                if not pc.any(held).as_py():
+                    continue
+                table = _load(path, None if whole else _LEAN).filter(held)
             for row in table.to_pylist():
                 rows[row["id"]] = _from_row(row, whole=whole)
         return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
@@ -125,7 +133,7 @@ class Ledger:
         """
         table = _table(list(entries))
         kept = list(self.parts)
-        while kept and _rows(self.folder / kept[-1]) <= table.num_rows:
+        while kept and len(_keys_of(self.folder / kept[-1])) <= table.num_rows:
             table = _concat(_load(self.folder / kept.pop()), table)
         name = f"{commit:06d}.parquet"
         cube = self.folder.parents[1]
@@ -229,17 +237,35 @@ def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(errno.EINVAL, "not a plain file")  # of a pipe nobody knows whether it ends
-        return pq.read_table(path, columns=None if columns is None else list(columns))
+        with pq.ParquetFile(path) as part:  # read_table imports 400 modules more
+            table = part.read(None if columns is None else list(columns))
+        if lacking := set(columns or ()) - set(table.column_names):
+            raise OSError(errno.EINVAL, f"it has no column {', '.join(sorted(lacking))}")
     except (OSError, pa.ArrowException) as error:
         why = "it is not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:120]
         raise CubeError(
             f"{path}, a part of the cube's ledger, cannot be read: {why}. `stac2cube verify` tells more; where the "
             "cube was copied, copy it again"
         ) from error
+    return table
 
 
-def _rows(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows)
+def _keys_of(path: Path) -> pa.ChunkedArray:
+    """The keys of a part's rows, in their order.
+
+    Parts never change, and a run asks for their keys several times (before and under the lock, to merge small parts),
+    so they are read once per process. A file of the same name with other content has another state.
+    """
+    try:
+        state = path.stat()
+    except OSError:
+        return _load(path, ("id",))["id"]  # which says what is wrong
+    return _keys_of_file(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@lru_cache(maxsize=64)
+def _keys_of_file(path: Path, *_: int) -> pa.ChunkedArray:
+    return _load(path, ("id",))["id"]
 
 
 def _concat(older: pa.Table, newer: pa.Table) -> pa.Table:

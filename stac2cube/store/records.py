@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stac2cube.errors import CubeError
-from stac2cube.store.files import read_plain
+from stac2cube.store.files import Listings, read_plain
 from stac2cube.store.generation import generations_folder
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import OWN, Root, read_root
@@ -235,13 +235,18 @@ def is_older(cube: Path, root: Root, newest: int) -> bool:
     return newest > root.commit + 1 or any(_steps_in(cube / name) > root.steps for name in root.growing())
 
 
-def require_last_root(cube: Path, root: Root) -> None:
+def require_last_root(cube: Path, root: Root, listings: Listings | None = None) -> None:
     """Refuse to write a cube whose root is older than its last commit: the later steps would be removed.
+
+    Args:
+        cube: The cube.
+        root: Its root.
+        listings: Of the cube's folders.
 
     Raises:
         CubeError: It is; nothing was changed.
     """
-    numbers = commits_in_history(cube)
+    numbers = commits_in_history(cube, listings)
     if numbers and is_older(cube, root, numbers[-1]):
         raise CubeError(
             f"{cube} has the root of commit {root.commit}, and its last commit was {numbers[-1]}: an older "
@@ -358,11 +363,16 @@ def found_in_old_generations(cube: Path, path: str) -> bytes | None:
     return None
 
 
-def commits_in_history(cube: Path) -> list[int]:
-    """Numbers of the commits whose roots the history has, ascending."""
-    folder = _history(cube)
-    names = [path.stem for path in folder.glob("*.json")] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdigit())
+def commits_in_history(cube: Path, listings: Listings | None = None) -> list[int]:
+    """Numbers of the commits whose roots the history has, ascending.
+
+    Args:
+        cube: The cube.
+        listings: Of the cube's folders.
+    """
+    names = (listings or Listings()).names(_history(cube))
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
 def whole(document: Mapping[str, Any]) -> bool | None:

@@ -22,6 +22,7 @@ from stac2cube.store import generation
 from stac2cube.store.creation import create_cube
 from stac2cube.store.files import (
     DISK_ERRORS,
+    Listings,
     cannot_be_written,
     make_folder,
     move,
@@ -222,13 +223,14 @@ _MOVING = "moving.json"
 """In a folder of staging: the slots that its steps are being moved to."""
 
 
-def recover(cube: Path, root: Root, staging: Path, *, resumes: bool) -> None:
+def recover(cube: Path, root: Root, staging: Path, listings: Listings, *, resumes: bool) -> None:
     """Remove dead staging, files half written, and slots that are not sealed; let arrays follow the root.
 
     Args:
         cube: The cube, whose lock is held.
         root: Its root.
         staging: Folder of this writer's token.
+        listings: Of the cube's folders.
         resumes: Whether what is staged there is from an earlier process of the same owner, and stays.
     """
     if resumes:
@@ -239,25 +241,36 @@ def recover(cube: Path, root: Root, staging: Path, *, resumes: bool) -> None:
     nodes = [cube / name for name in root.growing()]
     axes = [cube / name / "c" for name in ("time", "scene")]
     for folder in (cube, cube / OWN, cube / OWN / "ledger", cube / OWN / "history", *nodes, *axes):
-        for partial in folder.glob(".*.partial"):
-            remove_file(cube, partial)
+        for name in listings.names(folder):
+            if name.startswith(".") and name.endswith(".partial"):
+                remove_file(cube, folder / name)
+    sealed = set(map(str, range(root.steps)))
     for layer in root.spec.layers:
-        for slot in _slots(cube, layer.name):
-            if slot >= root.steps:
-                remove_tree(cube / layer.name / "c" / str(slot), below=cube)
+        chunks = cube / layer.name / "c"
+        for name in listings.names(chunks):
+            if name not in sealed and name.isdecimal() and int(name) >= root.steps:
+                remove_tree(chunks / str(int(name)), below=cube)
     lead_arrays(cube, root)
 
 
-def lost_steps(cube: Path, root: Root) -> list[str]:
+def lost_steps(cube: Path, root: Root, listings: Listings) -> list[str]:
     """Keys of sealed steps of which a layer has no file at all although its receipts name some.
 
     A commit that failed in version 0.1.0 could leave them. Only folders are listed: `verify` looks at every file.
 
+    Args:
+        cube: The cube.
+        root: Its root.
+        listings: Of the cube's folders.
+
     Raises:
         CubeError: A part of the ledger is not there or cannot be read.
     """
-    whole = set(range(root.steps))
-    lacking = {layer.name: whole - set(_slots(cube, layer.name)) for layer in root.spec.layers}
+    whole = set(map(str, range(root.steps)))
+    lacking = {
+        layer.name: set(map(int, whole.difference(listings.names(cube / layer.name / "c"))))
+        for layer in root.spec.layers
+    }
     some = set[int]().union(*lacking.values())
     if not some:
         return []
@@ -292,12 +305,6 @@ def _give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
                 make_folder(cube, source.parent)
                 move(cube, target, source)
                 sync_folder(source.parent)
-
-
-def _slots(cube: Path, layer: str) -> list[int]:
-    """Slots of which a layer has a folder."""
-    chunks = cube / layer / "c"
-    return [int(name) for name in os.listdir(chunks) if name.isdigit()] if chunks.is_dir() else []  # noqa: PTH208 - thousands of names
 
 
 # The committer: the only one that changes what readers of a cube can see.
@@ -339,8 +346,9 @@ def open_writer(
         BadInputError: The path holds something else or cannot be written.
     """
     path = path.resolve()  # a generation takes the place of the cube, not of a link to it
+    listings = Listings()
     if path.exists():
-        refuse_links_in_cube(path)
+        refuse_links_in_cube(path, listings)
         generation.require_present(path)
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))
@@ -352,7 +360,7 @@ def open_writer(
             if not path.exists():
                 create_cube(path, spec, lock)
             lock.acquire_inside()  # of a cube that a killed swap had left without a name
-            writer = CubeWriter(path, lock, resumes=owner is not None)
+            writer = CubeWriter(path, lock, listings, resumes=owner is not None)
             writer.root.spec.require_same(spec, str(path))
             writer.recover()
             try:
@@ -377,6 +385,7 @@ class CubeWriter:
     Args:
         path: The cube.
         lock: Its lock, held.
+        listings: Of the cube's folders, from before the lock was taken.
         resumes: Whether what was staged under the lock's token outlives a failure, for another process of its owner.
 
     Attributes:
@@ -388,10 +397,11 @@ class CubeWriter:
         sound: False from the beginning of a change to its end, and for good once one failed: nothing more is committed.
     """
 
-    def __init__(self, path: Path, lock: CubeLock, *, resumes: bool = False) -> None:
+    def __init__(self, path: Path, lock: CubeLock, listings: Listings, *, resumes: bool = False) -> None:
         self.path = path
         self.sound = True
         self._lock = lock
+        self._listings = listings
         self._resumes = resumes
         self.root = read_root(path)
         self.spec = self.root.spec
@@ -421,12 +431,14 @@ class CubeWriter:
         Raises:
             CubeError: The root is older than the last commit: later steps would be removed.
         """
-        require_last_root(self.path, self.root)
-        recover(self.path, self.root, self.stager.folder, resumes=self._resumes)
+        require_last_root(self.path, self.root, self._listings)
+        recover(self.path, self.root, self.stager.folder, self._listings, resumes=self._resumes)
 
     def lost_steps(self) -> list[str]:
         """Keys of sealed steps without their pixels; see :func:`stac2cube.store.writer.lost_steps`."""
-        return lost_steps(self.path, self.root)
+        lost = lost_steps(self.path, self.root, self._listings)
+        self._listings.forget()  # the last of those who look; the names of a large cube take megabytes
+        return lost
 
     def commit(
         self, finished: Sequence[FinishedStep], noted: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
