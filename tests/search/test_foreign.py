@@ -151,3 +151,20 @@ def test_what_is_no_table_of_items_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(CatalogError, match="is not STAC GeoParquet: it has no column assets, geometry"):
         scenes(tmp_path / "a.parquet")
+
+
+def test_pgstacs_own_table_of_items_is_named(tmp_path: Path) -> None:
+    """Its ``content`` lacks what the collection says of all assets, so that scale and offset would be unknown."""
+    one = items()[0]
+    row = {
+        "id": one["id"],
+        "collection": one["collection"],
+        "geometry": shapely.to_wkb(shapely.geometry.shape(one["geometry"])),
+        "datetime": one["properties"]["datetime"],
+        "end_datetime": one["properties"]["datetime"],
+        "content": json.dumps({name: one[name] for name in ("assets", "bbox", "properties")}),
+        "private": None,
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with pytest.raises(CatalogError, match="holds rows of pgSTAC's table of items.*pgstac_to_parquet"):
+        scenes(tmp_path / "a.parquet")

@@ -225,6 +225,9 @@ def test_ways_to_say_a_crs_and_to_say_none(tmp_path: Path, said: Json, crs: str)
         ({"size": "5"}, {"size": "6"}, "newer"),
         ({"size": "5"}, {}, "same"),
         ({}, {"generated": "2023-02-01", "checksum": "b"}, "same"),
+        ({"created": "2023-01-01T10:20:30.240000+00:00"}, {"created": "2023-01-01T10:20:30.240406+00:00"}, "same"),
+        ({"created": "2023-01-01T10:20:30.240000+00:00"}, {"created": "2023-01-01T10:20:30.241406+00:00"}, "newer"),
+        ({"generated": "2023-01-01T10:20:30.240406+00:00"}, {"generated": "2023-01-01T10:20:30.240000+00:00"}, "same"),
     ],
 )
 def test_how_an_item_stands_to_what_it_was(had: dict[str, str], now: dict[str, str], how: str) -> None:
