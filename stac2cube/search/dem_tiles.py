@@ -111,7 +111,8 @@ class Chosen:
         problem: Why they cannot be.
         left_out: Ids of the others.
         passed_over: Why a preferred one was not used, by id.
-        spares: Granules of older versions with the same bands, the newest first.
+        spares: Granules with the same bands of which others than those used are read: of the same version, then of older
+            ones.
         versions: Items used or passed over, with what tells whether they changed.
     """
 
@@ -149,6 +150,7 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
     if whole:
         used, granule = whole[0]
         problem = ""
+        whole[1:1] = _made_otherwise(group, used, offers, reading)
     else:
         used = _complete(group, offers)
         granule, problem = _attempt(used, reading)
@@ -159,20 +161,38 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
         problem=problem,
         left_out=tuple(item["id"] for item, _ in group if item["id"] not in taken),
         passed_over={name: why for name, why in passed_over.items() if name not in taken},
-        spares=_spares(whole[1:], taken),
+        spares=_spares([granule for _, granule in whole]),
         versions=_versions(group, reading),
     )
 
 
-def _spares(whole: Sequence[tuple[Sequence[Known], Granule]], taken: set[str]) -> tuple[Granule, ...]:
-    """Granules of items that neither those used nor those before them are made of."""
-    found, seen = [], set(taken)
-    for members, granule in whole:
-        names = {item["id"] for item, _ in members}
-        if not names & seen:
-            found.append(granule)
-            seen |= names
-    return tuple(found)
+def _made_otherwise(
+    group: Sequence[Known], used: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]], reading: Reading
+) -> list[tuple[Sequence[Known], Granule]]:
+    """What the version used makes if bands that several of its items have are read from the others.
+
+    A file of the item that has all bands may be missing while another item of the same product has it: the USGS serves
+    the temperature of a scene also in an item of its own.
+    """
+    made = (number_of(used[0][1].baseline), generated(used[0][0]))
+    same = [known for known in group if (number_of(known[1].baseline), generated(known[0])) == made]
+    found = []
+    for first in same:
+        if first in used or not offers[_key(first)]:
+            continue
+        members = _in_turn([first, *used], offers)
+        granule, problem = _attempt(members, reading)
+        if granule is not None and not problem:
+            found.append((members, granule))
+    return found
+
+
+def _spares(whole: Sequence[Granule]) -> tuple[Granule, ...]:
+    """Those of some granules that read other files than the first, and than those before them."""
+    found: dict[tuple[tuple[str, str], ...], Granule] = {}
+    for granule in whole:
+        found.setdefault(tuple(sorted((band, asset.href) for band, asset in granule.assets.items())), granule)
+    return tuple(found.values())[1:]
 
 
 def _key(known: Known) -> tuple[str, str]:
@@ -205,8 +225,11 @@ def _complete(members: Sequence[Known], offers: Mapping[tuple[str, str], frozens
     """The first that has all bands that any has; else the first, with those that have what is still lacking."""
     everything = frozenset[str]().union(*(offers[_key(known)] for known in members))
     alone = next((known for known in members if offers[_key(known)] == everything), None)
-    if alone is not None:
-        return [alone]
+    return [alone] if alone is not None else _in_turn(members, offers)
+
+
+def _in_turn(members: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]]) -> list[Known]:
+    """The first, with those that have what those before them lack."""
     taken, have = [], frozenset[str]()
     for known in members:
         if offers[_key(known)] - have:
