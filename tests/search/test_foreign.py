@@ -113,6 +113,23 @@ def test_lines_of_json(tmp_path: Path) -> None:
         scenes(folder / "a.ndjson")
 
 
+def test_what_is_damaged_in_a_folder_is_told_and_the_others_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tool that fails leaves an empty file behind, and a copy that was cut off half of a line."""
+    wanted = scenes(as_json(items(), tmp_path / "a.json"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "0.parquet").write_bytes(b"")
+    written(table(items()[:1]), folder / "1.parquet")
+    (folder / "2.ndjson").write_text("\n".join([json.dumps(items()[1]), '{"type": "Fea', json.dumps(items()[2])]))
+    assert scenes(folder) == wanted
+    assert "the search may be incomplete: " in caplog.text
+    assert "0.parquet is not STAC GeoParquet" in caplog.text
+    assert scenes(folder / "2.ndjson") == wanted[1:]
+    assert "line 2 of" in caplog.text
+
+
 def test_numbers_that_became_floats(tmp_path: Path) -> None:
     """Where a table went through pandas, numbers that some items lack are floats."""
     listed = items()
