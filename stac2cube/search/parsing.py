@@ -312,6 +312,10 @@ def _known_crs(text: str) -> str:
         return ""
 
 
+_FARTHEST = 1e8
+"""No map of the Earth has coordinates beyond this: metres around the equator four times."""
+
+
 def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said.
 
@@ -319,7 +323,9 @@ def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | N
     """
     said = place.get("proj:transform")
     numbers = numbers_of(said[:6]) if isinstance(said, (list, tuple)) else []
-    if len(numbers) < 6:
+    if len(numbers) < 6 or max(map(abs, numbers)) > _FARTHEST:
+        return None
+    if not (numbers[0] or numbers[1]):  # pixels without a width
         return None
     if numbers[1] and numbers[5] and not numbers[2] and not numbers[4]:
         return numbers[0], numbers[3], abs(numbers[1])

@@ -183,5 +183,5 @@ def test_pgstacs_own_table_of_items_is_named(tmp_path: Path) -> None:
         "private": None,
     }
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
-    with pytest.raises(CatalogError, match="holds rows of pgSTAC's table of items.*pgstac_to_parquet"):
+    with pytest.raises(CatalogError, match=r"holds rows of pgSTAC's table of items.*pgstac_to_parquet"):
         scenes(tmp_path / "a.parquet")

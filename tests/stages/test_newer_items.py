@@ -100,7 +100,7 @@ def test_checksums_decide(tmp_path: Path) -> None:
 
 
 def test_files_that_moved_are_the_same_files(tmp_path: Path) -> None:
-    """An archive that moves to other addresses is no reason to build its cubes anew; what is still to do is read there."""
+    """An archive that moves is no reason to build its cubes anew; what is still to do is read at the new address."""
     item, other = told(product(tmp_path, DATES[0]), updated="2022-03-02T00:00:00Z"), product(tmp_path, DATES[1])
     layers = build(tmp_path, [item])
     (tmp_path / "moved").mkdir()
