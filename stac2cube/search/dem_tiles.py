@@ -111,8 +111,7 @@ class Chosen:
         problem: Why they cannot be.
         left_out: Ids of the others.
         passed_over: Why a preferred one was not used, by id.
-        spares: Granules with the same bands of which others than those used are read: of the same version, then of older
-            ones.
+        spares: Granules with the same bands from other files: of items of the same version, then of older ones.
         versions: Items used or passed over, with what tells whether they changed.
     """
 
