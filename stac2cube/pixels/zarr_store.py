@@ -36,7 +36,8 @@ from stac2cube.model.scene import split_store
 from stac2cube.store.staging import slow_pipeline
 from stac2cube.trust.deadline import left
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 AT_ONCE = 32
 """Chunks that one process fetches at the same time."""

@@ -175,7 +175,7 @@ def _made_otherwise(
     """
     made = (number_of(used[0][1].baseline), generated(used[0][0]))
     same = [known for known in group if (number_of(known[1].baseline), generated(known[0])) == made]
-    found = []
+    found: list[tuple[Sequence[Known], Granule]] = []
     for first in same:
         if first in used or not offers[_key(first)]:
             continue
