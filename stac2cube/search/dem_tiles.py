@@ -7,7 +7,7 @@ that any of them has; its items complete each other by band. Where none has all,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -136,12 +136,20 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
         return Chosen(granule, tuple(group), problem, versions=_versions(group, reading))
     offers = {_key(known): _offered(known, reading) for known in group}
     everything = frozenset[str]().union(*offers.values())
+    tried: dict[tuple[tuple[str, str], ...], tuple[Granule | None, str]] = {}
+
+    def attempt(members: Sequence[Known]) -> tuple[Granule | None, str]:
+        names = tuple(map(_key, members))
+        if names not in tried:
+            tried[names] = _attempt(members, reading)
+        return tried[names]
+
     whole: list[tuple[Sequence[Known], Granule]] = []
     passed_over: dict[str, str] = {}
     for version in _versions_of(group):
         members = _complete(version, offers)
         lacking = everything - frozenset[str]().union(*(offers[_key(known)] for known in members))
-        granule, problem = _attempt(members, reading) if not lacking else (None, f"it lacks {_named(lacking)}")
+        granule, problem = attempt(members) if not lacking else (None, f"it lacks {_named(lacking)}")
         if granule is not None and not problem:
             whole.append((members, granule))
         elif not whole:
@@ -149,10 +157,10 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
     if whole:
         used, granule = whole[0]
         problem = ""
-        whole[1:1] = _made_otherwise(group, used, offers, reading)
+        whole[1:1] = _made_otherwise(group, used, offers, attempt)
     else:
         used = _complete(group, offers)
-        granule, problem = _attempt(used, reading)
+        granule, problem = attempt(used)
     taken = {item["id"] for item, _ in used}
     return Chosen(
         granule=granule,
@@ -166,7 +174,10 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
 
 
 def _made_otherwise(
-    group: Sequence[Known], used: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]], reading: Reading
+    group: Sequence[Known],
+    used: Sequence[Known],
+    offers: Mapping[tuple[str, str], frozenset[str]],
+    attempt: Callable[[Sequence[Known]], tuple[Granule | None, str]],
 ) -> list[tuple[Sequence[Known], Granule]]:
     """What the version used makes if bands that several of its items have are read from the others.
 
@@ -180,7 +191,7 @@ def _made_otherwise(
         if first in used or not offers[_key(first)]:
             continue
         members = _in_turn([first, *used], offers)
-        granule, problem = _attempt(members, reading)
+        granule, problem = attempt(members)
         if granule is not None and not problem:
             found.append((members, granule))
     return found
