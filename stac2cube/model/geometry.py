@@ -36,16 +36,22 @@ def parse_crs(crs: object) -> CRS:
     """A CRS from an EPSG code, a WKT or PROJ text, or an object that knows its own.
 
     Raises:
-        BadInputError: Nothing is known by that name.
+        BadInputError: Nothing is known by that name; or it is no projected or geographic CRS of the Earth: heights, a
+            building site, the Moon.
     """
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
     try:
         # EPSG:4326 and OGC:CRS84 differ in axis order only, and everything here is longitude first.
-        return CRS.from_user_input(crs)
+        made = CRS.from_user_input(crs)
     except (CRSError, TypeError, ValueError) as error:
         raise BadInputError(f"unknown CRS {crs!r}: use an EPSG code such as EPSG:32632") from error
+    # The Earth's ellipsoids differ by less than a thousandth from that of WGS84.
+    radius = made.ellipsoid.semi_major_metre if made.ellipsoid else 0.0
+    if not (made.is_projected or made.is_geographic) or abs(radius - 6_378_137.0) > 30_000:
+        raise BadInputError(f"CRS {made.name!r} has no places on a map of the Earth: use one such as EPSG:32632")
+    return made
 
 
 def crs_name(crs: CRS) -> str:

@@ -232,6 +232,12 @@ def foreign_items(path: Path) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             lacking = [name for name in ("id", "assets", "geometry") if name not in names]
+            if lacking == ["assets"] and "content" in names:
+                raise CatalogError(
+                    f"{path} holds rows of pgSTAC's table of items. They lack what their collections say of all "
+                    "assets, as scale and offset. Write the items with pgstac_to_parquet of stac-geoparquet, or as "
+                    "lines of JSON with the SQL function content_hydrate"
+                )
             if lacking:
                 raise CatalogError(f"{path} is not STAC GeoParquet: it has no column {', '.join(lacking)}")
             for batch in file.iter_batches(_ROWS):

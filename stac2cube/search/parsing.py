@@ -207,15 +207,25 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
 
 
+def numbers_of(said: Any) -> list[float]:
+    """A list of finite numbers; an empty one for anything else, as for whole numbers that no float holds."""
+    if not isinstance(said, (list, tuple)):
+        return []
+    try:
+        numbers = [float(n) for n in said if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    except OverflowError:
+        return []
+    return numbers if len(numbers) == len(said) and all(map(math.isfinite, numbers)) else []
+
+
 def declared_box(item: Item) -> BaseGeometry | None:
     """The item's ``bbox`` in WGS84; None if it has none, or one that is no box or crosses the antimeridian."""
     said = item.get("bbox")
-    if not isinstance(said, (list, tuple)) or len(said) not in (4, 6):
+    numbers = numbers_of(said)
+    if len(numbers) not in (4, 6):
         return None
-    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said):
-        return None
-    half = len(said) // 2
-    west, south, east, north = said[0], said[1], said[half], said[half + 1]
+    half = len(numbers) // 2
+    west, south, east, north = numbers[0], numbers[1], numbers[half], numbers[half + 1]
     return box(west, south, east, north) if west <= east and south <= north else None
 
 
@@ -302,30 +312,33 @@ def _known_crs(text: str) -> str:
         return ""
 
 
+_FARTHEST = 1e8
+"""No map of the Earth has coordinates beyond this: metres around the equator four times."""
+
+
 def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said.
 
     Also in GDAL's order (x, width, 0, y, 0, height), which is none of STAC's, since no pixel has its width there.
     """
     said = place.get("proj:transform")
-    if not isinstance(said, (list, tuple)) or len(said) < 6:
+    numbers = numbers_of(said[:6]) if isinstance(said, (list, tuple)) else []
+    if len(numbers) < 6 or max(map(abs, numbers)) > _FARTHEST:
         return None
-    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said[:6]):
+    if not (numbers[0] or numbers[1]):  # pixels without a width
         return None
-    if said[1] and said[5] and not said[2] and not said[4]:
-        return float(said[0]), float(said[3]), abs(float(said[1]))
-    return float(said[2]), float(said[5]), abs(float(said[0]))
+    if numbers[1] and numbers[5] and not numbers[2] and not numbers[4]:
+        return numbers[0], numbers[3], abs(numbers[1])
+    return numbers[2], numbers[5], abs(numbers[0])
 
 
 def _corner_of_bbox(properties: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """The same by ``proj:bbox`` in metres; some items of EOPF have it in degrees, which is none of the extension's."""
-    said = properties.get("proj:bbox")
-    if not isinstance(said, (list, tuple)) or len(said) != 4:
+    numbers = numbers_of(properties.get("proj:bbox"))
+    if len(numbers) != 4:
         return None
-    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said):
-        return None
-    west, south, east, north = map(float, said)
-    return (west, north, 1.0) if max(map(abs, said)) > 360 and west < east and south < north else None
+    west, south, east, north = numbers
+    return (west, north, 1.0) if max(map(abs, numbers)) > 360 and west < east and south < north else None
 
 
 def _utm_of_tile(tile: str) -> str:

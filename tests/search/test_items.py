@@ -14,10 +14,12 @@ import rustac
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
+from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import find_catalog
+from stac2cube.model.geometry import parse_crs
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene, datastrip_of, generated, platform_of
-from stac2cube.search.parsing import footprint_of
+from stac2cube.search.parsing import declared_crs, declared_lattice, footprint_of
 from stac2cube.search.search import Query, search
 
 Json = dict[str, Any]
@@ -89,6 +91,33 @@ def test_a_band_that_the_item_lacks_is_left_to_the_reader(tmp_path: Path) -> Non
 @pytest.mark.parametrize("place", [{"proj:code": "EPSG:32632"}, {"proj:code": None, "proj:epsg": 32632}])
 def test_both_ways_to_name_the_crs(tmp_path: Path, place: Json) -> None:
     assert find([item(**place)], tmp_path)[0].granules[0].crs == "EPSG:32632"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"proj:epsg": 5773},  # heights
+        {"proj:epsg": 4978},  # geocentric
+        {"proj:code": "IAU_2015:30100"},  # the Moon
+        {"proj:wkt2": 'ENGCRS["site",EDATUM[""],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["m",1]]'},
+    ],
+)
+def test_a_crs_without_places_on_a_map_is_none(said: Json) -> None:
+    """Of all items of a search it would have been the one on which laying out the grid fails."""
+    assert declared_crs(said) == ""
+    assert declared_crs({"proj:code": "EPSG:7415"}) == "EPSG:7415"
+    with pytest.raises(BadInputError, match="no places on a map"):
+        parse_crs(next(iter(said.values())))
+
+
+@pytest.mark.parametrize("numbers", [[0] * 6, [10, 0, 10**400, 0, -10, 5], [10, 0, 1e300, 0, -10, 5], ["10"] * 6, [10]])
+def test_a_transform_without_pixels_or_places_is_none(numbers: list[Any]) -> None:
+    assert declared_lattice({"proj:transform": numbers}) is None
+    assert declared_lattice({"proj:transform": [10, 0, 600_000, 0, -10, 5_300_040, 0, 0, 1]}) == (
+        600_000,
+        5_300_040,
+        10,
+    )
 
 
 @pytest.mark.parametrize("platform", ["Sentinel-2A", "sentinel_2a", "SENTINEL 2A", None, "absent", "sentinel-2"])
