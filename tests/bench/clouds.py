@@ -109,7 +109,7 @@ def decoding(folder: Path, runs: int, rasters: Path | None, edge: int = 4608) ->
         gsd, size = skies.GSD[band], edge * 10 // skies.GSD[band]
         smooth = ndimage.gaussian_filter(rng.standard_normal((size, size)).astype("float32"), 30 / gsd)
         files[band] = folder / f"scene-{band}.jp2"
-        counts = 3000 + 5_000 * smooth + rng.normal(0, 12, smooth.shape)
+        counts = 3000 + 500 * smooth / smooth.std() + rng.normal(0, 12, smooth.shape)
         write_jp2(files[band], counts.clip(1).astype("uint16"), skies.EPSG, skies.transform(gsd))
     box = GeoBox((edge // 6,) * 2, skies.transform(60), f"EPSG:{skies.EPSG}")
     spent: dict[str, list[float]] = {way: [] for way in (*DECODES, "the model")}

@@ -213,10 +213,24 @@ def test_reduced_reading_averages_the_level_whose_pixels_fill_the_target(reversi
     wanted = (along @ half @ along.T)[:99, :99]
     assert np.abs(reduced[:99, :99] - wanted).max() <= 0.6
     assert np.abs(reduced - means)[1:-1, 1:-1].max() < 25
-    # 20 m to 60 m: no level fits, every pixel is read.
-    third = granule(box32(600, 600, gsd=20), B04=write(tmp_path / "b.jp2", pixels, box32(600, 600, gsd=20), **JP2))
-    fine = [read_block([third], [replace(SIXTY, reduced=way)], box32(200, 200, gsd=60))["B04"] for way in (False, True)]
+    # Two pixels to one are no mean of fewer: every pixel is read.
+    twenty = box32(300, 300, gsd=20)
+    fine = [
+        read_block([granule(whole, B04=path)], [replace(SIXTY, reduced=way)], twenty)["B04"] for way in (False, True)
+    ]
     np.testing.assert_array_equal(*fine)
+
+
+def test_reduced_reading_takes_half_the_resolution_of_20_m_for_60_m(tmp_path: Path) -> None:
+    whole, pixels = box32(600, 600, gsd=20), texture(box32(600, 600))
+    made = granule(whole, B04=write(tmp_path / "a.jp2", pixels, whole, **JP2))
+    exact, reduced = (
+        read_block([made], [replace(SIXTY, reduced=way)], box32(200, 200, gsd=60))["B04"].astype(float)
+        for way in (False, True)
+    )
+    assert (exact != reduced).mean() > 0.5
+    assert abs(np.mean(exact - reduced)) < 1, "nothing is brighter or darker"
+    assert np.abs(exact - reduced)[1:-1, 1:-1].max() < 30
 
 
 def test_reduced_reading_is_exact_beside_no_data_and_the_same_in_every_block(tmp_path: Path) -> None:

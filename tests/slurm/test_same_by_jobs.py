@@ -17,6 +17,7 @@ from stac2cube.executors.base import Place  # noqa: E402
 from stac2cube.executors.local import Local  # noqa: E402
 from stac2cube.executors.slurm import Slurm  # noqa: E402
 from stac2cube.store.reader import differences  # noqa: E402
+from stac2cube.superres.networks import sha256_of  # noqa: E402
 from stac2cube.superres.rules import SuperresRules  # noqa: E402
 from tests.algorithms.test_networks import cascade, convolving_model  # noqa: E402
 from tests.items import catalog  # noqa: E402
@@ -54,6 +55,13 @@ def makings(folder: Path) -> dict[str, Making]:
     sharp = cube(folder / "sharp", (150,))
     cascade(folder / "weights" / "sen2sr")
     convolving_model(folder / "weights" / "onnx")
+    own = folder / "config" / "weights"
+    own.mkdir(parents=True)
+    files = ", ".join(
+        f'{{name = "{path.name}", sha256 = "{sha256_of(path)}"}}'
+        for path in sorted((folder / "weights" / "sen2sr").iterdir())
+    )
+    (own / "known.toml").write_text(f'[sen2sr]\nurl = "https://example.org"\nlicence = "CC0-1.0"\nfiles = [{files}]\n')
     weights = {name: str(folder / "weights" / name) for name in ("sen2sr", "onnx")}
     rules = {
         backend: SuperresRules(backend=backend, weights=weights.get(backend, ""))
@@ -85,6 +93,7 @@ def test_every_stage_is_the_same_from_any_place(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     folder = cluster.work / "same"
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(folder / "config"))  # where the digests of weights are known
     first = {name: (make, folder / f"{name}.zarr") for name, make in makings(folder).items()}
     for make, path in first.values():
         make(path, stac2cube.Threads(1))
