@@ -25,6 +25,7 @@ from stac2cube.store.metadata import level_path
 from stac2cube.superres.rules import SuperresRules
 from tests.readers import scripts
 from tests.stages.test_superres import cube as series
+from tests.views.cubes import make_cube
 
 PRODUCTS = {
     "layers": ("B04", "B11", "SCL"),
@@ -216,6 +217,30 @@ def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path],
     assert all(f'"{day}"' in bounds for day in ("2022-05-01", "2022-06-01", "2022-07-01", "2022-08-01"))
     assert 'cell_methods = "time: median"' in said("ncdump", "-h", months)
     assert "string :" not in said("ncdump", "-h", file)
+
+
+def test_cdo_reads_dates_that_plain_xarray_writes(tmp_path: Path) -> None:
+    """Scenes have fractions of a second, of which xarray by itself makes milliseconds, and CDO the date 0000-00-00."""
+    if shutil.which("cdo") is None:
+        pytest.skip("cdo is not installed")
+    opened = stac2cube.open_cube(make_cube(tmp_path / "alps.zarr"))[["B04"]].isel(x=slice(4), y=slice(4))
+    shift = np.array([1_234_567 * step for step in range(opened.sizes["time"])], "timedelta64[us]")
+    opened["time"] = opened["time"].copy(data=opened.time.values + shift)  # keeps what open_cube says of writing
+    views = {
+        "whole": opened,
+        "part": opened.isel(time=slice(2, 5)),
+        "joined": xr.concat([opened.isel(time=[5, 6]), opened.isel(time=[0, 1])], "time").sortby("time"),
+        "floats": opened.astype("float64"),
+        "months": opened.resample(time="1MS").mean(),
+    }
+    for name, view in views.items():
+        view.to_netcdf(tmp_path / f"{name}.nc")
+        command = ["cdo", "-s", "showdate", "-selname,B04", str(tmp_path / f"{name}.nc")]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert said == [str(time)[:10] for time in view.time.values], name
+        view.to_zarr(tmp_path / f"{name}.zarr")
+        exact = xr.coders.CFDatetimeCoder(time_unit="us")
+        np.testing.assert_array_equal(xr.open_zarr(tmp_path / f"{name}.zarr", decode_times=exact).time, view.time)
 
 
 def test_the_page_names_every_reader() -> None:
