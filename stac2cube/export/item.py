@@ -183,7 +183,7 @@ def _profile(band: ProductBand, grid: Grid) -> dict[str, Any]:
 def _described(item: Item, grid: Grid) -> Any:
     """The item of the products, without assets."""
     import pystac
-    from shapely.geometry import box, mapping
+    from shapely.geometry import box
 
     from stac2cube.model.scene import time_of
     from stac2cube.search.parsing import footprint_of

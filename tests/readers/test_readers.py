@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,8 +21,11 @@ import xarray as xr
 
 import stac2cube
 from stac2cube.cli import cli
+from stac2cube.export.export import Export, export
 from stac2cube.export.netcdf import export_netcdf
-from stac2cube.store.metadata import level_path
+from stac2cube.export.publish import write_stac
+from stac2cube.export.stac import items_of
+from stac2cube.store.metadata import level_path, read_root
 from stac2cube.superres.rules import SuperresRules
 from tests.readers import scripts
 from tests.stages.test_superres import cube as series
@@ -36,8 +40,16 @@ PRODUCTS = {
     "superres": ("B04", "B05"),
     "coregistered": ("B04",),
     "overviews": ("B04", "SCL"),
+    "samples": ("B04", "label"),
 }
 """Products, and layers of theirs that are looked at. The layers have a sealed year: others see their own files."""
+
+SAMPLED = (
+    *("--mission", "sentinel-2-l2a", "--target", "grid", "--bands", "B04,B11"),
+    *("--labels", "scl", "--mapping", "4=0,5=0,6=0,8=1,9=1"),
+)
+
+ON_DEBIAN = Path(__file__).parents[1] / "on-debian"
 
 PAGE = Path(__file__).parents[2] / "docs" / "readers.md"
 
@@ -50,7 +62,7 @@ class Reader:
         name: In the table.
         script: See :mod:`tests.readers.scripts`.
         packages: Installed into an environment of its own; none for that of the tests.
-        netcdf: Whether it reads our NetCDF and not the cube.
+        of: What it reads: the cube, or our ``"nc"`` or ``"cogs"`` of it.
         node: Whether it is a program of Node, and its packages are npm's.
         bare: Whether the packages' own dependencies are left out.
         r: Whether it is a program of R, and its packages are Debian's (``r-cran-...``), which are there or not.
@@ -59,7 +71,7 @@ class Reader:
     name: str
     script: str
     packages: tuple[str, ...] = ()
-    netcdf: bool = False
+    of: Literal["cube", "nc", "cogs"] = "cube"
     node: bool = False
     bare: bool = False
     r: bool = False
@@ -81,12 +93,12 @@ READERS = (
         scripts.ICECHUNK,
         ("virtualizarr==2.5.1", "icechunk==1.1.21", "obstore==0.12.1", "arro3-core", "pyproj", "zarr==3.1.6"),
     ),
-    Reader("xarray of NetCDF", scripts.NETCDF, netcdf=True),
-    Reader("GDAL 3.10 of NetCDF", scripts.GDAL_NETCDF, netcdf=True),
-    Reader(
-        "rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2", "h5py"), netcdf=True
-    ),
-    Reader("terra 1.7 (R 4.2) of NetCDF", scripts.TERRA, ("terra", "jsonlite"), netcdf=True, r=True),
+    Reader("xarray of NetCDF", scripts.NETCDF, of="nc"),
+    Reader("GDAL 3.10 of NetCDF", scripts.GDAL_NETCDF, of="nc"),
+    Reader("rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2", "h5py"), of="nc"),
+    Reader("GDAL 3.10 of COG", scripts.COG, of="cogs"),
+    Reader("rioxarray 0.19 of COG", scripts.RIOXARRAY_COG, ("rioxarray==0.19.0",), of="cogs"),
+    Reader("terra 1.7 (R 4.2) of NetCDF", scripts.TERRA, ("terra", "jsonlite"), of="nc", r=True),
 )
 
 Environments = Callable[[Reader], str]
@@ -94,8 +106,11 @@ Environments = Callable[[Reader], str]
 
 @pytest.fixture(scope="module")
 def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A cube of each product, and a NetCDF of each beside it."""
-    folder = tmp_path_factory.mktemp("readers") / "cubes"
+    return make_cubes(tmp_path_factory.mktemp("readers") / "cubes")
+
+
+def make_cubes(folder: Path) -> dict[str, Path]:
+    """A cube of each product, and a NetCDF and a folder of COGs of each beside it."""
     layers = series(folder, (150, 200), hole=200)
     paths = {name: folder / f"{name}.zarr" for name in PRODUCTS}
     stac2cube.get_cloud_layers(layers, paths["clouds"], method="scl")
@@ -104,6 +119,7 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ["indices", layers, paths["indices"], "NDVI"],
         ["composite", layers, paths["composite"], "--period", "month"],
         ["coregister", layers, paths["coregistered"], "--engine", "phase"],
+        ["samples", layers, paths["samples"], *SAMPLED],
         ["seal-year", layers, "2022"],
     ):
         cli.main([*map(str, words), "-q"], standalone_mode=False)
@@ -113,6 +129,8 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths["overviews"] = level_path(layers, 2)
     for name, path in paths.items():
         export_netcdf(path, folder / f"{name}.nc")
+        (folder / f"{name}.cogs").mkdir()
+        export(path, folder / f"{name}.cogs", Export(layers=PRODUCTS[name]))
     return paths
 
 
@@ -146,22 +164,44 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
 
 
 def truth(cube: Path, layer: str, count: int = 20) -> tuple[list[tuple[str, float, float]], np.ndarray]:
-    """Random times and places, and what ``open_cube`` says of them."""
-    opened, random = stac2cube.open_cube(cube, chunks=None), np.random.default_rng(0)
-    at = [[int(random.integers(0, opened.sizes[axis])) for _ in range(count)] for axis in ("time", "y", "x")]
+    """Random times and places, and what ``open_cube`` says of them; some are pixels without data, where there are any.
+
+    Readers hide the fill of classes or show it: here it is NaN.
+    """
+    opened, stored = (stac2cube.open_cube(cube, chunks=None, decode=decode)[layer] for decode in (True, False))
+    random = np.random.default_rng(0)
+    at = [tuple(int(random.integers(0, size)) for size in opened.shape) for _ in range(count)]
+    gone = _is_fill(cube, layer, stored.values)
+    for place, empty in zip(range(count // 4), random.permutation(np.argwhere(gone)), strict=False):
+        at[place] = tuple(int(number) for number in empty)
     points = [
         (str(opened.time.values[t]), float(opened.x.values[column]), float(opened.y.values[row]))
-        for t, row, column in zip(*at, strict=True)
+        for t, row, column in at
     ]
-    values = [opened[layer].values[index] for index in zip(*at, strict=True)]
-    return points, np.array(values, "float64")
+    values = np.where(gone, np.nan, opened.values.astype("float64"))
+    return points, np.array([values[index] for index in at])
+
+
+def _is_fill(cube: Path, layer: str, numbers: np.ndarray) -> np.ndarray:
+    (fill,) = (one.fill for one in read_root(cube).spec.layers if one.name == layer)
+    return np.asarray(np.isnan(numbers) if np.isnan(fill) else numbers == fill)
+
+
+def require_equal(cube: Path, layer: str, crs: int, said: Sequence[float | None], values: np.ndarray) -> None:
+    """What a reader says of points is what ``open_cube`` says."""
+    got = np.array([np.nan if value is None else value for value in said])
+    if np.issubdtype(stac2cube.open_cube(cube)[layer].dtype, np.integer):
+        got = np.where(_is_fill(cube, layer, got), np.nan, got)
+    assert crs == 32632
+    np.testing.assert_allclose(got, values, rtol=1e-5, atol=1e-6, err_msg=f"{cube.name} {layer}")
+    assert np.isfinite(got).any()
 
 
 def require_same(reader: Reader, environment: str, cubes: dict[str, Path], asked: Sequence[tuple[str, str]]) -> None:
     """Ask a reader for random pixels of layers, all at once; they are what ``open_cube`` says of them."""
     wanted = [truth(cubes[name], layer) for name, layer in asked]
     jobs = [
-        (str(cubes["layers"].with_name(f"{name}.nc") if reader.netcdf else cubes[name]), layer, points)
+        (str(cubes[name] if reader.of == "cube" else cubes["layers"].with_name(f"{name}.{reader.of}")), layer, points)
         for (name, layer), (points, _) in zip(asked, wanted, strict=True)
     ]
     if reader.node:
@@ -174,10 +214,7 @@ def require_same(reader: Reader, environment: str, cubes: dict[str, Path], asked
     assert done.returncode == 0, done.stderr[-2000:]
     answers = json.loads(done.stdout.splitlines()[-1])
     for (name, layer), (_, values), (epsg, said) in zip(asked, wanted, answers, strict=True):
-        got = np.array([np.nan if value is None else value for value in said])
-        assert epsg == 32632
-        np.testing.assert_allclose(got, values, rtol=1e-5, atol=1e-6, err_msg=f"{name} {layer}")
-        assert np.isfinite(got).any()
+        require_equal(cubes[name], layer, epsg, said, values)
 
 
 @pytest.mark.parametrize("reader", [one for one in READERS if not one.packages], ids=lambda one: one.name)
@@ -190,6 +227,48 @@ def test_readers_at_hand(reader: Reader, cubes: dict[str, Path]) -> None:
 def test_every_reader(reader: Reader, cubes: dict[str, Path], environments: Environments) -> None:
     asked = [(name, layer) for name, layers in PRODUCTS.items() for layer in layers]
     require_same(reader, environments(reader), cubes, asked)
+
+
+QGIS = "QGIS 3.44 (GDAL 3.13)"
+"""That of Debian's next release: older ones have a GDAL that does not read the codecs of Zarr 3."""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
+    folder = cubes["layers"].parent
+    asked = [(name, layer) for name, layers in PRODUCTS.items() for layer in layers]
+    wanted = {(name, layer): truth(cubes[name], layer) for name, layer in asked}
+    jobs: list[tuple[object, ...]] = []
+    for (name, layer), (points, _) in wanted.items():
+        jobs += [("zarr", str(cubes[name]), layer, points), ("netcdf", str(folder / f"{name}.nc"), layer, points)]
+    steps = sorted((folder / "layers.cogs").iterdir())
+    time = stac2cube.open_cube(cubes["layers"]).time.values[0]
+    first = [point for point in wanted["layers", "B04"][0] if point[0] == str(time)]
+    jobs.append(("cog", str(steps[0]), "B04", first))
+    write_stac(cubes["layers"], folder / "stac")
+    (item, _) = items_of(cubes["layers"])
+    jobs.append(("item", str(folder / "stac" / "items" / f"{item['id']}.json"), "", []))
+    (folder / "ask.py").write_text(scripts.QGIS)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    command = f"QT_QPA_PLATFORM=offscreen python3 {folder}/ask.py {folder}/jobs.json"
+    words = ["--packages=python3-qgis,qgis-providers,python3-gdal", f"--lend={folder}", f"--run={command}"]
+    done = subprocess.run([ON_DEBIAN, "forky", *words], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("[["))
+    answers = json.loads(line)
+    of_cog, of_item = answers[-2:]
+    for ((name, layer), (_, values)), pair in zip(
+        wanted.items(), zip(*[iter(answers)] * 2, strict=False), strict=False
+    ):
+        for crs, said in pair:
+            require_equal(cubes[name], layer, int(crs.removeprefix("EPSG:")), said, values)
+    truly = [value for point, value in zip(*wanted["layers", "B04"], strict=True) if point[0] == str(time)]
+    require_equal(cubes["layers"], "B04", int(of_cog[0].removeprefix("EPSG:")), of_cog[1], np.array(truly))
+    assert of_item[:2] == [item["id"], item["properties"]["datetime"]]
+    np.testing.assert_allclose(of_item[2], item["bbox"], atol=1e-9)
 
 
 def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path], tmp_path: Path) -> None:
@@ -245,8 +324,8 @@ def test_cdo_reads_dates_that_plain_xarray_writes(tmp_path: Path) -> None:
 
 def test_the_page_names_every_reader() -> None:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    for reader in READERS:
-        assert any(line.startswith(f"| {reader.name} |") for line in rows), reader.name
+    for name in (*(reader.name for reader in READERS), QGIS, f"{QGIS} of NetCDF"):
+        assert any(line.startswith(f"| {name} |") for line in rows), name
 
 
 def test_the_page_has_the_recipe_that_is_run() -> None:
