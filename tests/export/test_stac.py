@@ -28,6 +28,7 @@ from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.executors.base import Threads
 from stac2cube.export.netcdf import export_netcdf
 from stac2cube.export.publish import describe_cubes, post_stac, write_stac
+from stac2cube.export.selection import period_ends
 from stac2cube.export.stac import (
     SIMULATED,
     Origin,
@@ -279,6 +280,21 @@ def test_items_of_composites_say_their_period(cube: Path, tmp_path: Path, period
         bounds = file["time_bnds"].values.astype("datetime64[us]")
     exclusive = np.datetime64(end[:-1], "us") + np.timedelta64(1, "us")
     assert bounds[0].tolist() == [np.datetime64(begin[:-1], "us").item(), exclusive.item()]
+
+
+def test_periods_of_composites_that_do_not_record_their_end() -> None:
+    """Cubes of earlier releases."""
+    times = [datetime(2023, month, 1, tzinfo=UTC) for month in (1, 4)]
+    rows = {f"{time:%Y%m%d}": Entry(f"{time:%Y%m%d}", time, SEALED, ()) for time in times}
+
+    def ends(period: str) -> dict[str, datetime]:
+        return period_ends(replace(toy.SPEC, recipe={"composite": {"period": period}}), rows)
+
+    assert ends("month") == {key: row.time.replace(month=row.time.month + 1) for key, row in rows.items()}
+    assert ends("all") == {}, "nobody knows"
+    rows["20230101"] = replace(rows["20230101"], properties={"period_end": "2023-01-31T00:00:00+00:00"})
+    assert ends("all") == {"20230101": datetime(2023, 1, 31, tzinfo=UTC)}
+    assert period_ends(toy.SPEC, rows) == {}
 
 
 def test_a_cube_without_a_step_is_not_published(tmp_path: Path) -> None:
