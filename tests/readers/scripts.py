@@ -405,3 +405,36 @@ It gets a file of jobs as JSON: ``[kind, path, layer, [[time, x, y], ...]]`` wit
 null where there is no data; for ``item`` before them the id, the time and the box; for ``vector`` the number of shapes,
 their CRS and their ids.
 """
+
+STAC = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, odc.stac, pystac, rustac, stac_geoparquet.arrow, xarray as xr, xpystac
+
+folders, products, table = json.loads(sys.argv[1])
+told = []
+for folder, layer, points in folders:
+    collection = pystac.Collection.from_file(folder + "/collection.json")
+    items = list(collection.get_items())
+    assert all(item.get_collection().id == collection.id and item.get_root() is not None for item in items)
+    documents = [item.to_dict() for item in items]
+    rows = stac_geoparquet.arrow.parse_stac_items_to_arrow(documents).read_all()
+    assert rows.num_rows == len(items) and sorted(rows["id"].to_pylist()) == sorted(item.id for item in items)
+    assert {str(time) for time in rows["datetime"].to_pylist()} == {str(item.datetime) for item in items}
+    rustac.write_sync(table, documents)
+    assert sorted(item["id"] for item in rustac.read_sync(table)["features"]) == sorted(item.id for item in items)
+    values = []
+    for owner in (collection, items[0]):
+        asset = owner.assets["cube"]
+        plain = xr.open_dataset(asset.href, **asset.extra_fields["xarray:open_kwargs"])
+        for data in (xr.open_dataset(asset, engine="stac").sortby("time"), plain.sortby("time")):
+            found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
+            values.append([float(one) for one in found])
+    crs = items[0].properties["proj:code"].removeprefix("EPSG:")
+    told.append([int(crs), [[None if value != value else value for value in row] for row in values]])
+(item,) = pystac.Catalog.from_file(products).get_items(recursive=True)
+loaded = odc.stac.load([item], bands=["ndvi"])
+print(json.dumps([told, str(loaded.odc.crs), [loaded.x.values.tolist(), loaded.y.values.tolist()],
+                  np.where(np.isnan(loaded.ndvi[0]), None, loaded.ndvi[0]).tolist()]))
+"""
+"""Published STAC of every product in readers of STAC, and of ``stac2cube item`` in odc-stac."""

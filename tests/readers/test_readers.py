@@ -17,7 +17,9 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
+from pyproj import CRS
 
 import stac2cube
 from stac2cube.cli import cli
@@ -27,6 +29,7 @@ from stac2cube.export.publish import write_stac
 from stac2cube.export.stac import items_of
 from stac2cube.store.metadata import level_path, read_root
 from stac2cube.superres.rules import SuperresRules
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.readers import scripts
 from tests.stages.test_superres import cube as series
 from tests.views.cubes import make_cube
@@ -269,6 +272,41 @@ def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
     require_equal(cubes["layers"], "B04", int(of_cog[0].removeprefix("EPSG:")), of_cog[1], np.array(truly))
     assert of_item[:2] == [item["id"], item["properties"]["datetime"]]
     np.testing.assert_allclose(of_item[2], item["bbox"], atol=1e-9)
+
+
+STAC_READERS = (
+    *("pystac==1.15.2", "xpystac==0.5.0", "stac-geoparquet==0.8.3", "rustac==0.9.18", "odc-stac==0.5.3"),
+    *("zarr==3.1.6", "xarray==2026.9.0", "pyarrow==26.0.1"),
+)
+
+
+@pytest.mark.soak
+def test_readers_of_stac_load_what_is_published(cubes: dict[str, Path], tmp_path: Path) -> None:
+    folders, wanted = [], []
+    for name, (layer, *_) in PRODUCTS.items():
+        write_stac(cubes[name], tmp_path / name)
+        points, values = truth(cubes[name], layer)
+        folders.append((str(tmp_path / name), layer, points))
+        wanted.append((name, layer, values))
+    archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
+    (tmp_path / "one.json").write_text(json.dumps(archive.items("earth-search")[-2]))
+    words = ["item", str(tmp_path / "one.json"), str(tmp_path / "out"), "--index", "ndvi", "--clear", "-q"]
+    assert cli.main(words, standalone_mode=False) == 0
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", *STAC_READERS], check=True)
+    asked = json.dumps([folders, str(tmp_path / "out" / "catalog.json"), str(tmp_path / "items.parquet")])
+    command = [tmp_path / "venv/bin/python", "-c", scripts.STAC, asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told, crs, (x, y), values = json.loads(done.stdout.splitlines()[-1])
+    for (name, layer, truly), (code, rows) in zip(wanted, told, strict=True):
+        for row in rows:
+            require_equal(cubes[name], layer, code, row, truly)
+    (file,) = (tmp_path / "out").glob("*/ndvi.tif")
+    with rasterio.open(file) as opened:
+        assert CRS.from_user_input(crs) == CRS.from_user_input(opened.crs)
+        assert [x[0], y[0]] == [opened.transform.c + 5, opened.transform.f - 5]
+        np.testing.assert_array_equal(np.array(values, "float32"), opened.read(1))
 
 
 def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path], tmp_path: Path) -> None:
