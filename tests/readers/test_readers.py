@@ -350,6 +350,10 @@ def test_cdo_reads_dates_that_plain_xarray_writes(tmp_path: Path) -> None:
         "floats": opened.astype("float64"),
         "months": opened.resample(time="1MS").mean(),
     }
+    plain = xr.open_zarr(tmp_path / "alps.zarr", drop_variables="scene")[["B04"]].sortby("time").isel(x=[0], y=[0])
+    plain.attrs = {}
+    plain.time.encoding = {"units": "seconds since 1970-01-01", "dtype": "float64"}
+    views["plain"] = plain
     for name, view in views.items():
         view.to_netcdf(tmp_path / f"{name}.nc")
         command = ["cdo", "-s", "showdate", "-selname,B04", str(tmp_path / f"{name}.nc")]
