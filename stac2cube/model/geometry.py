@@ -82,7 +82,7 @@ def utm_code(longitude: float, latitude: float) -> str:
     return f"EPSG:{(32600 if latitude >= 0 else 32700) + zone}"
 
 
-def to_wgs84(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
+def to_wgs84(shape: BaseGeometry, crs: CRS, *, repair: bool = False) -> BaseGeometry:
     """Polygons of any CRS as WGS84 longitude and latitude, split at the antimeridian.
 
     In WGS84 input longitudes up to 360 are understood, and an edge that spans more than 180 (and less than 360)
@@ -91,6 +91,8 @@ def to_wgs84(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
     Args:
         shape: Valid Polygon or MultiPolygon, two-dimensional.
         crs: CRS of its coordinates.
+        repair: Repair a polygon in WGS84 that is invalid once it is laid across the antimeridian, instead of refusing
+            it.
 
     Returns:
         Valid Polygon or MultiPolygon, every part within -180 to 180 degrees.
@@ -104,7 +106,7 @@ def to_wgs84(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
     degrees = is_wgs84(crs)
     lonlat = shape if degrees else _transformed(shape, crs)
     parts = [_unrolled(part) for part in getattr(lonlat, "geoms", [lonlat])]
-    if degrees:
+    if degrees and not repair:
         for part in parts:
             if not part.is_valid:
                 raise BadInputError(invalid_text(part))
@@ -176,6 +178,7 @@ def _unrolled_ring(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     """Longitude and latitude, (n, 2) float64 degrees, without jumps; closed along a pole inside it."""
     import numpy as np
 
+    ring = _meeting_at_poles(ring)
     steps = np.diff(ring[:, 0])
     # An edge of exactly 360 degrees is the rim of a whole-world rectangle, not a jump.
     jumps = np.where((np.abs(steps) > 180) & (np.abs(steps) < 360), -np.sign(steps), 0).cumsum()
@@ -186,6 +189,22 @@ def _unrolled_ring(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     pole = math.copysign(90, ring[:, 1].mean())
     corners = np.array([[unrolled[-1, 0], pole], [unrolled[0, 0], pole], unrolled[0]])
     return np.vstack([unrolled, corners])
+
+
+def _meeting_at_poles(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ring with two points for each single one at a pole, which has no longitude: those of its neighbours."""
+    import numpy as np
+
+    points = ring[:-1]
+    polar = np.abs(points[:, 1]) > 90 - 1e-9
+    alone = np.flatnonzero(polar & ~np.roll(polar, 1) & ~np.roll(polar, -1))
+    if not alone.size:
+        return ring
+    opened = points.copy()
+    opened[alone, 0] = np.roll(points[:, 0], -1)[alone]
+    before = np.column_stack([np.roll(points[:, 0], 1)[alone], points[alone, 1]])
+    opened = np.insert(opened, alone, before, axis=0)
+    return np.vstack([opened, opened[:1]])
 
 
 def _wrapped(shape: BaseGeometry) -> list[BaseGeometry]:

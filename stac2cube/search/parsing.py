@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import shapely
-from shapely import make_valid, transform
+from shapely import make_valid
 from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
@@ -191,10 +190,10 @@ def footprint_of(item: Item) -> BaseGeometry:
         west, south, east, north = drawn.bounds
         if not (-361 <= west <= east <= 541 and -91 <= south <= north <= 91):
             raise ValueError(f"it runs from {west:g}, {south:g} to {east:g}, {north:g}, which are no degrees")
-        # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
+        # What seems to span the globe lies across the antimeridian or around a pole. It is laid out before it is
+        # repaired: a repair may cut it into pieces.
         if east - west > 180 and drawn.geom_type == "Polygon":
-            # Unrolled before it is repaired: a repair may cut what seems to span the globe into pieces.
-            drawn = transform(drawn, lambda points: points + np.where(points < 0, [360.0, 0.0], 0.0))
+            drawn = to_wgs84(drawn, parse_crs(WGS84), repair=True)
         valid = drawn if drawn.is_valid else make_valid(drawn)
         if valid.geom_type not in ("Polygon", "MultiPolygon"):
             valid = polygons_of(valid)

@@ -268,6 +268,25 @@ def test_footprints_across_the_antimeridian(tmp_path: Path, ring: list[list[floa
     assert shape(scene.granules[0].footprint).area == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("ring", "area"),
+    [
+        ([[-135, -85], [-45, -85], [45, -85], [135, -85]], 360 * 5),
+        ([[135, 85], [45, 85], [-45, 85], [-135, 85]], 360 * 5),
+        ([[-180, -80], [180, -80], [180, -90], [-180, -90]], 360 * 10),
+        ([[-180, -80], [0, -80], [180, -80], [180, -90], [0, -90], [-180, -90]], 360 * 10),
+        ([[0, -90], [180, -85], [-135, -85], [-90, -85]], 90 * 5),
+        ([[-180, -90], [180, -90], [180, 90], [-180, 90]], 360 * 180),
+        ([[-100, 75], [0, 75], [100, 75], [100, 80], [0, 80], [-100, 80]], 200 * 5),
+    ],
+    ids=["south pole", "north pole", "closed", "closed, dense", "corner at the pole", "world", "beyond half the globe"],
+)
+def test_footprints_about_a_pole(ring: list[list[float]], area: float) -> None:
+    found = footprint_of(item() | {"geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}})
+    assert found.is_valid
+    assert found.area == pytest.approx(area)
+
+
 def test_a_footprint_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
     bowtie = item() | {
         "geometry": {"type": "Polygon", "coordinates": [[[9, 47], [10, 48], [10, 47], [9, 48], [9, 47]]]}
