@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 import xarray as xr
@@ -326,6 +327,29 @@ def test_commands_on_cubes_take_the_archive(folder: Path, tmp_path: Path) -> Non
     assert command("rollback", moved, "--before", "2126-01-01").output.count("2 steps") == 8
     assert "the cube did not exist then" in command("rollback", moved, "--before", "1999-01-01", code=1).stderr
     assert not list((moved / ".archive").glob("*.json"))
+
+
+def test_an_archive_is_published_cube_by_cube(folder: Path, tmp_path: Path) -> None:
+    moved, out = tmp_path / "made", tmp_path / "stac"
+    shutil.copytree(folder / "made", moved)
+    damaged = moved / "b" / "clouds.zarr" / "zarr.json"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"{")
+    words = ("publish", moved, out, "--href", "https://data.example/made", "--address", "https://data.example/stac")
+    assert command(*words, code=1).output.count(": 2 items") == 7
+    damaged.write_bytes(whole)
+    assert command(*words).output.count(": 2 items") == 8
+    catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
+    children = {child.id: child for child in catalog.get_children()}
+    assert sorted(children) == [f"{tile}-{product}" for tile in "abcd" for product in ("clouds", "layers")]
+    for name, child in children.items():
+        tile, _, product = name.partition("-")
+        assert child.assets["cube"].href == f"https://data.example/made/{tile}/{product}.zarr"
+        items = list(child.get_items())
+        assert len(items) == 2
+        assert {item.collection_id for item in items} == {name}
+        assert (out / tile / product / "collection.json").is_file()
+    assert not list((moved / ".archive").glob("_publish-*.json"))
 
 
 def test_what_was_rolled_back_is_made_again(folder: Path, tmp_path: Path) -> None:
