@@ -9,7 +9,10 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +29,10 @@ import stac2cube
 from stac2cube.archives.archive import read_archive
 from stac2cube.archives.keep import Journal
 from stac2cube.archives.run import Budget
-from stac2cube.archives.status import archive_status
+from stac2cube.archives.status import archive_status, draw_archive
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
+from stac2cube.explorer.server import LivePage
 from stac2cube.export.series import Columns
 from stac2cube.stages.layers import make_request, prepare
 from stac2cube.stages.layers import run as run_layers
@@ -199,6 +203,32 @@ def test_the_report_is_one_page_with_a_map(folder: Path, tmp_path: Path) -> None
     assert "Steps of layers by month" in page
     assert "<script" not in page
     assert "http" not in page.replace(str(tmp_path), "")
+
+
+def test_the_live_page_is_drawn_anew_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(folder / "made", moved)
+    before = {path: path.stat().st_mtime_ns for path in moved.rglob("*")}
+    with LivePage(partial(draw_archive, moved)) as page:
+        with urllib.request.urlopen(page.url, timeout=60) as answer:
+            assert answer.headers["Refresh"]
+            assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
+            first = answer.read().decode()
+        assert first.count('class="done" points') == 4
+        assert {path: path.stat().st_mtime_ns for path in moved.rglob("*")} == before
+        (moved / "b" / "state.json").unlink()
+        with urllib.request.urlopen(page.url, timeout=60) as answer:
+            second = answer.read().decode()
+        assert (second.count('class="done" points'), second.count('class="behind" points')) == (3, 1)
+        for wrong in (page.url.replace(page.url.split("/")[3], "guess"), page.url + "area"):
+            with pytest.raises(urllib.error.HTTPError):
+                urllib.request.urlopen(wrong, timeout=60)
+        question = urllib.request.Request(page.url + "write", b"{}", {"Content-Type": "application/json"})
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(question, timeout=60)
+        shutil.rmtree(moved)
+        with pytest.raises(urllib.error.HTTPError, match="422"):
+            urllib.request.urlopen(page.url, timeout=60)
 
 
 def test_a_fault_of_one_tile_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
