@@ -32,7 +32,7 @@ from stac2cube.model.catalog import Catalog
 from stac2cube.model.mission import Mission
 from stac2cube.search.choose_catalog import find
 from stac2cube.search.parsing import Notes
-from stac2cube.search.request import Request, ResolvedRequest, resolve
+from stac2cube.search.request import STAGE, Request, ResolvedRequest, resolve
 from stac2cube.search.search import Query, SearchResult, matching_items, require_items
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import now_text, read_root
@@ -210,6 +210,7 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
     archive = with_tiles(old, wanted.folder, tiles, wanted.products)
     plans = list(_planned(archive, tiles, search, wanted))
     todo = sorted((one for one in plans if one.why), key=lambda one: (-one.tile.priority, -one.lacking, one.tile.name))
+    _require_same_bands(archive, todo, resolved)
     outside = tuple(sorted(set(archive.tiles) - {tile.name for tile in tiles}))
     done = tuple(one.tile.name for one in plans if not one.why)
     catalog = name if request.catalog == "auto" else request.catalog
@@ -317,6 +318,30 @@ def _planned(
             why = "changed"
         lacking = _lacking(cubes[0], search.items.ids(mine)) if why else 0
         yield TilePlan(tile, fingerprint, len(mine), lacking, why, mine)
+
+
+def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], resolved: ResolvedRequest) -> None:
+    """Refuse other bands than the cubes have before any tile is made: each of them would fail by itself.
+
+    Raises:
+        BadInputError: The recipe asks for other bands.
+    """
+    asked = {band.name for band in resolved.query.bands}
+    for one in todo:
+        for product in archive.products:
+            try:
+                spec = read_root(archive.cube(one.tile, product)).spec
+            except CubeError:
+                continue
+            if spec.stage != STAGE:
+                continue
+            if (have := {layer.name for layer in spec.layers}) != asked:
+                raise BadInputError(
+                    f"{archive.folder}: the {product} of tile {one.tile.name} have the bands "
+                    f"{', '.join(sorted(have))}, the recipe asks for {', '.join(sorted(asked))}. Cubes keep their "
+                    "bands: say the old ones, or another folder for a second archive"
+                )
+            return
 
 
 def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> bool:

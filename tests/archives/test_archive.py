@@ -253,6 +253,33 @@ def test_a_fault_of_one_tile_does_not_stop_the_others(folder: Path, tmp_path: Pa
     assert archive_status(tmp_path / "made").done == 4
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"code": 0, "steps": 5}',
+        '{"code": "x"}',
+        '{"code": 0, "updated": "yesterday", "run": "r"}',
+        "[]",
+        "{",
+        '{"no": 1}',
+    ],
+)
+def test_a_state_that_somebody_edited_is_none(folder: Path, tmp_path: Path, content: str) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(folder / "made", moved)
+    (moved / "a" / "state.json").write_text(content)
+    assert archive_status(moved).behind == ("a",)
+    assert "1 behind" in command("status", moved).output
+
+
+def test_other_bands_are_refused_before_a_tile_is_begun(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "made").rglob("*")}
+    done = CliRunner().invoke(cli, ["run", str(folder / "recipe.yaml"), "--set", "layers.bands=[red, nir, scl]"])
+    assert isinstance(done.exception, BadInputError)
+    assert "have the bands B04, SCL, the recipe asks for B04, B08, SCL" in str(done.exception)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "made").rglob("*")} == before
+
+
 def test_a_larger_area_adds_its_tiles_only(folder: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     text = RECIPE.replace("path: t", f"path: {folder}/t").replace("source/", f"{folder}/source/")
