@@ -140,7 +140,7 @@ def _is_sound(state: TileState) -> bool:
         value, kind = getattr(state, field_.name), type(getattr(plain, field_.name))
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
             return False
-        if kind is dict and not all(type(number) is int for number in value.values()):
+        if isinstance(value, dict) and not all(type(number) is int for number in value.values()):
             return False
     try:
         return not state.updated or datetime.fromisoformat(state.updated).tzinfo is not None
