@@ -69,8 +69,12 @@ class FoundItems:
         self._times.append(int(np.datetime64(time_of(item).replace(tzinfo=None), "us").astype(np.int64)))
         text = item_text(item).encode()
         packed, shape = pa.compress(text, codec=_CODEC, asbytes=True), shapely.to_wkb(matched.footprint)
-        self._file.seek(self._offsets[-1])
-        self._file.write(packed + shape)
+        try:
+            self._file.seek(self._offsets[-1])
+            self._file.write(packed + shape)
+        except OSError as error:
+            place = f"{tempfile.gettempdir()}, where the items of a search are kept: set TMPDIR to another folder"
+            raise OSError(error.errno, f"{error.strerror} in {place}") from error
         self._sizes.append(len(text))
         self._shapes.append(len(shape))
         self._offsets.append(self._offsets[-1] + len(packed) + len(shape))

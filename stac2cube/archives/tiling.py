@@ -307,7 +307,12 @@ def _priorities(path: str, column: str, features: int) -> list[float]:
         numbers = [float(value) for value in frame[column]]
     except (TypeError, ValueError) as error:
         raise BadInputError(f"{location}: the column {column!r} should hold numbers: {error}") from error
-    if len(numbers) != features or not all(map(math.isfinite, numbers)):
+    if lacking := [row for row, number in enumerate(numbers, 1) if not math.isfinite(number)]:
+        raise BadInputError(
+            f"{location}: the column {column!r} should have a number for each tile, and has none in {len(lacking)} of "
+            f"{len(numbers)}, the first is feature {lacking[0]}: write 0 for tiles that may come last"
+        )
+    if len(numbers) != features:
         raise BadInputError(f"{location}: the column {column!r} should have a number for each tile")
     return numbers
 

@@ -254,7 +254,7 @@ def _published(tile: str, product: str, options: Mapping[str, Any]) -> dict[str,
 @click.option("--address", default="", help="Address at which people will find OUT, for self links.")
 @click.option("--header", multiple=True, help="HTTP header 'NAME: VALUE' that is sent to the API, for example a token.")
 @as_json
-def publish(cube: Path, out: Path | None, api: str | None, address: str, **options: Any) -> int:
+def publish(cube: Path, out: Path | None, api: str | None, address: str, **options: Any) -> int | None:
     """Describe CUBE as a STAC Collection with one Item per time step, in the folder OUT or in a STAC API.
 
     CUBE may be an archive: each of its cubes then becomes a Collection TILE-PRODUCT, in OUT/TILE/PRODUCT.
@@ -266,7 +266,7 @@ def publish(cube: Path, out: Path | None, api: str | None, address: str, **optio
     from stac2cube.archives.across import write_catalog
     from stac2cube.archives.archive import is_archive
 
-    code: int = _publish(cube, out=out, api=api, address=address, **options) or 0
+    code: int | None = _publish(cube, out=out, api=api, address=address, **options)
     if code != 10 and out is not None and is_archive(cube):
         click.echo(write_catalog(cube, out, address), err=options["machine"])
     return code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -123,3 +125,13 @@ def test_of_two_items_alike_the_newer_counts_whichever_comes_first(folder: Path)
     assert items.add(MatchedItem(first, footprint_of(first), None), notes) == 0
     assert items.add(MatchedItem(later, footprint_of(later), None), notes) is None
     assert "other times" in notes.left_out[first["id"]]
+
+
+def test_a_full_disk_for_temporary_files_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = next(stored_items(folder / "index"))
+    # A device on which every write ends as on a full disk.
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        with pytest.raises(OSError, match="set TMPDIR to another folder") as raised:
+            FoundItems().add(MatchedItem(first, footprint_of(first), None), Notes())
+    assert raised.value.errno == errno.ENOSPC
