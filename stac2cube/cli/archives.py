@@ -311,13 +311,17 @@ def refuse_tiles(recipe: Recipe, what: str) -> None:
 # Commands on one cube, for all cubes of an archive.
 
 Keep = Callable[..., Any]
+Each = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
 
-def over_archive(applies: Callable[[Path, Mapping[str, Any]], bool] | None = None) -> Callable[[Keep], Keep]:
+def over_archive(
+    applies: Callable[[Path, Mapping[str, Any]], bool] | None = None, each: Each | None = None
+) -> Callable[[Keep], Keep]:
     """Let a command on one cube take an archive too: it then runs on each cube, and goes on where it was stopped.
 
     Args:
         applies: Whether the command, with its options, is meant for a cube; for all if None.
+        each: Of the folder of a tile, a product and the options: the options for that cube; the same for all if None.
     """
 
     def decorate(command: Keep) -> Keep:
@@ -327,7 +331,7 @@ def over_archive(applies: Callable[[Path, Mapping[str, Any]], bool] | None = Non
 
             if not is_archive(cube):
                 return command(cube, **options)
-            return _keep(command, archive_folder(cube), options, applies)
+            return _keep(command, archive_folder(cube), options, applies, each)
 
         return on_each
 
@@ -339,6 +343,7 @@ def _keep(
     folder: Path,
     options: Mapping[str, Any],
     applies: Callable[[Path, Mapping[str, Any]], bool] | None,
+    each: Each | None,
 ) -> int:
     """Run a command on the cubes of an archive; the worst exit code, 10 if it was stopped before the last."""
     from stac2cube.archives.archive import read_archive
@@ -352,7 +357,7 @@ def _keep(
             continue
         click.echo(f"== {name}", err=True)
         try:
-            code = command(cube, **options) or 0
+            code = command(cube, **(each(tile.folder, product, options) if each else options)) or 0
         except (Stac2cubeError, OSError) as error:
             click.echo(f"stac2cube: {error}", err=True)
             code = 1
@@ -384,3 +389,13 @@ def has_year(cube: Path, options: Mapping[str, Any]) -> bool:
     except CubeError:
         return True
     return any(row.time.year == options["year"] for row in rows.values())
+
+
+def has_steps(cube: Path, _options: Mapping[str, Any]) -> bool:
+    """Whether a cube has a step; of a damaged one the command itself tells."""
+    from stac2cube.store.metadata import read_root
+
+    try:
+        return read_root(cube).steps > 0
+    except CubeError:
+        return True

@@ -395,12 +395,13 @@ SHOWN = (
 """Facts of a step that its Item shows."""
 
 
-def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
+def collection_of(cube: Path, href: str = "", name: str = "") -> dict[str, Any]:
     """The Collection of a cube.
 
     Args:
         cube: The cube.
         href: Where people find it; its own path if "".
+        name: What its id is made from; its file name if "".
 
     Raises:
         CubeError: Not a cube.
@@ -421,7 +422,7 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
         "type": "Collection",
         "stac_version": "1.1.0",
         "stac_extensions": [DATACUBE, PROJECTION, PROCESSING, XARRAY, *_used(summaries, asset)],
-        "id": safe_id(cube.stem),
+        "id": safe_id(name or cube.stem),
         "title": str(spec.recipe.get("title", cube.stem)),
         "description": f"{_words(spec)}, {len(steps)} time steps. {lineage}"
         + (f" {attribution}." if attribution else ""),
@@ -438,7 +439,7 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
     }
 
 
-def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
+def items_of(cube: Path, href: str = "", name: str = "") -> Iterator[dict[str, Any]]:
     """An Item per sealed step of a cube, oldest first; see :func:`collection_of` for the words."""
     spec, rows = _look(cube)
     where, lineage = href or str(cube.resolve()), " ".join(lineage_of(spec, rows.values()))
@@ -453,7 +454,7 @@ def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
             "stac_version": "1.1.0",
             "stac_extensions": [PROJECTION, PROCESSING, XARRAY, *_used(properties, asset)],
             "id": safe_id(key),
-            "collection": safe_id(cube.stem),
+            "collection": safe_id(name or cube.stem),
             "geometry": geojson_of(place),
             "bbox": bbox_of(place),
             "properties": properties,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -116,6 +117,39 @@ def read_index_manifest(folder: Path) -> IndexManifest:
         raise CatalogError(f"{folder / MANIFEST} is no manifest of a scene index: {error}") from error
 
 
+def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The tables of an index, or of the one file that is given, some rows at a time; all of one state.
+
+    All files are opened before the first is read: what is open stays as it is while somebody writes the index.
+
+    Raises:
+        CatalogError: It cannot be read, or is damaged.
+    """
+    with ExitStack() as opened:
+        for file, content in _opened(path, opened):
+            try:
+                # Read one at a time: what Parquet says of hundreds of columns takes more memory than their rows.
+                with pq.ParquetFile(content, page_checksum_verification=True) as stored:
+                    known = [name for name in columns if name in stored.schema_arrow.names]
+                    for batch in stored.iter_batches(_ROWS, columns=known):
+                        yield pa.Table.from_batches([batch])
+            except (OSError, pa.ArrowException) as error:
+                raise CatalogError(f"{file} cannot be read as GeoParquet: {error}") from error
+
+
+def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, pa.NativeFile]]:
+    manifest = read_index_manifest(path) if path.is_dir() else None
+    while True:
+        files = [path] if manifest is None else [path / part.file for part in manifest.parts]
+        try:
+            return [(file, stack.enter_context(pa.OSFile(str(file)))) for file in files]
+        except OSError as error:
+            now = None if manifest is None else read_index_manifest(path)
+            if now is None or manifest is None or now.commit == manifest.commit:
+                raise CatalogError(f"{path} cannot be read as GeoParquet: {error}") from error
+            manifest = now  # it was written meanwhile, and files that it replaced are gone
+
+
 def load_all(path: Path, columns: Sequence[str]) -> list[pa.Table]:
     """The tables of an index, or of the one file that is given; all of one state, also while somebody writes it.
 
@@ -172,7 +206,7 @@ def stored_items(
         bounds: West, south, east, north of the parts of an area; everywhere if none is given.
         intervals: First and last instant of each; always if none is given.
     """
-    for table in load_all(path, [ITEM, SOURCES, "bbox", "datetime"]):
+    for table in _some_rows(path, [ITEM, SOURCES, "bbox", "datetime"]):
         if SOURCES in table.column_names:
             texts = pc.list_flatten(table[SOURCES]).to_pylist()
         else:
@@ -215,7 +249,7 @@ def _may_be_of(table: pa.Table, intervals: Sequence[Interval]) -> NDArray[np.boo
 _TOP = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 """Members of an item that are no properties."""
 
-_ROWS = 1024
+_ROWS = 512
 """Rows held at a time: a row with all its assets takes some 20 kB."""
 
 
