@@ -26,8 +26,8 @@ from stac2cube.archives.archive import (
 from stac2cube.archives.tiling import ArchiveTile, TilingWords, mgrs_tiles, tiles_for, touching
 from stac2cube.errors import BadInputError, CubeError, CubeLockedError, NothingFoundError
 from stac2cube.executors.queue import memory_bytes
-from stac2cube.index.files import records_of, write_index_file
 from stac2cube.model.scene import Item
+from stac2cube.search.index_commits import records_of, write_index_file
 from stac2cube.search.parsing import footprint_of
 from stac2cube.search.request import Request, ResolvedRequest, find_scenes, resolve
 from stac2cube.search.search import found_items
