@@ -61,9 +61,9 @@ def cwl(out: Path, image: str, workers: int, cores: int, memory: int) -> None:
 if TYPE_CHECKING:
     import numpy as np
 
-    from stac2cube.export.item import MakeProducts, ProductBand
     from stac2cube.model.grid import Grid, Tile
     from stac2cube.progress import Progress
+    from stac2cube.reading.item import MakeProducts, ProductBand
 
     Block = tuple[Tile, dict[str, np.ndarray]]
 
@@ -83,7 +83,7 @@ def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...
 
     ITEM is the address or the path of the item, or a folder that holds only this item.
     """
-    from stac2cube.export.item import ItemRequest, OneItem, blocks_of, require_free, write_item_products
+    from stac2cube.reading.item import ItemRequest, OneItem, blocks_of, require_free, write_item_products
     from stac2cube.search.clients import read_item
 
     if not indices and not colours:
@@ -104,7 +104,7 @@ def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...
 
 
 def _bands(task: MakeProducts) -> dict[str, ProductBand]:
-    from stac2cube.export.item import ProductBand
+    from stac2cube.reading.item import ProductBand
     from stac2cube.views.indices import describe_index
 
     bands = {}

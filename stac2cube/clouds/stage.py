@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stac2cube.algorithms.classes import pixels_of_class
 from stac2cube.build.derived import Parent
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary, Task
@@ -19,6 +18,7 @@ from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, STAGE, CloudRules, Decod
 from stac2cube.clouds.s2cloudless import CoarseWindow, cloud_layers, find_l1c_scenes, halo_m
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads
+from stac2cube.model.classes import pixels_of_class
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.mission import find_mission
 from stac2cube.progress import Progress
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Clouds as the cube's own classification has them: Sentinel-2's SCL, Landsat's QA_PIXEL.
 
 CLOUDY = ("cloud", "near_cloud", "cirrus")
-"""Words of :mod:`stac2cube.algorithms.classes` that count as cloud."""
+"""Words of :mod:`stac2cube.model.classes` that count as cloud."""
 
 
 @dataclass(frozen=True)

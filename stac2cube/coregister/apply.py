@@ -15,11 +15,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
-from stac2cube.algorithms.classes import is_nodata
 from stac2cube.build.derived import Parent, origin
 from stac2cube.build.plan import Block
 from stac2cube.errors import BadInputError, CubeError, ReadError
 from stac2cube.model.catalog import find_catalog
+from stac2cube.model.classes import is_nodata
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import find_mission

@@ -29,7 +29,7 @@ from stac2cube.trust.text import printable
 #
 # An index is a folder with a manifest, ``index.json``, which alone says what belongs to it: Parquet files by year and
 # month, of the form that :mod:`stac2cube.model.geoparquet` describes. One such file by itself is a catalog too, and
-# so is a part of a cube's ledger. :mod:`stac2cube.index.files` writes them.
+# so is a part of a cube's ledger. :mod:`stac2cube.search.index_commits` writes them.
 
 VERSION = 1
 """Version of the layout; a newer one is refused."""

@@ -7,10 +7,10 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import shapely
 from shapely import make_valid
@@ -20,12 +20,8 @@ from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import BadInputError, CatalogError, ItemError
 from stac2cube.model.geometry import WGS84, crs_name, parse_crs, polygons_of, to_wgs84
-from stac2cube.model.mission import Band
+from stac2cube.model.mission import Band, Mission
 from stac2cube.model.scene import Item, is_zarr_array, tile_of, time_of
-
-if TYPE_CHECKING:
-    from stac2cube.search.items import Reading
-
 
 # Any JSON value as a STAC item whose fields have the types that we rely on, or the reason why it is none.
 #
@@ -241,7 +237,12 @@ class Footprint:
     corner: tuple[float, float] | None
 
 
-def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], reading: Reading) -> Footprint:
+def place_of(
+    item: Item,
+    present: Sequence[tuple[Band, Mapping[str, Any]]],
+    mission: Mission,
+    every_asset: Callable[[], Sequence[Mapping[str, Any]]],
+) -> Footprint:
     """CRS and corner of the bands asked for: as their assets say, else the item, else its other bands.
 
     What previews, thumbnails and other files say never counts. An item of Sentinel-2 that says nothing lies in the UTM
@@ -250,7 +251,8 @@ def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], read
     Args:
         item: The item.
         present: The bands asked for, with their assets.
-        reading: How the item is read.
+        mission: What the item is of.
+        every_asset: Gives the assets of all bands of the mission; called where those asked for do not say enough.
 
     Raises:
         ItemError: Bands that are asked for lie in different CRSs, or more than a pixel apart.
@@ -271,13 +273,12 @@ def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], read
     crs = next(iter(said.values()), "") or declared_crs(properties)
     lattice = next(iter(lattices), None) or declared_lattice(properties)
     if not crs or not lattice:
-        chosen = reading.with_every_band.assets_of(item)
-        others = [asset for _, asset in chosen[1]] if chosen else []
+        others = every_asset()
         crs = crs or _first(map(declared_crs, others)) or ""
         lattice = lattice or _first(map(declared_lattice, others))
     if lattice is None and any(is_zarr_array(str(asset.get("href"))) for asset in assets):
         lattice = _corner_of_bbox(properties)
-    if not crs and reading.mission.identity == "sentinel-2":
+    if not crs and mission.identity == "sentinel-2":
         crs = _utm_of_tile(tile_of(item))
     return Footprint(crs, (lattice[0], lattice[1]) if lattice else None)
 

@@ -27,9 +27,9 @@ from stac2cube.adapters.xarray import (
 from stac2cube.errors import CubeError
 from stac2cube.model.grid import Grid
 from stac2cube.store.creation import require_axes
-from stac2cube.store.generation import Held, next_folder
+from stac2cube.store.generation import Held
 from stac2cube.store.ledger import Entry, Ledger, step_facts
-from stac2cube.store.metadata import COORDINATES, Root, level_path, read_root
+from stac2cube.store.metadata import COORDINATES, Root, level_path, next_folder, read_root
 from stac2cube.store.staging import Shard, fast_pipeline, shard_file
 from stac2cube.store.yearly_store import YearStore, years_folder
 

@@ -17,8 +17,8 @@ from stac2cube.archives.keep import FoundItems
 from stac2cube.archives.run import plan_archive, store_plan
 from stac2cube.cli.archives import archive_request
 from stac2cube.cli.recipes import layers_words, recipe_at
-from stac2cube.index.files import create, records_of
 from stac2cube.model.geoparquet import ITEM
+from stac2cube.search.index_commits import create, records_of
 from stac2cube.search.index_files import IndexManifest, StoredItem, stored_items
 from stac2cube.search.parsing import Notes, footprint_of
 from stac2cube.search.search import MatchedItem

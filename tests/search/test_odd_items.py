@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stac2cube.index.files import content_of, records_of
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.grid import Grid
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene
+from stac2cube.search.index_commits import content_of, records_of
 from stac2cube.search.parsing import counted_reasons
 from stac2cube.search.search import Conditions, found_items
 from stac2cube.stages.scenes import steps_for
