@@ -204,6 +204,15 @@ def code_in(text: str) -> str:
     return found[1] if found else ""
 
 
+def leading_code(reason: str) -> str:
+    """The code of S3's error that a reader's message begins with, "" if it begins with none of a refusal.
+
+    Older releases of GDAL tell the status of HTTP, newer ones the code and what the store says.
+    """
+    code = re.match(r"\w+", reason)
+    return code[0] if code and code[0] in (*_ENDED, *_WRONG, "AccessDenied", "RequestTimeTooSkewed") else ""
+
+
 def refusal_words(code: str, settings: Mapping[str, Any]) -> str:
     """What to do where a store refuses, "" if there is nothing to be said.
 

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from xarray.backends import BackendArray
+from zarr.storage import LocalStore
 
 from stac2cube.adapters.xarray import (
     ExplicitIndexer,
@@ -294,7 +295,9 @@ def open_cube(
     root = _patiently(cube)
     times = xr.coders.CFDatetimeCoder(time_unit="us")
     with fast_pipeline():
-        store = xr.backends.ZarrStore.open_group(cube, consolidated=True, mode="r", cache_members=True)
+        # A store, no path: as a text, xarray's form of a path, one with "#" or "?" is taken for an address by zarr 3.4.
+        local = LocalStore(cube, read_only=True)
+        store = xr.backends.ZarrStore.open_group(local, consolidated=True, mode="r", cache_members=True)
         dataset = xr.open_dataset(store, chunks=None, decode_cf=False, cache=False)
     # The root may have been replaced between our look and xarray's; its own attributes say which one it is.
     root = Root({**root.document, "attributes": dataset.attrs})

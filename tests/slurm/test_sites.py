@@ -77,7 +77,7 @@ def test_fewer_jobs_than_wished_build_the_cube_and_it_is_said_once(
 ) -> None:
     needs_accounting(cluster)
     with limited(MaxSubmitJobs=2):
-        summary = build(cluster.work / "toy.zarr", SPEC, steps(range(4)), Make(0.1), replace(PLACE, jobs=4))
+        summary = build(cluster.work / "toy.zarr", SPEC, steps(range(4)), Make(1), replace(PLACE, jobs=4))
     assert (len(summary.sealed), summary.exit_code) == (4, 0)
     said = [record.getMessage() for record in caplog.records if "were let in" in record.getMessage()]
     assert len(said) == 1

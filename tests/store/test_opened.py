@@ -56,6 +56,15 @@ def truth(opened: xr.Dataset) -> np.ndarray:
     return np.stack([pixels(int(str(key).removeprefix("toy_"))) for key in opened["scene"].values])
 
 
+@pytest.mark.parametrize("name", ["#1", "why?", "50 % & more; é", "a::b"])
+def test_a_cube_is_opened_in_a_folder_of_any_name(cube: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    opened = open_cube(cube.rename(tmp_path / name / "toy.zarr"))
+    stored = open_cube(tmp_path / name / "toy.zarr", decode=False)
+    np.testing.assert_array_equal(stored["B02"].values, truth(stored))
+    assert pickle.loads(pickle.dumps(opened)).load().equals(opened)
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_an_opened_cube_stays_what_it_was(cube: Path, what: str) -> None:
     lazy, tasks = (open_cube(cube, decode=False, chunks=chunks) for chunks in (None, "shards"))
