@@ -70,7 +70,7 @@ def test_what_a_cluster_says_of_its_habits(elsewhere: Path) -> None:
     assert "--hint=nomultithread" in found["hyperthreads"][2]
     assert found["maintenance"][1] is None
     assert "2026-12-01T06:00:00" in found["maintenance"][2]
-    known = "scrontab is there" if shutil.which("scrontab") else "no scrontab"  # newer Debians have the program
+    known = "scrontab is there" if shutil.which("scrontab") else "no scrontab"  # newer releases of Debian have it
     assert found["runs by a clock"][2].startswith(known)
     assert found["requeueing"][1] is None
     within = by_name(replace(place, walltime="00:20:00", jobs=1, directives=("--no-requeue",)))
