@@ -13,7 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import shapely
@@ -223,10 +223,58 @@ def _origin(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-class LivePage:
-    """A local page that shows how something stands; it is drawn anew each time, and takes no question.
+class LocalPage:
+    """A page that a thread serves at an address with a secret in it; who knows the address may use the page.
 
     It ends with :meth:`stop`, or at the end of its ``with`` block.
+
+    Args:
+        port: Of this machine; any that is free if 0.
+        answers: By name of the question.
+        behind: Address at which a proxy shows the page, "" if there is none.
+        tiles: Address of map tiles, "" for none.
+        draw: Makes the one document that is served instead of the page, each time that it is asked for.
+
+    Raises:
+        BadInputError: The port is taken, or an address will not do.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        answers: Mapping[str, Answer],
+        behind: str,
+        tiles: str = "",
+        draw: Callable[[], bytes] | None = None,
+    ) -> None:
+        secret = secrets.token_urlsafe(24)
+        self._server = Server(port, secret, answers, behind, tiles, draw)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="stac2cube page", daemon=True)
+        self._thread.start()
+        base = behind.rstrip("/") or f"http://127.0.0.1:{self.port}"
+        self.url = f"{base}/{secret}/"
+        """Where the page is; who knows it may use it."""
+
+    @property
+    def port(self) -> int:
+        """Of this machine."""
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """End the page."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+class LivePage(LocalPage):
+    """A local page that shows how something stands; it is drawn anew each time, and takes no question.
 
     Args:
         draw: Makes the page, HTML without scripts.
@@ -238,22 +286,4 @@ class LivePage:
     """
 
     def __init__(self, draw: Callable[[], bytes], port: int = 0, behind: str = "") -> None:
-        secret = secrets.token_urlsafe(24)
-        self._server = Server(port, secret, {}, behind, "", draw)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="stac2cube page", daemon=True)
-        self._thread.start()
-        base = behind.rstrip("/") or f"http://127.0.0.1:{self._server.server_address[1]}"
-        self.url = f"{base}/{secret}/"
-        """Where the page is; who knows it may see it."""
-
-    def stop(self) -> None:
-        """End the page."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def __enter__(self) -> LivePage:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
+        super().__init__(port, {}, behind, draw=draw)

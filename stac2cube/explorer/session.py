@@ -6,14 +6,12 @@ import base64
 import binascii
 import json
 import re
-import secrets
 import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +22,7 @@ from shapely.geometry import shape
 from stac2cube.build.plan import Step
 from stac2cube.build.size_estimate import IN_FILES, added, pixels_of_layer, to_read
 from stac2cube.errors import BadInputError
-from stac2cube.explorer.server import Server
+from stac2cube.explorer.server import LocalPage
 from stac2cube.model.catalog import catalogs
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.geometry import WGS84, Area, read_areas, utm_code
@@ -417,7 +415,7 @@ def _outline(granule: Granule) -> dict[str, Any]:
 # The page as it runs: what was drawn and found so far, and how to stop it.
 
 
-class Explorer:
+class Explorer(LocalPage):
     """A local web page to choose an area and dates; made by :func:`explore`.
 
     A notebook displays it. It ends with :meth:`stop`, at the end of its ``with`` block, or with Python.
@@ -447,7 +445,6 @@ class Explorer:
         self._places: list[NamedArea] = []
         self._found: dict[SearchKey, Found] = {}
         self._writing = threading.Lock()
-        secret = secrets.token_urlsafe(24)
         answers: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
             "choices": self._choices,
             "area": self._area,
@@ -455,29 +452,7 @@ class Explorer:
             "search": self._search,
             "write": self._write,
         }
-        self._server = Server(port, secret, answers, behind, tiles)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="stac2cube explore", daemon=True)
-        self._thread.start()
-        base = behind.rstrip("/") if behind else f"http://127.0.0.1:{self.port}"
-        self.url = f"{base}/{secret}/"
-        """Where the page is; who knows it may use it."""
-
-    @property
-    def port(self) -> int:
-        """Of this machine."""
-        return int(self._server.server_address[1])
-
-    def stop(self) -> None:
-        """End the page."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def __enter__(self) -> Explorer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
+        super().__init__(port, answers, behind, tiles)
 
     def __repr__(self) -> str:
         return f"<stac2cube explore at {self.url}>"
