@@ -24,6 +24,29 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 
+# Numbers as documents of others say them.
+
+
+def numbers_of(said: Any) -> list[float]:
+    """A list of finite numbers; an empty one for anything else, as for whole numbers that no float holds."""
+    if not isinstance(said, (list, tuple)):
+        return []
+    try:
+        numbers = [float(n) for n in said if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    except OverflowError:
+        return []
+    return numbers if len(numbers) == len(said) and all(map(math.isfinite, numbers)) else []
+
+
+def sides_in_metres(said: Any) -> tuple[float, float, float, float] | None:
+    """West, south, east, north of a ``proj:bbox``; None where it is none, as where it is in degrees."""
+    numbers = numbers_of(said)
+    if len(numbers) != 4:
+        return None
+    west, south, east, north = numbers
+    return (west, south, east, north) if max(map(abs, numbers)) > 360 and west < east and south < north else None
+
+
 # Shapes on the globe: from any CRS to WGS84 polygons that are split at the antimeridian.
 
 WGS84 = "EPSG:4326"

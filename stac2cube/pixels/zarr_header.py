@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from stac2cube.access.sign import Opening, opening, unsigned
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.ranges import KnownHeaders, State
-from stac2cube.model.geometry import crs_name, parse_crs
+from stac2cube.model.geometry import crs_name, parse_crs, sides_in_metres
 from stac2cube.model.scene import AssetRef
 from stac2cube.pixels.zarr_store import ArrayFacts, ArrayStore, DamagedChunkError, StoreAccess, both
 from stac2cube.trust.text import printable
@@ -525,14 +525,10 @@ def _fitting(axes: tuple[Affine, tuple[int, int]], shape: tuple[int, ...]) -> Af
 
 def _lattice_of_bbox(said: Json, shape: tuple[int, ...]) -> Affine | None:
     """From an outline in metres; None where it is none, as where it is in degrees."""
-    box = said.get("proj:bbox")
-    if not isinstance(box, Sequence) or len(box) != 4 or not all(isinstance(n, (int, float)) for n in box):
+    sides = sides_in_metres(said.get("proj:bbox"))
+    if sides is None or max(map(abs, sides)) > 1e9:  # no metres
         return None
-    if max(map(abs, box)) > 1e9:  # no metres; and perhaps more than a float holds
-        return None
-    west, south, east, north = map(float, box)
-    if max(map(abs, box)) <= 360 or not (west < east and south < north):
-        return None
+    west, south, east, north = sides
     return Affine((east - west) / shape[1], 0.0, west, 0.0, (south - north) / shape[0], north)
 
 

@@ -27,7 +27,7 @@ from stac2cube.export.publish import CATALOG, save_catalog
 from stac2cube.export.stac import EO, FILE, GRID, PROCESSING, PROJECTION, SAT, bbox_of, geojson_of, projected, safe_id
 from stac2cube.model.catalog import Catalog
 from stac2cube.model.cube_spec import CubeSpec
-from stac2cube.model.geometry import Area, parse_crs, polygons_of, read_areas, to_wgs84
+from stac2cube.model.geometry import Area, numbers_of, parse_crs, polygons_of, read_areas, to_wgs84
 from stac2cube.model.grid import Grid, Tile
 from stac2cube.model.mission import find_mission, mission_names
 from stac2cube.model.scene import Scene, time_of
@@ -459,10 +459,9 @@ _PICTURES = {"thumbnail", "overview", "visual"}
 
 
 def _numbers(place: Mapping[str, Any], key: str, count: int) -> list[float]:
-    """So many numbers of a list, none if it is not one of numbers."""
+    """The first numbers of a list, so many at most; none if there is something else among them."""
     said = place.get(key)
-    values = said[:count] if isinstance(said, (list, tuple)) else ()
-    return [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+    return numbers_of(said[:count]) if isinstance(said, (list, tuple)) else []
 
 
 def _blank(mission: str) -> xr.Dataset:

@@ -19,7 +19,7 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import BadInputError, CatalogError, ItemError
-from stac2cube.model.geometry import WGS84, crs_name, parse_crs, polygons_of, to_wgs84
+from stac2cube.model.geometry import WGS84, crs_name, numbers_of, parse_crs, polygons_of, sides_in_metres, to_wgs84
 from stac2cube.model.mission import Band, Mission
 from stac2cube.model.scene import Item, is_zarr_array, tile_of, time_of
 
@@ -202,17 +202,6 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
 
 
-def numbers_of(said: Any) -> list[float]:
-    """A list of finite numbers; an empty one for anything else, as for whole numbers that no float holds."""
-    if not isinstance(said, (list, tuple)):
-        return []
-    try:
-        numbers = [float(n) for n in said if isinstance(n, (int, float)) and not isinstance(n, bool)]
-    except OverflowError:
-        return []
-    return numbers if len(numbers) == len(said) and all(map(math.isfinite, numbers)) else []
-
-
 def declared_box(item: Item) -> BaseGeometry | None:
     """The item's ``bbox`` in WGS84; None if it has none, or one that is no box or crosses the antimeridian."""
     said = item.get("bbox")
@@ -334,11 +323,8 @@ def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | N
 
 def _corner_of_bbox(properties: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """The same by ``proj:bbox`` in metres; some items of EOPF have it in degrees, which is none of the extension's."""
-    numbers = numbers_of(properties.get("proj:bbox"))
-    if len(numbers) != 4:
-        return None
-    west, south, east, north = numbers
-    return (west, north, 1.0) if max(map(abs, numbers)) > 360 and west < east and south < north else None
+    sides = sides_in_metres(properties.get("proj:bbox"))
+    return (sides[0], sides[3], 1.0) if sides else None
 
 
 def _utm_of_tile(tile: str) -> str:
