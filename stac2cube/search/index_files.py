@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,8 @@ from stac2cube.trust.text import printable
 # An index is a folder with a manifest, ``index.json``, which alone says what belongs to it: Parquet files by year and
 # month, of the form that :mod:`stac2cube.model.geoparquet` describes. One such file by itself is a catalog too, and
 # so is a part of a cube's ledger. :mod:`stac2cube.search.index_commits` writes them.
+
+T = TypeVar("T")
 
 VERSION = 1
 """Version of the layout; a newer one is refused."""
@@ -126,7 +128,14 @@ def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         CatalogError: It cannot be read, or is damaged.
     """
     with ExitStack() as opened:
-        for file, content in _opened(path, opened):
+
+        def opening(file: Path) -> tuple[Path, pa.NativeFile]:
+            try:
+                return file, opened.enter_context(pa.OSFile(str(file)))
+            except OSError as error:
+                raise CatalogError(f"{path} cannot be read as GeoParquet: {error}") from error
+
+        for file, content in _of_each_file(path, opening):
             try:
                 # Read one at a time: what Parquet says of hundreds of columns takes more memory than their rows.
                 with pq.ParquetFile(content, page_checksum_verification=True) as stored:
@@ -137,16 +146,22 @@ def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
                 raise CatalogError(f"{file} cannot be read as GeoParquet: {error}") from error
 
 
-def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, pa.NativeFile]]:
-    manifest = read_index_manifest(path) if path.is_dir() else None
+def _of_each_file(path: Path, take: Callable[[Path], T]) -> list[T]:
+    """What is taken of each file of an index, or of the one file that is given; all of one state of the index.
+
+    Raises:
+        CatalogError: As ``take`` raises it, but for files that a newer state of the index has not.
+    """
+    if not path.is_dir():
+        return [take(path)]
+    manifest = read_index_manifest(path)
     while True:
-        files = [path] if manifest is None else [path / part.file for part in manifest.parts]
         try:
-            return [(file, stack.enter_context(pa.OSFile(str(file)))) for file in files]
-        except OSError as error:
-            now = None if manifest is None else read_index_manifest(path)
-            if now is None or manifest is None or now.commit == manifest.commit:
-                raise CatalogError(f"{path} cannot be read as GeoParquet: {error}") from error
+            return [take(path / part.file) for part in manifest.parts]
+        except CatalogError:
+            now = read_index_manifest(path)
+            if now.commit == manifest.commit:
+                raise
             manifest = now  # it was written meanwhile, and files that it replaced are gone
 
 
@@ -156,17 +171,7 @@ def load_all(path: Path, columns: Sequence[str]) -> list[pa.Table]:
     Raises:
         CatalogError: It cannot be read, or is damaged.
     """
-    if not path.is_dir():
-        return [load(path, columns)]
-    manifest = read_index_manifest(path)
-    while True:
-        try:
-            return [load(path / part.file, columns) for part in manifest.parts]
-        except CatalogError:
-            now = read_index_manifest(path)
-            if now.commit == manifest.commit:
-                raise
-            manifest = now  # it was written meanwhile, and files that it replaced are gone
+    return _of_each_file(path, lambda file: load(file, columns))
 
 
 def load(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
