@@ -16,7 +16,6 @@ from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
-from scipy import ndimage
 
 from stac2cube.access.sign import is_remote
 from stac2cube.algorithms.radiometry import apply_shift
@@ -171,21 +170,20 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
     # Overviews of classes may hold averages of them, so classes always come from the full resolution.
     level = 0
     # The mean of decibels is no mean of power.
-    full = band.exact and image.is_jpeg2000 and not band.reduced
-    if band.kind == "continuous" and not full and not asset.decibels:
-        if band.exact and image.is_jpeg2000:
+    low_passed = band.exact and image.is_jpeg2000  # its levels are no averages
+    if band.kind == "continuous" and not asset.decibels and (band.reduced or not low_passed):
+        if low_passed:
             level = _wavelet_level(image.factors, relation.scale)
         else:
             level = _overview(image.factors, relation.scale, evenly=band.exact)
         level = level if level and _may_be_read(image, index, level, geobox, asset) else 0
     cut = _cut(image, index, geobox, level)
     mixed = cut.pixels == nodata if level and not _keeps_nodata(image) else np.zeros((0, 0), bool)
-    partly = band.reduced and image.is_jpeg2000
-    if mixed.any() and not partly:
+    if mixed.any() and not low_passed:
         cut = _cut(image, index, geobox, 0)
     out = np.empty(geobox.shape, dtype=band.dtype)
     warp(replace(cut, pixels=stored(cut.pixels, nodata, band, asset)), band, geobox, out)
-    if mixed.any() and partly and (near := _beside(replace(cut, pixels=mixed), geobox)).any():
+    if mixed.any() and low_passed and (near := _beside(replace(cut, pixels=mixed), geobox)).any():
         part = _around(near) if image.geobox.crs == geobox.crs else np.s_[:, :]  # else columns are warped together
         whole = source_window(image, asset, replace(band, reduced=False), geobox[part])
         np.copyto(out[part], whole, where=near[part])
@@ -204,6 +202,8 @@ def _beside(cut: SourceWindow, geobox: GeoBox) -> np.ndarray:
     Returns:
         ``(rows, columns)`` of the block, bool.
     """
+    from scipy import ndimage  # of the readers only this one needs it
+
     near = ndimage.binary_dilation(cut.pixels, np.ones((3, 3), bool), iterations=_MIXED).astype("uint8")
     out = np.zeros(geobox.shape, "uint8")
     resample_block(replace(cut, pixels=near), "max", None, geobox, out)
