@@ -18,6 +18,7 @@ from stac2cube.archives.mosaic import layers_of_product, open_archive
 from stac2cube.archives.tiling import ArchiveTile, tile_footprints
 from stac2cube.errors import BadInputError
 from stac2cube.export.export import write_cog
+from stac2cube.export.publish import link_to_self
 from stac2cube.export.series import Columns, series, series_of
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import WGS84, read_features
@@ -197,9 +198,7 @@ def write_catalog(path: str | Path, out: Path, address: str = "") -> Path:
     require_own(target, "the Catalog")
     name = archive.folder.resolve().name
     links = [{"rel": "root", "href": "./catalog.json", "type": "application/json", "title": name}]
-    if address:
-        own = f"{public(address).rstrip('/')}/catalog.json"
-        links.append({"rel": "self", "href": own, "type": "application/json"})
+    links += link_to_self(public(address).rstrip("/"), "catalog.json", "application/json")
     for tile in archive.tiles.values():
         for product in archive.products:
             if (out / tile.folder / product / "collection.json").is_file():

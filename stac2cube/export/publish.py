@@ -65,14 +65,14 @@ def write_stac(cube: Path, out: Path, href: str = "", address: str = "", name: s
         path = path_below(folder, file)
         if path.exists() and file not in old and not _is_of(path, str(item["id"])):
             raise BadInputError(f"{path} exists, and is not one of this catalog's files: choose another folder")
-        item["links"] = [*_self_link(base, f"items/{file}", "application/geo+json"), *item["links"]]
+        item["links"] = [*link_to_self(base, f"items/{file}", "application/geo+json"), *item["links"]]
         write_whole(path, json.dumps(item, indent=1).encode())
         listed = {"rel": "item", "href": f"./items/{file}", "type": "application/geo+json", "title": item["id"]}
         collection["links"].append(listed)
         old.discard(file)
     own = [
         {"rel": "root", "href": "./collection.json", "type": "application/json"},
-        *_self_link(base, "collection.json", "application/json"),
+        *link_to_self(base, "collection.json", "application/json"),
     ]
     collection["links"] += [link | {"title": collection["title"]} for link in own]
     write_whole(target, json.dumps(collection, indent=1).encode())
@@ -81,8 +81,14 @@ def write_stac(cube: Path, out: Path, href: str = "", address: str = "", name: s
     return target
 
 
-def _self_link(base: str, path: str, kind: str) -> list[dict[str, str]]:
-    """The link of a document to itself, where it is known where it lies: absolute, as STAC wants it."""
+def link_to_self(base: str, path: str, kind: str) -> list[dict[str, str]]:
+    """The link of a document to itself, where it is known where it lies: absolute, as STAC wants it.
+
+    Args:
+        base: Address of the folder that is published, without a slash at its end; "" if it is not known.
+        path: Of the document within it.
+        kind: Media type of the document.
+    """
     return [{"rel": "self", "href": f"{base}/{path}", "type": kind}] if base else []
 
 
