@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -28,7 +28,7 @@ CLOUD, SHADOW, DARK = 1, 2, 4
 
 Decode = Literal["exact", "reduced"]
 
-DECODES = ("exact", "reduced")
+DECODES: tuple[Decode, ...] = get_args(Decode)
 """Ways to decode JPEG 2000, see :class:`CloudRules`."""
 
 _SWITCH = ((0, "no"), (1, "yes"), (NODATA, "no_data"))

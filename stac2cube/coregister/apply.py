@@ -314,7 +314,7 @@ def refined_by_agency(cube: Parent, keys: Collection[str]) -> dict[str, bool]:
         Per step, if its files are there and say it: True if the geometry of all its datastrips was refined.
     """
     rows = cube.rows
-    if cube.spec.stage != "layers":
+    if keys and cube.spec.stage != "layers":
         try:
             rows = Parent.read(origin(cube.path)).rows
         except (BadInputError, CubeError):  # the layers are gone

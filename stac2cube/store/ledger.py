@@ -118,15 +118,12 @@ class Ledger:
         wanted = None if keys is None else pa.array(list(keys), pa.string())
         for part in self.parts:
             path = self.folder / part
-            if wanted is None:
-                table = _load(path, None if whole else _LEAN)
-            else:
-                # Of a part that has none of them, the keys alone are read: new steps are in no part.
-                held = pc.is_in(_keys_of(path), wanted)
-                if not pc.any(held).as_py():
-                    continue
-                table = _load(path, None if whole else _LEAN).filter(held)
-            for row in table.to_pylist():
+            held = None if wanted is None else pc.is_in(_keys_of(path), wanted)
+            # Of a part that has none of them, the keys alone are read: new steps are in no part.
+            if held is not None and not pc.any(held).as_py():
+                continue
+            table = _load(path, None if whole else _LEAN)
+            for row in (table if held is None else table.filter(held)).to_pylist():
                 rows[row["id"]] = _from_row(row, whole=whole)
         return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
 
