@@ -155,10 +155,20 @@ answer(read)
 """
 )
 
-GDAL_NETCDF = (
+RASTERIO = (
     HEAD
     + """
-import rasterio
+import os, rasterio
+def measured(file, band, x, y):
+    value = next(file.sample([(x, y)], band))[0]
+    gone = file.nodata is not None and (value == file.nodata or value != value)
+    return np.nan if gone else value * file.scales[band - 1] + file.offsets[band - 1]
+"""
+)
+
+GDAL_NETCDF = (
+    RASTERIO
+    + """
 def read(path, layer, points):
     with rasterio.open(f"netcdf:{path}:{layer}") as file:
         days = [file.tags(band) for band in file.indexes]
@@ -169,19 +179,15 @@ def read(path, layer, points):
         for t, x, y in points:
             off = np.abs(times - int(np.datetime64(t, "us").astype("int64")))
             assert off.min() <= 1000, "GDAL writes times with few digits"
-            band = int(off.argmin()) + 1
-            value = next(file.sample([(x, y)], band))[0]
-            gone = file.nodata is not None and (value == file.nodata or value != value)
-            values.append(np.nan if gone else value * file.scales[band - 1] + file.offsets[band - 1])
+            values.append(measured(file, int(off.argmin()) + 1, x, y))
         return file.crs.to_epsg(), values
 answer(read)
 """
 )
 
 COG = (
-    HEAD
+    RASTERIO
     + """
-import os, rasterio
 def read(path, layer, points):
     files = {}
     for name in os.listdir(path):
@@ -190,10 +196,7 @@ def read(path, layer, points):
     values = []
     for t, x, y in points:
         file = files[np.datetime64(t, "us")]
-        band = file.descriptions.index(layer) + 1
-        value = next(file.sample([(x, y)], band))[0]
-        gone = value == file.nodata or value != value
-        values.append(np.nan if gone else value * file.scales[band - 1] + file.offsets[band - 1])
+        values.append(measured(file, file.descriptions.index(layer) + 1, x, y))
     return file.crs.to_epsg(), values
 answer(read)
 """
