@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from scipy import ndimage
 
 from stac2cube.algorithms.classes import is_nodata
 from stac2cube.build.plan import Block
@@ -103,6 +102,8 @@ def moved_by(pixels: np.ndarray, missing: np.ndarray, down: np.ndarray, right: n
     Returns:
         float64, NaN where what is taken has no data.
     """
+    from scipy import ndimage
+
     places = np.stack([down, right])
     nearest = (
         ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True) if missing.any() else None

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from stac2cube.access.sign import opening
-from stac2cube.index.headers import HEADER_TYPE, Target, changed, header_in, read_headers
+from stac2cube.index.headers import Target, changed, header_in, header_type, read_headers
 from stac2cube.model.image import Image
 from stac2cube.model.scene import AssetRef
 from stac2cube.pixels.open import Engine, inspect
@@ -32,7 +32,7 @@ def test_an_index_keeps_what_reading_needs(form: StoreForm, tmp_path: Path) -> N
         at = f"{server.url}/{store.name}"
         targets = [Target(band, AssetRef(f"{at}/{path_of(band, gsd)}"), "none") for band, gsd in BANDS.items()]
         rows = read_headers(targets)
-        table = pa.array(list(rows.values()), HEADER_TYPE)
+        table = pa.array(list(rows.values()), header_type())
         kept = {row["href"]: header_in(row) for row in table.to_pylist()}
         assert {row["format"] for row in rows.values()} == {"zarr"}
         assert all(isinstance(header, ZarrHeader) for header in kept.values())
