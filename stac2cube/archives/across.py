@@ -1,7 +1,8 @@
-"""Products over all tiles of an archive: mosaics as COGs, and series of points and polygons."""
+"""Products over all tiles of an archive: mosaics as COGs, series of points and polygons, a catalog."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ from stac2cube.export.series import Columns, series, series_of
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import WGS84, read_features
 from stac2cube.model.grid import Grid, grid_from_geobox
-from stac2cube.trust.names import safe_name
+from stac2cube.store.files import write_whole
+from stac2cube.trust.address import public
+from stac2cube.trust.names import require_own, safe_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,3 +176,36 @@ def _told(
     names = [tile.name for tile in tiles]
     dataset = open_archive(archive.folder, product, crs=crs, aoi=place["geometry"], time=time, tiles=names)
     return series_of(dataset, _grid_of(dataset), place, columns)
+
+
+def write_catalog(path: str | Path, out: Path, address: str = "") -> Path:
+    """Write the STAC Catalog over the Collections of an archive that were published into a folder.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+        out: The folder, with ``TILE/PRODUCT/collection.json``.
+        address: Where people will find the folder, for the ``self`` link; none if "".
+
+    Returns:
+        The Catalog's file, ``catalog.json``; replaced whole if it exists.
+
+    Raises:
+        BadInputError: There is no archive, or something else is in the place of the file.
+        OSError: The disk is full.
+    """
+    archive, target = read_archive(path), out / "catalog.json"
+    require_own(target, "the Catalog")
+    name = archive.folder.resolve().name
+    links = [{"rel": "root", "href": "./catalog.json", "type": "application/json", "title": name}]
+    if address:
+        own = f"{public(address).rstrip('/')}/catalog.json"
+        links.append({"rel": "self", "href": own, "type": "application/json"})
+    for tile in archive.tiles.values():
+        for product in archive.products:
+            if (out / tile.folder / product / "collection.json").is_file():
+                href, title = f"./{tile.folder}/{product}/collection.json", f"{product} of tile {tile.name}"
+                links.append({"rel": "child", "href": href, "type": "application/json", "title": title})
+    about = {"id": safe_name(name), "title": name, "description": f"Cubes of {len(archive.tiles)} tiles, by stac2cube"}
+    catalog = {"type": "Catalog", "stac_version": "1.1.0", **about, "links": links}
+    write_whole(target, json.dumps(catalog, indent=1).encode())
+    return target

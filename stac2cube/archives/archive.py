@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,10 @@ class TileArchive:
     def state(self, tile: ArchiveTile) -> TileState:
         """How the last run of a tile ended; of a file that cannot be read, that it was never run."""
         try:
-            return TileState(**json.loads(read_plain(self.tile_folder(tile) / STATE)))
+            state = TileState(**json.loads(read_plain(self.tile_folder(tile) / STATE)))
         except (OSError, ValueError, TypeError):
             return TileState()
+        return state if _is_sound(state) else TileState()
 
     def write_state(self, tile: ArchiveTile, state: TileState) -> None:
         """Write how a run of a tile ended."""
@@ -129,6 +131,21 @@ class TileArchive:
         folder = self.folder / OWN_FOLDER if tile is None else self.tile_folder(tile)
         folder.mkdir(parents=True, exist_ok=True)
         return CubeLock(folder, verdict=job_is_alive, inside=IN_FOLDER)
+
+
+def _is_sound(state: TileState) -> bool:
+    """Whether every field of a state is of its kind: the file may have been edited, or cut off."""
+    plain = TileState()
+    for field_ in fields(state):
+        value, kind = getattr(state, field_.name), type(getattr(plain, field_.name))
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            return False
+        if isinstance(value, dict) and not all(type(number) is int for number in value.values()):
+            return False
+    try:
+        return not state.updated or datetime.fromisoformat(state.updated).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def is_archive(path: Path) -> bool:

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,14 +24,16 @@ from stac2cube.archives.archive import (
     with_tiles,
     write_door,
 )
-from stac2cube.archives.tiling import ArchiveTile, TilingWords, mgrs_tiles, tiles_for, touching
+from stac2cube.archives.keep import FoundItems
+from stac2cube.archives.tiling import ArchiveTile, MissionTiles, TilesTouched, TilingWords, tiles_for
 from stac2cube.errors import BadInputError, CubeError, CubeLockedError, NothingFoundError
 from stac2cube.executors.queue import memory_bytes
-from stac2cube.index.files import records_of, write_index_file
-from stac2cube.model.scene import Item
-from stac2cube.search.parsing import footprint_of
-from stac2cube.search.request import Request, ResolvedRequest, find_scenes, resolve
-from stac2cube.search.search import found_items
+from stac2cube.model.catalog import Catalog
+from stac2cube.model.mission import Mission
+from stac2cube.search.choose_catalog import find
+from stac2cube.search.parsing import Notes
+from stac2cube.search.request import STAGE, Request, ResolvedRequest, resolve
+from stac2cube.search.search import Query, SearchResult, matching_items, require_items
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import now_text, read_root
 
@@ -132,7 +135,7 @@ class TilePlan:
         lacking: Items that its first cube does not know.
         why: ``"new"``; ``"items"`` or ``"recipe"`` that changed; ``"failed"`` or ``"stopped"`` the last time;
             a ``"product"`` that is lacking; a cube that was ``"changed"`` by others, rolled back for example.
-        items: The items; None where they are stored already.
+        numbers: Of its items in :attr:`ArchivePlan.items`; none where they are stored already.
     """
 
     tile: ArchiveTile
@@ -140,7 +143,7 @@ class TilePlan:
     found: int
     lacking: int
     why: str
-    items: tuple[Item, ...] | None = field(default=None, repr=False)
+    numbers: Sequence[int] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ class ArchivePlan:
         todo: Tiles to make, in their order.
         done: Names of tiles for which there is nothing to do.
         outside: Names of tiles that the archive has and the recipe does not ask for.
+        items: What was found; None where the items of tiles are stored already.
     """
 
     archive: TileArchive
@@ -160,6 +164,7 @@ class ArchivePlan:
     todo: tuple[TilePlan, ...]
     done: tuple[str, ...]
     outside: tuple[str, ...] = ()
+    items: FoundItems | None = field(default=None, repr=False)
 
     def to_json(self) -> str:
         """The plan for the tasks of a job array, without items."""
@@ -192,54 +197,111 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
     mission = resolved.query.mission
     if any(choice.together for choice in resolved.choices):
         raise BadInputError("an archive reads one catalog: say one name, or make an index of each")
-    regular = wanted.tiling.tiling != "mgrs"
-    tiles = tiles_for(wanted.tiling, request.area, wanted.resolution, mission.lattice) if regular else []
-    name, items = _search(resolved)
-    if not regular:
-        tiles = mgrs_tiles(items, mission, request.area, wanted.resolution)
+    search = _TileSearch(mission)
+    if wanted.tiling.tiling != "mgrs":
+        tiles = tiles_for(wanted.tiling, request.area, wanted.resolution, mission.lattice)
+        name = search.run(resolved, tiles)
+    else:
+        name = search.run(resolved, [])
+        tiles = search.of_mission.over(request.area, wanted.resolution)
     if unknown := sorted(set(wanted.only) - {tile.name for tile in tiles}):
         raise BadInputError(f"no tile of the archive is called {', '.join(unknown)}")
     old = read_archive(wanted.folder) if is_archive(wanted.folder) else None
     archive = with_tiles(old, wanted.folder, tiles, wanted.products)
-    plans = list(_planned(archive, tiles, items, wanted))
+    plans = list(_planned(archive, tiles, search, wanted))
     todo = sorted((one for one in plans if one.why), key=lambda one: (-one.tile.priority, -one.lacking, one.tile.name))
+    _require_same_bands(archive, todo, resolved)
     outside = tuple(sorted(set(archive.tiles) - {tile.name for tile in tiles}))
     done = tuple(one.tile.name for one in plans if not one.why)
     catalog = name if request.catalog == "auto" else request.catalog
-    return ArchivePlan(archive, catalog, tuple(todo), done, outside)
+    return ArchivePlan(archive, catalog, tuple(todo), done, outside, search.items)
 
 
-def _search(resolved: ResolvedRequest) -> tuple[str, tuple[Item, ...]]:
-    """The catalog that was searched, and its items over the whole area.
+class _TileSearch:
+    """One search for all tiles. Items are given to their tiles as they come, and are not held.
 
-    Raises:
-        NothingFoundError: It has none.
-        CatalogError: It cannot be read.
+    Args:
+        mission: That is looked for.
     """
-    if len(resolved.choices) > 1:  # which of them is of use is told by scenes
-        found = find_scenes(resolved)
-        return found.choice.catalog.name, tuple(found.items)
-    catalog = resolved.choices[0].catalog
-    harvest = found_items(resolved.query, catalog)
-    harvest.notes.say(catalog.name)
-    if not harvest.items:
-        why = harvest.notes.why_nothing() or "it has no item for these words"
-        raise NothingFoundError(f"no scene of {resolved.query.mission.name}: not {catalog.name}: {why}")
-    log.info("%s: %d items", catalog.name, len(harvest.items))
-    return catalog.name, tuple(harvest.items)
+
+    def __init__(self, mission: Mission) -> None:
+        self._begin(mission)
+
+    def _begin(self, mission: Mission) -> None:
+        self.items, self.of_mission = FoundItems(), MissionTiles(mission)
+        self._numbers: dict[str, array[int]] = {}
+
+    def run(self, resolved: ResolvedRequest, tiles: Sequence[ArchiveTile]) -> str:
+        """Search.
+
+        Args:
+            resolved: What to look for.
+            tiles: Those that items may touch; none for the mission's own, which items name themselves.
+
+        Returns:
+            Name of the catalog that was searched.
+
+        Raises:
+            NothingFoundError: It has no item.
+            CatalogError: It cannot be read.
+        """
+        touched = TilesTouched(tiles) if tiles else None
+
+        def gather(query: Query, catalog: Catalog) -> SearchResult:
+            self._begin(query.mission)  # without what a catalog gave that was passed over
+            notes, numbers = self._gathered(query, catalog, tiles, touched)
+            return SearchResult([self.items.item(number) for number in numbers], notes)
+
+        if len(resolved.choices) > 1:  # which of them is of use is told by scenes
+            return find(resolved.query, resolved.choices, gather).choice.catalog.name
+        catalog = resolved.choices[0].catalog
+        notes, _ = self._gathered(resolved.query, catalog, tiles, touched)
+        notes.say(catalog.name)
+        if not self.items:
+            why = notes.why_nothing() or "it has no item for these words"
+            raise NothingFoundError(f"no scene of {resolved.query.mission.name}: not {catalog.name}: {why}")
+        log.info("%s: %d items", catalog.name, len(self.items))
+        return catalog.name
+
+    def _gathered(
+        self, query: Query, catalog: Catalog, tiles: Sequence[ArchiveTile], touched: TilesTouched | None
+    ) -> tuple[Notes, list[int]]:
+        """Take all items in; what was said, and the numbers of those at both ends."""
+        notes, numbers = Notes(), array("L")
+        for matched in matching_items(query, catalog, notes):
+            number = self.items.add(matched, notes)
+            if number is None:
+                continue
+            numbers.append(number)
+            if touched is not None:
+                names = [tiles[place].name for place in touched.by(matched.footprint)]
+            else:
+                names = [matched.identity.tile] if matched.identity else []
+                self.of_mission.add(matched.item, *names or [""])
+            for name in names:
+                self._numbers.setdefault(name, array("L")).append(number)
+        require_items(catalog, notes, found=bool(numbers))
+        return notes, sorted({*numbers[:_ENDS], *numbers[-_ENDS:]})
+
+    def of(self, tile: ArchiveTile) -> array[int]:
+        """Numbers of the items of a tile: of the mission's own those that name it, else those that touch it."""
+        return self.items.kept(self._numbers.get(tile.code or tile.name, ()))
+
+
+_ENDS = 100
+"""Items at both ends of a search, by which is told whether its catalog is of use."""
 
 
 def _planned(
-    archive: TileArchive, tiles: Sequence[ArchiveTile], items: Sequence[Item], wanted: ArchiveRequest
+    archive: TileArchive, tiles: Sequence[ArchiveTile], search: _TileSearch, wanted: ArchiveRequest
 ) -> Iterator[TilePlan]:
     """Each tile that is asked for, with "" as its reason where there is nothing to do."""
-    marks = [_mark(item) for item in items]
-    places = touching(tiles, [footprint_of(item) for item in items])
-    for tile, mine in zip(tiles, places, strict=True):
+    for tile in tiles:
         if wanted.only and tile.name not in wanted.only:
             continue
+        mine = search.of(tile)
         digest = hashlib.sha256(wanted.mark.encode())
-        digest.update("\n".join(sorted(marks[place] for place in mine)).encode())
+        digest.update("\n".join(sorted(search.items.marks(mine))).encode())
         fingerprint, state = digest.hexdigest()[:32], archive.state(tile)
         cubes = [archive.cube(tile, product) for product in wanted.products]
         absent = [cube for cube in cubes if not (cube / "zarr.json").exists()]
@@ -254,9 +316,32 @@ def _planned(
             why = "product"
         elif _has_changed(archive, tile, state):
             why = "changed"
-        own = tuple(items[place] for place in mine)
-        lacking = _lacking(cubes[0], own) if why else 0
-        yield TilePlan(tile, fingerprint, len(own), lacking, why, own)
+        lacking = _lacking(cubes[0], search.items.ids(mine)) if why else 0
+        yield TilePlan(tile, fingerprint, len(mine), lacking, why, mine)
+
+
+def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], resolved: ResolvedRequest) -> None:
+    """Refuse other bands than the cubes have before any tile is made: each of them would fail by itself.
+
+    Raises:
+        BadInputError: The recipe asks for other bands.
+    """
+    asked = {band.name for band in resolved.query.bands}
+    for one in todo:
+        for product in archive.products:
+            try:
+                spec = read_root(archive.cube(one.tile, product)).spec
+            except CubeError:
+                continue
+            if spec.stage != STAGE:
+                continue
+            if (have := {layer.name for layer in spec.layers}) != asked:
+                raise BadInputError(
+                    f"{archive.folder}: the {product} of tile {one.tile.name} have the bands "
+                    f"{', '.join(sorted(have))}, the recipe asks for {', '.join(sorted(asked))}. Cubes keep their "
+                    "bands: say the old ones, or another folder for a second archive"
+                )
+            return
 
 
 def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> bool:
@@ -267,23 +352,17 @@ def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> b
         return True
 
 
-def _mark(item: Item) -> str:
-    """What changes when a catalog tells an item otherwise."""
-    properties = item["properties"]
-    return " ".join([str(item["id"]), *(str(properties.get(key, "")) for key in ("updated", "created"))])
-
-
-def _lacking(cube: Path, items: Sequence[Item]) -> int:
+def _lacking(cube: Path, ids: Sequence[str]) -> int:
     """Items that the ledger of a cube does not know."""
     try:
         rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
     except CubeError:
-        return len(items)
+        return len(ids)
     known: set[str] = set()
     for row in rows.values():
         if row.status != FAILED:
             known |= {*row.items, *row.properties.get("superseded_items", ())}
-    return sum(str(item["id"]) not in known for item in items)
+    return sum(name not in known for name in ids)
 
 
 def store_plan(plan: ArchivePlan, run: str) -> None:
@@ -295,13 +374,13 @@ def store_plan(plan: ArchivePlan, run: str) -> None:
     """
     log.info("run %s: %d tiles to make, %d done", run, len(plan.todo), len(plan.done))
     for one in plan.todo:
-        _store_items(plan.archive, one)
+        _store_items(plan, one)
     refresh_door(plan.archive)
 
 
-def _store_items(archive: TileArchive, one: TilePlan) -> None:
-    if one.items is not None:
-        write_index_file(archive.tile_folder(one.tile) / ITEMS, records_of(one.items))
+def _store_items(plan: ArchivePlan, one: TilePlan) -> None:
+    if plan.items is not None:
+        plan.items.write(plan.archive.tile_folder(one.tile) / ITEMS, one.numbers)
 
 
 def request_of_tile(plan: ArchivePlan, one: TilePlan, request: Request) -> Request:
@@ -399,7 +478,7 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
             with archive.lock(one.tile):
                 state = archive.state(one.tile)
                 if state.code != 0 or state.fingerprint != one.fingerprint or one.why in _ANEW:
-                    state = _made(archive, one, make, limits.cores, run)
+                    state = _made(plan, one, make, limits.cores, run)
         except CubeLockedError as error:
             summary.held[one.tile.name] = str(error)
             log.warning("tile %s is passed over: %s", one.tile.name, error)
@@ -423,13 +502,14 @@ def _states_of(archive: TileArchive, plan: ArchivePlan, run: str) -> list[TileSt
     return [state for one in plan.todo if (state := archive.state(one.tile)).run == run]
 
 
-def _made(archive: TileArchive, one: TilePlan, make: Maker, cores: int, run: str) -> TileState:
+def _made(plan: ArchivePlan, one: TilePlan, make: Maker, cores: int, run: str) -> TileState:
     """Make a tile, and write down how it ended; the caller holds its lock."""
+    archive = plan.archive
     before, begun = archive.state(one.tile), time.monotonic()
     files, size = usage(archive.tile_folder(one.tile))
     reason = ""
     try:
-        _store_items(archive, one)
+        _store_items(plan, one)
         code = make(one)
     except NothingFoundError as error:
         code, reason = 0, f"no scene: {error}"

@@ -170,28 +170,37 @@ def write_archive_report(path: str | Path, out: str | Path) -> Path:
         BadInputError: There is no archive.
         CubeError: A cube that changed since the last run cannot be read.
     """
+    page, target = draw_archive(path), Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, page)
+    return target
+
+
+def draw_archive(path: str | Path) -> bytes:
+    """The page about an archive as HTML, see :func:`write_archive_report`. Nothing is written.
+
+    Args:
+        path: The archive's folder, or its ``archive.json``.
+
+    Raises:
+        BadInputError: There is no archive.
+        CubeError: A cube that changed since the last run cannot be read.
+    """
     from stac2cube.export.pictures import environment
 
     archive, status = read_archive(path), archive_status(path)
     shapes, view = _map(archive, status)
-    page = (
-        environment()
-        .get_template("archive.html.j2")
-        .render(
-            title=archive.folder.resolve().name,
-            status=status,
-            tiles=shapes,
-            view=view,
-            calendars=[_calendar(product, product_steps(archive, product)) for product in archive.products],
-            months=MONTHS,
-            made=now_text().replace("T", " ").rstrip("Z") + " UTC",
-            version=__version__,
-        )
-    )
-    target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, page.encode())
-    return target
+    template = environment().get_template("archive.html.j2")
+    return template.render(
+        title=archive.folder.resolve().name,
+        status=status,
+        tiles=shapes,
+        view=view,
+        calendars=[_calendar(product, product_steps(archive, product)) for product in archive.products],
+        months=MONTHS,
+        made=now_text().replace("T", " ").rstrip("Z") + " UTC",
+        version=__version__,
+    ).encode()
 
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,11 +18,11 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
-from stac2cube.errors import BadInputError, CatalogError
+from stac2cube.errors import BadInputError
 from stac2cube.model.geometry import Area, read_areas, utm_code
 from stac2cube.model.grid import Grid, crs_text, shard_for
 from stac2cube.model.mission import Mission
-from stac2cube.model.scene import Item, identify
+from stac2cube.model.scene import Item
 from stac2cube.search.parsing import declared_crs, declared_lattice
 from stac2cube.trust.names import Names
 from stac2cube.trust.text import printable
@@ -307,50 +307,66 @@ def _priorities(path: str, column: str, features: int) -> list[float]:
         numbers = [float(value) for value in frame[column]]
     except (TypeError, ValueError) as error:
         raise BadInputError(f"{location}: the column {column!r} should hold numbers: {error}") from error
-    if len(numbers) != features or not all(map(math.isfinite, numbers)):
+    if lacking := [row for row, number in enumerate(numbers, 1) if not math.isfinite(number)]:
+        raise BadInputError(
+            f"{location}: the column {column!r} should have a number for each tile, and has none in {len(lacking)} of "
+            f"{len(numbers)}, the first is feature {lacking[0]}: write 0 for tiles that may come last"
+        )
+    if len(numbers) != features:
         raise BadInputError(f"{location}: the column {column!r} should have a number for each tile")
     return numbers
 
 
-def mgrs_tiles(items: Iterable[Item], mission: Mission, area: Area, resolution: float) -> list[ArchiveTile]:
+class MissionTiles:
     """The mission's own tiles, as its items describe them.
 
     Args:
-        items: Items found over the area.
         mission: Of the items.
-        area: The area.
-        resolution: Pixel edge, metres.
-
-    Returns:
-        Tiles that share ground with the area, ordered by code.
-
-    Raises:
-        BadInputError: No item names its tile and lattice; or the tile edge is not a whole number of pixels.
     """
-    told: dict[str, Counter[tuple[str, float, float, float, float]]] = {}
-    for item in items:
-        try:
-            identity = identify(item, mission)
-        except CatalogError:
-            continue  # the search has said why
-        if identity is not None and identity.tile and (lattice := _lattice_of(item)):
-            told.setdefault(identity.tile, Counter())[lattice] += 1
-    names, found = Names(), []
-    for code, lattices in sorted(told.items()):
-        (crs, x, y, height, width), _ = lattices.most_common(1)[0]
-        if len(lattices) > 1:
-            log.warning(
-                "tile %s: its items say %d lattices, the most frequent is taken", printable(code), len(lattices)
+
+    def __init__(self, mission: Mission) -> None:
+        self._mission = mission
+        self._told: dict[str, Counter[tuple[str, float, float, float, float]]] = {}
+
+    def add(self, item: Item, code: str) -> None:
+        """Look at what an item says of its tile.
+
+        Args:
+            item: The item.
+            code: Of its tile; "" if it does not say.
+        """
+        if code and (lattice := _lattice_of(item)):
+            self._told.setdefault(code, Counter())[lattice] += 1
+
+    def over(self, area: Area, resolution: float) -> list[ArchiveTile]:
+        """The tiles that share ground with an area, ordered by code.
+
+        Args:
+            area: The area.
+            resolution: Pixel edge, metres.
+
+        Raises:
+            BadInputError: No item names its tile and lattice; or the tile edge is not a whole number of pixels.
+        """
+        names, found = Names(), []
+        areas: dict[str, BaseGeometry] = {}
+        for code, lattices in sorted(self._told.items()):
+            (crs, x, y, height, width), _ = lattices.most_common(1)[0]
+            if len(lattices) > 1:
+                log.warning(
+                    "tile %s: its items say %d lattices, the most frequent is taken", printable(code), len(lattices)
+                )
+            shape = (_whole_pixels(height, resolution, "tile"), _whole_pixels(width, resolution, "tile"))
+            tile = ArchiveTile(code, names.of(code), crs, resolution, (x, y), shape, code)
+            if crs not in areas:
+                areas[crs] = _area_in(area, crs)
+            if _sharing_ground(areas[crs], np.array([shapely.box(*tile.bounds)])).any():
+                found.append(tile)
+        if not found:
+            raise BadInputError(
+                f"no item of {self._mission.name} over {area.name!r} names its tile and lattice: say tiling: grid"
             )
-        shape = (_whole_pixels(height, resolution, "tile"), _whole_pixels(width, resolution, "tile"))
-        tile = ArchiveTile(code, names.of(code), crs, resolution, (x, y), shape, code)
-        if _sharing_ground(_area_in(area, crs), np.array([shapely.box(*tile.bounds)])).any():
-            found.append(tile)
-    if not found:
-        raise BadInputError(
-            f"no item of {mission.name} over {area.name!r} names its tile and lattice: say tiling: grid"
-        )
-    return found
+        return found
 
 
 def _lattice_of(item: Item) -> tuple[str, float, float, float, float] | None:
@@ -429,15 +445,21 @@ _SIDES = 16
 """Pieces of an edge of a tile that is bent into degrees."""
 
 
-def touching(tiles: Sequence[ArchiveTile], footprints: Sequence[BaseGeometry]) -> list[np.ndarray]:
-    """Of each tile the places of the footprints that touch it.
+class TilesTouched:
+    """Which tiles an item touches.
 
     Args:
         tiles: The tiles.
-        footprints: WGS84.
     """
-    tree = shapely.STRtree(list(footprints))
-    of_tile, of_footprint = tree.query(tile_footprints(tiles), predicate="intersects")
-    order = np.lexsort((of_footprint, of_tile))
-    ends = np.searchsorted(of_tile[order], np.arange(1, len(tiles)))
-    return np.split(of_footprint[order], ends)
+
+    def __init__(self, tiles: Sequence[ArchiveTile]) -> None:
+        self._tree = shapely.STRtree(list(tile_footprints(tiles)))
+
+    def by(self, footprint: BaseGeometry) -> list[int]:
+        """Places of the tiles that a footprint touches.
+
+        Args:
+            footprint: WGS84.
+        """
+        places: list[int] = self._tree.query(footprint, predicate="intersects").tolist()
+        return places

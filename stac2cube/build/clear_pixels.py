@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stac2cube.algorithms.classes import CLASS_VALUES, is_nodata, pixels_of_class
 from stac2cube.build.derived import Parent
 from stac2cube.errors import BadInputError
+from stac2cube.model.classes import CLASS_VALUES, is_nodata, pixels_of_class
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid
 from stac2cube.model.mission import find_mission
@@ -124,7 +124,7 @@ def infilled(pictures: Sequence[np.ndarray], good: np.ndarray) -> list[np.ndarra
 # What is compared: one band of a scene, and which of its pixels show the ground.
 
 HIDING = ("nodata", "saturated", "cloud", "near_cloud", "cirrus", "shadow")
-"""Words of :mod:`stac2cube.algorithms.classes` for what is not the ground, or not where it stands."""
+"""Words of :mod:`stac2cube.model.classes` for what is not the ground, or not where it stands."""
 
 USUAL = ("red", "nir", "vv")
 """Common names of the bands compared, the first that a cube has."""

@@ -11,7 +11,7 @@ from stac2cube.build.plan import PARENT, BuildOptions
 from stac2cube.errors import BadInputError
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.grid import Tile
-from stac2cube.store.ledger import SEALED, Entry, Ledger
+from stac2cube.store.ledger import PERIOD_END, SEALED, Entry, Ledger
 from stac2cube.store.metadata import Root, overviews_beside, read_root
 from stac2cube.store.repair import arrange
 from stac2cube.store.staging import StoredStep
@@ -20,7 +20,7 @@ from stac2cube.store.writer import open_writer
 # A cube made from a cube: what it takes over from its parent, and when a step of it is out of date.
 
 CARRIED = (
-    *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "simulated", "baselines"),
+    *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "simulated", "baselines", PERIOD_END),
     *("shift_x", "shift_y", "shift_accepted", "shift_field"),
 )
 """Properties of a step that are true of it in every cube made from it."""

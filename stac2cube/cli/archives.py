@@ -98,6 +98,9 @@ def _mark(entry: RecipeEntry) -> list[Any]:
     return [entry.label, words, dict(entry.inputs)]
 
 
+MakeEntry = Callable[[Recipe, RecipeEntry, Sequence[str]], int]
+
+
 @dataclass(frozen=True)
 class TileMaker:
     """Makes all entries of a recipe for a tile.
@@ -108,6 +111,7 @@ class TileMaker:
         layers: The request over the whole area.
         manner: How.
         where: The same as words of a command line.
+        make_entry: Makes an entry other than layers; its exit code.
     """
 
     recipe: Recipe
@@ -115,11 +119,11 @@ class TileMaker:
     layers: Request
     manner: RunOptions
     where: tuple[str, ...]
+    make_entry: MakeEntry
 
     def __call__(self, one: TilePlan) -> int:
         """Make the tile; the worst exit code of its entries. An entry that stops before its end is the last."""
         from stac2cube.archives.run import request_of_tile
-        from stac2cube.cli.recipes import make_entry
         from stac2cube.stages.layers import prepare
 
         mine = replace(self.recipe, cubes=self.plan.archive.tile_folder(one.tile), tiles=None)
@@ -133,19 +137,26 @@ class TileMaker:
                 job = prepare(out, request, on_cluster=self.manner.place.on_cluster)
                 code = max(code, build_layers(job, self.manner))
             else:
-                code = max(code, make_entry(mine, entry, self.where))
+                code = max(code, self.make_entry(mine, entry, self.where))
             if code == 10:
                 break
         return code
 
 
 def run_recipe_of_tiles(
-    recipe: Recipe, options: Mapping[str, Any], where: Sequence[str], planned: Path | None = None
+    recipe: Recipe,
+    words: Mapping[str, Any],
+    make_entry: MakeEntry,
+    options: Mapping[str, Any],
+    where: Sequence[str],
+    planned: Path | None = None,
 ) -> tuple[int, bool]:
     """Make the archive of a recipe.
 
     Args:
         recipe: The recipe.
+        words: The words of the request of its layers, over the whole area.
+        make_entry: Makes an entry other than layers, of a tile; its exit code.
         options: Of the command ``run``.
         where: Options that say where and how it runs, as words.
         planned: A plan that was stored when the run was submitted; None to search now.
@@ -159,11 +170,12 @@ def run_recipe_of_tiles(
     """
     from stac2cube.archives.archive import read_archive
     from stac2cube.archives.run import ArchivePlan, Budget, RunLimits, plan_archive, refresh_door, run_archive, run_name
+    from stac2cube.stages.layers import make_request
 
     budget = Budget.parse(options["budget"])
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = RunOptions.of(options, console)
-        layers = layers_request(recipe)
+        layers = make_request(words)
         if planned is None:
             wanted = archive_request(recipe, layers, options["tiles"])
             plan = plan_archive(wanted, on_cluster=manner.place.on_cluster)
@@ -176,23 +188,11 @@ def run_recipe_of_tiles(
             return 0, False
         if planned is None:
             refresh_door(plan.archive)  # the tiles are known from the begin, whatever becomes of this run
-        make = TileMaker(recipe, plan, layers, manner, tuple(where))
+        make = TileMaker(recipe, plan, layers, manner, tuple(where), make_entry)
         limits = RunLimits(budget, stop, job_end(), manner.place.parallel)
         summary = run_archive(plan, make, limits, name)
     say_summary(recipe, plan, summary)
     return summary.exit_code, not summary.limit
-
-
-def layers_request(recipe: Recipe) -> Request:
-    """The request of the layers of a recipe, over the whole area.
-
-    Raises:
-        BadInputError: It has none, or several; or a word is not understood.
-    """
-    from stac2cube.cli.recipes import layers_words
-    from stac2cube.stages.layers import make_request
-
-    return make_request(layers_words(recipe))
 
 
 def show_plan(plan: ArchivePlan) -> None:
@@ -311,13 +311,17 @@ def refuse_tiles(recipe: Recipe, what: str) -> None:
 # Commands on one cube, for all cubes of an archive.
 
 Keep = Callable[..., Any]
+Each = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
 
-def over_archive(applies: Callable[[Path, Mapping[str, Any]], bool] | None = None) -> Callable[[Keep], Keep]:
+def over_archive(
+    applies: Callable[[Path, Mapping[str, Any]], bool] | None = None, each: Each | None = None
+) -> Callable[[Keep], Keep]:
     """Let a command on one cube take an archive too: it then runs on each cube, and goes on where it was stopped.
 
     Args:
         applies: Whether the command, with its options, is meant for a cube; for all if None.
+        each: Of the folder of a tile, a product and the options: the options for that cube; the same for all if None.
     """
 
     def decorate(command: Keep) -> Keep:
@@ -327,7 +331,7 @@ def over_archive(applies: Callable[[Path, Mapping[str, Any]], bool] | None = Non
 
             if not is_archive(cube):
                 return command(cube, **options)
-            return _keep(command, archive_folder(cube), options, applies)
+            return _keep(command, archive_folder(cube), options, applies, each)
 
         return on_each
 
@@ -339,6 +343,7 @@ def _keep(
     folder: Path,
     options: Mapping[str, Any],
     applies: Callable[[Path, Mapping[str, Any]], bool] | None,
+    each: Each | None,
 ) -> int:
     """Run a command on the cubes of an archive; the worst exit code, 10 if it was stopped before the last."""
     from stac2cube.archives.archive import read_archive
@@ -352,7 +357,7 @@ def _keep(
             continue
         click.echo(f"== {name}", err=True)
         try:
-            code = command(cube, **options) or 0
+            code = command(cube, **(each(tile.folder, product, options) if each else options)) or 0
         except (Stac2cubeError, OSError) as error:
             click.echo(f"stac2cube: {error}", err=True)
             code = 1
@@ -384,3 +389,13 @@ def has_year(cube: Path, options: Mapping[str, Any]) -> bool:
     except CubeError:
         return True
     return any(row.time.year == options["year"] for row in rows.values())
+
+
+def has_steps(cube: Path, _options: Mapping[str, Any]) -> bool:
+    """Whether a cube has a step; of a damaged one the command itself tells."""
+    from stac2cube.store.metadata import read_root
+
+    try:
+        return read_root(cube).steps > 0
+    except CubeError:
+        return True

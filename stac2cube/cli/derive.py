@@ -115,6 +115,16 @@ def _fields(kind: type) -> list[str]:
     ),
 )
 @click.option(
+    "--decode",
+    type=click.Choice(["exact", "reduced"]),
+    default="exact",
+    show_default=True,
+    help=(
+        "How JPEG 2000 is decoded where pixels are averaged: every pixel (exact), or a lower wavelet level (reduced), "
+        "which is faster and changes a few pixels."
+    ),
+)
+@click.option(
     "--from-probability",
     is_flag=True,
     help="Compute the masks of OUT again from its stored probabilities, without reading L1C.",
@@ -129,7 +139,7 @@ def clouds(layers: Path, out: Path, **options: Any) -> int:
     Run it again to add steps that were added to LAYERS or rebuilt there.
     """
     with talking(options["quiet"]) as console:
-        names = ("method", "average_m", "dilate_m", "shadows", "resolution", "engine", "from_probability")
+        names = ("method", "average_m", "dilate_m", "shadows", "resolution", "engine", "decode", "from_probability")
         words = {name: options[name] for name in names}
         words["thresholds"] = tuple(options["thresholds"].split(","))
         return build_clouds(layers, out, words, options["catalog"], RunOptions.of(options, console))

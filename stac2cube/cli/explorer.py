@@ -6,11 +6,17 @@ import os
 import signal
 import tempfile
 import webbrowser
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stac2cube.cli.options import CUBE, talking
+
+if TYPE_CHECKING:
+    from stac2cube.explorer.server import LivePage
+    from stac2cube.explorer.session import Explorer
 
 
 @click.command()
@@ -27,18 +33,26 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
     """Choose area and dates on a local web page with a map and a calendar, which writes a recipe into FOLDER.
 
     From another machine, use ssh -L PORT:127.0.0.1:PORT HOST and open the printed address. Stop it with Ctrl-C.
+    If FOLDER is an archive, the page shows how it stands, every 15 seconds anew, and writes nothing.
     """
+    from stac2cube.archives.archive import is_archive
+    from stac2cube.archives.status import archive_status, draw_archive
+    from stac2cube.explorer.server import LivePage
     from stac2cube.explorer.session import explore as begin
 
-    with (
-        talking(quiet=False),
-        begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles) as page,
-    ):
+    opened: LivePage | Explorer
+    if is_archive(folder):
+        archive_status(folder)  # what is wrong with it is said here, not on the page
+        opened, said = LivePage(partial(draw_archive, folder), port, behind), f"how {folder} stands"
+    else:
+        opened = begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles)
+        said = f"recipes go into {opened.folder}"
+    with talking(quiet=False), opened as page:
         # Who reads the address may press Ctrl-C before anything else is done here.
         try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             click.echo(page.url)
-            click.echo(f"recipes go into {page.folder}; Ctrl-C ends this page", err=True)
+            click.echo(f"{said}; Ctrl-C ends this page", err=True)
             seen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
             with tempfile.TemporaryDirectory(prefix="stac2cube-") as door:
                 if seen and not no_browser:

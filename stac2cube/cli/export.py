@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.archives import archive_folder
+from stac2cube.cli.archives import archive_folder, has_steps, over_archive
 from stac2cube.cli.options import (
     AREA,
     CUBE,
@@ -61,9 +61,9 @@ def cwl(out: Path, image: str, workers: int, cores: int, memory: int) -> None:
 if TYPE_CHECKING:
     import numpy as np
 
-    from stac2cube.export.item import MakeProducts, ProductBand
     from stac2cube.model.grid import Grid, Tile
     from stac2cube.progress import Progress
+    from stac2cube.reading.item import MakeProducts, ProductBand
 
     Block = tuple[Tile, dict[str, np.ndarray]]
 
@@ -83,7 +83,7 @@ def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...
 
     ITEM is the address or the path of the item, or a folder that holds only this item.
     """
-    from stac2cube.export.item import ItemRequest, OneItem, blocks_of, require_free, write_item_products
+    from stac2cube.reading.item import ItemRequest, OneItem, blocks_of, require_free, write_item_products
     from stac2cube.search.clients import read_item
 
     if not indices and not colours:
@@ -104,7 +104,7 @@ def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...
 
 
 def _bands(task: MakeProducts) -> dict[str, ProductBand]:
-    from stac2cube.export.item import ProductBand
+    from stac2cube.reading.item import ProductBand
     from stac2cube.views.indices import describe_index
 
     bands = {}
@@ -238,6 +238,14 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
     click.echo(write_report(cubes, paths[-1] if named else cubes[0].parent / "report.html"))
 
 
+def _published(tile: str, product: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """How a cube of an archive is published: in a folder, at an address and as a Collection of its own."""
+    own = {"name": f"{tile}-{product}", "out": options["out"] and options["out"] / tile / product}
+    own["href"] = options["href"] and f"{options['href'].rstrip('/')}/{tile}/{product}.zarr"
+    own["address"] = options["address"] and f"{options['address'].rstrip('/')}/{tile}/{product}"
+    return {**options, **own}
+
+
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE, required=False)
@@ -246,7 +254,26 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
 @click.option("--address", default="", help="Address at which people will find OUT, for self links.")
 @click.option("--header", multiple=True, help="HTTP header 'NAME: VALUE' that is sent to the API, for example a token.")
 @as_json
-def publish(
+def publish(cube: Path, out: Path | None, api: str | None, address: str, **options: Any) -> int | None:
+    """Describe CUBE as a STAC Collection with one Item per time step, in the folder OUT or in a STAC API.
+
+    CUBE may be an archive: each of its cubes then becomes a Collection TILE-PRODUCT, in OUT/TILE/PRODUCT.
+    """
+    if (out is None) == (api is None):
+        raise click.UsageError("say a folder, or --api URL")
+    if address and out is None:
+        raise click.UsageError("--address is where OUT will be found: an API makes its own links")
+    from stac2cube.archives.across import write_catalog
+    from stac2cube.archives.archive import is_archive
+
+    code: int | None = _publish(cube, out=out, api=api, address=address, **options)
+    if code != 10 and out is not None and is_archive(cube):
+        click.echo(write_catalog(cube, out, address), err=options["machine"])
+    return code
+
+
+@over_archive(has_steps, _published)
+def _publish(
     cube: Path,
     out: Path | None,
     api: str | None,
@@ -254,20 +281,18 @@ def publish(
     address: str,
     header: tuple[str, ...],
     machine: bool = False,
+    name: str = "",
 ) -> None:
-    """Describe CUBE as a STAC Collection with one Item per time step, in the folder OUT or in a STAC API."""
     from stac2cube.export.publish import post_stac, write_stac
+    from stac2cube.export.stac import safe_id
 
-    if (out is None) == (api is None):
-        raise click.UsageError("say a folder, or --api URL")
-    if address and out is None:
-        raise click.UsageError("--address is where OUT will be found: an API makes its own links")
     if out is not None:
-        where, items = str(write_stac(cube, out, href, address)), len(list((out / "items").glob("*.json")))
+        where, items = str(write_stac(cube, out, href, address, name)), len(list((out / "items").glob("*.json")))
     else:
         pairs = [line.partition(":") for line in header]
-        items = post_stac(cube, str(api), href, {name.strip(): value.strip() for name, _, value in pairs})
-        where = f"{str(api).rstrip('/')}/collections/{cube.stem}"
+        headers = {key.strip(): value.strip() for key, _, value in pairs}
+        items = post_stac(cube, str(api), href, headers, name)
+        where = f"{str(api).rstrip('/')}/collections/{safe_id(name or cube.stem)}"
     click.echo(json.dumps({"collection": where, "items": items}) if machine else f"{where}: {items} items")
 
 

@@ -19,7 +19,6 @@ from rich.table import Table
 from stac2cube.cli.archives import (
     archive_request,
     budget_option,
-    layers_request,
     require_tiles_for,
     show_plan,
     tile_option,
@@ -313,6 +312,7 @@ def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
     """Search once, and submit what makes the tiles that lack something."""
     from stac2cube.archives.run import Budget, plan_archive, store_plan
     from stac2cube.executors.jobs import Submission, require_none_alive, require_one_cluster
+    from stac2cube.stages.layers import make_request
 
     budget = Budget.parse(options["budget"])
     place = site.place(test=options["test"])
@@ -322,7 +322,7 @@ def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
         require_none_alive(recipe.cubes)
         if options["updating"]:
             tell_of_the_last(recipe)
-    plan = plan_archive(archive_request(recipe, layers_request(recipe), options["tiles"]), on_cluster=True)
+    plan = plan_archive(archive_request(recipe, make_request(layers_words(recipe)), options["tiles"]), on_cluster=True)
     tasks = min(options["array"] or 1, len(plan.todo), budget.jobs or len(plan.todo))
     if options["dry_run"]:
         show_plan(plan)

@@ -468,7 +468,9 @@ def _run_tiles(
         )
     check_recipe(wanted)
     planned: Path | None = of_tiles["planned"]
-    code, may_requeue = run_recipe_of_tiles(wanted, {**options, **of_tiles}, where_words(options), planned)
+    code, may_requeue = run_recipe_of_tiles(
+        wanted, layers_words(wanted), make_entry, {**options, **of_tiles}, where_words(options), planned
+    )
     with talking(options["quiet"]):
         return leave(code, on_deadline if may_requeue else "stop")
 

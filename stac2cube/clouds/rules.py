@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,11 @@ METHODS = {
 CLOUD, SHADOW, DARK = 1, 2, 4
 """Bits of the layer ``flags``: cloud, shadow of cloud, dark and no water."""
 
+Decode = Literal["exact", "reduced"]
+
+DECODES = ("exact", "reduced")
+"""Ways to decode JPEG 2000, see :class:`CloudRules`."""
+
 _SWITCH = ((0, "no"), (1, "yes"), (NODATA, "no_data"))
 
 
@@ -41,6 +47,8 @@ class CloudRules:
         shadows: Whether shadows are looked for.
         resolution: Pixel edge at which clouds are found, metres.
         engine: What runs the model; changes no pixel.
+        decode: How JPEG 2000 is decoded where pixels are smaller than ``resolution``: ``"exact"`` means of all pixels,
+            or ``"reduced"``, from a lower wavelet level. Of s2cloudless only.
     """
 
     method: str = "s2cloudless"
@@ -50,6 +58,7 @@ class CloudRules:
     shadows: bool = True
     resolution: float = 60.0
     engine: Engine = field(default="forest", compare=False)
+    decode: Decode = "exact"
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
@@ -61,6 +70,10 @@ class CloudRules:
             raise BadInputError(f"clouds are found by {', '.join(METHODS)}, not by {self.method!r}")
         if self.engine not in ("forest", "library"):
             raise BadInputError(f"the engine is 'forest' or 'library', not {self.engine!r}")
+        if self.decode not in DECODES:
+            raise BadInputError(f"JPEG 2000 is decoded {' or '.join(DECODES)}, not {self.decode!r}")
+        if self.decode != "exact" and self.by_class:
+            raise BadInputError(f"the method {self.method!r} reads no L1C: leave decode {self.decode!r} out")
         if not self.thresholds or not all(0 < threshold < 1 for threshold in self.thresholds):
             raise BadInputError(f"thresholds are probabilities between 0 and 1, not {list(self.thresholds)}")
         if len({round(100 * threshold) for threshold in self.thresholds}) < len(self.thresholds):
@@ -110,6 +123,8 @@ class CloudRules:
                 "average_m": self.average_m,
                 "work_resolution": self.resolution,
             }
+            if self.decode != "exact":  # cubes of earlier versions do not say it
+                recipe["decode"] = self.decode
         recipe["shadows"] = self.shadows
         request = {"layers": str(layers), "catalog": public_catalog(catalog)}
         return CubeSpec(stage=STAGE, grid=parent.grid, layers=tuple(made), recipe=recipe, request=request)
@@ -127,6 +142,7 @@ class CloudRules:
             recipe["dilate_m"],
             recipe["shadows"],
             recipe["work_resolution"],
+            decode=recipe.get("decode", "exact"),
         )
 
 

@@ -232,12 +232,14 @@ def find_l1c_scenes(
     lit = {key: scene for key, scene in mine.items() if scene.granules}  # of the others the reason is known
     with ThreadPoolExecutor(8) as pool:
         suns = dict(zip(lit, pool.map(_sun, lit.values()), strict=True))
+    how = {} if rules.decode == "exact" else {"decode": rules.decode}
     steps = []
     for key, row in parent.rows.items():
         sight = _sight(row, mine.get(key), suns, where)
-        entry = _entry(parent, row, mine.get(key), sight, catalog=where, catalog_choice=why)
+        entry = _entry(parent, row, mine.get(key), sight, catalog=where, catalog_choice=why, **how)
         steps.append(Step(entry, sight, parent.tiles(row)))
-    return steps, FindClouds(tuple(replace(band, exact=True) for band in wanted.bands), rules)
+    bands = tuple(replace(band, exact=True, reduced=rules.decode == "reduced") for band in wanted.bands)
+    return steps, FindClouds(bands, rules)
 
 
 def _entry(parent: Parent, row: Entry, scene: Scene | None, sight: L1CScene, **properties: str) -> Entry:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stac2cube.algorithms.classes import pixels_of_class
 from stac2cube.build.derived import Parent
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary, Task
 from stac2cube.clouds.model import NODATA, Engine, dilated
-from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, STAGE, CloudRules, cloud_counts
+from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, STAGE, CloudRules, Decode, cloud_counts
 from stac2cube.clouds.s2cloudless import CoarseWindow, cloud_layers, find_l1c_scenes, halo_m
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads
+from stac2cube.model.classes import pixels_of_class
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.mission import find_mission
 from stac2cube.progress import Progress
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Clouds as the cube's own classification has them: Sentinel-2's SCL, Landsat's QA_PIXEL.
 
 CLOUDY = ("cloud", "near_cloud", "cirrus")
-"""Words of :mod:`stac2cube.algorithms.classes` that count as cloud."""
+"""Words of :mod:`stac2cube.model.classes` that count as cloud."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def rethreshold(
     old = CloudRules.of(parent.spec)
     if (rules.method, rules.resolution) != (old.method, old.resolution):
         raise BadInputError(f"{out} was made by {old.method} at {old.resolution:g} m: other clouds need the L1C again")
+    rules = replace(rules, decode=old.decode)  # the probabilities stay as they were read
     request = parent.spec.request
     spec = rules.spec(parent.spec, Path(request["layers"]), request["catalog"])
     making = parent.path.with_name(f".{parent.path.name}.remade")  # beside the cube, not beside a link to it
@@ -192,6 +193,7 @@ def get_cloud_layers(
     from_probability: bool = False,
     catalog: str = "auto",
     place: Place | None = None,
+    decode: Decode = "exact",
 ) -> xr.Dataset:
     """Find clouds and shadows for every sealed step of a cube.
 
@@ -212,6 +214,9 @@ def get_cloud_layers(
             stored probabilities, as its next generation. No L1C is read.
         catalog: Where the L1C is: name, URL, path, several with commas, or "auto".
         place: Where the work runs; threads of this process if None.
+        decode: How JPEG 2000 is decoded where ``resolution`` is coarser than its pixels. ``"exact"``: all pixels,
+            averaged. ``"reduced"``: a lower wavelet level, averaged; faster, and near the edges of clouds a few pixels
+            differ (docs/clouds.md has figures). Files of other formats are read alike. For s2cloudless only.
 
     Returns:
         The clouds cube: ``cloud_probability`` (percent; of s2cloudless), ``cloud_mask`` and ``shadow_mask`` (1 yes, 0
@@ -226,7 +231,7 @@ def get_cloud_layers(
     """
     from stac2cube.store.reader import open_cube
 
-    rules = CloudRules(method, tuple(thresholds), average_m, dilate_m, shadows, resolution, engine)
+    rules = CloudRules(method, tuple(thresholds), average_m, dilate_m, shadows, resolution, engine, decode)
     place = place or Threads()
     if from_probability:
         summary = rethreshold(Path(out), rules, place)

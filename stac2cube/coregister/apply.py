@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,14 +14,16 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from stac2cube.algorithms.classes import is_nodata
+from stac2cube.build.derived import Parent, origin
 from stac2cube.build.plan import Block
-from stac2cube.errors import BadInputError, ReadError
+from stac2cube.errors import BadInputError, CubeError, ReadError
 from stac2cube.model.catalog import find_catalog
+from stac2cube.model.classes import is_nodata
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene
+from stac2cube.pixels.open import local_bytes
 from stac2cube.pixels.read import read_block
 from stac2cube.pixels.warp import SourceWindow, warp
 from stac2cube.search.request import request_of, resolve
@@ -295,6 +299,56 @@ def _scene(row: Entry, query: Query, catalog: str) -> Scene:
         raise BadInputError(f"the items of {row.key} do not make that scene any more: say source 'cube'")
     scene = scenes[row.key]
     return replace(scene, granules=tuple(replace(granule, item="") for granule in scene.granules))
+
+
+def refined_by_agency(cube: Parent, keys: Collection[str]) -> dict[str, bool]:
+    """Whether the agency itself fitted the geometry of steps to its reference image.
+
+    The datastrip's metadata, ``MTD_DS.xml``, says it (``Image_Refining``; Sentinel-2 Products Specification Document,
+    datastrip metadata). It is read where an item names it as a file of this machine, as in archives that are mounted.
+
+    Args:
+        cube: Layers, or a cube made of them.
+        keys: Of steps.
+
+    Returns:
+        Per step, if its files are there and say it: True if the geometry of all its datastrips was refined.
+    """
+    rows = cube.rows
+    if cube.spec.stage != "layers":
+        try:
+            rows = Parent.read(origin(cube.path)).rows
+        except (BadInputError, CubeError):  # the layers are gone
+            return {}
+    files = {key: _datastrips(rows[key]) for key in keys if key in rows}
+    every = sorted({file for some in files.values() for file in some})
+    with ThreadPoolExecutor(8) as pool:
+        flags = dict(zip(every, pool.map(_is_refined, every), strict=True))
+    known = {key: [flags[file] for file in some] for key, some in files.items()}
+    return {key: all(some) for key, some in known.items() if some and None not in some}
+
+
+def _datastrips(row: Entry) -> set[str]:
+    """Files with the metadata of a step's datastrips."""
+    found = set()
+    for text in row.sources:
+        assets = json.loads(text).get("assets", {})
+        for name in ("datastrip_metadata", "datastrip-metadata"):
+            href = dict(assets.get(name) or {}).get("href")
+            if isinstance(href, str):
+                found.add(href)
+    return found
+
+
+def _is_refined(href: str) -> bool | None:
+    """What a file says; None if it is not on this machine or does not say it."""
+    text = local_bytes(href, _MOST_OF_METADATA)
+    flags = set(re.findall(rb"<Image_Refining\b[^>]*\bflag\s*=\s*[\"'](NOT_REFINED|REFINED)[\"']", text))
+    return flags == {b"REFINED"} if len(flags) == 1 else None
+
+
+_MOST_OF_METADATA = 64 << 20
+"""Bytes of a metadata file that are looked at; those of datastrips have some 10 MiB."""
 
 
 def _crs(item: str) -> str:

@@ -11,7 +11,7 @@ from stac2cube.build.clear_pixels import band_of, match_band, pictures_of
 from stac2cube.build.derived import Parent
 from stac2cube.build.loop import build
 from stac2cube.build.plan import BuildOptions, Step, Summary, outdated
-from stac2cube.coregister.apply import Field, Moved, MoveScene, pixel_source, scenes_again
+from stac2cube.coregister.apply import Field, Moved, MoveScene, pixel_source, refined_by_agency, scenes_again
 from stac2cube.coregister.measure import measure
 from stac2cube.coregister.reference import reference_for
 from stac2cube.coregister.rules import ShiftRules, coregistered_spec
@@ -241,6 +241,7 @@ def _steps(
 ) -> list[Step]:
     moving = [parent.rows[key] for key, verdict in verdicts.items() if verdict.shift != (0.0, 0.0)]
     scenes = scenes_again(parent.path, moving) if source == "scenes" else {}
+    refined = refined_by_agency(parent, [key for key in parent.rows if key not in sealed])
     steps = []
     for key, row in parent.rows.items():
         if key in sealed:
@@ -259,6 +260,7 @@ def _steps(
                 found_y=found[1],
                 clear_fraction=facts.get("clear_fraction"),
                 pairs=facts["pairs"],
+                **({"geometry_refined": refined[key]} if key in refined else {}),
             )
             payload = Moved(parent.stored(row), verdict.shift, scenes.get(key), verdict.field)
             steps.append(Step(entry, payload, _tiles(parent, row, verdict.shift)))

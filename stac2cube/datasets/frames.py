@@ -191,7 +191,11 @@ class SamplePicture:
 
 
 def frames_of_cube(
-    cube: Path, bands: Sequence[str] | None = None, *, labels: str | None = None, clouds: Path | None = None
+    cube: str | Path,
+    bands: Sequence[str] | None = None,
+    *,
+    labels: str | None = None,
+    clouds: str | Path | None = None,
 ) -> FrameSet:
     """The steps of a cube as frames.
 
@@ -205,6 +209,7 @@ def frames_of_cube(
         BadInputError: A band or label is not there, the grids differ, or a step lacks its clouds.
         CubeError: Not a cube.
     """
+    cube, clouds = Path(cube), None if clouds is None else Path(clouds)
     parent = Parent.read(cube)
     sky = None if clouds is None else Parent.read(clouds)
     chosen = _bands(parent, bands)

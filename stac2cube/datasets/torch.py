@@ -87,7 +87,12 @@ class PatchStream(IterableDataset[Sample]):
 
         Args:
             epoch: Number of the round, 0 or more.
+
+        Raises:
+            BadInputError: It is negative.
         """
+        if epoch < 0:
+            raise BadInputError(f"rounds are counted from 0, and this is {epoch}")
         self._epoch.fill_(epoch)
 
     def __getstate__(self) -> dict[str, Any]:

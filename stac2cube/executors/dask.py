@@ -265,14 +265,20 @@ class Watch:
                 return
 
 
-def send_home(client: Client) -> None:
-    """Tell workers to end by themselves.
+@contextmanager
+def executor_of(client: Client) -> Iterator[Executor]:
+    """The executor of a client. When the context ends, its futures are cancelled and workers told to end by themselves.
 
     Args:
-        client: Whose futures have been cancelled or gathered: a worker that holds results is not let go.
+        client: Of a cluster whose workers are of this run alone.
     """
-    with suppress(OSError, TimeoutError):
-        client.retire_workers(close_workers=True, remove=True)
+    executor = client.get_executor(pure=False)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=False)  # first: a worker that holds results is not let go
+        with suppress(OSError, TimeoutError):
+            client.retire_workers(close_workers=True, remove=True)
 
 
 def dead_worker(error: BaseException, limit: str, remedy: str) -> str:

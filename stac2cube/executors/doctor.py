@@ -33,7 +33,8 @@ from stac2cube.executors.queue import (
     python_words,
 )
 from stac2cube.executors.site import Room, Site, rooms
-from stac2cube.executors.slurm import MEMORY_FORMS, Slurm
+from stac2cube.executors.slurm import Slurm
+from stac2cube.executors.worker_jobs import MEMORY_FORMS
 from stac2cube.model.catalog import Catalog, catalogs
 from stac2cube.store.files import remove_tree
 from stac2cube.store.ledger import Ledger

@@ -9,7 +9,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,12 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import dask
-from distributed import Client, Status, Worker
+from distributed import Client, Security, Status, Worker
 from distributed.utils import get_ip, get_ip_interface
 
 from stac2cube.errors import BadInputError, PlaceError, SlurmError
 from stac2cube.executors.base import cores_of_task
-from stac2cube.executors.dask import Keys, Watch, quiet_dask, send_home
+from stac2cube.executors.dask import Keys, Watch, executor_of, quiet_dask
 from stac2cube.executors.queue import (
     ENDED,
     PATIENCE,
@@ -34,7 +34,7 @@ from stac2cube.executors.queue import (
     lets_in_no_more,
     python_words,
 )
-from stac2cube.executors.slurm import WorkerJobs
+from stac2cube.executors.worker_jobs import WorkerJobs
 
 # Worker jobs at work: dask-jobqueue scales them, our queue submits them; lost and refused ones are told and replaced.
 #
@@ -90,24 +90,28 @@ def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
     logs = Path(wanted.logs).resolve()
     with quiet_dask(dashboard=wanted.dashboard), Keys.made().stored(logs) as keys:
         submissions = _Submissions(wanted, keys, logs)
+        options = {"job_cls": _Job, "submissions": submissions, "job_name": name, **_size(wanted)}
         with (
-            _cluster(wanted, name, submissions) as cluster,
+            _cluster(SLURMCluster, wanted, name, submissions.security, options) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
             if wanted.dashboard:
                 log.info("dashboard: %s", client.dashboard_link)
             jobs = _Jobs(wanted, cluster, submissions, name)
-            executor = client.get_executor(pure=False)
             try:
-                jobs.begin()
-                with Watch(jobs.look).over(executor):
-                    yield executor
+                with executor_of(client) as executor:
+                    jobs.begin()
+                    with Watch(jobs.look).over(executor):
+                        yield executor
             finally:
-                executor.shutdown(wait=False)
-                send_home(client)
                 jobs.end()
                 client.close()  # before its scheduler ends: otherwise it logs that it lost it
                 cluster.close(timeout=2 * GOODBYE)
+
+
+def _security(keys: Path) -> Security:
+    """By which scheduler and workers know each other, of a folder with the run's certificate and key."""
+    return Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security()
 
 
 class _Submissions:
@@ -128,7 +132,7 @@ class _Submissions:
     def __init__(self, wanted: WorkerJobs, keys: Path, logs: Path) -> None:
         self._wanted = wanted
         self.keys = keys
-        self.security = Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security()
+        self.security = _security(keys)
         self._logs = logs
         self.refusal: SlurmError | None = None
         self.answered = threading.Event()
@@ -190,22 +194,31 @@ class _Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
         self.status = Status.closed
 
 
-def _cluster(wanted: WorkerJobs, name: str, submissions: _Submissions) -> SLURMCluster:
+def _cluster(kind: Any, wanted: WorkerJobs, name: str, security: Security, options: Mapping[str, Any]) -> Any:
+    """A cluster of dask-jobqueue, of a kind, with the scheduler in this process.
+
+    Args:
+        kind: Class of dask-jobqueue.
+        wanted: Its worker jobs.
+        name: Its own.
+        security: By which scheduler and workers know each other.
+        options: Its others.
+    """
     host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
-    return SLURMCluster(
-        job_cls=_Job,
-        submissions=submissions,
+    return kind(
         name=name,
-        job_name=name,
-        cores=wanted.cores,
-        processes=1,
-        memory=f"{wanted.memory_bytes}B",
-        security=submissions.security,
+        security=security,
         protocol="tls://",
         # Even without pages dask listens; not where others on the network come by.
         scheduler_options={"host": host, "dashboard": wanted.dashboard, "dashboard_address": "127.0.0.1:0"},
         silence_logs=logging.ERROR,
+        **options,
     )
+
+
+def _size(wanted: WorkerJobs) -> dict[str, Any]:
+    """What a job may use, in dask-jobqueue's words."""
+    return {"cores": wanted.cores, "processes": 1, "memory": f"{wanted.memory_bytes}B"}
 
 
 class _Jobs:
@@ -387,17 +400,9 @@ def open_batch_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
     logs = Path(wanted.logs).resolve()
     refusals: list[str] = []
     with quiet_dask(dashboard=wanted.dashboard), Keys.made().stored(logs) as keys:
-        host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
+        options = {"job_cls": _telling(jobs, refusals), **job_options(wanted, name, keys, logs)}
         with (
-            clusters(
-                job_cls=_telling(jobs, refusals),
-                name=name,
-                security=Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security(),
-                protocol="tls://",
-                scheduler_options={"host": host, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                silence_logs=logging.ERROR,
-                **job_options(wanted, name, keys, logs),
-            ) as cluster,
+            _cluster(clusters, wanted, name, _security(keys), options) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
 
@@ -406,13 +411,8 @@ def open_batch_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
                 cluster.scale(jobs=wanted.jobs)
                 return refusals[0] if refusals and not cluster.scheduler_info["workers"] else ""
 
-            executor = client.get_executor(pure=False)
-            try:
-                with Watch(look, error=PlaceError).over(executor):
-                    yield executor
-            finally:
-                executor.shutdown(wait=False)
-                send_home(client)
+            with executor_of(client) as executor, Watch(look, error=PlaceError).over(executor):
+                yield executor
 
 
 def batch_script(wanted: WorkerJobs, name: str, scheduler: str, keys: Path, logs: Path) -> str:
@@ -451,9 +451,7 @@ def job_options(wanted: WorkerJobs, name: str, keys: Path, logs: Path) -> dict[s
     walltime = f"{hours:02}:{minutes:02}" + (":00" if wanted.scheduler == "pbs" else "")
     margin = max(30.0, min(300.0, seconds / 10))
     return {
-        "cores": wanted.cores,
-        "processes": 1,
-        "memory": f"{wanted.memory_bytes}B",
+        **_size(wanted),
         "queue": wanted.partition or None,
         ("account" if wanted.scheduler == "pbs" else "project"): wanted.account or None,
         "walltime": walltime,

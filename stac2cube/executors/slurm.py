@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import hyperthreads, per_node
-from stac2cube.executors.queue import (
-    Body,
-    JobScript,
-    Queue,
-    duration_seconds,
-    in_job,
-    job_script,
-    last_words,
-    memory_bytes,
-    python_words,
-    require_log_folder,
-    require_plain,
-    safe_job_name,
-)
+from stac2cube.executors.queue import in_job, last_words, memory_bytes, require_log_folder
 from stac2cube.executors.worker import tls_settings
+from stac2cube.executors.worker_jobs import WorkerJobs
 
 if TYPE_CHECKING:
     from stac2cube.executors.dask import Keys
@@ -105,7 +92,7 @@ class Allocation:
         from distributed import Client
         from distributed.utils import get_ip, get_ip_interface
 
-        from stac2cube.executors.dask import Keys, Watch, closed_scheduler, quiet_dask, send_home
+        from stac2cube.executors.dask import Keys, Watch, closed_scheduler, executor_of, quiet_dask
 
         keys = Keys.made()
         # An address that other nodes reach.
@@ -117,13 +104,11 @@ class Allocation:
             Client(cluster, set_as_default=False) as client,
         ):
             step = self._srun(cluster.scheduler_address, keys, Path(logs))
-            executor = client.get_executor(pure=False)
+            watch = Watch(lambda: _lost(step, Path(logs)))
             try:
-                with Watch(lambda: _lost(step, Path(logs))).over(executor):
+                with executor_of(client) as executor, watch.over(executor):
                     yield executor
             finally:
-                executor.shutdown(wait=False)
-                send_home(client)
                 _end(step)
 
     def explain(self, error: BaseException) -> str:
@@ -173,197 +158,6 @@ def _end(step: subprocess.Popen[bytes]) -> None:
         step.wait()
 
 
-# What a worker's SLURM job is: where it queues, what it may use, how it begins.
-
-MEMORY_FORMS = ("mem", "mem-per-cpu", "mem-per-gpu", "all", "none")
-"""How SLURM is told of memory: by the options of those names; ``--mem=0``, all that a node has; not at all."""
-
-SCHEDULERS = ("slurm", "pbs", "lsf")
-"""What starts jobs."""
-
-
-@dataclass(frozen=True)
-class WorkerJobs:
-    """Alike jobs on a SLURM cluster, a worker each.
-
-    Attributes:
-        partition: Partition; the cluster's default if "".
-        account: Account; the user's default if "".
-        clusters: Name for ``--clusters`` where a site has several; given to sbatch, squeue and scancel alike.
-        jobs: Worker jobs.
-        cores: Cores per job; as many blocks are worked on at a time.
-        memory: Memory per job as dask writes it, ``"8GiB"``. The worker keeps to nine tenths of it, or of what SLURM
-            gives its job if that is less, so that it is stopped with a message before SLURM kills it without one.
-        memory_as: How SLURM is told: ``"mem"``, ``"mem-per-cpu"`` or ``"mem-per-gpu"`` (one GPU per job), the options
-            of sbatch(1); ``"all"`` for ``--mem=0``; ``"none"`` for sites that give it by themselves. Nothing is said
-            where one of `directives` says it. With "all" and "none" a worker takes what its job has.
-        walltime: Time limit per job as sbatch(1) writes it. Workers end in time before it and are replaced.
-        directives: Further sbatch options, ``("--qos=high", "--gres=gpu:1")``.
-        prologue: Shell lines before the Python program, ``("module load slurm_setup",)``.
-        python: Python on the nodes; the one that runs now if "". A path; or words as for a shell, where more are
-            needed: ``"apptainer exec /project/stac2cube.sif python"``.
-        interface: Network interface on which nodes reach each other, ``"ib0"``; what the host name means if "".
-        logs: Folder for the workers' logs, and for the key of a run while it lasts; must be seen by all nodes.
-        dashboard: Whether dask shows its pages, on loopback of the node of the controller.
-        scheduler: ``"slurm"``; or ``"pbs"`` or ``"lsf"``, untried on real ones, for worker jobs alone: `partition` is
-            their queue, `directives` are theirs, `clusters` and `memory_as` mean nothing.
-        site: Name of the site that it was read from, whose limits hold for what is built here; "" for none.
-    """
-
-    partition: str = ""
-    account: str = ""
-    clusters: str = ""
-    jobs: int = 2
-    cores: int = 2
-    memory: str = "8GiB"
-    walltime: str = "01:00:00"
-    directives: tuple[str, ...] = ()
-    prologue: tuple[str, ...] = ()
-    python: str = ""
-    interface: str = ""
-    logs: str = "slurm-logs"
-    site: str = ""
-    memory_as: str = "mem"
-    dashboard: bool = False
-    scheduler: str = "slurm"
-
-    def __post_init__(self) -> None:
-        """Refuse what SLURM would misunderstand.
-
-        Raises:
-            BadInputError: A field makes no sense.
-        """
-        if self.jobs < 1 or self.cores < 1:
-            raise BadInputError(f"jobs and cores are at least 1, not {self.jobs} and {self.cores}")
-        if not duration_seconds(self.walltime):
-            raise BadInputError(f"walltime {self.walltime!r}: write minutes, hours:minutes:seconds or days-hours")
-        if self.memory_bytes < 512 * 2**20:
-            raise BadInputError(f"memory {self.memory!r}: a worker needs 512MiB at least")
-        if self.scheduler not in SCHEDULERS:
-            raise BadInputError(f"scheduler {self.scheduler!r}: one of {', '.join(SCHEDULERS)}")
-        if self.memory_as not in MEMORY_FORMS:
-            raise BadInputError(f"memory_as {self.memory_as!r}: one of {', '.join(MEMORY_FORMS)}")
-        for one in fields(self):
-            if one.name != "prologue":  # which is code
-                value = getattr(self, one.name)
-                for word in value if isinstance(value, tuple) else (value,):
-                    require_plain(str(word))
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory per job in bytes.
-
-        Raises:
-            BadInputError: It cannot be understood.
-        """
-        return memory_bytes(self.memory)
-
-    @property
-    def queue(self) -> Queue:
-        """The queue it submits to."""
-        return Queue(self.clusters)
-
-    @property
-    def takes_what_it_gets(self) -> bool:
-        """Whether a worker's memory is not what `memory` says, but all that SLURM gives its job."""
-        return self.memory_as in ("all", "none") or any(map(_asks_for_memory, self.directives))
-
-    def header(self, job_name: str, needs: Sequence[str] = ()) -> list[str]:
-        """The sbatch options of a job of this site.
-
-        Args:
-            job_name: What SLURM shall call it.
-            needs: What it needs besides cluster, partition, account and time limit. The site's directives come last,
-                so that they win.
-        """
-        options = {
-            "job-name": safe_job_name(job_name),
-            "clusters": self.clusters,
-            "partition": self.partition,
-            "account": self.account,
-            "time": self.walltime,
-        }
-        said = [f"--{name}={value}" for name, value in options.items() if value]
-        return [*said, *needs, *self.directives]
-
-    def memory_options(self, mib: int, cores: int, memory_as: str = "") -> list[str]:
-        """The sbatch options by which a job asks for memory, none where a directive does.
-
-        Args:
-            mib: Memory of a task, MiB.
-            cores: Its cores.
-            memory_as: Another form than the site's.
-        """
-        if any(map(_asks_for_memory, self.directives)):
-            return []
-        form = memory_as or self.memory_as
-        said = {
-            "mem": [f"--mem={mib}M"],
-            "mem-per-cpu": [f"--mem-per-cpu={mib // cores}M"],
-            # Refused for jobs that ask for no GPU.
-            "mem-per-gpu": [f"--mem-per-gpu={mib}M", *([] if self._has_gpu() else ["--gres=gpu:1"])],
-            "all": ["--mem=0"],
-            "none": [],
-        }
-        return said[form]
-
-    def _has_gpu(self) -> bool:
-        """Whether a directive asks for GPUs."""
-        return any(re.match(r"--gres=.*gpu|--gpus|-G|--tres-per-\w+=.*gpu", one) for one in self.directives)
-
-    def again_options(self) -> list[str]:
-        """The sbatch options by which a job is requeued after its node's failure, and goes on in its log."""
-        forbidden = any(one.startswith("--no-requeue") for one in self.directives)
-        return ["--open-mode=append", *([] if forbidden else ["--requeue"])]
-
-    def worker_script(self, name: str, scheduler: str, keys: Path, logs: Path) -> JobScript:
-        """The script of a worker job.
-
-        Args:
-            name: What SLURM calls the job, and dask its worker.
-            scheduler: Its address.
-            keys: Folder of the run's certificate and key.
-            logs: For their logs, absolute.
-
-        Raises:
-            BadInputError: A value can stand in no job script.
-        """
-        seconds = duration_seconds(self.walltime) or 0.0
-        # Workers leave before they are killed, not all at the same moment.
-        margin = max(30.0, min(300.0, seconds / 10))
-        words = python_words(self.python, "-m", "stac2cube.executors.worker", scheduler)
-        words += ["--name", name, "--keys", str(keys), "--threads", str(self.cores)]
-        words += ["--memory", "0" if self.takes_what_it_gets else str(self.memory_bytes)]
-        words += ["--lifetime", f"{seconds - margin:.0f}s", "--lifetime-stagger", f"{margin / 3:.0f}s"]
-        words += ["--interface", self.interface] if self.interface else []
-        needs = ["--nodes=1", "--ntasks=1", f"--cpus-per-task={self.cores}"]
-        needs += [*self.memory_options(self.memory_bytes // 2**20, self.cores), *self.again_options()]
-        body = Body(self.prologue, words)
-        # Not *.out: what a dying worker says is no word of the job that a person submitted.
-        return job_script("workers", name, self.header(name, needs), body, logs, "%x-%j.log")
-
-    def beside_this_job(self, environment: Mapping[str, str] | None = None) -> str:
-        """The one cluster on which worker jobs run: of several, that of the job in which their controller runs.
-
-        Raises:
-            BadInputError: There are several, and the controller runs in no job of theirs.
-        """
-        values = os.environ if environment is None else environment
-        if "," not in self.clusters:
-            return self.clusters
-        own = values.get("SLURM_CLUSTER_NAME", "") if values.get("SLURM_JOB_ID") else ""
-        if own not in self.clusters.split(","):
-            raise BadInputError(
-                f"worker jobs need one cluster, not {self.clusters}: each counts its jobs for itself. "
-                "Submit the recipe, whose job then knows its cluster; or name one in the site file"
-            )
-        return own
-
-
-def _asks_for_memory(directive: str) -> bool:
-    return re.match(r"--mem(-per-cpu|-per-gpu)?([=\s]|$)", directive) is not None
-
-
 # The place on a cluster: every worker is a SLURM job of its own.
 
 
@@ -371,7 +165,7 @@ def _asks_for_memory(directive: str) -> bool:
 class Slurm(WorkerJobs):
     """Worker jobs on a SLURM cluster; usually read from a site file, see :func:`stac2cube.executors.site.find_site`.
 
-    Its fields are those of :class:`~stac2cube.executors.slurm.WorkerJobs`.
+    Its fields are those of :class:`~stac2cube.executors.worker_jobs.WorkerJobs`.
     """
 
     @property
@@ -400,19 +194,15 @@ class Slurm(WorkerJobs):
             BadInputError: A folder or a value of the site can stand in no job script, or names several clusters.
             SlurmError: SLURM refuses all jobs, or they keep dying.
         """
-        from stac2cube.executors.jobqueue import open_jobs  # dask is heavy
+        from stac2cube.executors.jobqueue import open_batch_jobs, open_jobs  # dask is heavy
 
-        if self.scheduler != "slurm":
-            from stac2cube.executors.jobqueue import open_batch_jobs
-
-            Path(self.logs).mkdir(parents=True, exist_ok=True)
-            with open_batch_jobs(self, f"s2c-workers-{os.getpid()}") as executor:
-                yield executor
-            return
-        here = replace(self, clusters=self.beside_this_job())
-        self.require_logs()
+        by_slurm = self.scheduler == "slurm"
+        here = replace(self, clusters=self.beside_this_job()) if by_slurm else self
+        if by_slurm:
+            self.require_logs()
         Path(self.logs).mkdir(parents=True, exist_ok=True)
-        with open_jobs(here, f"s2c-workers-{os.getpid()}") as executor:
+        start = open_jobs if by_slurm else open_batch_jobs
+        with start(here, f"s2c-workers-{os.getpid()}") as executor:
             yield executor
 
     def explain(self, error: BaseException) -> str:

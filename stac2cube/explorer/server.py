@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
+import threading
 from collections.abc import Callable, Mapping
 from functools import cache
 from hmac import compare_digest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +41,9 @@ log = logging.getLogger(__name__)
 LARGEST = 64 * 2**20
 """Bytes of a request; a file of areas has to fit in."""
 
+LOOK_AGAIN = 15
+"""Seconds after which a browser asks for a live page again."""
+
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -55,6 +61,7 @@ class Server(ThreadingHTTPServer):
         answers: By name of the question.
         behind: Address of a proxy, "" if there is none: requests may come by its name too.
         tiles: Address of map tiles, "" for none.
+        draw: Makes the one document that is served instead of the page, each time that it is asked for.
 
     Raises:
         BadInputError: The port is taken.
@@ -62,12 +69,21 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, secret: str, answers: Mapping[str, Answer], behind: str, tiles: str) -> None:
+    def __init__(
+        self,
+        port: int,
+        secret: str,
+        answers: Mapping[str, Answer],
+        behind: str,
+        tiles: str,
+        draw: Callable[[], bytes] | None = None,
+    ) -> None:
         self.secret = secret
         self.answers = answers
+        self.draw = draw
         self.hosts = {*_HERE, *([urlsplit(behind).hostname or behind] if behind else [])}
-        self.policy = _policy(behind, tiles)
-        self.page = _page_files()
+        self.policy = _policy(behind, tiles) + ("; style-src 'unsafe-inline'; script-src 'none'" if draw else "")
+        self.page = {} if draw else _page_files()
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
@@ -100,7 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Files of the page."""
         try:
             name = self._asked_for() or "index.html"
-            if name == "land.json":
+            if self.server.draw is not None and name == "index.html":
+                self._send(HTTPStatus.OK, self._drawn(self.server.draw), "text/html")
+            elif name == "land.json":
                 self._send(HTTPStatus.OK, land().encode(), "application/json")
             elif name in self.server.page:
                 kind = _KINDS.get(name[name.rfind(".") :], "application/octet-stream")
@@ -118,6 +136,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(error)
         else:
             self._send(HTTPStatus.OK, json.dumps(answer).encode(), "application/json")
+
+    def _drawn(self, draw: Callable[[], bytes]) -> bytes:
+        try:
+            return draw()
+        except (Stac2cubeError, OSError) as error:  # moved, or in the midst of a change: the next look may see it
+            raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
 
     def _answer(self) -> Mapping[str, Any]:
         name = self._asked_for()
@@ -176,6 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
+            **({"Refresh": str(LOOK_AGAIN)} if self.server.draw is not None else {}),
         }
         for name, value in headers.items():
             self.send_header(name, value)
@@ -196,3 +221,39 @@ def _origin(address: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadInputError(f"{address!r} is no address that begins with http:// or https://")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+class LivePage:
+    """A local page that shows how something stands; it is drawn anew each time, and takes no question.
+
+    It ends with :meth:`stop`, or at the end of its ``with`` block.
+
+    Args:
+        draw: Makes the page, HTML without scripts.
+        port: Of this machine; any that is free if 0.
+        behind: Address at which a proxy shows the page, "" if there is none.
+
+    Raises:
+        BadInputError: The port is taken, or an address will not do.
+    """
+
+    def __init__(self, draw: Callable[[], bytes], port: int = 0, behind: str = "") -> None:
+        secret = secrets.token_urlsafe(24)
+        self._server = Server(port, secret, {}, behind, "", draw)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="stac2cube page", daemon=True)
+        self._thread.start()
+        base = behind.rstrip("/") or f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{base}/{secret}/"
+        """Where the page is; who knows it may see it."""
+
+    def stop(self) -> None:
+        """End the page."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> LivePage:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()

@@ -333,16 +333,17 @@ def export(
 
 def _written(cut: Selection, target: Path, kind: Format, look: Style | None, progress: Progress) -> list[Path]:
     """The files of a cut."""
+    one_file = bool(target.suffix) and not target.is_dir()  # names of folders may have dots
     if kind == "netcdf":
-        file = target if target.suffix else target / f"{cut.sources[0].path.stem}.nc"
+        file = target if one_file else target / f"{cut.sources[0].path.stem}.nc"
         write_netcdf(cut, file, progress)
         return [file]
-    if target.suffix and len(cut.steps) > 1:
+    if one_file and len(cut.steps) > 1:
         raise BadInputError(
             f"{target} is one file and these are {len(cut.steps)} steps: choose one with --step, or give a folder"
         )
     suffix = ".png" if kind == "png" else ".tif"
-    names = {step: target if target.suffix else target / f"{step}{suffix}" for step in cut.steps}
+    names = {step: target if one_file else target / f"{step}{suffix}" for step in cut.steps}
     write, look = _writer(cut, look)
     with progress.over(len(names)):
         for step, file in names.items():

@@ -13,7 +13,7 @@ import numpy as np
 
 from stac2cube.build.status import cube_history
 from stac2cube.errors import BadInputError
-from stac2cube.export.selection import Selection, selection_of
+from stac2cube.export.selection import Selection, period_ends, selection_of
 from stac2cube.export.stac import Origin, attribution_of, mission_of_cubes, terms_of
 from stac2cube.model.cube_spec import Layer
 from stac2cube.progress import Progress
@@ -21,7 +21,7 @@ from stac2cube.store.files import real_folder, remove_tree, written_whole
 from stac2cube.store.ledger import STEP_FACTS
 from stac2cube.store.metadata import now_text
 from stac2cube.version import __version__
-from stac2cube.views.composite import TimeSelection, periods_of
+from stac2cube.views.composite import TimeSelection
 
 if TYPE_CHECKING:
     import h5netcdf
@@ -308,15 +308,13 @@ def _write_times(file: h5netcdf.File, cut: Selection) -> None:
         return since
 
     _coordinate(file, "time", seconds(moments), **TIME, units=units)
-    period = cut.spec.recipe.get("composite", {}).get("period", "all")
-    if period == "all":
-        return
-    ends = {known.begin: known.end for known in periods_of(moments, period)}
-    if not all(moment in ends for moment in moments):
+    rows = {key: source.rows[key] for source in reversed(cut.sources) for key in source.place_of}
+    ends = period_ends(cut.spec, rows)
+    if not ends or not all(step in ends for step in cut.steps):
         return
     file.dimensions["nv"] = 2
-    bounds = np.stack([moments, np.array([ends[moment] for moment in moments], "datetime64[us]")], axis=1)
-    file.create_variable(BOUNDS, ("time", "nv"), "float64", data=seconds(bounds))
+    last = np.array([ends[step].astimezone(UTC).replace(tzinfo=None) for step in cut.steps], "datetime64[us]")
+    file.create_variable(BOUNDS, ("time", "nv"), "float64", data=seconds(np.stack([moments, last], axis=1)))
     _describe(file["time"], {"bounds": BOUNDS})
 
 

@@ -33,7 +33,7 @@ ANSWER = 90.0
 """Seconds that one answer is waited for."""
 
 
-def write_stac(cube: Path, out: Path, href: str = "", address: str = "") -> Path:
+def write_stac(cube: Path, out: Path, href: str = "", address: str = "", name: str = "") -> Path:
     """Write a static catalog: ``collection.json`` and an Item per step, linked to each other.
 
     Items of steps that the cube has no more are taken away.
@@ -44,6 +44,7 @@ def write_stac(cube: Path, out: Path, href: str = "", address: str = "") -> Path
         href: Where people find the cube; its own path if "".
         address: Where people will find the folder, for ``self`` links. If "", documents of a cube on this machine say
             their own paths, and those of a cube elsewhere say nothing: where they go from here is not known.
+        name: What the id of the Collection is made from; the cube's file name if "".
 
     Returns:
         The Collection's file.
@@ -54,29 +55,29 @@ def write_stac(cube: Path, out: Path, href: str = "", address: str = "") -> Path
     """
     href = public(href)
     base = public(address).rstrip("/") or ("" if href else str(out.resolve()))
-    collection = collection_of(cube, href)
+    collection = collection_of(cube, href, name)
     target = path_below(out, "collection.json")
     old = _own_items(target)
     (out / "items").mkdir(parents=True, exist_ok=True)
     folder, names = path_below(out, "items"), Names()
-    for item in items_of(cube, href):
-        name = f"{names.of(item['id'])}.json"
-        path = path_below(folder, name)
-        if path.exists() and name not in old and not _is_of(path, str(item["id"])):
+    for item in items_of(cube, href, name):
+        file = f"{names.of(item['id'])}.json"
+        path = path_below(folder, file)
+        if path.exists() and file not in old and not _is_of(path, str(item["id"])):
             raise BadInputError(f"{path} exists, and is not one of this catalog's files: choose another folder")
-        item["links"] = [*_self_link(base, f"items/{name}", "application/geo+json"), *item["links"]]
+        item["links"] = [*_self_link(base, f"items/{file}", "application/geo+json"), *item["links"]]
         write_whole(path, json.dumps(item, indent=1).encode())
-        listed = {"rel": "item", "href": f"./items/{name}", "type": "application/geo+json", "title": item["id"]}
+        listed = {"rel": "item", "href": f"./items/{file}", "type": "application/geo+json", "title": item["id"]}
         collection["links"].append(listed)
-        old.discard(name)
+        old.discard(file)
     own = [
         {"rel": "root", "href": "./collection.json", "type": "application/json"},
         *_self_link(base, "collection.json", "application/json"),
     ]
     collection["links"] += [link | {"title": collection["title"]} for link in own]
     write_whole(target, json.dumps(collection, indent=1).encode())
-    for name in old:
-        path_below(folder, name).unlink(missing_ok=True)
+    for file in old:
+        path_below(folder, file).unlink(missing_ok=True)
     return target
 
 
@@ -115,7 +116,7 @@ def _is_of(path: Path, name: str) -> bool:
     return isinstance(value, dict) and value.get("id") == name and "stac2cube:items" in value.get("properties", {})
 
 
-def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] | None = None) -> int:
+def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] | None = None, name: str = "") -> int:
     """Put a cube into a STAC API that has the transaction extension; what is there already is replaced.
 
     Items of this very cube, by its address, whose steps it has no more are taken away.
@@ -125,6 +126,7 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
         api: Landing page of the API.
         href: Where people find the cube; its own path if "".
         headers: Sent along, a token for example.
+        name: What the id of the Collection is made from; the cube's file name if "".
 
     Returns:
         Number of Items.
@@ -141,7 +143,7 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
     api, href = public(api), public(href)
     if (login or headers) and not is_private_way(api):
         raise BadInputError(f"{api} uses plain HTTP, over which others can read keys: use https")
-    collection = collection_of(cube, href)
+    collection = collection_of(cube, href, name)
     base, put_there = f"{api.rstrip('/')}/collections", set()
     with HostSession(api, login, headers) as session:
 
@@ -172,12 +174,12 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
 
         ask("POST", base, collection)
         items = f"{base}/{collection['id']}/items"
-        for item in items_of(cube, href):
+        for item in items_of(cube, href, name):
             links = [link for link in item["links"] if link["rel"] == "derived_from"]
             ask("POST", items, {**item, "links": links})
             put_there.add(item["id"])
-        for name in _items_about(collection["assets"]["cube"]["href"], items, ask) - put_there:
-            ask("DELETE", f"{items}/{quote(name, safe='')}")
+        for gone in _items_about(collection["assets"]["cube"]["href"], items, ask) - put_there:
+            ask("DELETE", f"{items}/{quote(gone, safe='')}")
     return len(put_there)
 
 

@@ -307,6 +307,7 @@ def _shifts(spec: CubeSpec, rows: list[Entry]) -> dict[str, Any] | None:
                 "accepted": bool(facts["shift_accepted"]),
                 "became": facts.get("shift_reason") or "moved",
                 "clear": facts.get("clear_fraction"),
+                "refined": facts.get("geometry_refined"),
                 **{name: pair.get(name) for name in ("windows", "tried", "spread", "residual", "reliability")},
             }
         )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from stac2cube.model.grid import Grid, grid_over
 from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import open_cube
-from stac2cube.views.composite import TimeSelection
+from stac2cube.views.composite import TimeSelection, periods_of
 from stac2cube.views.masks import Hiding
 
 if TYPE_CHECKING:
@@ -32,6 +32,29 @@ EDGE = 1024
 
 Window = tuple[slice, slice]
 """Rows and columns of the grid of a :class:`Selection`."""
+
+
+def period_ends(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, datetime]:
+    """First moment after the period of each step of a composite.
+
+    Args:
+        spec: Of the cube.
+        rows: Of its sealed steps by key.
+
+    Returns:
+        By key, UTC; empty for a cube that is no composite. Steps of earlier releases, which did not record it, are left
+        out where the calendar does not tell: those of the period ``"all"``.
+    """
+    composite = spec.recipe.get("composite")
+    if not composite or not rows:
+        return {}
+    known = {key: end for key, row in rows.items() if (end := row.period_end) is not None}
+    if len(known) < len(rows) and (period := str(composite["period"])) != "all":
+        begins = np.array([row.time.astimezone(UTC).replace(tzinfo=None) for row in rows.values()], "datetime64[us]")
+        ends = {part.begin: part.end.astype(datetime).replace(tzinfo=UTC) for part in periods_of(begins, period)}
+        said = {key: ends[begin] for key, begin in zip(rows, begins, strict=True) if begin in ends}
+        known = said | known
+    return known
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from shapely.errors import ShapelyError
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import MultiPolygon, box, mapping, shape
 from shapely.geometry.base import BaseGeometry
+from shapely.geometry.polygon import orient
 
 from stac2cube.errors import BadInputError
+from stac2cube.export.selection import period_ends
 from stac2cube.model.catalog import catalogs
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.geometry import WGS84, parse_crs, polygons_of, to_wgs84
@@ -376,6 +378,9 @@ ZARR = "application/vnd.zarr"
 OPENED = {"zarr:zarr_format": 3, "zarr:consolidated": True, "zarr:node_type": "group"}
 """Fields by which readers of the extension zarr open a store."""
 
+MOMENT = timedelta(microseconds=1)
+"""The end of a period is exclusive here; that of a span in STAC is its last moment."""
+
 SHOWN = (
     "valid_fraction",
     "cloud_fraction",
@@ -390,12 +395,13 @@ SHOWN = (
 """Facts of a step that its Item shows."""
 
 
-def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
+def collection_of(cube: Path, href: str = "", name: str = "") -> dict[str, Any]:
     """The Collection of a cube.
 
     Args:
         cube: The cube.
         href: Where people find it; its own path if "".
+        name: What its id is made from; its file name if "".
 
     Raises:
         CubeError: Not a cube.
@@ -404,7 +410,8 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
     spec, rows = _look(cube)
     where = href or str(cube.resolve())
     steps = list(rows.values())
-    first, last = utc_text(steps[0].time), utc_text(steps[-1].time)
+    ends = [end - MOMENT for end in period_ends(spec, rows).values()]
+    first, last = utc_text(steps[0].time), utc_text(max([*ends, steps[-1].time]))
     footprint = _window(spec)
     origin = Origin.of_rows(steps)
     terms = terms_of(spec, origin)
@@ -415,7 +422,7 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
         "type": "Collection",
         "stac_version": "1.1.0",
         "stac_extensions": [DATACUBE, PROJECTION, PROCESSING, XARRAY, *_used(summaries, asset)],
-        "id": safe_id(cube.stem),
+        "id": safe_id(name or cube.stem),
         "title": str(spec.recipe.get("title", cube.stem)),
         "description": f"{_words(spec)}, {len(steps)} time steps. {lineage}"
         + (f" {attribution}." if attribution else ""),
@@ -432,21 +439,23 @@ def collection_of(cube: Path, href: str = "") -> dict[str, Any]:
     }
 
 
-def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
+def items_of(cube: Path, href: str = "", name: str = "") -> Iterator[dict[str, Any]]:
     """An Item per sealed step of a cube, oldest first; see :func:`collection_of` for the words."""
     spec, rows = _look(cube)
     where, lineage = href or str(cube.resolve()), " ".join(lineage_of(spec, rows.values()))
-    window, asset = _window(spec), _asset(spec)
+    window, asset, ends = _window(spec), _asset(spec), period_ends(spec, rows)
     for key, row in rows.items():
         place = _seen(row, window)
         properties = _properties(spec, row, lineage)
+        if key in ends:
+            properties |= {"start_datetime": utc_text(row.time), "end_datetime": utc_text(ends[key] - MOMENT)}
         yield {
             "type": "Feature",
             "stac_version": "1.1.0",
             "stac_extensions": [PROJECTION, PROCESSING, XARRAY, *_used(properties, asset)],
             "id": safe_id(key),
-            "collection": safe_id(cube.stem),
-            "geometry": mapping(place),
+            "collection": safe_id(name or cube.stem),
+            "geometry": geojson_of(place),
             "bbox": bbox_of(place),
             "properties": properties,
             "links": [
@@ -460,6 +469,12 @@ def items_of(cube: Path, href: str = "") -> Iterator[dict[str, Any]]:
 def safe_id(name: str) -> str:
     """A name as an id that is safe in addresses and on any disk: lower case, digits, ``-`` and ``_``."""
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "cube"
+
+
+def geojson_of(place: BaseGeometry) -> dict[str, Any]:
+    """WGS84 polygons as a GeoJSON geometry: outer rings counterclockwise, holes clockwise (RFC 7946, 3.1.6)."""
+    parts = [orient(part) for part in getattr(place, "geoms", [place])]
+    return dict(mapping(parts[0] if len(parts) == 1 else MultiPolygon(parts)))
 
 
 def bbox_of(place: BaseGeometry) -> list[float]:

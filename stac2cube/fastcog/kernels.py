@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from stac2cube.algorithms.classes import not_nodata
+from stac2cube.model.classes import not_nodata
 
 # Pixels out of a decompressed tile of a TIFF: predictor undone, cut to what is wanted, put in its place; in one pass.
 #

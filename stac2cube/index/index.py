@@ -13,7 +13,13 @@ from shapely import to_geojson
 from shapely.geometry import shape
 
 from stac2cube.errors import BadInputError
-from stac2cube.index.files import (
+from stac2cube.model.catalog import Catalog, index_path, indexes_folder, is_index
+from stac2cube.model.geometry import read_areas
+from stac2cube.model.period import parse_period
+from stac2cube.model.scene import Scene
+from stac2cube.progress import Progress
+from stac2cube.search.choose_catalog import Found
+from stac2cube.search.index_commits import (
     Index,
     IndexDifference,
     Key,
@@ -27,14 +33,8 @@ from stac2cube.index.files import (
     with_headers,
     write_index_file,
 )
-from stac2cube.index.headers import Target, changed, read_headers, stored_headers
-from stac2cube.model.catalog import Catalog, index_path, indexes_folder, is_index
-from stac2cube.model.geometry import read_areas
-from stac2cube.model.period import parse_period
-from stac2cube.model.scene import Scene
-from stac2cube.progress import Progress
-from stac2cube.search.choose_catalog import Found
 from stac2cube.search.index_files import IndexManifest, read_index_manifest
+from stac2cube.search.index_headers import Target, changed, read_headers, stored_headers
 from stac2cube.search.request import Request, ResolvedRequest, find_scenes, interval_texts, local_sources, resolve
 from stac2cube.search.search import Conditions, scenes_of
 from stac2cube.store.files import write_whole

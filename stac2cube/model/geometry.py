@@ -36,16 +36,22 @@ def parse_crs(crs: object) -> CRS:
     """A CRS from an EPSG code, a WKT or PROJ text, or an object that knows its own.
 
     Raises:
-        BadInputError: Nothing is known by that name.
+        BadInputError: Nothing is known by that name; or it is no projected or geographic CRS of the Earth: heights, a
+            building site, the Moon.
     """
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
     try:
         # EPSG:4326 and OGC:CRS84 differ in axis order only, and everything here is longitude first.
-        return CRS.from_user_input(crs)
+        made = CRS.from_user_input(crs)
     except (CRSError, TypeError, ValueError) as error:
         raise BadInputError(f"unknown CRS {crs!r}: use an EPSG code such as EPSG:32632") from error
+    # The Earth's ellipsoids differ by less than a thousandth from that of WGS84.
+    radius = made.ellipsoid.semi_major_metre if made.ellipsoid else 0.0
+    if not (made.is_projected or made.is_geographic) or abs(radius - 6_378_137.0) > 30_000:
+        raise BadInputError(f"CRS {made.name!r} has no places on a map of the Earth: use one such as EPSG:32632")
+    return made
 
 
 def crs_name(crs: CRS) -> str:
@@ -76,7 +82,7 @@ def utm_code(longitude: float, latitude: float) -> str:
     return f"EPSG:{(32600 if latitude >= 0 else 32700) + zone}"
 
 
-def to_wgs84(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
+def to_wgs84(shape: BaseGeometry, crs: CRS, *, repair: bool = False) -> BaseGeometry:
     """Polygons of any CRS as WGS84 longitude and latitude, split at the antimeridian.
 
     In WGS84 input longitudes up to 360 are understood, and an edge that spans more than 180 (and less than 360)
@@ -85,6 +91,8 @@ def to_wgs84(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
     Args:
         shape: Valid Polygon or MultiPolygon, two-dimensional.
         crs: CRS of its coordinates.
+        repair: Repair a polygon in WGS84 that is invalid once it is laid across the antimeridian, instead of refusing
+            it.
 
     Returns:
         Valid Polygon or MultiPolygon, every part within -180 to 180 degrees.
@@ -98,7 +106,7 @@ def to_wgs84(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
     degrees = is_wgs84(crs)
     lonlat = shape if degrees else _transformed(shape, crs)
     parts = [_unrolled(part) for part in getattr(lonlat, "geoms", [lonlat])]
-    if degrees:
+    if degrees and not repair:
         for part in parts:
             if not part.is_valid:
                 raise BadInputError(invalid_text(part))
@@ -170,6 +178,7 @@ def _unrolled_ring(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     """Longitude and latitude, (n, 2) float64 degrees, without jumps; closed along a pole inside it."""
     import numpy as np
 
+    ring = _meeting_at_poles(ring)
     steps = np.diff(ring[:, 0])
     # An edge of exactly 360 degrees is the rim of a whole-world rectangle, not a jump.
     jumps = np.where((np.abs(steps) > 180) & (np.abs(steps) < 360), -np.sign(steps), 0).cumsum()
@@ -180,6 +189,22 @@ def _unrolled_ring(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     pole = math.copysign(90, ring[:, 1].mean())
     corners = np.array([[unrolled[-1, 0], pole], [unrolled[0, 0], pole], unrolled[0]])
     return np.vstack([unrolled, corners])
+
+
+def _meeting_at_poles(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ring with two points for each single one at a pole, which has no longitude: those of its neighbours."""
+    import numpy as np
+
+    points = ring[:-1]
+    polar = np.abs(points[:, 1]) > 90 - 1e-9
+    alone = np.flatnonzero(polar & ~np.roll(polar, 1) & ~np.roll(polar, -1))
+    if not alone.size:
+        return ring
+    opened = points.copy()
+    opened[alone, 0] = np.roll(points[:, 0], -1)[alone]
+    before = np.column_stack([np.roll(points[:, 0], 1)[alone], points[alone, 1]])
+    opened = np.insert(opened, alone, before, axis=0)
+    return np.vstack([opened, opened[:1]])
 
 
 def _wrapped(shape: BaseGeometry) -> list[BaseGeometry]:

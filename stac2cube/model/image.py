@@ -35,6 +35,8 @@ class BandRequest:
         optional: Whether a granule may lack it, and then has no data.
         exact: From overviews only if they are averages whose whole pixels fill one of the target, as those of TIFFs
             may be: averages of averages are the averages. JPEG 2000's are low-passed.
+        reduced: With ``exact``: of JPEG 2000 a lower wavelet level is averaged, see
+            :func:`stac2cube.pixels.warp.source_window`. Near pixels without data all pixels are, all the same.
     """
 
     name: str
@@ -45,6 +47,7 @@ class BandRequest:
     above: float = -math.inf
     optional: bool = False
     exact: bool = False
+    reduced: bool = False
 
     def __post_init__(self) -> None:
         """Refuse methods that do not fit.

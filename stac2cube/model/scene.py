@@ -391,12 +391,13 @@ def version_of(item: Item, assets: Sequence[Mapping[str, Any]]) -> dict[str, str
 def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
     """How an item as it is now stands to what it was, or to the one in whose place it stands.
 
-    Equal checksums say that nothing changed, whatever times say. Of what only one of both says nothing follows.
+    Equal checksums say that nothing changed, whatever times say. Of what only one of both says nothing follows. Times
+    are compared to the millisecond. Addresses are not compared: archives move files that stay the same.
     """
     sums = had.get("checksum"), now.get("checksum")
     if all(sums) and sums[0] == sums[1]:
         return "same"
-    made = had.get("generated", ""), now.get("generated", "")
+    made = _instant(had, "generated"), _instant(now, "generated")
     if all(made) and made[0] != made[1]:
         return "newer" if made[1] > made[0] else "older"
     if all(sums):
@@ -406,10 +407,15 @@ def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
         if all(said) and said[0] != said[1]:
             return "newer"
     for key in ("created", "updated"):
-        times = had.get(key, ""), now.get(key, "")
+        times = _instant(had, key), _instant(now, key)
         if all(times) and times[1] > times[0]:
             return "newer"
     return "same"
+
+
+def _instant(version: Mapping[str, str], key: str) -> str:
+    """A time of a version to the millisecond, which is all that some writers of tables keep (rustac)."""
+    return version.get(key, "")[: len("2022-11-03T06:10:59.240")]
 
 
 # Scenes: one acquisition as the catalogs describe it, in one shape whatever the catalog.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from stac2cube.access.hrefs import local_path
 from stac2cube.access.s3 import refusal_words
 from stac2cube.access.sign import Opening, access, forget, is_remote, opening, unsigned
 from stac2cube.errors import BadInputError, ReadError
@@ -157,6 +159,26 @@ def file_geobox(asset: AssetRef, signer: str) -> GeoBox | None:
     except (RasterioError, ReadError, OSError) as error:
         log.debug("%s: %s", unsigned(asset.href), error)
         return None
+
+
+def local_bytes(href: str, most: int) -> bytes:
+    """The first bytes of a plain file of this machine.
+
+    Args:
+        href: As an item names it.
+        most: Bytes at most.
+
+    Returns:
+        They; none if the file lies elsewhere, or cannot be read.
+    """
+    path = Path(local_path(href))
+    if not path.is_file():
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""
 
 
 def _look_quickly(

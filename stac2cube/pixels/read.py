@@ -20,8 +20,8 @@ from pyproj import CRS, Transformer
 from shapely.geometry import shape
 
 from stac2cube.access.sign import is_remote
-from stac2cube.algorithms.classes import is_nodata
 from stac2cube.errors import ReadError
+from stac2cube.model.classes import is_nodata
 from stac2cube.model.equality import equal_nan
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, Granule

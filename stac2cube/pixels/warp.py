@@ -18,10 +18,10 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject
 
 from stac2cube.access.sign import is_remote
-from stac2cube.algorithms.classes import is_nodata, not_nodata
 from stac2cube.algorithms.radiometry import apply_shift
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.warp import Same, is_same_as_gdal, resample_quickly
+from stac2cube.model.classes import is_nodata, not_nodata
 from stac2cube.model.equality import equal_nan
 from stac2cube.model.image import BandRequest, Image, Roi
 from stac2cube.model.scene import AssetRef
@@ -170,15 +170,56 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
     # Overviews of classes may hold averages of them, so classes always come from the full resolution.
     level = 0
     # The mean of decibels is no mean of power.
-    if band.kind == "continuous" and not (band.exact and image.is_jpeg2000) and not asset.decibels:
-        level = _overview(image.factors, relation.scale, evenly=band.exact)
+    full = band.exact and image.is_jpeg2000 and not band.reduced
+    if band.kind == "continuous" and not full and not asset.decibels:
+        if band.exact and image.is_jpeg2000:
+            level = _wavelet_level(image.factors, relation.scale)
+        else:
+            level = _overview(image.factors, relation.scale, evenly=band.exact)
         level = level if level and _may_be_read(image, index, level, geobox, asset) else 0
     cut = _cut(image, index, geobox, level)
-    if level and not _keeps_nodata(image) and (cut.pixels == nodata).any():
+    mixed = cut.pixels == nodata if level and not _keeps_nodata(image) else np.zeros((0, 0), bool)
+    partly = band.reduced and image.is_jpeg2000
+    if mixed.any() and not partly:
         cut = _cut(image, index, geobox, 0)
     out = np.empty(geobox.shape, dtype=band.dtype)
     warp(replace(cut, pixels=stored(cut.pixels, nodata, band, asset)), band, geobox, out)
+    if mixed.any() and partly and (near := _beside(replace(cut, pixels=mixed), geobox)).any():
+        part = _around(near) if image.geobox.crs == geobox.crs else np.s_[:, :]  # else columns are warped together
+        whole = source_window(image, asset, replace(band, reduced=False), geobox[part])
+        np.copyto(out[part], whole, where=near[part])
     return out
+
+
+def _beside(cut: SourceWindow, geobox: GeoBox) -> np.ndarray:
+    """Which pixels of a block may hold light of pixels without data, as the low-pass filters of a wavelet mix them.
+
+    Each pixel is judged by what lies around it, so that it is the same in every block.
+
+    Args:
+        cut: ``(rows, columns)`` bool, True where a pixel of a lower level shows no data.
+        geobox: Lattice of the block.
+
+    Returns:
+        ``(rows, columns)`` of the block, bool.
+    """
+    from scipy import ndimage
+
+    near = ndimage.binary_dilation(cut.pixels, np.ones((3, 3), bool), iterations=_MIXED).astype("uint8")
+    out = np.zeros(geobox.shape, "uint8")
+    resample_block(replace(cut, pixels=near), "max", None, geobox, out)
+    return out > 0
+
+
+def _around(near: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns around all that is marked."""
+    rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+_MIXED = 2
+"""Pixels of a wavelet level around one without data that may hold light of others: the low-pass filters of 5-3 reach 2
+pixels of the level before, those of 9-7 reach 4 (ISO/IEC 15444-1, annex F)."""
 
 
 @lru_cache(maxsize=1024)
@@ -345,6 +386,27 @@ def _overview(factors: list[int], scale: float, *, evenly: bool) -> int:
     if evenly:
         usable = [place for place in usable if abs(scale / factors[place] - round(scale / factors[place])) < _SAME_SIZE]
     return usable[-1] + 1 if usable else 0
+
+
+def _wavelet_level(factors: list[int], scale: float) -> int:
+    """The level of a JPEG 2000 that is averaged instead of all pixels, from 1; 0 for the full resolution.
+
+    The coarsest of which three pixels or more make one of the target, along an edge. Half the resolution does with one
+    and a half: of 20 m brought to 60 m.
+
+    Args:
+        factors: Of the levels, ascending.
+        scale: Source pixels per target pixel.
+    """
+    if math.isnan(scale) or not factors or scale < _FEW * (1 - _SAME_SIZE):
+        return 0
+    usable = [place for place, factor in enumerate(factors) if scale / factor >= _FEW * (1 - _SAME_SIZE)]
+    return usable[-1] + 1 if usable else 1
+
+
+_FEW = 3
+"""Pixels along the edge of a target pixel: fewer are no mean. So many of half the resolution were within 0.2 % of the
+cloud mask of all (docs/clouds.md)."""
 
 
 def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef) -> np.ndarray:

@@ -21,7 +21,7 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.ranges import KnownHeaders, State
 from stac2cube.model.geometry import crs_name, parse_crs
 from stac2cube.model.scene import AssetRef
-from stac2cube.pixels.zarr_store import ArrayFacts, ArrayStore, DamagedChunkError, StoreAccess
+from stac2cube.pixels.zarr_store import ArrayFacts, ArrayStore, DamagedChunkError, StoreAccess, both
 from stac2cube.trust.text import printable
 
 log = logging.getLogger(__name__)
@@ -366,12 +366,18 @@ def _own_document(access: StoreAccess, path: str, version: int) -> tuple[Json, s
         except FileNotFoundError:
             if version == 3:
                 raise
-    value, state = _read_json(access, f"{path}/.zarray")
-    try:
-        attributes, _ = _read_json(access, f"{path}/.zattrs")
-    except FileNotFoundError:
-        attributes = {}
+    (value, state), attributes = both(
+        lambda: _read_json(access, f"{path}/.zarray"), lambda: _attributes(access, f"{path}/.zattrs")
+    )
     return {**value, "attributes": attributes}, f"{path}/.zarray", state
+
+
+def _attributes(access: StoreAccess, key: str) -> Json:
+    """A document of attributes, which need not be there."""
+    try:
+        return _read_json(access, key)[0]
+    except FileNotFoundError:
+        return {}
 
 
 def _metadata_of(access: StoreAccess, document: _Document, path: str) -> tuple[Json, str, State]:
@@ -482,23 +488,26 @@ def _axes(place: tuple[StoreAccess, str, _Document]) -> tuple[Affine, tuple[int,
         ReadError: They are no lattice.
     """
     access, group, document = place
-    found = []
-    for name in ("x", "y"):
-        path = f"{group}/{name}"
-        metadata, _, _ = _metadata_of(access, document, path)
-        layout = ZarrLayout.of(metadata, 1)
-        if layout.shape[0] > 1 << 20:
-            raise ReadError(f"array {path} of {access.name} has {layout.shape[0]} positions")
-        store = ArrayStore(access, facts_of(path, layout, State(0, "", 0)), documents_of(metadata))
-        parts = [unit_of(store, layout, (number,)) for number in range(-(-layout.shape[0] // layout.unit[0]))]
-        values = np.concatenate(parts).astype("float64")
-        steps = np.diff(values)
-        if len(values) < 2 or not np.isfinite(values).all() or np.ptp(steps) > 1e-3 * abs(steps[0]):
-            raise ReadError(f"array {path} of {access.name} holds no positions at even steps")
-        step = (values[-1] - values[0]) / (len(values) - 1)
-        found.append((float(step), float(values[0] - step / 2), len(values)))
-    (across, west, columns), (down, north, rows) = found
+    (across, west, columns), (down, north, rows) = both(
+        lambda: _positions(access, f"{group}/x", document), lambda: _positions(access, f"{group}/y", document)
+    )
     return Affine(across, 0.0, west, 0.0, down, north), (rows, columns)
+
+
+def _positions(access: StoreAccess, path: str, document: _Document) -> tuple[float, float, int]:
+    """Step, outer edge of the first pixel and number of the pixels along an axis."""
+    metadata, _, _ = _metadata_of(access, document, path)
+    layout = ZarrLayout.of(metadata, 1)
+    if layout.shape[0] > 1 << 20:
+        raise ReadError(f"array {path} of {access.name} has {layout.shape[0]} positions")
+    store = ArrayStore(access, facts_of(path, layout, State(0, "", 0)), documents_of(metadata))
+    parts = [unit_of(store, layout, (number,)) for number in range(-(-layout.shape[0] // layout.unit[0]))]
+    values = np.concatenate(parts).astype("float64")
+    steps = np.diff(values)
+    if len(values) < 2 or not np.isfinite(values).all() or np.ptp(steps) > 1e-3 * abs(steps[0]):
+        raise ReadError(f"array {path} of {access.name} holds no positions at even steps")
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    return float(step), float(values[0] - step / 2), len(values)
 
 
 GROUPS: KnownHeaders[tuple[Affine, tuple[int, int]], tuple[StoreAccess, str, _Document]] = KnownHeaders(
@@ -518,6 +527,8 @@ def _lattice_of_bbox(said: Json, shape: tuple[int, ...]) -> Affine | None:
     """From an outline in metres; None where it is none, as where it is in degrees."""
     box = said.get("proj:bbox")
     if not isinstance(box, Sequence) or len(box) != 4 or not all(isinstance(n, (int, float)) for n in box):
+        return None
+    if max(map(abs, box)) > 1e9:  # no metres; and perhaps more than a float holds
         return None
     west, south, east, north = map(float, box)
     if max(map(abs, box)) <= 360 or not (west < east and south < north):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -35,6 +35,9 @@ from stac2cube.fastcog.ranges import ChangedFileError, RemoteParts, State, TooLa
 from stac2cube.model.scene import split_store
 from stac2cube.store.staging import slow_pipeline
 from stac2cube.trust.deadline import left
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 AT_ONCE = 32
 """Chunks that one process fetches at the same time."""
@@ -147,6 +150,22 @@ class StoreAccess:
 @cache
 def _fetchers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="zarr-chunk")
+
+
+def both(one: Callable[[], A], other: Callable[[], B]) -> tuple[A, B]:
+    """What two requests give that are made at the same time; if both fail, the error of the first is raised.
+
+    Args:
+        one: Called by this thread.
+        other: Called by a thread of its own, which is not waited for where ``one`` fails.
+    """
+    # Not by the threads that fetch chunks: requests may wait for those.
+    pool = ThreadPoolExecutor(1, thread_name_prefix="zarr-document")
+    try:
+        second = pool.submit(other)
+        return one(), second.result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 @dataclass(frozen=True)

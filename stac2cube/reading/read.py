@@ -12,9 +12,9 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 from shapely.geometry.base import BaseGeometry
 
-from stac2cube.algorithms.classes import is_nodata
 from stac2cube.errors import BadInputError
 from stac2cube.export.export import write_cog
+from stac2cube.model.classes import is_nodata
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import Area, read_features
 from stac2cube.model.scene import Scene

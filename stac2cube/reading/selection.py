@@ -21,7 +21,6 @@ from stac2cube.build.plan import BuildOptions
 from stac2cube.build.scheduler import Scheduler
 from stac2cube.errors import BadInputError, ItemError, ReadError
 from stac2cube.executors.base import Threads, usable_cores
-from stac2cube.index.files import records_of, write_index_file
 from stac2cube.model.catalog import index_path, is_index
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import Area, read_areas
@@ -31,6 +30,7 @@ from stac2cube.model.period import parse_period
 from stac2cube.model.scene import Scene
 from stac2cube.pixels.read import intersecting_pairs, sorted_once
 from stac2cube.progress import Progress
+from stac2cube.search.index_commits import records_of, write_index_file
 from stac2cube.search.index_files import read_index_manifest
 from stac2cube.search.parsing import Notes, parse_item
 from stac2cube.search.request import ALWAYS, Request, find_scenes, grid_for, resolve, spec_for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,18 @@ def catalog_choices(
     return (*local, CatalogChoice(whole[0], f"the first open catalog that carries {mission.name}"), *samples)
 
 
-def find(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
+def find(
+    query: Query,
+    candidates: Sequence[CatalogChoice],
+    gather: Callable[[Query, Catalog], SearchResult] = found_items,
+) -> Found:
     """Search the first of some catalogs that is of use; those passed over are logged and remembered with the reason.
+
+    Args:
+        query: What to look for.
+        candidates: The catalogs, in order.
+        gather: What searches one. It may keep what it finds elsewhere and give some items only: by their scenes is told
+            whether the catalog is of use.
 
     Raises:
         NothingFoundError: No scene in the last of them.
@@ -180,7 +190,7 @@ def find(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
     for place, candidate in enumerate(candidates):
         last = all(later.last_resort for later in candidates[place + 1 :])
         try:
-            harvest = found_items(query, candidate.catalog)
+            harvest = gather(query, candidate.catalog)
             scenes = scenes_of(harvest.items, query, candidate.catalog, harvest.notes)
             harvest.notes.say(candidate.catalog.name)
             problem = problem_of(scenes) if candidate.probe and scenes else "" if scenes else _nothing(harvest)

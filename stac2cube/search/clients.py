@@ -152,27 +152,39 @@ def _items(path: Path, notes: Notes | None) -> Iterator[Any]:
     elif path.suffix in _PARQUET:
         yield from _items_of_parquet(path)
     elif path.suffix in _LINES:
-        yield from _items_of_lines(path)
+        yield from _items_of_lines(path, notes)
     else:
         yield from _items_of_json(path, _read_json(path), notes)
 
 
-def _items_of_lines(path: Path) -> Iterator[Any]:
+def _items_of_lines(path: Path, notes: Notes | None) -> Iterator[Any]:
     """One item a line, as pgSTAC and rustac write them (newline-delimited JSON)."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield from _items_of_json(path, _parsed(line, f"line {number} of {path}"), None)
-
-
-def _readable(path: Path, notes: Notes | None) -> Iterator[Any]:
-    """The content of one file of several; without notes, one that cannot be read is an error."""
     try:
-        yield _read_json(path)
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield from _noted(_items_of_line(path, number, line), notes)
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _items_of_line(path: Path, number: int, line: bytes) -> Iterator[Any]:
+    yield from _items_of_json(path, _parsed(line, f"line {number} of {path}"), None)
+
+
+def _noted(values: Iterator[Any], notes: Notes | None) -> Iterator[Any]:
+    """What one of several files or lines gives; without notes, one that cannot be read is an error."""
+    try:
+        yield from values
     except CatalogError as error:
         if notes is None:
             raise
         notes.incomplete = notes.incomplete or str(error)
+
+
+def _readable(path: Path, notes: Notes | None) -> Iterator[Any]:
+    """The content of one file of several; see :func:`_noted`."""
+    yield from _noted(map(_read_json, (path,)), notes)
 
 
 def _items_of_folder(folder: Path, notes: Notes | None) -> Iterator[Any]:
@@ -185,9 +197,9 @@ def _items_of_folder(folder: Path, notes: Notes | None) -> Iterator[Any]:
         if not path.is_file():
             continue
         if path.suffix in _PARQUET:
-            yield from _items_of_parquet(path)
+            yield from _noted(_items_of_parquet(path), notes)
         elif path.suffix in _LINES:
-            yield from _items_of_lines(path)
+            yield from _noted(_items_of_lines(path, notes), notes)
         elif path.suffix in (".json", ".geojson"):
             for value in _readable(path, notes):
                 if isinstance(value, dict) and value.get("type") in ("Feature", "FeatureCollection"):

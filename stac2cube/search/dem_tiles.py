@@ -7,7 +7,7 @@ that any of them has; its items complete each other by band. Where none has all,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,7 +111,7 @@ class Chosen:
         problem: Why they cannot be.
         left_out: Ids of the others.
         passed_over: Why a preferred one was not used, by id.
-        spares: Granules of older versions with the same bands, the newest first.
+        spares: Granules with the same bands from other files: of items of the same version, then of older ones.
         versions: Items used or passed over, with what tells whether they changed.
     """
 
@@ -136,12 +136,20 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
         return Chosen(granule, tuple(group), problem, versions=_versions(group, reading))
     offers = {_key(known): _offered(known, reading) for known in group}
     everything = frozenset[str]().union(*offers.values())
+    tried: dict[tuple[tuple[str, str], ...], tuple[Granule | None, str]] = {}
+
+    def attempt(members: Sequence[Known]) -> tuple[Granule | None, str]:
+        names = tuple(map(_key, members))
+        if names not in tried:
+            tried[names] = _attempt(members, reading)
+        return tried[names]
+
     whole: list[tuple[Sequence[Known], Granule]] = []
     passed_over: dict[str, str] = {}
     for version in _versions_of(group):
         members = _complete(version, offers)
         lacking = everything - frozenset[str]().union(*(offers[_key(known)] for known in members))
-        granule, problem = _attempt(members, reading) if not lacking else (None, f"it lacks {_named(lacking)}")
+        granule, problem = attempt(members) if not lacking else (None, f"it lacks {_named(lacking)}")
         if granule is not None and not problem:
             whole.append((members, granule))
         elif not whole:
@@ -149,9 +157,10 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
     if whole:
         used, granule = whole[0]
         problem = ""
+        whole[1:1] = _made_otherwise(group, used, offers, attempt)
     else:
         used = _complete(group, offers)
-        granule, problem = _attempt(used, reading)
+        granule, problem = attempt(used)
     taken = {item["id"] for item, _ in used}
     return Chosen(
         granule=granule,
@@ -159,20 +168,41 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
         problem=problem,
         left_out=tuple(item["id"] for item, _ in group if item["id"] not in taken),
         passed_over={name: why for name, why in passed_over.items() if name not in taken},
-        spares=_spares(whole[1:], taken),
+        spares=_spares([granule for _, granule in whole]),
         versions=_versions(group, reading),
     )
 
 
-def _spares(whole: Sequence[tuple[Sequence[Known], Granule]], taken: set[str]) -> tuple[Granule, ...]:
-    """Granules of items that neither those used nor those before them are made of."""
-    found, seen = [], set(taken)
-    for members, granule in whole:
-        names = {item["id"] for item, _ in members}
-        if not names & seen:
-            found.append(granule)
-            seen |= names
-    return tuple(found)
+def _made_otherwise(
+    group: Sequence[Known],
+    used: Sequence[Known],
+    offers: Mapping[tuple[str, str], frozenset[str]],
+    attempt: Callable[[Sequence[Known]], tuple[Granule | None, str]],
+) -> list[tuple[Sequence[Known], Granule]]:
+    """What the version used makes if bands that several of its items have are read from the others.
+
+    A file of the item that has all bands may be missing while another item of the same product has it: the USGS serves
+    the temperature of a scene also in an item of its own.
+    """
+    made = (number_of(used[0][1].baseline), generated(used[0][0]))
+    same = [known for known in group if (number_of(known[1].baseline), generated(known[0])) == made]
+    found: list[tuple[Sequence[Known], Granule]] = []
+    for first in same:
+        if first in used or not offers[_key(first)]:
+            continue
+        members = _in_turn([first, *used], offers)
+        granule, problem = attempt(members)
+        if granule is not None and not problem:
+            found.append((members, granule))
+    return found
+
+
+def _spares(whole: Sequence[Granule]) -> tuple[Granule, ...]:
+    """Those of some granules that read other files than the first, and than those before them."""
+    found: dict[tuple[tuple[str, str], ...], Granule] = {}
+    for granule in whole:
+        found.setdefault(tuple(sorted((band, asset.href) for band, asset in granule.assets.items())), granule)
+    return tuple(found.values())[1:]
 
 
 def _key(known: Known) -> tuple[str, str]:
@@ -205,8 +235,11 @@ def _complete(members: Sequence[Known], offers: Mapping[tuple[str, str], frozens
     """The first that has all bands that any has; else the first, with those that have what is still lacking."""
     everything = frozenset[str]().union(*(offers[_key(known)] for known in members))
     alone = next((known for known in members if offers[_key(known)] == everything), None)
-    if alone is not None:
-        return [alone]
+    return [alone] if alone is not None else _in_turn(members, offers)
+
+
+def _in_turn(members: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]]) -> list[Known]:
+    """The first, with those that have what those before them lack."""
     taken, have = [], frozenset[str]()
     for known in members:
         if offers[_key(known)] - have:

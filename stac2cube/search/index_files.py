@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 #
 # An index is a folder with a manifest, ``index.json``, which alone says what belongs to it: Parquet files by year and
 # month, of the form that :mod:`stac2cube.model.geoparquet` describes. One such file by itself is a catalog too, and
-# so is a part of a cube's ledger. :mod:`stac2cube.index.files` writes them.
+# so is a part of a cube's ledger. :mod:`stac2cube.search.index_commits` writes them.
 
 VERSION = 1
 """Version of the layout; a newer one is refused."""
@@ -115,6 +116,44 @@ def read_index_manifest(folder: Path) -> IndexManifest:
         raise CatalogError(f"{folder / MANIFEST} is no manifest of a scene index: {error}") from error
 
 
+def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The tables of an index, or of the one file that is given, some rows at a time; all of one state.
+
+    All files are opened before the first is read: what is open stays as it is while somebody writes the index.
+
+    Raises:
+        CatalogError: It cannot be read, or is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with ExitStack() as opened:
+        for file, content in _opened(path, opened):
+            try:
+                # Read one at a time: what Parquet says of hundreds of columns takes more memory than their rows.
+                with pq.ParquetFile(content, page_checksum_verification=True) as stored:
+                    known = [name for name in columns if name in stored.schema_arrow.names]
+                    for batch in stored.iter_batches(_ROWS, columns=known):
+                        yield pa.Table.from_batches([batch])
+            except (OSError, pa.ArrowException) as error:
+                raise CatalogError(f"{file} cannot be read as GeoParquet: {error}") from error
+
+
+def _opened(path: Path, stack: ExitStack) -> list[tuple[Path, pa.NativeFile]]:
+    import pyarrow as pa
+
+    manifest = read_index_manifest(path) if path.is_dir() else None
+    while True:
+        files = [path] if manifest is None else [path / part.file for part in manifest.parts]
+        try:
+            return [(file, stack.enter_context(pa.OSFile(str(file)))) for file in files]
+        except OSError as error:
+            now = None if manifest is None else read_index_manifest(path)
+            if now is None or manifest is None or now.commit == manifest.commit:
+                raise CatalogError(f"{path} cannot be read as GeoParquet: {error}") from error
+            manifest = now  # it was written meanwhile, and files that it replaced are gone
+
+
 def load_all(path: Path, columns: Sequence[str]) -> list[pa.Table]:
     """The tables of an index, or of the one file that is given; all of one state, also while somebody writes it.
 
@@ -180,7 +219,7 @@ def stored_items(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for table in load_all(path, [ITEM, SOURCES, "bbox", "datetime"]):
+    for table in _some_rows(path, [ITEM, SOURCES, "bbox", "datetime"]):
         if SOURCES in table.column_names:
             texts = pc.list_flatten(table[SOURCES]).to_pylist()
         else:
@@ -227,7 +266,7 @@ def _may_be_of(table: pa.Table, intervals: Sequence[Interval]) -> NDArray[np.boo
 _TOP = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 """Members of an item that are no properties."""
 
-_ROWS = 1024
+_ROWS = 512
 """Rows held at a time: a row with all its assets takes some 20 kB."""
 
 
@@ -247,6 +286,12 @@ def foreign_items(path: Path) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             lacking = [name for name in ("id", "assets", "geometry") if name not in names]
+            if lacking == ["assets"] and "content" in names:
+                raise CatalogError(
+                    f"{path} holds rows of pgSTAC's table of items. They lack what their collections say of all "
+                    "assets, as scale and offset. Write the items with pgstac_to_parquet of stac-geoparquet, or as "
+                    "lines of JSON with the SQL function content_hydrate"
+                )
             if lacking:
                 raise CatalogError(f"{path} is not STAC GeoParquet: it has no column {', '.join(lacking)}")
             for batch in file.iter_batches(_ROWS):

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,11 @@ class Reading:
             self._chosen[names] = self._choose(names[0], names[1], store)
         chosen = self._chosen[names]
         return chosen and (chosen[0], [(band, _asset_named(name, assets, store)) for band, name in chosen[1]])
+
+    def every_asset_of(self, item: Item) -> list[Mapping[str, Any]]:
+        """The assets of an item that are bands of the mission, wanted or not."""
+        chosen = self.with_every_band.assets_of(item)
+        return [asset for _, asset in chosen[1]] if chosen else []
 
     def _choose(
         self, collection: str, assets: frozenset[str], store: ZarrStore | None
@@ -178,7 +183,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
     if chosen is None:
         raise ItemError(f"item {name} has none of the assets that {reading.mission.name} knows")
     page, present = chosen
-    place = place_of(item, present, reading)
+    place = place_of(item, present, reading.mission, partial(reading.every_asset_of, item))
     known = reading.known.get(page.catalog)
     for band, asset in present:
         check_href(name, band.name, asset.get("href"), reading.catalog)

@@ -7,26 +7,21 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import shapely
-from shapely import make_valid, transform
+from shapely import make_valid
 from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import BadInputError, CatalogError, ItemError
 from stac2cube.model.geometry import WGS84, crs_name, parse_crs, polygons_of, to_wgs84
-from stac2cube.model.mission import Band
+from stac2cube.model.mission import Band, Mission
 from stac2cube.model.scene import Item, is_zarr_array, tile_of, time_of
-
-if TYPE_CHECKING:
-    from stac2cube.search.items import Reading
-
 
 # Any JSON value as a STAC item whose fields have the types that we rely on, or the reason why it is none.
 #
@@ -191,10 +186,10 @@ def footprint_of(item: Item) -> BaseGeometry:
         west, south, east, north = drawn.bounds
         if not (-361 <= west <= east <= 541 and -91 <= south <= north <= 91):
             raise ValueError(f"it runs from {west:g}, {south:g} to {east:g}, {north:g}, which are no degrees")
-        # Only what runs beyond 180 degrees, or seems to span the globe, lies across the antimeridian.
+        # What seems to span the globe lies across the antimeridian or around a pole. It is laid out before it is
+        # repaired: a repair may cut it into pieces.
         if east - west > 180 and drawn.geom_type == "Polygon":
-            # Unrolled before it is repaired: a repair may cut what seems to span the globe into pieces.
-            drawn = transform(drawn, lambda points: points + np.where(points < 0, [360.0, 0.0], 0.0))
+            drawn = to_wgs84(drawn, parse_crs(WGS84), repair=True)
         valid = drawn if drawn.is_valid else make_valid(drawn)
         if valid.geom_type not in ("Polygon", "MultiPolygon"):
             valid = polygons_of(valid)
@@ -207,15 +202,25 @@ def footprint_of(item: Item) -> BaseGeometry:
         raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
 
 
+def numbers_of(said: Any) -> list[float]:
+    """A list of finite numbers; an empty one for anything else, as for whole numbers that no float holds."""
+    if not isinstance(said, (list, tuple)):
+        return []
+    try:
+        numbers = [float(n) for n in said if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    except OverflowError:
+        return []
+    return numbers if len(numbers) == len(said) and all(map(math.isfinite, numbers)) else []
+
+
 def declared_box(item: Item) -> BaseGeometry | None:
     """The item's ``bbox`` in WGS84; None if it has none, or one that is no box or crosses the antimeridian."""
     said = item.get("bbox")
-    if not isinstance(said, (list, tuple)) or len(said) not in (4, 6):
+    numbers = numbers_of(said)
+    if len(numbers) not in (4, 6):
         return None
-    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said):
-        return None
-    half = len(said) // 2
-    west, south, east, north = said[0], said[1], said[half], said[half + 1]
+    half = len(numbers) // 2
+    west, south, east, north = numbers[0], numbers[1], numbers[half], numbers[half + 1]
     return box(west, south, east, north) if west <= east and south <= north else None
 
 
@@ -232,7 +237,12 @@ class Footprint:
     corner: tuple[float, float] | None
 
 
-def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], reading: Reading) -> Footprint:
+def place_of(
+    item: Item,
+    present: Sequence[tuple[Band, Mapping[str, Any]]],
+    mission: Mission,
+    every_asset: Callable[[], Sequence[Mapping[str, Any]]],
+) -> Footprint:
     """CRS and corner of the bands asked for: as their assets say, else the item, else its other bands.
 
     What previews, thumbnails and other files say never counts. An item of Sentinel-2 that says nothing lies in the UTM
@@ -241,7 +251,8 @@ def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], read
     Args:
         item: The item.
         present: The bands asked for, with their assets.
-        reading: How the item is read.
+        mission: What the item is of.
+        every_asset: Gives the assets of all bands of the mission; called where those asked for do not say enough.
 
     Raises:
         ItemError: Bands that are asked for lie in different CRSs, or more than a pixel apart.
@@ -262,13 +273,12 @@ def place_of(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], read
     crs = next(iter(said.values()), "") or declared_crs(properties)
     lattice = next(iter(lattices), None) or declared_lattice(properties)
     if not crs or not lattice:
-        chosen = reading.with_every_band.assets_of(item)
-        others = [asset for _, asset in chosen[1]] if chosen else []
+        others = every_asset()
         crs = crs or _first(map(declared_crs, others)) or ""
         lattice = lattice or _first(map(declared_lattice, others))
     if lattice is None and any(is_zarr_array(str(asset.get("href"))) for asset in assets):
         lattice = _corner_of_bbox(properties)
-    if not crs and reading.mission.identity == "sentinel-2":
+    if not crs and mission.identity == "sentinel-2":
         crs = _utm_of_tile(tile_of(item))
     return Footprint(crs, (lattice[0], lattice[1]) if lattice else None)
 
@@ -302,30 +312,33 @@ def _known_crs(text: str) -> str:
         return ""
 
 
+_FARTHEST = 1e8
+"""No map of the Earth has coordinates beyond this: metres around the equator four times."""
+
+
 def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said.
 
     Also in GDAL's order (x, width, 0, y, 0, height), which is none of STAC's, since no pixel has its width there.
     """
     said = place.get("proj:transform")
-    if not isinstance(said, (list, tuple)) or len(said) < 6:
+    numbers = numbers_of(said[:6]) if isinstance(said, (list, tuple)) else []
+    if len(numbers) < 6 or max(map(abs, numbers)) > _FARTHEST:
         return None
-    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said[:6]):
+    if not (numbers[0] or numbers[1]):  # pixels without a width
         return None
-    if said[1] and said[5] and not said[2] and not said[4]:
-        return float(said[0]), float(said[3]), abs(float(said[1]))
-    return float(said[2]), float(said[5]), abs(float(said[0]))
+    if numbers[1] and numbers[5] and not numbers[2] and not numbers[4]:
+        return numbers[0], numbers[3], abs(numbers[1])
+    return numbers[2], numbers[5], abs(numbers[0])
 
 
 def _corner_of_bbox(properties: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """The same by ``proj:bbox`` in metres; some items of EOPF have it in degrees, which is none of the extension's."""
-    said = properties.get("proj:bbox")
-    if not isinstance(said, (list, tuple)) or len(said) != 4:
+    numbers = numbers_of(properties.get("proj:bbox"))
+    if len(numbers) != 4:
         return None
-    if not all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in said):
-        return None
-    west, south, east, north = map(float, said)
-    return (west, north, 1.0) if max(map(abs, said)) > 360 and west < east and south < north else None
+    west, south, east, north = numbers
+    return (west, north, 1.0) if max(map(abs, numbers)) > 360 and west < east and south < north else None
 
 
 def _utm_of_tile(tile: str) -> str:

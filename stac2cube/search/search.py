@@ -22,6 +22,7 @@ from stac2cube.model.catalog import Catalog
 from stac2cube.model.mission import Band, Mission
 from stac2cube.model.scene import (
     Granule,
+    Identity,
     Item,
     Scene,
     SceneKey,
@@ -241,11 +242,27 @@ def found_items(query: Query, catalog: Catalog) -> SearchResult:
         CatalogError: The catalog cannot be read, or holds no STAC item.
     """
     harvest = SearchResult()
-    harvest.items.extend(_newest_of_each(_matching(query, catalog, harvest.notes), harvest.notes))
-    broken = [reason for reason in harvest.notes.left_out.values() if "not a STAC item" in reason]
-    if not harvest.items and broken and len(broken) == len(harvest.notes.left_out) and not harvest.notes.met:
-        raise CatalogError(f"{catalog.url} holds {counted_reasons(broken)}")
+    harvest.items.extend(
+        _newest_of_each((one.item for one in matching_items(query, catalog, harvest.notes)), harvest.notes)
+    )
+    require_items(catalog, harvest.notes, found=bool(harvest.items))
     return harvest
+
+
+def require_items(catalog: Catalog, notes: Notes, *, found: bool) -> None:
+    """Be sure that what a catalog gave, if anything, was STAC.
+
+    Args:
+        catalog: The catalog.
+        notes: What was said while it was searched.
+        found: Whether any item was found.
+
+    Raises:
+        CatalogError: Nothing that it gave was a STAC item.
+    """
+    broken = [reason for reason in notes.left_out.values() if "not a STAC item" in reason]
+    if not found and broken and len(broken) == len(notes.left_out) and not notes.met:
+        raise CatalogError(f"{catalog.url} holds {counted_reasons(broken)}")
 
 
 def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Notes | None = None) -> list[Scene]:
@@ -298,21 +315,30 @@ def solar_day(time: datetime, longitude: float) -> date:
 
 
 def _newest_of_each(items: Iterable[Item], notes: Notes) -> list[Item]:
-    """Each item once: two pages of a server, or two files of a folder, may hold it, and one of them as it was before.
-
-    Items of other times under one id are different ones, of which only one can be kept: the first, the others are told.
-    """
+    """Each item once: two pages of a server, or two files of a folder, may hold it, one of them as it was before."""
     found: dict[tuple[str, str], Item] = {}
     for item in items:
         key = (str(item.get("collection") or ""), item["id"])
         first = found.setdefault(key, item)
-        if first is item:
-            continue
-        if abs(time_of(item) - time_of(first)) > MARGIN:
-            notes.leave_out(item, ItemError(f"item {item['id']} is there twice, with other times: the first is used"))
-        elif converted(item) > converted(found[key]) or _standing(found[key], item) == "newer":
-            found[key] = item
+        if first is not item:
+            found[key] = newest_of(first, item, notes)
     return list(found.values())
+
+
+def newest_of(first: Item, item: Item, notes: Notes) -> Item:
+    """Of two items of one collection and id the one that is used.
+
+    Items of other times under one id are different ones, of which only one can be kept: the first, the other is told.
+
+    Args:
+        first: That came first.
+        item: The other.
+        notes: Told of an item that is left out.
+    """
+    if abs(time_of(item) - time_of(first)) > MARGIN:
+        notes.leave_out(item, ItemError(f"item {item['id']} is there twice, with other times: the first is used"))
+        return first
+    return item if converted(item) > converted(first) or _standing(first, item) == "newer" else first
 
 
 def _standing(had: Item, now: Item) -> str:
@@ -324,8 +350,34 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
-    """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does."""
+@dataclass(frozen=True, slots=True)
+class MatchedItem:
+    """An item that matches a query.
+
+    Attributes:
+        item: The item.
+        footprint: Where it lies, WGS84, split at the antimeridian.
+        identity: Who it is, None if it is of none of the mission's platforms.
+    """
+
+    item: Item
+    footprint: BaseGeometry
+    identity: Identity | None
+
+
+def matching_items(query: Query, catalog: Catalog, notes: Notes) -> Iterator[MatchedItem]:
+    """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does.
+
+    They come as the catalog gives them, so that not all need be held; an item may come twice, see :func:`newest_of`.
+
+    Args:
+        query: What to look for.
+        catalog: Where.
+        notes: Told of items that are left out.
+
+    Raises:
+        CatalogError: The catalog cannot be read.
+    """
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
     wanted: Collection[str | None] = {page.collection for page in query.mission.pages} | {None}
     if catalog.is_local:
@@ -353,22 +405,13 @@ def _matching(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Item]:
                 continue
             footprint = footprint_of(item)
             if query.area.intersects(footprint):
-                _require_known(item, query.mission)
-                yield item
+                identity = identify(item, query.mission)  # which raises where it does not say who it is
+                orbit_state(item)
+                yield MatchedItem(item, footprint, identity)
             elif (said := declared_box(item)) and query.area.intersects(said) and footprint.disjoint(said):
                 raise ItemError(f"item {item['id']} has a geometry far from its bbox: are its axes swapped?")
         except ItemError as error:
             notes.leave_out(value, error)
-
-
-def _require_known(item: Item, mission: Mission) -> None:
-    """Be sure that an item tells who it is, whether or not that is of the mission.
-
-    Raises:
-        ItemError: It does not.
-    """
-    identify(item, mission)
-    orbit_state(item)
 
 
 def _collection(value: Mapping[str, Any]) -> str | None:

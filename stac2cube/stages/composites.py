@@ -19,12 +19,14 @@ from stac2cube.errors import BadInputError, CubeMismatchError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.progress import Progress
-from stac2cube.store.ledger import SEALED, Entry, Ledger
+from stac2cube.store.ledger import PERIOD_END, SEALED, Entry, Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.views.masks import Hiding
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from stac2cube.views.composite import CalendarPeriod
 
 
 # Some steps of a cube as views want them, for the workers that store what views show.
@@ -337,13 +339,13 @@ def _steps(viewed: Viewed, composition: Composition) -> list[Step]:
         if here:
             tiles = {tile for row in here for tile in viewed.parent.tiles(row)}
             window = viewed.window(*(row.key for row in here))
-            entry = _entry(here, period.begin, composition)
+            entry = _entry(here, period, composition)
             steps.append(Step(entry, window, tuple(tile for tile in grid.tiles() if tile in tiles)))
     return steps
 
 
-def _entry(rows: Sequence[Entry], begin: np.datetime64, composition: Composition) -> Entry:
-    moment: datetime = begin.astype("datetime64[us]").astype(datetime)
+def _entry(rows: Sequence[Entry], period: CalendarPeriod, composition: Composition) -> Entry:
+    moment, end = (side.astype("datetime64[us]").astype(datetime) for side in (period.begin, period.end))
     return Entry(
         key=f"{moment:%Y%m%d}_{composition.period}",
         time=moment.replace(tzinfo=UTC),
@@ -352,6 +354,7 @@ def _entry(rows: Sequence[Entry], begin: np.datetime64, composition: Composition
         parts={f"{row.key} {part}": version for row in rows for part, version in row.parts.items()},
         properties={
             "scenes": len(rows),
+            PERIOD_END: end.replace(tzinfo=UTC).isoformat(),
             **{name: _joined(row.properties.get(name) for row in rows) for name in ("platform", "catalog")},
             **({"simulated": True} if any(row.properties.get("simulated") for row in rows) else {}),
         },

@@ -17,7 +17,6 @@ from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Plan, Step, Summary, known_entries, plan
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.executors.base import Place, Threads
-from stac2cube.index.headers import StoredHeaders, stored_headers
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.grid import Grid, crs_text
@@ -30,6 +29,7 @@ from stac2cube.pixels.open import Engine
 from stac2cube.pixels.read import Sea, cells_of, read_block
 from stac2cube.progress import Progress
 from stac2cube.search.choose_catalog import Found
+from stac2cube.search.index_headers import StoredHeaders, stored_headers
 from stac2cube.search.request import (
     ALWAYS,
     Request,

@@ -13,7 +13,7 @@ from shapely.geometry import mapping, shape
 
 from stac2cube.build.plan import VERSIONS, Step, Summary
 from stac2cube.model.grid import Grid, Tile
-from stac2cube.model.scene import Scene
+from stac2cube.model.scene import Granule, Scene
 from stac2cube.pixels.read import intersecting_pairs, sorted_once
 from stac2cube.store.ledger import FAILED, SEALED, Entry
 from stac2cube.version import __version__
@@ -158,21 +158,32 @@ def with_standins(scene: Scene, reason: str, name: str = "", *, again: bool = Fa
         return None
     for part, granule in scene.named.items():
         failed = name in granule.item_ids if name else any(f"item {one}," in reason for one in granule.item_ids)
-        spares = scene.spares.get(part, ())
+        spares = [spare for spare in scene.spares.get(part, ()) if not _reads_the_same(spare, granule, reason)]
         if failed and spares:
             place = scene.granules.index(granule)
             granules = (*scene.granules[:place], spares[0], *scene.granules[place + 1 :])
             gone = dict.fromkeys(granule.item_ids, reason)
-            others = set(scene.superseded) - set(spares[0].item_ids) | set(granule.item_ids)
+            others = set(scene.superseded) | set(granule.item_ids)
             return replace(
                 scene,
                 granules=granules,
-                superseded=tuple(sorted(others)),
-                passed_over={**scene.passed_over, **gone},
-                unreadable={**scene.unreadable, **gone},
-                spares={**scene.spares, part: spares[1:]},
+                superseded=tuple(sorted(others - set(spares[0].item_ids))),
+                passed_over={**gone, **scene.passed_over},
+                unreadable={**gone, **scene.unreadable},
+                spares={**scene.spares, part: tuple(spares[1:])},
             )
     return None
+
+
+def _reads_the_same(spare: Granule, granule: Granule, reason: str) -> bool:
+    """Whether a granule reads the file that a reason says cannot be read."""
+    named = _BAND.search(reason)
+    band = named[1] if named else ""
+    return band in granule.assets and band in spare.assets and spare.assets[band].href == granule.assets[band].href
+
+
+_BAND = re.compile(r"item .*?, band (\w+): ")
+"""How reasons of reads begin."""
 
 
 def words_of(entry: Entry) -> str:
@@ -180,7 +191,8 @@ def words_of(entry: Entry) -> str:
     passed = entry.properties.get("passed_over", {})
     if not passed:
         return ""
-    return f"{', '.join(entry.items)} in the place of {'; '.join(f'{name}: {why}' for name, why in passed.items())}"
+    named = [f"{'a part of ' if name in entry.items else ''}{name}: {why}" for name, why in passed.items()]
+    return f"{', '.join(entry.items)} in the place of {'; '.join(named)}"
 
 
 def add(summary: Summary, more: Summary) -> None:

@@ -92,8 +92,9 @@ _STAGED = 4
 class Listings:
     """The names in folders, each listed again only where it has changed since.
 
-    A writer looks several times at folders with a name for every step or commit: for links, for what a dead run left,
-    for steps without files.
+    A writer looks several times at folders with a name for every step or commit: for what a dead run left, for steps
+    without files. Only for whoever holds the lock: where clocks of files are coarse, what others change in the same
+    moment is not seen.
     """
 
     def __init__(self) -> None:
@@ -111,16 +112,6 @@ class Listings:
         self._known[folder] = state, found
         return found
 
-    def scanned(self, folder: Path, state: os.stat_result, names: list[str]) -> None:
-        """Remember what was found in a folder.
-
-        Args:
-            folder: The folder.
-            state: Of the folder, from before its names were read.
-            names: In it.
-        """
-        self._known[folder] = _state(state), names
-
     def forget(self) -> None:
         """Let go of all names."""
         self._known.clear()
@@ -130,17 +121,13 @@ def _state(state: os.stat_result) -> tuple[int, int, int]:
     return state.st_ino, state.st_mtime_ns, state.st_ctime_ns
 
 
-def refuse_links_in_cube(cube: Path, listings: Listings | None = None) -> None:
+def refuse_links_in_cube(cube: Path) -> None:
     """Refuse a cube with a link or a mount point where a writer looks, in it or beside it; some 50 listings at most.
-
-    Args:
-        cube: The cube.
-        listings: Told of the names in the folders of the cube.
 
     Raises:
         BadInputError: There is one; it is named, and nothing was changed.
     """
-    refuse_links(cube, listings=listings)
+    refuse_links(cube)
     staging = cube / ".stac2cube" / "staging"
     if staging.is_dir():  # what jobs staged, or a run that died
         refuse_links(staging, _STAGED)
@@ -153,18 +140,16 @@ def refuse_links_in_cube(cube: Path, listings: Listings | None = None) -> None:
         )
 
 
-def refuse_links(folder: Path, depth: int = _DEPTH, listings: Listings | None = None) -> None:
+def refuse_links(folder: Path, depth: int = _DEPTH) -> None:
     """Refuse a cube, or another folder of ours, with a symbolic link inside; one listing per folder, no file is read.
 
     Args:
         folder: The folder; its own path may be a link.
         depth: Levels below it that are looked at.
-        listings: Told of the names in the folders that are looked at.
 
     Raises:
         BadInputError: There is a link; it is named, and nothing was changed.
     """
-    state = folder.stat()
     with os.scandir(folder) as found:
         entries = list(found)
     # Without a loop of Python: there is a name for every step and commit.
@@ -173,9 +158,7 @@ def refuse_links(folder: Path, depth: int = _DEPTH, listings: Listings | None = 
     for entry in entries if depth > 1 else ():
         if entry.is_dir(follow_symlinks=False):
             with suppress(FileNotFoundError):  # a job moved what it had staged
-                refuse_links(Path(entry.path), depth - 1, listings)
-    if listings is not None:
-        listings.scanned(folder, state, [entry.name for entry in entries])
+                refuse_links(Path(entry.path), depth - 1)
 
 
 def refuse_links_beside(cube: Path) -> None:

@@ -32,7 +32,7 @@ from stac2cube.store.files import (
     sync_folder,
     write_whole,
 )
-from stac2cube.store.metadata import OWN, now_text, read_root
+from stac2cube.store.metadata import OWN, finish_journal, next_folder, now_text, read_root, swap_journal
 
 GRACE_DAYS = 7.0
 """How long an old generation stays for its readers."""
@@ -131,7 +131,7 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
         passing("generation.swapped")
         _put_away(new, old)
     else:
-        journal = _journal(cube)
+        journal = swap_journal(cube)
         write_whole(journal, json.dumps({"next": new.name, "old": f"{old.parent.name}/{old.name}"}).encode())
         passing("generation.noted")
         _put_away(cube, old)
@@ -145,7 +145,7 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
 
 def finish_swap(cube: Path) -> None:
     """Finish what a kill interrupted; does nothing on a sound cube."""
-    journal, new = _journal(cube), next_folder(cube)
+    journal, new = swap_journal(cube), next_folder(cube)
     remove_tree(_filling_folder(cube))
     finish_journal(cube)
     if new.exists() and cube.exists():
@@ -155,27 +155,6 @@ def finish_swap(cube: Path) -> None:
         partial.unlink(missing_ok=True)
     require_present(cube)
     remove_file(cube, cube / OWN / _MARK)  # of a swap that was killed before it took place
-
-
-def finish_journal(cube: Path) -> bool:
-    """Where a swap in two steps was interrupted between them, do the second; whoever finds it so may.
-
-    Args:
-        cube: The cube, which is not there in that case.
-
-    Returns:
-        Whether there is a cube now.
-
-    Raises:
-        OSError: It cannot be done.
-    """
-    if not cube.exists() and _journal(cube).exists():
-        try:
-            next_folder(cube).rename(cube)
-        except OSError:
-            if not cube.exists():  # else somebody else was quicker
-                raise
-    return (cube / "zarr.json").exists()
 
 
 def require_present(cube: Path) -> None:
@@ -229,11 +208,6 @@ def _link(file: Path, old: int, new: int) -> None:
         ) from error
 
 
-def next_folder(cube: Path) -> Path:
-    """Where the next generation waits to be swapped in, and the old one, once it is swapped out, to be put away."""
-    return cube.with_name(f".{cube.name}.next")
-
-
 def _filling_folder(cube: Path) -> Path:
     """Where the next generation is built."""
     return cube.with_name(f".{cube.name}.filling")
@@ -246,10 +220,6 @@ def generations_folder(cube: Path) -> Path:
 
 def _old_folder(cube: Path, number: int) -> Path:
     return generations_folder(cube) / f"{number:06d}"
-
-
-def _journal(cube: Path) -> Path:
-    return cube.with_name(f".{cube.name}.swap")
 
 
 def _settle(cube: Path, new: Path) -> None:

@@ -39,6 +39,9 @@ SEALED = "sealed"
 FAILED = "failed"
 EMPTY = "empty"
 
+PERIOD_END = "period_end"
+"""Property of a composite's step: the first moment after its period, as RFC 3339."""
+
 _VERSION = "1.1.0"
 """STAC version of the rows."""
 
@@ -82,6 +85,12 @@ class Entry:
         """Cloud over the area as counted, else over the scene as its catalog says; None if neither is known."""
         counted, said = self.properties.get("cloud_fraction"), self.properties.get("cloud_cover")
         return said if counted is None else 100 * counted
+
+    @property
+    def period_end(self) -> datetime | None:
+        """First moment after the period of a composite, UTC; None for scenes, and in cubes that do not record it."""
+        text = self.properties.get(PERIOD_END)
+        return None if text is None else datetime.fromisoformat(text)
 
 
 class Ledger:

@@ -30,8 +30,7 @@ from stac2cube.store.files import (
     remove_tree,
     write_whole,
 )
-from stac2cube.store.generation import next_folder
-from stac2cube.store.metadata import OWN, now_text
+from stac2cube.store.metadata import OWN, next_folder, now_text
 
 # Who holds a lock, and whether the holder still lives, as far as this node can know. Unknown counts as alive.
 

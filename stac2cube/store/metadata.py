@@ -223,8 +223,6 @@ def _put_in_place(path: Path) -> bool:
     Raises:
         CubeError: It cannot be finished.
     """
-    from stac2cube.store.generation import finish_journal
-
     try:
         return finish_journal(path.resolve())
     except OSError as error:
@@ -232,6 +230,37 @@ def _put_in_place(path: Path) -> bool:
             f"{path} is not there: a run died while it swapped in a new generation, which cannot be finished from here "
             f"({error.strerror}). Whoever may write the cube opens it once, with any command"
         ) from error
+
+
+def finish_journal(cube: Path) -> bool:
+    """Where a swap in two steps was interrupted between them, do the second; whoever finds it so may.
+
+    Args:
+        cube: The cube, which is not there in that case.
+
+    Returns:
+        Whether there is a cube now.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    if not cube.exists() and swap_journal(cube).exists():
+        try:
+            next_folder(cube).rename(cube)
+        except OSError:
+            if not cube.exists():  # else somebody else was quicker
+                raise
+    return (cube / "zarr.json").exists()
+
+
+def next_folder(cube: Path) -> Path:
+    """Where the next generation waits to be swapped in, and the old one, once it is swapped out, to be put away."""
+    return cube.with_name(f".{cube.name}.next")
+
+
+def swap_journal(cube: Path) -> Path:
+    """The file that says, while a swap takes two steps, what the second one is."""
+    return cube.with_name(f".{cube.name}.swap")
 
 
 def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> None:

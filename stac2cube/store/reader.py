@@ -27,9 +27,9 @@ from stac2cube.adapters.xarray import (
 from stac2cube.errors import CubeError
 from stac2cube.model.grid import Grid
 from stac2cube.store.creation import require_axes
-from stac2cube.store.generation import Held, next_folder
+from stac2cube.store.generation import Held
 from stac2cube.store.ledger import Entry, Ledger, step_facts
-from stac2cube.store.metadata import COORDINATES, Root, level_path, read_root
+from stac2cube.store.metadata import COORDINATES, Root, level_path, next_folder, read_root
 from stac2cube.store.staging import Shard, fast_pipeline, shard_file
 from stac2cube.store.yearly_store import YearStore, years_folder
 
@@ -318,6 +318,7 @@ def open_cube(
         layer.encoding = {name: value for name, value in layer.encoding.items() if name not in _CHUNKING}
         # Said as "little" where it is the machine's own: netCDF4 warns of that.
         layer.encoding["dtype"] = np.dtype(layer.encoding["dtype"].name)
+    _encode_axes(dataset)
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
         dataset = dataset.isel(time=order)
@@ -326,6 +327,22 @@ def open_cube(
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)
     # Of the variables alone: the coordinates stay in memory.
     return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
+
+
+def _encode_axes(dataset: xr.Dataset) -> None:
+    """Say how xarray is to write the axes, so that other tools can read them.
+
+    Times are written as float64 seconds, the only unit below a minute that CDO knows: of microseconds it makes the date
+    0000-00-00. Within 136 years of the first step they are exact to the microsecond. A float64 is given NaN as
+    ``_FillValue`` by xarray, which CF does not allow for coordinates.
+    """
+    times = dataset["time"]
+    if times.size:
+        day = times.values.min().astype("datetime64[D]")
+        units = {"units": f"seconds since {day} 00:00:00", "calendar": "proleptic_gregorian"}
+        times.encoding = {**units, "dtype": np.dtype("float64"), "_FillValue": None}
+    for axis in ("x", "y"):
+        dataset[axis].encoding["_FillValue"] = None
 
 
 def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class Census:
     found: list[Damage] = field(default_factory=list)
 
 
+SIDECAR = ".aux.xml"
+"""End of the names of GDAL's sidecar files (gdal.org, PAM)."""
+
+
 def take_census(store: Path) -> Census:
     """Look at all names in a cube or the store of a year, but for those of a run that writes."""
     census, pending = Census(), [""]
@@ -89,6 +93,8 @@ def take_census(store: Path) -> Census:
 def stray_files(census: Census, expected: set[str], layers: set[str]) -> list[Damage]:
     """What lies in a store and is no part of it; of a strange folder, the folder alone.
 
+    Files in which GDAL, and so QGIS, keeps statistics beside what it opens change nothing, and are left out.
+
     Args:
         census: What lies there.
         expected: Paths of all files that may be there.
@@ -99,6 +105,8 @@ def stray_files(census: Census, expected: set[str], layers: set[str]) -> list[Da
     found: dict[str, Damage] = {}
     for path in sorted(({*census.files, *census.others} - expected) | census.folders):
         parts = path.split("/")
+        if path in census.files and path.endswith(SIDECAR):
+            continue
         if len(parts) > 2 and parts[0] in layers and parts[1] == "c":
             if path not in census.folders:
                 found[path] = Damage("orphan", path, "", KINDS["orphan"])

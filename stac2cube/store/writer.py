@@ -346,9 +346,8 @@ def open_writer(
         BadInputError: The path holds something else or cannot be written.
     """
     path = path.resolve()  # a generation takes the place of the cube, not of a link to it
-    listings = Listings()
     if path.exists():
-        refuse_links_in_cube(path, listings)
+        refuse_links_in_cube(path)
         generation.require_present(path)
         # The guard comes before the lock: a refused run leaves not even a lock's trace.
         read_root(path).spec.require_same(spec, str(path))
@@ -360,7 +359,7 @@ def open_writer(
             if not path.exists():
                 create_cube(path, spec, lock)
             lock.acquire_inside()  # of a cube that a killed swap had left without a name
-            writer = CubeWriter(path, lock, listings, resumes=owner is not None)
+            writer = CubeWriter(path, lock, resumes=owner is not None)
             writer.root.spec.require_same(spec, str(path))
             writer.recover()
             try:
@@ -385,7 +384,6 @@ class CubeWriter:
     Args:
         path: The cube.
         lock: Its lock, held.
-        listings: Of the cube's folders, from before the lock was taken.
         resumes: Whether what was staged under the lock's token outlives a failure, for another process of its owner.
 
     Attributes:
@@ -397,11 +395,11 @@ class CubeWriter:
         sound: False from the beginning of a change to its end, and for good once one failed: nothing more is committed.
     """
 
-    def __init__(self, path: Path, lock: CubeLock, listings: Listings, *, resumes: bool = False) -> None:
+    def __init__(self, path: Path, lock: CubeLock, *, resumes: bool = False) -> None:
         self.path = path
         self.sound = True
         self._lock = lock
-        self._listings = listings
+        self._listings = Listings()
         self._resumes = resumes
         self.root = read_root(path)
         self.spec = self.root.spec

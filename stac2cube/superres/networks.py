@@ -197,7 +197,7 @@ def _answer(network: nn.Module, pictures: np.ndarray, device: str, phases: bool)
 
 
 def _network(bands: int, out: int, scale: int) -> nn.Module:
-    from torch import nn
+    from torch import is_inference_mode_enabled, nn
     from torch.nn.functional import avg_pool2d, pad
 
     class Residual(nn.Module):
@@ -219,8 +219,12 @@ def _network(bands: int, out: int, scale: int) -> nn.Module:
             around = pad(pictures, [_SURROUNDINGS // 2] * 4, mode="replicate")
             seen = pictures - avg_pool2d(around, _SURROUNDINGS, stride=1)
             for place, layer in enumerate(self.layers):
-                more = nn.functional.leaky_relu(layer(pad(seen, [1] * 4, mode="replicate")), 0.1)
-                seen = more if place == 0 else seen + more
+                more = nn.functional.leaky_relu(layer(pad(seen, [1] * 4, mode="replicate")), 0.1, inplace=True)
+                if place and not is_inference_mode_enabled():
+                    more = more + seen
+                elif place:  # nobody looks back: the same sum without another picture of all features
+                    more += seen
+                seen = more
             said: torch.Tensor = self.last(pad(seen, [1] * 4, mode="replicate"))
             return said
 

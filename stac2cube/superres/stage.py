@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from stac2cube.algorithms.classes import is_nodata, pixels_of_class
 from stac2cube.algorithms.raster import halved
 from stac2cube.build.clear_pixels import HIDING
 from stac2cube.build.derived import Parent
@@ -24,6 +23,7 @@ from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.executors.local import gpu_turn
+from stac2cube.model.classes import is_nodata, pixels_of_class
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.grid import Grid
 from stac2cube.progress import Progress

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from stac2cube.algorithms.classes import CLASS_VALUES, CLEAR, WORDS, pixels_of_class
 from stac2cube.errors import BadInputError, CubeMismatchError, TableError
+from stac2cube.model.classes import CLASS_VALUES, CLEAR, WORDS, pixels_of_class
 from stac2cube.model.tables import shipped_and_own
 from stac2cube.views.units import apply, common_names, derived_attributes, hide, is_class, names_text
 
-# Masks made of what classifications say of a pixel, in the words of :mod:`stac2cube.algorithms.classes`.
+# Masks made of what classifications say of a pixel, in the words of :mod:`stac2cube.model.classes`.
 
 
 def class_mask(dataset: xr.Dataset, words: Sequence[str], *, layer: str | None = None) -> xr.DataArray:
@@ -256,7 +256,7 @@ class MaskRecipe:
     """What is kept, or what is hidden.
 
     Attributes:
-        keep: Words of :mod:`stac2cube.algorithms.classes` that are kept, all others are hidden.
+        keep: Words of :mod:`stac2cube.model.classes` that are kept, all others are hidden.
         drop: Or those that are hidden, all others are kept.
         about: For people.
     """

@@ -8,8 +8,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.warp import reproject
 
-from stac2cube.algorithms.classes import not_nodata
 from stac2cube.fastcog.warp import positions, resample_quickly
+from stac2cube.model.classes import not_nodata
 from stac2cube.model.image import BandRequest
 from stac2cube.pixels.warp import SourceWindow, warp
 from tests.pixels.granules import box32

@@ -9,10 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pystac
 import pytest
 import rasterio
 import xarray as xr
@@ -25,9 +29,10 @@ import stac2cube
 from stac2cube.archives.archive import read_archive
 from stac2cube.archives.keep import Journal
 from stac2cube.archives.run import Budget
-from stac2cube.archives.status import archive_status
+from stac2cube.archives.status import archive_status, draw_archive
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
+from stac2cube.explorer.server import LivePage
 from stac2cube.export.series import Columns
 from stac2cube.stages.layers import make_request, prepare
 from stac2cube.stages.layers import run as run_layers
@@ -200,6 +205,32 @@ def test_the_report_is_one_page_with_a_map(folder: Path, tmp_path: Path) -> None
     assert "http" not in page.replace(str(tmp_path), "")
 
 
+def test_the_live_page_is_drawn_anew_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(folder / "made", moved)
+    before = {path: path.stat().st_mtime_ns for path in moved.rglob("*")}
+    with LivePage(partial(draw_archive, moved)) as page:
+        with urllib.request.urlopen(page.url, timeout=60) as answer:
+            assert answer.headers["Refresh"]
+            assert "script-src 'none'" in answer.headers["Content-Security-Policy"]
+            first = answer.read().decode()
+        assert first.count('class="done" points') == 4
+        assert {path: path.stat().st_mtime_ns for path in moved.rglob("*")} == before
+        (moved / "b" / "state.json").unlink()
+        with urllib.request.urlopen(page.url, timeout=60) as answer:
+            second = answer.read().decode()
+        assert (second.count('class="done" points'), second.count('class="behind" points')) == (3, 1)
+        for wrong in (page.url.replace(page.url.split("/")[3], "guess"), page.url + "area"):
+            with pytest.raises(urllib.error.HTTPError):
+                urllib.request.urlopen(wrong, timeout=60)
+        question = urllib.request.Request(page.url + "write", b"{}", {"Content-Type": "application/json"})
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(question, timeout=60)
+        shutil.rmtree(moved)
+        with pytest.raises(urllib.error.HTTPError, match="422"):
+            urllib.request.urlopen(page.url, timeout=60)
+
+
 def test_a_fault_of_one_tile_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.replace("aoi: area", f"aoi: {folder}/area").replace("path: t", f"path: {folder}/t"))
@@ -220,6 +251,33 @@ def test_a_fault_of_one_tile_does_not_stop_the_others(folder: Path, tmp_path: Pa
     broken.unlink()
     assert "2 tiles made, 2 were complete" in command("run", recipe, "-q").output
     assert archive_status(tmp_path / "made").done == 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"code": 0, "steps": 5}',
+        '{"code": "x"}',
+        '{"code": 0, "updated": "yesterday", "run": "r"}',
+        "[]",
+        "{",
+        '{"no": 1}',
+    ],
+)
+def test_a_state_that_somebody_edited_is_none(folder: Path, tmp_path: Path, content: str) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(folder / "made", moved)
+    (moved / "a" / "state.json").write_text(content)
+    assert archive_status(moved).behind == ("a",)
+    assert "1 behind" in command("status", moved).output
+
+
+def test_other_bands_are_refused_before_a_tile_is_begun(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "made").rglob("*")}
+    done = CliRunner().invoke(cli, ["run", str(folder / "recipe.yaml"), "--set", "layers.bands=[red, nir, scl]"])
+    assert isinstance(done.exception, BadInputError)
+    assert "have the bands B04, SCL, the recipe asks for B04, B08, SCL" in str(done.exception)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "made").rglob("*")} == before
 
 
 def test_a_larger_area_adds_its_tiles_only(folder: Path, tmp_path: Path) -> None:
@@ -326,6 +384,29 @@ def test_commands_on_cubes_take_the_archive(folder: Path, tmp_path: Path) -> Non
     assert command("rollback", moved, "--before", "2126-01-01").output.count("2 steps") == 8
     assert "the cube did not exist then" in command("rollback", moved, "--before", "1999-01-01", code=1).stderr
     assert not list((moved / ".archive").glob("*.json"))
+
+
+def test_an_archive_is_published_cube_by_cube(folder: Path, tmp_path: Path) -> None:
+    moved, out = tmp_path / "made", tmp_path / "stac"
+    shutil.copytree(folder / "made", moved)
+    damaged = moved / "b" / "clouds.zarr" / "zarr.json"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"{")
+    words = ("publish", moved, out, "--href", "https://data.example/made", "--address", "https://data.example/stac")
+    assert command(*words, code=1).output.count(": 2 items") == 7
+    damaged.write_bytes(whole)
+    assert command(*words).output.count(": 2 items") == 8
+    catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
+    children = {child.id: child for child in catalog.get_children()}
+    assert sorted(children) == [f"{tile}-{product}" for tile in "abcd" for product in ("clouds", "layers")]
+    for name, child in children.items():
+        tile, _, product = name.partition("-")
+        assert child.assets["cube"].href == f"https://data.example/made/{tile}/{product}.zarr"
+        items = list(child.get_items())
+        assert len(items) == 2
+        assert {item.collection_id for item in items} == {name}
+        assert (out / tile / product / "collection.json").is_file()
+    assert not list((moved / ".archive").glob("_publish-*.json"))
 
 
 def test_what_was_rolled_back_is_made_again(folder: Path, tmp_path: Path) -> None:

@@ -117,3 +117,19 @@ def test_an_area_that_a_projection_cannot_show_is_refused() -> None:
             TilingWords("grid", crs="EPSG:3031", edge=100_000.0), read_areas([10, 89.9, 11, 90])[0], 10.0, LATTICE
         )
     assert tiles_for(TilingWords("equi7", zone="SA"), area, 10.0, LATTICE)
+
+
+def test_a_tile_without_a_priority_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiles.geojson"
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"name": f"t{at}", "rank": rank},
+            "geometry": mapping(shapely.box(at, 0, at + 1, 1)),
+        }
+        for at, rank in enumerate([3, None, 1])
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    (area,) = read_areas([0, 0, 3, 1])
+    with pytest.raises(BadInputError, match="none in 1 of 3, the first is feature 2"):
+        tiles_for(TilingWords("file", path=str(path), priority="rank"), area, 10.0, LATTICE)

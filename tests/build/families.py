@@ -14,10 +14,10 @@ import stac2cube
 from stac2cube.build.plan import Summary
 from stac2cube.datasets import sample_files as files
 from stac2cube.executors.base import Threads
-from stac2cube.index.files import read_index
 from stac2cube.index.index import update_index
 from stac2cube.maintain.sync import sync
 from stac2cube.model.catalog import is_index
+from stac2cube.search.index_commits import read_index
 from tests.build.faults import Protocol
 from tests.datasets import killing
 from tests.datasets.conftest import make_cube

@@ -108,6 +108,8 @@ def test_what_a_stream_refuses(patches: Path, tmp_path: Path) -> None:
         PatchStream(patches, "val")
     with pytest.raises(BadInputError, match="no finished set"):
         PatchStream(tmp_path, "train")
+    with pytest.raises(BadInputError, match="counted from 0, and this is -1"):
+        PatchStream(patches, "train").set_epoch(-1)
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.soak)])

@@ -84,6 +84,14 @@ def _halves(_payload: object, _block: object) -> dict[str, np.ndarray]:
     return {"B02": pixels}
 
 
+def test_a_folder_may_have_a_dot_in_its_name(cube: Path, tmp_path: Path) -> None:
+    for name, suffix in (("maps.v2", "cog"), ("maps.2023", "netcdf")):
+        (tmp_path / name).mkdir()
+        files = export(cube, tmp_path / name, Export(layers=("B02",), format=suffix))
+        assert {file.parent for file in files} == {tmp_path / name}
+        assert all(file.is_file() for file in files)
+
+
 def test_a_composite_with_floats_and_counts_fits_into_one_file(cube: Path, tmp_path: Path) -> None:
     stac2cube.store_composites(cube, tmp_path / "c.zarr")
     files = export(tmp_path / "c.zarr", tmp_path / "months")

@@ -15,9 +15,9 @@ from shapely.geometry import box, mapping
 
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, CatalogError
-from stac2cube.export.item import OneItem, ProductBand, write_item_products
 from stac2cube.model.geometry import parse_crs, to_wgs84
 from stac2cube.model.grid import Grid
+from stac2cube.reading.item import OneItem, ProductBand, write_item_products
 from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.export.extensions import require_valid
 from tests.servers.range_server import serving

@@ -26,7 +26,9 @@ from stac2cube.build.plan import Step
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.executors.base import Threads
+from stac2cube.export.netcdf import export_netcdf
 from stac2cube.export.publish import describe_cubes, post_stac, write_stac
+from stac2cube.export.selection import period_ends
 from stac2cube.export.stac import (
     SIMULATED,
     Origin,
@@ -230,6 +232,9 @@ def test_ids_are_safe_and_boxes_cross_the_antimeridian() -> None:
         ("EPSG:32660", (710_000.0, 5_300_000.0), (179, 47, -180, 48)),
         ("EPSG:3413", (-15_000.0, 15_000.0), (-180, 89, 180, 90)),
         ("EPSG:3031", (-15_000.0, 15_000.0), (-180, -90, 180, -89)),
+        ("EPSG:32761", (1_985_000.0, 2_015_000.0), (-180, -90, 180, -89)),
+        ("EPSG:3031", (0.0, 0.0), (90, -90, 180, -89)),
+        ("EPSG:3413", (-26_000.0, 30_000.0), (135, 89, -135, 90)),
     ],
 )
 def test_cubes_at_the_seams_of_the_globe_lie_where_they_are(
@@ -249,7 +254,47 @@ def test_cubes_at_the_seams_of_the_globe_lie_where_they_are(
     assert box[0] - 1 <= found[0] <= box[0] + 2, found
     assert box[1] <= found[1] < found[3] <= box[3] + 1e-9, found
     assert abs(found[2] - box[2]) <= 2
-    assert all(-180 <= x <= 180 for x, _ in shapely.get_coordinates(shapely.geometry.shape(item["geometry"])))
+    place = shapely.geometry.shape(item["geometry"])
+    assert all(-180 <= x <= 180 for x, _ in shapely.get_coordinates(place))
+    assert all(part.exterior.is_ccw for part in getattr(place, "geoms", [place])), "RFC 7946, 3.1.6"
+
+
+@pytest.mark.parametrize(
+    ("period", "begin", "end"),
+    [
+        ("month", "2022-12-01T00:00:00.000000Z", "2022-12-31T23:59:59.999999Z"),
+        ("all", "2022-12-20T10:20:00.000000Z", "2024-01-10T10:20:00.000000Z"),
+    ],
+)
+def test_items_of_composites_say_their_period(cube: Path, tmp_path: Path, period: str, begin: str, end: str) -> None:
+    stac2cube.store_composites(cube, tmp_path / "c.zarr", stac2cube.Composition(period, layers=("B04",)))
+    first, *_, last = [*items_of(tmp_path / "c.zarr")] * 2
+    require_valid(first)
+    span = [first["properties"][name] for name in ("start_datetime", "end_datetime")]
+    assert (first["properties"]["datetime"], span) == (begin, [begin, end])
+    collection = collection_of(tmp_path / "c.zarr")
+    require_valid(collection)
+    assert collection["extent"]["temporal"]["interval"] == [[begin, last["properties"]["end_datetime"]]]
+    export_netcdf(tmp_path / "c.zarr", tmp_path / "c.nc")
+    with xr.open_dataset(tmp_path / "c.nc") as file:
+        bounds = file["time_bnds"].values.astype("datetime64[us]")
+    exclusive = np.datetime64(end[:-1], "us") + np.timedelta64(1, "us")
+    assert bounds[0].tolist() == [np.datetime64(begin[:-1], "us").item(), exclusive.item()]
+
+
+def test_periods_of_composites_that_do_not_record_their_end() -> None:
+    """Cubes of earlier releases."""
+    times = [datetime(2023, month, 1, tzinfo=UTC) for month in (1, 4)]
+    rows = {f"{time:%Y%m%d}": Entry(f"{time:%Y%m%d}", time, SEALED, ()) for time in times}
+
+    def ends(period: str) -> dict[str, datetime]:
+        return period_ends(replace(toy.SPEC, recipe={"composite": {"period": period}}), rows)
+
+    assert ends("month") == {key: row.time.replace(month=row.time.month + 1) for key, row in rows.items()}
+    assert ends("all") == {}, "nobody knows"
+    rows["20230101"] = replace(rows["20230101"], properties={"period_end": "2023-01-31T00:00:00+00:00"})
+    assert ends("all") == {"20230101": datetime(2023, 1, 31, tzinfo=UTC)}
+    assert period_ends(toy.SPEC, rows) == {}
 
 
 def test_a_cube_without_a_step_is_not_published(tmp_path: Path) -> None:

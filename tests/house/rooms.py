@@ -42,6 +42,20 @@ def arrows() -> set[tuple[str, str]]:
     return pairs
 
 
+def files() -> dict[str, set[str]]:
+    """Which modules of the package each of them imports, at its top, in a function or for types alone."""
+    own = {}
+    for path in modules():
+        parts = path.relative_to(CHECKOUT).with_suffix("").parts
+        own[".".join(parts[:-1] if path.name == "__init__.py" else parts)] = path
+    # A package that stands in a longer name is imported, too, but says nothing of what is used.
+    longest = {name: imports(path) & own.keys() for name, path in own.items()}
+    return {
+        name: {one for one in found if one != name and not any(other.startswith(f"{one}.") for other in found)}
+        for name, found in longest.items()
+    }
+
+
 def floors() -> list[list[str]]:
     """Rooms floor by floor, the highest first, as the contract in pyproject.toml has them."""
     contract = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]

@@ -20,11 +20,11 @@ import stac2cube
 from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.fastcog.header import CogHeader
 from stac2cube.fastcog.jp2 import Jp2Header
-from stac2cube.index import headers as room
-from stac2cube.index.files import read_index, records_of, with_headers, write_index_file
-from stac2cube.index.headers import Target, header_in, read_headers, row_of, stored_headers
 from stac2cube.index.index import update_index
 from stac2cube.model.scene import AssetRef
+from stac2cube.search import index_headers as room
+from stac2cube.search.index_commits import read_index, records_of, with_headers, write_index_file
+from stac2cube.search.index_headers import Target, header_in, read_headers, row_of, stored_headers
 from stac2cube.store.reader import differences, open_cube
 from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.pixels.granules import box32, texture, write

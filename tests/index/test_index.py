@@ -20,12 +20,12 @@ import rustac
 import stac2cube
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, CatalogError, CubeLockedError, NothingFoundError
-from stac2cube.index.files import lock, read_index
-from stac2cube.index.headers import stored_headers
 from stac2cube.index.index import filter_index, store_search, update_index
 from stac2cube.model.catalog import find_catalog
 from stac2cube.search.clients import items_of_path
+from stac2cube.search.index_commits import lock, read_index
 from stac2cube.search.index_files import read_index_manifest
+from stac2cube.search.index_headers import stored_headers
 from stac2cube.stages.layers import area_words, make_request
 from stac2cube.store.lock import IN_FOLDER
 from stac2cube.store.reader import differences
@@ -295,7 +295,7 @@ def test_one_writer_at_a_time(index: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import stac2cube.index.files as room
+import stac2cube.search.index_commits as room
 real = room.write_whole
 count = 0
 def write_whole(path, content):

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from stac2cube.access.sign import opening
-from stac2cube.index.headers import Target, changed, header_in, header_type, read_headers
 from stac2cube.model.image import Image
 from stac2cube.model.scene import AssetRef
 from stac2cube.pixels.open import Engine, inspect
 from stac2cube.pixels.zarr_header import ZarrHeader
+from stac2cube.search.index_headers import Target, changed, header_in, header_type, read_headers
 from tests.pixels.zarr_stores import StoreForm, counts, path_of, write_store
 from tests.servers.range_server import serving
 

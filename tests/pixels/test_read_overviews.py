@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.enums import Resampling
+from scipy import ndimage
 
 from stac2cube.model.image import BandRequest
 from stac2cube.pixels.gdal import gdal_image
@@ -184,3 +186,70 @@ def test_where_nothing_tells_the_full_resolution_is_read(tmp_path: Path) -> None
     plain = write(tmp_path / "b.tif", pixels, WHOLE, driver="GTiff", blocksize=None)
     got, wanted = (read_block([granule(WHOLE, B04=file)], [RED], COARSE)["B04"] for file in (path, plain))
     np.testing.assert_array_equal(got, wanted)
+
+
+SIXTY = replace(RED, resampling="average", exact=True)
+
+
+@pytest.mark.parametrize("reversible", ["YES", "NO"])
+def test_reduced_reading_averages_the_level_whose_pixels_fill_the_target(reversible: str, tmp_path: Path) -> None:
+    """10 m to 60 m: three pixels of half the resolution, never one and a half of a quarter."""
+    whole, pixels = box32(600, 600), texture(box32(600, 600))
+    path = write(tmp_path / "a.jp2", pixels, whole, **(JP2 | {"REVERSIBLE": reversible}))
+    coarse = box32(100, 100, gsd=60)
+    exact, reduced = (
+        read_block([granule(whole, B04=path)], [replace(SIXTY, reduced=way)], coarse)["B04"].astype(float)
+        for way in (False, True)
+    )
+    means = pixels.reshape(100, 6, 100, 6).mean(axis=(1, 3))
+    if reversible == "YES":
+        assert np.abs(exact - means).max() <= 0.5
+    with rasterio.open(path, overview_level=0) as file:
+        half = file.read(1).astype(float)
+    # Its pixels lie at every second pixel of the full resolution: the first and last of four are covered in part.
+    along = np.zeros((100, 300))
+    for cell in range(99):
+        along[cell, 3 * cell : 3 * cell + 4] = np.array([1.5, 2, 2, 0.5]) / 6
+    wanted = (along @ half @ along.T)[:99, :99]
+    assert np.abs(reduced[:99, :99] - wanted).max() <= 0.6
+    assert np.abs(reduced - means)[1:-1, 1:-1].max() < 25
+    # Two pixels to one are no mean of fewer: every pixel is read.
+    twenty = box32(300, 300, gsd=20)
+    fine = [
+        read_block([granule(whole, B04=path)], [replace(SIXTY, reduced=way)], twenty)["B04"] for way in (False, True)
+    ]
+    np.testing.assert_array_equal(*fine)
+
+
+def test_reduced_reading_takes_half_the_resolution_of_20_m_for_60_m(tmp_path: Path) -> None:
+    whole, pixels = box32(600, 600, gsd=20), texture(box32(600, 600))
+    made = granule(whole, B04=write(tmp_path / "a.jp2", pixels, whole, **JP2))
+    exact, reduced = (
+        read_block([made], [replace(SIXTY, reduced=way)], box32(200, 200, gsd=60))["B04"].astype(float)
+        for way in (False, True)
+    )
+    assert (exact != reduced).mean() > 0.5
+    assert abs(np.mean(exact - reduced)) < 1, "nothing is brighter or darker"
+    assert np.abs(exact - reduced)[1:-1, 1:-1].max() < 30
+
+
+def test_reduced_reading_is_exact_beside_no_data_and_the_same_in_every_block(tmp_path: Path) -> None:
+    whole = box32(600, 600)
+    rows, columns = np.indices(whole.shape)
+    pixels = np.where(rows + columns < 400, 0, texture(whole)).astype("uint16")
+    made = granule(whole, B04=write(tmp_path / "a.jp2", pixels, whole, **JP2), shift=1000)
+    coarse, band = box32(100, 100, gsd=60), replace(SIXTY, reduced=True)
+    reduced, exact = (read_block([made], [way], coarse)["B04"] for way in (band, SIXTY))
+    share = (pixels > 0).reshape(100, 6, 100, 6).mean(axis=(1, 3))
+    np.testing.assert_array_equal(reduced[share < 1], exact[share < 1])
+    next_to = ndimage.binary_dilation(share < 1, np.ones((5, 5), bool)) & (share == 1)
+    apart = np.abs(reduced.astype(int) - exact)
+    assert apart[next_to].max() < 25, "as anywhere: nothing of 0 is mixed in"
+    assert apart[~next_to].any(), "far from it the lower level is read"
+    assert not reduced[share == 0].any()
+    for part in (np.s_[:40, :40], np.s_[40:, :40], np.s_[:, 33:71], np.s_[60:, 60:]):
+        np.testing.assert_array_equal(read_block([made], [band], coarse[part])["B04"], reduced[part])
+    cog = granule(whole, B04=write(tmp_path / "a.tif", pixels, whole, overview_resampling="average"))
+    np.testing.assert_array_equal(
+        read_block([cog], [band], coarse)["B04"], read_block([cog], [SIXTY], coarse)["B04"], "a COG is read alike"
+    )

@@ -20,12 +20,12 @@ from stac2cube.cli import cli
 from stac2cube.datasets.acquisitions import DownloadRequest
 from stac2cube.datasets.download import download_products
 from stac2cube.errors import IncompleteError, ReadError
-from stac2cube.index.files import read_index
 from stac2cube.index.index import create_index
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.scene import AssetRef
 from stac2cube.pixels.open import Engine, RetryPolicy
 from stac2cube.pixels.read import read_block
+from stac2cube.search.index_commits import read_index
 from stac2cube.store.reader import open_cube
 from tests.datasets.products import Pair
 from tests.items import catalog as write_catalog

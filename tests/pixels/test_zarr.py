@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -19,12 +20,13 @@ import zarr
 
 from stac2cube.access.sign import opening
 from stac2cube.errors import ReadError
+from stac2cube.fastcog.ranges import State
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, is_zarr_array, split_store
 from stac2cube.pixels import zarr_image
 from stac2cube.pixels.open import Engine, ReadOptions, RetryPolicy, inspect, of_asset
 from stac2cube.pixels.zarr_image import PACKINGS, ChunkCache, PackedChunks
-from stac2cube.pixels.zarr_store import unpacked_size
+from stac2cube.pixels.zarr_store import StoreAccess, unpacked_size
 from tests.pixels.granules import granule
 from tests.pixels.zarr_stores import CORNER, CRS, StoreForm, counts, path_of, write_store
 from tests.servers.range_server import RangeServer, serving
@@ -88,6 +90,28 @@ def test_over_http_each_object_is_asked_for_once(name: str, tmp_path: Path) -> N
             path for path in server.requests if path.endswith((".zmetadata", "zarr.json", ".zarray", ".zattrs"))
         ]
         assert len(documents) <= 2, documents
+
+
+@pytest.mark.parametrize("name", ["v2", "v3", "v2, not consolidated, attributes"])
+def test_documents_that_do_not_wait_for_each_other_are_asked_for_at_the_same_time(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions along x and y; metadata of an array, and its attributes. Who is alone waits in vain for the other."""
+    store = write_store(tmp_path, FORMS[name], name.replace(", ", "-"))
+    pairs = {"x/": threading.Barrier(2), ".z": threading.Barrier(2)}
+    plain, met = StoreAccess.whole, set[str]()
+
+    def whole(self: StoreAccess, key: str, most: int) -> tuple[memoryview, State]:
+        kind = ".z" if re.search(r"/b02/\.z(?:array|attrs)$", key) else ""
+        kind = "x/" if re.search(r"/r10m/[xy]/(?:c/)?0$", key) else kind
+        if kind:
+            pairs[kind].wait(60)
+            met.add(kind)
+        return plain(self, key, most)
+
+    monkeypatch.setattr(StoreAccess, "whole", whole)
+    np.testing.assert_array_equal(look(f"{store}/{path_of('b02', 10)}"), counts("b02", FORMS[name]))
+    assert met == ({".z"} if "not consolidated" in name else {"x/"}), met
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

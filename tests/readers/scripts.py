@@ -178,6 +178,43 @@ answer(read)
 """
 )
 
+COG = (
+    HEAD
+    + """
+import os, rasterio
+def read(path, layer, points):
+    files = {}
+    for name in os.listdir(path):
+        file = rasterio.open(os.path.join(path, name))
+        files[np.datetime64(file.tags()["time"].rstrip("Z"), "us")] = file
+    values = []
+    for t, x, y in points:
+        file = files[np.datetime64(t, "us")]
+        band = file.descriptions.index(layer) + 1
+        value = next(file.sample([(x, y)], band))[0]
+        gone = value == file.nodata or value != value
+        values.append(np.nan if gone else value * file.scales[band - 1] + file.offsets[band - 1])
+    return file.crs.to_epsg(), values
+answer(read)
+"""
+)
+
+RIOXARRAY_COG = (
+    HEAD
+    + """
+import os, rioxarray
+def read(path, layer, points):
+    files = {}
+    for name in os.listdir(path):
+        data = rioxarray.open_rasterio(os.path.join(path, name), mask_and_scale=True)
+        files[np.datetime64(data.attrs["time"].rstrip("Z"), "us")] = data
+    band = list(data.attrs["long_name"]).index(layer) if data.sizes["band"] > 1 else 0
+    found = [files[np.datetime64(t, "us")].isel(band=band).sel(x=x, y=y, method="nearest") for t, x, y in points]
+    return data.rio.crs.to_epsg(), [one.values for one in found]
+answer(read)
+"""
+)
+
 TERRA = """
 suppressPackageStartupMessages({library(terra); library(jsonlite)})
 read <- function(job) {
@@ -267,3 +304,137 @@ for (const [path, layer, points] of JSON.parse(process.argv[2])) {
 }
 console.log(JSON.stringify(answers));
 """
+
+QGIS = """
+import json
+import re
+import sys
+from datetime import datetime, timedelta
+
+from osgeo import gdal
+from qgis.core import QgsApplication, QgsPointXY, QgsRasterLayer, QgsStacController, QgsVectorLayer
+
+gdal.UseExceptions()
+
+
+def opened(uri):
+    layer = QgsRasterLayer(uri, "asked", "gdal")
+    assert layer.isValid(), f"{uri}: {layer.error().summary()}"
+    return layer
+
+
+def values(layer, points, bands):
+    found = []
+    for (_, x, y), band in zip(points, bands):
+        value, there = layer.dataProvider().sample(QgsPointXY(x, y), band)
+        found.append(value if there else None)
+    return [layer.crs().authid(), found]
+
+
+def moments_of_cube(path):
+    # GDAL's classic raster does not say them, its arrays do.
+    group = gdal.OpenEx(path, gdal.OF_MULTIDIM_RASTER).GetRootGroup()
+    count = memoryview(group.OpenMDArray("time").Read()).cast("q").tolist()
+    return [datetime(1970, 1, 1) + timedelta(microseconds=number) for number in count]
+
+
+def moments_of_bands(layer):
+    # QGIS names the bands of a NetCDF "Band 1: time=37200 (seconds since 2022-05-30 00:00:00)".
+    names = [layer.bandName(band) for band in range(1, layer.bandCount() + 1)]
+    told = [re.search(r"time=([\\d.e+]+) \\(seconds since ([\\d-]+ [\\d:]+)\\)", name) for name in names]
+    return [datetime.fromisoformat(one[2]) + timedelta(seconds=float(one[1])) for one in told]
+
+
+def nearest(moments, time):
+    asked = datetime.fromisoformat(time[:26])
+    band = min(range(len(moments)), key=lambda place: abs(moments[place] - asked))
+    assert abs(moments[band] - asked) < timedelta(milliseconds=1), (time, moments)
+    return band + 1
+
+
+def of_zarr(path, layer, points):
+    moments = moments_of_cube(path)
+    return values(opened(f'ZARR:"{path}":/{layer}'), points, [nearest(moments, time) for time, _, _ in points])
+
+
+def of_netcdf(path, layer, points):
+    shown = opened(f'NETCDF:"{path}":{layer}')
+    moments = moments_of_bands(shown)
+    return values(shown, points, [nearest(moments, time) for time, _, _ in points])
+
+
+def of_cog(path, layer, points):
+    shown, time = opened(path), gdal.Open(path).GetMetadataItem("time")
+    assert all(nearest([datetime.fromisoformat(time.rstrip("Z"))], asked) for asked, _, _ in points)
+    names = [shown.bandName(band).split(": ")[-1] for band in range(1, shown.bandCount() + 1)]
+    return values(shown, points, [names.index(layer) + 1] * len(points))
+
+
+def of_item(path, asset, points):
+    item = QgsStacController().openLocalItem(path)
+    box = item.boundingBox().toRectangle()
+    told = [item.id(), item.properties()["datetime"]]
+    told.append([box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()])
+    if not asset:
+        return told
+    uri = item.assets()[asset].uri()
+    assert (uri.layerType, uri.providerKey) == ("raster", "gdal"), uri
+    return [*told, *values(opened(uri.uri), points, [1] * len(points))]
+
+
+def of_vector(path):
+    layer = QgsVectorLayer(path, "asked", "ogr")
+    assert layer.isValid(), path
+    return [layer.featureCount(), layer.crs().authid(), sorted(feature["id"] for feature in layer.getFeatures())]
+
+
+KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item, "vector": of_vector}
+
+if __name__ == "__main__":
+    application = QgsApplication([], False)
+    application.initQgis()
+    with open(sys.argv[1]) as file:
+        jobs = json.load(file)
+    print(json.dumps([KINDS[kind](*words) for kind, *words in jobs]), flush=True)
+    application.exitQgis()
+"""
+"""For the Python of QGIS, which opens cubes, exports and STAC Items as QGIS does.
+
+It gets a file of jobs as JSON: ``[kind, path, layer, [[time, x, y], ...]]`` with the kinds ``zarr``, ``netcdf``,
+``cog`` and ``item``; for ``vector`` a path alone. It prints one line: for each job the CRS and the value of each point,
+null where there is no data; for ``item`` before them the id, the time and the box; for ``vector`` the number of shapes,
+their CRS and their ids.
+"""
+
+STAC = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, odc.stac, pystac, rustac, stac_geoparquet.arrow, xarray as xr, xpystac
+
+folders, products, table = json.loads(sys.argv[1])
+told = []
+for folder, layer, points in folders:
+    collection = pystac.Collection.from_file(folder + "/collection.json")
+    items = list(collection.get_items())
+    assert all(item.get_collection().id == collection.id and item.get_root() is not None for item in items)
+    documents = [item.to_dict() for item in items]
+    rows = stac_geoparquet.arrow.parse_stac_items_to_arrow(documents).read_all()
+    assert rows.num_rows == len(items) and sorted(rows["id"].to_pylist()) == sorted(item.id for item in items)
+    assert {str(time) for time in rows["datetime"].to_pylist()} == {str(item.datetime) for item in items}
+    rustac.write_sync(table, documents)
+    assert sorted(item["id"] for item in rustac.read_sync(table)["features"]) == sorted(item.id for item in items)
+    values = []
+    for owner in (collection, items[0]):
+        asset = owner.assets["cube"]
+        plain = xr.open_dataset(asset.href, **asset.extra_fields["xarray:open_kwargs"])
+        for data in (xr.open_dataset(asset, engine="stac").sortby("time"), plain.sortby("time")):
+            found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
+            values.append([float(one) for one in found])
+    crs = items[0].properties["proj:code"].removeprefix("EPSG:")
+    told.append([int(crs), [[None if value != value else value for value in row] for row in values]])
+(item,) = pystac.Catalog.from_file(products).get_items(recursive=True)
+loaded = odc.stac.load([item], bands=["ndvi"])
+print(json.dumps([told, str(loaded.odc.crs), [loaded.x.values.tolist(), loaded.y.values.tolist()],
+                  np.where(np.isnan(loaded.ndvi[0]), None, loaded.ndvi[0]).tolist()]))
+"""
+"""Published STAC of every product in readers of STAC, and of ``stac2cube item`` in odc-stac."""

@@ -13,18 +13,26 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
+from pyproj import CRS
 
 import stac2cube
 from stac2cube.cli import cli
+from stac2cube.export.export import Export, export
 from stac2cube.export.netcdf import export_netcdf
-from stac2cube.store.metadata import level_path
+from stac2cube.export.publish import write_stac
+from stac2cube.export.stac import items_of
+from stac2cube.store.metadata import level_path, read_root
 from stac2cube.superres.rules import SuperresRules
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.readers import scripts
 from tests.stages.test_superres import cube as series
+from tests.views.cubes import make_cube
 
 PRODUCTS = {
     "layers": ("B04", "B11", "SCL"),
@@ -35,8 +43,16 @@ PRODUCTS = {
     "superres": ("B04", "B05"),
     "coregistered": ("B04",),
     "overviews": ("B04", "SCL"),
+    "samples": ("B04", "label"),
 }
 """Products, and layers of theirs that are looked at. The layers have a sealed year: others see their own files."""
+
+SAMPLED = (
+    *("--mission", "sentinel-2-l2a", "--target", "grid", "--bands", "B04,B11"),
+    *("--labels", "scl", "--mapping", "4=0,5=0,6=0,8=1,9=1"),
+)
+
+ON_DEBIAN = Path(__file__).parents[1] / "on-debian"
 
 PAGE = Path(__file__).parents[2] / "docs" / "readers.md"
 
@@ -49,7 +65,7 @@ class Reader:
         name: In the table.
         script: See :mod:`tests.readers.scripts`.
         packages: Installed into an environment of its own; none for that of the tests.
-        netcdf: Whether it reads our NetCDF and not the cube.
+        of: What it reads: the cube, or our ``"nc"`` or ``"cogs"`` of it.
         node: Whether it is a program of Node, and its packages are npm's.
         bare: Whether the packages' own dependencies are left out.
         r: Whether it is a program of R, and its packages are Debian's (``r-cran-...``), which are there or not.
@@ -58,7 +74,7 @@ class Reader:
     name: str
     script: str
     packages: tuple[str, ...] = ()
-    netcdf: bool = False
+    of: Literal["cube", "nc", "cogs"] = "cube"
     node: bool = False
     bare: bool = False
     r: bool = False
@@ -80,12 +96,12 @@ READERS = (
         scripts.ICECHUNK,
         ("virtualizarr==2.5.1", "icechunk==1.1.21", "obstore==0.12.1", "arro3-core", "pyproj", "zarr==3.1.6"),
     ),
-    Reader("xarray of NetCDF", scripts.NETCDF, netcdf=True),
-    Reader("GDAL 3.10 of NetCDF", scripts.GDAL_NETCDF, netcdf=True),
-    Reader(
-        "rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2", "h5py"), netcdf=True
-    ),
-    Reader("terra 1.7 (R 4.2) of NetCDF", scripts.TERRA, ("terra", "jsonlite"), netcdf=True, r=True),
+    Reader("xarray of NetCDF", scripts.NETCDF, of="nc"),
+    Reader("GDAL 3.10 of NetCDF", scripts.GDAL_NETCDF, of="nc"),
+    Reader("rioxarray 0.19 of NetCDF", scripts.RIOXARRAY, ("rioxarray==0.19.0", "h5netcdf==1.8.2", "h5py"), of="nc"),
+    Reader("GDAL 3.10 of COG", scripts.COG, of="cogs"),
+    Reader("rioxarray 0.19 of COG", scripts.RIOXARRAY_COG, ("rioxarray==0.19.0",), of="cogs"),
+    Reader("terra 1.7 (R 4.2) of NetCDF", scripts.TERRA, ("terra", "jsonlite"), of="nc", r=True),
 )
 
 Environments = Callable[[Reader], str]
@@ -93,8 +109,11 @@ Environments = Callable[[Reader], str]
 
 @pytest.fixture(scope="module")
 def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A cube of each product, and a NetCDF of each beside it."""
-    folder = tmp_path_factory.mktemp("readers") / "cubes"
+    return make_cubes(tmp_path_factory.mktemp("readers") / "cubes")
+
+
+def make_cubes(folder: Path) -> dict[str, Path]:
+    """A cube of each product, and a NetCDF and a folder of COGs of each beside it."""
     layers = series(folder, (150, 200), hole=200)
     paths = {name: folder / f"{name}.zarr" for name in PRODUCTS}
     stac2cube.get_cloud_layers(layers, paths["clouds"], method="scl")
@@ -103,6 +122,7 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ["indices", layers, paths["indices"], "NDVI"],
         ["composite", layers, paths["composite"], "--period", "month"],
         ["coregister", layers, paths["coregistered"], "--engine", "phase"],
+        ["samples", layers, paths["samples"], *SAMPLED],
         ["seal-year", layers, "2022"],
     ):
         cli.main([*map(str, words), "-q"], standalone_mode=False)
@@ -112,6 +132,8 @@ def cubes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths["overviews"] = level_path(layers, 2)
     for name, path in paths.items():
         export_netcdf(path, folder / f"{name}.nc")
+        (folder / f"{name}.cogs").mkdir()
+        export(path, folder / f"{name}.cogs", Export(layers=PRODUCTS[name]))
     return paths
 
 
@@ -145,22 +167,44 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
 
 
 def truth(cube: Path, layer: str, count: int = 20) -> tuple[list[tuple[str, float, float]], np.ndarray]:
-    """Random times and places, and what ``open_cube`` says of them."""
-    opened, random = stac2cube.open_cube(cube, chunks=None), np.random.default_rng(0)
-    at = [[int(random.integers(0, opened.sizes[axis])) for _ in range(count)] for axis in ("time", "y", "x")]
+    """Random times and places, and what ``open_cube`` says of them; some are pixels without data, where there are any.
+
+    Readers hide the fill of classes or show it: here it is NaN.
+    """
+    opened, stored = (stac2cube.open_cube(cube, chunks=None, decode=decode)[layer] for decode in (True, False))
+    random = np.random.default_rng(0)
+    at = [tuple(int(random.integers(0, size)) for size in opened.shape) for _ in range(count)]
+    gone = _is_fill(cube, layer, stored.values)
+    for place, empty in zip(range(count // 4), random.permutation(np.argwhere(gone)), strict=False):
+        at[place] = tuple(int(number) for number in empty)
     points = [
         (str(opened.time.values[t]), float(opened.x.values[column]), float(opened.y.values[row]))
-        for t, row, column in zip(*at, strict=True)
+        for t, row, column in at
     ]
-    values = [opened[layer].values[index] for index in zip(*at, strict=True)]
-    return points, np.array(values, "float64")
+    values = np.where(gone, np.nan, opened.values.astype("float64"))
+    return points, np.array([values[index] for index in at])
+
+
+def _is_fill(cube: Path, layer: str, numbers: np.ndarray) -> np.ndarray:
+    (fill,) = (one.fill for one in read_root(cube).spec.layers if one.name == layer)
+    return np.asarray(np.isnan(numbers) if np.isnan(fill) else numbers == fill)
+
+
+def require_equal(cube: Path, layer: str, crs: int, said: Sequence[float | None], values: np.ndarray) -> None:
+    """What a reader says of points is what ``open_cube`` says."""
+    got = np.array([np.nan if value is None else value for value in said])
+    if np.issubdtype(stac2cube.open_cube(cube)[layer].dtype, np.integer):
+        got = np.where(_is_fill(cube, layer, got), np.nan, got)
+    assert crs == 32632
+    np.testing.assert_allclose(got, values, rtol=1e-5, atol=1e-6, err_msg=f"{cube.name} {layer}")
+    assert np.isfinite(got).any()
 
 
 def require_same(reader: Reader, environment: str, cubes: dict[str, Path], asked: Sequence[tuple[str, str]]) -> None:
     """Ask a reader for random pixels of layers, all at once; they are what ``open_cube`` says of them."""
     wanted = [truth(cubes[name], layer) for name, layer in asked]
     jobs = [
-        (str(cubes["layers"].with_name(f"{name}.nc") if reader.netcdf else cubes[name]), layer, points)
+        (str(cubes[name] if reader.of == "cube" else cubes["layers"].with_name(f"{name}.{reader.of}")), layer, points)
         for (name, layer), (points, _) in zip(asked, wanted, strict=True)
     ]
     if reader.node:
@@ -173,10 +217,7 @@ def require_same(reader: Reader, environment: str, cubes: dict[str, Path], asked
     assert done.returncode == 0, done.stderr[-2000:]
     answers = json.loads(done.stdout.splitlines()[-1])
     for (name, layer), (_, values), (epsg, said) in zip(asked, wanted, answers, strict=True):
-        got = np.array([np.nan if value is None else value for value in said])
-        assert epsg == 32632
-        np.testing.assert_allclose(got, values, rtol=1e-5, atol=1e-6, err_msg=f"{name} {layer}")
-        assert np.isfinite(got).any()
+        require_equal(cubes[name], layer, epsg, said, values)
 
 
 @pytest.mark.parametrize("reader", [one for one in READERS if not one.packages], ids=lambda one: one.name)
@@ -189,6 +230,83 @@ def test_readers_at_hand(reader: Reader, cubes: dict[str, Path]) -> None:
 def test_every_reader(reader: Reader, cubes: dict[str, Path], environments: Environments) -> None:
     asked = [(name, layer) for name, layers in PRODUCTS.items() for layer in layers]
     require_same(reader, environments(reader), cubes, asked)
+
+
+QGIS = "QGIS 3.44 (GDAL 3.13)"
+"""That of Debian's next release: older ones have a GDAL that does not read the codecs of Zarr 3."""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
+    folder = cubes["layers"].parent
+    asked = [(name, layer) for name, layers in PRODUCTS.items() for layer in layers]
+    wanted = {(name, layer): truth(cubes[name], layer) for name, layer in asked}
+    jobs: list[tuple[object, ...]] = []
+    for (name, layer), (points, _) in wanted.items():
+        jobs += [("zarr", str(cubes[name]), layer, points), ("netcdf", str(folder / f"{name}.nc"), layer, points)]
+    steps = sorted((folder / "layers.cogs").iterdir())
+    time = stac2cube.open_cube(cubes["layers"]).time.values[0]
+    first = [point for point in wanted["layers", "B04"][0] if point[0] == str(time)]
+    jobs.append(("cog", str(steps[0]), "B04", first))
+    write_stac(cubes["layers"], folder / "stac")
+    (item, _) = items_of(cubes["layers"])
+    jobs.append(("item", str(folder / "stac" / "items" / f"{item['id']}.json"), "", []))
+    (folder / "ask.py").write_text(scripts.QGIS)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    command = f"QT_QPA_PLATFORM=offscreen python3 {folder}/ask.py {folder}/jobs.json"
+    words = ["--packages=python3-qgis,qgis-providers,python3-gdal", f"--lend={folder}", f"--run={command}"]
+    done = subprocess.run([ON_DEBIAN, "forky", *words], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("[["))
+    answers = json.loads(line)
+    of_cog, of_item = answers[-2:]
+    for ((name, layer), (_, values)), pair in zip(
+        wanted.items(), zip(*[iter(answers)] * 2, strict=False), strict=False
+    ):
+        for crs, said in pair:
+            require_equal(cubes[name], layer, int(crs.removeprefix("EPSG:")), said, values)
+    truly = [value for point, value in zip(*wanted["layers", "B04"], strict=True) if point[0] == str(time)]
+    require_equal(cubes["layers"], "B04", int(of_cog[0].removeprefix("EPSG:")), of_cog[1], np.array(truly))
+    assert of_item[:2] == [item["id"], item["properties"]["datetime"]]
+    np.testing.assert_allclose(of_item[2], item["bbox"], atol=1e-9)
+
+
+STAC_READERS = (
+    *("pystac==1.15.2", "xpystac==0.5.0", "stac-geoparquet==0.8.3", "rustac==0.9.18", "odc-stac==0.5.3"),
+    *("zarr==3.1.6", "xarray==2026.9.0", "pyarrow==26.0.1"),
+)
+
+
+@pytest.mark.soak
+def test_readers_of_stac_load_what_is_published(cubes: dict[str, Path], tmp_path: Path) -> None:
+    folders, wanted = [], []
+    for name, (layer, *_) in PRODUCTS.items():
+        write_stac(cubes[name], tmp_path / name)
+        points, values = truth(cubes[name], layer)
+        folders.append((str(tmp_path / name), layer, points))
+        wanted.append((name, layer, values))
+    archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
+    (tmp_path / "one.json").write_text(json.dumps(archive.items("earth-search")[-2]))
+    words = ["item", str(tmp_path / "one.json"), str(tmp_path / "out"), "--index", "ndvi", "--clear", "-q"]
+    assert cli.main(words, standalone_mode=False) == 0
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", *STAC_READERS], check=True)
+    asked = json.dumps([folders, str(tmp_path / "out" / "catalog.json"), str(tmp_path / "items.parquet")])
+    command = [tmp_path / "venv/bin/python", "-c", scripts.STAC, asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told, crs, (x, y), values = json.loads(done.stdout.splitlines()[-1])
+    for (name, layer, truly), (code, rows) in zip(wanted, told, strict=True):
+        for row in rows:
+            require_equal(cubes[name], layer, code, row, truly)
+    (file,) = (tmp_path / "out").glob("*/ndvi.tif")
+    with rasterio.open(file) as opened:
+        assert CRS.from_user_input(crs) == CRS.from_user_input(opened.crs)
+        assert [x[0], y[0]] == [opened.transform.c + 5, opened.transform.f - 5]
+        np.testing.assert_array_equal(np.array(values, "float32"), opened.read(1))
 
 
 def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path], tmp_path: Path) -> None:
@@ -218,10 +336,38 @@ def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path],
     assert "string :" not in said("ncdump", "-h", file)
 
 
+def test_cdo_reads_dates_that_plain_xarray_writes(tmp_path: Path) -> None:
+    """Scenes have fractions of a second, of which xarray by itself makes milliseconds, and CDO the date 0000-00-00."""
+    if shutil.which("cdo") is None:
+        pytest.skip("cdo is not installed")
+    opened = stac2cube.open_cube(make_cube(tmp_path / "alps.zarr"))[["B04"]].isel(x=slice(4), y=slice(4))
+    shift = np.array([1_234_567 * step for step in range(opened.sizes["time"])], "timedelta64[us]")
+    opened["time"] = opened["time"].copy(data=opened.time.values + shift)  # keeps what open_cube says of writing
+    views = {
+        "whole": opened,
+        "part": opened.isel(time=slice(2, 5)),
+        "joined": xr.concat([opened.isel(time=[5, 6]), opened.isel(time=[0, 1])], "time").sortby("time"),
+        "floats": opened.astype("float64"),
+        "months": opened.resample(time="1MS").mean(),
+    }
+    plain = xr.open_zarr(tmp_path / "alps.zarr", drop_variables="scene")[["B04"]].sortby("time").isel(x=[0], y=[0])
+    plain.attrs = {}
+    plain.time.encoding = {"units": "seconds since 1970-01-01", "dtype": "float64"}
+    views["plain"] = plain
+    for name, view in views.items():
+        view.to_netcdf(tmp_path / f"{name}.nc")
+        command = ["cdo", "-s", "showdate", "-selname,B04", str(tmp_path / f"{name}.nc")]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert said == [str(time)[:10] for time in view.time.values], name
+        view.to_zarr(tmp_path / f"{name}.zarr")
+        exact = xr.coders.CFDatetimeCoder(time_unit="us")
+        np.testing.assert_array_equal(xr.open_zarr(tmp_path / f"{name}.zarr", decode_times=exact).time, view.time)
+
+
 def test_the_page_names_every_reader() -> None:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    for reader in READERS:
-        assert any(line.startswith(f"| {reader.name} |") for line in rows), reader.name
+    for name in (*(reader.name for reader in READERS), QGIS, f"{QGIS} of NetCDF"):
+        assert any(line.startswith(f"| {name} |") for line in rows), name
 
 
 def test_the_page_has_the_recipe_that_is_run() -> None:

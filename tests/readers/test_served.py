@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,8 +18,10 @@ from pyproj import Transformer
 
 import stac2cube
 from stac2cube.cli import cli
+from stac2cube.export.stac import items_of
 from stac2cube.maintain.care import tidy
 from stac2cube.testing.archive import ArchiveSpec, simulate
+from tests.servers.stac_api import StacApi
 from tests.stages.test_superres import cube as series
 
 PAGE = Path(__file__).parents[2] / "docs" / "served.md"
@@ -111,3 +114,61 @@ def test_stackstac_reads_products_of_an_item(tmp_path: Path) -> None:
     values = np.array([np.nan if value is None else value for value in json.loads(done.stdout)]).reshape(truth.shape)
     assert np.isfinite(truth).any()
     np.testing.assert_array_equal(values, truth)
+
+
+STACAPI = """
+import json, sys
+from io import BytesIO
+import morecantile, numpy as np
+from fastapi.testclient import TestClient
+from titiler.stacapi.main import app
+
+lon, lat, item, cube_item = json.loads(sys.argv[1])
+client, tms = TestClient(app), morecantile.tms.get("WebMercatorQuad")
+tile = tms.tile(lon, lat, 14)
+at = f"tiles/WebMercatorQuad/14/{tile.x}/{tile.y}.npy"
+path, words = f"/collections/products/items/{item}", {"assets": "ndvi"}
+point = client.get(f"{path}/point/{lon},{lat}", params=words)
+of_item = client.get(f"{path}/{at}", params=words)
+of_all = client.get(f"/collections/products/{at}", params=words)
+west, south, east, north = tms.xy_bounds(tile)
+x, y = tms.xy(lon, lat)
+row, column = int((north - y) / (north - south) * 256), int((x - west) / (east - west) * 256)
+seen = [np.load(BytesIO(answer.content))[0, row, column].item() for answer in (of_item, of_all)]
+zarr = client.get(f"/collections/layers/items/{cube_item}/point/{lon},{lat}", params={"assets": "cube"})
+print(json.dumps([point.json(), seen, zarr.status_code, zarr.text]))
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.postgres
+def test_titiler_serves_items_of_an_api(tmp_path: Path, stac_api: StacApi) -> None:
+    archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
+    (tmp_path / "one.json").write_text(json.dumps(archive.items("earth-search")[-2]))
+    words = ["item", str(tmp_path / "one.json"), str(tmp_path / "out"), "--index", "ndvi", "--clear", "-q"]
+    assert cli.main(words, standalone_mode=False) == 0
+    (item,) = pystac.Catalog.from_file(tmp_path / "out" / "catalog.json").get_items(recursive=True)
+    item.make_asset_hrefs_absolute()
+    extent = pystac.Extent(pystac.SpatialExtent([item.bbox]), pystac.TemporalExtent([[item.datetime, None]]))
+    products = pystac.Collection("products", "Indices", extent)
+    item.clear_links()
+    item.assets["ndvi"].href = Path(item.assets["ndvi"].href).as_uri()  # a bare path would be one of the API's server
+    stac_api.load([products.to_dict()], [item.to_dict() | {"collection": "products"}])
+    layers = series(tmp_path / "made", (150,))
+    assert cli.main(["publish", str(layers), "--api", stac_api.url], standalone_mode=False) is None
+    (published,) = items_of(layers)
+    with rasterio.open(item.assets["ndvi"].href) as file:
+        truth = file.read(1)
+        row, column = np.argwhere(np.isfinite(truth))[len(truth) // 2]
+        x, y = file.xy(row, column)
+        lon, lat = Transformer.from_crs(file.crs, "EPSG:4326", always_xy=True).transform(x, y)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    packages = ["titiler.stacapi==2.1.1", "httpx", "pillow"]
+    subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", *packages], check=True)
+    command = [tmp_path / "venv/bin/python", "-c", STACAPI, json.dumps([lon, lat, item.id, published["id"]])]
+    told = os.environ | {"TITILER_STACAPI_STAC_API_URL": stac_api.url}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=told)
+    assert done.returncode == 0, done.stderr[-2000:]
+    point, seen, code, text = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose([point["values"][0], *seen], truth[row, column], rtol=1e-6)
+    assert code >= 400, text  # it serves images, no Zarr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from shapely.geometry import box, shape
 import stac2cube
 from stac2cube.access.sign import opening
 from stac2cube.algorithms.radiometry import interpolated, merged, parse_angles
+from stac2cube.build.plan import outdated
 from stac2cube.datasets.rules import AngleRules
 from stac2cube.datasets.sample_pixels import store_angles
 from stac2cube.datasets.samples import _angles_file
@@ -38,8 +40,10 @@ from stac2cube.pixels.zarr_header import ZarrHeader, zarr_header
 from stac2cube.search.clients import items_of_api
 from stac2cube.search.items import Reading, to_granule
 from stac2cube.search.parsing import footprint_of
+from stac2cube.search.search import scenes_of
 from tests.items import Json, catalog
 from tests.real.recorded import DATA, real
+from tests.search.mutations import query_of, recorded
 
 pytestmark = real
 
@@ -214,6 +218,49 @@ def test_a_cube_begun_from_safe_is_extended_from_zarr_and_back(tmp_path: Path) -
         first, second, third = cube[band].values
         np.testing.assert_array_equal(first, second, err_msg=band)
         np.testing.assert_array_equal(first, third, err_msg=band)
+
+
+def named(item: Json) -> str:
+    """The product of an item of any catalog, without ``.SAFE``."""
+    return str(item["properties"].get("s2:product_uri") or item["id"]).removesuffix(".SAFE")
+
+
+def of_eopf(shape: Json, other: Json) -> Json:
+    """The item that EOPF would have of the product of another catalog's item: one that was recorded, renamed."""
+    made: Json = json.loads(json.dumps(shape).replace(shape["id"], named(other)))
+    words = named(other).split("_")
+    begun = datetime.strptime(words[2], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    about = (
+        made["properties"]
+        | {
+            "datetime": begun.isoformat(),  # of the datatake, minutes before the tile's own
+            "platform": f"sentinel-2{words[0][2].lower()}",
+            "sat:relative_orbit": int(words[4][1:]),
+            "grid:code": f"MGRS-{words[5][1:]}",
+        }
+    )
+    if "eopf:datastrip_id" in about:
+        said = other["properties"]
+        about["eopf:datastrip_id"] = said.get("s2:datastrip_id") or said.get("eopf:datastrip_id")
+        about |= {"eopf:datatake_id": "", "processing:version": f"{words[3][1:3]}.{words[3][3:]}"}
+    return made | {"geometry": other["geometry"], "bbox": other["bbox"], "properties": about}
+
+
+def test_one_product_is_one_scene_in_all_catalogs() -> None:
+    """Recorded items of the four catalogs, beside EOPF's of both shapes: one key, and neither is behind the other."""
+    shapes = [json.loads(next((EOPF / "stac").glob(f"{name}*.json")).read_text()) for name in ("S2C_", "S2A_")]
+    assert ["eopf:datastrip_id" in shape["properties"] for shape in shapes] == [True, False]
+    others = [(provider, item) for provider, mission, item in recorded() if mission == L2A.name]
+    others = [(provider, item) for provider, item in others if re.match(r"S2[A-D]_MSIL2A_\d", named(item))]
+    assert {"earth_search", "planetary_computer", "terrabyte", "cdse"} <= {provider for provider, _ in others}
+    for provider, item in others:
+        query = replace(query_of(L2A.name), longitude=(item["bbox"][0] + item["bbox"][2]) / 2)
+        (theirs,) = scenes_of([item], query, find_catalog(provider.replace("_", "-")))
+        for one in shapes:
+            (ours,) = scenes_of([of_eopf(one, item)], query, find_catalog("eopf"))
+            assert ours.key == theirs.key
+            assert not outdated(ours.parts, theirs.parts), (ours.parts, theirs.parts)
+            assert not outdated(theirs.parts, ours.parts), (ours.parts, theirs.parts)
 
 
 def recorded_items() -> list[Json]:

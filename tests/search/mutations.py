@@ -257,3 +257,184 @@ def kinds_of(mission: str) -> tuple[Kind, ...]:
     """Kinds of oddity that items of a mission may have."""
     rule = find_mission(mission).identity
     return KINDS + {"sentinel-2": SENTINEL_2, "landsat": LANDSAT, "sentinel-1": SENTINEL_1}.get(rule, ())
+
+
+def _ring(geometry: Json) -> list[Any]:
+    rings: list[Any] = geometry["coordinates"]
+    ring: list[Any] = rings[0][0] if geometry["type"] == "MultiPolygon" else rings[0]
+    return ring
+
+
+def _shape(name: str, fates: str, draw: Callable[[Json], Any]) -> Kind:
+    return _kind(f"geometry: {name}", fates, lambda item: item | {"geometry": draw(item["geometry"])})
+
+
+def _polygon(name: str, fates: str, change: Callable[[list[Any]], Any]) -> Kind:
+    return _shape(name, fates, lambda one: {"type": "Polygon", "coordinates": [change(_ring(one))]})
+
+
+def _all_assets(name: str, fates: str, change: Callable[[Json], Json]) -> Kind:
+    """Every asset has other members; those of them that are ``...`` are taken out."""
+
+    def changed(item: Json) -> Json:
+        assets = {key: asset | change(asset) for key, asset in item["assets"].items()}
+        kept = {key: {n: v for n, v in asset.items() if v is not ...} for key, asset in assets.items()}
+        return item | {"assets": kept}
+
+    return _kind(f"assets: {name}", fates, changed)
+
+
+def _bands(words: str, fates: str, **members: Any) -> Kind:
+    """Every band of every asset has other members."""
+
+    def change(asset: Json) -> Json:
+        lists = {key: asset[key] for key in ("raster:bands", "bands", "eo:bands") if isinstance(asset.get(key), list)}
+        return {key: [band | members for band in bands] for key, bands in lists.items()}
+
+    return _all_assets(f"bands with {words}", fates, change)
+
+
+_NO_CRS = {"proj:code": ..., "proj:epsg": ..., "proj:wkt2": ..., "proj:projjson": ...}
+
+
+def _crs(**said: Any) -> Kind:
+    """The item says its CRS in one way only, or in none that has a meaning."""
+    members = {f"proj:{key}": value for key, value in said.items()}
+
+    def changed(item: Json) -> Json:
+        plain = {key: value for key, value in item["properties"].items() if key not in _NO_CRS}
+        return item | {"properties": plain | members}
+
+    bare = _all_assets("", "built", lambda _: _NO_CRS)
+    return _kind(f"crs {said!r:.40}", "built", lambda item: changed(bare.change(item)))
+
+
+def _href(name: str, fates: str, change: Callable[[str], Any]) -> Kind:
+    return _all_assets(f"href {name}", fates, lambda asset: {"href": change(asset["href"])})
+
+
+_NAN, _INF = float("nan"), float("inf")
+
+MORE: tuple[Kind, ...] = (
+    *(
+        _polygon(f"first corner {one}", "left out", lambda ring, one=one: [[one, 1], *ring])
+        for one in (_NAN, _INF, None)
+    ),
+    _polygon("texts for numbers", "built", lambda ring: [[str(part) for part in corner] for corner in ring]),
+    _polygon("with heights", "built", lambda ring: [[*corner[:2], 5.0] for corner in ring]),
+    _polygon(
+        "heights here and there", "left out", lambda ring: [[*c[:2], *[5.0] * (n % 2)] for n, c in enumerate(ring)]
+    ),
+    _polygon("not closed", "built", lambda ring: ring[:-1]),
+    _polygon("two corners", "left out", lambda ring: ring[:2]),
+    _polygon("one coordinate each", "left out", lambda _: [[1], [2], [3], [1]]),
+    _polygon("beyond 180 degrees", "built", lambda ring: [[corner[0] + 360, corner[1]] for corner in ring]),
+    _polygon("no degrees", "left out", lambda ring: [[corner[0] * 1e300, corner[1]] for corner in ring]),
+    _polygon("across the antimeridian", "built", lambda _: [[179, 47], [-179, 47], [-179, 48], [179, 48], [179, 47]]),
+    _polygon("a bow", "built", lambda _: [[9, 47], [10, 48], [10, 47], [9, 48], [9, 47]]),
+    _shape("a line", "left out", lambda one: {"type": "LineString", "coordinates": _ring(one)}),
+    _shape("too flat", "left out", lambda one: {"type": "Polygon", "coordinates": _ring(one)}),
+    _shape("no corners", "left out", lambda _: {"type": "MultiPolygon", "coordinates": [[[]]]}),
+    _shape("coordinates null", "left out", lambda _: {"type": "Polygon", "coordinates": None}),
+    _shape("a collection", "built", lambda one: {"type": "GeometryCollection", "geometries": [one]}),
+    _shape("an empty collection", "left out", lambda _: {"type": "GeometryCollection", "geometries": []}),
+    _shape("a collection of null", "left out", lambda _: {"type": "GeometryCollection", "geometries": None}),
+    _kind(
+        "a period only",
+        "built",
+        lambda item: (
+            item | {"properties": item["properties"] | {"datetime": None, "start_datetime": "2023-01-01T00:00:00Z"}}
+        ),
+    ),
+    _kind(
+        "the end only",
+        "left out",
+        lambda item: (
+            item
+            | {
+                "properties": {k: v for k, v in item["properties"].items() if k != "start_datetime"}
+                | {"datetime": None}
+            }
+        ),
+    ),
+    *_set("built", "datetime", "2023-06-01", "2023-06-01 10:00:00", "2023-06-01T10:00:00+02:00"),
+    *_set("built", "datetime", "2023-06-01T10:00:00.123456789Z", "2016-12-31T23:59:60Z", "2023-06-01T10:00:00,5Z"),
+    *_set("left out", "datetime", "2023-01-01T00:00:00Z/2023-01-02T00:00:00Z", 1685613600, "1685613600"),
+    *_set("left out", "datetime", "Thu, 01 Jun 2023 10:00:00 GMT", ["2023-06-01T10:00:00Z"], "-0001-01-01T00:00:00Z"),
+    *(_crs(code=code) for code in ("epsg:32632", "urn:ogc:def:crs:EPSG::32632", 32632, ["EPSG:32632"], "/etc/passwd")),
+    *(_crs(epsg=code) for code in (0, -1, 10**12, _NAN, True, 5773, 4978)),
+    *(_crs(wkt2=text) for text in ("PROJCS[broken", "+proj=utm +zone=32", 'ENGCRS["x",EDATUM["y"],CS[Cartesian,2]]')),
+    *(_crs(projjson=value) for value in ({"type": "ProjectedCRS"}, "{}", [])),
+    *(
+        _all_assets(f"proj:transform {numbers!r:.30}", "built", lambda _, numbers=numbers: {"proj:transform": numbers})
+        for numbers in (
+            None,
+            [0] * 6,
+            [_NAN] * 6,
+            ["10"] * 6,
+            [10, 0, 10**400, 0, -10, 5],
+            [1e308] * 6,
+            [7, 7, 6, 7, -7, 5],
+        )
+    ),
+    *(
+        _all_assets(f"proj:shape {numbers!r}", "built", lambda _, numbers=numbers: {"proj:shape": numbers})
+        for numbers in ([-1, -1], ["10980", "10980"], [10980.0, 10980.0])
+    ),
+    *_set("built", "proj:bbox", ["1", "2", "3", "4"], [4, 3, 2, 1], [10**400] * 4, [1, 2, 0, 3, 4, 1]),
+    *_whole("built", "bbox", ["a"] * 4, [_NAN] * 4, [10**400] * 4, [179, -10, -179, 10]),
+    _bands("no names", "built", name=None, common_name=None),
+    *(_bands(f"nodata {value!r}", "built", nodata=value) for value in ("nan", "-inf", None, [0], "none", True, {})),
+    *(_bands(f"scale {value!r}", "built|failed", scale=value) for value in ("0.0001", None, 0, [1], _NAN)),
+    *(
+        _bands(f"offset {value!r}", "built|failed", offset=value)
+        for value in ("-0.1", "minus", [1], None, _NAN, _INF, {})
+    ),
+    *(_bands(f"unit {value!r}", "built", unit=value) for value in (5, ["m"], {"a": 1})),
+    *(
+        _all_assets(f"{key} {value!r}", "built|failed", lambda _, key=key, value=value: {key: value})
+        for key in ("raster:bands", "bands", "eo:bands")
+        for value in (None, {}, [None], "x", [[{}]])
+    ),
+    *(
+        _all_assets(f"{key} {value!r:.30}", "built", lambda _, key=key, value=value: {key: value})
+        for key, values in {
+            "file:size": ("123", 1e9, -1, True, 10**40),
+            "file:checksum": (5, ["a"], {"a": 1}),
+            "type": (5, None, []),
+            "roles": ("data", None, {}),
+            "title": (5, ["a"]),
+            "alternate": ("x", {"https": {"href": None}}, [1], {"https": {"href": "https://[x"}}),
+        }.items()
+        for value in values
+    ),
+    _href("in capitals", "built", lambda href: href.replace("https://", "HTTPS://")),
+    _href("with blanks", "failed", lambda href: f" {href} "),
+    _href("with a line end", "failed", lambda href: f"{href}\n"),
+    _href("relative", "built", lambda href: "./" + href.rsplit("/", 1)[-1]),
+    _href("percent-encoded", "built", lambda href: href.replace("_", "%5F")),
+    _href("with a percent sign", "built", lambda href: f"{href}%zz"),
+    _href("with a fragment", "built", lambda href: f"{href}#a=b"),
+    _href("signed", "built", lambda href: f"{href}?a=b&sig=x%2Fy"),
+    *(
+        _href(f"{value!r:.40}", "failed", lambda _, value=value: value)
+        for value in (5, ["x"], {}, None, "", "https://[x")
+    ),
+    *(
+        _href(value[:20], "failed", lambda _, value=value: value)
+        for value in ("https://h:99999/x", "ftp://h/x", "data:,x")
+    ),
+    _href("without end", "failed", lambda _: "https://h/" + "x" * 9000),
+    _whole("built", "links", [5, None, {"rel": 5}, {"rel": "self", "href": None}, {"rel": "self", "href": ["a"]}])[0],
+    *_whole("left out", "collection", 5, [], True),
+    *_whole("left out", "id", 5.5, {"a": 1}),
+    *_set("built", "eo:cloud_cover", "12,5", 10**400, "1e1", "inf"),
+    *_set("built", "created", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+14:00"),
+    *_set("built", "s2:product_uri", ["a"], 5, None),
+    *_set("left out|built", "s2:datastrip_id", ["a"], {}),
+    *_set("built|failed", "earthsearch:boa_offset_applied", "true", 1),
+    *_set("built", "deprecated", "true", 1, None),
+    *_set("built", "geometry", 5),
+    *_set("built", "unknown", "y" * 100_000, json.loads("[" * 400 + "]" * 400), _NAN),
+)
+"""What any item of any mission may have besides, each seldom."""

@@ -113,6 +113,23 @@ def test_lines_of_json(tmp_path: Path) -> None:
         scenes(folder / "a.ndjson")
 
 
+def test_what_is_damaged_in_a_folder_is_told_and_the_others_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tool that fails leaves an empty file behind, and a copy that was cut off half of a line."""
+    wanted = scenes(as_json(items(), tmp_path / "a.json"))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "0.parquet").write_bytes(b"")
+    written(table(items()[:1]), folder / "1.parquet")
+    (folder / "2.ndjson").write_text("\n".join([json.dumps(items()[1]), '{"type": "Fea', json.dumps(items()[2])]))
+    assert scenes(folder) == wanted
+    assert "the search may be incomplete: " in caplog.text
+    assert "0.parquet is not STAC GeoParquet" in caplog.text
+    assert scenes(folder / "2.ndjson") == wanted[1:]
+    assert "line 2 of" in caplog.text
+
+
 def test_numbers_that_became_floats(tmp_path: Path) -> None:
     """Where a table went through pandas, numbers that some items lack are floats."""
     listed = items()
@@ -150,4 +167,21 @@ def test_one_odd_row_does_not_stop_the_others(tmp_path: Path, caplog: pytest.Log
 def test_what_is_no_table_of_items_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(CatalogError, match="is not STAC GeoParquet: it has no column assets, geometry"):
+        scenes(tmp_path / "a.parquet")
+
+
+def test_pgstacs_own_table_of_items_is_named(tmp_path: Path) -> None:
+    """Its ``content`` lacks what the collection says of all assets, so that scale and offset would be unknown."""
+    one = items()[0]
+    row = {
+        "id": one["id"],
+        "collection": one["collection"],
+        "geometry": shapely.to_wkb(shapely.geometry.shape(one["geometry"])),
+        "datetime": one["properties"]["datetime"],
+        "end_datetime": one["properties"]["datetime"],
+        "content": json.dumps({name: one[name] for name in ("assets", "bbox", "properties")}),
+        "private": None,
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with pytest.raises(CatalogError, match=r"holds rows of pgSTAC's table of items.*pgstac_to_parquet"):
         scenes(tmp_path / "a.parquet")

@@ -14,10 +14,12 @@ import rustac
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
+from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import find_catalog
+from stac2cube.model.geometry import parse_crs
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene, datastrip_of, generated, platform_of
-from stac2cube.search.parsing import footprint_of
+from stac2cube.search.parsing import declared_crs, declared_lattice, footprint_of
 from stac2cube.search.search import Query, search
 
 Json = dict[str, Any]
@@ -89,6 +91,33 @@ def test_a_band_that_the_item_lacks_is_left_to_the_reader(tmp_path: Path) -> Non
 @pytest.mark.parametrize("place", [{"proj:code": "EPSG:32632"}, {"proj:code": None, "proj:epsg": 32632}])
 def test_both_ways_to_name_the_crs(tmp_path: Path, place: Json) -> None:
     assert find([item(**place)], tmp_path)[0].granules[0].crs == "EPSG:32632"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"proj:epsg": 5773},  # heights
+        {"proj:epsg": 4978},  # geocentric
+        {"proj:code": "IAU_2015:30100"},  # the Moon
+        {"proj:wkt2": 'ENGCRS["site",EDATUM[""],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["m",1]]'},
+    ],
+)
+def test_a_crs_without_places_on_a_map_is_none(said: Json) -> None:
+    """Of all items of a search it would have been the one on which laying out the grid fails."""
+    assert declared_crs(said) == ""
+    assert declared_crs({"proj:code": "EPSG:7415"}) == "EPSG:7415"
+    with pytest.raises(BadInputError, match="no places on a map"):
+        parse_crs(next(iter(said.values())))
+
+
+@pytest.mark.parametrize("numbers", [[0] * 6, [10, 0, 10**400, 0, -10, 5], [10, 0, 1e300, 0, -10, 5], ["10"] * 6, [10]])
+def test_a_transform_without_pixels_or_places_is_none(numbers: list[Any]) -> None:
+    assert declared_lattice({"proj:transform": numbers}) is None
+    assert declared_lattice({"proj:transform": [10, 0, 600_000, 0, -10, 5_300_040, 0, 0, 1]}) == (
+        600_000,
+        5_300_040,
+        10,
+    )
 
 
 @pytest.mark.parametrize("platform", ["Sentinel-2A", "sentinel_2a", "SENTINEL 2A", None, "absent", "sentinel-2"])
@@ -237,6 +266,25 @@ def test_footprints_across_the_antimeridian(tmp_path: Path, ring: list[list[floa
     assert find([crossing], tmp_path) == [], "an item at the antimeridian is not everywhere"
     (scene,) = find([crossing], tmp_path, box(179.6, 47.2, 179.8, 47.8))
     assert shape(scene.granules[0].footprint).area == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("ring", "area"),
+    [
+        ([[-135, -85], [-45, -85], [45, -85], [135, -85]], 360 * 5),
+        ([[135, 85], [45, 85], [-45, 85], [-135, 85]], 360 * 5),
+        ([[-180, -80], [180, -80], [180, -90], [-180, -90]], 360 * 10),
+        ([[-180, -80], [0, -80], [180, -80], [180, -90], [0, -90], [-180, -90]], 360 * 10),
+        ([[0, -90], [180, -85], [-135, -85], [-90, -85]], 90 * 5),
+        ([[-180, -90], [180, -90], [180, 90], [-180, 90]], 360 * 180),
+        ([[-100, 75], [0, 75], [100, 75], [100, 80], [0, 80], [-100, 80]], 200 * 5),
+    ],
+    ids=["south pole", "north pole", "closed", "closed, dense", "corner at the pole", "world", "beyond half the globe"],
+)
+def test_footprints_about_a_pole(ring: list[list[float]], area: float) -> None:
+    found = footprint_of(item() | {"geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}})
+    assert found.is_valid
+    assert found.area == pytest.approx(area)
 
 
 def test_a_footprint_that_crosses_itself_is_repaired(tmp_path: Path) -> None:

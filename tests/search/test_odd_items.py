@@ -16,18 +16,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stac2cube.index.files import content_of, records_of
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.grid import Grid
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene
+from stac2cube.search.index_commits import content_of, records_of
 from stac2cube.search.parsing import counted_reasons
 from stac2cube.search.search import Conditions, found_items
 from stac2cube.stages.scenes import steps_for
-from tests.real.recorded import real
+from tests.real.recorded import DATA, real
 from tests.search.mutations import (
     JUNK,
+    MORE,
     Json,
+    Kind,
     Words,
     cut,
     fate_of,
@@ -101,7 +103,10 @@ def cases(every: bool = False) -> list[tuple[str, str, Json, int]]:
 
 
 def check(provider: str, mission: str, item: Json, number: int, folder: Path) -> None:
-    kind = kinds_of(mission)[number]
+    check_kind(provider, mission, item, kinds_of(mission)[number], folder)
+
+
+def check_kind(provider: str, mission: str, item: Json, kind: Kind, folder: Path) -> None:
     fate, said = same(kind.change(copy.deepcopy(item)), item, mission, folder)
     assert fate in kind.fates, f"{provider}, {mission}, {item['id']}, {kind.name}: {fate!r}; said: {said[-300:]}"
 
@@ -114,6 +119,32 @@ def test_each_kind_of_oddity_has_its_fate(tmp_path: Path) -> None:
     for place, (mission, number) in enumerate(numbers[::2]):
         fitting = [case for case in known if case[1] == mission and case[3] == number]
         check(*fitting[place % len(fitting)], tmp_path)
+
+
+def test_seldom_kinds_have_their_fate(tmp_path: Path) -> None:
+    """Every third kind, at one recorded item in turn."""
+    known = of_all_catalogs()
+    for place, kind in enumerate(MORE[::3]):
+        check_kind(*known[place % len(known)], kind, tmp_path)
+
+
+@pytest.mark.soak
+def test_seldom_kinds_have_their_fate_everywhere(tmp_path: Path) -> None:
+    known = of_all_catalogs()
+    assert len(known) * len(MORE) > 2000
+    for provider, mission, item in known:
+        for kind in MORE:
+            check_kind(provider, mission, item, kind, tmp_path)
+
+
+def of_all_catalogs() -> list[tuple[str, str, Json]]:
+    """One recorded item of each provider and mission, those of EOPF among them."""
+    found = {(provider, mission): item for provider, mission, item in reversed(recorded())}
+    eopf = {
+        f"eopf {path.stem}": json.loads(path.read_text()) for path in sorted((DATA / "eopf/stac").glob("S2?_*.json"))
+    }
+    found |= {(name, "sentinel-2-l2a"): item for name, item in list(eopf.items())[::4]}
+    return [(provider, mission, item) for (provider, mission), item in found.items()]
 
 
 @pytest.mark.soak

@@ -12,6 +12,7 @@ from stac2cube.model.catalog import find_catalog
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene, standing
 from stac2cube.search.search import Query, search
+from stac2cube.stages.scenes import with_standins
 from tests.pixels.products import Json, collection, product
 
 YEAR = (datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC) - timedelta(microseconds=1))
@@ -67,6 +68,35 @@ def test_a_newer_product_in_parts_is_preferred_to_an_older_whole_one(tmp_path: P
     assert scene.item_ids == (f"{new}_SR", f"{new}_ST")
     (spare,) = scene.spares["027/"]
     assert spare.id == old["id"]
+
+
+def missing(item: str, band: str) -> str:
+    return f"item {item}, band {band}: /data/x.TIF cannot be read: No such file or directory"
+
+
+def test_an_item_of_one_band_stands_in_for_that_band_of_the_whole_one(tmp_path: Path) -> None:
+    """The USGS serves the temperature of a scene in the item of all bands, and in one of its own."""
+    stem = "LC08_L2SP_193027_20230512_20230522_02_T1"
+    whole = landsat(stem, ("red", "qa_pixel", "lwir11"))
+    alone = landsat(f"{stem}_ST", ("lwir11",), "landsat-c2l2-st")
+    older = landsat("LC08_L2SP_193027_20230512_20230515_02_T1", ("red", "lwir11"))
+    for order in ([whole, alone, older], [older, alone, whole]):
+        (scene,) = find(tmp_path, *order, mission="landsat-c2-l2", bands="red,st")
+        assert scene.item_ids == (stem,)
+        assert [spare.item_ids for spare in scene.spares["027/"]] == [(f"{stem}_ST", stem), (older["id"],)]
+        assert scene.spares["027/"][0].assets["red"] == scene.granules[0].assets["red"]
+        mixed = with_standins(scene, missing(stem, "st"))
+        assert mixed is not None
+        assert mixed.item_ids == (stem, f"{stem}_ST")
+        assert mixed.granules[0].assets["st"].href == f"/data/{stem}_ST/lwir11.TIF"
+        assert mixed.superseded == (older["id"],)
+        again = with_standins(mixed, missing(f"{stem}_ST", "st"))
+        assert again is not None
+        assert again.item_ids == (older["id"],)
+        assert again.unreadable == {stem: missing(stem, "st"), f"{stem}_ST": missing(f"{stem}_ST", "st")}
+        red = with_standins(scene, missing(stem, "red"))
+        assert red is not None
+        assert red.item_ids == (older["id"],), "that of one band would read the same file"
 
 
 def test_parts_that_lie_in_different_systems_are_no_scene(tmp_path: Path) -> None:
@@ -225,6 +255,9 @@ def test_ways_to_say_a_crs_and_to_say_none(tmp_path: Path, said: Json, crs: str)
         ({"size": "5"}, {"size": "6"}, "newer"),
         ({"size": "5"}, {}, "same"),
         ({}, {"generated": "2023-02-01", "checksum": "b"}, "same"),
+        ({"created": "2023-01-01T10:20:30.240000+00:00"}, {"created": "2023-01-01T10:20:30.240406+00:00"}, "same"),
+        ({"created": "2023-01-01T10:20:30.240000+00:00"}, {"created": "2023-01-01T10:20:30.241406+00:00"}, "newer"),
+        ({"generated": "2023-01-01T10:20:30.240406+00:00"}, {"generated": "2023-01-01T10:20:30.240000+00:00"}, "same"),
     ],
 )
 def test_how_an_item_stands_to_what_it_was(had: dict[str, str], now: dict[str, str], how: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 import stac2cube
 from stac2cube.build.derived import Parent
@@ -21,8 +22,10 @@ from stac2cube.executors.local import Local
 from stac2cube.export.animation import frames_of
 from stac2cube.export.report import write_report
 from stac2cube.model.grid import grid_from_geobox
+from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
+from stac2cube.testing.archive import write_jp2
 from tests.items import catalog
 from tests.stages import skies
 from tests.stages.skies import LATTICE, Series, series, stored
@@ -197,6 +200,8 @@ def test_rules_that_make_no_sense_are_refused() -> None:
     for words, message in (
         ({"method": "guess"}, "not by 'guess'"),
         ({"engine": "gpu"}, "not 'gpu'"),
+        ({"decode": "fast"}, "exact or reduced, not 'fast'"),
+        ({"method": "scl", "decode": "reduced"}, "reads no L1C"),
         ({"thresholds": (0.0,)}, "between 0 and 1"),
         ({"thresholds": (0.4, 0.4)}, "the same in whole percent"),
         ({"resolution": 5}, "10 to 160 m"),
@@ -204,6 +209,51 @@ def test_rules_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(BadInputError, match=message):
             CloudRules(**words)
+
+
+def test_reduced_decoding_is_recorded_and_the_same_whatever_the_blocks(tmp_path: Path) -> None:
+    """L1C as terrabyte and the Copernicus Data Space have it, in JPEG 2000, and a swath that ends within the cube."""
+    scene, late = (skies.overpass(tmp_path, number, "05.09", cover=0.4) for number in (1, 2))
+    for place, one in enumerate((scene, late)):
+        for asset in one.l1c["assets"].values():
+            with rasterio.open(asset["href"]) as file:
+                pixels, gsd = file.read(1), round(file.res[0])
+            rows, columns = np.indices(pixels.shape)
+            pixels[rows + columns < 1800 // gsd] = 0
+            asset["href"] = str(Path(asset["href"]).with_suffix(".jp2"))
+            write_jp2(Path(asset["href"]), pixels, skies.EPSG, skies.transform(gsd))
+        catalog(tmp_path / f"l2a-{place}.json", [s.l2a for s in (scene, late)[: place + 1]])
+    l1c, words = catalog(tmp_path / "l1c.json", [scene.l1c, late.l1c]), {"aoi": LATTICE, "time": "2022/2024"}
+    layers, exact, reduced = (tmp_path / f"{name}.zarr" for name in ("layers", "exact", "reduced"))
+    source = tmp_path / "l2a.json"
+    source.write_text((tmp_path / "l2a-0.json").read_text())
+    stac2cube.get_stac_layers(layers, mission="sentinel-2-l2a", bands=["B08"], catalog=str(source), **words)
+    stac2cube.get_cloud_layers(layers, exact, catalog=l1c)
+    command = ["clouds", str(layers), str(reduced), "--catalog", l1c, "-q"]
+    assert cli.main([*command, "--decode", "reduced"], standalone_mode=False) == 0
+    assert "decode" not in read_root(exact).spec.recipe, "as in cubes of earlier versions"
+    assert read_root(reduced).spec.recipe["decode"] == "reduced"
+    with pytest.raises(CubeMismatchError, match="decode"):
+        stac2cube.get_cloud_layers(layers, reduced, catalog=l1c)
+    one, other = (stored(path) for path in (exact, reduced))
+    assert (one.cloud_probability != other.cloud_probability).any()
+    assert float((one.cloud_mask != other.cloud_mask).mean()) < 0.01
+    np.testing.assert_array_equal(one.cloud_mask == 255, other.cloud_mask == 255)
+    parent, rules = Parent.read(layers), CloudRules(decode="reduced")
+    (step,), task = find_l1c_scenes(parent, rules, l1c, on_cluster=False)
+    small = replace(grid_from_geobox(LATTICE), chunk=(100, 100), shard=(200, 300))
+    for tile in small.tiles():
+        rows, columns = small.window(tile)
+        for name, pixels in task(step.payload, Block(small, tile)).items():
+            np.testing.assert_array_equal(pixels, other[name].values[0, rows, columns], err_msg=f"{name} {tile}")
+    # What follows the cube, and what is made anew of its probabilities, keeps to it.
+    source.write_text((tmp_path / "l2a-1.json").read_text())
+    assert cli.main(["update", str(layers), "-q"], standalone_mode=False) == 0
+    assert cli.main(["update", str(reduced), "-q"], standalone_mode=False) == 0
+    rows = Ledger(reduced, read_root(reduced).ledger).entries().values()
+    assert [row.properties["decode"] for row in rows] == ["reduced"] * 2
+    assert cli.main([*command, "--thresholds", "0.6", "--from-probability"], standalone_mode=False) == 0
+    assert read_root(reduced).spec.recipe["decode"] == "reduced"
 
 
 def test_a_baseline_without_offset_is_never_accused(few: Series) -> None:

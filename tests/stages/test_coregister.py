@@ -347,3 +347,24 @@ def test_shifts_that_change_over_a_scene(tmp_path: Path) -> None:
     np.testing.assert_array_equal(along.B04, stac2cube.open_cube(tmp_path / "local.zarr").B04)
     with pytest.raises(BadInputError, match="go with the strategy 'reference'"):
         replace(PHASE, mode="local", strategy="graph")
+
+
+def test_the_ledger_says_where_the_agency_refined_the_geometry(tmp_path: Path) -> None:
+    """As files of this machine tell it, in archives that are mounted; what is not there is not known."""
+    takes = [Take("2022-06-05"), Take("2022-06-15", 12, -7), Take("2022-06-25", -8, 5), Take("2022-07-05")]
+    items = [write(tmp_path, take) for take in takes]
+    for name, one, flag in zip("abc", items, ("REFINED", "NOT_REFINED", "SOMEHOW"), strict=False):
+        path = tmp_path / f"MTD_DS-{name}.xml"
+        path.write_text(f'<n1:Level-1C_DataStrip_ID><Image_Refining flag="{flag}"/></n1:Level-1C_DataStrip_ID>')
+        one["assets"]["datastrip_metadata"] = {"href": str(path), "type": "application/xml"}
+    items[3]["assets"]["datastrip_metadata"] = {"href": "https://example.org/MTD_DS.xml"}
+    source = catalog(tmp_path / "items.json", items)
+    words = {"mission": "sentinel-2-l2a", "aoi": LATTICE, "time": "2022", "bands": ["B04", "SCL"]}
+    stac2cube.get_stac_layers(tmp_path / "layers.zarr", catalog=source, **words)
+    out = tmp_path / "moved.zarr"
+    stac2cube.coregister_scenes(tmp_path / "layers.zarr", out, rules=ShiftRules(engine="phase"))
+    rows = Ledger(out, read_root(out).ledger).entries().values()
+    assert [row.properties.get("geometry_refined") for row in rows] == [True, False, None, None]
+    page = write_report(out, tmp_path / "report.html").read_text()
+    assert "refined by ESA" in page
+    assert (page.count("<td>yes</td>"), page.count("<td>no</td>")) == (1, 1)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 import stac2cube
@@ -98,6 +99,21 @@ def test_checksums_decide(tmp_path: Path) -> None:
     assert compare_with_catalog(layers)[0].superseded == (KEY,)
 
 
+def test_files_that_moved_are_the_same_files(tmp_path: Path) -> None:
+    """An archive that moves is no reason to build its cubes anew; what is still to do is read at the new address."""
+    item, other = told(product(tmp_path, DATES[0]), updated="2022-03-02T00:00:00Z"), product(tmp_path, DATES[1])
+    layers = build(tmp_path, [item])
+    (tmp_path / "moved").mkdir()
+    for one in (item, other):
+        for asset in one["assets"].values():
+            asset["href"] = str(shutil.move(asset["href"], tmp_path / "moved"))
+    catalog(tmp_path / "items.json", [item, other])
+    found, _ = compare_with_catalog(layers)
+    assert (found.superseded, found.reduced, found.withdrawn, len(found.new)) == ((), (), (), 1)
+    assert len(sync(layers, Threads()).sealed) == 1
+    assert compare_with_catalog(layers)[0].nothing
+
+
 def test_rows_of_older_versions_are_judged_by_the_items_they_keep(tmp_path: Path) -> None:
     item = made(product(tmp_path, DATES[0]), "2022-03-01T20:00:00Z")
     layers = build(tmp_path, [item])
@@ -140,6 +156,26 @@ def test_the_newest_whole_item_stands_in_for_one_that_cannot_be_read(
     strict = tmp_path / "strict.zarr"
     assert cli.main(["layers", str(strict), *words, str(area), "-q", "--strict"], standalone_mode=False) == 2
     assert f"failed: {KEY}: item {new['id']}, band B04" in capsys.readouterr().out
+
+
+def test_a_file_of_the_whole_item_is_missing_and_an_item_of_that_band_has_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only that band is read from the other item; so does the next run, until the catalog changes the first."""
+    whole, older = product(tmp_path, DATES[0]), product(tmp_path, DATES[0], "03.00", 3)
+    (tmp_path / "alone").mkdir()
+    alone = product(tmp_path / "alone", DATES[0]) | {"id": "alone"}
+    del alone["assets"]["B04"]
+    Path(whole["assets"]["SCL"]["href"]).unlink()
+    layers = build(tmp_path, [whole, alone, older])
+    row = entry(layers)
+    assert set(row.items) == {whole["id"], "alone"}
+    assert list(row.properties["unreadable"]) == [whole["id"]]
+    assert row.properties["superseded_items"] == [older["id"]]
+    assert compare_with_catalog(layers)[0].nothing
+    one, other = stac2cube.open_cube(layers), stac2cube.open_cube(build(tmp_path, [product(tmp_path, DATES[0])], "all"))
+    for band in ("B04", "SCL"):
+        np.testing.assert_array_equal(one[band].values, other[band].values)
 
 
 def test_what_a_server_does_in_two_runs_is_not_waited_for(tmp_path: Path) -> None:

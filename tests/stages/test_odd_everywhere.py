@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +15,29 @@ from shapely.geometry import shape
 
 import stac2cube
 from stac2cube.cli import cli
+from stac2cube.datasets.acquisitions import DownloadRequest
+from stac2cube.datasets.download import Fetcher, run_download
+from stac2cube.datasets.index import read_sample_index
+from stac2cube.datasets.rules import SampleRules
+from stac2cube.datasets.samples import make_samples
 from stac2cube.errors import IncompleteError
 from stac2cube.maintain.sync import compare_with_catalog
+from stac2cube.model.geometry import read_areas
 from stac2cube.search.compare import compare_catalogs, gaps_of
 from stac2cube.search.request import request_of
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog
-from tests.search.mutations import KINDS, SENTINEL_2
+from tests.search.mutations import KINDS, MORE, SENTINEL_2, Kind
 from tests.stages.test_care import DATES, LATTICE, build, product
 
 GOOD = [f"sentinel-2a_R065_{date.replace('-', '')}" for date in DATES[:3]]
 
 
-def odd_ones(item: Json) -> list[object]:
-    """An item of each kind of oddity, each of a scene of its own; and what becomes of it."""
+def odd_ones(item: Json, kinds: Sequence[Kind] = (*KINDS, *SENTINEL_2)) -> list[object]:
+    """An item of each kind of oddity, each of a scene of its own."""
     made: list[object] = []
-    for number, kind in enumerate((*KINDS, *SENTINEL_2)):
+    for number, kind in enumerate(kinds):
         one = copy.deepcopy(item)
         one["id"] = f"odd{number:03d}"
         one["properties"]["datetime"] = f"2022-{10 + number // 28 % 3}-{1 + number % 28:02d}T{number // 84:02d}:20:00Z"
@@ -48,9 +56,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Json]]:
 @pytest.fixture
 def mixed(good: tuple[Path, list[Json]], tmp_path: Path) -> str:
     """A catalog of good items among odd ones."""
-    items = good[1]
-    odd = odd_ones(items[0])[::3]
-    return catalog(tmp_path / "mixed.json", [items[0], *odd[::2], items[1], *odd[1::2], items[2]])  # type: ignore[list-item]
+    return among(good[1], odd_ones(good[1][0])[::3], tmp_path)
+
+
+def among(items: list[Json], odd: list[object], folder: Path) -> str:
+    path = folder / "mixed.json"
+    return catalog(path, [items[0], *odd[::2], items[1], *odd[1::2], items[2]])  # type: ignore[list-item]
 
 
 def pixels(data: xr.Dataset) -> dict[str, np.ndarray]:
@@ -122,6 +133,40 @@ def texts(index: Path) -> list[str]:
     return [text for path in index.rglob("*.parquet") for text in pq.read_table(path)["stac2cube:item"].to_pylist()]
 
 
+def test_downloads(good: tuple[Path, list[Json]], mixed: str, tmp_path: Path) -> None:
+    """Files of the good items come as without the odd ones; of these each is there, or absent with its reason."""
+    items = good[1]
+    (area,) = read_areas(items[0]["geometry"])
+    request = DownloadRequest(area, "2022", ("l2a.band.B04",), mixed)
+    done = run_download(request, tmp_path / "mixed", fetcher=Fetcher())
+    alone = replace(request, catalog=catalog(tmp_path / "clean.json", items))
+    wanted = run_download(alone, tmp_path / "clean", fetcher=Fetcher())
+    ids = {item["id"] for item in items}
+    facts = [(one.path, one.checksum, one.size) for one in done.manifest.files if any(name in one.path for name in ids)]
+    assert facts == [(one.path, one.checksum, one.size) for one in wanted.manifest.files]
+    assert len(facts) == len(items)
+    assert not wanted.absent
+    assert all(entry.reason for entry in done.absent)
+    assert not any(name in entry.path for entry in done.absent for name in ids)
+
+
+def test_samples(good: tuple[Path, list[Json]], mixed: str, tmp_path: Path) -> None:
+    rules = SampleRules(mission="sentinel-2-l2a", bands=("B04",), target="B04", scaling="item")
+    clean = make_samples(catalog(tmp_path / "clean.json", good[1]), tmp_path / "clean", rules)
+    with pytest.raises(IncompleteError) as caught:
+        make_samples(mixed, tmp_path / "mixed", rules, incomplete="list")
+    made = {sample.id: sample for sample in read_sample_index(tmp_path / "mixed").samples}
+    assert len(clean.samples) == len(good[1])
+    for sample in clean.samples:
+        assert made[sample.id].status == "done"
+        pixels = [(tmp_path / name / sample.id / "x.tif").read_bytes() for name in ("clean", "mixed")]
+        assert pixels[0] == pixels[1]
+    failed = [sample for sample in made.values() if sample.status != "done"]
+    assert failed
+    told = [sample.reason for sample in failed]
+    assert all("item odd" in why or why.startswith("B04: ") for why in told), str(caught.value)
+
+
 def test_a_read_without_a_cube(good: tuple[Path, list[Json]], mixed: str) -> None:
     """Its time leaves out the odd ones that fail, which would be an error of a read as of a file."""
     items = good[1]
@@ -130,3 +175,20 @@ def test_a_read_without_a_cube(good: tuple[Path, list[Json]], mixed: str) -> Non
     mixed_pixels = stac2cube.read(mixed, middle, **words)
     clean = Path(mixed).with_name("clean.json")
     same(mixed_pixels, stac2cube.read(catalog(clean, items), middle, **words))
+
+
+@pytest.mark.soak
+def test_every_kind_everywhere(good: tuple[Path, list[Json]], tmp_path: Path) -> None:
+    """All of them at once."""
+    odd = odd_ones(good[1][0], (*KINDS, *SENTINEL_2, *MORE))
+    assert len(odd) > 200
+    folders = [tmp_path / str(number) for number in range(6)]
+    for folder in folders:
+        folder.mkdir()
+    catalogs = [(among(good[1], odd, folder), folder) for folder in folders]
+    test_a_build_an_update_and_sync(good, *catalogs[0])
+    test_compare_and_gaps(good, catalogs[1][0])
+    test_an_index_and_what_is_built_from_it(good, *catalogs[2])
+    test_downloads(good, *catalogs[3])
+    test_samples(good, *catalogs[4])
+    test_a_read_without_a_cube(good, catalogs[5][0])

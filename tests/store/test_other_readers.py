@@ -62,6 +62,17 @@ def test_what_is_ours_is_no_group_beside_the_layers(cube: Path, recwarn: pytest.
     assert verify(cube) == []
 
 
+def test_statistics_that_qgis_leaves_beside_a_layer_are_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "toy.zarr"
+    build(path, SPEC, steps(range(2)), Make(), Threads(1))
+    (path / "B02" / "zarr.json.aux.xml").write_text("<PAMDataset/>")
+    assert verify(path) == []
+    (path / "B02" / "notes.xml").write_text("<notes/>")
+    assert [damage.path for damage in verify(path)] == ["B02/notes.xml"]
+    build(path, SPEC, steps(range(3)), Make(), Threads(1))
+    assert stac2cube.open_cube(path).sizes["time"] == 3
+
+
 def test_stored_again_as_netcdf_it_says_nothing(cube: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     stac2cube.open_cube(cube).to_netcdf(tmp_path / "again.nc", engine="netcdf4")
     assert not [str(warning.message) for warning in recwarn if "endian" in str(warning.message)]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stac2cube.algorithms.classes import WORDS
 from stac2cube.errors import BadInputError
+from stac2cube.model.classes import WORDS
 from stac2cube.store.reader import open_cube
 from stac2cube.views.masks import class_mask, mask_classes
 from tests.views.cubes import classes, counts, image, nothing_computed, truths

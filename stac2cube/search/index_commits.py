@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import job_is_alive
-from stac2cube.index.headers import Row, header_type, rows_in
 from stac2cube.model.catalog import HEADERS, ITEM, MANIFEST, is_index
 from stac2cube.model.geoparquet import item_schema, table_of, to_bytes
 from stac2cube.model.scene import Item, time_of
 from stac2cube.search.index_files import IndexFile, IndexManifest, StoredItem, load, read_index_manifest
+from stac2cube.search.index_headers import Row, header_type, rows_in
 from stac2cube.search.items import item_text
 from stac2cube.store.files import refuse_links, write_whole
 from stac2cube.store.lock import IN_FOLDER, CubeLock
@@ -33,7 +33,7 @@ class Record:
 
     Attributes:
         item: The item.
-        headers: Rows of :func:`stac2cube.index.headers.header_type`.
+        headers: Rows of :func:`stac2cube.search.index_headers.header_type`.
     """
 
     item: StoredItem

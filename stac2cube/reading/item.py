@@ -24,7 +24,7 @@ from stac2cube.build.scheduler import Scheduler
 from stac2cube.errors import BadInputError, CatalogError, ReadError
 from stac2cube.executors.base import Place
 from stac2cube.export.publish import CATALOG, save_catalog
-from stac2cube.export.stac import EO, FILE, GRID, PROCESSING, PROJECTION, SAT, bbox_of, projected, safe_id
+from stac2cube.export.stac import EO, FILE, GRID, PROCESSING, PROJECTION, SAT, bbox_of, geojson_of, projected, safe_id
 from stac2cube.model.catalog import Catalog
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.geometry import Area, parse_crs, polygons_of, read_areas, to_wgs84
@@ -183,7 +183,7 @@ def _profile(band: ProductBand, grid: Grid) -> dict[str, Any]:
 def _described(item: Item, grid: Grid) -> Any:
     """The item of the products, without assets."""
     import pystac
-    from shapely.geometry import box, mapping
+    from shapely.geometry import box
 
     from stac2cube.model.scene import time_of
     from stac2cube.search.parsing import footprint_of
@@ -194,7 +194,7 @@ def _described(item: Item, grid: Grid) -> Any:
     place = whole if seen.area > 0.999 * whole.area else seen
     described = pystac.Item(
         id=safe_id(str(item["id"])),
-        geometry=dict(mapping(place)),
+        geometry=geojson_of(place),
         bbox=bbox_of(place),
         datetime=time_of(item).astimezone(UTC),
         properties={
