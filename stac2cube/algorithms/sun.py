@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 from pyproj import CRS, Transformer
-from scipy import ndimage
 
 
 def sun_at(time: datetime, longitude: float, latitude: float) -> tuple[float, float]:
@@ -64,6 +63,8 @@ class SunAngles:
 
     def at(self, x: float, y: float, crs: str) -> tuple[float, float]:
         """Azimuth, clockwise from the north of another CRS's grid, and elevation at a position in it, degrees."""
+        from scipy import ndimage
+
         there = Transformer.from_crs(crs, self.crs, always_xy=True)
         east, north = there.transform(x, y)
         place = [[(self.corner[1] - north) / self.step], [(east - self.corner[0]) / self.step]]

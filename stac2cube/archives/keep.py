@@ -16,7 +16,8 @@ import pyarrow as pa
 import shapely
 
 from stac2cube.archives.archive import OWN_FOLDER, TileArchive
-from stac2cube.model.geoparquet import BBOX, ITEM, SIDES, TIME, metadata, to_bytes
+from stac2cube.model.catalog import ITEM, SIDES
+from stac2cube.model.geoparquet import BBOX, TIME, metadata, to_bytes
 from stac2cube.model.scene import Item, time_of
 from stac2cube.search.index_files import StoredItem
 from stac2cube.search.items import item_text

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from stac2cube.build.derived import Parent
 from stac2cube.errors import BadInputError
@@ -104,6 +103,8 @@ def infilled(pictures: Sequence[np.ndarray], good: np.ndarray) -> list[np.ndarra
 
     Without this a cloud's edge, which stays where it is in one picture only, decides the match.
     """
+    from scipy import ndimage
+
     gaps = ~good
     if not gaps.any():
         return [picture.astype("float32") for picture in pictures]

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from scipy import ndimage
 
 from stac2cube.build.derived import Parent, origin
 from stac2cube.build.plan import Block
@@ -107,6 +106,8 @@ def moved_by(pixels: np.ndarray, missing: np.ndarray, down: np.ndarray, right: n
     Returns:
         float64, NaN where what is taken has no data.
     """
+    from scipy import ndimage
+
     places = np.stack([down, right])
     nearest = (
         ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True) if missing.any() else None

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import ndimage
 
 from stac2cube.build.clear_pixels import Patch, infilled
 from stac2cube.coregister.engines import WindowShift, arosics_shift, phase_shift
@@ -122,6 +121,8 @@ def _inner(patch: np.ndarray) -> np.ndarray:
 
 
 def _moved(target: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
     if not shift.any():
         return target
     moved: np.ndarray = ndimage.shift(target, (shift[1], shift[0]), order=3, mode="nearest")

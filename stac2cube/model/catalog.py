@@ -156,6 +156,19 @@ MANIFEST = "index.json"
 """The file that says what belongs to a scene index, see :mod:`stac2cube.search.index_files`."""
 
 
+ITEM = "stac2cube:item"
+"""Column with the item as JSON text: unsigned, without links."""
+
+SOURCES = "stac2cube:sources"
+"""Column of a ledger with the items that a step was made from, as JSON texts."""
+
+HEADERS = "stac2cube:headers"
+"""Column of an index with a list of headers per item."""
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+"""Members of a column ``bbox``, see :mod:`stac2cube.model.geoparquet`."""
+
+
 def indexes_folder() -> Path:
     """Where scene indexes lie that have a name only: below the user's data, or below STAC2CUBE_DATA_DIR."""
     chosen = os.environ.get("STAC2CUBE_DATA_DIR")

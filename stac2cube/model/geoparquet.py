@@ -18,24 +18,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stac2cube.model.catalog import HEADERS, ITEM, SIDES, SOURCES
+
 if TYPE_CHECKING:
     import pandas as pd
     from shapely.geometry.base import BaseGeometry
 
 
-ITEM = "stac2cube:item"
-"""Column with the item as JSON text: unsigned, without links."""
-
-SOURCES = "stac2cube:sources"
-"""Column of a ledger with the items that a step was made from, as JSON texts."""
-
-HEADERS = "stac2cube:headers"
-"""Column of an index with a list of headers per item."""
-
 _OWN = (ITEM, SOURCES, HEADERS)
 """Columns that hold no property, whatever an item calls one of its own."""
 
-SIDES = ("xmin", "ymin", "xmax", "ymax")
 BBOX = pa.struct([(side, pa.float64()) for side in SIDES])
 TIME = pa.timestamp("us", tz="UTC")
 LINKS = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())]))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from pystac_client.exceptions import APIError
 from shapely import union_all
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
@@ -49,6 +48,8 @@ def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
     Raises:
         APIError: Pages repeat themselves, or do not end.
     """
+    from pystac_client.exceptions import APIError
+
     seen: set[tuple[str, str]] = set()
     matched: int | None = None
     repeated = barren = 0

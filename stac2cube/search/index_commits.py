@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import job_is_alive
-from stac2cube.model.catalog import MANIFEST, is_index
-from stac2cube.model.geoparquet import HEADERS, ITEM, item_schema, table_of, to_bytes
+from stac2cube.model.catalog import HEADERS, ITEM, MANIFEST, is_index
+from stac2cube.model.geoparquet import item_schema, table_of, to_bytes
 from stac2cube.model.scene import Item, time_of
 from stac2cube.search.index_files import IndexFile, IndexManifest, StoredItem, load, read_index_manifest
-from stac2cube.search.index_headers import HEADER_TYPE, Row, rows_in
+from stac2cube.search.index_headers import Row, header_type, rows_in
 from stac2cube.search.items import item_text
 from stac2cube.store.files import refuse_links, write_whole
 from stac2cube.store.lock import IN_FOLDER, CubeLock
@@ -33,7 +33,7 @@ class Record:
 
     Attributes:
         item: The item.
-        headers: Rows of :data:`stac2cube.search.index_headers.HEADER_TYPE`.
+        headers: Rows of :func:`stac2cube.search.index_headers.header_type`.
     """
 
     item: StoredItem
@@ -205,7 +205,7 @@ def content_of(records: Sequence[Record], schema: pa.Schema | None = None) -> by
     items = [record.item for record in records]
     schema = schema or item_schema(items)
     table = table_of(items, [item.text for item in items], schema)
-    headers = pa.array([list(record.headers) for record in records], pa.list_(HEADER_TYPE))
+    headers = pa.array([list(record.headers) for record in records], pa.list_(header_type()))
     return to_bytes(table.append_column(HEADERS, headers))
 
 

@@ -8,22 +8,21 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from shapely import from_wkb
 from shapely.errors import ShapelyError
 from shapely.geometry import mapping
 
 from stac2cube.errors import CatalogError
-from stac2cube.model.catalog import MANIFEST, is_index
-from stac2cube.model.geoparquet import ITEM, SIDES, SOURCES
+from stac2cube.model.catalog import ITEM, MANIFEST, SIDES, SOURCES, is_index
 from stac2cube.trust.names import is_below
 from stac2cube.trust.text import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Scene indexes, read: items kept on disk with the headers of their images.
 #
@@ -127,6 +126,9 @@ def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     Raises:
         CatalogError: It cannot be read, or is damaged.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with ExitStack() as opened:
 
         def opening(file: Path) -> tuple[Path, pa.NativeFile]:
@@ -180,6 +182,9 @@ def load(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         CatalogError: It cannot be read, or is damaged.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as stored:
             known = [name for name in columns if name in stored.schema_arrow.names] if columns is not None else None
@@ -194,6 +199,9 @@ def is_ours(file: Path) -> bool:
     Raises:
         CatalogError: It is no Parquet.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         names = set(pq.read_schema(file).names)
     except (OSError, pa.ArrowException) as error:
@@ -211,6 +219,9 @@ def stored_items(
         bounds: West, south, east, north of the parts of an area; everywhere if none is given.
         intervals: First and last instant of each; always if none is given.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     for table in _some_rows(path, [ITEM, SOURCES, "bbox", "datetime"]):
         if SOURCES in table.column_names:
             texts = pc.list_flatten(table[SOURCES]).to_pylist()
@@ -221,6 +232,8 @@ def stored_items(
 
 
 def _may_lie_in(table: pa.Table, bounds: Sequence[tuple[float, ...]]) -> NDArray[np.bool_]:
+    import pyarrow.compute as pc
+
     if not bounds or "bbox" not in table.column_names:
         return np.ones(table.num_rows, dtype=bool)
     box = table["bbox"].combine_chunks()
@@ -233,6 +246,8 @@ def _may_lie_in(table: pa.Table, bounds: Sequence[tuple[float, ...]]) -> NDArray
 
 
 def _may_be_of(table: pa.Table, intervals: Sequence[Interval]) -> NDArray[np.bool_]:
+    import pyarrow as pa
+
     if not intervals or "datetime" not in table.column_names:
         return np.ones(table.num_rows, dtype=bool)
     times = table["datetime"].cast(pa.timestamp("us")).to_numpy()
@@ -267,6 +282,9 @@ def foreign_items(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         CatalogError: It is no Parquet, or has not the columns of items.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
@@ -288,6 +306,8 @@ def foreign_items(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _values(column: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":

@@ -7,26 +7,25 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Any
 
 from stac2cube.access.sign import forget, is_remote, opening
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.header import CogHeader, NotForUsError, UnusualFileError
 from stac2cube.fastcog.jp2 import Jp2Header, fetch_jp2_header, is_jpeg2000_name
 from stac2cube.fastcog.ranges import ChangedFileError, State, header_of, remote_file
-from stac2cube.model.catalog import MANIFEST
-from stac2cube.model.geoparquet import HEADERS
+from stac2cube.model.catalog import HEADERS, MANIFEST
 from stac2cube.model.scene import AssetRef, is_zarr_array
 from stac2cube.pixels.zarr_header import ZarrHeader, state_of_document, zarr_header
 from stac2cube.progress import Progress
 from stac2cube.search.index_files import load_all
 from stac2cube.trust.deadline import within
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -38,45 +37,53 @@ LONGEST = 100.0
 AT_ONCE = 32
 """Files of which one process reads the headers at the same time."""
 
-HEADER_TYPE = pa.struct(
-    [
-        ("band", pa.string()),
-        ("href", pa.string()),
-        ("format", pa.string()),
-        ("remark", pa.string()),
-        ("size", pa.int64()),
-        ("etag", pa.string()),
-        ("modified", pa.int64()),
-        ("dtype", pa.string()),
-        ("bands", pa.int32()),
-        ("levels", pa.list_(pa.list_(pa.int32()))),
-        ("tiles", pa.string()),
-        ("compression", pa.string()),
-        ("predictor", pa.int32()),
-        ("big_endian", pa.bool_()),
-        ("planar", pa.bool_()),
-        ("strips", pa.bool_()),
-        ("masked", pa.bool_()),
-        ("nodata", pa.float64()),
-        ("transform", pa.list_(pa.float64())),
-        ("crs", pa.string()),
-        ("decompositions", pa.int32()),
-        ("packets", pa.bool_()),
-    ]
-)
-"""One header. ``format`` is ``"tiff"``, ``"jpeg2000"``, ``"zarr"``, or ``"other"`` for a file that only GDAL reads,
-with the reason as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the places of
-all tiles, packed and in base64, because readers as rustac take no bytes within lists; see
-:class:`~stac2cube.fastcog.header.CogHeader` and :class:`~stac2cube.fastcog.jp2.Jp2Header`. Of an array in a Zarr store
-``levels`` are its rows and columns and those of its chunks, ``tiles`` its metadata, and size, etag and time are of the
-document that they are from; see :class:`~stac2cube.pixels.zarr_header.ZarrHeader`."""
-
 _OF_TIFF = ("compression", "predictor", "big_endian", "planar", "strips", "masked", "nodata", "transform", "crs")
 _OF_JPEG2000 = ("decompositions", "packets")
 _OF_BOTH = ("size", "etag", "modified", "dtype", "bands", "levels", "tiles")
 
 Row = Mapping[str, Any]
-"""A header as a value of :data:`HEADER_TYPE`."""
+"""A header as a value of :func:`header_type`."""
+
+
+@cache
+def header_type() -> pa.DataType:
+    """One header as a value of a column.
+
+    ``format`` is ``"tiff"``, ``"jpeg2000"``, ``"zarr"``, or ``"other"`` for a file that only GDAL reads, with the
+    reason as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the places of
+    all tiles, packed and in base64, because readers as rustac take no bytes within lists; see
+    :class:`~stac2cube.fastcog.header.CogHeader` and :class:`~stac2cube.fastcog.jp2.Jp2Header`. Of an array in a
+    Zarr store ``levels`` are its rows and columns and those of its chunks, ``tiles`` its metadata, and size, etag
+    and time are of the document that they are from; see :class:`~stac2cube.pixels.zarr_header.ZarrHeader`.
+    """
+    import pyarrow as pa
+
+    return pa.struct(
+        [
+            ("band", pa.string()),
+            ("href", pa.string()),
+            ("format", pa.string()),
+            ("remark", pa.string()),
+            ("size", pa.int64()),
+            ("etag", pa.string()),
+            ("modified", pa.int64()),
+            ("dtype", pa.string()),
+            ("bands", pa.int32()),
+            ("levels", pa.list_(pa.list_(pa.int32()))),
+            ("tiles", pa.string()),
+            ("compression", pa.string()),
+            ("predictor", pa.int32()),
+            ("big_endian", pa.bool_()),
+            ("planar", pa.bool_()),
+            ("strips", pa.bool_()),
+            ("masked", pa.bool_()),
+            ("nodata", pa.float64()),
+            ("transform", pa.list_(pa.float64())),
+            ("crs", pa.string()),
+            ("decompositions", pa.int32()),
+            ("packets", pa.bool_()),
+        ]
+    )
 
 
 def read_any_header(asset: AssetRef, signer: str) -> Header:
@@ -266,6 +273,8 @@ def rows_in(table: pa.Table) -> list[list[Row]]:
 @lru_cache(maxsize=8)
 def _stored(source: Path, _stamp: int) -> dict[str, Callable[[], Row]]:
     """What takes out the row of each address: most of the rows that a process holds it never needs."""
+    import pyarrow.compute as pc
+
     found: dict[str, Callable[[], Row]] = {}
     for table in load_all(source, [HEADERS]):
         if HEADERS in table.column_names:

@@ -5,27 +5,28 @@ from __future__ import annotations
 import errno
 import json
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from shapely import from_wkb
 from shapely.geometry import mapping, shape
 
 from stac2cube.errors import CubeError
-from stac2cube.model import geoparquet
+from stac2cube.model.catalog import SIDES, SOURCES
 from stac2cube.store.files import make_folder, write_whole
 from stac2cube.store.metadata import OWN
 from stac2cube.store.staging import Receipt, Shard
 from stac2cube.trust.names import is_name
 from stac2cube.trust.text import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # The ledger: what a cube knows of its own making, one row per time step, as STAC GeoParquet.
 #
@@ -115,15 +116,14 @@ class Ledger:
             CubeError: A part is not there or cannot be read.
         """
         rows: dict[str, Entry] = {}
-        wanted = None if keys is None else pa.array(list(keys), pa.string())
+        wanted = None if keys is None else set(keys)
         for part in self.parts:
             path = self.folder / part
-            held = None if wanted is None else pc.is_in(_keys_of(path), wanted)
             # Of a part that has none of them, the keys alone are read: new steps are in no part.
-            if held is not None and not pc.any(held).as_py():
+            if wanted is not None and wanted.isdisjoint(_keys_of(path)):
                 continue
             table = _load(path, None if whole else _LEAN)
-            for row in (table if held is None else table.filter(held)).to_pylist():
+            for row in _rows_of(table, wanted):
                 rows[row["id"]] = _from_row(row, whole=whole)
         return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
 
@@ -137,6 +137,8 @@ class Ledger:
         Returns:
             Names of the parts of the new state.
         """
+        from stac2cube.model import geoparquet
+
         table = _table(list(entries))
         kept = list(self.parts)
         while kept and len(_keys_of(self.folder / kept[-1])) <= table.num_rows:
@@ -149,6 +151,10 @@ class Ledger:
 
 
 def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    from stac2cube.model import geoparquet
+
     asset = pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.list_(pa.string()))])
     return pa.schema(
         [
@@ -168,7 +174,7 @@ def _schema() -> pa.Schema:
             ("stac2cube:parts", pa.string()),
             ("stac2cube:reason", pa.string()),
             ("stac2cube:properties", pa.string()),
-            (geoparquet.SOURCES, pa.list_(pa.string())),
+            (SOURCES, pa.list_(pa.string())),
             ("stac2cube:receipts", pa.string()),
         ],
         metadata=geoparquet.metadata(),
@@ -180,12 +186,14 @@ _LEAN = ("id", "datetime", *(f"stac2cube:{name}" for name in _OWN_LEAN))
 
 
 def _table(entries: Sequence[Entry]) -> pa.Table:
+    import pyarrow as pa
+
     return pa.Table.from_pylist([_to_row(entry) for entry in entries], schema=_schema())
 
 
 def _to_row(entry: Entry) -> dict[str, Any]:
     geometry = shape(entry.footprint) if entry.footprint else None
-    bounds = dict(zip(geoparquet.SIDES, geometry.bounds, strict=True)) if geometry else None
+    bounds = dict(zip(SIDES, geometry.bounds, strict=True)) if geometry else None
     return {
         "type": "Feature",
         "stac_version": _VERSION,
@@ -203,7 +211,7 @@ def _to_row(entry: Entry) -> dict[str, Any]:
         "stac2cube:parts": json.dumps(entry.parts),
         "stac2cube:reason": entry.reason,
         "stac2cube:properties": json.dumps(entry.properties),
-        geoparquet.SOURCES: list(entry.sources),
+        SOURCES: list(entry.sources),
         "stac2cube:receipts": json.dumps([asdict(receipt) for receipt in entry.receipts]),
     }
 
@@ -229,7 +237,7 @@ def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
     return replace(
         lean,
         footprint=mapping(from_wkb(row["geometry"])) if row["geometry"] else {},
-        sources=tuple(row[geoparquet.SOURCES]),
+        sources=tuple(row[SOURCES]),
         receipts=tuple(_receipt(value) for value in json.loads(row["stac2cube:receipts"])),
     )
 
@@ -240,6 +248,9 @@ def _receipt(value: dict[str, Any]) -> Receipt:
 
 
 def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(errno.EINVAL, "not a plain file")  # of a pipe nobody knows whether it ends
@@ -256,7 +267,21 @@ def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     return table
 
 
-def _keys_of(path: Path) -> pa.ChunkedArray:
+def _rows_of(table: pa.Table, keys: Collection[str] | None) -> Iterator[dict[str, Any]]:
+    """The rows of some keys, all if None, in their order; neighbours together, without importing pyarrow.compute."""
+    if keys is None:
+        yield from table.to_pylist()
+        return
+    held = [key in keys for key in table["id"].to_pylist()]
+    first = 0
+    for wanted, group in groupby(held):
+        count = len(list(group))
+        if wanted:
+            yield from table.slice(first, count).to_pylist()
+        first += count
+
+
+def _keys_of(path: Path) -> tuple[str, ...]:
     """The keys of a part's rows, in their order.
 
     Parts never change, and a run asks for their keys several times (before and under the lock, to merge small parts),
@@ -265,16 +290,22 @@ def _keys_of(path: Path) -> pa.ChunkedArray:
     try:
         state = path.stat()
     except OSError:
-        return _load(path, ("id",))["id"]  # which says what is wrong
+        return _keys_in(path)  # which says what is wrong
     return _keys_of_file(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 @lru_cache(maxsize=64)
-def _keys_of_file(path: Path, *_: int) -> pa.ChunkedArray:
-    return _load(path, ("id",))["id"]
+def _keys_of_file(path: Path, *_: int) -> tuple[str, ...]:
+    return _keys_in(path)
+
+
+def _keys_in(path: Path) -> tuple[str, ...]:
+    return tuple(_load(path, ("id",))["id"].to_pylist())
 
 
 def _concat(older: pa.Table, newer: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
     return pa.concat_tables([older, newer])
 
 

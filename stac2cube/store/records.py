@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from stac2cube.errors import CubeError
 from stac2cube.store.files import Listings, read_plain
 from stac2cube.store.generation import generations_folder
@@ -297,6 +294,9 @@ def last_whole_commit(cube: Path) -> int | None:
 
 def lost_parts(cube: Path, root: Root) -> Iterator[Damage]:
     """Parts of the ledger that a root names and that are not there, or not whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sums = root.own.get(SUMS, {})
     for part in root.ledger:
         path = f"{OWN}/ledger/{part}"
@@ -353,6 +353,9 @@ def found_in_old_generations(cube: Path, path: str) -> bytes | None:
         cube: The cube.
         path: Of the file within the cube.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     folder = generations_folder(cube)
     own = [old for old in folder.iterdir() if old.name.isdigit()] if folder.is_dir() else []
     for old in sorted(own, reverse=True):
@@ -419,6 +422,9 @@ def _all_there(cube: Path, root: Root) -> bool:
 
 def _wrong_part(cube: Path, part: str, sums: Mapping[str, str], census: Census) -> str:
     """What is wrong with a ledger part of an earlier commit, "" if nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = f"{OWN}/ledger/{part}"
     if path not in census.files:
         return "lost"

@@ -21,6 +21,9 @@ MOST_FILES = 182
 MOST_ARROWS = 136
 MOST_LINES = 700
 
+MOST_MODULES = 380
+"""Modules of a worker beyond those of distributed, NumPy and rasterio; 346 with zarr 3.1 and odc-geo 0.5."""
+
 DASK_FILES = {
     "executors/dask.py",
     "executors/gateway.py",
@@ -82,6 +85,20 @@ def test_importing_is_quick_and_light() -> None:
     ).stdout.splitlines()
     assert float(seconds) < 1.0
     assert not {"torch", "arosics", "lightgbm", "dask_jobqueue", "xarray", "zarr", "rasterio"} & set(loaded.split())
+
+
+def test_a_worker_imports_little() -> None:
+    """What a worker job imports to make blocks: each of hundreds opens these files on a shared file system."""
+    code = (
+        "import sys, distributed, numpy, rasterio; before = set(sys.modules);"
+        "import stac2cube.build.loop, stac2cube.stages.layers; print(*sorted(set(sys.modules) - before))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    more = answer.stdout.split()
+    assert len(more) <= MOST_MODULES
+    heavy = {"scipy", "pyarrow", "rich", "pandas", "xarray", "pystac", "pystac_client", "requests", "torch", "arosics"}
+    assert not heavy & {name.split(".")[0] for name in more}
+    assert "dask.array" not in more
 
 
 def test_every_public_name_is_there_and_documented() -> None:

@@ -17,7 +17,7 @@ from stac2cube.model.image import Image
 from stac2cube.model.scene import AssetRef
 from stac2cube.pixels.open import Engine, inspect
 from stac2cube.pixels.zarr_header import ZarrHeader
-from stac2cube.search.index_headers import HEADER_TYPE, Target, changed, header_in, read_headers
+from stac2cube.search.index_headers import Target, changed, header_in, header_type, read_headers
 from tests.pixels.zarr_stores import StoreForm, counts, path_of, write_store
 from tests.servers.range_server import serving
 
@@ -32,7 +32,7 @@ def test_an_index_keeps_what_reading_needs(form: StoreForm, tmp_path: Path) -> N
         at = f"{server.url}/{store.name}"
         targets = [Target(band, AssetRef(f"{at}/{path_of(band, gsd)}"), "none") for band, gsd in BANDS.items()]
         rows = read_headers(targets)
-        table = pa.array(list(rows.values()), HEADER_TYPE)
+        table = pa.array(list(rows.values()), header_type())
         kept = {row["href"]: header_in(row) for row in table.to_pylist()}
         assert {row["format"] for row in rows.values()} == {"zarr"}
         assert all(isinstance(header, ZarrHeader) for header in kept.values())
