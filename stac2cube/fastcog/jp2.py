@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from stac2cube.access.sign import Opening, unsigned
 from stac2cube.errors import Stac2cubeError
 from stac2cube.fastcog.header import UnusualFileError
-from stac2cube.fastcog.ranges import KnownHeaders, Parts, header_reader, remote_file
+from stac2cube.fastcog.ranges import KnownHeaders, LocalParts, Parts, header_reader, remote_file
 from stac2cube.model.image import Roi
 
 # What must be known of a JPEG 2000 file before parts of it can be fetched: where the bytes of every tile lie.
@@ -61,8 +62,9 @@ class Jp2Header:
         size: Bytes of the file, 0 if unknown.
         etag: What the server calls this state of the file, "" if it does not say.
         modified: When it was last changed, nanoseconds since 1970, 0 if unknown.
-        reversible: Whether the wavelet transform of every tile is the 5-3 one in whole numbers, so that any part of it
-            decodes to the pixels of the whole; False where it is the 9-7 one, or is not known. No table keeps it.
+        reversible: Whether the main header names the 5-3 wavelet transform in whole numbers, by which any part of a
+            tile decodes to the pixels of the whole; False where it names the 9-7 one, or is not known. The header of a
+            tile may name another. No table keeps it.
     """
 
     height: int
@@ -377,7 +379,7 @@ def read_area(path: str, header: Jp2Header, roi: Roi) -> np.ndarray | None:
     Returns:
         ``(rows, columns)``; None where GDAL is the better way, or the only one.
     """
-    if not _pays(header, roi) or not _is_installed():
+    if not _pays(header, roi) or not _is_installed() or _tiles_differ(path, header, roi):
         return None
     import glymur
 
@@ -400,6 +402,34 @@ def _pays(header: Jp2Header, roi: Roi) -> bool:
         wanted *= part.stop - part.start
         touched *= min(-(-part.stop // edge) * edge, length) - part.start // edge * edge
     return wanted < _SMALL * touched
+
+
+def _tiles_differ(path: str, header: Jp2Header, roi: Roi) -> bool:
+    """Whether a tile that an area touches names a transform of its own: markers COD and COC, A.6.1 and A.6.2."""
+    if not header.tiles.size:
+        header = fetch_jp2_header(LocalParts(path), follow=True)
+    across = -(-header.width // header.tile_width)
+    rows, columns = (
+        range(part.start // edge, -(-part.stop // edge))
+        for part, edge in zip(roi, (header.tile_height, header.tile_width), strict=True)
+    )
+    with Path(path).open("rb") as file:
+        parts = [header.ranges(row * across + column)[:1] for row in rows for column in columns]
+        return any(not part or _names_transform(file, *part[0]) for part in parts)
+
+
+def _names_transform(file: BinaryIO, first: int, last: int) -> bool:
+    """Whether the header of a tile's first tile-part, the only one that may, holds a marker COD or COC."""
+    place = first
+    while place + 4 <= last:
+        file.seek(place)
+        marker, length = struct.unpack(">HH", file.read(4).ljust(4, b"\0"))
+        if marker in (_COD, _COC):
+            return True
+        if marker == _SOD:
+            return False
+        place += 2 + length
+    return True  # a header without an end is for GDAL
 
 
 @cache
