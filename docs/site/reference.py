@@ -6,6 +6,7 @@ This module knows nothing of mkdocs.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -235,7 +236,15 @@ def public() -> list[str]:
 
 
 def _room(name: str) -> str:
-    return str(stac2cube._HOMES[name]).split(".")[1]
+    return _homes()[name].split(".")[0]
+
+
+@cache
+def _homes() -> dict[str, str]:
+    """The module of each public name, as the package's stub says."""
+    stub = ast.parse(Path(stac2cube.__file__).with_suffix(".pyi").read_text())
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 
 # Tables
