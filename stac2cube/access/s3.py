@@ -204,11 +204,13 @@ def code_in(text: str) -> str:
     return found[1] if found else ""
 
 
-def leading_code(reason: str) -> str:
-    """The code of S3's error that a reader's message begins with, "" if it begins with none of a refusal.
+def code_of_message(reason: str) -> str:
+    """The code of S3's error that a reader's message tells, "" if it tells none of a refusal.
 
-    Older releases of GDAL tell the status of HTTP, newer ones the code and what the store says.
+    Older releases of GDAL tell the status of HTTP, newer ones the code and what the store says, or the latter alone.
     """
+    if re.search(r"access key id (that )?you provided does not exist", reason, re.IGNORECASE):
+        return "InvalidAccessKeyId"
     code = re.match(r"\w+", reason)
     return code[0] if code and code[0] in (*_ENDED, *_WRONG, "AccessDenied", "RequestTimeTooSkewed") else ""
 

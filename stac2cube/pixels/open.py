@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from stac2cube.access.hrefs import local_path
-from stac2cube.access.s3 import leading_code, refusal_words
+from stac2cube.access.s3 import code_of_message, refusal_words
 from stac2cube.access.sign import Opening, access, forget, is_remote, opening, unsigned
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.header import UnusualFileError
@@ -333,7 +333,7 @@ _REFUSED_TRIES = 2
 
 def _is_refused(state: RetryCallState) -> bool:
     reason = _reason(state.outcome.exception() if state.outcome else None)
-    return bool(re.search(r"response code: 4(?!08|29)", reason) or leading_code(reason))
+    return bool(re.search(r"response code: 4(?!08|29)", reason) or code_of_message(reason))
 
 
 def _reason(error: BaseException | None) -> str:
@@ -348,10 +348,10 @@ def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseEx
     if asset.signed and re.search(r"response code: 40[0-9]", reason):
         return ReadError(f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}. {_about(asset)}")
     refused = re.search(r"response code: 40[013](?: \((\w+)\))?", reason)
-    if asset.href.startswith("s3:") and (refused or leading_code(reason)):
-        told = refused[1] if refused else leading_code(reason)
-        code = told or _code_of(asset, granule.signer)
-        reason += f" ({code})" if code and not told else ""
+    if asset.href.startswith("s3:") and (refused or code_of_message(reason)):
+        code = (refused and refused[1]) or code_of_message(reason) or _code_of(asset, granule.signer)
+        if code and code not in reason:
+            reason = f"{reason.rstrip('.')} ({code})"
         return ReadError(
             f"item {granule.id}, band {band.name}: {href} cannot be read: {reason}. "
             f"{refusal_words(code, access(asset.href, granule.signer))}"

@@ -233,7 +233,7 @@ def test_a_second_ctrl_c_ends_the_command_at_once_and_stops_the_cluster(
         program.kill()
     assert program.returncode == 10, said
     assert "Traceback" not in said
-    assert set(server.clusters()) == before
+    assert not set(server.clusters()) - before  # one of an earlier test may have ended meanwhile
 
 
 @pytest.mark.parametrize(

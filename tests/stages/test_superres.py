@@ -78,7 +78,7 @@ def scene(folder: Path, day: int, hole: bool = False) -> Json:
     assets["SCL"] = folder / f"{day}-SCL.tif"
     write_simulated_cog(assets["SCL"], classes, EPSG, Affine(20, 0, ORIGIN[0], 0, -20, ORIGIN[1]))
     about = {"platform": "sentinel-2a", "sat:relative_orbit": 65, "s2:processing_baseline": "03.01"}
-    date = np.datetime64("2022-01-01") + day - 1
+    date = np.datetime64("2022-01-01") + np.timedelta64(day - 1, "D")
     return item(f"d{day}", "sentinel-2-l2a", assets, datetime=f"{date}T10:20:00Z", **about)
 
 
