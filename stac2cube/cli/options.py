@@ -19,6 +19,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads, usable_cores
 from stac2cube.executors.local import Local
 from stac2cube.executors.site import Limits
+from stac2cube.model.fields import Declared, options_in
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
 
@@ -140,6 +141,101 @@ class Spelled(click.types.StringParamType):
 
 
 LIST, PAIRS, AREA, PATH = Spelled("list"), Spelled("pairs"), Spelled("area"), Spelled("path")
+
+# Options that a dataclass declares, see :mod:`stac2cube.model.fields`: from a field to an option, and back to a value.
+
+Value = TypeVar("Value")
+
+
+class DeclaredOption(click.Option):
+    """An option made from a field of a dataclass.
+
+    Args:
+        flags: Names, see :class:`click.Option`.
+        declared: What the field says.
+        about: All else, see :class:`click.Option`.
+    """
+
+    def __init__(self, flags: Sequence[str], *, declared: Declared, **about: Any) -> None:
+        super().__init__(flags, help=declared.help, **about)
+        self.declared = declared
+
+
+def options_of(
+    kind: type, *names: str, unset: bool = False, flags: Mapping[str, str] | None = None
+) -> Callable[[Command], Command]:
+    """A decorator that gives a command the options which a dataclass declares.
+
+    Args:
+        kind: The dataclass.
+        names: Some of its fields in the order of the help; all if there are none.
+        unset: Whether a value that is not given is None for the command, which takes it from elsewhere; the help then
+            tells the default.
+        flags: Names on the command line of fields that are called otherwise there: ``{"width": "--bin-width"}``.
+    """
+    declared = options_in(kind)
+    made = [_option_of(declared[name], (flags or {}).get(name, ""), unset) for name in names or declared]
+    return lambda command: apply(made, command)
+
+
+def _option_of(one: Declared, flag: str, unset: bool) -> Callable[[Any], Any]:
+    plain = flag or f"--{one.name.replace('_', '-')}"
+    if one.kind is bool:
+        plain = f"{plain}/--no-{plain.removeprefix('--')}" if one.default and not unset else plain
+        about: dict[str, Any] = {"is_flag": True, "default": None if unset else one.default}
+    elif one.several > 1:
+        about = {"nargs": one.several, "type": one.kind, "default": None if unset else one.default}
+    else:
+        about = {"type": _type_of(one), "default": None if unset else _default_text(one)}
+    shown = one.default not in (None, "", False, ())
+    if unset and shown:
+        parts = one.default if isinstance(one.default, tuple) else (one.default,)
+        one = replace(one, help=f"{one.help} Default: {' '.join(map(_plain, parts))}.")
+    return click.option(plain, one.name, cls=DeclaredOption, declared=one, show_default=shown and not unset, **about)
+
+
+def _type_of(one: Declared) -> Any:
+    if one.several == 0:
+        return LIST
+    if one.choices and one.kind is str:
+        return click.Choice([choice for choice in one.choices if choice])
+    return PATH if one.path else one.kind
+
+
+def _default_text(one: Declared) -> Any:
+    return ",".join(map(_plain, one.default)) if isinstance(one.default, tuple) else one.default
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def value_of(kind: type[Value], options: Mapping[str, Any], **more: Any) -> Value:
+    """The value of a dataclass from the options that :func:`options_of` made of it.
+
+    Args:
+        kind: The dataclass.
+        options: Of the command; what is not among them, or None, is the default.
+        more: Values of fields that are no options.
+
+    Raises:
+        BadInputError: Naming the option that is wrong.
+    """
+    given = {name: options[name] for name in options_in(kind) if options.get(name) is not None}
+    for name, one in options_in(kind).items():
+        if one.several == 0 and isinstance(given.get(name), str):
+            given[name] = tuple(_part(one, part) for part in listed(given[name]) or ())
+    return kind(**given, **more)
+
+
+def _part(one: Declared, text: str) -> Any:
+    try:
+        return one.kind(text)
+    except ValueError:
+        raise BadInputError(f"{one.name} should be {one.wanted}, not {text!r}") from None
+
+
+# Options that several commands have.
 
 PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill", "strict", "catalog")
 """Words of a request that need no understanding."""

@@ -19,7 +19,7 @@ from stac2cube.algorithms.radiometry import ProductScaling, parse_scaling
 from stac2cube.datasets.index import Angles, Labels, Radiometry, Validity
 from stac2cube.errors import BadInputError, RadiometryError, ReadError
 from stac2cube.model.cube_spec import Layer
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.model.geometry import Area
 from stac2cube.model.grid import Grid
 from stac2cube.model.mission import Band, Mission, find_mission

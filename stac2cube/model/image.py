@@ -10,7 +10,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 
 # How a band is wanted.
 

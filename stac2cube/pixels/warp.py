@@ -22,7 +22,7 @@ from stac2cube.algorithms.radiometry import apply_shift
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.warp import Same, is_same_as_gdal, resample_quickly
 from stac2cube.model.classes import is_nodata, not_nodata
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.model.image import BandRequest, Image, Roi
 from stac2cube.model.scene import AssetRef
 from stac2cube.trust.address import host_of
