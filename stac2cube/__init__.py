@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from stac2cube.datasets.download import download_products
     from stac2cube.datasets.files import Making
     from stac2cube.datasets.frames import find_frames
-    from stac2cube.datasets.patch_rules import PatchRules
+    from stac2cube.datasets.patch_rules import PatchRules, StatisticsRules
     from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
     from stac2cube.datasets.sample_cube import make_sample_cube
     from stac2cube.datasets.samples import make_samples
     from stac2cube.datasets.shards import make_patches
-    from stac2cube.datasets.statistics import StatisticsRules, add_moments, count_values, read_statistics
+    from stac2cube.datasets.statistics import add_moments, count_values, read_statistics
     from stac2cube.datasets.torch import FramesDataset, PatchStream
     from stac2cube.executors.base import Threads
     from stac2cube.executors.gateway import Gateway
@@ -84,7 +84,7 @@ _HOMES = {
     "SampleRules": "stac2cube.datasets.rules",
     "ShiftRules": "stac2cube.coregister.rules",
     "Slurm": "stac2cube.executors.slurm",
-    "StatisticsRules": "stac2cube.datasets.statistics",
+    "StatisticsRules": "stac2cube.datasets.patch_rules",
     "SuperresRules": "stac2cube.superres.rules",
     "Threads": "stac2cube.executors.base",
     "add_moments": "stac2cube.datasets.statistics",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -147,6 +147,10 @@ LIST, PAIRS, AREA, PATH = Spelled("list"), Spelled("pairs"), Spelled("area"), Sp
 Value = TypeVar("Value")
 
 
+Unset = Literal["", "told", "off"]
+"""What an option is to a command where it is not given, see :func:`options_of`."""
+
+
 class DeclaredOption(click.Option):
     """An option made from a field of a dataclass.
 
@@ -162,36 +166,44 @@ class DeclaredOption(click.Option):
 
 
 def options_of(
-    kind: type, *names: str, unset: bool = False, flags: Mapping[str, str] | None = None
+    kind: type, *names: str, unset: Unset = "", flags: Mapping[str, Sequence[str]] | None = None
 ) -> Callable[[Command], Command]:
     """A decorator that gives a command the options which a dataclass declares.
 
     Args:
         kind: The dataclass.
         names: Some of its fields in the order of the help; all if there are none.
-        unset: Whether a value that is not given is None for the command, which takes it from elsewhere; the help then
-            tells the default.
-        flags: Names on the command line of fields that are called otherwise there: ``{"width": "--bin-width"}``.
+        unset: What an option that is not given is to the command: "" the default; ``"told"`` None, because the value
+            comes from elsewhere, and the help tells the default; ``"off"`` None, because then nothing is done.
+        flags: For fields that the command calls otherwise, names as click takes them: ``{"width": ("--bin-width",)}``.
     """
     declared = options_in(kind)
-    made = [_option_of(declared[name], (flags or {}).get(name, ""), unset) for name in names or declared]
+    made = [_option_of(declared[name], (flags or {}).get(name, ()), unset) for name in names or declared]
     return lambda command: apply(made, command)
 
 
-def _option_of(one: Declared, flag: str, unset: bool) -> Callable[[Any], Any]:
-    plain = flag or f"--{one.name.replace('_', '-')}"
+def _option_of(one: Declared, flags: Sequence[str], unset: Unset) -> Callable[[Any], Any]:
+    flag, *dest = flags or (f"--{one.name.replace('_', '-')}",)
+    about: dict[str, Any] = {"type": _type_of(one)}
     if one.kind is bool:
-        plain = f"{plain}/--no-{plain.removeprefix('--')}" if one.default and not unset else plain
-        about: dict[str, Any] = {"is_flag": True, "default": None if unset else one.default}
+        flag = f"{flag}/--no-{flag.removeprefix('--')}" if one.default and not unset else flag
+        about = {"is_flag": True}
     elif one.several > 1:
-        about = {"nargs": one.several, "type": one.kind, "default": None if unset else one.default}
-    else:
-        about = {"type": _type_of(one), "default": None if unset else _default_text(one)}
-    shown = one.default not in (None, "", False, ())
-    if unset and shown:
+        about = {"nargs": one.several, "type": one.kind}
+    shown = one.default is not False and one.default not in (None, "", ())
+    if unset == "told" and shown:
         parts = one.default if isinstance(one.default, tuple) else (one.default,)
         one = replace(one, help=f"{one.help} Default: {' '.join(map(_plain, parts))}.")
-    return click.option(plain, one.name, cls=DeclaredOption, declared=one, show_default=shown and not unset, **about)
+    default = None if unset else _default_text(one)
+    return click.option(
+        flag,
+        *(dest or [one.name]),
+        cls=DeclaredOption,
+        declared=one,
+        default=default,
+        show_default=shown and not unset,
+        **about,
+    )
 
 
 def _type_of(one: Declared) -> Any:
@@ -203,7 +215,8 @@ def _type_of(one: Declared) -> Any:
 
 
 def _default_text(one: Declared) -> Any:
-    return ",".join(map(_plain, one.default)) if isinstance(one.default, tuple) else one.default
+    listed_ = one.several == 0 and one.default is not None
+    return ",".join(map(_plain, one.default)) if listed_ else one.default
 
 
 def _plain(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import public_catalog
-from stac2cube.model.fields import Bounds, documented, option, require_options
+from stac2cube.model.fields import Range, documented, option, require_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,17 +55,17 @@ class CloudRules:
     thresholds: tuple[float, ...] = option(
         (0.4,),
         "Cloud probabilities from 0 to 1, separated by commas. Each makes a mask; the first one makes cloud_mask.",
-        bounds=Bounds(above=0, below=1),
+        bounds=Range(above=0, below=1),
     )
     average_m: float = option(
-        120.0, "Average the probability over this distance, in metres.", unit="metres", bounds=Bounds(least=0)
+        120.0, "Average the probability over this distance, in metres.", unit="metres", bounds=Range(least=0)
     )
     dilate_m: float = option(
-        120.0, "Widen the masks by this distance, in metres.", unit="metres", bounds=Bounds(least=0)
+        120.0, "Widen the masks by this distance, in metres.", unit="metres", bounds=Range(least=0)
     )
     shadows: bool = option(True, "Find the shadows of clouds.")
     resolution: float = option(
-        60.0, "Pixel size at which clouds are found, in metres.", unit="metres", bounds=Bounds(least=10, most=160)
+        60.0, "Pixel size at which clouds are found, in metres.", unit="metres", bounds=Range(least=10, most=160)
     )
     engine: Engine = option(
         "forest",

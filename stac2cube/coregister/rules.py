@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.fields import Bounds, documented, option, require_options
+from stac2cube.model.fields import Range, documented, option, require_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ class ShiftRules:
     )
     band: str = option("", "Band in which scenes are compared. Default: red.")
     max_shift: float = option(
-        3.0, "Largest shift that is accepted, in pixels.", unit="pixels", bounds=Bounds(above=0, most=10)
+        3.0, "Largest shift that is accepted, in pixels.", unit="pixels", bounds=Range(above=0, most=10)
     )
     resampling: str = option("cubic", "Resampling method for shifts by a fraction of a pixel.")
     mode: str = option(

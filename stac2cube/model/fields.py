@@ -7,12 +7,12 @@ a field. A module that declares options imports nothing heavy, because every com
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from inspect import cleandoc
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from stac2cube.errors import BadInputError
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Range:
     """Between which numbers a value lies; None for no bound.
 
     Attributes:
@@ -76,7 +76,7 @@ class Declared:
     default: Any
     help: str
     unit: str
-    bounds: Bounds | None
+    bounds: Range | None
     choices: tuple[Any, ...]
     kind: type
     several: int
@@ -130,7 +130,7 @@ def option(
     help: str,  # noqa: A002 - as click and argparse call it
     *,
     unit: str = "",
-    bounds: Bounds | None = None,
+    bounds: Range | None = None,
     choices: tuple[Any, ...] = (),
     path: bool = False,
     compare: bool = True,
@@ -155,14 +155,14 @@ def option(
 
 
 @cache
-def options_in(kind: type) -> Mapping[str, Declared]:
+def options_in(kind: Hashable) -> Mapping[str, Declared]:
     """The options that a dataclass declares, by name, in order.
 
     Args:
         kind: The dataclass.
     """
     hints = get_type_hints(kind)
-    return {one.name: _declared(one, hints[one.name]) for one in fields(kind) if _KEY in one.metadata}
+    return {one.name: _declared(one, hints[one.name]) for one in fields(cast("Any", kind)) if _KEY in one.metadata}
 
 
 def _declared(one: Field[Any], hint: Any) -> Declared:
@@ -196,16 +196,18 @@ def require_options(value: Any) -> None:
 
 
 def documented(cls: type[T]) -> type[T]:
-    """Add the options of a dataclass to its docstring, as a section ``Attributes``; apply it above ``@dataclass``.
+    """Add the options of a dataclass to its docstring, to its section ``Attributes``; apply it above ``@dataclass``.
 
     Args:
-        cls: A dataclass with a docstring.
+        cls: A dataclass with a docstring, in which that section, if there is one, is the last.
 
     Returns:
         The same class.
     """
-    lines = [f"    {one.name}: {one.metadata[_KEY]['help']}" for one in fields(cls) if _KEY in one.metadata]  # type: ignore[arg-type]
-    cls.__doc__ = "\n".join([cleandoc(cls.__doc__ or ""), "", "Attributes:", *lines])
+    said = cleandoc(cls.__doc__ or "")
+    lines = [f"    {one.name}: {one.metadata[_KEY]['help']}" for one in fields(cls) if _KEY in one.metadata]  # type: ignore[arg-type] # a dataclass
+    heading = [] if "\nAttributes:\n" in said else ["", "Attributes:"]
+    cls.__doc__ = "\n".join([said, *heading, *lines])
     return cls
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.fields import Bounds, documented, option, require_options
+from stac2cube.model.fields import Range, documented, option, require_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,14 +76,14 @@ class SuperresRules:
         256,
         "Edge of the tiles in which the work is done, in pixels of 10 m.",
         unit="pixels of 10 m",
-        bounds=Bounds(least=32),
+        bounds=Range(least=32),
         compare=False,
     )
     margin: int = option(
         MARGIN,
         "Margin around each tile, in pixels of 10 m.",
         unit="pixels of 10 m",
-        bounds=Bounds(least=MARGIN),
+        bounds=Range(least=MARGIN),
         compare=False,
     )
     large: bool = option(False, "Allow cubes of more than 4.3 GB per date.", compare=False)

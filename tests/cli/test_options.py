@@ -20,7 +20,7 @@ from stac2cube.cli.options import DeclaredOption, options_of, value_of
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
-from stac2cube.model.fields import Bounds, documented, option, options_in, require_options
+from stac2cube.model.fields import Range, documented, option, options_in, require_options
 from stac2cube.superres.rules import SuperresRules
 
 DECLARING = {"clouds": CloudRules, "coregister": ShiftRules, "superres make": SuperresRules}
@@ -43,8 +43,8 @@ class Sieve:
     Attributes are below.
     """
 
-    edge: int = option(3, "Edge of the window.", unit="pixels", bounds=Bounds(least=3, most=9))
-    share: float = option(0.5, "Share that is kept.", bounds=Bounds(above=0, below=1))
+    edge: int = option(3, "Edge of the window.", unit="pixels", bounds=Range(least=3, most=9))
+    share: float = option(0.5, "Share that is kept.", bounds=Range(above=0, below=1))
     levels: tuple[float, ...] = option((0.2, 0.4), "Levels, separated by commas.", unit="metres")
     ends: tuple[float, float] | None = option(None, "Two ends.")
     shape: str = option("disk", "Shape.", choices=("disk", "square"))
@@ -78,7 +78,7 @@ def test_a_command_made_of_a_dataclass_gives_its_value() -> None:
     got: list[Sieve] = []
 
     @click.command()
-    @options_of(Sieve, flags={"share": "--part"})
+    @options_of(Sieve, flags={"share": ("--part", "share")})
     def sieve(**options: Any) -> None:
         """Sieve."""
         got.append(value_of(Sieve, options))
@@ -110,7 +110,7 @@ def test_a_command_made_of_a_dataclass_gives_its_value() -> None:
 
 def test_an_option_not_given_may_be_left_to_the_command() -> None:
     @click.command()
-    @options_of(Sieve, "levels", "edge", unset=True)
+    @options_of(Sieve, "levels", "edge", unset="told")
     def sieve(**options: Any) -> None:
         """Sieve."""
         assert options == {"levels": None, "edge": None}
