@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stac2cube.maintain.seal_year import seal_year
     from stac2cube.reading.read import read, read_arrays, sample, save_per_geometry, zonal_statistics
     from stac2cube.search.search import Conditions
-    from stac2cube.stages.composites import Composition, store_composites
+    from stac2cube.stages.composites import store_composites
     from stac2cube.stages.layers import get_stac_layers
     from stac2cube.stages.overviews import store_overviews
     from stac2cube.stages.stored_views import apply_masks, store_indices
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from stac2cube.superres.stage import super_resolution
     from stac2cube.views.composite import composite
     from stac2cube.views.indices import indices
-    from stac2cube.views.masks import Hiding, class_mask, mask_by, mask_classes, mask_clouds
+    from stac2cube.views.masks import class_mask, mask_by, mask_classes, mask_clouds
+    from stac2cube.views.options import Composition, Hiding
     from stac2cube.views.render import rgb
     from stac2cube.views.units import (
         aspect,
@@ -68,14 +69,14 @@ _HOMES = {
     "Allocation": "stac2cube.executors.slurm",
     "AngleRules": "stac2cube.datasets.rules",
     "ArchiveStatus": "stac2cube.archives.status",
-    "Composition": "stac2cube.stages.composites",
+    "Composition": "stac2cube.views.options",
     "Conditions": "stac2cube.search.search",
     "CubeStatus": "stac2cube.build.status",
     "DownloadRequest": "stac2cube.datasets.acquisitions",
     "Explorer": "stac2cube.explorer.session",
     "FramesDataset": "stac2cube.datasets.torch",
     "Gateway": "stac2cube.executors.gateway",
-    "Hiding": "stac2cube.views.masks",
+    "Hiding": "stac2cube.views.options",
     "LabelRules": "stac2cube.datasets.rules",
     "Local": "stac2cube.executors.local",
     "Making": "stac2cube.datasets.files",

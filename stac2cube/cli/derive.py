@@ -15,7 +15,6 @@ from stac2cube.cli.options import (
     LIST,
     PATH,
     as_json,
-    hiding_of,
     hiding_options,
     listed,
     options_of,
@@ -28,6 +27,7 @@ from stac2cube.cli.run import RunOptions, built
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.superres.rules import SuperresRules
+from stac2cube.views.options import Composition, Hiding
 
 # Whether the parameters of a command make sense, before anything runs: nobody should read of the last after hours.
 
@@ -123,7 +123,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
         return 0
     if len(words) == 2:
         raise click.UsageError("say also which indices, for example ndvi nbr")
-    layers, out, hiding = Path(words[0]), Path(words[1]), hiding_of(options)
+    layers, out, hiding = Path(words[0]), Path(words[1]), value_of(Hiding, options)
     with talking(options["quiet"]) as console:
         return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), RunOptions.of(options, console))
 
@@ -142,25 +142,7 @@ def _usual_indices() -> list[str]:
 @click.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option(
-    "--period",
-    default="month",
-    show_default=True,
-    help=("Period of one composite: week, month, season, year, all, or a pandas frequency such as 10D or 1MS."),
-)
-@click.option(
-    "--window",
-    default="",
-    help=("Rolling window: use the scenes of this many days around the middle of each period, for example 30D."),
-)
-@click.option(
-    "--method",
-    default="median",
-    show_default=True,
-    help="median, mean, max, min, a percentile such as p10, medoid, or best.",
-)
-@click.option("--by", help="For the method best: the layer or index whose highest value is chosen, for example NDVI.")
-@click.option("--layers", "names", type=LIST, help="Layers, separated by commas. Default: all layers except classes.")
+@options_of(Composition, *("period", "window", "method", "by", "layers"), flags={"layers": ("--layers", "names")})
 @click.option(
     "--memory", default="256MiB", show_default=True, help="Memory for the input of each block that is being made."
 )
@@ -170,17 +152,9 @@ def _usual_indices() -> list[str]:
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store one composite per period of the cube LAYERS in the cube OUT, for example monthly medians."""
     from stac2cube.executors.queue import memory_bytes
-    from stac2cube.stages.composites import Composition, run_composites
+    from stac2cube.stages.composites import run_composites
 
-    chosen = listed(names)
-    how = Composition(
-        options["period"],
-        options["method"],
-        options["by"],
-        None if chosen is None else tuple(chosen),
-        options["window"],
-        hiding_of(options),
-    )
+    how = value_of(Composition, {**options, "layers": names}, hiding=value_of(Hiding, options))
     make = partial(run_composites, layers, out, how, memory=memory_bytes(options["memory"]))
     with talking(options["quiet"]) as console:
         return built(out, make, RunOptions.of(options, console))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import IO, Any, Literal, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -22,12 +22,7 @@ from stac2cube.executors.site import Limits
 from stac2cube.model.fields import Declared, options_in
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
-
-if TYPE_CHECKING:
-    from stac2cube.views.composite import TimeSelection
-    from stac2cube.views.masks import Hiding
-    from stac2cube.views.render import Style
-
+from stac2cube.views.options import Hiding, Style, TimeSelection
 
 # A group whose help lists its commands by what one wants to do, in the order in which one comes to want it.
 
@@ -207,16 +202,25 @@ def _option_of(one: Declared, flags: Sequence[str], unset: Unset) -> Callable[[A
 
 
 def _type_of(one: Declared) -> Any:
-    if one.several == 0:
-        return LIST
+    if one.form in _FORMS or one.several == 0:
+        return _FORMS.get(one.form, LIST)
     if one.choices and one.kind is str:
         return click.Choice([choice for choice in one.choices if choice])
-    return PATH if one.path else one.kind
+    if one.form == "range" and one.bounds is not None:
+        least, most = (one.bounds.said.get(word) for word in ("least", "most"))
+        return click.IntRange(None if least is None else int(least), None if most is None else int(most))
+    return one.kind
+
+
+_FORMS: Mapping[str, Any] = {"list": LIST, "path": PATH, "cube": CUBE}
 
 
 def _default_text(one: Declared) -> Any:
-    listed_ = one.several == 0 and one.default is not None
-    return ",".join(map(_plain, one.default)) if listed_ else one.default
+    if one.form == "cube":
+        return one.default or None
+    if isinstance(one.default, tuple) and one.several == 0:
+        return ",".join(map(_plain, one.default)) or None
+    return one.default
 
 
 def _plain(value: Any) -> str:
@@ -236,6 +240,8 @@ def value_of(kind: type[Value], options: Mapping[str, Any], **more: Any) -> Valu
     """
     given = {name: options[name] for name in options_in(kind) if options.get(name) is not None}
     for name, one in options_in(kind).items():
+        if isinstance(given.get(name), Path):
+            given[name] = str(given[name])
         if one.several == 0 and isinstance(given.get(name), str):
             given[name] = tuple(_part(one, part) for part in listed(given[name]) or ())
     return kind(**given, **more)
@@ -344,99 +350,25 @@ def what_options(command: Command) -> Command:
     return search_options(grid_options(apply(options, command)))
 
 
-def hiding_options(command: Command) -> Command:
-    """What is hidden before anything is made."""
-    options = [
-        click.option(
-            "--mask",
-            type=LIST,
-            default="",
-            help=(
-                "Hide pixels by the cube's own classes: a mask recipe (clear, clouds, clouds_snow, strict), "
-                "or the classes to hide: cloud,shadow or 3,8,9."
-            ),
-        ),
-        click.option(
-            "--clouds",
-            type=CUBE,
-            help="Hide pixels by the masks of this clouds cube. Scenes that it does not have are left out.",
-        ),
-    ]
-    return apply(options, command)
+hiding_options = options_of(Hiding)
+"""What is hidden before anything is made."""
+
+choice_options = options_of(TimeSelection, "time", "max_cloud")
+"""Which steps are taken."""
+
+look_options = options_of(Style)
+"""What is shown, and how."""
 
 
-def choice_options(command: Command) -> Command:
-    """Which steps are taken."""
-    options = [
-        click.option(
-            "--time",
-            type=LIST,
-            help="Only these time steps: 2023, 2023-07, 2023-05/2023-08, or '2018/2020 06-01/08-31'.",
-        ),
-        click.option("--max-cloud", type=float, help="Leave out time steps with more cloud than this, in percent."),
-    ]
-    return apply(options, command)
-
-
-def look_options(command: Command) -> Command:
-    """What is shown, and how."""
-    options = [
-        click.option(
-            "--show",
-            type=LIST,
-            default="",
-            help=(
-                "Colour composite (true, cir, swir ...), three bands separated by commas, a spectral index, "
-                "or a layer. Default: natural colour."
-            ),
-        ),
-        click.option(
-            "--stretch",
-            type=LIST,
-            default="series",
-            show_default=True,
-            help=(
-                "Values that are shown as black and white, the same for all dates: series (0 to the 98th "
-                "percentile of all dates), percentiles p2-p98, or two values 0,0.3."
-            ),
-        ),
-        click.option(
-            "--balance",
-            default="",
-            help="Colour operations in rio-color's notation: 'sigmoidal RGB 6 0.4, saturation 1.2'.",
-        ),
-        click.option(
-            "--ramp", default="", help="Matplotlib colour map of an index or layer, for example YlGn or viridis."
-        ),
-    ]
-    return apply(options, command)
-
-
-def choice_of(options: dict[str, Any]) -> TimeSelection:
-    """Which steps are taken, taken out of the options."""
-    from stac2cube.views.composite import TimeSelection
-
-    return TimeSelection(options.pop("time"), tuple(options.pop("steps", ())), options.pop("max_cloud"))
-
-
-def look_of(options: dict[str, Any]) -> Style:
-    """What is shown, taken out of the options.
+def look_of(options: Mapping[str, Any]) -> Style:
+    """What is shown.
 
     Raises:
         BadInputError: The stretch is not understood.
     """
-    from stac2cube.views.render import Style, parse_stretch
+    from stac2cube.views.render import parse_stretch
 
-    stretch = parse_stretch(options.pop("stretch"))
-    return Style(options.pop("show"), stretch, options.pop("balance"), options.pop("ramp"))
-
-
-def hiding_of(options: dict[str, Any]) -> Hiding:
-    """What is hidden, taken out of the options."""
-    from stac2cube.views.masks import Hiding
-
-    clouds = options.pop("clouds")
-    return Hiding(options.pop("mask"), "" if clouds is None else str(clouds))
+    return value_of(Style, {**options, "stretch": parse_stretch(options["stretch"])})
 
 
 def what_words(**options: Any) -> dict[str, Any]:

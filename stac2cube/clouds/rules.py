@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import public_catalog
-from stac2cube.model.fields import Range, documented, option, require_options
+from stac2cube.model.fields import Options, Range, documented, option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ DECODES: tuple[Decode, ...] = get_args(Decode)
 
 @documented
 @dataclass(frozen=True)
-class CloudRules:
+class CloudRules(Options):
     """What decides the pixels of a clouds cube.
 
     ``thresholds``, ``average_m``, ``resolution``, ``engine`` and ``decode`` count for s2cloudless only. The first
@@ -84,7 +84,7 @@ class CloudRules:
         Raises:
             BadInputError: Naming the option that is wrong.
         """
-        require_options(self)
+        super().__post_init__()
         if self.decode != "exact" and self.by_class:
             raise BadInputError(f"the method {self.method!r} reads no L1C: leave decode {self.decode!r} out")
         if not self.thresholds:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.fields import Range, documented, option, require_options
+from stac2cube.model.fields import Options, Range, documented, option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ DEAD_BAND = 0.1
 
 @documented
 @dataclass(frozen=True)
-class ShiftRules:
+class ShiftRules(Options):
     """How shifts are measured and applied.
 
     ``source`` makes no difference where the cube's pixels are the scenes' own: ``"auto"`` takes the cube where that is
@@ -66,7 +66,7 @@ class ShiftRules:
     reference: str = option(
         "clearest",
         "Reference image: clearest, median or seasonal, the key of a scene, or the path of an image.",
-        path=True,
+        form="path",
     )
     band: str = option("", "Band in which scenes are compared. Default: red.")
     max_shift: float = option(
@@ -94,7 +94,7 @@ class ShiftRules:
         from stac2cube.coregister.engines import require_arosics
         from stac2cube.model.image import CONTINUOUS_RESAMPLING
 
-        require_options(self)
+        super().__post_init__()
         if self.resampling not in CONTINUOUS_RESAMPLING or self.resampling == "nearest":
             raise BadInputError(
                 f"shifted bands cannot be resampled by {self.resampling!r}: bilinear, cubic, lanczos ..."

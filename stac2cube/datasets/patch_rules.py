@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.fields import Range, documented, option, require_options
+from stac2cube.model.fields import Options, Range, documented, option
 from stac2cube.model.period import Period, parse_period
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Bounds = tuple[float, float, float, float]
 
 @documented
 @dataclass(frozen=True)
-class Splits:
+class Splits(Options):
     """How patches are split.
 
     Attributes:
@@ -63,7 +63,7 @@ class Splits:
             BadInputError: A number that cannot be, shares that do not sum to 1, times that share a day or name another
                 split.
         """
-        require_options(self)
+        super().__post_init__()
         if not self.shares or min(self.shares.values()) < 0 or not math.isclose(sum(self.shares.values()), 1):
             raise BadInputError(f"shares of splits should sum to 1, not {dict(self.shares)}")
         if bad := [name for name in self.shares if not name.isidentifier()]:
@@ -166,7 +166,7 @@ _SHARE = Range(least=0, most=1)
 
 @documented
 @dataclass(frozen=True)
-class PatchQuality:
+class PatchQuality(Options):
     """Which patches are good enough. Fractions are of the patch's pixels, over all its frames.
 
     Where nothing is known of clouds, ``max_cloud`` must be 1. Sets without labels have no pixels to ignore. Patches
@@ -187,12 +187,10 @@ class PatchQuality:
         bounds=Range(least=1),
     )
 
-    __post_init__ = require_options
-
 
 @documented
 @dataclass(frozen=True)
-class PatchRules:
+class PatchRules(Options):
     """How pictures are cut into patches.
 
     A stack of 1 gives patches without an axis of time. Together with the splits' seed, ``seed`` decides everything that
@@ -216,8 +214,6 @@ class PatchRules:
     per_shard: int = option(256, "Number of patches per file.", bounds=_ONE)
     form: Form = option("webdataset", "Storage format.")
     seed: int = option(0, "Seed that decides the order of the patches.")
-
-    __post_init__ = require_options
 
     @property
     def step(self) -> int:
@@ -248,7 +244,7 @@ class PatchRules:
 
 @documented
 @dataclass(frozen=True)
-class StatisticsRules:
+class StatisticsRules(Options):
     """How statistics are made."""
 
     low: float = option(0.0, "Lowest value that is counted.")
@@ -272,7 +268,7 @@ class StatisticsRules:
         Raises:
             BadInputError: Naming the option that is wrong.
         """
-        require_options(self)
+        super().__post_init__()
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise BadInputError(f"the lowest value counted should be below the highest, not {self.low} and {self.high}")
         lower, upper = self.percentiles

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stac2cube.errors import BadInputError, RadiometryError, ReadError
-from stac2cube.model.fields import Range, documented, equal_nan, option, require_options
+from stac2cube.model.fields import Options, Range, documented, equal_nan, option
 from stac2cube.model.image import CLASS_RESAMPLING, METHODS
 from stac2cube.model.mission import Band, Mission, find_mission
 from stac2cube.trust.names import safe_name
@@ -152,15 +152,13 @@ CLOUD_NAMES = ("clear", "cloud", "shadow")
 
 @documented
 @dataclass(frozen=True)
-class AngleRules:
+class AngleRules(Options):
     """Which angles are written. Sine and cosine have no jump at north."""
 
     form: Literal["degrees", "sin_cos"] = option(
         "degrees", "Write the angles of sun and view, as degrees or as sine and cosine."
     )
     view: Literal["single", "per_band"] = option("single", "View angles: one mean of all bands, or one per band.")
-
-    __post_init__ = require_options
 
     def described(self, bands: tuple[str, ...]) -> Angles:
         """The channels that a set with these bands has, as its index says."""
@@ -178,7 +176,7 @@ _CLASS = Range(least=0, most=255)
 
 @documented
 @dataclass(frozen=True)
-class LabelRules:
+class LabelRules(Options):
     """What ``y.tif`` holds.
 
     Attributes:
@@ -213,7 +211,7 @@ class LabelRules:
         Raises:
             BadInputError: Naming what is wrong.
         """
-        require_options(self)
+        super().__post_init__()
         if (self.backend == "scl") == bool(self.path):
             raise BadInputError(
                 f"labels from {self.backend} "
@@ -255,7 +253,7 @@ class LabelRules:
 @documented
 @equal_nan
 @dataclass(frozen=True)
-class SampleRules:
+class SampleRules(Options):
     """Everything that decides the pixels of a set of samples.
 
     The rule by which a catalog's item gives scale and offset is that of :mod:`stac2cube.algorithms.radiometry`.
@@ -295,7 +293,7 @@ class SampleRules:
         Raises:
             BadInputError: Naming what is wrong.
         """
-        require_options(self)
+        super().__post_init__()
         if self.radiometry not in ("", "raw", self.reflectance):
             raise BadInputError(
                 f"radiometry should be 'raw' or {self.reflectance!r} for {self.mission}, not {self.radiometry!r}"

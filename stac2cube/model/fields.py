@@ -7,9 +7,8 @@ a field. A module that declares options imports nothing heavy, because every com
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from functools import cache
 from inspect import cleandoc
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -56,6 +55,11 @@ _HOLDS = {"least": operator.ge, "above": operator.gt, "most": operator.le, "belo
 _WORDS = {"least": "at least", "above": "more than", "most": "at most", "below": "less than"}
 
 
+Spelling = Literal["", "path", "cube", "list", "range"]
+"""How the value of an option is written: ``"path"`` may be a path, which a recipe means from its own folder; ``"cube"``
+is one; ``"list"`` is a text in which commas separate words; the help of ``"range"`` shows the bounds."""
+
+
 @dataclass(frozen=True)
 class Declared:
     """What :func:`option` says of a field, and what its annotation says.
@@ -67,9 +71,9 @@ class Declared:
         unit: Unit of its value, in the plural, "" for none.
         bounds: Of a number, or of each number of a tuple; None for any.
         choices: The only values allowed, () for any.
-        kind: Type of the value, or of the parts of a tuple: str, float, int or bool.
+        kind: Type of the value, or of the parts of a tuple: str, float, int or bool; object for one of several.
         several: How many parts it has: 1 for a plain value, another number for a tuple of so many, 0 for any number.
-        path: Whether it may be a path, which a recipe means from its own folder.
+        form: How it is written where its type does not say it, see :data:`Spelling`.
     """
 
     name: str
@@ -80,7 +84,7 @@ class Declared:
     choices: tuple[Any, ...]
     kind: type
     several: int
-    path: bool
+    form: Spelling
 
     def require(self, value: Any) -> None:
         """Refuse a value that cannot be.
@@ -117,7 +121,7 @@ class Declared:
         return f"{what}{unit}{'' if self.bounds is None else f', {each}{self.bounds}'}"
 
 
-_KINDS: Mapping[type, Any] = {str: str, bool: bool, int: Integral, float: Real}
+_KINDS: Mapping[type, Any] = {str: str, bool: bool, int: Integral, float: Real, object: object}
 
 _WANTED: Mapping[type, str] = {str: "a text", bool: "a truth value", int: "a whole number", float: "a number"}
 
@@ -132,7 +136,7 @@ def option(
     unit: str = "",
     bounds: Range | None = None,
     choices: tuple[Any, ...] = (),
-    path: bool = False,
+    form: Spelling = "",
     compare: bool = True,
 ) -> T:
     """Declare a field of a frozen dataclass as an option. This is the only place of all that is said of it.
@@ -143,26 +147,30 @@ def option(
         unit: Unit of the value, in the plural: ``"metres"``.
         bounds: Of the number, or of each number of a tuple.
         choices: The only values; those of an annotation ``Literal[...]`` need not be said again.
-        path: Whether it may be a path.
+        form: How it is written where its type does not say it.
         compare: As of :func:`dataclasses.field`; False for what changes no pixel.
 
     Returns:
         The field; typed as the default, as type checkers want it of ``dataclasses.field``.
     """
-    about = {"help": help, "unit": unit, "bounds": bounds, "choices": choices, "path": path}
+    about = {"help": help, "unit": unit, "bounds": bounds, "choices": choices, "form": form}
     made: Any = field(default=default, compare=compare, metadata={_KEY: about})
     return made  # type: ignore[no-any-return]
 
 
-@cache
-def options_in(kind: Hashable) -> Mapping[str, Declared]:
+def options_in(kind: type) -> Mapping[str, Declared]:
     """The options that a dataclass declares, by name, in order.
 
     Args:
         kind: The dataclass.
     """
-    hints = get_type_hints(kind)
-    return {one.name: _declared(one, hints[one.name]) for one in fields(cast("Any", kind)) if _KEY in one.metadata}
+    if kind not in _OPTIONS:
+        hints, known = get_type_hints(kind), fields(cast("Any", kind))
+        _OPTIONS[kind] = {one.name: _declared(one, hints[one.name]) for one in known if _KEY in one.metadata}
+    return _OPTIONS[kind]
+
+
+_OPTIONS: dict[type, Mapping[str, Declared]] = {}
 
 
 def _declared(one: Field[Any], hint: Any) -> Declared:
@@ -170,7 +178,7 @@ def _declared(one: Field[Any], hint: Any) -> Declared:
     parts = [part for part in get_args(hint) if part is not type(None)]
     several = 1
     if get_origin(hint) not in (None, Literal, tuple):  # it may be None
-        hint = parts[0]
+        hint = parts[0] if len(parts) == 1 else object
         parts = list(get_args(hint))
     if get_origin(hint) is tuple:
         several = 0 if parts[-1] is Ellipsis else len(parts)
@@ -181,18 +189,18 @@ def _declared(one: Field[Any], hint: Any) -> Declared:
     return Declared(one.name, one.default, kind=hint, several=several, **about)
 
 
-def require_options(value: Any) -> None:
-    """Refuse a dataclass with an option that cannot be. Called first in its ``__post_init__``.
+class Options:
+    """Base of dataclasses that declare options: a value that cannot be is refused when the dataclass is made."""
 
-    Args:
-        value: The dataclass. An option that is None where None is allowed is not looked at.
+    def __post_init__(self) -> None:
+        """Refuse an option that cannot be. An option that is None where None is its default is not looked at.
 
-    Raises:
-        BadInputError: Naming the option, what it should be and what it is.
-    """
-    for name, declared in options_in(type(value)).items():
-        if (given := getattr(value, name)) is not None or declared.default is not None:
-            declared.require(given)
+        Raises:
+            BadInputError: Naming the option, what it should be and what it is.
+        """
+        for name, declared in options_in(type(self)).items():
+            if (given := getattr(self, name)) is not None or declared.default is not None:
+                declared.require(given)
 
 
 def documented(cls: type[T]) -> type[T]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.fields import Range, documented, option, require_options
+from stac2cube.model.fields import Options, Range, documented, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ LEARNED = ("native", "selftrain", "sen2sr")
 
 @documented
 @dataclass(frozen=True)
-class SuperresRules:
+class SuperresRules(Options):
     """What decides a super-resolved cube.
 
     With a target of 10 m only the bands of 20 m are brought to 10 m, which is what can be trusted. ``weights`` are a
@@ -67,7 +67,7 @@ class SuperresRules:
         "plain means (mean), or not at all (none).",
     )
     weights: str = option(
-        "", "File or folder of weights. Default: the shipped weights, or those in the cache.", path=True
+        "", "File or folder of weights. Default: the shipped weights, or those in the cache.", form="path"
     )
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Processor for the networks; auto takes a GPU if there is one.", compare=False
@@ -96,7 +96,7 @@ class SuperresRules:
         """
         from stac2cube.superres.networks import require_torch
 
-        require_options(self)
+        super().__post_init__()
         for name in ("tile", "margin"):
             if getattr(self, name) % 2:
                 raise BadInputError(f"{name} should be an even number of pixels, not {getattr(self, name)}")

@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from stac2cube.cli.options import DeclaredOption, options_of, value_of
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
-from stac2cube.model.fields import Range, documented, option, options_in, require_options
+from stac2cube.model.fields import Options, Range, documented, option, options_in
+from stac2cube.recipe.cwl import Package
 from stac2cube.superres.rules import SuperresRules
+from stac2cube.views.options import Composition, Style
 
 DECLARING = {"clouds": CloudRules, "coregister": ShiftRules, "superres make": SuperresRules}
 """Commands whose options are all those of a dataclass, beside what all commands have."""
@@ -37,7 +39,7 @@ def command_at(path: str) -> click.Command:
 
 @documented
 @dataclass(frozen=True)
-class Sieve:
+class Sieve(Options):
     """A dataclass of options.
 
     Attributes are below.
@@ -49,8 +51,6 @@ class Sieve:
     ends: tuple[float, float] | None = option(None, "Two ends.")
     shape: str = option("disk", "Shape.", choices=("disk", "square"))
     sure: bool = option(True, "Be sure.")
-
-    __post_init__ = require_options
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,21 @@ def test_a_command_has_the_options_of_its_dataclass_and_says_no_default_itself(p
     assert value_of(kind, context.params) == kind()
 
 
-@pytest.mark.parametrize(("function", "kind"), [(stac2cube.get_cloud_layers, CloudRules)])
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [(stac2cube.get_cloud_layers, CloudRules), (stac2cube.rgb, Style), (stac2cube.composite, Composition)],
+)
 def test_public_functions_have_the_defaults_of_the_dataclass(function: Callable[..., Any], kind: type) -> None:
     given = inspect.signature(function).parameters
     declared = options_in(kind)
     assert {name: given[name].default for name in declared if name in given} == {
         name: one.default for name, one in declared.items() if name in given
     }
+
+
+def test_the_command_cwl_has_the_defaults_of_its_dataclass() -> None:
+    given = {option.name: option.default for option in command_at("cwl").params if isinstance(option, click.Option)}
+    assert tuple(given.values()) == astuple(Package())
 
 
 def test_options_stand_in_the_docstring() -> None:
