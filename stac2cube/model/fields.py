@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from inspect import cleandoc
 from numbers import Integral, Real
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from stac2cube.errors import BadInputError
@@ -99,20 +100,22 @@ class Declared:
         if not isinstance(parts, (tuple, list)) or (self.several and len(parts) != self.several):
             raise BadInputError(f"{self.name} should be {self.wanted}, not {value!r}")
         for part in parts:
-            right = isinstance(part, _KINDS[self.kind]) and (self.kind is bool or not isinstance(part, bool))
-            if (
-                not right
-                or (self.choices and part not in self.choices)
-                or not (self.bounds is None or self.bounds.hold(part))
-            ):
+            if not self._fits(part):
                 raise BadInputError(f"{self.name} should be {self.wanted}, not {part!r}")
+
+    def _fits(self, part: Any) -> bool:
+        if self.form in ("path", "cube") and isinstance(part, PurePath):
+            return True
+        if not isinstance(part, KINDS[self.kind][0]) or (self.kind is not bool and isinstance(part, bool)):
+            return False
+        return (not self.choices or part in self.choices) and (self.bounds is None or self.bounds.hold(part))
 
     @property
     def wanted(self) -> str:
         """What the value should be, for people: ``"a number of metres, at least 10 and at most 160"``."""
         if self.choices:
             return f"one of {', '.join(str(choice) for choice in self.choices if choice != '')}"
-        what = _WANTED[self.kind]
+        what = KINDS[self.kind][1]
         if self.several != 1:
             count = f"{self.several} " if self.several else ""
             what = f"{count}{what.split(' ', 1)[1]}s"
@@ -121,9 +124,14 @@ class Declared:
         return f"{what}{unit}{'' if self.bounds is None else f', {each}{self.bounds}'}"
 
 
-_KINDS: Mapping[type, Any] = {str: str, bool: bool, int: Integral, float: Real, object: object}
-
-_WANTED: Mapping[type, str] = {str: "a text", bool: "a truth value", int: "a whole number", float: "a number"}
+KINDS: Mapping[type, tuple[Any, str]] = {
+    str: (str, "a text"),
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    object: (object, "a value"),
+}
+"""Types of plain values: what is one, and what it is called."""
 
 _KEY = "stac2cube"
 """Key of an option among the metadata of a field."""

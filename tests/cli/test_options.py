@@ -23,7 +23,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.fields import Options, Range, documented, option, options_in
 from stac2cube.recipe.cwl import Package
 from stac2cube.superres.rules import SuperresRules
-from stac2cube.views.options import Composition, Style
+from stac2cube.views.options import Composition, Hiding, Style
 
 DECLARING = {"clouds": CloudRules, "coregister": ShiftRules, "superres make": SuperresRules}
 """Commands whose options are all those of a dataclass, beside what all commands have."""
@@ -66,12 +66,18 @@ class Sieve(Options):
         ({"levels": 1.0}, "levels should be numbers of metres, not 1.0"),
         ({"ends": (1.0,)}, "ends should be 2 numbers, not \\(1.0,\\)"),
         ({"shape": "star"}, "shape should be one of disk, square, not 'star'"),
-        ({"sure": "no"}, "sure should be a truth value, not 'no'"),
+        ({"sure": "no"}, "sure should be true or false, not 'no'"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(given: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         Sieve(**given)
+
+
+def test_a_path_is_taken_where_a_path_is_written() -> None:
+    assert Hiding(clouds=Path("clouds.zarr")).clouds == Path("clouds.zarr")  # type: ignore[arg-type]
+    with pytest.raises(BadInputError, match="mask should be a text, not"):
+        Hiding(mask=Path("clear"))  # type: ignore[arg-type]
 
 
 def test_a_command_made_of_a_dataclass_gives_its_value() -> None:
@@ -128,8 +134,9 @@ def test_a_command_has_the_options_of_its_dataclass_and_says_no_default_itself(p
     kind, command = DECLARING[path], command_at(path)
     made = {one.name: one for one in command.params if isinstance(one, DeclaredOption)}
     assert set(made) == set(options_in(kind)) == {one.name for one in fields(kind)}
-    context = command.make_context(path, ["a", "b"])
-    assert value_of(kind, context.params) == kind()
+    light = {"coregister": {"engine": "phase"}, "superres make": {"backend": "bicubic"}}.get(path, {})
+    context = command.make_context(path, ["a", "b", *(f"--{name}={value}" for name, value in light.items())])
+    assert value_of(kind, context.params) == kind(**light)
 
 
 @pytest.mark.parametrize(

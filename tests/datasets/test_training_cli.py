@@ -129,7 +129,7 @@ def test_a_cube_of_samples_from_a_file(source: str, tmp_path: Path) -> None:
             "labels: {backend: scl, ignore_index: many}",
             "labels: ignore_index should be a whole number, at least 0 and at most 255, not 'many'",
         ),
-        ("labels: {backend: scl, mask_invalid: 1}", "labels: mask_invalid should be a truth value, not 1"),
+        ("labels: {backend: scl, mask_invalid: 1}", "labels: mask_invalid should be true or false, not 1"),
         ("bands: 7", "a list of words was meant"),
     ],
 )

@@ -209,7 +209,7 @@ def test_rules_that_make_no_sense_are_refused() -> None:
         ({"resolution": "60"}, "at most 160, not '60'"),
         ({"thresholds": ()}, "at least one probability"),
         ({"dilate_m": -1}, "dilate_m should be a number of metres, at least 0, not -1"),
-        ({"shadows": "no"}, "shadows should be a truth value, not 'no'"),
+        ({"shadows": "no"}, "shadows should be true or false, not 'no'"),
     ):
         with pytest.raises(BadInputError, match=message):
             CloudRules(**words)
