@@ -19,11 +19,13 @@ from stac2cube.cli import as_typed, cli
 from stac2cube.cli.options import DeclaredOption, options_of, value_of
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
+from stac2cube.datasets.patch_rules import PatchRules, StatisticsRules
+from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.errors import BadInputError
 from stac2cube.model.fields import Options, Range, documented, option, options_in
 from stac2cube.recipe.cwl import Package
 from stac2cube.superres.rules import SuperresRules
-from stac2cube.views.options import Composition, Hiding, Style
+from stac2cube.views.options import Columns, Composition, Export, Film, Hiding, Style, TimeSelection
 
 DECLARING = {"clouds": CloudRules, "coregister": ShiftRules, "superres make": SuperresRules}
 """Commands whose options are all those of a dataclass, beside what all commands have."""
@@ -137,6 +139,34 @@ def test_a_command_has_the_options_of_its_dataclass_and_says_no_default_itself(p
     light = {"coregister": {"engine": "phase"}, "superres make": {"backend": "bicubic"}}.get(path, {})
     context = command.make_context(path, ["a", "b", *(f"--{name}={value}" for name, value in light.items())])
     assert value_of(kind, context.params) == kind(**light)
+
+
+@pytest.mark.parametrize(
+    ("path", "kinds"),
+    [
+        ("indices", (Hiding,)),
+        ("composite", (Composition, Hiding)),
+        ("superres train", (SuperresRules,)),
+        ("export", (Export, Hiding, TimeSelection, Style)),
+        ("series", (Columns, Hiding, TimeSelection)),
+        ("quicklook", (Hiding, TimeSelection, Style)),
+        ("timelapse", (Film, Hiding, TimeSelection, Style)),
+        ("slider", (Hiding, Style)),
+        ("statistics", (StatisticsRules,)),
+        ("patches", (PatchRules,)),
+        ("samples", (SampleRules, AngleRules, LabelRules)),
+    ],
+)
+def test_no_command_says_again_what_a_dataclass_declares(path: str, kinds: tuple[type, ...]) -> None:
+    declared = {name: one for kind in kinds for name, one in options_in(kind).items()}
+    elsewhere = {"steps", "clouds", "labels", "seed", "path", "mask"}  # of another meaning, or given several times
+    options = [one for one in command_at(path).params if isinstance(one, click.Option)]
+    made = {one.declared.name for one in options if isinstance(one, DeclaredOption)}
+    assert made
+    again = {one.name for one in options if not isinstance(one, DeclaredOption) and one.name in declared}
+    assert again <= elsewhere
+    helps = {one.help for one in options if not isinstance(one, DeclaredOption)}
+    assert not helps & {one.help for one in declared.values() if one.name not in elsewhere}
 
 
 @pytest.mark.parametrize(
