@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, cast
 
@@ -19,7 +19,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads, usable_cores
 from stac2cube.executors.local import Local
 from stac2cube.executors.site import Limits
-from stac2cube.model.fields import Declared, options_in
+from stac2cube.model.fields import Declared, Options, Range, documented, option, options_in
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
 from stac2cube.views.options import Hiding, Style, TimeSelection
@@ -430,95 +430,89 @@ def resampling_words(text: str | None) -> str | dict[str, str] | None:
 
 def apply(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
     """Give a command some options, in their order."""
-    for option in reversed(options):
-        command = option(command)
+    for one in reversed(options):
+        command = one(command)
     return command
 
 
 # Where a command runs: the options that many share, and the place they mean. It changes no pixel.
 
 
+@documented
+@dataclass(frozen=True)
+class WhereOptions(Options):
+    """Where the work runs, and how much is told meanwhile. It changes no pixel."""
+
+    place: Literal["threads", "local", "slurm", "allocation", "gateway"] = option(
+        "threads",
+        "Where the work runs: threads of this process, worker processes on this machine (local), "
+        "worker jobs on a SLURM cluster (slurm), the tasks of the SLURM job in which this command "
+        "runs (allocation), or workers of a Dask Gateway (gateway).",
+    )
+    workers: int | None = option(
+        None,
+        "Number of threads, processes, jobs or workers. Default: all that are available.",
+        bounds=Range(least=1),
+        form="range",
+    )
+    site: str | None = option(
+        None, "Site, see `stac2cube sites`. It describes worker jobs and gateways, and limits the size of a cube."
+    )
+    cluster: str | None = option(
+        None,
+        "Running Dask cluster for the place gateway: its name, or the address of its scheduler. "
+        "Default: $DASK_CLUSTER, or else a new cluster.",
+    )
+    test: bool = option(False, "For worker jobs: use the site's test partition and its short time limit.")
+    quiet: bool = option(False, "Print warnings only, no progress.")
+
+    def executor(self) -> Place:
+        """What runs the work.
+
+        Raises:
+            BadInputError: It needs a site, or to run in a job.
+        """
+        if self.place == "gateway":
+            from stac2cube.executors.gateway import Gateway
+            from stac2cube.executors.site import find_site
+
+            gateway = find_site(self.site).gateway if self.site else Gateway()
+            gateway = gateway if self.workers is None else replace(gateway, workers=self.workers)
+            return gateway if self.cluster is None else replace(gateway, cluster=self.cluster)
+        if self.cluster is not None:
+            raise BadInputError("--cluster NAME goes with --place gateway")
+        if self.place == "slurm":
+            from stac2cube.executors.site import find_site, site_names
+
+            if self.site is None:
+                raise BadInputError(f"--place slurm: say --site NAME, one of {', '.join(site_names())}")
+            place = find_site(self.site).place(test=self.test)
+            return place if self.workers is None else replace(place, jobs=self.workers)
+        if self.place == "allocation":
+            from stac2cube.executors.site import find_site
+            from stac2cube.executors.slurm import Allocation, Slurm
+
+            known = find_site(self.site).slurm if self.site else Slurm()
+            return Allocation.of_this_job(known.interface, dashboard=known.dashboard)
+        count = self.workers or usable_cores()
+        return Local(workers=count) if self.place == "local" else Threads(count)
+
+    def limits(self) -> Limits | None:
+        """What a cube may grow to at the site; None where none is named, and the place itself knows or finds its own.
+
+        Raises:
+            BadInputError: The site is unknown.
+        """
+        if self.site is None:
+            return None
+        from stac2cube.executors.site import find_site
+
+        return find_site(self.site).limits
+
+
+_progress_file = click.option("--progress-file", type=CUBE, hidden=True)
+
+
 def where_options(command: Command) -> Command:
     """Where the work runs; changes no pixel."""
-    options = [
-        click.option(
-            "--place",
-            type=click.Choice(["threads", "local", "slurm", "allocation", "gateway"]),
-            default="threads",
-            show_default=True,
-            help=(
-                "Where the work runs: threads of this process, worker processes on this machine (local), "
-                "worker jobs on a SLURM cluster (slurm), the tasks of the SLURM job in which this command "
-                "runs (allocation), or workers of a Dask Gateway (gateway)."
-            ),
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(1),
-            help="Number of threads, processes, jobs or workers. Default: all that are available.",
-        ),
-        click.option(
-            "--site",
-            help=("Site, see `stac2cube sites`. It describes worker jobs and gateways, and limits the size of a cube."),
-        ),
-        click.option(
-            "--cluster",
-            help=(
-                "Running Dask cluster for the place gateway: its name, or the address of its scheduler. "
-                "Default: $DASK_CLUSTER, or else a new cluster."
-            ),
-        ),
-        click.option(
-            "--test", is_flag=True, help="For worker jobs: use the site's test partition and its short time limit."
-        ),
-        click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress."),
-        click.option("--progress-file", type=CUBE, hidden=True),
-    ]
-    return apply(options, command)
-
-
-def place_of(
-    name: str, workers: int | None, site: str | None = None, *, test: bool = False, cluster: str | None = None
-) -> Place:
-    """The place asked for.
-
-    Raises:
-        BadInputError: It needs a site, or to run in a job.
-    """
-    if name == "gateway":
-        from stac2cube.executors.gateway import Gateway
-        from stac2cube.executors.site import find_site
-
-        gateway = find_site(site).gateway if site else Gateway()
-        gateway = gateway if workers is None else replace(gateway, workers=workers)
-        return gateway if cluster is None else replace(gateway, cluster=cluster)
-    if cluster is not None:
-        raise BadInputError("--cluster NAME goes with --place gateway")
-    if name == "slurm":
-        from stac2cube.executors.site import find_site, site_names
-
-        if site is None:
-            raise BadInputError(f"--place slurm: say --site NAME, one of {', '.join(site_names())}")
-        place = find_site(site).place(test=test)
-        return place if workers is None else replace(place, jobs=workers)
-    if name == "allocation":
-        from stac2cube.executors.site import find_site
-        from stac2cube.executors.slurm import Allocation, Slurm
-
-        known = find_site(site).slurm if site else Slurm()
-        return Allocation.of_this_job(known.interface, dashboard=known.dashboard)
-    count = workers or usable_cores()
-    return Local(workers=count) if name == "local" else Threads(count)
-
-
-def limits_of(site: str | None) -> Limits | None:
-    """What a cube may grow to at a site; None where none is named, and the place itself knows or finds its own.
-
-    Raises:
-        BadInputError: The site is unknown.
-    """
-    if site is None:
-        return None
-    from stac2cube.executors.site import find_site
-
-    return find_site(site).limits
+    return options_of(WhereOptions, flags={"quiet": ("--quiet", "-q")})(_progress_file(command))

@@ -372,12 +372,13 @@ def _word(option: click.Option) -> Option:
         form = "integer"
     elif isinstance(kind, (click.types.FloatParamType, click.FloatRange)):
         form = "number"
-    choices = tuple(map(str, kind.choices)) if isinstance(kind, click.Choice) else ()
+    choices: tuple[str | float, ...] = tuple(map(str, kind.choices)) if isinstance(kind, click.Choice) else ()
     bounds: dict[str, float] = {}
     if isinstance(kind, (click.IntRange, click.FloatRange)):
         bounds = {word: bound for word, bound in (("least", kind.min), ("most", kind.max)) if bound is not None}
-    elif isinstance(option, DeclaredOption) and option.declared.bounds is not None:
-        bounds = option.declared.bounds.said
+    elif isinstance(option, DeclaredOption):
+        bounds = {} if option.declared.bounds is None else option.declared.bounds.said
+        choices = choices or (option.declared.choices if form == "number" else ())
     default: Any = option.default if isinstance(option.default, (str, int, float, bool)) else None
     if default == "" or (default is False and not option.secondary_opts):
         default = None

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from stac2cube.cli.options import SafeConsole, limits_of, place_of, raw
+from stac2cube.cli.options import SafeConsole, WhereOptions, raw, value_of
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import Queue, in_job, job_end
 from stac2cube.executors.slurm import Slurm
@@ -150,9 +150,8 @@ class RunOptions:
         Raises:
             BadInputError: The place cannot be had.
         """
-        place = place_of(
-            options["place"], options["workers"], options["site"], test=options["test"], cluster=options["cluster"]
-        )
+        where = value_of(WhereOptions, options)
+        place = where.executor()
         progress_file = options.get("progress_file")
         if isinstance(place, Slurm) and progress_file is not None:
             place = replace(place, logs=str(progress_file.parent))  # beside the log of the job that submits them
@@ -161,11 +160,11 @@ class RunOptions:
         return cls(
             place=place,
             console=console,
-            quiet=options["quiet"],
+            quiet=where.quiet,
             machine=options.get("machine", False),
             superseded="replace" if options.get("replace_superseded") else "report",
             progress_file=progress_file,
-            limits=limits_of(options["site"]),
+            limits=where.limits(),
         )
 
     def progress(self, what: str = "blocks") -> Progress:

@@ -189,7 +189,7 @@ class Option:
     form: Form
     help: str = ""
     default: Value | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str | float, ...] = ()
     bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
     needed: bool = False
 
@@ -225,7 +225,7 @@ class Option:
     def wanted(self) -> str:
         """What the value should be, for people."""
         if self.choices:
-            return f"one of {', '.join(self.choices)}"
+            return f"one of {', '.join(map(str, self.choices))}"
         bounds = [f"{_BOUNDS[word][1]} {bound:g}" for word, bound in self.bounds.items()]
         return " ".join([_WANTED[self.form], *bounds])
 
@@ -234,11 +234,11 @@ class Option:
         about: dict[str, Any] = {"description": self.help} if self.help else {}
         if self.default is not None:
             about["default"] = list(self.default) if isinstance(self.default, tuple) else self.default
-        if self.choices:
+        if self.choices and self.form == "text":
             return about | {"enum": list(self.choices)}
         bounds = {_BOUNDS[word][0]: bound for word, bound in self.bounds.items()}
         if self.form in ("number", "integer", "boolean"):
-            exact = {"type": self.form, **bounds}
+            exact = {"enum": list(self.choices)} if self.choices else {"type": self.form, **bounds}
             # What the environment decides is a text to an editor.
             return about | {"anyOf": [exact, {"type": "string", "pattern": r"^\$\{.*\}$"}]}
         if self.form in ("text", "path"):
@@ -250,7 +250,7 @@ class Option:
         return about | {"anyOf": [{"type": _SCALAR, **bounds}, several]}
 
     def _of_text(self, text: str, folder: Path) -> Value:
-        if self.choices and text not in self.choices:
+        if self.choices and self.form == "text" and text not in self.choices:
             raise ValueError(f"should be {self.wanted}, not {text!r}")
         if self.form == "boolean":
             if text.lower() not in _SWITCH:
@@ -271,7 +271,7 @@ class Option:
         except ValueError:
             raise ValueError(f"should be {self.wanted}, not {text!r}") from None
         inside = all(_BOUNDS[word][2](number, bound) for word, bound in self.bounds.items())
-        if not inside or not math.isfinite(number):
+        if not inside or not math.isfinite(number) or (self.choices and number not in self.choices):
             raise ValueError(f"should be {self.wanted}, not {text}")
         return int(number) if number == int(number) and abs(number) < 2**53 else number
 
