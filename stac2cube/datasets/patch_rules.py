@@ -270,7 +270,7 @@ class StatisticsRules(Options):
         """
         super().__post_init__()
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise BadInputError(f"the lowest value counted should be below the highest, not {self.low} and {self.high}")
+            raise BadInputError(f"a range of values has low < high, not {self.low} and {self.high}")
         lower, upper = self.percentiles
         if lower >= upper:
             raise BadInputError(f"percentiles are two of 0 to 100, the lower first, not {self.percentiles}")
