@@ -11,13 +11,12 @@ from .datasets.acquisitions import DownloadRequest as DownloadRequest
 from .datasets.download import download_products as download_products
 from .datasets.files import Making as Making
 from .datasets.frames import find_frames as find_frames
-from .datasets.patch_rules import PatchRules as PatchRules
+from .datasets.patch_rules import PatchRules as PatchRules, StatisticsRules as StatisticsRules
 from .datasets.rules import AngleRules as AngleRules, LabelRules as LabelRules, SampleRules as SampleRules
 from .datasets.sample_cube import make_sample_cube as make_sample_cube
 from .datasets.samples import make_samples as make_samples
 from .datasets.shards import make_patches as make_patches
 from .datasets.statistics import (
-    StatisticsRules as StatisticsRules,
     add_moments as add_moments,
     count_values as count_values,
     read_statistics as read_statistics,
@@ -45,7 +44,7 @@ from .reading.read import (
     zonal_statistics as zonal_statistics,
 )
 from .search.search import Conditions as Conditions
-from .stages.composites import Composition as Composition, store_composites as store_composites
+from .stages.composites import store_composites as store_composites
 from .stages.layers import get_stac_layers as get_stac_layers
 from .stages.overviews import store_overviews as store_overviews
 from .stages.stored_views import apply_masks as apply_masks, store_indices as store_indices
@@ -56,12 +55,12 @@ from .version import __version__ as __version__
 from .views.composite import composite as composite
 from .views.indices import indices as indices
 from .views.masks import (
-    Hiding as Hiding,
     class_mask as class_mask,
     mask_by as mask_by,
     mask_classes as mask_classes,
     mask_clouds as mask_clouds,
 )
+from .views.options import Composition as Composition, Hiding as Hiding
 from .views.render import rgb as rgb
 from .views.units import (
     aspect as aspect,

@@ -248,8 +248,11 @@ def test_no_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("clouds: {thresholds: [2]}", "clouds: thresholds are probabilities"),
-        ("clouds: {thresholds: [a]}", "clouds: thresholds are numbers"),
+        ("clouds: {thresholds: [2]}", "clouds: thresholds should be numbers, each more than 0 and less than 1, not 2"),
+        (
+            "clouds: {thresholds: [a]}",
+            "clouds: thresholds should be numbers, each more than 0 and less than 1, not 'a'",
+        ),
         ("coregister: {max_shift: -1}", "coregister: .*shift"),
         ("superres: {target: 3}", "superres: .*3"),
         ("statistics: {percentiles: [98, 2]}", "statistics: percentiles are two of 0 to 100"),

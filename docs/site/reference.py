@@ -23,6 +23,7 @@ from stac2cube.cli import cli
 from stac2cube.cli.recipes import schema_text
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import catalogs
+from stac2cube.model.fields import Options, options_in
 from stac2cube.views.indices import describe_index, registry
 from stac2cube.views.render import combinations
 
@@ -226,8 +227,22 @@ def python() -> str:
         names = sorted(name for name in public() if _room(name) == room)
         if names:
             lines += [f"## {heading}", ""]
-            lines += [line for name in names for line in (f"::: stac2cube.{name}", "")]
+            lines += [line for name in names for line in _documented(name)]
     return "\n".join(lines)
+
+
+def _documented(name: str) -> list[str]:
+    """A public name; the options of a dataclass in a table, because mkdocstrings does not know what is said of them."""
+    value = getattr(stac2cube, name)
+    if not (isinstance(value, type) and issubclass(value, Options)):
+        return [f"::: stac2cube.{name}", ""]
+    lines = [f"::: stac2cube.{name}", "    options: {show_signature: false}", ""]
+    lines += ["| option | default | what it means | what it should be |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{one.name}` | `{one.default!r}` | {_cell(one.help)} | {_cell(one.wanted)} |"
+        for one in options_in(value).values()
+    ]
+    return [*lines, ""]
 
 
 def public() -> list[str]:

@@ -19,13 +19,14 @@ from stac2cube.archives.tiling import ArchiveTile, tile_footprints
 from stac2cube.errors import BadInputError
 from stac2cube.export.export import write_cog
 from stac2cube.export.publish import link_to_self
-from stac2cube.export.series import Columns, series, series_of
+from stac2cube.export.series import series, series_of
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import WGS84, read_features
 from stac2cube.model.grid import Grid, grid_from_geobox
 from stac2cube.store.files import write_whole
 from stac2cube.trust.address import public
 from stac2cube.trust.names import require_own, safe_name
+from stac2cube.views.options import Columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +170,7 @@ def _told(
     time: Any,
 ) -> pd.DataFrame:
     if len(tiles) == 1:
-        from stac2cube.views.composite import TimeSelection
+        from stac2cube.views.options import TimeSelection
 
         choice = TimeSelection(None if time is None else str(time))
         return series(archive.cube(tiles[0], product), place, columns=columns, choice=choice)

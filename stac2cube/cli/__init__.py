@@ -47,7 +47,9 @@ def cli() -> None:
 
 
 def as_typed(message: str, words: list[str]) -> str:
-    """An error in the words of the command line: ``mission=`` is ``--mission`` where the command has that option.
+    """An error in the words of the command line, ``--max-shift`` for ``max_shift=`` or ``max_shift should be``.
+
+    Only names of options that the command has are replaced.
 
     Args:
         message: As the Python functions say it.
@@ -63,7 +65,8 @@ def as_typed(message: str, words: list[str]) -> str:
         flag = flags.get(found["name"])
         return found[0] if flag is None else f"{flag} {found['value']}" if found["value"] else flag
 
-    return re.sub(r"\b(?P<name>[a-z_]+)=(?:'(?P<value>[^']*)'|(?=[\s,;:.)]|$))", typed, message)
+    said = r"\b(?P<name>[a-z_]+)(?:=(?:'(?P<value>[^']*)'|(?=[\s,;:.)]|$))|(?= should be\b))"
+    return re.sub(said, typed, message)
 
 
 cli.add_sections(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from stac2cube.cli.options import CUBE, LIST, listed, talking, where_options
+from stac2cube.cli.options import CUBE, LIST, listed, options_of, talking, value_of, where_options
 from stac2cube.cli.run import RunOptions, built, human_bytes, made_samples, stoppable, wide_console
+from stac2cube.datasets.patch_rules import PatchRules, StatisticsRules
+from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import job_end
 
 if TYPE_CHECKING:
     from stac2cube.datasets.acquisitions import WantedFile
-    from stac2cube.datasets.patch_rules import PatchRules
-    from stac2cube.datasets.rules import SampleRequest, SampleRules, SampleSource
-    from stac2cube.datasets.statistics import StatisticsRules
+    from stac2cube.datasets.rules import SampleRequest, SampleSource
 
 
 # Commands for those who train: statistics, patches.
@@ -45,21 +45,19 @@ def _frames_options(command: Any) -> Any:
 @click.argument("source", type=_FOLDER)
 @click.argument("out", type=_FOLDER)
 @_frames_options
-@click.option("--range", "ends", nargs=2, type=float, help="Lowest and highest value that is counted. Default: 0 1.")
 @click.option(
-    "--bin-width",
-    "width",
-    type=float,
-    help="Width of a histogram bin, which is the precision of percentiles. Default: 0.0005.",
-)
-@click.option(
-    "--percentiles",
+    "--range",
+    "ends",
     nargs=2,
     type=float,
-    help="Lower and upper percentile; values beyond them are clipped. Default: 2 98.",
+    help=f"Lowest and highest value that is counted. Default: {StatisticsRules.low:g} {StatisticsRules.high:g}.",
 )
-@click.option("--max-pixels-per-scene", type=int, help="Number of pixels taken from each scene. Default: all.")
-@click.option("--seed", type=int, help="Seed that chooses the pixels. Default: 0.")
+@options_of(
+    StatisticsRules,
+    *("width", "percentiles", "max_pixels_per_scene", "seed"),
+    unset="told",
+    flags={"width": ("--bin-width", "width")},
+)
 @click.option(
     "--only", type=click.Choice(["histogram", "moments"]), help="Run one of the two passes only. Default: both."
 )
@@ -72,7 +70,7 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
     from stac2cube.datasets.statistics import add_moments, count_values, read_statistics
 
     moments_only = options["only"] == "moments"  # what is not said is then as the first pass was told
-    rules = replace(read_statistics(out).rules, **_said(options)) if moments_only else statistics_rules_of(options)
+    rules = statistics_rules_of(options, read_statistics(out).rules if moments_only else None)
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = RunOptions.of(options, console)
         making = Making(manner.place, manner.progress("scenes"), BuildOptions(stop=stop, deadline=job_end()))
@@ -90,22 +88,20 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
     return 0
 
 
-def statistics_rules_of(options: Mapping[str, Any]) -> StatisticsRules:
+def statistics_rules_of(options: Mapping[str, Any], known: StatisticsRules | None = None) -> StatisticsRules:
     """What `stac2cube statistics` is asked for.
+
+    Args:
+        options: Of the command.
+        known: What holds where nothing is said; the defaults if None.
 
     Raises:
         BadInputError: It makes no sense.
     """
-    from stac2cube.datasets.statistics import StatisticsRules
-
-    return StatisticsRules(**_said(options))
-
-
-def _said(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The rules of statistics that are given, by name."""
-    words = {name: options[name] for name in ("width", "percentiles", "max_pixels_per_scene", "seed")}
-    words |= {} if options["ends"] is None else dict(zip(("low", "high"), options["ends"], strict=True))
-    return {name: value for name, value in words.items() if value is not None}
+    low, high = options["ends"] or (None, None)
+    return value_of(
+        StatisticsRules, {**asdict(known or StatisticsRules()), **_given({**options, "low": low, "high": high})}
+    )
 
 
 @click.command()
@@ -113,13 +109,7 @@ def _said(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.argument("out", type=_FOLDER)
 @_frames_options
 @click.option("--rules", "file", type=CUBE, help="YAML file with all rules, see docs/patches.md.")
-@click.option("--size", type=int, help="Edge of a patch in pixels. Default: 128.")
-@click.option("--stride", type=int, help="Distance from one patch to the next in pixels. Default: the edge of a patch.")
-@click.option("--stack", type=int, help="Number of consecutive time steps in a patch. Default: 1.")
-@click.option(
-    "--form", type=click.Choice(["webdataset", "zarr", "geotiff"]), help="Storage format. Default: webdataset."
-)
-@click.option("--seed", type=int, help="Seed that decides the order of the patches. Default: 0.")
+@options_of(PatchRules, "size", "stride", "stack", "form", "seed", unset="told")
 @click.option(
     "--statistics", "stats", type=_FOLDER, help="Clip and standardise by these statistics, see `stac2cube statistics`."
 )
@@ -160,12 +150,15 @@ def patch_rules_of(options: Mapping[str, Any]) -> PatchRules:
         BadInputError: It makes no sense.
     """
     from stac2cube.datasets.config import read_words
-    from stac2cube.datasets.patch_rules import PatchRules
 
     known = tuple(field.name for field in fields(PatchRules))
     words = {} if options["file"] is None else read_words(options["file"], known)
-    given = {name: options[name] for name in ("size", "stride", "stack", "form", "seed") if options[name] is not None}
-    return PatchRules.from_json(words | given)
+    return PatchRules.from_json(words | _given({name: options.get(name) for name in known}))
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 # Commands for training sets: download, samples.
@@ -256,64 +249,26 @@ def _show_files(wanted: list[WantedFile], folder: Path) -> int:
 SHOWN = 20
 """Files that are named on the screen."""
 
-METHODS = click.Choice(["nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum"])
-
 
 @click.command()
 @click.argument("source", required=False)
 @click.argument("out", type=CUBE, required=False)
 @click.option("--config", type=CUBE, help="YAML file with these options and with details of angles and labels.")
-@click.option("--mission", help="Name of a mission. Default: sentinel-2-l1c.")
+@options_of(SampleRules, "mission", unset="told")
 @click.option("--aoi", help="Area of interest. Samples are cut to it.")
 @click.option("--time", help="As for `stac2cube layers`. Default: all times.")
-@click.option("--bands", help="Bands by name or common name, separated by commas. Default: those of the mission.")
-@click.option("--target", help="Band to whose pixels all others are resampled, or `grid`. Default: B02.")
+@options_of(SampleRules, "bands", "target", unset="told")
 @click.option("--crs", help="CRS of the target `grid`.")
 @click.option("--resolution", type=float, help="Pixel size of the target `grid`, in units of its CRS.")
-@click.option(
-    "--radiometry",
-    type=click.Choice(["toa", "boa", "raw"]),
-    help=(
-        "Top-of-atmosphere reflectance (toa), surface reflectance (boa), or stored numbers (raw). "
-        "Default: that of the mission."
-    ),
+@options_of(
+    SampleRules,
+    *("radiometry", "scaling", "upsampling", "downsampling", "source_nodata", "nodata", "validity", "threshold"),
+    unset="told",
 )
-@click.option(
-    "--scaling",
-    type=click.Choice(["product", "item"]),
-    help="Source of scale and offset: the product's metadata file, or the item. Default: product.",
-)
-@click.option(
-    "--upsampling", type=METHODS, help="Method for bands with larger pixels than the target. Default: bilinear."
-)
-@click.option(
-    "--downsampling", type=METHODS, help="Method for bands with smaller pixels than the target. Default: average."
-)
-@click.option("--source-nodata", type=float, help="Stored number that means no data. Default: that of the file, or 0.")
-@click.option("--nodata", type=float, help="Number that means no data in the samples. Default: nan.")
-@click.option(
-    "--validity",
-    type=click.Choice(["single", "per_band"]),
-    help="One channel of validity, or one per band. Default: single.",
-)
-@click.option(
-    "--threshold", type=float, help="Fraction of a pixel that must be covered by valid source pixels. Default: 0.5."
-)
-@click.option(
-    "--angles",
-    type=click.Choice(["degrees", "sin_cos"]),
-    help="Write the angles of sun and view, as degrees or as sine and cosine.",
-)
-@click.option(
-    "--view",
-    type=click.Choice(["single", "per_band"]),
-    help="View angles: one mean of all bands, or one per band. Default: single.",
-)
-@click.option("--labels", type=click.Choice(["scl", "raster", "vector", "clouds"]), help="Source of the labels.")
-@click.option(
-    "--labels-path",
-    help=("Raster file, vector file or clouds cube with the labels; {tile}, {date} and {id} are replaced."),
-)
+@options_of(AngleRules, "form", unset="off", flags={"form": ("--angles", "angles")})
+@options_of(AngleRules, "view", unset="told")
+@options_of(LabelRules, "backend", unset="off", flags={"backend": ("--labels", "labels")})
+@options_of(LabelRules, "path", unset="told", flags={"path": ("--labels-path", "labels_path")})
 @click.option("--mapping", help="Classes of source values, separated by commas: 4=0,8=1,9=1.")
 @click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent.")
 @click.option("--max-scenes", type=click.IntRange(1), help="Largest number of scenes; the oldest are taken.")
@@ -367,8 +322,6 @@ def _make(request: SampleRequest, out: Path, rules: SampleRules, options: dict[s
 
 def _words(options: dict[str, Any]) -> dict[str, Any]:
     """Options as words of a configuration."""
-    from stac2cube.datasets.rules import AngleRules
-
     words = {name: value for name, value in options.items() if name not in _OWN}
     words["bands"] = listed(options["bands"])
     if options["angles"] is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,19 @@ from stac2cube.cli.options import (
     LIST,
     PATH,
     as_json,
-    hiding_of,
     hiding_options,
     listed,
+    options_of,
     talking,
+    value_of,
     what_words,
     where_options,
 )
-from stac2cube.cli.run import RunOptions, build_clouds, build_coregistered, build_superres, built
+from stac2cube.cli.run import RunOptions, built
+from stac2cube.clouds.rules import CloudRules
+from stac2cube.coregister.rules import ShiftRules
+from stac2cube.superres.rules import SuperresRules
+from stac2cube.views.options import Composition, Hiding
 
 # Whether the parameters of a command make sense, before anything runs: nobody should read of the last after hours.
 
@@ -40,90 +44,13 @@ def check_layers(parameters: Mapping[str, Any]) -> None:
     resolve(make_request(what_words(**parameters)))
 
 
-def check_clouds(parameters: Mapping[str, Any]) -> None:
-    """Refuse rules for clouds that make no sense.
-
-    Raises:
-        BadInputError: Naming the word that is wrong.
-    """
-    from stac2cube.cli.run import cloud_rules
-    from stac2cube.clouds.rules import CloudRules
-
-    words = {name: parameters[name] for name in _fields(CloudRules)}
-    cloud_rules(words | {"thresholds": parameters["thresholds"].split(",")})
-
-
-def check_coregister(parameters: Mapping[str, Any]) -> None:
-    """Refuse rules for shifts that make no sense.
-
-    Raises:
-        BadInputError: Naming the word that is wrong.
-    """
-    from stac2cube.coregister.rules import ShiftRules
-
-    ShiftRules(**{name: parameters[name] for name in _fields(ShiftRules) if name in parameters})
-
-
-def check_superres(parameters: Mapping[str, Any]) -> None:
-    """Refuse rules for finer grids that make no sense.
-
-    Raises:
-        BadInputError: Naming the word that is wrong.
-    """
-    from stac2cube.superres.rules import SuperresRules
-
-    SuperresRules(**{name: parameters[name] for name in _fields(SuperresRules) if name in parameters})
-
-
-def _fields(kind: type) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
 # Commands that find clouds and hide them.
 
 
 @click.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option(
-    "--method",
-    type=click.Choice(["s2cloudless", "scl", "qa_pixel"]),
-    default="s2cloudless",
-    show_default=True,
-    help=("How clouds are found: s2cloudless on Sentinel-2 L1C, or the cube's own layer SCL or QA_PIXEL."),
-)
-@click.option(
-    "--thresholds",
-    type=LIST,
-    default="0.4",
-    show_default=True,
-    help=("Cloud probabilities from 0 to 1, separated by commas. Each makes a mask; the first one makes cloud_mask."),
-)
-@click.option(
-    "--average-m", default=120.0, show_default=True, help="Average the probability over this distance, in metres."
-)
-@click.option("--dilate-m", default=120.0, show_default=True, help="Widen the masks by this distance, in metres.")
-@click.option("--shadows/--no-shadows", default=True, show_default=True, help="Find the shadows of clouds.")
-@click.option("--resolution", default=60.0, show_default=True, help="Pixel size at which clouds are found, in metres.")
-@click.option(
-    "--engine",
-    type=click.Choice(["forest", "library"]),
-    default="forest",
-    show_default=True,
-    help=(
-        "Program that evaluates the model: the built-in one (forest) or LightGBM (library). Both give the same pixels."
-    ),
-)
-@click.option(
-    "--decode",
-    type=click.Choice(["exact", "reduced"]),
-    default="exact",
-    show_default=True,
-    help=(
-        "How JPEG 2000 is decoded where pixels are averaged: every pixel (exact), or a lower wavelet level (reduced), "
-        "which is faster and changes a few pixels."
-    ),
-)
+@options_of(CloudRules)
 @click.option(
     "--from-probability",
     is_flag=True,
@@ -132,17 +59,19 @@ def _fields(kind: type) -> list[str]:
 @click.option("--catalog", type=PATH, default="auto", show_default=True, help="Catalog of the Sentinel-2 L1C scenes.")
 @as_json
 @where_options
-def clouds(layers: Path, out: Path, **options: Any) -> int:
+def clouds(layers: Path, out: Path, catalog: str, *, from_probability: bool, **options: Any) -> int:
     """Find clouds and shadows for every time step of the cube LAYERS, and store them in the cube OUT.
 
     Sentinel-2 clouds come from s2cloudless on the L1C scene of the same overpass, or from the cube's own classes.
     Run it again to add steps that were added to LAYERS or rebuilt there.
     """
+    from stac2cube.clouds.stage import rethreshold, run_clouds
+
     with talking(options["quiet"]) as console:
-        names = ("method", "average_m", "dilate_m", "shadows", "resolution", "engine", "decode", "from_probability")
-        words = {name: options[name] for name in names}
-        words["thresholds"] = tuple(options["thresholds"].split(","))
-        return build_clouds(layers, out, words, options["catalog"], RunOptions.of(options, console))
+        rules, manner = value_of(CloudRules, options), RunOptions.of(options, console)
+        if from_probability:
+            return built(out, partial(rethreshold, out, rules), manner)
+        return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
 
 
 @click.command()
@@ -194,7 +123,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
         return 0
     if len(words) == 2:
         raise click.UsageError("say also which indices, for example ndvi nbr")
-    layers, out, hiding = Path(words[0]), Path(words[1]), hiding_of(options)
+    layers, out, hiding = Path(words[0]), Path(words[1]), value_of(Hiding, options)
     with talking(options["quiet"]) as console:
         return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), RunOptions.of(options, console))
 
@@ -213,25 +142,7 @@ def _usual_indices() -> list[str]:
 @click.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option(
-    "--period",
-    default="month",
-    show_default=True,
-    help=("Period of one composite: week, month, season, year, all, or a pandas frequency such as 10D or 1MS."),
-)
-@click.option(
-    "--window",
-    default="",
-    help=("Rolling window: use the scenes of this many days around the middle of each period, for example 30D."),
-)
-@click.option(
-    "--method",
-    default="median",
-    show_default=True,
-    help="median, mean, max, min, a percentile such as p10, medoid, or best.",
-)
-@click.option("--by", help="For the method best: the layer or index whose highest value is chosen, for example NDVI.")
-@click.option("--layers", "names", type=LIST, help="Layers, separated by commas. Default: all layers except classes.")
+@options_of(Composition, *("period", "window", "method", "by", "layers"), flags={"layers": ("--layers", "names")})
 @click.option(
     "--memory", default="256MiB", show_default=True, help="Memory for the input of each block that is being made."
 )
@@ -241,17 +152,9 @@ def _usual_indices() -> list[str]:
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store one composite per period of the cube LAYERS in the cube OUT, for example monthly medians."""
     from stac2cube.executors.queue import memory_bytes
-    from stac2cube.stages.composites import Composition, run_composites
+    from stac2cube.stages.composites import run_composites
 
-    chosen = listed(names)
-    how = Composition(
-        options["period"],
-        options["method"],
-        options["by"],
-        None if chosen is None else tuple(chosen),
-        options["window"],
-        hiding_of(options),
-    )
+    how = value_of(Composition, {**options, "layers": names}, hiding=value_of(Hiding, options))
     make = partial(run_composites, layers, out, how, memory=memory_bytes(options["memory"]))
     with talking(options["quiet"]) as console:
         return built(out, make, RunOptions.of(options, console))
@@ -281,52 +184,7 @@ def overviews(cube: Path, levels: int | None, **options: Any) -> int:
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
 @click.option("--clouds", type=CUBE, help="Clouds cube of LAYERS. Default: the cube's own layer SCL or QA_PIXEL.")
-@click.option(
-    "--engine",
-    type=click.Choice(["arosics", "phase"]),
-    default="arosics",
-    show_default=True,
-    help=("AROSICS, checked by phase correlation; or phase correlation alone, which needs nothing installed."),
-)
-@click.option(
-    "--strategy",
-    type=click.Choice(["reference", "graph", "consecutive"]),
-    default="reference",
-    show_default=True,
-    help=(
-        "Compare each scene with a reference image (reference), with the reference and its neighbours"
-        " in time (graph, best under clouds), or with the scene before (consecutive)."
-    ),
-)
-@click.option(
-    "--reference",
-    type=PATH,
-    default="clearest",
-    show_default=True,
-    help="Reference image: clearest, median or seasonal, the key of a scene, or the path of an image.",
-)
-@click.option("--band", default="", help="Band in which scenes are compared. Default: red.")
-@click.option("--max-shift", default=3.0, show_default=True, help="Largest shift that is accepted, in pixels.")
-@click.option(
-    "--resampling", default="cubic", show_default=True, help="Resampling method for shifts by a fraction of a pixel."
-)
-@click.option(
-    "--source",
-    type=click.Choice(["auto", "scenes", "cube"]),
-    default="auto",
-    show_default=True,
-    help=(
-        "Where shifted pixels come from: the scenes are read again, so that pixels are interpolated "
-        "only once (scenes), or the cube is used (cube)."
-    ),
-)
-@click.option(
-    "--mode",
-    type=click.Choice(["global", "local"]),
-    default="global",
-    show_default=True,
-    help="One shift per scene (global), or a smooth field of shifts where AROSICS finds one (local).",
-)
+@options_of(ShiftRules, "engine", "strategy", "reference", "band", "max_shift", "resampling", "source", "mode")
 @click.option("--measure-only", is_flag=True, help="Only measure the shifts: write OUT.shifts.zarr, and not OUT.zarr.")
 @as_json
 @where_options
@@ -335,11 +193,11 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
 
     No scene is lost: a scene whose shift cannot be measured reliably is not moved, and the report says why.
     """
+    from stac2cube.coregister.stage import Paths, run_coregister
+
     with talking(options["quiet"]) as console:
-        names = ("engine", "strategy", "reference", "band", "max_shift", "resampling", "mode", "source")
-        words = {name: options[name] for name in names}
-        manner = RunOptions.of(options, console)
-        return build_coregistered(layers, out, words, clouds, manner, apply=not measure_only)
+        make = partial(run_coregister, layers, out, value_of(ShiftRules, options), clouds, apply=not measure_only)
+        return built(Paths(out).shifts if measure_only else out, make, RunOptions.of(options, console))
 
 
 @click.command()
@@ -376,15 +234,6 @@ class _OrTrain(click.Group):
         return super().parse_args(ctx, args)
 
 
-_device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Processor for the networks; auto takes a GPU if there is one.",
-)
-
-
 @click.group(cls=_OrTrain, subcommand_metavar="LAYERS OUT [OPTIONS] | train CUBES... OUT [OPTIONS]")
 def superres() -> None:
     """Bring all bands of a Sentinel-2 cube to one grid of 2.5 m or 10 m, or train networks for this.
@@ -396,47 +245,16 @@ def superres() -> None:
 @superres.command()
 @click.argument("layers", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--target", type=float, default=2.5, show_default=True, help="Pixel size in metres: 2.5 or 10.")
-@click.option(
-    "--backend",
-    type=click.Choice(["native", "backproject", "bicubic", "selftrain", "sen2sr", "onnx"]),
-    default="native",
-    show_default=True,
-    help=(
-        "native (the shipped networks), backproject or bicubic (no network), selftrain (networks "
-        "trained on this cube), sen2sr, or onnx (a model from a folder)."
-    ),
-)
-@click.option(
-    "--consistency",
-    type=click.Choice(["mtf", "mean", "none"]),
-    default="mtf",
-    show_default=True,
-    help=(
-        "How the result must agree with the measured pixels: through the sensor's optics (mtf), in "
-        "plain means (mean), or not at all (none)."
-    ),
-)
-@click.option(
-    "--weights",
-    type=PATH,
-    default="",
-    help="File or folder of weights. Default: the shipped weights, or those in the cache.",
-)
-@_device_option
-@click.option(
-    "--tile", default=256, show_default=True, help="Edge of the tiles in which the work is done, in pixels of 10 m."
-)
-@click.option("--margin", default=32, show_default=True, help="Margin around each tile, in pixels of 10 m.")
-@click.option("--large", is_flag=True, help="Allow cubes of more than 4.3 GB per date.")
+@options_of(SuperresRules)
 @as_json
 @where_options
 def make(layers: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: the bands of LAYERS on one finer grid. The pixels have that size, the details are coarser."""
-    names = ("target", "backend", "consistency", "weights", "device", "tile", "margin", "large")
+    from stac2cube.superres.stage import run_superres
+
     with talking(options["quiet"]) as console:
-        words = {name: options[name] for name in names}
-        return build_superres(layers, out, words, RunOptions.of(options, console))
+        make = partial(run_superres, layers, out, value_of(SuperresRules, options))
+        return built(out, make, RunOptions.of(options, console))
 
 
 @superres.command()
@@ -446,7 +264,7 @@ def make(layers: Path, out: Path, **options: Any) -> int:
 @click.option(
     "--seed", default=0, show_default=True, help="Seed of the training: the same seed gives the same weights."
 )
-@_device_option
+@options_of(SuperresRules, "device")
 def train(cubes: tuple[Path, ...], out: Path, steps: int | None, seed: int, device: str) -> int:
     """Train the networks on CUBES, and write OUT.safetensors and its description OUT.json.
 

@@ -13,21 +13,20 @@ from stac2cube.cli.archives import archive_folder, has_steps, over_archive
 from stac2cube.cli.options import (
     AREA,
     CUBE,
-    LIST,
     as_json,
-    choice_of,
     choice_options,
-    hiding_of,
     hiding_options,
-    listed,
     look_of,
     look_options,
+    options_of,
     talking,
+    value_of,
     where_options,
 )
 from stac2cube.cli.run import RunOptions
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.trust.address import is_http
+from stac2cube.views.options import Columns, Export, Film, Hiding, TimeSelection
 
 # The command that writes application packages for workflow runners.
 
@@ -134,44 +133,36 @@ def _counted(blocks: Iterator[Block], grid: Grid, progress: Progress) -> Iterato
 @click.option(
     "--step", "steps", multiple=True, help="Scene key or date of a time step, for example 2023-07-14. Repeatable."
 )
-@click.option("--layers", type=LIST, help="Layers, separated by commas. Default: all.")
+@options_of(Export, "layers")
 @click.option(
     "--clip",
     type=AREA,
     help=("Polygons; pixels outside become no data: a file, GeoJSON text, or a box 'west,south,east,north'."),
 )
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["cog", "png", "netcdf"]),
-    default="cog",
-    show_default=True,
-    help="Format of the files in a folder OUT.",
-)
+@options_of(Export, "format", flags={"format": ("--format", "kind")})
 @choice_options
 @hiding_options
 @look_options
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
-def export(cubes: tuple[Path, ...], kind: Any, **options: Any) -> None:
+def export(cubes: tuple[Path, ...], kind: str, **options: Any) -> None:
     """Write CUBE for programs that do not read Zarr 3: one step as OUT.tif or OUT.png, all as OUT.nc or a folder OUT.
 
     Several cubes on one grid become a mosaic. With --show, pictures are written instead of numbers.
     """
-    from stac2cube.export.export import Export, export
+    from stac2cube.export.export import export
     from stac2cube.progress import Progress, progress_for
 
     if len(cubes) < 2:
         raise click.UsageError("say the cube, and where to write")
     quiet = options.pop("quiet")
     shown = any(options[name] for name in ("show", "balance", "ramp")) or options["stretch"] != "series"
-    look = look_of(options)
-    how = Export(
-        layers=listed(options["layers"]),
-        look=look if shown else None,
+    how = value_of(
+        Export,
+        {**options, "format": kind},
+        look=look_of(options) if shown else None,
         clip=options["clip"],
-        hiding=hiding_of(options),
-        choice=choice_of(options),
-        format=kind,
+        hiding=value_of(Hiding, options),
+        choice=value_of(TimeSelection, options),
     )
     with talking(quiet) as console:
         progress = Progress() if quiet else progress_for(console, "steps")
@@ -183,15 +174,7 @@ def export(cubes: tuple[Path, ...], kind: Any, **options: Any) -> None:
 @click.argument("cube", type=CUBE)
 @click.argument("places")
 @click.argument("out", type=CUBE)
-@click.option("--layers", type=LIST, help="Layers, separated by commas. Default: all.")
-@click.option("--indices", type=LIST, help="Spectral indices in addition to the layers, separated by commas: ndvi,nbr.")
-@click.option(
-    "--statistics",
-    type=LIST,
-    default="mean,median,std",
-    show_default=True,
-    help="Statistics of polygons, separated by commas: mean, median, std, min, max.",
-)
+@options_of(Columns)
 @choice_options
 @hiding_options
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
@@ -200,11 +183,11 @@ def series(cube: Path, places: str, out: Path, **options: Any) -> None:
 
     PLACES is a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, or a point 'lat,lon'.
     """
-    from stac2cube.export.series import Columns, write_series
+    from stac2cube.export.series import write_series
     from stac2cube.progress import Progress, progress_for
 
-    columns = Columns(listed(options["layers"]), listed(options["indices"]) or (), listed(options["statistics"]) or ())
-    hiding, choice = hiding_of(options), choice_of(options)
+    columns = value_of(Columns, options)
+    hiding, choice = value_of(Hiding, options), value_of(TimeSelection, options)
     with talking(options["quiet"]) as console:
         progress = Progress() if options["quiet"] else progress_for(console, "places")
         click.echo(write_series(cube, places, out, columns=columns, hiding=hiding, choice=choice, progress=progress))
@@ -310,28 +293,23 @@ def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
     """Draw CUBE: OUT.png with one panel per date, or OUT.gif."""
     from stac2cube.export.pictures import draw
 
-    look, hiding, choice = look_of(options), hiding_of(options), choice_of(options)
+    look, hiding, choice = look_of(options), value_of(Hiding, options), value_of(TimeSelection, options)
     click.echo(draw(cube, out, most, look=look, hiding=hiding, choice=choice))
 
 
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE)
-@click.option("--title", default="", help="Title, written next to the date.")
-@click.option(
-    "--most", type=click.IntRange(1), help="Largest number of time steps, spread over the whole time. Default: all."
-)
-@click.option("--width", default=640, show_default=True, help="Longer edge of the pictures, in pixels.")
-@click.option("--seconds", default=0.7, show_default=True, help="Seconds for which each time step is shown.")
+@options_of(Film, "title", "most", "width", "seconds")
 @choice_options
 @hiding_options
 @look_options
 def timelapse(cube: Path, out: Path, **options: Any) -> None:
     """Make a film of CUBE: OUT.gif or OUT.mp4, with dates, legend, scale bar, north arrow and attribution."""
-    from stac2cube.export.timelapse import Film, write_timelapse
+    from stac2cube.export.timelapse import write_timelapse
 
-    words = {name: options[name] for name in ("title", "most", "width", "seconds")}
-    film = Film(look=look_of(options), hiding=hiding_of(options), choice=choice_of(options), **words)
+    hiding, choice = value_of(Hiding, options), value_of(TimeSelection, options)
+    film = value_of(Film, options, look=look_of(options), hiding=hiding, choice=choice)
     click.echo(write_timelapse(cube, out, film))
 
 
@@ -347,5 +325,5 @@ def slider(cube: Path, before: str, after: str, out: Path, width: int, **options
     """Write the page OUT.html that compares two steps of CUBE with a slider. BEFORE and AFTER: scene keys or dates."""
     from stac2cube.export.pictures import write_slider
 
-    look, hiding = look_of(options), hiding_of(options)
+    look, hiding = look_of(options), value_of(Hiding, options)
     click.echo(write_slider(cube, (before, after), out, look=look, hiding=hiding, width=width))

@@ -6,9 +6,9 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, Any, Literal, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -19,14 +19,10 @@ from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads, usable_cores
 from stac2cube.executors.local import Local
 from stac2cube.executors.site import Limits
+from stac2cube.model.fields import Declared, Options, Range, documented, option, options_in
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
-
-if TYPE_CHECKING:
-    from stac2cube.views.composite import TimeSelection
-    from stac2cube.views.masks import Hiding
-    from stac2cube.views.render import Style
-
+from stac2cube.views.options import Hiding, Style, TimeSelection
 
 # A group whose help lists its commands by what one wants to do, in the order in which one comes to want it.
 
@@ -141,6 +137,125 @@ class Spelled(click.types.StringParamType):
 
 LIST, PAIRS, AREA, PATH = Spelled("list"), Spelled("pairs"), Spelled("area"), Spelled("path")
 
+# Options that a dataclass declares, see :mod:`stac2cube.model.fields`: from a field to an option, and back to a value.
+
+Value = TypeVar("Value")
+
+
+Unset = Literal["", "told", "off"]
+"""What an option is to a command where it is not given, see :func:`options_of`."""
+
+
+class DeclaredOption(click.Option):
+    """An option made from a field of a dataclass.
+
+    Args:
+        flags: Names, see :class:`click.Option`.
+        declared: What the field says.
+        about: All else, see :class:`click.Option`.
+    """
+
+    def __init__(self, flags: Sequence[str], *, declared: Declared, **about: Any) -> None:
+        super().__init__(flags, help=declared.help, **about)
+        self.declared = declared
+
+
+def options_of(
+    kind: type, *names: str, unset: Unset = "", flags: Mapping[str, Sequence[str]] | None = None
+) -> Callable[[Command], Command]:
+    """A decorator that gives a command the options which a dataclass declares.
+
+    Args:
+        kind: The dataclass.
+        names: Some of its fields in the order of the help; all if there are none.
+        unset: What an option that is not given is to the command: "" the default; ``"told"`` None, because the value
+            comes from elsewhere, and the help tells the default; ``"off"`` None, because then nothing is done.
+        flags: For fields that the command calls otherwise, names as click takes them: ``{"width": ("--bin-width",)}``.
+    """
+    declared = options_in(kind)
+    made = [_option_of(declared[name], (flags or {}).get(name, ()), unset) for name in names or declared]
+    return lambda command: apply(made, command)
+
+
+def _option_of(one: Declared, flags: Sequence[str], unset: Unset) -> Callable[[Any], Any]:
+    flag, *dest = flags or (f"--{one.name.replace('_', '-')}",)
+    about: dict[str, Any] = {"type": _type_of(one)}
+    if one.kind is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}" if one.default and not unset else flag
+        about = {"is_flag": True}
+    elif one.several > 1:
+        about = {"nargs": one.several, "type": one.kind}
+    shown = one.default is not False and one.default not in (None, "", ())
+    if unset == "told" and shown:
+        parts = one.default if isinstance(one.default, tuple) else (one.default,)
+        one = replace(one, help=f"{one.help} Default: {' '.join(map(_plain, parts))}.")
+    default = None if unset else _default_text(one)
+    return click.option(
+        flag,
+        *(dest or [one.name]),
+        cls=DeclaredOption,
+        declared=one,
+        default=default,
+        show_default=shown and not unset,
+        **about,
+    )
+
+
+def _type_of(one: Declared) -> Any:
+    if one.form in _FORMS or one.several == 0:
+        return _FORMS.get(one.form, LIST)
+    if one.choices and one.kind is str:
+        return click.Choice([choice for choice in one.choices if choice])
+    if one.form == "range" and one.bounds is not None:
+        least, most = (one.bounds.said.get(word) for word in ("least", "most"))
+        return click.IntRange(None if least is None else int(least), None if most is None else int(most))
+    return one.kind
+
+
+_FORMS: Mapping[str, Any] = {"list": LIST, "path": PATH, "cube": CUBE}
+
+
+def _default_text(one: Declared) -> Any:
+    if one.form == "cube":
+        return one.default or None
+    if isinstance(one.default, tuple) and one.several == 0:
+        return ",".join(map(_plain, one.default)) or None
+    return one.default
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def value_of(kind: type[Value], options: Mapping[str, Any], **more: Any) -> Value:
+    """The value of a dataclass from the options that :func:`options_of` made of it.
+
+    Args:
+        kind: The dataclass.
+        options: Of the command; what is not among them, or None, is the default.
+        more: Values of fields that are no options.
+
+    Raises:
+        BadInputError: Naming the option that is wrong.
+    """
+    given = {name: options[name] for name in options_in(kind) if options.get(name) is not None}
+    for name, one in options_in(kind).items():
+        if isinstance(given.get(name), Path):
+            given[name] = str(given[name])
+        if one.several == 0 and isinstance(given.get(name), str):
+            given[name] = tuple(_part(one, part) for part in listed(given[name]) or ())
+    return kind(**given, **more)
+
+
+def _part(one: Declared, text: str) -> Any:
+    try:
+        return one.kind(text)
+    except ValueError:
+        raise BadInputError(f"{one.name} should be {one.wanted}, not {text!r}") from None
+
+
+# Options that several commands have.
+
 PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill", "strict", "catalog")
 """Words of a request that need no understanding."""
 
@@ -235,99 +350,25 @@ def what_options(command: Command) -> Command:
     return search_options(grid_options(apply(options, command)))
 
 
-def hiding_options(command: Command) -> Command:
-    """What is hidden before anything is made."""
-    options = [
-        click.option(
-            "--mask",
-            type=LIST,
-            default="",
-            help=(
-                "Hide pixels by the cube's own classes: a mask recipe (clear, clouds, clouds_snow, strict), "
-                "or the classes to hide: cloud,shadow or 3,8,9."
-            ),
-        ),
-        click.option(
-            "--clouds",
-            type=CUBE,
-            help="Hide pixels by the masks of this clouds cube. Scenes that it does not have are left out.",
-        ),
-    ]
-    return apply(options, command)
+hiding_options = options_of(Hiding)
+"""What is hidden before anything is made."""
+
+choice_options = options_of(TimeSelection, "time", "max_cloud")
+"""Which steps are taken."""
+
+look_options = options_of(Style)
+"""What is shown, and how."""
 
 
-def choice_options(command: Command) -> Command:
-    """Which steps are taken."""
-    options = [
-        click.option(
-            "--time",
-            type=LIST,
-            help="Only these time steps: 2023, 2023-07, 2023-05/2023-08, or '2018/2020 06-01/08-31'.",
-        ),
-        click.option("--max-cloud", type=float, help="Leave out time steps with more cloud than this, in percent."),
-    ]
-    return apply(options, command)
-
-
-def look_options(command: Command) -> Command:
-    """What is shown, and how."""
-    options = [
-        click.option(
-            "--show",
-            type=LIST,
-            default="",
-            help=(
-                "Colour composite (true, cir, swir ...), three bands separated by commas, a spectral index, "
-                "or a layer. Default: natural colour."
-            ),
-        ),
-        click.option(
-            "--stretch",
-            type=LIST,
-            default="series",
-            show_default=True,
-            help=(
-                "Values that are shown as black and white, the same for all dates: series (0 to the 98th "
-                "percentile of all dates), percentiles p2-p98, or two values 0,0.3."
-            ),
-        ),
-        click.option(
-            "--balance",
-            default="",
-            help="Colour operations in rio-color's notation: 'sigmoidal RGB 6 0.4, saturation 1.2'.",
-        ),
-        click.option(
-            "--ramp", default="", help="Matplotlib colour map of an index or layer, for example YlGn or viridis."
-        ),
-    ]
-    return apply(options, command)
-
-
-def choice_of(options: dict[str, Any]) -> TimeSelection:
-    """Which steps are taken, taken out of the options."""
-    from stac2cube.views.composite import TimeSelection
-
-    return TimeSelection(options.pop("time"), tuple(options.pop("steps", ())), options.pop("max_cloud"))
-
-
-def look_of(options: dict[str, Any]) -> Style:
-    """What is shown, taken out of the options.
+def look_of(options: Mapping[str, Any]) -> Style:
+    """What is shown.
 
     Raises:
         BadInputError: The stretch is not understood.
     """
-    from stac2cube.views.render import Style, parse_stretch
+    from stac2cube.views.render import parse_stretch
 
-    stretch = parse_stretch(options.pop("stretch"))
-    return Style(options.pop("show"), stretch, options.pop("balance"), options.pop("ramp"))
-
-
-def hiding_of(options: dict[str, Any]) -> Hiding:
-    """What is hidden, taken out of the options."""
-    from stac2cube.views.masks import Hiding
-
-    clouds = options.pop("clouds")
-    return Hiding(options.pop("mask"), "" if clouds is None else str(clouds))
+    return value_of(Style, {**options, "stretch": parse_stretch(options["stretch"])})
 
 
 def what_words(**options: Any) -> dict[str, Any]:
@@ -389,95 +430,89 @@ def resampling_words(text: str | None) -> str | dict[str, str] | None:
 
 def apply(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
     """Give a command some options, in their order."""
-    for option in reversed(options):
-        command = option(command)
+    for one in reversed(options):
+        command = one(command)
     return command
 
 
 # Where a command runs: the options that many share, and the place they mean. It changes no pixel.
 
 
+@documented
+@dataclass(frozen=True)
+class WhereOptions(Options):
+    """Where the work runs, and how much is told meanwhile. It changes no pixel."""
+
+    place: Literal["threads", "local", "slurm", "allocation", "gateway"] = option(
+        "threads",
+        "Where the work runs: threads of this process, worker processes on this machine (local), "
+        "worker jobs on a SLURM cluster (slurm), the tasks of the SLURM job in which this command "
+        "runs (allocation), or workers of a Dask Gateway (gateway).",
+    )
+    workers: int | None = option(
+        None,
+        "Number of threads, processes, jobs or workers. Default: all that are available.",
+        bounds=Range(least=1),
+        form="range",
+    )
+    site: str | None = option(
+        None, "Site, see `stac2cube sites`. It describes worker jobs and gateways, and limits the size of a cube."
+    )
+    cluster: str | None = option(
+        None,
+        "Running Dask cluster for the place gateway: its name, or the address of its scheduler. "
+        "Default: $DASK_CLUSTER, or else a new cluster.",
+    )
+    test: bool = option(False, "For worker jobs: use the site's test partition and its short time limit.")
+    quiet: bool = option(False, "Print warnings only, no progress.")
+
+    def executor(self) -> Place:
+        """What runs the work.
+
+        Raises:
+            BadInputError: It needs a site, or to run in a job.
+        """
+        if self.place == "gateway":
+            from stac2cube.executors.gateway import Gateway
+            from stac2cube.executors.site import find_site
+
+            gateway = find_site(self.site).gateway if self.site else Gateway()
+            gateway = gateway if self.workers is None else replace(gateway, workers=self.workers)
+            return gateway if self.cluster is None else replace(gateway, cluster=self.cluster)
+        if self.cluster is not None:
+            raise BadInputError("--cluster NAME goes with --place gateway")
+        if self.place == "slurm":
+            from stac2cube.executors.site import find_site, site_names
+
+            if self.site is None:
+                raise BadInputError(f"--place slurm: say --site NAME, one of {', '.join(site_names())}")
+            place = find_site(self.site).place(test=self.test)
+            return place if self.workers is None else replace(place, jobs=self.workers)
+        if self.place == "allocation":
+            from stac2cube.executors.site import find_site
+            from stac2cube.executors.slurm import Allocation, Slurm
+
+            known = find_site(self.site).slurm if self.site else Slurm()
+            return Allocation.of_this_job(known.interface, dashboard=known.dashboard)
+        count = self.workers or usable_cores()
+        return Local(workers=count) if self.place == "local" else Threads(count)
+
+    def limits(self) -> Limits | None:
+        """What a cube may grow to at the site; None where none is named, and the place itself knows or finds its own.
+
+        Raises:
+            BadInputError: The site is unknown.
+        """
+        if self.site is None:
+            return None
+        from stac2cube.executors.site import find_site
+
+        return find_site(self.site).limits
+
+
+_progress_file = click.option("--progress-file", type=CUBE, hidden=True)
+
+
 def where_options(command: Command) -> Command:
     """Where the work runs; changes no pixel."""
-    options = [
-        click.option(
-            "--place",
-            type=click.Choice(["threads", "local", "slurm", "allocation", "gateway"]),
-            default="threads",
-            show_default=True,
-            help=(
-                "Where the work runs: threads of this process, worker processes on this machine (local), "
-                "worker jobs on a SLURM cluster (slurm), the tasks of the SLURM job in which this command "
-                "runs (allocation), or workers of a Dask Gateway (gateway)."
-            ),
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(1),
-            help="Number of threads, processes, jobs or workers. Default: all that are available.",
-        ),
-        click.option(
-            "--site",
-            help=("Site, see `stac2cube sites`. It describes worker jobs and gateways, and limits the size of a cube."),
-        ),
-        click.option(
-            "--cluster",
-            help=(
-                "Running Dask cluster for the place gateway: its name, or the address of its scheduler. "
-                "Default: $DASK_CLUSTER, or else a new cluster."
-            ),
-        ),
-        click.option(
-            "--test", is_flag=True, help="For worker jobs: use the site's test partition and its short time limit."
-        ),
-        click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress."),
-        click.option("--progress-file", type=CUBE, hidden=True),
-    ]
-    return apply(options, command)
-
-
-def place_of(
-    name: str, workers: int | None, site: str | None = None, *, test: bool = False, cluster: str | None = None
-) -> Place:
-    """The place asked for.
-
-    Raises:
-        BadInputError: It needs a site, or to run in a job.
-    """
-    if name == "gateway":
-        from stac2cube.executors.gateway import Gateway
-        from stac2cube.executors.site import find_site
-
-        gateway = find_site(site).gateway if site else Gateway()
-        gateway = gateway if workers is None else replace(gateway, workers=workers)
-        return gateway if cluster is None else replace(gateway, cluster=cluster)
-    if cluster is not None:
-        raise BadInputError("--cluster NAME goes with --place gateway")
-    if name == "slurm":
-        from stac2cube.executors.site import find_site, site_names
-
-        if site is None:
-            raise BadInputError(f"--place slurm: say --site NAME, one of {', '.join(site_names())}")
-        place = find_site(site).place(test=test)
-        return place if workers is None else replace(place, jobs=workers)
-    if name == "allocation":
-        from stac2cube.executors.site import find_site
-        from stac2cube.executors.slurm import Allocation, Slurm
-
-        known = find_site(site).slurm if site else Slurm()
-        return Allocation.of_this_job(known.interface, dashboard=known.dashboard)
-    count = workers or usable_cores()
-    return Local(workers=count) if name == "local" else Threads(count)
-
-
-def limits_of(site: str | None) -> Limits | None:
-    """What a cube may grow to at a site; None where none is named, and the place itself knows or finds its own.
-
-    Raises:
-        BadInputError: The site is unknown.
-    """
-    if site is None:
-        return None
-    from stac2cube.executors.site import find_site
-
-    return find_site(site).limits
+    return options_of(WhereOptions, flags={"quiet": ("--quiet", "-q")})(_progress_file(command))

@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,7 @@ from stac2cube.cli.archives import budget_option, refuse_tiles, require_tiles_fo
 from stac2cube.cli.build import layers
 from stac2cube.cli.datasets import patch_rules_of, patches, statistics, statistics_rules_of
 from stac2cube.cli.derive import (
-    check_clouds,
-    check_coregister,
     check_layers,
-    check_superres,
     clouds,
     composite,
     coregister,
@@ -30,12 +28,15 @@ from stac2cube.cli.derive import (
     superres,
 )
 from stac2cube.cli.export import export, publish, quicklook, report, series, slider, timelapse
-from stac2cube.cli.options import CUBE, Spelled, listed, talking, what_words, where_options
+from stac2cube.cli.options import CUBE, DeclaredOption, Spelled, listed, talking, value_of, what_words, where_options
 from stac2cube.cli.run import RunOptions, leave, prepared, said, stoppable
+from stac2cube.clouds.rules import CloudRules
+from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import Queue, job_end
 from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
 from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
+from stac2cube.superres.rules import SuperresRules
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -181,9 +182,11 @@ _CLEARED = (Input("of", PIXELS), _HIDING)
 
 _MAKINGS: Mapping[str, _Making] = {
     "layers": _Making(layers, order=("out",), needed=("mission", "aoi"), check=check_layers),
-    "clouds": _Making(clouds, (Input("of", ("layers",)),), check=check_clouds),
+    "clouds": _Making(clouds, (Input("of", ("layers",)),), check=partial(value_of, CloudRules)),
     "coregister": _Making(
-        coregister, (Input("of", ("layers",)), Input("clouds", ("clouds",), optional=True)), check=check_coregister
+        coregister,
+        (Input("of", ("layers",)), Input("clouds", ("clouds",), optional=True)),
+        check=partial(value_of, ShiftRules),
     ),
     "move": _Making(
         move, (Input("of", ("clouds",)), Input("coregistered", ("coregister",))), ("of", "coregistered", "out")
@@ -191,7 +194,7 @@ _MAKINGS: Mapping[str, _Making] = {
     "mask": _Making(
         mask, (Input("of", ("coregister", "layers")), Input("clouds", ("move", "clouds"))), ("of", "clouds", "out")
     ),
-    "superres": _Making(superres.commands["make"], (Input("of", PIXELS),), check=check_superres),
+    "superres": _Making(superres.commands["make"], (Input("of", PIXELS),), check=partial(value_of, SuperresRules)),
     "indices": _Making(
         indices,
         _CLEARED,
@@ -369,8 +372,13 @@ def _word(option: click.Option) -> Option:
         form = "integer"
     elif isinstance(kind, (click.types.FloatParamType, click.FloatRange)):
         form = "number"
-    choices = tuple(map(str, kind.choices)) if isinstance(kind, click.Choice) else ()
-    bounds = (kind.min, kind.max) if isinstance(kind, (click.IntRange, click.FloatRange)) else (None, None)
+    choices: tuple[str | float, ...] = tuple(map(str, kind.choices)) if isinstance(kind, click.Choice) else ()
+    bounds: dict[str, float] = {}
+    if isinstance(kind, (click.IntRange, click.FloatRange)):
+        bounds = {word: bound for word, bound in (("least", kind.min), ("most", kind.max)) if bound is not None}
+    elif isinstance(option, DeclaredOption):
+        bounds = {} if option.declared.bounds is None else option.declared.bounds.said
+        choices = choices or (option.declared.choices if form == "number" else ())
     default: Any = option.default if isinstance(option.default, (str, int, float, bool)) else None
     if default == "" or (default is False and not option.secondary_opts):
         default = None
@@ -378,7 +386,7 @@ def _word(option: click.Option) -> Option:
         default = tuple(f"{part:g}" for part in option.default)
     elif form == "list" and default is not None:
         default = tuple(default.split(","))
-    return Option(_word_name(option), form, option.help or "", default, choices, *bounds, needed=option.required)
+    return Option(_word_name(option), form, option.help or "", default, choices, bounds, option.required)
 
 
 KINDS: Mapping[str, Kind] = {name: _kind(name, making) for name, making in _MAKINGS.items()}

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from stac2cube.cli.options import SafeConsole, limits_of, place_of, raw
+from stac2cube.cli.options import SafeConsole, WhereOptions, raw, value_of
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import Queue, in_job, job_end
 from stac2cube.executors.slurm import Slurm
@@ -28,7 +28,6 @@ from stac2cube.trust.deadline import stop_waiting, wait_again
 
 if TYPE_CHECKING:
     from stac2cube.build.plan import Summary
-    from stac2cube.clouds.rules import CloudRules
     from stac2cube.datasets.samples import Report
     from stac2cube.executors.base import Place
     from stac2cube.executors.site import Limits
@@ -151,9 +150,8 @@ class RunOptions:
         Raises:
             BadInputError: The place cannot be had.
         """
-        place = place_of(
-            options["place"], options["workers"], options["site"], test=options["test"], cluster=options["cluster"]
-        )
+        where = value_of(WhereOptions, options)
+        place = where.executor()
         progress_file = options.get("progress_file")
         if isinstance(place, Slurm) and progress_file is not None:
             place = replace(place, logs=str(progress_file.parent))  # beside the log of the job that submits them
@@ -162,11 +160,11 @@ class RunOptions:
         return cls(
             place=place,
             console=console,
-            quiet=options["quiet"],
+            quiet=where.quiet,
             machine=options.get("machine", False),
             superseded="replace" if options.get("replace_superseded") else "report",
             progress_file=progress_file,
-            limits=limits_of(options["site"]),
+            limits=where.limits(),
         )
 
     def progress(self, what: str = "blocks") -> Progress:
@@ -198,43 +196,6 @@ def build_layers(job: LayersJob, manner: RunOptions) -> int:
     return built(job.out, partial(run, job), manner)
 
 
-def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str, manner: RunOptions) -> int:
-    """Build or extend a clouds cube and say what was done; the exit code.
-
-    Args:
-        layers: The cube.
-        out: The clouds cube.
-        words: Fields of :class:`stac2cube.clouds.rules.CloudRules`; ``from_probability`` to make masks anew.
-        catalog: Where the L1C is.
-        manner: How.
-
-    Raises:
-        BadInputError: A word is wrong.
-    """
-    from stac2cube.clouds.stage import rethreshold, run_clouds
-
-    given = dict(words)
-    again = given.pop("from_probability", False)
-    rules = cloud_rules(given)
-    if again:
-        return built(out, partial(rethreshold, out, rules), manner)
-    return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
-
-
-def cloud_rules(words: Mapping[str, Any]) -> CloudRules:
-    """The rules that words mean.
-
-    Raises:
-        BadInputError: A word is wrong.
-    """
-    from stac2cube.clouds.rules import CloudRules
-
-    try:
-        return CloudRules(**{**words, "thresholds": tuple(float(threshold) for threshold in words["thresholds"])})
-    except ValueError as error:
-        raise BadInputError(f"thresholds are numbers: {error}") from error
-
-
 def built(out: Path, make: Callable[..., Summary], manner: RunOptions) -> int:
     """Build a cube from a cube and say what was done; the exit code.
 
@@ -249,47 +210,6 @@ def built(out: Path, make: Callable[..., Summary], manner: RunOptions) -> int:
         orders = BuildOptions(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
         summary = make(manner.place, orders=orders, progress=manner.progress())
     return said(out, summary, machine=manner.machine)
-
-
-def build_coregistered(
-    layers: Path, out: Path, words: Mapping[str, Any], clouds: Path | None, manner: RunOptions, *, apply: bool = True
-) -> int:
-    """Build or extend a co-registered cube and say what was done; the exit code.
-
-    Args:
-        layers: The cube.
-        out: The co-registered cube.
-        words: Fields of :class:`stac2cube.coregister.rules.ShiftRules`.
-        clouds: Its clouds cube, None for its own classes.
-        manner: How.
-        apply: Whether scenes are moved, and not only measured.
-
-    Raises:
-        BadInputError: A word is wrong.
-    """
-    from stac2cube.coregister.rules import ShiftRules
-    from stac2cube.coregister.stage import Paths, run_coregister
-
-    make = partial(run_coregister, layers, out, ShiftRules(**words), clouds, apply=apply)
-    return built(out if apply else Paths(out).shifts, make, manner)
-
-
-def build_superres(layers: Path, out: Path, words: Mapping[str, Any], manner: RunOptions) -> int:
-    """Build or extend a super-resolved cube and say what was done; the exit code.
-
-    Args:
-        layers: The cube.
-        out: The cube made.
-        words: Fields of :class:`stac2cube.superres.rules.SuperresRules`.
-        manner: How.
-
-    Raises:
-        BadInputError: A word is wrong.
-    """
-    from stac2cube.superres.rules import SuperresRules
-    from stac2cube.superres.stage import run_superres
-
-    return built(out, partial(run_superres, layers, out, SuperresRules(**words)), manner)
 
 
 def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:

@@ -181,9 +181,6 @@ def _walker() -> Callable[..., None]:
 # s2cloudless (Sinergise; code and model CC BY-SA 4.0) is a gradient-boosted forest over ten bands of one pixel. Its
 # model file is read from the installed package; nothing of it is part of this one.
 
-Engine = Literal["forest", "library"]
-"""What runs the model: our own flat copy of it (:mod:`stac2cube.clouds.model`), or LightGBM itself."""
-
 BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
 """The bands that the model sees, in its order."""
 
@@ -204,7 +201,7 @@ _NOISE = 0.005
 """Reflectance that noise may take from the darkest hundredth of a dark band."""
 
 
-def cloud_probability(toa: np.ndarray, engine: Engine = "forest") -> np.ndarray:
+def cloud_probability(toa: np.ndarray, engine: Literal["forest", "library"] = "forest") -> np.ndarray:
     """Probability of cloud.
 
     Args:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
-from stac2cube.clouds.model import NODATA, Engine, model_file
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import public_catalog
-from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.fields import Options, Range, documented, option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from stac2cube.model.cube_spec import CubeSpec
 
 STAGE = "clouds"
 """Name of the stage in the cubes it makes."""
@@ -26,62 +29,68 @@ METHODS = {
 CLOUD, SHADOW, DARK = 1, 2, 4
 """Bits of the layer ``flags``: cloud, shadow of cloud, dark and no water."""
 
+Engine = Literal["forest", "library"]
+"""What runs the model: our own flat copy of it (:mod:`stac2cube.clouds.model`), or LightGBM itself."""
+
 Decode = Literal["exact", "reduced"]
 
 DECODES: tuple[Decode, ...] = get_args(Decode)
 """Ways to decode JPEG 2000, see :class:`CloudRules`."""
 
-_SWITCH = ((0, "no"), (1, "yes"), (NODATA, "no_data"))
 
-
+@documented
 @dataclass(frozen=True)
-class CloudRules:
+class CloudRules(Options):
     """What decides the pixels of a clouds cube.
 
-    Attributes:
-        method: Name of :data:`METHODS`.
-        thresholds: Probabilities above which a pixel is cloud; the first makes ``cloud_mask``, others
-            ``cloud_mask_<percent>``. Of s2cloudless only, as the next, ``resolution`` and ``engine``.
-        average_m: Radius over which probability is averaged before, metres.
-        dilate_m: Radius by which a cloud mask is dilated after, metres.
-        shadows: Whether shadows are looked for.
-        resolution: Pixel edge at which clouds are found, metres.
-        engine: What runs the model; changes no pixel.
-        decode: How JPEG 2000 is decoded where pixels are smaller than ``resolution``: ``"exact"`` means of all pixels,
-            or ``"reduced"``, from a lower wavelet level. Of s2cloudless only.
+    ``thresholds``, ``average_m``, ``resolution``, ``engine`` and ``decode`` count for s2cloudless only. The first
+    threshold makes ``cloud_mask``, others make ``cloud_mask_<percent>``.
     """
 
-    method: str = "s2cloudless"
-    thresholds: tuple[float, ...] = (0.4,)
-    average_m: float = 120.0
-    dilate_m: float = 120.0
-    shadows: bool = True
-    resolution: float = 60.0
-    engine: Engine = field(default="forest", compare=False)
-    decode: Decode = "exact"
+    method: str = option(
+        "s2cloudless",
+        "How clouds are found: s2cloudless on Sentinel-2 L1C, or the cube's own layer SCL or QA_PIXEL.",
+        choices=tuple(METHODS),
+    )
+    thresholds: tuple[float, ...] = option(
+        (0.4,),
+        "Cloud probabilities from 0 to 1, separated by commas. Each makes a mask; the first one makes cloud_mask.",
+        bounds=Range(above=0, below=1),
+    )
+    average_m: float = option(
+        120.0, "Average the probability over this distance, in metres.", unit="metres", bounds=Range(least=0)
+    )
+    dilate_m: float = option(
+        120.0, "Widen the masks by this distance, in metres.", unit="metres", bounds=Range(least=0)
+    )
+    shadows: bool = option(True, "Find the shadows of clouds.")
+    resolution: float = option(
+        60.0, "Pixel size at which clouds are found, in metres.", unit="metres", bounds=Range(least=10, most=160)
+    )
+    engine: Engine = option(
+        "forest",
+        "Program that evaluates the model: the built-in one (forest) or LightGBM (library). Both give the same pixels.",
+        compare=False,
+    )
+    decode: Decode = option(
+        "exact",
+        "How JPEG 2000 is decoded where pixels are averaged: every pixel (exact), or a lower wavelet level (reduced), "
+        "which is faster and changes a few pixels.",
+    )
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
 
         Raises:
-            BadInputError: Naming the word that is wrong.
+            BadInputError: Naming the option that is wrong.
         """
-        if self.method not in METHODS:
-            raise BadInputError(f"clouds are found by {', '.join(METHODS)}, not by {self.method!r}")
-        if self.engine not in ("forest", "library"):
-            raise BadInputError(f"the engine is 'forest' or 'library', not {self.engine!r}")
-        if self.decode not in DECODES:
-            raise BadInputError(f"JPEG 2000 is decoded {' or '.join(DECODES)}, not {self.decode!r}")
+        super().__post_init__()
         if self.decode != "exact" and self.by_class:
             raise BadInputError(f"the method {self.method!r} reads no L1C: leave decode {self.decode!r} out")
-        if not self.thresholds or not all(0 < threshold < 1 for threshold in self.thresholds):
-            raise BadInputError(f"thresholds are probabilities between 0 and 1, not {list(self.thresholds)}")
+        if not self.thresholds:
+            raise BadInputError("thresholds should be at least one probability, more than 0 and less than 1")
         if len({round(100 * threshold) for threshold in self.thresholds}) < len(self.thresholds):
             raise BadInputError(f"two of the thresholds {list(self.thresholds)} are the same in whole percent")
-        if not 10 <= self.resolution <= 160:
-            raise BadInputError(f"clouds are found at 10 to 160 m, not {self.resolution:g} m")
-        if min(self.average_m, self.dilate_m) < 0:
-            raise BadInputError("average_m and dilate_m are radii in metres, 0 or more")
 
     @property
     def by_class(self) -> bool:
@@ -101,15 +110,19 @@ class CloudRules:
             layers: Its path.
             catalog: Where the L1C is looked for.
         """
+        from stac2cube.clouds.model import NODATA, model_file
+        from stac2cube.model.cube_spec import CubeSpec, Layer
+
+        switch = ((0, "no"), (1, "yes"), (NODATA, "no_data"))
         names = {"cloud_mask": 0.0} if self.by_class else self.mask_names()
         made = []
         if not self.by_class:
             made.append(Layer("cloud_probability", "uint8", NODATA, scale=0.01, long_name="probability of cloud"))
         for name, threshold in names.items():
             what = "cloud" if self.by_class else f"cloud, probability above {threshold:g}"
-            made.append(Layer(name, "uint8", NODATA, long_name=what, flags=_SWITCH))
+            made.append(Layer(name, "uint8", NODATA, long_name=what, flags=switch))
         if self.shadows:
-            made.append(Layer("shadow_mask", "uint8", NODATA, long_name="shadow of cloud", flags=_SWITCH))
+            made.append(Layer("shadow_mask", "uint8", NODATA, long_name="shadow of cloud", flags=switch))
         bits = [(CLOUD, CLOUD, "cloud"), (SHADOW, SHADOW, "cloud_shadow")]
         if not self.by_class:
             bits.append((DARK, DARK, "dark_land"))
@@ -148,6 +161,10 @@ class CloudRules:
 
 def cloud_counts(layers: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     """Sum and weight of cloud and of shadow among the pixels that have data."""
+    import numpy as np
+
+    from stac2cube.clouds.model import NODATA
+
     known = float(np.count_nonzero(layers["cloud_mask"] != NODATA))
     names = {"cloud_fraction": "cloud_mask", "shadow_fraction": "shadow_mask"}
     return {name: (float(np.count_nonzero(layers[mask] == 1)), known) for name, mask in names.items() if mask in layers}

@@ -13,8 +13,8 @@ import numpy as np
 from stac2cube.build.derived import Parent
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary, Task
-from stac2cube.clouds.model import NODATA, Engine, dilated
-from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, STAGE, CloudRules, Decode, cloud_counts
+from stac2cube.clouds.model import NODATA, dilated
+from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, STAGE, CloudRules, Decode, Engine, cloud_counts
 from stac2cube.clouds.s2cloudless import CoarseWindow, cloud_layers, find_l1c_scenes, halo_m
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from stac2cube.build.clear_pixels import EDGES, edge_for
-from stac2cube.coregister.engines import require_arosics
-from stac2cube.coregister.matching import ENGINES, Match
 from stac2cube.errors import BadInputError
-from stac2cube.model.cube_spec import CubeSpec, Layer
-from stac2cube.model.grid import Grid
-from stac2cube.model.image import CONTINUOUS_RESAMPLING
+from stac2cube.model.fields import Options, Range, documented, option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stac2cube.coregister.matching import Match
+    from stac2cube.model.cube_spec import CubeSpec, Layer
+    from stac2cube.model.grid import Grid
 
 STAGE = "coregistered"
 """Name of the stage in the cubes it makes."""
@@ -42,54 +43,62 @@ DEAD_BAND = 0.1
 """Shifts below, in pixels, or below two standard errors, are no reason to resample a scene."""
 
 
+@documented
 @dataclass(frozen=True)
-class ShiftRules:
+class ShiftRules(Options):
     """How shifts are measured and applied.
 
-    Attributes:
-        engine: ``"arosics"``, checked against phase correlation, or ``"phase"`` alone.
-        strategy: ``"reference"``, ``"graph"`` or ``"consecutive"``, see :data:`STRATEGIES`.
-        reference: ``"clearest"``, ``"median"`` or ``"seasonal"``, the key of a scene, or the path of an image of any
-            sensor and in any CRS.
-        band: Band in which scenes are compared; the red band if "".
-        max_shift: Largest shift that is accepted, in pixels.
-        resampling: Of continuous bands where a shift is no whole number of pixels; classes take the nearest.
-        mode: ``"global"``, one shift per scene; ``"local"``, where AROSICS' local mode finds that shifts change over a
-            scene, a smooth field of them.
-        source: ``"scenes"`` reads the shifted pixels from the scenes again, so that they are interpolated once;
-            ``"cube"`` from the cube, which is the same where its pixels are the scenes' own; ``"auto"`` takes the cube
-            where that is so.
+    ``source`` makes no difference where the cube's pixels are the scenes' own: ``"auto"`` takes the cube where that is
+    so. Classes are never interpolated: ``resampling`` is of continuous bands.
     """
 
-    engine: str = "arosics"
-    strategy: str = "reference"
-    reference: str = "clearest"
-    band: str = ""
-    max_shift: float = 3.0
-    resampling: str = "cubic"
-    mode: str = "global"
-    source: str = "auto"
+    engine: str = option(
+        "arosics",
+        "AROSICS, checked by phase correlation; or phase correlation alone, which needs nothing installed.",
+        choices=("arosics", "phase"),
+    )
+    strategy: str = option(
+        "reference",
+        "Compare each scene with a reference image (reference), with the reference and its neighbours"
+        " in time (graph, best under clouds), or with the scene before (consecutive).",
+        choices=tuple(STRATEGIES),
+    )
+    reference: str = option(
+        "clearest",
+        "Reference image: clearest, median or seasonal, the key of a scene, or the path of an image.",
+        form="path",
+    )
+    band: str = option("", "Band in which scenes are compared. Default: red.")
+    max_shift: float = option(
+        3.0, "Largest shift that is accepted, in pixels.", unit="pixels", bounds=Range(above=0, most=10)
+    )
+    resampling: str = option("cubic", "Resampling method for shifts by a fraction of a pixel.")
+    mode: str = option(
+        "global",
+        "One shift per scene (global), or a smooth field of shifts where AROSICS finds one (local).",
+        choices=("global", "local"),
+    )
+    source: str = option(
+        "auto",
+        "Where shifted pixels come from: the scenes are read again, so that pixels are interpolated "
+        "only once (scenes), or the cube is used (cube).",
+        choices=("auto", "scenes", "cube"),
+    )
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
 
         Raises:
-            BadInputError: Naming the word that is wrong, or AROSICS is not installed.
+            BadInputError: Naming the option that is wrong, or AROSICS is not installed.
         """
-        for name, known in (
-            ("engine", ENGINES),
-            ("strategy", STRATEGIES),
-            ("source", ("auto", "scenes", "cube")),
-            ("mode", ("global", "local")),
-        ):
-            if getattr(self, name) not in known:
-                raise BadInputError(f"{name} is {', '.join(known)}, not {getattr(self, name)!r}")
+        from stac2cube.coregister.engines import require_arosics
+        from stac2cube.model.image import CONTINUOUS_RESAMPLING
+
+        super().__post_init__()
         if self.resampling not in CONTINUOUS_RESAMPLING or self.resampling == "nearest":
             raise BadInputError(
                 f"shifted bands cannot be resampled by {self.resampling!r}: bilinear, cubic, lanczos ..."
             )
-        if not 0 < self.max_shift <= 10:
-            raise BadInputError(f"max_shift is in pixels, more than 0 and at most 10, not {self.max_shift}")
         if self.strategy != "reference" and self.reference == "seasonal":
             raise BadInputError("seasonal references go with the strategy 'reference'")
         if self.mode == "local" and (self.strategy, self.source) not in (("reference", "auto"), ("reference", "cube")):
@@ -112,7 +121,7 @@ class ShiftRules:
         if self.engine == "arosics":
             if check is None:
                 return "phase correlation finds no match"
-            apart = float(np.hypot(match.first[0] - check.right, match.first[1] - check.down))
+            apart = math.hypot(match.first[0] - check.right, match.first[1] - check.down)
         few = match.windows < LEAST_WINDOWS or 2 * match.windows < match.tried
         not_better = match.size > DEAD_BAND and match.residual >= match.size
         doubts = {
@@ -127,6 +136,8 @@ class ShiftRules:
 
 def reference_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, request: dict[str, object]) -> CubeSpec:
     """The cube that keeps the reference, so that scenes of later years are measured against the same picture."""
+    from stac2cube.model.cube_spec import CubeSpec, Layer
+
     layer = Layer("picture", "float32", float("nan"), long_name=f"{band.name} as reference")
     recipe = {"title": "Reference of shifts", "reference": rules.reference, "band": band.name}
     return CubeSpec("reference", parent.grid, (layer,), recipe, request)
@@ -138,6 +149,9 @@ def shifts_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, layers: Path) 
     Raises:
         BadInputError: The area is too small.
     """
+    from stac2cube.model.cube_spec import CubeSpec, Layer
+    from stac2cube.model.grid import Grid
+
     edge, grid = windows_edge(parent.grid), parent.grid
     step = edge // 2  # windows overlap by half
     rows, columns = (size // step - 1 for size in grid.shape)
@@ -168,6 +182,8 @@ def coregistered_spec(
         request: Paths of what it is made from.
         band: What was compared.
     """
+    from stac2cube.model.cube_spec import CubeSpec
+
     shifts = {**measuring(rules), "band": band.name, "resampling": rules.resampling, "source": source}
     return CubeSpec(STAGE, parent.grid, parent.layers, {**parent.recipe, "shifts": shifts}, request)
 
@@ -183,6 +199,8 @@ def windows_edge(grid: Grid) -> int:
     Raises:
         BadInputError: The area is too small.
     """
+    from stac2cube.build.clear_pixels import EDGES, edge_for
+
     edge = edge_for(grid.shape)
     if edge is None:
         raise BadInputError(

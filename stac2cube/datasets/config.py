@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,9 +159,9 @@ def rules_of_words(words: Mapping[str, Any]) -> SampleRules:
     if "bands" in given:
         given["bands"] = listed(given["bands"])
     if "angles" in given:
-        given["angles"] = _table(AngleRules, given["angles"], "form")
+        given["angles"] = _table(AngleRules, given["angles"], "angles", "form")
     if "labels" in given:
-        given["labels"] = _table(LabelRules, given["labels"], "backend")
+        given["labels"] = _table(LabelRules, given["labels"], "labels", "backend")
     if given.get("target") is None and words.get("crs") is not None:
         given["target"] = GRID
     return SampleRules(**given)
@@ -181,23 +181,22 @@ def number(value: Any, what: str) -> float:
         raise BadInputError(f"{what} should be a number, not {value!r}") from None
 
 
-def _table(kind: type[Value], value: Any, only: str) -> Value:
+def _table(kind: type[Value], value: Any, name: str, only: str) -> Value:
     """A frozen value from a table of its words, or from the one word that matters most."""
     if isinstance(value, kind):
         return value
     words = {only: value} if isinstance(value, str) else value
     if not isinstance(words, dict):
-        raise BadInputError(f"{kind.__name__} should be a table, not {value!r}")
+        raise BadInputError(f"{name} should be a table, not {value!r}")
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    plain = {str(name).replace("-", "_"): part for name, part in words.items()}
+    plain = {str(word).replace("-", "_"): part for word, part in words.items()}
     if unknown := sorted(set(plain) - set(known)):
         raise BadInputError(f"there is no word {', '.join(unknown)} here; known are {', '.join(known)}")
     if isinstance(plain.get("mapping"), dict):
         plain["mapping"] = {str(key): part for key, part in plain["mapping"].items()}
     if isinstance(plain.get("names"), dict):
         plain["names"] = {int(number(key, "a class")): str(part) for key, part in plain["names"].items()}
-    for field in fields(kind):  # type: ignore[arg-type]
-        right = type(field.default) if field.default is not MISSING and field.default is not None else None
-        if right in (str, int, bool) and field.name in plain and type(plain[field.name]) is not right:
-            raise BadInputError(f"{field.name} should be of the kind {right.__name__}, not {plain[field.name]!r}")
-    return kind(**plain)
+    try:
+        return kind(**plain)
+    except BadInputError as error:
+        raise BadInputError(f"{name}: {error}") from error

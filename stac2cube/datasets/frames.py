@@ -23,7 +23,7 @@ from stac2cube.datasets.patch_rules import digest_of
 from stac2cube.datasets.sample_cube import STAGE
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.model.cube_spec import Layer
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.store.staging import StoredStep
 
 # Pictures to learn from, wherever they lie; :mod:`stac2cube.datasets.frames` finds them.

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from stac2cube.datasets.files import read_document
 from stac2cube.errors import BadInputError
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.store.files import write_whole
 from stac2cube.trust.names import is_below
 from stac2cube.trust.text import printable

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import combinations
-from typing import Any, Literal, get_args
-
-import numpy as np
-from pyproj import Transformer
+from typing import TYPE_CHECKING, Any, Literal
 
 from stac2cube.errors import BadInputError
+from stac2cube.model.fields import Options, Range, documented, option
 from stac2cube.model.period import Period, parse_period
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Who learns and who judges: splits by place and by time that share neither ground nor days.
 #
@@ -34,31 +35,37 @@ Bounds = tuple[float, float, float, float]
 """West, south, east, north."""
 
 
+@documented
 @dataclass(frozen=True)
-class Splits:
+class Splits(Options):
     """How patches are split.
 
     Attributes:
         shares: Split -> share of the ground; their sum is 1.
-        block: Edge of a block, metres: larger than the distance over which the ground resembles itself.
         times: Split -> the time it may take pictures of, as in ``--time``; no two may share a day, UTC. Empty for
             no split by time. A patch counts only if its ground and all its days belong to one split.
-        seed: Decides which block goes where.
-
-    Raises:
-        BadInputError: Shares that do not sum to 1, times that share a day or name another split.
     """
 
     shares: Mapping[str, float] = field(default_factory=lambda: dict(USUAL))
-    block: float = 5120.0
+    block: float = option(
+        5120.0,
+        "Edge of a block, in metres: larger than the distance over which the ground resembles itself.",
+        unit="metres",
+        bounds=Range(above=0),
+    )
     times: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 0
+    seed: int = option(0, "Seed that decides which block goes where.")
 
     def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            BadInputError: A number that cannot be, shares that do not sum to 1, times that share a day or name another
+                split.
+        """
+        super().__post_init__()
         if not self.shares or min(self.shares.values()) < 0 or not math.isclose(sum(self.shares.values()), 1):
             raise BadInputError(f"shares of splits should sum to 1, not {dict(self.shares)}")
-        if self.block <= 0:
-            raise BadInputError(f"the edge of a block is in metres above 0, not {self.block}")
         if bad := [name for name in self.shares if not name.isidentifier()]:
             raise BadInputError(f"a split is named by one word, not {bad[0]!r}")
         if self.times and set(self.times) != set(self.shares):
@@ -115,6 +122,8 @@ class Splits:
 
 def ground_bounds(crs: str, boxes: Sequence[Bounds]) -> list[Bounds]:
     """Boxes of any CRS as boxes around them in WGS84 degrees, edges densified."""
+    from pyproj import Transformer
+
     transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     return [transformer.transform_bounds(*box) for box in boxes]
 
@@ -125,6 +134,8 @@ def drawn_order(seed: int, names: Sequence[str]) -> np.ndarray:
     Returns:
         Places in ``names``, ``(len(names),)``.
     """
+    import numpy as np
+
     digests = [hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest() for name in names]
     return np.array(sorted(range(len(names)), key=lambda place: (digests[place], names[place])), dtype="int64")
 
@@ -149,68 +160,60 @@ def _refuse_overlaps(periods: Mapping[str, Period]) -> None:
 Form = Literal["webdataset", "zarr", "geotiff"]
 
 
+_ONE = Range(least=1)
+_SHARE = Range(least=0, most=1)
+
+
+@documented
 @dataclass(frozen=True)
-class PatchQuality:
+class PatchQuality(Options):
     """Which patches are good enough. Fractions are of the patch's pixels, over all its frames.
 
-    Attributes:
-        min_valid: Of pixels with data in every band, at least.
-        max_cloud: Of pixels known to be cloud or shadow, at most; where nothing is known of clouds this must be 1.
-        max_ignore: Of pixels without a label, at most; sets without labels have none to ignore.
-        max_share: Of one class among the labelled pixels, at most: below 1 leaves out patches of one class alone.
-        balance: How many times as many patches of a majority class are taken for training as of the rarest; None for
-            all. Those that judge are never thinned.
+    Where nothing is known of clouds, ``max_cloud`` must be 1. Sets without labels have no pixels to ignore. Patches
+    that judge are never thinned by ``balance``.
     """
 
-    min_valid: float = 0.95
-    max_cloud: float = 1.0
-    max_ignore: float = 1.0
-    max_share: float = 1.0
-    balance: float | None = None
+    min_valid: float = option(0.95, "Smallest fraction of pixels with data in every band.", bounds=_SHARE)
+    max_cloud: float = option(1.0, "Largest fraction of pixels known to be cloud or shadow.", bounds=_SHARE)
+    max_ignore: float = option(1.0, "Largest fraction of pixels without a label.", bounds=_SHARE)
+    max_share: float = option(
+        1.0,
+        "Largest fraction of one class among the labelled pixels: below 1 leaves out patches of one class alone.",
+        bounds=_SHARE,
+    )
+    balance: float | None = option(
+        None,
+        "How many times as many patches of a majority class are taken for training as of the rarest. Default: all.",
+        bounds=Range(least=1),
+    )
 
-    def __post_init__(self) -> None:
-        for name in ("min_valid", "max_cloud", "max_ignore", "max_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadInputError(f"{name} is a fraction, 0 to 1, not {getattr(self, name)}")
-        if self.balance is not None and self.balance < 1:
-            raise BadInputError(f"balance is how many times as many, 1 or more, not {self.balance}")
 
-
+@documented
 @dataclass(frozen=True)
-class PatchRules:
+class PatchRules(Options):
     """How pictures are cut into patches.
 
+    A stack of 1 gives patches without an axis of time. Together with the splits' seed, ``seed`` decides everything that
+    is drawn. A webdataset is tar files, zarr one group, geotiff a folder of files per patch.
+
     Attributes:
-        size: Edge of a patch, pixels.
-        stride: Pixels from patch to patch; ``size`` if None, less for patches that overlap.
-        stack: Frames of one place per patch, one after another in time; 1 gives no axis of time.
         good: Which patches are good enough.
         splits: Shares of training, validation and test, and how the ground is divided.
-        per_shard: Patches per file.
-        form: Tar files as WebDataset reads them, one Zarr group, or a folder of GeoTIFFs per patch.
-        seed: Decides the order of patches; with the splits' seed everything that is drawn.
-
-    Raises:
-        BadInputError: A number that cannot be.
     """
 
-    size: int = 128
-    stride: int | None = None
-    stack: int = 1
+    size: int = option(128, "Edge of a patch in pixels.", unit="pixels", bounds=_ONE)
+    stride: int | None = option(
+        None,
+        "Distance from one patch to the next in pixels. Default: the edge of a patch.",
+        unit="pixels",
+        bounds=_ONE,
+    )
+    stack: int = option(1, "Number of consecutive time steps in a patch.", bounds=_ONE)
     good: PatchQuality = field(default_factory=PatchQuality)
     splits: Splits = field(default_factory=Splits)
-    per_shard: int = 256
-    form: Form = "webdataset"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("size", "stack", "per_shard"):
-            if getattr(self, name) < 1:
-                raise BadInputError(f"{name} is 1 or more, not {getattr(self, name)}")
-        if self.stride is not None and not self.stride >= 1:
-            raise BadInputError(f"stride is 1 or more pixels, not {self.stride}")
-        if self.form not in get_args(Form):
-            raise BadInputError(f"patches are stored as {', '.join(get_args(Form))}, not {self.form!r}")
+    per_shard: int = option(256, "Number of patches per file.", bounds=_ONE)
+    form: Form = option("webdataset", "Storage format.")
+    seed: int = option(0, "Seed that decides the order of the patches.")
 
     @property
     def step(self) -> int:
@@ -237,6 +240,40 @@ class PatchRules:
             return cls(**words)
         except TypeError as error:
             raise BadInputError(f"rules of patches: {error}") from error
+
+
+@documented
+@dataclass(frozen=True)
+class StatisticsRules(Options):
+    """How statistics are made."""
+
+    low: float = option(0.0, "Lowest value that is counted.")
+    high: float = option(1.0, "Highest value that is counted.")
+    width: float = option(
+        0.0005,
+        "Width of a histogram bin, which is the precision of percentiles.",
+        bounds=Range(above=0),
+    )
+    percentiles: tuple[float, float] = option(
+        (2.0, 98.0), "Lower and upper percentile; values beyond them are clipped.", bounds=Range(0, 100)
+    )
+    max_pixels_per_scene: int | None = option(
+        None, "Number of pixels taken from each scene. Default: all.", bounds=Range(least=1)
+    )
+    seed: int = option(0, "Seed that chooses the pixels.")
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            BadInputError: Naming the option that is wrong.
+        """
+        super().__post_init__()
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise BadInputError(f"a range of values has low < high, not {self.low} and {self.high}")
+        lower, upper = self.percentiles
+        if lower >= upper:
+            raise BadInputError(f"percentiles are two of 0 to 100, the lower first, not {self.percentiles}")
 
 
 def digest_of(value: Any) -> str:

@@ -12,21 +12,24 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from stac2cube.access.sign import is_remote, readable
-from stac2cube.algorithms.radiometry import ProductScaling, parse_scaling
-from stac2cube.datasets.index import Angles, Labels, Radiometry, Validity
 from stac2cube.errors import BadInputError, RadiometryError, ReadError
-from stac2cube.model.cube_spec import Layer
-from stac2cube.model.equality import equal_nan
-from stac2cube.model.geometry import Area
-from stac2cube.model.grid import Grid
+from stac2cube.model.fields import Options, Range, documented, equal_nan, option
+from stac2cube.model.image import CLASS_RESAMPLING, METHODS
 from stac2cube.model.mission import Band, Mission, find_mission
-from stac2cube.model.scene import Granule
-from stac2cube.pixels.warp import Measure
-from stac2cube.store.staging import StoredStep
 from stac2cube.trust.names import safe_name
+
+if TYPE_CHECKING:
+    from stac2cube.algorithms.radiometry import ProductScaling
+    from stac2cube.datasets.index import Angles, Labels, Radiometry, Validity
+    from stac2cube.model.cube_spec import Layer
+    from stac2cube.model.geometry import Area
+    from stac2cube.model.grid import Grid
+    from stac2cube.model.scene import Granule
+    from stac2cube.pixels.warp import Measure
+    from stac2cube.store.staging import StoredStep
+
 
 # Roles: what a file of a product is for, in words that hold in every catalog.
 #
@@ -147,26 +150,15 @@ CLOUD_NAMES = ("clear", "cloud", "shadow")
 """What a clouds cube says of a pixel, by the number that stands for it here."""
 
 
+@documented
 @dataclass(frozen=True)
-class AngleRules:
-    """Which angles are written.
+class AngleRules(Options):
+    """Which angles are written. Sine and cosine have no jump at north."""
 
-    Attributes:
-        form: ``"degrees"``, or ``"sin_cos"``: sine and cosine of each, which have no jump at north.
-        view: The sensor's per band, or one for all: the mean direction over the bands.
-    """
-
-    form: Literal["degrees", "sin_cos"] = "degrees"
-    view: Literal["per_band", "single"] = "single"
-
-    def __post_init__(self) -> None:
-        """Refuse other words.
-
-        Raises:
-            BadInputError: Naming it.
-        """
-        _one_of("form of angles", self.form, ("degrees", "sin_cos"))
-        _one_of("view of angles", self.view, ("per_band", "single"))
+    form: Literal["degrees", "sin_cos"] = option(
+        "degrees", "Write the angles of sun and view, as degrees or as sine and cosine."
+    )
+    view: Literal["single", "per_band"] = option("single", "View angles: one mean of all bands, or one per band.")
 
     def described(self, bands: tuple[str, ...]) -> Angles:
         """The channels that a set with these bands has, as its index says."""
@@ -174,48 +166,52 @@ class AngleRules:
         names = ["sun_zenith", "sun_azimuth", *(seen if self.view == "per_band" else ["view_zenith", "view_azimuth"])]
         if self.form == "sin_cos":
             names = [f"{name}_{part}" for name in names for part in ("sin", "cos")]
+        from stac2cube.datasets.index import Angles
+
         return Angles(tuple(names), self.form)
 
 
+_CLASS = Range(least=0, most=255)
+
+
+@documented
 @dataclass(frozen=True)
-class LabelRules:
+class LabelRules(Options):
     """What ``y.tif`` holds.
 
     Attributes:
-        backend: One of :data:`BACKENDS`.
-        path: The raster or vector file, or the clouds cube. ``{tile}``, ``{id}`` and ``{date}`` (``20230512``) stand
-            for the sample's own.
-        column: Attribute of a vector file that holds the class; "" if all its shapes are one, called ``1``.
         mapping: Value of the source -> class, 0 to 255. Values that it does not name become ``ignore_index``. None
             takes the numbers of ``scl`` (without 0, no data) and of ``clouds`` (0 clear, 1 cloud, 2 shadow) as they
             are; a raster or vector needs one.
         names: Class -> what it is called.
-        ignore_index: Class of pixels that no loss may count.
-        outside: Class where no shape of a vector file lies; None for ``ignore_index``.
-        all_touched: Whether a shape gets every pixel that it touches, or those whose centre it holds.
-        mask_invalid: Whether pixels that are not valid in all bands become ``ignore_index`` too.
-        resampling: ``"nearest"`` or ``"mode"``.
     """
 
-    backend: str = "scl"
-    path: str = ""
-    column: str = ""
+    backend: str = option("scl", "Source of the labels.", choices=BACKENDS)
+    path: str = option(
+        "", "Raster file, vector file or clouds cube with the labels; {tile}, {date} and {id} are replaced."
+    )
+    column: str = option(
+        "", "Attribute of a vector file that holds the class. Default: all shapes are of one class, called 1."
+    )
     mapping: Mapping[str, int] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
-    ignore_index: int = 255
-    outside: int | None = None
-    all_touched: bool = False
-    mask_invalid: bool = True
-    resampling: str = "nearest"
+    ignore_index: int = option(255, "Class of pixels that no loss may count.", bounds=_CLASS)
+    outside: int | None = option(
+        None, "Class of pixels where no shape of a vector file lies. Default: ignore_index.", bounds=_CLASS
+    )
+    all_touched: bool = option(
+        False, "Give a shape every pixel that it touches, instead of those whose centre it holds."
+    )
+    mask_invalid: bool = option(True, "Give pixels that are not valid in all bands the class ignore_index, too.")
+    resampling: str = option("nearest", "Resampling method of labels.", choices=CLASS_RESAMPLING)
 
     def __post_init__(self) -> None:
-        """Check the words against each other.
+        """Check the options one by one, and against each other.
 
         Raises:
             BadInputError: Naming what is wrong.
         """
-        _one_of("backend of labels", self.backend, BACKENDS)
-        _one_of("resampling of labels", self.resampling, ("nearest", "mode"))
+        super().__post_init__()
         if (self.backend == "scl") == bool(self.path):
             raise BadInputError(
                 f"labels from {self.backend} "
@@ -223,7 +219,7 @@ class LabelRules:
             )
         if self.backend in ("raster", "vector") and not self.mapping:
             raise BadInputError(f"labels from a {self.backend} need a mapping: value -> class")
-        numbers = [self.ignore_index, *(self.mapping or {}).values(), *([] if self.outside is None else [self.outside])]
+        numbers = (self.mapping or {}).values()
         wrong = [number for number in numbers if isinstance(number, bool) or number not in range(256)]
         if wrong:
             raise BadInputError(f"classes are whole numbers from 0 to 255, not {wrong[0]!r}")
@@ -249,58 +245,61 @@ class LabelRules:
             for value, number in self.table.items():
                 name = source[int(value)] if value.isdigit() and int(value) < len(source) else value
                 classes[number] = f"{classes[number]}, {name}" if number in classes else name
+        from stac2cube.datasets.index import Labels
+
         return Labels(self.backend, self.table, self.ignore_index, dict(sorted(classes.items())))
 
 
+@documented
 @equal_nan
 @dataclass(frozen=True)
-class SampleRules:
+class SampleRules(Options):
     """Everything that decides the pixels of a set of samples.
 
+    The rule by which a catalog's item gives scale and offset is that of :mod:`stac2cube.algorithms.radiometry`.
+
     Attributes:
-        mission: Name of a mission page.
-        bands: Names or common names; the mission's continuous default bands if empty.
-        target: The band on whose pixels every sample lies, or :data:`GRID`.
-        radiometry: ``"toa"``, ``"boa"`` or ``"raw"``; "" for the reflectance that the mission has.
-        scaling: Source of scale and offset: ``"product"``, the product's own metadata file; or ``"item"``, the
-            catalog's item, by the rule of :mod:`stac2cube.algorithms.radiometry`.
-        upsampling: Resampling method for bands with larger pixels than the target.
-        downsampling: Resampling method for bands with smaller pixels than the target.
-        source_nodata: Stored number of pixels without data. None: that of the file, else 0.
-        nodata: Number of pixels without data in the samples.
-        validity: ``"single"``: one channel of validity for all bands; ``"per_band"``: one per band.
-        threshold: Share of a pixel that valid source pixels must cover, 0 to 1.
         angles: Which angles are written; None for none.
         labels: Source of the labels; None for none.
     """
 
-    mission: str = "sentinel-2-l1c"
-    bands: tuple[str, ...] = ()
-    target: str = "B02"
-    radiometry: Literal["", "toa", "boa", "raw"] = ""
-    scaling: Literal["product", "item"] = "product"
-    upsampling: str = "bilinear"
-    downsampling: str = "average"
-    source_nodata: float | None = None
-    nodata: float = math.nan
-    validity: Literal["single", "per_band"] = "single"
-    threshold: float = 0.5
+    mission: str = option("sentinel-2-l1c", "Name of a mission.")
+    bands: tuple[str, ...] = option(
+        (), "Bands by name or common name, separated by commas. Default: those of the mission."
+    )
+    target: str = option("B02", "Band to whose pixels all others are resampled, or `grid`.")
+    radiometry: Literal["", "toa", "boa", "raw"] = option(
+        "",
+        "Top-of-atmosphere reflectance (toa), surface reflectance (boa), or stored numbers (raw). "
+        "Default: that of the mission.",
+    )
+    scaling: Literal["product", "item"] = option(
+        "product", "Source of scale and offset: the product's metadata file, or the item."
+    )
+    upsampling: str = option("bilinear", "Method for bands with larger pixels than the target.", choices=METHODS)
+    downsampling: str = option("average", "Method for bands with smaller pixels than the target.", choices=METHODS)
+    source_nodata: float | None = option(None, "Stored number that means no data. Default: that of the file, or 0.")
+    nodata: float = option(math.nan, "Number that means no data in the samples.")
+    validity: Literal["single", "per_band"] = option("single", "One channel of validity, or one per band.")
+    threshold: float = option(
+        0.5, "Fraction of a pixel that must be covered by valid source pixels.", bounds=Range(above=0, most=1)
+    )
     angles: AngleRules | None = None
     labels: LabelRules | None = None
 
     def __post_init__(self) -> None:
-        """Check the words against each other.
+        """Check the options one by one, and against each other.
 
         Raises:
             BadInputError: Naming what is wrong.
         """
-        _one_of("scaling", self.scaling, ("product", "item"))
-        _one_of("validity", self.validity, ("single", "per_band"))
-        _one_of("radiometry", self.radiometry, ("", "raw", self.reflectance))
+        super().__post_init__()
+        if self.radiometry not in ("", "raw", self.reflectance):
+            raise BadInputError(
+                f"radiometry should be 'raw' or {self.reflectance!r} for {self.mission}, not {self.radiometry!r}"
+            )
         if self.nodata in (0, 1):
             raise BadInputError("nodata cannot be 0 or 1: the channels of validity hold these")
-        if not 0 < self.threshold <= 1:
-            raise BadInputError(f"threshold is a share above 0 and up to 1, not {self.threshold}")
         if classes := [band.name for band in self.chosen if band.quantity.is_class]:
             raise BadInputError(f"{', '.join(classes)} holds classes: samples have measured bands, classes are labels")
         if self.target != GRID:
@@ -310,7 +309,6 @@ class SampleRules:
             raise BadInputError(f"angles are known of Sentinel-2, not of {self.mission}")
         if self.scaling == "product" and self.factored and not self.mission.startswith("sentinel-2"):
             raise BadInputError(f"product metadata are understood of Sentinel-2: say scaling 'item' for {self.mission}")
-        Measure(upsampling=self.upsampling, downsampling=self.downsampling)
 
     @property
     def page(self) -> Mission:
@@ -354,10 +352,14 @@ class SampleRules:
     def described_validity(self) -> Validity:
         """As the index of a set says."""
         names = ("valid",) if self.validity == "single" else tuple(f"valid_{name}" for name in self.names)
+        from stac2cube.datasets.index import Validity
+
         return Validity(names, self.threshold)
 
     def measure(self, band: Band, scale: float, offset: float) -> Measure:
         """How a band is read."""
+        from stac2cube.pixels.warp import Measure
+
         return Measure(scale, offset, self.source_nodata, band.quantity.fill, self.upsampling, self.downsampling)
 
     def to_json(self) -> dict[str, Any]:
@@ -376,11 +378,6 @@ class SampleRules:
     def digest(self) -> str:
         """A short text that differs where the rules do."""
         return sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _one_of(what: str, word: str, known: tuple[str, ...]) -> None:
-    if word not in known:
-        raise BadInputError(f"{what} should be {' or '.join(repr(k) for k in known if k)}, not {word!r}")
 
 
 # What samples are made of: nouns, and the files beside the pixels.
@@ -513,6 +510,8 @@ def metadata_file(item: Mapping[str, Any], kind: str) -> str:
     Raises:
         ReadError: There is none, or it is not on this machine.
     """
+    from stac2cube.access.sign import is_remote, readable
+
     href = metadata_href(item, kind)
     if not href:
         raise ReadError(f"{kind}: the item has no such asset")
@@ -531,4 +530,6 @@ def scaling_of(path: str) -> ProductScaling:
     Raises:
         RadiometryError: The file is not its metadata.
     """
+    from stac2cube.algorithms.radiometry import parse_scaling
+
     return parse_scaling(Path(path).read_text(errors="replace"), path)

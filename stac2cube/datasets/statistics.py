@@ -15,7 +15,7 @@ import numpy as np
 
 from stac2cube.datasets.files import Making, made_folder, read_document
 from stac2cube.datasets.frames import Frame, FrameSet
-from stac2cube.datasets.patch_rules import digest_of
+from stac2cube.datasets.patch_rules import StatisticsRules, digest_of
 from stac2cube.errors import BadInputError
 from stac2cube.store.files import remove_partials, remove_tree, write_whole
 
@@ -39,6 +39,11 @@ class Bins:
     def __post_init__(self) -> None:
         if not (all(map(math.isfinite, (self.low, self.high, self.width))) and self.width > 0 and self.low < self.high):
             raise BadInputError(f"bins want low < high and a width above 0, not {self.low}, {self.high}, {self.width}")
+
+    @classmethod
+    def of(cls, rules: StatisticsRules) -> Bins:
+        """The bins that rules ask for."""
+        return cls(rules.low, rules.high, rules.width)
 
     @property
     def count(self) -> int:
@@ -171,43 +176,6 @@ def thinned(
 SCHEMA = "stac2cube-statistics/1"
 
 STATS, HISTOGRAM = "stats.json", "histogram.npz"
-
-
-@dataclass(frozen=True)
-class StatisticsRules:
-    """How statistics are made.
-
-    Attributes:
-        low: Lower end of the range of values counted.
-        high: Upper end.
-        width: Width of a bin, which is the precision of percentiles.
-        percentiles: Lower and upper percentile; values beyond them are clipped.
-        max_pixels_per_scene: Largest number of pixels taken from each frame, chosen by the seed; None for all.
-        seed: Chooses the pixels.
-
-    Raises:
-        BadInputError: A number that cannot be.
-    """
-
-    low: float = 0.0
-    high: float = 1.0
-    width: float = 0.0005
-    percentiles: tuple[float, float] = (2.0, 98.0)
-    max_pixels_per_scene: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        Bins(self.low, self.high, self.width)
-        lower, upper = self.percentiles
-        if not 0 <= lower < upper <= 100:
-            raise BadInputError(f"percentiles are two of 0 to 100, the lower first, not {self.percentiles}")
-        if self.max_pixels_per_scene is not None and self.max_pixels_per_scene < 1:
-            raise BadInputError(f"max_pixels_per_scene is 1 or more, not {self.max_pixels_per_scene}")
-
-    @property
-    def bins(self) -> Bins:
-        """The bins of the histograms."""
-        return Bins(self.low, self.high, self.width)
 
 
 @dataclass(frozen=True)
@@ -358,7 +326,7 @@ def count_values(
     if not (making or Making()).make(parts, _count):
         return None
     total: np.ndarray = np.sum([np.load(path) for path in parts], axis=0)
-    bins, bands = rules.bins, []
+    bins, bands = Bins.of(rules), []
     for name, histogram in zip(source.bands, total, strict=True):
         try:
             lower, upper = (bins.percentile(histogram, percent) for percent in rules.percentiles)
@@ -447,7 +415,7 @@ class _Look:
 
 
 def _count(look: _Look, out: Path) -> None:
-    bins = look.rules.bins
+    bins = Bins.of(look.rules)
     total = np.sum([[bins.histogram(band) for band in values] for values in look.strips()], axis=0)
     packed = io.BytesIO()
     np.save(packed, total)

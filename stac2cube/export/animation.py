@@ -17,9 +17,8 @@ from stac2cube.export.stac import Origin
 from stac2cube.store.files import written_whole
 from stac2cube.store.metadata import level_path, levels_of, read_root
 from stac2cube.store.reader import open_cube
-from stac2cube.views.composite import TimeSelection
-from stac2cube.views.masks import Hiding
-from stac2cube.views.render import CLOUD_MASK, NO_DATA, Legend, Style, picture
+from stac2cube.views.options import Hiding, Style, TimeSelection
+from stac2cube.views.render import CLOUD_MASK, NO_DATA, Legend, picture
 from stac2cube.views.units import common_names, is_class, physical
 
 # A series of pictures as a GIF or an MP4.

@@ -6,10 +6,9 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any, Literal
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -28,9 +27,8 @@ from stac2cube.export.selection import Selection, selection_of
 from stac2cube.model.cube_spec import Layer
 from stac2cube.progress import Progress
 from stac2cube.store.files import DISK_ERRORS, system_error, written_whole
-from stac2cube.views.composite import TimeSelection
-from stac2cube.views.masks import Hiding
-from stac2cube.views.render import Style, picture, settled
+from stac2cube.views.options import Export, FileFormat, Style
+from stac2cube.views.render import picture, settled
 
 # A step as a cloud-optimised GeoTIFF: its numbers, or a picture of it; and pictures as PNG.
 
@@ -258,31 +256,7 @@ def _tags(cut: Selection, step: str, fingerprint: str) -> dict[str, str]:
 
 # A cube for other programs: a cloud-optimised GeoTIFF or PNG per step, or one NetCDF; each made once.
 
-Format = Literal["cog", "png", "netcdf"]
-
-SUFFIXES: dict[str, Format] = {".tif": "cog", ".tiff": "cog", ".png": "png", ".nc": "netcdf"}
-
-
-@dataclass(frozen=True)
-class Export:
-    """What is exported, and how.
-
-    Attributes:
-        layers: Names; None for all.
-        look: A picture of each step instead of its numbers; None for the numbers.
-        clip: Polygons outside which there is no data, in any form that :func:`stac2cube.model.geometry.read_areas`
-            takes.
-        hiding: What is hidden before.
-        choice: Which steps.
-        format: For a folder: what its files are.
-    """
-
-    layers: tuple[str, ...] | None = None
-    look: Style | None = None
-    clip: object = None
-    hiding: Hiding = Hiding()  # noqa: RUF009 - it is frozen
-    choice: TimeSelection = TimeSelection()  # noqa: RUF009
-    format: Format = "cog"
+SUFFIXES: dict[str, FileFormat] = {".tif": "cog", ".tiff": "cog", ".png": "png", ".nc": "netcdf"}
 
 
 def export(
@@ -331,7 +305,7 @@ def export(
         raise BadInputError(f"{target} cannot be written: {why}; what is whole stays, run again to go on") from error
 
 
-def _written(cut: Selection, target: Path, kind: Format, look: Style | None, progress: Progress) -> list[Path]:
+def _written(cut: Selection, target: Path, kind: FileFormat, look: Style | None, progress: Progress) -> list[Path]:
     """The files of a cut."""
     one_file = bool(target.suffix) and not target.is_dir()  # names of folders may have dots
     if kind == "netcdf":
@@ -354,7 +328,7 @@ def _written(cut: Selection, target: Path, kind: Format, look: Style | None, pro
     return list(names.values())
 
 
-def _check(how: Export, kind: Format) -> None:
+def _check(how: Export, kind: FileFormat) -> None:
     if kind == "netcdf":
         require_netcdf()
         if how.look is not None:

@@ -21,7 +21,7 @@ from stac2cube.store.files import real_folder, remove_tree, written_whole
 from stac2cube.store.ledger import STEP_FACTS
 from stac2cube.store.metadata import now_text
 from stac2cube.version import __version__
-from stac2cube.views.composite import TimeSelection
+from stac2cube.views.options import TimeSelection
 
 if TYPE_CHECKING:
     import h5netcdf

@@ -22,9 +22,7 @@ from stac2cube.progress import duration
 from stac2cube.store.files import write_whole, written_whole
 from stac2cube.store.metadata import read_root
 from stac2cube.trust.text import printable
-from stac2cube.views.composite import TimeSelection
-from stac2cube.views.masks import Hiding
-from stac2cube.views.render import Style
+from stac2cube.views.options import Hiding, Style, TimeSelection
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -20,8 +20,8 @@ from stac2cube.model.grid import Grid, grid_over
 from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import open_cube
-from stac2cube.views.composite import TimeSelection, periods_of
-from stac2cube.views.masks import Hiding
+from stac2cube.views.composite import periods_of
+from stac2cube.views.options import Hiding, TimeSelection
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

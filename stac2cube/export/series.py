@@ -19,18 +19,14 @@ from stac2cube.store.files import write_whole
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import open_cube
 from stac2cube.trust.text import as_cells
-from stac2cube.views.composite import TimeSelection
 from stac2cube.views.indices import formula_for, indices
-from stac2cube.views.masks import Hiding
+from stac2cube.views.options import STATISTICS, Columns, Hiding, TimeSelection
 from stac2cube.views.units import is_class, names_text, physical
 
 if TYPE_CHECKING:
     import pandas as pd
     from shapely.geometry.base import BaseGeometry
 
-
-STATISTICS = ("mean", "median", "std", "min", "max")
-"""Of a layer over a polygon: pixels with data whose centre lies within."""
 
 MOST = 2048 * 2048
 """Pixels read at once at most; a polygon that covers more is refused."""
@@ -58,21 +54,6 @@ class Location:
     def outside(self) -> bool:
         """Whether no pixel of the grid is its own."""
         return bool(self.rows.stop <= self.rows.start or self.columns.stop <= self.columns.start)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What is told of each place and step.
-
-    Attributes:
-        layers: Names; all if None.
-        indices: Spectral indices beside them.
-        statistics: For polygons, of :data:`STATISTICS`.
-    """
-
-    layers: tuple[str, ...] | None = None
-    indices: tuple[str, ...] = ()
-    statistics: tuple[str, ...] = ("mean", "median", "std")
 
 
 def write_series(
@@ -175,9 +156,6 @@ def _table(
     """The table, and the shape of each of its rows."""
     import pandas as pd
 
-    unknown = [name for name in columns.statistics if name not in STATISTICS]
-    if unknown:
-        raise BadInputError(f"unknown statistic {', '.join(unknown)}: known are {', '.join(STATISTICS)}")
     found = locations_on(grid, places)
     beside = [place.name for place in found if place.outside]
     if beside:

@@ -17,9 +17,8 @@ from stac2cube.export.animation import Frames, frames_of, require_video, write_a
 from stac2cube.export.stac import attribution_of
 from stac2cube.model.grid import Grid
 from stac2cube.store.metadata import read_root
-from stac2cube.views.composite import TimeSelection
-from stac2cube.views.masks import Hiding
-from stac2cube.views.render import NO_DATA, Legend, Style, Swatch
+from stac2cube.views.options import Film
+from stac2cube.views.render import NO_DATA, Legend, Swatch
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -199,37 +198,11 @@ def shortened(text: str, size: int, room: int) -> str:
 
 # A cube as a film: a picture per step with its date, legend, scale, north and the providers' attribution.
 
-WIDTH = 640
-"""Longer edge of a picture, pixels, if not said."""
-
 LEAST = 420
 """Columns below which small pictures are enlarged, so that there is room for what is written."""
 
 STRIP = 66
 """Rows below a picture on which date, legend and attribution stand; more where a legend has many swatches."""
-
-
-@dataclass(frozen=True)
-class Film:
-    """How a timelapse is made.
-
-    Attributes:
-        look: What is shown.
-        hiding: What is hidden before.
-        choice: Which steps.
-        most: Steps at most, spread over the whole time; None for all.
-        width: Longer edge of a picture, pixels.
-        seconds: That each step is shown.
-        title: Beside the date; "" for none.
-    """
-
-    look: Style = Style()  # noqa: RUF009 - it is frozen
-    hiding: Hiding = Hiding()  # noqa: RUF009
-    choice: TimeSelection = TimeSelection()  # noqa: RUF009
-    most: int | None = None
-    width: int = WIDTH
-    seconds: float = 0.7
-    title: str = ""
 
 
 def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None) -> Path:

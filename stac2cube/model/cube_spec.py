@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stac2cube.errors import CubeError, CubeMismatchError
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.model.grid import Grid
 from stac2cube.trust.names import is_name
 from stac2cube.trust.text import printable

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-import numpy as np
-from odc.geo.geobox import GeoBox
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from odc.geo.geobox import GeoBox
 
 # How a band is wanted.
 
@@ -18,6 +19,9 @@ CLASS_RESAMPLING = ("nearest", "mode")
 """What classes may be resampled by: anything else would invent classes."""
 
 CONTINUOUS_RESAMPLING = ("nearest", "bilinear", "cubic", "lanczos", "average", "med", "min", "max")
+
+METHODS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum")
+"""Ways to resample with the share of each pixel that is covered, by GDAL's names."""
 
 
 @equal_nan

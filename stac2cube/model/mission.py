@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stac2cube.errors import BadInputError, TableError
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.model.tables import TableFile, config_folder, names_in, shipped_and_own
 
 Signer = Literal["", "none", "planetary-computer", "requester-pays", "cdse"]

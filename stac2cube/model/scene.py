@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from stac2cube.errors import ItemError
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.model.mission import Mission
 
 # Who an item is: platform, orbit, tile and version, by the rules of its mission, whatever the catalog.

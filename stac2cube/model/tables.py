@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from platformdirs import user_config_path
 
 from stac2cube.errors import TableError
+from stac2cube.model.fields import KINDS
 
 T = TypeVar("T")
 
@@ -99,20 +100,11 @@ def _unsuitable(value: Any, kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else f"one of {', '.join(map(str, get_args(kind)))}"
     if is_dataclass(kind):  # given by name, or a table that is checked by itself
-        accepted: tuple[type, ...] = (str, Mapping)
-        wanted = "a name or a table"
+        accepted, wanted = (str, Mapping), "a name or a table"
     else:
-        accepted, wanted = _SCALARS.get(kind, ((Mapping,), "a table"))
+        accepted, wanted = KINDS.get(kind, (Mapping, "a table"))
     suitable = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     return "" if suitable else wanted
-
-
-_SCALARS: dict[Any, tuple[tuple[type, ...], str]] = {
-    str: ((str,), "a text"),
-    bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-}
 
 
 def _unsuitable_list(value: Any, kinds: tuple[Any, ...]) -> str:

@@ -22,7 +22,7 @@ from shapely.geometry import shape
 from stac2cube.access.sign import is_remote
 from stac2cube.errors import ReadError
 from stac2cube.model.classes import is_nodata
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, Granule
 from stac2cube.pixels.open import DEFAULT_RETRIES, Engine, ReadOptions, RetryPolicy, of_asset

@@ -22,8 +22,8 @@ from stac2cube.algorithms.radiometry import apply_shift
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.warp import Same, is_same_as_gdal, resample_quickly
 from stac2cube.model.classes import is_nodata, not_nodata
-from stac2cube.model.equality import equal_nan
-from stac2cube.model.image import BandRequest, Image, Roi
+from stac2cube.model.fields import equal_nan
+from stac2cube.model.image import METHODS, BandRequest, Image, Roi
 from stac2cube.model.scene import AssetRef
 from stac2cube.trust.address import host_of
 
@@ -485,9 +485,6 @@ def _is_empty(roi: tuple[slice, slice]) -> bool:
 
 
 # A band of a file on another grid as float32, with the share of every pixel that valid pixels of the file cover.
-
-METHODS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum")
-"""Ways to resample, by GDAL's names."""
 
 
 @equal_nan

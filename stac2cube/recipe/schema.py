@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -179,8 +180,8 @@ class Option:
         help: What it means.
         default: What holds if it is not said; None where nothing does.
         choices: The only values, () if any will do.
-        least: Smallest number.
-        most: Largest number.
+        bounds: Of a number, or of each number of a list: ``least`` and ``most``; or ``above`` and ``below``, which are
+            not allowed themselves.
         needed: Whether it has to be said.
     """
 
@@ -188,9 +189,8 @@ class Option:
     form: Form
     help: str = ""
     default: Value | None = None
-    choices: tuple[str, ...] = ()
-    least: float | None = None
-    most: float | None = None
+    choices: tuple[str | float, ...] = ()
+    bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
     needed: bool = False
 
     def read(self, node: Node, folder: Path) -> Value:
@@ -225,9 +225,8 @@ class Option:
     def wanted(self) -> str:
         """What the value should be, for people."""
         if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        bounds = [f"from {self.least:g}"] if self.least is not None else []
-        bounds += [f"up to {self.most:g}"] if self.most is not None else []
+            return f"one of {', '.join(map(str, self.choices))}"
+        bounds = [f"{_BOUNDS[word][1]} {bound:g}" for word, bound in self.bounds.items()]
         return " ".join([_WANTED[self.form], *bounds])
 
     def schema(self) -> dict[str, Any]:
@@ -235,22 +234,23 @@ class Option:
         about: dict[str, Any] = {"description": self.help} if self.help else {}
         if self.default is not None:
             about["default"] = list(self.default) if isinstance(self.default, tuple) else self.default
-        if self.choices:
+        if self.choices and self.form == "text":
             return about | {"enum": list(self.choices)}
+        bounds = {_BOUNDS[word][0]: bound for word, bound in self.bounds.items()}
         if self.form in ("number", "integer", "boolean"):
-            bounds = {"minimum": self.least, "maximum": self.most}
-            exact = {"type": self.form, **{name: bound for name, bound in bounds.items() if bound is not None}}
+            exact = {"enum": list(self.choices)} if self.choices else {"type": self.form, **bounds}
             # What the environment decides is a text to an editor.
             return about | {"anyOf": [exact, {"type": "string", "pattern": r"^\$\{.*\}$"}]}
         if self.form in ("text", "path"):
             return about | {"type": _SCALAR}
-        several: dict[str, Any] = {"type": "array", "items": {"type": _SCALAR}}
+        # Bounds are of numbers; a text that holds several is checked when the recipe is read.
+        several: dict[str, Any] = {"type": "array", "items": {"type": _SCALAR, **bounds}}
         if self.form in ("area", "pairs"):
             return about | {"anyOf": [{"type": _SCALAR}, several, {"type": "object"}]}
-        return about | {"anyOf": [{"type": _SCALAR}, several]}
+        return about | {"anyOf": [{"type": _SCALAR, **bounds}, several]}
 
     def _of_text(self, text: str, folder: Path) -> Value:
-        if self.choices and text not in self.choices:
+        if self.choices and self.form == "text" and text not in self.choices:
             raise ValueError(f"should be {self.wanted}, not {text!r}")
         if self.form == "boolean":
             if text.lower() not in _SWITCH:
@@ -270,9 +270,8 @@ class Option:
             number = int(text) if self.form == "integer" else float(text)
         except ValueError:
             raise ValueError(f"should be {self.wanted}, not {text!r}") from None
-        below = self.least is not None and not number >= self.least
-        above = self.most is not None and not number <= self.most
-        if below or above or not math.isfinite(number):
+        inside = all(_BOUNDS[word][2](number, bound) for word, bound in self.bounds.items())
+        if not inside or not math.isfinite(number) or (self.choices and number not in self.choices):
             raise ValueError(f"should be {self.wanted}, not {text}")
         return int(number) if number == int(number) and abs(number) < 2**53 else number
 
@@ -288,6 +287,15 @@ _WANTED: Mapping[Form, str] = {
     "integer": "a whole number",
     "boolean": "true or false",
 }
+
+
+_BOUNDS: Mapping[str, tuple[str, str, Callable[[float, float], bool]]] = {
+    "least": ("minimum", "from", operator.ge),
+    "above": ("exclusiveMinimum", "above", operator.gt),
+    "most": ("maximum", "up to", operator.le),
+    "below": ("exclusiveMaximum", "below", operator.lt),
+}
+"""Bounds by name: as JSON Schema calls them, for people, and whether a number keeps to one."""
 
 
 def path_in_recipe(folder: Path, text: str) -> str:
@@ -314,7 +322,7 @@ TILES: Mapping[str, Option] = {
             "text",
             "CRS of a grid, or of the cubes of a file; that of the file, or of degrees the UTM zone, if not said.",
         ),
-        Option("edge", "number", "Edge of a tile of a grid, units of its CRS.", least=0),
+        Option("edge", "number", "Edge of a tile of a grid, units of its CRS.", bounds={"above": 0}),
         Option("origin", "list", "x and y of a corner of a tile of a grid, units of its CRS; [0, 0] if not said."),
         Option("zone", "text", "Continent of equi7 and glance7.", choices=("AF", "AN", "AS", "EU", "NA", "OC", "SA")),
         Option("level", "text", "Tile size of equi7: 100, 300 or 600 km.", "T1", choices=("T1", "T3", "T6")),

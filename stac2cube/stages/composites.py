@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.progress import Progress
 from stac2cube.store.ledger import PERIOD_END, SEALED, Entry, Ledger
 from stac2cube.store.metadata import read_root
-from stac2cube.views.masks import Hiding
+from stac2cube.views.options import Composition, Hiding
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -91,11 +91,6 @@ class Viewed:
         clouds = {"clouds": self.hiding.clouds} if self.hiding.clouds else {}
         return {"layers": str(self.parent.path), **clouds}
 
-    @staticmethod
-    def hiding_of(spec: CubeSpec) -> Hiding:
-        """What a cube remembers of what is hidden."""
-        return Hiding(spec.recipe.get("mask", ""), spec.request.get("clouds", ""))
-
 
 @dataclass(frozen=True)
 class Window:
@@ -148,41 +143,6 @@ SMALLEST_EDGE = 32
 
 Piece = tuple[slice, slice]
 """Rows and columns of a grid."""
-
-
-@dataclass(frozen=True)
-class Composition:
-    """Options of a cube of composites; the same as those of :func:`stac2cube.composite`.
-
-    Attributes:
-        period: Period of one time step, for example ``"month"`` or ``"10D"``.
-        method: ``"median"``, ``"mean"``, ``"max"``, ``"min"``, a percentile (``"p10"``), ``"medoid"`` or
-            ``"best"``.
-        by: For the method ``"best"``: the layer or spectral index whose highest value is chosen.
-        layers: Layers that are composed. None: all layers except classes.
-        window: Length of a rolling window around the middle of each period, ``"30D"``. "": the period itself.
-        hiding: Which pixels are hidden first: by a mask recipe, or by the masks of a clouds cube.
-    """
-
-    period: str = "month"
-    method: str = "median"
-    by: str | None = None
-    layers: tuple[str, ...] | None = None
-    window: str = ""
-    hiding: Hiding = field(default_factory=Hiding)
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in the recipe of a cube; what is hidden stands there by itself."""
-        plain = {"period": self.period, "method": self.method, "by": self.by}
-        layers = None if self.layers is None else list(self.layers)
-        return {**plain, "layers": layers, **({"window": self.window} if self.window else {})}
-
-    @classmethod
-    def of(cls, spec: CubeSpec) -> Composition:
-        """What a cube remembers."""
-        about = dict(spec.recipe["composite"])
-        layers = about.pop("layers")
-        return cls(**about, layers=None if layers is None else tuple(layers), hiding=Viewed.hiding_of(spec))
 
 
 @dataclass(frozen=True)

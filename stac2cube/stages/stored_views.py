@@ -19,7 +19,7 @@ from stac2cube.progress import Progress
 from stac2cube.stages.composites import Viewed, Window
 from stac2cube.store.metadata import read_root
 from stac2cube.store.staging import StoredStep
-from stac2cube.views.masks import Hiding
+from stac2cube.views.options import Hiding
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -115,7 +115,7 @@ def follow_indices(cube: Path, place: Place, orders: BuildOptions, progress: Pro
     """Add to a cube of indices what its parents have by now; raises what :func:`store_indices` does."""
     spec = read_root(cube).spec
     names, layers = list(spec.recipe["indices"]), Path(spec.request["layers"])
-    return run_indices(layers, cube, names, place, hiding=Viewed.hiding_of(spec), orders=orders, progress=progress)
+    return run_indices(layers, cube, names, place, hiding=Hiding.of(spec), orders=orders, progress=progress)
 
 
 # Layers without clouds as a cube of their own, for those who cannot mask when they read.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -27,6 +27,7 @@ from stac2cube.superres.optics import (
     residual,
     sharp_gate,
 )
+from stac2cube.superres.rules import Consistency, SuperresRules
 
 # Pixels too bright for a network: saturated ones hold no measurement, others lie beyond what it learned.
 
@@ -83,21 +84,6 @@ def without_all(pictures: Sequence[np.ndarray], gone: np.ndarray, reach: int) ->
 
 
 # From bands of 10 and 20 m to 10 m and to 2.5 m, by backends behind one small interface.
-
-Consistency = Literal["mtf", "mean", "none"]
-
-BACKENDS = {
-    "native": "our own small networks, shipped",
-    "backproject": "bicubic, brought into agreement with the sensor's optics; no weights",
-    "bicubic": "bicubic alone; to compare with",
-    "selftrain": "our networks, trained on the cube itself",
-    "sen2sr": "SEN2SR-Lite of ESA's OpenSR project, from a local folder",
-    "onnx": "an ONNX model of your own, from a local folder, for the bands it makes; back-projection for the others",
-}
-"""Names of the backends."""
-
-LEARNED = ("native", "selftrain", "sen2sr")
-"""Those that need torch, and all ten bands."""
 
 FOLDERS = ("sen2sr", "onnx")
 """Those whose weights are a folder."""
@@ -285,13 +271,18 @@ class Agreement:
     """What is held to be consistent with what.
 
     Attributes:
-        backend: Of :data:`BACKENDS`.
+        backend: Of :data:`stac2cube.superres.rules.BACKENDS`.
         consistency: ``"mtf"``: seen through the sensor's optics the picture is what was measured; ``"mean"``: its
             means are, exactly; ``"none"``.
     """
 
     backend: str
     consistency: Consistency
+
+    @classmethod
+    def by(cls, rules: SuperresRules) -> Agreement:
+        """What rules say of it."""
+        return cls(rules.backend, rules.consistency)
 
     def asked(self, upscaler: Upscaler) -> Upscaler:
         """A backend that holds to what was measured by itself, told whether it shall."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from stac2cube.errors import BadInputError
-from stac2cube.model.cube_spec import CubeSpec, Layer
-from stac2cube.model.grid import CHUNK, SHARD, Grid
-from stac2cube.store.ledger import Entry
-from stac2cube.store.metadata import read_root
-from stac2cube.superres.backends import BACKENDS, LEARNED, Agreement, Consistency
-from stac2cube.superres.networks import COARSE, FINE, require_torch, sha256_of
-from stac2cube.superres.weights import find_folder, shipped
+from stac2cube.model.fields import Options, Range, documented, option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stac2cube.model.cube_spec import CubeSpec, Layer
+    from stac2cube.store.ledger import Entry
 
 STAGE = "superres"
 """Name of the stage in the cubes it makes."""
@@ -27,59 +27,81 @@ MARGIN = 32
 carries from farther is below a millionth."""
 
 
-@dataclass(frozen=True)
-class SuperresRules:
-    """What decides.
+Consistency = Literal["mtf", "mean", "none"]
+"""How a picture agrees with what was measured: through the sensor's optics, in plain means, or not."""
 
-    Attributes:
-        target: Pixel edge, metres: 2.5, or 10 to bring only the bands of 20 m to 10 m, which is what can be trusted.
-        backend: ``"native"``, ``"backproject"``, ``"bicubic"``, ``"selftrain"``, ``"sen2sr"`` or ``"onnx"``.
-        consistency: How the result agrees with the measured pixels: ``"mtf"``, through the sensor's optics;
-            ``"mean"``, in plain means; ``"none"``.
-        weights: File (``native``, ``selftrain``) or folder (``sen2sr``) of weights instead of the shipped ones.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``; changes pixels in the last count only.
-        tile: Pixels of 10 m that are worked on at a time, without their margin; changes no pixel.
-        margin: Pixels of 10 m around a tile that are looked at with it.
-        large: Allow cubes of more than 4.3 GB per date.
+BACKENDS = {
+    "native": "our own small networks, shipped",
+    "backproject": "bicubic, brought into agreement with the sensor's optics; no weights",
+    "bicubic": "bicubic alone; to compare with",
+    "selftrain": "our networks, trained on the cube itself",
+    "sen2sr": "SEN2SR-Lite of ESA's OpenSR project, from a local folder",
+    "onnx": "an ONNX model of your own, from a local folder, for the bands it makes; back-projection for the others",
+}
+"""Names of the backends."""
+
+LEARNED = ("native", "selftrain", "sen2sr")
+"""Those that need torch, and all ten bands."""
+
+
+@documented
+@dataclass(frozen=True)
+class SuperresRules(Options):
+    """What decides a super-resolved cube.
+
+    With a target of 10 m only the bands of 20 m are brought to 10 m, which is what can be trusted. ``weights`` are a
+    file of the backends native and selftrain, a folder of sen2sr and onnx. ``device`` changes pixels in the last count
+    only, ``tile`` changes none.
     """
 
-    target: float = 2.5
-    backend: str = "native"
-    consistency: Consistency = "mtf"
-    weights: str = ""
-    device: str = field(default="auto", compare=False)
-    tile: int = field(default=256, compare=False)
-    margin: int = field(default=MARGIN, compare=False)
-    large: bool = field(default=False, compare=False)
+    target: float = option(2.5, "Pixel size in metres: 2.5 or 10.", unit="metres", choices=(2.5, 10))
+    backend: str = option(
+        "native",
+        "native (the shipped networks), backproject or bicubic (no network), selftrain (networks "
+        "trained on this cube), sen2sr, or onnx (a model from a folder).",
+        choices=tuple(BACKENDS),
+    )
+    consistency: Consistency = option(
+        "mtf",
+        "How the result must agree with the measured pixels: through the sensor's optics (mtf), in "
+        "plain means (mean), or not at all (none).",
+    )
+    weights: str = option(
+        "", "File or folder of weights. Default: the shipped weights, or those in the cache.", form="path"
+    )
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "Processor for the networks; auto takes a GPU if there is one.", compare=False
+    )
+    tile: int = option(
+        256,
+        "Edge of the tiles in which the work is done, in pixels of 10 m.",
+        unit="pixels of 10 m",
+        bounds=Range(least=32),
+        compare=False,
+    )
+    margin: int = option(
+        MARGIN,
+        "Margin around each tile, in pixels of 10 m.",
+        unit="pixels of 10 m",
+        bounds=Range(least=MARGIN),
+        compare=False,
+    )
+    large: bool = option(False, "Allow cubes of more than 4.3 GB per date.", compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
 
         Raises:
-            BadInputError: Naming the word that is wrong, or torch is missing.
+            BadInputError: Naming the option that is wrong, or torch is missing.
         """
-        if self.target not in (2.5, 10):
-            raise BadInputError(f"target is 2.5 or 10 metres, not {self.target}")
-        for name, known in (
-            ("backend", BACKENDS),
-            ("consistency", ("mtf", "mean", "none")),
-            ("device", ("auto", "cpu", "cuda")),
-        ):
-            if getattr(self, name) not in known:
-                raise BadInputError(f"{name} is {', '.join(known)}, not {getattr(self, name)!r}")
-        if self.tile < 32 or self.tile % 2:
-            raise BadInputError(f"tile is an even number of pixels, 32 or more, not {self.tile}")
-        if self.margin < MARGIN or self.margin % 2:
-            raise BadInputError(
-                f"a margin of {self.margin} pixels is less than the networks see, or odd: {MARGIN} or more, even"
-            )
+        from stac2cube.superres.networks import require_torch
+
+        super().__post_init__()
+        for name in ("tile", "margin"):
+            if getattr(self, name) % 2:
+                raise BadInputError(f"{name} should be an even number of pixels, not {getattr(self, name)}")
         if self.backend in LEARNED:
             require_torch()
-
-    @property
-    def agreement(self) -> Agreement:
-        """What is held to be consistent."""
-        return Agreement(self.backend, self.consistency)
 
     @property
     def scale(self) -> int:
@@ -95,6 +117,8 @@ class SuperresRules:
         Raises:
             BadInputError: They are nowhere, or not what they should be.
         """
+        from stac2cube.superres.weights import find_folder, shipped
+
         if self.backend == "sen2sr":
             return str(find_folder("sen2sr", self.weights))
         if self.backend == "onnx":
@@ -110,6 +134,8 @@ class SuperresRules:
         """SHA-256 of the weights that a cube of this backend was made with; "" if there is none yet."""
         if self.weights or not out.exists():
             return ""
+        from stac2cube.store.metadata import read_root
+
         about = read_root(out).spec.recipe.get(STAGE, {})
         return str(about.get("weights_sha256", "")) if about.get("backend") == self.backend else ""
 
@@ -124,6 +150,10 @@ class SuperresRules:
         Raises:
             BadInputError: A band is missing, or the cube's pixels are not 10 m.
         """
+        from stac2cube.model.cube_spec import CubeSpec
+        from stac2cube.model.grid import Grid
+        from stac2cube.superres.networks import sha256_of
+
         kept = superres_layers(parent, self)
         old = parent.grid
         rows, columns = (size * self.scale for size in old.shape)
@@ -177,6 +207,8 @@ class SuperresRules:
 
 
 def _shard_edge(size: int) -> int:
+    from stac2cube.model.grid import CHUNK, SHARD
+
     return min(SHARD, -(-size // CHUNK) * CHUNK)
 
 
@@ -191,6 +223,8 @@ def superres_layers(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]
     Raises:
         BadInputError: A band is missing, or the cube's pixels are not 10 m.
     """
+    from stac2cube.superres.networks import COARSE, FINE
+
     if abs(parent.grid.resolution - 10) > 1e-6:
         raise BadInputError(
             "super-resolution starts from pixels of 10 m, with the bands of 20 m in them; "
@@ -209,6 +243,8 @@ def superres_layers(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]
 
 def ways_back(parent: CubeSpec, layers: Sequence[Layer], row: Entry) -> tuple[str, ...]:
     """How the sensor's own pixels of a step are got back, per band of 20 m among some layers."""
+    from stac2cube.superres.networks import COARSE
+
     resampled = parent.recipe.get("resampling", {})
     moved = any(row.properties.get(name) for name in ("shift_x", "shift_y", "shift_field"))
     ways = ("nearest", "bilinear")

@@ -31,7 +31,7 @@ from stac2cube.store.metadata import read_root
 from stac2cube.store.staging import StoredStep, Window
 from stac2cube.superres.backends import (
     BRIGHT,
-    LEARNED,
+    Agreement,
     Gated,
     device_for,
     open_upscaler,
@@ -41,7 +41,7 @@ from stac2cube.superres.backends import (
     without_all,
 )
 from stac2cube.superres.networks import COARSE, FINE, read_weights, require_torch, sha256_of
-from stac2cube.superres.rules import SuperresRules, own_weights, ways_back
+from stac2cube.superres.rules import LEARNED, SuperresRules, own_weights, ways_back
 from stac2cube.superres.train import TrainingArea, judged, train
 from stac2cube.superres.weights import all_shipped, shipped
 
@@ -284,7 +284,7 @@ class Upscale:
         fine, coarse, bright, lost = _trusted(pictures, source.halving)
         names = [layer.name for layer in bands[len(FINE) :]]
         with gpu_turn() if device == "cuda" else nullcontext():
-            made, left = upscale(upscaler, rules.agreement, fine, coarse, names, rules.target, bright)
+            made, left = upscale(upscaler, Agreement.by(rules), fine, coarse, names, rules.target, bright)
         left["bright_fraction"] = bright.astype("float32")
         # Beyond the cube nothing is missing: there it was not asked for.
         within = (

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from stac2cube.superres.backends import Agreement, Consistency, Upscaler
+from stac2cube.superres.backends import Agreement, Upscaler
 from stac2cube.superres.networks import COARSE, FINE, NETWORKS, one_thread
 from stac2cube.superres.optics import MTF, agreeing, bicubic, degraded, means
+from stac2cube.superres.rules import Consistency
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -298,44 +298,6 @@ def _time_at(place: np.ndarray, times: np.ndarray) -> np.ndarray:
 # Which steps of an opened cube: by time, by key, by how cloudy they are.
 
 
-@dataclass(frozen=True)
-class TimeSelection:
-    """Which steps.
-
-    Attributes:
-        time: Words for a time as :func:`stac2cube.model.period.parse_period` reads them; None for all.
-        steps: Scene keys, or ISO dates that are of one step only; none for all.
-        max_cloud: Per cent of a step that may be cloud: what the clouds cube said, else the catalog; None for all.
-    """
-
-    time: str | None = None
-    steps: tuple[str, ...] = ()
-    max_cloud: float | None = None
-
-    def of(self, dataset: xr.Dataset) -> xr.Dataset:
-        """The steps chosen, in order of time.
-
-        Raises:
-            BadInputError: None is left, a step is not there or means several, or nothing is known of clouds.
-        """
-        if self.steps:
-            places = sorted({step_place(dataset, step) for step in self.steps})
-            dataset = dataset.isel(time=places)
-        if self.time is not None:
-            from stac2cube.model.period import parse_period
-
-            period = parse_period(self.time)
-            moments: list[Any] = dataset["time"].values.astype("datetime64[us]").tolist()
-            dataset = dataset.isel(time=[moment.replace(tzinfo=UTC) in period for moment in moments])
-            if dataset.sizes["time"] == 0:
-                raise BadInputError(f"there is no step in {self.time}: choose another time")
-        if self.max_cloud is not None:
-            dataset = dataset.isel(time=_percent_text(dataset) <= self.max_cloud)
-        if self.max_cloud is not None and dataset.sizes["time"] == 0:
-            raise BadInputError(f"there is no step with at most {self.max_cloud:g} % cloud: allow more")
-        return dataset
-
-
 def step_place(dataset: xr.Dataset, step: str) -> int:
     """Place of a step in an opened cube.
 
@@ -368,7 +330,12 @@ def _others(step: str, keys: Sequence[str], days: Sequence[str]) -> str:
     return f"the nearest are {', '.join(f'{days[place]} ({keys[place]})' for place in near)}"
 
 
-def _percent_text(dataset: xr.Dataset) -> np.ndarray:
+def cloud_percent(dataset: xr.Dataset) -> np.ndarray:
+    """How cloudy each step of an opened cube is: ``(time,)`` float, percent; NaN where it is not known.
+
+    Raises:
+        BadInputError: It is known of none.
+    """
     if "cloud_fraction" in dataset.coords:
         return 100 * np.asarray(dataset["cloud_fraction"].values, float)
     if "cloud_cover" in dataset.coords:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -315,46 +314,6 @@ def mask_by(dataset: xr.Dataset, recipe: str, *, layer: str | None = None) -> xr
             "numbers of classes, with commas"
         )
     return mask_classes(dataset, drop=words, layer=name)
-
-
-@dataclass(frozen=True)
-class Hiding:
-    """Which pixels of a cube are hidden.
-
-    Attributes:
-        mask: Mask recipe or classes, as for :func:`mask_by`; "" hides nothing.
-        clouds: Path of its clouds cube; "" for none. Steps that the clouds cube does not have are left out.
-    """
-
-    mask: str = ""
-    clouds: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.mask or self.clouds)
-
-    def apply(self, dataset: xr.Dataset) -> xr.Dataset:
-        """The cube without what is hidden.
-
-        Args:
-            dataset: As :func:`stac2cube.open_cube` gives it.
-
-        Raises:
-            BadInputError: As :func:`mask_by` and :func:`stac2cube.mask_clouds`.
-            CubeMismatchError: The clouds lie on another grid.
-        """
-        from stac2cube.store.reader import open_cube
-
-        if self.clouds:
-            chunks = {"time": 1} if any(layer.chunks for layer in dataset.data_vars.values()) else None
-            sky = open_cube(Path(self.clouds), chunks=chunks)
-            inside = sky.sel(y=dataset["y"], x=dataset["x"]) if _within(dataset, sky) else sky
-            dataset = mask_clouds(dataset, inside, missing="drop")
-        return mask_by(dataset, self.mask) if self.mask else dataset
-
-
-def _within(part: xr.Dataset, whole: xr.Dataset) -> bool:
-    """Whether one is a window of the other."""
-    return all(bool(part[axis].isin(whole[axis]).all()) for axis in ("y", "x"))
 
 
 def _without_classes(dataset: xr.Dataset, name: str, numbers: list[int]) -> xr.Dataset:

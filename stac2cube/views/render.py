@@ -15,6 +15,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.tables import shipped_and_own
 from stac2cube.views.indices import formula_for, indices, registry
 from stac2cube.views.masks import class_colours
+from stac2cube.views.options import Stretch, Style
 from stac2cube.views.units import apply, common_names, derived_attributes, is_class, names_text, physical
 
 # Balance of a picture's colours in the words of rio-color: contrast, gamma and saturation.
@@ -189,10 +190,6 @@ def rgb_layers_of(dataset: xr.Dataset, recipe: str | Sequence[str]) -> list[str]
 
 
 # Which values become black and white: one decision for all dates, so that nothing flickers.
-
-Stretch = str | tuple[float, ...]
-"""``"series"``, percentiles of the series as ``"p2-p98"``, the values of black and white, or these for each of three
-bands: six values."""
 
 SAMPLE = 4_000_000
 """Pixels, of all dates together, from which a stretch is found at most."""
@@ -408,24 +405,6 @@ NO_DATA: Swatch = ((round(255 * GREY),) * 3, "no data")
 """The swatch of a legend for pixels without data, where a picture shows such."""
 
 INDEX_SHADES: dict[str, int] = {"grey": round(255 * GREY), "white": 255, "black": 0, "alpha": 0}
-
-
-@dataclass(frozen=True)
-class Style:
-    """What is shown, and how.
-
-    Attributes:
-        show: A colour composite (``"cir"``), three bands with commas, a layer, or a spectral index; "" for natural
-            colour where the cube has it, masks of clouds, else its first layer.
-        stretch: See :func:`stac2cube.rgb`; ``"series"`` of a single layer is from its 2nd to its 98th percentile.
-        balance: Of colours, see :func:`stac2cube.rgb`.
-        ramp: Name of a colour map of matplotlib for a single layer; one that suits it if "".
-    """
-
-    show: str = ""
-    stretch: Stretch = "series"
-    balance: str = ""
-    ramp: str = ""
 
 
 @dataclass(frozen=True)

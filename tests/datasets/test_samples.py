@@ -286,9 +286,9 @@ def test_who_stops_goes_on_later(source: str, tmp_path: Path) -> None:
     [
         ({"bands": ("B02", "B42")}, "B42"),
         ({"target": "B99"}, "B99"),
-        ({"downsampling": "lanczos"}, "choose nearest"),
+        ({"downsampling": "lanczos"}, "downsampling should be one of nearest, .*, not 'lanczos'"),
         ({"radiometry": "boa"}, "radiometry should be 'raw' or 'toa'"),
-        ({"threshold": 0.0}, "threshold"),
+        ({"threshold": 0.0}, "threshold should be a number, more than 0 and at most 1, not 0.0"),
         ({"nodata": 0.0}, "nodata cannot be 0"),
         ({"mission": "sentinel-2-l2a", "bands": ("SCL",), "target": "B02"}, "holds classes"),
     ],
@@ -301,7 +301,7 @@ def test_words_that_do_not_fit(words: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"backend": "magic"}, "backend of labels"),
+        ({"backend": "magic"}, "backend should be one of scl, raster, vector, clouds, not 'magic'"),
         ({"backend": "raster"}, "need a path"),
         ({"backend": "scl", "path": "a.tif"}, "need no path"),
         ({"backend": "vector", "path": "a.gpkg"}, "need a mapping"),

@@ -123,9 +123,13 @@ def test_a_cube_of_samples_from_a_file(source: str, tmp_path: Path) -> None:
         ("[", "not YAML"),
         ("- a", "table of words"),
         ("labels: {backend: scl, colour: red}", "no word colour"),
-        ("angles: {form: radians}", "form of angles"),
+        ("angles: {form: radians}", "angles: form should be one of degrees, sin_cos, not 'radians'"),
         ("threshold: much", "threshold should be a number"),
-        ("labels: {backend: scl, ignore_index: many}", "ignore_index should be of the kind int"),
+        (
+            "labels: {backend: scl, ignore_index: many}",
+            "labels: ignore_index should be a whole number, at least 0 and at most 255, not 'many'",
+        ),
+        ("labels: {backend: scl, mask_invalid: 1}", "labels: mask_invalid should be true or false, not 1"),
         ("bands: 7", "a list of words was meant"),
     ],
 )

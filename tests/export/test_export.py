@@ -21,8 +21,7 @@ from stac2cube.errors import BadInputError, CubeMismatchError
 from stac2cube.export import export as exporting
 from stac2cube.export.export import Export, export
 from stac2cube.export.netcdf import export_netcdf
-from stac2cube.views.composite import TimeSelection
-from stac2cube.views.render import Style
+from stac2cube.views.options import Style, TimeSelection
 from tests.views.cubes import BANDS, DATES, GRID, classes, counts, key, make_cube
 
 TRIANGLE = Polygon([(500_055, 5_299_950), (500_605, 5_299_800), (500_205, 5_299_350)])

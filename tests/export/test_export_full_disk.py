@@ -21,7 +21,7 @@ from stac2cube.export import export as geotiff
 from stac2cube.export.export import Export, export
 from stac2cube.store.files import remove_tree
 from stac2cube.store.reader import open_cube
-from stac2cube.views.composite import TimeSelection
+from stac2cube.views.options import TimeSelection
 from tests.build.test_build import SPEC, Noise, steps
 
 

@@ -22,8 +22,8 @@ RUN = """
 import re, sys
 from pathlib import Path
 from stac2cube.export.export import Export, export
-from stac2cube.views.render import Style
-from stac2cube.views.composite import TimeSelection
+from stac2cube.views.options import Style
+from stac2cube.views.options import TimeSelection
 
 def now(what):
     return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

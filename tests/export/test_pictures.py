@@ -21,9 +21,8 @@ from stac2cube.export.animation import frames_of, period_text
 from stac2cube.export.pictures import write_slider
 from stac2cube.export.timelapse import STRIP, Compass, Film, legend_text, length_text, nice_length, write_timelapse
 from stac2cube.model.grid import Grid
-from stac2cube.views.composite import TimeSelection
-from stac2cube.views.masks import Hiding
-from stac2cube.views.render import NO_DATA, Style
+from stac2cube.views.options import Hiding, Style, TimeSelection
+from stac2cube.views.render import NO_DATA
 from tests.views.cubes import DATES, GRID, key, make_cube
 
 ROWS, COLUMNS = GRID.shape

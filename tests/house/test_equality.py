@@ -18,7 +18,7 @@ import stac2cube
 from stac2cube.datasets.rules import SampleRules
 from stac2cube.errors import BadInputError
 from stac2cube.model.cube_spec import Layer
-from stac2cube.model.equality import equal_nan
+from stac2cube.model.fields import equal_nan
 
 MARKS = {"fill", "nodata", "sea", "source_nodata"}
 """Fields that mark missing pixels: the usual places for NaN."""

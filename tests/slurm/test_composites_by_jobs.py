@@ -14,7 +14,7 @@ from stac2cube.stages.composites import Composition
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
-from stac2cube.views.masks import Hiding
+from stac2cube.views.options import Hiding
 from tests.slurm.cluster import Cluster
 from tests.stages.hungry import FEAST, SNACK, Meal
 from tests.stages.shifted import Take, series

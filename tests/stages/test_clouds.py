@@ -198,14 +198,18 @@ def test_a_missing_band_is_named_and_other_steps_go_on(few: Series, tmp_path: Pa
 
 def test_rules_that_make_no_sense_are_refused() -> None:
     for words, message in (
-        ({"method": "guess"}, "not by 'guess'"),
-        ({"engine": "gpu"}, "not 'gpu'"),
-        ({"decode": "fast"}, "exact or reduced, not 'fast'"),
+        ({"method": "guess"}, "method should be one of s2cloudless, scl, qa_pixel, not 'guess'"),
+        ({"engine": "gpu"}, "engine should be one of forest, library, not 'gpu'"),
+        ({"decode": "fast"}, "decode should be one of exact, reduced, not 'fast'"),
         ({"method": "scl", "decode": "reduced"}, "reads no L1C"),
-        ({"thresholds": (0.0,)}, "between 0 and 1"),
+        ({"thresholds": (0.0,)}, "thresholds should be numbers, each more than 0 and less than 1, not 0.0"),
         ({"thresholds": (0.4, 0.4)}, "the same in whole percent"),
-        ({"resolution": 5}, "10 to 160 m"),
-        ({"dilate_m": -1}, "radii in metres"),
+        ({"resolution": 5}, "resolution should be a number of metres, at least 10 and at most 160, not 5"),
+        ({"resolution": float("nan")}, "at most 160, not nan"),
+        ({"resolution": "60"}, "at most 160, not '60'"),
+        ({"thresholds": ()}, "at least one probability"),
+        ({"dilate_m": -1}, "dilate_m should be a number of metres, at least 0, not -1"),
+        ({"shadows": "no"}, "shadows should be true or false, not 'no'"),
     ):
         with pytest.raises(BadInputError, match=message):
             CloudRules(**words)

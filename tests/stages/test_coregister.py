@@ -284,11 +284,11 @@ def test_the_report_shows_shifts(moved: Path, layers: Path, tmp_path: Path) -> N
 def test_input_that_makes_no_sense_is_refused(layers: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     for rules, words in (
-        ({"engine": "magic"}, "engine is"),
+        ({"engine": "magic"}, "engine should be one of arosics, phase, not 'magic'"),
         ({"strategy": "graph", "reference": "seasonal"}, "seasonal"),
-        ({"max_shift": 0}, "max_shift"),
+        ({"max_shift": 0}, "max_shift should be a number of pixels, more than 0 and at most 10, not 0"),
         ({"resampling": "nearest"}, "cannot be resampled"),
-        ({"source": "moon"}, "source is"),
+        ({"source": "moon"}, "source should be one of auto, scenes, cube, not 'moon'"),
         ({"reference": "/nowhere.tif"}, "neither"),
         ({"band": "B99"}, "no band 'B99'"),
     ):

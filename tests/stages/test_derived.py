@@ -16,7 +16,7 @@ from stac2cube.maintain.care import verify
 from stac2cube.stages.composites import Composition, pieces
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
-from stac2cube.views.masks import Hiding
+from stac2cube.views.options import Hiding
 from tests.items import catalog
 from tests.stages.shifted import Take, series, write
 

@@ -228,11 +228,15 @@ def test_a_cube_teaches_its_own_networks(layers: Path, tmp_path: Path, monkeypat
 def test_input_that_makes_no_sense_is_refused(layers: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     for words, message in (
-        ({"target": 5}, "2.5 or 10"),
-        ({"backend": "magic"}, "backend is"),
-        ({"consistency": "yes"}, "consistency is"),
-        ({"tile": 31}, "tile is"),
-        ({"margin": 10}, "less than the networks see"),
+        ({"target": 5}, "target should be one of 2.5, 10, not 5"),
+        (
+            {"backend": "magic"},
+            "backend should be one of native, backproject, .*, onnx, not 'magic'",
+        ),
+        ({"consistency": "yes"}, "consistency should be one of mtf, mean, none, not 'yes'"),
+        ({"tile": 31}, "tile should be a whole number of pixels of 10 m, at least 32, not 31"),
+        ({"tile": 33}, "tile should be an even number of pixels, not 33"),
+        ({"margin": 10}, "margin should be a whole number of pixels of 10 m, at least 32, not 10"),
         ({"weights": "/nowhere.safetensors"}, "no weights"),
         ({"backend": "sen2sr"}, "stac2cube weights fetch sen2sr"),
     ):

@@ -10,7 +10,8 @@ from matplotlib import colormaps
 from stac2cube.errors import BadInputError
 from stac2cube.store.reader import open_cube
 from stac2cube.views.indices import indices
-from stac2cube.views.render import Style, picture, rgb, settled
+from stac2cube.views.options import Style
+from stac2cube.views.render import picture, rgb, settled
 from tests.views.cubes import classes, image
 
 
