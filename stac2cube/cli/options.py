@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import Field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
@@ -19,6 +19,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads, usable_cores
 from stac2cube.executors.local import Local
 from stac2cube.executors.site import Limits
+from stac2cube.model.query import FILTERS
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
 
@@ -141,13 +142,14 @@ class Spelled(click.types.StringParamType):
 
 LIST, PAIRS, AREA, PATH = Spelled("list"), Spelled("pairs"), Spelled("area"), Spelled("path")
 
-PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill", "strict", "catalog")
-"""Words of a request that need no understanding."""
-
-
 items_option = click.option(
     "--items", type=CUBE, help="Search result that `stac2cube stage` stored. It is searched instead of the catalog."
 )
+
+
+def filter_option(one: Field[Any]) -> Callable[[Any], Any]:
+    """The option of a filter of scenes, from its field of :class:`stac2cube.model.query.Query`."""
+    return click.option(f"--{one.name.replace('_', '-')}", type=one.metadata["kind"], help=one.metadata["help"])
 
 
 def search_options(command: Command) -> Command:
@@ -180,8 +182,7 @@ def search_options(command: Command) -> Command:
                 " the mission."
             ),
         ),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent."),
-        click.option("--orbit", help="ascending, descending, or the number of a relative orbit. Default: all orbits."),
+        *map(filter_option, FILTERS),
         click.option(
             "--catalog",
             type=PATH,
@@ -331,7 +332,7 @@ def hiding_of(options: dict[str, Any]) -> Hiding:
 
 
 def what_words(**options: Any) -> dict[str, Any]:
-    """The words of :class:`stac2cube.search.request.Request` from options.
+    """Words for :func:`stac2cube.stages.layers.query_of_words` from options.
 
     Raises:
         BadInputError: A word is not understood.
@@ -339,11 +340,11 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.model.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {name: options[name] for name in PLAIN_WORDS if name in options}
+    plain = ("mission", "resolution", "crs", "fill", "strict", "catalog", "items", *(one.name for one in FILTERS))
+    words = {name: options[name] for name in plain if name in options}
     words["bands"] = listed(options["bands"])
     words["resampling"] = resampling_words(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
-    words["items"] = options.get("items")
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
 
