@@ -22,7 +22,7 @@ ALWAYS = "1900/2100"
 """The time of a mission that has no time series, and of a query without a time."""
 
 
-def filter_field(default: Any, kind: type, about: str, least: float | None = None, most: float | None = None) -> Any:
+def filter_field(default: Any, kind: type, about: str, bounds: tuple[str, float, float] | None = None) -> Any:
     """A field of :class:`Query` that leaves scenes or items out.
 
     The option of the command line, the word of recipes, and what cubes and indexes store are made from it.
@@ -31,10 +31,9 @@ def filter_field(default: Any, kind: type, about: str, least: float | None = Non
         default: Value that leaves nothing out.
         kind: Type of the value.
         about: Help text of the option.
-        least: Smallest number.
-        most: Largest number.
+        bounds: What the number is, and the smallest and largest one: ``("a percentage", 0, 100)``.
     """
-    return field(default=default, metadata={"kind": kind, "help": about, "least": least, "most": most})
+    return field(default=default, metadata={"kind": kind, "help": about, "bounds": bounds})
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Query:
     catalog: str = "auto"
     items: Path | None = None
     max_cloud_cover: float | None = filter_field(
-        None, float, "Leave out scenes with more cloud than this, in percent.", least=0, most=100
+        None, float, "Leave out scenes with more cloud than this, in percent.", ("a percentage", 0, 100)
     )
     orbit: str = filter_field("", str, "ascending, descending, or the number of a relative orbit. Default: all orbits.")
     where: tuple[str, ...] = ()
@@ -85,9 +84,10 @@ class Query:
         """
         _ = self.intervals
         for one in FILTERS:
-            value, least, most = getattr(self, one.name), one.metadata["least"], one.metadata["most"]
-            if value is not None and least is not None and not least <= value <= most:
-                raise BadInputError(f"{one.name} lies from {least:g} to {most:g}, not at {value:g}")
+            value, bounds = getattr(self, one.name), one.metadata["bounds"]
+            if value is not None and bounds is not None and not bounds[1] <= value <= bounds[2]:
+                what, least, most = bounds
+                raise BadInputError(f"{one.name} is {what}, {least:g} to {most:g}, not {value:g}")
         if self.orbit not in ("", "ascending", "descending") and not self.orbit.isdigit():
             raise BadInputError(f"orbit {self.orbit!r}: say ascending, descending, or the number of a relative orbit")
         if self.mission:
@@ -151,7 +151,9 @@ class Query:
         Raises:
             ItemError: The item contradicts itself.
         """
-        return self.orbit in ("", str(identity.orbit), orbit_state(item)) and self.tile in ("", identity.tile)
+        if self.orbit not in ("", str(identity.orbit), orbit_state(item)):
+            return False
+        return self.tile in ("", identity.tile)
 
     def takes_scene(self, scene: Scene) -> bool:
         """Whether the filters of whole scenes let a scene pass; a scene without a known value passes."""

@@ -258,12 +258,12 @@ def test_a_store_on_this_machine_is_not_read_for_a_stranger(root: str) -> None:
 
 
 def test_auto_takes_samples_only_where_nothing_else_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choices = catalog_choices("auto", MISSION)
+    choices = catalog_choices(Query(MISSION.name))
     assert [(choice.catalog.name, choice.last_resort) for choice in choices] == [
         ("earth-search", False),
         ("eopf", True),
     ]
-    assert [choice.catalog.name for choice in catalog_choices("eopf", MISSION)] == ["eopf"]
+    assert [choice.catalog.name for choice in catalog_choices(Query(MISSION.name, catalog="eopf"))] == ["eopf"]
     monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
     sample = sound_item(HREF, FORM)
     other = cdse_item() | {"assets": {"red": {"href": "https://example.org/red.tif"}}}
