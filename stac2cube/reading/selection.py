@@ -293,7 +293,7 @@ def read_windows(
 
     def work(job: tuple[int, int]) -> list[tuple[int, int, T]]:
         scene, (around, members) = selection.scenes[job[0]], groups[job[1]]
-        pixels = selection.task.read(scene, geoboxes[job[1]])
+        pixels = selection.task(scene, geoboxes[job[1]])
         return [(job[0], place, make(scene, place, _cut(pixels, around, windows[place]))) for place in members]
 
     flow = Scheduler(

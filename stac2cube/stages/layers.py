@@ -71,18 +71,19 @@ class ReadScene:
     sea: Sea | None = None
     headers: StoredHeaders | None = None
 
-    def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
-        """Pixels of one block, see :meth:`read`."""
-        return self.read(scene, block.geobox)
+    def __call__(self, scene: Scene, place: Block | GeoBox) -> dict[str, np.ndarray]:
+        """Pixels of one block, see :func:`stac2cube.pixels.read.read_block`.
 
-    def read(self, scene: Scene, geobox: GeoBox) -> dict[str, np.ndarray]:
-        """Pixels on any lattice, see :func:`stac2cube.pixels.read.read_block`.
+        Args:
+            scene: What is read.
+            place: A block of a cube, or any lattice.
 
         Raises:
             ReadError: The scene has a problem, or an asset is missing or cannot be read.
         """
         if scene.problem:
             raise ReadError(scene.problem)
+        geobox = place.geobox if isinstance(place, Block) else place
         engine = replace(Engine.of_environment(), headers=self.headers)
         pixels = read_block(scene.granules, self.bands, geobox, seamless=self.seamless, engine=engine)
         if self.sea is None:
@@ -409,7 +410,7 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     from stac2cube.pixels.lazy import lazy_scenes  # needs dask, which building does not
 
     scenes, task = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key))), job.task()
-    stored = lazy_scenes(scenes, task.bands, job.spec.grid, task.read)
+    stored = lazy_scenes(scenes, task.bands, job.spec.grid, task)
     for layer in job.spec.layers:
         stored[layer.name].attrs.update(layer.attributes())
     return xr.decode_cf(stored).assign_attrs(title=job.query.page.title, mission=job.query.mission)
