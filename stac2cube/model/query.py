@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from stac2cube.errors import BadInputError
 from stac2cube.model.mission import Band, Mission, find_mission
-from stac2cube.model.period import Interval, Period, parse_period
-from stac2cube.model.scene import Identity, Item, Scene, orbit_state
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from stac2cube.model.geometry import Area
+    from stac2cube.model.period import Interval, Period
+    from stac2cube.model.scene import Identity, Item, Scene
 
 ALWAYS = "1900/2100"
 """The time of a mission that has no time series, and of a query without a time."""
@@ -82,7 +82,7 @@ class Query:
         Raises:
             BadInputError: Naming the word that is wrong.
         """
-        _ = self.intervals
+        _ = self.period  # which says what is wrong with it, as the bands below do
         for one in FILTERS:
             value, bounds = getattr(self, one.name), one.metadata["bounds"]
             if value is not None and bounds is not None and not bounds[1] <= value <= bounds[2]:
@@ -120,6 +120,8 @@ class Query:
     @cached_property
     def period(self) -> Period:
         """The time, understood."""
+        from stac2cube.model.period import parse_period
+
         return parse_period(self.time or ALWAYS)
 
     @property
@@ -151,6 +153,8 @@ class Query:
         Raises:
             ItemError: The item contradicts itself.
         """
+        from stac2cube.model.scene import orbit_state  # the command line needs the filters, and no items
+
         if self.orbit not in ("", str(identity.orbit), orbit_state(item)):
             return False
         return self.tile in ("", identity.tile)

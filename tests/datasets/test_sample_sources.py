@@ -292,7 +292,8 @@ def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_p
     source = catalog(tmp_path / "index.json", pairs[0].items())
     rules = replace(RULES, labels=LabelRules(names={4: "green"}, mapping={"4": 4}), angles=AngleRules("sin_cos"))
     cube = tmp_path / "set.zarr"
-    make_sample_cube(replace(on_grid(source), max_cloud_cover=90), cube, rules)
+    request = on_grid(source)
+    make_sample_cube(replace(request, query=replace(request.query, max_cloud_cover=90)), cube, rules)
     before = (cube / "zarr.json").read_bytes()
     assert update(cube) == 0
     assert (cube / "zarr.json").read_bytes() == before, "nothing new, nothing done"
