@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import rasterio
 from rasterio.warp import transform_bounds
 from shapely.geometry import box, mapping
+from shapely.geometry.base import BaseGeometry
+
+from stac2cube.model.geometry import WGS84, Area
+from stac2cube.model.query import Query
 
 Json = dict[str, Any]
 
@@ -36,3 +41,21 @@ def catalog(path: Path, items: Sequence[Json]) -> str:
     """A local catalog of items; its path."""
     path.write_text(json.dumps({"type": "FeatureCollection", "features": list(items)}))
     return str(path)
+
+
+def query_over(
+    shape: BaseGeometry,
+    times: tuple[datetime, datetime],
+    bands: str = "",
+    *,
+    mission: str = "sentinel-2-l2a",
+    longitude: float | None = None,
+    max_cloud_cover: float | None = None,
+) -> Query:
+    """A query over a shape in WGS84; the solar day may be that of another longitude."""
+    area = Area("area", shape, shape, WGS84)
+    if longitude is not None:
+        vars(area)["longitude"] = longitude  # where it would be kept once it is computed
+    time = "/".join(f"{when:%Y-%m-%dT%H:%M:%S.%fZ}" for when in times)
+    names = tuple(bands.split(",")) if bands else None
+    return Query(mission, area, time, names, max_cloud_cover=max_cloud_cover)

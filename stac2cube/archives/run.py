@@ -30,10 +30,11 @@ from stac2cube.errors import BadInputError, CubeError, CubeLockedError, NothingF
 from stac2cube.executors.queue import memory_bytes
 from stac2cube.model.catalog import Catalog
 from stac2cube.model.mission import Mission
-from stac2cube.search.choose_catalog import find
+from stac2cube.model.query import Query
+from stac2cube.search.choose_catalog import CatalogChoice, catalog_choices, find
+from stac2cube.search.cubes import STAGE, area_of
 from stac2cube.search.parsing import Notes
-from stac2cube.search.request import STAGE, Request, ResolvedRequest, resolve
-from stac2cube.search.search import Query, SearchResult, matching_items, require_items
+from stac2cube.search.search import SearchResult, matching_items, require_items
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import now_text, read_root
 
@@ -108,7 +109,7 @@ class ArchiveRequest:
     Attributes:
         folder: Where it lies.
         tiling: Its tiling.
-        request: The layers over the whole area.
+        query: What its layers look for over the whole area.
         resolution: Pixel edge of its tiles, units of their CRS.
         products: Names of the cubes that a tile has.
         mark: Text of everything in the recipe that changes a tile.
@@ -117,7 +118,7 @@ class ArchiveRequest:
 
     folder: Path
     tiling: TilingWords
-    request: Request
+    query: Query
     resolution: float
     products: tuple[str, ...]
     mark: str
@@ -192,28 +193,27 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
         CatalogError: The catalog cannot be read.
     """
     # Limits on scenes hold per tile: over a country the clouds of one tile say nothing of another.
-    request = replace(wanted.request, max_cloud_cover=None, strict=False)
-    resolved = resolve(request, on_cluster=on_cluster)
-    mission = resolved.query.mission
-    if any(choice.together for choice in resolved.choices):
+    query = replace(wanted.query, max_cloud_cover=None, strict=False)
+    area, mission, choices = area_of(query), query.page, catalog_choices(query, on_cluster=on_cluster)
+    if any(choice.together for choice in choices):
         raise BadInputError("an archive reads one catalog: say one name, or make an index of each")
     search = _TileSearch(mission)
     if wanted.tiling.tiling != "mgrs":
-        tiles = tiles_for(wanted.tiling, request.area, wanted.resolution, mission.lattice)
-        name = search.run(resolved, tiles)
+        tiles = tiles_for(wanted.tiling, area, wanted.resolution, mission.lattice)
+        name = search.run(query, choices, tiles)
     else:
-        name = search.run(resolved, [])
-        tiles = search.of_mission.over(request.area, wanted.resolution)
+        name = search.run(query, choices, [])
+        tiles = search.of_mission.over(area, wanted.resolution)
     if unknown := sorted(set(wanted.only) - {tile.name for tile in tiles}):
         raise BadInputError(f"no tile of the archive is called {', '.join(unknown)}")
     old = read_archive(wanted.folder) if is_archive(wanted.folder) else None
     archive = with_tiles(old, wanted.folder, tiles, wanted.products)
     plans = list(_planned(archive, tiles, search, wanted))
     todo = sorted((one for one in plans if one.why), key=lambda one: (-one.tile.priority, -one.lacking, one.tile.name))
-    _require_same_bands(archive, todo, resolved)
+    _require_same_bands(archive, todo, query)
     outside = tuple(sorted(set(archive.tiles) - {tile.name for tile in tiles}))
     done = tuple(one.tile.name for one in plans if not one.why)
-    catalog = name if request.catalog == "auto" else request.catalog
+    catalog = name if query.catalog == "auto" else query.catalog
     return ArchivePlan(archive, catalog, tuple(todo), done, outside, search.items)
 
 
@@ -231,11 +231,12 @@ class _TileSearch:
         self.items, self.of_mission = FoundItems(), MissionTiles(mission)
         self._numbers: dict[str, array[int]] = {}
 
-    def run(self, resolved: ResolvedRequest, tiles: Sequence[ArchiveTile]) -> str:
+    def run(self, query: Query, choices: Sequence[CatalogChoice], tiles: Sequence[ArchiveTile]) -> str:
         """Search.
 
         Args:
-            resolved: What to look for.
+            query: What to look for.
+            choices: The catalogs to try, in order.
             tiles: Those that items may touch; none for the mission's own, which items name themselves.
 
         Returns:
@@ -248,18 +249,18 @@ class _TileSearch:
         touched = TilesTouched(tiles) if tiles else None
 
         def gather(query: Query, catalog: Catalog) -> SearchResult:
-            self._begin(query.mission)  # without what a catalog gave that was passed over
+            self._begin(query.page)  # without what a catalog gave that was passed over
             notes, numbers = self._gathered(query, catalog, tiles, touched)
             return SearchResult([self.items.item(number) for number in numbers], notes)
 
-        if len(resolved.choices) > 1:  # which of them is of use is told by scenes
-            return find(resolved.query, resolved.choices, gather).choice.catalog.name
-        catalog = resolved.choices[0].catalog
-        notes, _ = self._gathered(resolved.query, catalog, tiles, touched)
+        if len(choices) > 1:  # which of them is of use is told by scenes
+            return find(query, choices, gather).choice.catalog.name
+        catalog = choices[0].catalog
+        notes, _ = self._gathered(query, catalog, tiles, touched)
         notes.say(catalog.name)
         if not self.items:
             why = notes.why_nothing() or "it has no item for these words"
-            raise NothingFoundError(f"no scene of {resolved.query.mission.name}: not {catalog.name}: {why}")
+            raise NothingFoundError(f"no scene of {query.mission}: not {catalog.name}: {why}")
         log.info("%s: %d items", catalog.name, len(self.items))
         return catalog.name
 
@@ -320,13 +321,13 @@ def _planned(
         yield TilePlan(tile, fingerprint, len(mine), lacking, why, mine)
 
 
-def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], resolved: ResolvedRequest) -> None:
+def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], query: Query) -> None:
     """Refuse other bands than the cubes have before any tile is made: each of them would fail by itself.
 
     Raises:
         BadInputError: The recipe asks for other bands.
     """
-    asked = {band.name for band in resolved.query.bands}
+    asked = {band.name for band in query.chosen}
     for one in todo:
         for product in archive.products:
             try:
@@ -383,17 +384,16 @@ def _store_items(plan: ArchivePlan, one: TilePlan) -> None:
         plan.items.write(plan.archive.tile_folder(one.tile) / ITEMS, one.numbers)
 
 
-def request_of_tile(plan: ArchivePlan, one: TilePlan, request: Request) -> Request:
-    """The layers of one tile: on its lattice, of its items.
+def query_of_tile(plan: ArchivePlan, one: TilePlan, query: Query) -> Query:
+    """The query of one tile: over its area, of its items.
 
     Args:
         plan: The plan.
         one: The tile.
-        request: The layers over the whole area.
+        query: What is looked for over the whole area.
     """
     items = plan.archive.tile_folder(one.tile) / ITEMS
-    placed = replace(request, area=one.tile.area, geobox=one.tile.geobox, crs=None, resolution=None)
-    return replace(placed, tile=one.tile.code, catalog=plan.catalog, items=items)
+    return replace(query, area=one.tile.area, tile=one.tile.code, catalog=plan.catalog, items=items)
 
 
 @dataclass

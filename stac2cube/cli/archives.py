@@ -23,7 +23,8 @@ from stac2cube.recipe.schema import CUBE_KIND
 if TYPE_CHECKING:
     from stac2cube.archives.run import ArchivePlan, ArchiveRequest, ArchiveSummary, TilePlan
     from stac2cube.archives.status import ArchiveStatus
-    from stac2cube.search.request import Request
+    from stac2cube.model.grid import GridOptions
+    from stac2cube.model.query import Query
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,13 @@ tile_option = click.option(
 )
 
 
-def archive_request(recipe: Recipe, layers: Request, only: Sequence[str] = ()) -> ArchiveRequest:
+def archive_request(recipe: Recipe, query: Query, options: GridOptions, only: Sequence[str] = ()) -> ArchiveRequest:
     """What the archive of a recipe shall be.
 
     Args:
         recipe: A recipe with tiles.
-        layers: The request of its layers, over the whole area.
+        query: What its layers look for, over the whole area.
+        options: What its layers say of the lattice.
         only: Names of the only tiles that are made; all if empty.
 
     Raises:
@@ -55,21 +57,19 @@ def archive_request(recipe: Recipe, layers: Request, only: Sequence[str] = ()) -
     """
     from stac2cube.archives.run import ArchiveRequest
     from stac2cube.archives.tiling import TilingWords
-    from stac2cube.model.mission import find_mission
 
     words: dict[str, Any] = dict(recipe.tiles or {})
     origin = words.pop("origin", None)
     if origin is not None:
         words["origin"] = _two_numbers(origin)
     tiling = TilingWords(**words)
-    if layers.crs is not None:
+    if options.crs is not None:
         raise BadInputError("the tiles say the CRS: leave crs out of layers, or say it in tiles")
-    bands = find_mission(layers.mission).choose_bands(layers.bands)
-    resolution = float(layers.resolution or min(band.gsd for band in bands))
+    resolution = float(options.resolution or min(band.gsd for band in query.chosen))
     products = tuple(entry.name for entry in recipe.entries if entry.kind.suffix == CUBE_KIND)
     _warn_of_references(recipe)
     mark = json.dumps([_mark(entry) for entry in recipe.entries], sort_keys=True, default=str)
-    return ArchiveRequest(recipe.cubes, tiling, layers, resolution, products, mark, tuple(only))
+    return ArchiveRequest(recipe.cubes, tiling, query, resolution, products, mark, tuple(only))
 
 
 def _warn_of_references(recipe: Recipe) -> None:
@@ -108,7 +108,8 @@ class TileMaker:
     Attributes:
         recipe: The recipe.
         plan: What the run does.
-        layers: The request over the whole area.
+        query: What is looked for over the whole area.
+        resampling: How bands come to the lattice of a tile.
         manner: How.
         where: The same as words of a command line.
         make_entry: Makes an entry other than layers; its exit code.
@@ -116,14 +117,16 @@ class TileMaker:
 
     recipe: Recipe
     plan: ArchivePlan
-    layers: Request
+    query: Query
+    resampling: str | Mapping[str, str]
     manner: RunOptions
     where: tuple[str, ...]
     make_entry: MakeEntry
 
     def __call__(self, one: TilePlan) -> int:
         """Make the tile; the worst exit code of its entries. An entry that stops before its end is the last."""
-        from stac2cube.archives.run import request_of_tile
+        from stac2cube.archives.run import query_of_tile
+        from stac2cube.model.grid import GridOptions
         from stac2cube.stages.layers import prepare
 
         mine = replace(self.recipe, cubes=self.plan.archive.tile_folder(one.tile), tiles=None)
@@ -132,9 +135,10 @@ class TileMaker:
             if not self.manner.quiet:
                 click.echo(f"== {one.tile.name} {entry.label}", err=True)
             if entry.kind.name == "layers":
-                request = request_of_tile(self.plan, one, self.layers)
+                query = query_of_tile(self.plan, one, self.query)
+                options = GridOptions(geobox=one.tile.geobox, resampling=self.resampling)
                 out = mine.made_by(entry)
-                job = prepare(out, request, on_cluster=self.manner.place.on_cluster)
+                job = prepare(out, query, options, on_cluster=self.manner.place.on_cluster)
                 code = max(code, build_layers(job, self.manner))
             else:
                 code = max(code, self.make_entry(mine, entry, self.where))
@@ -170,14 +174,14 @@ def run_recipe_of_tiles(
     """
     from stac2cube.archives.archive import read_archive
     from stac2cube.archives.run import ArchivePlan, Budget, RunLimits, plan_archive, refresh_door, run_archive, run_name
-    from stac2cube.stages.layers import make_request
+    from stac2cube.stages.layers import query_of_words
 
     budget = Budget.parse(options["budget"])
     with talking(options["quiet"]) as console, stoppable() as stop:
         manner = RunOptions.of(options, console)
-        layers = make_request(words)
+        query, layout = query_of_words(words)
         if planned is None:
-            wanted = archive_request(recipe, layers, options["tiles"])
+            wanted = archive_request(recipe, query, layout, options["tiles"])
             plan = plan_archive(wanted, on_cluster=manner.place.on_cluster)
             name = run_name()
         else:
@@ -188,7 +192,7 @@ def run_recipe_of_tiles(
             return 0, False
         if planned is None:
             refresh_door(plan.archive)  # the tiles are known from the begin, whatever becomes of this run
-        make = TileMaker(recipe, plan, layers, manner, tuple(where), make_entry)
+        make = TileMaker(recipe, plan, query, layout.resampling, manner, tuple(where), make_entry)
         limits = RunLimits(budget, stop, job_end(), manner.place.parallel)
         summary = run_archive(plan, make, limits, name)
     say_summary(recipe, plan, summary)
@@ -370,7 +374,7 @@ def _keep(
 
 def is_of_layers(cube: Path, _options: Mapping[str, Any]) -> bool:
     """Whether a cube was made from a catalog; a damaged one by its name: the command itself tells of it."""
-    from stac2cube.search.request import STAGE
+    from stac2cube.search.cubes import STAGE
     from stac2cube.store.metadata import read_root
 
     try:

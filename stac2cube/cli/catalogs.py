@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
     from stac2cube.index.index import Written
+    from stac2cube.model.grid import GridOptions
+    from stac2cube.model.query import Query
     from stac2cube.progress import Progress
-    from stac2cube.reading.selection import PixelOptions
-    from stac2cube.search.compare import Answer
+    from stac2cube.search.cubes import Answer
     from stac2cube.search.search import Conditions
 
 
@@ -55,13 +56,12 @@ catalog_list = click.option(
 @as_json
 def compare(names: str | None, machine: bool, **options: Any) -> None:
     """Run the same search in several catalogs: how many scenes each has, which only it has, and how fast it is."""
-    from stac2cube.model.mission import find_mission
-    from stac2cube.search.compare import compare_catalogs
-    from stac2cube.stages.layers import make_request
+    from stac2cube.search.cubes import compare_catalogs
+    from stac2cube.stages.layers import query_of_words
 
     with talking(quiet=True):
-        request = make_request({**what_words(**options), "catalog": "auto"})
-        answers = list(compare_catalogs(request, _listed(names) or find_mission(request.mission).catalogs))
+        query, _ = query_of_words({**what_words(**options), "catalog": "auto"})
+        answers = list(compare_catalogs(query, _listed(names) or query.page.catalogs))
     everything = Counter(key for answer in answers for key in answer.scenes)
     _require_an_answer(answers)
     if machine:
@@ -88,13 +88,10 @@ def compare(names: str | None, machine: bool, **options: Any) -> None:
 @as_json
 def gaps(cube: Path, names: str | None, machine: bool) -> None:
     """List, per month, the scenes that a catalog has and CUBE does not have, with the reason."""
-    from stac2cube.model.mission import find_mission
-    from stac2cube.search.compare import gaps_of
-    from stac2cube.search.request import request_of
+    from stac2cube.search.cubes import gaps_of, query_of
 
     with talking(quiet=True):
-        _, request = request_of(cube)
-        found, answers = gaps_of(cube, _listed(names) or find_mission(request.mission).catalogs)
+        found, answers = gaps_of(cube, _listed(names) or query_of(cube)[1].page.catalogs)
     _require_an_answer(answers)
     silent = [f"{answer.catalog}: {answer.problem}" for answer in answers if not answer.answered]
     if machine:
@@ -152,13 +149,11 @@ def create(name: str, where: tuple[str, ...], headers: bool, quiet: bool, machin
     """Search a catalog, and store the result as the index NAME."""
     from stac2cube.index.index import make_index
     from stac2cube.progress import progress_for
-    from stac2cube.search.search import Conditions
-    from stac2cube.stages.layers import make_request
+    from stac2cube.stages.layers import query_of_words
 
     with talking(quiet or machine) as console:
-        request = make_request(what_words(**options))
-        progress = progress_for(console, "headers")
-        _say(make_index(name, request, Conditions(where=where), headers=headers, progress=progress), machine)
+        query, _ = query_of_words({**what_words(**options), "where": where})
+        _say(make_index(name, query, headers=headers, progress=progress_for(console, "headers")), machine)
 
 
 @index.command()
@@ -376,7 +371,7 @@ def read(source: str, geometries: str, folder: Path, quiet: bool, machine: bool,
     from stac2cube.reading.read import save_files
 
     with talking(quiet or machine) as console:
-        files = save_files(source, geometries, folder, _words(**options), progress_for(console, "windows"))
+        files = save_files(source, geometries, folder, *_words(**options), progress_for(console, "windows"))
     if machine:
         click.echo(json.dumps([str(file) for file in files], indent=1))
     else:
@@ -410,7 +405,7 @@ def sample(source: str, geometries: str, out: Path, statistics: str, quiet: bool
         raise BadInputError(f"{out.name}: a table is written as {', '.join(_WRITERS)}")
     with talking(quiet) as console:
         table = _table(
-            source, geometries, listed(statistics) or (), _words(**options), progress_for(console, "windows")
+            source, geometries, listed(statistics) or (), *_words(**options), progress_for(console, "windows")
         )
     from stac2cube.store.files import write_whole
 
@@ -420,15 +415,15 @@ def sample(source: str, geometries: str, out: Path, statistics: str, quiet: bool
 
 
 def _table(
-    source: str, geometries: str, statistics: tuple[str, ...], words: PixelOptions, progress: Progress
+    source: str, geometries: str, statistics: tuple[str, ...], query: Query, options: GridOptions, progress: Progress
 ) -> GeoDataFrame:
     from stac2cube.model.geometry import read_features
     from stac2cube.reading.read import sample_table, statistics_table
 
     _, features = read_features(geometries, None)
     if {feature.shape.geom_type for feature in features} == {"Point"}:
-        return sample_table(source, geometries, words, progress)
-    return statistics_table(source, geometries, words, statistics, progress)
+        return sample_table(source, geometries, query, options, progress)
+    return statistics_table(source, geometries, query, options, statistics, progress)
 
 
 def _csv(table: GeoDataFrame) -> bytes:
@@ -462,7 +457,7 @@ def _words(
     crs: str | None,
     resampling: str | None,
     max_cloud_cover: float | None,
-) -> PixelOptions:
-    from stac2cube.reading.selection import PixelOptions
+) -> tuple[Query, GridOptions]:
+    from stac2cube.reading.selection import query_of_pixels
 
-    return PixelOptions(listed(bands), time, mission, resolution, crs, resampling_words(resampling), max_cloud_cover)
+    return query_of_pixels(listed(bands), time, mission, resolution, crs, resampling_words(resampling), max_cloud_cover)

@@ -38,10 +38,10 @@ def check_layers(parameters: Mapping[str, Any]) -> None:
     Raises:
         BadInputError: Naming the word that is wrong.
     """
-    from stac2cube.search.request import resolve
-    from stac2cube.stages.layers import make_request
+    from stac2cube.search.choose_catalog import catalog_choices
+    from stac2cube.stages.layers import query_of_words
 
-    resolve(make_request(what_words(**parameters)))
+    catalog_choices(query_of_words(what_words(**parameters))[0])
 
 
 # Commands that find clouds and hide them.

@@ -124,12 +124,12 @@ def entries_behind(recipe: Recipe) -> list[str]:
 
 def _is_behind(recipe: Recipe, entry: RecipeEntry) -> bool:
     from stac2cube.build.status import cube_status
-    from stac2cube.stages.layers import make_request, prepare
+    from stac2cube.stages.layers import prepare, query_of_words
     from stac2cube.store.metadata import overviews_beside  # and what it takes along: every command would start later
 
     if entry.kind.name == "layers":
         out = recipe.made_by(entry)
-        job = prepare(out, make_request(what_words(**parameters_of(recipe, entry))), on_cluster=True)
+        job = prepare(out, *query_of_words(what_words(**parameters_of(recipe, entry))), on_cluster=True)
         return bool(job.plan().blocks) or not out.exists()
     inputs = [recipe.cube(name) for names in entry.inputs.values() for name in names]
     if entry.kind.suffix is None:
@@ -312,7 +312,7 @@ def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
     """Search once, and submit what makes the tiles that lack something."""
     from stac2cube.archives.run import Budget, plan_archive, store_plan
     from stac2cube.executors.jobs import Submission, require_none_alive, require_one_cluster
-    from stac2cube.stages.layers import make_request
+    from stac2cube.stages.layers import query_of_words
 
     budget = Budget.parse(options["budget"])
     place = site.place(test=options["test"])
@@ -322,7 +322,9 @@ def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
         require_none_alive(recipe.cubes)
         if options["updating"]:
             tell_of_the_last(recipe)
-    plan = plan_archive(archive_request(recipe, make_request(layers_words(recipe)), options["tiles"]), on_cluster=True)
+    plan = plan_archive(
+        archive_request(recipe, *query_of_words(layers_words(recipe)), options["tiles"]), on_cluster=True
+    )
     tasks = min(options["array"] or 1, len(plan.todo), budget.jobs or len(plan.todo))
     if options["dry_run"]:
         show_plan(plan)
@@ -480,12 +482,12 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     from stac2cube.build.plan import BuildOptions
     from stac2cube.build.size_estimate import require_room
     from stac2cube.executors.jobs import ArrayJobs, script, submit_array
-    from stac2cube.stages.layers import make_request, prepare
+    from stac2cube.stages.layers import prepare, query_of_words
 
     place = site.place(test=options["test"])
     staged = recipe_at(stage_recipe(recipe.path, folder / "staged"))
     out = staged.made_by(staged.layers())
-    job = prepare(out, make_request(layers_words(staged)), on_cluster=True)
+    job = prepare(out, *query_of_words(layers_words(staged)), on_cluster=True)
     if not job.plan().blocks:
         click.echo(f"{out}: nothing to do", err=options["machine"])
         return {}, place.clusters

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, cast
 
@@ -20,6 +20,7 @@ from stac2cube.executors.base import Place, Threads, usable_cores
 from stac2cube.executors.local import Local
 from stac2cube.executors.site import Limits
 from stac2cube.model.fields import Declared, Options, Range, documented, option, options_in
+from stac2cube.model.query import FILTERS
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
 from stac2cube.views.options import Hiding, Style, TimeSelection
@@ -256,13 +257,14 @@ def _part(one: Declared, text: str) -> Any:
 
 # Options that several commands have.
 
-PLAIN_WORDS = ("mission", "resolution", "crs", "max_cloud_cover", "orbit", "fill", "strict", "catalog")
-"""Words of a request that need no understanding."""
-
-
 items_option = click.option(
     "--items", type=CUBE, help="Search result that `stac2cube stage` stored. It is searched instead of the catalog."
 )
+
+
+def filter_option(one: Field[Any]) -> Callable[[Any], Any]:
+    """The option of a filter of scenes, from its field of :class:`stac2cube.model.query.Query`."""
+    return click.option(f"--{one.name.replace('_', '-')}", type=one.metadata["kind"], help=one.metadata["help"])
 
 
 def search_options(command: Command) -> Command:
@@ -295,8 +297,7 @@ def search_options(command: Command) -> Command:
                 " the mission."
             ),
         ),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent."),
-        click.option("--orbit", help="ascending, descending, or the number of a relative orbit. Default: all orbits."),
+        *map(filter_option, FILTERS),
         click.option(
             "--catalog",
             type=PATH,
@@ -372,7 +373,7 @@ def look_of(options: Mapping[str, Any]) -> Style:
 
 
 def what_words(**options: Any) -> dict[str, Any]:
-    """The words of :class:`stac2cube.search.request.Request` from options.
+    """Words for :func:`stac2cube.stages.layers.query_of_words` from options.
 
     Raises:
         BadInputError: A word is not understood.
@@ -380,11 +381,11 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.model.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    words = {name: options[name] for name in PLAIN_WORDS if name in options}
+    plain = ("mission", "resolution", "crs", "fill", "strict", "catalog", "items", *(one.name for one in FILTERS))
+    words = {name: options[name] for name in plain if name in options}
     words["bands"] = listed(options["bands"])
     words["resampling"] = resampling_words(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
-    words["items"] = options.get("items")
     return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
 
 

@@ -508,14 +508,14 @@ def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] 
 
     from stac2cube.index.index import store_search
     from stac2cube.recipe.file import write_recipe
-    from stac2cube.stages.layers import make_request
+    from stac2cube.stages.layers import query_of_words
 
     recipe = recipe_at(path, changes)
     target = (folder or recipe.cubes / "staged").resolve()
     layers = recipe.layers()
-    request = make_request(layers_words(recipe))
-    stored = store_search(request, target / "items.parquet")
-    (target / "area.geojson").write_text(to_geojson(request.area.geometry))
+    query, _ = query_of_words(layers_words(recipe))
+    stored = store_search(query, target / "items.parquet")
+    (target / "area.geojson").write_text(to_geojson(query.geometry))
     words = {name: value for name, value in layers.words.items() if name not in ("aoi_crs", "edge")}
     words |= {"aoi": "area.geojson", "catalog": stored.catalog, "items": "items.parquet"}
     entries = tuple(replace(one, words=words) if one is layers else one for one in recipe.entries)
@@ -599,7 +599,7 @@ def seal(recipe: Path, job: str | None, **options: Any) -> int:
 
 
 def layers_words(recipe: Recipe) -> dict[str, Any]:
-    """The words of a request, from the layers of a recipe.
+    """The words of the layers of a recipe.
 
     Raises:
         BadInputError: It has none, or several; or a word is not understood.

@@ -176,16 +176,16 @@ class RunOptions:
 
 
 def prepared(out: Path, words: Mapping[str, Any], manner: RunOptions, *, updating: bool = False) -> LayersJob:
-    """A layers request understood, searched and laid out.
+    """Words of layers understood, searched and laid out.
 
     Raises:
         BadInputError: A word is wrong, or there is nothing to update.
     """
-    from stac2cube.stages.layers import make_request, prepare
+    from stac2cube.stages.layers import prepare, query_of_words
 
     if updating and not out.exists():
         raise BadInputError(f"{out} does not exist: there is nothing to update")
-    return prepare(out, make_request(words, out if updating else None), on_cluster=manner.place.on_cluster)
+    return prepare(out, *query_of_words(words, out if updating else None), on_cluster=manner.place.on_cluster)
 
 
 def build_layers(job: LayersJob, manner: RunOptions) -> int:
@@ -328,7 +328,7 @@ def plan_lines(job: LayersJob) -> Iterator[str]:
     plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
     rows, columns = grid.shape
     ahead = forecast(job.out, job.spec, plan, job.steps)
-    read = to_read(job.wanted.query.bands, job.spec, ahead.pixels)
+    read = to_read(job.query.chosen, job.spec, ahead.pixels)
     units = "m" if grid.geobox.crs is not None and grid.geobox.crs.projected else "degrees"
     yield f"grid     {grid.crs}, {rows} x {columns} pixels of {grid.resolution:g} {units}, {len(layers)} layers"
     yield f"steps    {len(plan.todo)} to build, {len(plan.present)} present, {len(plan.superseded)} superseded"

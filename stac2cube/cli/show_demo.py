@@ -14,7 +14,7 @@ from stac2cube.executors.base import Threads
 from stac2cube.export.pictures import draw
 from stac2cube.export.report import write_report
 from stac2cube.progress import progress_for
-from stac2cube.stages.layers import area_words, make_request, prepare, run
+from stac2cube.stages.layers import area_words, prepare, query_of_words, run
 from stac2cube.stages.stored_views import apply_masks
 from stac2cube.store.reader import open_cube
 from stac2cube.superres.rules import SuperresRules
@@ -54,8 +54,7 @@ def show(folder: Path, console: Console) -> dict[str, Path]:
     }
     for year in YEARS:
         log.info("%s %s", "updating" if cube.exists() else "building", f"{cube} with {year}")
-        request = make_request(words | {"time": year})
-        summary = run(prepare(cube, request), Threads(), progress=progress_for(console))
+        summary = run(prepare(cube, *query_of_words(words | {"time": year})), Threads(), progress=progress_for(console))
         summary.require_complete(cube)
         log.info("%d steps sealed, %d were present", len(summary.sealed), len(summary.present))
     log.info("%s holds %d steps, sorted by time", cube, open_cube(cube).sizes["time"])

@@ -39,7 +39,8 @@ from stac2cube.model.image import BandRequest
 from stac2cube.model.scene import Granule, Scene
 from stac2cube.pixels.read import read_block
 from stac2cube.pixels.warp import SourceWindow, warp
-from stac2cube.search.request import find_scenes, request_of, resolve
+from stac2cube.search.choose_catalog import catalog_choices
+from stac2cube.search.cubes import band_requests, find_scenes, query_of
 from stac2cube.store.ledger import Entry
 
 # A coarser lattice under a block, the same whatever the block.
@@ -210,20 +211,19 @@ def find_l1c_scenes(
         CatalogError: The catalog cannot be read.
     """
     model_file()  # before anything is read
-    _, request = request_of(origin(parent.path))
-    if request.mission not in ("sentinel-2-l2a", L1C):
+    _, query = query_of(origin(parent.path))
+    if query.mission not in ("sentinel-2-l2a", L1C):
         raise BadInputError(
-            f"{parent.path} is a cube of {request.mission}: s2cloudless finds clouds in Sentinel-2 only"
-            + (", say method 'qa_pixel'" if request.mission.startswith("landsat") else "")
+            f"{parent.path} is a cube of {query.mission}: s2cloudless finds clouds in Sentinel-2 only"
+            + (", say method 'qa_pixel'" if query.mission.startswith("landsat") else "")
         )
     if parent.spec.grid.resolution > rules.resolution:
         raise BadInputError(
             f"the pixels of {parent.path} are larger than {rules.resolution:g} m: say a resolution of theirs"
         )
-    asked = replace(request, mission=L1C, bands=BANDS, resampling="average", max_cloud_cover=None, strict=False)
-    wanted = resolve(replace(asked, catalog=catalog, resolution=rules.resolution), on_cluster=on_cluster)
+    query = replace(query.unfiltered(), mission=L1C, bands=BANDS, catalog=catalog, strict=False)
     try:
-        found = find_scenes(wanted)
+        found = find_scenes(query, catalog_choices(query, on_cluster=on_cluster))
         scenes = {str(scene.key): scene for scene in found.scenes}
         where, why = found.choice.catalog.name, found.choice.why
     except NothingFoundError as error:
@@ -238,7 +238,9 @@ def find_l1c_scenes(
         sight = _sight(row, mine.get(key), suns, where)
         entry = _entry(parent, row, mine.get(key), sight, catalog=where, catalog_choice=why, **how)
         steps.append(Step(entry, sight, parent.tiles(row)))
-    bands = tuple(replace(band, exact=True, reduced=rules.decode == "reduced") for band in wanted.bands)
+    bands = tuple(
+        replace(band, exact=True, reduced=rules.decode == "reduced") for band in band_requests(query, "average")
+    )
     return steps, FindClouds(bands, rules)
 
 

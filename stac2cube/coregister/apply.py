@@ -22,12 +22,13 @@ from stac2cube.model.classes import is_nodata
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import find_mission
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Scene
 from stac2cube.pixels.open import local_bytes
 from stac2cube.pixels.read import read_block
 from stac2cube.pixels.warp import SourceWindow, warp
-from stac2cube.search.request import request_of, resolve
-from stac2cube.search.search import Query, scenes_of
+from stac2cube.search.cubes import query_of
+from stac2cube.search.search import scenes_of
 from stac2cube.store.ledger import Entry
 from stac2cube.store.staging import StoredStep, widened_window
 
@@ -281,8 +282,7 @@ def scenes_again(path: Path, rows: Sequence[Entry]) -> dict[str, Scene]:
     Raises:
         BadInputError: The cube is none of layers, or a step came from several catalogs.
     """
-    _, request = request_of(path)
-    query = replace(resolve(request).query, max_cloud_cover=None)
+    query = query_of(path)[1].unfiltered()
     found = {}
     for row in rows:
         name = str(row.properties["catalog"])

@@ -24,9 +24,9 @@ from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.geometry import Area
 from stac2cube.model.mission import find_mission
-from stac2cube.model.period import parse_period
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Granule, split_store
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
 from stac2cube.store.files import write_whole
 from stac2cube.trust.names import Names, is_below, safe_name
 from stac2cube.trust.text import cell, printable
@@ -163,8 +163,8 @@ def _query(request: DownloadRequest, level: str, roles: Sequence[Role]) -> Query
     mission = find_mission(LEVELS[level])
     named = {role.word.removesuffix("_20m").rpartition(".")[2].upper() for role in roles}
     default = [band.name for band in mission.choose_bands(None)]
-    bands = mission.choose_bands([name for name in mission.bands if name in default or name in named])
-    return Query(mission, request.area.geometry, request.area.longitude, parse_period(request.time).intervals, bands)
+    bands = tuple(name for name in mission.bands if name in default or name in named)
+    return Query(mission.name, request.area, request.time, bands, request.catalog)
 
 
 def _paired(granules: Mapping[str, Sequence[Granule]]) -> list[Acquisition]:

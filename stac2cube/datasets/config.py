@@ -13,6 +13,7 @@ from stac2cube.datasets.acquisitions import DownloadRequest
 from stac2cube.datasets.rules import GRID, AngleRules, LabelRules, SampleRequest, SampleRules
 from stac2cube.errors import BadInputError
 from stac2cube.model.period import parse_period
+from stac2cube.model.query import Query
 
 Value = TypeVar("Value")
 
@@ -136,12 +137,10 @@ def request_of_words(words: Mapping[str, Any]) -> SampleRequest:
         grid = grid_over(area.native, area.native_crs, crs, number(given["resolution"], "resolution"))
     cover, most = given.get("max_cloud_cover"), given.get("max_scenes")
     time = parse_period(str(given["time"])).text if "time" in given else ""
+    clouds = None if cover is None else number(cover, "max_cloud_cover")
     return SampleRequest(
-        source=str(given["source"]),
-        area=area,
-        time=time,
-        grid=grid,
-        max_cloud_cover=None if cover is None else number(cover, "max_cloud_cover"),
+        Query(area=area, time=time, catalog=str(given["source"]), max_cloud_cover=clouds),
+        grid,
         max_scenes=None if most is None else int(number(most, "max_scenes")),
     )
 

@@ -18,13 +18,13 @@ from stac2cube.errors import BadInputError, RadiometryError, ReadError
 from stac2cube.model.fields import Options, Range, documented, equal_nan, option
 from stac2cube.model.image import CLASS_RESAMPLING, METHODS
 from stac2cube.model.mission import Band, Mission, find_mission
+from stac2cube.model.query import Query
 from stac2cube.trust.names import safe_name
 
 if TYPE_CHECKING:
     from stac2cube.algorithms.radiometry import ProductScaling
     from stac2cube.datasets.index import Angles, Labels, Radiometry, Validity
     from stac2cube.model.cube_spec import Layer
-    from stac2cube.model.geometry import Area
     from stac2cube.model.grid import Grid
     from stac2cube.model.scene import Granule
     from stac2cube.pixels.warp import Measure
@@ -392,21 +392,26 @@ class SampleRequest:
     """Which scenes become samples.
 
     Attributes:
-        source: A manifest or its folder, another catalog, or a cube.
-        area: Of interest; samples on a band's pixels are cut to it. None for all there is.
-        time: Words of :func:`stac2cube.model.period.parse_period`; "" for all there is.
+        query: Area, time and clouds; the catalog is a manifest or its folder, another catalog, or a cube. Samples on a
+            band's pixels are cut to the area. The rules say mission and bands.
         grid: All samples lie on it, for the target :data:`stac2cube.datasets.rules.GRID`; None for a band's pixels or a
             cube's own grid.
-        max_cloud_cover: Percent; scenes with more are left out.
         max_scenes: At most so many, the oldest; None for all.
     """
 
-    source: str
-    area: Area | None = None
-    time: str = ""
+    query: Query
     grid: Grid | None = None
-    max_cloud_cover: float | None = None
     max_scenes: int | None = None
+
+    @classmethod
+    def of(cls, source: str | Path | SampleRequest) -> SampleRequest:
+        """All scenes of a source, if it is not a request already."""
+        return source if isinstance(source, SampleRequest) else cls(Query(catalog=str(source)))
+
+    @property
+    def source(self) -> str:
+        """A manifest or its folder, another catalog, or a cube."""
+        return self.query.catalog
 
     @property
     def is_cube(self) -> bool:

@@ -110,8 +110,7 @@ def make_sample_cube(
     """
     from stac2cube.store.reader import open_cube
 
-    request = source if isinstance(source, SampleRequest) else SampleRequest(str(source))
-    summary = run_sample_cube(request, Path(out), rules, place or Threads(), incomplete=incomplete)
+    summary = run_sample_cube(SampleRequest.of(source), Path(out), rules, place or Threads(), incomplete=incomplete)
     summary.require_complete(out)
     return open_cube(out)
 

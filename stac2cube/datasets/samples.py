@@ -14,7 +14,7 @@ from typing import Any, Literal
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 from shapely.errors import ShapelyError
-from shapely.geometry import box, mapping, shape
+from shapely.geometry import mapping, shape
 
 from stac2cube.access.sign import is_remote, readable
 from stac2cube.build.derived import Parent
@@ -42,20 +42,17 @@ from stac2cube.model.catalog import Catalog, find_catalog, public_catalog
 from stac2cube.model.geometry import WGS84, Area
 from stac2cube.model.grid import Grid, grid_from_geobox
 from stac2cube.model.image import BandRequest, Image
-from stac2cube.model.mission import Band, find_mission
-from stac2cube.model.period import parse_period
+from stac2cube.model.mission import Band
+from stac2cube.model.query import Query, stored_filters
 from stac2cube.model.scene import AssetRef, Granule, Scene, is_zarr_array, split_store
 from stac2cube.pixels.open import of_asset
 from stac2cube.progress import Progress
-from stac2cube.search.request import ALWAYS
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
 from stac2cube.store.files import remove_partials, remove_tree, write_whole
 from stac2cube.store.ledger import Entry
 from stac2cube.trust.names import safe_name
 
 # Scenes of a manifest or a catalog as sources of samples, each checked for all that its sample needs.
-
-EVERYWHERE = box(-180, -90, 180, 90)
 
 
 def scene_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSource]:
@@ -76,7 +73,8 @@ def scene_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSour
             f"{catalog.name} is a remote catalog: fetch its products with `stac2cube download` first, or say scaling "
             "'item' to take scale and offset from its items"
         )
-    scenes = search(_query(request, rules.mission, needed_bands(rules)), catalog)
+    bands = tuple(band.name for band in needed_bands(rules))
+    scenes = search(replace(request.query, mission=rules.mission, bands=bands), catalog)
     if not scenes:
         raise NothingFoundError(f"{request.source} has no scene of {rules.mission} for these words")
     classes = _class_granules(request, catalog) if rules.labels is not None and rules.labels.backend == "scl" else {}
@@ -88,12 +86,6 @@ def needed_bands(rules: SampleRules) -> tuple[Band, ...]:
     """The bands of a set and, where it is another, the one whose pixels they are brought to."""
     target = [rules.page.bands[rules.target_band]] if rules.target_band else []
     return tuple({band.name: band for band in [*rules.chosen, *target]}.values())
-
-
-def _query(request: SampleRequest, mission: str, bands: tuple[Band, ...]) -> Query:
-    area, longitude = (EVERYWHERE, 0.0) if request.area is None else (request.area.geometry, request.area.longitude)
-    period = parse_period(request.time or ALWAYS)
-    return Query(find_mission(mission), area, longitude, period.intervals, bands, request.max_cloud_cover)
 
 
 Unit = tuple[Scene, str, tuple[Granule, ...]]
@@ -115,9 +107,7 @@ def _units(scenes: Sequence[Scene], rules: SampleRules) -> Iterator[Unit]:
 
 def _class_granules(request: SampleRequest, catalog: Catalog) -> Classes:
     """Level-2A of everything, by who it is."""
-    mission = "sentinel-2-l2a"
-    query = _query(request, mission, find_mission(mission).choose_bands(["SCL"]))
-    scenes = search(query, catalog)
+    scenes = search(replace(request.query, mission="sentinel-2-l2a", bands=("SCL",)), catalog)
     return {_acquisition(scene, granule): granule for scene in scenes for granule in scene.granules}
 
 
@@ -138,7 +128,7 @@ def _source_of_scene(
     grid = request.grid
     if rules.target != GRID and granules and not lacking:
         with noting(lacking):
-            grid = _target_grid(granules[0], rules.target_band, request.area)
+            grid = _target_grid(granules[0], rules.target_band, request.query.area)
     return SampleSource(
         id=name,
         key=str(scene.key),
@@ -267,7 +257,7 @@ def step_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSourc
     layers = {layer.name: layer for layer in parent.spec.layers}
     if parent.mission != rules.mission:
         raise BadInputError(f"{request.source} is a cube of {parent.mission or 'no mission'}, not of {rules.mission}")
-    if rules.target != GRID or request.grid is not None or request.area is not None:
+    if rules.target != GRID or request.grid is not None or request.query.area is not None:
         raise BadInputError("samples of a cube lie on the cube's own grid: say target 'grid', and neither area nor crs")
     if not rules.factored:
         raise BadInputError("a cube holds harmonised numbers, not counts as delivered: raw samples need the products")
@@ -278,7 +268,7 @@ def step_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSourc
     if lacking:
         raise BadInputError(f"{request.source} has no layer {', '.join(lacking)}; it has {', '.join(layers)}")
     wanted = tuple(layers[name] for name in [*rules.names, *(["SCL"] if wants_classes else [])])
-    rows = [row for row in parent.rows.values() if _fits(row, request)][: request.max_scenes]
+    rows = [row for row in parent.rows.values() if _fits(row, request.query)][: request.max_scenes]
     if not rows:
         raise NothingFoundError(f"{request.source} has no step for these words")
     return [_source_of_step(parent, row, CubeStep(parent.stored(row), wanted, parent.spec.grid), rules) for row in rows]
@@ -306,11 +296,9 @@ def with_clouds(sources: list[SampleSource], path: Path) -> list[SampleSource]:
     return out
 
 
-def _fits(row: Entry, request: SampleRequest) -> bool:
-    if request.time and not any(first <= row.time <= last for first, last in parse_period(request.time).intervals):
-        return False
-    limit, cover = request.max_cloud_cover, row.cloud_percent
-    return limit is None or cover is None or cover <= limit
+def _fits(row: Entry, query: Query) -> bool:
+    limit, cover = query.max_cloud_cover, row.cloud_percent
+    return (not query.time or row.time in query.period) and (limit is None or cover is None or cover <= limit)
 
 
 def _source_of_step(parent: Parent, row: Entry, step: CubeStep, rules: SampleRules) -> SampleSource:
@@ -410,7 +398,7 @@ def make_samples(
         CatalogError: The catalog cannot be read.
         IncompleteError: Some samples failed; the others are there, the index lists both.
     """
-    request = source if isinstance(source, SampleRequest) else SampleRequest(str(source))
+    request = SampleRequest.of(source)
     report = run_samples(
         request, Path(out), rules or SampleRules(), place or Threads(), overwrite=overwrite, incomplete=incomplete
     )
@@ -522,9 +510,9 @@ def request_to_json(request: SampleRequest) -> dict[str, Any]:
     source = Path(request.source)
     return {
         "source": str(source.resolve()) if source.exists() else public_catalog(request.source),
-        "area": None if request.area is None else json.loads(json.dumps(mapping(request.area.geometry))),
-        "time": request.time,
-        "max_cloud_cover": request.max_cloud_cover,
+        "area": None if request.query.area is None else json.loads(json.dumps(mapping(request.query.area.geometry))),
+        "time": request.query.time,
+        "max_cloud_cover": request.query.max_cloud_cover,
         "max_scenes": request.max_scenes,
     }
 
@@ -533,7 +521,8 @@ def request_from_json(value: Mapping[str, Any]) -> SampleRequest:
     """Read back what :func:`request_to_json` wrote."""
     outline = None if value["area"] is None else shape(value["area"])
     area = None if outline is None else Area("area", outline, outline, WGS84)
-    return SampleRequest(**{**value, "area": area})
+    query = Query(area=area, time=value["time"], catalog=value["source"], **stored_filters(value))
+    return SampleRequest(query, max_scenes=value["max_scenes"])
 
 
 def _remember(out: Path, request: SampleRequest, rules: SampleRules) -> None:
@@ -566,7 +555,8 @@ def recall(out: Path) -> tuple[SampleRequest, SampleRules]:
         raise BadInputError(f"{out / REQUEST} is damaged: {error!r}") from None
     beside = out.resolve().parent / Path(request.source).name
     moved = "://" not in request.source and not Path(request.source).exists() and beside.exists()
-    return replace(request, grid=grid, source=str(beside) if moved else request.source), rules
+    query = replace(request.query, catalog=str(beside)) if moved else request.query
+    return replace(request, grid=grid, query=query), rules
 
 
 def drop_samples(out: Path, ids: Collection[str]) -> None:

@@ -9,7 +9,7 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,11 +26,13 @@ from stac2cube.explorer.server import LocalPage
 from stac2cube.model.catalog import catalogs
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.geometry import WGS84, Area, read_areas, utm_code
+from stac2cube.model.grid import GridOptions
 from stac2cube.model.mission import Mission, find_mission, mission_names
 from stac2cube.model.period import parse_period
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Granule, Scene
-from stac2cube.search.choose_catalog import Found
-from stac2cube.search.request import ALWAYS, Request, ResolvedRequest, find_scenes, grid_for, resolve, spec_for
+from stac2cube.search.choose_catalog import Found, catalog_choices
+from stac2cube.search.cubes import find_scenes, grid_for, spec_for
 from stac2cube.stages.scenes import steps_for
 from stac2cube.store.files import write_whole
 from stac2cube.trust.address import public_each
@@ -141,6 +143,18 @@ class Draft:
         needed = [need for one in self._offered() for need in one.needs if need not in names]
         whole = tuple(dict.fromkeys([*names, *needed]))
         return () if set(whole) == set(mission.default_bands) else whole
+
+    def query(self, place: NamedArea) -> Query:
+        """What is looked for; the cloud limit is left to the page, which shows what it leaves out.
+
+        Args:
+            place: The area.
+
+        Raises:
+            BadInputError: A word is not understood.
+        """
+        time = parse_period(self.time).text if self.time else ""
+        return Query(self.mission, place.area, time, self.chosen_bands() or None, self.catalog)
 
     def recipe(self, aoi: str | Mapping[str, Any]) -> str:
         """The recipe.
@@ -313,66 +327,22 @@ _FINE = 0.002
 """Degrees by which outlines for the map may be simplified."""
 
 
-@dataclass(frozen=True)
-class SearchKey:
-    """What a search depends on; the same again needs no second search."""
-
-    area: int
-    mission: str
-    catalog: str
-    time: str
-
-
-def search_key(draft: Draft) -> SearchKey:
-    """What a draft's search depends on."""
-    return SearchKey(draft.area, draft.mission, draft.catalog, draft.time)
-
-
-def request_of_draft(draft: Draft, place: NamedArea, *, every_band: bool = False) -> Request:
-    """A draft as a request; its cloud limit is left to the page, which shows what it leaves out.
-
-    Raises:
-        BadInputError: A word is not understood.
-    """
-    mission = find_mission(draft.mission)
-    return Request(
-        mission=mission.name,
-        area=place.area,
-        time=parse_period(draft.time).text if draft.time else ALWAYS,
-        bands=tuple(mission.bands) if every_band else draft.chosen_bands() or None,
-        resolution=None if every_band else draft.resolution,
-        catalog=draft.catalog,
-    )
-
-
-def search_draft(draft: Draft, place: NamedArea) -> Found:
-    """Search, whatever bands will be wanted.
-
-    Raises:
-        BadInputError: A word is not understood.
-        NothingFoundError: No scene.
-        CatalogError: The catalog cannot be read.
-    """
-    return find_scenes(resolve(request_of_draft(draft, place, every_band=True)))
-
-
-def found_for_page(draft: Draft, place: NamedArea, found: Found) -> dict[str, Any]:
+def found_for_page(query: Query, resolution: float | None, found: Found) -> dict[str, Any]:
     """What was found, for the page.
 
     Args:
-        draft: What is chosen.
-        place: The area.
-        found: The scenes over it.
+        query: What is chosen.
+        resolution: Pixel edge, None for the finest band's.
+        found: The scenes over its area.
 
     Raises:
-        BadInputError: A band, or a grid that cannot be laid out.
+        BadInputError: A grid that cannot be laid out.
     """
-    wanted = resolve(request_of_draft(draft, place))
-    spec = spec_for(wanted, grid_for(wanted, found.scenes))
+    spec = spec_for(query, grid_for(query, GridOptions(resolution), found.scenes))
     steps = tuple(steps_for(found.scenes, spec.grid, found.choice.why, [layer.name for layer in spec.layers]))
-    scenes = [_scene(scene) | _size(wanted, spec, step) for scene, step in zip(found.scenes, steps, strict=True)]
+    scenes = [_scene(scene) | _size(query, spec, step) for scene, step in zip(found.scenes, steps, strict=True)]
     rows, columns = spec.grid.shape
-    intervals = wanted.query.intervals if draft.time else ()
+    intervals = query.intervals if query.time else ()
     return {
         "catalog": {"name": found.choice.catalog.name, "why": found.choice.why},
         "times": [[f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"] for first, last in intervals],
@@ -387,9 +357,9 @@ def found_for_page(draft: Draft, place: NamedArea, found: Found) -> dict[str, An
     }
 
 
-def _size(wanted: ResolvedRequest, spec: CubeSpec, step: Step) -> dict[str, float]:
+def _size(query: Query, spec: CubeSpec, step: Step) -> dict[str, float]:
     load, pixels = added(spec, [step]), pixels_of_layer(spec, step)
-    read = to_read(wanted.query.bands, spec, pixels) * IN_FILES
+    read = to_read(query.chosen, spec, pixels) * IN_FILES
     return {"blocks": len(step.tiles), "files": load.files, "write": load.size, "read": read}
 
 
@@ -443,7 +413,7 @@ class Explorer(LocalPage):
         """The recipe written last."""
         self._first = {"catalog": catalog, "mission": mission, "tiles": tiles}
         self._places: list[NamedArea] = []
-        self._found: dict[SearchKey, Found] = {}
+        self._found: dict[Query, Found] = {}
         self._writing = threading.Lock()
         answers: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
             "choices": self._choices,
@@ -492,16 +462,17 @@ class Explorer(LocalPage):
     def _preview(self, said: Mapping[str, Any]) -> dict[str, Any]:
         draft = Draft.of(said)
         place = self._place(draft)
-        resolve(request_of_draft(draft, place))
+        catalog_choices(draft.query(place))
         return {"recipe": draft.recipe(_aoi(draft, place)), "command": self._command(draft)}
 
     def _search(self, said: Mapping[str, Any]) -> dict[str, Any]:
         draft = Draft.of(said)
         place = self._place(draft)
-        question = search_key(draft)
-        if question not in self._found:
-            self._found[question] = search_draft(draft, place)
-        return found_for_page(draft, place, self._found[question])
+        query = draft.query(place)
+        whole = replace(query, bands=tuple(query.page.bands))  # one search, whatever bands will be chosen
+        if whole not in self._found:
+            self._found[whole] = find_scenes(whole, catalog_choices(whole))
+        return found_for_page(query, draft.resolution, self._found[whole])
 
     def _write(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """Write the recipe and its area, and nothing else, into the folder."""

@@ -85,7 +85,7 @@ class CubeAccessor:
 
         columns = ["scene", "time", "reason", "catalogs"]
         if catalogs:
-            from stac2cube.search.compare import gaps_of
+            from stac2cube.search.cubes import gaps_of
 
             found, _ = gaps_of(self.path, [catalogs] if isinstance(catalogs, str) else catalogs)
             rows = [(gap.key, gap.month, gap.reason, ", ".join(gap.catalogs)) for gap in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import Catalog, index_path, indexes_folder, is_index
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.period import parse_period
+from stac2cube.model.query import Query, stored_filters
 from stac2cube.model.scene import Scene
 from stac2cube.progress import Progress
-from stac2cube.search.choose_catalog import Found
+from stac2cube.search.choose_catalog import Found, catalog_choices
+from stac2cube.search.cubes import area_of, find_scenes, interval_texts, local_sources
 from stac2cube.search.index_commits import (
     Index,
     IndexDifference,
@@ -35,7 +37,6 @@ from stac2cube.search.index_commits import (
 )
 from stac2cube.search.index_files import IndexManifest, read_index_manifest
 from stac2cube.search.index_headers import Target, changed, read_headers, stored_headers
-from stac2cube.search.request import Request, ResolvedRequest, find_scenes, interval_texts, local_sources, resolve
 from stac2cube.search.search import Conditions, scenes_of
 from stac2cube.store.files import write_whole
 
@@ -113,7 +114,7 @@ def _short(manifest: IndexManifest) -> dict[str, Any]:
     return {"mission": manifest.request.get("mission", ""), "items": manifest.rows, **facts}
 
 
-# Scene indexes from requests: searched once, kept as files, brought up to date by their difference.
+# Scene indexes from queries: searched once, kept as files, brought up to date by their difference.
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def create_index(
         BadInputError: A word that is not understood, nothing found, something there already.
         CatalogError: The catalog cannot be read.
     """
-    request = Request(
+    query = Query(
         mission=mission,
         area=read_areas(aoi)[0],
         time=parse_period(time).text,
@@ -175,30 +176,36 @@ def create_index(
         max_cloud_cover=max_cloud_cover,
         orbit="" if orbit is None else str(orbit),
         catalog=catalog,
+        where=tuple(where),
     )
-    return make_index(name, request, Conditions(where=tuple(where)), headers=headers).path
+    return make_index(name, query, headers=headers).path
 
 
-def make_index(
-    name: str | Path,
-    request: Request,
-    conditions: Conditions | None = None,
-    *,
-    headers: bool = False,
-    progress: Progress | None = None,
-) -> Written:
-    """Search, and keep what is found; see :func:`create_index`."""
-    path, conditions = index_path(name), conditions or Conditions()
+def make_index(name: str | Path, query: Query, *, headers: bool = False, progress: Progress | None = None) -> Written:
+    """Search, and store what is found.
+
+    Args:
+        name: A path, or a name among the user's own indexes.
+        query: What to look for, with an area.
+        headers: Read the headers of the images too, and keep them.
+        progress: Told of every file whose header is read.
+
+    Raises:
+        BadInputError: Several catalogs, or something is there already.
+        NothingFoundError: No scene.
+        CatalogError: The catalog cannot be read.
+    """
+    path = index_path(name)
     if is_index(path):
         raise BadInputError(f"{path} is there already: choose another name, or `stac2cube index update`")
-    wanted = resolve(request)
-    if len(wanted.choices) > 1 and wanted.choices[0].together:
+    choices = catalog_choices(query)
+    if len(choices) > 1 and choices[0].together:
         raise BadInputError("an index is of one catalog: make one of each, and give them with commas as --catalog A,B")
-    found = find_scenes(wanted)
-    records = _kept(found, wanted, conditions)
+    found = find_scenes(query, choices)
+    records = _kept(found, query)
     if headers:
         records = _with_missing_headers(records, found.scenes, progress)
-    manifest = create(path, records, _words(request, found.choice.catalog, conditions, headers=headers))
+    manifest = create(path, records, _manifest(query, found.choice.catalog, headers=headers))
     return Written(path, manifest, IndexDifference(new=tuple(sorted(key[1] for key in records))))
 
 
@@ -222,11 +229,10 @@ def update_index(
     read_index_manifest(path)
     with lock(path):
         old = read_index(path)
-        request = _request_of(path, old.manifest, time)
-        conditions = Conditions.from_json(old.manifest.conditions)
-        wanted = resolve(request)
-        found = find_scenes(wanted)
-        records, difference = compare(old.records, _kept(found, wanted, conditions))
+        query = _query_of(path, old.manifest, time)
+        found = find_scenes(query, catalog_choices(query))
+        kept = _fulfilling(_kept(found, query), Conditions.from_json(old.manifest.conditions))
+        records, difference = compare(old.records, kept)
         if old.manifest.headers:
             stale = _stale(records, found.scenes, progress) if check else set()
             before = {row["href"] for record in records.values() for row in record.headers} - stale
@@ -234,7 +240,7 @@ def update_index(
             records = _with_missing_headers(records, found.scenes, progress)
             read = {row["href"] for record in records.values() for row in record.headers} - before
             difference = replace(difference, headers=tuple(sorted(read)))
-        words = replace(old.manifest, request={**old.manifest.request, "times": interval_texts(wanted.query.intervals)})
+        words = replace(old.manifest, request={**old.manifest.request, "times": interval_texts(query.intervals)})
         nothing = records == old.records and words.request == old.manifest.request
         manifest = old.manifest if nothing else commit(path, Index(words, old.records, old.places), records)
         return Written(path, manifest, difference)
@@ -262,20 +268,17 @@ def filter_index(name: str | Path, out: str | Path, conditions: Conditions) -> W
     return Written(path, manifest, IndexDifference(new=tuple(sorted(key[1] for key in chosen))))
 
 
-def _kept(found: Found, wanted: ResolvedRequest, conditions: Conditions) -> dict[Key, Record]:
-    """The items found, without those of scenes that the words leave out and those that miss a condition."""
+def _kept(found: Found, query: Query) -> dict[Key, Record]:
+    """The items found, without those that the filters and conditions of the query leave out."""
     records = records_of(found.items)
-    if wanted.query.max_cloud_cover is not None or wanted.query.orbit:
-        everything = replace(wanted.query, max_cloud_cover=None, orbit="")
-        kept = {str(scene.key) for scene in found.scenes}
-        all_scenes = scenes_of(found.items, everything, found.choice.catalog)
-        dropped = {name for scene in all_scenes if str(scene.key) not in kept for name in _ids(scene)}
+    if (everything := query.unfiltered()) != query:
+        dropped = _ids(scenes_of(found.items, everything, found.choice.catalog)) - _ids(found.scenes)
         records = {key: record for key, record in records.items() if key[1] not in dropped}
-    return _fulfilling(records, conditions)
+    return _fulfilling(records, Conditions(where=query.where))
 
 
-def _ids(scene: Scene) -> set[str]:
-    return {*scene.item_ids, *scene.superseded}
+def _ids(scenes: Iterable[Scene]) -> set[str]:
+    return {name for scene in scenes for name in (*scene.item_ids, *scene.superseded)}
 
 
 def _fulfilling(records: Mapping[Key, Record], conditions: Conditions) -> dict[Key, Record]:
@@ -298,38 +301,37 @@ def _both(one: Conditions, other: Conditions) -> Conditions:
     return Conditions.from_json({**first, **second, "where": where})
 
 
-def _words(request: Request, catalog: Catalog, conditions: Conditions, *, headers: bool) -> IndexManifest:
+def _manifest(query: Query, catalog: Catalog, *, headers: bool) -> IndexManifest:
+    area = area_of(query)
     return IndexManifest(
         commit=0,
         # By its name a known catalog's items are read as its own; of others each item tells.
         catalog=catalog.name if catalog.like or catalog.is_foreign else catalog.url,
         request={
-            "mission": request.mission,
-            "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},
-            "times": interval_texts(parse_period(request.time).intervals),
-            "bands": None if request.bands is None else list(request.bands),
-            "max_cloud_cover": request.max_cloud_cover,
-            "orbit": request.orbit,
+            "mission": query.mission,
+            "area": {"name": area.name, "geometry": json.loads(to_geojson(area.geometry))},
+            "times": interval_texts(query.intervals),
+            "bands": None if query.bands is None else list(query.bands),
+            **query.filters(),
             "catalog": catalog.url if catalog.is_local else catalog.name,
         },
-        conditions=conditions.to_json(),
+        conditions=Conditions(where=query.where).to_json(),
         headers=headers,
     )
 
 
-def _request_of(path: Path, manifest: IndexManifest, time: Any) -> Request:
+def _query_of(path: Path, manifest: IndexManifest, time: Any) -> Query:
     words = manifest.request
     if not words:
         raise BadInputError(f"{path} was not made by a search: there is nothing to update it by")
     times = [*words["times"], *([] if time is None else [parse_period(time).text])]
     (area,) = read_areas(shape(words["area"]["geometry"]))
-    return Request(
+    return Query(
         mission=words["mission"],
         area=replace(area, name=words["area"]["name"]),
         time=",".join(times),
         bands=None if words["bands"] is None else tuple(words["bands"]),
-        max_cloud_cover=words["max_cloud_cover"],
-        orbit=words["orbit"],
+        **stored_filters(words),
         catalog=words["catalog"],
     )
 
@@ -383,11 +385,11 @@ class StoredSearch:
     items: Path
 
 
-def store_search(request: Request, file: Path, *, on_cluster: bool = True) -> StoredSearch:
+def store_search(query: Query, file: Path, *, on_cluster: bool = True) -> StoredSearch:
     """Search now, and store the items for a build that cannot.
 
     Args:
-        request: What is asked for.
+        query: What to look for.
         file: Where the items go.
         on_cluster: Whether the build will run on the nodes of a cluster, for the choice of the catalog.
 
@@ -395,10 +397,10 @@ def store_search(request: Request, file: Path, *, on_cluster: bool = True) -> St
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
     """
-    wanted = resolve(request, on_cluster=on_cluster)
-    found = find_scenes(wanted)
+    choices = catalog_choices(query, on_cluster=on_cluster)
+    found = find_scenes(query, choices)
     records = records_of(found.items)
-    if headers := stored_headers(local_sources(wanted)):
+    if headers := stored_headers(local_sources(choices)):
         records = with_headers(records, headers.rows())
     write_index_file(file, records)
     return StoredSearch(found.choice.catalog.name, found.choice.why, len(found.scenes), file)

@@ -21,7 +21,8 @@ from stac2cube.maintain.update import STAGES, DerivedKind, is_derived, outdated_
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.scene import moment_or_none
 from stac2cube.progress import Progress
-from stac2cube.search.request import request_of, resolve
+from stac2cube.search.choose_catalog import catalog_choices
+from stac2cube.search.cubes import query_of
 from stac2cube.stages.layers import LayersJob
 from stac2cube.stages.scenes import steps_for
 from stac2cube.store.files import linked, require_renamable
@@ -309,7 +310,7 @@ def _advice(cube: Path) -> str:
 def _layers_again(
     cube: Path, *, keys: Collection[str], place: Place, orders: BuildOptions, progress: Progress | None
 ) -> Summary:
-    spec, request = request_of(cube)
+    spec, query = query_of(cube)
     rows = Ledger(cube, read_root(cube).ledger).entries(keys=keys)
     scenes = scenes_again(cube, list(rows.values()))
     layers = [layer.name for layer in spec.layers]
@@ -318,5 +319,5 @@ def _layers_again(
         steps += steps_for([scene], spec.grid, str(rows[key].properties.get("catalog_choice", "")), layers)
     # The light scenes of the ledger have no items of their own: the row keeps those it had.
     steps = [replace(step, entry=replace(step.entry, sources=rows[step.entry.key].sources)) for step in steps]
-    job = LayersJob(cube, resolve(request), tuple(scenes.values()), spec, tuple(steps))
+    job = LayersJob(cube, query, tuple(scenes.values()), spec, tuple(steps), catalog_choices(query))
     return build(cube, spec, job.steps, job.task(), place, orders=orders, progress=progress)

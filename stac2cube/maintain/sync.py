@@ -17,12 +17,11 @@ from stac2cube.executors.base import Place
 from stac2cube.maintain.update import STAGES, DerivedKind, outdated_children, update_children
 from stac2cube.model.catalog import Catalog
 from stac2cube.progress import Progress
-from stac2cube.search.choose_catalog import Found
+from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choices
 from stac2cube.search.clients import is_gone
 from stac2cube.search.parsing import Notes
-from stac2cube.search.request import ResolvedRequest, resolve
 from stac2cube.search.search import Inventory, read_inventory
-from stac2cube.stages.layers import LayersJob, make_request, prepare, run
+from stac2cube.stages.layers import LayersJob, prepare, query_of_words, run
 from stac2cube.store.files import require_renamable
 from stac2cube.store.ledger import FAILED, SEALED, Entry, Ledger
 from stac2cube.store.metadata import read_root
@@ -46,13 +45,13 @@ class ItemStates:
     Attributes:
         cube: The cube that was made from them.
         withdrawn: Ids of items that an inventory knows to be gone.
-        wanted: What was searched.
+        choices: The catalogs that were to be searched, in order.
         found: What was found, None if nothing.
     """
 
     cube: Path
     withdrawn: Collection[str]
-    wanted: ResolvedRequest
+    choices: Sequence[CatalogChoice]
     found: Found | None
     _asked: dict[tuple[str, str], bool] = field(default_factory=dict)
     _serves: dict[str, bool] = field(default_factory=dict)
@@ -89,10 +88,10 @@ class ItemStates:
 
     def _catalogs(self) -> list[Catalog]:
         """Those that could have told of an item: what another one lacks was not withdrawn."""
-        together = [choice.catalog for choice in self.wanted.choices if choice.together]
+        together = [choice.catalog for choice in self.choices if choice.together]
         if together:
             return together
-        whole = [choice for choice in self.wanted.choices if not choice.last_resort]
+        whole = [choice for choice in self.choices if not choice.last_resort]
         return [self.found.choice.catalog if self.found else whole[-1].catalog]
 
     def _notes(self) -> tuple[Notes, ...]:
@@ -212,16 +211,16 @@ def compare_with_catalog(
     rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
     sealed = {key: row for key, row in rows.items() if row.status == SEALED}
     last = max((row.time for row in sealed.values()), default=None)
-    request, told = make_request({}, cube), Inventory(frozenset(), {})
+    (query, options), told = query_of_words({}, cube), Inventory(frozenset(), {})
     if inventory is not None:
-        told = read_inventory(inventory, resolve(request).query)
-        request = replace(request, without=told.withdrawn)
+        told = read_inventory(inventory, query)
+        query = replace(query, without=told.withdrawn)
     have = {item for row in sealed.values() for item in row.items}
     awaited = {item: status for item, status in told.awaited.items() if item not in have}
     try:
-        job = prepare(cube, request, on_cluster=on_cluster)
+        job = prepare(cube, query, options, on_cluster=on_cluster)
     except NothingFoundError:
-        nobody = ItemStates(cube, told.withdrawn, resolve(request, on_cluster=on_cluster), None)
+        nobody = ItemStates(cube, told.withdrawn, catalog_choices(query, on_cluster=on_cluster), None)
         lost = tuple(key for key, row in sealed.items() if nobody.all_gone(row))
         return Sync(withdrawn=lost, children=outdated_children(cube, kin), awaited=awaited), None
     plan = job.plan()
@@ -230,7 +229,7 @@ def compare_with_catalog(
     fresh = [entry for key, entry in todo.items() if key not in failed]
     there = {step.entry.key: step.entry for step in job.steps}
     late = [entry.key for entry in fresh if last is not None and entry.time < last]
-    asked = ItemStates(cube, told.withdrawn, job.wanted, job.found)
+    asked = ItemStates(cube, told.withdrawn, job.choices, job.found)
     lost = tuple(key for key, row in sealed.items() if key not in there and asked.all_gone(row))
     less = [key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])]
     found = Sync(

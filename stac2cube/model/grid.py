@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,23 @@ SHARD = 2048
 
 Tile = tuple[int, int]
 """Row and column of a block within the grid, counted in shards."""
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """Which lattice pixels are brought to, and how.
+
+    Attributes:
+        resolution: Pixel edge in units of the CRS; that of the finest band if None.
+        crs: CRS of the pixels; the native one of most of the area if None.
+        geobox: The grid itself, instead of area, resolution and CRS.
+        resampling: Method for continuous bands; or per band, also for classes.
+    """
+
+    resolution: float | None = None
+    crs: str | None = None
+    geobox: GeoBox | None = field(default=None, repr=False)
+    resampling: str | Mapping[str, str] = "bilinear"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from typing import Protocol
 
@@ -366,13 +366,14 @@ def _read_granule(
     granule: Granule, bands: Sequence[BandRequest], geobox: GeoBox, manner: ReadOptions
 ) -> dict[str, np.ndarray]:
     """All bands of a granule; over a network at the same time, because there most of the time is waiting."""
-
-    def read(band: BandRequest) -> np.ndarray:
-        return _read_band(granule, band, geobox, manner)
-
-    if not any(is_remote(asset.href) for asset in granule.assets.values()):
-        return {band.name: read(band) for band in bands}
-    return dict(zip((band.name for band in bands), _network_pool().map(read, bands), strict=True))
+    reads = [partial(of_asset, granule, b, partial(source_window, band=b, geobox=geobox), manner) for b in bands]
+    remote = any(is_remote(asset.href) for asset in granule.assets.values())
+    coming = _network_pool().map(lambda read: read(), reads) if remote else iter(())
+    out = {}
+    for band, read in zip(bands, reads, strict=True):
+        pixels = next(coming) if remote else read()
+        out[band.name] = np.full(geobox.shape, band.fill, dtype=band.dtype) if pixels is None else pixels
+    return out
 
 
 REMOTE_BANDS = 16
@@ -396,14 +397,6 @@ def _read_joined(
             of_asset(granule, band, joint.add, manner)
         out[band.name] = joint.pixels()
     return out
-
-
-def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, manner: ReadOptions) -> np.ndarray:
-    def read(image: Image, asset: AssetRef) -> np.ndarray:
-        return source_window(image, asset, band, geobox)
-
-    pixels = of_asset(granule, band, read, manner)
-    return np.full(geobox.shape, band.fill, dtype=band.dtype) if pixels is None else pixels
 
 
 # Pixels that no granule covers, of products in tiles of one degree that leave out tiles of open sea.

@@ -32,10 +32,10 @@ from stac2cube.model.grid import Grid, Tile
 from stac2cube.model.mission import find_mission, mission_names
 from stac2cube.model.scene import Scene, time_of
 from stac2cube.progress import Progress
+from stac2cube.search.cubes import grid_for, spec_for
 from stac2cube.search.parsing import declared_crs, footprint_of, parse_item
-from stac2cube.search.request import Request, grid_for, resolve, spec_for
 from stac2cube.search.search import scenes_of
-from stac2cube.stages.layers import LayersJob, ReadScene, area_words, lazy_layers
+from stac2cube.stages.layers import LayersJob, ReadScene, area_words, lazy_layers, query_of_words
 from stac2cube.trust.address import public
 from stac2cube.trust.names import safe_name
 from stac2cube.trust.text import is_printable
@@ -292,17 +292,16 @@ class OneItem:
             "resolution": resolution,
             **(area_words(self.aoi) or {"area": _extent(self.item)}),
         }
-        wanted = resolve(Request(**words))
+        query, options = query_of_words(words)
         name = str(self.item["id"])
-        scenes = scenes_of([self.item], wanted.query, Catalog(name, name, name, origin=self.origin))
+        scenes = scenes_of([self.item], query, Catalog(name, name, name, origin=self.origin))
         if not scenes:
             raise BadInputError(f"item {name} is not of {self.mission}")
         if problem := scenes[0].problem:
             raise CatalogError(problem)
-        if not footprint_of(self.item).intersects(wanted.query.area):
+        if not footprint_of(self.item).intersects(query.geometry):
             raise BadInputError(f"item {name} has nothing of the area")
-        spec = spec_for(wanted, grid_for(wanted, scenes))
-        return LayersJob(None, wanted, tuple(scenes), spec, ())
+        return LayersJob(None, query, tuple(scenes), spec_for(query, grid_for(query, options, scenes)))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from stac2cube.export.export import write_cog
 from stac2cube.model.classes import is_nodata
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import Area, read_features
+from stac2cube.model.grid import GridOptions
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Scene
 from stac2cube.progress import Progress
 from stac2cube.reading.selection import (
-    PixelOptions,
     Pixels,
     ReadSelection,
     Source,
@@ -28,6 +30,7 @@ from stac2cube.reading.selection import (
     as_frame,
     features_of,
     inside,
+    query_of_pixels,
     read_windows,
     select,
     window_geobox,
@@ -92,8 +95,8 @@ def read_arrays(
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
-    words = PixelOptions(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
-    selection, areas = _selected(source, geometries, words)
+    query, options = query_of_pixels(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
+    selection, areas = _selected(source, geometries, query, options)
     shapes = [selection.shape_in_grid(area.native, area.native_crs) for area in areas]
 
     def make(place: int, pixels: Pixels, window: Window) -> dict[str, Any]:
@@ -142,16 +145,25 @@ def zonal_statistics(
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
-    words = PixelOptions(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
-    return statistics_table(source, geometries, words, statistics)
+    return statistics_table(
+        source,
+        geometries,
+        *query_of_pixels(bands, time, mission, resolution, crs, resampling, max_cloud_cover),
+        statistics,
+    )
 
 
 def statistics_table(
-    source: Source, geometries: Any, words: PixelOptions, statistics: Sequence[str], progress: Progress | None = None
+    source: Source,
+    geometries: Any,
+    query: Query,
+    options: GridOptions,
+    statistics: Sequence[str],
+    progress: Progress | None = None,
 ) -> GeoDataFrame:
     """See :func:`zonal_statistics`."""
     reducers = {name: _reducer(name) for name in statistics}
-    selection, areas = _selected(source, geometries, words)
+    selection, areas = _selected(source, geometries, query, options)
     shapes = [selection.shape_in_grid(area.native, area.native_crs) for area in areas]
 
     def make(place: int, pixels: Pixels, window: Window) -> dict[str, Any]:
@@ -202,15 +214,17 @@ def sample(
         ReadError: An asset is missing or cannot be read.
     """
     return sample_table(
-        source, points, PixelOptions(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
+        source, points, *query_of_pixels(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
     )
 
 
-def sample_table(source: Source, points: Any, words: PixelOptions, progress: Progress | None = None) -> GeoDataFrame:
+def sample_table(
+    source: Source, points: Any, query: Query, options: GridOptions, progress: Progress | None = None
+) -> GeoDataFrame:
     """See :func:`sample`."""
     from geopandas import GeoSeries
 
-    selection, areas = _selected(source, points, words, edge=_AROUND)
+    selection, areas = _selected(source, points, query, options, edge=_AROUND)
     _, features = read_features(as_frame(points), None)
     for feature in features:
         if feature.shape.geom_type != "Point":
@@ -231,10 +245,10 @@ _AROUND = 1.0
 
 
 def _selected(
-    source: Source, geometries: Any, words: PixelOptions, edge: float | None = None
+    source: Source, geometries: Any, query: Query, options: GridOptions, edge: float | None = None
 ) -> tuple[ReadSelection, tuple[Area, ...]]:
     area, areas = features_of(geometries, edge)
-    return select(source, area, words), areas
+    return select(source, replace(query, area=area), options), areas
 
 
 def _table(
@@ -333,16 +347,24 @@ def save_per_geometry(
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
-    words = PixelOptions(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
-    return save_files(source, geometries, folder, words)
+    return save_files(
+        source,
+        geometries,
+        folder,
+        *query_of_pixels(bands, time, mission, resolution, crs, resampling, max_cloud_cover),
+    )
 
 
 def save_files(
-    source: Source, geometries: Any, folder: str | Path, words: PixelOptions, progress: Progress | None = None
+    source: Source,
+    geometries: Any,
+    folder: str | Path,
+    query: Query,
+    options: GridOptions,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """See :func:`save_per_geometry`."""
-    area, areas = features_of(geometries)
-    selection = select(source, area, words)
+    selection, areas = _selected(source, geometries, query, options)
     fills = {float(layer.fill) for layer in selection.layers}
     if len(fills) > 1:
         raise BadInputError(f"bands with different fill values {sorted(fills)} do not fit into one GeoTIFF")
@@ -433,9 +455,8 @@ def read(
     import odc.geo.xr  # noqa: F401 - gives Datasets the accessor that writes a CRS
     import xarray as xr
 
-    words = PixelOptions(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
-    area, areas = features_of(geometries)
-    selection = select(source, area, words)
+    query, options = query_of_pixels(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
+    selection, areas = _selected(source, geometries, query, options)
     stored = _stored(selection, [selection.shape_in_grid(a.native, a.native_crs) for a in areas])
     rows, columns = selection.grid.geobox.dimensions
     coordinates = {

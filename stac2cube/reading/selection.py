@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,16 +24,18 @@ from stac2cube.executors.base import Threads, usable_cores
 from stac2cube.model.catalog import index_path, is_index
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import Area, read_areas
-from stac2cube.model.grid import Grid, crs_text
+from stac2cube.model.grid import Grid, GridOptions, crs_text
 from stac2cube.model.mission import find_mission, mission_names
 from stac2cube.model.period import parse_period
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Scene
 from stac2cube.pixels.read import intersecting_pairs, sorted_once
 from stac2cube.progress import Progress
+from stac2cube.search.choose_catalog import catalog_choices
+from stac2cube.search.cubes import find_scenes, grid_for, spec_for
 from stac2cube.search.index_commits import records_of, write_index_file
 from stac2cube.search.index_files import read_index_manifest
 from stac2cube.search.parsing import Notes, parse_item
-from stac2cube.search.request import ALWAYS, Request, find_scenes, grid_for, resolve, spec_for
 from stac2cube.stages.layers import ReadScene, reader_of
 
 # What is read: scenes of a catalog, an index or given items, bands, and one lattice for all of them.
@@ -43,29 +45,6 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rast
 
 Source = str | Path | Iterable[Any]
 """An index or a catalog by name, path or URL; or STAC items, as mappings or as :class:`pystac.Item`."""
-
-
-@dataclass(frozen=True)
-class PixelOptions:
-    """How pixels are wanted: the words that all functions of this room share.
-
-    Attributes:
-        bands: Names or common names, None for the mission's default.
-        time: Period, None for all times of an index or of given items.
-        mission: Name of the mission; None for the one that the index, or the items' collection, tells.
-        resolution: Pixel edge in units of the CRS; the finest band's if None.
-        crs: CRS of the pixels; that in which most of the area was delivered if None.
-        resampling: As of :func:`stac2cube.get_stac_layers`.
-        max_cloud_cover: Percent; scenes with more are left out.
-    """
-
-    bands: Sequence[str] | None = None
-    time: Any = None
-    mission: str | None = None
-    resolution: float | None = None
-    crs: str | None = None
-    resampling: str | Mapping[str, str] | None = None
-    max_cloud_cover: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +79,35 @@ class ReadSelection:
         return layer.decoded(pixels)
 
 
+def query_of_pixels(
+    bands: Sequence[str] | None,
+    time: Any,
+    mission: str | None,
+    resolution: float | None,
+    crs: str | None,
+    resampling: str | Mapping[str, str] | None,
+    max_cloud_cover: float | None,
+) -> tuple[Query, GridOptions]:
+    """What all functions of this room take: a query without area and catalog, and how pixels are laid out.
+
+    Args:
+        bands: Names or common names; the mission's default if None.
+        time: Period; all times of an index or of given items if None.
+        mission: Name of the mission; what the index or the items tell if None.
+        resolution: Pixel edge in units of the CRS; the finest band's if None.
+        crs: CRS of the pixels; that in which most of the area was delivered if None.
+        resampling: As of :func:`stac2cube.get_stac_layers`.
+        max_cloud_cover: Percent; scenes with more are left out.
+
+    Raises:
+        BadInputError: A word that is not understood.
+    """
+    period = "" if time is None else parse_period(time).text
+    names = None if bands is None else tuple(bands)
+    query = Query(mission or "", None, period, names, max_cloud_cover=max_cloud_cover)
+    return query, GridOptions(resolution, crs, None, resampling or "bilinear")
+
+
 def features_of(geometries: Any, edge: float | None = None) -> tuple[Area, tuple[Area, ...]]:
     """Geometries together, and one by one with their names.
 
@@ -124,50 +132,41 @@ def as_frame(geometries: Any) -> Any:
     return geopandas.GeoSeries(list(geometries), crs="EPSG:4326")
 
 
-def select(source: Source, area: Area, words: PixelOptions) -> ReadSelection:
+def select(source: Source, query: Query, options: GridOptions) -> ReadSelection:
     """Search, and lay the lattice.
 
     Args:
         source: Where.
-        area: All that is wanted.
-        words: How.
+        query: What is looked for; the source says its catalog, its mission if none is named, and all its times if none
+            is given.
+        options: How pixels are laid out.
 
     Raises:
-        BadInputError: A word that is not understood or lacks, nothing found.
+        BadInputError: A word that is lacking, nothing found.
         CatalogError: The source cannot be read.
         ReadError: An item found contradicts itself.
     """
     with tempfile.TemporaryDirectory(prefix="stac2cube-") as folder:
-        catalog, mission, always = _understood(source, words.mission, Path(folder))
-        if words.time is None and not (always or find_mission(mission).static):
+        catalog, mission, always = _understood(source, query.mission, Path(folder))
+        query = replace(query, mission=mission, catalog=catalog)
+        if not (query.time or always or query.page.static):
             raise BadInputError("say time= too: only an index, or given items, bring their own")
-        request = Request(
-            mission=mission,
-            area=area,
-            time=ALWAYS if words.time is None else parse_period(words.time).text,
-            bands=None if words.bands is None else tuple(words.bands),
-            resolution=words.resolution,
-            crs=words.crs,
-            resampling="bilinear" if words.resampling is None else words.resampling,
-            max_cloud_cover=words.max_cloud_cover,
-            catalog=catalog,
-        )
-        wanted = resolve(request)
-        scenes = sorted(find_scenes(wanted).scenes, key=lambda scene: (scene.time, str(scene.key)))
-        spec = spec_for(wanted, grid_for(wanted, scenes))
-        return ReadSelection(tuple(scenes), spec.layers, spec.grid, reader_of(wanted, spec))
+        choices = catalog_choices(query)
+        scenes = sorted(find_scenes(query, choices).scenes, key=lambda scene: (scene.time, str(scene.key)))
+        spec = spec_for(query, grid_for(query, options, scenes), options.resampling)
+        return ReadSelection(tuple(scenes), spec.layers, spec.grid, reader_of(query, spec, choices))
 
 
-def _understood(source: Source, mission: str | None, folder: Path) -> tuple[str, str, bool]:
+def _understood(source: Source, mission: str, folder: Path) -> tuple[str, str, bool]:
     """The source as a catalog, the mission, and whether all times are meant if none is said."""
     if isinstance(source, str | Path):
         path = index_path(source)
         if not is_index(path):
-            if mission is None:
+            if not mission:
                 raise BadInputError("say mission= too: only an index, or given items, tell it by themselves")
             return str(source), mission, False
         told = read_index_manifest(path).request.get("mission")
-        if mission is None and not told:
+        if not mission and not told:
             raise BadInputError(f"say mission= too: the index {path} does not tell it")
         return str(path), mission or str(told), True
     items, notes = [], Notes()
@@ -294,7 +293,7 @@ def read_windows(
 
     def work(job: tuple[int, int]) -> list[tuple[int, int, T]]:
         scene, (around, members) = selection.scenes[job[0]], groups[job[1]]
-        pixels = selection.task.read(scene, geoboxes[job[1]])
+        pixels = selection.task(scene, geoboxes[job[1]])
         return [(job[0], place, make(scene, place, _cut(pixels, around, windows[place]))) for place in members]
 
     flow = Scheduler(

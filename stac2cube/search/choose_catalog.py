@@ -15,11 +15,12 @@ from stac2cube.errors import BadInputError, CatalogError, NothingFoundError, Rea
 from stac2cube.model.catalog import Catalog, catalogs, find_catalog
 from stac2cube.model.geometry import crs_name, parse_crs
 from stac2cube.model.mission import Mission
+from stac2cube.model.query import Query
 from stac2cube.model.scene import AssetRef, Granule, Scene, is_zarr_array
 from stac2cube.pixels.gdal import gdal_settings, open_image
 from stac2cube.pixels.open import Engine, inspect
 from stac2cube.search.parsing import Notes
-from stac2cube.search.search import Query, SearchResult, found_items, scenes_of
+from stac2cube.search.search import SearchResult, found_items, scenes_of
 from stac2cube.trust.deadline import within
 
 # Whether the assets that a catalog names can be read here.
@@ -121,9 +122,7 @@ class Found:
     notes: tuple[Notes, ...] = ()
 
 
-def catalog_choices(
-    name: str, mission: Mission, *, on_cluster: bool = False, items: Path | None = None
-) -> tuple[CatalogChoice, ...]:
+def catalog_choices(query: Query, *, on_cluster: bool = False) -> tuple[CatalogChoice, ...]:
     """The catalogs to try, in order.
 
     What is asked for by name always wins, and is the only one; of several names with commas, each scene is taken from
@@ -132,17 +131,16 @@ def catalog_choices(
     has nothing, those that have samples only.
 
     Args:
-        name: Name, URL or path of a catalog, several with commas, or "auto".
-        mission: The mission.
+        query: What is looked for: its mission, the catalog that it asks for, and a stored search result.
         on_cluster: Whether blocks are made on the nodes of a cluster: in a SLURM job, or by the place ``Slurm``.
-        items: A search result stored by :func:`stac2cube.index.index.store_search`; then nothing is searched.
 
     Raises:
         BadInputError: The catalog is unknown, or does not carry the mission.
     """
+    name, mission, items = query.catalog, query.page, query.items
     if "," in name and not Path(name).exists():
         parts = [part.strip() for part in name.split(",") if part.strip()]
-        listed = [choice for part in parts for choice in catalog_choices(part, mission)]
+        listed = [choice for part in parts for choice in catalog_choices(replace(query, catalog=part, items=None))]
         return tuple(replace(choice, together=True) for choice in listed)
     if name != "auto":
         catalog = find_catalog(name)
@@ -205,7 +203,7 @@ def find(
         passed.append(f"not {candidate.catalog.name}: {problem}")
         if candidate is not candidates[-1]:
             log.warning("catalog %s is passed over: %s", candidate.catalog.name, problem)
-    raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(passed)}")
+    raise NothingFoundError(f"no scene of {query.mission}: {'; '.join(passed)}")
 
 
 def _nothing(harvest: SearchResult) -> str:
@@ -215,7 +213,7 @@ def _nothing(harvest: SearchResult) -> str:
 
 def _is_whole(scene: Scene, query: Query) -> bool:
     """Whether a scene has no problem and all bands that are asked for."""
-    wanted = {band.name for band in query.bands}
+    wanted = {band.name for band in query.chosen}
     return not scene.problem and all(wanted <= granule.assets.keys() for granule in scene.granules)
 
 
@@ -252,7 +250,7 @@ def _find_together(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
         items += harvest.items
         log.info("catalog %s: %d scenes, %d of them not readable here", name, len(new), len(new) - len(readable))
     if not chosen:
-        raise NothingFoundError(f"no scene of {query.mission.name}: {'; '.join(problems) or 'in none of the catalogs'}")
+        raise NothingFoundError(f"no scene of {query.mission}: {'; '.join(problems) or 'in none of the catalogs'}")
     names = ", then ".join(candidate.catalog.name for candidate in candidates)
     why = "; ".join([f"the first that has it of {names}", *problems])
     ordered = tuple(sorted(chosen.values(), key=lambda scene: str(scene.key)))

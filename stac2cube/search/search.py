@@ -1,4 +1,4 @@
-"""A query, and the scenes that match it."""
+"""Search: the scenes that match a query, and conditions on single items."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stac2cube.errors import BadInputError, CatalogError, ItemError
 from stac2cube.model.catalog import Catalog
-from stac2cube.model.mission import Band, Mission
+from stac2cube.model.query import Query
 from stac2cube.model.scene import (
     Granule,
     Identity,
@@ -168,33 +169,6 @@ MARGIN = timedelta(minutes=15)
 straddle midnight, so that cutting it there would make half a scene of each half."""
 
 
-@dataclass(frozen=True)
-class Query:
-    """What is looked for.
-
-    Attributes:
-        mission: The mission.
-        area: Area of interest, WGS84, split at the antimeridian.
-        longitude: Centre of the area, degrees; decides the solar day.
-        intervals: First and last instant of each, UTC, both included.
-        bands: Bands wanted.
-        orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
-        max_cloud_cover: Percent; a scene whose cloud cover over all its granules is higher is left out. None for any.
-        without: Ids of items that are left out, because they were withdrawn.
-        tile: Code of the only tile whose items are taken, ``"32TPT"``; "" for all.
-    """
-
-    mission: Mission
-    area: BaseGeometry = field(repr=False)
-    longitude: float
-    intervals: tuple[tuple[datetime, datetime], ...]
-    bands: tuple[Band, ...]
-    max_cloud_cover: float | None = None
-    orbit: str = ""
-    without: frozenset[str] = field(default=frozenset(), repr=False)
-    tile: str = ""
-
-
 def search(query: Query, catalog: Catalog) -> list[Scene]:
     """Find the scenes over an area.
 
@@ -274,36 +248,42 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Note
         catalog: Where they come from.
         notes: Told of items that are left out; if None, they are logged.
     """
-    reading = Reading(query.mission, catalog, query.bands)
+    reading = Reading(query.page, catalog, query.chosen)
     noted = Notes() if notes is None else notes
     found: dict[SceneKey, list[Known]] = {}
     strangers = noted.strangers
-    for item in items:
+    for item in _fulfilling(items, query):
         try:
-            identity = identify(item, query.mission)
+            identity = identify(item, query.page)
             if identity is None:
                 # An item that names no collection may be anybody's; others are the mission's and should be known.
                 strangers.update({item["id"]} if item.get("collection") else ())
                 continue
-            if query.orbit not in ("", str(identity.orbit), orbit_state(item)):
+            if not query.takes(item, identity):
                 continue
-            if query.tile not in ("", identity.tile):
-                continue
-            day = time_of(item).date() if query.mission.static else solar_day(time_of(item), query.longitude)
+            day = time_of(item).date() if query.page.static else solar_day(time_of(item), query.longitude)
         except ItemError as error:
             noted.leave_out(item, error)
             continue
-        key = SceneKey(query.mission.name, day, identity.platform, identity.orbit)
+        key = SceneKey(query.mission, day, identity.platform, identity.orbit)
         found.setdefault(key, []).append((item, identity))
     if strangers:
         log.warning("%s: left out %d items of unknown platforms: %s", catalog.name, len(strangers), min(strangers))
     found = {key: items for key, items in found.items() if any(_inside(time_of(i), query.intervals) for i, _ in items)}
-    scenes = [_scene(key, items, reading, query.area) for key, items in sorted(found.items())]
-    kept = [scene for scene in scenes if _clear_enough(scene, query.max_cloud_cover)]
+    scenes = [_scene(key, items, reading, query.geometry) for key, items in sorted(found.items())]
+    kept = [scene for scene in scenes if query.takes_scene(scene)]
     log.info("%s: %d items, %d scenes", catalog.name, sum(map(len, found.values())), len(kept))
     if notes is None:
         noted.say(catalog.name)
     return kept
+
+
+def _fulfilling(items: Iterable[Item], query: Query) -> Iterable[Item]:
+    """Items that meet the conditions of a query in CQL2, which need all of them at once."""
+    if not query.where:
+        return items
+    held = list(items)
+    return compress(held, Conditions(where=query.where).keep(held))
 
 
 def solar_day(time: datetime, longitude: float) -> date:
@@ -379,16 +359,16 @@ def matching_items(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Mat
         CatalogError: The catalog cannot be read.
     """
     around = [(first - MARGIN, last + MARGIN) for first, last in query.intervals]
-    wanted: Collection[str | None] = {page.collection for page in query.mission.pages} | {None}
+    wanted: Collection[str | None] = {page.collection for page in query.page.pages} | {None}
     if catalog.is_local:
-        parts = getattr(query.area, "geoms", [query.area])
+        parts = getattr(query.geometry, "geoms", [query.geometry])
         look = ItemFilter(tuple(part.bounds for part in parts), tuple(around))
         values: Iterable[Any] = items_of_path(Path(catalog.url), look, notes)
     else:
-        pages = query.mission.pages_in(catalog.like) if catalog.like else query.mission.pages
+        pages = query.page.pages_in(catalog.like) if catalog.like else query.page.pages
         collections = list(dict.fromkeys(page.collection for page in pages))
-        values = items_of_api(catalog.url, collections, query.area, around, notes, catalog.login)
-    shapely.prepare(query.area)
+        values = items_of_api(catalog.url, collections, query.geometry, around, notes, catalog.login)
+    shapely.prepare(query.geometry)
     for value in values:
         if catalog.is_local and isinstance(value, Mapping) and (other := _collection(value)) not in wanted:
             notes.elsewhere[str(other)] += 1
@@ -404,11 +384,11 @@ def matching_items(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Mat
             if not _inside(time_of(item), around):
                 continue
             footprint = footprint_of(item)
-            if query.area.intersects(footprint):
-                identity = identify(item, query.mission)  # which raises where it does not say who it is
+            if query.geometry.intersects(footprint):
+                identity = identify(item, query.page)  # which raises where it does not say who it is
                 orbit_state(item)
                 yield MatchedItem(item, footprint, identity)
-            elif (said := declared_box(item)) and query.area.intersects(said) and footprint.disjoint(said):
+            elif (said := declared_box(item)) and query.geometry.intersects(said) and footprint.disjoint(said):
                 raise ItemError(f"item {item['id']} has a geometry far from its bbox: are its axes swapped?")
         except ItemError as error:
             notes.leave_out(value, error)
@@ -451,10 +431,6 @@ def _cloud_cover(granules: Sequence[Granule], area: BaseGeometry) -> float | Non
     known = [(weight, cover) for weight, cover in weights if cover is not None]
     total = sum(weight for weight, _ in known)
     return round(sum(weight * cover for weight, cover in known) / total, 4) if total else None
-
-
-def _clear_enough(scene: Scene, limit: float | None) -> bool:
-    return limit is None or scene.cloud_cover is None or scene.cloud_cover <= limit
 
 
 # An archive's inventory: what its operator knows of every item, also of those that are not, or no longer, there.
@@ -545,4 +521,4 @@ def _touching(table: pa.Table, path: Path, query: Query) -> np.ndarray:
         shapes: Any = shapely.from_wkb(table["geometry"].to_pylist())
     except (shapely.errors.ShapelyError, TypeError) as error:
         raise CatalogError(f"{path}: geometry is not WKB: {error}") from error
-    return np.asarray(shapely.intersects(query.area, shapes), dtype=bool)
+    return np.asarray(shapely.intersects(query.geometry, shapes), dtype=bool)

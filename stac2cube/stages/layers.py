@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,30 +19,28 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.geometry import read_areas
-from stac2cube.model.grid import Grid, crs_text
+from stac2cube.model.grid import Grid, GridOptions, crs_text
 from stac2cube.model.image import BandRequest
-from stac2cube.model.mission import Mission, find_mission
+from stac2cube.model.mission import Mission
 from stac2cube.model.period import parse_period
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Scene
 from stac2cube.pixels.offset_check import is_flagged, offset_problems
 from stac2cube.pixels.open import Engine
 from stac2cube.pixels.read import Sea, cells_of, read_block
 from stac2cube.progress import Progress
-from stac2cube.search.choose_catalog import Found
-from stac2cube.search.index_headers import StoredHeaders, stored_headers
-from stac2cube.search.request import (
-    ALWAYS,
-    Request,
-    ResolvedRequest,
+from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choices
+from stac2cube.search.cubes import (
+    band_requests,
     find_scenes,
     grid_for,
     interval_texts,
     local_sources,
-    request_of,
+    query_of,
     require_bands,
-    resolve,
     spec_for,
 )
+from stac2cube.search.index_headers import StoredHeaders, stored_headers
 from stac2cube.stages.scenes import add, remembered, steps_for, with_standins, words_of
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
@@ -73,18 +71,19 @@ class ReadScene:
     sea: Sea | None = None
     headers: StoredHeaders | None = None
 
-    def __call__(self, scene: Scene, block: Block) -> dict[str, np.ndarray]:
-        """Pixels of one block, see :meth:`read`."""
-        return self.read(scene, block.geobox)
+    def __call__(self, scene: Scene, place: Block | GeoBox) -> dict[str, np.ndarray]:
+        """Pixels of one block, see :func:`stac2cube.pixels.read.read_block`.
 
-    def read(self, scene: Scene, geobox: GeoBox) -> dict[str, np.ndarray]:
-        """Pixels on any lattice, see :func:`stac2cube.pixels.read.read_block`.
+        Args:
+            scene: What is read.
+            place: A block of a cube, or any lattice.
 
         Raises:
             ReadError: The scene has a problem, or an asset is missing or cannot be read.
         """
         if scene.problem:
             raise ReadError(scene.problem)
+        geobox = place.geobox if isinstance(place, Block) else place
         engine = replace(Engine.of_environment(), headers=self.headers)
         pixels = read_block(scene.granules, self.bands, geobox, seamless=self.seamless, engine=engine)
         if self.sea is None:
@@ -93,13 +92,20 @@ class ReadScene:
         return {name: self.sea.fill(layer, geobox, found) for name, layer in pixels.items()}
 
 
-def reader_of(wanted: ResolvedRequest, spec: CubeSpec) -> ReadScene:
-    """What reads the blocks of a request."""
-    mission = wanted.query.mission
+def reader_of(query: Query, spec: CubeSpec, choices: Sequence[CatalogChoice]) -> ReadScene:
+    """What reads the blocks of a cube.
+
+    Args:
+        query: What was searched.
+        spec: What the cube is.
+        choices: The catalogs to try; an index among them may keep headers of images.
+    """
+    mission = query.page
     # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
-    finest = min(band.gsd for band in wanted.query.bands)
+    finest = min(band.gsd for band in query.chosen)
     seamless = mission.seamless and spec.grid.resolution <= _MUCH * finest
-    return ReadScene(wanted.bands, seamless, sea_of(mission), stored_headers(local_sources(wanted)))
+    bands = band_requests(query, spec.recipe["resampling"])
+    return ReadScene(bands, seamless, sea_of(mission), stored_headers(local_sources(choices)))
 
 
 def sea_of(mission: Mission) -> Sea | None:
@@ -200,8 +206,7 @@ def get_stac_layers(
 
     path = None if out is None else Path(out)
     place = place or Threads()
-    request = make_request(words, path if update else None)
-    job = prepare(path, request, on_cluster=place.on_cluster)
+    job = prepare(path, *query_of_words(words, path if update else None), on_cluster=place.on_cluster)
     if path is None:
         return lazy_layers(job)
     summary = run(job, place)
@@ -210,7 +215,7 @@ def get_stac_layers(
 
 
 def area_words(aoi: Any, **reading: Any) -> dict[str, Any]:
-    """An area of interest, or a GeoBox, as words of a request.
+    """An area of interest, or a GeoBox, as words for :func:`query_of_words`.
 
     Raises:
         BadInputError: See :func:`stac2cube.model.geometry.read_areas`.
@@ -223,26 +228,30 @@ def area_words(aoi: Any, **reading: Any) -> dict[str, Any]:
     return {"area": read_areas(aoi, **reading)[0]}
 
 
-def make_request(words: Mapping[str, Any], update_of: Path | None = None) -> Request:
-    """A request from the words given; for an update, what was not said comes from the cube.
+def query_of_words(words: Mapping[str, Any], update_of: Path | None = None) -> tuple[Query, GridOptions]:
+    """What is looked for, and on which lattice, from the words given; for an update the others come from the cube.
 
     Args:
-        words: Fields of :class:`Request`; None counts as not said.
+        words: Fields of :class:`Query` and of :class:`GridOptions`; None counts as not said.
         update_of: The cube to be updated.
 
     Raises:
-        BadInputError: A word is lacking.
+        BadInputError: A word is wrong, or is lacking.
         CubeError: The cube to be updated is none.
     """
     given = {name: value for name, value in words.items() if value is not None}
+    layout = {field.name: given.pop(field.name) for field in fields(GridOptions) if field.name in given}
     if update_of is not None:
-        return replace(request_of(update_of)[1], **given)
-    if "mission" in given and find_mission(given["mission"]).static:
-        given.setdefault("time", ALWAYS)
-    lacking = [word for field, word in _NEEDED.items() if field not in given]
-    if lacking:
-        raise BadInputError(f"say also {', '.join(lacking)} (or update an existing cube)")
-    return Request(**given)
+        spec, before = query_of(update_of)
+        query, layout = replace(before, **given), {"resampling": spec.recipe["resampling"], **layout}
+    else:
+        query = Query(**given)
+        lacking = [word for field, word in _NEEDED.items() if not getattr(query, field)]
+        if lacking and not (lacking == ["time"] and query.page.static):
+            raise BadInputError(f"say also {', '.join(lacking)} (or update an existing cube)")
+    options = GridOptions(**layout)
+    band_requests(query, options.resampling)
+    return query, options
 
 
 _NEEDED = {"mission": "mission", "area": "aoi", "time": "time"}
@@ -250,74 +259,75 @@ _NEEDED = {"mission": "mission", "area": "aoi", "time": "time"}
 
 @dataclass(frozen=True)
 class LayersJob:
-    """A request understood, searched and laid on a grid: all that a build needs.
+    """A query, searched and laid on a grid: all that a build needs.
 
     Attributes:
         out: The cube, None for a look.
-        wanted: The request understood.
+        query: What was looked for.
         scenes: What was found.
         spec: What the cube is or will be.
         steps: Scenes as steps.
+        choices: The catalogs to try, in order.
         found: The search, None where there was none.
     """
 
     out: Path | None
-    wanted: ResolvedRequest
+    query: Query
     scenes: tuple[Scene, ...]
     spec: CubeSpec
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = ()
+    choices: tuple[CatalogChoice, ...] = ()
     found: Found | None = None
 
     def task(self) -> ReadScene:
         """What makes a block."""
-        return reader_of(self.wanted, self.spec)
+        return reader_of(self.query, self.spec, self.choices)
 
     def plan(self) -> Plan:
         """What a build would do."""
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
 
 
-def prepare(out: Path | None, request: Request, *, on_cluster: bool = False) -> LayersJob:
-    """Everything before the first pixel: check the words, search, lay out the grid.
+def prepare(out: Path | None, query: Query, options: GridOptions, *, on_cluster: bool = False) -> LayersJob:
+    """Everything before the first pixel: search, lay out the grid.
 
     An existing cube keeps its CRS, and its whole grid unless an area is given anew: then the grid that follows from the
     words must be the cube's, which the guard checks.
 
     Args:
         out: The cube, None for a look.
-        request: What is asked for.
+        query: What is looked for.
+        options: What is said of the lattice.
         on_cluster: Whether blocks are made on the nodes of a cluster.
 
     Raises:
-        BadInputError: See :func:`stac2cube.search.request.resolve`; or no item found has a band.
+        BadInputError: No such catalog, no grid can be laid out, or no item found has a band.
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made otherwise.
     """
-    wanted = resolve(request, on_cluster=on_cluster)
-    exists = out is not None and out.exists()
-    if out is not None and exists:
-        old, _ = request_of(out)
-        if request.crs is None:
-            wanted = replace(wanted, request=replace(request, crs=old.grid.crs))
-    found = find_scenes(wanted)
+    choices = catalog_choices(query, on_cluster=on_cluster)
+    old = query_of(out)[0] if out is not None and out.exists() else None
+    found = find_scenes(query, choices)
     scenes = found.scenes
-    if not exists:
-        require_bands(scenes, wanted.query.bands)
-    if out is not None and exists and _same_grid_words(request, old):
-        spec = spec_for(wanted, old.grid)
+    if old is None:
+        require_bands(scenes, query.chosen)
+        grid = grid_for(query, options, scenes)
+    elif _same_grid_words(query, options, old):
+        grid = old.grid
     else:
-        spec = spec_for(wanted, grid_for(wanted, scenes))
-    if exists:
+        grid = grid_for(query, replace(options, crs=options.crs or old.grid.crs), scenes)
+    spec = spec_for(query, grid, options.resampling)
+    if old is not None:
         old.require_same(spec, str(out))
-        spec = replace(spec, request={**spec.request, "times": _all_times(old, wanted)})
-    if out is not None and exists and not request.strict:
+        spec = replace(spec, request={**spec.request, "times": _all_times(old, query)})
+    if out is not None and old is not None and not query.strict:
         scenes = remembered(scenes, Ledger(out, read_root(out).ledger).entries(whole=False, keys=_keys(scenes)))
     layers = [layer.name for layer in spec.layers]
     steps = steps_for(scenes, spec.grid, found.choice.why, layers)
-    if sea := sea_of(wanted.query.mission):
+    if sea := sea_of(query.page):
         steps = name_missing(steps, sea, spec.grid)
-    return LayersJob(out, wanted, scenes, spec, tuple(steps), found)
+    return LayersJob(out, query, scenes, spec, tuple(steps), choices, found)
 
 
 def _keys(scenes: Sequence[Scene]) -> list[str]:
@@ -336,7 +346,7 @@ def run(
         raise BadInputError("a cube needs a path")
     steps, failed = doubted(job), _failed_before(job)
     summary = build(job.out, job.spec, steps, job.task(), place, orders=orders, progress=progress)
-    while summary.failed and not summary.stopped and not job.wanted.request.strict:
+    while summary.failed and not summary.stopped and not job.query.strict:
         again = [scene for scene in job.scenes if str(scene.key) in summary.failed and scene.spares]
         tried = ((s, summary.failed[str(s.key)], str(s.key) in failed) for s in again)
         standing = [one for scene, why, twice in tried if (one := with_standins(scene, why, again=twice))]
@@ -399,26 +409,24 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
 
     from stac2cube.pixels.lazy import lazy_scenes  # needs dask, which building does not
 
-    scenes = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key)))
-    stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid, job.task().read)
+    scenes, task = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key))), job.task()
+    stored = lazy_scenes(scenes, task.bands, job.spec.grid, task)
     for layer in job.spec.layers:
         stored[layer.name].attrs.update(layer.attributes())
-    return xr.decode_cf(stored).assign_attrs(
-        title=job.wanted.query.mission.title, mission=job.wanted.query.mission.name
-    )
+    return xr.decode_cf(stored).assign_attrs(title=job.query.page.title, mission=job.query.mission)
 
 
-def _same_grid_words(request: Request, old: CubeSpec) -> bool:
+def _same_grid_words(query: Query, options: GridOptions, old: CubeSpec) -> bool:
     """Whether the words ask for the grid the cube has: then it is taken, and not laid out anew from other scenes."""
     return (
-        request.geobox is None
-        and request.area.geometry.equals(shape(old.request["area"]["geometry"]))
-        and request.resolution in (None, old.grid.resolution)
-        and (request.crs is None or crs_text(request.crs) == old.grid.crs)
+        options.geobox is None
+        and query.geometry.equals(shape(old.request["area"]["geometry"]))
+        and options.resolution in (None, old.grid.resolution)
+        and (options.crs is None or crs_text(options.crs) == old.grid.crs)
     )
 
 
-def _all_times(old: CubeSpec, wanted: ResolvedRequest) -> list[str]:
+def _all_times(old: CubeSpec, query: Query) -> list[str]:
     """Every time ever asked for, merged: what the next update without a time looks through."""
-    now = interval_texts(wanted.query.intervals)
+    now = interval_texts(query.intervals)
     return interval_texts(parse_period(",".join([*old.request["times"], *now])).intervals)

@@ -34,7 +34,7 @@ from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
 from stac2cube.explorer.server import LivePage
 from stac2cube.export.series import Columns
-from stac2cube.stages.layers import make_request, prepare
+from stac2cube.stages.layers import prepare, query_of_words
 from stac2cube.stages.layers import run as run_layers
 from stac2cube.store.lock import CubeLock
 from stac2cube.store.metadata import read_root
@@ -83,7 +83,7 @@ def test_a_tile_is_the_cube_that_its_grid_alone_would_give(folder: Path, tmp_pat
     words = {"mission": "sentinel-2-l2a", "time": "2023", "bands": ("red", "scl")}
     words |= {"area": tile.area, "geobox": tile.geobox, "catalog": str(folder / "source" / "earth-search.json")}
     alone = tmp_path / "alone.zarr"
-    run_layers(prepare(alone, make_request(words)), stac2cube.Threads(2))
+    run_layers(prepare(alone, *query_of_words(words)), stac2cube.Threads(2))
     assert differences(archive.cube(tile, "layers"), alone) == []
 
 

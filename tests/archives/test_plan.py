@@ -22,7 +22,7 @@ from stac2cube.search.index_commits import create, records_of
 from stac2cube.search.index_files import IndexManifest, StoredItem, stored_items
 from stac2cube.search.parsing import Notes, footprint_of
 from stac2cube.search.search import MatchedItem
-from stac2cube.stages.layers import make_request
+from stac2cube.stages.layers import query_of_words
 from tests.archives.inputs import RECIPE, write_inputs
 
 COPIES = 24
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(path: Path) -> Any:
     recipe = recipe_at(path, ())
-    return plan_archive(archive_request(recipe, make_request(layers_words(recipe))))
+    return plan_archive(archive_request(recipe, *query_of_words(layers_words(recipe))))
 
 
 @pytest.mark.parametrize("tiling", ["file", "mgrs"])

@@ -21,7 +21,7 @@ from typing import Any
 import stac2cube
 from stac2cube.index.index import update_index
 from stac2cube.search.clients import items_of_path
-from stac2cube.stages.layers import area_words, make_request, prepare
+from stac2cube.stages.layers import area_words, prepare, query_of_words
 from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
 from tests.servers.range_server import serving
 
@@ -90,8 +90,8 @@ def main() -> None:
     row("update it, every file checked", lambda: update_index(index, check=True))
     row("read all its items", lambda: list(items_of_path(index)))
     area = area_words(words.pop("aoi"))
-    request = make_request({**words, **area, "catalog": str(index)})
-    row("plan a cube from it", lambda: prepare(None, request).plan())
+    query, options = query_of_words({**words, **area, "catalog": str(index)})
+    row("plan a cube from it", lambda: prepare(None, query, options).plan())
     stored, plain = sum(path.stat().st_size for path in index.rglob("*.parquet")), file.stat().st_size
     print(f"\n{stored / len(items) / 1024:.1f} KiB an item with headers, {plain / len(items) / 1024:.1f} as JSON")
     mine.send(False)

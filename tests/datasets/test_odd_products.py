@@ -18,6 +18,7 @@ from stac2cube.datasets.rules import SampleRequest, SampleRules
 from stac2cube.datasets.samples import run_samples
 from stac2cube.executors.base import Threads
 from stac2cube.model.geometry import read_areas
+from stac2cube.model.query import Query
 from tests.datasets.products import Pair
 from tests.items import Json, catalog
 from tests.real.recorded import real
@@ -73,7 +74,7 @@ class World:
             for entry in done.manifest.files
             if entry.item in ids and entry.state == "there"
         }
-        report = run_samples(SampleRequest(source), out / "set", RULES, Threads(2), incomplete="list")
+        report = run_samples(SampleRequest(Query(catalog=source)), out / "set", RULES, Threads(2), incomplete="list")
         assert all(report.failed.values())
         samples = {}
         for sample in report.index.samples:

@@ -33,6 +33,7 @@ from stac2cube.executors.base import Threads
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.grid import grid_from_geobox
+from stac2cube.model.query import Query
 from stac2cube.store.ledger import SEALED, Entry
 from tests.datasets.products import EDGE, NORTH, WEST, Pair, write_raster
 from tests.items import catalog
@@ -43,7 +44,7 @@ RULES = SampleRules(bands=("B02", "B11"), target="grid", threshold=1.0)
 
 def on_grid(source: str, geobox: GeoBox = LATTICE) -> SampleRequest:
     (area,) = read_areas(geobox.footprint("EPSG:4326").geom)
-    return SampleRequest(source, area=area, grid=grid_from_geobox(geobox))
+    return SampleRequest(Query(catalog=source, area=area), grid=grid_from_geobox(geobox))
 
 
 def read(path: Path) -> np.ndarray:
@@ -79,7 +80,9 @@ def test_an_area_cuts_a_band_to_whole_pixels(source: str, pairs: list[Pair], tmp
     part = box(WEST + 605, NORTH - 905, WEST + 995, NORTH - 405)
     (area,) = read_areas(geopandas.GeoSeries([part], crs="EPSG:32632"))
     index = make_samples(
-        SampleRequest(source, area=area, max_scenes=1), tmp_path / "set", replace(RULES, target="B11", bands=("B11",))
+        SampleRequest(Query(catalog=source, area=area), max_scenes=1),
+        tmp_path / "set",
+        replace(RULES, target="B11", bands=("B11",)),
     )
     (sample,) = index.done
     assert sample.grid.transform == (20, 0, WEST + 600, 0, -20, NORTH - 400)
@@ -240,7 +243,7 @@ def test_labels_of_shapes(source: str, tmp_path: Path) -> None:
     frame.to_crs(32633).to_file(tmp_path / "fields.gpkg")
     rules = LabelRules("vector", str(tmp_path / "fields.gpkg"), "crop", {"7": 1, "8": 2}, outside=0, mask_invalid=False)
     index = make_samples(
-        SampleRequest(source, max_scenes=1), tmp_path / "set", replace(RULES, target="B02", labels=rules)
+        SampleRequest(Query(catalog=source), max_scenes=1), tmp_path / "set", replace(RULES, target="B02", labels=rules)
     )
     y = read(tmp_path / "set" / index.done[0].y_path)[0]
     transform = rasterio.Affine(10, 0, WEST, 0, -10, NORTH)
@@ -251,7 +254,9 @@ def test_labels_of_shapes(source: str, tmp_path: Path) -> None:
     wrong = replace(rules, column="crops")
     with pytest.raises((BadInputError, IncompleteError), match="no column 'crops'; there are crop"):
         make_samples(
-            SampleRequest(source, max_scenes=1), tmp_path / "other", replace(RULES, target="B02", labels=wrong)
+            SampleRequest(Query(catalog=source), max_scenes=1),
+            tmp_path / "other",
+            replace(RULES, target="B02", labels=wrong),
         )
 
 
@@ -287,7 +292,8 @@ def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_p
     source = catalog(tmp_path / "index.json", pairs[0].items())
     rules = replace(RULES, labels=LabelRules(names={4: "green"}, mapping={"4": 4}), angles=AngleRules("sin_cos"))
     cube = tmp_path / "set.zarr"
-    make_sample_cube(replace(on_grid(source), max_cloud_cover=90), cube, rules)
+    request = on_grid(source)
+    make_sample_cube(replace(request, query=replace(request.query, max_cloud_cover=90)), cube, rules)
     before = (cube / "zarr.json").read_bytes()
     assert update(cube) == 0
     assert (cube / "zarr.json").read_bytes() == before, "nothing new, nothing done"
@@ -319,11 +325,15 @@ def test_update_follows_the_source_of_a_cube_of_samples(pairs: list[Pair], tmp_p
 
 def test_update_follows_a_cube_whose_steps_are_samples(layers: Path, tmp_path: Path) -> None:
     make_sample_cube(
-        SampleRequest(str(layers), max_scenes=1), tmp_path / "set.zarr", replace(RULES, angles=AngleRules())
+        SampleRequest(Query(catalog=str(layers)), max_scenes=1),
+        tmp_path / "set.zarr",
+        replace(RULES, angles=AngleRules()),
     )
     assert update(tmp_path / "set.zarr") == 0
     assert len(stac2cube.open_cube(tmp_path / "set.zarr")["time"]) == 1
-    make_sample_cube(SampleRequest(str(layers)), tmp_path / "set.zarr", replace(RULES, angles=AngleRules()))
+    make_sample_cube(
+        SampleRequest(Query(catalog=str(layers))), tmp_path / "set.zarr", replace(RULES, angles=AngleRules())
+    )
     assert update(tmp_path / "set.zarr") == 0
     assert len(stac2cube.open_cube(tmp_path / "set.zarr")["time"]) == 2
 

@@ -20,6 +20,7 @@ from stac2cube.datasets.samples import make_samples, run_samples
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
 from stac2cube.executors.base import Threads
 from stac2cube.executors.local import Local
+from stac2cube.model.query import Query
 from stac2cube.pixels.gdal import GdalImage
 from tests.datasets.products import GSD, Pair
 from tests.items import catalog
@@ -99,7 +100,7 @@ def test_raw_counts_explicit_nodata_and_another_fill(source: str, pairs: list[Pa
     counts = pairs[0].counts("B02")
     value = int(counts[50, 50])
     rules = replace(RULES, bands=("B02",), target="B02", radiometry="raw", source_nodata=value, nodata=-9999.0)
-    index = make_samples(SampleRequest(source, max_scenes=1), tmp_path / "set", rules)
+    index = make_samples(SampleRequest(Query(catalog=source), max_scenes=1), tmp_path / "set", rules)
     assert index.radiometry == "raw"
     x, about = read(tmp_path / "set" / NAME / "x.tif")
     assert about["nodata"] == -9999
@@ -158,7 +159,7 @@ def test_classes_are_resampled_as_classes(method: str, source: str, pairs: list[
 
 def test_angles_in_degrees_and_as_sines(source: str, tmp_path: Path) -> None:
     rules = replace(RULES, bands=("B02", "B11"), target="B09", angles=AngleRules(view="per_band"))
-    index = make_samples(SampleRequest(source, max_scenes=1), tmp_path / "deg", rules)
+    index = make_samples(SampleRequest(Query(catalog=source), max_scenes=1), tmp_path / "deg", rules)
     angles, about = read(tmp_path / "deg" / NAME / "angles.tif")
     names = list(about["names"])
     assert names == list(index.angles.channels)
@@ -170,7 +171,7 @@ def test_angles_in_degrees_and_as_sines(source: str, tmp_path: Path) -> None:
     across = np.angle((1 - right) * np.exp(1j * np.radians(350)) + right * np.exp(1j * np.radians(10)), deg=True)
     np.testing.assert_allclose(by_name["view_azimuth_B02"], across % 360, atol=1e-4)
     single = replace(rules, angles=AngleRules(form="sin_cos", view="single"))
-    make_samples(SampleRequest(source, max_scenes=1), tmp_path / "sin", single)
+    make_samples(SampleRequest(Query(catalog=source), max_scenes=1), tmp_path / "sin", single)
     angles, about = read(tmp_path / "sin" / NAME / "angles.tif")
     parts = dict(zip(about["names"], angles, strict=True))
     assert list(parts)[-2:] == ["view_azimuth_sin", "view_azimuth_cos"]
@@ -241,7 +242,7 @@ def test_other_rules_need_overwrite(source: str, tmp_path: Path) -> None:
     for other in (replace(RULES, bands=("B02",)), replace(RULES, downsampling="med")):
         with pytest.raises(BadInputError, match="made by other rules"):
             make_samples(source, tmp_path / "set", other)
-    index = make_samples(SampleRequest(source, max_scenes=1), tmp_path / "set", other, overwrite=True)
+    index = make_samples(SampleRequest(Query(catalog=source), max_scenes=1), tmp_path / "set", other, overwrite=True)
     assert [sample.id for sample in index.samples] == [NAME]
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["index.json", "request.json", NAME]
     (tmp_path / "mine").mkdir()
@@ -275,7 +276,7 @@ def test_the_same_bytes_wherever_and_in_whatever_order(source: str, tmp_path: Pa
 def test_who_stops_goes_on_later(source: str, tmp_path: Path) -> None:
     orders = BuildOptions()
     orders.stop.set()
-    report = run_samples(SampleRequest(source), tmp_path / "set", RULES, Threads(1), orders=orders)
+    report = run_samples(SampleRequest(Query(catalog=source)), tmp_path / "set", RULES, Threads(1), orders=orders)
     assert report.exit_code == 10
     assert read_sample_index(tmp_path / "set").samples == ()
     assert len(make_samples(source, tmp_path / "set", RULES).done) == 2
@@ -317,7 +318,7 @@ def test_words_of_labels_that_do_not_fit(words: dict, message: str) -> None:
 
 def test_where_nothing_fits_it_is_told(source: str, tmp_path: Path) -> None:
     with pytest.raises(NothingFoundError, match="no scene"):
-        make_samples(SampleRequest(source, time="2019"), tmp_path / "set", RULES)
+        make_samples(SampleRequest(Query(catalog=source, time="2019")), tmp_path / "set", RULES)
     with pytest.raises(BadInputError, match="needs a grid"):
         make_samples(source, tmp_path / "set", replace(RULES, target="grid"))
     with pytest.raises(BadInputError, match="remote catalog"):

@@ -21,6 +21,7 @@ from stac2cube.datasets.rules import SampleRequest, SampleRules
 from stac2cube.datasets.samples import run_samples
 from stac2cube.errors import BadInputError, IncompleteError, SlurmError
 from stac2cube.executors.base import Threads
+from stac2cube.model.query import Query
 from stac2cube.progress import Progress
 
 
@@ -111,8 +112,8 @@ def test_a_lost_place_is_no_stop(source: str, tmp_path: Path) -> None:
         Making(Lost(1)).make(wanted(tmp_path), slowly)
     rules = SampleRules(bands=("B02",), target="B11")
     with pytest.raises(SlurmError, match="all workers of this job ended"):
-        run_samples(SampleRequest(source), tmp_path / "set", rules, Lost(1))
-    assert run_samples(SampleRequest(source), tmp_path / "set", rules, Threads(1)).exit_code == 0
+        run_samples(SampleRequest(Query(catalog=source)), tmp_path / "set", rules, Lost(1))
+    assert run_samples(SampleRequest(Query(catalog=source)), tmp_path / "set", rules, Threads(1)).exit_code == 0
 
 
 def test_commands_near_the_end_of_their_job_end_with_10_and_go_on(

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from stac2cube.explorer.session import Explorer
-from stac2cube.stages.layers import area_words, get_stac_layers, make_request, prepare
+from stac2cube.stages.layers import area_words, get_stac_layers, prepare, query_of_words
 from stac2cube.store.reader import differences, open_cube
 from tests.explorer.conftest import World
 from tests.explorer.test_server import KML
@@ -62,11 +62,11 @@ def test_draw_pick_write_and_run(page: Page, explorer: Explorer, world: World) -
     page.press("#time", "Tab")
     found(page)
     cells = page.locator(".scene")
-    request = make_request(
+    query, options = query_of_words(
         {"mission": "sentinel-2-l2a", "time": "2022/2023", "catalog": str(world.catalog)}
         | area_words(f"{west},{south},{east},{north}")
     )
-    scenes = prepare(None, request).scenes
+    scenes = prepare(None, query, options).scenes
     assert {cell.get_attribute("data-day") for cell in cells.all()} == {f"{s.key.day}" for s in scenes}
     clear = [scene for scene in scenes if (scene.cloud_cover or 0) <= 30]
     assert 0 < len(clear) < len(scenes)

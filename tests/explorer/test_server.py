@@ -177,11 +177,11 @@ def test_what_is_no_area(explorer: Explorer, said: dict[str, Any], words: str) -
 
 
 def test_a_search_says_what_the_plan_says(explorer: Explorer, world: World) -> None:
-    from stac2cube.stages.layers import area_words, make_request, prepare
+    from stac2cube.stages.layers import area_words, prepare, query_of_words
 
     found = ask(explorer, "search", **draft(explorer, world, time="2022/2023"))
     words = {"mission": "sentinel-2-l2a", "time": "2022/2023", "catalog": str(world.catalog)}
-    job = prepare(None, make_request(words | area_words(world.area)))
+    job = prepare(None, *query_of_words(words | area_words(world.area)))
     plan = job.plan()
     rows, columns = job.spec.grid.shape
     assert [scene["key"] for scene in found["scenes"]] == [step.entry.key for step in plan.todo]

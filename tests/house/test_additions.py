@@ -24,18 +24,38 @@ PAGE = CHECKOUT / "CONTRIBUTING.md"
 WEST, NORTH, EDGE = 600_000, 5_300_000, 32
 
 RUN = """
-import sys
+import json, sys
 from stac2cube.cli import cli
 for line in sys.stdin:
     code = cli.main([*line.rstrip("\\n").split("\\t"), "-q"], standalone_mode=False)
     assert not code, (line, code)
 import stac2cube
 print(stac2cube.__file__)
+exec(sys.argv[1])
+"""
+
+FILTERED = """
+words = {"mission": "sentinel-2-l2a", "aoi": "area.geojson", "time": "2023-07", "bands": ["red"], "catalog": "red.json"}
+words["max_sun_zenith"] = 60
+stac2cube.create_index("./other", **words)
+days = {"python": [str(day)[:10] for day in stac2cube.get_stac_layers(**words)["time"].values]}
+file = sys.argv[2]
+open("red.json", "w").write(open(file).read())
+stac2cube.get_stac_layers("high.zarr", update=True)
+for name in ("high.zarr", "recipe.zarr"):
+    days[name] = [str(day)[:10] for day in stac2cube.open_cube(name)["time"].values]
+for name in ("./high", "./other"):
+    days[name] = [stac2cube.index_info(name)["items"], len(stac2cube.update_index(name).difference.new)]
+print("DAYS", json.dumps(days))
 """
 
 
-def section() -> str:
-    return PAGE.read_text().partition("## Tutorial: three additions")[2].partition("\n## ")[0]
+def section(heading: str = "Tutorial: three additions") -> str:
+    return PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
+def commands(text: str) -> list[list[str]]:
+    return [shlex.split(line)[1:] for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE)]
 
 
 def apply(text: str, checkout: Path) -> set[str]:
@@ -82,10 +102,10 @@ def copy(tmp_path: Path) -> Path:
     return checkout
 
 
-def run(checkout: Path, folder: Path, commands: list[list[str]]) -> None:
-    """Run commands of the package in a checkout, one after the other."""
+def run(checkout: Path, folder: Path, commands: list[list[str]], then: str = "", *words: str) -> str:
+    """Run commands of the package in a checkout, one after the other, then lines of Python; what they print."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN],
+        [sys.executable, "-c", RUN, then, *words],
         input="".join("\t".join(words) + "\n" for words in commands),
         env={"PYTHONPATH": str(checkout), "PATH": "", "HOME": str(folder), "STAC2CUBE_CONFIG_DIR": str(folder)},
         cwd=folder,
@@ -95,6 +115,18 @@ def run(checkout: Path, folder: Path, commands: list[list[str]]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert str(checkout) in done.stdout
+    return done.stdout
+
+
+def overpass(day: int, assets: dict[str, Path], **properties: object) -> dict[str, object]:
+    return item(
+        f"S2A_MSIL2A_202307{day:02}T101601_R065_T32TPT_202307{day:02}T160000",
+        "sentinel-2-l2a",
+        assets,
+        datetime=f"2023-07-{day:02}T10:16:01Z",
+        platform="Sentinel-2A",
+        **{"s2:processing_baseline": "05.09", "s2:mgrs_tile": "32TPT", "sat:relative_orbit": 65, **properties},
+    )
 
 
 def test_the_three_additions_work_as_written(copy: Path, tmp_path: Path) -> None:
@@ -111,21 +143,11 @@ def test_the_three_additions_work_as_written(copy: Path, tmp_path: Path) -> None
         {"B04": image(tmp_path / f"b04-{n}.tif", red[n]), "SCL": image(tmp_path / f"scl-{n}.tif", classes[n])}
         for n in range(3)
     ]
-    items = [
-        item(
-            f"S2A_MSIL2A_202307{day:02}T101601_R065_T32TPT_202307{day:02}T160000",
-            "sentinel-2-l2a",
-            assets,
-            datetime=f"2023-07-{day:02}T10:16:01Z",
-            platform="Sentinel-2A",
-            **{"s2:processing_baseline": "05.09", "s2:mgrs_tile": "32TPT", "sat:relative_orbit": 65},
-        )
-        for day, assets in zip((5, 15, 25), files, strict=True)
-    ]
+    items = [overpass(day, assets) for day, assets in zip((5, 15, 25), files, strict=True)]
     catalog(tmp_path / "red.json", items)
     (tmp_path / "area.geojson").write_text(json.dumps(one["geometry"]))
 
-    run(copy, tmp_path, [shlex.split(line)[1:] for line in re.findall(r"^\$ (.*)$", section(), re.MULTILINE)])
+    run(copy, tmp_path, commands(section()))
 
     at = {"x": WEST + 10 * np.arange(EDGE) + 5, "y": NORTH - 10 * np.arange(EDGE) - 5}
     found = open_cube(tmp_path / "cover.zarr").sel(at)["map"].values[0]
@@ -137,3 +159,32 @@ def test_the_three_additions_work_as_written(copy: Path, tmp_path: Path) -> None
     assert np.allclose(found, np.where(ground.any(axis=0), highest, np.nan), atol=1e-6, equal_nan=True)
     found = open_cube(tmp_path / "deviation.zarr").sel(at)["B04"].values[0]
     assert np.allclose(found, values.std(axis=0), atol=1e-6)
+
+
+def test_a_filter_of_scenes_touches_three_files_and_reaches_everything(copy: Path, tmp_path: Path) -> None:
+    text = section("Add a filter of scenes")
+    touched = apply(text, copy)
+    assert len(touched) == 3
+    assert touched == differing(PACKAGE, copy / "stac2cube")
+
+    file = {"B04": image(tmp_path / "b04.tif", np.full((EDGE, EDGE), 3000, "uint16"))}
+    angles = {5: {"view:sun_elevation": 60}, 12: {"view:sun_elevation": 20.5}, 15: {}, 20: {"view:sun_elevation": "20"}}
+    catalog(tmp_path / "red.json", items := [overpass(day, file, **said) for day, said in angles.items()])
+    more = [overpass(25, file, **{"view:sun_elevation": 29.9}), overpass(28, file, **{"view:sun_elevation": 30})]
+    later = catalog(tmp_path / "later.json", [*items, *more])
+    (tmp_path / "area.geojson").write_text(json.dumps(items[0]["geometry"]))
+    layers = {"mission": "sentinel-2-l2a", "aoi": "area.geojson", "time": "2023-07", "bands": ["red"]}
+    layers |= {"catalog": "red.json", "max_sun_zenith": 60}
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"cubes": ".", "layers": {"recipe": layers}}))
+
+    printed = run(copy, tmp_path, commands(text), FILTERED, later)
+
+    days = json.loads(printed.partition("DAYS ")[2])
+    kept = [f"2023-07-{day:02}" for day in (5, 15, 20)]
+    assert days == {
+        "python": kept,
+        "high.zarr": [*kept, "2023-07-28"],  # an update takes the filter from the cube, or from the index
+        "recipe.zarr": kept,
+        "./high": [3, 1],
+        "./other": [3, 1],
+    }

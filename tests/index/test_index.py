@@ -26,7 +26,7 @@ from stac2cube.search.clients import items_of_path
 from stac2cube.search.index_commits import lock, read_index
 from stac2cube.search.index_files import read_index_manifest
 from stac2cube.search.index_headers import stored_headers
-from stac2cube.stages.layers import area_words, make_request
+from stac2cube.stages.layers import area_words, query_of_words
 from stac2cube.store.lock import IN_FOLDER
 from stac2cube.store.reader import differences
 from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
@@ -269,7 +269,7 @@ def test_one_file_and_the_ledger_of_a_cube_are_catalogs_too(index: Path, archive
 
 def test_a_search_staged_from_an_index_takes_the_headers_along(index: Path, archive: Archive, tmp_path: Path) -> None:
     words = {**CUBE_WORDS, "bands": ("B04",), **area_words(archive.area(two_zones=True)), "catalog": str(index)}
-    stored = store_search(make_request(words), tmp_path / "items.parquet")
+    stored = store_search(query_of_words(words)[0], tmp_path / "items.parquet")
     assert stored.scenes == 4
     headers = stored_headers([stored.items])
     assert headers is not None

@@ -16,7 +16,7 @@ from pyproj import Transformer
 from shapely.geometry import box, mapping
 
 from stac2cube.errors import ReadError
-from stac2cube.model.image import BandRequest
+from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef
 from stac2cube.pixels import read as reading
 from stac2cube.pixels.open import RetryPolicy
@@ -77,7 +77,12 @@ def test_only_what_others_leave_open_is_read_and_the_pixels_are_the_same(
         made.append(granule(lattice, name, **paths))
     read: list[int] = []
     cut = reading.source_window
-    monkeypatch.setattr(reading, "source_window", lambda *words: read.append(words[3].shape) or cut(*words))
+
+    def reading_of(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoBox) -> np.ndarray:
+        read.append(geobox.shape)
+        return cut(image, asset, band, geobox)
+
+    monkeypatch.setattr(reading, "source_window", reading_of)
     got = read_block(made, [RED, NIR], block)
     rows, columns = np.array(read[2]) / block.shape
     assert (rows, columns < 0.5) == (1, True) if crs == "EPSG:32633" else (rows < 0.2, columns) == (True, 1)

@@ -21,10 +21,12 @@ from shapely.geometry import Point, Polygon, box
 import stac2cube
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.model.grid import GridOptions
+from stac2cube.model.query import Query
 from stac2cube.reading import read as files
 from stac2cube.reading import read as whole
 from stac2cube.reading import selection as windows
-from stac2cube.reading.selection import PixelOptions, features_of, select
+from stac2cube.reading.selection import features_of, select
 from stac2cube.stages.layers import ReadScene
 from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.pixels.granules import box32, texture, write
@@ -280,7 +282,8 @@ def test_what_cannot_be_is_said(index: Path, world: World, monkeypatch: pytest.M
 def test_bands_that_do_not_fit_into_one_file_are_refused_before_any_is_written(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    selection = select(index, features_of(frame(tri=TRIANGLE))[0], PixelOptions(bands=["B04", "B05"]))
+    query = Query(area=features_of(frame(tri=TRIANGLE))[0], bands=("B04", "B05"))
+    selection = select(index, query, GridOptions())
     first, second = selection.layers
     mixed = replace(selection, layers=(first, replace(second, dtype="float32", fill=np.nan)))
     monkeypatch.setattr(files, "select", lambda *_: mixed)

@@ -12,17 +12,17 @@ from shapely.geometry import box
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
+from tests.items import query_over
 from tests.real.recorded import RASTERS, STAC, real
 
 pytestmark = real
 
-ALWAYS = ((datetime(2015, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)),)
+ALWAYS = (datetime(2015, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
 
 
 def scenes_of(path: Path, longitude: float = 9.5, cloud: float | None = None) -> list[Scene]:
-    mission = find_mission("sentinel-2-l2a")
-    query = Query(mission, box(-180, -90, 180, 90), longitude, ALWAYS, mission.choose_bands(None), cloud)
+    query = query_over(box(-180, -90, 180, 90), ALWAYS, longitude=longitude, max_cloud_cover=cloud)
     return search(query, find_catalog(str(path)))
 
 

@@ -14,7 +14,7 @@ from stac2cube.build.loop import build
 from stac2cube.build.plan import Block
 from stac2cube.executors.base import Threads
 from stac2cube.maintain.sync import compare_with_catalog
-from stac2cube.stages.layers import area_words, make_request, prepare
+from stac2cube.stages.layers import area_words, prepare, query_of_words
 from tests.items import Json, catalog
 from tests.real.recorded import STAC, real
 
@@ -43,7 +43,7 @@ def test_steps_of_baseline_0214_are_superseded_by_0500(tmp_path: Path) -> None:
     cube = tmp_path / "alps.zarr"
     words = {"mission": "sentinel-2-l2a", "time": "2020-03", "bands": ("B04",), "resolution": 2000.0}
     words |= {"catalog": catalog(tmp_path / "items.json", older), **area_words(area)}
-    job = prepare(cube, make_request(words))
+    job = prepare(cube, *query_of_words(words))
     built = build(cube, job.spec, job.steps, no_pixels, Threads(1))
     assert built.sealed == ["sentinel-2a_R065_20200302", "sentinel-2a_R108_20200305"]
     assert compare_with_catalog(cube)[0].nothing

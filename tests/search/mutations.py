@@ -18,8 +18,10 @@ from shapely.geometry import box
 from stac2cube.errors import ItemError
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.mission import find_mission, mission_names
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Scene, identify
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
+from tests.items import query_over
 from tests.real.recorded import STAC
 
 Json = dict[str, Any]
@@ -68,8 +70,7 @@ def _mission_of(item: Any) -> str:
 
 def query_of(mission: str) -> Query:
     """Everything of a mission, anywhere and at any time."""
-    known = find_mission(mission)
-    return Query(known, box(-180, -90, 180, 90), 9.5, (ALWAYS,), known.choose_bands(None))
+    return query_over(box(-180, -90, 180, 90), ALWAYS, mission=mission, longitude=9.5)
 
 
 def found_in(folder: Path, mission: str, items: Sequence[Any]) -> dict[str, Scene]:

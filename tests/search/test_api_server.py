@@ -12,9 +12,10 @@ import shapely
 
 from stac2cube.errors import CatalogError
 from stac2cube.model.catalog import Catalog, find_catalog
-from stac2cube.model.mission import find_mission
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Scene
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
+from tests.items import query_over
 from tests.servers.fault_proxy import Fault, FaultProxy
 from tests.servers.ports import free_port
 from tests.servers.replay import replayed
@@ -66,15 +67,8 @@ def local(tmp_path: Path, stock: tuple[list[Json], list[Json]]) -> Catalog:
 def query_for(items: list[Json], max_cloud_cover: float | None = None) -> Query:
     times = [datetime.fromisoformat(item["properties"]["datetime"]) for item in items]
     geometry = shapely.box(*shapely.union_all([shapely.geometry.shape(item["geometry"]) for item in items]).bounds)
-    mission = find_mission("sentinel-2-l2a")
-    return Query(
-        mission=mission,
-        area=geometry,
-        longitude=geometry.centroid.x,
-        intervals=((min(times).astimezone(UTC), max(times).astimezone(UTC)),),
-        bands=mission.choose_bands(["B02", "SCL"]),
-        max_cloud_cover=max_cloud_cover,
-    )
+    whole = (min(times).astimezone(UTC), max(times).astimezone(UTC))
+    return query_over(geometry, whole, "B02,SCL", max_cloud_cover=max_cloud_cover)
 
 
 def essence(scenes: list[Scene]) -> list[tuple[Any, ...]]:
@@ -122,7 +116,7 @@ def test_long_answers_come_in_pages(
 @pytest.mark.postgres
 def test_nothing_found_is_an_empty_list(loaded: StacApi, stock: tuple[list[Json], list[Json]]) -> None:
     query = query_for(stock[1])
-    elsewhere = Query(query.mission, shapely.box(-70, -30, -69, -29), -69.5, query.intervals, query.bands)
+    elsewhere = query_over(shapely.box(-70, -30, -69, -29), query.intervals[0], "B02,SCL")
     assert search(elsewhere, find_catalog(loaded.url)) == []
 
 

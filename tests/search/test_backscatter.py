@@ -13,10 +13,10 @@ from shapely.geometry import box
 from stac2cube.errors import ReadError
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.image import BandRequest
-from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import AssetRef, Scene
 from stac2cube.pixels.warp import stored
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
+from tests.items import query_over
 from tests.pixels.products import Json, collection, product
 
 YEAR = (datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC) - timedelta(microseconds=1))
@@ -33,8 +33,7 @@ def find(folder: Path, asset: Json, properties: Json) -> Scene:
     }
     radar = product("radar") | {"collection": "sentinel-1-rtc", "properties": about | properties}
     radar["assets"] = {"vv": {"href": "/data/vv.tif"} | asset}
-    mission = find_mission("sentinel-1-rtc")
-    query = Query(mission, box(9.2, 47.2, 9.8, 47.8), 9.5, (YEAR,), mission.choose_bands(["VV"]))
+    query = query_over(box(9.2, 47.2, 9.8, 47.8), YEAR, "VV", mission="sentinel-1-rtc")
     (scene,) = search(query, find_catalog(str(collection(folder / "items.json", radar))))
     return scene
 

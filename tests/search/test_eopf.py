@@ -26,6 +26,7 @@ from stac2cube.model.catalog import Catalog, catalogs, find_catalog
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.grid import grid_from_geobox
 from stac2cube.model.mission import find_mission
+from stac2cube.model.query import Query
 from stac2cube.model.scene import Granule, identify
 from stac2cube.search.choose_catalog import catalog_choices
 from stac2cube.search.items import Reading, to_granule
@@ -188,14 +189,13 @@ def test_one_overpass_is_one_scene_in_all_catalogs(tmp_path: Path) -> None:
 
 
 def _scenes(path: str, time: str = "2024-05") -> Any:
-    from stac2cube.search.choose_catalog import find
-    from stac2cube.search.request import resolve
-    from stac2cube.stages.layers import area_words, make_request
+    from stac2cube.search.choose_catalog import catalog_choices, find
+    from stac2cube.stages.layers import area_words, query_of_words
 
     area = area_words(box(6.33, 47.813, 6.34, 47.82))
     words = {"mission": "sentinel-2-l2a", "time": time, "catalog": path, **area}
-    wanted = resolve(make_request(words))
-    return find(wanted.query, wanted.choices).scenes
+    query, _ = query_of_words(words)
+    return find(query, catalog_choices(query)).scenes
 
 
 def test_parts_of_a_tile_without_a_datastrip_stand_for_those_with_one() -> None:
@@ -258,12 +258,12 @@ def test_a_store_on_this_machine_is_not_read_for_a_stranger(root: str) -> None:
 
 
 def test_auto_takes_samples_only_where_nothing_else_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choices = catalog_choices("auto", MISSION)
+    choices = catalog_choices(Query(MISSION.name))
     assert [(choice.catalog.name, choice.last_resort) for choice in choices] == [
         ("earth-search", False),
         ("eopf", True),
     ]
-    assert [choice.catalog.name for choice in catalog_choices("eopf", MISSION)] == ["eopf"]
+    assert [choice.catalog.name for choice in catalog_choices(Query(MISSION.name, catalog="eopf"))] == ["eopf"]
     monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path))
     sample = sound_item(HREF, FORM)
     other = cdse_item() | {"assets": {"red": {"href": "https://example.org/red.tif"}}}
@@ -384,7 +384,7 @@ def test_samples_are_made_of_arrays_as_of_files(archive: list[Json], tmp_path: P
     made = []
     for number in (0, 4):
         source = catalog(tmp_path / f"{number}.json", [archive[number]])
-        request = SampleRequest(source, area=area, grid=grid_from_geobox(geobox))
+        request = SampleRequest(Query(catalog=source, area=area), grid=grid_from_geobox(geobox))
         index = make_samples(request, tmp_path / f"set{number}", rules)
         (sample,) = index.done
         with rasterio.open(tmp_path / f"set{number}" / sample.x_path) as x:

@@ -16,17 +16,16 @@ from shapely.geometry import box
 
 from stac2cube.errors import CatalogError
 from stac2cube.model.catalog import find_catalog
-from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
+from tests.items import query_over
 from tests.pixels.products import Json, product
 
 YEAR = (datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC))
 
 
 def scenes(path: Path) -> list[Any]:
-    mission = find_mission("sentinel-2-l2a")
-    query = Query(mission, box(9.2, 47.2, 9.8, 47.8), 9.5, (YEAR,), mission.choose_bands(["B04", "B8A"]))
+    query = query_over(box(9.2, 47.2, 9.8, 47.8), YEAR, "B04,B8A")
     return [facts(scene) for scene in search(query, find_catalog(str(path)))]
 
 

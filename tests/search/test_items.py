@@ -20,7 +20,8 @@ from stac2cube.model.geometry import parse_crs
 from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene, datastrip_of, generated, platform_of
 from stac2cube.search.parsing import declared_crs, declared_lattice, footprint_of
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
+from tests.items import query_over
 
 Json = dict[str, Any]
 NAMES = {"B02": "blue", "B04": "red", "SCL": "scl", "AOT": "aot"}
@@ -64,10 +65,8 @@ def find(
 ) -> list[Scene]:
     path = folder / "items.json"
     path.write_text(json.dumps(items))
-    mission = find_mission("sentinel-2-l2a")
     interval = (datetime.fromisoformat(first).replace(tzinfo=UTC), datetime.fromisoformat(last).replace(tzinfo=UTC))
-    query = Query(mission, area, area.centroid.x, (interval,), mission.choose_bands(list(NAMES)))
-    return search(query, find_catalog(str(path)))
+    return search(query_over(area, interval, ",".join(NAMES), longitude=area.centroid.x), find_catalog(str(path)))
 
 
 def test_a_plain_item(tmp_path: Path) -> None:
@@ -242,9 +241,7 @@ def test_items_of_several_providers_in_one_parquet(tmp_path: Path) -> None:
     other["assets"] = {band: {"href": f"https://host/{band}.tif"} for band in NAMES}
     path = tmp_path / "mixed.parquet"
     rustac.write_sync(str(path), [item(), other])
-    mission = find_mission("sentinel-2-l2a")
-    interval = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC))
-    query = Query(mission, HERE, 9.5, (interval,), mission.choose_bands(["red"]))
+    query = query_over(HERE, (datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)), "red")
     scenes = search(query, find_catalog(str(path)))
     assert [scene.granules[0].assets["B04"].shift for scene in scenes] == [1000, 0]
 
@@ -359,9 +356,7 @@ def test_a_static_catalog_whose_links_go_in_circles_or_nowhere(
     links += [{"rel": "item", "href": "items.json"}, {"rel": "item", "href": "gone.json"}]
     (tmp_path / "catalog.json").write_text(json.dumps({"type": "Catalog", "id": "c", "links": links}))
     (tmp_path / "items.json").write_text(json.dumps(item()))
-    mission = find_mission("sentinel-2-l2a")
-    interval = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC))
-    query = Query(mission, HERE, 9.5, (interval,), mission.choose_bands(["red"]))
+    query = query_over(HERE, (datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)), "red")
     with caplog.at_level(logging.WARNING, "stac2cube"):
         assert len(search(query, find_catalog(str(tmp_path)))) == 1
     assert "1 of 2 links lead nowhere" in caplog.text
@@ -383,15 +378,8 @@ def test_a_static_catalog_whose_links_go_in_circles_or_nowhere(
 )
 def test_what_programs_write_otherwise(tmp_path: Path, changes: Json, wanted: Json) -> None:
     """Names of products for platforms and baselines, tiles in their letters, texts of tables, GDAL's geotransform."""
-    mission = find_mission("sentinel-2-l2a")
     (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item(**changes)]}))
-    query = Query(
-        mission,
-        HERE,
-        9.5,
-        ((datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)),),
-        mission.choose_bands(["B04"]),
-    )
+    query = query_over(HERE, (datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)), "B04")
     (scene,) = search(query, find_catalog(str(tmp_path / "items.json")))
     assert not scene.problem
     (granule,) = scene.granules

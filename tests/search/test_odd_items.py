@@ -83,7 +83,7 @@ def same(odd: Any, item: Json, mission: str, folder: Path) -> tuple[str, str]:
         scenes = found_in(folder, mission, [others[0], odd, others[1]])
         (folder / "index").mkdir(exist_ok=True)
         # What a build, an index and its conditions make of them.
-        steps_for(list(scenes.values()), GRID, "", [band.name for band in query_of(mission).bands])
+        steps_for(list(scenes.values()), GRID, "", [band.name for band in query_of(mission).chosen])
         items = found_items(query_of(mission), find_catalog(str(folder / "items.json"))).items
         content_of(list(records_of(items).values()))
         Conditions(max_cloud_cover=50, platforms=("sentinel-2a",), orbit="ascending").keep(items)

@@ -11,9 +11,9 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.model.catalog import find_catalog
-from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
+from tests.items import query_over
 from tests.pixels.products import Json, collection, product
 
 AREA = box(9.2, 47.2, 9.8, 47.8)
@@ -33,8 +33,7 @@ def find(
     times: tuple[datetime, datetime] = MAY,
     cloud: float | None = None,
 ) -> list[Scene]:
-    mission = find_mission("sentinel-2-l2a")
-    query = Query(mission, area, longitude, (times,), mission.choose_bands(None), cloud)
+    query = query_over(area, times, longitude=longitude, max_cloud_cover=cloud)
     return search(query, find_catalog(str(collection(path, *items))))
 
 

@@ -14,10 +14,10 @@ from shapely.geometry import box
 
 from stac2cube.errors import CatalogError
 from stac2cube.model.catalog import find_catalog
-from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene, orbit_of
-from stac2cube.search.search import Query, search, solar_day
+from stac2cube.search.search import search, solar_day
 from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
+from tests.items import query_over
 
 Json = dict[str, Any]
 CATALOGS = ("earth-search", "planetary-computer", "terrabyte", "cdse")
@@ -30,10 +30,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 
 def find(path: Path, *, cloud: float | None = None, year: int | None = None, longitude: float = 12.0) -> list[Scene]:
-    mission = find_mission("sentinel-2-l2a")
     first, last = (year, year + 1) if year else (2000, 2030)
     interval = (datetime(first, 1, 1, tzinfo=UTC), datetime(last, 1, 1, tzinfo=UTC))
-    query = Query(mission, box(5, 40, 20, 55), longitude, (interval,), mission.choose_bands(None), cloud)
+    query = query_over(box(5, 40, 20, 55), interval, longitude=longitude, max_cloud_cover=cloud)
     return search(query, find_catalog(str(path)))
 
 

@@ -9,18 +9,17 @@ import pytest
 from shapely.geometry import box
 
 from stac2cube.model.catalog import find_catalog
-from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import Scene, standing
-from stac2cube.search.search import Query, search
+from stac2cube.search.search import search
 from stac2cube.stages.scenes import with_standins
+from tests.items import query_over
 from tests.pixels.products import Json, collection, product
 
 YEAR = (datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC) - timedelta(microseconds=1))
 
 
 def find(path: Path, *items: Json, mission: str = "sentinel-2-l2a", bands: str = "B04,B8A") -> list[Scene]:
-    known = find_mission(mission)
-    query = Query(known, box(9.2, 47.2, 9.8, 47.8), 9.5, (YEAR,), known.choose_bands(bands.split(",")))
+    query = query_over(box(9.2, 47.2, 9.8, 47.8), YEAR, bands, mission=mission)
     return search(query, find_catalog(str(collection(path / "items.json", *items))))
 
 

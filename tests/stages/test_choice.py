@@ -15,7 +15,7 @@ import stac2cube.model.geometry
 from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.executors.base import Threads
 from stac2cube.executors.slurm import Slurm
-from stac2cube.stages.layers import make_request, prepare, run
+from stac2cube.stages.layers import prepare, query_of_words, run
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
@@ -37,7 +37,7 @@ class Site:
 
     def choose(self, *, on_cluster: bool, **more: object) -> tuple[str, str]:
         """Catalog and reason that the ledger will hold."""
-        job = prepare(None, make_request(self.words(**more)), on_cluster=on_cluster)
+        job = prepare(None, *query_of_words(self.words(**more)), on_cluster=on_cluster)
         properties = job.steps[0].entry.properties
         return properties["catalog"], properties["catalog_choice"]
 
@@ -96,7 +96,7 @@ def test_an_archive_that_cannot_be_read_is_passed_over_and_the_ledger_says_why(
         file.unlink()
     cube = tmp_path / "layers.zarr"
     with caplog.at_level("INFO", "stac2cube"):
-        run(prepare(cube, make_request(site.words()), on_cluster=True), Threads(1))
+        run(prepare(cube, *query_of_words(site.words()), on_cluster=True), Threads(1))
     entry = next(iter(Ledger(cube, read_root(cube).ledger).entries().values()))
     assert entry.properties["catalog"] == "earth-search"
     assert "not terrabyte: " in entry.properties["catalog_choice"]
@@ -144,7 +144,7 @@ def test_both_ways_give_the_same_pixels(site: Site, tmp_path: Path) -> None:
     cubes = {}
     for on_cluster in (True, False):
         cube = tmp_path / f"{on_cluster}.zarr"
-        run(prepare(cube, make_request(site.words()), on_cluster=on_cluster), Threads(1))
+        run(prepare(cube, *query_of_words(site.words()), on_cluster=on_cluster), Threads(1))
         cubes[on_cluster] = stac2cube.open_cube(cube, decode=False, chunks=None).load()
     assert len({cube.attrs.get("title") for cube in cubes.values()}) == 1
     # By position: catalogs stamp the same scene minutes apart.

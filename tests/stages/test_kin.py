@@ -22,6 +22,7 @@ from stac2cube.executors.base import Threads
 from stac2cube.maintain.care import remarks
 from stac2cube.maintain.sync import compare_with_catalog, sync
 from stac2cube.maintain.update import STAGES
+from stac2cube.model.query import Query
 from stac2cube.store.metadata import OWN, read_root
 from stac2cube.store.reader import differences
 from tests.items import Json, catalog
@@ -52,7 +53,7 @@ def plan_of(cube: Path, capsys: pytest.CaptureFixture[str], *words: str) -> Json
 def test_samples_made_from_a_cube_follow_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     items = [product(tmp_path, date) for date in DATES[:4]]
     layers, samples = layers_of(tmp_path / "alps", items[:3]), tmp_path / "alps" / "samples.zarr"
-    make_sample_cube(SampleRequest(str(layers), time="2022-04/2022-12"), samples, RULES)
+    make_sample_cube(SampleRequest(Query(catalog=str(layers), time="2022-04/2022-12")), samples, RULES)
     assert plan_of(layers, capsys)["children"] == {}, "a step that was not asked for does not lack"
     newer = product(tmp_path, DATES[2], "03.02", 1)
     catalog(tmp_path / "items.json", [items[0], newer, items[3]])
@@ -65,7 +66,7 @@ def test_samples_made_from_a_cube_follow_it(tmp_path: Path, capsys: pytest.Captu
     assert synced(layers, "--apply") == 0
     assert plan_of(layers, capsys)["children"] == {}
     assert remarks(layers, (*STAGES, SampleKind())) == []
-    make_sample_cube(SampleRequest(str(layers), time="2022-04/2022-12"), tmp_path / "anew.zarr", RULES)
+    make_sample_cube(SampleRequest(Query(catalog=str(layers), time="2022-04/2022-12")), tmp_path / "anew.zarr", RULES)
     assert differences(samples, tmp_path / "anew.zarr") == []
     assert stac2cube.open_cube(samples).sizes["time"] == 2
     assert compare_with_catalog(layers)[0].nothing, "the stages alone know nothing of samples"
@@ -74,7 +75,7 @@ def test_samples_made_from_a_cube_follow_it(tmp_path: Path, capsys: pytest.Captu
 def test_samples_in_files_follow_their_cube(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     items = [product(tmp_path, date) for date in DATES[:4]]
     layers, samples = layers_of(tmp_path / "alps", items[:3]), tmp_path / "alps" / "samples"
-    make_samples(SampleRequest(str(layers), time="2022-04/2022-12"), samples, RULES)
+    make_samples(SampleRequest(Query(catalog=str(layers), time="2022-04/2022-12")), samples, RULES)
     before = {path.parent.name: path.read_bytes() for path in samples.glob("*/x.tif")}
     assert plan_of(layers, capsys)["children"] == {}
     newer = product(tmp_path, DATES[2], "03.02", 1)
@@ -84,7 +85,7 @@ def test_samples_in_files_follow_their_cube(tmp_path: Path, capsys: pytest.Captu
     assert synced(layers, "--apply") == 0
     assert plan_of(layers, capsys)["children"] == {}
     truth = tmp_path / "anew"
-    index = make_samples(SampleRequest(str(layers), time="2022-04/2022-12"), truth, RULES)
+    index = make_samples(SampleRequest(Query(catalog=str(layers), time="2022-04/2022-12")), truth, RULES)
     assert read_sample_index(samples) == index
     now = {path.parent.name: path.read_bytes() for path in samples.glob("*/x.tif")}
     assert now == {path.parent.name: path.read_bytes() for path in truth.glob("*/x.tif")}
@@ -96,7 +97,7 @@ def test_samples_in_files_follow_their_cube(tmp_path: Path, capsys: pytest.Captu
 def test_samples_whose_first_run_died_before_it_wrote_an_index_are_made_by_sync(tmp_path: Path) -> None:
     layers = layers_of(tmp_path / "alps", [product(tmp_path, date) for date in DATES[:2]])
     samples = tmp_path / "alps" / "samples"
-    index = make_samples(SampleRequest(str(layers)), samples, RULES)
+    index = make_samples(SampleRequest(Query(catalog=str(layers))), samples, RULES)
     for path in samples.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -111,7 +112,7 @@ def test_samples_in_files_are_extended_by_update_also_where_all_was_moved(
 ) -> None:
     items = [product(tmp_path, date) for date in DATES[:3]]
     layers = layers_of(tmp_path / "alps", items[:2])
-    make_samples(SampleRequest(str(layers)), tmp_path / "alps" / "samples", RULES)
+    make_samples(SampleRequest(Query(catalog=str(layers))), tmp_path / "alps" / "samples", RULES)
     (tmp_path / "alps").rename(tmp_path / "moved")
     catalog(tmp_path / "items.json", items)
     for words in (["update", "layers.zarr", "-q"], ["update", "samples", "-q"]):
@@ -129,11 +130,11 @@ def test_samples_in_files_are_extended_by_update_also_where_all_was_moved(
 def test_samples_of_products_in_files_are_extended_by_update(tmp_path: Path) -> None:
     items, rules = [product(tmp_path, date) for date in DATES[:3]], replace(RULES, target="B04", scaling="item")
     source = catalog(tmp_path / "items.json", items[:2])
-    make_samples(SampleRequest(str(source), time="2022"), tmp_path / "samples", rules)
+    make_samples(SampleRequest(Query(catalog=str(source), time="2022")), tmp_path / "samples", rules)
     catalog(tmp_path / "items.json", items)
     assert cli.main(["update", str(tmp_path / "samples"), "-q"], standalone_mode=False) == 0
     assert read_sample_index(tmp_path / "samples") == make_samples(
-        SampleRequest(str(source), time="2022"), tmp_path / "anew", rules
+        SampleRequest(Query(catalog=str(source), time="2022")), tmp_path / "anew", rules
     )
 
 
@@ -161,7 +162,7 @@ def test_an_archive_that_was_moved_goes_on(tmp_path: Path) -> None:
     stac2cube.get_cloud_layers(layers, old / "clouds.zarr", method="scl", dilate_m=0)
     stac2cube.apply_masks(layers, old / "clouds.zarr", old / "masked.zarr")
     stac2cube.store_overviews(layers, levels=2)
-    make_sample_cube(SampleRequest(str(layers)), old / "samples.zarr", RULES)
+    make_sample_cube(SampleRequest(Query(catalog=str(layers))), old / "samples.zarr", RULES)
     old.rename(new)
     catalog(tmp_path / "items.json", [items[1], product(tmp_path, DATES[2], "03.02"), items[3]])
     moved = new / "layers.zarr"

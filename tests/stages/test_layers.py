@@ -12,7 +12,7 @@ import stac2cube
 from stac2cube.build.plan import BuildOptions
 from stac2cube.errors import BadInputError, CubeMismatchError, IncompleteError, NothingFoundError
 from stac2cube.executors.base import Threads
-from stac2cube.stages.layers import make_request, prepare, run
+from stac2cube.stages.layers import prepare, query_of_words, run
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences, open_cube
@@ -169,7 +169,7 @@ def test_late_scenes_are_added_and_late_tiles_reported(faulty: Archive, tmp_path
     assert key_of(faulty.late) in after["scene"].values
     place = list(before["scene"].values).index(key_of(faulty.late_granule[0]))
     np.testing.assert_array_equal(before["B04"][place], after["B04"][place], "a late tile is not slipped in")
-    job = prepare(cube, make_request({"catalog": late}, cube))
+    job = prepare(cube, *query_of_words({"catalog": late}, cube))
     assert [step.entry.key for _, step in job.plan().superseded] == [key_of(faulty.late_granule[0])]
     summary = run(job, Threads(2), orders=BuildOptions(superseded="replace"))
     assert summary.replaced == [key_of(faulty.late_granule[0])]

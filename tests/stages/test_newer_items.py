@@ -22,9 +22,9 @@ from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError
 from stac2cube.executors.base import Threads
 from stac2cube.maintain.sync import ItemStates, compare_with_catalog, sync
 from stac2cube.model.catalog import Catalog, find_catalog
-from stac2cube.search.choose_catalog import CatalogChoice, Found
+from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choices
+from stac2cube.search.cubes import query_of
 from stac2cube.search.parsing import Notes
-from stac2cube.search.request import request_of, resolve
 from stac2cube.search.search import scenes_of
 from stac2cube.stages.scenes import is_for_good, with_standins
 from stac2cube.store.ledger import Entry, Ledger
@@ -181,9 +181,7 @@ def test_a_file_of_the_whole_item_is_missing_and_an_item_of_that_band_has_it(
 def test_what_a_server_does_in_two_runs_is_not_waited_for(tmp_path: Path) -> None:
     new, old = product(tmp_path, DATES[0], "03.02", 1), product(tmp_path, DATES[0])
     source = catalog(tmp_path / "items.json", [new, old])
-    (scene,) = scenes_of(
-        [new, old], resolve(request_of(build(tmp_path, [new, old]))[1]).query, find_catalog(str(source))
-    )
+    (scene,) = scenes_of([new, old], query_of(build(tmp_path, [new, old]))[1], find_catalog(str(source)))
     busy = f"item {new['id']}, band B04: x cannot be read: HTTP response code: 503"
     assert with_standins(scene, busy) is None
     again = with_standins(scene, busy, again=True)
@@ -312,13 +310,14 @@ def test_only_what_its_catalog_calls_gone_is_withdrawn(
     item = product(tmp_path, DATES[0]) | {"id": "a/b 1"}
     layers = build(tmp_path, [item])
     row = entry(layers)
-    wanted = resolve(request_of(layers)[1])
+    query = query_of(layers)[1]
+    choices = catalog_choices(query)
     choice = CatalogChoice(Catalog(row.properties["catalog"], "", url, local_root=str(tmp_path)), "")
     path = "/collections/sentinel-2-l2a/items/a/b 1"
     there = {"type": "Feature", "id": "a/b 1", "properties": {}}
 
     def gone(notes: Notes | None = None) -> bool:
-        return ItemStates(layers, (), wanted, Found(choice, (), (), (notes or Notes(),))).all_gone(row)
+        return ItemStates(layers, (), choices, Found(choice, (), (), (notes or Notes(),))).all_gone(row)
 
     assert gone(), "404"
     for status, value, expected in (
@@ -336,13 +335,13 @@ def test_only_what_its_catalog_calls_gone_is_withdrawn(
     assert not gone(Notes(left_out={"a/b 1": "odd"})), "what cannot be understood is there all the same"
     assert gone(Notes(met={"a/b 1"}, deprecated={"a/b 1"}))
     other = product(tmp_path, DATES[1])
-    among = Found(choice, (other,), tuple(scenes_of([other], wanted.query, choice.catalog)), (Notes(),))
-    assert not ItemStates(layers, (), wanted, among).all_gone(row), "it has no place for items, as this one shows"
+    among = Found(choice, (other,), tuple(scenes_of([other], query, choice.catalog)), (Notes(),))
+    assert not ItemStates(layers, (), choices, among).all_gone(row), "it has no place for items, as this one shows"
     known[f"/collections/sentinel-2-l2a/items/{other['id']}"] = (200, other)
-    assert ItemStates(layers, (), wanted, among).all_gone(row)
+    assert ItemStates(layers, (), choices, among).all_gone(row)
     nobody = replace(choice, catalog=Catalog("somebody else", "", url))
-    assert not ItemStates(layers, (), wanted, Found(nobody, (), (), ())).all_gone(row)
-    assert ItemStates(layers, {"a/b 1"}, wanted, None).all_gone(row), "an inventory knows"
+    assert not ItemStates(layers, (), choices, Found(nobody, (), (), ())).all_gone(row)
+    assert ItemStates(layers, {"a/b 1"}, choices, None).all_gone(row), "an inventory knows"
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,7 @@ from stac2cube.datasets.samples import make_samples
 from stac2cube.errors import IncompleteError
 from stac2cube.maintain.sync import compare_with_catalog
 from stac2cube.model.geometry import read_areas
-from stac2cube.search.compare import compare_catalogs, gaps_of
-from stac2cube.search.request import request_of
+from stac2cube.search.cubes import compare_catalogs, gaps_of, query_of
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from tests.items import Json, catalog
@@ -101,8 +100,8 @@ def test_a_build_an_update_and_sync(good: tuple[Path, list[Json]], mixed: str, t
 
 def test_compare_and_gaps(good: tuple[Path, list[Json]], mixed: str) -> None:
     cube, _ = good
-    _, request = request_of(cube)
-    (answer,) = compare_catalogs(request, [mixed])
+    _, query = query_of(cube)
+    (answer,) = compare_catalogs(query, [mixed])
     assert set(GOOD) <= set(answer.scenes)
     gaps, answers = gaps_of(cube, [mixed])
     assert not set(GOOD) & {gap.key for gap in gaps}

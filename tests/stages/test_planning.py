@@ -23,8 +23,9 @@ from stac2cube.model.scene import Scene
 from stac2cube.pixels.lazy import lazy_scenes
 from stac2cube.search.index_files import StoredItem
 from stac2cube.search.items import item_text
-from stac2cube.search.search import Query, scenes_of
+from stac2cube.search.search import scenes_of
 from stac2cube.stages.scenes import steps_for
+from tests.items import query_over
 from tests.pixels.products import product
 
 ITEMS = 2400
@@ -68,7 +69,7 @@ def planned(items: list[StoredItem], grid: Grid) -> tuple[list[Scene], Plan]:
     area = grid.geobox.extent.to_crs("EPSG:4326").geom
     bands = mission.choose_bands(None)
     assert len(bands) == 11
-    query = Query(mission, area, area.centroid.x, ((BEGIN, BEGIN + timedelta(days=ITEMS)),), bands)
+    query = query_over(area, (BEGIN, BEGIN + timedelta(days=ITEMS)))
     scenes = scenes_of(items, query, Catalog("planetary-computer", "", "", like="planetary-computer"))
     return scenes, plan(steps_for(scenes, grid, "asked for", [band.name for band in bands]), {})
 

@@ -21,13 +21,12 @@ from stac2cube.errors import CatalogError
 from stac2cube.executors.base import Threads
 from stac2cube.maintain.care import rollback, verify
 from stac2cube.maintain.sync import compare_with_catalog, sync
-from stac2cube.model.mission import find_mission
-from stac2cube.search.search import Query, read_inventory
+from stac2cube.search.search import read_inventory
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
 from stac2cube.testing.archive import write_simulated_cog
-from tests.items import Json, catalog
+from tests.items import Json, catalog, query_over
 from tests.stages.shifted import EPSG, ORIGIN
 from tests.stages.test_care import DATES, EDGE, build, product
 
@@ -126,8 +125,7 @@ def test_an_inventory_tells_what_went_and_what_is_not_here_yet(
 )
 def test_a_strange_inventory_is_one_clear_error(tmp_path: Path, spoil, message: str) -> None:
     path = inventory(tmp_path / "i.parquet", [("a", "2022-07-01T10:00:00", box(0, 0, 1, 1), "ordered", False)])
-    mission = find_mission("sentinel-2-l2a")
-    query = Query(mission, box(0, 0, 1, 1), 0.5, ((NEW_YEAR, LAST_DAY),), mission.choose_bands(None))
+    query = query_over(box(0, 0, 1, 1), (NEW_YEAR, LAST_DAY))
     assert read_inventory(path, query).awaited == {"a": "ordered"}
     pq.write_table(spoil(pq.read_table(path)), path)
     with pytest.raises(CatalogError, match=message):

@@ -1,35 +1,35 @@
-"""What a person asks for: mission, area, time, bands, grid, catalog; resolved and checked."""
+"""Scenes and grid of a cube: search by a query, lay out the grid, read the query back, compare with catalogs."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from shapely import to_geojson
-from shapely.geometry import box, shape
+from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from stac2cube.errors import BadInputError, NothingFoundError
+from stac2cube.errors import BadInputError, CatalogError, NothingFoundError
 from stac2cube.model.catalog import is_index, public_catalog
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.geometry import Area, read_areas
-from stac2cube.model.grid import Grid, crs_text, grid_from_geobox, grid_over, native_crs
+from stac2cube.model.grid import Grid, GridOptions, crs_text, grid_from_geobox, grid_over, native_crs
 from stac2cube.model.image import BandRequest
-from stac2cube.model.mission import Band, find_mission
-from stac2cube.model.period import parse_period
+from stac2cube.model.mission import Band
+from stac2cube.model.query import Query, stored_filters
 from stac2cube.model.scene import Scene
 from stac2cube.pixels.offset_check import offset_problems
 from stac2cube.pixels.open import file_geobox
 from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choices, crs_of_file, find
 from stac2cube.search.parsing import counted_reasons
-from stac2cube.search.search import Query
+from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
 
 # Whether what was found can be used: problems, bands that are lacking, and where it lies.
@@ -129,178 +129,95 @@ def corner_of_files(scenes: Sequence[Scene], crs: str) -> tuple[float, float] | 
     return None
 
 
-# What is asked of the first stage, word by word: mission, area, time, bands, grid, catalog.
-
-ALWAYS = "1900/2100"
-"""The time of a mission that has no time series."""
+# Scenes for a cube, its grid, and what it is.
 
 STAGE = "layers"
 """Name of the stage in the cubes it makes."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a person asks for, in their own words; checked and understood by :func:`resolve`.
-
-    Attributes:
-        mission: Name of a mission page.
-        area: Area of interest.
-        time: Time words, see :func:`stac2cube.model.period.parse_period`.
-        bands: Names or common names, None for the mission's default.
-        resolution: Pixel edge in units of the CRS, None for the finest band asked for.
-        crs: CRS of the cube, None for the native one of most of the area.
-        geobox: The grid itself, instead of area, resolution and crs.
-        resampling: Method for continuous bands; or per band, also for classes.
-        max_cloud_cover: Percent, per scene.
-        orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
-        fill: Fill missing tiles from the coarser product that the mission names.
-        strict: Look at a small picture of each Sentinel-2 scene; refuse those whose pixels contradict their metadata.
-            Refuse also scenes whose newest item lacks a band or cannot be read.
-        catalog: Name, URL or path; or "auto", see :func:`stac2cube.search.choose_catalog.catalog_choices`.
-        items: A stored search result of that catalog, searched instead of it.
-        without: Ids of items that were withdrawn, whatever the catalog says.
-        tile: Code of the only tile of the mission whose items are taken, ``"32TPT"``; "" for all.
-    """
-
-    mission: str
-    area: Area
-    time: str
-    bands: tuple[str, ...] | None = None
-    resolution: float | None = None
-    crs: str | None = None
-    geobox: GeoBox | None = field(default=None, repr=False)
-    resampling: str | Mapping[str, str] = "bilinear"
-    max_cloud_cover: float | None = None
-    orbit: str = ""
-    fill: bool = False
-    strict: bool = False
-    catalog: str = "auto"
-    items: Path | None = None
-    without: frozenset[str] = field(default=frozenset(), repr=False)
-    tile: str = ""
-
-
-@dataclass(frozen=True)
-class ResolvedRequest:
-    """A request understood: what to search and how to read what is found."""
-
-    query: Query
-    choices: tuple[CatalogChoice, ...]
-    bands: tuple[BandRequest, ...]
-    request: Request
-
-
-def resolve(request: Request, *, on_cluster: bool = False) -> ResolvedRequest:
-    """Check a request word by word.
-
-    Args:
-        request: What is asked for.
-        on_cluster: Whether blocks are made on the nodes of a cluster.
-
-    Raises:
-        BadInputError: Naming the word that is wrong.
-    """
-    mission = find_mission(request.mission)
-    bands = mission.choose_bands(request.bands)
-    period = parse_period(request.time)
-    limit = request.max_cloud_cover
-    if limit is not None and not 0 <= limit <= 100:
-        raise BadInputError(f"max_cloud_cover is a percentage, 0 to 100, not {limit}")
-    if request.orbit not in ("", "ascending", "descending") and not request.orbit.isdigit():
-        raise BadInputError(f"orbit {request.orbit!r}: say ascending, descending, or the number of a relative orbit")
-    west, south, east, north = mission.coverage
-    covered = box(west, south, east, north)
-    if not request.area.geometry.intersects(covered):
-        raise BadInputError(
-            f"area {request.area.name!r} lies outside what {mission.name} covers "
-            f"({south:g} to {north:g} degrees north, {west:g} to {east:g} east)"
-        )
-    if request.fill and not mission.filler:
-        raise BadInputError(f"{mission.name} has no coarser product to fill its gaps from")
-    area = request.area
-    query = Query(
-        mission=mission,
-        area=area.geometry,
-        longitude=area.longitude,
-        intervals=period.intervals,
-        bands=bands,
-        max_cloud_cover=limit,
-        orbit=request.orbit,
-        without=request.without,
-        tile=request.tile,
-    )
-    candidates = catalog_choices(request.catalog, mission, on_cluster=on_cluster, items=request.items)
-    return ResolvedRequest(query, candidates, _band_requests(bands, request.resampling), request)
-
-
-def local_sources(wanted: ResolvedRequest) -> list[Path]:
+def local_sources(choices: Sequence[CatalogChoice]) -> list[Path]:
     """Indexes and files among the catalogs to try that may keep headers of images."""
-    paths = [Path(choice.catalog.url) for choice in wanted.choices if choice.catalog.is_local]
+    paths = [Path(choice.catalog.url) for choice in choices if choice.catalog.is_local]
     return [path for path in paths if is_index(path) or path.suffix == ".parquet"]
 
 
-def find_scenes(wanted: ResolvedRequest) -> Found:
-    """Search.
+def find_scenes(query: Query, choices: Sequence[CatalogChoice]) -> Found:
+    """Search the catalogs for a cube.
+
+    Args:
+        query: What to look for.
+        choices: The catalogs to try, in order, see :func:`stac2cube.search.choose_catalog.catalog_choices`.
 
     Raises:
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
     """
     try:
-        found = _filled(find(wanted.query, wanted.choices), wanted)
-        report_absent(found.scenes, wanted.query.bands)
-        if wanted.request.strict:
+        found = _filled(find(query, choices), query)
+        report_absent(found.scenes, query.chosen)
+        if query.strict:
             found = replace(found, scenes=tuple(map(without_standins, found.scenes)))
-        if not (wanted.request.strict and wanted.query.mission.identity == "sentinel-2"):
+        if not (query.strict and query.page.identity == "sentinel-2"):
             return found
         words = offset_problems(found.scenes)
         judged = (replace(s, problem=s.problem or doubt) for s, doubt in zip(found.scenes, words, strict=True))
         return replace(found, scenes=tuple(judged))
     except NothingFoundError as error:
-        where = f" over {wanted.request.area.name!r} in {wanted.request.time}"
-        raise NothingFoundError(f"{error}{where}{_cloud_words(wanted.query.max_cloud_cover)}") from error
+        limit = query.max_cloud_cover
+        clouds = "" if limit is None else f" with at most {limit:g} % cloud cover"
+        raise NothingFoundError(f"{error} over {area_of(query).name!r} in {query.period}{clouds}") from error
 
 
-def _filled(found: Found, wanted: ResolvedRequest) -> Found:
+def area_of(query: Query) -> Area:
+    """The area of a query for a cube.
+
+    Raises:
+        BadInputError: It has none: a cube is not laid out over the whole Earth.
+    """
+    if query.area is None:
+        raise BadInputError("say also aoi")
+    return query.area
+
+
+def _filled(found: Found, query: Query) -> Found:
     """Scenes of a model in tiles, with those of its coarser sibling behind them where that is asked for."""
-    if not wanted.request.fill:
+    if not query.fill:
         return found
-    sibling = find_mission(wanted.query.mission.filler)
-    query = replace(wanted.query, mission=sibling, bands=sibling.choose_bands([b.name for b in wanted.query.bands]))
-    others = [granule for scene in find(query, (found.choice,)).scenes for granule in scene.granules]
+    sibling = replace(query, mission=query.page.filler, bands=tuple(band.name for band in query.chosen), fill=False)
+    others = [granule for scene in find(sibling, (found.choice,)).scenes for granule in scene.granules]
     # Where lattices differ, the reader takes what comes first and fills its gaps with what follows.
     return replace(found, scenes=tuple(replace(s, granules=(*s.granules, *others)) for s in found.scenes))
 
 
-def grid_for(wanted: ResolvedRequest, scenes: Sequence[Scene]) -> Grid:
+def grid_for(query: Query, options: GridOptions, scenes: Sequence[Scene]) -> Grid:
     """The lattice of a new cube.
+
+    Args:
+        query: What was searched.
+        options: What is said of the lattice.
+        scenes: What was found.
 
     Raises:
         BadInputError: No scene can be used, no CRS can be found, or the area cannot be expressed in it.
     """
-    request, mission = wanted.request, wanted.query.mission
+    area, mission, gsds = area_of(query), query.page, [band.gsd for band in query.chosen]
     require_usable(scenes)
-    if request.geobox is not None:
-        return grid_from_geobox(request.geobox)
-    footprints = [] if request.crs else footprints_of(scenes)
-    crs = crs_text(
-        request.crs or _metric(native_crs(request.area.geometry, footprints, wanted.query.longitude), request)
-    )
-    if CRS(crs).is_geographic and request.resolution is None:
+    if options.geobox is not None:
+        return grid_from_geobox(options.geobox)
+    footprints = [] if options.crs else footprints_of(scenes)
+    crs = crs_text(options.crs or _metric(native_crs(area.geometry, footprints, area.longitude), area))
+    if CRS(crs).is_geographic and options.resolution is None:
+        raise BadInputError(f"{crs} counts in degrees: say resolution= too, for example {min(gsds) / 108_000:.3g}")
+    if CRS(crs).is_geographic and area.bounds[0] > area.bounds[2]:
         raise BadInputError(
-            f"{crs} counts in degrees: say resolution= too, for example {min(_gsds(wanted)) / 108_000:.3g}"
+            f"area {area.name!r} crosses the antimeridian, where {crs} begins and ends: a cube over it would "
+            f"go around the globe. Say a CRS of the area, as crs='{_metric(crs, area)}'"
         )
-    if CRS(crs).is_geographic and request.area.bounds[0] > request.area.bounds[2]:
-        raise BadInputError(
-            f"area {request.area.name!r} crosses the antimeridian, where {crs} begins and ends: a cube over it would "
-            f"go around the globe. Say a CRS of the area, as crs='{_metric(crs, request)}'"
-        )
-    gsds = _gsds(wanted)
-    resolution = float(request.resolution or min(gsds))
+    resolution = float(options.resolution or min(gsds))
     if CRS(crs).is_geographic:
         # Sizes of bands are metres; here the product's own pixels are the lattice, if they are degrees too.
         lattice = corner_of_files(scenes, crs) or mission.lattice
-        return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice)
+        return grid_over(area.native, area.native_crs, crs, resolution, lattice=lattice)
     # Corners on the lattice of the coarsest band, so that each of its pixels holds whole pixels of the cube.
     step = float(max(gsds)) if max(gsds) % resolution == 0 else resolution
     lattice = mission.lattice
@@ -308,49 +225,53 @@ def grid_for(wanted: ResolvedRequest, scenes: Sequence[Scene]) -> Grid:
         # No lattice of such pixels fits all scenes: at least the first tile's pixels need not be moved.
         corners = sorted((g.tile, g.corner) for s in scenes for g in s.granules if g.corner and g.crs == crs)
         lattice = corners[0][1] if corners else lattice
-    return grid_over(request.area.native, request.area.native_crs, crs, resolution, lattice=lattice, step=step)
+    return grid_over(area.native, area.native_crs, crs, resolution, lattice=lattice, step=step)
 
 
-def _gsds(wanted: ResolvedRequest) -> list[int]:
-    return [band.gsd for band in wanted.query.bands]
-
-
-def _metric(crs: str, request: Request) -> str:
+def _metric(crs: str, area: Area) -> str:
     """The CRS itself, or the UTM zone of the area where it counts in degrees: a cube's pixels are metres."""
     if not CRS(crs).is_geographic:
         return crs
-    centre = request.area.geometry.representative_point()
-    zone = math.floor((request.area.longitude + 180) / 6) % 60 + 1
+    centre = area.geometry.representative_point()
+    zone = math.floor((area.longitude + 180) / 6) % 60 + 1
     return f"EPSG:{326 if centre.y >= 0 else 327}{zone:02d}"
 
 
-def spec_for(wanted: ResolvedRequest, grid: Grid) -> CubeSpec:
-    """What the cube is, from a request and a grid."""
-    request, mission = wanted.request, wanted.query.mission
+def spec_for(query: Query, grid: Grid, resampling: str | Mapping[str, str] = "bilinear") -> CubeSpec:
+    """What a cube is.
+
+    Args:
+        query: What was searched.
+        grid: Its lattice.
+        resampling: Method for continuous bands, or one per band.
+
+    Raises:
+        BadInputError: Methods are given for bands that are not asked for.
+    """
+    area, mission = area_of(query), query.page
     return CubeSpec(
         stage=STAGE,
         grid=grid,
-        layers=tuple(_layer(band) for band in wanted.query.bands),
+        layers=tuple(_layer(band) for band in query.chosen),
         recipe={
             "mission": mission.name,
             "title": mission.title,
-            "resampling": {band.name: band.resampling for band in wanted.bands},
-            **({"filled from": mission.filler} if request.fill else {}),
+            "resampling": {band.name: band.resampling for band in band_requests(query, resampling)},
+            **({"filled from": mission.filler} if query.fill else {}),
         },
         request={
-            "area": {"name": request.area.name, "geometry": json.loads(to_geojson(request.area.geometry))},
-            "times": interval_texts(wanted.query.intervals),
-            "catalog": public_catalog(request.catalog),
-            "max_cloud_cover": request.max_cloud_cover,
-            "orbit": request.orbit,
-            "strict": request.strict,
-            **({"tile": request.tile} if request.tile else {}),
+            "area": {"name": area.name, "geometry": json.loads(to_geojson(area.geometry))},
+            "times": interval_texts(query.intervals),
+            "catalog": public_catalog(query.catalog),
+            **query.filters(),
+            "strict": query.strict,
+            **({"tile": query.tile} if query.tile else {}),
         },
     )
 
 
-def request_of(path: Path) -> tuple[CubeSpec, Request]:
-    """What a cube was made with, as the request of its next update.
+def query_of(path: Path) -> tuple[CubeSpec, Query]:
+    """What a cube is, and the query that its next update takes.
 
     Raises:
         CubeError: Not a cube.
@@ -360,20 +281,18 @@ def request_of(path: Path) -> tuple[CubeSpec, Request]:
     if spec.stage != STAGE:
         raise BadInputError(f"{path} is a cube of stage {spec.stage!r}, not of {STAGE!r}")
     (area,) = read_areas(shape(spec.request["area"]["geometry"]))
-    request = Request(
+    query = Query(
         mission=spec.recipe["mission"],
         area=replace(area, name=spec.request["area"]["name"]),
         time=",".join(spec.request["times"]),
         bands=tuple(layer.name for layer in spec.layers),
-        resampling=spec.recipe["resampling"],
-        max_cloud_cover=spec.request["max_cloud_cover"],
-        orbit=spec.request.get("orbit", ""),
+        **stored_filters(spec.request),
         strict=spec.request.get("strict", False),
         fill="filled from" in spec.recipe,
         catalog=spec.request["catalog"],
         tile=spec.request.get("tile", ""),
     )
-    return spec, request
+    return spec, query
 
 
 def interval_texts(intervals: Sequence[tuple[datetime, datetime]]) -> list[str]:
@@ -381,7 +300,17 @@ def interval_texts(intervals: Sequence[tuple[datetime, datetime]]) -> list[str]:
     return [f"{first:%Y-%m-%dT%H:%M:%S.%fZ}/{last:%Y-%m-%dT%H:%M:%S.%fZ}" for first, last in intervals]
 
 
-def _band_requests(bands: Sequence[Band], resampling: str | Mapping[str, str]) -> tuple[BandRequest, ...]:
+def band_requests(query: Query, resampling: str | Mapping[str, str]) -> tuple[BandRequest, ...]:
+    """The bands of a query, and how each is brought to a lattice.
+
+    Args:
+        query: What is looked for.
+        resampling: Method for continuous bands, or one per band.
+
+    Raises:
+        BadInputError: Methods are given for bands that are not asked for.
+    """
+    bands = query.chosen
     per_band = dict(resampling) if isinstance(resampling, Mapping) else {}
     unknown = set(per_band) - {word for band in bands for word in (band.name, band.common_name)}
     if unknown:
@@ -419,5 +348,93 @@ def _layer(band: Band) -> Layer:
     )
 
 
-def _cloud_words(limit: float | None) -> str:
-    return "" if limit is None else f" with at most {limit:g} % cloud cover"
+# What catalogs have, side by side; and what a cube lacks of it.
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one catalog has.
+
+    Attributes:
+        catalog: Its name.
+        scenes: Its scenes by key.
+        seconds: How long it took to say so.
+        problem: Why it has none, "" if it has.
+        answered: Whether it could be asked at all.
+    """
+
+    catalog: str
+    scenes: dict[str, Scene]
+    seconds: float
+    problem: str = ""
+    answered: bool = True
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A scene that some catalog has and a cube lacks.
+
+    Attributes:
+        key: Its key.
+        month: ``"2023-07"``.
+        catalogs: Who has it.
+        reason: Why the cube lacks it.
+    """
+
+    key: str
+    month: str
+    catalogs: tuple[str, ...]
+    reason: str
+
+
+def compare_catalogs(query: Query, names: Sequence[str]) -> Iterator[Answer]:
+    """Search the same words in several catalogs.
+
+    Args:
+        query: What is looked for.
+        names: Names, URLs or paths.
+
+    Raises:
+        BadInputError: A word is wrong, or a catalog does not carry the mission.
+    """
+    for name in names:
+        asked = replace(query, catalog=name)
+        choices = catalog_choices(asked)
+        begun = time.perf_counter()
+        try:
+            found = {str(scene.key): scene for scene in find(asked, choices).scenes}
+            problem = ""
+            answered = True
+        except (CatalogError, NothingFoundError) as error:
+            found, problem, answered = {}, str(error), isinstance(error, NothingFoundError)
+        yield Answer(public_catalog(name), found, time.perf_counter() - begun, problem, answered)
+
+
+def gaps_of(cube: Path, names: Sequence[str]) -> tuple[list[Gap], list[Answer]]:
+    """Scenes that catalogs have within what a cube was asked for, and that it lacks.
+
+    Args:
+        cube: The cube.
+        names: Catalogs to ask.
+
+    Returns:
+        The gaps by key, and what each catalog said.
+
+    Raises:
+        CubeError: Not a cube.
+    """
+    _, query = query_of(cube)
+    answers = list(compare_catalogs(query, names))
+    rows = Ledger(cube, read_root(cube).ledger).entries()
+    lacking: dict[str, list[str]] = {}
+    for answer in answers:
+        for key in answer.scenes:
+            row = rows.get(key)
+            if row is None or row.status == FAILED:
+                lacking.setdefault(key, []).append(answer.catalog)
+    gaps = []
+    for key, having in sorted(lacking.items()):
+        row, scene = rows.get(key), next(answer.scenes[key] for answer in answers if key in answer.scenes)
+        reason = f"failed: {row.reason}" if row else scene.problem or "not built: late, or not in the catalog used"
+        gaps.append(Gap(key, f"{scene.time:%Y-%m}", tuple(having), reason))
+    return gaps, answers
