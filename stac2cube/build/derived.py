@@ -1,21 +1,27 @@
-"""What cubes made from other cubes have in common: parents, outdated steps, removing steps."""
+"""Cubes made from other cubes: what a stage is that makes them, how every such stage is run, and removing steps."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from stac2cube.build.plan import PARENT, BuildOptions
-from stac2cube.errors import BadInputError
+from stac2cube.build.loop import build
+from stac2cube.build.plan import PARENT, BuildOptions, Step, Summary, Task
+from stac2cube.errors import BadInputError, CubeMismatchError
+from stac2cube.executors.base import Place, Threads
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.grid import Tile
+from stac2cube.progress import Progress
 from stac2cube.store.ledger import PERIOD_END, SEALED, Entry, Ledger
 from stac2cube.store.metadata import Root, overviews_beside, read_root
 from stac2cube.store.repair import arrange
 from stac2cube.store.staging import StoredStep
 from stac2cube.store.writer import open_writer
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # A cube made from a cube: what it takes over from its parent, and when a step of it is out of date.
 
@@ -82,10 +88,25 @@ class Parent:
             properties={**{name: row.properties[name] for name in CARRIED if name in row.properties}, **properties},
         )
 
+    def shared(self, other: Parent) -> dict[str, tuple[Entry, Entry]]:
+        """Steps that another cube has too, with its rows of them, by key.
+
+        Raises:
+            CubeMismatchError: The cubes lie on different grids.
+        """
+        if other.spec.grid != self.spec.grid:
+            raise CubeMismatchError(f"{self.path} and {other.path} lie on different grids: make one from the other")
+        return {key: (row, other.rows[key]) for key, row in self.rows.items() if key in other.rows}
+
     def tiles(self, row: Entry) -> tuple[Tile, ...]:
         """Blocks in which a step has data, in the order of the grid."""
         filled = {receipt.tile for receipt in row.receipts if any(shard.valid for shard in receipt.shards)}
         return tuple(tile for tile in self.spec.grid.tiles() if tile in filled)
+
+
+def fractions(row: Entry) -> dict[str, Any]:
+    """What a step knows of its clouds, which neither another grid nor a move changes."""
+    return {name: row.properties[name] for name in ("cloud_fraction", "shadow_fraction") if name in row.properties}
 
 
 def origin(path: Path) -> Path:
@@ -102,6 +123,156 @@ def origin(path: Path) -> Path:
         path = Path(spec.request["layers"])
         spec = read_root(path).spec
     return path
+
+
+# What a stage is, and how it is run: a plan made from parents and rules goes to the one loop.
+
+Rules = TypeVar("Rules")
+
+
+@dataclass(frozen=True)
+class Parents:
+    """What a cube is made from, as its request names it.
+
+    Attributes:
+        layers: The cube that it follows, step by step.
+        clouds: A clouds cube of that, None where none is used.
+        shifts: A co-registered cube whose shifts are taken, None where none is used.
+        catalog: Where scenes are looked for that are read beside the cube; "" where none are.
+    """
+
+    layers: Path
+    clouds: Path | None = None
+    shifts: Path | None = None
+    catalog: str = ""
+
+    @classmethod
+    def of(cls, spec: CubeSpec) -> Parents:
+        """Those that a cube remembers."""
+        clouds, shifts = (Path(path) if (path := spec.request.get(name)) else None for name in ("clouds", "shifts"))
+        return cls(Path(spec.request["layers"]), clouds, shifts, spec.request.get("catalog", ""))
+
+
+@dataclass(frozen=True)
+class DerivedPlan:
+    """What a stage wants to be made.
+
+    Attributes:
+        spec: What the cube must be.
+        steps: All steps wanted.
+        task: Makes one block.
+        exact: Whether a step is made anew as soon as its parts are others than now, be they older or fewer.
+        before: What was done on the way to the plan.
+    """
+
+    spec: CubeSpec
+    steps: Sequence[Step]
+    task: Task
+    exact: bool = False
+    before: Summary = field(default_factory=Summary)
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """The run that makes or extends a derived cube.
+
+    Attributes:
+        out: The cube, which need not exist.
+        place: Where the work runs.
+        orders: How.
+        progress: Told of every block.
+    """
+
+    out: Path
+    place: Place
+    orders: BuildOptions
+    progress: Progress | None
+
+    def require_same(self, spec: CubeSpec) -> None:
+        """Be sure that the cube was made alike, before anything is searched, measured or trained.
+
+        Raises:
+            CubeMismatchError: It was made otherwise.
+        """
+        if self.out.exists():
+            read_root(self.out).spec.require_same(spec, str(self.out))
+
+    def build(self, work: DerivedPlan) -> Summary:
+        """Make what a plan says, as :func:`stac2cube.build.loop.build` does."""
+        orders = self.orders
+        if work.exact and self.out.exists():
+            orders = replace(orders, again=orders.again | _changed(self.out, work.steps))
+        summary = build(self.out, work.spec, work.steps, work.task, self.place, orders=orders, progress=self.progress)
+        summary.failed |= work.before.failed
+        summary.seconds += work.before.seconds
+        return summary
+
+
+@dataclass(frozen=True)
+class Derived(Generic[Rules]):
+    """A stage that makes a cube from a cube.
+
+    Attributes:
+        name: Of the stage, in the cubes it makes.
+        rules_of: The rules that a cube of it remembers: a frozen dataclass, or None if it has none.
+        plan: What is to be made of parents, by rules, in a run; or what was done on the way, where there is nothing to
+            make yet. It raises what the public function of the stage does.
+    """
+
+    name: str
+    rules_of: Callable[[CubeSpec], Rules]
+    plan: Callable[[Parents, Rules, Derivation], DerivedPlan | Summary]
+
+
+def derive(
+    stage: Derived[Rules],
+    parents: Parents,
+    out: Path,
+    rules: Rules,
+    place: Place,
+    *,
+    orders: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Make a cube from others, or add to it what these have by now, and make anew what was made anew there.
+
+    Args:
+        stage: What is made.
+        parents: The others.
+        out: The cube, created or extended.
+        rules: What decides its pixels.
+        place: Where the work runs.
+        orders: How; steps that are out of date are always replaced.
+        progress: Told of every block.
+
+    Raises:
+        BadInputError: What the stage's plan, or :func:`stac2cube.build.loop.build`, refuses.
+        CubeMismatchError: The cube was made otherwise, or the parents lie on different grids.
+    """
+    making = Derivation(out, place, replace(orders or BuildOptions(), superseded="replace"), progress)
+    work = stage.plan(parents, rules, making)
+    return work if isinstance(work, Summary) else making.build(work)
+
+
+def derived_cube(
+    stage: Derived[Rules], parents: Parents, out: str | Path, rules: Rules, place: Place | None
+) -> xr.Dataset:
+    """Make a cube from others as :func:`derive` does, in threads of this process if no place is given, and open it.
+
+    Raises:
+        IncompleteError: Some steps failed; the others are sealed.
+    """
+    from stac2cube.store.reader import open_cube
+
+    derive(stage, parents, Path(out), rules, place or Threads()).require_complete(out)
+    return open_cube(out)
+
+
+def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
+    """Steps that were made from other parts, or versions of them, than they would be now."""
+    rows = Ledger(out, read_root(out).ledger).entries(whole=False)
+    wanted = {step.entry.key: dict(step.entry.parts) for step in steps}
+    return frozenset(key for key, row in rows.items() if key in wanted and dict(row.parts) != wanted[key])
 
 
 # Taking steps out of a cube.

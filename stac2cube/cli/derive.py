@@ -159,11 +159,12 @@ def clouds(layers: Path, out: Path, **options: Any) -> int:
 @where_options
 def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: LAYERS without pixels that the cube CLOUDS marks as cloud, shadow or unknown."""
-    from stac2cube.stages.stored_views import run_masked
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.stages.stored_views import MASKED, MaskRules
 
+    rules = MaskRules(listed(options["masks"]), options["max_cloud"])
     with talking(options["quiet"]) as console:
-        make = partial(run_masked, layers, clouds, out, listed(options["masks"]), options["max_cloud"])
-        return built(out, make, RunOptions.of(options, console))
+        return built(out, partial(derive, MASKED, Parents(layers, clouds), out, rules), RunOptions.of(options, console))
 
 
 # Commands that store what views show: indices, composite, overviews.
@@ -180,7 +181,8 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
     With NAME alone, print formula, bands, constants and reference. Without arguments, list the usual indices. All
     indices of Awesome Spectral Indices are known.
     """
-    from stac2cube.stages.stored_views import run_indices
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.stages.stored_views import INDICES, IndexRules
     from stac2cube.views.indices import describe_index
 
     if not words:
@@ -194,9 +196,9 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
         return 0
     if len(words) == 2:
         raise click.UsageError("say also which indices, for example ndvi nbr")
-    layers, out, hiding = Path(words[0]), Path(words[1]), hiding_of(options)
+    layers, out, rules = Path(words[0]), Path(words[1]), IndexRules(words[2:], hiding_of(options))
     with talking(options["quiet"]) as console:
-        return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), RunOptions.of(options, console))
+        return built(out, partial(derive, INDICES, Parents(layers), out, rules), RunOptions.of(options, console))
 
 
 def _usual_indices() -> list[str]:
@@ -240,8 +242,9 @@ def _usual_indices() -> list[str]:
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store one composite per period of the cube LAYERS in the cube OUT, for example monthly medians."""
+    from stac2cube.build.derived import Parents, derive
     from stac2cube.executors.queue import memory_bytes
-    from stac2cube.stages.composites import Composition, run_composites
+    from stac2cube.stages.composites import Composition, composites_within
 
     chosen = listed(names)
     how = Composition(
@@ -252,7 +255,7 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
         options["window"],
         hiding_of(options),
     )
-    make = partial(run_composites, layers, out, how, memory=memory_bytes(options["memory"]))
+    make = partial(derive, composites_within(memory_bytes(options["memory"])), Parents(layers), out, how)
     with talking(options["quiet"]) as console:
         return built(out, make, RunOptions.of(options, console))
 
@@ -350,10 +353,12 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
 @where_options
 def move(cube: Path, coregistered: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: CUBE (for example a clouds cube) moved by the shifts of the cube COREGISTERED."""
-    from stac2cube.coregister.stage import run_move
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.coregister.stage import MOVED
 
+    make = partial(derive, MOVED, Parents(cube, shifts=coregistered), out, None)
     with talking(options["quiet"]) as console:
-        return built(out, partial(run_move, cube, coregistered, out), RunOptions.of(options, console))
+        return built(out, make, RunOptions.of(options, console))
 
 
 # Commands for finer grids: superres and its training, and weights.

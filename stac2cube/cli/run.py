@@ -211,14 +211,15 @@ def build_clouds(layers: Path, out: Path, words: Mapping[str, Any], catalog: str
     Raises:
         BadInputError: A word is wrong.
     """
-    from stac2cube.clouds.stage import rethreshold, run_clouds
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.clouds.stage import CLOUDS, rethreshold
 
     given = dict(words)
     again = given.pop("from_probability", False)
     rules = cloud_rules(given)
     if again:
         return built(out, partial(rethreshold, out, rules), manner)
-    return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
+    return built(out, partial(derive, CLOUDS, Parents(layers, catalog=catalog), out, rules), manner)
 
 
 def cloud_rules(words: Mapping[str, Any]) -> CloudRules:
@@ -267,10 +268,11 @@ def build_coregistered(
     Raises:
         BadInputError: A word is wrong.
     """
+    from stac2cube.build.derived import Parents, derive
     from stac2cube.coregister.rules import ShiftRules
-    from stac2cube.coregister.stage import Paths, run_coregister
+    from stac2cube.coregister.stage import Paths, coregistering
 
-    make = partial(run_coregister, layers, out, ShiftRules(**words), clouds, apply=apply)
+    make = partial(derive, coregistering(apply=apply), Parents(layers, clouds), out, ShiftRules(**words))
     return built(out if apply else Paths(out).shifts, make, manner)
 
 
@@ -286,10 +288,11 @@ def build_superres(layers: Path, out: Path, words: Mapping[str, Any], manner: Ru
     Raises:
         BadInputError: A word is wrong.
     """
+    from stac2cube.build.derived import Parents, derive
     from stac2cube.superres.rules import SuperresRules
-    from stac2cube.superres.stage import run_superres
+    from stac2cube.superres.stage import SUPERRES
 
-    return built(out, partial(run_superres, layers, out, SuperresRules(**words)), manner)
+    return built(out, partial(derive, SUPERRES, Parents(layers), out, SuperresRules(**words)), manner)
 
 
 def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
@@ -299,7 +302,7 @@ def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
         BadInputError: A catalog for a cube that needs none.
     """
     from stac2cube.datasets.sample_cube import follow_sample_files, follow_samples, holds_sample_files, holds_samples
-    from stac2cube.maintain.update import update_derived
+    from stac2cube.maintain.update import update
 
     in_files = holds_sample_files(cube)
     if in_files or holds_samples(cube):
@@ -308,7 +311,7 @@ def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
         if in_files:
             return made_samples(cube, partial(follow_sample_files, cube), manner)
         return built(cube, partial(follow_samples, cube), manner)
-    return built(cube, partial(update_derived, cube, catalog=catalog), manner)
+    return built(cube, partial(update, cube, catalog=catalog), manner)
 
 
 def made_samples(out: Path, make: Callable[..., Report], manner: RunOptions) -> int:

@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from stac2cube.build.derived import CubesBeside, sealed_keys
+from stac2cube.build.derived import CubesBeside, Derived, Parents, derive, sealed_keys
 from stac2cube.build.plan import BuildOptions, Summary
 from stac2cube.build.status import cube_status
-from stac2cube.clouds.stage import follow_clouds
-from stac2cube.coregister.stage import follow_coregistered, follow_moved
+from stac2cube.clouds.stage import CLOUDS
+from stac2cube.coregister.stage import COREGISTERED, MOVED
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.executors.base import Place
 from stac2cube.progress import Progress
-from stac2cube.stages.composites import follow_composites
-from stac2cube.stages.overviews import follow_overview
-from stac2cube.stages.stored_views import follow_indices, follow_masked
+from stac2cube.stages.composites import COMPOSITE
+from stac2cube.stages.overviews import OVERVIEW
+from stac2cube.stages.stored_views import INDICES, MASKED
 from stac2cube.store.metadata import read_root
-from stac2cube.superres.stage import follow_superres
+from stac2cube.superres.stage import SUPERRES
 
 # Bring a cube that was made from another up to date, whatever it is.
 
-_FOLLOWERS = {
-    "clouds": follow_clouds,
-    "masked": follow_masked,
-    "coregistered": follow_coregistered,
-    "moved": follow_moved,
-    "superres": follow_superres,
-    "indices": follow_indices,
-    "composite": follow_composites,
-    "overview": follow_overview,
+DERIVED: Mapping[str, Derived[Any]] = {
+    stage.name: stage for stage in (CLOUDS, MASKED, COREGISTERED, MOVED, SUPERRES, INDICES, COMPOSITE, OVERVIEW)
 }
+"""Stages that make a cube from a cube, by the name that the cube bears."""
 
 
 def is_derived(cube: Path) -> bool:
     """Whether a cube follows another; False where there is no cube."""
-    return cube.exists() and read_root(cube).spec.stage in _FOLLOWERS
+    return cube.exists() and read_root(cube).spec.stage in DERIVED
 
 
-def update_derived(
+def update(
     cube: Path,
     place: Place,
     *,
@@ -60,13 +55,12 @@ def update_derived(
     Raises:
         BadInputError: A catalog for a cube that needs none; or what the cube's own stage raises.
     """
-    stage = read_root(cube).spec.stage
-    orders = orders or BuildOptions()
-    if stage == "clouds":
-        return follow_clouds(cube, place, orders, progress, catalog)
-    if catalog is not None:
+    spec = read_root(cube).spec
+    stage, parents = DERIVED[spec.stage], Parents.of(spec)
+    if catalog is not None and not parents.catalog:
         raise BadInputError(f"{cube} is made from its parent alone: say no --catalog")
-    return _FOLLOWERS[stage](cube, place, orders, progress)
+    parents = replace(parents, catalog=catalog or parents.catalog)
+    return derive(stage, parents, cube, stage.rules_of(spec), place, orders=orders, progress=progress)
 
 
 # Cubes that were made from a cube: which there are beside it, how they stand to it, and how they follow.
@@ -125,7 +119,7 @@ class StageKinds(CubesBeside):
 
     def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
         """Bring a cube up to its parent."""
-        return update_derived(cube, place, orders=orders, progress=progress)
+        return update(cube, place, orders=orders, progress=progress)
 
 
 STAGES: tuple[DerivedKind, ...] = (StageKinds(),)
