@@ -1,4 +1,4 @@
-"""Cubes made from other cubes: what a stage is that makes them, how every such stage is run, and removing steps."""
+"""Derived cubes: what a stage is that makes a cube from a cube, how every such stage is run, and removing steps."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Parent:
         )
 
     def shared(self, other: Parent) -> dict[str, tuple[Entry, Entry]]:
-        """Steps that another cube has too, with its rows of them, by key.
+        """Steps that both cubes have, by key: the row of this cube and the row of the other.
 
         Raises:
             CubeMismatchError: The cubes lie on different grids.
@@ -105,7 +105,7 @@ class Parent:
 
 
 def fractions(row: Entry) -> dict[str, Any]:
-    """What a step knows of its clouds, which neither another grid nor a move changes."""
+    """Cloud and shadow fraction of a step, if known: a finer grid or a shift does not change them."""
     return {name: row.properties[name] for name in ("cloud_fraction", "shadow_fraction") if name in row.properties}
 
 
@@ -125,20 +125,20 @@ def origin(path: Path) -> Path:
     return path
 
 
-# What a stage is, and how it is run: a plan made from parents and rules goes to the one loop.
+# What a stage is, and how it is run: parents and rules make a plan, and the one build loop carries it out.
 
 Rules = TypeVar("Rules")
 
 
 @dataclass(frozen=True)
 class Parents:
-    """What a cube is made from, as its request names it.
+    """The inputs of a derived cube, as its request names them.
 
     Attributes:
-        layers: The cube that it follows, step by step.
-        clouds: A clouds cube of that, None where none is used.
-        shifts: A co-registered cube whose shifts are taken, None where none is used.
-        catalog: Where scenes are looked for that are read beside the cube; "" where none are.
+        layers: The parent: the cube whose steps are used.
+        clouds: Clouds cube of the parent. None: not used.
+        shifts: Co-registered cube whose shifts are applied. None: not used.
+        catalog: Catalog that is searched for more scenes, for example the L1C of clouds. "": not used.
     """
 
     layers: Path
@@ -148,21 +148,22 @@ class Parents:
 
     @classmethod
     def of(cls, spec: CubeSpec) -> Parents:
-        """Those that a cube remembers."""
+        """The inputs that a stored cube names."""
         clouds, shifts = (Path(path) if (path := spec.request.get(name)) else None for name in ("clouds", "shifts"))
         return cls(Path(spec.request["layers"]), clouds, shifts, spec.request.get("catalog", ""))
 
 
 @dataclass(frozen=True)
 class DerivedPlan:
-    """What a stage wants to be made.
+    """The plan of a stage for one cube.
 
     Attributes:
-        spec: What the cube must be.
-        steps: All steps wanted.
-        task: Makes one block.
-        exact: Whether a step is made anew as soon as its parts are others than now, be they older or fewer.
-        before: What was done on the way to the plan.
+        spec: Grid, layers, recipe and request of the cube.
+        steps: All steps that the cube must have.
+        task: Computes one block.
+        exact: Rebuild a step if its parts differ in any way, also if they are older or fewer. False: only if parts
+            are newer, or differ in the parent.
+        before: Summary of earlier work that the plan needed. Its failures and its time count as those of the build.
     """
 
     spec: CubeSpec
@@ -174,13 +175,13 @@ class DerivedPlan:
 
 @dataclass(frozen=True)
 class Derivation:
-    """The run that makes or extends a derived cube.
+    """One run that creates or extends a derived cube.
 
     Attributes:
-        out: The cube, which need not exist.
+        out: Path of the cube, which need not exist.
         place: Where the work runs.
-        orders: How.
-        progress: Told of every block.
+        orders: Options of the build.
+        progress: Receives every finished block. None: shows nothing.
     """
 
     out: Path
@@ -189,16 +190,16 @@ class Derivation:
     progress: Progress | None
 
     def require_same(self, spec: CubeSpec) -> None:
-        """Be sure that the cube was made alike, before anything is searched, measured or trained.
+        """Check the cube against a spec, before a plan searches, measures or trains.
 
         Raises:
-            CubeMismatchError: It was made otherwise.
+            CubeMismatchError: The cube was made with other rules.
         """
         if self.out.exists():
             read_root(self.out).spec.require_same(spec, str(self.out))
 
     def build(self, work: DerivedPlan) -> Summary:
-        """Make what a plan says, as :func:`stac2cube.build.loop.build` does."""
+        """Carry out a plan; see :func:`stac2cube.build.loop.build` for the errors."""
         orders = self.orders
         if work.exact and self.out.exists():
             orders = replace(orders, again=orders.again | _changed(self.out, work.steps))
@@ -213,10 +214,10 @@ class Derived(Generic[Rules]):
     """A stage that makes a cube from a cube.
 
     Attributes:
-        name: Of the stage, in the cubes it makes.
-        rules_of: The rules that a cube of it remembers: a frozen dataclass, or None if it has none.
-        plan: What is to be made of parents, by rules, in a run; or what was done on the way, where there is nothing to
-            make yet. It raises what the public function of the stage does.
+        name: Name of the stage in the cubes that it makes.
+        rules_of: Reads the rules from the spec of a stored cube. Rules are a frozen dataclass, or None.
+        plan: Makes a plan from inputs, rules and the run. It returns a summary instead if there is nothing to build,
+            for example because earlier work was stopped. It raises the errors of the public function of the stage.
     """
 
     name: str
@@ -234,20 +235,23 @@ def derive(
     orders: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Make a cube from others, or add to it what these have by now, and make anew what was made anew there.
+    """Create a derived cube, or extend it: add steps that its inputs gained, and rebuild steps that were rebuilt there.
 
     Args:
-        stage: What is made.
-        parents: The others.
-        out: The cube, created or extended.
-        rules: What decides its pixels.
+        stage: The stage, for example ``stac2cube.clouds.stage.CLOUDS``.
+        parents: The inputs.
+        out: Path of the cube, created or extended.
+        rules: Rules of the stage; they decide the pixels.
         place: Where the work runs.
-        orders: How; steps that are out of date are always replaced.
-        progress: Told of every block.
+        orders: Options of the build. Outdated steps are always replaced. Default: ``BuildOptions()``.
+        progress: Receives every finished block. Default: shows nothing.
+
+    Returns:
+        What was done.
 
     Raises:
-        BadInputError: What the stage's plan, or :func:`stac2cube.build.loop.build`, refuses.
-        CubeMismatchError: The cube was made otherwise, or the parents lie on different grids.
+        BadInputError: The stage, or :func:`stac2cube.build.loop.build`, refuses the inputs or rules.
+        CubeMismatchError: The cube was made with other rules, or the inputs are on different grids.
     """
     making = Derivation(out, place, replace(orders or BuildOptions(), superseded="replace"), progress)
     work = stage.plan(parents, rules, making)
@@ -257,10 +261,20 @@ def derive(
 def derived_cube(
     stage: Derived[Rules], parents: Parents, out: str | Path, rules: Rules, place: Place | None
 ) -> xr.Dataset:
-    """Make a cube from others as :func:`derive` does, in threads of this process if no place is given, and open it.
+    """Create or extend a derived cube, and open it.
+
+    Args:
+        stage: The stage.
+        parents: The inputs.
+        out: Path of the cube.
+        rules: Rules of the stage.
+        place: Where the work runs. Default: threads of this process.
+
+    Returns:
+        The opened cube.
 
     Raises:
-        IncompleteError: Some steps failed; the others are sealed.
+        IncompleteError: Some steps failed; the others are committed.
     """
     from stac2cube.store.reader import open_cube
 
@@ -269,7 +283,7 @@ def derived_cube(
 
 
 def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
-    """Steps that were made from other parts, or versions of them, than they would be now."""
+    """Keys of steps whose parts, or versions of parts, differ from those in the ledger."""
     rows = Ledger(out, read_root(out).ledger).entries(whole=False)
     wanted = {step.entry.key: dict(step.entry.parts) for step in steps}
     return frozenset(key for key, row in rows.items() if key in wanted and dict(row.parts) != wanted[key])

@@ -252,4 +252,4 @@ def _plan(parents: Parents, rules: CloudRules, making: Derivation) -> DerivedPla
 
 
 CLOUDS = Derived(STAGE, CloudRules.of, _plan)
-"""The stage of clouds. Its ``catalog`` is where the L1C is looked for."""
+"""The stage of clouds; ``catalog`` of its inputs is searched for the L1C."""

@@ -168,15 +168,18 @@ def measure(
     rules: ShiftRules,
     making: Derivation,
 ) -> Summary:
-    """Measure every scene that was not measured yet, in a cube of shifts; raises what build does.
+    """Measure every scene that was not measured yet; raises the errors of :func:`stac2cube.build.loop.build`.
 
     Args:
         parent: The cube of the scenes.
         pictures: The scenes to be measured.
-        look: How they are looked at.
+        look: Band and classes that are compared.
         reference: The reference.
-        rules: What decides.
-        making: The cube of shifts, and how it is made.
+        rules: Rules of the measurement.
+        making: The run that creates or extends the cube of shifts.
+
+    Returns:
+        What was done.
     """
     spec = shifts_spec(parent.spec, look.band, rules, parent.path)
     edge = int(spec.recipe["edge"])

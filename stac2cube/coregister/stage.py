@@ -96,10 +96,10 @@ def coregister_scenes(
 
 
 def coregistering(*, apply: bool) -> Derived[ShiftRules]:
-    """The stage of co-registered cubes: shifts are measured in a cube of their own, beside the one made, and applied.
+    """The stage of co-registered cubes. It stores measured shifts in a second cube next to the result.
 
     Args:
-        apply: False only measures.
+        apply: Whether shifts are applied. False: they are measured only.
     """
     return Derived(STAGE, lambda spec: ShiftRules(**spec.recipe["shifts"]), partial(_plan, apply))
 
@@ -179,7 +179,7 @@ def _plan_moved(parents: Parents, _: None, __: Derivation) -> DerivedPlan:
 
 
 MOVED: Derived[None] = Derived("moved", lambda _: None, _plan_moved)
-"""The stage of cubes that are moved along with a co-registered one."""
+"""The stage of cubes that are moved by the shifts of a co-registered cube."""
 
 
 def _source(out: Path, parent: Parent, rules: ShiftRules) -> str:

@@ -27,7 +27,7 @@ from stac2cube.superres.stage import SUPERRES
 DERIVED: Mapping[str, Derived[Any]] = {
     stage.name: stage for stage in (CLOUDS, MASKED, COREGISTERED, MOVED, SUPERRES, INDICES, COMPOSITE, OVERVIEW)
 }
-"""Stages that make a cube from a cube, by the name that the cube bears."""
+"""Stages that make a cube from a cube, by the name of the stage in the cube."""
 
 
 def is_derived(cube: Path) -> bool:
@@ -43,17 +43,20 @@ def update(
     orders: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Add to a cube what its parent has by now, and make anew what was made anew there, by the rules it remembers.
+    """Bring a derived cube up to date with its inputs, by the rules that it stores; see :func:`derive`.
 
     Args:
-        cube: A cube that :func:`is_derived`.
+        cube: A cube for which :func:`is_derived` is true.
         place: Where the work runs.
-        catalog: Another place to look for what a clouds cube needs beside its parent.
-        orders: How.
-        progress: Told of every block.
+        catalog: Catalog of the L1C, for clouds cubes. Default: the one that the cube stores.
+        orders: Options of the build. Default: ``BuildOptions()``.
+        progress: Receives every finished block. Default: shows nothing.
+
+    Returns:
+        What was done.
 
     Raises:
-        BadInputError: A catalog for a cube that needs none; or what the cube's own stage raises.
+        BadInputError: A catalog was given for a cube that reads none; or an error of the stage of the cube.
     """
     spec = read_root(cube).spec
     stage, parents = DERIVED[spec.stage], Parents.of(spec)

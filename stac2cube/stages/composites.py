@@ -75,16 +75,16 @@ class Viewed:
         return Window(str(self.parent.path), commits, keys, self.hiding)
 
     def sample(self) -> xr.Dataset:
-        """One pixel of one step: it says which layers a view makes, and whether mask and options make sense."""
+        """One pixel of one step, from which a stage learns the layers of its view, and whether mask and rules fit."""
         return self.window(next(iter(self.rows))).open(slice(0, 1), slice(0, 1))
 
     def spec(self, stage: str, layers: tuple[Layer, ...], about: Mapping[str, Any]) -> CubeSpec:
-        """The cube that holds a view.
+        """Spec of the cube that stores a view.
 
         Args:
-            stage: Its name.
-            layers: That the view makes.
-            about: What its recipe says of it; what is hidden is added.
+            stage: Name of the stage.
+            layers: Layers of the view.
+            about: Entries of the recipe that describe the view; mask and clouds are added.
         """
         hiding, parent = self.hiding, self.parent
         mask = {"mask": hiding.mask} if hiding.mask else {}
@@ -130,7 +130,7 @@ def _opened(cube: str, commits: tuple[int, ...]) -> xr.Dataset:  # noqa: ARG001 
 
 
 def parts_of_clouds(row: Entry) -> dict[str, str]:
-    """Parts of a step of a clouds cube, as steps that are made with it name them."""
+    """Parts of a step of a clouds cube, under the names that they have in steps made with it."""
     return {f"clouds {part}": version for part, version in row.parts.items()}
 
 
@@ -285,10 +285,10 @@ def store_composites(
 
 
 def composites_within(memory: int) -> Derived[Composition]:
-    """The stage of composites: a step per period, made anew when its scenes change or go.
+    """The stage of composites: a stored view with one step per period, rebuilt when scenes change, arrive or leave.
 
     Args:
-        memory: Bytes held at once by each block in work, beside the block that it makes.
+        memory: Memory for the input of each block that is being made, in bytes.
     """
     return Derived("composite", Composition.of, partial(_plan, memory))
 

@@ -122,7 +122,7 @@ def _plan(parents: Parents, _: None, making: Derivation) -> DerivedPlan:
 
 
 OVERVIEW: Derived[None] = Derived("overview", lambda _: None, _plan)
-"""The stage of one level of overviews, made from the level before it."""
+"""The stage of one overview level, made from the level before it. Steps that the parent lost are removed."""
 
 
 def _entry(parent: Parent, row: Entry) -> Entry:

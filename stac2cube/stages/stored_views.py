@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IndexRules:
-    """What decides a cube of indices.
+    """Rules of a cube of indices.
 
     Attributes:
-        names: In the registry.
-        hiding: Which pixels are hidden first.
+        names: Names of indices in the registry.
+        hiding: Which pixels are hidden before indices are computed. Default: none.
     """
 
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class IndexRules:
 
     @classmethod
     def of(cls, spec: CubeSpec) -> IndexRules:
-        """What a cube remembers."""
+        """The rules that a stored cube names."""
         return cls(tuple(spec.recipe["indices"]), Viewed.hiding_of(spec))
 
 
@@ -105,7 +105,7 @@ def _plan_indices(parents: Parents, rules: IndexRules, _: Derivation) -> Derived
 
 
 INDICES = Derived("indices", IndexRules.of, _plan_indices)
-"""The stage of spectral indices."""
+"""The stage of spectral indices: a stored view."""
 
 
 # Layers without clouds as a cube of their own, for those who cannot mask when they read.
@@ -115,28 +115,28 @@ USUAL = ("cloud_mask", "shadow_mask")
 
 @dataclass(frozen=True)
 class MaskRules:
-    """What decides a masked cube.
+    """Rules of a masked cube.
 
     Attributes:
-        masks: Names of masks of the clouds cube; those of :data:`USUAL` that it has if None.
-        max_cloud: Steps with a larger fraction of cloud are left out; 0 to 1, None for all.
+        masks: Names of masks of the clouds cube. None: those of :data:`USUAL` that it has.
+        max_cloud: Steps with a larger fraction of cloud, 0 to 1, are left out. None: no step is left out.
     """
 
     masks: tuple[str, ...] | None = None
     max_cloud: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Check the values.
 
         Raises:
-            BadInputError: The limit is no fraction.
+            BadInputError: ``max_cloud`` is not between 0 and 1.
         """
         if self.max_cloud is not None and not 0 <= self.max_cloud <= 1:
             raise BadInputError(f"max_cloud is a fraction, 0 to 1, not {self.max_cloud}")
 
     @classmethod
     def of(cls, spec: CubeSpec) -> MaskRules:
-        """What a cube remembers."""
+        """The rules that a stored cube names."""
         return cls(tuple(spec.recipe["masked_by"]), spec.recipe["max_cloud"])
 
 
@@ -238,7 +238,7 @@ def _plan_masked(parents: Parents, rules: MaskRules, _: Derivation) -> DerivedPl
 
 
 MASKED = Derived("masked", MaskRules.of, _plan_masked)
-"""The stage of layers without clouds."""
+"""The stage of layers without clouds. Not a view: it copies stored numbers, so every layer keeps its dtype."""
 
 
 def _masks(sky: Parent, names: Sequence[str] | None) -> tuple[Layer, ...]:

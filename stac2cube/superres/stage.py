@@ -395,7 +395,7 @@ def _plan(parents: Parents, rules: SuperresRules, making: Derivation) -> Derived
 
 
 SUPERRES = Derived(STAGE, SuperresRules.of, _plan)
-"""The stage of finer grids."""
+"""The stage of super-resolution."""
 
 
 def _warn_of(rules: SuperresRules, layers: Path, out: Path, weights: str) -> None:
