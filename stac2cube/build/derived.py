@@ -323,6 +323,7 @@ class CubesBeside:
         """Take steps out."""
         drop(cube, keys, orders=orders)
 
-    def is_last(self, cube: Path) -> bool:
-        """Whether it needs the clouds of another."""
-        return bool(read_root(cube).spec.request.get("clouds"))
+    def inputs(self, cube: Path) -> set[Path]:
+        """Clouds cube and co-registered cube that it was made with."""
+        request = read_root(cube).spec.request
+        return {Path(request[name]).resolve() for name in ("clouds", "shifts") if request.get(name)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,8 +99,8 @@ class DerivedKind(Protocol):
         """Take such steps out."""
         ...
 
-    def is_last(self, cube: Path) -> bool:
-        """Whether it needs others of the same parent, and so comes after them."""
+    def inputs(self, cube: Path) -> set[Path]:
+        """Cubes that a cube of this kind reads besides its parent; absolute paths."""
         ...
 
     def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
@@ -130,7 +131,7 @@ STAGES: tuple[DerivedKind, ...] = (StageKinds(),)
 
 
 def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple[Path, DerivedKind]]:
-    """Cubes beside a cube that were made from it, in an order in which they can follow; its overviews among them."""
+    """Cubes beside a cube that were made from it, in the order of their paths; its overviews among them."""
     wanted = cube.resolve()
     found: dict[Path, tuple[Path, DerivedKind]] = {}
     for kind in kinds:
@@ -140,28 +141,44 @@ def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple
                     found.setdefault(path.resolve(), (path, kind))
             except CubeError:
                 continue  # some other store
-    return sorted(found.values(), key=lambda one: (one[1].is_last(one[0]), str(one[0])))
+    return sorted(found.values(), key=lambda one: str(one[0]))
+
+
+def derived_from(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple[Path, Path, DerivedKind]]:
+    """The children of a cube, and theirs: each with its parent before it, and after all cubes that it is made from.
+
+    Raises:
+        CubeError: Cubes are made from each other.
+    """
+    found: dict[Path, tuple[Path, Path, DerivedKind]] = {}
+    waiting = [cube]
+    for parent in waiting:
+        fresh = [(child, kind) for child, kind in children_of(parent, kinds) if child.resolve() not in found]
+        found |= {child.resolve(): (parent, child, kind) for child, kind in fresh}
+        waiting += [child for child, _ in fresh]
+    needs = {path: {parent.resolve(), *kind.inputs(child)} for path, (parent, child, kind) in found.items()}
+    try:
+        return [found[path] for path in TopologicalSorter(needs).static_order() if path in found]
+    except CycleError as error:
+        raise CubeError(f"cubes are made from each other: {', '.join(map(str, error.args[1]))}") from error
 
 
 def outdated_children(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> dict[str, dict[str, int]]:
-    """How the children of a cube, and theirs, stand to it, those that are not in step; by path.
+    """How the children of a cube, and theirs, stand to their parents, those that are not in step; by path.
 
     One of which that cannot be told, because it is damaged or an input of it is gone, is named in the log.
     """
     found: dict[str, dict[str, int]] = {}
-    children = children_of(cube, kinds)
-    keys = sealed_keys(cube) if children else set()
-    for child, kind in children:
+    for parent, child, kind in derived_from(cube, kinds):
         try:
             lacking, stale = kind.behind(child)
-            too_many = len(kind.too_many(child, keys))
+            too_many = len(kind.too_many(child, sealed_keys(parent)))
         except (CubeError, BadInputError) as error:
-            log.warning("how %s stands to %s cannot be told: %s", child, cube, error)
+            log.warning("how %s stands to %s cannot be told: %s", child, parent, error)
             continue
         state = {"lacking": lacking, "stale": stale, "too many": too_many}
         if any(state.values()):
             found[str(child)] = state
-        found |= outdated_children(child, kinds)
     return found
 
 
@@ -173,22 +190,20 @@ def update_children(
     summary: Summary,
     kinds: Sequence[DerivedKind] = STAGES,
 ) -> None:
-    """Let the children of a cube follow, and theirs.
+    """Update the children of a cube, and theirs, until all are up to date or the run is stopped.
 
     Args:
         cube: The cube.
         place: Where the work runs.
-        orders: How.
-        progress: Told of every block.
-        summary: Told what failed, and whether it was stopped.
-        kinds: Of cubes that follow.
+        orders: Options of the build.
+        progress: Receives every finished block. None: shows nothing.
+        summary: Receives what failed, and whether the run was stopped.
+        kinds: Kinds of cubes that are updated.
     """
-    children = children_of(cube, kinds)
-    keys = sealed_keys(cube) if children else set()
-    for child, kind in children:
-        kind.drop(child, kind.too_many(child, keys), orders)
+    for parent, child, kind in derived_from(cube, kinds):
+        kind.drop(child, kind.too_many(child, sealed_keys(parent)), orders)
         done = kind.follow(child, place, orders=orders, progress=progress)
         summary.failed |= {f"{child.name} {key}": reason for key, reason in done.failed.items()}
-        summary.stopped |= done.stopped
-        if not done.stopped:
-            update_children(child, place, orders, progress, summary, kinds)
+        if done.stopped:
+            summary.stopped = True
+            break

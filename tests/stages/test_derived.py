@@ -12,7 +12,7 @@ import pytest
 import stac2cube
 from stac2cube.build.derived import Parent, Parents, derive
 from stac2cube.build.loop import build
-from stac2cube.build.plan import BuildOptions
+from stac2cube.build.plan import BuildOptions, Summary
 from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
 from stac2cube.coregister.stage import MOVED
@@ -20,7 +20,7 @@ from stac2cube.errors import BadInputError, CubeMismatchError, Stac2cubeError
 from stac2cube.executors.base import Threads
 from stac2cube.executors.local import Local
 from stac2cube.maintain.care import verify
-from stac2cube.maintain.update import update
+from stac2cube.maintain.update import outdated_children, update, update_children
 from stac2cube.stages.composites import Composition, pieces
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
@@ -225,3 +225,22 @@ def test_a_moved_cube_follows_a_step_that_was_rebuilt(tmp_path: Path) -> None:
     for number, bonus in ((0, 0), (1, 5)):
         stored = kept.stored(kept.rows[f"toy_{number:04d}"]).read(kept.spec.layers, (rows, columns))["B02"]
         assert np.array_equal(stored, toy.pixels(number + bonus)[:, :-1])
+
+
+def test_children_follow_after_all_their_inputs(tmp_path: Path) -> None:
+    """``b`` is made from ``a`` and ``z``, which both follow the layers: its parent ``a`` alone is not enough."""
+    facts = {"shift_x": 0.0, "shift_y": 0.0, "shift_accepted": True, "shift_field": None}
+    made = [
+        replace(step, entry=replace(step.entry, properties={**step.entry.properties, **facts}))
+        for step in toy.steps(range(2))
+    ]
+    spec = replace(toy.SPEC, recipe={"shifts": {"resampling": "cubic"}})
+    layers, a, b, z = (tmp_path / f"{name}.zarr" for name in ("layers", "a", "b", "z"))
+    build(layers, spec, made[:1], toy.Make(), Threads(2))
+    for out, parent, shifts in ((a, layers, layers), (z, layers, layers), (b, a, z)):
+        derive(MOVED, Parents(parent, shifts=shifts), out, None, Threads(2))
+    build(layers, spec, made, toy.Make(), Threads(2))
+    assert set(outdated_children(layers)) == {str(a), str(z)}
+    update_children(layers, Threads(2), BuildOptions(), None, Summary())
+    assert [cube_status(cube).steps for cube in (a, b, z)] == [2, 2, 2]
+    assert outdated_children(layers) == {}
