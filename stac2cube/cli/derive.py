@@ -65,13 +65,14 @@ def clouds(layers: Path, out: Path, catalog: str, *, from_probability: bool, **o
     Sentinel-2 clouds come from s2cloudless on the L1C scene of the same overpass, or from the cube's own classes.
     Run it again to add steps that were added to LAYERS or rebuilt there.
     """
-    from stac2cube.clouds.stage import rethreshold, run_clouds
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.clouds.stage import CLOUDS, rethreshold
 
     with talking(options["quiet"]) as console:
         rules, manner = value_of(CloudRules, options), RunOptions.of(options, console)
         if from_probability:
             return built(out, partial(rethreshold, out, rules), manner)
-        return built(out, partial(run_clouds, layers, out, rules, catalog), manner)
+        return built(out, partial(derive, CLOUDS, Parents(layers, catalog=catalog), out, rules), manner)
 
 
 @click.command()
@@ -88,11 +89,12 @@ def clouds(layers: Path, out: Path, catalog: str, *, from_probability: bool, **o
 @where_options
 def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: LAYERS without pixels that the cube CLOUDS marks as cloud, shadow or unknown."""
-    from stac2cube.stages.stored_views import run_masked
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.stages.stored_views import MASKED, MaskRules
 
+    rules = MaskRules(listed(options["masks"]), options["max_cloud"])
     with talking(options["quiet"]) as console:
-        make = partial(run_masked, layers, clouds, out, listed(options["masks"]), options["max_cloud"])
-        return built(out, make, RunOptions.of(options, console))
+        return built(out, partial(derive, MASKED, Parents(layers, clouds), out, rules), RunOptions.of(options, console))
 
 
 # Commands that store what views show: indices, composite, overviews.
@@ -109,7 +111,8 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
     With NAME alone, print formula, bands, constants and reference. Without arguments, list the usual indices. All
     indices of Awesome Spectral Indices are known.
     """
-    from stac2cube.stages.stored_views import run_indices
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.stages.stored_views import INDICES, IndexRules
     from stac2cube.views.indices import describe_index
 
     if not words:
@@ -123,9 +126,9 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
         return 0
     if len(words) == 2:
         raise click.UsageError("say also which indices, for example ndvi nbr")
-    layers, out, hiding = Path(words[0]), Path(words[1]), value_of(Hiding, options)
+    layers, out, rules = Path(words[0]), Path(words[1]), IndexRules(words[2:], value_of(Hiding, options))
     with talking(options["quiet"]) as console:
-        return built(out, partial(run_indices, layers, out, words[2:], hiding=hiding), RunOptions.of(options, console))
+        return built(out, partial(derive, INDICES, Parents(layers), out, rules), RunOptions.of(options, console))
 
 
 def _usual_indices() -> list[str]:
@@ -151,11 +154,12 @@ def _usual_indices() -> list[str]:
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
     """Store one composite per period of the cube LAYERS in the cube OUT, for example monthly medians."""
+    from stac2cube.build.derived import Parents, derive
     from stac2cube.executors.queue import memory_bytes
-    from stac2cube.stages.composites import run_composites
+    from stac2cube.stages.composites import composites_within
 
     how = value_of(Composition, {**options, "layers": names}, hiding=value_of(Hiding, options))
-    make = partial(run_composites, layers, out, how, memory=memory_bytes(options["memory"]))
+    make = partial(derive, composites_within(memory_bytes(options["memory"])), Parents(layers), out, how)
     with talking(options["quiet"]) as console:
         return built(out, make, RunOptions.of(options, console))
 
@@ -193,10 +197,12 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
 
     No scene is lost: a scene whose shift cannot be measured reliably is not moved, and the report says why.
     """
-    from stac2cube.coregister.stage import Paths, run_coregister
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.coregister.stage import Paths, coregistering
 
     with talking(options["quiet"]) as console:
-        make = partial(run_coregister, layers, out, value_of(ShiftRules, options), clouds, apply=not measure_only)
+        stage, rules = coregistering(apply=not measure_only), value_of(ShiftRules, options)
+        make = partial(derive, stage, Parents(layers, clouds), out, rules)
         return built(Paths(out).shifts if measure_only else out, make, RunOptions.of(options, console))
 
 
@@ -208,10 +214,12 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
 @where_options
 def move(cube: Path, coregistered: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: CUBE (for example a clouds cube) moved by the shifts of the cube COREGISTERED."""
-    from stac2cube.coregister.stage import run_move
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.coregister.stage import MOVED
 
+    make = partial(derive, MOVED, Parents(cube, shifts=coregistered), out, None)
     with talking(options["quiet"]) as console:
-        return built(out, partial(run_move, cube, coregistered, out), RunOptions.of(options, console))
+        return built(out, make, RunOptions.of(options, console))
 
 
 # Commands for finer grids: superres and its training, and weights.
@@ -250,10 +258,11 @@ def superres() -> None:
 @where_options
 def make(layers: Path, out: Path, **options: Any) -> int:
     """Write the cube OUT: the bands of LAYERS on one finer grid. The pixels have that size, the details are coarser."""
-    from stac2cube.superres.stage import run_superres
+    from stac2cube.build.derived import Parents, derive
+    from stac2cube.superres.stage import SUPERRES
 
     with talking(options["quiet"]) as console:
-        make = partial(run_superres, layers, out, value_of(SuperresRules, options))
+        make = partial(derive, SUPERRES, Parents(layers), out, value_of(SuperresRules, options))
         return built(out, make, RunOptions.of(options, console))
 
 

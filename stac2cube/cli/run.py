@@ -219,7 +219,7 @@ def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
         BadInputError: A catalog for a cube that needs none.
     """
     from stac2cube.datasets.sample_cube import follow_sample_files, follow_samples, holds_sample_files, holds_samples
-    from stac2cube.maintain.update import update_derived
+    from stac2cube.maintain.update import update
 
     in_files = holds_sample_files(cube)
     if in_files or holds_samples(cube):
@@ -228,7 +228,7 @@ def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
         if in_files:
             return made_samples(cube, partial(follow_sample_files, cube), manner)
         return built(cube, partial(follow_samples, cube), manner)
-    return built(cube, partial(update_derived, cube, catalog=catalog), manner)
+    return built(cube, partial(update, cube, catalog=catalog), manner)
 
 
 def made_samples(out: Path, make: Callable[..., Report], manner: RunOptions) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stac2cube.build.derived import Parent
+from stac2cube.build.derived import Derivation, Derived, DerivedPlan, Parent, Parents, derived_cube
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary, Task
 from stac2cube.clouds.model import NODATA, dilated
@@ -232,54 +232,24 @@ def get_cloud_layers(
     from stac2cube.store.reader import open_cube
 
     rules = CloudRules(method, tuple(thresholds), average_m, dilate_m, shadows, resolution, engine, decode)
-    place = place or Threads()
-    if from_probability:
-        summary = rethreshold(Path(out), rules, place)
-    else:
-        summary = run_clouds(Path(layers), Path(out), rules, catalog, place)
-    summary.require_complete(out)
+    if not from_probability:
+        return derived_cube(CLOUDS, Parents(Path(layers), catalog=catalog), out, rules, place)
+    rethreshold(Path(out), rules, place or Threads()).require_complete(out)
     return open_cube(out)
 
 
-def run_clouds(
-    layers: Path,
-    out: Path,
-    rules: CloudRules,
-    catalog: str,
-    place: Place,
-    *,
-    orders: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Build or extend a clouds cube; raises what :func:`get_cloud_layers` and :func:`stac2cube.build.loop.build` do."""
-    parent = Parent.read(layers)
-    if out.exists():  # before anything is searched
-        read_root(out).spec.require_same(rules.spec(parent.spec, parent.path, catalog), str(out))
+def _plan(parents: Parents, rules: CloudRules, making: Derivation) -> DerivedPlan:
+    parent, catalog = Parent.read(parents.layers), parents.catalog
+    spec = rules.spec(parent.spec, parent.path, catalog)
+    making.require_same(spec)
     steps: list[Step]
     task: Task
     if rules.by_class:
         steps, task = find_classes(parent, rules)
     else:
-        steps, task = find_l1c_scenes(parent, rules, catalog, on_cluster=place.on_cluster)
-    spec = rules.spec(parent.spec, parent.path, catalog)
-    # What follows a cube follows it also where a step of it was made anew.
-    orders = replace(orders or BuildOptions(), superseded="replace")
-    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+        steps, task = find_l1c_scenes(parent, rules, catalog, on_cluster=making.place.on_cluster)
+    return DerivedPlan(spec, steps, task)
 
 
-def follow_clouds(
-    cube: Path, place: Place, orders: BuildOptions, progress: Progress | None, catalog: str | None = None
-) -> Summary:
-    """Add to a clouds cube what its layers have by now; raises what :func:`get_cloud_layers` does.
-
-    Args:
-        cube: The clouds cube; it remembers its layers, its rules and where the L1C was looked for.
-        place: Where the work runs.
-        orders: How.
-        progress: Told of every block.
-        catalog: Another place to look for the L1C.
-    """
-    spec = read_root(cube).spec
-    where = catalog or spec.request["catalog"]
-    layers = Path(spec.request["layers"])
-    return run_clouds(layers, cube, CloudRules.of(spec), where, place, orders=orders, progress=progress)
+CLOUDS = Derived(STAGE, CloudRules.of, _plan)
+"""The stage of clouds; ``catalog`` of its inputs is searched for the L1C."""

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stac2cube.build.clear_pixels import FLATTEST, MatchBand, Patch, Picture, choose_windows, infilled, texture
-from stac2cube.build.derived import Parent
-from stac2cube.build.loop import build
-from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary
+from stac2cube.build.derived import Derivation, DerivedPlan, Parent
+from stac2cube.build.plan import Block, Measured, Step, Summary
 from stac2cube.coregister.apply import fit_field
 from stac2cube.coregister.engines import arosics_points
 from stac2cube.coregister.matching import MARGIN, Match, match
 from stac2cube.coregister.reference import Reference
 from stac2cube.coregister.rules import ShiftRules, shifts_spec
 from stac2cube.coregister.solve import REFERENCE
-from stac2cube.executors.base import Place
 from stac2cube.model.grid import Grid
-from stac2cube.progress import Progress
 from stac2cube.store.staging import Window
 
 NEIGHBOURS = 3
@@ -165,29 +161,25 @@ class MeasureScene:
 
 
 def measure(
-    path: Path,
     parent: Parent,
     pictures: Mapping[str, Picture],
     look: MatchBand,
     reference: Reference,
     rules: ShiftRules,
-    place: Place,
-    *,
-    orders: BuildOptions,
-    progress: Progress | None = None,
+    making: Derivation,
 ) -> Summary:
-    """Measure every scene that was not measured yet, in a cube of shifts; raises what build does.
+    """Measure every scene that was not measured yet; raises the errors of :func:`stac2cube.build.loop.build`.
 
     Args:
-        path: The cube of shifts.
         parent: The cube of the scenes.
         pictures: The scenes to be measured.
-        look: How they are looked at.
+        look: Band and classes that are compared.
         reference: The reference.
-        rules: What decides.
-        place: Where.
-        orders: How.
-        progress: Told of every scene.
+        rules: Rules of the measurement.
+        making: The run that creates or extends the cube of shifts.
+
+    Returns:
+        What was done.
     """
     spec = shifts_spec(parent.spec, look.band, rules, parent.path)
     edge = int(spec.recipe["edge"])
@@ -199,7 +191,7 @@ def measure(
         row = parent.rows[key]
         others = _others(key, keys[:position], reference, reference.season(row.time), pictures, rules)
         steps.append(Step(parent.entry(row), Task(pictures[key], others), ((0, 0),)))
-    return build(path, spec, steps, task, place, orders=orders, progress=progress)
+    return making.build(DerivedPlan(spec, steps, task))
 
 
 def _others(

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stac2cube.build.clear_pixels import band_of, match_band, pictures_of
-from stac2cube.build.derived import Parent
-from stac2cube.build.loop import build
-from stac2cube.build.plan import BuildOptions, Step, Summary, outdated
+from stac2cube.build.derived import (
+    Derivation,
+    Derived,
+    DerivedPlan,
+    Parent,
+    Parents,
+    derive,
+    derived_cube,
+    fractions,
+)
+from stac2cube.build.plan import Step, Summary, outdated
 from stac2cube.coregister.apply import Field, Moved, MoveScene, pixel_source, refined_by_agency, scenes_again
 from stac2cube.coregister.measure import measure
 from stac2cube.coregister.reference import reference_for
-from stac2cube.coregister.rules import ShiftRules, coregistered_spec
+from stac2cube.coregister.rules import STAGE, ShiftRules, coregistered_spec
 from stac2cube.coregister.solve import Verdict, solve
-from stac2cube.errors import BadInputError, CubeMismatchError
+from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.mission import find_mission
-from stac2cube.progress import Progress
 from stac2cube.store.ledger import FAILED, SEALED, Entry, Ledger
 from stac2cube.store.metadata import read_root
 
@@ -81,67 +89,50 @@ def coregister_scenes(
     """
     from stac2cube.store.reader import open_cube
 
-    path = Path(out)
-    rules = rules or ShiftRules()
-    summary = run_coregister(
-        Path(layers), path, rules, None if clouds is None else Path(clouds), place or Threads(), apply=apply
-    )
+    parents, paths = Parents(Path(layers), clouds=None if clouds is None else Path(clouds)), Paths(Path(out))
+    summary = derive(coregistering(apply=apply), parents, paths.out, rules or ShiftRules(), place or Threads())
     summary.require_complete(out)
-    return open_cube(path if apply else Paths(path).shifts)
+    return open_cube(paths.out if apply else paths.shifts)
 
 
-def run_coregister(
-    layers: Path,
-    out: Path,
-    rules: ShiftRules,
-    clouds: Path | None,
-    place: Place,
-    *,
-    apply: bool = True,
-    orders: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Measure, solve and apply; raises what :func:`coregister_scenes` and :func:`stac2cube.build.loop.build` do."""
-    parent, sky = Parent.read(layers), None if clouds is None else Parent.read(clouds)
-    paths = Paths(out)
+def coregistering(*, apply: bool) -> Derived[ShiftRules]:
+    """The stage of co-registered cubes. It stores measured shifts in a second cube next to the result.
+
+    Args:
+        apply: Whether shifts are applied. False: they are measured only.
+    """
+    return Derived(STAGE, lambda spec: ShiftRules(**spec.recipe["shifts"]), partial(_plan, apply))
+
+
+def _plan(apply: bool, parents: Parents, rules: ShiftRules, making: Derivation) -> DerivedPlan | Summary:
+    parent, sky = Parent.read(parents.layers), None if parents.clouds is None else Parent.read(parents.clouds)
+    paths = Paths(making.out)
     look = match_band(parent, sky, band_of(parent.spec, rules.band))
-    source = _source(out, parent, rules)
+    source = _source(making.out, parent, rules)
     request: dict[str, object] = {
         "layers": str(parent.path),
         "clouds": "" if sky is None else str(sky.path),
         "shifts": str(paths.shifts.resolve()),
     }
     spec = coregistered_spec(parent.spec, rules, source, request, look.band)
-    if out.exists():  # before anything is measured
-        read_root(out).spec.require_same(spec, str(out))
+    making.require_same(spec)
     pictures = pictures_of(parent, sky, look)
     if not pictures:
-        raise BadInputError(f"{clouds} has none of the steps of {layers}: update it first")
-    reference = reference_for(paths.reference, parent, pictures, look, rules, place)
-    # What follows a cube follows it also where a step of it was made anew.
-    orders = replace(orders or BuildOptions(), superseded="replace")
-    measured = measure(paths.shifts, parent, pictures, look, reference, rules, place, orders=orders, progress=progress)
+        raise BadInputError(f"{parents.clouds} has none of the steps of {parents.layers}: update it first")
+    reference = reference_for(paths.reference, parent, pictures, look, rules, making.place)
+    measured = measure(parent, pictures, look, reference, rules, replace(making, out=paths.shifts))
     if not apply or measured.stopped:
         return measured
+    measured.failed = {key: f"not measured: {reason}" for key, reason in measured.failed.items()}
     rows = Ledger(paths.shifts, read_root(paths.shifts).ledger).entries(whole=False)
-    sealed = _sealed(out, parent, orders.again)
+    sealed = _sealed(making.out, parent, making.orders.again)
     verdicts = solve(rows, sealed, rules, parent.spec.grid.resolution)
     steps = _steps(parent, rows, sealed, verdicts, source)
     task = MoveScene(parent.spec.layers, rules.resampling, _is_seamless(parent.spec))
-    summary = build(out, spec, steps, task, place, orders=orders, progress=progress)
-    summary.failed |= {key: f"not measured: {reason}" for key, reason in measured.failed.items()}
-    summary.seconds += measured.seconds
-    return summary
+    return DerivedPlan(spec, steps, task, before=measured)
 
 
-def follow_coregistered(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    """Add to a co-registered cube what its layers have by now; raises what :func:`coregister_scenes` does."""
-    spec = read_root(cube).spec
-    rules = ShiftRules(**spec.recipe["shifts"])
-    clouds = spec.request["clouds"]
-    layers = Path(spec.request["layers"])
-    sky = Path(clouds) if clouds else None
-    return run_coregister(layers, cube, rules, sky, place, orders=orders, progress=progress)
+COREGISTERED = coregistering(apply=True)
 
 
 def move_scenes(
@@ -163,51 +154,32 @@ def move_scenes(
         BadInputError: They share no step.
         IncompleteError: Some steps could not be read.
     """
-    from stac2cube.store.reader import open_cube
-
-    summary = run_move(Path(cube), Path(coregistered), Path(out), place or Threads())
-    summary.require_complete(out)
-    return open_cube(out)
+    return derived_cube(MOVED, Parents(Path(cube), shifts=Path(coregistered)), out, None, place)
 
 
-def run_move(
-    cube: Path,
-    coregistered: Path,
-    out: Path,
-    place: Place,
-    *,
-    orders: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Build or extend a moved cube; raises what :func:`move_scenes` and :func:`stac2cube.build.loop.build` do."""
-    parent, shifts = Parent.read(cube), Parent.read(coregistered)
-    if parent.spec.grid != shifts.spec.grid:
-        raise CubeMismatchError(f"{cube} and {coregistered} lie on different grids")
+def _plan_moved(parents: Parents, _: None, __: Derivation) -> DerivedPlan:
+    assert parents.shifts is not None
+    parent, shifts = Parent.read(parents.layers), Parent.read(parents.shifts)
+    pairs = parent.shared(shifts).values()
     if "shifts" not in shifts.spec.recipe:
-        raise BadInputError(f"{coregistered} is no co-registered cube")
+        raise BadInputError(f"{shifts.path} is no co-registered cube")
+    if not pairs:
+        raise BadInputError(f"{parent.path} and {shifts.path} share no step")
     steps = []
-    for key, row in parent.rows.items():
-        if key in shifts.rows:
-            names = ("shift_x", "shift_y", "shift_accepted", "shift_field")
-            facts = {name: shifts.rows[key].properties[name] for name in names}
-            shift = (facts["shift_x"], facts["shift_y"])
-            field = None if facts["shift_field"] is None else Field(**facts["shift_field"])
-            entry = parent.entry(row, **_own(row), **facts)
-            steps.append(Step(entry, Moved(parent.stored(row), shift, field=field), _tiles(parent, row, shift)))
-    if not steps:
-        raise BadInputError(f"{cube} and {coregistered} share no step")
+    for row, moved in pairs:
+        facts = {name: moved.properties[name] for name in ("shift_x", "shift_y", "shift_accepted", "shift_field")}
+        shift = (facts["shift_x"], facts["shift_y"])
+        field = None if facts["shift_field"] is None else Field(**facts["shift_field"])
+        entry = parent.entry(row, **fractions(row), **facts)
+        steps.append(Step(entry, Moved(parent.stored(row), shift, field=field), _tiles(parent, row, shift)))
     recipe = {**parent.spec.recipe, "moved_by": dict(shifts.spec.recipe["shifts"])}
     request = {"layers": str(parent.path), "shifts": str(shifts.path)}
-    spec = CubeSpec("moved", parent.spec.grid, parent.spec.layers, recipe, request)
-    task = MoveScene(parent.spec.layers, shifts.spec.recipe["shifts"]["resampling"])
-    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+    spec = CubeSpec(MOVED.name, parent.spec.grid, parent.spec.layers, recipe, request)
+    return DerivedPlan(spec, steps, MoveScene(parent.spec.layers, shifts.spec.recipe["shifts"]["resampling"]))
 
 
-def follow_moved(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    """Add to a moved cube what its two parents have by now; raises what :func:`move_scenes` does."""
-    request = read_root(cube).spec.request
-    parents = Path(request["layers"]), Path(request["shifts"])
-    return run_move(*parents, cube, place, orders=orders, progress=progress)
+MOVED: Derived[None] = Derived("moved", lambda _: None, _plan_moved)
+"""The stage of cubes that are moved by the shifts of a co-registered cube."""
 
 
 def _source(out: Path, parent: Parent, rules: ShiftRules) -> str:
@@ -275,11 +247,6 @@ def _tiles(parent: Parent, row: Entry, shift: tuple[float, float]) -> tuple[tupl
         (tile[0] + down, tile[1] + right) for tile in parent.tiles(row) for down in (-1, 0, 1) for right in (-1, 0, 1)
     }
     return tuple(tile for tile in parent.spec.grid.tiles() if tile in near)
-
-
-def _own(row: Entry) -> dict[str, object]:
-    """What a step of another cube knows of itself and its move does not change."""
-    return {name: row.properties[name] for name in ("cloud_fraction", "shadow_fraction") if name in row.properties}
 
 
 def _is_seamless(spec: CubeSpec) -> bool:

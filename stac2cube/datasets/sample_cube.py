@@ -188,6 +188,11 @@ class SampleKind(CubesBeside):
         source = Path(str(read_root(cube).spec.request.get("source", "")))
         return source if holds_samples(cube) and (source / "zarr.json").exists() else None
 
+    def inputs(self, cube: Path) -> set[Path]:
+        """The clouds cube that their classes come from."""
+        labels = read_root(cube).spec.recipe.get("labels") or {}
+        return {Path(labels["path"]).resolve()} if labels.get("backend") == "clouds" else set()
+
     def behind(self, cube: Path) -> tuple[int, int]:
         """Samples lacking, by what was asked for when it was made, and those of which the step was made anew."""
         try:
@@ -266,9 +271,10 @@ class SampleFilesKind:
         """Take samples out."""
         drop_samples(cube, keys)
 
-    def is_last(self, cube: Path) -> bool:  # noqa: ARG002 - as all kinds
-        """Always: their classes may come from a clouds cube."""
-        return True
+    def inputs(self, cube: Path) -> set[Path]:
+        """The clouds cube that their classes come from."""
+        labels = recall(cube)[1].labels
+        return {Path(labels.path).resolve()} if labels is not None and labels.backend == "clouds" else set()
 
     def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
         """As :func:`follow_sample_files`; samples that lack an input fail, and are told of."""

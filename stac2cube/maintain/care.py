@@ -17,7 +17,7 @@ from stac2cube.coregister.apply import scenes_again
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.executors.base import Place
 from stac2cube.maintain.seal_year import mend_years
-from stac2cube.maintain.update import STAGES, DerivedKind, is_derived, outdated_children, update_derived
+from stac2cube.maintain.update import STAGES, DerivedKind, is_derived, outdated_children, update
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.scene import moment_or_none
 from stac2cube.progress import Progress
@@ -191,7 +191,7 @@ def repair(
         orders: How.
         progress: Told of every block.
         deep: Compare checksums of files too, not their sizes alone.
-        again: Makes steps of it again, as :func:`stac2cube.maintain.update.update_derived` does; by its stage if None.
+        again: Makes steps of it again, as :func:`stac2cube.maintain.update.update` does; by its stage if None.
 
     Raises:
         CubeError: Not a cube.
@@ -213,7 +213,7 @@ def repair(
         summary, left = kept, keys - set(kept.replaced)
         if left and not kept.stopped:
             replacing = replace(orders, superseded="replace", again=left)
-            make = again or (update_derived if is_derived(cube) else partial(_layers_again, keys=left))
+            make = again or (update if is_derived(cube) else partial(_layers_again, keys=left))
             summary = make(cube, place=place, orders=replacing, progress=progress)
             summary.replaced = [*kept.replaced, *summary.replaced]
     if not summary.failed and not summary.stopped:

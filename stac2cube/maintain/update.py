@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from stac2cube.build.derived import CubesBeside, sealed_keys
+from stac2cube.build.derived import CubesBeside, Derived, Parents, derive, sealed_keys
 from stac2cube.build.plan import BuildOptions, Summary
 from stac2cube.build.status import cube_status
-from stac2cube.clouds.stage import follow_clouds
-from stac2cube.coregister.stage import follow_coregistered, follow_moved
+from stac2cube.clouds.stage import CLOUDS
+from stac2cube.coregister.stage import COREGISTERED, MOVED
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.executors.base import Place
 from stac2cube.progress import Progress
-from stac2cube.stages.composites import follow_composites
-from stac2cube.stages.overviews import follow_overview
-from stac2cube.stages.stored_views import follow_indices, follow_masked
+from stac2cube.stages.composites import COMPOSITE
+from stac2cube.stages.overviews import OVERVIEW
+from stac2cube.stages.stored_views import INDICES, MASKED
 from stac2cube.store.metadata import read_root
-from stac2cube.superres.stage import follow_superres
+from stac2cube.superres.stage import SUPERRES
 
 # Bring a cube that was made from another up to date, whatever it is.
 
-_FOLLOWERS = {
-    "clouds": follow_clouds,
-    "masked": follow_masked,
-    "coregistered": follow_coregistered,
-    "moved": follow_moved,
-    "superres": follow_superres,
-    "indices": follow_indices,
-    "composite": follow_composites,
-    "overview": follow_overview,
+DERIVED: Mapping[str, Derived[Any]] = {
+    stage.name: stage for stage in (CLOUDS, MASKED, COREGISTERED, MOVED, SUPERRES, INDICES, COMPOSITE, OVERVIEW)
 }
+"""Stages that make a cube from a cube, by the name of the stage in the cube."""
 
 
 def is_derived(cube: Path) -> bool:
     """Whether a cube follows another; False where there is no cube."""
-    return cube.exists() and read_root(cube).spec.stage in _FOLLOWERS
+    return cube.exists() and read_root(cube).spec.stage in DERIVED
 
 
-def update_derived(
+def update(
     cube: Path,
     place: Place,
     *,
@@ -48,25 +44,27 @@ def update_derived(
     orders: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Add to a cube what its parent has by now, and make anew what was made anew there, by the rules it remembers.
+    """Bring a derived cube up to date with its inputs, by the rules that it stores; see :func:`derive`.
 
     Args:
-        cube: A cube that :func:`is_derived`.
+        cube: A cube for which :func:`is_derived` is true.
         place: Where the work runs.
-        catalog: Another place to look for what a clouds cube needs beside its parent.
-        orders: How.
-        progress: Told of every block.
+        catalog: Catalog of the L1C, for clouds cubes. Default: the one that the cube stores.
+        orders: Options of the build. Default: ``BuildOptions()``.
+        progress: Receives every finished block. Default: shows nothing.
+
+    Returns:
+        What was done.
 
     Raises:
-        BadInputError: A catalog for a cube that needs none; or what the cube's own stage raises.
+        BadInputError: A catalog was given for a cube that reads none; or an error of the stage of the cube.
     """
-    stage = read_root(cube).spec.stage
-    orders = orders or BuildOptions()
-    if stage == "clouds":
-        return follow_clouds(cube, place, orders, progress, catalog)
-    if catalog is not None:
+    spec = read_root(cube).spec
+    stage, parents = DERIVED[spec.stage], Parents.of(spec)
+    if catalog is not None and not parents.catalog:
         raise BadInputError(f"{cube} is made from its parent alone: say no --catalog")
-    return _FOLLOWERS[stage](cube, place, orders, progress)
+    parents = replace(parents, catalog=catalog or parents.catalog)
+    return derive(stage, parents, cube, stage.rules_of(spec), place, orders=orders, progress=progress)
 
 
 # Cubes that were made from a cube: which there are beside it, how they stand to it, and how they follow.
@@ -101,8 +99,8 @@ class DerivedKind(Protocol):
         """Take such steps out."""
         ...
 
-    def is_last(self, cube: Path) -> bool:
-        """Whether it needs others of the same parent, and so comes after them."""
+    def inputs(self, cube: Path) -> set[Path]:
+        """Cubes that a cube of this kind reads besides its parent; absolute paths."""
         ...
 
     def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
@@ -125,7 +123,7 @@ class StageKinds(CubesBeside):
 
     def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
         """Bring a cube up to its parent."""
-        return update_derived(cube, place, orders=orders, progress=progress)
+        return update(cube, place, orders=orders, progress=progress)
 
 
 STAGES: tuple[DerivedKind, ...] = (StageKinds(),)
@@ -133,7 +131,7 @@ STAGES: tuple[DerivedKind, ...] = (StageKinds(),)
 
 
 def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple[Path, DerivedKind]]:
-    """Cubes beside a cube that were made from it, in an order in which they can follow; its overviews among them."""
+    """Cubes beside a cube that were made from it, in the order of their paths; its overviews among them."""
     wanted = cube.resolve()
     found: dict[Path, tuple[Path, DerivedKind]] = {}
     for kind in kinds:
@@ -143,28 +141,44 @@ def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple
                     found.setdefault(path.resolve(), (path, kind))
             except CubeError:
                 continue  # some other store
-    return sorted(found.values(), key=lambda one: (one[1].is_last(one[0]), str(one[0])))
+    return sorted(found.values(), key=lambda one: str(one[0]))
+
+
+def derived_from(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple[Path, Path, DerivedKind]]:
+    """The children of a cube, and theirs: each with its parent before it, and after all cubes that it is made from.
+
+    Raises:
+        CubeError: Cubes are made from each other.
+    """
+    found: dict[Path, tuple[Path, Path, DerivedKind]] = {}
+    waiting = [cube]
+    for parent in waiting:
+        fresh = [(child, kind) for child, kind in children_of(parent, kinds) if child.resolve() not in found]
+        found |= {child.resolve(): (parent, child, kind) for child, kind in fresh}
+        waiting += [child for child, _ in fresh]
+    needs = {path: {parent.resolve(), *kind.inputs(child)} for path, (parent, child, kind) in found.items()}
+    try:
+        return [found[path] for path in TopologicalSorter(needs).static_order() if path in found]
+    except CycleError as error:
+        raise CubeError(f"cubes are made from each other: {', '.join(map(str, error.args[1]))}") from error
 
 
 def outdated_children(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> dict[str, dict[str, int]]:
-    """How the children of a cube, and theirs, stand to it, those that are not in step; by path.
+    """How the children of a cube, and theirs, stand to their parents, those that are not in step; by path.
 
     One of which that cannot be told, because it is damaged or an input of it is gone, is named in the log.
     """
     found: dict[str, dict[str, int]] = {}
-    children = children_of(cube, kinds)
-    keys = sealed_keys(cube) if children else set()
-    for child, kind in children:
+    for parent, child, kind in derived_from(cube, kinds):
         try:
             lacking, stale = kind.behind(child)
-            too_many = len(kind.too_many(child, keys))
+            too_many = len(kind.too_many(child, sealed_keys(parent)))
         except (CubeError, BadInputError) as error:
-            log.warning("how %s stands to %s cannot be told: %s", child, cube, error)
+            log.warning("how %s stands to %s cannot be told: %s", child, parent, error)
             continue
         state = {"lacking": lacking, "stale": stale, "too many": too_many}
         if any(state.values()):
             found[str(child)] = state
-        found |= outdated_children(child, kinds)
     return found
 
 
@@ -176,22 +190,20 @@ def update_children(
     summary: Summary,
     kinds: Sequence[DerivedKind] = STAGES,
 ) -> None:
-    """Let the children of a cube follow, and theirs.
+    """Update the children of a cube, and theirs, until all are up to date or the run is stopped.
 
     Args:
         cube: The cube.
         place: Where the work runs.
-        orders: How.
-        progress: Told of every block.
-        summary: Told what failed, and whether it was stopped.
-        kinds: Of cubes that follow.
+        orders: Options of the build.
+        progress: Receives every finished block. None: shows nothing.
+        summary: Receives what failed, and whether the run was stopped.
+        kinds: Kinds of cubes that are updated.
     """
-    children = children_of(cube, kinds)
-    keys = sealed_keys(cube) if children else set()
-    for child, kind in children:
-        kind.drop(child, kind.too_many(child, keys), orders)
+    for parent, child, kind in derived_from(cube, kinds):
+        kind.drop(child, kind.too_many(child, sealed_keys(parent)), orders)
         done = kind.follow(child, place, orders=orders, progress=progress)
         summary.failed |= {f"{child.name} {key}": reason for key, reason in done.failed.items()}
-        summary.stopped |= done.stopped
-        if not done.stopped:
-            update_children(child, place, orders, progress, summary, kinds)
+        if done.stopped:
+            summary.stopped = True
+            break

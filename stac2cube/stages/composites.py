@@ -6,20 +6,18 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stac2cube.build.derived import Parent
-from stac2cube.build.loop import build
-from stac2cube.build.plan import Block, BuildOptions, Step, Summary
-from stac2cube.errors import BadInputError, CubeMismatchError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.build.derived import Derivation, Derived, DerivedPlan, Parent, Parents, derived_cube
+from stac2cube.build.plan import Block, Step
+from stac2cube.errors import BadInputError
+from stac2cube.executors.base import Place
 from stac2cube.model.cube_spec import CubeSpec, Layer
-from stac2cube.progress import Progress
-from stac2cube.store.ledger import PERIOD_END, SEALED, Entry, Ledger
+from stac2cube.store.ledger import PERIOD_END, SEALED, Entry
 from stac2cube.store.metadata import read_root
 from stac2cube.views.options import Composition, Hiding
 
@@ -62,14 +60,9 @@ class Viewed:
         if not hiding.clouds:
             return cls(parent, hiding, parent.rows)
         sky = Parent.read(hiding.clouds)
-        if sky.spec.grid != parent.spec.grid:
-            raise CubeMismatchError(
-                f"{layers} and {hiding.clouds} lie on different grids: make the clouds from this cube"
-            )
         rows = {
-            key: replace(row, parts={**row.parts, **_of_clouds(sky.rows[key])})
-            for key, row in parent.rows.items()
-            if key in sky.rows
+            key: replace(row, parts={**row.parts, **parts_of_clouds(seen)})
+            for key, (row, seen) in parent.shared(sky).items()
         }
         if not rows:
             raise BadInputError(f"{hiding.clouds} has none of the steps of {layers}: update it first")
@@ -81,15 +74,23 @@ class Viewed:
         commits = tuple(read_root(Path(cube)).commit for cube in cubes)
         return Window(str(self.parent.path), commits, keys, self.hiding)
 
-    def about(self) -> dict[str, Any]:
-        """What the recipe of the new cube shall say of what is hidden."""
-        mask = {"mask": self.hiding.mask} if self.hiding.mask else {}
-        return mask | ({} if self.clouds is None else {"clouds": dict(self.clouds.recipe)})
+    def sample(self) -> xr.Dataset:
+        """One pixel of one step, from which a stage learns the layers of its view, and whether mask and rules fit."""
+        return self.window(next(iter(self.rows))).open(slice(0, 1), slice(0, 1))
 
-    def request(self) -> dict[str, str]:
-        """Where the parents are."""
-        clouds = {"clouds": self.hiding.clouds} if self.hiding.clouds else {}
-        return {"layers": str(self.parent.path), **clouds}
+    def spec(self, stage: str, layers: tuple[Layer, ...], about: Mapping[str, Any]) -> CubeSpec:
+        """Spec of the cube that stores a view.
+
+        Args:
+            stage: Name of the stage.
+            layers: Layers of the view.
+            about: Entries of the recipe that describe the view; mask and clouds are added.
+        """
+        hiding, parent = self.hiding, self.parent
+        mask = {"mask": hiding.mask} if hiding.mask else {}
+        clouds = {} if self.clouds is None else {"clouds": dict(self.clouds.recipe)}
+        request = {"layers": str(parent.path), **({"clouds": hiding.clouds} if hiding.clouds else {})}
+        return CubeSpec(stage, parent.spec.grid, layers, {**parent.spec.recipe, **about, **mask, **clouds}, request)
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,12 @@ def _opened(cube: str, commits: tuple[int, ...]) -> xr.Dataset:  # noqa: ARG001 
     return open_cube(cube, chunks=None)
 
 
-def _of_clouds(row: Entry) -> dict[str, str]:
+def parts_of_clouds(row: Entry) -> dict[str, str]:
+    """Parts of a step of a clouds cube, under the names that they have in steps made with it."""
     return {f"clouds {part}": version for part, version in row.parts.items()}
 
 
 # Composites in time stored as a cube that follows its parent: a step per period, made anew when its scenes change.
-
-STAGE = "composite"
-"""Name of the stage in the cubes it makes."""
 
 EPOCH = np.datetime64("1970-01-01")
 """Days of ``observed`` are counted from here."""
@@ -242,49 +241,30 @@ def store_composites(
         CubeMismatchError: The cube was made otherwise, or its clouds lie on another grid.
         IncompleteError: Some periods failed; the others are sealed.
     """
-    from stac2cube.store.reader import open_cube
-
-    how = composition or Composition()
-    summary = run_composites(Path(layers), Path(out), how, place or Threads(), memory=memory)
-    summary.require_complete(out)
-    return open_cube(out)
+    return derived_cube(composites_within(memory), Parents(Path(layers)), out, composition or Composition(), place)
 
 
-def run_composites(
-    layers: Path,
-    out: Path,
-    composition: Composition,
-    place: Place,
-    *,
-    orders: BuildOptions | None = None,
-    progress: Progress | None = None,
-    memory: int = MEMORY,
-) -> Summary:
-    """Build or extend a cube of composites; raises what :func:`store_composites` and build do."""
+def composites_within(memory: int) -> Derived[Composition]:
+    """The stage of composites: a stored view with one step per period, rebuilt when scenes change, arrive or leave.
+
+    Args:
+        memory: Memory for the input of each block that is being made, in bytes.
+    """
+    return Derived("composite", Composition.of, partial(_plan, memory))
+
+
+def _plan(memory: int, parents: Parents, rules: Composition, _: Derivation) -> DerivedPlan:
     from stac2cube.views.composite import composite
 
-    viewed = Viewed.read(layers, composition.hiding)
-    parent = viewed.parent
-    words = {"method": composition.method, "by": composition.by, "layers": composition.layers}
-    # One pixel of one step says which layers there will be, and whether the words make sense.
-    one = viewed.window(next(iter(viewed.rows))).open(slice(0, 1), slice(0, 1))
-    sample = composite(one, "all", **words)  # type: ignore[arg-type]
+    viewed = Viewed.read(parents.layers, rules.hiding)
+    sample = composite(viewed.sample(), "all", rules.method, by=rules.by, layers=rules.layers)
     made = tuple(_layer(str(name), layer) for name, layer in sample.data_vars.items())
-    about = {**parent.spec.recipe, "title": f"{composition.method} per {composition.period}"}
-    about |= {"composite": composition.to_json(), **viewed.about()}
-    spec = CubeSpec(STAGE, parent.spec.grid, made, about, viewed.request())
-    steps = _steps(viewed, composition)
-    orders = orders or BuildOptions()
-    orders = replace(orders, superseded="replace", again=orders.again | _changed(out, steps))
-    task = ComposePeriod(composition.method, composition.by, composition.layers, memory)
-    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+    about = {"title": f"{rules.method} per {rules.period}", "composite": rules.to_json()}
+    task = ComposePeriod(rules.method, rules.by, rules.layers, memory)
+    return DerivedPlan(viewed.spec(COMPOSITE.name, made, about), _steps(viewed, rules), task, exact=True)
 
 
-def follow_composites(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    """Bring a cube of composites up to what its parents have by now; raises what :func:`store_composites` does."""
-    spec = read_root(cube).spec
-    layers = Path(spec.request["layers"])
-    return run_composites(layers, cube, Composition.of(spec), place, orders=orders, progress=progress)
+COMPOSITE = composites_within(MEMORY)
 
 
 def _steps(viewed: Viewed, composition: Composition) -> list[Step]:
@@ -324,15 +304,6 @@ def _entry(rows: Sequence[Entry], period: CalendarPeriod, composition: Compositi
 def _joined(words: Iterable[Any]) -> str:
     """Words with commas between them, each once, of texts that may hold several."""
     return ",".join(sorted({word for text in words if text for word in str(text).split(",")}))
-
-
-def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
-    """Periods that were made of other scenes, or versions of them, than now; what went is no newer part."""
-    if not out.exists():
-        return frozenset()
-    rows = Ledger(out, read_root(out).ledger).entries(whole=False)
-    wanted = {step.entry.key: dict(step.entry.parts) for step in steps}
-    return frozenset(key for key, row in rows.items() if key in wanted and dict(row.parts) != wanted[key])
 
 
 def _layer(name: str, layer: Any) -> Layer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stac2cube.algorithms.raster import halved_mean, halved_mode
-from stac2cube.build.derived import Parent, drop
-from stac2cube.build.loop import build
+from stac2cube.build.derived import Derivation, Derived, DerivedPlan, Parent, Parents, derive, drop, sealed_keys
 from stac2cube.build.plan import Block, BuildOptions, Step, Summary
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads
@@ -20,16 +18,13 @@ from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid, shard_for
 from stac2cube.progress import Progress
 from stac2cube.store.files import real_folder
-from stac2cube.store.ledger import STEP_FACTS, Entry, Ledger
-from stac2cube.store.metadata import SUFFIX, levels_of, overviews_folder, read_root, write_pyramid
+from stac2cube.store.ledger import STEP_FACTS, Entry
+from stac2cube.store.metadata import SUFFIX, levels_of, overviews_folder, write_pyramid
 from stac2cube.store.staging import StoredStep
 
 if TYPE_CHECKING:
     import xarray as xr
 
-
-STAGE = "overview"
-"""Name of the stage in the cubes it makes."""
 
 SMALLEST = 256
 """Longer edge, pixels, at which one stops halving: a picture that needs no overview."""
@@ -96,7 +91,7 @@ def run_overviews(
         What was done, keys with the level before them.
     """
     parent = Parent.read(cube)
-    if parent.spec.stage == STAGE:
+    if parent.spec.stage == OVERVIEW.name:
         raise BadInputError(f"{cube} is an overview already: ask for those of the cube that it was made from")
     many = max(_halvings(parent.spec.grid) if levels is None else levels, len(levels_of(parent.path)))
     if many < 1:
@@ -105,7 +100,7 @@ def run_overviews(
     real_folder(overviews_folder(source)).mkdir(exist_ok=True)
     for number in range(1, many + 1):
         out = real_folder(overviews_folder(parent.path) / str(2**number))
-        done = _run_level(source, out, place, orders or BuildOptions(), progress)
+        done = derive(OVERVIEW, Parents(source), out, None, place, orders=orders, progress=progress)
         _add(whole, done, out.name)
         if done.stopped or not out.exists():
             break
@@ -114,22 +109,20 @@ def run_overviews(
     return whole
 
 
-def follow_overview(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    """Bring one level up to what the one before it has by now; raises what :func:`store_overviews` does."""
-    return _run_level(Path(read_root(cube).spec.request["layers"]), cube, place, orders, progress)
-
-
-def _run_level(source: Path, out: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    parent = Parent.read(source)
-    grid = _halved(parent.spec.grid)
+def _plan(parents: Parents, _: None, making: Derivation) -> DerivedPlan:
+    parent, out = Parent.read(parents.layers), making.out
+    grid, layers = _halved(parent.spec.grid), parent.spec.layers
     recipe = {**parent.spec.recipe, "overview": {"of": parent.spec.stage, "factor": _factor(out)}}
-    spec = CubeSpec(STAGE, grid, parent.spec.layers, recipe, {"layers": str(parent.path)})
+    spec = CubeSpec(OVERVIEW.name, grid, layers, recipe, {"layers": str(parent.path)})
     steps = [Step(_entry(parent, row), parent.stored(row), _tiles(parent, row, grid)) for row in parent.rows.values()]
     if out.exists():
-        drop(out, Ledger(out, read_root(out).ledger).sealed(whole=False).keys() - parent.rows.keys(), orders=orders)
-    again = orders.again | _changed(out, steps)
-    orders = replace(orders, superseded="replace", again=again)
-    return build(out, spec, steps, Halve(parent.spec.layers), place, orders=orders, progress=progress)
+        making.require_same(spec)
+        drop(out, sealed_keys(out) - parent.rows.keys(), orders=making.orders)
+    return DerivedPlan(spec, steps, Halve(layers), exact=True)
+
+
+OVERVIEW: Derived[None] = Derived("overview", lambda _: None, _plan)
+"""The stage of one overview level, made from the level before it. Steps that the parent lost are removed."""
 
 
 def _entry(parent: Parent, row: Entry) -> Entry:
@@ -140,15 +133,6 @@ def _entry(parent: Parent, row: Entry) -> Entry:
         f"{shard.layer} {shard.tile} {shard.checksum}" for receipt in row.receipts for shard in receipt.shards
     )
     return replace(entry, parts={**entry.parts, "pixels": hashlib.sha256("\n".join(shards).encode()).hexdigest()[:16]})
-
-
-def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
-    """Steps that were made from other pixels than their parent has now: replaced there, or rolled back."""
-    if not out.exists():
-        return frozenset()
-    rows = Ledger(out, read_root(out).ledger).sealed(whole=False)
-    wanted = {step.entry.key: step.entry.parts["pixels"] for step in steps}
-    return frozenset(key for key, row in rows.items() if key in wanted and row.parts.get("pixels") != wanted[key])
 
 
 def _tiles(parent: Parent, row: Entry, grid: Grid) -> tuple[tuple[int, int], ...]:

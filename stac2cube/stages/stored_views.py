@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stac2cube.build.derived import Parent
-from stac2cube.build.loop import build
-from stac2cube.build.plan import Block, BuildOptions, Step, Summary
-from stac2cube.errors import BadInputError, CubeMismatchError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.build.derived import Derivation, Derived, DerivedPlan, Parent, Parents, derived_cube
+from stac2cube.build.plan import Block, Step
+from stac2cube.errors import BadInputError
+from stac2cube.executors.base import Place
 from stac2cube.model.cube_spec import CubeSpec, Layer
-from stac2cube.progress import Progress
-from stac2cube.stages.composites import Viewed, Window
-from stac2cube.store.metadata import read_root
+from stac2cube.stages.composites import Viewed, Window, parts_of_clouds
 from stac2cube.store.staging import StoredStep
 from stac2cube.views.options import Hiding
 
@@ -27,8 +24,23 @@ if TYPE_CHECKING:
 
 # Spectral indices stored as a cube that follows its parent.
 
-INDICES = "indices"
-"""Name of the stage in the cubes it makes."""
+
+@dataclass(frozen=True)
+class IndexRules:
+    """Rules of a cube of indices.
+
+    Attributes:
+        names: Names of indices in the registry.
+        hiding: Which pixels are hidden before indices are computed. Default: none.
+    """
+
+    names: tuple[str, ...]
+    hiding: Hiding = Hiding()  # noqa: RUF009 - it is frozen
+
+    @classmethod
+    def of(cls, spec: CubeSpec) -> IndexRules:
+        """The rules that a stored cube names."""
+        return cls(tuple(spec.recipe["indices"]), Hiding.of(spec))
 
 
 @dataclass(frozen=True)
@@ -76,54 +88,56 @@ def store_indices(
         CubeMismatchError: The cube was made otherwise.
         IncompleteError: Some steps failed; the others are sealed.
     """
-    from stac2cube.store.reader import open_cube
-
-    summary = run_indices(Path(layers), Path(out), names, place or Threads(), hiding=hiding)
-    summary.require_complete(out)
-    return open_cube(out)
+    return derived_cube(INDICES, Parents(Path(layers)), out, IndexRules(tuple(names), hiding or Hiding()), place)
 
 
-def run_indices(
-    layers: Path,
-    out: Path,
-    names: Sequence[str],
-    place: Place,
-    *,
-    hiding: Hiding | None = None,
-    orders: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Build or extend a cube of indices; raises as :func:`store_indices` and :func:`stac2cube.build.loop.build`."""
+def _plan_indices(parents: Parents, rules: IndexRules, _: Derivation) -> DerivedPlan:
     from stac2cube.views.indices import formula_for
 
-    viewed = Viewed.read(layers, hiding or Hiding())
-    parent = viewed.parent
-    first = next(iter(viewed.rows))
-    sample = viewed.window(first).open(slice(0, 1), slice(0, 1))  # also says whether the mask makes sense
-    recipes = [formula_for(sample, name) for name in names]
+    viewed = Viewed.read(parents.layers, rules.hiding)
+    recipes = [formula_for(viewed.sample(), name) for name in rules.names]
     made = tuple(Layer(recipe.name, "float32", float("nan"), long_name=recipe.long_name) for recipe in recipes)
     formulas = {recipe.name: recipe.formula for recipe in recipes}
-    about = {**parent.spec.recipe, "title": "Spectral indices", "indices": formulas, **viewed.about()}
-    spec = CubeSpec(INDICES, parent.spec.grid, made, about, viewed.request())
+    spec = viewed.spec(INDICES.name, made, {"title": "Spectral indices", "indices": formulas})
+    parent = viewed.parent
     steps = [Step(parent.entry(row), viewed.window(key), parent.tiles(row)) for key, row in viewed.rows.items()]
-    task = ComputeIndices(tuple(recipe.name for recipe in recipes))
-    orders = replace(orders or BuildOptions(), superseded="replace")
-    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+    return DerivedPlan(spec, steps, ComputeIndices(tuple(recipe.name for recipe in recipes)))
 
 
-def follow_indices(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    """Add to a cube of indices what its parents have by now; raises what :func:`store_indices` does."""
-    spec = read_root(cube).spec
-    names, layers = list(spec.recipe["indices"]), Path(spec.request["layers"])
-    return run_indices(layers, cube, names, place, hiding=Hiding.of(spec), orders=orders, progress=progress)
+INDICES = Derived("indices", IndexRules.of, _plan_indices)
+"""The stage of spectral indices: a stored view."""
 
 
 # Layers without clouds as a cube of their own, for those who cannot mask when they read.
 
-MASKED = "masked"
-"""Name of the stage in the cubes it makes."""
-
 USUAL = ("cloud_mask", "shadow_mask")
+
+
+@dataclass(frozen=True)
+class MaskRules:
+    """Rules of a masked cube.
+
+    Attributes:
+        masks: Names of masks of the clouds cube. None: those of :data:`USUAL` that it has.
+        max_cloud: Steps with a larger fraction of cloud, 0 to 1, are left out. None: no step is left out.
+    """
+
+    masks: tuple[str, ...] | None = None
+    max_cloud: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            BadInputError: ``max_cloud`` is not between 0 and 1.
+        """
+        if self.max_cloud is not None and not 0 <= self.max_cloud <= 1:
+            raise BadInputError(f"max_cloud is a fraction, 0 to 1, not {self.max_cloud}")
+
+    @classmethod
+    def of(cls, spec: CubeSpec) -> MaskRules:
+        """The rules that a stored cube names."""
+        return cls(tuple(spec.recipe["masked_by"]), spec.recipe["max_cloud"])
 
 
 @dataclass(frozen=True)
@@ -194,67 +208,37 @@ def apply_masks(
         CubeMismatchError: The cubes lie on different grids, or the new one was made otherwise.
         IncompleteError: Some steps failed; the others are sealed.
     """
-    from stac2cube.store.reader import open_cube
-
-    summary = run_masked(Path(layers), Path(clouds), Path(out), masks, max_cloud, place or Threads())
-    summary.require_complete(out)
-    return open_cube(out)
+    rules = MaskRules(None if masks is None else tuple(masks), max_cloud)
+    return derived_cube(MASKED, Parents(Path(layers), clouds=Path(clouds)), out, rules, place)
 
 
-def run_masked(
-    layers: Path,
-    clouds: Path,
-    out: Path,
-    masks: Sequence[str] | None,
-    max_cloud: float | None,
-    place: Place,
-    *,
-    orders: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Build or extend a masked cube; raises what :func:`apply_masks` and :func:`stac2cube.build.loop.build` do."""
-    parent, sky = Parent.read(layers), Parent.read(clouds)
-    if parent.spec.grid != sky.spec.grid:
-        raise CubeMismatchError(f"{layers} and {clouds} lie on different grids: make the clouds from this cube")
-    if max_cloud is not None and not 0 <= max_cloud <= 1:
-        raise BadInputError(f"max_cloud is a fraction, 0 to 1, not {max_cloud}")
-    chosen = _masks(sky, masks)
-    limit = 1.0 if max_cloud is None else max_cloud
+def _plan_masked(parents: Parents, rules: MaskRules, _: Derivation) -> DerivedPlan:
+    assert parents.clouds is not None
+    parent, sky = Parent.read(parents.layers), Parent.read(parents.clouds)
+    chosen = _masks(sky, rules.masks)
+    limit = 1.0 if rules.max_cloud is None else rules.max_cloud
     steps = []
-    for key, row in parent.rows.items():
-        if (seen := sky.rows.get(key)) is None:
-            continue
-        entry = parent.entry(row, cloud_fraction=seen.properties.get("cloud_fraction"))
-        parts = {f"clouds {part}": version for part, version in seen.parts.items()}
-        entry = replace(entry, parts={**entry.parts, **parts})
-        tiles = parent.tiles(row)
+    for row, seen in parent.shared(sky).values():
+        entry, tiles = parent.entry(row, cloud_fraction=seen.properties.get("cloud_fraction")), parent.tiles(row)
+        entry = replace(entry, parts={**entry.parts, **parts_of_clouds(seen)})
         if float(seen.properties.get("cloud_fraction", 0.0)) > limit:
             entry, tiles = replace(entry, reason=f"more than {100 * limit:g} % cloud"), ()
         steps.append(Step(entry, MaskedStep(parent.stored(row), sky.stored(seen)), tiles))
     if not any(step.tiles for step in steps):
-        raise BadInputError(f"{clouds} has none of the steps of {layers} with that little cloud: update it first")
-    spec = CubeSpec(
-        stage=MASKED,
-        grid=parent.spec.grid,
-        layers=parent.spec.layers,
-        recipe={
-            **parent.spec.recipe,
-            "masked_by": [layer.name for layer in chosen],
-            "clouds": dict(sky.spec.recipe),
-            "max_cloud": max_cloud,
-        },
-        request={"layers": str(parent.path), "clouds": str(sky.path)},
-    )
-    orders = replace(orders or BuildOptions(), superseded="replace")
-    return build(out, spec, steps, HideClouds(parent.spec.layers, chosen), place, orders=orders, progress=progress)
+        raise BadInputError(f"{sky.path} has none of the steps of {parent.path} with so little cloud: update it first")
+    recipe = {
+        **parent.spec.recipe,
+        "masked_by": [layer.name for layer in chosen],
+        "clouds": dict(sky.spec.recipe),
+        "max_cloud": rules.max_cloud,
+    }
+    request = {"layers": str(parent.path), "clouds": str(sky.path)}
+    spec = CubeSpec(MASKED.name, parent.spec.grid, parent.spec.layers, recipe, request)
+    return DerivedPlan(spec, steps, HideClouds(parent.spec.layers, chosen))
 
 
-def follow_masked(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    """Add to a masked cube what its two parents have by now; raises what :func:`apply_masks` does."""
-    spec = read_root(cube).spec
-    layers, clouds = Path(spec.request["layers"]), Path(spec.request["clouds"])
-    chosen = (spec.recipe["masked_by"], spec.recipe["max_cloud"])
-    return run_masked(layers, clouds, cube, *chosen, place, orders=orders, progress=progress)
+MASKED = Derived("masked", MaskRules.of, _plan_masked)
+"""The stage of layers without clouds. Not a view: it copies stored numbers, so every layer keeps its dtype."""
 
 
 def _masks(sky: Parent, names: Sequence[str] | None) -> tuple[Layer, ...]:

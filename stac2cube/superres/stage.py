@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,14 @@ from scipy import ndimage
 
 from stac2cube.algorithms.raster import halved
 from stac2cube.build.clear_pixels import HIDING
-from stac2cube.build.derived import Parent
-from stac2cube.build.loop import build
-from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary
+from stac2cube.build.derived import Derivation, Derived, DerivedPlan, Parent, Parents, derived_cube, fractions
+from stac2cube.build.plan import Block, Measured, Step
 from stac2cube.errors import BadInputError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place
 from stac2cube.executors.local import gpu_turn
 from stac2cube.model.classes import is_nodata, pixels_of_class
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.grid import Grid
-from stac2cube.progress import Progress
-from stac2cube.store.metadata import read_root
 from stac2cube.store.staging import StoredStep, Window
 from stac2cube.superres.backends import (
     BRIGHT,
@@ -41,7 +38,7 @@ from stac2cube.superres.backends import (
     without_all,
 )
 from stac2cube.superres.networks import COARSE, FINE, read_weights, require_torch, sha256_of
-from stac2cube.superres.rules import LEARNED, SuperresRules, own_weights, ways_back
+from stac2cube.superres.rules import LEARNED, STAGE, SuperresRules, own_weights, ways_back
 from stac2cube.superres.train import TrainingArea, judged, train
 from stac2cube.superres.weights import all_shipped, shipped
 
@@ -367,36 +364,22 @@ def super_resolution(
         CubeMismatchError: The cube was made otherwise.
         IncompleteError: Some steps failed; the others are sealed.
     """
-    from stac2cube.store.reader import open_cube
-
-    summary = run_superres(Path(layers), Path(out), rules or SuperresRules(), place or Threads())
-    summary.require_complete(out)
-    return open_cube(out)
+    return derived_cube(SUPERRES, Parents(Path(layers)), out, rules or SuperresRules(), place)
 
 
-def run_superres(
-    layers: Path,
-    out: Path,
-    rules: SuperresRules,
-    place: Place,
-    *,
-    orders: BuildOptions | None = None,
-    progress: Progress | None = None,
-) -> Summary:
-    """Build or extend a cube; raises what :func:`super_resolution` and :func:`stac2cube.build.loop.build` do."""
-    parent = Parent.read(layers)
+def _plan(parents: Parents, rules: SuperresRules, making: Derivation) -> DerivedPlan:
+    parent, out = Parent.read(parents.layers), making.out
     if rules.backend == "selftrain" and not rules.weights and not own_weights(out).exists():
         train_on([parent.path], own_weights(out))
     weights = rules.weights_of(out)
-    _warn_of(rules, layers, out, weights)
+    _warn_of(rules, parents.layers, out, weights)
     seen = open_upscaler(rules.backend, weights, "cpu").radius  # before anything is written
     if seen > rules.margin:
         raise BadInputError(f"{rules.backend} looks at {seen} pixels around a tile: say a margin of that, or more")
-    if rules.backend in LEARNED and not place.on_cluster:
+    if rules.backend in LEARNED and not making.place.on_cluster:
         device_for(rules.device)
     spec = rules.spec(parent.spec, parent.path, weights)
-    if out.exists():
-        read_root(out).spec.require_same(spec, str(out))
+    making.require_same(spec)
     scale, tiles = rules.scale, list(spec.grid.tiles())
     steps = []
     for row in parent.rows.values():
@@ -405,12 +388,14 @@ def run_superres(
             for tile in tiles
             if any(_overlap(spec.grid.window(tile), parent.spec.grid.window(old), scale) for old in parent.tiles(row))
         }
-        entry = parent.entry(row, **_own(row.properties))
+        entry = parent.entry(row, **fractions(row))
         source = SuperresStep(parent.stored(row), ways_back(parent.spec, spec.layers, row))
         steps.append(Step(entry, source, tuple(tile for tile in tiles if tile in near)))
-    task = Upscale(spec.layers, rules, weights)
-    orders = replace(orders or BuildOptions(), superseded="replace")
-    return build(out, spec, steps, task, place, orders=orders, progress=progress)
+    return DerivedPlan(spec, steps, Upscale(spec.layers, rules, weights))
+
+
+SUPERRES = Derived(STAGE, SuperresRules.of, _plan)
+"""The stage of super-resolution."""
 
 
 def _warn_of(rules: SuperresRules, layers: Path, out: Path, weights: str) -> None:
@@ -427,13 +412,6 @@ def _warn_of(rules: SuperresRules, layers: Path, out: Path, weights: str) -> Non
             rules.target,
             rules.consistency,
         )
-
-
-def follow_superres(cube: Path, place: Place, orders: BuildOptions, progress: Progress | None) -> Summary:
-    """Add to a cube what its layers have by now; raises what :func:`super_resolution` does."""
-    spec = read_root(cube).spec
-    rules = SuperresRules.of(spec)
-    return run_superres(Path(spec.request["layers"]), cube, rules, place, orders=orders, progress=progress)
 
 
 def _reflectance(stored: np.ndarray, layer: Layer) -> np.ndarray:
@@ -479,9 +457,3 @@ def _overlap(fine: Window, old: Window, scale: int) -> bool:
         part.start < other.stop * scale and other.start * scale < part.stop
         for part, other in zip(fine, old, strict=True)
     )
-
-
-def _own(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step knows of itself and a finer grid does not change."""
-    names = ("cloud_fraction", "shadow_fraction")
-    return {name: properties[name] for name in names if name in properties}

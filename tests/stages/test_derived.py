@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import stac2cube
+from stac2cube.build.derived import Parent, Parents, derive
+from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions, Summary
+from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
+from stac2cube.coregister.stage import MOVED
 from stac2cube.errors import BadInputError, CubeMismatchError, Stac2cubeError
+from stac2cube.executors.base import Threads
 from stac2cube.executors.local import Local
 from stac2cube.maintain.care import verify
+from stac2cube.maintain.update import outdated_children, update, update_children
 from stac2cube.stages.composites import Composition, pieces
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
 from stac2cube.views.options import Hiding
+from tests.build import toy
 from tests.items import catalog
 from tests.stages.shifted import Take, series, write
 
@@ -194,3 +203,44 @@ def test_an_index_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert "NDMI" in told
     assert "(N - S1) / (N + S1)" in told or "(N-S1)/(N+S1)" in told
     assert "N = nir" in told
+
+
+def test_a_moved_cube_follows_a_step_that_was_rebuilt(tmp_path: Path) -> None:
+    layers, shifts, along = (tmp_path / f"{name}.zarr" for name in ("layers", "shifts", "along"))
+    build(layers, toy.SPEC, toy.steps(range(2)), toy.Make(), Threads(2))
+    facts = {"shift_x": 10.0, "shift_y": 0.0, "shift_accepted": True, "shift_field": None}
+    shifted = [
+        replace(step, entry=replace(step.entry, properties={**step.entry.properties, **facts}))
+        for step in toy.steps(range(2))
+    ]
+    build(shifts, replace(toy.SPEC, recipe={"shifts": {"resampling": "cubic"}}), shifted, toy.Make(), Threads(2))
+    derive(MOVED, Parents(layers, shifts=shifts), along, None, Threads(2))
+    newer = [toy.step(1, "05.09")]
+    build(layers, toy.SPEC, newer, toy.Make(bonus=5), Threads(2), orders=BuildOptions(superseded="replace"))
+    assert cube_status(along).stale == ("toy_0001",)
+    assert update(along, Threads(2)).replaced == ["toy_0001"]
+    assert cube_status(along).stale == ()
+    kept = Parent.read(along)
+    rows, columns = slice(0, toy.GRID.shape[0]), slice(1, toy.GRID.shape[1])
+    for number, bonus in ((0, 0), (1, 5)):
+        stored = kept.stored(kept.rows[f"toy_{number:04d}"]).read(kept.spec.layers, (rows, columns))["B02"]
+        assert np.array_equal(stored, toy.pixels(number + bonus)[:, :-1])
+
+
+def test_children_follow_after_all_their_inputs(tmp_path: Path) -> None:
+    """``b`` is made from ``a`` and ``z``, which both follow the layers: its parent ``a`` alone is not enough."""
+    facts = {"shift_x": 0.0, "shift_y": 0.0, "shift_accepted": True, "shift_field": None}
+    made = [
+        replace(step, entry=replace(step.entry, properties={**step.entry.properties, **facts}))
+        for step in toy.steps(range(2))
+    ]
+    spec = replace(toy.SPEC, recipe={"shifts": {"resampling": "cubic"}})
+    layers, a, b, z = (tmp_path / f"{name}.zarr" for name in ("layers", "a", "b", "z"))
+    build(layers, spec, made[:1], toy.Make(), Threads(2))
+    for out, parent, shifts in ((a, layers, layers), (z, layers, layers), (b, a, z)):
+        derive(MOVED, Parents(parent, shifts=shifts), out, None, Threads(2))
+    build(layers, spec, made, toy.Make(), Threads(2))
+    assert set(outdated_children(layers)) == {str(a), str(z)}
+    update_children(layers, Threads(2), BuildOptions(), None, Summary())
+    assert [cube_status(cube).steps for cube in (a, b, z)] == [2, 2, 2]
+    assert outdated_children(layers) == {}
