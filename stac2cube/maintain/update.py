@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,23 +12,28 @@ from typing import Any, Protocol
 from stac2cube.build.derived import CubesBeside, Derived, Parents, derive, sealed_keys
 from stac2cube.build.plan import BuildOptions, Summary
 from stac2cube.build.status import cube_status
-from stac2cube.clouds.stage import CLOUDS
-from stac2cube.coregister.stage import COREGISTERED, MOVED
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.executors.base import Place
 from stac2cube.progress import Progress
-from stac2cube.stages.composites import COMPOSITE
-from stac2cube.stages.overviews import OVERVIEW
-from stac2cube.stages.stored_views import INDICES, MASKED
 from stac2cube.store.metadata import read_root
-from stac2cube.superres.stage import SUPERRES
 
 # Bring a cube that was made from another up to date, whatever it is.
 
-DERIVED: Mapping[str, Derived[Any]] = {
-    stage.name: stage for stage in (CLOUDS, MASKED, COREGISTERED, MOVED, SUPERRES, INDICES, COMPOSITE, OVERVIEW)
-}
-"""Stages that make a cube from a cube, by the name of the stage in the cube."""
+DERIVED = {"clouds", "masked", "coregistered", "moved", "superres", "indices", "composite", "overview"}
+"""Names of the stages that make a cube from a cube."""
+
+
+def derived_stage(name: str) -> Derived[Any]:
+    """The stage of a name of :data:`DERIVED`; stages are imported when one is used."""
+    from stac2cube.clouds.stage import CLOUDS
+    from stac2cube.coregister.stage import COREGISTERED, MOVED
+    from stac2cube.stages.composites import COMPOSITE
+    from stac2cube.stages.overviews import OVERVIEW
+    from stac2cube.stages.stored_views import INDICES, MASKED
+    from stac2cube.superres.stage import SUPERRES
+
+    stages = (CLOUDS, MASKED, COREGISTERED, MOVED, SUPERRES, INDICES, COMPOSITE, OVERVIEW)
+    return next(stage for stage in stages if stage.name == name)
 
 
 def is_derived(cube: Path) -> bool:
@@ -60,7 +65,7 @@ def update(
         BadInputError: A catalog was given for a cube that reads none; or an error of the stage of the cube.
     """
     spec = read_root(cube).spec
-    stage, parents = DERIVED[spec.stage], Parents.of(spec)
+    stage, parents = derived_stage(spec.stage), Parents.of(spec)
     if catalog is not None and not parents.catalog:
         raise BadInputError(f"{cube} is made from its parent alone: say no --catalog")
     parents = replace(parents, catalog=catalog or parents.catalog)

@@ -20,7 +20,7 @@ from stac2cube.errors import BadInputError, CubeMismatchError, Stac2cubeError
 from stac2cube.executors.base import Threads
 from stac2cube.executors.local import Local
 from stac2cube.maintain.care import verify
-from stac2cube.maintain.update import outdated_children, update, update_children
+from stac2cube.maintain.update import DERIVED, derived_stage, outdated_children, update, update_children
 from stac2cube.stages.composites import Composition, pieces
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
@@ -203,6 +203,10 @@ def test_an_index_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert "NDMI" in told
     assert "(N - S1) / (N + S1)" in told or "(N-S1)/(N+S1)" in told
     assert "N = nir" in told
+
+
+def test_every_name_of_a_stage_has_its_stage() -> None:
+    assert {derived_stage(name).name for name in DERIVED} == DERIVED
 
 
 def test_a_moved_cube_follows_a_step_that_was_rebuilt(tmp_path: Path) -> None:
