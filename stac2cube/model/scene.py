@@ -43,10 +43,36 @@ def identify(item: Item, mission: Mission) -> Identity | None:
     """Who an item is, None if it is of none of the mission's platforms.
 
     Raises:
-        ItemError: It does not say what its mission's rule needs.
+        ItemError: It does not say what its mission's rule needs, or is a product of another level.
     """
     platform = platform_of(item, mission)
+    if platform:
+        _require_level(item, mission)
     return _RULES[mission.identity](item, platform) if platform else None
+
+
+def _require_level(item: Item, mission: Mission) -> None:
+    """See that an item is no product of another level than its mission's name says: items may name no collection.
+
+    Raises:
+        ItemError: It is.
+    """
+    wanted = re.search(r"-l(\d[a-z]?)$", mission.name)
+    if wanted is None or mission.identity not in _LEVELS:
+        return
+    key, pattern = _LEVELS[mission.identity]
+    said = item["properties"].get(key)
+    found = pattern.search(" ".join([said, item["id"]]) if isinstance(said, str) else item["id"])
+    if found and next(filter(None, found.groups())).lower() != wanted[1]:
+        raise ItemError(f"item {item['id']} is a product of level {found[0].strip('_')}, and not {mission.title}")
+
+
+_LEVELS = {
+    "sentinel-2": ("s2:product_type", re.compile(r"S2MSI(1C|2A)\b|_MSIL(1C|2A)_|_L(1C|2A)\b")),
+    "landsat": ("landsat:correction", re.compile(r"^L([12])(?=[A-Z]{2} )|_L([12])(?=[A-Z]{2}_)")),
+}
+"""By identity: the property that names a product's level, and where the level stands in it and in ids (ESA, naming
+conventions; USGS, Landsat Collection 2 product identifiers)."""
 
 
 def _sentinel2(item: Item, platform: str) -> Identity:
@@ -436,7 +462,8 @@ class AssetRef:
             :mod:`stac2cube.algorithms.radiometry`); 0 for classes and for quantities without a provider offset.
         alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere (or where none may go).
         decibels: Whether its item declares it in dB where the mission has power: it is converted when read.
-        nodata: What its item then says marks no data, besides what the file says; None if it says nothing.
+        nodata: What its item says marks no data, None if it says nothing; used where the file says nothing, and besides
+            what the file says of decibels.
         signed: The href as the catalog signed it, "" if it did not. In memory only, never written.
         keys: Whether its host may see keys of its catalog, see :attr:`stac2cube.model.catalog.Catalog.hosts`.
     """

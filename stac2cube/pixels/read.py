@@ -26,7 +26,7 @@ from stac2cube.model.equality import equal_nan
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, Granule
 from stac2cube.pixels.open import DEFAULT_RETRIES, Engine, ReadOptions, RetryPolicy, of_asset
-from stac2cube.pixels.warp import WARP_COLUMNS, SourceWindow, source_window, stored, warp
+from stac2cube.pixels.warp import WARP_COLUMNS, SourceWindow, nodata_of, source_window, stored, warp
 
 # Granules joined before they are resampled, where a product is cut into tiles without overlap.
 #
@@ -125,8 +125,7 @@ class _Part:
         if rows.stop <= rows.start or columns.stop <= columns.start:
             return
         window = slice(rows.start - row, rows.stop - row), slice(columns.start - column, columns.stop - column)
-        nodata = image.nodata if image.nodata is not None else band.fill
-        pixels = stored(image.read(asset.index, window), nodata, band, asset)
+        pixels = stored(image.read(asset.index, window), nodata_of(image, asset, band), band, asset)
         here = self.array[rows, columns]
         np.copyto(here, pixels, where=is_nodata(here, band.fill))
 
