@@ -270,10 +270,12 @@ def test_reasons_come_before_advice(tmp_path: Path) -> None:
         stac2cube.get_stac_layers(tmp_path / "no.zarr", **words)
 
 
-def test_the_file_tells_the_crs_where_no_item_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["EPSG:None", "EPSG:3857", "EPSG:32731"])
+def test_the_file_tells_the_crs_where_no_item_does(code: str, tmp_path: Path) -> None:
+    """Nor one that says the CRS of its preview, or another zone than that of its tile."""
     item = product(tmp_path, DATES[0])
     epsg = item["properties"].pop("proj:epsg")
-    item["properties"]["proj:code"] = "EPSG:None"
+    item["properties"]["proj:code"] = code
     layers = build(tmp_path, [item])
     assert read_root(layers).spec.grid.crs == f"EPSG:{epsg}"
 
