@@ -57,6 +57,12 @@ def _require_level(item: Item, mission: Mission) -> None:
     Raises:
         ItemError: It is.
     """
+    if (
+        mission.name == "sentinel-1-rtc"
+        and not item.get("collection")
+        and (grd := _NOT_CORRECTED.fullmatch(item["id"]))
+    ):
+        raise ItemError(f"item {item['id']} is a product of level {grd[1]}, and not {mission.title}")
     wanted = re.search(r"-l(\d[a-z]?)$", mission.name)
     if wanted is None or mission.identity not in _LEVELS:
         return
@@ -66,6 +72,9 @@ def _require_level(item: Item, mission: Mission) -> None:
     if found and next(filter(None, found.groups())).lower() != wanted[1]:
         raise ItemError(f"item {item['id']} is a product of level {found[0].strip('_')}, and not {mission.title}")
 
+
+_NOT_CORRECTED = re.compile(r"S1[A-D]_\w\w_(GRD|SLC|OCN)._\w{4}_\d{8}T\d{6}_\d{8}T\d{6}_\d{6}_\w{6}(?:_\w{4})?")
+"""Ids of products of ESA; a terrain corrected one has something behind (``_rtc``)."""
 
 _LEVELS = {
     "sentinel-2": ("s2:product_type", re.compile(r"S2MSI(1C|2A)\b|_MSIL(1C|2A)_|_L(1C|2A)\b")),
@@ -436,7 +445,9 @@ def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
         times = _instant(had, key), _instant(now, key)
         if all(times) and times[1] > times[0]:
             return "newer"
-    return "same"
+    # An item that was never changed need not say when it was.
+    last = [max(_instant(version, "created"), _instant(version, "updated")) for version in (had, now)]
+    return "newer" if all(last) and last[1] > last[0] else "same"
 
 
 def _instant(version: Mapping[str, str], key: str) -> str:

@@ -399,7 +399,11 @@ def _read_joined(
 
 def _read_band(granule: Granule, band: BandRequest, geobox: GeoBox, manner: ReadOptions) -> np.ndarray:
     def read(image: Image, asset: AssetRef) -> np.ndarray:
-        return source_window(image, asset, band, geobox)
+        found = source_window(image, asset, band, geobox)
+        # Pixels of another place are none of this one: an address may lead to the file of another tile.
+        if is_nodata(found, band.fill).all() and intersecting([granule], [image.geobox]) == [()]:
+            raise ReadError("it lies elsewhere than its item says")
+        return found
 
     pixels = of_asset(granule, band, read, manner)
     return np.full(geobox.shape, band.fill, dtype=band.dtype) if pixels is None else pixels

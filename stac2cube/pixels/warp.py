@@ -488,7 +488,7 @@ _FAINTEST = -60
 def _require_power(pixels: np.ndarray, asset: AssetRef) -> None:
     """See that valid pixels may be linear power, or dB where their item says so.
 
-    Power is not below 0 but for noise, which is far from -1. Whole numbers are digital numbers of amplitude.
+    Power is not below 0 but for noise, which is far from -1.
 
     Raises:
         ReadError: They cannot be.
@@ -505,8 +505,6 @@ def _require_power(pixels: np.ndarray, asset: AssetRef) -> None:
         raise ReadError(
             f"it holds {known.min():.4g} to {known.max():.4g}, as backscatter in dB has, and its item declares no dB"
         )
-    if whole and known.size and known.max() > 0:
-        raise ReadError(f"it holds whole numbers, {known.min()} to {known.max()}, as amplitude has, and not power")
 
 
 def _same_number(one: float, other: float) -> bool:

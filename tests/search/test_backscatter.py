@@ -23,20 +23,31 @@ YEAR = (datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC) - tim
 VV = BandRequest("VV", "float32", float("nan"), "continuous", above=0.0)
 
 
+ABOUT = {
+    "datetime": "2023-07-14T17:30:17Z",
+    "platform": "SENTINEL-1A",
+    "sat:relative_orbit": 30,
+    "sat:orbit_state": "ascending",
+    "proj:epsg": 32632,
+}
+
+
 def find(folder: Path, asset: Json, properties: Json) -> Scene:
-    about = {
-        "datetime": "2023-07-14T17:30:17Z",
-        "platform": "SENTINEL-1A",
-        "sat:relative_orbit": 30,
-        "sat:orbit_state": "ascending",
-        "proj:epsg": 32632,
-    }
-    radar = product("radar") | {"collection": "sentinel-1-rtc", "properties": about | properties}
+    radar = product("radar") | {"collection": "sentinel-1-rtc", "properties": ABOUT | properties}
     radar["assets"] = {"vv": {"href": "/data/vv.tif"} | asset}
+    (scene,) = _found(folder, radar)
+    return scene
+
+
+def find_all(folder: Path, *named: tuple[str, str | None]) -> list[Scene]:
+    radar = product("radar") | {"properties": ABOUT, "assets": {"vv": {"href": "/data/vv.tif"}}}
+    return _found(folder, *(radar | {"id": name, "collection": of} for name, of in named))
+
+
+def _found(folder: Path, *items: Json) -> list[Scene]:
     mission = find_mission("sentinel-1-rtc")
     query = Query(mission, box(9.2, 47.2, 9.8, 47.8), 9.5, (YEAR,), mission.choose_bands(["VV"]))
-    (scene,) = search(query, find_catalog(str(collection(folder / "items.json", radar))))
-    return scene
+    return search(query, find_catalog(str(collection(folder / "items.json", *items))))
 
 
 @pytest.mark.parametrize(
@@ -88,11 +99,12 @@ def test_decibels_that_nobody_declares_are_refused() -> None:
         stored(counts, -32768, VV, AssetRef("/data/vv.tif", decibels=True))
 
 
-def test_whole_numbers_are_no_power() -> None:
-    asset = AssetRef("/data/vv.tif")
-    with pytest.raises(ReadError, match="holds whole numbers, 120 to 480, as amplitude has"):
-        stored(np.array([[0, 120, 480]], "uint16"), 0, VV, asset)
-    assert np.isnan(stored(np.array([[0, 0]], "uint16"), 0, VV, asset)).all()
+def test_a_product_that_is_not_terrain_corrected_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Items that name no collection may be of any; these have assets of the same names."""
+    grd = "S1A_IW_GRDH_1SDV_20230714T173017_20230714T173042_049420_05F15A"
+    found = find_all(tmp_path, (grd, None), (f"{grd}_rtc", None), (grd[:-1] + "B", "sentinel-1-rtc"))
+    assert [name for scene in found for name in (*scene.item_ids, *scene.superseded)] == [grd[:-1] + "B", f"{grd}_rtc"]
+    assert f"item {grd} is a product of level GRD, and not Sentinel-1 RTC" in caplog.text
 
 
 # The same for what other missions measure: its unit, scale and nodata are the mission's, or it is refused by name.

@@ -73,6 +73,8 @@ def test_a_product_replaced_at_the_same_baseline_is_made_anew(tmp_path: Path) ->
         ({"updated": "2022-03-02T00:00:00Z"}, {"updated": "2022-05-02T00:00:00Z"}, True),
         ({"updated": "2022-05-02T00:00:00Z"}, {"updated": "2022-03-02T00:00:00Z"}, False),
         ({"created": "2022-03-02T00:00:00Z"}, {"created": "2022-03-02T00:00:01Z"}, True),
+        ({"created": "2022-03-02"}, {"created": "2022-03-02", "updated": "2022-05-02"}, True),
+        ({"created": "2022-03-02", "updated": "2022-05-02"}, {"created": "2022-03-02"}, False),
         ({"s2:generation_time": "2022-03-02"}, {"s2:generation_time": "2022-04-02"}, True),
         ({"s2:product_uri": "A"}, {"s2:product_uri": "B"}, True),
         ({"s2:datastrip_id": "X_S20220301T102031_1"}, {"s2:datastrip_id": "X_S20220301T102531_1"}, True),
