@@ -25,7 +25,7 @@ class DamagedTileError(UnusualFileError):
 
 
 class BrokenDeflateError(DamagedTileError):
-    """A deflated tile is damaged. GDAL does not look at its checksum, and would give wrong pixels of many such tiles."""
+    """A deflated tile is damaged. GDAL does not look at its checksum, and would give wrong pixels of many of them."""
 
 
 def unpack(compression: str, content: memoryview, size: int) -> Any:

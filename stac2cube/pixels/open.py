@@ -24,7 +24,7 @@ from stac2cube.access.s3 import leading_code, refusal_words
 from stac2cube.access.sign import Opening, access, forget, is_remote, opening, unsigned
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.header import UnusualFileError
-from stac2cube.fastcog.image import CogImage, BrokenDeflateError
+from stac2cube.fastcog.image import BrokenDeflateError, CogImage
 from stac2cube.fastcog.jp2 import is_jpeg2000_name, whole_header
 from stac2cube.fastcog.ranges import (
     KNOWN,
