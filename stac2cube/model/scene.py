@@ -52,23 +52,24 @@ def identify(item: Item, mission: Mission) -> Identity | None:
 
 
 def _require_level(item: Item, mission: Mission) -> None:
-    """See that an item is no product of another level than its mission's name says: items may name no collection.
+    """See that an item is no product of another level than its mission's name says.
+
+    What names its collection is believed unless a property says otherwise; what names none may be anything, and is
+    judged by its id too.
 
     Raises:
         ItemError: It is.
     """
-    if (
-        mission.name == "sentinel-1-rtc"
-        and not item.get("collection")
-        and (grd := _NOT_CORRECTED.fullmatch(item["id"]))
-    ):
+    anybody = not item.get("collection")
+    if mission.name == "sentinel-1-rtc" and anybody and (grd := _NOT_CORRECTED.fullmatch(item["id"])):
         raise ItemError(f"item {item['id']} is a product of level {grd[1]}, and not {mission.title}")
     wanted = re.search(r"-l(\d[a-z]?)$", mission.name)
     if wanted is None or mission.identity not in _LEVELS:
         return
     key, pattern = _LEVELS[mission.identity]
     said = item["properties"].get(key)
-    found = pattern.search(" ".join([said, item["id"]]) if isinstance(said, str) else item["id"])
+    words = [said if isinstance(said, str) else "", item["id"] if anybody else ""]
+    found = pattern.search(" ".join(words))
     if found and next(filter(None, found.groups())).lower() != wanted[1]:
         raise ItemError(f"item {item['id']} is a product of level {found[0].strip('_')}, and not {mission.title}")
 
@@ -78,7 +79,7 @@ _NOT_CORRECTED = re.compile(r"S1[A-D]_\w\w_(GRD|SLC|OCN)._\w{4}_\d{8}T\d{6}_\d{8
 
 _LEVELS = {
     "sentinel-2": ("s2:product_type", re.compile(r"S2MSI(1C|2A)\b|_MSIL(1C|2A)_|_L(1C|2A)\b")),
-    "landsat": ("landsat:correction", re.compile(r"^L([12])(?=[A-Z]{2} )|_L([12])(?=[A-Z]{2}_)")),
+    "landsat": ("landsat:correction", re.compile(r"^L([12])(?=[A-Z]{2}\b)|_L([12])(?=[A-Z]{2}_)")),
 }
 """By identity: the property that names a product's level, and where the level stands in it and in ids (ESA, naming
 conventions; USGS, Landsat Collection 2 product identifiers)."""

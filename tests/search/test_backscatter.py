@@ -164,6 +164,7 @@ def test_what_a_mission_does_not_have_is_refused(
 
 def test_products_of_another_level_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An item that names no collection may be of any."""
+    assert len(other(tmp_path, "landsat-c2-l2", "red", "red", {}, **{"landsat:correction": "L2SP"})) == 1
     assert other(tmp_path, "landsat-c2-l2", "red", "red", {}, **{"landsat:correction": "L1TP"}) == []
     assert "is a product of level L1, and not Landsat" in caplog.text
     names = ("S2A_MSIL1C_20230512T102601_N0509_R108_T32TNT_20230512T161500", "S2A_32TNT_20230512_0_L1C", "toa")
