@@ -178,6 +178,11 @@ def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
         ("", "at least 'cubes: FOLDER'"),
         ("cubes: a", "there is no entry; known are layers, clouds"),
         ("cubes: [a", "is not YAML"),
+        ("cubes: \x00", "is not YAML"),
+        (
+            "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join(['*a' + str(n - 1)] * 9)}]\n" for n in range(1, 30)),
+            "parts",
+        ),
         ("cubes: a\nlayers: &x {time: *x}", "holds itself"),
         (f"cubes: a\n{LAYERS}{LAYERS}", "layers occurs twice"),
         ("cubes: a\nlayer:", "line 2: 'layer' is not known; did you mean 'layers'?"),

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from stac2cube.errors import ItemError, ReadError
 from stac2cube.model.catalog import Catalog
-from stac2cube.trust.address import host_of, is_http
+from stac2cube.trust.address import host_of, is_http, without_queries
 from stac2cube.trust.text import is_printable, printable
 
 ARCHIVES = ("/vsizip/", "/vsitar/", "/vsigzip/")
@@ -53,7 +53,7 @@ def problem_of_href(href: object, catalog: Catalog) -> str:
 
 
 def _short(href: str) -> str:
-    text = printable(href)
+    text = without_queries(printable(href))
     return repr(text if len(text) <= 120 else f"{text[:120]}...")
 
 

@@ -15,6 +15,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import ProtocolError
 
+from stac2cube.access.sign import asked_wait
 from stac2cube.trust.address import host_of, is_http, public, same_origin
 from stac2cube.trust.deadline import extend, within
 from stac2cube.trust.login import NOBODY, Login
@@ -27,8 +28,8 @@ MOST_EMPTY = 50
 def next_link(page: Mapping[str, Any], at: str) -> dict[str, Any] | None:
     """What a page says of the next one, in the form that pystac-client understands; None if it is the last.
 
-    A link may be relative to the page (RFC 3986), name its method in small letters, or say null for what it does not
-    need; all that is taken for what it means (STAC API, item search, pagination).
+    A link may be relative to the page (RFC 3986), name its method in small letters, leave it out where a body tells it,
+    or say null for what it does not need; all that is taken for what it means (STAC API, item search, pagination).
 
     Args:
         page: The answer.
@@ -45,7 +46,8 @@ def next_link(page: Mapping[str, Any], at: str) -> dict[str, Any] | None:
         if not isinstance(href, str) or not href:
             raise APIError(f"the answer of {at} names a next page without an address")
         found = {key: value for key, value in link.items() if value is not None}
-        found |= {"href": urljoin(at, href), "method": str(link.get("method") or "GET").upper()}
+        usual = "POST" if isinstance(link.get("body"), Mapping) else "GET"
+        found |= {"href": urljoin(at, href), "method": str(link.get("method") or usual).upper()}
         for key in ("body", "headers"):
             if key in found and not isinstance(found[key], Mapping):
                 raise APIError(f"the answer of {at} names a next page with a {key} that is none")
@@ -119,8 +121,8 @@ class PatientRetry(Retry):
     """Repeats after 429 and 5xx, with exponential waits (1, 2, 4 ... s) or what ``Retry-After`` says."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        """Seconds that the server asks to wait, at most :data:`LONGEST_WAIT`."""
-        wait = super().get_retry_after(response)
+        """Seconds that the server asks to wait, at most :data:`LONGEST_WAIT`; None if it says no time."""
+        wait = asked_wait(response)
         return None if wait is None else min(wait, LONGEST_WAIT)
 
     def sleep_for_retry(self, response: BaseHTTPResponse) -> bool:

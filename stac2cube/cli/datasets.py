@@ -187,7 +187,9 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     "--connections", type=click.IntRange(1), help="Number of files that are downloaded at the same time. Default: 4."
 )
 @click.option("--tables", help="Formats of the table of files, separated by commas: csv, parquet, xlsx. Default: csv.")
-@click.option("--verify", is_flag=True, help="Compute the checksums of existing files again.")
+@click.option(
+    "--verify", is_flag=True, help="Compute the checksums of existing files again, and fetch changed products again."
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def download(folder: Path | None, config: Path | None, **options: Any) -> int:

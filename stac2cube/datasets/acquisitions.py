@@ -25,7 +25,7 @@ from stac2cube.model.catalog import find_catalog
 from stac2cube.model.geometry import Area
 from stac2cube.model.mission import find_mission
 from stac2cube.model.query import Query
-from stac2cube.model.scene import Granule, split_store
+from stac2cube.model.scene import Granule, split_store, standing, version_of
 from stac2cube.search.search import search
 from stac2cube.store.files import write_whole
 from stac2cube.trust.names import Names, is_below, safe_name
@@ -329,6 +329,17 @@ class Manifest:
     def scenes(self) -> tuple[str, ...]:
         """Acquisitions, sorted."""
         return tuple(sorted({entry.scene for entry in self.files}))
+
+    def changed(self, wanted: Sequence[WantedFile]) -> frozenset[str]:
+        """Ids of items that their catalog changed since, as far as it tells.
+
+        Args:
+            wanted: Files with the items as they are now.
+        """
+        now = {str(one.item["id"]): one.item for one in wanted if one.item is not None}
+        pairs = [(item, now[item["id"]]) for item in self.items if item["id"] in now]
+        newer = (item for item, new in pairs if standing(version_of(item, ()), version_of(new, ())) == "newer")
+        return frozenset(str(item["id"]) for item in newer)
 
 
 def check_tables(tables: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -464,7 +464,8 @@ def run_download(
     remove_partials(folder)
     result = Fetched(Manifest(catalog.name, (), (), ()))
     entries = {_place(one): _absent(one, "not fetched yet") for one in wanted}
-    own = Own(folder, frozenset() if before is None else frozenset(entry.path for entry in before.files))
+    sums = {} if before is None else {entry.path: entry.checksum for entry in before.files}
+    own = Own(folder, sums, frozenset() if before is None else before.changed(wanted))
     if names.table:
         write_whole(path_below(folder, TABLE), names.to_bytes())
     # What this run is about to write is its own, also after it was killed: the account says so before any file comes.
@@ -488,8 +489,11 @@ def run_download(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         result.stopped = fetcher.stop.is_set()
-        result.manifest = _merged(before, request, catalog, wanted, entries)
+        result.manifest = _merged(before, request, catalog, wanted, entries, own.renewed(result) if verify else ())
         write_manifest(folder, result.manifest, tables)
+    if old := sorted({one.item for one in result.there if one.verified != "checksum"} & own.changed):
+        words = "%d products were changed in their catalog after they were fetched, as %s: --verify fetches them again"
+        log.warning(words, len(old), old[0])
     result.absent = [entry for entry in entries.values() if entry.state != "there"]
     return result
 
@@ -500,11 +504,30 @@ class Own:
 
     Attributes:
         folder: The folder.
-        paths: Relative paths that the account listed before.
+        sums: Relative paths that the account listed before, with the checksums that the catalog gave then.
+        changed: Ids of items that their catalog changed since.
     """
 
     folder: Path
-    paths: frozenset[str]
+    sums: Mapping[str, str] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
+
+    def is_still(self, one: WantedFile, path: Path, *, verify: bool) -> bool:
+        """Whether what was fetched is what the catalog has now, as far as it tells."""
+        checksum = str(one.about.get("file:checksum") or "")
+        known, had = RemoteFile("", one.size, checksum), self.sums.get(one.path, "")
+        if not is_fetched(known, path):
+            return False
+        if not verify and (not checksum or not had or checksum == had):
+            return True
+        changed = one.item is not None and one.item["id"] in self.changed
+        return not damage(known, path) and (hasher(checksum) is not None or not changed)
+
+    def renewed(self, result: Fetched) -> frozenset[str]:
+        """Ids of changed items of which all files that are listed were fetched again, or proved to be the same."""
+        sound = {one.path for one in (*result.new, *(one for one in result.there if one.verified == "checksum"))}
+        old = {path.partition("/")[0] for path in self.sums if path and path not in sound}
+        return frozenset(one.item for one in result.new if one.path.partition("/")[0] not in old) & self.changed
 
     def path_of(self, one: WantedFile) -> Path:
         """Where a file shall lie.
@@ -518,7 +541,7 @@ class Own:
             require_own(path.with_name(f"{path.name}.part"), "what the catalog has")
         except BadInputError as error:
             raise ReadError(str(error)) from None
-        if one.path not in self.paths and path.exists() and not self._is_it(one, path):
+        if one.path not in self.sums and path.exists() and not self._is_it(one, path):
             raise ReadError(f"{path} is there, and is none of this folder's files: name another folder, or remove it")
         return path
 
@@ -558,7 +581,7 @@ def _fetch(one: WantedFile, own: Own, fetcher: Fetcher, catalog: Catalog, verify
     known = RemoteFile("", one.size, checksum)
     try:
         path = own.path_of(one)
-        if is_fetched(known, path) and not (verify and damage(known, path)):
+        if own.is_still(one, path, verify=verify):
             verified: Verified = "checksum" if hasher(checksum) else "size" if one.size is not None else "nothing"
             return _there(one, path, verified), False
         if fetcher.stop.is_set():
@@ -634,8 +657,12 @@ def _merged(
     catalog: Catalog,
     wanted: Sequence[WantedFile],
     entries: Mapping[Place, FileEntry],
+    renewed: Collection[str] = (),
 ) -> Manifest:
-    """What the folder holds now: what is new, and what it held of other scenes, or of other roles of the same items."""
+    """What the folder holds now: what is new, and what it held of other scenes, or of other roles of the same items.
+
+    Of changed items only those of ``renewed`` are written as they are now: their files are.
+    """
     items: dict[str, dict[str, Any]] = {}
     files = dict(entries)
     newest: dict[tuple[str, str], set[str]] = {}
@@ -648,7 +675,7 @@ def _merged(
             files.setdefault((entry.scene, entry.role, entry.item), entry)
     kept = {entry.item for entry in files.values()}
     for item in () if before is None else before.items:
-        if item["id"] in kept:
+        if item["id"] in kept and item["id"] not in renewed:
             items[str(item["id"])] = {**item, "assets": dict(item["assets"])}
     for one in wanted:
         if one.item is None:

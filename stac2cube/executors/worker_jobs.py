@@ -94,6 +94,9 @@ class WorkerJobs:
                 value = getattr(self, one.name)
                 for word in value if isinstance(value, tuple) else (value,):
                     require_plain(str(word))
+        if self.scheduler == "slurm":
+            plain = tuple(option for line in self.directives for option in _options_of(line))
+            object.__setattr__(self, "directives", plain)
 
     @property
     def memory_bytes(self) -> int:
@@ -204,6 +207,15 @@ class WorkerJobs:
                 "Submit the recipe, whose job then knows its cluster; or name one in the site file"
             )
         return own
+
+
+def _options_of(line: str) -> list[str]:
+    """Options of sbatch in a line as people copy it from a job script: ``"#SBATCH --qos=high --mem-per-cpu=1G"``.
+
+    A line with quotes is one option.
+    """
+    plain = line.strip().removeprefix("#SBATCH").strip()
+    return re.split(r"\s+(?=--[a-z])", plain) if plain and not re.search("[\"']", plain) else [plain or line]
 
 
 def _asks_for_memory(directive: str) -> bool:

@@ -24,6 +24,10 @@ class DamagedTileError(UnusualFileError):
     """A tile does not hold what it should. Whether the file or what is known of it is wrong, GDAL may judge."""
 
 
+class BrokenDeflateError(DamagedTileError):
+    """A deflated tile is damaged. GDAL does not look at its checksum, and would give wrong pixels of many of them."""
+
+
 def unpack(compression: str, content: memoryview, size: int) -> Any:
     """Decompress a tile; the interpreter lock is released meanwhile.
 
@@ -37,13 +41,15 @@ def unpack(compression: str, content: memoryview, size: int) -> Any:
 
     Raises:
         DamagedTileError: It cannot be decompressed, or is too short.
+        BrokenDeflateError: The same of a deflated tile, also where its checksum is another.
         UnusualFileError: A library for that is not installed.
     """
     unpacker, errors = _unpacker(compression)
     try:
         made = unpacker(content, size)
     except errors as error:
-        raise DamagedTileError(f"a tile cannot be decompressed: {error}") from error
+        kind = BrokenDeflateError if compression == "deflate" else DamagedTileError
+        raise kind(f"a tile cannot be decompressed: {error}") from error
     if len(made) < size:
         raise DamagedTileError(f"a tile holds {len(made)} bytes instead of {size}")
     return made

@@ -43,10 +43,46 @@ def identify(item: Item, mission: Mission) -> Identity | None:
     """Who an item is, None if it is of none of the mission's platforms.
 
     Raises:
-        ItemError: It does not say what its mission's rule needs.
+        ItemError: It does not say what its mission's rule needs, or is a product of another level.
     """
     platform = platform_of(item, mission)
+    if platform:
+        _require_level(item, mission)
     return _RULES[mission.identity](item, platform) if platform else None
+
+
+def _require_level(item: Item, mission: Mission) -> None:
+    """See that an item is no product of another level than its mission's name says.
+
+    What names its collection is believed unless a property says otherwise; what names none may be anything, and is
+    judged by its id too.
+
+    Raises:
+        ItemError: It is.
+    """
+    anybody = not item.get("collection")
+    if mission.name == "sentinel-1-rtc" and anybody and (grd := _NOT_CORRECTED.fullmatch(item["id"])):
+        raise ItemError(f"item {item['id']} is a product of level {grd[1]}, and not {mission.title}")
+    wanted = re.search(r"-l(\d[a-z]?)$", mission.name)
+    if wanted is None or mission.identity not in _LEVELS:
+        return
+    key, pattern = _LEVELS[mission.identity]
+    said = item["properties"].get(key)
+    words = [said if isinstance(said, str) else "", item["id"] if anybody else ""]
+    found = pattern.search(" ".join(words))
+    if found and next(filter(None, found.groups())).lower() != wanted[1]:
+        raise ItemError(f"item {item['id']} is a product of level {found[0].strip('_')}, and not {mission.title}")
+
+
+_NOT_CORRECTED = re.compile(r"S1[A-D]_\w\w_(GRD|SLC|OCN)._\w{4}_\d{8}T\d{6}_\d{8}T\d{6}_\d{6}_\w{6}(?:_\w{4})?")
+"""Ids of products of ESA; a terrain corrected one has something behind (``_rtc``)."""
+
+_LEVELS = {
+    "sentinel-2": ("s2:product_type", re.compile(r"S2MSI(1C|2A)\b|_MSIL(1C|2A)_|_L(1C|2A)\b")),
+    "landsat": ("landsat:correction", re.compile(r"^L([12])(?=[A-Z]{2}\b)|_L([12])(?=[A-Z]{2}_)")),
+}
+"""By identity: the property that names a product's level, and where the level stands in it and in ids (ESA, naming
+conventions; USGS, Landsat Collection 2 product identifiers)."""
 
 
 def _sentinel2(item: Item, platform: str) -> Identity:
@@ -410,7 +446,9 @@ def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
         times = _instant(had, key), _instant(now, key)
         if all(times) and times[1] > times[0]:
             return "newer"
-    return "same"
+    # An item that was never changed need not say when it was.
+    last = [max(_instant(version, "created"), _instant(version, "updated")) for version in (had, now)]
+    return "newer" if all(last) and last[1] > last[0] else "same"
 
 
 def _instant(version: Mapping[str, str], key: str) -> str:
@@ -436,7 +474,8 @@ class AssetRef:
             :mod:`stac2cube.algorithms.radiometry`); 0 for classes and for quantities without a provider offset.
         alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere (or where none may go).
         decibels: Whether its item declares it in dB where the mission has power: it is converted when read.
-        nodata: What its item then says marks no data, besides what the file says; None if it says nothing.
+        nodata: What its item says marks no data, None if it says nothing; used where the file says nothing, and besides
+            what the file says of decibels.
         signed: The href as the catalog signed it, "" if it did not. In memory only, never written.
         keys: Whether its host may see keys of its catalog, see :attr:`stac2cube.model.catalog.Catalog.hosts`.
     """

@@ -24,7 +24,7 @@ from stac2cube.access.s3 import code_of_message, refusal_words
 from stac2cube.access.sign import Opening, access, forget, is_remote, opening, unsigned
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.fastcog.header import UnusualFileError
-from stac2cube.fastcog.image import CogImage
+from stac2cube.fastcog.image import BrokenDeflateError, CogImage
 from stac2cube.fastcog.jp2 import is_jpeg2000_name, whole_header
 from stac2cube.fastcog.ranges import (
     KNOWN,
@@ -190,8 +190,13 @@ def _look_quickly(
     except ChangedFileError:
         log.info("%s was changed after its header was read: it is read anew", unsigned(asset.href))
         KNOWN.forget(asset.href)
+    except BrokenDeflateError:  # or its header is known wrongly
+        KNOWN.forget(asset.href)
     try:
         return read(CogImage(*header_for(asset.href, way, None)), asset)
+    except BrokenDeflateError as error:
+        KNOWN.forget(asset.href)
+        raise OSError(f"it is damaged: {error}") from None
     except ChangedFileError as error:
         KNOWN.forget(asset.href)
         if way.remote and _marks_at_random(way):

@@ -26,7 +26,7 @@ from stac2cube.model.fields import equal_nan
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, Granule
 from stac2cube.pixels.open import DEFAULT_RETRIES, Engine, ReadOptions, RetryPolicy, of_asset
-from stac2cube.pixels.warp import WARP_COLUMNS, SourceWindow, source_window, stored, warp
+from stac2cube.pixels.warp import WARP_COLUMNS, SourceWindow, nodata_of, source_window, stored, warp
 
 # Granules joined before they are resampled, where a product is cut into tiles without overlap.
 #
@@ -125,8 +125,7 @@ class _Part:
         if rows.stop <= rows.start or columns.stop <= columns.start:
             return
         window = slice(rows.start - row, rows.stop - row), slice(columns.start - column, columns.stop - column)
-        nodata = image.nodata if image.nodata is not None else band.fill
-        pixels = stored(image.read(asset.index, window), nodata, band, asset)
+        pixels = stored(image.read(asset.index, window), nodata_of(image, asset, band), band, asset)
         here = self.array[rows, columns]
         np.copyto(here, pixels, where=is_nodata(here, band.fill))
 
@@ -366,7 +365,8 @@ def _read_granule(
     granule: Granule, bands: Sequence[BandRequest], geobox: GeoBox, manner: ReadOptions
 ) -> dict[str, np.ndarray]:
     """All bands of a granule; over a network at the same time, because there most of the time is waiting."""
-    reads = [partial(of_asset, granule, b, partial(source_window, band=b, geobox=geobox), manner) for b in bands]
+    cuts = [partial(_own_window, granule=granule, band=band, geobox=geobox) for band in bands]
+    reads = [partial(of_asset, granule, band, cut, manner) for band, cut in zip(bands, cuts, strict=True)]
     remote = any(is_remote(asset.href) for asset in granule.assets.values())
     coming = _network_pool().map(lambda read: read(), reads) if remote else iter(())
     out = {}
@@ -397,6 +397,14 @@ def _read_joined(
             of_asset(granule, band, joint.add, manner)
         out[band.name] = joint.pixels()
     return out
+
+
+def _own_window(image: Image, asset: AssetRef, granule: Granule, band: BandRequest, geobox: GeoBox) -> np.ndarray:
+    found = source_window(image, asset, band, geobox)
+    # Pixels of another place are none of this one: an address may lead to the file of another tile.
+    if is_nodata(found, band.fill).all() and intersecting([granule], [image.geobox]) == [()]:
+        raise ReadError("it lies elsewhere than its item says")
+    return found
 
 
 # Pixels that no granule covers, of products in tiles of one degree that leave out tiles of open sea.

@@ -159,7 +159,7 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
     taken, given = _slices(relation.roi_src), _slices(relation.roi_dst)
     if _is_empty(taken) or _is_empty(given):
         return np.full(geobox.shape, band.fill, dtype=band.dtype)
-    nodata = image.nodata if image.nodata is not None else band.fill
+    nodata = nodata_of(image, asset, band)
     if relation.paste_ok and relation.read_shrink == 1:
         pixels = stored(image.read(index, taken), nodata, band, asset)
         if pixels.shape == geobox.shape:
@@ -176,7 +176,9 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
             level = _wavelet_level(image.factors, relation.scale)
         else:
             level = _overview(image.factors, relation.scale, evenly=band.exact)
-        level = level if level and _may_be_read(image, index, level, geobox, asset) else 0
+        # What only the item calls no data was mixed into its neighbours when the overviews were made.
+        clean = image.nodata is not None or _same_number(nodata, band.fill)
+        level = level if level and clean and _may_be_read(image, index, level, geobox, asset) else 0
     cut = _cut(image, index, geobox, level)
     mixed = cut.pixels == nodata if level and not _keeps_nodata(image) else np.zeros((0, 0), bool)
     if mixed.any() and not low_passed:
@@ -188,6 +190,17 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
         whole = source_window(image, asset, replace(band, reduced=False), geobox[part])
         np.copyto(out[part], whole, where=near[part])
     return out
+
+
+def nodata_of(image: Image, asset: AssetRef, band: BandRequest) -> float:
+    """What marks no data: as the file says, else as its item says, else the band's fill.
+
+    Args:
+        image: The file, opened.
+        asset: What its item says of it.
+        band: How it is wanted.
+    """
+    return next((value for value in (image.nodata, asset.nodata) if value is not None), band.fill)
 
 
 def _beside(cut: SourceWindow, geobox: GeoBox) -> np.ndarray:
@@ -432,10 +445,16 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef
     if not _same_number(nodata, band.fill):
         missing = is_nodata(pixels, nodata)
     if not np.can_cast(pixels.dtype, band.dtype):
+        whole = np.dtype(band.dtype).kind in "iu"
+        if whole and pixels.dtype.kind == "f":
+            missing = np.isnan(pixels) if missing is None else missing | np.isnan(pixels)
         counted = pixels if missing is None else pixels[~missing]
-        limits = np.iinfo(band.dtype) if np.dtype(band.dtype).kind in "iu" else np.finfo(band.dtype)
+        limits = np.iinfo(band.dtype) if whole else np.finfo(band.dtype)
         if counted.size and not (limits.min <= counted.min() and counted.max() <= limits.max):
             raise ReadError(f"it holds {counted.min()} to {counted.max()}, which is not {band.dtype}")
+        if whole and pixels.dtype.kind == "f":
+            _require_counts(counted)
+            pixels = np.rint(pixels)
     if missing is not None and missing.any():
         pixels = np.where(missing, 0, pixels).astype(band.dtype, copy=False)
         pixels[missing] = band.fill
@@ -443,6 +462,23 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef
     if band.above > -math.inf:
         pixels = np.where(pixels > band.above, pixels, np.asarray(band.fill, dtype=band.dtype))
     return apply_shift(pixels, shift, int(band.fill)) if shift else pixels
+
+
+_LEAST_COUNT = 350
+"""Below it lie reflectance as a fraction or in percent, and temperature in kelvin or degrees; counts lie far above."""
+
+
+def _require_counts(pixels: np.ndarray) -> None:
+    """See that valid pixels of a float file may be counts: resampled ones may be fractions, but are no small numbers.
+
+    Raises:
+        ReadError: They are physical values.
+    """
+    if pixels.size and pixels.max() < _LEAST_COUNT and np.count_nonzero(pixels != np.rint(pixels)) > pixels.size / 10:
+        raise ReadError(
+            f"it holds fractions from {pixels.min():.4g} to {pixels.max():.4g}, as physical values are: only the "
+            "counts of the product are read"
+        )
 
 
 _FAINTEST = -60

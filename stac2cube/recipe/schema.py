@@ -58,11 +58,17 @@ def parse(text: str, what: str, where: str = "") -> Node:
         where: Said of every part instead of its line.
 
     Raises:
-        BadInputError: It is not YAML, names something twice, or holds itself.
+        BadInputError: It is not YAML, names something twice, holds itself, or is far too long with all that its aliases
+            repeat.
     """
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # control characters
+        raise BadInputError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
     try:
         root = loader.get_single_node()
+        if root is not None and _count(root, {}) > _MOST_PARTS:
+            raise BadInputError(f"{what} has more than {_MOST_PARTS} parts, with what its aliases repeat")
         return Node(where or "line 1", None) if root is None else _node(loader, root, what, where)
     except yaml.YAMLError as error:
         raise BadInputError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
@@ -70,6 +76,21 @@ def parse(text: str, what: str, where: str = "") -> Node:
         raise BadInputError(f"{what} holds itself") from error
     finally:
         loader.dispose()
+
+
+_MOST_PARTS = 200_000
+"""Words, tables and lists of a recipe: an archive of 10,000 tiles names no more."""
+
+
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many parts a node has, those of aliases as often as they are repeated; one within itself counts as none."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 0
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _node(loader: yaml.SafeLoader, node: yaml.Node, what: str, where: str) -> Node:

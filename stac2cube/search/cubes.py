@@ -24,11 +24,11 @@ from stac2cube.model.grid import Grid, GridOptions, crs_text, grid_from_geobox, 
 from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import Band
 from stac2cube.model.query import Query, stored_filters
-from stac2cube.model.scene import Scene
+from stac2cube.model.scene import Granule, Scene
 from stac2cube.pixels.offset_check import offset_problems
 from stac2cube.pixels.open import file_geobox
 from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choices, crs_of_file, find
-from stac2cube.search.parsing import counted_reasons
+from stac2cube.search.parsing import counted_reasons, utm_of_tile
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
 
@@ -112,7 +112,31 @@ def footprints_of(scenes: Sequence[Scene]) -> list[tuple[str, BaseGeometry]]:
             )
             raise BadInputError(f"{names}. Give the CRS of the cube: --crs EPSG:32632")
         return [(crs, shape(granule.footprint)) for granule, crs, _ in told if crs]
-    return [(granule.crs, shape(granule.footprint)) for granule in granules]
+    told_by_file = _doubtful_crs(granules)
+    return [(told_by_file.get((g.tile, g.crs), g.crs), shape(g.footprint)) for g in granules]
+
+
+def _doubtful_crs(granules: Sequence[Granule]) -> dict[tuple[str, str], str]:
+    """What files say of CRSs that may be those of previews, by tile and CRS as items say it; a few are opened.
+
+    That is the CRS of web maps, which no product has, and another UTM zone than the one that a tile of Sentinel-2 is
+    named after.
+    """
+    doubtful = {
+        (granule.tile, granule.crs): granule
+        for granule in granules
+        if granule.crs and (granule.crs == _WEB_MERCATOR or granule.crs != (utm_of_tile(granule.tile) or granule.crs))
+    }
+    told = {key: crs_of_file(granule)[0] for key, granule in list(doubtful.items())[:_LOOKED_AT]}
+    wrong = {key: crs for key, crs in told.items() if crs and crs != key[1]}
+    for (tile, said), crs in wrong.items():
+        log.warning(
+            "items of tile %s say that they lie in %s, and their files in %s: the files are right", tile, said, crs
+        )
+    return wrong
+
+
+_WEB_MERCATOR = "EPSG:3857"
 
 
 def corner_of_files(scenes: Sequence[Scene], crs: str) -> tuple[float, float] | None:

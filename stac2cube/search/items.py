@@ -204,7 +204,7 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         crs=place.crs,
         corner=place.corner,
         assets={
-            band.name: _reference(asset, shift, hosts, _decibels(item, band, asset))
+            band.name: _reference(asset, shift, hosts, _stored_as(item, band, asset))
             for (band, asset), shift in zip(present, _shifts(item, present, page, reading.catalog), strict=True)
         },
         item=item_text(item),
@@ -232,9 +232,9 @@ _NAMING = ("platform", "grid:code", "s2:mgrs_tile", "s2:processing_baseline", "p
 
 
 def _reference(
-    asset: Mapping[str, Any], shift: int, hosts: Collection[str], decibels: tuple[bool, float | None]
+    asset: Mapping[str, Any], shift: int, hosts: Collection[str], stored: tuple[bool, float | None]
 ) -> AssetRef:
-    """Where the pixels of a band are; ``hosts`` may see keys, ``decibels`` is what :func:`_decibels` says."""
+    """Where the pixels of a band are; ``hosts`` may see keys, ``stored`` is what :func:`_stored_as` says."""
     href = asset["href"]
     plain = public(href)
     return AssetRef(
@@ -243,8 +243,8 @@ def _reference(
         alternate=_alternate(asset, hosts),
         signed="" if plain == href else href,
         keys=may_see_keys(href, hosts),
-        decibels=decibels[0],
-        nodata=decibels[1],
+        decibels=stored[0],
+        nodata=stored[1],
     )
 
 
@@ -303,8 +303,107 @@ _AMPLITUDE = re.compile(r"(linear )?amplitude\b.*", re.IGNORECASE)
 _NAME_IN_DECIBELS = re.compile(r".*[_\-. (]d[Bb]\)?|.*[Dd]ecibels?", re.ASCII)
 
 
-def _decibels(item: Item, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
-    """Whether backscatter is declared in dB, and what then marks no data in it, None if that is not declared.
+def _stored_as(item: Item, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
+    """Whether backscatter is declared in dB, and what an item says marks no data in a band, None if nothing.
+
+    Raises:
+        RadiometryError: The band is declared in a unit, or scaled in a way, that its mission does not have.
+    """
+    lists = (asset.get(key) for key in ("raster:bands", "bands", "eo:bands"))
+    bands = [part for found in lists if isinstance(found, list) for part in found if isinstance(part, Mapping)]
+    places = [*bands, asset]
+    units = [str(place[key]).strip() for place in places for key in ("unit", "raster:unit") if place.get(key)]
+    if band.quantity.name == "power":
+        decibels = _decibels(item, band, asset, bands, units)
+        return decibels, _declared_nodata(item["id"], band, places, strict=decibels)
+    if band.quantity.is_class:
+        return False, None
+    _require_unit(item["id"], band, units)
+    _require_scale(item["id"], band, places)
+    return False, _declared_nodata(item["id"], band, places, strict=False)
+
+
+def _declared_nodata(name: str, band: Band, places: Sequence[Mapping[str, Any]], *, strict: bool) -> float | None:
+    """The value that marks no data in a band; None if none is declared but its mission's own.
+
+    Raises:
+        RadiometryError: With ``strict``, if it is no number.
+    """
+    declared = (place[key] for place in places for key in ("nodata", "raster:nodata") if place.get(key) is not None)
+    try:
+        said = next((float(value) for value in declared), band.quantity.fill)
+        return None if said == band.quantity.fill else said
+    except (TypeError, ValueError, OverflowError):
+        if not strict:
+            return None
+        raise RadiometryError(f"item {name} declares a nodata of {band.name} that is no number") from None
+
+
+_OTHER_UNITS = {
+    "reflectance": re.compile(r"%|per ?cent|W/m.*|W ?m.*|.*radiance", re.IGNORECASE),
+    "temperature": re.compile(
+        r"(?:deg(?:rees?)?[ _.]*)?(?:C|Celsius|F|Fahrenheit)|\N{DEGREE SIGN} ?[CF]", re.IGNORECASE
+    ),
+    "height": re.compile(
+        r"(?:international |us survey )?(?:f(?:oo|ee)?t|cm|centimet(?:er|re)s?|dm|mm|k(?:ilo)?m.*)", re.I
+    ),
+}
+"""By quantity, units that pixels may have in other products, in which they are other numbers."""
+
+
+def _require_unit(name: str, band: Band, units: Iterable[str]) -> None:
+    """See that a band is not declared in a unit that is known not to be its mission's.
+
+    Raises:
+        RadiometryError: It is.
+    """
+    other = _OTHER_UNITS.get(band.quantity.name)
+    for unit in units:
+        if other is not None and other.fullmatch(unit):
+            own = {"1": "reflectance", "K": "kelvin", "m": "metres"}.get(band.quantity.units, band.quantity.units)
+            raise RadiometryError(f"item {name} declares its band {band.name} in {unit}: only {own} is read")
+
+
+_NOT_BELIEVED = ("aerosol", "vapour")
+"""Quantities whose scale is wrong in items of the Copernicus Data Space, which declare that of reflectance."""
+
+
+def _require_scale(name: str, band: Band, places: Sequence[Mapping[str, Any]]) -> None:
+    """See that a band is not declared with another scale or offset than its mission's.
+
+    A scale of 1 is none: tools write it where a file says nothing. The offset of Sentinel-2 has rules of its own.
+
+    Raises:
+        RadiometryError: It is.
+    """
+    quantity = band.quantity
+    if quantity.name in _NOT_BELIEVED:
+        return
+    for key, own, plain in (("scale", quantity.scale, 1.0), ("offset", quantity.offset, 0.0)):
+        if key == "offset" and quantity.name == "reflectance" and math.isclose(quantity.scale, 1e-4):
+            continue
+        for said in (place[word] for place in places for word in (f"raster:{key}", key) if place.get(word) is not None):
+            try:
+                number = float(said)
+            except (TypeError, ValueError, OverflowError):
+                raise RadiometryError(f"item {name} declares a {key} of {band.name} that is no number") from None
+            if not math.isclose(number, own, rel_tol=1e-3, abs_tol=1e-12) and number != plain:
+                raise RadiometryError(
+                    f"item {name} declares its band {band.name} with {key} {said}: its mission has {own:g}, and no "
+                    "other is read"
+                )
+
+
+_DECIBELS = re.compile(r"(?<![A-Za-z])(?:d[Bb]s?|DB|[Dd]eci-?[Bb]els?|dBsm|10 ?\*? ?log_?10)(?![A-Za-z])", re.ASCII)
+_LINEAR = re.compile(r"\b(?:linear|power)\b", re.IGNORECASE)
+_AMPLITUDE = re.compile(r"(linear )?amplitude\b.*", re.IGNORECASE)
+_NAME_IN_DECIBELS = re.compile(r".*[_\-. (]d[Bb]\)?|.*[Dd]ecibels?", re.ASCII)
+
+
+def _decibels(
+    item: Item, band: Band, asset: Mapping[str, Any], bands: Sequence[Mapping[str, Any]], said_units: Sequence[str]
+) -> bool:
+    """Whether backscatter is declared in dB.
 
     It is by a unit of its asset, of its bands or of the item (``raster:bands``, ``bands``, ``s1:units``), by the name
     of its band (``VV_dB``), and by words for people that do not speak of linear power.
@@ -313,31 +412,23 @@ def _decibels(item: Item, band: Band, asset: Mapping[str, Any]) -> tuple[bool, f
         RadiometryError: It is declared in a unit that is neither power nor dB, or scaled.
     """
     name = item["id"]
-    if band.quantity.name != "power":
-        return False, None
-    lists = (asset.get(key) for key in ("raster:bands", "bands", "eo:bands"))
-    bands = [part for found in lists if isinstance(found, list) for part in found if isinstance(part, Mapping)]
-    places = [*bands, asset]
-    units = [str(place[key]).strip() for place in places for key in ("unit", "raster:unit") if place.get(key)]
-    units += [str(said) for key, said in item["properties"].items() if said and re.search(r"(^|:)units?$", key)]
+    units = [*said_units, *(str(said) for key, said in item["properties"].items() if said and _UNIT_KEY.search(key))]
     for unit in filter(_AMPLITUDE.fullmatch, units):
         raise RadiometryError(f"item {name} declares its backscatter {band.name} as {unit}, and not as power or in dB")
     for key, plain in (("scale", 1), ("raster:scale", 1), ("offset", 0), ("raster:offset", 0)):
-        for said in (place[key] for place in places if place.get(key) is not None):
+        for said in (place[key] for place in (*bands, asset) if place.get(key) is not None):
             if said != plain:
                 raise RadiometryError(
                     f"item {name} declares its backscatter {band.name} with {key} {said}: only power or dB is read"
                 )
     named = [str(part["name"]) for part in bands if part.get("name")]
     words = [str(asset[key]) for key in ("title", "description") if asset.get(key)]
-    told = any(map(_DECIBELS.search, units)) or any(map(_NAME_IN_DECIBELS.fullmatch, named))
-    if not told and not (any(map(_DECIBELS.search, words)) and not any(map(_LINEAR.search, (*words, *units)))):
-        return False, None
-    declared = (place[key] for place in places for key in ("nodata", "raster:nodata") if place.get(key) is not None)
-    try:
-        return True, next((float(value) for value in declared), None)
-    except (TypeError, ValueError):
-        raise RadiometryError(f"item {name} declares a nodata of {band.name} that is no number") from None
+    if any(map(_DECIBELS.search, units)) or any(map(_NAME_IN_DECIBELS.fullmatch, named)):
+        return True
+    return any(map(_DECIBELS.search, words)) and not any(map(_LINEAR.search, (*words, *units)))
+
+
+_UNIT_KEY = re.compile(r"(^|:)units?$")
 
 
 def _product_file(item: Item, catalog: Catalog) -> str:

@@ -268,7 +268,7 @@ def place_of(
     if lattice is None and any(is_zarr_array(str(asset.get("href"))) for asset in assets):
         lattice = _corner_of_bbox(properties)
     if not crs and mission.identity == "sentinel-2":
-        crs = _utm_of_tile(tile_of(item))
+        crs = utm_of_tile(tile_of(item))
     return Footprint(crs, (lattice[0], lattice[1]) if lattice else None)
 
 
@@ -327,7 +327,8 @@ def _corner_of_bbox(properties: Mapping[str, Any]) -> tuple[float, float, float]
     return (sides[0], sides[3], 1.0) if sides else None
 
 
-def _utm_of_tile(tile: str) -> str:
+def utm_of_tile(tile: str) -> str:
+    """The CRS of a tile of Sentinel-2 by its code, ``"32TPT"`` (ESA, tiling grid); "" for what is no such code."""
     found = re.fullmatch(r"(\d{2})([C-HJ-NP-X])[A-Z]{2}", tile)
     if found is None or not 1 <= int(found[1]) <= 60:
         return ""

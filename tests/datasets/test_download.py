@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -307,6 +309,30 @@ def test_files_of_this_machine_are_copied_and_verified(tmp_path: Path) -> None:
     pair.path("L1C", "B03").unlink()
     with pytest.raises(IncompleteError, match=r"B03\.tif does not exist"):
         download_products(request(catalog=source), tmp_path / "b", tables=())
+
+
+def test_a_product_that_was_replaced_under_its_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def told(sums: str = "", **properties: str) -> DownloadRequest:
+        items = [item | {"properties": item["properties"] | properties} for item in pair.items()]
+        for asset in (asset for item in items for asset in item["assets"].values() if sums):
+            asset["file:checksum"] = "1220" + hashlib.sha256(Path(asset["href"]).read_bytes()).hexdigest()
+        return request(catalog=write_catalog(tmp_path / "local.json", items), roles=("l1c.band.B02",))
+
+    pair = Pair(tmp_path / "origin").write()
+    for folder, sums in (("a", ""), ("b", "sha256")):
+        origin, path = pair.path("L1C", "B02"), tmp_path / folder / pair.name("L1C") / pair.path("L1C", "B02").name
+        run_download(told(sums, updated="2023-06-01"), tmp_path / folder, fetcher=fetcher())
+        origin.write_bytes(origin.read_bytes()[:-1] + (b"x" if sums else b"y"))
+        run = partial(run_download, told(sums, updated="2023-09-01"), tmp_path / folder, fetcher=fetcher())
+        caplog.clear()
+        first = run()
+        assert len(first.new) == bool(sums), "another checksum tells by itself"
+        assert (f"as {pair.name('L1C')}: --verify fetches them again" in caplog.text) == (not sums)
+        assert len(run(verify=True).new) == (not sums)
+        assert path.read_bytes() == origin.read_bytes()
+        caplog.clear()
+        assert not run(verify=not sums).new
+        assert "changed" not in caplog.text
 
 
 def test_a_service_that_is_away_is_told(space: DataSpace, tmp_path: Path) -> None:

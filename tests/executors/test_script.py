@@ -112,6 +112,8 @@ def test_names_of_jobs_and_their_files(name: str, safe: str) -> None:
         ({"memory_as": "all"}, ["--mem=0"], ["--mem=0"], ["--mem=0"]),
         ({"memory_as": "none"}, [], [], []),
         ({"directives": ("--mem-per-cpu=1G",)}, *[["--mem-per-cpu=1G"]] * 3),
+        ({"directives": ("#SBATCH --mem-per-cpu=1G",)}, *[["--mem-per-cpu=1G"]] * 3),
+        ({"directives": ("  --qos=high --mem-per-cpu=1G ",)}, *[["--mem-per-cpu=1G"]] * 3),
         ({"directives": ("--mem 4G",)}, *[["--mem"]] * 3),
         ({"directives": ("--mem-bind=local",)}, ["--mem=8192M", "--mem-bind=local"],
          ["--mem=4096M", "--mem-bind=local"], ["--mem-per-cpu=2048M", "--mem-bind=local"]),

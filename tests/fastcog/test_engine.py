@@ -186,6 +186,18 @@ def test_a_damaged_tile_is_an_error(server: RangeServer, local: Path) -> None:
         np.testing.assert_array_equal(read(href, block=WHOLE[:100, :100]), PIXELS[:100, :100])
 
 
+def test_no_damage_to_a_tile_gives_wrong_pixels(local: Path) -> None:
+    """GDAL does not look at the checksum of a tile, and calls a third of all damages pixels."""
+    whole = local.read_bytes()
+    level = header(local).levels[0]
+    first, count = int(level.offsets[0, 2, 2]), int(level.counts[0, 2, 2])
+    for place in range(first + 10, first + count, count // 25):
+        for damage in (bytes([whole[place] ^ 4]), bytes(16)):
+            local.write_bytes(whole[:place] + damage + whole[place + len(damage) :])
+            with pytest.raises(ReadError, match="cannot be read: it is damaged: a tile"):
+                read(local, block=WHOLE[256:384, 256:384])
+
+
 def test_no_secret_is_said(server: RangeServer, caplog: pytest.LogCaptureFixture) -> None:
     server.faults["a.tif"] = [503] * 100
     with caplog.at_level(logging.DEBUG), pytest.raises(ReadError) as caught:

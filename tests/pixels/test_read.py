@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,19 @@ def test_touching_knows_the_antimeridian() -> None:
 def test_tasks_travel() -> None:
     made = granule(box32(), B04="a.tif")
     assert pickle.loads(pickle.dumps((made, RED))) == (made, RED)
+
+
+@pytest.mark.parametrize("engine", ["auto", "rasterio"])
+def test_what_only_the_item_calls_no_data(engine: str, tmp_path: Path) -> None:
+    """Also where pixels become larger: overviews made without it have it mixed in."""
+    whole = box32(512, 512)
+    pixels = texture(whole)
+    pixels[::7, ::5] = 65535
+    path = write(tmp_path / "a.tif", pixels, whole, nodata=None, overview_resampling="average")
+    made = granule(whole, B04=path)
+    made.assets["B04"] = replace(made.assets["B04"], nodata=65535)
+    block = read_block([made], [RED], whole, engine=Engine(engine))["B04"]
+    np.testing.assert_array_equal(block, np.where(pixels == 65535, 0, pixels))
+    coarse = replace(RED, resampling="average")
+    larger = read_block([made], [coarse], box32(128, 128, gsd=40), engine=Engine(engine))["B04"]
+    assert larger.max() < 3600

@@ -101,3 +101,12 @@ def test_no_secret_reaches_a_message(server: RangeServer) -> None:
         read(f"{server.url}/none.tif?sig=SECRET")
     assert "SECRET" not in str(caught.value)
     assert "none.tif" in str(caught.value)
+
+
+def test_the_file_of_another_place_is_named(tmp_path: Path) -> None:
+    there = box32(600, 600, x=900_000)
+    made = granule(WHOLE, "S2A_X", B04=write(tmp_path / "there.tif", PIXELS, there))
+    with pytest.raises(ReadError, match=r"item S2A_X, band B04: .* it lies elsewhere than its item says"):
+        read_block([made], [RED], WHOLE, SOON)
+    beside = granule(WHOLE, "S2A_X", B04=write(tmp_path / "part.tif", PIXELS[300:], WHOLE[300:]))
+    assert not read_block([beside], [RED], WHOLE[:200], SOON)["B04"].any(), "no data is no fault"

@@ -118,6 +118,7 @@ def test_nonsense_is_no_empty_answer(server: Server, nonsense: Any, page: int) -
         {"href": "./search"},
         {"href": "search?x=1"},
         {"method": "post"},
+        {"method": None},
         {"merge": True, "headers": None},
         {"title": None, "type": None},
     ],
@@ -263,3 +264,10 @@ def test_a_server_cannot_make_us_wait_for_hours(server: Server, monkeypatch: pyt
     begun = time.monotonic()
     assert server.find() == ["a"]
     assert 0.2 <= time.monotonic() - begun < 600, "not two hours"
+
+
+@pytest.mark.parametrize("said", ["soon", "-5", "0.01", ""])
+def test_a_wait_that_is_none_is_not_the_end(server: Server, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.PatientRetry, "get_backoff_time", lambda self: 0.01)
+    server.searches = [(503, {"Retry-After": said}, {}), server.page(["a"])]
+    assert server.find() == ["a"]

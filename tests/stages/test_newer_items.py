@@ -73,6 +73,8 @@ def test_a_product_replaced_at_the_same_baseline_is_made_anew(tmp_path: Path) ->
         ({"updated": "2022-03-02T00:00:00Z"}, {"updated": "2022-05-02T00:00:00Z"}, True),
         ({"updated": "2022-05-02T00:00:00Z"}, {"updated": "2022-03-02T00:00:00Z"}, False),
         ({"created": "2022-03-02T00:00:00Z"}, {"created": "2022-03-02T00:00:01Z"}, True),
+        ({"created": "2022-03-02"}, {"created": "2022-03-02", "updated": "2022-05-02"}, True),
+        ({"created": "2022-03-02", "updated": "2022-05-02"}, {"created": "2022-03-02"}, False),
         ({"s2:generation_time": "2022-03-02"}, {"s2:generation_time": "2022-04-02"}, True),
         ({"s2:product_uri": "A"}, {"s2:product_uri": "B"}, True),
         ({"s2:datastrip_id": "X_S20220301T102031_1"}, {"s2:datastrip_id": "X_S20220301T102531_1"}, True),
@@ -268,10 +270,12 @@ def test_reasons_come_before_advice(tmp_path: Path) -> None:
         stac2cube.get_stac_layers(tmp_path / "no.zarr", **words)
 
 
-def test_the_file_tells_the_crs_where_no_item_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["EPSG:None", "EPSG:3857", "EPSG:32731"])
+def test_the_file_tells_the_crs_where_no_item_does(code: str, tmp_path: Path) -> None:
+    """Nor one that says the CRS of its preview, or another zone than that of its tile."""
     item = product(tmp_path, DATES[0])
     epsg = item["properties"].pop("proj:epsg")
-    item["properties"]["proj:code"] = "EPSG:None"
+    item["properties"]["proj:code"] = code
     layers = build(tmp_path, [item])
     assert read_root(layers).spec.grid.crs == f"EPSG:{epsg}"
 

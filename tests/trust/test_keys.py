@@ -216,6 +216,7 @@ def test_nothing_that_is_written_holds_a_key(
     basic = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
     server.needs = basic
     server.items = [item(GOOD, f"{server.url}/f/good.tif"), item("gone", f"{server.url}/f/none.tif?token={KEY}", 30)]
+    server.items.append(item("odd", f"/vsicurl/{server.url}/f/good.tif?token={KEY}", 31))
     url = server.api.replace("http://", f"http://me:{PASSWORD}@") + f"?key={KEY}"
     place = tmp_path / "place"
     recipe = place / "cubes" / "recipe.yaml"
