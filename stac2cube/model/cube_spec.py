@@ -18,6 +18,10 @@ from stac2cube.trust.text import printable
 FORMAT = 1
 """Version of the layout on disk; a newer one is refused by older software."""
 
+STORED_FORM = "stored_form"
+"""Key in the ``encoding`` of a layer that ``open_cube`` gives: its stored ``dtype``, ``scale_factor`` and
+``add_offset``. xarray knows no such key, and writes the layer in the form that it has in memory."""
+
 
 @equal_nan
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ from stac2cube.adapters.xarray import (
     explicit_indexing_adapter,
 )
 from stac2cube.errors import CubeError
+from stac2cube.model.cube_spec import STORED_FORM
 from stac2cube.model.grid import Grid
 from stac2cube.store.creation import require_axes
 from stac2cube.store.generation import Held
 from stac2cube.store.ledger import Entry, Ledger, step_facts
-from stac2cube.store.metadata import COORDINATES, Root, level_path, next_folder, read_root
+from stac2cube.store.metadata import COORDINATES, GRID_MAPPING, Root, level_path, next_folder, read_root
 from stac2cube.store.staging import Shard, fast_pipeline, shard_file
 from stac2cube.store.yearly_store import YearStore, years_folder
 
@@ -254,7 +255,7 @@ def _read(array: Array, steps: slice, rows: Part, columns: Part) -> np.ndarray:
 
 # For those who read: open a cube as a Dataset sorted by time, and tell whether two cubes are the same.
 
-_CHUNKING = ("chunks", "preferred_chunks", "shards")
+_PACKING = ("scale_factor", "add_offset")
 
 SERIES_EDGE = 256
 """Pixels of a dask task along time: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
@@ -317,10 +318,11 @@ def open_cube(
     dataset = dataset.assign_coords(scene=("time", np.array([str(key) for key in keys.values], "U"), keys.attrs))
     dataset.attrs = _portable(dataset.attrs)
     for layer in dataset.data_vars.values():
-        # Of a part of the cube, or in other dask chunks, they would be in the way of to_zarr: it takes dask's.
-        layer.encoding = {name: value for name, value in layer.encoding.items() if name not in _CHUNKING}
-        # Said as "little" where it is the machine's own: netCDF4 warns of that.
-        layer.encoding["dtype"] = np.dtype(layer.encoding["dtype"].name)
+        # How it is stored is no order how to write what is made of it. xarray keeps the encoding through coarsen, roll
+        # and shift: sums would be written as integers that wrap, means of classes rounded; chunks and codecs would be
+        # in the way of to_zarr. Under another key it stays for to_reflectance, which asks for the largest number.
+        packing = {name: layer.encoding[name] for name in _PACKING if name in layer.encoding}
+        layer.encoding = {STORED_FORM: {"dtype": np.dtype(layer.encoding["dtype"].name), **packing}}
     _encode_axes(dataset)
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
@@ -345,7 +347,9 @@ def _encode_axes(dataset: xr.Dataset) -> None:
         units = {"units": f"seconds since {day} 00:00:00", "calendar": "proleptic_gregorian"}
         times.encoding = {**units, "dtype": np.dtype("float64"), "_FillValue": None}
     for axis in ("x", "y"):
-        dataset[axis].encoding["_FillValue"] = None
+        dataset[axis].encoding = {"_FillValue": None}
+    dataset[GRID_MAPPING].encoding = {}  # codecs of Zarr 3, which other formats refuse
+    dataset[GRID_MAPPING].attrs.pop("GeoTransform", None)  # of cubes of 0.1.0: untrue of a part
 
 
 def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,27 @@ def test_it_is_stored_pickled_and_joined(cube: Path, chunks: object, tmp_path: P
     assert opened[["B04"]].resample(time="1MS").max().sizes["time"] == 1
 
 
+@pytest.mark.parametrize("decode", [True, False])
+def test_what_is_made_of_it_is_written_as_it_is(cube: Path, decode: bool, tmp_path: Path) -> None:
+    """Not in the cube's own integers: a sum of many pixels is more than they can hold, a mean between two of them."""
+    opened = stac2cube.open_cube(cube, decode=decode)
+    blocks = opened.coarsen(y=30, x=30, boundary="trim")
+    for number, made in enumerate((blocks.sum(), blocks.mean(), opened.roll(x=1), opened.shift(time=1))):
+        made.to_netcdf(tmp_path / f"{number}.nc")
+        made.to_zarr(tmp_path / f"{number}.zarr")
+        made.to_zarr(tmp_path / f"{number}-2.zarr", zarr_format=2)
+        names = {"mask_and_scale": decode}
+        for again in (
+            xr.open_dataset(tmp_path / f"{number}.nc", **names),
+            xr.open_zarr(tmp_path / f"{number}.zarr", **names),
+            xr.open_zarr(tmp_path / f"{number}-2.zarr", **names),
+        ):
+            for name in ("B04", "flags"):
+                np.testing.assert_allclose(again[name].values, made[name].values, rtol=1e-6, err_msg=name)
+            assert "spatial_ref" in again.coords
+    assert float(blocks.sum().B04.max()) > (6.5535 if decode else 65535)
+
+
 def test_plain_xarray_needs_two_lines(cube: Path, tmp_path: Path) -> None:
     plain = xr.open_zarr(cube, chunks="auto", drop_variables="scene").sortby("time")
     plain.attrs = {}
@@ -161,5 +182,6 @@ def test_cubes_of_0_1_0_go_on(name: str, tmp_path: Path) -> None:
     path = folder / f"{name}.zarr"
     assert "GeoTransform" in (path / "zarr.json").read_text()
     opened = stac2cube.open_cube(path)
+    assert "GeoTransform" not in opened.spatial_ref.attrs, "untrue of a part"
     opened.isel(time=[0]).to_netcdf(tmp_path / "a.nc")
     assert read_root(path).spec.layers
