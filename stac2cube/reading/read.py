@@ -433,6 +433,8 @@ def read(
     import odc.geo.xr  # noqa: F401 - gives Datasets the accessor that writes a CRS
     import xarray as xr
 
+    from stac2cube.store.reader import prepare_for_writing
+
     words = PixelOptions(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
     area, areas = features_of(geometries)
     selection = select(source, area, words)
@@ -440,7 +442,7 @@ def read(
     rows, columns = selection.grid.geobox.dimensions
     coordinates = {
         "time": np.array([scene.time.replace(tzinfo=None) for scene in selection.scenes], dtype="datetime64[us]"),
-        "scene": ("time", np.array([str(scene.key) for scene in selection.scenes], dtype=object)),
+        "scene": ("time", np.array([str(scene.key) for scene in selection.scenes], dtype="U")),
         "y": selection.grid.geobox.coordinates[rows].values,
         "x": selection.grid.geobox.coordinates[columns].values,
     }
@@ -449,6 +451,7 @@ def read(
     for layer in selection.layers:
         dataset[layer.name].attrs.update(layer.attributes())
     decoded: xr.Dataset = xr.decode_cf(dataset).load()
+    prepare_for_writing(decoded)
     return decoded
 
 

@@ -398,14 +398,15 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     import xarray as xr
 
     from stac2cube.pixels.lazy import lazy_scenes  # needs dask, which building does not
+    from stac2cube.store.reader import prepare_for_writing
 
     scenes = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key)))
     stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid, job.task().read)
     for layer in job.spec.layers:
         stored[layer.name].attrs.update(layer.attributes())
-    return xr.decode_cf(stored).assign_attrs(
-        title=job.wanted.query.mission.title, mission=job.wanted.query.mission.name
-    )
+    decoded = xr.decode_cf(stored)
+    prepare_for_writing(decoded)
+    return decoded.assign_attrs(title=job.wanted.query.mission.title, mission=job.wanted.query.mission.name)
 
 
 def _same_grid_words(request: Request, old: CubeSpec) -> bool:

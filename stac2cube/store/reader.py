@@ -317,13 +317,7 @@ def open_cube(
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows))
     dataset = dataset.assign_coords(scene=("time", np.array([str(key) for key in keys.values], "U"), keys.attrs))
     dataset.attrs = _portable(dataset.attrs)
-    for layer in dataset.data_vars.values():
-        # How it is stored is no order how to write what is made of it. xarray keeps the encoding through coarsen, roll
-        # and shift: sums would be written as integers that wrap, means of classes rounded; chunks and codecs would be
-        # in the way of to_zarr. Under another key it stays for to_reflectance, which asks for the largest number.
-        packing = {name: layer.encoding[name] for name in _PACKING if name in layer.encoding}
-        layer.encoding = {STORED_FORM: {"dtype": np.dtype(layer.encoding["dtype"].name), **packing}}
-    _encode_axes(dataset)
+    prepare_for_writing(dataset)
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
         dataset = dataset.isel(time=order)
@@ -334,13 +328,25 @@ def open_cube(
     return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
 
 
-def _encode_axes(dataset: xr.Dataset) -> None:
-    """Say how xarray is to write the axes, so that other tools can read them.
+def prepare_for_writing(dataset: xr.Dataset) -> None:
+    """Say in the encoding of a Dataset how xarray is to write it and what is made of it.
+
+    How layers are stored is no order for that. xarray keeps the encoding through ``coarsen``, ``roll`` and ``shift``:
+    sums would be written as integers that wrap, means of classes rounded; chunks and codecs would be in the way of
+    ``to_zarr``. Under a key that is not xarray's it stays for ``to_reflectance``, which asks for the largest number.
 
     Times are written as float64 seconds, the only unit below a minute that CDO knows: of microseconds it makes the date
     0000-00-00. Within 136 years of the first step they are exact to the microsecond. A float64 is given NaN as
     ``_FillValue`` by xarray, which CF does not allow for coordinates.
+
+    Args:
+        dataset: Layers with dims ``(time, y, x)``, decoded or not; its encoding is changed, and a ``GeoTransform``,
+            which would be untrue of a part, is removed.
     """
+    for layer in dataset.data_vars.values():
+        packing = {name: layer.encoding[name] for name in _PACKING if name in layer.encoding}
+        stored = np.dtype(layer.encoding.get("dtype", layer.dtype))
+        layer.encoding = {STORED_FORM: {"dtype": np.dtype(stored.name), **packing}}
     times = dataset["time"]
     if times.size:
         day = times.values.min().astype("datetime64[D]")
@@ -348,8 +354,8 @@ def _encode_axes(dataset: xr.Dataset) -> None:
         times.encoding = {**units, "dtype": np.dtype("float64"), "_FillValue": None}
     for axis in ("x", "y"):
         dataset[axis].encoding = {"_FillValue": None}
-    dataset[GRID_MAPPING].encoding = {}  # codecs of Zarr 3, which other formats refuse
-    dataset[GRID_MAPPING].attrs.pop("GeoTransform", None)  # of cubes of 0.1.0: untrue of a part
+    dataset[GRID_MAPPING].encoding = {}
+    dataset[GRID_MAPPING].attrs.pop("GeoTransform", None)
 
 
 def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -315,6 +315,7 @@ import sys
 from datetime import datetime, timedelta
 
 from osgeo import gdal
+from qgis.PyQt.QtCore import Qt
 from qgis.core import QgsApplication, QgsPointXY, QgsRasterLayer, QgsStacController, QgsVectorLayer
 
 gdal.UseExceptions()
@@ -385,13 +386,26 @@ def of_item(path, asset, points):
     return [*told, *values(opened(uri.uri), points, [1] * len(points))]
 
 
+def of_table(path, number):
+    # Parquet, by GDAL's driver ADBC where it has no driver Parquet: rows with their place, in the order of the file.
+    layer = QgsVectorLayer(path, "asked", "ogr")
+    assert layer.isValid(), path
+    rows = []
+    for feature in layer.getFeatures():
+        moment = feature["time" if layer.fields().indexOf("time") >= 0 else "datetime"]
+        place = feature.geometry().centroid().asPoint()
+        value = feature[number] if number else None
+        rows.append([moment.toUTC().toString(Qt.DateFormat.ISODateWithMs), place.x(), place.y(), value])
+    return [layer.crs().authid(), rows]
+
+
 def of_vector(path):
     layer = QgsVectorLayer(path, "asked", "ogr")
     assert layer.isValid(), path
     return [layer.featureCount(), layer.crs().authid(), sorted(feature["id"] for feature in layer.getFeatures())]
 
 
-KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item, "vector": of_vector}
+KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item, "table": of_table, "vector": of_vector}
 
 if __name__ == "__main__":
     application = QgsApplication([], False)
@@ -404,10 +418,25 @@ if __name__ == "__main__":
 """For the Python of QGIS, which opens cubes, exports and STAC Items as QGIS does.
 
 It gets a file of jobs as JSON: ``[kind, path, layer, [[time, x, y], ...]]`` with the kinds ``zarr``, ``netcdf``,
-``cog`` and ``item``; for ``vector`` a path alone. It prints one line: for each job the CRS and the value of each point,
-null where there is no data; for ``item`` before them the id, the time and the box; for ``vector`` the number of shapes,
-their CRS and their ids.
+``cog`` and ``item``; for ``table`` a path and the name of a column; for ``vector`` a path alone. It prints one line:
+for each job the CRS and the value of each point, null where there is no data; for ``item`` before them the id, the time
+and the box; for ``table`` the CRS, and of each row the time, the place and the value; for ``vector`` the number of
+shapes, their CRS and their ids.
 """
+
+ARROW_OF_R = """
+suppressPackageStartupMessages({library(arrow); library(jsonlite)})
+read <- function(job) {
+  table <- read_parquet(job[[1]], as_data_frame = FALSE)
+  name <- if ("time" %in% names(table)) "time" else "datetime"
+  stopifnot(table$schema$GetFieldByName(name)$type$timezone() == "UTC")
+  values <- if (nchar(job[[2]])) as.vector(table[[job[[2]]]]) else NULL
+  list(sprintf("%.6f", as.numeric(as.vector(table[[name]]))), values)
+}
+jobs <- fromJSON(readLines(commandArgs(TRUE)[1]), simplifyVector = FALSE)
+cat(toJSON(lapply(jobs, read), digits = NA, na = "null"), "\\n")
+"""
+"""For R: of each ``[path, column]`` the seconds since 1970 of its rows, and the values of the column ("" for none)."""
 
 STAC = """
 import json, sys, warnings
