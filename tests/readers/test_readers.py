@@ -66,10 +66,10 @@ OTHERS = {
     "landsat": ("landsat-c2-l2", "EPSG:2154", 30.0, (700000.0, 6600000.0)),
     "quality": ("landsat-c2-l2", "EPSG:3577", 30.0, (-900000.0, -3100000.0)),
     "radar": ("sentinel-1-rtc", "EPSG:3413", 20.0, (-400.0, 300.0)),
-    "heights": ("cop-dem-glo-30", "EPSG:4326", 0.0005, (179.99, -16.5)),
+    "heights": ("cop-dem-glo-30", "EPSG:4326", 0.0005, (179.98, -16.5)),
 }
 """Mission, CRS, resolution and corner of cubes that are drawn at random: in the south, in France and Australia, about
-the north pole, and at the antimeridian."""
+the north pole, and just before the antimeridian: rio-tiler refuses longitudes above 180."""
 
 MOMENTS = (
     datetime(2024, 2, 29, 10, 37, 21, 24_000, UTC),
