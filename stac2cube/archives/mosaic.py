@@ -23,12 +23,12 @@ from stac2cube.adapters.xarray import ExplicitIndexer, IndexingSupport, LazilyIn
 from stac2cube.archives.archive import StepTable, TileArchive, product_steps, read_archive
 from stac2cube.archives.tiling import ArchiveTile
 from stac2cube.errors import BadInputError, CubeError
-from stac2cube.model.cube_spec import Layer
+from stac2cube.model.cube_spec import Layer, prepare_for_writing
 from stac2cube.model.geometry import Area, read_areas
 from stac2cube.model.grid import crs_text, grid_over
 from stac2cube.model.period import parse_period
 from stac2cube.store.metadata import read_root
-from stac2cube.store.reader import open_cube, prepare_for_writing
+from stac2cube.store.reader import open_cube
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError
 from stac2cube.export.export import write_cog
 from stac2cube.model.classes import is_nodata
-from stac2cube.model.cube_spec import Layer
+from stac2cube.model.cube_spec import Layer, prepare_for_writing
 from stac2cube.model.geometry import Area, read_features
 from stac2cube.model.scene import Scene
 from stac2cube.progress import Progress
@@ -432,8 +432,6 @@ def read(
     """
     import odc.geo.xr  # noqa: F401 - gives Datasets the accessor that writes a CRS
     import xarray as xr
-
-    from stac2cube.store.reader import prepare_for_writing
 
     words = PixelOptions(bands, time, mission, resolution, crs, resampling, max_cloud_cover)
     area, areas = features_of(geometries)

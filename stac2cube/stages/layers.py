@@ -17,7 +17,7 @@ from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Plan, Step, Summary, known_entries, plan
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.executors.base import Place, Threads
-from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.model.cube_spec import CubeSpec, prepare_for_writing
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.grid import Grid, crs_text
 from stac2cube.model.image import BandRequest
@@ -398,7 +398,6 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     import xarray as xr
 
     from stac2cube.pixels.lazy import lazy_scenes  # needs dask, which building does not
-    from stac2cube.store.reader import prepare_for_writing
 
     scenes = sorted(job.scenes, key=lambda scene: (scene.time, str(scene.key)))
     stored = lazy_scenes(scenes, job.wanted.bands, job.spec.grid, job.task().read)

@@ -26,12 +26,12 @@ from stac2cube.adapters.xarray import (
     explicit_indexing_adapter,
 )
 from stac2cube.errors import CubeError
-from stac2cube.model.cube_spec import STORED_FORM
+from stac2cube.model.cube_spec import prepare_for_writing
 from stac2cube.model.grid import Grid
 from stac2cube.store.creation import require_axes
 from stac2cube.store.generation import Held
 from stac2cube.store.ledger import Entry, Ledger, step_facts
-from stac2cube.store.metadata import COORDINATES, GRID_MAPPING, Root, level_path, next_folder, read_root
+from stac2cube.store.metadata import COORDINATES, Root, level_path, next_folder, read_root
 from stac2cube.store.staging import Shard, fast_pipeline, shard_file
 from stac2cube.store.yearly_store import YearStore, years_folder
 
@@ -255,8 +255,6 @@ def _read(array: Array, steps: slice, rows: Part, columns: Part) -> np.ndarray:
 
 # For those who read: open a cube as a Dataset sorted by time, and tell whether two cubes are the same.
 
-_PACKING = ("scale_factor", "add_offset")
-
 SERIES_EDGE = 256
 """Pixels of a dask task along time: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
 
@@ -326,36 +324,6 @@ def open_cube(
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)
     # Of the variables alone: the coordinates stay in memory.
     return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
-
-
-def prepare_for_writing(dataset: xr.Dataset) -> None:
-    """Say in the encoding of a Dataset how xarray is to write it and what is made of it.
-
-    How layers are stored is no order for that. xarray keeps the encoding through ``coarsen``, ``roll`` and ``shift``:
-    sums would be written as integers that wrap, means of classes rounded; chunks and codecs would be in the way of
-    ``to_zarr``. Under a key that is not xarray's it stays for ``to_reflectance``, which asks for the largest number.
-
-    Times are written as float64 seconds, the only unit below a minute that CDO knows: of microseconds it makes the date
-    0000-00-00. Within 136 years of the first step they are exact to the microsecond. A float64 is given NaN as
-    ``_FillValue`` by xarray, which CF does not allow for coordinates.
-
-    Args:
-        dataset: Layers with dims ``(time, y, x)``, decoded or not; its encoding is changed, and a ``GeoTransform``,
-            which would be untrue of a part, is removed.
-    """
-    for layer in dataset.data_vars.values():
-        packing = {name: layer.encoding[name] for name in _PACKING if name in layer.encoding}
-        stored = np.dtype(layer.encoding.get("dtype", layer.dtype))
-        layer.encoding = {STORED_FORM: {"dtype": np.dtype(stored.name), **packing}}
-    times = dataset["time"]
-    if times.size:
-        day = times.values.min().astype("datetime64[D]")
-        units = {"units": f"seconds since {day} 00:00:00", "calendar": "proleptic_gregorian"}
-        times.encoding = {**units, "dtype": np.dtype("float64"), "_FillValue": None}
-    for axis in ("x", "y"):
-        dataset[axis].encoding = {"_FillValue": None}
-    dataset[GRID_MAPPING].encoding = {}
-    dataset[GRID_MAPPING].attrs.pop("GeoTransform", None)
 
 
 def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -315,7 +315,6 @@ import sys
 from datetime import datetime, timedelta
 
 from osgeo import gdal
-from qgis.PyQt.QtCore import Qt
 from qgis.core import QgsApplication, QgsPointXY, QgsRasterLayer, QgsStacController, QgsVectorLayer
 
 gdal.UseExceptions()
@@ -386,26 +385,13 @@ def of_item(path, asset, points):
     return [*told, *values(opened(uri.uri), points, [1] * len(points))]
 
 
-def of_table(path, number):
-    # Parquet, by GDAL's driver ADBC where it has no driver Parquet: rows with their place, in the order of the file.
-    layer = QgsVectorLayer(path, "asked", "ogr")
-    assert layer.isValid(), path
-    rows = []
-    for feature in layer.getFeatures():
-        moment = feature["time" if layer.fields().indexOf("time") >= 0 else "datetime"]
-        place = feature.geometry().centroid().asPoint()
-        value = feature[number] if number else None
-        rows.append([moment.toUTC().toString(Qt.DateFormat.ISODateWithMs), place.x(), place.y(), value])
-    return [layer.crs().authid(), rows]
-
-
 def of_vector(path):
     layer = QgsVectorLayer(path, "asked", "ogr")
     assert layer.isValid(), path
     return [layer.featureCount(), layer.crs().authid(), sorted(feature["id"] for feature in layer.getFeatures())]
 
 
-KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item, "table": of_table, "vector": of_vector}
+KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item, "vector": of_vector}
 
 if __name__ == "__main__":
     application = QgsApplication([], False)
@@ -418,11 +404,30 @@ if __name__ == "__main__":
 """For the Python of QGIS, which opens cubes, exports and STAC Items as QGIS does.
 
 It gets a file of jobs as JSON: ``[kind, path, layer, [[time, x, y], ...]]`` with the kinds ``zarr``, ``netcdf``,
-``cog`` and ``item``; for ``table`` a path and the name of a column; for ``vector`` a path alone. It prints one line:
-for each job the CRS and the value of each point, null where there is no data; for ``item`` before them the id, the time
-and the box; for ``table`` the CRS, and of each row the time, the place and the value; for ``vector`` the number of
-shapes, their CRS and their ids.
+``cog`` and ``item``; for ``vector`` a path alone. It prints one line: for each job the CRS and the value of each point,
+null where there is no data; for ``item`` before them the id, the time and the box; for ``vector`` the number of shapes,
+their CRS and their ids.
 """
+
+TABLES_OF_GDAL = """
+import json
+import sys
+from osgeo import gdal
+
+gdal.UseExceptions()
+answers = []
+for path, column in json.load(open(sys.argv[1])):
+    opened = gdal.OpenEx(path, gdal.OF_VECTOR)
+    layer, rows = opened.GetLayer(0), []
+    names = [field.GetName() for field in layer.schema]
+    for feature in layer:
+        moment = feature.GetFieldAsISO8601DateTime("time" if "time" in names else "datetime")
+        middle = feature.GetGeometryRef().Centroid()
+        rows.append([moment, middle.GetX(), middle.GetY(), feature.GetField(column) if column else None])
+    answers.append([layer.GetSpatialRef().ExportToWkt(), rows])
+print(json.dumps(answers))
+"""
+"""For GDAL's Python: of each ``[path, column]`` the CRS, and of each row the time, the place and the value."""
 
 ARROW_OF_R = """
 suppressPackageStartupMessages({library(arrow); library(jsonlite)})

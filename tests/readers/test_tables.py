@@ -86,8 +86,8 @@ def test_polars_reads_series_and_ledger(cube: Path, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-def test_qgis_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path: Path) -> None:
-    """QGIS of Debian's next release, whose GDAL reads Parquet by duckdb, and R's arrow there."""
+def test_gdal_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path: Path) -> None:
+    """Those of Debian's next release: GDAL, which reads Parquet by duckdb there, and R's arrow."""
     for name, place in (("points", POINT), ("polygons", PLACES)):
         write_series(cube, place, tmp_path / f"{name}.parquet", columns=Columns(("B04",)))
     archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
@@ -104,20 +104,19 @@ def test_qgis_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path
     (tmp_path / "ledger.parquet").write_bytes(ledger.read_bytes())
     asked = {"points": "B04", "polygons": "B04_mean", "sample": "B04_mean", "ledger": "", "index": ""}
     jobs = [[str(tmp_path / f"{name}.parquet"), column] for name, column in asked.items()]
-    for file, script in (("ask.py", scripts.QGIS), ("ask.R", scripts.ARROW_OF_R)):
+    for file, script in (("ask.py", scripts.TABLES_OF_GDAL), ("ask.R", scripts.ARROW_OF_R)):
         (tmp_path / file).write_text(script)
-    (tmp_path / "jobs.json").write_text(json.dumps([["table", *job] for job in jobs]))
-    (tmp_path / "jobs_of_r.json").write_text(json.dumps(jobs))
-    command = f"cd {tmp_path} && QT_QPA_PLATFORM=offscreen python3 ask.py jobs.json && Rscript ask.R jobs_of_r.json"
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    command = f"cd {tmp_path} && python3 ask.py jobs.json && Rscript ask.R jobs.json"
     # GDAL loads libduckdb.so by that name, which is in the development package.
-    packages = "python3-qgis,qgis-providers,python3-gdal,libduckdb-dev,r-cran-arrow,r-cran-jsonlite"
+    packages = "python3-gdal,libduckdb-dev,r-cran-arrow,r-cran-jsonlite"
     words = ["forky", f"--packages={packages}", f"--lend={tmp_path}", f"--run={command}"]
     done = subprocess.run([ON_DEBIAN, *words], capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    of_qgis, of_r = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
-    for (name, column), (crs, rows), (seconds, values) in zip(asked.items(), of_qgis, of_r, strict=True):
+    of_gdal, of_r = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
+    for (name, column), (crs, rows), (seconds, values) in zip(asked.items(), of_gdal, of_r, strict=True):
         truth = gpd.read_parquet(tmp_path / f"{name}.parquet")
         assert len(truth), name
         times = truth["time" if "time" in truth else "datetime"]
