@@ -23,7 +23,7 @@ from stac2cube.adapters.xarray import ExplicitIndexer, IndexingSupport, LazilyIn
 from stac2cube.archives.archive import StepTable, TileArchive, product_steps, read_archive
 from stac2cube.archives.tiling import ArchiveTile
 from stac2cube.errors import BadInputError, CubeError
-from stac2cube.model.cube_spec import Layer
+from stac2cube.model.cube_spec import Layer, prepare_for_writing
 from stac2cube.model.geometry import Area, read_areas
 from stac2cube.model.grid import crs_text, grid_over
 from stac2cube.model.period import parse_period
@@ -96,7 +96,7 @@ def open_archive(
         lazily = LazilyIndexedArray(MosaicLayer(source, layer, shape))
         variables[layer.name] = xr.Variable(("time", "y", "x"), lazily, layer.attributes())
     dataset = xr.Dataset(variables, coords=xr_coords(geobox))
-    dataset = dataset.assign_coords(time=("time", times.astype("datetime64[us]")), scene=("time", keys))
+    dataset = dataset.assign_coords(time=("time", times.astype("datetime64[us]")), scene=("time", keys.astype("U")))
     dataset["time"].attrs = {"standard_name": "time", "long_name": "earliest acquisition time of the tiles, UTC"}
     dataset["scene"].attrs = {"long_name": "key of the scene: platform, relative orbit, solar day"}
     mission = str(read_root(archive.cube(have[0], product)).spec.recipe.get("mission", ""))
@@ -104,6 +104,7 @@ def open_archive(
     dataset.attrs |= {"mission": mission} if mission else {}
     dataset.encoding["source"] = str(archive.folder)
     dataset = xr.decode_cf(dataset, decode_times=False) if decode else dataset
+    prepare_for_writing(dataset)
     return dataset if chunks is None else dataset.chunk(dict(chunks))
 
 

@@ -258,6 +258,11 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
         composed = cut.spec.recipe.get("composite")
         reference = file.create_variable("spatial_ref", (), "int32", data=np.int32(0))
         mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "long_name": "coordinate reference system"}
+        if 1 in cut.grid.shape:
+            # The coordinates of a single row or column do not tell the size of a pixel: GDAL would show the file
+            # without a place, and rioxarray refuse it. Of larger grids it is left out, see docs/readers.md.
+            step, (west, north) = cut.grid.resolution, cut.grid.origin
+            mapping["GeoTransform"] = " ".join(map(repr, (west, step, 0.0, north, 0.0, -step)))
         _describe(reference, mapping)
         for layer in cut.layers:
             # A fill that is itself a class has no mark, so that readers keep integers; all chunks are written.

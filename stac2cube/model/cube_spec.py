@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,15 @@ from stac2cube.model.grid import Grid
 from stac2cube.trust.names import is_name
 from stac2cube.trust.text import printable
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 FORMAT = 1
 """Version of the layout on disk; a newer one is refused by older software."""
+
+STORED_FORM = "stored_form"
+"""Key in the ``encoding`` of a layer that ``open_cube`` gives: its stored ``dtype``, ``scale_factor`` and
+``add_offset``. xarray knows no such key, and writes the layer in the form that it has in memory."""
 
 
 @equal_nan
@@ -197,3 +204,33 @@ def _comparable(spec: CubeSpec) -> dict[str, Any]:
         for name in ("dtype", "fill", "scale", "offset"):
             flat[f"{name} of {layer['name']}"] = layer[name]
     return flat
+
+
+def prepare_for_writing(dataset: xr.Dataset) -> None:
+    """Say in the encoding of a Dataset how xarray is to write it and what is made of it.
+
+    How layers are stored is no order for that. xarray keeps the encoding through ``coarsen``, ``roll`` and ``shift``:
+    sums would be written as integers that wrap, means of classes rounded; chunks and codecs would be in the way of
+    ``to_zarr``. Under a key that is not xarray's it stays for ``to_reflectance``, which asks for the largest number.
+
+    Times are written as float64 seconds, the only unit below a minute that CDO knows: of microseconds it makes the date
+    0000-00-00. Within 136 years of the first step they are exact to the microsecond. A float64 is given NaN as
+    ``_FillValue`` by xarray, which CF does not allow for coordinates.
+
+    Args:
+        dataset: Layers with dims ``(time, y, x)``, decoded or not; its encoding is changed, and a ``GeoTransform``,
+            which would be untrue of a part, is removed.
+    """
+    for layer in dataset.data_vars.values():
+        packing = {name: layer.encoding[name] for name in ("scale_factor", "add_offset") if name in layer.encoding}
+        stored = np.dtype(layer.encoding.get("dtype", layer.dtype))
+        layer.encoding = {STORED_FORM: {"dtype": np.dtype(stored.name), **packing}}
+    times = dataset["time"]
+    if times.size:
+        day = times.values.min().astype("datetime64[D]")
+        units = {"units": f"seconds since {day} 00:00:00", "calendar": "proleptic_gregorian"}
+        times.encoding = {**units, "dtype": np.dtype("float64"), "_FillValue": None}
+    for axis in ("x", "y"):
+        dataset[axis].encoding = {"_FillValue": None}
+    dataset["spatial_ref"].encoding = {}
+    dataset["spatial_ref"].attrs.pop("GeoTransform", None)

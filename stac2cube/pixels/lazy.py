@@ -62,7 +62,7 @@ def lazy_scenes(
     times = np.array([scene.time.replace(tzinfo=None) for scene in scenes], dtype="datetime64[us]")
     coordinates = {
         "time": times,
-        "scene": ("time", np.array([str(scene.key) for scene in scenes], dtype=object)),
+        "scene": ("time", np.array([str(scene.key) for scene in scenes], dtype="U")),
         "y": grid.geobox.coordinates[grid.geobox.dimensions[0]].values,
         "x": grid.geobox.coordinates[grid.geobox.dimensions[1]].values,
     }

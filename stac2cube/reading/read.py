@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError
 from stac2cube.export.export import write_cog
 from stac2cube.model.classes import is_nodata
-from stac2cube.model.cube_spec import Layer
+from stac2cube.model.cube_spec import Layer, prepare_for_writing
 from stac2cube.model.geometry import Area, read_features
 from stac2cube.model.grid import GridOptions
 from stac2cube.model.query import Query
@@ -461,7 +461,7 @@ def read(
     rows, columns = selection.grid.geobox.dimensions
     coordinates = {
         "time": np.array([scene.time.replace(tzinfo=None) for scene in selection.scenes], dtype="datetime64[us]"),
-        "scene": ("time", np.array([str(scene.key) for scene in selection.scenes], dtype=object)),
+        "scene": ("time", np.array([str(scene.key) for scene in selection.scenes], dtype="U")),
         "y": selection.grid.geobox.coordinates[rows].values,
         "x": selection.grid.geobox.coordinates[columns].values,
     }
@@ -470,6 +470,7 @@ def read(
     for layer in selection.layers:
         dataset[layer.name].attrs.update(layer.attributes())
     decoded: xr.Dataset = xr.decode_cf(dataset).load()
+    prepare_for_writing(decoded)
     return decoded
 
 

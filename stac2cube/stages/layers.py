@@ -17,7 +17,7 @@ from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Plan, Step, Summary, known_entries, plan
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.executors.base import Place, Threads
-from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.model.cube_spec import CubeSpec, prepare_for_writing
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.grid import Grid, GridOptions, crs_text
 from stac2cube.model.image import BandRequest
@@ -413,7 +413,9 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
     stored = lazy_scenes(scenes, task.bands, job.spec.grid, task)
     for layer in job.spec.layers:
         stored[layer.name].attrs.update(layer.attributes())
-    return xr.decode_cf(stored).assign_attrs(title=job.query.page.title, mission=job.query.mission)
+    decoded = xr.decode_cf(stored)
+    prepare_for_writing(decoded)
+    return decoded.assign_attrs(title=job.query.page.title, mission=job.query.mission)
 
 
 def _same_grid_words(query: Query, options: GridOptions, old: CubeSpec) -> bool:

@@ -26,6 +26,7 @@ from stac2cube.adapters.xarray import (
     explicit_indexing_adapter,
 )
 from stac2cube.errors import CubeError
+from stac2cube.model.cube_spec import prepare_for_writing
 from stac2cube.model.grid import Grid
 from stac2cube.store.creation import require_axes
 from stac2cube.store.generation import Held
@@ -254,8 +255,6 @@ def _read(array: Array, steps: slice, rows: Part, columns: Part) -> np.ndarray:
 
 # For those who read: open a cube as a Dataset sorted by time, and tell whether two cubes are the same.
 
-_CHUNKING = ("chunks", "preferred_chunks", "shards")
-
 SERIES_EDGE = 256
 """Pixels of a dask task along time: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
 
@@ -316,12 +315,7 @@ def open_cube(
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows))
     dataset = dataset.assign_coords(scene=("time", np.array([str(key) for key in keys.values], "U"), keys.attrs))
     dataset.attrs = _portable(dataset.attrs)
-    for layer in dataset.data_vars.values():
-        # Of a part of the cube, or in other dask chunks, they would be in the way of to_zarr: it takes dask's.
-        layer.encoding = {name: value for name, value in layer.encoding.items() if name not in _CHUNKING}
-        # Said as "little" where it is the machine's own: netCDF4 warns of that.
-        layer.encoding["dtype"] = np.dtype(layer.encoding["dtype"].name)
-    _encode_axes(dataset)
+    prepare_for_writing(dataset)
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
         dataset = dataset.isel(time=order)
@@ -330,22 +324,6 @@ def open_cube(
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)
     # Of the variables alone: the coordinates stay in memory.
     return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
-
-
-def _encode_axes(dataset: xr.Dataset) -> None:
-    """Say how xarray is to write the axes, so that other tools can read them.
-
-    Times are written as float64 seconds, the only unit below a minute that CDO knows: of microseconds it makes the date
-    0000-00-00. Within 136 years of the first step they are exact to the microsecond. A float64 is given NaN as
-    ``_FillValue`` by xarray, which CF does not allow for coordinates.
-    """
-    times = dataset["time"]
-    if times.size:
-        day = times.values.min().astype("datetime64[D]")
-        units = {"units": f"seconds since {day} 00:00:00", "calendar": "proleptic_gregorian"}
-        times.encoding = {**units, "dtype": np.dtype("float64"), "_FillValue": None}
-    for axis in ("x", "y"):
-        dataset[axis].encoding["_FillValue"] = None
 
 
 def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pyproj.exceptions import CRSError
 from stac2cube.algorithms import raster as terrain
 from stac2cube.algorithms.raster import check_window, lee
 from stac2cube.errors import BadInputError
+from stac2cube.model.cube_spec import STORED_FORM
 from stac2cube.model.mission import Mission, find_mission, mission_names
 
 # A layer of an opened cube, as all views see it: which band it is, whether it holds classes, what it measures.
@@ -370,7 +371,7 @@ def _is_temperature(layer: xr.DataArray) -> bool:
 
 def _unsaturated(layer: xr.DataArray) -> xr.DataArray:
     """Where a layer does not hold the largest number of its stored type, decoded or not."""
-    packing = layer.attrs if is_stored(layer) else layer.encoding
+    packing = layer.attrs if is_stored(layer) else layer.encoding.get(STORED_FORM, layer.encoding)
     stored = np.dtype(layer.dtype if is_stored(layer) else packing.get("dtype", "float32"))
     if stored.kind not in "iu":
         raise BadInputError(

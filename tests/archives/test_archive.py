@@ -40,6 +40,7 @@ from stac2cube.store.lock import CubeLock
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
 from tests.archives.inputs import RECIPE, write_inputs
+from tests.store.test_goes_on import require_stored_as_it_is
 
 
 def command(*words: str | Path, code: int = 0) -> Result:
@@ -155,6 +156,7 @@ def test_windows_pickles_and_steps_of_the_dataset_are_the_same_pixels(folder: Pa
     decoded = stac2cube.open_archive(folder / "made", bands=["B04"], time="2023", aoi=[11.99, 47.492, 12.004, 47.495])
     assert list(decoded.data_vars) == ["B04"]
     assert 0 < float(decoded["B04"].mean()) < 1
+    require_stored_as_it_is(decoded, folder)
 
 
 def test_what_is_not_there_is_refused(folder: Path) -> None:

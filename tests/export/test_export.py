@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,19 @@ from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import Polygon, mapping
 
 import stac2cube
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Step
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, CubeMismatchError
+from stac2cube.executors.base import Threads
 from stac2cube.export import export as exporting
 from stac2cube.export.export import Export, export
 from stac2cube.export.netcdf import export_netcdf
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.ledger import SEALED, Entry
 from stac2cube.views.options import Style, TimeSelection
+from tests.build import toy
 from tests.views.cubes import BANDS, DATES, GRID, classes, counts, key, make_cube
 
 TRIANGLE = Polygon([(500_055, 5_299_950), (500_605, 5_299_800), (500_205, 5_299_350)])
@@ -54,14 +63,21 @@ def test_a_step_is_a_valid_cog_with_all_that_a_gis_wants(cube: Path, tmp_path: P
         assert file.tags()["time"].startswith("2023-01-25T10:20")
 
 
-def test_a_large_step_has_overviews_of_means_that_know_nodata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stac2cube.build.loop import build
-    from stac2cube.build.plan import Step
-    from stac2cube.executors.base import Threads
-    from stac2cube.model.cube_spec import CubeSpec, Layer
-    from stac2cube.model.grid import Grid
-    from tests.build import toy
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (1, 7)])
+def test_a_row_or_column_of_pixels_has_a_place_in_a_netcdf(shape: tuple[int, int], tmp_path: Path) -> None:
+    """Coordinates of a single pixel tell no step, which GDAL needs; of larger grids they suffice."""
+    grid = Grid("EPSG:32733", 10.0, (500000.0, 6300000.0), shape, chunk=(8, 8), shard=(8, 8))
+    steps = [Step(Entry("toy_1", datetime(2023, 1, 1, tzinfo=UTC), SEALED, ("i",)), 0, ((0, 0),))]
+    build(tmp_path / "a.zarr", replace(toy.SPEC, grid=grid), steps, toy.Make(), Threads(1))
+    file = export_netcdf(tmp_path / "a.zarr", tmp_path / "a.nc")
+    with rasterio.open(f"netcdf:{file}:{toy.SPEC.layers[0].name}") as opened:
+        assert (opened.shape, opened.crs.to_epsg()) == (shape, 32733)
+        assert opened.transform.to_gdal() == (500000.0, 10.0, 0.0, 6300000.0, 0.0, -10.0)
+    with xr.open_dataset(file) as opened:
+        assert (opened.x[0], opened.y[0]) == (500005.0, 6299995.0)
 
+
+def test_a_large_step_has_overviews_of_means_that_know_nodata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Grid("EPSG:32632", 10.0, (500000.0, 5300000.0), (1100, 1040), chunk=(256, 256), shard=(2048, 2048))
     spec = CubeSpec("layers", grid, (Layer("B02", "uint16", 0, 1e-4, -0.1),), {"mission": "sentinel-2-l2a"})
     entry = next(iter(toy.steps(range(1)))).entry

@@ -100,7 +100,7 @@ def read(path, layer, points):
     data = xr.open_dataset(path) if path.endswith(".nc") else xr.open_zarr(path, chunks=None)
     data = data[[layer]].sortby("time")
     half = data.isel(x=slice(1, None, 2), y=slice(1, None, 2))[layer]
-    assert half.rio.resolution() == tuple(2 * size for size in data.rio.resolution())
+    assert np.allclose(half.rio.resolution(), [2 * size for size in data.rio.resolution()], rtol=1e-9)
     found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
     return data.rio.crs.to_epsg(), [one.values for one in found]
 answer(read)
@@ -408,6 +408,40 @@ It gets a file of jobs as JSON: ``[kind, path, layer, [[time, x, y], ...]]`` wit
 null where there is no data; for ``item`` before them the id, the time and the box; for ``vector`` the number of shapes,
 their CRS and their ids.
 """
+
+TABLES_OF_GDAL = """
+import json
+import sys
+from osgeo import gdal
+
+gdal.UseExceptions()
+answers = []
+for path, column in json.load(open(sys.argv[1])):
+    opened = gdal.OpenEx(path, gdal.OF_VECTOR)
+    layer, rows = opened.GetLayer(0), []
+    names = [field.GetName() for field in layer.schema]
+    for feature in layer:
+        moment = feature.GetFieldAsISO8601DateTime("time" if "time" in names else "datetime")
+        middle = feature.GetGeometryRef().Centroid()
+        rows.append([moment, middle.GetX(), middle.GetY(), feature.GetField(column) if column else None])
+    answers.append([layer.GetSpatialRef().ExportToWkt(), rows])
+print(json.dumps(answers))
+"""
+"""For GDAL's Python: of each ``[path, column]`` the CRS, and of each row the time, the place and the value."""
+
+ARROW_OF_R = """
+suppressPackageStartupMessages({library(arrow); library(jsonlite)})
+read <- function(job) {
+  table <- read_parquet(job[[1]], as_data_frame = FALSE)
+  name <- if ("time" %in% names(table)) "time" else "datetime"
+  stopifnot(table$schema$GetFieldByName(name)$type$timezone() == "UTC")
+  values <- if (nchar(job[[2]])) as.vector(table[[job[[2]]]]) else NULL
+  list(sprintf("%.6f", as.numeric(as.vector(table[[name]]))), values)
+}
+jobs <- fromJSON(readLines(commandArgs(TRUE)[1]), simplifyVector = FALSE)
+cat(toJSON(lapply(jobs, read), digits = NA, na = "null"), "\\n")
+"""
+"""For R: of each ``[path, column]`` the seconds since 1970 of its rows, and the values of the column ("" for none)."""
 
 STAC = """
 import json, sys, warnings

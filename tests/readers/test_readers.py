@@ -10,8 +10,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -22,14 +23,21 @@ import xarray as xr
 from pyproj import CRS
 
 import stac2cube
+from stac2cube.build.loop import build
+from stac2cube.build.plan import Block, Step
 from stac2cube.cli import cli
+from stac2cube.executors.base import Threads
 from stac2cube.export.export import Export, export
 from stac2cube.export.netcdf import export_netcdf
 from stac2cube.export.publish import write_stac
 from stac2cube.export.stac import items_of
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import Grid
+from stac2cube.store.ledger import SEALED, Entry
 from stac2cube.store.metadata import level_path, read_root
 from stac2cube.superres.rules import SuperresRules
 from stac2cube.testing.archive import ArchiveSpec, simulate
+from tests.export.test_cf import layers_of
 from tests.readers import scripts
 from tests.stages.test_superres import cube as series
 from tests.views.cubes import make_cube
@@ -44,8 +52,63 @@ PRODUCTS = {
     "coregistered": ("B04",),
     "overviews": ("B04", "SCL"),
     "samples": ("B04", "label"),
+    "shifts": ("shift_x", "shift_y"),
+    "l1c": ("B04", "B10"),
+    "landsat": ("red", "st"),
+    "quality": ("qa_pixel",),
+    "radar": ("VV", "VH"),
+    "heights": ("height",),
 }
 """Products, and layers of theirs that are looked at. The layers have a sealed year: others see their own files."""
+
+OTHERS = {
+    "l1c": ("sentinel-2-l1c", "EPSG:32733", 10.0, (500000.0, 6300000.0)),
+    "landsat": ("landsat-c2-l2", "EPSG:2154", 30.0, (700000.0, 6600000.0)),
+    "quality": ("landsat-c2-l2", "EPSG:3577", 30.0, (-900000.0, -3100000.0)),
+    "radar": ("sentinel-1-rtc", "EPSG:3413", 20.0, (-400.0, 300.0)),
+    "heights": ("cop-dem-glo-30", "EPSG:4326", 0.0005, (179.98, -16.5)),
+}
+"""Mission, CRS, resolution and corner of cubes that are drawn at random: in the south, in France and Australia, about
+the north pole, and just before the antimeridian: rio-tiler refuses longitudes above 180."""
+
+MOMENTS = (
+    datetime(2024, 2, 29, 10, 37, 21, 24_000, UTC),
+    datetime(2017, 1, 1, 0, 0, 0, 1, UTC),
+    datetime(2023, 6, 30, 23, 59, 58, 123_457, UTC),
+)
+"""As they arrive; heights have the first alone."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Any number that a layer can hold, a fifth of them its fill."""
+
+    layers: tuple[Layer, ...]
+
+    def __call__(self, number: int, block: Block) -> Mapping[str, np.ndarray]:
+        return {layer.name: self._pixels(layer, number)[block.grid.window(block.tile)] for layer in self.layers}
+
+    def _pixels(self, layer: Layer, number: int) -> np.ndarray:
+        random, dtype = np.random.default_rng([number, len(layer.name)]), np.dtype(layer.dtype)
+        drawn = random.normal(0, 300, SMALL) if dtype.kind == "f" else random.integers(0, 2**16, SMALL)
+        return np.where(random.random(SMALL) < 0.2, layer.fill, drawn).astype(dtype)
+
+
+SMALL = (40, 30)
+
+
+def make_other(path: Path, name: str) -> Path:
+    """A cube of :data:`OTHERS`."""
+    mission, crs, resolution, corner = OTHERS[name]
+    grid = Grid(crs, resolution, corner, SMALL, chunk=(16, 16), shard=(32, 32))
+    layers = tuple(layer for layer in layers_of(mission) if layer.name in PRODUCTS[name])
+    steps = []
+    for number, moment in enumerate(MOMENTS[:1] if name == "heights" else MOMENTS):
+        entry = Entry(f"a_R001_{moment:%Y%m%d}", moment, SEALED, (f"item-{number}",), properties={"platform": "a"})
+        steps.append(Step(entry, number, tuple(grid.tiles())))
+    build(path, CubeSpec("layers", grid, layers, {"mission": mission}), steps, Draw(layers), Threads(1))
+    return path
+
 
 SAMPLED = (
     *("--mission", "sentinel-2-l2a", "--target", "grid", "--bands", "B04,B11"),
@@ -130,6 +193,9 @@ def make_cubes(folder: Path) -> dict[str, Path]:
     stac2cube.super_resolution(layers, paths["superres"], rules=rules)
     stac2cube.store_overviews(layers, levels=1)
     paths["overviews"] = level_path(layers, 2)
+    paths["shifts"] = folder / "coregistered.shifts.zarr"
+    for name in OTHERS:
+        make_other(paths[name], name)
     for name, path in paths.items():
         export_netcdf(path, folder / f"{name}.nc")
         (folder / f"{name}.cogs").mkdir()
@@ -195,7 +261,7 @@ def require_equal(cube: Path, layer: str, crs: int, said: Sequence[float | None]
     got = np.array([np.nan if value is None else value for value in said])
     if np.issubdtype(stac2cube.open_cube(cube)[layer].dtype, np.integer):
         got = np.where(_is_fill(cube, layer, got), np.nan, got)
-    assert crs == 32632
+    assert crs == CRS.from_user_input(read_root(cube).spec.grid.crs).to_epsg()
     np.testing.assert_allclose(got, values, rtol=1e-5, atol=1e-6, err_msg=f"{cube.name} {layer}")
     assert np.isfinite(got).any()
 

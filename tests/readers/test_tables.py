@@ -8,12 +8,21 @@ import sys
 from pathlib import Path
 
 import duckdb
+import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pytest
+from pyproj import CRS
+from shapely.geometry import box, mapping
 
 import stac2cube
+from stac2cube.cli import cli
 from stac2cube.export.series import Columns, series, write_series
+from stac2cube.testing.archive import ArchiveSpec, simulate
+from tests.readers import scripts
 from tests.views.cubes import make_cube
+
+ON_DEBIAN = Path(__file__).parents[1] / "on-debian"
 
 POINT = json.dumps({"type": "Point", "coordinates": [9.00447, 47.84961]})
 
@@ -33,6 +42,17 @@ print(json.dumps({
     "ids": ledger["id"].to_list(),
 }))
 """
+
+
+PLACES = json.dumps(
+    {
+        "type": "FeatureCollection",
+        "features": [
+            {"type": "Feature", "properties": {"name": name}, "geometry": mapping(shape)}
+            for name, shape in (("a", box(9.001, 47.848, 9.003, 47.85)), ("b", box(9.004, 47.847, 9.007, 47.852)))
+        ],
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +82,48 @@ def test_polars_reads_series_and_ledger(cube: Path, tmp_path: Path) -> None:
     assert said["times"] == [pd.Timestamp(first["time"], tz="UTC").value // 1000] * 2
     assert said["values"] == pytest.approx([first["B04"]] * 2, rel=1e-6)
     assert sorted(said["ids"]) == sorted(stac2cube.open_cube(cube).scene.values)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_gdal_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path: Path) -> None:
+    """Those of Debian's next release: GDAL, which reads Parquet by duckdb there, and R's arrow."""
+    for name, place in (("points", POINT), ("polygons", PLACES)):
+        write_series(cube, place, tmp_path / f"{name}.parquet", columns=Columns(("B04",)))
+    archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
+    (tmp_path / "area.json").write_text(json.dumps(archive.area()))
+    catalog, area = archive.catalog("earth-search"), tmp_path / "area.json"
+    words = ["--mission", "sentinel-2-l2a", "--aoi", area, "--time", "2024", "--catalog", catalog]
+    for command in (
+        ["index", "create", tmp_path / "index", *words, "--bands", "B04", "-q"],
+        ["index", "export", tmp_path / "index", tmp_path / "index.parquet"],
+        ["sample", tmp_path / "index", area, tmp_path / "sample.parquet", "--bands", "B04", "-q"],
+    ):
+        assert not cli.main([str(word) for word in command], standalone_mode=False), command
+    (ledger,) = cube.glob(".stac2cube/ledger/*.parquet")
+    (tmp_path / "ledger.parquet").write_bytes(ledger.read_bytes())
+    asked = {"points": "B04", "polygons": "B04_mean", "sample": "B04_mean", "ledger": "", "index": ""}
+    jobs = [[str(tmp_path / f"{name}.parquet"), column] for name, column in asked.items()]
+    for file, script in (("ask.py", scripts.TABLES_OF_GDAL), ("ask.R", scripts.ARROW_OF_R)):
+        (tmp_path / file).write_text(script)
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    command = f"cd {tmp_path} && python3 ask.py jobs.json && Rscript ask.R jobs.json"
+    # GDAL loads libduckdb.so by that name, which is in the development package.
+    packages = "python3-gdal,libduckdb-dev,r-cran-arrow,r-cran-jsonlite"
+    words = ["forky", f"--packages={packages}", f"--lend={tmp_path}", f"--run={command}"]
+    done = subprocess.run([ON_DEBIAN, *words], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    of_gdal, of_r = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
+    for (name, column), (crs, rows), (seconds, values) in zip(asked.items(), of_gdal, of_r, strict=True):
+        truth = gpd.read_parquet(tmp_path / f"{name}.parquet")
+        assert len(truth), name
+        times = truth["time" if "time" in truth else "datetime"]
+        centres = [(shape.centroid.x, shape.centroid.y) for shape in truth.geometry]
+        assert CRS.from_user_input(crs).equals(truth.crs, ignore_axis_order=True), name
+        assert [pd.Timestamp(row[0]) for row in rows] == [time.floor("ms") for time in times]
+        np.testing.assert_allclose([row[1:3] for row in rows], centres, rtol=1e-9, err_msg=name)
+        assert seconds == [f"{time.value // 1000 / 1e6:.6f}" for time in times.astype("datetime64[ns, UTC]")], name
+        for found in ([row[3] for row in rows], values) if column else ():
+            np.testing.assert_allclose(np.array(found, "float64"), truth[column], rtol=1e-6, err_msg=name)

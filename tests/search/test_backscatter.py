@@ -13,6 +13,7 @@ from shapely.geometry import box
 from stac2cube.errors import ReadError
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.image import BandRequest
+from stac2cube.model.mission import find_mission
 from stac2cube.model.scene import AssetRef, Scene
 from stac2cube.pixels.warp import stored
 from stac2cube.search.search import search
@@ -116,9 +117,7 @@ def other(folder: Path, mission: str, band: str, key: str, asset: Json, **proper
     about = {"datetime": "2023-07-14T10:05:46Z", "platform": find_mission(mission).platforms[-1], "proj:epsg": 32632}
     made = product(LANDSAT) | {"collection": mission, "properties": about | properties}
     made["assets"] = {key: {"href": f"/data/{key}.tif"} | asset}
-    query = Query(
-        find_mission(mission), box(9.2, 47.2, 9.8, 47.8), 9.5, (YEAR,), find_mission(mission).choose_bands([band])
-    )
+    query = query_over(box(9.2, 47.2, 9.8, 47.8), YEAR, band, mission=mission)
     return search(query, find_catalog(str(collection(folder / "items.json", made))))
 
 
@@ -174,8 +173,7 @@ def test_products_of_another_level_are_left_out(tmp_path: Path, caplog: pytest.L
         product("S2A_32TNT_20230512_0_L2A", **{"s2:product_type": "S2MSI2A"}),
     )
     for name, ids in (("sentinel-2-l2a", ["S2A_32TNT_20230512_0_L2A"]), ("sentinel-2-l1c", sorted(names[:2]))):
-        mission = find_mission(name)
-        query = Query(mission, box(9.2, 47.2, 9.8, 47.8), 9.5, (YEAR,), mission.choose_bands(["B02"]))
+        query = query_over(box(9.2, 47.2, 9.8, 47.8), YEAR, "B02", mission=name)
         (scene,) = search(query, find_catalog(str(path)))
         assert sorted((*scene.item_ids, *scene.superseded)) == ids
 

@@ -24,6 +24,7 @@ from stac2cube.model.mission import find_mission, mission_names
 from stac2cube.store.ledger import Entry
 from stac2cube.store.metadata import read_root
 from stac2cube.store.verify import find_damage
+from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.export.test_cf import layers_of
 from tests.real.recorded import DATA
 
@@ -87,6 +88,48 @@ def test_it_is_stored_pickled_and_joined(cube: Path, chunks: object, tmp_path: P
     np.testing.assert_array_equal(pixels(joined), pixels(opened))
     assert str(opened.sel(time="2023-07-06", method="nearest").scene.values) == "S_5"
     assert opened[["B04"]].resample(time="1MS").max().sizes["time"] == 1
+
+
+def require_stored_as_it_is(dataset: xr.Dataset, folder: Path) -> None:
+    """What is made of a Dataset of ours comes back from NetCDF and Zarr, its times in a unit that CDO knows."""
+    summed = dataset.coarsen(y=8, x=8, boundary="trim").sum()
+    assert float(summed["B04"].max()) > 6.5535, "more than the cube's integers hold"
+    assert "GeoTransform" not in dataset["spatial_ref"].attrs
+    summed.to_netcdf(folder / "as_it_is.nc")
+    summed.to_zarr(folder / "as_it_is.zarr", mode="w", zarr_format=2)
+    with xr.open_dataset(folder / "as_it_is.nc") as of_nc, xr.open_zarr(folder / "as_it_is.zarr") as of_zarr:
+        for again in (of_nc, of_zarr):
+            np.testing.assert_allclose(pixels(again), pixels(summed), rtol=1e-6)
+            assert again["time"].encoding["units"].startswith("seconds since ")
+            assert list(again["scene"].values) == list(dataset["scene"].values)
+            assert "spatial_ref" in again.coords
+
+
+def test_scenes_that_are_no_cube_are_stored_as_they_are(tmp_path: Path) -> None:
+    archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=1, tile_px=96))
+    catalog, words = str(archive.catalog("earth-search")), {"mission": "sentinel-2-l2a", "time": "2024"}
+    require_stored_as_it_is(stac2cube.read(catalog, archive.area(), ["B04"], **words), tmp_path)
+    lazy = stac2cube.get_stac_layers(aoi=archive.area(), bands=["B04"], catalog=catalog, **words)
+    require_stored_as_it_is(lazy, tmp_path)
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_what_is_made_of_it_is_written_as_it_is(cube: Path, decode: bool, tmp_path: Path) -> None:
+    """Not in the cube's own integers: a sum of many pixels is more than they can hold, a mean between two of them."""
+    opened = stac2cube.open_cube(cube, decode=decode)
+    blocks = opened.coarsen(y=30, x=30, boundary="trim")
+    for number, made in enumerate((blocks.sum(), blocks.mean())):
+        made.to_netcdf(tmp_path / f"{number}.nc")
+        made.to_zarr(tmp_path / f"{number}.zarr")
+        names = {"mask_and_scale": decode}
+        for again in (
+            xr.open_dataset(tmp_path / f"{number}.nc", **names),
+            xr.open_zarr(tmp_path / f"{number}.zarr", **names),
+        ):
+            for name in ("B04", "flags"):
+                np.testing.assert_allclose(again[name].values, made[name].values, rtol=1e-6, err_msg=name)
+            assert "spatial_ref" in again.coords
+    assert float(blocks.sum().B04.max()) > (6.5535 if decode else 65535)
 
 
 def test_plain_xarray_needs_two_lines(cube: Path, tmp_path: Path) -> None:
@@ -161,5 +204,6 @@ def test_cubes_of_0_1_0_go_on(name: str, tmp_path: Path) -> None:
     path = folder / f"{name}.zarr"
     assert "GeoTransform" in (path / "zarr.json").read_text()
     opened = stac2cube.open_cube(path)
+    assert "GeoTransform" not in opened.spatial_ref.attrs, "untrue of a part"
     opened.isel(time=[0]).to_netcdf(tmp_path / "a.nc")
     assert read_root(path).spec.layers
