@@ -8,6 +8,7 @@ What cannot run here is marked with the reason (:data:`MARKED`). ``python -m tes
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -36,7 +37,7 @@ MARKED = {
     "submit": ON_CLUSTERS,
     "logs": ON_CLUSTERS,
     "cancel": ON_CLUSTERS,
-    "stage": "needs a catalog over a network; run by tests/slurm/test_staged.py",
+    "stage": "needs a catalog over a network; run against a server by tests/stages/test_offline.py",
     "claim": "is said by job scripts; run by tests/slurm",
     "share": "is said by job scripts; run by tests/slurm",
     "seal": "is said by job scripts; run by tests/slurm",
@@ -46,19 +47,18 @@ MARKED = {
     "overviews": "needs a cube of more than 256 pixels; run by tests/stages/test_overviews.py",
     "demo": "takes two minutes; run by `make demo`",
     "superres": "takes PyTorch and minutes; run by tests/stages/test_superres.py",
-    "superres train": "takes PyTorch and minutes; run by tests/algorithms",
-    "coregister": "takes AROSICS; run by tests/stages",
-    "move": "takes a cube of coregister; run by tests/stages",
+    "superres train": "takes PyTorch and minutes; run by tests/stages/test_superres.py",
+    "coregister": "takes AROSICS; run by tests/stages/test_coregister.py",
+    "move": "takes a cube of coregister; run by tests/stages/test_coregister.py",
     "download": "needs a network and an account; run against a server by tests/datasets",
-    "compare": "asks catalogs over a network; run against servers by tests/search",
-    "gaps": "asks catalogs over a network; run against servers by tests/search",
+    "compare": "asks catalogs over a network; run against servers by tests/stages/test_compare.py",
+    "gaps": "asks catalogs over a network; run against servers by tests/stages/test_compare.py",
     "weights fetch": "needs a network",
-    "weights verify": "needs weights that were fetched",
 }
 """Commands that cannot run here, by their first words, and why."""
 
 WORDS_MARKED = {
-    "--api": "needs an API server; run by tests/export",
+    "--api": "needs an API server; run by tests/export/test_stac.py",
     "gateway": "needs a Dask Gateway; run by tests/executors",
     "eopf": "needs a network",
     "terrabyte": ON_CLUSTERS,
@@ -114,7 +114,7 @@ clouds: {method: scl}
 
 YEARS = (2023, 2024)
 
-LONG = ("README.md", "archives.md", "products.md", "recipes.md")
+LONG = ("README.md", "archives.md", "gateway-and-cwl.md", "products.md", "recipes.md", "reports.md")
 """Pages that take longer than the others together."""
 
 
@@ -248,6 +248,12 @@ def test_examples_that_no_page_shows_run(
     for words in [create.split(), *run]:
         said = adapted(words, world)
         assert not cli.main(list(said), standalone_mode=False), shlex.join(said)
+
+
+def test_reasons_name_what_exists() -> None:
+    for reason in (*MARKED.values(), *WORDS_MARKED.values()):
+        for place in re.findall(r"tests/[\w/.]+", reason):
+            assert (ROOT / place).exists(), reason
 
 
 def count() -> None:
