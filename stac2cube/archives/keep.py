@@ -9,9 +9,9 @@ import time
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import shapely
 
@@ -37,6 +37,7 @@ class FoundItems:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="stac2cube-items-")  # noqa: SIM115 - it lives as long as this object
+        self._at_end = True
         self._numbers: dict[str, int] = {}
         self._keys: list[str] = []
         self._changes: list[str] = []
@@ -67,11 +68,13 @@ class FoundItems:
         self._keys.append(key)
         properties = item["properties"]
         self._changes.append(" ".join(str(properties.get(name, "")) for name in ("updated", "created")))
-        self._times.append(int(np.datetime64(time_of(item).replace(tzinfo=None), "us").astype(np.int64)))
+        self._times.append((time_of(item) - _EPOCH) // _MICROSECOND)
         text = item_text(item).encode()
         packed, shape = pa.compress(text, codec=_CODEC, asbytes=True), shapely.to_wkb(matched.footprint)
         try:
-            self._file.seek(self._offsets[-1])
+            if not self._at_end:  # to seek empties the buffer, which is a call of the system per item
+                self._file.seek(self._offsets[-1])
+                self._at_end = True
             self._file.write(packed + shape)
         except OSError as error:
             place = f"{tempfile.gettempdir()}, where the items of a search are kept: set TMPDIR to another folder"
@@ -116,6 +119,7 @@ class FoundItems:
     def _read(self, number: int) -> tuple[str, bytes]:
         """The JSON of an item, and its footprint as WKB."""
         begin, end = self._offsets[number], self._offsets[number + 1]
+        self._at_end = False
         self._file.seek(begin)
         stored = self._file.read(end - begin)
         middle = len(stored) - self._shapes[number]
@@ -137,6 +141,8 @@ class FoundItems:
         }
         return pa.table(columns).replace_schema_metadata({"geo": metadata()["geo"]})
 
+
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 _BREAK = "\0"
 """Between collection and id in a key."""

@@ -10,10 +10,12 @@ import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
+
+import numpy as np
 
 from stac2cube.archives.archive import (
     TileArchive,
@@ -322,12 +324,12 @@ def _planned(
 
 
 def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], query: Query) -> None:
-    """Refuse other bands than the cubes have before any tile is made: each of them would fail by itself.
+    """Refuse other bands than the cubes have before any tile is made, and say what other bands would take.
 
     Raises:
         BadInputError: The recipe asks for other bands.
     """
-    asked = {band.name for band in query.chosen}
+    asked = {band.name: np.dtype(band.quantity.dtype).itemsize for band in query.chosen}
     for one in todo:
         for product in archive.products:
             try:
@@ -336,13 +338,47 @@ def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], query: Q
                 continue
             if spec.stage != STAGE:
                 continue
-            if (have := {layer.name for layer in spec.layers}) != asked:
+            if (have := {layer.name for layer in spec.layers}) != set(asked):
                 raise BadInputError(
                     f"{archive.folder}: the {product} of tile {one.tile.name} have the bands "
                     f"{', '.join(sorted(have))}, the recipe asks for {', '.join(sorted(asked))}. Cubes keep their "
-                    "bands: say the old ones, or another folder for a second archive"
+                    f"bands, and nothing was changed. {_ways_to_other_bands(archive, product, have, asked)}"
                 )
             return
+
+
+def _ways_to_other_bands(archive: TileArchive, product: str, have: set[str], asked: Mapping[str, int]) -> str:
+    """What a user may do to have other bands, with the files and bytes that each way takes at most.
+
+    Args:
+        archive: The archive.
+        product: Its layers.
+        have: Bands of its cubes.
+        asked: Bytes per pixel by band that the recipe asks for.
+    """
+    steps, shards, pixels = 0, 0, 0
+    for tile in archive.tiles.values():
+        count = archive.state(tile).steps.get(product, 0)
+        steps += count
+        shards += count * sum(1 for _ in tile.grid.tiles())
+        pixels += count * tile.shape[0] * tile.shape[1]
+
+    def sizes(names: Iterable[str]) -> str:
+        chosen = [asked[name] for name in names]
+        return f"at most {len(chosen) * shards} files, {pixels * sum(chosen) / 2**30:.3g} GiB before compression"
+
+    lines = [f"For the {steps} steps of its {len(archive.tiles)} tiles you can"]
+    if new := sorted(set(asked) - have):
+        lines.append(
+            f"  keep it and make a second archive of {', '.join(new)} alone ({sizes(new)}): copy the recipe, set "
+            f"cubes: {archive.folder.name}-2 and bands: [{', '.join(new)}], and leave entries out that need other bands"
+        )
+    lines.append(
+        f"  make an archive with all bands of the recipe and remove the old one later ({sizes(asked)}): run the "
+        f"recipe with --set cubes={archive.folder.name}-2"
+    )
+    lines.append(f"  go on as before: set bands: [{', '.join(sorted(have))}]")
+    return "\n".join(lines)
 
 
 def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> bool:
@@ -407,6 +443,7 @@ class ArchiveSummary:
         left: Names of tiles that were not begun.
         limit: The limit of the budget that was reached, "" for none.
         stopped: Whether it was asked to stop, or neared the end of its job.
+        shared: Whether it is a task of a submission: a tile that is held is then made, and told of, by another task.
     """
 
     made: list[str] = field(default_factory=list)
@@ -415,11 +452,13 @@ class ArchiveSummary:
     left: list[str] = field(default_factory=list)
     limit: str = ""
     stopped: bool = False
+    shared: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 done, 2 some tiles failed or are held, 10 stopped before the end."""
-        return 10 if self.stopped or self.limit else 2 if self.failed or self.held else 0
+        """0 done, 2 some tiles failed or are held by somebody else's run, 10 stopped before the end."""
+        lacking = self.failed or (self.held and not self.shared)
+        return 10 if self.stopped or self.limit else 2 if lacking else 0
 
 
 Maker = Callable[[TilePlan], int]
@@ -481,7 +520,7 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
                     state = _made(plan, one, make, limits.cores, run)
         except CubeLockedError as error:
             summary.held[one.tile.name] = str(error)
-            log.warning("tile %s is passed over: %s", one.tile.name, error)
+            log.info("tile %s is passed over: somebody else is making it", one.tile.name)
             continue
         if state.code == 0:
             summary.made.append(one.tile.name)

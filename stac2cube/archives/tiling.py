@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -374,7 +374,7 @@ def _lattice_of(item: Item) -> tuple[str, float, float, float, float] | None:
     for place in (*item["assets"].values(), item["properties"]):
         corner = declared_lattice(place)
         crs = declared_crs(place) or declared_crs(item["properties"])
-        if corner is None or not crs or CRS(crs).geographic:
+        if corner is None or not crs or _in_degrees(crs):
             continue
         said = place.get("proj:shape")
         pixels = said if isinstance(said, (list, tuple)) and len(said) == 2 else None
@@ -382,6 +382,11 @@ def _lattice_of(item: Item) -> tuple[str, float, float, float, float] | None:
             return crs, corner[0], corner[1], pixels[0] * corner[2], pixels[1] * corner[2]
         return crs, corner[0], corner[1], _MGRS_EDGE, _MGRS_EDGE
     return None
+
+
+@lru_cache(maxsize=256)
+def _in_degrees(crs: str) -> bool:
+    return bool(CRS(crs).geographic)
 
 
 def _whole_pixels(length: float, resolution: float, what: str) -> int:

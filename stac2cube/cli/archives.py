@@ -195,6 +195,7 @@ def run_recipe_of_tiles(
         make = TileMaker(recipe, plan, query, layout.resampling, manner, tuple(where), make_entry)
         limits = RunLimits(budget, stop, job_end(), manner.place.parallel)
         summary = run_archive(plan, make, limits, name)
+        summary.shared = planned is not None
     say_summary(recipe, plan, summary)
     return summary.exit_code, not summary.limit
 
@@ -220,10 +221,11 @@ def say_summary(recipe: Recipe, plan: ArchivePlan, summary: ArchiveSummary) -> N
     from stac2cube.archives.run import counts_by_reason
 
     begun = f"{len(summary.made)} tiles made, {len(plan.done)} were complete, {len(summary.failed)} failed"
-    click.echo(f"{recipe.cubes}: {begun}, {len(summary.held)} held by others, {len(summary.left)} left")
+    others = "being made by other tasks" if summary.shared else "held by others"
+    click.echo(f"{recipe.cubes}: {begun}, {len(summary.held)} {others}, {len(summary.left)} left")
     for reason, names in counts_by_reason(summary.failed).items():
         click.echo(f"failed: {', '.join(names)}: {reason}")
-    for name, holder in summary.held.items():
+    for name, holder in () if summary.shared else summary.held.items():
         click.echo(f"held: {name}: {holder}")
     if summary.limit:
         click.echo(f"the budget {summary.limit} is reached: the same command goes on")

@@ -33,7 +33,7 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
     """Choose area and dates on a local web page with a map and a calendar, which writes a recipe into FOLDER.
 
     From another machine, use ssh -L PORT:127.0.0.1:PORT HOST and open the printed address. Stop it with Ctrl-C.
-    If FOLDER is an archive, the page shows how it stands, every 15 seconds anew, and writes nothing.
+    If FOLDER is an archive, the page shows its status, refreshes it every 15 seconds, and writes nothing.
     """
     from stac2cube.archives.archive import is_archive
     from stac2cube.archives.status import archive_status, draw_archive

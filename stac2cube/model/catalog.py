@@ -133,6 +133,11 @@ def find_catalog(name: str) -> Catalog:
     path = Path(name).expanduser()
     if path.exists():
         return Catalog(name=str(path), title=path.name, url=str(path.resolve()))
+    if "/" in name and not path.is_absolute():  # a cube remembers its catalog as it was said
+        raise BadInputError(
+            f"there is no catalog at {shown(name)!r}, seen from the folder {Path.cwd()}: run the command where the "
+            "path is right, or say the catalog with its whole path"
+        )
     raise BadInputError(
         f"unknown catalog {shown(name)!r}: known are {', '.join(known)}, the URL of a STAC API, the path of a local "
         "catalog, or the name of a scene index (see `stac2cube index list`)"

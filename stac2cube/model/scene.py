@@ -305,7 +305,7 @@ def moment_or_none(text: Any) -> datetime | None:
     if not isinstance(text, str):
         return None
     said = text.strip().upper()
-    leap = re.match(r"(.*[T ]\d{2}:\d{2}):60(.*)", said)
+    leap = re.match(r"(.*[T ]\d{2}:\d{2}):60(.*)", said) if ":60" in said else None
     try:
         time = datetime.fromisoformat(f"{leap[1]}:59{leap[2]}" if leap else said)
         time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
@@ -342,8 +342,15 @@ def _product_names(item: Item) -> str:
 
 def _store_names(item: Item) -> list[str]:
     """Names of the Zarr stores of an item. Those of EOPF are called like their product, as items of CPM 3 are not."""
-    found = (split_store(str(asset["href"])) for asset in item.get("assets", {}).values())
-    return sorted({store.rpartition("/")[2] for store, _ in filter(None, found)})
+    return sorted({store.rpartition("/")[2] for store in _stores(item)})
+
+
+def _stores(item: Item) -> list[str]:
+    """Addresses of the Zarr stores that assets of an item lie in."""
+    addresses = [str(asset["href"]) for asset in item.get("assets", {}).values()]
+    if ".zarr" not in "\n".join(addresses).lower():  # one look at all of them: this runs for each item of a search
+        return []
+    return [found[0] for found in map(split_store, addresses) if found]
 
 
 # Addresses of arrays in Zarr stores.
@@ -382,8 +389,7 @@ def is_eopf(item: Item) -> bool:
 
     Properties that are called ``eopf:`` do not tell: items of the Copernicus Data Space have them for SAFE.
     """
-    stores = (split_store(str(asset["href"])) for asset in item.get("assets", {}).values())
-    return str(item["id"]).startswith("S02MSI") or any(stores)
+    return str(item["id"]).startswith("S02MSI") or bool(_stores(item))
 
 
 # What tells whether the files behind an item are still those that a step was made from.

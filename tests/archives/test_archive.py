@@ -28,7 +28,7 @@ from shapely.geometry import mapping
 import stac2cube
 from stac2cube.archives.archive import read_archive
 from stac2cube.archives.keep import Journal
-from stac2cube.archives.run import Budget
+from stac2cube.archives.run import ArchiveSummary, Budget
 from stac2cube.archives.status import archive_status, draw_archive
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
@@ -279,7 +279,23 @@ def test_other_bands_are_refused_before_a_tile_is_begun(folder: Path) -> None:
     done = CliRunner().invoke(cli, ["run", str(folder / "recipe.yaml"), "--set", "layers.bands=[red, nir, scl]"])
     assert isinstance(done.exception, BadInputError)
     assert "have the bands B04, SCL, the recipe asks for B04, B08, SCL" in str(done.exception)
+    # One shard per step and band; the steps of the tiles are those that are stored.
+    steps = sum(read_root(folder / "made" / name / "layers.zarr").steps for name in "abcd")
+    tiles = read_archive(folder / "made").tiles.values()
+    pixels = sum(
+        read_root(folder / "made" / one.folder / "layers.zarr").steps * one.shape[0] * one.shape[1] for one in tiles
+    )
+    assert f"For the {steps} steps of its 4 tiles you can" in str(done.exception)
+    assert f"archive of B08 alone (at most {steps} files, {2 * pixels / 2**30:.3g} GiB" in str(done.exception)
+    assert f"(at most {3 * steps} files, {(2 + 2 + 1) * pixels / 2**30:.3g} GiB" in str(done.exception)
+    assert "--set cubes=made-2" in str(done.exception)
     assert {path: path.stat().st_mtime_ns for path in (folder / "made").rglob("*")} == before
+
+
+def test_a_task_does_not_fail_for_tiles_of_other_tasks() -> None:
+    assert ArchiveSummary(made=["a"], held={"b": "job 3"}).exit_code == 2
+    assert ArchiveSummary(made=["a"], held={"b": "job 3"}, shared=True).exit_code == 0
+    assert ArchiveSummary(failed={"a": "no file"}, held={"b": "job 3"}, shared=True).exit_code == 2
 
 
 def test_a_larger_area_adds_its_tiles_only(folder: Path, tmp_path: Path) -> None:

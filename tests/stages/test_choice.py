@@ -15,6 +15,7 @@ import stac2cube.model.geometry
 from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.executors.base import Threads
 from stac2cube.executors.slurm import Slurm
+from stac2cube.model.catalog import find_catalog
 from stac2cube.stages.layers import prepare, query_of_words, run
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
@@ -125,6 +126,12 @@ def test_an_explicit_choice_always_wins(site: Site) -> None:
     shutil.rmtree(site.root / "L2A", ignore_errors=True)
     with pytest.raises(BadInputError, match="unknown catalog 'nonsense'"):
         site.choose(on_cluster=True, catalog="nonsense")
+
+
+def test_a_path_that_is_right_elsewhere_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInputError, match=f"no catalog at 'archive/items.json', seen from the folder {tmp_path}"):
+        find_catalog("archive/items.json")
 
 
 def test_another_centre_than_terrabyte(site: Site) -> None:
