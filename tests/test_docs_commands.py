@@ -142,8 +142,8 @@ class World:
         for name, text in RECIPES.items():
             (folder / f"{name}.yaml").write_text(text)
         (folder / "rules.yaml").write_text("size: 32\nstride: 32\n")
-        words = {"mission": "sentinel-2-l2a", "aoi": area, "catalog": str(self.catalog)}
-        stac2cube.get_stac_layers(folder / "kept/layers.zarr", time="2023", **words)
+        kept, catalog = folder / "kept/layers.zarr", str(self.catalog)
+        stac2cube.get_stac_layers(kept, mission="sentinel-2-l2a", aoi=area, time="2023", catalog=catalog)
         stac2cube.get_stac_layers(folder / "kept/layers.zarr", time="2024", update=True)
         stac2cube.get_cloud_layers(folder / "kept/layers.zarr", folder / "kept/clouds.zarr", method="scl")
 
@@ -261,7 +261,8 @@ def count() -> None:
     reasons: dict[str, int] = {}
     for page in PAGES:
         for words in typed(page):
-            reasons[why] = reasons.get(why := marked(words), 0) + 1
+            reason = marked(words)
+            reasons[reason] = reasons.get(reason, 0) + 1
     for why, number in sorted(reasons.items(), key=lambda one: -one[1]):
         sys.stdout.write(f"{number:4} {why or 'run'}\n")
 
