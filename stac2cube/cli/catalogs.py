@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from stac2cube.cli.options import (
     CUBE,
@@ -55,6 +54,8 @@ catalog_list = click.option(
 @as_json
 def compare(names: str | None, machine: bool, **options: Any) -> None:
     """Run the same search in several catalogs: how many scenes each has, which only it has, and how fast it is."""
+    from rich.table import Table
+
     from stac2cube.model.mission import find_mission
     from stac2cube.search.compare import compare_catalogs
     from stac2cube.stages.layers import make_request
@@ -229,6 +230,8 @@ def info(name: str, machine: bool) -> None:
 @as_json
 def list_(machine: bool) -> None:
     """List the indexes in your data folder."""
+    from rich.table import Table
+
     from stac2cube.index.index import list_indexes
 
     found = list_indexes()

@@ -12,8 +12,6 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.text import Text
 
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads, usable_cores
@@ -23,6 +21,8 @@ from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from stac2cube.views.composite import TimeSelection
     from stac2cube.views.masks import Hiding
     from stac2cube.views.render import Style
@@ -350,6 +350,8 @@ def what_words(**options: Any) -> dict[str, Any]:
 @contextmanager
 def talking(quiet: bool) -> Iterator[Console]:
     """Log to standard error: with colours on a terminal, plain lines in a file."""
+    from rich.logging import RichHandler
+
     console = SafeConsole(file=raw(sys.stderr), quiet=quiet)
     handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False)
     handler.setFormatter(LineFormatter("%(message)s"))

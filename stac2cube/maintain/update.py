@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from stac2cube.build.derived import CubesBeside, sealed_keys
 from stac2cube.build.plan import BuildOptions, Summary
 from stac2cube.build.status import cube_status
-from stac2cube.clouds.stage import follow_clouds
-from stac2cube.coregister.stage import follow_coregistered, follow_moved
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.executors.base import Place
 from stac2cube.progress import Progress
-from stac2cube.stages.composites import follow_composites
-from stac2cube.stages.overviews import follow_overview
-from stac2cube.stages.stored_views import follow_indices, follow_masked
 from stac2cube.store.metadata import read_root
-from stac2cube.superres.stage import follow_superres
 
 # Bring a cube that was made from another up to date, whatever it is.
 
-_FOLLOWERS = {
-    "clouds": follow_clouds,
-    "masked": follow_masked,
-    "coregistered": follow_coregistered,
-    "moved": follow_moved,
-    "superres": follow_superres,
-    "indices": follow_indices,
-    "composite": follow_composites,
-    "overview": follow_overview,
-}
+_DERIVED = {"clouds", "masked", "coregistered", "moved", "superres", "indices", "composite", "overview"}
+"""Stages whose cubes follow another."""
 
 
 def is_derived(cube: Path) -> bool:
     """Whether a cube follows another; False where there is no cube."""
-    return cube.exists() and read_root(cube).spec.stage in _FOLLOWERS
+    return cube.exists() and read_root(cube).spec.stage in _DERIVED
 
 
 def update_derived(
@@ -63,10 +49,35 @@ def update_derived(
     stage = read_root(cube).spec.stage
     orders = orders or BuildOptions()
     if stage == "clouds":
+        from stac2cube.clouds.stage import follow_clouds
+
         return follow_clouds(cube, place, orders, progress, catalog)
     if catalog is not None:
         raise BadInputError(f"{cube} is made from its parent alone: say no --catalog")
-    return _FOLLOWERS[stage](cube, place, orders, progress)
+    return _follower(stage)(cube, place, orders, progress)
+
+
+def _follower(stage: str) -> Callable[[Path, Place, BuildOptions, Progress | None], Summary]:
+    """What brings a cube of a stage up to date; an update of layers loads none of them."""
+    if stage in ("coregistered", "moved"):
+        from stac2cube.coregister.stage import follow_coregistered, follow_moved
+
+        return follow_moved if stage == "moved" else follow_coregistered
+    if stage in ("masked", "indices"):
+        from stac2cube.stages.stored_views import follow_indices, follow_masked
+
+        return follow_masked if stage == "masked" else follow_indices
+    if stage == "superres":
+        from stac2cube.superres.stage import follow_superres
+
+        return follow_superres
+    if stage == "composite":
+        from stac2cube.stages.composites import follow_composites
+
+        return follow_composites
+    from stac2cube.stages.overviews import follow_overview
+
+    return follow_overview
 
 
 # Cubes that were made from a cube: which there are beside it, how they stand to it, and how they follow.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import BadInputError
 from stac2cube.model.equality import equal_nan
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 # How a band is wanted.
 

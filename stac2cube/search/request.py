@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from odc.geo.geobox import GeoBox
-from pyproj import CRS
 from shapely import to_geojson
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
@@ -31,6 +30,9 @@ from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choice
 from stac2cube.search.parsing import counted_reasons
 from stac2cube.search.search import Query
 from stac2cube.store.metadata import read_root
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 # Whether what was found can be used: problems, bands that are lacking, and where it lies.
 
@@ -278,6 +280,8 @@ def grid_for(wanted: ResolvedRequest, scenes: Sequence[Scene]) -> Grid:
     Raises:
         BadInputError: No scene can be used, no CRS can be found, or the area cannot be expressed in it.
     """
+    from pyproj import CRS
+
     request, mission = wanted.request, wanted.query.mission
     require_usable(scenes)
     if request.geobox is not None:
@@ -317,6 +321,8 @@ def _gsds(wanted: ResolvedRequest) -> list[int]:
 
 def _metric(crs: str, request: Request) -> str:
     """The CRS itself, or the UTM zone of the area where it counts in degrees: a cube's pixels are metres."""
+    from pyproj import CRS
+
     if not CRS(crs).is_geographic:
         return crs
     centre = request.area.geometry.representative_point()
