@@ -151,9 +151,9 @@ class _Movable:
             places = [
                 np.clip(np.arange(whole - 1 + n, whole - 1 + n + length - 2 * MARGIN), 0, length - 1) for n in range(4)
             ]
-            drawn = sum(
-                weight * np.take(drawn, _EDGE + place, axis)
-                for weight, place in zip(_cubic(begin - whole), places, strict=True)
+            weights = _cubic(begin - whole)
+            drawn = np.sum(
+                [w * np.take(drawn, _EDGE + place, axis) for w, place in zip(weights, places, strict=True)], axis=0
             )
         return drawn.astype(self._pixels.dtype)
 
