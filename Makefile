@@ -5,7 +5,8 @@
 # make docs   the documentation as a site in build/site, which works without a network
 # make tutorials  the tutorials of the documentation as they are written, with their pictures in build/tutorials
 # make soak   the long kill campaigns, and every test on the other releases of Debian (as root)
-# make bench  timings against other tools
+# make bench  timings against other tools in one table, under 30 minutes on two cores; fails where a ratio got worse
+# make bench-long  every tool, also over a network
 # Another Python: make demo PYTHON=/path/to/python3.12 (3.11 or newer)
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 # last three: the wheels' PROJ and GDAL cannot read the files of others.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PROJ_DATA PROJ_LIB GDAL_DATA
 
-.PHONY: demo test fast lowest lint docs tutorials soak bench clean clean-venv
+.PHONY: demo test fast lowest lint docs tutorials soak bench bench-long clean clean-venv
 
 demo: $(VENV)/.installed
 	$(BIN)/stac2cube demo build/demo
@@ -65,6 +66,9 @@ soak: $(VENV)/.installed-test
 	tests/on-debian forky all || [ $$? = 77 ]
 
 bench: $(VENV)/.installed-test
+	$(BIN)/python -W ignore -m tests.bench.side_by_side --write
+
+bench-long: $(VENV)/.installed-test
 	envs/install-torch $(BIN)/python
 	$(BIN)/python -m tests.bench.reading --picture build/bench/reading.png
 	$(BIN)/python -m tests.bench.building --picture build/bench/building.png

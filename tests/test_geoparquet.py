@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import geopandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rustac
 
 from stac2cube.errors import CatalogError
-from stac2cube.model.geoparquet import ITEM, item_schema, table_of, to_bytes
+from stac2cube.model.geoparquet import BBOX, ITEM, LINKS, TIME, item_schema, metadata, table_of, table_of_rows, to_bytes
 from stac2cube.search.clients import items_of_path
 from stac2cube.search.items import item_text
 
@@ -100,6 +102,23 @@ def test_a_schema_grows_only_by_what_is_new() -> None:
     assert wider != schema
     assert item_schema(first + second, wider) == wider
     assert wider.names[-1] == ITEM
+
+
+def test_rows_become_the_table_that_pyarrow_makes() -> None:
+    """Made without pandas, which pyarrow would import: equal files to the last byte."""
+    plain = [("id", pa.string()), ("shape", pa.binary()), ("time", TIME), ("count", pa.int64()), ("part", pa.float64())]
+    nested = pa.struct([("file", pa.struct([("href", pa.string()), ("roles", pa.list_(pa.string()))]))])
+    schema = pa.schema([*plain, ("bbox", BBOX), ("links", LINKS), ("assets", nested)], metadata=metadata())
+    full = {"id": "Zürich", "shape": b"\0\xff", "time": datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)}
+    full |= {"count": -(2**63), "part": 0.1, "bbox": {"xmin": 1.0, "ymax": 2}, "links": [{"href": "a"}, None]}
+    full |= {"assets": {"file": {"href": "b", "roles": ["data", None]}}}
+    empty = {"id": "", "shape": b"", "time": datetime(2024, 2, 29), "links": [], "bbox": {}, "assets": {"file": None}}
+    for rows in ([full, dict.fromkeys(schema.names), empty, {}] * 5, [full], []):
+        made = table_of_rows(rows, schema)
+        made.validate(full=True)
+        assert to_bytes(made) == to_bytes(pa.Table.from_pylist(rows, schema=schema))
+    with pytest.raises(TypeError):
+        table_of_rows([{"count": 1.5}], schema)
 
 
 def test_damage_is_noticed(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from functools import lru_cache, reduce
 from xml.etree import ElementTree
 
 import numpy as np
-from pyproj import CRS, Transformer
 
 from stac2cube.algorithms.sun import SunAngles
 from stac2cube.errors import RadiometryError
@@ -261,6 +260,8 @@ def interpolated(nodes: AngleNodes, x: np.ndarray, y: np.ndarray, crs: str) -> D
         Of the positions' shape, ``(rows, columns)`` of a lattice; unknown where all four nodes are or the position
         lies outside the grid.
     """
+    from pyproj import CRS, Transformer
+
     same = CRS(crs) == CRS(nodes.crs)
     if same:
         east, north = x, y
@@ -343,6 +344,8 @@ _STRIDE = 100.0
 
 def _turned(found: Direction, east: np.ndarray, north: np.ndarray, crs: str, other: str) -> Direction:
     """Azimuths counted from the north of one (metric) CRS, counted from that of another."""
+    from pyproj import Transformer
+
     back = Transformer.from_crs(crs, other, always_xy=True)
     x0, y0 = back.transform(east, north)
     x1, y1 = back.transform(east + _STRIDE * found.east, north + _STRIDE * found.north)

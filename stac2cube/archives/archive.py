@@ -8,20 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import shapely
-
-from stac2cube.archives.tiling import ArchiveTile, tile_footprints
 from stac2cube.errors import BadInputError, CubeError
-from stac2cube.executors.queue import job_is_alive
 from stac2cube.store.files import read_plain, write_whole
-from stac2cube.store.ledger import Ledger
 from stac2cube.store.lock import IN_FOLDER, CubeLock
 from stac2cube.store.metadata import now_text, read_root
 from stac2cube.trust.names import MARK, is_harmless, safe_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stac2cube.archives.tiling import ArchiveTile
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +126,8 @@ class TileArchive:
         Raises:
             CubeLockedError: On entering, somebody else holds it.
         """
+        from stac2cube.executors.queue import job_is_alive
+
         folder = self.folder / OWN_FOLDER if tile is None else self.tile_folder(tile)
         folder.mkdir(parents=True, exist_ok=True)
         return CubeLock(folder, verdict=job_is_alive, inside=IN_FOLDER)
@@ -162,6 +162,8 @@ def read_archive(path: str | Path) -> TileArchive:
     Raises:
         BadInputError: There is no archive, or one of a newer version, or what the door says is malformed.
     """
+    from stac2cube.archives.tiling import ArchiveTile
+
     folder = Path(path).parent if Path(path).name == DOOR else Path(path)
     try:
         door = json.loads(read_plain(folder / DOOR))
@@ -220,6 +222,11 @@ def write_door(archive: TileArchive) -> Path:
     Returns:
         The door's file.
     """
+    import numpy as np
+    import shapely
+
+    from stac2cube.archives.tiling import tile_footprints
+
     archive.folder.mkdir(parents=True, exist_ok=True)
     links, times = [], []
     for tile, product, cube in archive.cubes():
@@ -310,6 +317,8 @@ def product_steps(archive: TileArchive, product: str) -> StepTable:
     Raises:
         CubeError: A cube that changed since cannot be read.
     """
+    import numpy as np
+
     stamps = {tile.name: stamp for tile in archive.tiles.values() if (stamp := _stamp(archive.cube(tile, product)))}
     stored = _read_steps(steps_file(archive, product))
     if stored is not None and dict(zip(stored.tiles, stored.stamps, strict=True)) == stamps:
@@ -336,6 +345,9 @@ def product_steps(archive: TileArchive, product: str) -> StepTable:
 
 def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
     """Store the table of steps of a product."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     columns = {
         "tile": pa.array(table.tile, pa.int32()),
         "key": pa.array(table.key, pa.int32()),
@@ -353,6 +365,10 @@ def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
 
 def _read_steps(path: Path) -> StepTable | None:
     """A stored table; None where there is none that can be read: it is made anew then."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             about = file.schema_arrow.metadata or {}
@@ -385,6 +401,10 @@ def _stamp(cube: Path) -> int:
 
 def _read_tile(cube: Path) -> tuple[np.ndarray, np.ndarray]:
     """Keys and times of the sealed steps of a cube, by time."""
+    import numpy as np
+
+    from stac2cube.store.ledger import Ledger
+
     rows = Ledger(cube, read_root(cube).ledger).sealed(whole=False)
     times = [np.datetime64(row.time.replace(tzinfo=None), "us").astype(np.int64) for row in rows.values()]
     return np.array(list(rows), dtype="U") if rows else np.array([], dtype="U1"), np.array(times, dtype=np.int64)

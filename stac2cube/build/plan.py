@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import IncompleteError
 from stac2cube.executors.queue import job_is_alive
@@ -22,6 +21,9 @@ from stac2cube.model.scene import standing, version_of
 from stac2cube.store.ledger import EMPTY, FAILED, SEALED, Entry, Ledger
 from stac2cube.store.lock import Verdict
 from stac2cube.store.metadata import Root, read_root
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 
 @dataclass(frozen=True, slots=True)

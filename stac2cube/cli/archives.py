@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from stac2cube.cli.options import talking
 from stac2cube.cli.run import RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
@@ -202,6 +201,8 @@ def run_recipe_of_tiles(
 
 def show_plan(plan: ArchivePlan) -> None:
     """Print what a run would do."""
+    from rich.table import Table
+
     table = Table("tile", "why", "items", "lacking", "rows", "columns", "CRS", box=None)
     for one in plan.todo:
         rows, columns = one.tile.shape

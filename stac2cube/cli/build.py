@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from stac2cube.cli.options import CUBE, as_json, items_option, talking, what_options, what_words, where_options
 from stac2cube.cli.run import RunOptions, build_layers, prepared, update_child
 from stac2cube.errors import BadInputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -54,14 +56,12 @@ def update(cube: Path, **options: Any) -> int:
 
     Samples, in a cube or in a folder, are brought up to date with their source.
     """
-    from stac2cube.datasets.sample_cube import holds_sample_files, holds_samples
-    from stac2cube.maintain.update import is_derived
     from stac2cube.model.period import parse_period
 
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     with talking(options["quiet"]) as console:
-        if holds_sample_files(cube) or is_derived(cube) or holds_samples(cube):
+        if _is_made_from_another(cube):
             return _follow(cube, options, console)
         return _layers(cube, words, {**options, "updating": True}, console)
 
@@ -90,6 +90,18 @@ def demo(folder: Path, quiet: bool) -> int:
         for what, path in show(folder, console).items():
             click.echo(f"{what:<12} {path}")
     return 0
+
+
+def _is_made_from_another(cube: Path) -> bool:
+    """Whether it is a derived cube or samples; told of a cube of layers without importing what samples need."""
+    from stac2cube.store.metadata import read_root
+
+    if (cube / "zarr.json").exists() and read_root(cube).spec.stage == "layers":
+        return False
+    from stac2cube.datasets.sample_cube import holds_sample_files, holds_samples
+    from stac2cube.maintain.update import is_derived
+
+    return holds_sample_files(cube) or is_derived(cube) or holds_samples(cube)
 
 
 def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from stac2cube.cli.options import (
     CUBE,
@@ -56,6 +55,8 @@ catalog_list = click.option(
 @as_json
 def compare(names: str | None, machine: bool, **options: Any) -> None:
     """Run the same search in several catalogs: how many scenes each has, which only it has, and how fast it is."""
+    from rich.table import Table
+
     from stac2cube.search.cubes import compare_catalogs
     from stac2cube.stages.layers import query_of_words
 
@@ -224,6 +225,8 @@ def info(name: str, machine: bool) -> None:
 @as_json
 def list_(machine: bool) -> None:
     """List the indexes in your data folder."""
+    from rich.table import Table
+
     from stac2cube.index.index import list_indexes
 
     found = list_indexes()

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from stac2cube.cli.options import CUBE, LIST, listed, options_of, talking, value_of, where_options
 from stac2cube.cli.run import RunOptions, built, human_bytes, made_samples, stoppable, wide_console
@@ -20,6 +18,8 @@ from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import job_end
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from stac2cube.datasets.acquisitions import WantedFile
     from stac2cube.datasets.rules import SampleRequest, SampleSource
 
@@ -235,6 +235,8 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
 
 def _show_files(wanted: list[WantedFile], folder: Path) -> int:
     """What would be fetched, per acquisition; the exit code."""
+    from rich.table import Table
+
     from stac2cube.datasets.download import RemoteFile, is_fetched
 
     table = Table("acquisition", "files", "there", "to fetch", "the catalog lacks", box=None)
@@ -350,6 +352,8 @@ _OWN = {"place", "workers", "site", "test", "quiet", "overwrite", "incomplete", 
 
 
 def _show(sources: list[SampleSource]) -> None:
+    from rich.table import Table
+
     table = Table("sample", "pixels", "resolution", "cloud %", "lacks", box=None)
     for source in sources:
         size = "-" if source.grid is None else "x".join(map(str, source.grid.shape))

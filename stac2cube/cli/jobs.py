@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from stac2cube.cli.archives import (
     archive_request,
@@ -75,6 +74,8 @@ def doctor(path: Path | None, reporting: bool, probe: Path | None, **options: An
 
 
 def _examined(site: str, folder: Path, wait: float, name: str | None) -> int:
+    from rich.table import Table
+
     from stac2cube.executors import doctor as practice
     from stac2cube.executors.site import find_site
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from stac2cube.cli.archives import archive_folder, has_year, is_of_layers, over_archive, show_archive_status
 from stac2cube.cli.options import CUBE, as_json, listed, talking, where_options
@@ -363,6 +362,8 @@ def history(cube: Path, machine: bool) -> None:
 @as_json
 def missions(name: str | None, markdown: bool, machine: bool) -> None:
     """List missions, or print the bands and catalogs of the mission NAME."""
+    from rich.table import Table
+
     from stac2cube.cli.catalogs import mission_facts, mission_tables
     from stac2cube.model.mission import find_mission, mission_names
 

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.text import Text
 
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads, usable_cores
@@ -24,6 +22,9 @@ from stac2cube.model.query import FILTERS
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
 from stac2cube.views.options import Hiding, Style, TimeSelection
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 # A group whose help lists its commands by what one wants to do, in the order in which one comes to want it.
 
@@ -392,6 +393,8 @@ def what_words(**options: Any) -> dict[str, Any]:
 @contextmanager
 def talking(quiet: bool) -> Iterator[Console]:
     """Log to standard error: with colours on a terminal, plain lines in a file."""
+    from rich.logging import RichHandler
+
     console = SafeConsole(file=raw(sys.stderr), quiet=quiet)
     handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False)
     handler.setFormatter(LineFormatter("%(message)s"))

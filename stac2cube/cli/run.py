@@ -17,8 +17,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from stac2cube.cli.options import SafeConsole, WhereOptions, raw, value_of
 from stac2cube.errors import BadInputError
@@ -27,6 +25,9 @@ from stac2cube.executors.slurm import Slurm
 from stac2cube.trust.deadline import stop_waiting, wait_again
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from stac2cube.build.plan import Summary
     from stac2cube.datasets.samples import Report
     from stac2cube.executors.base import Place
@@ -276,6 +277,8 @@ def leave(code: int, on_deadline: str) -> int:
 
 def plan_table(job: LayersJob) -> Table:
     """What a build would do, scene by scene, with totals."""
+    from rich.table import Table
+
     plan = job.plan()
     todo = {step.entry.key: step for step in plan.todo}
     superseded = {step.entry.key for _, step in plan.superseded}

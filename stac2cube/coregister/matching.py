@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -73,11 +74,12 @@ def match(patches: Sequence[Patch], engine: str) -> Match | None:
     Returns:
         None where no window gives a shift.
     """
-    pairs = [infilled((patch.reference, patch.target), patch.good) for patch in patches]
+    filled = [infilled((patch.reference, patch.target), patch.good) for patch in patches]
+    pairs = [(_inner(reference), _Movable(target)) for reference, target in filled]
     measure, passes = ENGINES[engine]
     total = np.zeros(2)
     for _ in range(passes):
-        found = [measure(_inner(reference), _inner(_moved(target, total))) for reference, target in pairs]
+        found = [measure(reference, target.inner(total)) for reference, target in pairs]
         shifts = [np.array((one.right, one.down)) if one else None for one in found]
         known = np.array([shift for shift in shifts if shift is not None])
         if not len(known):
@@ -97,9 +99,9 @@ def match(patches: Sequence[Patch], engine: str) -> Match | None:
     return Match(right, down, int(agreeing.sum()), len(pairs), spread, _pair(total), residual, reliability, each)
 
 
-def _left(pairs: Sequence[Sequence[np.ndarray]], total: np.ndarray) -> np.ndarray | None:
+def _left(pairs: Sequence[tuple[np.ndarray, _Movable]], total: np.ndarray) -> np.ndarray | None:
     """What is still found after moving the targets; None where nothing matches any more."""
-    found = [phase_shift(_inner(reference), _inner(_moved(target, total))) for reference, target in pairs]
+    found = [phase_shift(reference, target.inner(total)) for reference, target in pairs]
     known = np.array([(one.right, one.down) for one in found if one])
     return np.asarray(np.median(known[_agreeing(known)], axis=0)) if len(known) else None
 
@@ -120,10 +122,48 @@ def _inner(patch: np.ndarray) -> np.ndarray:
     return patch[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-def _moved(target: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
+class _Movable:
+    """A target, whose inner part can be drawn from anywhere within its margin: a cubic spline, fitted once.
 
-    if not shift.any():
-        return target
-    moved: np.ndarray = ndimage.shift(target, (shift[1], shift[0]), order=3, mode="nearest")
-    return moved
+    What :func:`scipy.ndimage.shift` (order 3, mode "nearest") gives there; but the same shift of all pixels is one
+    sum of four neighbours along each axis, which takes a tenth of its time.
+    """
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self._pixels = pixels
+
+    @cached_property
+    def _coefficients(self) -> np.ndarray:
+        from scipy import ndimage
+
+        padded = np.pad(self._pixels, _EDGE, mode="edge")
+        found: np.ndarray = ndimage.spline_filter(padded, order=3, output="float64", mode="nearest")
+        return found
+
+    def inner(self, shift: np.ndarray) -> np.ndarray:
+        """The inner part, moved to the right and down by some pixels; of the type of the target."""
+        if not shift.any():
+            return _inner(self._pixels)
+        drawn = self._coefficients
+        for axis, length in enumerate(self._pixels.shape):
+            begin = MARGIN - float(shift[1 - axis])
+            whole = math.floor(begin)
+            places = [
+                np.clip(np.arange(whole - 1 + n, whole - 1 + n + length - 2 * MARGIN), 0, length - 1) for n in range(4)
+            ]
+            weights = _cubic(begin - whole)
+            drawn = np.sum(
+                [w * np.take(drawn, _EDGE + place, axis) for w, place in zip(weights, places, strict=True)], axis=0
+            )
+        return drawn.astype(self._pixels.dtype)
+
+
+_EDGE = 12
+"""Pixels of the edge repeated around a picture before a spline is fitted, as SciPy does."""
+
+
+def _cubic(part: float) -> tuple[float, float, float, float]:
+    """Cubic B-spline of the four neighbours of a place that lies ``part`` beyond the second (Unser 1999, eq. 4)."""
+    rest = 1 - part
+    inner = [2 / 3 - x * x * (2 - x) / 2 for x in (part, rest)]
+    return rest**3 / 6, inner[0], inner[1], part**3 / 6

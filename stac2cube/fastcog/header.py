@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 
 from stac2cube.errors import Stac2cubeError
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 # What must be known of a GeoTIFF before its pixels can be fetched: where every tile lies, and how it is packed.
 #
@@ -105,6 +106,9 @@ class CogHeader:
     @cached_property
     def geobox(self) -> GeoBox:
         """Lattice of the full resolution."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
         return GeoBox(self.levels[0].shape, Affine(*self.transform), self.crs)
 
     @property
@@ -114,6 +118,9 @@ class CogHeader:
 
     def geobox_of(self, level: int) -> GeoBox:
         """Lattice of the full resolution (0) or of an overview (from 1)."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
         if level == 0:
             return self.geobox
         whole, part = self.levels[0], self.levels[level]
@@ -242,8 +249,31 @@ def crs_of(tags: dict[str, Any], head: bytes) -> str:
     numbers = tags.get("key_numbers", np.empty(0, "f8"))
     said = (tags["keys"].astype("<u2").tobytes(), numbers.astype("<f8").tobytes(), tags.get("key_texts", b""))
     if said not in _KNOWN_CRS:
-        _KNOWN_CRS[said] = _crs_by_gdal(head)
+        _KNOWN_CRS[said] = _plain_utm(tags) or _crs_by_gdal(head)
     return _KNOWN_CRS[said]
+
+
+_UTM_KEYS = {1024: {1}, 1025: {1, 2}, 1026: None, 2049: None, 2054: {9102}, 3072: None, 3076: {9001}}
+"""GeoTIFF keys of a file in UTM, and the values that they may have: model projected, pixels areas or points, names,
+degrees, the code of the CRS, metres (OGC GeoTIFF 1.1, annex B)."""
+
+
+def _plain_utm(tags: dict[str, Any]) -> str:
+    """The CRS of a file that says no more than a zone of UTM on WGS 84 by its code, "" of any other.
+
+    Most files do; to let GDAL read them, rasterio would be imported (140 modules, boto3 among them).
+    """
+    keys = tags["keys"][4:].reshape(-1, 4).tolist()
+    code = _key(tags, 3072) or 0
+    if not (32601 <= code <= 32660 or 32701 <= code <= 32760) or _key(tags, 1024) != 1:
+        return ""
+    for key, place, _, value in keys:
+        allowed = _UTM_KEYS.get(key, set())
+        if allowed is not None and (place or value not in allowed):
+            return ""
+    zone = f"WGS 84 / UTM zone {code % 100}{'N' if code < 32700 else 'S'}"
+    texts = {text.strip("\0 ") for text in tags.get("key_texts", b"").decode("latin-1").split("|")}
+    return f"EPSG:{code}" if texts <= {zone, "WGS 84", ""} else ""
 
 
 def _crs_by_gdal(head: bytes) -> str:

@@ -13,10 +13,11 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
-from pyproj import Transformer
 
 if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from pyproj import Transformer
+
     from stac2cube.fastcog.kernels import Runs
     from stac2cube.model.image import BandRequest
 
@@ -101,6 +102,8 @@ def _transform(source: GeoBox, target: GeoBox) -> Exact:
 
 @lru_cache(maxsize=64)
 def _projection(source: str, target: str) -> Transformer:
+    from pyproj import Transformer
+
     return Transformer.from_crs(source, target, always_xy=True)
 
 

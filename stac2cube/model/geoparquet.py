@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import reduce
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -128,6 +130,64 @@ def table_of(items: Sequence[Mapping[str, Any]], texts: Sequence[str], schema: p
         row[ITEM] = text
     arrays = [_array([row.get(field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def table_of_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Python objects as a table, as ``pa.Table.from_pylist`` makes it, but without importing pandas.
+
+    Whatever pyarrow makes of Python lists imports pandas to look whether they are Series: 300 modules, which each
+    process that commits would load.
+
+    Args:
+        rows: Column -> value; one without a column has null there.
+        schema: Structures, lists, texts, bytes, int64, float64 and :data:`TIME`.
+
+    Raises:
+        TypeError: A number is of another kind than its column.
+        NotImplementedError: The schema has another type.
+    """
+    try:
+        columns = [_built([row.get(field.name) for row in rows], field.type) for field in schema]
+    except OverflowError:  # more than 2 GiB of texts in one column, which pyarrow then cuts
+        return pa.Table.from_pylist(list(rows), schema=schema)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _built(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values as an array, from the buffers of Arrow's columnar format."""
+    nulls = sum(value is None for value in values)
+    valid = None
+    if nulls:
+        bits = "".join("0" if value is None else "1" for value in values)
+        valid = pa.py_buffer(int(bits[::-1], 2).to_bytes(-(-len(values) // 8), "little"))
+    made, children = [valid], None
+    if pa.types.is_struct(kind):
+        children = [_built([(value or {}).get(part.name) for value in values], part.type) for part in kind]
+    elif pa.types.is_list(kind):
+        made.append(_offsets(len(value or ()) for value in values))
+        children = [_built([member for value in values for member in value or ()], kind.value_type)]
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+        texts = [value.encode() if isinstance(value, str) else value or b"" for value in values]
+        made += [_offsets(map(len, texts)), pa.py_buffer(b"".join(texts))]
+    elif kind == TIME:
+        made.append(pa.py_buffer(array("q", [0 if value is None else _microseconds(value) for value in values])))
+    elif kind in (pa.int64(), pa.float64()):
+        code = "q" if kind == pa.int64() else "d"
+        made.append(pa.py_buffer(array(code, [0 if value is None else value for value in values])))
+    else:
+        raise NotImplementedError(f"a column of {kind}")
+    return pa.Array.from_buffers(kind, len(values), made, nulls, children=children)
+
+
+def _offsets(lengths: Iterable[int]) -> pa.Buffer:
+    return pa.py_buffer(array("i", accumulate(lengths, initial=0)))
+
+
+def _microseconds(time: datetime) -> int:
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,17 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-from affine import Affine
-from odc.geo import CRS
-from odc.geo import geom as odc_geom
-from odc.geo.geobox import GeoBox
-from pyproj.exceptions import CRSError
-from shapely import union_all
-from shapely.geometry.base import BaseGeometry
+from typing import TYPE_CHECKING, Any
 
 from stac2cube.errors import BadInputError
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from shapely.geometry.base import BaseGeometry
 
 CHUNK = 256
 """Read unit in pixels: 256 x 256 uint16 are 128 KiB, one blosc block."""
@@ -68,6 +64,9 @@ class Grid:
     @cached_property
     def geobox(self) -> GeoBox:
         """The lattice as an :class:`odc.geo.geobox.GeoBox`."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
         x, y = self.origin
         return GeoBox(self.shape, Affine(self.resolution, 0, x, 0, -self.resolution, y), self.crs)
 
@@ -183,6 +182,8 @@ def native_crs(area: BaseGeometry, footprints: Sequence[tuple[str, BaseGeometry]
     Raises:
         BadInputError: No granule says what its CRS is.
     """
+    from shapely import union_all
+
     by_crs: dict[str, list[BaseGeometry]] = {}
     for crs, footprint in footprints:
         if crs:
@@ -203,6 +204,9 @@ def crs_text(crs: Any) -> str:
     Raises:
         BadInputError: Nothing known by that name.
     """
+    from odc.geo import CRS
+    from pyproj.exceptions import CRSError
+
     try:
         parsed = CRS(crs)
     except CRSError as error:
@@ -226,6 +230,8 @@ def _shard_edge(pixels: int) -> int:
 
 def _bounds_in(area: BaseGeometry, area_crs: str, crs: str) -> tuple[float, float, float, float]:
     """Bounds of an area in another CRS, with edges densified; parts on both sides of 180 degrees stay together."""
+    from odc.geo import geom as odc_geom
+
     parts = [part for part in getattr(area, "geoms", [area]) if not part.is_empty]
     boxes = []
     for part in parts:

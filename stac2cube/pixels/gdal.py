@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
-from affine import Affine
-from odc.geo.geobox import GeoBox
-from rasterio.io import DatasetReader
-from rasterio.session import Session
-from rasterio.windows import Window
 
 from stac2cube.errors import ReadError
 from stac2cube.fastcog.header import NO_MEANS
 from stac2cube.fastcog.jp2 import Jp2Header, read_area
 from stac2cube.model.image import Image, Roi
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from rasterio.io import DatasetReader
 
 # Files as GDAL opens them.
 
@@ -38,6 +37,8 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
         fresh: Ask the server even for what GDAL remembers. It remembers failures, too, for the life of the process.
         store: Settings that open where it lies, see :func:`stac2cube.access.sign.access`.
     """
+    import rasterio
+
     options: dict[str, Any] = {"GDAL_NUM_THREADS": "1", "VSI_CACHE": False}
     if remote:
         options |= {"GDAL_HTTP_HEADERS": "", "GDAL_HTTP_NETRC": "NO"}
@@ -60,19 +61,34 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
         name: options.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in options
     }
     # Without a session rasterio would look for keys by itself, where boto3 is installed, for whatever is opened.
-    with rasterio.Env(_Keys(keys), **options):
+    with rasterio.Env(_session_class()(keys), **options):
         yield
 
 
-class _Keys(Session):  # type: ignore[misc] # rasterio has no types
-    """Keys for one reading, held by nothing else; rasterio takes keys from a session only."""
+@cache
+def _session_class() -> Callable[[Mapping[str, str]], Any]:
+    """Made when first used: importing rasterio imports boto3, where it is installed, and opens 110 files."""
+    from rasterio.session import Session
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._keys = dict(keys)
+    class Keys(Session):  # type: ignore[misc] # rasterio has no types
+        """Keys for one reading, held by nothing else; rasterio takes keys from a session only."""
 
-    def get_credential_options(self) -> dict[str, str]:
-        """What GDAL is told."""
-        return self._keys
+        def __init__(self, keys: Mapping[str, str]) -> None:
+            self._keys = dict(keys)
+
+        def get_credential_options(self) -> dict[str, str]:
+            """What GDAL is told."""
+            return self._keys
+
+    return Keys
+
+
+def gdal_error() -> type[Exception]:
+    """What rasterio raises; said in an ``except`` clause, it is imported only where something was raised."""
+    from rasterio.errors import RasterioError
+
+    found: type[Exception] = RasterioError
+    return found
 
 
 SILENT = (
@@ -109,6 +125,9 @@ def open_image(location: str, *, level: int = 0, formats: Sequence[str] | None =
         RasterioError: It cannot be opened (also OSError).
         ReadError: It would have GDAL read another file: a TIFF can name one as its overviews.
     """
+    import rasterio
+    from rasterio.io import DatasetReader
+
     options = {"overview_level": level - 1} if level else {}
     if formats is None:
         return rasterio.open(location, sharing=False, **options)
@@ -145,6 +164,8 @@ class GdalImage:
         jp2: Jp2Header | None = None,
         formats: Sequence[str] | None = FORMATS,
     ) -> None:
+        from odc.geo.geobox import GeoBox
+
         self._location, self._opened, self._formats = location, opened, formats
         self._levels = {0: opened.enter_context(open_image(location, formats=formats))}
         whole = self._levels[0]
@@ -171,6 +192,9 @@ class GdalImage:
         resolution, counted from its first pixel, since the low-pass filters of its wavelets are symmetric about them
         (ISO/IEC 15444-1, annex F): they lie on the lattice of the full resolution.
         """
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
         dataset = self._level(level)
         if not (level and self._wavelets):
             return GeoBox(dataset.shape, dataset.transform, dataset.crs)
@@ -188,6 +212,8 @@ class GdalImage:
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
         """Pixels of a level."""
+        from rasterio.windows import Window
+
         if self._jp2 is not None and level == 0:
             area = read_area(self._location, self._jp2, roi)
             if area is not None:

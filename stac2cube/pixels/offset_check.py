@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import rasterio
-from rasterio.enums import Resampling
 
 from stac2cube.access.sign import opening
 from stac2cube.errors import ReadError
@@ -96,6 +94,9 @@ def _words(granule: Granule, band: str, darkest: float, what: str) -> str:
 
 
 def _picture(granule: Granule, band: str) -> np.ndarray | None:
+    import rasterio
+    from rasterio.enums import Resampling
+
     asset = granule.assets.get(band)
     if asset is None or is_zarr_array(asset.href):
         return None  # an array in Zarr has no small picture: it would have to be read whole

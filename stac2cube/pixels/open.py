@@ -12,12 +12,9 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from stac2cube.access.hrefs import local_path
 from stac2cube.access.s3 import code_of_message, refusal_words
@@ -37,11 +34,15 @@ from stac2cube.fastcog.ranges import (
 )
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, Granule, is_zarr_array
-from stac2cube.pixels.gdal import FORMATS, gdal_image, gdal_settings
+from stac2cube.pixels.gdal import FORMATS, gdal_error, gdal_image, gdal_settings
 from stac2cube.pixels.warp import source_window
 from stac2cube.trust.address import ends_at
 from stac2cube.trust.deadline import within
 from stac2cube.trust.text import printable
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from tenacity import RetryCallState
 
 # Who reads a file: GDAL reads everything; :mod:`stac2cube.source.cog` has the same pixels of most files sooner.
 
@@ -156,7 +157,7 @@ def file_geobox(asset: AssetRef, signer: str) -> GeoBox | None:
     """The lattice of a file; None where it cannot be opened: reading it will say why."""
     try:
         return inspect(Engine("rasterio"), asset, opening(asset, signer), lambda image, _: image.geobox)
-    except (RasterioError, ReadError, OSError) as error:
+    except (gdal_error(), ReadError, OSError) as error:
         log.debug("%s: %s", unsigned(asset.href), error)
         return None
 
@@ -301,7 +302,7 @@ def of_asset(
             work = partial(_again_and_again, granule, band, asset, read, manner)
             return within(longest_read(), work, "reading it, all tries together,")
         return inspect(manner.engine, asset, opening(asset, granule.signer), read)
-    except (RasterioError, OSError, ReadError) as error:
+    except (gdal_error(), OSError, ReadError) as error:
         # Not chained: the text of what GDAL raised may hold a signature.
         raise _failure(granule, band, asset, error) from None
 
@@ -310,6 +311,7 @@ def _again_and_again(
     granule: Granule, band: BandRequest, asset: AssetRef, read: Callable[[Image, AssetRef], T], manner: ReadOptions
 ) -> T:
     """What lies behind a network may be there a little later."""
+    from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
     def again(state: RetryCallState) -> None:
         log.info("%s, band %s: try %d", granule.id, band.name, state.attempt_number + 1)
@@ -320,7 +322,7 @@ def _again_and_again(
     attempts = Retrying(
         stop=lambda state: state.attempt_number >= (_REFUSED_TRIES if _is_refused(state) else retries.attempts),
         wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
-        retry=retry_if_exception(lambda error: isinstance(error, (RasterioError, OSError))),
+        retry=retry_if_exception(lambda error: isinstance(error, (gdal_error(), OSError))),
         before_sleep=again,
         reraise=True,
     )

@@ -8,15 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from importlib.resources import files
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from odc.geo.overlap import compute_reproject_roi
-from pyproj import CRS, Transformer
 from shapely.geometry import shape
 
 from stac2cube.access.sign import is_remote
@@ -27,6 +23,10 @@ from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, Granule
 from stac2cube.pixels.open import DEFAULT_RETRIES, Engine, ReadOptions, RetryPolicy, of_asset
 from stac2cube.pixels.warp import WARP_COLUMNS, SourceWindow, nodata_of, source_window, stored, warp
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from pyproj import Transformer
 
 # Granules joined before they are resampled, where a product is cut into tiles without overlap.
 #
@@ -73,6 +73,8 @@ class Mosaic:
 
     def pixels(self) -> np.ndarray:
         """``(rows, columns)`` of the band's dtype in stored form; where lattices differ, the first one's come first."""
+        from odc.geo.overlap import compute_reproject_roi
+
         out = np.full(self.geobox.shape, self.band.fill, dtype=self.band.dtype)
         for part in self._parts:
             pixels = np.full(self.geobox.shape, self.band.fill, dtype=self.band.dtype)
@@ -98,6 +100,9 @@ class _Part:
     @classmethod
     def around(cls, source: GeoBox, target: GeoBox, band: BandRequest) -> _Part:
         """What a block needs of the lattice on which a file lies."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
         bounds = target.footprint(str(source.crs)).boundingbox
         left, top = (~source.transform) * (bounds.left, bounds.top)
         right, bottom = (~source.transform) * (bounds.right, bounds.bottom)
@@ -169,6 +174,8 @@ def outlines(geoboxes: Sequence[GeoBox]) -> NDArray[np.object_]:
 @lru_cache(maxsize=64)
 def _to_degrees(crs: str) -> tuple[Transformer, bool]:
     """From a CRS to longitude and latitude, and whether it has these itself; finding that out takes a millisecond."""
+    from pyproj import CRS, Transformer
+
     return Transformer.from_crs(crs, "EPSG:4326", always_xy=True), bool(CRS(crs).is_geographic)
 
 
@@ -502,6 +509,8 @@ def name_of(cell: Sequence[int]) -> str:
 
 def _places(geobox: GeoBox, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Longitude and latitude of places of a lattice, counted in pixels from its corner."""
+    from pyproj import Transformer
+
     a, b, c, d, e, f = tuple(geobox.transform)[:6]
     x, y = a * columns + b * rows + c, d * columns + e * rows + f
     longitude, latitude = Transformer.from_crs(str(geobox.crs), "EPSG:4326", always_xy=True).transform(x, y)

@@ -8,14 +8,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
-from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
-from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning
-from rasterio.warp import reproject
 
 from stac2cube.access.sign import is_remote
 from stac2cube.algorithms.radiometry import apply_shift
@@ -26,6 +21,10 @@ from stac2cube.model.fields import equal_nan
 from stac2cube.model.image import METHODS, BandRequest, Image, Roi
 from stac2cube.model.scene import AssetRef
 from stac2cube.trust.address import host_of
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from odc.geo.overlap import ReprojectInfo
 
 # Whether the overviews of a file are means of pixels, or pixels that were chosen: then they lie beside their middle.
 #
@@ -129,7 +128,9 @@ def _places(image: Image, level: int, axis: int, part: slice) -> list[np.ndarray
 
 # Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
 # said in the call. (Not a context manager around the call: those are not safe among threads.)
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.warp")
+warnings.filterwarnings(
+    "ignore", "Dataset has no geotransform|The given matrix is equal to Affine", module="rasterio.warp"
+)
 
 
 def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoBox) -> np.ndarray:
@@ -237,6 +238,8 @@ pixels of the level before, those of 9-7 reach 4 (ISO/IEC 15444-1, annex F)."""
 @lru_cache(maxsize=1024)
 def _relation(source: Same, target: Same) -> ReprojectInfo:
     """How two lattices lie to each other: worked out once for all bands and dates."""
+    from odc.geo.overlap import compute_reproject_roi
+
     return compute_reproject_roi(source.geobox, target.geobox, ttol=0.05, stol=_SAME_SIZE)
 
 
@@ -267,6 +270,8 @@ def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> SourceWindow:
 @lru_cache(maxsize=1024)
 def _needed(source: Same, target: Same) -> tuple[Roi, GeoBox, float]:
     """What of an image a block needs: rows and columns, their lattice, and the size of the block's pixels in these."""
+    from odc.geo.overlap import compute_reproject_roi
+
     relation = compute_reproject_roi(source.geobox, target.geobox, padding=8)
     taken = _slices(relation.roi_src)
     return taken, source.geobox[taken], relation.scale
@@ -322,6 +327,9 @@ def resample_block(cut: SourceWindow, method: str, fill: float | None, geobox: G
         geobox: Lattice of the block.
         out: ``(rows, columns)`` of the block, overwritten.
     """
+    from rasterio.enums import Resampling
+    from rasterio.warp import reproject
+
     # A target at most a little coarser than the source keeps the kernel at its own size. Its size is said in any case:
     # GDAL would derive it from the outline of the block, and one pixel would differ from block to block.
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
@@ -574,6 +582,8 @@ def read_covered(image: Image, index: int, measure: Measure, geobox: GeoBox) -> 
     Raises:
         ReadError: The file has not that band.
     """
+    from odc.geo.overlap import compute_reproject_roi
+
     if not 1 <= index <= image.bands:
         raise ReadError(f"it has {image.bands} band(s), and no band {index}")
     values, coverage = np.full(geobox.shape, np.nan, "float32"), np.zeros(geobox.shape, "float32")

@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from stac2cube.access.sign import Opening, unsigned
 from stac2cube.errors import BadInputError, ReadError
@@ -37,6 +36,9 @@ from stac2cube.pixels.zarr_header import (
 from stac2cube.pixels.zarr_store import ArrayStore, DamagedChunkError, RememberedNames, StoreAccess, settle
 from stac2cube.trust.deadline import left
 from stac2cube.trust.text import printable
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rasterio.errors import RasterioError
-
 from stac2cube.access.sign import is_remote, opening, unsigned
 from stac2cube.errors import BadInputError, CatalogError, NothingFoundError, ReadError
 from stac2cube.model.catalog import Catalog, catalogs, find_catalog
@@ -17,7 +15,7 @@ from stac2cube.model.geometry import crs_name, parse_crs
 from stac2cube.model.mission import Mission
 from stac2cube.model.query import Query
 from stac2cube.model.scene import AssetRef, Granule, Scene, is_zarr_array
-from stac2cube.pixels.gdal import gdal_settings, open_image
+from stac2cube.pixels.gdal import gdal_error, gdal_settings, open_image
 from stac2cube.pixels.open import Engine, inspect
 from stac2cube.search.parsing import Notes
 from stac2cube.search.search import SearchResult, found_items, scenes_of
@@ -56,7 +54,7 @@ def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
 
     try:
         within(LONGEST, look, "opening it")
-    except (RasterioError, OSError, ReadError, CatalogError) as error:
+    except (gdal_error(), OSError, ReadError, CatalogError) as error:
         return unsigned(str(error)).splitlines()[0]
     return ""
 
@@ -76,7 +74,7 @@ def crs_of_file(granule: Granule) -> tuple[str, str]:
 
     try:
         found = within(LONGEST, look, "opening it")
-    except (RasterioError, ReadError, CatalogError, BadInputError, OSError) as error:
+    except (gdal_error(), ReadError, CatalogError, BadInputError, OSError) as error:
         return "", f"its file cannot be read: {unsigned(str(error)).splitlines()[0]:.200}"
     return found, "" if found else "its file does not either"
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pyproj import CRS
 from shapely import to_geojson
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
@@ -31,6 +31,9 @@ from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choice
 from stac2cube.search.parsing import counted_reasons, utm_of_tile
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
+
+if TYPE_CHECKING:
+    pass
 
 # Whether what was found can be used: problems, bands that are lacking, and where it lies.
 
@@ -224,6 +227,8 @@ def grid_for(query: Query, options: GridOptions, scenes: Sequence[Scene]) -> Gri
     Raises:
         BadInputError: No scene can be used, no CRS can be found, or the area cannot be expressed in it.
     """
+    from pyproj import CRS
+
     area, mission, gsds = area_of(query), query.page, [band.gsd for band in query.chosen]
     require_usable(scenes)
     if options.geobox is not None:
@@ -254,6 +259,8 @@ def grid_for(query: Query, options: GridOptions, scenes: Sequence[Scene]) -> Gri
 
 def _metric(crs: str, area: Area) -> str:
     """The CRS itself, or the UTM zone of the area where it counts in degrees: a cube's pixels are metres."""
+    from pyproj import CRS
+
     if not CRS(crs).is_geographic:
         return crs
     centre = area.geometry.representative_point()

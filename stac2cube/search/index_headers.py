@@ -19,7 +19,6 @@ from stac2cube.fastcog.jp2 import Jp2Header, fetch_jp2_header, is_jpeg2000_name
 from stac2cube.fastcog.ranges import ChangedFileError, State, header_of, remote_file
 from stac2cube.model.catalog import HEADERS, MANIFEST
 from stac2cube.model.scene import AssetRef, is_zarr_array
-from stac2cube.pixels.zarr_header import ZarrHeader, state_of_document, zarr_header
 from stac2cube.progress import Progress
 from stac2cube.search.index_files import load_all
 from stac2cube.trust.deadline import within
@@ -27,9 +26,11 @@ from stac2cube.trust.deadline import within
 if TYPE_CHECKING:
     import pyarrow as pa
 
-log = logging.getLogger(__name__)
+    from stac2cube.pixels.zarr_header import ZarrHeader
 
-Header = CogHeader | Jp2Header | ZarrHeader
+    Header = CogHeader | Jp2Header | ZarrHeader
+
+log = logging.getLogger(__name__)
 
 LONGEST = 100.0
 """Seconds that one header is waited for."""
@@ -95,6 +96,8 @@ def read_any_header(asset: AssetRef, signer: str) -> Header:
         ReadError: See :func:`stac2cube.access.sign.opening`.
     """
     if is_zarr_array(asset.href):
+        from stac2cube.pixels.zarr_header import zarr_header  # it imports zarr
+
         return zarr_header(asset, opening(asset, signer))
     if not is_jpeg2000_name(asset.href):
         return header_of(asset, signer)
@@ -104,13 +107,10 @@ def read_any_header(asset: AssetRef, signer: str) -> Header:
 
 def row_of(band: str, href: str, header: Header) -> Row:
     """A header as a row."""
-    kind = _FORMATS[type(header)]
+    kind = "tiff" if isinstance(header, CogHeader) else "jpeg2000" if isinstance(header, Jp2Header) else "zarr"
     record = header.to_record()
     record["tiles"] = b64encode(record["tiles"]).decode("ascii")
     return {"band": band, "href": href, "format": kind, "remark": "", **record}
-
-
-_FORMATS: Mapping[type, str] = {CogHeader: "tiff", Jp2Header: "jpeg2000", ZarrHeader: "zarr"}
 
 
 def header_in(row: Row) -> Header | None:
@@ -122,6 +122,8 @@ def header_in(row: Row) -> Header | None:
     if row["format"] == "other":
         return None
     if row["format"] == "zarr":
+        from stac2cube.pixels.zarr_header import ZarrHeader
+
         return ZarrHeader.from_record({**row, "tiles": b64decode(row["tiles"] or "")})
     tiff = row["format"] == "tiff"
     values = {name: row[name] for name in (*_OF_BOTH, *(_OF_TIFF if tiff else _OF_JPEG2000))}
@@ -169,8 +171,11 @@ def changed(rows: Iterable[Row], targets: Sequence[Target], progress: Progress |
 
     def same(target: Target) -> State:
         row, way = kept[target.asset.href], opening(target.asset, target.signer)
-        header = header_in(row) if row["format"] == "zarr" else None
-        if isinstance(header, ZarrHeader):
+        if row["format"] == "zarr":
+            from stac2cube.pixels.zarr_header import ZarrHeader, state_of_document
+
+            header = header_in(row)
+            assert isinstance(header, ZarrHeader)
             now = state_of_document(header, way)
         else:
             _, now = remote_file(way).first(1)
@@ -238,7 +243,7 @@ class StoredHeaders:
             href: Its unsigned address.
         """
         header = self.of(href)
-        return header if isinstance(header, (CogHeader, ZarrHeader)) else None
+        return None if isinstance(header, Jp2Header) else header
 
     def rows(self) -> dict[str, Row]:
         """All of them as rows, by address."""

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
-from shapely.geometry import shape
 
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, BuildOptions, Plan, Step, Summary, known_entries, plan
@@ -47,6 +45,7 @@ from stac2cube.store.metadata import read_root
 
 if TYPE_CHECKING:
     import xarray as xr
+    from odc.geo.geobox import GeoBox
 
 
 # How the pixels of scenes are read: the task of layers, of looks at them, and of reads without a cube.
@@ -220,6 +219,8 @@ def area_words(aoi: Any, **reading: Any) -> dict[str, Any]:
     Raises:
         BadInputError: See :func:`stac2cube.model.geometry.read_areas`.
     """
+    from odc.geo.geobox import GeoBox
+
     if aoi is None:
         return {}
     if isinstance(aoi, GeoBox):
@@ -420,6 +421,8 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
 
 def _same_grid_words(query: Query, options: GridOptions, old: CubeSpec) -> bool:
     """Whether the words ask for the grid the cube has: then it is taken, and not laid out anew from other scenes."""
+    from shapely.geometry import shape
+
     return (
         options.geobox is None
         and query.geometry.equals(shape(old.request["area"]["geometry"]))

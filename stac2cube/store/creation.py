@@ -8,14 +8,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-from pyproj import CRS
-from zarr.abc.buffer import Buffer
-from zarr.buffer import cpu, default_buffer_prototype
-from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.errors import CubeError
 from stac2cube.model.cube_spec import FORMAT, CubeSpec, Layer
@@ -26,6 +21,11 @@ from stac2cube.store.metadata import CONVENTIONS, COORDINATE_CHUNK, GRID_MAPPING
 from stac2cube.store.records import Census, Damage
 from stac2cube.store.staging import create_array
 from stac2cube.version import __version__
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.buffer import Buffer
+    from zarr.storage import MemoryStore
 
 # A new store: the metadata of its arrays, its attributes, and the coordinates that never change.
 
@@ -66,6 +66,10 @@ def write_store(
         steps: Length of time.
         create: Makes the array of a layer.
     """
+    import zarr
+    from zarr.buffer import cpu
+    from zarr.storage import MemoryStore
+
     # In memory first: zarr makes files of new arrays by hard links, which not every file system has.
     files: dict[str, Buffer] = {}
     store = MemoryStore(files)
@@ -120,6 +124,8 @@ def write_store(
 
 def write_axes(group: zarr.Group, grid: Grid) -> None:
     """Pixel centres x and y, and the CF grid mapping, as CF 1.11 and GDAL describe a grid."""
+    from pyproj import CRS
+
     crs = CRS.from_user_input(grid.crs)
     described = {axis["axis"]: axis for axis in crs.cs_to_cf()}
     for name, place, length in (("y", 5, grid.shape[0]), ("x", 2, grid.shape[1])):
@@ -178,6 +184,9 @@ def axis_files(grid: Grid) -> dict[str, bytes]:
 
 def look_at_axes(store: Path, grid: Grid, census: Census) -> Iterator[Damage]:
     """What is wrong with the fixed coordinates of a cube or the store of a year."""
+    import zarr
+    from zarr.storage import LocalStore, MemoryStore
+
     wanted = _read(MemoryStore({path: _buffer(content) for path, content in _written(grid).items()}))
     for path in axis_files(grid):
         name = path.split("/", 1)[0]
@@ -217,15 +226,22 @@ def require_axes(cube: Path, grid: Grid, x: np.ndarray, y: np.ndarray) -> None:
 
 @lru_cache(maxsize=16)
 def _written(grid: Grid) -> Mapping[str, bytes]:
+    import zarr
+    from zarr.storage import MemoryStore
+
     files: dict[str, Buffer] = {}
     write_axes(zarr.create_group(MemoryStore(files)), grid)
     return {path: buffer.to_bytes() for path, buffer in files.items()}
 
 
 def _read(store: MemoryStore) -> dict[str, np.ndarray]:
+    import zarr
+
     group = zarr.open_group(store, mode="r")
     return {name: np.asarray(group[name][...]) for name in AXES}  # type: ignore[index]
 
 
 def _buffer(content: bytes) -> Buffer:
+    from zarr.buffer import default_buffer_prototype
+
     return default_buffer_prototype().buffer.from_bytes(content)

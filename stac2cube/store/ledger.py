@@ -7,15 +7,11 @@ import json
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from shapely import from_wkb
-from shapely.geometry import mapping, shape
 
 from stac2cube.errors import CubeError
 from stac2cube.model.catalog import SIDES, SOURCES
@@ -26,6 +22,7 @@ from stac2cube.trust.names import is_name
 from stac2cube.trust.text import printable
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 # The ledger: what a cube knows of its own making, one row per time step, as STAC GeoParquet.
@@ -186,12 +183,14 @@ _LEAN = ("id", "datetime", *(f"stac2cube:{name}" for name in _OWN_LEAN))
 
 
 def _table(entries: Sequence[Entry]) -> pa.Table:
-    import pyarrow as pa
+    from stac2cube.model import geoparquet
 
-    return pa.Table.from_pylist([_to_row(entry) for entry in entries], schema=_schema())
+    return geoparquet.table_of_rows([_to_row(entry) for entry in entries], _schema())
 
 
 def _to_row(entry: Entry) -> dict[str, Any]:
+    from shapely.geometry import shape
+
     geometry = shape(entry.footprint) if entry.footprint else None
     bounds = dict(zip(SIDES, geometry.bounds, strict=True)) if geometry else None
     return {
@@ -234,6 +233,9 @@ def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
     )
     if not whole:
         return lean
+    from shapely import from_wkb
+    from shapely.geometry import mapping
+
     return replace(
         lean,
         footprint=mapping(from_wkb(row["geometry"])) if row["geometry"] else {},
@@ -270,15 +272,32 @@ def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def _rows_of(table: pa.Table, keys: Collection[str] | None) -> Iterator[dict[str, Any]]:
     """The rows of some keys, all if None, in their order; neighbours together, without importing pyarrow.compute."""
     if keys is None:
-        yield from table.to_pylist()
+        yield from _plain_rows(table)
         return
     held = [key in keys for key in table["id"].to_pylist()]
     first = 0
     for wanted, group in groupby(held):
         count = len(list(group))
         if wanted:
-            yield from table.slice(first, count).to_pylist()
+            yield from _plain_rows(table.slice(first, count))
         first += count
+
+
+def _plain_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows as Python objects; times from their numbers, because pyarrow imports pandas to make times."""
+    import pyarrow as pa
+
+    place = table.schema.get_field_index("datetime")
+    if place < 0 or table.schema.field(place).type != pa.timestamp("us", tz="UTC"):
+        return list(table.to_pylist())
+    numbers = [number for part in table.column(place).chunks for number in part.view(pa.int64()).to_pylist()]
+    rows = table.remove_column(place).to_pylist()
+    for row, number in zip(rows, numbers, strict=True):
+        row["datetime"] = None if number is None else _EPOCH + timedelta(microseconds=number)
+    return list(rows)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _keys_of(path: Path) -> tuple[str, ...]:
@@ -336,6 +355,8 @@ def step_facts(keys: Sequence[str], rows: Mapping[str, Entry]) -> dict[str, tupl
         keys: Of the steps, in their order.
         rows: Of the ledger.
     """
+    import numpy as np
+
     facts = {}
     for name, (what, units) in STEP_FACTS.items():
         values = [rows[key].properties.get(name) for key in keys]

@@ -12,26 +12,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
 import google_crc32c
 import numpy as np
-import zarr
-import zarrs  # noqa: F401 - registers its pipeline with zarr
-from numcodecs import blosc
-from zarr.abc.buffer import Buffer
-from zarr.codecs import BloscCodec
-from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.errors import CubeError, ReadError
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid, Tile
 from stac2cube.store.files import open_folder, passing, sync_descriptor
 from stac2cube.store.generation import Held
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.buffer import Buffer
 
 # Pixels of a whole shard to the bytes of its file: chunk after chunk, then where each lies.
 #
@@ -41,15 +39,25 @@ from stac2cube.store.generation import Held
 # shard, and a sixth more for a large one (docs/benchmarks.md). Tests hold the bytes to those of zarrs, and the pixels
 # to readers.
 
-# Its own threads would put each block of a chunk where it is ready, and equal pixels would make files of other bytes
-# every time; it has them in the main thread only. Blocks of the cube, not of a codec, are what is made in parallel.
-blosc.use_threads = False
+
+@cache
+def _blosc() -> Any:
+    """c-blosc, imported where a shard is packed.
+
+    Its own threads would put each block of a chunk where it is ready, and equal pixels would make files of other bytes
+    every time; it has them in the main thread only. Blocks of the cube, not of a codec, are what is made in parallel.
+    """
+    from numcodecs import blosc
+
+    blosc.use_threads = False
+    return blosc
+
 
 _ABSENT = 2**64 - 1
 """Place and length, in the index, of a chunk that is all fill."""
 
-_SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
-"""Names of the codec ``blosc`` in Zarr 3 -> numbers of c-blosc."""
+_SHUFFLES = {"noshuffle": "NOSHUFFLE", "shuffle": "SHUFFLE", "bitshuffle": "BITSHUFFLE"}
+"""Names of the codec ``blosc`` in Zarr 3 -> constants of c-blosc."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,9 @@ class Blosc:
 
     def pack(self, chunk: np.ndarray) -> bytes:
         """The bytes of a chunk, whose numbers have :attr:`typesize` bytes."""
-        made: bytes = blosc.compress(chunk, self.cname.encode(), self.clevel, _SHUFFLES[self.shuffle], self.blocksize)
+        blosc = _blosc()
+        shuffle = getattr(blosc, _SHUFFLES[self.shuffle])
+        made: bytes = blosc.compress(chunk, self.cname.encode(), self.clevel, shuffle, self.blocksize)
         return made
 
 
@@ -233,6 +243,9 @@ def fast_pipeline(*, writing: bool = False) -> Iterator[None]:
     Raises:
         CubeError: Writing in a forked process that cannot do it.
     """
+    import zarr
+    import zarrs  # noqa: F401 - registers its pipeline with zarr
+
     settings: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
     with _PIPELINE_LOCK:
         if _Threads.lost:
@@ -254,6 +267,8 @@ def slow_pipeline() -> Iterator[None]:
 
     zarr's configuration is process-wide: without it, another thread within :func:`fast_pipeline` would decide.
     """
+    import zarr
+
     with _PIPELINE_LOCK, zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}):
         yield
 
@@ -272,6 +287,9 @@ def _start_pool(process: int) -> None:  # noqa: ARG001 - what a process forked f
 
     It does so once, with the setting that it finds at that moment: it must not be ours.
     """
+    import zarr
+    from zarr.storage import MemoryStore
+
     usual = zarr.config.get("threading.max_workers") or min(32, (os.cpu_count() or 1) + 4)
     with zarr.config.set({"threading.max_workers": usual}):
         zarr.create_group(MemoryStore())
@@ -279,6 +297,9 @@ def _start_pool(process: int) -> None:  # noqa: ARG001 - what a process forked f
 
 def open_array(folder: Path) -> zarr.Array[Any]:
     """One array of a cube or of a staged step, by its own metadata, for reading."""
+    import zarr
+    from zarr.storage import LocalStore
+
     with fast_pipeline():
         return zarr.open_array(LocalStore(folder, read_only=True), mode="r")
 
@@ -306,6 +327,9 @@ def create_array(
         chunk: Unit of reading, one step of the grid's chunk if None.
         shard: Unit of writing, one step of the grid's shard if None.
     """
+    import zarr
+    from zarr.codecs import BloscCodec
+
     size = np.dtype(layer.dtype).itemsize
     chunk, shard = chunk or (1, *grid.chunk), shard or (1, *grid.shard)
     step = size * chunk[1] * chunk[2]
@@ -409,7 +433,12 @@ class Stager:
     def __init__(self, folder: Path, spec: CubeSpec) -> None:
         self.folder = folder.absolute()  # workers may have another working directory
         self._cube = self.folder.parents[2]
-        self._metadata = {layer.name: _metadata_of(layer, spec.grid) for layer in spec.layers}
+        self._spec = spec
+
+    @cached_property
+    def _metadata(self) -> dict[str, bytes]:
+        """Of each layer's array, made when there is a step: zarr is imported for it."""
+        return {layer.name: _metadata_of(layer, self._spec.grid) for layer in self._spec.layers}
 
     def step(self, key: str) -> StagedStep:
         """An empty staged step, ready for workers on any node that sees the cube."""
@@ -510,6 +539,8 @@ def count_valid(block: np.ndarray, layer: Layer) -> int:
 
 def _metadata_of(layer: Layer, grid: Grid) -> bytes:
     """The zarr.json of an array of one time step, made by zarr itself."""
+    from zarr.storage import MemoryStore
+
     files: dict[str, Buffer] = {}
     create_array(MemoryStore(files), layer, grid, steps=1)
     return files[f"{layer.name}/zarr.json"].to_bytes()

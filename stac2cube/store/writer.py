@@ -8,13 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-from zarr.abc.buffer import Buffer
-from zarr.buffer import default_buffer_prototype
-from zarr.storage import LocalStore, MemoryStore
 
 from stac2cube.errors import CubeError
 from stac2cube.model.cube_spec import CubeSpec
@@ -42,6 +38,9 @@ from stac2cube.store.lock import CubeLock, Owner, Verdict
 from stac2cube.store.metadata import COORDINATE_CHUNK, OWN, Root, read_root
 from stac2cube.store.records import require_last_root, with_checksums
 from stac2cube.store.staging import StagedStep, Stager, shard_file
+
+if TYPE_CHECKING:
+    from zarr.abc.buffer import Buffer
 
 # The commit itself: the ledger's rows, the history and the root, in this order; the root by one atomic rename.
 
@@ -194,6 +193,9 @@ def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:
 
 def write_values(store: Path, entries: Sequence[Entry]) -> None:
     """Write time and scene key of all steps of a new store, in their order."""
+    import zarr
+    from zarr.storage import LocalStore
+
     for name in ("time", "scene"):
         array = zarr.open_array(LocalStore(store / name), mode="r+")
         array[:] = np.array([_value(entry, name) for entry in entries], dtype=object if name == "scene" else "int64")
@@ -205,6 +207,10 @@ def _value(entry: Entry, name: str) -> Any:
 
 def _chunk_with(folder: Path, metadata: dict[str, Any], chunk: int, values: Mapping[int, Any]) -> bytes:
     """The bytes of one chunk of a coordinate after some values were set; zarr itself encodes them."""
+    import zarr
+    from zarr.buffer import default_buffer_prototype
+    from zarr.storage import MemoryStore
+
     make = default_buffer_prototype().buffer.from_bytes
     end = max(max(values) + 1, metadata["shape"][0])
     files: dict[str, Buffer] = {"zarr.json": make(json.dumps(metadata | {"shape": [end]}).encode())}

@@ -11,7 +11,7 @@ from tests.bench import builders
 from tests.bench.data import BANDS, TEN
 from tests.bench.works import Bench, Work, over_http
 
-TOOLS = tuple(builders.TOOLS)
+TOOLS = tuple(tool for tool in builders.TOOLS if not tool.startswith("GDAL"))
 ALL = tuple(BANDS)
 FULL = ("full tile", ("32TQT",), 3, (*TEN, "SCL"), (0, 0), 0, TOOLS)
 MOSAIC = ("cross-zone mosaic", ("32TQT", "33TTN"), 6, ALL, (22_040, 3_000), 512, TOOLS)

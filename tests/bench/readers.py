@@ -36,7 +36,7 @@ def by_date(config: dict) -> list[list[dict]]:
 def geobox(config: dict) -> Any:
     from odc.geo.geobox import GeoBox
 
-    return GeoBox.from_bbox(config["bounds"], f"EPSG:{config['epsg']}", resolution=10)
+    return GeoBox.from_bbox(config["bounds"], f"EPSG:{config['epsg']}", resolution=config.get("resolution", 10))
 
 
 def stac2cube(engine: str = "auto") -> Read:

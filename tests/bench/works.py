@@ -79,6 +79,7 @@ class Bench:
         small: What every tool reads before it is measured, so that what it loads on first use is not counted.
         script: Does one piece of work by one tool.
         chosen: Of the command.
+        pick: Which of a tool's figures counts.
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class Bench:
     small: BenchArchive
     script: ModuleType
     chosen: argparse.Namespace
+    pick: Callable[[list[float]], float] = min
 
     @classmethod
     def of_command(cls, description: str | None, script: ModuleType) -> Bench:
@@ -140,7 +142,11 @@ class Bench:
             digests = {tool: {run["digest"] for run in mine} for tool, mine in runs.items() if mine}
             if len(set.union(*digests.values())) > 1:
                 print(f"NOT THE SAME PIXELS: {digests}")
-        return {tool: {key: min(run[key] for run in mine) for key in mine[0]} for tool, mine in runs.items() if mine}
+        return {tool: self._picked(mine) for tool, mine in runs.items() if mine}
+
+    def _picked(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
+        numbers = [key for key, value in runs[0].items() if not isinstance(value, str)]
+        return {key: self.pick([run[key] for run in runs]) for key in numbers}
 
     def _configure(self, work: Work, between: Between, folder: Path) -> dict[str, Any]:
         """The work in words that all tools understand."""

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
-from stac2cube.fastcog.header import CogHeader, UnusualFileError
-from stac2cube.fastcog.image import CogImage
+from stac2cube.fastcog.header import CogHeader, UnusualFileError, _Bytes, _crs_by_gdal, _directories, _plain_utm
+from stac2cube.fastcog.image import CogImage, place_by_numpy
+from stac2cube.fastcog.kernels import place_tile
 from stac2cube.fastcog.ranges import LocalParts, header_of
 from stac2cube.model.scene import AssetRef
 from tests.pixels.granules import box32, texture, write
@@ -101,6 +102,29 @@ def write_bands(path: Path, bands: np.ndarray, **options: Any) -> Path:
 def test_several_bands(interleave: str, dtype: str, predictor: int, tmp_path: Path) -> None:
     bands = np.stack([texture(WHOLE, seed) for seed in range(3)]).astype(dtype)
     assert_same(write_bands(tmp_path / "a.tif", bands, interleave=interleave, predictor=predictor))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "<i4", "<u8"])
+def test_numpy_and_compiled_loops_sum_alike(dtype: str) -> None:
+    """A small build sums differences with NumPy, a larger one with what numba compiles."""
+    kind = np.dtype(dtype)
+    tile = np.random.default_rng(1).integers(0, 256, (21, 33, 3, kind.itemsize), "u1")
+    for band, corner, shape in ((0, (0, 0), (21, 33)), (2, (5, 7), (11, 9)), (1, (20, 32), (1, 1))):
+        made, wanted = (np.empty(shape, kind.newbyteorder("=")) for _ in range(2))
+        place_by_numpy(tile, kind, band, corner, made)
+        place_tile(tile, kind, 2, band, corner, wanted)
+        np.testing.assert_array_equal(made, wanted)
+
+
+def test_zones_of_utm_are_known_without_gdal(tmp_path: Path) -> None:
+    """What is read of the keys alone is what GDAL makes of the file; of every other CRS it is left to GDAL."""
+    for code, plain in ((32632, True), (32733, True), (25832, False), (3035, False), (4326, False), (32661, False)):
+        lattice = GeoBox((64, 64), Affine(10, 0, 5e5, 0, -10, 4e6), code)
+        path = write(tmp_path / f"{code}.tif", texture(lattice), lattice)
+        head = path.read_bytes()
+        tags = _directories(_Bytes(lambda first, count, head=head: head[first : first + count]))[0]
+        assert bool(_plain_utm(tags)) == plain
+        assert not plain or _plain_utm(tags) == _crs_by_gdal(head)
 
 
 def test_sparse_tiles_hold_no_data(tmp_path: Path) -> None:

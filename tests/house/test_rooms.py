@@ -21,8 +21,8 @@ MOST_FILES = 183
 MOST_ARROWS = 136
 MOST_LINES = 700
 
-MOST_MODULES = 380
-"""Modules of a worker beyond those of distributed, NumPy and rasterio; 346 with zarr 3.1 and odc-geo 0.5."""
+MOST_MODULES = 200
+"""Modules of a worker beyond those of distributed, NumPy and rasterio; 166 with shapely 2.1 and pyproj 3.7."""
 
 DASK_FILES = {
     "executors/dask.py",
@@ -97,8 +97,25 @@ def test_a_worker_imports_little() -> None:
     more = answer.stdout.split()
     assert len(more) <= MOST_MODULES
     heavy = {"scipy", "pyarrow", "rich", "pandas", "xarray", "pystac", "pystac_client", "requests", "torch", "arosics"}
+    heavy |= {"zarr", "zarrs", "numcodecs", "numba"}
     assert not heavy & {name.split(".")[0] for name in more}
     assert "dask.array" not in more
+
+
+def test_commands_import_little(tmp_path: Path) -> None:
+    """What looks at a cube needs no zarr and no dask, and what commits needs no pandas, which pyarrow would import."""
+    code = (
+        "import sys; from pathlib import Path; from stac2cube.store.ledger import Entry, Ledger;"
+        "from datetime import UTC, datetime; cube = Path(sys.argv[1]);"
+        "row = Entry('a', datetime(2024, 1, 2, tzinfo=UTC), 'failed', ('b',));"
+        "assert Ledger(cube, Ledger(cube, ()).write([row], 1)).entries() == {'a': row};"
+        "import stac2cube.cli, stac2cube.archives.archive, stac2cube.build.status; print(*sys.modules)"
+    )
+    (tmp_path / "a.zarr" / ".stac2cube").mkdir(parents=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "a.zarr")]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    heavy = {"pandas", "zarr", "numcodecs", "odc", "dask", "pyproj", "rasterio", "scipy", "numba", "requests", "xarray"}
+    assert not heavy & {name.split(".")[0] for name in answer.stdout.split()}
 
 
 def test_every_public_name_is_there_and_documented() -> None:
