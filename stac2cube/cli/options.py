@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import Field, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -18,7 +18,7 @@ from stac2cube.executors.base import Place, Threads, usable_cores
 from stac2cube.executors.local import Local
 from stac2cube.executors.site import Limits
 from stac2cube.model.fields import Declared, Options, Range, documented, option, options_in
-from stac2cube.model.query import FILTERS
+from stac2cube.model.query import Filters
 from stac2cube.recipe.schema import Form
 from stac2cube.trust.text import LineFormatter, printable, redacted
 from stac2cube.views.options import Hiding, Style, TimeSelection
@@ -263,11 +263,6 @@ items_option = click.option(
 )
 
 
-def filter_option(one: Field[Any]) -> Callable[[Any], Any]:
-    """The option of a filter of scenes, from its field of :class:`stac2cube.model.query.Query`."""
-    return click.option(f"--{one.name.replace('_', '-')}", type=one.metadata["kind"], help=one.metadata["help"])
-
-
 def search_options(command: Command) -> Command:
     """What is looked for, and where."""
     options = [
@@ -298,7 +293,7 @@ def search_options(command: Command) -> Command:
                 " the mission."
             ),
         ),
-        *map(filter_option, FILTERS),
+        options_of(Filters, unset="off"),
         click.option(
             "--catalog",
             type=PATH,
@@ -382,7 +377,7 @@ def what_words(**options: Any) -> dict[str, Any]:
     from stac2cube.model.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    plain = ("mission", "resolution", "crs", "fill", "strict", "catalog", "items", *(one.name for one in FILTERS))
+    plain = ("mission", "resolution", "crs", "fill", "strict", "catalog", "items", *options_in(Filters))
     words = {name: options[name] for name in plain if name in options}
     words["bands"] = listed(options["bands"])
     words["resampling"] = resampling_words(options.get("resampling"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from inspect import cleandoc
+from inspect import cleandoc, get_annotations
 from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -173,8 +173,11 @@ def options_in(kind: type) -> Mapping[str, Declared]:
         kind: The dataclass.
     """
     if kind not in _OPTIONS:
-        hints, known = get_type_hints(kind), fields(cast("Any", kind))
-        _OPTIONS[kind] = {one.name: _declared(one, hints[one.name]) for one in known if _KEY in one.metadata}
+        known = {one.name: one for one in fields(cast("Any", kind)) if _KEY in one.metadata}
+        # Other classes may annotate fields with types that are imported for type checkers only.
+        declaring = [base for base in kind.__mro__ if known.keys() & get_annotations(base).keys()]
+        hints = {name: hint for base in reversed(declaring) for name, hint in get_type_hints(base).items()}
+        _OPTIONS[kind] = {name: _declared(one, hints[name]) for name, one in known.items()}
     return _OPTIONS[kind]
 
 

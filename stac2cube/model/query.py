@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stac2cube.errors import BadInputError
+from stac2cube.model.fields import Options, Range, documented, option, options_in
 from stac2cube.model.mission import Band, Mission, find_mission
 
 if TYPE_CHECKING:
@@ -22,26 +23,36 @@ ALWAYS = "1900/2100"
 """The time of a mission that has no time series, and of a query without a time."""
 
 
-def filter_field(default: Any, kind: type, about: str, bounds: tuple[str, float, float] | None = None) -> Any:
-    """A field of :class:`Query` that leaves scenes or items out.
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Filters(Options):
+    """What leaves scenes or items out of a query.
 
-    The option of the command line, the word of recipes, and what cubes and indexes store are made from it.
-
-    Args:
-        default: Value that leaves nothing out.
-        kind: Type of the value.
-        about: Help text of the option.
-        bounds: What the number is, and the smallest and largest one: ``("a percentage", 0, 100)``.
+    The options of the command line, the words of recipes, and what cubes and indexes store are made from these fields.
+    A scene is left out by its cloud cover if the mean of its granules, weighted by their area, is higher.
     """
-    return field(default=default, metadata={"kind": kind, "help": about, "bounds": bounds})
+
+    max_cloud_cover: float | None = option(
+        None, "Leave out scenes with more cloud than this, in percent.", unit="percent", bounds=Range(0, 100)
+    )
+    orbit: str = option("", "ascending, descending, or the number of a relative orbit. Default: all orbits.")
+
+    def filters(self) -> dict[str, Any]:
+        """Values of the filters by name, as cubes and indexes store them."""
+        return {name: getattr(self, name) for name in options_in(Filters)}
+
+
+def stored_filters(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Filters that a cube or an index stores, by name; those that it does not know are left out."""
+    return {name: stored[name] for name in options_in(Filters) if name in stored}
 
 
 @dataclass(frozen=True)
-class Query:
+class Query(Filters):
     """Which scenes are searched: the one search request, which everything that searches takes.
 
-    Words are checked when the query is made. The pixel grid is not part of it, see
-    :class:`stac2cube.model.grid.GridOptions`.
+    Words are checked when the query is made. Filters are those of :class:`Filters`. The pixel grid is not part of it,
+    see :class:`stac2cube.model.grid.GridOptions`.
 
     Attributes:
         mission: Name of a mission. "" only until the source of a read or of samples says it.
@@ -50,8 +61,6 @@ class Query:
         bands: Names or common names; None for the mission's default.
         catalog: Name, URL or path of a catalog, several separated by commas, or "auto".
         items: A stored search result of that catalog, which is searched instead of it.
-        max_cloud_cover: Percent. A scene is left out if the mean of its granules, weighted by their area, is higher.
-        orbit: ``"ascending"``, ``"descending"`` or the number of a relative orbit; "" for all.
         where: CQL2 texts that each item must fulfil, see :class:`stac2cube.search.search.Conditions`.
         fill: Fill missing tiles from the coarser product that the mission names.
         strict: Refuse Sentinel-2 scenes whose pixels contradict their metadata, and scenes whose newest item lacks a
@@ -66,10 +75,6 @@ class Query:
     bands: tuple[str, ...] | None = None
     catalog: str = "auto"
     items: Path | None = None
-    max_cloud_cover: float | None = filter_field(
-        None, float, "Leave out scenes with more cloud than this, in percent.", ("a percentage", 0, 100)
-    )
-    orbit: str = filter_field("", str, "ascending, descending, or the number of a relative orbit. Default: all orbits.")
     where: tuple[str, ...] = ()
     fill: bool = False
     strict: bool = False
@@ -83,11 +88,7 @@ class Query:
             BadInputError: Naming the word that is wrong.
         """
         _ = self.period  # which says what is wrong with it, as the bands below do
-        for one in FILTERS:
-            value, bounds = getattr(self, one.name), one.metadata["bounds"]
-            if value is not None and bounds is not None and not bounds[1] <= value <= bounds[2]:
-                what, least, most = bounds
-                raise BadInputError(f"{one.name} is {what}, {least:g} to {most:g}, not {value:g}")
+        super().__post_init__()
         if self.orbit not in ("", "ascending", "descending") and not self.orbit.isdigit():
             raise BadInputError(f"orbit {self.orbit!r}: say ascending, descending, or the number of a relative orbit")
         if self.mission:
@@ -166,18 +167,4 @@ class Query:
 
     def unfiltered(self) -> Query:
         """The same without any filter and condition."""
-        nothing: dict[str, Any] = {one.name: one.default for one in FILTERS}
-        return replace(self, where=(), **nothing)
-
-    def filters(self) -> dict[str, Any]:
-        """Values of the filters by name, as cubes and indexes store them."""
-        return {one.name: getattr(self, one.name) for one in FILTERS}
-
-
-FILTERS: tuple[Field[Any], ...] = tuple(one for one in fields(Query) if "help" in one.metadata)
-"""Fields of a query that leave scenes or items out."""
-
-
-def stored_filters(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Filters that a cube or an index stores, by name; those that it does not know are left out."""
-    return {one.name: stored[one.name] for one in FILTERS if one.name in stored}
+        return replace(self, where=(), **Filters().filters())
