@@ -53,7 +53,7 @@ class ArrayLease:
         return Owner.of_jobs(f"jobs-{self.cluster}-{self.job}", self.job, self.cluster)
 
 
-def lease_cube(path: Path, spec: CubeSpec, claim: ArrayLease, orders: BuildOptions | None = None) -> None:
+def lease_cube(path: Path, spec: CubeSpec, claim: ArrayLease, options: BuildOptions | None = None) -> None:
     """Take a cube for some jobs, creating it if there is none.
 
     Raises:
@@ -61,7 +61,7 @@ def lease_cube(path: Path, spec: CubeSpec, claim: ArrayLease, orders: BuildOptio
         CubeLockedError: Somebody else is writing it.
         BadInputError: The path cannot be written.
     """
-    with open_writer(path, spec, (orders or BuildOptions()).verdict) as writer:
+    with open_writer(path, spec, (options or BuildOptions()).verdict) as writer:
         writer.hand_over(claim.owner)
 
 
@@ -73,7 +73,7 @@ def build_part(
     claim: ArrayLease,
     share: tuple[int, int],
     *,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Make one job's share of the blocks that a cube lacks; nothing is sealed yet.
@@ -85,7 +85,7 @@ def build_part(
         place: Where.
         claim: Whose the cube is.
         share: Which share of how many, counted from 0.
-        orders: How to behave.
+        options: How to behave.
         progress: Told of every block.
 
     Returns:
@@ -94,7 +94,7 @@ def build_part(
     Raises:
         CubeLockedError: The cube is not, or no longer, held by these jobs.
     """
-    orders, progress = orders or BuildOptions(), progress or Progress()
+    options, progress = options or BuildOptions(), progress or Progress()
     begun = time.monotonic()
     recorder = ReceiptSink(path, claim, share[0])
     todo = _share_of(plan(steps, known_entries(path, steps)).todo, share, recorder.made())
@@ -102,22 +102,22 @@ def build_part(
     count = sum(len(step.tiles) for step in todo)
     log.info("share %d of %d: %d blocks to make", share[0] + 1, share[1], count)
     if todo:
-        flow = Scheduler(place, orders, progress)
+        scheduler = Scheduler(place, options, progress)
         try:
             with place.open() as executor, progress.over(count):
-                run_blocks(todo, task, executor, recorder, flow)
+                run_blocks(todo, task, executor, recorder, scheduler)
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
             raise cannot_be_written(path, error) from error
-        summary.stopped = flow.stopped and recorder.received_count < count
+        summary.stopped = scheduler.stopped and recorder.received_count < count
     summary.failed = recorder.failures
     summary.seconds = time.monotonic() - begun
     return summary
 
 
 def seal_parts(
-    path: Path, spec: CubeSpec, steps: Sequence[Step], claim: ArrayLease, orders: BuildOptions | None = None
+    path: Path, spec: CubeSpec, steps: Sequence[Step], claim: ArrayLease, options: BuildOptions | None = None
 ) -> Summary:
     """Seal the steps of which the jobs made every block, and end their hold over the cube.
 
@@ -130,7 +130,7 @@ def seal_parts(
     begun = time.monotonic()
     if read_owner(path) is not None or not staging_folder(path, claim.owner.token).exists():
         _require_ours(path, claim)  # else an earlier try to seal failed, and nobody came since
-    with open_writer(path, spec, (orders or BuildOptions()).verdict, claim.owner) as writer:
+    with open_writer(path, spec, (options or BuildOptions()).verdict, claim.owner) as writer:
         known = known_entries(path, steps)
         work = plan(steps, known)
         summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])

@@ -180,13 +180,13 @@ class Derivation:
     Attributes:
         out: Path of the cube, which need not exist.
         place: Where the work runs.
-        orders: Options of the build.
+        options: Options of the build.
         progress: Receives every finished block. None: shows nothing.
     """
 
     out: Path
     place: Place
-    orders: BuildOptions
+    options: BuildOptions
     progress: Progress | None
 
     def require_same(self, spec: CubeSpec) -> None:
@@ -200,10 +200,10 @@ class Derivation:
 
     def build(self, work: DerivedPlan) -> Summary:
         """Carry out a plan; see :func:`stac2cube.build.loop.build` for the errors."""
-        orders = self.orders
+        options = self.options
         if work.exact and self.out.exists():
-            orders = replace(orders, again=orders.again | _changed(self.out, work.steps))
-        summary = build(self.out, work.spec, work.steps, work.task, self.place, orders=orders, progress=self.progress)
+            options = replace(options, again=options.again | _changed(self.out, work.steps))
+        summary = build(self.out, work.spec, work.steps, work.task, self.place, options=options, progress=self.progress)
         summary.failed |= work.before.failed
         summary.seconds += work.before.seconds
         return summary
@@ -232,7 +232,7 @@ def derive(
     rules: Rules,
     place: Place,
     *,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Create a derived cube, or extend it: add steps that its inputs gained, and rebuild steps that were rebuilt there.
@@ -243,7 +243,7 @@ def derive(
         out: Path of the cube, created or extended.
         rules: Rules of the stage; they decide the pixels.
         place: Where the work runs.
-        orders: Options of the build. Outdated steps are always replaced. Default: ``BuildOptions()``.
+        options: Options of the build. Outdated steps are always replaced. Default: ``BuildOptions()``.
         progress: Receives every finished block. Default: shows nothing.
 
     Returns:
@@ -253,7 +253,7 @@ def derive(
         BadInputError: The stage, or :func:`stac2cube.build.loop.build`, refuses the inputs or rules.
         CubeMismatchError: The cube was made with other rules, or the inputs are on different grids.
     """
-    making = Derivation(out, place, replace(orders or BuildOptions(), superseded="replace"), progress)
+    making = Derivation(out, place, replace(options or BuildOptions(), superseded="replace"), progress)
     work = stage.plan(parents, rules, making)
     return work if isinstance(work, Summary) else making.build(work)
 
@@ -292,9 +292,9 @@ def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
 # Taking steps out of a cube.
 
 
-def drop(cube: Path, keys: Collection[str], *, orders: BuildOptions | None = None) -> Root | None:
+def drop(cube: Path, keys: Collection[str], *, options: BuildOptions | None = None) -> Root | None:
     """Take steps out of a cube; its history keeps them. None where it has none of them."""
-    with open_writer(cube, read_root(cube).spec, (orders or BuildOptions()).verdict) as writer:
+    with open_writer(cube, read_root(cube).spec, (options or BuildOptions()).verdict) as writer:
         sealed = writer.ledger.sealed(whole=False)
         kept = [key for key in sealed if key not in keys]
         return arrange(writer, kept) if len(kept) < len(sealed) else None
@@ -319,9 +319,9 @@ class CubesBeside:
         """Steps whose scenes the parent has no more; a composite's steps are periods of time, not scenes."""
         return set() if read_root(cube).spec.stage == "composite" else sealed_keys(cube) - set(keys)
 
-    def drop(self, cube: Path, keys: Collection[str], orders: BuildOptions) -> None:
+    def drop(self, cube: Path, keys: Collection[str], options: BuildOptions) -> None:
         """Take steps out."""
-        drop(cube, keys, orders=orders)
+        drop(cube, keys, options=options)
 
     def inputs(self, cube: Path) -> set[Path]:
         """Clouds cube and co-registered cube that it was made with."""

@@ -73,8 +73,8 @@ class Sink(Protocol):
         ...
 
 
-def run_blocks(steps: Sequence[Step], task: Task, executor: Executor, gatherer: Sink, flow: Scheduler) -> None:
-    """Hand out blocks, at most so many at a time, and gather receipts until all steps are settled or the flow ends.
+def run_blocks(steps: Sequence[Step], task: Task, executor: Executor, gatherer: Sink, scheduler: Scheduler) -> None:
+    """Hand out blocks, at most so many at a time, and gather receipts until all steps are settled or it ends.
 
     Raises:
         ProgramError: The first blocks of several steps all ended in the same fault of the program.
@@ -89,9 +89,9 @@ def run_blocks(steps: Sequence[Step], task: Task, executor: Executor, gatherer: 
 
     failures, beginning = Failures(), Beginning()
     try:
-        with closing(flow.handed_out(_blocks(steps, gatherer), submit)) as coming:
+        with closing(scheduler.handed_out(_blocks(steps, gatherer), submit)) as coming:
             for (step, _), future in coming:
-                reason = _settle(future, step, gatherer, flow, failures)
+                reason = _settle(future, step, gatherer, scheduler, failures)
                 error = future.exception()
                 if beginning.hopeless(step.step.entry.key, fault_of(error) if error else ""):
                     raise ProgramError(f"all blocks so far ended alike, the others are not tried: {reason}")
@@ -117,15 +117,15 @@ def _blocks(steps: Sequence[Step], gatherer: Sink) -> Iterator[tuple[OpenStep, T
             yield begun, tile
 
 
-def _settle(future: Future[Receipt], step: OpenStep, gatherer: Sink, flow: Scheduler, failures: Failures) -> str:
+def _settle(future: Future[Receipt], step: OpenStep, gatherer: Sink, scheduler: Scheduler, failures: Failures) -> str:
     """Gather what came of a block; why it failed, "" if it did not."""
-    if not (reason := flow.failure(future)):
+    if not (reason := scheduler.failure(future)):
         receipt = future.result()
-        flow.made(receipt.seconds)
+        scheduler.made(receipt.seconds)
         step.receipts.append(receipt)
         gatherer.received(step)
         return ""
-    flow.progress.advance()
+    scheduler.progress.advance()
     if not step.failure:
         step.failure = reason
         error = future.exception()
@@ -312,7 +312,7 @@ def build(
     task: Task,
     place: Place,
     *,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Make the steps that a cube lacks and seal them, creating the cube if there is none.
@@ -323,7 +323,7 @@ def build(
         steps: All steps wanted; those present are left alone.
         task: Makes one block.
         place: Where blocks are made.
-        orders: How to behave.
+        options: How to behave.
         progress: Told of every block.
 
     Raises:
@@ -332,32 +332,32 @@ def build(
         BadInputError: The path cannot be written, the cube would outgrow its limits, or the disk is full; what was
             sealed stays.
     """
-    orders, progress = orders or BuildOptions(), progress or Progress()
+    options, progress = options or BuildOptions(), progress or Progress()
     begun = time.monotonic()
     before = read_root(path) if path.exists() else None
     known = known_entries(path, steps, before) if before else {}
-    first = plan(steps, known, orders.again)
-    if orders.superseded == "replace" and first.superseded:
+    first = plan(steps, known, options.again)
+    if options.superseded == "replace" and first.superseded:
         require_renamable(path, "replacing steps")
-    require_room(path, spec, first, orders, place)
-    with open_writer(path, spec, orders.verdict) as writer:
+    require_room(path, spec, first, options, place)
+    with open_writer(path, spec, options.verdict) as writer:
         if before is None or writer.root.document != before.document:  # made, or changed, before it was locked
             known = known_entries(path, steps, writer.root)
         lost = writer.lost_steps()
-        work = plan(steps, known, {*orders.again, *lost})
+        work = plan(steps, known, {*options.again, *lost})
         _tell_of_lost(path, lost, steps)
         renewed = [
-            (slot, step) for slot, step in work.superseded if orders.superseded == "replace" or step.entry.key in lost
+            (slot, step) for slot, step in work.superseded if options.superseded == "replace" or step.entry.key in lost
         ]
         summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
         slots = {step.entry.key: slot for slot, step in renewed}
         todo = [*work.todo, *(step for _, step in renewed)]
         if todo:
             sealer = CommitSink(writer, summary, known, spec.request, slots)
-            flow = Scheduler(place, orders, progress)
+            scheduler = Scheduler(place, options, progress)
             with place.open() as executor, progress.over(sum(len(step.tiles) for step in todo)):
-                run_blocks(todo, task, executor, sealer, flow)
-            summary.stopped = flow.stopped and sealer.settled < len(todo)
+                run_blocks(todo, task, executor, sealer, scheduler)
+            summary.stopped = scheduler.stopped and sealer.settled < len(todo)
         elif dict(writer.spec.request) != dict(spec.request):
             writer.commit((), (), spec.request)
     summary.seconds = time.monotonic() - begun

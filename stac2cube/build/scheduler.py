@@ -160,22 +160,22 @@ class Scheduler:
 
     Args:
         place: Where they are made.
-        orders: When to stop.
+        options: When to stop.
         progress: Told of every block.
     """
 
-    def __init__(self, place: Place, orders: BuildOptions, progress: Progress) -> None:
+    def __init__(self, place: Place, options: BuildOptions, progress: Progress) -> None:
         self.place = place
         self.progress = progress
-        self._orders = orders
+        self._options = options
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._late = False
 
     @property
     def dropping(self) -> bool:
         """Whether the blocks at hand are to be dropped: somebody asked for it, or the deadline is there."""
-        late = self._orders.deadline is not None and time.time() > self._orders.deadline - FAREWELL
-        return late or self._orders.stop.is_set()
+        late = self._options.deadline is not None and time.time() > self._options.deadline - FAREWELL
+        return late or self._options.stop.is_set()
 
     @property
     def stopped(self) -> bool:
@@ -186,12 +186,12 @@ class Scheduler:
         """Whether to hand out another block while so many are not yet back."""
         if self.stopped or pending >= min(IN_FLIGHT, 2 * self.place.parallel + 2):
             return False
-        if self._orders.deadline is not None and self._recent:
+        if self._options.deadline is not None and self._recent:
             # It waits for those before it; none is expected to take much longer than the slowest of late.
             needed = (pending / self.place.parallel + 1) * max(self._recent) * 1.2 + FAREWELL
-            self._late = time.time() + needed > self._orders.deadline
+            self._late = time.time() + needed > self._options.deadline
             if self._late:
-                left = self._orders.deadline - time.time()
+                left = self._options.deadline - time.time()
                 log.warning("%.0f s are left: no further blocks are begun, what is finished is sealed", left)
         return not self._late
 

@@ -175,13 +175,13 @@ def forecast(path: Path | None, spec: CubeSpec, work: Plan, steps: Sequence[Step
     return Forecast(now, added(spec, work.todo, share), year, sum(pixels_of_layer(spec, step) for step in work.todo))
 
 
-def require_room(path: Path, spec: CubeSpec, work: Plan, orders: BuildOptions, place: Place) -> None:
+def require_room(path: Path, spec: CubeSpec, work: Plan, options: BuildOptions, place: Place) -> None:
     """Be sure that a build stays within the limits that hold for it; warn where disk or quota may have too little room.
 
     Raises:
         BadInputError: It would not; nothing was written.
     """
-    if limits := limits_of(orders, place):
+    if limits := limits_of(options, place):
         ahead = forecast(path, spec, work)
         for one in limits:
             one.require(path, (ahead.now.files, ahead.now.size), (ahead.more.files, ahead.more.size))
@@ -192,7 +192,7 @@ def require_room(path: Path, spec: CubeSpec, work: Plan, orders: BuildOptions, p
             log.warning("%s may not fit. %s", path, lacking)
 
 
-def limits_of(orders: BuildOptions, place: Place) -> list[Limits]:
-    """The limits that are set: by the orders, or else by the site at which the place is."""
-    held = limits_at(place) if orders.limits is None else (orders.limits,)
+def limits_of(options: BuildOptions, place: Place) -> list[Limits]:
+    """The limits that are set: by the options, or else by the site at which the place is."""
+    held = limits_at(place) if options.limits is None else (options.limits,)
     return [limits for limits in held if limits != Limits()]

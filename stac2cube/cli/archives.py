@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.options import talking
+from stac2cube.cli.options import console_for
 from stac2cube.cli.run import RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
 from stac2cube.errors import BadInputError, CubeError, Stac2cubeError
 from stac2cube.executors.queue import job_end
@@ -109,7 +109,7 @@ class TileMaker:
         plan: What the run does.
         query: What is looked for over the whole area.
         resampling: How bands come to the lattice of a tile.
-        manner: How.
+        run_options: How.
         where: The same as words of a command line.
         make_entry: Makes an entry other than layers; its exit code.
     """
@@ -118,7 +118,7 @@ class TileMaker:
     plan: ArchivePlan
     query: Query
     resampling: str | Mapping[str, str]
-    manner: RunOptions
+    run_options: RunOptions
     where: tuple[str, ...]
     make_entry: MakeEntry
 
@@ -131,14 +131,14 @@ class TileMaker:
         mine = replace(self.recipe, cubes=self.plan.archive.tile_folder(one.tile), tiles=None)
         code = 0
         for entry in mine.entries:
-            if not self.manner.quiet:
+            if not self.run_options.quiet:
                 click.echo(f"== {one.tile.name} {entry.label}", err=True)
             if entry.kind.name == "layers":
                 query = query_of_tile(self.plan, one, self.query)
                 options = GridOptions(geobox=one.tile.geobox, resampling=self.resampling)
                 out = mine.made_by(entry)
-                job = prepare(out, query, options, on_cluster=self.manner.place.on_cluster)
-                code = max(code, build_layers(job, self.manner))
+                job = prepare(out, query, options, on_cluster=self.run_options.place.on_cluster)
+                code = max(code, build_layers(job, self.run_options))
             else:
                 code = max(code, self.make_entry(mine, entry, self.where))
             if code == 10:
@@ -176,12 +176,12 @@ def run_recipe_of_tiles(
     from stac2cube.stages.layers import query_of_words
 
     budget = Budget.parse(options["budget"])
-    with talking(options["quiet"]) as console, stoppable() as stop:
-        manner = RunOptions.of(options, console)
+    with console_for(options["quiet"]) as console, stoppable() as stop:
+        run_options = RunOptions.of(options, console)
         query, layout = query_of_words(words)
         if planned is None:
             wanted = archive_request(recipe, query, layout, options["tiles"])
-            plan = plan_archive(wanted, on_cluster=manner.place.on_cluster)
+            plan = plan_archive(wanted, on_cluster=run_options.place.on_cluster)
             name = run_name()
         else:
             plan = ArchivePlan.from_json(read_archive(recipe.cubes), planned.read_text(encoding="utf-8"))
@@ -191,8 +191,8 @@ def run_recipe_of_tiles(
             return 0, False
         if planned is None:
             refresh_door(plan.archive)  # the tiles are known from the begin, whatever becomes of this run
-        make = TileMaker(recipe, plan, query, layout.resampling, manner, tuple(where), make_entry)
-        limits = RunLimits(budget, stop, job_end(), manner.place.parallel)
+        make = TileMaker(recipe, plan, query, layout.resampling, run_options, tuple(where), make_entry)
+        limits = RunLimits(budget, stop, job_end(), run_options.place.parallel)
         summary = run_archive(plan, make, limits, name)
         summary.shared = planned is not None
     say_summary(recipe, plan, summary)

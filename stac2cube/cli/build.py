@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.options import CUBE, as_json, items_option, talking, what_options, what_words, where_options
+from stac2cube.cli.options import CUBE, as_json, console_for, items_option, query_options, query_words, where_options
 from stac2cube.cli.run import RunOptions, build_layers, prepared, update_child
 from stac2cube.errors import BadInputError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("out", type=CUBE)
-@what_options
+@query_options
 @items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take every option except --time from the cube.")
@@ -32,13 +32,13 @@ def layers(out: Path, per_feature: bool, **options: Any) -> int:
     If you run it again, nothing changes. If you give a longer time, the missing time steps are added, also earlier
     ones.
     """
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         if not per_feature:
-            return _layers(out, what_words(**options), options, console)
+            return _layers(out, query_words(**options), options, console)
         from stac2cube.model.geometry import read_areas
 
         areas = read_areas(options["aoi"], crs=options["aoi_crs"], edge=options["edge"], split=True)
-        words = what_words(**options)
+        words = query_words(**options)
         codes = [_layers(out / f"{area.name}.zarr", words | {"area": area}, options, console) for area in areas]
         return max(codes)
 
@@ -60,7 +60,7 @@ def update(cube: Path, **options: Any) -> int:
 
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         if _is_made_from_another(cube):
             return _follow(cube, options, console)
         return _layers(cube, words, {**options, "updating": True}, console)
@@ -68,15 +68,15 @@ def update(cube: Path, **options: Any) -> int:
 
 @click.command()
 @click.argument("out", type=CUBE)
-@what_options
+@query_options
 @items_option
 @where_options
 @click.option("--update", "updating", is_flag=True, help="Take every option except --time from the cube.")
 @as_json
 def plan(out: Path, **options: Any) -> int:
     """Print what `layers` would do to OUT: scenes, blocks, bytes to read and write, files and bytes per year."""
-    with talking(options["quiet"]) as console:
-        return _layers(out, what_words(**options), {**options, "dry_run": True}, console)
+    with console_for(options["quiet"]) as console:
+        return _layers(out, query_words(**options), {**options, "dry_run": True}, console)
 
 
 @click.command()
@@ -86,7 +86,7 @@ def demo(folder: Path, quiet: bool) -> int:
     """Build a small cube from simulated scenes in FOLDER, extend it twice, and draw it."""
     from stac2cube.cli.show_demo import show
 
-    with talking(quiet) as console:
+    with console_for(quiet) as console:
         for what, path in show(folder, console).items():
             click.echo(f"{what:<12} {path}")
     return 0
@@ -115,13 +115,13 @@ def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: 
     from stac2cube.build.size_estimate import require_room
     from stac2cube.cli.run import plan_json, plan_table, wide_console
 
-    manner = RunOptions.of(options, console)
-    job = prepared(out, words, manner, updating=options["updating"])
+    run_options = RunOptions.of(options, console)
+    job = prepared(out, words, run_options, updating=options["updating"])
     if options["dry_run"]:
-        if manner.machine:
+        if run_options.machine:
             click.echo(json.dumps(plan_json(job), indent=1))
         else:
             wide_console().print(plan_table(job))
-        require_room(out, job.spec, job.plan(), BuildOptions(limits=manner.limits), manner.place)
+        require_room(out, job.spec, job.plan(), BuildOptions(limits=run_options.limits), run_options.place)
         return 0
-    return build_layers(job, manner)
+    return build_layers(job, run_options)

@@ -15,13 +15,13 @@ import click
 from stac2cube.cli.options import (
     CUBE,
     as_json,
+    console_for,
     grid_options,
     listed,
+    query_options,
+    query_words,
     resampling_words,
     search_options,
-    talking,
-    what_options,
-    what_words,
 )
 from stac2cube.cli.run import wide_console
 from stac2cube.errors import BadInputError
@@ -50,7 +50,7 @@ catalog_list = click.option(
 
 
 @click.command()
-@what_options
+@query_options
 @catalog_list
 @as_json
 def compare(names: str | None, machine: bool, **options: Any) -> None:
@@ -60,8 +60,8 @@ def compare(names: str | None, machine: bool, **options: Any) -> None:
     from stac2cube.search.cubes import compare_catalogs
     from stac2cube.stages.layers import query_of_words
 
-    with talking(quiet=True):
-        query, _ = query_of_words({**what_words(**options), "catalog": "auto"})
+    with console_for(quiet=True):
+        query, _ = query_of_words({**query_words(**options), "catalog": "auto"})
         answers = list(compare_catalogs(query, _listed(names) or query.page.catalogs))
     everything = Counter(key for answer in answers for key in answer.scenes)
     _require_an_answer(answers)
@@ -91,7 +91,7 @@ def gaps(cube: Path, names: str | None, machine: bool) -> None:
     """List, per month, the scenes that a catalog has and CUBE does not have, with the reason."""
     from stac2cube.search.cubes import gaps_of, query_of
 
-    with talking(quiet=True):
+    with console_for(quiet=True):
         found, answers = gaps_of(cube, _listed(names) or query_of(cube)[1].page.catalogs)
     _require_an_answer(answers)
     silent = [f"{answer.catalog}: {answer.problem}" for answer in answers if not answer.answered]
@@ -152,8 +152,8 @@ def create(name: str, where: tuple[str, ...], headers: bool, quiet: bool, machin
     from stac2cube.progress import progress_for
     from stac2cube.stages.layers import query_of_words
 
-    with talking(quiet or machine) as console:
-        query, _ = query_of_words({**what_words(**options), "where": where})
+    with console_for(quiet or machine) as console:
+        query, _ = query_of_words({**query_words(**options), "where": where})
         _say(make_index(name, query, headers=headers, progress=progress_for(console, "headers")), machine)
 
 
@@ -168,7 +168,7 @@ def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool)
     from stac2cube.index.index import update_index
     from stac2cube.progress import progress_for
 
-    with talking(quiet or machine) as console:
+    with console_for(quiet or machine) as console:
         _say(update_index(name, time=time, check=check, progress=progress_for(console, "headers")), machine)
 
 
@@ -373,7 +373,7 @@ def read(source: str, geometries: str, folder: Path, quiet: bool, machine: bool,
     from stac2cube.progress import progress_for
     from stac2cube.reading.read import save_files
 
-    with talking(quiet or machine) as console:
+    with console_for(quiet or machine) as console:
         files = save_files(source, geometries, folder, *_words(**options), progress_for(console, "windows"))
     if machine:
         click.echo(json.dumps([str(file) for file in files], indent=1))
@@ -406,7 +406,7 @@ def sample(source: str, geometries: str, out: Path, statistics: str, quiet: bool
 
     if out.suffix not in _WRITERS:
         raise BadInputError(f"{out.name}: a table is written as {', '.join(_WRITERS)}")
-    with talking(quiet) as console:
+    with console_for(quiet) as console:
         table = _table(
             source, geometries, listed(statistics) or (), *_words(**options), progress_for(console, "windows")
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.options import CUBE, LIST, listed, options_of, talking, value_of, where_options
+from stac2cube.cli.options import CUBE, LIST, console_for, listed, options_of, value_of, where_options
 from stac2cube.cli.run import RunOptions, built, human_bytes, made_samples, stoppable, wide_console
 from stac2cube.datasets.patch_rules import PatchRules, StatisticsRules
 from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
@@ -71,9 +71,9 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
 
     moments_only = options["only"] == "moments"  # what is not said is then as the first pass was told
     rules = statistics_rules_of(options, read_statistics(out).rules if moments_only else None)
-    with talking(options["quiet"]) as console, stoppable() as stop:
-        manner = RunOptions.of(options, console)
-        making = Making(manner.place, manner.progress("scenes"), BuildOptions(stop=stop, deadline=job_end()))
+    with console_for(options["quiet"]) as console, stoppable() as stop:
+        run_options = RunOptions.of(options, console)
+        making = Making(run_options.place, run_options.progress("scenes"), BuildOptions(stop=stop, deadline=job_end()))
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = None if moments_only else count_values(frames, rules, out, making)
         if moments_only or (made is not None and options["only"] is None):
@@ -124,10 +124,10 @@ def patches(source: Path, out: Path, **options: Any) -> int:
 
     rules = patch_rules_of(options)
     known = None if options["stats"] is None else read_statistics(options["stats"])
-    with talking(options["quiet"]) as console, stoppable() as stop:
-        manner = RunOptions.of(options, console)
+    with console_for(options["quiet"]) as console, stoppable() as stop:
+        run_options = RunOptions.of(options, console)
         making = Making(
-            manner.place, manner.progress("scenes, then shards"), BuildOptions(stop=stop, deadline=job_end())
+            run_options.place, run_options.progress("scenes, then shards"), BuildOptions(stop=stop, deadline=job_end())
         )
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = make_patches(frames, out, rules, making, statistics=known)
@@ -204,7 +204,7 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
     from stac2cube.datasets.download import CONNECTIONS, Fetcher, run_download
     from stac2cube.progress import Progress, progress_for
 
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         words = read_words(config, DOWNLOAD) if config is not None else {}
         words |= {name: value for name, value in options.items() if value is not None and name in DOWNLOAD}
         words |= {} if folder is None else {"folder": folder}
@@ -295,7 +295,7 @@ def samples(source: str | None, out: Path | None, config: Path | None, **options
     """
     from stac2cube.datasets.config import read_words, request_of_words, rules_of_words, sample_words
 
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         words = read_words(config, sample_words()) if config is not None else {}
         words |= {name: value for name, value in _words(options).items() if value is not None}
         words |= {name: value for name, value in (("source", source), ("out", out)) if value is not None}
@@ -315,13 +315,13 @@ def _make(request: SampleRequest, out: Path, rules: SampleRules, options: dict[s
     from stac2cube.datasets.sample_cube import run_sample_cube
     from stac2cube.datasets.samples import run_samples
 
-    manner, incomplete, overwrite = RunOptions.of(options, console), options["incomplete"], options["overwrite"]
+    run_options, incomplete, overwrite = RunOptions.of(options, console), options["incomplete"], options["overwrite"]
     if out.suffix != ".zarr":
         make = partial(run_samples, request, out, rules, overwrite=overwrite, incomplete=incomplete)
-        return made_samples(out, make, manner)
+        return made_samples(out, make, run_options)
     if overwrite:
         raise BadInputError("a cube is never overwritten: give another path")
-    return built(out, partial(run_sample_cube, request, out, rules, incomplete=incomplete), manner)
+    return built(out, partial(run_sample_cube, request, out, rules, incomplete=incomplete), run_options)
 
 
 def _words(options: dict[str, Any]) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from stac2cube.cli.options import (
     LIST,
     PATH,
     as_json,
-    hiding_options,
+    console_for,
     listed,
+    mask_options,
     options_of,
-    talking,
+    query_words,
     value_of,
-    what_words,
     where_options,
 )
 from stac2cube.cli.run import RunOptions, built
@@ -41,7 +41,7 @@ def check_layers(parameters: Mapping[str, Any]) -> None:
     from stac2cube.search.choose_catalog import catalog_choices
     from stac2cube.stages.layers import query_of_words
 
-    catalog_choices(query_of_words(what_words(**parameters))[0])
+    catalog_choices(query_of_words(query_words(**parameters))[0])
 
 
 # Commands that find clouds and hide them.
@@ -68,11 +68,11 @@ def clouds(layers: Path, out: Path, catalog: str, *, from_probability: bool, **o
     from stac2cube.build.derived import Parents, derive
     from stac2cube.clouds.stage import CLOUDS, rethreshold
 
-    with talking(options["quiet"]) as console:
-        rules, manner = value_of(CloudRules, options), RunOptions.of(options, console)
+    with console_for(options["quiet"]) as console:
+        rules, run_options = value_of(CloudRules, options), RunOptions.of(options, console)
         if from_probability:
-            return built(out, partial(rethreshold, out, rules), manner)
-        return built(out, partial(derive, CLOUDS, Parents(layers, catalog=catalog), out, rules), manner)
+            return built(out, partial(rethreshold, out, rules), run_options)
+        return built(out, partial(derive, CLOUDS, Parents(layers, catalog=catalog), out, rules), run_options)
 
 
 @click.command()
@@ -93,7 +93,7 @@ def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
     from stac2cube.stages.stored_views import MASKED, MaskRules
 
     rules = MaskRules(listed(options["masks"]), options["max_cloud"])
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         return built(out, partial(derive, MASKED, Parents(layers, clouds), out, rules), RunOptions.of(options, console))
 
 
@@ -102,7 +102,7 @@ def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[NAME | LAYERS OUT NAMES...]")
-@hiding_options
+@mask_options
 @as_json
 @where_options
 def indices(words: tuple[str, ...], **options: Any) -> int:
@@ -127,7 +127,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
     if len(words) == 2:
         raise click.UsageError("say also which indices, for example ndvi nbr")
     layers, out, rules = Path(words[0]), Path(words[1]), IndexRules(words[2:], value_of(Hiding, options))
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         return built(out, partial(derive, INDICES, Parents(layers), out, rules), RunOptions.of(options, console))
 
 
@@ -149,7 +149,7 @@ def _usual_indices() -> list[str]:
 @click.option(
     "--memory", default="256MiB", show_default=True, help="Memory for the input of each block that is being made."
 )
-@hiding_options
+@mask_options
 @as_json
 @where_options
 def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int:
@@ -160,7 +160,7 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
 
     how = value_of(Composition, {**options, "layers": names}, hiding=value_of(Hiding, options))
     make = partial(derive, composites_within(memory_bytes(options["memory"])), Parents(layers), out, how)
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         return built(out, make, RunOptions.of(options, console))
 
 
@@ -176,7 +176,7 @@ def overviews(cube: Path, levels: int | None, **options: Any) -> int:
     from stac2cube.stages.overviews import run_overviews
     from stac2cube.store.metadata import overviews_folder
 
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         make = partial(run_overviews, cube, levels=levels)
         return built(overviews_folder(cube), make, RunOptions.of(options, console))
 
@@ -200,7 +200,7 @@ def coregister(layers: Path, out: Path, clouds: Path | None, measure_only: bool,
     from stac2cube.build.derived import Parents, derive
     from stac2cube.coregister.stage import Paths, coregistering
 
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         stage, rules = coregistering(apply=not measure_only), value_of(ShiftRules, options)
         make = partial(derive, stage, Parents(layers, clouds), out, rules)
         return built(Paths(out).shifts if measure_only else out, make, RunOptions.of(options, console))
@@ -218,7 +218,7 @@ def move(cube: Path, coregistered: Path, out: Path, **options: Any) -> int:
     from stac2cube.coregister.stage import MOVED
 
     make = partial(derive, MOVED, Parents(cube, shifts=coregistered), out, None)
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         return built(out, make, RunOptions.of(options, console))
 
 
@@ -261,7 +261,7 @@ def make(layers: Path, out: Path, **options: Any) -> int:
     from stac2cube.build.derived import Parents, derive
     from stac2cube.superres.stage import SUPERRES
 
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         make = partial(derive, SUPERRES, Parents(layers), out, value_of(SuperresRules, options))
         return built(out, make, RunOptions.of(options, console))
 

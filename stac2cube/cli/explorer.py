@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stac2cube.cli.options import CUBE, talking
+from stac2cube.cli.options import CUBE, console_for
 
 if TYPE_CHECKING:
     from stac2cube.explorer.server import LivePage
@@ -47,7 +47,7 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
     else:
         opened = begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles)
         said = f"recipes go into {opened.folder}"
-    with talking(quiet=False), opened as page:
+    with console_for(quiet=False), opened as page:
         # Who reads the address may press Ctrl-C before anything else is done here.
         try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)

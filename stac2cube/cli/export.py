@@ -14,12 +14,12 @@ from stac2cube.cli.options import (
     AREA,
     CUBE,
     as_json,
-    choice_options,
-    hiding_options,
+    console_for,
     look_of,
-    look_options,
+    mask_options,
     options_of,
-    talking,
+    selection_options,
+    style_options,
     value_of,
     where_options,
 )
@@ -87,14 +87,14 @@ def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...
 
     if not indices and not colours:
         raise BadInputError("say what to make: --index ndvi, --colour true")
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         require_free(out)
-        manner = RunOptions.of(options, console)
+        run_options = RunOptions.of(options, console)
         one = OneItem.of(read_item(item), options["mission"], options["aoi"], item if is_http(item) else "")
         wanted = ItemRequest(indices, colours, options["resolution"], options["clear"])
         try:
             task = wanted.of(one)
-            blocks = _counted(blocks_of(task, manner.place), task.spec.grid, manner.progress())
+            blocks = _counted(blocks_of(task, run_options.place), task.spec.grid, run_options.progress())
             click.echo(write_item_products(out, one.item, task.spec.grid, _bands(task), blocks))
         except ReadError as error:
             click.echo(f"stac2cube: {error}", err=True)
@@ -140,9 +140,9 @@ def _counted(blocks: Iterator[Block], grid: Grid, progress: Progress) -> Iterato
     help=("Polygons; pixels outside become no data: a file, GeoJSON text, or a box 'west,south,east,north'."),
 )
 @options_of(Export, "format", flags={"format": ("--format", "kind")})
-@choice_options
-@hiding_options
-@look_options
+@selection_options
+@mask_options
+@style_options
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def export(cubes: tuple[Path, ...], kind: str, **options: Any) -> None:
     """Write CUBE for programs that do not read Zarr 3: one step as OUT.tif or OUT.png, all as OUT.nc or a folder OUT.
@@ -164,7 +164,7 @@ def export(cubes: tuple[Path, ...], kind: str, **options: Any) -> None:
         hiding=value_of(Hiding, options),
         choice=value_of(TimeSelection, options),
     )
-    with talking(quiet) as console:
+    with console_for(quiet) as console:
         progress = Progress() if quiet else progress_for(console, "steps")
         for file in export(cubes[:-1], cubes[-1], how, progress=progress):
             click.echo(file)
@@ -175,8 +175,8 @@ def export(cubes: tuple[Path, ...], kind: str, **options: Any) -> None:
 @click.argument("places")
 @click.argument("out", type=CUBE)
 @options_of(Columns)
-@choice_options
-@hiding_options
+@selection_options
+@mask_options
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def series(cube: Path, places: str, out: Path, **options: Any) -> None:
     """Write time series of points or polygons from CUBE: OUT.csv or OUT.parquet, one row per place and time step.
@@ -188,7 +188,7 @@ def series(cube: Path, places: str, out: Path, **options: Any) -> None:
 
     columns = value_of(Columns, options)
     hiding, choice = value_of(Hiding, options), value_of(TimeSelection, options)
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         progress = Progress() if options["quiet"] else progress_for(console, "places")
         click.echo(write_series(cube, places, out, columns=columns, hiding=hiding, choice=choice, progress=progress))
 
@@ -286,9 +286,9 @@ def _publish(
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE)
 @click.option("--most", default=24, show_default=True, help="Largest number of dates, spread over the whole time.")
-@choice_options
-@hiding_options
-@look_options
+@selection_options
+@mask_options
+@style_options
 def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
     """Draw CUBE: OUT.png with one panel per date, or OUT.gif."""
     from stac2cube.export.pictures import draw
@@ -301,9 +301,9 @@ def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
 @click.argument("cube", type=CUBE)
 @click.argument("out", type=CUBE)
 @options_of(Film, "title", "most", "width", "seconds")
-@choice_options
-@hiding_options
-@look_options
+@selection_options
+@mask_options
+@style_options
 def timelapse(cube: Path, out: Path, **options: Any) -> None:
     """Make a film of CUBE: OUT.gif or OUT.mp4, with dates, legend, scale bar, north arrow and attribution."""
     from stac2cube.export.timelapse import write_timelapse
@@ -319,8 +319,8 @@ def timelapse(cube: Path, out: Path, **options: Any) -> None:
 @click.argument("after")
 @click.argument("out", type=CUBE)
 @click.option("--width", default=1200, show_default=True, help="Longer edge of the pictures, in pixels.")
-@hiding_options
-@look_options
+@mask_options
+@style_options
 def slider(cube: Path, before: str, after: str, out: Path, width: int, **options: Any) -> None:
     """Write the page OUT.html that compares two steps of CUBE with a slider. BEFORE and AFTER: scene keys or dates."""
     from stac2cube.export.pictures import write_slider

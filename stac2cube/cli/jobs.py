@@ -22,7 +22,7 @@ from stac2cube.cli.archives import (
     show_plan,
     tile_option,
 )
-from stac2cube.cli.options import CUBE, as_json, talking, what_words
+from stac2cube.cli.options import CUBE, as_json, console_for, query_words
 from stac2cube.cli.recipes import check_recipe, layers_words, parameters_of, recipe_at, set_option, stage_recipe
 from stac2cube.cli.run import wide_console
 from stac2cube.errors import BadInputError, SlurmError
@@ -130,7 +130,7 @@ def _is_behind(recipe: Recipe, entry: RecipeEntry) -> bool:
 
     if entry.kind.name == "layers":
         out = recipe.made_by(entry)
-        job = prepare(out, *query_of_words(what_words(**parameters_of(recipe, entry))), on_cluster=True)
+        job = prepare(out, *query_of_words(query_words(**parameters_of(recipe, entry))), on_cluster=True)
         return bool(job.plan().blocks) or not out.exists()
     inputs = [recipe.cube(name) for names in entry.inputs.values() for name in names]
     if entry.kind.suffix is None:
@@ -250,7 +250,7 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
     from stac2cube.executors.jobs import Submission, require_none_alive
     from stac2cube.executors.site import find_site
 
-    with talking(options["quiet"]):
+    with console_for(options["quiet"]):
         wanted, site = recipe_at(recipe, changes), find_site(options["site"])
         check_recipe(wanted)
         if site.slurm.scheduler != "slurm":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stac2cube.cli.archives import archive_folder, has_year, is_of_layers, over_archive, show_archive_status
-from stac2cube.cli.options import CUBE, as_json, listed, talking, where_options
+from stac2cube.cli.options import CUBE, as_json, console_for, listed, where_options
 from stac2cube.cli.run import RunOptions, built, human_bytes, said, stoppable, wide_console
 from stac2cube.executors.queue import job_end
 from stac2cube.progress import counted
@@ -70,15 +70,17 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventor
     from stac2cube.maintain.sync import KINDS, compare_with_catalog
     from stac2cube.maintain.sync import sync as bring_together
 
-    kinds, kin = listed(only) or KINDS, _all_kin()
-    with talking(options["quiet"]) as console:
-        manner = RunOptions.of(options, console)
+    kinds, derived = listed(only) or KINDS, _all_kinds()
+    with console_for(options["quiet"]) as console:
+        run_options = RunOptions.of(options, console)
         if applying:
-            make = partial(bring_together, cube, kinds=kinds, even_many=even_many, inventory=inventory, kin=kin)
-            return built(cube, make, manner)
-        found, _ = compare_with_catalog(cube, on_cluster=manner.place.on_cluster, inventory=inventory, kin=kin)
+            make = partial(bring_together, cube, kinds=kinds, even_many=even_many, inventory=inventory, derived=derived)
+            return built(cube, make, run_options)
+        found, _ = compare_with_catalog(
+            cube, on_cluster=run_options.place.on_cluster, inventory=inventory, derived=derived
+        )
         found = found.only(kinds)
-        if manner.machine:
+        if run_options.machine:
             click.echo(json.dumps(asdict(found), indent=1))
             return 0
         for kind in (kind for kind in KINDS[:-1] if kind in kinds):
@@ -94,7 +96,7 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventor
         return 0
 
 
-def _all_kin() -> tuple[DerivedKind, ...]:
+def _all_kinds() -> tuple[DerivedKind, ...]:
     """All kinds of cubes that are made from others: stages do not know those of training sets."""
     from stac2cube.datasets.sample_cube import SampleFilesKind, SampleKind
     from stac2cube.maintain.update import STAGES
@@ -120,14 +122,14 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
     from stac2cube.maintain.care import remarks, repair
     from stac2cube.maintain.care import verify as look_for_damage
 
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         if repairing:
-            manner = RunOptions.of(options, console)
+            run_options = RunOptions.of(options, console)
             done = repair(
                 cube,
-                manner.place,
-                orders=BuildOptions(limits=manner.limits),
-                progress=manner.progress(),
+                run_options.place,
+                options=BuildOptions(limits=run_options.limits),
+                progress=run_options.progress(),
                 deep=not quick,
                 again=follow_samples if _holds_samples(cube) else None,
             )
@@ -137,7 +139,7 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
         else:
             found = left = tuple(look_for_damage(cube, deep=not quick))
         lost = any(one.kind in ("ledger", "root") for one in left)
-        besides = [] if lost else remarks(cube, _all_kin())
+        besides = [] if lost else remarks(cube, _all_kinds())
     if machine:
         told = {"found": [asdict(one) for one in found], "left": [asdict(one) for one in left], "remarks": besides}
         click.echo(json.dumps(told, indent=1))
@@ -229,10 +231,10 @@ def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
     from stac2cube.build.plan import BuildOptions
     from stac2cube.maintain.seal_year import seal_year as seal
 
-    with talking(options["quiet"]) as console, stoppable() as stop:
-        manner = RunOptions.of(options, console)
-        orders = BuildOptions(stop=stop, deadline=job_end(), limits=manner.limits)
-        done = seal(cube, year, manner.place, orders=orders, progress=manner.progress())
+    with console_for(options["quiet"]) as console, stoppable() as stop:
+        run_options = RunOptions.of(options, console)
+        build_options = BuildOptions(stop=stop, deadline=job_end(), limits=run_options.limits)
+        done = seal(cube, year, run_options.place, options=build_options, progress=run_options.progress())
     if machine:
         click.echo(json.dumps(asdict(done), indent=1))
     elif not done.store:

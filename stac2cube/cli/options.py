@@ -325,7 +325,7 @@ def grid_options(command: Command) -> Command:
     return apply(options, command)
 
 
-def what_options(command: Command) -> Command:
+def query_options(command: Command) -> Command:
     """What a layers cube is made of."""
     options = [
         click.option(
@@ -347,13 +347,13 @@ def what_options(command: Command) -> Command:
     return search_options(grid_options(apply(options, command)))
 
 
-hiding_options = options_of(Hiding)
+mask_options = options_of(Hiding)
 """What is hidden before anything is made."""
 
-choice_options = options_of(TimeSelection, "time", "max_cloud")
+selection_options = options_of(TimeSelection, "time", "max_cloud")
 """Which steps are taken."""
 
-look_options = options_of(Style)
+style_options = options_of(Style)
 """What is shown, and how."""
 
 
@@ -368,7 +368,7 @@ def look_of(options: Mapping[str, Any]) -> Style:
     return value_of(Style, {**options, "stretch": parse_stretch(options["stretch"])})
 
 
-def what_words(**options: Any) -> dict[str, Any]:
+def query_words(**options: Any) -> dict[str, Any]:
     """Words for :func:`stac2cube.stages.layers.query_of_words` from options.
 
     Raises:
@@ -386,7 +386,7 @@ def what_words(**options: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def talking(quiet: bool) -> Iterator[Console]:
+def console_for(quiet: bool) -> Iterator[Console]:
     """Log to standard error: with colours on a terminal, plain lines in a file."""
     from rich.logging import RichHandler
 

@@ -28,7 +28,16 @@ from stac2cube.cli.derive import (
     superres,
 )
 from stac2cube.cli.export import export, publish, quicklook, report, series, slider, timelapse
-from stac2cube.cli.options import CUBE, DeclaredOption, Spelled, listed, talking, value_of, what_words, where_options
+from stac2cube.cli.options import (
+    CUBE,
+    DeclaredOption,
+    Spelled,
+    console_for,
+    listed,
+    query_words,
+    value_of,
+    where_options,
+)
 from stac2cube.cli.run import RunOptions, leave, prepared, said, stoppable
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
@@ -458,7 +467,7 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
         from stac2cube.export.publish import describe_cubes
 
         click.echo(describe_cubes(wanted.cubes))
-    with talking(options["quiet"]):
+    with console_for(options["quiet"]):
         return leave(code, on_deadline)
 
 
@@ -479,7 +488,7 @@ def _run_tiles(
     code, may_requeue = run_recipe_of_tiles(
         wanted, layers_words(wanted), make_entry, {**options, **of_tiles}, where_words(options), planned
     )
-    with talking(options["quiet"]):
+    with console_for(options["quiet"]):
         return leave(code, on_deadline if may_requeue else "stop")
 
 
@@ -493,7 +502,7 @@ def stage(recipe: Path, folder: Path | None, changes: tuple[str, ...], quiet: bo
 
     Run it on a login node, then submit the recipe that it prints.
     """
-    with talking(quiet):
+    with console_for(quiet):
         click.echo(stage_recipe(recipe, folder, changes))
 
 
@@ -534,12 +543,12 @@ def claim(recipe: Path, job: str | None, **options: Any) -> None:
     from stac2cube.build.plan import BuildOptions
     from stac2cube.build.size_estimate import require_room
 
-    with talking(options["quiet"]) as console:
-        wanted, manner = recipe_at(recipe), RunOptions.of(options, console)
+    with console_for(options["quiet"]) as console:
+        wanted, run_options = recipe_at(recipe), RunOptions.of(options, console)
         refuse_tiles(wanted, _AN_ARRAY)
         out = wanted.made_by(wanted.layers())
-        work = prepared(out, layers_words(wanted), manner)
-        require_room(out, work.spec, work.plan(), BuildOptions(limits=manner.limits), manner.place)
+        work = prepared(out, layers_words(wanted), run_options)
+        require_room(out, work.spec, work.plan(), BuildOptions(limits=run_options.limits), run_options.place)
         lease_cube(out, work.spec, claim_of(job))
 
 
@@ -558,25 +567,25 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
 
     which = number if number is not None else _array("SLURM_ARRAY_TASK_ID") - _array("SLURM_ARRAY_TASK_MIN")
     many = of if of is not None else _array("SLURM_ARRAY_TASK_COUNT")
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         wanted = recipe_at(recipe)
         refuse_tiles(wanted, _AN_ARRAY)
-        manner = RunOptions.of(options, console)
-        if manner.progress_file is not None:
-            manner = replace(manner, progress_file=manner.progress_file.with_suffix(f".{which}.json"))
+        run_options = RunOptions.of(options, console)
+        if run_options.progress_file is not None:
+            run_options = replace(run_options, progress_file=run_options.progress_file.with_suffix(f".{which}.json"))
         out = wanted.made_by(wanted.layers())
-        work = prepared(out, layers_words(wanted), manner)
+        work = prepared(out, layers_words(wanted), run_options)
         with stoppable() as stop:
-            orders = BuildOptions(stop=stop, deadline=job_end())
+            build_options = BuildOptions(stop=stop, deadline=job_end())
             summary = build_part(
                 out,
                 work.steps,
                 work.task(),
-                manner.place,
+                run_options.place,
                 claim_of(job),
                 (which, many),
-                orders=orders,
-                progress=manner.progress(),
+                options=build_options,
+                progress=run_options.progress(),
             )
         return summary.exit_code
 
@@ -590,7 +599,7 @@ def seal(recipe: Path, job: str | None, **options: Any) -> int:
     from stac2cube.build.array_job import seal_parts
     from stac2cube.stages.layers import doubted
 
-    with talking(options["quiet"]) as console:
+    with console_for(options["quiet"]) as console:
         wanted = recipe_at(recipe)
         refuse_tiles(wanted, _AN_ARRAY)
         out = wanted.made_by(wanted.layers())
@@ -604,7 +613,7 @@ def layers_words(recipe: Recipe) -> dict[str, Any]:
     Raises:
         BadInputError: It has none, or several; or a word is not understood.
     """
-    return what_words(**parameters_of(recipe, recipe.layers()))
+    return query_words(**parameters_of(recipe, recipe.layers()))
 
 
 def where_words(options: Mapping[str, Any]) -> list[str]:

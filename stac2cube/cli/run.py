@@ -176,7 +176,7 @@ class RunOptions:
         return shown if self.progress_file is None else FileProgress(self.progress_file, shown)
 
 
-def prepared(out: Path, words: Mapping[str, Any], manner: RunOptions, *, updating: bool = False) -> LayersJob:
+def prepared(out: Path, words: Mapping[str, Any], run_options: RunOptions, *, updating: bool = False) -> LayersJob:
     """Words of layers understood, searched and laid out.
 
     Raises:
@@ -186,34 +186,36 @@ def prepared(out: Path, words: Mapping[str, Any], manner: RunOptions, *, updatin
 
     if updating and not out.exists():
         raise BadInputError(f"{out} does not exist: there is nothing to update")
-    return prepare(out, *query_of_words(words, out if updating else None), on_cluster=manner.place.on_cluster)
+    return prepare(out, *query_of_words(words, out if updating else None), on_cluster=run_options.place.on_cluster)
 
 
-def build_layers(job: LayersJob, manner: RunOptions) -> int:
+def build_layers(job: LayersJob, run_options: RunOptions) -> int:
     """Build or extend a layers cube and say what was done; the exit code."""
     from stac2cube.stages.layers import run
 
     assert job.out is not None
-    return built(job.out, partial(run, job), manner)
+    return built(job.out, partial(run, job), run_options)
 
 
-def built(out: Path, make: Callable[..., Summary], manner: RunOptions) -> int:
+def built(out: Path, make: Callable[..., Summary], run_options: RunOptions) -> int:
     """Build a cube from a cube and say what was done; the exit code.
 
     Args:
         out: The cube, for what is said.
-        make: Takes ``place``, and ``orders=`` and ``progress=``.
-        manner: How.
+        make: Takes ``place``, and ``options=`` and ``progress=``.
+        run_options: How.
     """
     from stac2cube.build.plan import BuildOptions
 
     with stoppable() as stop:
-        orders = BuildOptions(superseded=manner.superseded, stop=stop, deadline=job_end(), limits=manner.limits)
-        summary = make(manner.place, orders=orders, progress=manner.progress())
-    return said(out, summary, machine=manner.machine)
+        build_options = BuildOptions(
+            superseded=run_options.superseded, stop=stop, deadline=job_end(), limits=run_options.limits
+        )
+        summary = make(run_options.place, options=build_options, progress=run_options.progress())
+    return said(out, summary, machine=run_options.machine)
 
 
-def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
+def update_child(cube: Path, catalog: str | None, run_options: RunOptions) -> int:
     """Bring a cube made from another, or samples, up to date and say what was done; the exit code.
 
     Raises:
@@ -227,24 +229,24 @@ def update_child(cube: Path, catalog: str | None, manner: RunOptions) -> int:
         if catalog is not None:
             raise BadInputError(f"{cube} remembers its source: `stac2cube samples` takes another, say no --catalog")
         if in_files:
-            return made_samples(cube, partial(follow_sample_files, cube), manner)
-        return built(cube, partial(follow_samples, cube), manner)
-    return built(cube, partial(update, cube, catalog=catalog), manner)
+            return made_samples(cube, partial(follow_sample_files, cube), run_options)
+        return built(cube, partial(follow_samples, cube), run_options)
+    return built(cube, partial(update, cube, catalog=catalog), run_options)
 
 
-def made_samples(out: Path, make: Callable[..., Report], manner: RunOptions) -> int:
+def made_samples(out: Path, make: Callable[..., Report], run_options: RunOptions) -> int:
     """Make samples in files and say what was done; the exit code.
 
     Args:
         out: Their folder.
-        make: Makes them, given a place, ``orders`` and ``progress``.
-        manner: How.
+        make: Makes them, given a place, ``build_options`` and ``progress``.
+        run_options: How.
     """
     from stac2cube.build.plan import BuildOptions
 
     with stoppable() as stop:
-        orders = BuildOptions(stop=stop, deadline=job_end())
-        report = make(manner.place, orders=orders, progress=manner.progress("samples"))
+        build_options = BuildOptions(stop=stop, deadline=job_end())
+        report = make(run_options.place, options=build_options, progress=run_options.progress("samples"))
     click.echo(f"{out}: {len(report.made)} samples made, {len(report.present)} were there, {len(report.failed)} failed")
     for name, reason in report.failed.items():
         click.echo(f"  {name}: {reason}")

@@ -127,7 +127,7 @@ class Rethreshold:
 
 
 def rethreshold(
-    out: Path, rules: CloudRules, place: Place, *, orders: BuildOptions | None = None, progress: Progress | None = None
+    out: Path, rules: CloudRules, place: Place, *, options: BuildOptions | None = None, progress: Progress | None = None
 ) -> Summary:
     """Make the masks of a clouds cube anew, by other rules, as its next generation.
 
@@ -137,7 +137,7 @@ def rethreshold(
         out: The clouds cube.
         rules: The new rules; method and resolution must be the cube's.
         place: Where.
-        orders: How to behave.
+        options: How to behave.
         progress: Told of every block.
 
     Raises:
@@ -153,8 +153,8 @@ def rethreshold(
     request = parent.spec.request
     spec = rules.spec(parent.spec, Path(request["layers"]), request["catalog"])
     making = parent.path.with_name(f".{parent.path.name}.remade")  # beside the cube, not beside a link to it
-    orders = orders or BuildOptions()
-    with open_writer(out, parent.spec, orders.verdict) as writer:
+    options = options or BuildOptions()
+    with open_writer(out, parent.spec, options.verdict) as writer:
         parent = Parent.read(out)  # nobody else writes from here on
         if making.exists() and read_root(making).spec != spec:
             remove_tree(making)
@@ -163,7 +163,7 @@ def rethreshold(
             Step(replace(row, receipts=()), _remembered(parent, row.key), parent.tiles(row))
             for row in parent.rows.values()
         ]
-        summary = build(making, spec, steps, Rethreshold(needed, rules), place, orders=orders, progress=progress)
+        summary = build(making, spec, steps, Rethreshold(needed, rules), place, options=options, progress=progress)
         if not summary.exit_code:
             writer.succeed(making)
             summary.replaced, summary.sealed, summary.present = [*parent.rows], [], []

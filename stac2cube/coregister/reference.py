@@ -151,7 +151,7 @@ def reference_for(
         time = rows[0].time if rows else datetime(2000, 1, 1 + place_in_time, tzinfo=UTC)
         entry = Entry(season, time, SEALED, tuple(keys), {season: image or ",".join(keys)}, properties={"image": image})
         steps.append(Step(entry, made_of, tuple(parent.spec.grid.tiles())))
-    summary = build(path, spec, steps, MakeReference(look), place, orders=BuildOptions(), progress=Progress())
+    summary = build(path, spec, steps, MakeReference(look), place, options=BuildOptions(), progress=Progress())
     if summary.failed:
         raise IncompleteError(f"the reference could not be made: {'; '.join(summary.failed.values())}")
     if summary.empty:

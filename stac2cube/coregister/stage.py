@@ -125,7 +125,7 @@ def _plan(apply: bool, parents: Parents, rules: ShiftRules, making: Derivation) 
         return measured
     measured.failed = {key: f"not measured: {reason}" for key, reason in measured.failed.items()}
     rows = Ledger(paths.shifts, read_root(paths.shifts).ledger).entries(whole=False)
-    sealed = _sealed(making.out, parent, making.orders.again)
+    sealed = _sealed(making.out, parent, making.options.again)
     verdicts = solve(rows, sealed, rules, parent.spec.grid.resolution)
     steps = _steps(parent, rows, sealed, verdicts, source)
     task = MoveScene(parent.spec.layers, rules.resampling, _is_seamless(parent.spec))

@@ -81,12 +81,12 @@ class Making:
     Attributes:
         place: Where the work runs. Default: threads of this process.
         progress: Called for every file.
-        orders: When to stop. Finished files stay, and the next run makes the others.
+        options: When to stop. Finished files stay, and the next run makes the others.
     """
 
     place: Place = field(default_factory=Threads)
     progress: Progress = field(default_factory=Progress)
-    orders: BuildOptions = field(default_factory=BuildOptions)
+    options: BuildOptions = field(default_factory=BuildOptions)
 
     def make(self, wanted: Mapping[Path, Any], make: Make) -> bool:
         """Make the files that are not there.
@@ -106,21 +106,21 @@ class Making:
         lacking = [(path, what) for path, what in wanted.items() if not path.exists()]
         if not lacking:
             return True
-        flow, done, failed = Scheduler(self.place, self.orders, self.progress), 0, dict[str, str]()
+        scheduler, done, failed = Scheduler(self.place, self.options, self.progress), 0, dict[str, str]()
         with self.place.open() as executor, self.progress.over(len(lacking)):
 
             def submit(job: tuple[Path, Any]) -> Future[tuple[None, float]]:
                 return executor.submit(timed, make, job[1], job[0])
 
-            with closing(flow.handed_out(iter(lacking), submit)) as coming:
+            with closing(scheduler.handed_out(iter(lacking), submit)) as coming:
                 for (_, what), future in coming:
                     done += 1
-                    if reason := failure_of(future, flow):
+                    if reason := failure_of(future, scheduler):
                         failed[str(what)] = reason
                         log.warning("%s: %s", what, reason)
-                        flow.progress.advance()
+                        scheduler.progress.advance()
                     else:
-                        flow.made(future.result()[1])
+                        scheduler.made(future.result()[1])
         if done < len(lacking):
             return False
         if failed:
@@ -129,7 +129,7 @@ class Making:
         return True
 
 
-def failure_of(future: Future[Any], flow: Scheduler) -> str:
+def failure_of(future: Future[Any], scheduler: Scheduler) -> str:
     """Why a file could not be made, "" if it was.
 
     Raises:
@@ -137,6 +137,6 @@ def failure_of(future: Future[Any], flow: Scheduler) -> str:
         BadInputError: The same, or the disk is full.
     """
     try:
-        return flow.failure(future)
+        return scheduler.failure(future)
     except OSError as error:
         raise BadInputError(f"{error.strerror}: make room and run again, what is made stays") from error

@@ -122,7 +122,7 @@ def run_sample_cube(
     place: Place,
     *,
     incomplete: Incomplete = "refuse",
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Build or extend a cube of samples.
@@ -140,8 +140,8 @@ def run_sample_cube(
     recipe = json.loads(json.dumps({**rules.to_json(), "title": f"samples of {rules.page.title}"}))
     spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, request_to_json(request))
     # As samples in files: of what was made anew the sample is made anew too.
-    orders = replace(orders or BuildOptions(), superseded="replace")
-    return build(out, spec, steps_of(sources, grid), MakeBlock(rules), place, orders=orders, progress=progress)
+    options = replace(options or BuildOptions(), superseded="replace")
+    return build(out, spec, steps_of(sources, grid), MakeBlock(rules), place, options=options, progress=progress)
 
 
 def holds_samples(cube: Path) -> bool:
@@ -158,7 +158,7 @@ def follow_samples(
     cube: Path,
     place: Place,
     *,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
     incomplete: Incomplete = "refuse",
 ) -> Summary:
@@ -169,7 +169,7 @@ def follow_samples(
     Args:
         cube: A cube that :func:`holds_samples`.
         place: Where the work runs.
-        orders: How.
+        options: How.
         progress: Told of every block.
         incomplete: As for :func:`stac2cube.make_samples`.
 
@@ -177,7 +177,7 @@ def follow_samples(
         BadInputError: The source is gone, or an input is missing: all are named.
     """
     request, rules = _asked(cube)
-    return run_sample_cube(request, cube, rules, place, incomplete=incomplete, orders=orders, progress=progress)
+    return run_sample_cube(request, cube, rules, place, incomplete=incomplete, options=options, progress=progress)
 
 
 class SampleKind(CubesBeside):
@@ -203,10 +203,10 @@ class SampleKind(CubesBeside):
         work = plan(steps, known_entries(cube, steps))
         return len(work.todo), len(work.superseded)
 
-    def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
+    def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
         """As :func:`follow_samples`; samples that lack an input fail, and are told of."""
         try:
-            return follow_samples(cube, place, orders=orders, progress=progress, incomplete="list")
+            return follow_samples(cube, place, options=options, progress=progress, incomplete="list")
         except NothingFoundError:
             return Summary()
 
@@ -215,7 +215,7 @@ def follow_sample_files(
     out: Path,
     place: Place,
     *,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
     incomplete: Incomplete = "refuse",
 ) -> Report:
@@ -224,7 +224,7 @@ def follow_sample_files(
     Args:
         out: A folder of samples that remembers what it was made of.
         place: Where the work runs.
-        orders: How.
+        options: How.
         progress: Told of every sample.
         incomplete: As for :func:`stac2cube.make_samples`.
 
@@ -232,7 +232,7 @@ def follow_sample_files(
         BadInputError: It does not remember it, the source is gone, or an input is missing: all are named.
     """
     request, rules = recall(out)
-    return run_samples(request, out, rules, place, incomplete=incomplete, orders=orders, progress=progress)
+    return run_samples(request, out, rules, place, incomplete=incomplete, options=options, progress=progress)
 
 
 class SampleFilesKind:
@@ -267,7 +267,7 @@ class SampleFilesKind:
             return set()
         return {sample.id for sample in read_sample_index(cube).samples} - set(keys)
 
-    def drop(self, cube: Path, keys: Collection[str], orders: BuildOptions) -> None:  # noqa: ARG002 - as all kinds
+    def drop(self, cube: Path, keys: Collection[str], options: BuildOptions) -> None:  # noqa: ARG002 - as all kinds
         """Take samples out."""
         drop_samples(cube, keys)
 
@@ -276,10 +276,10 @@ class SampleFilesKind:
         labels = recall(cube)[1].labels
         return {Path(labels.path).resolve()} if labels is not None and labels.backend == "clouds" else set()
 
-    def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
+    def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
         """As :func:`follow_sample_files`; samples that lack an input fail, and are told of."""
         try:
-            report = follow_sample_files(cube, place, orders=orders, progress=progress, incomplete="list")
+            report = follow_sample_files(cube, place, options=options, progress=progress, incomplete="list")
         except NothingFoundError:
             return Summary()
         return Summary(sealed=report.made, failed=report.failed, stopped=report.stopped)

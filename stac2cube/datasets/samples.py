@@ -439,7 +439,7 @@ def run_samples(
     *,
     overwrite: bool = False,
     incomplete: Incomplete = "refuse",
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Make or complete a set; raises what :func:`make_samples` does, but for failed samples, which the report has."""
@@ -452,9 +452,9 @@ def run_samples(
     report = Report(_index(rules, sources, before), present=sorted(known))
     samples = {sample.id: sample for sample in before} | known
     todo = [source for source in sources if source.id not in known]
-    flow = Scheduler(place, orders or BuildOptions(), progress or Progress())
+    scheduler = Scheduler(place, options or BuildOptions(), progress or Progress())
     try:
-        for source, made, reason in _made(todo, MakeSample(rules, str(out.resolve())), flow):
+        for source, made, reason in _made(todo, MakeSample(rules, str(out.resolve())), scheduler):
             samples[source.id] = made or _failed(source, reason)
             if made is None:
                 report.failed[source.id] = reason
@@ -471,23 +471,23 @@ def run_samples(
 
 
 def _made(
-    todo: Sequence[SampleSource], task: MakeSample, flow: Scheduler
+    todo: Sequence[SampleSource], task: MakeSample, scheduler: Scheduler
 ) -> Iterator[tuple[SampleSource, Sample | None, str]]:
     """Hand out samples, a few at a time, and give back each with what came of it."""
     if not todo:
         return
     with (
-        flow.place.open() as executor,
-        flow.progress.over(len(todo)),
-        closing(flow.handed_out(iter(todo), partial(executor.submit, timed, task))) as coming,
+        scheduler.place.open() as executor,
+        scheduler.progress.over(len(todo)),
+        closing(scheduler.handed_out(iter(todo), partial(executor.submit, timed, task))) as coming,
     ):
         for source, future in coming:
-            if reason := failure_of(future, flow):
-                flow.progress.advance()
+            if reason := failure_of(future, scheduler):
+                scheduler.progress.advance()
                 yield source, None, reason
             else:
                 made, seconds = future.result()
-                flow.made(seconds)
+                scheduler.made(seconds)
                 yield source, made, ""
 
 

@@ -90,7 +90,7 @@ def restore(
     keys: Collection[str],
     damaged: Collection[int],
     place: Place,
-    orders: BuildOptions,
+    options: BuildOptions,
     progress: Progress | None = None,
 ) -> Summary:
     """Bring steps back from sealed years, as far as these have them.
@@ -100,7 +100,7 @@ def restore(
         keys: Of steps whose files are damaged.
         damaged: Years whose own stores are, and are not asked.
         place: Where the work runs.
-        orders: How.
+        options: How.
         progress: Told of every block.
 
     Returns:
@@ -117,8 +117,8 @@ def restore(
     ]
     if not steps:
         return Summary()
-    how = replace(orders, superseded="replace", again=frozenset(step.entry.key for step in steps))
-    return build(cube, root.spec, steps, ReadYearStep(root.spec.layers), place, orders=how, progress=progress)
+    how = replace(options, superseded="replace", again=frozenset(step.entry.key for step in steps))
+    return build(cube, root.spec, steps, ReadYearStep(root.spec.layers), place, options=how, progress=progress)
 
 
 def _again(row: Entry) -> Entry:
@@ -156,16 +156,16 @@ def verify(cube: str | Path, *, deep: bool = True) -> list[Damage]:
     return find_damage(Path(cube), deep=deep)
 
 
-def remarks(cube: Path, kin: Sequence[DerivedKind] = STAGES) -> list[str]:
+def remarks(cube: Path, derived: Sequence[DerivedKind] = STAGES) -> list[str]:
     """What is no damage and may be mended all the same: slots out of the order of time, children out of step.
 
     Args:
         cube: A cube whose ledger is whole.
-        kin: Kinds of cubes that are made from others.
+        derived: Kinds of cubes that are made from others.
     """
     rows = list(Ledger(cube, read_root(cube).ledger).entries(whole=False).values())
     found = [] if slots_in_order(rows) else [f"steps are not in the order of time: stac2cube tidy {cube}"]
-    for child, state in outdated_children(cube, kin).items():
+    for child, state in outdated_children(cube, derived).items():
         counts = ", ".join(f"{count} {what}" for what, count in state.items() if count)
         found.append(f"{child}: {counts}; stac2cube sync, or update, lets it follow")
     return found
@@ -175,7 +175,7 @@ def repair(
     cube: Path,
     place: Place,
     *,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
     deep: bool = True,
     again: Callable[..., Summary] | None = None,
@@ -188,7 +188,7 @@ def repair(
     Args:
         cube: The cube.
         place: Where the work runs.
-        orders: How.
+        options: How.
         progress: Told of every block.
         deep: Compare checksums of files too, not their sizes alone.
         again: Makes steps of it again, as :func:`stac2cube.maintain.update.update` does; by its stage if None.
@@ -197,31 +197,31 @@ def repair(
         CubeError: Not a cube.
         BadInputError: The ledger itself is lost: roll back to a commit that has one, or build the cube anew.
     """
-    orders = orders or BuildOptions()
-    first, found = _whole_records(cube, orders, deep=deep)
+    options = options or BuildOptions()
+    first, found = _whole_records(cube, options, deep=deep)
     keys = frozenset(damage.key for damage in found if damage.kind in ("missing", "corrupt"))
     if keys:
         require_renamable(cube, "making steps anew")
     summary = Summary()
     if found:
-        tidy_up(cube, found, orders.verdict)
-        with open_writer(cube, read_root(cube).spec, orders.verdict):
+        tidy_up(cube, found, options.verdict)
+        with open_writer(cube, read_root(cube).spec, options.verdict):
             pass  # it cleans up after runs that died
     years = {int(damage.key) for damage in found if damage.kind == "year"}
     if keys:
-        kept = restore(cube, keys, years, place, orders, progress)
+        kept = restore(cube, keys, years, place, options, progress)
         summary, left = kept, keys - set(kept.replaced)
         if left and not kept.stopped:
-            replacing = replace(orders, superseded="replace", again=left)
+            replacing = replace(options, superseded="replace", again=left)
             make = again or (update if is_derived(cube) else partial(_layers_again, keys=left))
-            summary = make(cube, place=place, orders=replacing, progress=progress)
+            summary = make(cube, place=place, options=replacing, progress=progress)
             summary.replaced = [*kept.replaced, *summary.replaced]
     if not summary.failed and not summary.stopped:
-        mend_years(cube, years, place, orders, progress)
+        mend_years(cube, years, place, options, progress)
     return Repair(tuple(first), tuple(find_damage(cube, deep=deep)) if first else (), summary)
 
 
-def tidy(cube: Path, *, orders: BuildOptions | None = None) -> Root | None:
+def tidy(cube: Path, *, options: BuildOptions | None = None) -> Root | None:
     """Put the steps of a cube in the order of time, in a new generation of hard links; None where they are.
 
     Raises:
@@ -229,17 +229,17 @@ def tidy(cube: Path, *, orders: BuildOptions | None = None) -> Root | None:
         CubeLockedError: Somebody else writes it.
     """
     require_renamable(cube, "tidy")
-    with open_writer(cube, read_root(cube).spec, (orders or BuildOptions()).verdict) as writer:
+    with open_writer(cube, read_root(cube).spec, (options or BuildOptions()).verdict) as writer:
         rows = writer.ledger.entries()
         if slots_in_order(list(rows.values())):
             return None
         return arrange(writer, list(writer.ledger.sealed(whole=False)))
 
 
-def rollback(cube: Path, number: int, *, orders: BuildOptions | None = None) -> Root:
+def rollback(cube: Path, number: int, *, options: BuildOptions | None = None) -> Root:
     """Make the state of an older commit the present one; see :func:`stac2cube.store.repair.roll_back`."""
     require_renamable(cube, "rollback")
-    with open_writer(cube, read_root(cube).spec, (orders or BuildOptions()).verdict) as writer:
+    with open_writer(cube, read_root(cube).spec, (options or BuildOptions()).verdict) as writer:
         return roll_back(writer, number)
 
 
@@ -263,7 +263,7 @@ def last_commit_before(cube: Path, date: str) -> int:
     return older[-1]
 
 
-def _whole_records(cube: Path, orders: BuildOptions, *, deep: bool) -> tuple[list[Damage], list[Damage]]:
+def _whole_records(cube: Path, options: BuildOptions, *, deep: bool) -> tuple[list[Damage], list[Damage]]:
     """Put root, ledger and rights of a cube right, without which nobody knows what else is wrong.
 
     Returns:
@@ -285,11 +285,11 @@ def _whole_records(cube: Path, orders: BuildOptions, *, deep: bool) -> tuple[lis
         make_readable(cube, found)
         found = again()
     if any(damage.kind == "root" for damage in found):
-        restore_root(cube, orders.verdict)
+        restore_root(cube, options.verdict)
         found = again()
     for kind in ("ledger", "history"):  # what is lost of the history shows once the ledger is whole
         if any(damage.kind == kind for damage in found):
-            restore_records(cube, found, orders.verdict)
+            restore_records(cube, found, options.verdict)
             found = again()
     if any(damage.kind == "ledger" for damage in found):
         raise BadInputError(f"the ledger of {cube} is damaged, which nothing else can say: {_advice(cube)}")
@@ -308,7 +308,7 @@ def _advice(cube: Path) -> str:
 
 
 def _layers_again(
-    cube: Path, *, keys: Collection[str], place: Place, orders: BuildOptions, progress: Progress | None
+    cube: Path, *, keys: Collection[str], place: Place, options: BuildOptions, progress: Progress | None
 ) -> Summary:
     spec, query = query_of(cube)
     rows = Ledger(cube, read_root(cube).ledger).entries(keys=keys)
@@ -320,4 +320,4 @@ def _layers_again(
     # The light scenes of the ledger have no items of their own: the row keeps those it had.
     steps = [replace(step, entry=replace(step.entry, sources=rows[step.entry.key].sources)) for step in steps]
     job = LayersJob(cube, query, tuple(scenes.values()), spec, tuple(steps), catalog_choices(query))
-    return build(cube, spec, job.steps, job.task(), place, orders=orders, progress=progress)
+    return build(cube, spec, job.steps, job.task(), place, options=options, progress=progress)

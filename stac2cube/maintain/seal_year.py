@@ -75,7 +75,7 @@ def seal_year(
     year: int,
     place: Place | None = None,
     *,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
     anew: bool = False,
 ) -> SealedYear:
@@ -89,7 +89,7 @@ def seal_year(
         cube: The cube.
         year: UTC.
         place: Where the work runs; threads of this process if None.
-        orders: How.
+        options: How.
         progress: Told of every layer and tile.
         anew: Write it even if nothing changed, because its store is damaged.
 
@@ -98,12 +98,12 @@ def seal_year(
         CubeLockedError: Somebody else writes it.
         BadInputError: The year is not over, the cube has no step of it, or would outgrow its limits.
     """
-    path, place, orders = Path(cube), place or Threads(), orders or BuildOptions()
+    path, place, options = Path(cube), place or Threads(), options or BuildOptions()
     if year >= datetime.now(UTC).year:
         raise BadInputError(f"the year {year} is not over: only what is closed is sealed")
     require_renamable(path, "sealing a year")
     begun = time.monotonic()
-    with open_writer(path, read_root(path).spec, orders.verdict) as writer:
+    with open_writer(path, read_root(path).spec, options.verdict) as writer:
         rows = rows_of(year, writer.ledger.entries())
         if not rows:
             raise BadInputError(f"{path} has no step of {year}")
@@ -112,10 +112,10 @@ def seal_year(
         store = None if anew else waiting_year(path, year, versions, named)
         making = store is None
         if store is None:
-            _require_room(path, writer.spec, rows, limits_of(orders, place))
+            _require_room(path, writer.spec, rows, limits_of(options, place))
             folder = begin_year(path, writer.spec, year, rows)
             parts = year_parts(folder, path, writer.spec, rows)
-            if _make(parts, Scheduler(place, orders, progress or Progress())):
+            if _make(parts, Scheduler(place, options, progress or Progress())):
                 store = finish_year(folder, year, writer.root.commit + 1, parts)
         if store is not None and store.path.name != named:
             writer.name_year(year, store.path.name, len(rows))
@@ -137,14 +137,14 @@ def seal_year(
 
 
 def mend_years(
-    cube: Path, years: Collection[int], place: Place, orders: BuildOptions, progress: Progress | None = None
+    cube: Path, years: Collection[int], place: Place, options: BuildOptions, progress: Progress | None = None
 ) -> None:
     """Write damaged stores of years anew; one of whose year the cube has no step any more is forgotten."""
     for year in sorted(years):
         if rows_of(year, Ledger(cube, read_root(cube).ledger).entries(whole=False)):
-            seal_year(cube, year, place, orders=orders, progress=progress, anew=True)
+            seal_year(cube, year, place, options=options, progress=progress, anew=True)
             continue
-        with open_writer(cube, read_root(cube).spec, orders.verdict) as writer:
+        with open_writer(cube, read_root(cube).spec, options.verdict) as writer:
             writer.name_year(year, None, 0)
 
 
@@ -155,18 +155,18 @@ def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Seq
         one.require(path, (now.files, now.size), (sum(a * b for a, b in cuts), size_of(rows).size))
 
 
-def _make(parts: Sequence[YearPart], flow: Scheduler) -> bool:
+def _make(parts: Sequence[YearPart], scheduler: Scheduler) -> bool:
     """Make the parts that have no receipt; whether all are made."""
     todo, done = [part for part in parts if not part.receipt.exists()], 0
     with (
-        flow.place.open() as executor,
-        flow.progress.over(len(todo)),
-        closing(flow.handed_out(iter(todo), executor.submit)) as coming,
+        scheduler.place.open() as executor,
+        scheduler.progress.over(len(todo)),
+        closing(scheduler.handed_out(iter(todo), executor.submit)) as coming,
     ):
         for part, future in coming:
-            if reason := flow.failure(future):
+            if reason := scheduler.failure(future):
                 raise CubeError(f"{part}: {reason}") from future.exception()
-            flow.made(future.result())
+            scheduler.made(future.result())
             done += 1
     return done == len(todo)
 

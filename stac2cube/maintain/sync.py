@@ -186,7 +186,7 @@ class Sync:
 
 
 def compare_with_catalog(
-    cube: Path, *, on_cluster: bool = False, inventory: Path | None = None, kin: Sequence[DerivedKind] = STAGES
+    cube: Path, *, on_cluster: bool = False, inventory: Path | None = None, derived: Sequence[DerivedKind] = STAGES
 ) -> tuple[Sync, LayersJob | None]:
     """Compare a layers cube with its catalog; nothing is changed.
 
@@ -198,7 +198,7 @@ def compare_with_catalog(
         cube: The cube.
         on_cluster: Whether blocks will be made on the nodes of a cluster.
         inventory: Of the catalog's archive, see :mod:`stac2cube.search.search`.
-        kin: Kinds of cubes that are made from others.
+        derived: Kinds of cubes that are made from others.
 
     Returns:
         How they differ; and what would build it, None where the catalog has no scene at all.
@@ -222,7 +222,7 @@ def compare_with_catalog(
     except NothingFoundError:
         nobody = ItemStates(cube, told.withdrawn, catalog_choices(query, on_cluster=on_cluster), None)
         lost = tuple(key for key, row in sealed.items() if nobody.all_gone(row))
-        return Sync(withdrawn=lost, children=outdated_children(cube, kin), awaited=awaited), None
+        return Sync(withdrawn=lost, children=outdated_children(cube, derived), awaited=awaited), None
     plan = job.plan()
     todo = {step.entry.key: step.entry for step in plan.todo}
     failed = [key for key in todo if key in rows and rows[key].status == FAILED]
@@ -239,7 +239,7 @@ def compare_with_catalog(
         superseded=tuple(step.entry.key for _, step in plan.superseded),
         reduced=tuple(key for key in less if asked.are_gone(sealed[key], _missing(sealed[key], there[key]))),
         withdrawn=lost,
-        children=outdated_children(cube, kin),
+        children=outdated_children(cube, derived),
         awaited=awaited,
     )
     return found, job
@@ -263,9 +263,9 @@ def sync(
     kinds: Collection[str] = KINDS,
     even_many: bool = False,
     inventory: Path | None = None,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
-    kin: Sequence[DerivedKind] = STAGES,
+    derived: Sequence[DerivedKind] = STAGES,
 ) -> Summary:
     """Bring a cube and its catalog together again, and what was made from the cube with it.
 
@@ -275,17 +275,17 @@ def sync(
         kinds: Of :data:`KINDS`, what is done.
         even_many: Take steps out, or make them anew from less, however many items were withdrawn.
         inventory: Of the catalog's archive.
-        orders: How.
+        options: How.
         progress: Told of every block.
-        kin: Kinds of cubes that are made from others.
+        derived: Kinds of cubes that are made from others.
 
     Raises:
         BadInputError: Not a kind, not a layers cube, or so much was withdrawn that it cannot be right.
         CatalogError: The catalog cannot be read.
     """
     _require_known(kinds)
-    orders = orders or BuildOptions()
-    found, job = compare_with_catalog(cube, on_cluster=place.on_cluster, inventory=inventory, kin=kin)
+    options = options or BuildOptions()
+    found, job = compare_with_catalog(cube, on_cluster=place.on_cluster, inventory=inventory, derived=derived)
     gone = found.withdrawn if "withdrawn" in kinds else ()
     less = found.reduced if "reduced" in kinds else ()
     steps = read_root(cube).steps
@@ -301,12 +301,12 @@ def sync(
         wanted = {key for kind in _BUILT if kind in kinds for key in getattr(found, kind)}
         open_ones = {key for kind in _BUILT for key in getattr(found, kind)}
         kept = tuple(step for step in job.steps if step.entry.key in wanted or step.entry.key not in open_ones)
-        how = replace(orders, superseded="replace", again=frozenset(less))
-        summary = run(replace(job, steps=kept), place, orders=how, progress=progress)
+        how = replace(options, superseded="replace", again=frozenset(less))
+        summary = run(replace(job, steps=kept), place, options=how, progress=progress)
     if gone and not summary.stopped:
-        drop(cube, gone, orders=orders)
+        drop(cube, gone, options=options)
     if "children" in kinds and not summary.stopped:
-        update_children(cube, place, orders, progress, summary, kin)
+        update_children(cube, place, options, progress, summary, derived)
     return summary
 
 

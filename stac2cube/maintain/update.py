@@ -46,7 +46,7 @@ def update(
     place: Place,
     *,
     catalog: str | None = None,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Bring a derived cube up to date with its inputs, by the rules that it stores; see :func:`derive`.
@@ -55,7 +55,7 @@ def update(
         cube: A cube for which :func:`is_derived` is true.
         place: Where the work runs.
         catalog: Catalog of the L1C, for clouds cubes. Default: the one that the cube stores.
-        orders: Options of the build. Default: ``BuildOptions()``.
+        options: Options of the build. Default: ``BuildOptions()``.
         progress: Receives every finished block. Default: shows nothing.
 
     Returns:
@@ -69,7 +69,7 @@ def update(
     if catalog is not None and not parents.catalog:
         raise BadInputError(f"{cube} is made from its parent alone: say no --catalog")
     parents = replace(parents, catalog=catalog or parents.catalog)
-    return derive(stage, parents, cube, stage.rules_of(spec), place, orders=orders, progress=progress)
+    return derive(stage, parents, cube, stage.rules_of(spec), place, options=options, progress=progress)
 
 
 # Cubes that were made from a cube: which there are beside it, how they stand to it, and how they follow.
@@ -100,7 +100,7 @@ class DerivedKind(Protocol):
         """Steps that a cube of this kind has and of which its parent's are none, by the keys of those."""
         ...
 
-    def drop(self, cube: Path, keys: Collection[str], orders: BuildOptions) -> None:
+    def drop(self, cube: Path, keys: Collection[str], options: BuildOptions) -> None:
         """Take such steps out."""
         ...
 
@@ -108,7 +108,7 @@ class DerivedKind(Protocol):
         """Cubes that a cube of this kind reads besides its parent; absolute paths."""
         ...
 
-    def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
+    def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
         """Bring a cube of this kind up to its parent."""
         ...
 
@@ -126,9 +126,9 @@ class StageKinds(CubesBeside):
         status = cube_status(cube)
         return status.lacking, len(status.stale)
 
-    def follow(self, cube: Path, place: Place, *, orders: BuildOptions, progress: Progress | None) -> Summary:
+    def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
         """Bring a cube up to its parent."""
-        return update(cube, place, orders=orders, progress=progress)
+        return update(cube, place, options=options, progress=progress)
 
 
 STAGES: tuple[DerivedKind, ...] = (StageKinds(),)
@@ -190,7 +190,7 @@ def outdated_children(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> dict
 def update_children(
     cube: Path,
     place: Place,
-    orders: BuildOptions,
+    options: BuildOptions,
     progress: Progress | None,
     summary: Summary,
     kinds: Sequence[DerivedKind] = STAGES,
@@ -200,14 +200,14 @@ def update_children(
     Args:
         cube: The cube.
         place: Where the work runs.
-        orders: Options of the build.
+        options: Options of the build.
         progress: Receives every finished block. None: shows nothing.
         summary: Receives what failed, and whether the run was stopped.
         kinds: Kinds of cubes that are updated.
     """
     for parent, child, kind in derived_from(cube, kinds):
-        kind.drop(child, kind.too_many(child, sealed_keys(parent)), orders)
-        done = kind.follow(child, place, orders=orders, progress=progress)
+        kind.drop(child, kind.too_many(child, sealed_keys(parent)), options)
+        done = kind.follow(child, place, options=options, progress=progress)
         summary.failed |= {f"{child.name} {key}": reason for key, reason in done.failed.items()}
         if done.stopped:
             summary.stopped = True

@@ -279,7 +279,7 @@ T = TypeVar("T")
 
 
 def of_asset(
-    granule: Granule, band: BandRequest, read: Callable[[Image, AssetRef], T], manner: ReadOptions | None = None
+    granule: Granule, band: BandRequest, read: Callable[[Image, AssetRef], T], read_options: ReadOptions | None = None
 ) -> T | None:
     """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent.
 
@@ -287,28 +287,32 @@ def of_asset(
         granule: Of the item.
         band: Its name, and whether it may be absent.
         read: Takes the asset, opened.
-        manner: How; as ever if None.
+        read_options: How; as ever if None.
 
     Raises:
         ReadError: The asset is missing or cannot be read.
     """
-    asset, manner = granule.assets.get(band.name), manner or ReadOptions()
+    asset, read_options = granule.assets.get(band.name), read_options or ReadOptions()
     if asset is None:
         if band.optional:
             return None
         raise ReadError(f"item {granule.id} has no asset for band {band.name}")
     try:
         if is_remote(asset.href):
-            work = partial(_again_and_again, granule, band, asset, read, manner)
+            work = partial(_retried, granule, band, asset, read, read_options)
             return within(longest_read(), work, "reading it, all tries together,")
-        return inspect(manner.engine, asset, opening(asset, granule.signer), read)
+        return inspect(read_options.engine, asset, opening(asset, granule.signer), read)
     except (gdal_error(), OSError, ReadError) as error:
         # Not chained: the text of what GDAL raised may hold a signature.
         raise _failure(granule, band, asset, error) from None
 
 
-def _again_and_again(
-    granule: Granule, band: BandRequest, asset: AssetRef, read: Callable[[Image, AssetRef], T], manner: ReadOptions
+def _retried(
+    granule: Granule,
+    band: BandRequest,
+    asset: AssetRef,
+    read: Callable[[Image, AssetRef], T],
+    read_options: ReadOptions,
 ) -> T:
     """What lies behind a network may be there a little later."""
     from tenacity import Retrying, retry_if_exception, wait_random_exponential
@@ -318,7 +322,7 @@ def _again_and_again(
         if _is_refused(state):
             forget(granule.signer)
 
-    retries = manner.retries
+    retries = read_options.retries
     attempts = Retrying(
         stop=lambda state: state.attempt_number >= (_REFUSED_TRIES if _is_refused(state) else retries.attempts),
         wait=wait_random_exponential(multiplier=retries.first_wait, max=retries.longest_wait),
@@ -330,7 +334,7 @@ def _again_and_again(
         way = opening(asset, granule.signer)
         fresh = attempt.retry_state.attempt_number > 1
         with attempt:
-            made = inspect(manner.engine, asset, way, read, fresh=fresh)
+            made = inspect(read_options.engine, asset, way, read, fresh=fresh)
     return made
 
 

@@ -294,21 +294,21 @@ def read_block(
     Raises:
         ReadError: An asset is missing or cannot be read. Nothing is filled in for it.
     """
-    manner = ReadOptions(retries, engine or Engine.of_environment())
+    read_options = ReadOptions(retries, engine or Engine.of_environment())
     if seamless:
-        return _read_joined(granules, bands, geobox, manner)
+        return _read_joined(granules, bands, geobox, read_options)
     judges = [band for band in bands if band.kind == "continuous"] or list(bands)
     near = [granules[place] for place in intersecting(granules, [geobox])[0]]
     if not near:
         return {band.name: np.full(geobox.shape, band.fill, dtype=band.dtype) for band in bands}
-    out = _read_granule(near[0], bands, geobox, manner)
+    out = _read_granule(near[0], bands, geobox, read_options)
     _clear(out, bands, judges)
     best = _score(out, judges) if len(near) > 1 else np.empty(0)
     for granule in near[1:]:
         if best.min() == len(_SCORES) - 1:
             break
         part = _lacking(best, warped=bool(granule.crs) and granule.crs != str(geobox.crs))
-        pixels = _read_granule(granule, bands, geobox[part], manner)
+        pixels = _read_granule(granule, bands, geobox[part], read_options)
         score = _score(pixels, judges)
         better = score > best[part]
         for name, mosaic in out.items():
@@ -369,11 +369,11 @@ def _valid(pixels: Mapping[str, np.ndarray], band: BandRequest) -> np.ndarray:
 
 
 def _read_granule(
-    granule: Granule, bands: Sequence[BandRequest], geobox: GeoBox, manner: ReadOptions
+    granule: Granule, bands: Sequence[BandRequest], geobox: GeoBox, read_options: ReadOptions
 ) -> dict[str, np.ndarray]:
     """All bands of a granule; over a network at the same time, because there most of the time is waiting."""
     cuts = [partial(_own_window, granule=granule, band=band, geobox=geobox) for band in bands]
-    reads = [partial(of_asset, granule, band, cut, manner) for band, cut in zip(bands, cuts, strict=True)]
+    reads = [partial(of_asset, granule, band, cut, read_options) for band, cut in zip(bands, cuts, strict=True)]
     remote = any(is_remote(asset.href) for asset in granule.assets.values())
     coming = _network_pool().map(lambda read: read(), reads) if remote else iter(())
     out = {}
@@ -394,14 +394,14 @@ def _network_pool() -> ThreadPoolExecutor:
 
 
 def _read_joined(
-    granules: Sequence[Granule], bands: Sequence[BandRequest], geobox: GeoBox, manner: ReadOptions
+    granules: Sequence[Granule], bands: Sequence[BandRequest], geobox: GeoBox, read_options: ReadOptions
 ) -> dict[str, np.ndarray]:
     near = [granules[place] for place in intersecting(granules, [geobox])[0]]
     out = {}
     for band in bands:
         joint = Mosaic(band, geobox)
         for granule in near:
-            of_asset(granule, band, joint.add, manner)
+            of_asset(granule, band, joint.add, read_options)
         out[band.name] = joint.pixels()
     return out
 

@@ -429,13 +429,13 @@ def blocks_of(task: MakeProducts, place: Place) -> Iterator[tuple[Tile, dict[str
         ReadError: A block could not be made.
         PlaceError: The place cannot be had.
     """
-    flow = Scheduler(place, BuildOptions(), Progress())
+    scheduler = Scheduler(place, BuildOptions(), Progress())
     with (
         place.open() as executor,
-        closing(flow.handed_out(task.spec.grid.tiles(), lambda tile: executor.submit(task, tile))) as coming,
+        closing(scheduler.handed_out(task.spec.grid.tiles(), lambda tile: executor.submit(task, tile))) as coming,
     ):
         for tile, future in coming:
-            if reason := flow.failure(future):
+            if reason := scheduler.failure(future):
                 raise ReadError(reason) from future.exception()
             yield tile, future.result()
 

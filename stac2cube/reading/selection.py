@@ -296,18 +296,18 @@ def read_windows(
         pixels = selection.task(scene, geoboxes[job[1]])
         return [(job[0], place, make(scene, place, _cut(pixels, around, windows[place]))) for place in members]
 
-    flow = Scheduler(
+    scheduler = Scheduler(
         Threads(2 * usable_cores()), BuildOptions(), progress or Progress()
     )  # they wait for the network, mostly
     made: list[tuple[int, int, T]] = []
     with (
-        flow.progress.over(len(jobs)),
-        flow.place.open() as pool,
-        closing(flow.handed_out(iter(jobs), lambda job: pool.submit(work, job))) as coming,
+        scheduler.progress.over(len(jobs)),
+        scheduler.place.open() as pool,
+        closing(scheduler.handed_out(iter(jobs), lambda job: pool.submit(work, job))) as coming,
     ):
         for _, future in coming:
             made += future.result()
-            flow.progress.advance()
+            scheduler.progress.advance()
     return [value for _, _, value in sorted(made, key=lambda entry: entry[:2])]
 
 

@@ -336,7 +336,7 @@ def _keys(scenes: Sequence[Scene]) -> list[str]:
 
 
 def run(
-    job: LayersJob, place: Place, *, orders: BuildOptions | None = None, progress: Progress | None = None
+    job: LayersJob, place: Place, *, options: BuildOptions | None = None, progress: Progress | None = None
 ) -> Summary:
     """Build or extend the cube of a job; see :func:`stac2cube.build.loop.build` for what it raises.
 
@@ -346,7 +346,7 @@ def run(
     if job.out is None:
         raise BadInputError("a cube needs a path")
     steps, failed = doubted(job), _failed_before(job)
-    summary = build(job.out, job.spec, steps, job.task(), place, orders=orders, progress=progress)
+    summary = build(job.out, job.spec, steps, job.task(), place, options=options, progress=progress)
     while summary.failed and not summary.stopped and not job.query.strict:
         again = [scene for scene in job.scenes if str(scene.key) in summary.failed and scene.spares]
         tried = ((s, summary.failed[str(s.key)], str(s.key) in failed) for s in again)
@@ -357,7 +357,7 @@ def run(
             log.warning("%s: tried again with older items: %s", scene.key, summary.failed[str(scene.key)])
         why = job.found.choice.why if job.found else ""
         fresh = steps_for(standing, job.spec.grid, why, [layer.name for layer in job.spec.layers])
-        more = build(job.out, job.spec, fresh, job.task(), place, orders=orders, progress=progress)
+        more = build(job.out, job.spec, fresh, job.task(), place, options=options, progress=progress)
         add(summary, more)
         steps = (*(step for step in steps if step.entry.key not in set(_keys(standing))), *fresh)
         job = replace(job, scenes=tuple({**_by_key(job.scenes), **_by_key(standing)}.values()))

@@ -82,7 +82,7 @@ def run_overviews(
     place: Place,
     *,
     levels: int | None = None,
-    orders: BuildOptions | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Make or extend all levels; raises what :func:`store_overviews` and :func:`stac2cube.build.loop.build` do.
@@ -100,7 +100,7 @@ def run_overviews(
     real_folder(overviews_folder(source)).mkdir(exist_ok=True)
     for number in range(1, many + 1):
         out = real_folder(overviews_folder(parent.path) / str(2**number))
-        done = derive(OVERVIEW, Parents(source), out, None, place, orders=orders, progress=progress)
+        done = derive(OVERVIEW, Parents(source), out, None, place, options=options, progress=progress)
         _add(whole, done, out.name)
         if done.stopped or not out.exists():
             break
@@ -117,7 +117,7 @@ def _plan(parents: Parents, _: None, making: Derivation) -> DerivedPlan:
     steps = [Step(_entry(parent, row), parent.stored(row), _tiles(parent, row, grid)) for row in parent.rows.values()]
     if out.exists():
         making.require_same(spec)
-        drop(out, sealed_keys(out) - parent.rows.keys(), orders=making.orders)
+        drop(out, sealed_keys(out) - parent.rows.keys(), options=making.options)
     return DerivedPlan(spec, steps, Halve(layers), exact=True)
 
 

@@ -73,7 +73,7 @@ def run_swap(cube: Path, death: Death, atomic: bool) -> None:
     if not atomic:
         generation.exchange = lambda one, other: False
     points.listeners.append(death)
-    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
+    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), options=BuildOptions(superseded="replace"))
 
 
 def run_share(cube: Path, count: int, number: int, of: int, pause: float = 0.004) -> None:

@@ -217,7 +217,7 @@ def _append(cube: Path) -> Summary:
 
 def _replace(cube: Path) -> Summary:
     some = [step(1, "05.10"), step(2, "05.10")]
-    return build(cube, SPEC, some, Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
+    return build(cube, SPEC, some, Make(bonus=50), Threads(2), options=BuildOptions(superseded="replace"))
 
 
 def _swap_in_two_steps(cube: Path) -> Summary:

@@ -145,7 +145,7 @@ def test_a_stopped_build_seals_what_is_finished_and_goes_on_later(cube: Path) ->
         steps(range(8)),
         Make(0.002),
         Threads(2),
-        orders=BuildOptions(stop=stop),
+        options=BuildOptions(stop=stop),
         progress=StopAfter(30, stop),
     )
     assert summary.stopped
@@ -171,7 +171,7 @@ def test_superseded_steps_are_reported_then_replaced_by_a_generation(
     older = [step(2, "04.00")]
     assert build(cube, SPEC, older, Make(bonus=50), Threads(2)).superseded == []
     inode = (cube / "B02/c/1/0/0").stat().st_ino
-    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
+    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), options=BuildOptions(superseded="replace"))
     assert summary.replaced == ["toy_0002"]
     dataset = open_cube(cube, decode=False)
     np.testing.assert_array_equal(dataset["B02"][2].values, pixels(52))
@@ -188,7 +188,7 @@ def test_superseded_steps_are_reported_then_replaced_by_a_generation(
 def test_many_superseded_steps_are_replaced_in_one_generation(cube: Path) -> None:
     build(cube, SPEC, steps(range(12)), Make(), Threads(2))
     newer = [step(number, "05.10") for number in range(12)]
-    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
+    summary = build(cube, SPEC, newer, Make(bonus=50), Threads(2), options=BuildOptions(superseded="replace"))
     assert (len(summary.replaced), summary.failed) == (12, {})
     assert read_root(cube).generation == 1
     np.testing.assert_array_equal(open_cube(cube, decode=False)["B02"][11].values, pixels(61))
@@ -257,7 +257,7 @@ def test_two_builders_never_meet(cube: Path) -> None:
 def test_a_step_that_holds_nothing_any_more_loses_its_slot(cube: Path) -> None:
     build(cube, SPEC, steps(range(4)), Make(), Threads(2))
     replacing, nothing = BuildOptions(superseded="replace"), replace(step(1, "05.10"), tiles=())
-    done = build(cube, SPEC, [nothing, step(2, "05.10")], Make(bonus=50), Threads(2), orders=replacing)
+    done = build(cube, SPEC, [nothing, step(2, "05.10")], Make(bonus=50), Threads(2), options=replacing)
     assert (done.replaced, list(done.empty)) == (["toy_0002"], ["toy_0001"])
     assert numbers(cube) == [0, 2, 3]
     shown = open_cube(cube, decode=False)["B02"].values
@@ -266,9 +266,9 @@ def test_a_step_that_holds_nothing_any_more_loses_its_slot(cube: Path) -> None:
     assert find_damage(cube) == []
     row = Ledger(cube, read_root(cube).ledger).entries()["toy_0001"]
     assert (row.status, row.slot, row.properties["replaced_items"]) == ("empty", None, ["item-1-05.00"])
-    done = build(cube, SPEC, [nothing], Make(), Threads(2), orders=replacing)
+    done = build(cube, SPEC, [nothing], Make(), Threads(2), options=replacing)
     assert (done.present, done.empty) == (["toy_0001"], {}), "and that is remembered"
-    build(cube, SPEC, [step(1, "05.11")], Make(), Threads(2), orders=replacing)
+    build(cube, SPEC, [step(1, "05.11")], Make(), Threads(2), options=replacing)
     assert sorted(numbers(cube)) == [0, 1, 2, 3]
     assert find_damage(cube) == []
 

@@ -180,7 +180,7 @@ def test_steps_without_pixels_of_version_0_1_0_are_made_anew(tmp_path: Path, cap
     summary = build(cube, SPEC, steps(range(4)), Make(), Threads(2))
     assert (summary.replaced, summary.exit_code) == (["toy_0002"], 0)
     assert "lost their pixels: stac2cube verify" in caplog.text, "of the one that was not asked for people are told"
-    summary = build(cube, SPEC, steps(range(6)), Make(), Threads(2), orders=BuildOptions(superseded="report"))
+    summary = build(cube, SPEC, steps(range(6)), Make(), Threads(2), options=BuildOptions(superseded="report"))
     assert summary.replaced == ["toy_0004"]
     assert differences(cube, whole) == []
     assert find_damage(cube) == []

@@ -93,16 +93,16 @@ def test_a_build_that_would_outgrow_the_site_writes_nothing(tmp_path: Path) -> N
     files = added(SPEC, steps(range(3))).files
     enough = BuildOptions(limits=Limits(max_files=files))
     with pytest.raises(BadInputError, match=f"0 files and up to {files + 18} more, where the site allows {files}"):
-        build(cube, SPEC, steps(range(4)), Make(), Threads(2), orders=enough)
+        build(cube, SPEC, steps(range(4)), Make(), Threads(2), options=enough)
     assert list(tmp_path.iterdir()) == []
-    build(cube, SPEC, steps(range(3)), Make(), Threads(2), orders=enough)
-    build(cube, SPEC, steps(range(3)), Make(), Threads(2), orders=enough)  # nothing to do is always allowed
+    build(cube, SPEC, steps(range(3)), Make(), Threads(2), options=enough)
+    build(cube, SPEC, steps(range(3)), Make(), Threads(2), options=enough)  # nothing to do is always allowed
     before = sorted(path for path in cube.rglob("*"))
     for limits in (Limits(max_files=files + 1), Limits(max_bytes="20kB")):
         with pytest.raises(BadInputError, match="Nothing was written"):
-            build(cube, SPEC, steps(range(4)), Make(), Threads(2), orders=BuildOptions(limits=limits))
+            build(cube, SPEC, steps(range(4)), Make(), Threads(2), options=BuildOptions(limits=limits))
         with pytest.raises(BadInputError, match="Nothing was written"):
-            seal_year(cube, 2020, orders=BuildOptions(limits=limits))
+            seal_year(cube, 2020, options=BuildOptions(limits=limits))
     assert sorted(path for path in cube.rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.zarr"]
 

@@ -235,7 +235,7 @@ def test_kill_during_a_generation_swap(point: str, atomic: bool, tmp_path: Path)
         assert np.array_equal(middle, pixels(2)) or np.array_equal(middle, pixels(52))
     else:
         assert (point, atomic) == ("generation.swapped", False), "only a swap in two steps may take the cube away"
-    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), orders=BuildOptions(superseded="replace"))
+    build(cube, SPEC, [step(2, "05.10")], Make(bonus=50), Threads(2), options=BuildOptions(superseded="replace"))
     final = xr.open_zarr(cube, mask_and_scale=False)
     np.testing.assert_array_equal(final["B02"][2].values, pixels(52))
     np.testing.assert_array_equal(final["B02"][4].values, pixels(4))

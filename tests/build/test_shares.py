@@ -78,11 +78,11 @@ def test_the_claim_keeps_others_out_and_ends_with_its_jobs(tmp_path: Path, refer
     cube = tmp_path / "toy.zarr"
     lease_cube(cube, SPEC, CLAIM)
     with pytest.raises(CubeLockedError, match="job 4711"):
-        build(cube, SPEC, steps(range(5)), Make(), Threads(1), orders=ALIVE)
+        build(cube, SPEC, steps(range(5)), Make(), Threads(1), options=ALIVE)
     with pytest.raises(CubeLockedError, match="job 4711"):
         lease_cube(cube, SPEC, ArrayLease("4712", "toys"), ALIVE)
     dead = BuildOptions(verdict=lambda holder: holder.job != "4711")
-    build(cube, SPEC, steps(range(5)), Make(), Threads(1), orders=dead)
+    build(cube, SPEC, steps(range(5)), Make(), Threads(1), options=dead)
     assert differences(cube, reference) == []
     with pytest.raises(CubeLockedError, match="came too late"):
         build_part(cube, steps(range(5)), Make(), Threads(1), CLAIM, (0, 2))

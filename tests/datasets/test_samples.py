@@ -274,9 +274,9 @@ def test_the_same_bytes_wherever_and_in_whatever_order(source: str, tmp_path: Pa
 
 
 def test_who_stops_goes_on_later(source: str, tmp_path: Path) -> None:
-    orders = BuildOptions()
-    orders.stop.set()
-    report = run_samples(SampleRequest(Query(catalog=source)), tmp_path / "set", RULES, Threads(1), orders=orders)
+    options = BuildOptions()
+    options.stop.set()
+    report = run_samples(SampleRequest(Query(catalog=source)), tmp_path / "set", RULES, Threads(1), options=options)
     assert report.exit_code == 10
     assert read_sample_index(tmp_path / "set").samples == ()
     assert len(make_samples(source, tmp_path / "set", RULES).done) == 2

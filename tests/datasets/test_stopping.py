@@ -45,7 +45,7 @@ def wanted(folder: Path, count: int = 12) -> dict[Path, str]:
 
 def test_no_part_is_begun_that_cannot_be_finished_before_the_deadline(tmp_path: Path) -> None:
     end = time.time() + FAREWELL + 2.4
-    assert not Making(Threads(1), orders=BuildOptions(deadline=end)).make(wanted(tmp_path, 24), slowly)
+    assert not Making(Threads(1), options=BuildOptions(deadline=end)).make(wanted(tmp_path, 24), slowly)
     # On a quiet machine at the end less the farewell; a busy one takes longer for a part than for any before it.
     assert time.time() < end - FAREWELL / 2
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -56,13 +56,13 @@ def test_no_part_is_begun_that_cannot_be_finished_before_the_deadline(tmp_path: 
 
 
 def test_who_is_asked_to_stop_hands_out_no_more(tmp_path: Path) -> None:
-    orders = BuildOptions()
+    options = BuildOptions()
 
     class Asking(Progress):
         def advance(self) -> None:
-            orders.stop.set()
+            options.stop.set()
 
-    assert not Making(Threads(1), Asking(), orders).make(wanted(tmp_path), slowly)
+    assert not Making(Threads(1), Asking(), options).make(wanted(tmp_path), slowly)
     assert 1 <= len(list(tmp_path.iterdir())) < 4
 
 

@@ -57,9 +57,9 @@ def main() -> int:
     task = Hoard(given.pause, megabytes=given.hoard) if given.hoard else Make(given.pause)
     try:
         with stoppable() as stop:
-            orders = BuildOptions(stop=stop, deadline=None if given.no_deadline else job_end())
+            options = BuildOptions(stop=stop, deadline=None if given.no_deadline else job_end())
             summary = build(
-                given.cube, SPEC, steps(range(given.steps)), task, place, orders=orders, progress=LineProgress()
+                given.cube, SPEC, steps(range(given.steps)), task, place, options=options, progress=LineProgress()
             )
     except Stac2cubeError as error:
         print(f"stac2cube: {error}", file=sys.stderr)

@@ -220,7 +220,7 @@ def test_a_moved_cube_follows_a_step_that_was_rebuilt(tmp_path: Path) -> None:
     build(shifts, replace(toy.SPEC, recipe={"shifts": {"resampling": "cubic"}}), shifted, toy.Make(), Threads(2))
     derive(MOVED, Parents(layers, shifts=shifts), along, None, Threads(2))
     newer = [toy.step(1, "05.09")]
-    build(layers, toy.SPEC, newer, toy.Make(bonus=5), Threads(2), orders=BuildOptions(superseded="replace"))
+    build(layers, toy.SPEC, newer, toy.Make(bonus=5), Threads(2), options=BuildOptions(superseded="replace"))
     assert cube_status(along).stale == ("toy_0001",)
     assert update(along, Threads(2)).replaced == ["toy_0001"]
     assert cube_status(along).stale == ()

@@ -171,7 +171,7 @@ def test_late_scenes_are_added_and_late_tiles_reported(faulty: Archive, tmp_path
     np.testing.assert_array_equal(before["B04"][place], after["B04"][place], "a late tile is not slipped in")
     job = prepare(cube, *query_of_words({"catalog": late}, cube))
     assert [step.entry.key for _, step in job.plan().superseded] == [key_of(faulty.late_granule[0])]
-    summary = run(job, Threads(2), orders=BuildOptions(superseded="replace"))
+    summary = run(job, Threads(2), options=BuildOptions(superseded="replace"))
     assert summary.replaced == [key_of(faulty.late_granule[0])]
     once = tmp_path / "once.zarr"
     build(faulty, once, **words, catalog=late)

@@ -110,7 +110,7 @@ def test_they_are_a_pyramid_by_the_convention(tmp_path: Path) -> None:
 
 def make_all(path: Path, numbers: range, version: str = "05.00", bonus: int = 0) -> None:
     steps = [toy.step(number, version) for number in numbers]
-    build(path, toy.SPEC, steps, toy.Make(bonus=bonus), Threads(2), orders=BuildOptions(superseded="replace"))
+    build(path, toy.SPEC, steps, toy.Make(bonus=bonus), Threads(2), options=BuildOptions(superseded="replace"))
 
 
 def require_in_step(cube: Path) -> None:

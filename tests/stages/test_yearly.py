@@ -43,8 +43,8 @@ def scene(number: int, version: str = "05.00") -> Step:
 
 
 def fill(cube: Path, numbers: list[int], version: str = "05.00", bonus: int = 0) -> None:
-    orders = BuildOptions(superseded="replace")
-    build(cube, SPEC, [scene(number, version) for number in numbers], Make(bonus=bonus), Threads(2), orders=orders)
+    options = BuildOptions(superseded="replace")
+    build(cube, SPEC, [scene(number, version) for number in numbers], Make(bonus=bonus), Threads(2), options=options)
 
 
 def truth(cube: Path, changed: dict[int, int] | None = None) -> xr.DataArray:
@@ -218,9 +218,9 @@ def test_a_strange_or_damaged_source_is_never_sealed(cube: Path) -> None:
 
 
 def test_a_stopped_run_goes_on_where_it_was(cube: Path, twenty: Path) -> None:
-    orders = BuildOptions()
-    orders.stop.set()
-    assert seal_year(cube, YEAR, orders=orders).exit_code == 10
+    options = BuildOptions()
+    options.stop.set()
+    assert seal_year(cube, YEAR, options=options).exit_code == 10
     (making,) = years_folder(cube).glob(".*.making")
     done = seal_year(cube, YEAR, Threads(1))
     assert not making.exists()

@@ -53,7 +53,7 @@ def refuse_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def replaced(cube: Path) -> None:
-    build(cube, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), orders=REPLACING)
+    build(cube, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), options=REPLACING)
 
 
 def test_a_good_file_system_is_not_spoken_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,7 @@ BESIDE = (
 WRITING: dict[str, Callable[[Path], object]] = {
     "append": lambda cube: build(cube, SPEC, steps(range(4)), Make(), Threads(1)),
     "replace": lambda cube: build(
-        cube, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), orders=BuildOptions(superseded="replace")
+        cube, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), options=BuildOptions(superseded="replace")
     ),
     "tidy": tidy,
     "rollback": lambda cube: rollback(cube, 1),

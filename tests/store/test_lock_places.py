@@ -121,7 +121,7 @@ def test_a_writer_by_a_mount_keeps_others_out(cube: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "act",
     [
-        "build(cube, SPEC, [step(1, '05.10')], Make(bonus=50), Threads(1), orders=REPLACING)",
+        "build(cube, SPEC, [step(1, '05.10')], Make(bonus=50), Threads(1), options=REPLACING)",
         "tidy(cube)",
         "rollback(cube, 1)",
         "seal_year(cube, 2020)",
@@ -149,7 +149,7 @@ def test_a_mount_of_a_generation_that_was_replaced_is_not_written(cube: Path, tm
     code = f"""if True:
         real = Path({str(cube)!r})
         build(cube, SPEC, steps(range(4)), Make(), Threads(1))
-        build(real, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), orders=REPLACING)
+        build(real, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), options=REPLACING)
         print(read_root(cube).generation, read_root(real).generation)
         build(cube, SPEC, steps(range(5)), Make(), Threads(1))
     """

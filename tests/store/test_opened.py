@@ -39,8 +39,8 @@ def cube(tmp_path: Path) -> Path:
 
 
 def renew(cube: Path) -> None:
-    orders = BuildOptions(superseded="replace")
-    build(cube, SPEC, [step(3, "05.10")], Make(bonus=50), Threads(2), orders=orders)
+    options = BuildOptions(superseded="replace")
+    build(cube, SPEC, [step(3, "05.10")], Make(bonus=50), Threads(2), options=options)
 
 
 CHANGES = {
