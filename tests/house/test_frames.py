@@ -17,7 +17,7 @@ from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.house.frozen import AREA
 from tests.house.rooms import PACKAGE
 
-MOST_FRAMES = 18
+MOST_FRAMES = 19
 """Frames from ``get_stac_layers`` to the library that decodes a tile; 23 before."""
 
 
