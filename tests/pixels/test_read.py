@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio.warp
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from stac2cube.errors import BadInputError
 from stac2cube.model.image import BandRequest
-from stac2cube.pixels import warp as asset
 from stac2cube.pixels.open import Engine
 from stac2cube.pixels.read import intersecting, read_block
 from tests.pixels.granules import NIR, RED, SCL, bilinear, box32, granule, texture, write
@@ -63,13 +63,13 @@ def test_one_utm_zone_onto_another_is_not_blurred(gsd: int, tmp_path: Path, monk
     assert (wrong == 0).mean() >= 0.95 - 0.25 * (gsd == 20)
     assert wrong.max() <= 3
     if gsd == 10:
-        plain = asset.reproject
+        plain = rasterio.warp.reproject
 
         def widened(*arguments: object, **options: object) -> None:
             options.pop("XSCALE"), options.pop("YSCALE")
             plain(*arguments, **options)
 
-        monkeypatch.setattr(asset, "reproject", widened)
+        monkeypatch.setattr(rasterio.warp, "reproject", widened)
         read = read_block([made], [RED], block, engine=Engine("rasterio"))
         blurred = np.abs(read["B04"] - np.round(wanted))
         assert (blurred == 0).mean() < 0.6, "GDAL widens its kernel if it is let"

@@ -170,7 +170,7 @@ def test_values_and_bands_that_a_file_cannot_give_are_named(tmp_path: Path) -> N
 def test_nan_can_mean_no_data(tmp_path: Path) -> None:
     lattice = box32(64, 64)
     left, right = np.full((2, *lattice.shape), np.nan, "float32")
-    left[:, :40], right[:, 30:] = 1.5, 2.5
+    left[:, :40], right[:, 30:] = 1, 2
     made = [
         granule(lattice, name, VV=write(tmp_path / f"{name}.tif", pixels, lattice, nodata=np.nan, predictor=None))
         for name, pixels in (("left", left), ("right", right))

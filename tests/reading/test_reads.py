@@ -229,13 +229,13 @@ def test_a_file_per_geometry_and_scene(index: Path, world: World, tmp_path: Path
 def test_far_geometries_are_read_apart(index: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two fields at opposite ends of a grid: what lies between is never read."""
     seen: list[GeoBox] = []
-    read = ReadScene.read
+    read = ReadScene.__call__
 
     def watched(self: ReadScene, scene: Any, geobox: GeoBox) -> dict[str, np.ndarray]:
         seen.append(geobox)
         return read(self, scene, geobox)
 
-    monkeypatch.setattr(ReadScene, "read", watched)
+    monkeypatch.setattr(ReadScene, "__call__", watched)
     monkeypatch.setattr(windows, "CELL", 64)
     near = {"a": square(60, 20, 5, 5), "b": square(70, 30, 5, 5), "far": square(250, 280, 4, 4)}
     stac2cube.zonal_statistics(index, frame(**near), ["B04"])

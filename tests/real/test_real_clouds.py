@@ -133,7 +133,7 @@ def test_steps_without_l1c_are_named_and_bad_words_refused(layers: tuple[Path, s
     other = catalog(tmp_path / "other.json", [feature])
     with pytest.raises(IncompleteError, match=r"has no Sentinel-2 L1C of sentinel-2a_R008_20150726"):
         stac2cube.get_cloud_layers(path, tmp_path / "clouds.zarr", catalog=other)
-    with pytest.raises(BadInputError, match="between 0 and 1"):
+    with pytest.raises(BadInputError, match="thresholds should be numbers, each more than 0 and less than 1, not 40"):
         stac2cube.get_cloud_layers(path, tmp_path / "c.zarr", catalog=source, thresholds=(40,))
     assert not (tmp_path / "c.zarr").exists()
 

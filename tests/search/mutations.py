@@ -68,9 +68,9 @@ def _mission_of(item: Any) -> str:
     return ""
 
 
-def query_of(mission: str) -> Query:
+def query_of(mission: str, longitude: float = 9.5) -> Query:
     """Everything of a mission, anywhere and at any time."""
-    return query_over(box(-180, -90, 180, 90), ALWAYS, mission=mission, longitude=9.5)
+    return query_over(box(-180, -90, 180, 90), ALWAYS, mission=mission, longitude=longitude)
 
 
 def found_in(folder: Path, mission: str, items: Sequence[Any]) -> dict[str, Scene]:
