@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shapely import to_geojson
 from shapely.geometry import shape
@@ -31,9 +30,6 @@ from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choice
 from stac2cube.search.parsing import counted_reasons, utm_of_tile
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
-
-if TYPE_CHECKING:
-    pass
 
 # Whether what was found can be used: problems, bands that are lacking, and where it lies.
 
