@@ -190,7 +190,10 @@ def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
         ("cubes: a\nlayers:\n  missoin: m", "line 3: layers does not know 'missoin'; did you mean 'mission'?"),
         ("cubes: a\nlayers: [1, 2]", "line 2: layers should be a table of words"),
         ("cubes: a\nlayers:\n  time: 1", "line 2: layers lacks the word 'mission'"),
-        ("cubes: a\nlayers:\n  max_cloud_cover: x", "line 3: layers: max_cloud_cover should be a number, not 'x'"),
+        (
+            "cubes: a\nlayers:\n  max_cloud_cover: x",
+            "line 3: layers: max_cloud_cover should be a number from 0 up to 100, not 'x'",
+        ),
         ("cubes: a\nlayers:\n  edge: .inf", "line 3: layers: edge should be a number, not '.inf'"),
         ("cubes: a\nlayers:\n  edge: nan", "line 3: layers: edge should be a number, not nan"),
         ("cubes: a\nlayers:\n  mission: [a]", "line 3: layers: mission should be a single value"),

@@ -204,7 +204,7 @@ def test_words_that_are_not_understood(archive: Archive, tmp_path: Path) -> None
         ({"bands": ["B99"]}, "no band 'B99'"),
         ({"catalog": "nowhere"}, "unknown catalog"),
         ({"time": "2023-13"}, "2023-13"),
-        ({"max_cloud_cover": 120}, "percentage"),
+        ({"max_cloud_cover": 120}, "number of percent, at least 0 and at most 100, not 120"),
         ({"resolution": -10}, "resolution"),
         ({"crs": "EPSG:999999"}, "unknown CRS"),
         ({"resampling": "cubik"}, "cubik"),
