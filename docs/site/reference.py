@@ -233,7 +233,8 @@ def python() -> str:
 
 def _documented(name: str) -> list[str]:
     """A public name; the options of a dataclass in a table, because mkdocstrings does not know what is said of them."""
-    value = getattr(stac2cube, name)
+    # Datasets of PyTorch declare no options, and the reference is written without PyTorch too.
+    value = None if _homes()[name] == "datasets.torch" else getattr(stac2cube, name)
     if not (isinstance(value, type) and issubclass(value, Options)):
         return [f"::: stac2cube.{name}", ""]
     lines = [f"::: stac2cube.{name}", "    options: {show_signature: false}", ""]
