@@ -9,7 +9,6 @@ import time
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ import shapely
 
 from stac2cube.archives.archive import OWN_FOLDER, TileArchive
 from stac2cube.model.catalog import ITEM, SIDES
-from stac2cube.model.geoparquet import BBOX, TIME, metadata, to_bytes
+from stac2cube.model.geoparquet import BBOX, TIME, metadata, microseconds_of, to_bytes
 from stac2cube.model.scene import Item, time_of
 from stac2cube.search.index_files import StoredItem
 from stac2cube.search.items import item_text
@@ -68,7 +67,7 @@ class FoundItems:
         self._keys.append(key)
         properties = item["properties"]
         self._changes.append(" ".join(str(properties.get(name, "")) for name in ("updated", "created")))
-        self._times.append((time_of(item) - _EPOCH) // _MICROSECOND)
+        self._times.append(microseconds_of(time_of(item)))
         text = item_text(item).encode()
         packed, shape = pa.compress(text, codec=_CODEC, asbytes=True), shapely.to_wkb(matched.footprint)
         try:
@@ -141,8 +140,6 @@ class FoundItems:
         }
         return pa.table(columns).replace_schema_metadata({"geo": metadata()["geo"]})
 
-
-_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 _BREAK = "\0"
 """Between collection and id in a key."""

@@ -253,6 +253,9 @@ def crs_of(tags: dict[str, Any], head: bytes) -> str:
     return _KNOWN_CRS[said]
 
 
+UTM_CODES = {*range(32601, 32661), *range(32701, 32761)}
+"""EPSG codes of UTM zones on WGS 84."""
+
 _UTM_KEYS = {1024: {1}, 1025: {1, 2}, 1026: None, 2049: None, 2054: {9102}, 3072: None, 3076: {9001}}
 """GeoTIFF keys of a file in UTM, and the values that they may have: model projected, pixels areas or points, names,
 degrees, the code of the CRS, metres (OGC GeoTIFF 1.1, annex B)."""
@@ -265,7 +268,7 @@ def _plain_utm(tags: dict[str, Any]) -> str:
     """
     keys = tags["keys"][4:].reshape(-1, 4).tolist()
     code = _key(tags, 3072) or 0
-    if not (32601 <= code <= 32660 or 32701 <= code <= 32760) or _key(tags, 1024) != 1:
+    if code not in UTM_CODES or _key(tags, 1024) != 1:
         return ""
     for key, place, _, value in keys:
         allowed = _UTM_KEYS.get(key, set())

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stac2cube.fastcog.header import UTM_CODES
+
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from pyproj import Transformer
@@ -184,8 +186,6 @@ def resample_quickly(
 
 
 _TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
-_UTM = {*range(32601, 32661), *range(32701, 32761)}
-"""EPSG codes of UTM zones on WGS 84."""
 
 
 def is_same_as_gdal(source: GeoBox, target: GeoBox, dtype: np.dtype[Any], method: str) -> bool:
@@ -197,4 +197,4 @@ def is_same_as_gdal(source: GeoBox, target: GeoBox, dtype: np.dtype[Any], method
     crs, other = source.crs, target.crs
     if crs is None or other is None:
         return False
-    return bool(crs == other or {crs.epsg, other.epsg} <= _UTM)
+    return bool(crs == other or {crs.epsg, other.epsg} <= UTM_CODES)

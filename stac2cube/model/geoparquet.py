@@ -153,7 +153,30 @@ def table_of_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Ta
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def rows_of_table(table: pa.Table) -> list[dict[str, Any]]:
+    """A table as Python objects, as ``to_pylist`` makes them, but without importing pandas, which makes their times.
+
+    Args:
+        table: Its timestamps, if any, are columns of :data:`TIME`.
+    """
+    timed = [field.name for field in table.schema if field.type == TIME]
+    times = {
+        name: [number for part in table.column(name).chunks for number in part.view(pa.int64()).to_pylist()]
+        for name in timed
+    }
+    rows: list[dict[str, Any]] = table.drop_columns(timed).to_pylist()
+    for name, numbers in times.items():
+        for row, number in zip(rows, numbers, strict=True):
+            row[name] = None if number is None else _EPOCH + timedelta(microseconds=number)
+    return rows
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds_of(time: datetime) -> int:
+    """Microseconds since 1970, as :data:`TIME` stores them; a time without a zone is UTC."""
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _built(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -173,7 +196,7 @@ def _built(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         texts = [value.encode() if isinstance(value, str) else value or b"" for value in values]
         made += [_offsets(map(len, texts)), pa.py_buffer(b"".join(texts))]
     elif kind == TIME:
-        made.append(pa.py_buffer(array("q", [0 if value is None else _microseconds(value) for value in values])))
+        made.append(pa.py_buffer(array("q", [0 if value is None else microseconds_of(value) for value in values])))
     elif kind in (pa.int64(), pa.float64()):
         code = "q" if kind == pa.int64() else "d"
         made.append(pa.py_buffer(array(code, [0 if value is None else value for value in values])))
@@ -184,10 +207,6 @@ def _built(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 def _offsets(lengths: Iterable[int]) -> pa.Buffer:
     return pa.py_buffer(array("i", accumulate(lengths, initial=0)))
-
-
-def _microseconds(time: datetime) -> int:
-    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _row(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -297,12 +297,6 @@ def _eopf_shift(item: Item, baseline: str) -> int:
     return s2_shift(S2Facts(item["id"], baseline, None, None))
 
 
-_DECIBELS = re.compile(r"(?<![A-Za-z])(?:d[Bb]s?|DB|[Dd]eci-?[Bb]els?|dBsm|10 ?\*? ?log_?10)(?![A-Za-z])", re.ASCII)
-_LINEAR = re.compile(r"\b(?:linear|power)\b", re.IGNORECASE)
-_AMPLITUDE = re.compile(r"(linear )?amplitude\b.*", re.IGNORECASE)
-_NAME_IN_DECIBELS = re.compile(r".*[_\-. (]d[Bb]\)?|.*[Dd]ecibels?", re.ASCII)
-
-
 def _stored_as(item: Item, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
     """Whether backscatter is declared in dB, and what an item says marks no data in a band, None if nothing.
 

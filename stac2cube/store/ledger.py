@@ -7,7 +7,7 @@ import json
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -271,33 +271,18 @@ def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _rows_of(table: pa.Table, keys: Collection[str] | None) -> Iterator[dict[str, Any]]:
     """The rows of some keys, all if None, in their order; neighbours together, without importing pyarrow.compute."""
+    from stac2cube.model import geoparquet
+
     if keys is None:
-        yield from _plain_rows(table)
+        yield from geoparquet.rows_of_table(table)
         return
     held = [key in keys for key in table["id"].to_pylist()]
     first = 0
     for wanted, group in groupby(held):
         count = len(list(group))
         if wanted:
-            yield from _plain_rows(table.slice(first, count))
+            yield from geoparquet.rows_of_table(table.slice(first, count))
         first += count
-
-
-def _plain_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows as Python objects; times from their numbers, because pyarrow imports pandas to make times."""
-    import pyarrow as pa
-
-    place = table.schema.get_field_index("datetime")
-    if place < 0 or table.schema.field(place).type != pa.timestamp("us", tz="UTC"):
-        return list(table.to_pylist())
-    numbers = [number for part in table.column(place).chunks for number in part.view(pa.int64()).to_pylist()]
-    rows = table.remove_column(place).to_pylist()
-    for row, number in zip(rows, numbers, strict=True):
-        row["datetime"] = None if number is None else _EPOCH + timedelta(microseconds=number)
-    return list(rows)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _keys_of(path: Path) -> tuple[str, ...]:
