@@ -31,7 +31,6 @@ LATENCY = 0.02
 def serve(folder: Path, link: Connection) -> None:
     """In a process of its own: a server, and how often it was asked whenever somebody wants to know."""
     with serving(folder, LATENCY) as server:
-        server.etags = True
         link.send(server.url)
         while link.recv():
             link.send((len(server.requests), server.sent))

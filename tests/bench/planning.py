@@ -99,7 +99,7 @@ def prepare_folder(folder: Path, tiles: int, steps: int, tiling: str) -> Path:
 def planned(path: Path) -> ArchivePlan:
     """The plan of a recipe, as ``stac2cube run`` makes it."""
     recipe = recipe_at(path, ())
-    return plan_archive(archive_request(recipe, query_of_words(layers_words(recipe))))
+    return plan_archive(archive_request(recipe, *query_of_words(layers_words(recipe))))
 
 
 def main() -> None:
