@@ -1,6 +1,6 @@
 """The public names, and the modules that they are imported from when they are first used."""
 
-from .archives.across import archive_series as archive_series, export_mosaics as export_mosaics
+from .archives.mosaic import archive_series as archive_series, export_mosaics as export_mosaics
 from .archives.mosaic import map_tiles as map_tiles, open_archive as open_archive
 from .archives.status import ArchiveStatus as ArchiveStatus, archive_status as archive_status
 from .build.status import CubeStatus as CubeStatus, cube_status as cube_status
@@ -44,7 +44,7 @@ from .reading.read import (
     zonal_statistics as zonal_statistics,
 )
 from .search.search import Conditions as Conditions
-from .stages.composites import store_composites as store_composites
+from .stages.stored_views import store_composites as store_composites
 from .stages.layers import get_stac_layers as get_stac_layers
 from .stages.overviews import store_overviews as store_overviews
 from .stages.stored_views import apply_masks as apply_masks, store_indices as store_indices

@@ -246,8 +246,8 @@ def publish(cube: Path, out: Path | None, api: str | None, address: str, **optio
         raise click.UsageError("say a folder, or --api URL")
     if address and out is None:
         raise click.UsageError("--address is where OUT will be found: an API makes its own links")
-    from stac2cube.archives.across import write_catalog
     from stac2cube.archives.archive import is_archive
+    from stac2cube.archives.mosaic import write_catalog
 
     code: int | None = _publish(cube, out=out, api=api, address=address, **options)
     if code != 10 and out is not None and is_archive(cube):
@@ -306,7 +306,7 @@ def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
 @style_options
 def timelapse(cube: Path, out: Path, **options: Any) -> None:
     """Make a film of CUBE: OUT.gif or OUT.mp4, with dates, legend, scale bar, north arrow and attribution."""
-    from stac2cube.export.timelapse import write_timelapse
+    from stac2cube.export.animation import write_timelapse
 
     hiding, choice = value_of(Hiding, options), value_of(TimeSelection, options)
     film = value_of(Film, options, look=look_of(options), hiding=hiding, choice=choice)

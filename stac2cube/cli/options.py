@@ -20,7 +20,8 @@ from stac2cube.executors.site import Limits
 from stac2cube.model.fields import Declared, Options, Range, documented, option, options_in
 from stac2cube.model.query import Filters
 from stac2cube.recipe.schema import Form
-from stac2cube.trust.text import LineFormatter, printable, redacted
+from stac2cube.trust.address import redacted
+from stac2cube.trust.text import LineFormatter, printable
 from stac2cube.views.options import Hiding, Style, TimeSelection
 
 if TYPE_CHECKING:

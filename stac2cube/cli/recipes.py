@@ -541,7 +541,7 @@ def claim(recipe: Path, job: str | None, **options: Any) -> None:
     """Lock the layers cube of RECIPE for a job array, until the job that seals it ends."""
     from stac2cube.build.array_job import lease_cube
     from stac2cube.build.plan import BuildOptions
-    from stac2cube.build.size_estimate import require_room
+    from stac2cube.build.status import require_room
 
     with console_for(options["quiet"]) as console:
         wanted, run_options = recipe_at(recipe), RunOptions.of(options, console)

@@ -304,7 +304,7 @@ def plan_table(job: LayersJob) -> Table:
 
 def plan_json(job: LayersJob) -> dict[str, Any]:
     """The same for programs."""
-    from stac2cube.build.size_estimate import forecast
+    from stac2cube.build.status import forecast
 
     plan = job.plan()
     ahead = forecast(job.out, job.spec, plan, job.steps)
@@ -328,7 +328,7 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
 
 def plan_lines(job: LayersJob) -> Iterator[str]:
     """Totals of a plan: blocks, bytes, files, now and with every year."""
-    from stac2cube.build.size_estimate import IN_FILES, forecast, to_read
+    from stac2cube.build.status import IN_FILES, forecast, to_read
 
     plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
     rows, columns = grid.shape

@@ -17,8 +17,7 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import shape
 
 from stac2cube.access.hrefs import local_path
-from stac2cube.algorithms.radiometry import parse_sun
-from stac2cube.algorithms.sun import SunAngles, sun_at
+from stac2cube.algorithms.radiometry import SunAngles, parse_sun, sun_at
 from stac2cube.build.derived import Parent, origin
 from stac2cube.build.plan import Block, Measured, Step
 from stac2cube.clouds.model import (

@@ -20,7 +20,7 @@ import yaml
 from shapely.geometry import shape
 
 from stac2cube.build.plan import Step
-from stac2cube.build.size_estimate import IN_FILES, added, pixels_of_layer, to_read
+from stac2cube.build.status import IN_FILES, added, pixels_of_layer, to_read
 from stac2cube.errors import BadInputError
 from stac2cube.explorer.server import LocalPage
 from stac2cube.model.catalog import catalogs
@@ -33,7 +33,7 @@ from stac2cube.model.query import Query
 from stac2cube.model.scene import Granule, Scene
 from stac2cube.search.choose_catalog import Found, catalog_choices
 from stac2cube.search.cubes import find_scenes, grid_for, spec_for
-from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.layers import steps_for
 from stac2cube.store.files import write_whole
 from stac2cube.trust.address import public_each
 

@@ -24,9 +24,9 @@ from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import Band
 from stac2cube.model.query import Query, stored_filters
 from stac2cube.model.scene import Granule, Scene
-from stac2cube.pixels.offset_check import offset_problems
 from stac2cube.pixels.open import file_geobox
 from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choices, crs_of_file, find
+from stac2cube.search.items import offset_problems
 from stac2cube.search.parsing import counted_reasons, utm_of_tile
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
