@@ -24,9 +24,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from rasterio.windows import Window
 from shapely.geometry import mapping
-from xarray.backends import BackendArray
 
-from stac2cube.adapters.xarray import ExplicitIndexer, IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 from stac2cube.archives.archive import StepTable, TileArchive, product_steps, read_archive
 from stac2cube.archives.tiling import ArchiveTile, tile_footprints
 from stac2cube.errors import BadInputError, CubeError
@@ -39,7 +37,7 @@ from stac2cube.model.grid import Grid, crs_text, grid_from_geobox, grid_over
 from stac2cube.model.period import parse_period
 from stac2cube.store.files import write_whole
 from stac2cube.store.metadata import read_root
-from stac2cube.store.reader import open_cube
+from stac2cube.store.reader import OuterArray, lazy_variable, open_cube
 from stac2cube.trust.address import public
 from stac2cube.trust.names import require_own, safe_name
 from stac2cube.views.options import Columns
@@ -109,8 +107,8 @@ def open_archive(
     shape = (keys.size, *geobox.shape)
     variables: dict[str, Any] = {}
     for layer in layers:
-        lazily = LazilyIndexedArray(MosaicLayer(source, layer, shape))
-        variables[layer.name] = xr.Variable(("time", "y", "x"), lazily, layer.attributes())
+        array = MosaicLayer(source, layer, shape)
+        variables[layer.name] = lazy_variable(array, ("time", "y", "x"), layer.attributes(), {})
     dataset = xr.Dataset(variables, coords=xr_coords(geobox))
     dataset = dataset.assign_coords(time=("time", times.astype("datetime64[us]")), scene=("time", keys.astype("U")))
     dataset["time"].attrs = {"standard_name": "time", "long_name": "earliest acquisition time of the tiles, UTC"}
@@ -279,7 +277,7 @@ class _Mosaic:
             return self._open[tile.name]
 
 
-class MosaicLayer(BackendArray):
+class MosaicLayer(OuterArray):
     """One layer over all tiles.
 
     Args:
@@ -292,16 +290,12 @@ class MosaicLayer(BackendArray):
         self._source, self._layer = source, layer
         self.shape, self.dtype = shape, np.dtype(layer.dtype)
 
-    def __getitem__(self, key: ExplicitIndexer) -> Any:
-        """Pixels in stored form, for every kind of indexer of xarray.
+    def outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Steps x rows x columns; a dimension for which one number was given is dropped.
 
         Raises:
             CubeError: A cube has another layout than the first one, or is damaged.
         """
-        return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self._outer)
-
-    def _outer(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Steps x rows x columns; a dimension for which one number was given is dropped."""
         steps, rows, columns = (_numbers(part, size) for part, size in zip(key, self.shape, strict=True))
         out = np.full((steps.size, rows.size, columns.size), self._layer.fill, dtype=self.dtype)
         if out.size:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from stac2cube.build.plan import PARENT, BuildOptions, Plan, Step, outdated
-from stac2cube.errors import CubeError
+from stac2cube.errors import CubeError, SlurmError
 from stac2cube.executors.base import Place
+from stac2cube.executors.queue import Queue
 from stac2cube.executors.site import Limits, limits_at, rooms
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.mission import Band
@@ -353,3 +355,45 @@ def cube_history(path: str | Path) -> list[Commit]:
                 Commit(root.commit, own["made"], own["by"], root.steps, root.generation, dict(own["changed"]))
             )
     return commits
+
+
+# What the steps of a cube took.
+
+JOBS = 200
+"""Jobs asked for in SLURM's accounting at most, the newest."""
+
+Account = Callable[[Sequence[str]], list[dict[str, str]]]
+
+
+def resources_of(rows: Sequence[Entry], account: Account | None = None) -> dict[str, Any]:
+    """Time that workers needed for steps, where, and what SLURM's accounting says of their jobs.
+
+    Args:
+        rows: The steps.
+        account: What jobs used, by their ids; SLURM's accounting if None.
+    """
+    receipts = [receipt for row in rows for receipt in row.receipts]
+    seconds: Counter[str] = Counter()
+    blocks: Counter[str] = Counter()
+    for receipt in receipts:
+        seconds[receipt.host or "not said"] += receipt.seconds  # type: ignore[assignment]
+        blocks[receipt.host or "not said"] += 1
+    jobs = sorted({receipt.job for receipt in receipts} - {""}, key=lambda job: (len(job), job))
+    accounts, why = [], "no step was made by a SLURM job"
+    if jobs:
+        try:
+            accounts, why = (account or Queue().usage)(jobs[-JOBS:]), ""
+        except SlurmError as error:
+            why = f"SLURM's accounting cannot be asked: {error}"
+    total = sum(receipt.seconds for receipt in receipts)
+    return {
+        "seconds": round(total, 2),
+        "seconds_per_step": round(total / len(rows), 3) if rows else None,
+        "blocks": len(receipts),
+        "hosts": [
+            {"host": host, "blocks": blocks[host], "seconds": round(took, 2)} for host, took in seconds.most_common()
+        ],
+        "jobs": jobs,
+        "accounts": accounts,
+        "no_accounts": why,
+    }

@@ -53,6 +53,19 @@ if TYPE_CHECKING:
 # Scenes as steps of a cube: what the ledger shall say of each, and which blocks it can touch.
 
 
+def touching_scenes(scenes: Sequence[Scene], geoboxes: Sequence[GeoBox]) -> tuple[np.ndarray, np.ndarray]:
+    """Which scenes can touch which lattices.
+
+    Returns:
+        Places of scenes, and of lattices that they can touch: int64, ordered by scene, then by lattice, each pair once.
+    """
+    granules = [granule for scene in scenes for granule in scene.granules]
+    near, places = intersecting_pairs(granules, geoboxes)
+    owners = np.repeat(np.arange(len(scenes)), [len(scene.granules) for scene in scenes])
+    pairs = sorted_once(owners[places] * len(geoboxes) + near)
+    return pairs // len(geoboxes), pairs % len(geoboxes)
+
+
 def steps_for(scenes: Sequence[Scene], grid: Grid, why: str, layers: Sequence[str] = ()) -> list[Step]:
     """Scenes as steps: what the ledger shall say, and which blocks can hold anything.
 
@@ -63,11 +76,8 @@ def steps_for(scenes: Sequence[Scene], grid: Grid, why: str, layers: Sequence[st
         layers: Names of the cube's layers, to say which of them an item lacks.
     """
     tiles = list(grid.tiles())
-    granules = [granule for scene in scenes for granule in scene.granules]
-    blocks, places = intersecting_pairs(granules, [grid.tile_geobox(tile) for tile in tiles])
-    owners = np.repeat(np.arange(len(scenes)), [len(scene.granules) for scene in scenes])
-    pairs = sorted_once(owners[places] * len(tiles) + blocks)
-    per_scene = np.split(pairs % len(tiles), np.searchsorted(pairs // len(tiles), np.arange(1, len(scenes))))
+    owners, blocks = touching_scenes(scenes, [grid.tile_geobox(tile) for tile in tiles])
+    per_scene = np.split(blocks, np.searchsorted(owners, np.arange(1, len(scenes))))
     shared: dict[bytes, tuple[Tile, ...]] = {}  # most scenes touch the same blocks
     steps = []
     for scene, touched in zip(scenes, per_scene, strict=False):
