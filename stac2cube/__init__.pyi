@@ -7,12 +7,16 @@ from .build.status import CubeStatus as CubeStatus, cube_status as cube_status
 from .clouds.stage import get_cloud_layers as get_cloud_layers
 from .coregister.rules import ShiftRules as ShiftRules
 from .coregister.stage import coregister_scenes as coregister_scenes, move_scenes as move_scenes
-from .datasets.acquisitions import DownloadRequest as DownloadRequest
 from .datasets.download import download_products as download_products
 from .datasets.files import Making as Making
 from .datasets.frames import find_frames as find_frames
 from .datasets.patch_rules import PatchRules as PatchRules, StatisticsRules as StatisticsRules
-from .datasets.rules import AngleRules as AngleRules, LabelRules as LabelRules, SampleRules as SampleRules
+from .datasets.rules import (
+    AngleRules as AngleRules,
+    DownloadRequest as DownloadRequest,
+    LabelRules as LabelRules,
+    SampleRules as SampleRules,
+)
 from .datasets.sample_cube import make_sample_cube as make_sample_cube
 from .datasets.samples import make_samples as make_samples
 from .datasets.shards import make_patches as make_patches

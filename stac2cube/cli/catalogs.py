@@ -23,6 +23,7 @@ from stac2cube.cli.options import (
     console_for,
     grid_options,
     listed,
+    options_of,
     query_options,
     query_words,
     resampling_words,
@@ -32,6 +33,7 @@ from stac2cube.cli.run import wide_console
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import catalogs
 from stac2cube.model.mission import LOCAL, Mission, find_mission, mission_names
+from stac2cube.model.query import AreaOptions, Query
 from stac2cube.trust.text import as_cells
 
 if TYPE_CHECKING:
@@ -181,15 +183,30 @@ def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool)
 @index.command(name="filter")
 @NAME
 @click.argument("out")
-@click.option("--time", help="A year, month, day, interval or season. Separate several by commas.")
-@click.option(
-    "--aoi",
-    help=("Area that items must intersect, as for `stac2cube layers`, for example a box 'west,south,east,north'."),
+@options_of(
+    Query,
+    "time",
+    unset="off",
+    helps={"time": "A year, month, day, interval or season. Separate several by commas."},
 )
-@click.option("--aoi-crs", help="CRS of the numbers in --aoi. Default: WGS84.")
+@options_of(
+    AreaOptions,
+    *("aoi", "aoi_crs"),
+    unset="off",
+    helps={
+        "aoi": "Area that items must intersect, as for `stac2cube layers`, for example a box 'west,south,east,north'."
+    },
+)
 @click.option("--platform", help="Platforms, separated by commas: sentinel-2a,sentinel-2b.")
-@click.option("--orbit", help="ascending, descending, or the number of a relative orbit.")
-@click.option("--max-cloud-cover", type=float, help="Largest cloud cover of a single item, in percent.")
+@options_of(
+    Query,
+    *("orbit", "max_cloud_cover"),
+    unset="off",
+    helps={
+        "orbit": "ascending, descending, or the number of a relative orbit.",
+        "max_cloud_cover": "Largest cloud cover of a single item, in percent.",
+    },
+)
 @where_option
 @as_json
 def filter_(name: str, out: str, machine: bool, **options: Any) -> None:
@@ -352,18 +369,16 @@ def _bands(mission: Mission) -> Iterator[str]:
 SOURCE = click.argument("source")
 
 
-def _wanted_options(command: Any) -> Any:
-    options = [
-        click.option(
-            "--bands", help="Bands by name or common name, separated by commas. Default: those of the mission."
-        ),
-        click.option("--time", help="A year, month, day, interval or season. Default: all times of an index."),
-        click.option("--mission", help="Name of a mission. Default: that of the index."),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+_wanted_options = options_of(
+    Query,
+    *("bands", "time", "mission", "max_cloud_cover"),
+    unset="off",
+    helps={
+        "bands": "Bands by name or common name, separated by commas. Default: those of the mission.",
+        "time": "A year, month, day, interval or season. Default: all times of an index.",
+        "mission": "Name of a mission. Default: that of the index.",
+    },
+)
 
 
 @click.command()

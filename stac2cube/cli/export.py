@@ -25,6 +25,8 @@ from stac2cube.cli.options import (
 )
 from stac2cube.cli.run import RunOptions
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.model.grid import GridOptions
+from stac2cube.model.query import AreaOptions, Query
 from stac2cube.trust.address import is_http
 from stac2cube.views.options import Columns, Export, Film, Hiding, TimeSelection
 
@@ -72,10 +74,20 @@ if TYPE_CHECKING:
 @click.argument("out", type=CUBE)
 @click.option("--index", "indices", multiple=True, help="Spectral index, see `stac2cube indices`. Repeatable.")
 @click.option("--colour", "colours", multiple=True, help="Colour composite: true, false, swir ... Repeatable.")
-@click.option("--aoi", help="Area of interest, as for `stac2cube layers`. Default: the whole item.")
-@click.option("--resolution", type=float, help="Pixel size in units of the CRS. Default: that of the finest band.")
+@options_of(
+    AreaOptions,
+    "aoi",
+    unset="off",
+    helps={"aoi": "Area of interest, as for `stac2cube layers`. Default: the whole item."},
+)
+@options_of(GridOptions, "resolution", unset="off")
 @click.option("--clear", is_flag=True, help="Leave out indices where the scene's classes say cloud, shadow or no data.")
-@click.option("--mission", help="Name of a mission. Default: found from the item's collection.")
+@options_of(
+    Query,
+    "mission",
+    unset="off",
+    helps={"mission": "Name of a mission. Default: found from the item's collection."},
+)
 @where_options
 def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...], **options: Any) -> int:
     """Write products of one STAC item into the folder OUT: a static catalog, and one GeoTIFF (COG) per product.

@@ -328,43 +328,18 @@ def path_in_recipe(folder: Path, text: str) -> str:
         return text
 
 
-TILES: Mapping[str, Option] = {
-    word.name: word
-    for word in (
-        Option(
-            "tiling",
-            "text",
-            "mgrs (the mission's own tiles), equi7, glance7, grid (squares in any CRS), or file (named polygons).",
-            choices=("mgrs", "equi7", "glance7", "grid", "file"),
-            needed=True,
-        ),
-        Option(
-            "crs",
-            "text",
-            "CRS of a grid, or of the cubes of a file; that of the file, or of degrees the UTM zone, if not said.",
-        ),
-        Option("edge", "number", "Edge of a tile of a grid, units of its CRS.", bounds={"above": 0}),
-        Option("origin", "list", "x and y of a corner of a tile of a grid, units of its CRS; [0, 0] if not said."),
-        Option("zone", "text", "Continent of equi7 and glance7.", choices=("AF", "AN", "AS", "EU", "NA", "OC", "SA")),
-        Option("level", "text", "Tile size of equi7: 100, 300 or 600 km.", "T1", choices=("T1", "T3", "T6")),
-        Option("path", "path", "GeoPackage or GeoJSON of a file: a named polygon for each tile."),
-        Option("priority", "text", "Column of that file: tiles with larger numbers are made first."),
-    )
-}
-"""What `tiles:` of a recipe may say. A recipe that has it makes an archive: a cube per tile and entry."""
-
-
-def tiles_of(node: Node, folder: Path, problems: list[str]) -> dict[str, Value]:
+def tiles_of(node: Node, folder: Path, problems: list[str], known: Mapping[str, Option]) -> dict[str, Value]:
     """What `tiles:` says. A single text is the name of a tiling, or the path of a file of tiles.
 
     Args:
         node: What stands there.
         folder: From which relative paths are meant.
         problems: Gets a line for each thing that is wrong.
+        known: Words that there are, by name.
     """
     if isinstance(node.value, str):
-        known = node.value in TILES["tiling"].choices
-        table = {"tiling": node} if known else {"tiling": Node(node.where, "file"), "path": node}
+        named = "tiling" in known and node.value in known["tiling"].choices
+        table = {"tiling": node} if named else {"tiling": Node(node.where, "file"), "path": node}
     elif isinstance(node.value, dict):
         table = node.value
     else:
@@ -372,11 +347,11 @@ def tiles_of(node: Node, folder: Path, problems: list[str]) -> dict[str, Value]:
         return {}
     found: dict[str, Value] = {}
     for name, part in table.items():
-        if name not in TILES:
-            problems.append(f"{part.where}: tiles does not know {name!r}; known are {', '.join(TILES)}")
+        if name not in known:
+            problems.append(f"{part.where}: tiles does not know {name!r}; known are {', '.join(known)}")
             continue
         try:
-            found[name] = TILES[name].read(part, folder)
+            found[name] = known[name].read(part, folder)
         except ValueError as error:
             problems.append(f"{part.where}: tiles: {name} {error}")
     if "tiling" not in table:
@@ -462,20 +437,21 @@ class Kind:
 ADDRESS = "https://json-schema.org/draft/2020-12/schema"
 
 
-def recipe_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def recipe_schema(kinds: Mapping[str, Kind], tiles: Mapping[str, Option]) -> dict[str, Any]:
     """What a recipe may hold, entry by entry and word by word.
 
     Args:
         kinds: All there are, by name.
+        tiles: What `tiles:` may say: a recipe that has it makes an archive, a cube per tile and entry.
     """
     cubes = {"type": "string", "description": "Folder of everything that is made, meant from the recipe's own folder."}
     words = {
         "type": "object",
         "additionalProperties": False,
         "required": ["tiling"],
-        "properties": {name: word.schema() for name, word in TILES.items()},
+        "properties": {name: word.schema() for name, word in tiles.items()},
     }
-    tiles = {
+    archive = {
         "description": "Makes an archive: a folder per tile, a cube per entry. The area of layers chooses the tiles.",
         "anyOf": [{"type": "string"}, words],
     }
@@ -486,7 +462,7 @@ def recipe_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
         "type": "object",
         "required": ["cubes"],
         "additionalProperties": False,
-        "properties": {"cubes": cubes, "tiles": tiles, **{name: _entries(kind) for name, kind in kinds.items()}},
+        "properties": {"cubes": cubes, "tiles": archive, **{name: _entries(kind) for name, kind in kinds.items()}},
     }
 
 
