@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stac2cube.cli.options import CUBE, as_json, console_for, items_option, query_options, query_words, where_options
-from stac2cube.cli.run import RunOptions, build_layers, prepared, update_child
+from stac2cube.cli.run import RunOptions, build_layers, child_update, prepared
 from stac2cube.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def update(cube: Path, **options: Any) -> int:
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     with console_for(options["quiet"]) as console:
-        if _is_made_from_another(cube):
-            return _follow(cube, options, console)
+        if (run := child_update(cube, options["catalog"])) is not None:
+            if options["time"] is not None or options["dry_run"]:
+                raise BadInputError(f"{cube} follows what it was made of: say neither --time nor --dry-run")
+            return run(RunOptions.of(options, console))
         return _layers(cube, words, {**options, "updating": True}, console)
 
 
@@ -91,24 +93,6 @@ def demo(folder: Path, quiet: bool) -> int:
         for what, path in show_demo(folder, console).items():
             click.echo(f"{what:<12} {path}")
     return 0
-
-
-def _is_made_from_another(cube: Path) -> bool:
-    """Whether it is a derived cube or samples; told of a cube of layers without importing what samples need."""
-    from stac2cube.store.metadata import read_root
-
-    if (cube / "zarr.json").exists() and read_root(cube).spec.stage == "layers":
-        return False
-    from stac2cube.datasets.sample_cube import holds_sample_files, holds_samples
-    from stac2cube.maintain.update import is_derived
-
-    return holds_sample_files(cube) or is_derived(cube) or holds_samples(cube)
-
-
-def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:
-    if options["time"] is not None or options["dry_run"]:
-        raise BadInputError(f"{cube} follows what it was made of: say neither --time nor --dry-run")
-    return update_child(cube, options["catalog"], RunOptions.of(options, console))
 
 
 def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:

@@ -44,6 +44,7 @@ from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import Queue, job_end
+from stac2cube.model.fields import Range
 from stac2cube.model.query import TilingWords
 from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
 from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
@@ -384,11 +385,11 @@ def _word(option: click.Option) -> Option:
     elif isinstance(kind, (click.types.FloatParamType, click.FloatRange)):
         form = "number"
     choices: tuple[str | float, ...] = tuple(map(str, kind.choices)) if isinstance(kind, click.Choice) else ()
-    bounds: dict[str, float] = {}
+    bounds: Range | None = None
     if isinstance(kind, (click.IntRange, click.FloatRange)):
-        bounds = {word: bound for word, bound in (("least", kind.min), ("most", kind.max)) if bound is not None}
+        bounds = Range(least=kind.min, most=kind.max)
     elif isinstance(option, DeclaredOption):
-        bounds = {} if option.declared.bounds is None else option.declared.bounds.said
+        bounds = option.declared.bounds
         choices = choices or (option.declared.choices if form == "number" else ())
     default: Any = option.default if isinstance(option.default, (str, int, float, bool)) else None
     if default == "" or (default is False and not option.secondary_opts):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import yaml
 
@@ -191,6 +190,19 @@ _SCALAR = ["string", "number", "boolean"]
 """A text without quotes may look like a number or a switch to YAML."""
 
 
+class Bounds(Protocol):
+    """Between which numbers a value lies, as :class:`stac2cube.model.fields.Range` says it."""
+
+    @property
+    def said(self) -> Mapping[str, float]:
+        """The bounds that there are: ``least`` and ``most``; ``above`` and ``below``, not allowed themselves."""
+        ...
+
+    def hold(self, number: Any) -> bool:
+        """Whether a number lies between them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Option:
     """What may be said of an entry.
@@ -201,8 +213,7 @@ class Option:
         help: What it means.
         default: What holds if it is not said; None where nothing does.
         choices: The only values, () if any will do.
-        bounds: Of a number, or of each number of a list: ``least`` and ``most``; or ``above`` and ``below``, which are
-            not allowed themselves.
+        bounds: Of a number, or of each number of a list; None for any.
         needed: Whether it has to be said.
     """
 
@@ -211,7 +222,7 @@ class Option:
     help: str = ""
     default: Value | None = None
     choices: tuple[str | float, ...] = ()
-    bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    bounds: Bounds | None = None
     needed: bool = False
 
     def read(self, node: Node, folder: Path) -> Value:
@@ -243,11 +254,15 @@ class Option:
         raise ValueError(f"should be {self.wanted}")
 
     @property
+    def _bounds(self) -> Mapping[str, float]:
+        return {} if self.bounds is None else self.bounds.said
+
+    @property
     def wanted(self) -> str:
         """What the value should be, for people."""
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
-        bounds = [f"{_BOUNDS[word][1]} {bound:g}" for word, bound in self.bounds.items()]
+        bounds = [f"{_BOUNDS[word][1]} {bound:g}" for word, bound in self._bounds.items()]
         return " ".join([_WANTED[self.form], *bounds])
 
     def schema(self) -> dict[str, Any]:
@@ -257,7 +272,7 @@ class Option:
             about["default"] = list(self.default) if isinstance(self.default, tuple) else self.default
         if self.choices and self.form == "text":
             return about | {"enum": list(self.choices)}
-        bounds = {_BOUNDS[word][0]: bound for word, bound in self.bounds.items()}
+        bounds = {_BOUNDS[word][0]: bound for word, bound in self._bounds.items()}
         if self.form in ("number", "integer", "boolean"):
             exact = {"enum": list(self.choices)} if self.choices else {"type": self.form, **bounds}
             # What the environment decides is a text to an editor.
@@ -291,7 +306,7 @@ class Option:
             number = int(text) if self.form == "integer" else float(text)
         except ValueError:
             raise ValueError(f"should be {self.wanted}, not {text!r}") from None
-        inside = all(_BOUNDS[word][2](number, bound) for word, bound in self.bounds.items())
+        inside = self.bounds is None or self.bounds.hold(number)
         if not inside or not math.isfinite(number) or (self.choices and number not in self.choices):
             raise ValueError(f"should be {self.wanted}, not {text}")
         return int(number) if number == int(number) and abs(number) < 2**53 else number
@@ -310,13 +325,13 @@ _WANTED: Mapping[Form, str] = {
 }
 
 
-_BOUNDS: Mapping[str, tuple[str, str, Callable[[float, float], bool]]] = {
-    "least": ("minimum", "from", operator.ge),
-    "above": ("exclusiveMinimum", "above", operator.gt),
-    "most": ("maximum", "up to", operator.le),
-    "below": ("exclusiveMaximum", "below", operator.lt),
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "least": ("minimum", "from"),
+    "above": ("exclusiveMinimum", "above"),
+    "most": ("maximum", "up to"),
+    "below": ("exclusiveMaximum", "below"),
 }
-"""Bounds by name: as JSON Schema calls them, for people, and whether a number keeps to one."""
+"""Bounds by name: as JSON Schema calls them, and for people."""
 
 
 def path_in_recipe(folder: Path, text: str) -> str:
