@@ -1,18 +1,22 @@
 """The public names, and the modules that they are imported from when they are first used."""
 
-from .archives.across import archive_series as archive_series, export_mosaics as export_mosaics
+from .archives.mosaic import archive_series as archive_series, export_mosaics as export_mosaics
 from .archives.mosaic import map_tiles as map_tiles, open_archive as open_archive
 from .archives.status import ArchiveStatus as ArchiveStatus, archive_status as archive_status
 from .build.status import CubeStatus as CubeStatus, cube_status as cube_status
 from .clouds.stage import get_cloud_layers as get_cloud_layers
 from .coregister.rules import ShiftRules as ShiftRules
 from .coregister.stage import coregister_scenes as coregister_scenes, move_scenes as move_scenes
-from .datasets.acquisitions import DownloadRequest as DownloadRequest
 from .datasets.download import download_products as download_products
 from .datasets.files import Making as Making
 from .datasets.frames import find_frames as find_frames
 from .datasets.patch_rules import PatchRules as PatchRules, StatisticsRules as StatisticsRules
-from .datasets.rules import AngleRules as AngleRules, LabelRules as LabelRules, SampleRules as SampleRules
+from .datasets.rules import (
+    AngleRules as AngleRules,
+    DownloadRequest as DownloadRequest,
+    LabelRules as LabelRules,
+    SampleRules as SampleRules,
+)
 from .datasets.sample_cube import make_sample_cube as make_sample_cube
 from .datasets.samples import make_samples as make_samples
 from .datasets.shards import make_patches as make_patches
@@ -44,7 +48,7 @@ from .reading.read import (
     zonal_statistics as zonal_statistics,
 )
 from .search.search import Conditions as Conditions
-from .stages.composites import store_composites as store_composites
+from .stages.stored_views import store_composites as store_composites
 from .stages.layers import get_stac_layers as get_stac_layers
 from .stages.overviews import store_overviews as store_overviews
 from .stages.stored_views import apply_masks as apply_masks, store_indices as store_indices

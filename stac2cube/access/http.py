@@ -16,10 +16,9 @@ from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import ProtocolError
 
 from stac2cube.access.sign import asked_wait
-from stac2cube.trust.address import host_of, is_http, public, same_origin
+from stac2cube.trust.address import NOBODY, Login, host_of, is_http, public, remember, same_origin
 from stac2cube.trust.deadline import extend, within
-from stac2cube.trust.login import NOBODY, Login
-from stac2cube.trust.text import remember, unicode_only
+from stac2cube.trust.text import unicode_only
 
 MOST_EMPTY = 50
 """Pages without any item one after another: some servers pass over shards of theirs that hold nothing."""

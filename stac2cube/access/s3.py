@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stac2cube.errors import ReadError
-from stac2cube.trust.text import printable, remember
+from stac2cube.trust.address import remember
+from stac2cube.trust.text import printable
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials

@@ -20,10 +20,8 @@ from stac2cube.access.hrefs import require_plain_file
 from stac2cube.access.s3 import keys, section_of, store_settings
 from stac2cube.errors import CatalogError, ReadError
 from stac2cube.model.scene import AssetRef, is_zarr_array
-from stac2cube.trust.address import host_of, is_private_way, may_see_keys, without_queries
+from stac2cube.trust.address import host_of, is_private_way, may_see_keys, netrc_of, remember, without_queries
 from stac2cube.trust.deadline import TooSlowError, within
-from stac2cube.trust.login import netrc_of
-from stac2cube.trust.text import remember
 
 # Signing late: an href becomes readable on the worker, at the moment of reading, and is forgotten right after.
 

@@ -27,12 +27,12 @@ from stac2cube.archives.archive import (
     write_door,
 )
 from stac2cube.archives.keep import FoundItems
-from stac2cube.archives.tiling import ArchiveTile, MissionTiles, TilesTouched, TilingWords, tiles_for
+from stac2cube.archives.tiling import ArchiveTile, MissionTiles, TilesTouched, tiles_for
 from stac2cube.errors import BadInputError, CubeError, CubeLockedError, NothingFoundError
 from stac2cube.executors.queue import memory_bytes
 from stac2cube.model.catalog import Catalog
 from stac2cube.model.mission import Mission
-from stac2cube.model.query import Query
+from stac2cube.model.query import Query, TilingWords
 from stac2cube.search.choose_catalog import CatalogChoice, catalog_choices, find
 from stac2cube.search.cubes import STAGE, area_of
 from stac2cube.search.parsing import Notes

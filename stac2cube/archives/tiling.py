@@ -22,18 +22,13 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.geometry import Area, read_areas, utm_code
 from stac2cube.model.grid import Grid, crs_text, shard_for
 from stac2cube.model.mission import Mission
+from stac2cube.model.query import ZONES, TilingWords
 from stac2cube.model.scene import Item
 from stac2cube.search.parsing import declared_crs, declared_lattice
 from stac2cube.trust.names import Names
 from stac2cube.trust.text import printable
 
 log = logging.getLogger(__name__)
-
-TILINGS = ("mgrs", "equi7", "glance7", "grid", "file")
-"""Names of the tilings that a recipe may say."""
-
-ZONES = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
-"""Continents of EQUI7 and GLANCE7."""
 
 _EQUI7 = dict(zip(ZONES, range(27701, 27708), strict=True))
 """EPSG codes of the projections of Equi7Grid (EPSG registry: "WGS 84 / Equi7 Africa" to "WGS 84 / Equi7 South
@@ -63,57 +58,6 @@ _MGRS_EDGE = 109_800.0
 
 MOST_TILES = 20_000
 """Tiles of an archive at most: a larger number is a wrong edge or CRS."""
-
-
-@dataclass(frozen=True)
-class TilingWords:
-    """What a recipe says of its tiles.
-
-    Attributes:
-        tiling: One of :data:`TILINGS`.
-        crs: CRS of a ``grid``, or of the cubes of a ``file``; "" for that of the file, or the UTM zone of each tile
-            where the file is in degrees.
-        edge: Tile edge of a ``grid``, units of its CRS.
-        origin: x and y of a tile corner of a ``grid``, units of its CRS.
-        zone: One of :data:`ZONES`, for ``equi7`` and ``glance7``.
-        level: ``"T1"``, ``"T3"`` or ``"T6"``, for ``equi7``.
-        path: GeoPackage or GeoJSON of named polygons, for ``file``.
-        priority: Column of that file: tiles with larger numbers come first; "" for none.
-    """
-
-    tiling: str
-    crs: str = ""
-    edge: float = 0.0
-    origin: tuple[float, float] = (0.0, 0.0)
-    zone: str = ""
-    level: str = "T1"
-    path: str = ""
-    priority: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what does not make a tiling.
-
-        Raises:
-            BadInputError: A word is lacking, or belongs to another tiling.
-        """
-        if self.tiling not in TILINGS:
-            raise BadInputError(f"tiling {self.tiling!r} is not known; known are {', '.join(TILINGS)}")
-        said = {"crs": self.crs, "edge": self.edge, "zone": self.zone, "path": self.path, "priority": self.priority}
-        given = {name for name, value in said.items() if value}
-        needed = {"grid": {"crs", "edge"}, "equi7": {"zone"}, "glance7": {"zone"}, "file": {"path"}}
-        allowed = needed.get(self.tiling, set()) | ({"crs", "priority"} if self.tiling == "file" else set())
-        if lacking := sorted(needed.get(self.tiling, set()) - given):
-            raise BadInputError(f"tiles: {self.tiling} needs {', '.join(lacking)}")
-        if others := sorted(given - allowed):
-            raise BadInputError(f"tiles: {self.tiling} does not take {', '.join(others)}")
-        if self.zone and self.zone not in ZONES:
-            raise BadInputError(f"tiles: zone {self.zone!r} is not known; known are {', '.join(ZONES)}")
-        if self.level not in _EQUI7_EDGES:
-            raise BadInputError(f"tiles: level {self.level!r} is not known; known are {', '.join(_EQUI7_EDGES)}")
-        if self.tiling == "grid" and not (math.isfinite(self.edge) and self.edge > 0):
-            raise BadInputError(f"tiles: edge is a positive number, not {self.edge!r}")
-        if not all(map(math.isfinite, self.origin)):
-            raise BadInputError(f"tiles: origin is two numbers, not {self.origin!r}")
 
 
 @dataclass(frozen=True)

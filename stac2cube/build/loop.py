@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from stac2cube.build.plan import Block, BuildOptions, Measured, Step, Summary, Task, known_entries, plan
 from stac2cube.build.scheduler import Beginning, Failures, Scheduler, fault_of, framed, last_frame
-from stac2cube.build.size_estimate import require_room
+from stac2cube.build.status import require_room
 from stac2cube.errors import ProgramError, Stac2cubeError
 from stac2cube.executors.base import Place
 from stac2cube.model.cube_spec import CubeSpec

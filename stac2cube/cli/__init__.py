@@ -9,10 +9,9 @@ import sys
 import click
 
 from stac2cube.cli.build import demo, layers, plan, update
-from stac2cube.cli.catalogs import compare, gaps, index, read, sample
+from stac2cube.cli.catalogs import compare, explore, gaps, index, read, sample
 from stac2cube.cli.datasets import download, patches, samples, statistics
 from stac2cube.cli.derive import clouds, composite, coregister, indices, mask, move, overviews, superres, weights
-from stac2cube.cli.explorer import explore
 from stac2cube.cli.export import cwl, export, item, publish, quicklook, report, series, slider, timelapse
 from stac2cube.cli.jobs import cancel, doctor, logs, sites, submit
 from stac2cube.cli.maintain import (

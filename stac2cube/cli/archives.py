@@ -55,7 +55,7 @@ def archive_request(recipe: Recipe, query: Query, options: GridOptions, only: Se
         BadInputError: A word of the tiles is wrong, or the layers say a CRS.
     """
     from stac2cube.archives.run import ArchiveRequest
-    from stac2cube.archives.tiling import TilingWords
+    from stac2cube.model.query import TilingWords
 
     words: dict[str, Any] = dict(recipe.tiles or {})
     origin = words.pop("origin", None)

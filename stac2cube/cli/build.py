@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stac2cube.cli.options import CUBE, as_json, console_for, items_option, query_options, query_words, where_options
-from stac2cube.cli.run import RunOptions, build_layers, prepared, update_child
+from stac2cube.cli.run import RunOptions, build_layers, child_update, prepared
 from stac2cube.errors import BadInputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -61,8 +64,10 @@ def update(cube: Path, **options: Any) -> int:
     words = {"catalog": options["catalog"]}
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
     with console_for(options["quiet"]) as console:
-        if _is_made_from_another(cube):
-            return _follow(cube, options, console)
+        if (run := child_update(cube, options["catalog"])) is not None:
+            if options["time"] is not None or options["dry_run"]:
+                raise BadInputError(f"{cube} follows what it was made of: say neither --time nor --dry-run")
+            return run(RunOptions.of(options, console))
         return _layers(cube, words, {**options, "updating": True}, console)
 
 
@@ -84,35 +89,15 @@ def plan(out: Path, **options: Any) -> int:
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def demo(folder: Path, quiet: bool) -> int:
     """Build a small cube from simulated scenes in FOLDER, extend it twice, and draw it."""
-    from stac2cube.cli.show_demo import show
-
     with console_for(quiet) as console:
-        for what, path in show(folder, console).items():
+        for what, path in show_demo(folder, console).items():
             click.echo(f"{what:<12} {path}")
     return 0
 
 
-def _is_made_from_another(cube: Path) -> bool:
-    """Whether it is a derived cube or samples; told of a cube of layers without importing what samples need."""
-    from stac2cube.store.metadata import read_root
-
-    if (cube / "zarr.json").exists() and read_root(cube).spec.stage == "layers":
-        return False
-    from stac2cube.datasets.sample_cube import holds_sample_files, holds_samples
-    from stac2cube.maintain.update import is_derived
-
-    return holds_sample_files(cube) or is_derived(cube) or holds_samples(cube)
-
-
-def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:
-    if options["time"] is not None or options["dry_run"]:
-        raise BadInputError(f"{cube} follows what it was made of: say neither --time nor --dry-run")
-    return update_child(cube, options["catalog"], RunOptions.of(options, console))
-
-
 def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: Console) -> int:
     from stac2cube.build.plan import BuildOptions
-    from stac2cube.build.size_estimate import require_room
+    from stac2cube.build.status import require_room
     from stac2cube.cli.run import plan_json, plan_table, wide_console
 
     run_options = RunOptions.of(options, console)
@@ -125,3 +110,78 @@ def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: 
         require_room(out, job.spec, job.plan(), BuildOptions(limits=run_options.limits), run_options.place)
         return 0
     return build_layers(job, run_options)
+
+
+# The main job on simulated scenes, start to finish: build a year, add the next, add the one before, look at it.
+
+DEMO_YEARS = ("2023", "2024", "2022")
+"""In the order in which they are built: the last one lies before the first."""
+
+
+def show_demo(folder: Path, console: Console) -> dict[str, Path]:
+    """Run the demo.
+
+    Args:
+        folder: Where everything goes.
+        console: Where progress is shown.
+
+    Returns:
+        What there is to look at, and where it lies.
+
+    Raises:
+        IncompleteError: Steps of a stage failed: those after it are not tried.
+        Stac2cubeError: Anything else that goes wrong.
+    """
+    from stac2cube.executors.base import Threads
+    from stac2cube.export.pictures import draw
+    from stac2cube.export.report import write_report
+    from stac2cube.progress import progress_for
+    from stac2cube.stages.layers import area_words, prepare, query_of_words, run
+    from stac2cube.store.reader import open_cube
+    from stac2cube.testing.archive import ArchiveSpec, simulate
+
+    cube, catalog = folder / "layers.zarr", "earth-search"
+    simulating = progress_for(console, "simulated granules")
+    spec = ArchiveSpec(dates_per_year=6)
+    log.info("simulating an archive of Sentinel-2-like scenes in %s", folder / "archive")
+    with simulating.over(len(spec.years) * spec.dates_per_year * 3):
+        archive = simulate(folder / "archive", spec, lambda _done, _all: simulating.advance())
+    words = {
+        "mission": "sentinel-2-l2a",
+        "catalog": str(archive.catalog(catalog)),
+        **area_words(archive.area(two_zones=True)),
+    }
+    for year in DEMO_YEARS:
+        log.info("%s %s", "updating" if cube.exists() else "building", f"{cube} with {year}")
+        summary = run(prepare(cube, *query_of_words(words | {"time": year})), Threads(), progress=progress_for(console))
+        summary.require_complete(cube)
+        log.info("%d steps sealed, %d were present", len(summary.sealed), len(summary.present))
+    log.info("%s holds %d steps, sorted by time", cube, open_cube(cube).sizes["time"])
+    finer = _finer(folder, cube)
+    return {
+        "cube": cube,
+        "quicklook": draw(cube, folder / "quicklook.png"),
+        "animation": draw(cube, folder / "timelapse.gif"),
+        "report": write_report(cube, folder / "report.html"),
+        "shifts": write_report(folder / "coregistered.zarr", folder / "report-coregistered.html"),
+        "2.5 m grid": write_report(finer, folder / "report-superres.html"),
+        "archive": archive.catalog(catalog),
+    }
+
+
+def _finer(folder: Path, cube: Path) -> Path:
+    """The other stages, by engines that need no extra: co-registered, masked, on a grid of 2.5 m."""
+    from stac2cube.clouds.stage import get_cloud_layers
+    from stac2cube.coregister.rules import ShiftRules
+    from stac2cube.coregister.stage import coregister_scenes
+    from stac2cube.stages.stored_views import apply_masks
+    from stac2cube.superres.rules import SuperresRules
+    from stac2cube.superres.stage import super_resolution
+
+    moved, clouds, clear, finer = (folder / f"{name}.zarr" for name in ("coregistered", "clouds", "clear", "superres"))
+    log.info("co-registering, masking and super-resolving %s", cube)
+    coregister_scenes(cube, moved, rules=ShiftRules(engine="phase"))
+    get_cloud_layers(moved, clouds, method="scl")
+    apply_masks(moved, clouds, clear, max_cloud=0.3)
+    super_resolution(clear, finer, rules=SuperresRules(backend="backproject"))
+    return finer

@@ -1,12 +1,17 @@
-"""Commands about catalogs: compare, gaps, scene indexes, reading without a cube."""
+"""Commands about catalogs: compare, gaps, scene indexes, reading without a cube, and the page explore."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import tempfile
+import webbrowser
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +23,7 @@ from stac2cube.cli.options import (
     console_for,
     grid_options,
     listed,
+    options_of,
     query_options,
     query_words,
     resampling_words,
@@ -27,18 +33,20 @@ from stac2cube.cli.run import wide_console
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import catalogs
 from stac2cube.model.mission import LOCAL, Mission, find_mission, mission_names
+from stac2cube.model.query import AreaOptions, Query
 from stac2cube.trust.text import as_cells
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
+    from stac2cube.explorer.server import LivePage
+    from stac2cube.explorer.session import Explorer
     from stac2cube.index.index import Written
     from stac2cube.model.grid import GridOptions
     from stac2cube.model.query import Query
     from stac2cube.progress import Progress
     from stac2cube.search.cubes import Answer
     from stac2cube.search.search import Conditions
-
 
 # Commands about what catalogs have: compare, gaps.
 
@@ -175,15 +183,30 @@ def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool)
 @index.command(name="filter")
 @NAME
 @click.argument("out")
-@click.option("--time", help="A year, month, day, interval or season. Separate several by commas.")
-@click.option(
-    "--aoi",
-    help=("Area that items must intersect, as for `stac2cube layers`, for example a box 'west,south,east,north'."),
+@options_of(
+    Query,
+    "time",
+    unset="off",
+    helps={"time": "A year, month, day, interval or season. Separate several by commas."},
 )
-@click.option("--aoi-crs", help="CRS of the numbers in --aoi. Default: WGS84.")
+@options_of(
+    AreaOptions,
+    *("aoi", "aoi_crs"),
+    unset="off",
+    helps={
+        "aoi": "Area that items must intersect, as for `stac2cube layers`, for example a box 'west,south,east,north'."
+    },
+)
 @click.option("--platform", help="Platforms, separated by commas: sentinel-2a,sentinel-2b.")
-@click.option("--orbit", help="ascending, descending, or the number of a relative orbit.")
-@click.option("--max-cloud-cover", type=float, help="Largest cloud cover of a single item, in percent.")
+@options_of(
+    Query,
+    *("orbit", "max_cloud_cover"),
+    unset="off",
+    helps={
+        "orbit": "ascending, descending, or the number of a relative orbit.",
+        "max_cloud_cover": "Largest cloud cover of a single item, in percent.",
+    },
+)
 @where_option
 @as_json
 def filter_(name: str, out: str, machine: bool, **options: Any) -> None:
@@ -346,18 +369,16 @@ def _bands(mission: Mission) -> Iterator[str]:
 SOURCE = click.argument("source")
 
 
-def _wanted_options(command: Any) -> Any:
-    options = [
-        click.option(
-            "--bands", help="Bands by name or common name, separated by commas. Default: those of the mission."
-        ),
-        click.option("--time", help="A year, month, day, interval or season. Default: all times of an index."),
-        click.option("--mission", help="Name of a mission. Default: that of the index."),
-        click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+_wanted_options = options_of(
+    Query,
+    *("bands", "time", "mission", "max_cloud_cover"),
+    unset="off",
+    helps={
+        "bands": "Bands by name or common name, separated by commas. Default: those of the mission.",
+        "time": "A year, month, day, interval or season. Default: all times of an index.",
+        "mission": "Name of a mission. Default: that of the index.",
+    },
+)
 
 
 @click.command()
@@ -464,3 +485,54 @@ def _words(
     from stac2cube.reading.selection import query_of_pixels
 
     return query_of_pixels(listed(bands), time, mission, resolution, crs, resampling_words(resampling), max_cloud_cover)
+
+
+@click.command()
+@click.argument("folder", type=CUBE, default=Path())
+@click.option("--catalog", default="auto", show_default=True, help="Catalog that the page searches first.")
+@click.option("--mission", default="sentinel-2-l2a", show_default=True, help="Mission that the page searches first.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine. Default: any free port.")
+@click.option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
+@click.option("--behind", default="", help="Address at which a proxy shows the page.")
+@click.option(
+    "--tiles", default="", help="Address of map tiles for the background, https://.../{z}/{x}/{y}.png. Needs a network."
+)
+def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: bool, behind: str, tiles: str) -> None:
+    """Choose area and dates on a local web page with a map and a calendar, which writes a recipe into FOLDER.
+
+    From another machine, use ssh -L PORT:127.0.0.1:PORT HOST and open the printed address. Stop it with Ctrl-C.
+    If FOLDER is an archive, the page shows its status, refreshes it every 15 seconds, and writes nothing.
+    """
+    from stac2cube.archives.archive import is_archive
+    from stac2cube.archives.status import archive_status, draw_archive
+    from stac2cube.explorer.server import LivePage
+    from stac2cube.explorer.session import explore as begin
+
+    opened: LivePage | Explorer
+    if is_archive(folder):
+        archive_status(folder)  # what is wrong with it is said here, not on the page
+        opened, said = LivePage(partial(draw_archive, folder), port, behind), f"how {folder} stands"
+    else:
+        opened = begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles)
+        said = f"recipes go into {opened.folder}"
+    with console_for(quiet=False), opened as page:
+        # Who reads the address may press Ctrl-C before anything else is done here.
+        try:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            click.echo(page.url)
+            click.echo(f"{said}; Ctrl-C ends this page", err=True)
+            seen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+            with tempfile.TemporaryDirectory(prefix="stac2cube-") as door:
+                if seen and not no_browser:
+                    webbrowser.open(_door(Path(door), page.url).as_uri())
+                signal.pause()
+        except KeyboardInterrupt:
+            click.echo("the page has ended", err=True)
+
+
+def _door(folder: Path, url: str) -> Path:
+    """A file that leads on to the page: an address on a command line could be read by everybody on this machine."""
+    file = folder / "explore.html"
+    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">stac2cube</a>')
+    file.chmod(0o600)
+    return file

@@ -13,15 +13,24 @@ import click
 from stac2cube.cli.options import CUBE, LIST, console_for, listed, options_of, value_of, where_options
 from stac2cube.cli.run import RunOptions, built, human_bytes, made_samples, stoppable, wide_console
 from stac2cube.datasets.patch_rules import PatchRules, StatisticsRules
-from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+from stac2cube.datasets.rules import (
+    AngleRules,
+    DownloadRequest,
+    LabelRules,
+    SampleRequest,
+    SampleRules,
+    TransferOptions,
+)
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import job_end
+from stac2cube.model.grid import GridOptions
+from stac2cube.model.query import AreaOptions, Query
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from stac2cube.datasets.acquisitions import WantedFile
-    from stac2cube.datasets.rules import SampleRequest, SampleSource
+    from stac2cube.datasets.rules import SampleSource
 
 
 # Commands for those who train: statistics, patches.
@@ -167,29 +176,13 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.command()
 @click.argument("folder", type=CUBE, required=False)
 @click.option("--config", type=CUBE, help="YAML file with these options.")
-@click.option("--aoi", help="As for `stac2cube layers`.")
-@click.option("--time", help="As for `stac2cube layers`.")
-@click.option(
-    "--roles",
-    help=(
-        "Roles of files, separated by commas: l1c.band.B02, l1c.band.*, l1c.product_metadata, "
-        "l1c.tile_metadata, l2a.scl_20m ..."
-    ),
-)
-@click.option("--catalog", help="Name, URL or path of a catalog. Default: cdse.")
-@click.option("--tiles", help="Tile codes, separated by commas: 32TNT,32TPT. Default: all tiles.")
-@click.option("--cloud", help="Range of the cloud cover of a tile in percent: LOWEST-HIGHEST.")
-@click.option("--min-coverage", type=float, help="Percentage of the area that a tile must cover.")
-@click.option(
-    "--max-scenes", type=click.IntRange(1), help="Largest number of acquisitions per tile; the oldest are taken."
-)
-@click.option(
-    "--connections", type=click.IntRange(1), help="Number of files that are downloaded at the same time. Default: 4."
-)
-@click.option("--tables", help="Formats of the table of files, separated by commas: csv, parquet, xlsx. Default: csv.")
-@click.option(
-    "--verify", is_flag=True, help="Compute the checksums of existing files again, and fetch changed products again."
-)
+@options_of(AreaOptions, "aoi", unset="off", helps={"aoi": "As for `stac2cube layers`."})
+@options_of(Query, "time", unset="off", helps={"time": "As for `stac2cube layers`."})
+@options_of(DownloadRequest, "roles", unset="off")
+@options_of(DownloadRequest, "catalog", unset="told")
+@options_of(DownloadRequest, "tiles", "cloud", "min_coverage", "max_scenes", unset="off")
+@options_of(TransferOptions, "connections", "tables", unset="told")
+@options_of(TransferOptions, "verify")
 @click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings only, no progress.")
 def download(folder: Path | None, config: Path | None, **options: Any) -> int:
@@ -201,7 +194,7 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
     from stac2cube.datasets.acquisitions import wanted_files
     from stac2cube.datasets.config import DOWNLOAD, download_of_words, read_words
     from stac2cube.datasets.config import listed as several
-    from stac2cube.datasets.download import CONNECTIONS, Fetcher, run_download
+    from stac2cube.datasets.download import Fetcher, run_download
     from stac2cube.progress import Progress, progress_for
 
     with console_for(options["quiet"]) as console:
@@ -218,8 +211,8 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
                 request,
                 Path(words["folder"]),
                 fetcher=Fetcher(stop=stop),
-                connections=int(words.get("connections", CONNECTIONS)),
-                tables=several(words.get("tables", "csv")),
+                connections=int(words.get("connections", TransferOptions.connections)),
+                tables=several(words.get("tables", TransferOptions.tables)),
                 verify=options["verify"],
                 progress=Progress() if options["quiet"] else progress_for(console, "files"),
             )
@@ -259,11 +252,18 @@ SHOWN = 20
 @click.argument("out", type=CUBE, required=False)
 @click.option("--config", type=CUBE, help="YAML file with these options and with details of angles and labels.")
 @options_of(SampleRules, "mission", unset="told")
-@click.option("--aoi", help="Area of interest. Samples are cut to it.")
-@click.option("--time", help="As for `stac2cube layers`. Default: all times.")
+@options_of(AreaOptions, "aoi", unset="off", helps={"aoi": "Area of interest. Samples are cut to it."})
+@options_of(Query, "time", unset="off", helps={"time": "As for `stac2cube layers`. Default: all times."})
 @options_of(SampleRules, "bands", "target", unset="told")
-@click.option("--crs", help="CRS of the target `grid`.")
-@click.option("--resolution", type=float, help="Pixel size of the target `grid`, in units of its CRS.")
+@options_of(
+    GridOptions,
+    *("crs", "resolution"),
+    unset="off",
+    helps={
+        "crs": "CRS of the target `grid`.",
+        "resolution": "Pixel size of the target `grid`, in units of its CRS.",
+    },
+)
 @options_of(
     SampleRules,
     *("radiometry", "scaling", "upsampling", "downsampling", "source_nodata", "nodata", "validity", "threshold"),
@@ -274,8 +274,8 @@ SHOWN = 20
 @options_of(LabelRules, "backend", unset="off", flags={"backend": ("--labels", "labels")})
 @options_of(LabelRules, "path", unset="told", flags={"path": ("--labels-path", "labels_path")})
 @click.option("--mapping", help="Classes of source values, separated by commas: 4=0,8=1,9=1.")
-@click.option("--max-cloud-cover", type=float, help="Leave out scenes with more cloud than this, in percent.")
-@click.option("--max-scenes", type=click.IntRange(1), help="Largest number of scenes; the oldest are taken.")
+@options_of(Query, "max_cloud_cover", unset="off")
+@options_of(SampleRequest, unset="off")
 @click.option("--overwrite", is_flag=True, help="Replace an existing set that was made with other options.")
 @click.option(
     "--incomplete",

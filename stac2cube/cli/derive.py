@@ -156,7 +156,7 @@ def composite(layers: Path, out: Path, names: str | None, **options: Any) -> int
     """Store one composite per period of the cube LAYERS in the cube OUT, for example monthly medians."""
     from stac2cube.build.derived import Parents, derive
     from stac2cube.executors.queue import memory_bytes
-    from stac2cube.stages.composites import composites_within
+    from stac2cube.stages.stored_views import composites_within
 
     how = value_of(Composition, {**options, "layers": names}, hiding=value_of(Hiding, options))
     make = partial(derive, composites_within(memory_bytes(options["memory"])), Parents(layers), out, how)

@@ -25,6 +25,8 @@ from stac2cube.cli.options import (
 )
 from stac2cube.cli.run import RunOptions
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.model.grid import GridOptions
+from stac2cube.model.query import AreaOptions, Query
 from stac2cube.trust.address import is_http
 from stac2cube.views.options import Columns, Export, Film, Hiding, TimeSelection
 
@@ -72,10 +74,20 @@ if TYPE_CHECKING:
 @click.argument("out", type=CUBE)
 @click.option("--index", "indices", multiple=True, help="Spectral index, see `stac2cube indices`. Repeatable.")
 @click.option("--colour", "colours", multiple=True, help="Colour composite: true, false, swir ... Repeatable.")
-@click.option("--aoi", help="Area of interest, as for `stac2cube layers`. Default: the whole item.")
-@click.option("--resolution", type=float, help="Pixel size in units of the CRS. Default: that of the finest band.")
+@options_of(
+    AreaOptions,
+    "aoi",
+    unset="off",
+    helps={"aoi": "Area of interest, as for `stac2cube layers`. Default: the whole item."},
+)
+@options_of(GridOptions, "resolution", unset="off")
 @click.option("--clear", is_flag=True, help="Leave out indices where the scene's classes say cloud, shadow or no data.")
-@click.option("--mission", help="Name of a mission. Default: found from the item's collection.")
+@options_of(
+    Query,
+    "mission",
+    unset="off",
+    helps={"mission": "Name of a mission. Default: found from the item's collection."},
+)
 @where_options
 def item(item: str, out: Path, indices: tuple[str, ...], colours: tuple[str, ...], **options: Any) -> int:
     """Write products of one STAC item into the folder OUT: a static catalog, and one GeoTIFF (COG) per product.
@@ -246,8 +258,8 @@ def publish(cube: Path, out: Path | None, api: str | None, address: str, **optio
         raise click.UsageError("say a folder, or --api URL")
     if address and out is None:
         raise click.UsageError("--address is where OUT will be found: an API makes its own links")
-    from stac2cube.archives.across import write_catalog
     from stac2cube.archives.archive import is_archive
+    from stac2cube.archives.mosaic import write_catalog
 
     code: int | None = _publish(cube, out=out, api=api, address=address, **options)
     if code != 10 and out is not None and is_archive(cube):
@@ -306,7 +318,7 @@ def quicklook(cube: Path, out: Path, most: int, **options: Any) -> None:
 @style_options
 def timelapse(cube: Path, out: Path, **options: Any) -> None:
     """Make a film of CUBE: OUT.gif or OUT.mp4, with dates, legend, scale bar, north arrow and attribution."""
-    from stac2cube.export.timelapse import write_timelapse
+    from stac2cube.export.animation import write_timelapse
 
     hiding, choice = value_of(Hiding, options), value_of(TimeSelection, options)
     film = value_of(Film, options, look=look_of(options), hiding=hiding, choice=choice)

@@ -481,7 +481,7 @@ def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
     """Search and claim here, then an array, its sealing job, and the stages after layers."""
     from stac2cube.build.array_job import ArrayLease, lease_cube
     from stac2cube.build.plan import BuildOptions
-    from stac2cube.build.size_estimate import require_room
+    from stac2cube.build.status import require_room
     from stac2cube.executors.jobs import ArrayJobs, script, submit_array
     from stac2cube.stages.layers import prepare, query_of_words
 

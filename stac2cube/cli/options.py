@@ -18,9 +18,11 @@ from stac2cube.executors.base import Place, Threads, usable_cores
 from stac2cube.executors.local import Local
 from stac2cube.executors.site import Limits
 from stac2cube.model.fields import Declared, Options, Range, documented, option, options_in
-from stac2cube.model.query import Filters
+from stac2cube.model.grid import GridOptions
+from stac2cube.model.query import AreaOptions, Filters, Query
 from stac2cube.recipe.schema import Form
-from stac2cube.trust.text import LineFormatter, printable, redacted
+from stac2cube.trust.address import redacted
+from stac2cube.trust.text import LineFormatter, printable
 from stac2cube.views.options import Hiding, Style, TimeSelection
 
 if TYPE_CHECKING:
@@ -163,7 +165,11 @@ class DeclaredOption(click.Option):
 
 
 def options_of(
-    kind: type, *names: str, unset: Unset = "", flags: Mapping[str, Sequence[str]] | None = None
+    kind: type,
+    *names: str,
+    unset: Unset = "",
+    flags: Mapping[str, Sequence[str]] | None = None,
+    helps: Mapping[str, str] | None = None,
 ) -> Callable[[Command], Command]:
     """A decorator that gives a command the options which a dataclass declares.
 
@@ -173,8 +179,9 @@ def options_of(
         unset: What an option that is not given is to the command: "" the default; ``"told"`` None, because the value
             comes from elsewhere, and the help tells the default; ``"off"`` None, because then nothing is done.
         flags: For fields that the command calls otherwise, names as click takes them: ``{"width": ("--bin-width",)}``.
+        helps: For fields that mean something narrower to the command, its help.
     """
-    declared = options_in(kind)
+    declared = {name: replace(one, help=(helps or {}).get(name, one.help)) for name, one in options_in(kind).items()}
     made = [_option_of(declared[name], (flags or {}).get(name, ()), unset) for name in names or declared]
     return lambda command: apply(made, command)
 
@@ -185,7 +192,7 @@ def _option_of(one: Declared, flags: Sequence[str], unset: Unset) -> Callable[[A
     if one.kind is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}" if one.default and not unset else flag
         about = {"is_flag": True}
-    elif one.several > 1:
+    elif one.several > 1 and one.form != "interval":
         about = {"nargs": one.several, "type": one.kind}
     shown = one.default is not False and one.default not in (None, "", ())
     if unset == "told" and shown:
@@ -214,7 +221,14 @@ def _type_of(one: Declared) -> Any:
     return one.kind
 
 
-_FORMS: Mapping[str, Any] = {"list": LIST, "path": PATH, "cube": CUBE}
+_FORMS: Mapping[str, Any] = {
+    "list": LIST,
+    "pairs": PAIRS,
+    "area": AREA,
+    "path": PATH,
+    "cube": CUBE,
+    "interval": click.STRING,
+}
 
 
 def _default_text(one: Declared) -> Any:
@@ -266,85 +280,22 @@ items_option = click.option(
 def search_options(command: Command) -> Command:
     """What is looked for, and where."""
     options = [
-        click.option("--mission", help="Name of a mission, see `stac2cube missions`."),
-        click.option(
-            "--aoi",
-            type=AREA,
-            help=(
-                "Area of interest: a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box "
-                "'west,south,east,north' in degrees, or a point 'lat,lon' with --edge."
-            ),
-        ),
-        click.option("--aoi-crs", help="CRS of the numbers in --aoi. Default: WGS84."),
-        click.option("--edge", type=float, help="Edge of the square around a point, in metres."),
-        click.option(
-            "--time",
-            type=LIST,
-            help=(
-                "A year 2018, a month 2018-07, a day 2018-07-14, an interval 2018/2020-06, or a season of "
-                "several years '2018/2020 06-01/08-31'. Separate several by commas."
-            ),
-        ),
-        click.option(
-            "--bands",
-            type=LIST,
-            help=(
-                "Bands by name or common name, separated by commas: B04,B08 or red,nir,scl. Default: those of"
-                " the mission."
-            ),
-        ),
+        options_of(Query, "mission", unset="off"),
+        options_of(AreaOptions, unset="off"),
+        options_of(Query, "time", "bands", unset="off"),
         options_of(Filters, unset="off"),
-        click.option(
-            "--catalog",
-            type=PATH,
-            help=(
-                "Name of a catalog (see `stac2cube catalogs`) or of an index (see `stac2cube index list`), "
-                "URL of a STAC API, or path. Default: chosen automatically."
-            ),
-        ),
+        options_of(Query, "catalog", unset="off"),
     ]
     return apply(options, command)
 
 
-def grid_options(command: Command) -> Command:
-    """On which lattice, and how bands come there."""
-    options = [
-        click.option(
-            "--resolution", type=float, help="Pixel size in units of the CRS. Default: that of the finest band."
-        ),
-        click.option("--crs", help="CRS of the cube. Default: the native CRS that covers most of the area."),
-        click.option(
-            "--resampling",
-            type=PAIRS,
-            help=(
-                "Resampling method for continuous bands whose pixels differ from the grid, or one per band: "
-                "B05=cubic,SCL=mode. Default: bilinear; nearest for classes."
-            ),
-        ),
-    ]
-    return apply(options, command)
+grid_options = options_of(GridOptions, unset="off")
+"""On which lattice, and how bands come there."""
 
 
 def query_options(command: Command) -> Command:
     """What a layers cube is made of."""
-    options = [
-        click.option(
-            "--fill",
-            is_flag=True,
-            default=None,
-            help="Fill missing tiles of the Copernicus DEM GLO-30 from GLO-90, and record them.",
-        ),
-        click.option(
-            "--strict",
-            is_flag=True,
-            default=None,
-            help=(
-                "Fail scenes whose pixels contradict their metadata, and never use an older item in place of "
-                "an unusable one."
-            ),
-        ),
-    ]
-    return search_options(grid_options(apply(options, command)))
+    return search_options(grid_options(options_of(Query, "fill", "strict", unset="off")(command)))
 
 
 mask_options = options_of(Hiding)
@@ -377,12 +328,13 @@ def query_words(**options: Any) -> dict[str, Any]:
     from stac2cube.model.period import parse_period
     from stac2cube.stages.layers import area_words
 
-    plain = ("mission", "resolution", "crs", "fill", "strict", "catalog", "items", *options_in(Filters))
+    plain = (*options_in(Query), *options_in(GridOptions), "items")
     words = {name: options[name] for name in plain if name in options}
     words["bands"] = listed(options["bands"])
     words["resampling"] = resampling_words(options.get("resampling"))
     words["time"] = None if options["time"] is None else parse_period(options["time"]).text
-    return words | area_words(options["aoi"], crs=options["aoi_crs"], edge=options["edge"])
+    area = value_of(AreaOptions, options)
+    return words | area_words(area.aoi, crs=area.aoi_crs, edge=area.edge)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from stac2cube.cli.options import (
     Spelled,
     console_for,
     listed,
+    options_of,
     query_words,
     value_of,
     where_options,
@@ -43,6 +44,8 @@ from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import Queue, job_end
+from stac2cube.model.fields import Range
+from stac2cube.model.query import TilingWords
 from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
 from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
 from stac2cube.superres.rules import SuperresRules
@@ -243,7 +246,7 @@ _MAKINGS: Mapping[str, _Making] = {
 
 def recipe_at(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe made of the commands there are; see :func:`stac2cube.recipe.file.read_recipe`."""
-    return read_recipe(path, KINDS, changes)
+    return read_recipe(path, KINDS, changes, tile_words=TILES)
 
 
 def command_lines(recipe: Recipe, entry: RecipeEntry) -> list[list[str]]:
@@ -382,11 +385,11 @@ def _word(option: click.Option) -> Option:
     elif isinstance(kind, (click.types.FloatParamType, click.FloatRange)):
         form = "number"
     choices: tuple[str | float, ...] = tuple(map(str, kind.choices)) if isinstance(kind, click.Choice) else ()
-    bounds: dict[str, float] = {}
+    bounds: Range | None = None
     if isinstance(kind, (click.IntRange, click.FloatRange)):
-        bounds = {word: bound for word, bound in (("least", kind.min), ("most", kind.max)) if bound is not None}
+        bounds = Range(least=kind.min, most=kind.max)
     elif isinstance(option, DeclaredOption):
-        bounds = {} if option.declared.bounds is None else option.declared.bounds.said
+        bounds = option.declared.bounds
         choices = choices or (option.declared.choices if form == "number" else ())
     default: Any = option.default if isinstance(option.default, (str, int, float, bool)) else None
     if default == "" or (default is False and not option.secondary_opts):
@@ -400,6 +403,20 @@ def _word(option: click.Option) -> Option:
 
 KINDS: Mapping[str, Kind] = {name: _kind(name, making) for name, making in _MAKINGS.items()}
 """All kinds of entries, in the order in which they are made."""
+
+
+@options_of(TilingWords, "tiling", "crs", "edge", "origin", "zone", unset="off")
+@options_of(TilingWords, "level")
+@options_of(TilingWords, "path", "priority", unset="off")
+def _tiles() -> None:
+    """No command: the words of a recipe's tiles come from options as those of its entries do."""
+
+
+TILES: Mapping[str, Option] = {
+    word.name: replace(word, needed=word.name == "tiling")
+    for word in (_word(one) for one in click.command("tiles")(_tiles).params if isinstance(one, click.Option))
+}
+"""What ``tiles:`` of a recipe may say."""
 
 
 # Commands that work from a recipe: run, stage, and the three parts of a job array: claim, share, seal.
@@ -541,7 +558,7 @@ def claim(recipe: Path, job: str | None, **options: Any) -> None:
     """Lock the layers cube of RECIPE for a job array, until the job that seals it ends."""
     from stac2cube.build.array_job import lease_cube
     from stac2cube.build.plan import BuildOptions
-    from stac2cube.build.size_estimate import require_room
+    from stac2cube.build.status import require_room
 
     with console_for(options["quiet"]) as console:
         wanted, run_options = recipe_at(recipe), RunOptions.of(options, console)
@@ -687,4 +704,4 @@ def schema_text() -> str:
     """The JSON Schema of recipes."""
     from stac2cube.recipe.schema import recipe_schema
 
-    return json.dumps(recipe_schema(KINDS), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(recipe_schema(KINDS, TILES), indent=1, ensure_ascii=False) + "\n"

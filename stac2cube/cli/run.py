@@ -215,23 +215,34 @@ def built(out: Path, make: Callable[..., Summary], run_options: RunOptions) -> i
     return said(out, summary, machine=run_options.machine)
 
 
-def update_child(cube: Path, catalog: str | None, run_options: RunOptions) -> int:
-    """Bring a cube made from another, or samples, up to date and say what was done; the exit code.
+def child_update(cube: Path, catalog: str | None) -> Callable[[RunOptions], int] | None:
+    """How a cube that was made from another, or samples, are brought up to date; None for a cube of layers.
+
+    Args:
+        cube: The cube, or the folder of samples.
+        catalog: Catalog of L1C instead of the stored one, None for that.
+
+    Returns:
+        Does it, says what was done, and gives the exit code.
 
     Raises:
-        BadInputError: A catalog for a cube that needs none.
+        BadInputError: A catalog for samples, which need none.
     """
+    from stac2cube.store.metadata import read_root
+
+    if (cube / "zarr.json").exists() and read_root(cube).spec.stage == "layers":
+        return None  # told without importing what samples need
     from stac2cube.datasets.sample_cube import follow_sample_files, follow_samples, holds_sample_files, holds_samples
-    from stac2cube.maintain.update import update
+    from stac2cube.maintain.update import is_derived, update
 
     in_files = holds_sample_files(cube)
     if in_files or holds_samples(cube):
         if catalog is not None:
             raise BadInputError(f"{cube} remembers its source: `stac2cube samples` takes another, say no --catalog")
         if in_files:
-            return made_samples(cube, partial(follow_sample_files, cube), run_options)
-        return built(cube, partial(follow_samples, cube), run_options)
-    return built(cube, partial(update, cube, catalog=catalog), run_options)
+            return partial(made_samples, cube, partial(follow_sample_files, cube))
+        return partial(built, cube, partial(follow_samples, cube))
+    return partial(built, cube, partial(update, cube, catalog=catalog)) if is_derived(cube) else None
 
 
 def made_samples(out: Path, make: Callable[..., Report], run_options: RunOptions) -> int:
@@ -304,7 +315,7 @@ def plan_table(job: LayersJob) -> Table:
 
 def plan_json(job: LayersJob) -> dict[str, Any]:
     """The same for programs."""
-    from stac2cube.build.size_estimate import forecast
+    from stac2cube.build.status import forecast
 
     plan = job.plan()
     ahead = forecast(job.out, job.spec, plan, job.steps)
@@ -328,7 +339,7 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
 
 def plan_lines(job: LayersJob) -> Iterator[str]:
     """Totals of a plan: blocks, bytes, files, now and with every year."""
-    from stac2cube.build.size_estimate import IN_FILES, forecast, to_read
+    from stac2cube.build.status import IN_FILES, forecast, to_read
 
     plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
     rows, columns = grid.shape

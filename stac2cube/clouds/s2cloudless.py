@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from shapely.geometry import shape
 
-from stac2cube.access.hrefs import local_path
-from stac2cube.algorithms.radiometry import parse_sun
-from stac2cube.algorithms.sun import SunAngles, sun_at
+from stac2cube.algorithms.radiometry import SunAngles, parse_sun, sun_at
 from stac2cube.build.derived import Parent, origin
 from stac2cube.build.plan import Block, Measured, Step
 from stac2cube.clouds.model import (
@@ -37,6 +34,7 @@ from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, CloudRules, cloud_counts
 from stac2cube.errors import BadInputError, NothingFoundError, RadiometryError, ReadError
 from stac2cube.model.image import BandRequest
 from stac2cube.model.scene import Granule, Scene
+from stac2cube.pixels.open import local_file
 from stac2cube.pixels.read import read_block
 from stac2cube.pixels.warp import SourceWindow, warp
 from stac2cube.search.choose_catalog import catalog_choices
@@ -275,8 +273,8 @@ def _sun(scene: Scene) -> SunAngles:
     item = json.loads(granule.item)
     for name in ("granule_metadata", "granule-metadata"):
         href = dict(item["assets"].get(name) or {}).get("href")
-        path = Path(local_path(href) if isinstance(href, str) else "")
-        if path.is_file():
+        path = local_file(href) if isinstance(href, str) else None
+        if path is not None:
             try:
                 return parse_sun(path.read_text(), str(path))
             except (RadiometryError, UnicodeDecodeError) as error:

@@ -70,7 +70,7 @@ class Field:
 def fit_field(points: np.ndarray, shifts: np.ndarray) -> tuple[Field, float, float] | None:
     """A field through points, if it says more than one shift does.
 
-    Robust least squares (Huber's weights, as in :mod:`stac2cube.coregister.solve`); every third point is held out and
+    Robust least squares (Huber's weights, as in :mod:`stac2cube.coregister.measure`); every third point is held out and
     judges.
 
     Args:

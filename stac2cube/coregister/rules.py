@@ -91,7 +91,7 @@ class ShiftRules(Options):
         Raises:
             BadInputError: Naming the option that is wrong, or AROSICS is not installed.
         """
-        from stac2cube.coregister.engines import require_arosics
+        from stac2cube.coregister.matching import require_arosics
         from stac2cube.model.image import CONTINUOUS_RESAMPLING
 
         super().__post_init__()

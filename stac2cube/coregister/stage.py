@@ -21,10 +21,9 @@ from stac2cube.build.derived import (
 )
 from stac2cube.build.plan import Step, Summary, outdated
 from stac2cube.coregister.apply import Field, Moved, MoveScene, pixel_source, refined_by_agency, scenes_again
-from stac2cube.coregister.measure import measure
+from stac2cube.coregister.measure import Verdict, measure, solve
 from stac2cube.coregister.reference import reference_for
 from stac2cube.coregister.rules import STAGE, ShiftRules, coregistered_spec
-from stac2cube.coregister.solve import Verdict, solve
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.model.cube_spec import CubeSpec

@@ -19,10 +19,9 @@ from urllib.parse import unquote, urlsplit
 from shapely.geometry import shape
 
 from stac2cube.datasets.files import read_document
-from stac2cube.datasets.rules import DEFAULT, LEVELS, Role, parse_roles
+from stac2cube.datasets.rules import LEVELS, DownloadRequest, Role, parse_roles
 from stac2cube.errors import BadInputError, NothingFoundError
 from stac2cube.model.catalog import find_catalog
-from stac2cube.model.geometry import Area
 from stac2cube.model.mission import find_mission
 from stac2cube.model.query import Query
 from stac2cube.model.scene import Granule, split_store, standing, version_of
@@ -34,46 +33,6 @@ from stac2cube.trust.text import cell, printable
 # Which files of which acquisitions are wanted: found in a catalog, Level-1C paired with Level-2A, newest baseline.
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DownloadRequest:
-    """What is to be fetched.
-
-    Attributes:
-        area: Area of interest.
-        time: A period, for example ``"2023-05/2023-08"``, see :func:`stac2cube.model.period.parse_period`.
-        roles: Roles of files, for example ``"l1c.band.B02"``, see :mod:`stac2cube.datasets.rules`.
-        catalog: Name, URL or path.
-        tiles: Codes as ``"32TNT"``; all if empty.
-        cloud: Lowest and highest cloud cover of a tile, percent.
-        min_coverage: Percent of the area that a tile's footprint has to cover.
-        max_scenes: At most so many acquisitions of a tile, the oldest; None for all.
-    """
-
-    area: Area
-    time: str
-    roles: tuple[str, ...] = DEFAULT
-    catalog: str = "cdse"
-    tiles: tuple[str, ...] = ()
-    cloud: tuple[float, float] = (0.0, 100.0)
-    min_coverage: float = 0.0
-    max_scenes: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the words.
-
-        Raises:
-            BadInputError: Naming what is wrong.
-        """
-        if not self.roles:
-            raise BadInputError("say which roles are to be fetched, as l1c.band.*")
-        if not 0 <= self.cloud[0] <= self.cloud[1] <= 100:
-            raise BadInputError(f"cloud cover lies from 0 to 100 percent, not {self.cloud[0]:g} to {self.cloud[1]:g}")
-        if not 0 <= self.min_coverage <= 100:
-            raise BadInputError(f"min_coverage is a percentage, 0 to 100, not {self.min_coverage:g}")
-        if wrong := [tile for tile in self.tiles if not re.fullmatch(r"\d{2}[A-Z]{3}", tile)]:
-            raise BadInputError(f"{wrong[0]!r} is no tile: write 32TNT")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,16 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stac2cube.datasets.acquisitions import DownloadRequest
-from stac2cube.datasets.rules import GRID, AngleRules, LabelRules, SampleRequest, SampleRules
+from stac2cube.datasets.rules import (
+    GRID,
+    AngleRules,
+    DownloadRequest,
+    LabelRules,
+    SampleRequest,
+    SampleRules,
+)
 from stac2cube.errors import BadInputError
+from stac2cube.model.fields import options_in
 from stac2cube.model.period import parse_period
 from stac2cube.model.query import Query
 
@@ -61,10 +68,7 @@ def path_in_file(file: Path, value: Any, *, always: bool = False) -> Any:
     return str(path) if always or (len(value) < 255 and path.exists()) else value
 
 
-DOWNLOAD = (
-    *("folder", "catalog", "aoi", "time", "roles", "tiles", "cloud", "min_coverage", "max_scenes"),
-    *("connections", "tables"),
-)
+DOWNLOAD = ("folder", "aoi", "time", *options_in(DownloadRequest), "connections", "tables")
 """Words that a file for ``stac2cube download`` may have."""
 
 

@@ -26,7 +26,6 @@ from stac2cube.access.s3 import refusal_in
 from stac2cube.access.sign import TIMEOUT, Tokens, asked_wait, is_remote, opening, readable, unsigned
 from stac2cube.datasets.acquisitions import (
     MANIFEST,
-    DownloadRequest,
     FileEntry,
     Manifest,
     WantedFile,
@@ -36,7 +35,7 @@ from stac2cube.datasets.acquisitions import (
     write_manifest,
 )
 from stac2cube.datasets.files import made_folder
-from stac2cube.datasets.rules import parse_roles
+from stac2cube.datasets.rules import DownloadRequest, TransferOptions, parse_roles
 from stac2cube.errors import BadInputError, CatalogError, IncompleteError, ReadError
 from stac2cube.fastcog.header import NotForUsError
 from stac2cube.fastcog.ranges import address_of_s3
@@ -374,9 +373,6 @@ def _usable(response: urllib3.BaseHTTPResponse, file: RemoteFile) -> urllib3.Bas
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 4
-"""Files fetched at a time: as many as the Copernicus Data Space allows one person (its documentation, quotas)."""
-
 
 @dataclass
 class Fetched:
@@ -406,8 +402,8 @@ def download_products(
     request: DownloadRequest,
     folder: str | Path,
     *,
-    connections: int = CONNECTIONS,
-    tables: Sequence[str] = ("csv",),
+    connections: int = TransferOptions.connections,
+    tables: Sequence[str] = TransferOptions.tables,
     verify: bool = False,
 ) -> Manifest:
     """Fetch files of products by their role, and write a manifest that every command takes as a catalog.
@@ -442,8 +438,8 @@ def run_download(
     folder: Path,
     *,
     fetcher: Fetcher,
-    connections: int = CONNECTIONS,
-    tables: Sequence[str] = ("csv",),
+    connections: int = TransferOptions.connections,
+    tables: Sequence[str] = TransferOptions.tables,
     verify: bool = False,
     progress: Progress | None = None,
 ) -> Fetched:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stac2cube.algorithms.radiometry import ProductScaling
     from stac2cube.datasets.index import Angles, Labels, Radiometry, Validity
     from stac2cube.model.cube_spec import Layer
+    from stac2cube.model.geometry import Area
     from stac2cube.model.grid import Grid
     from stac2cube.model.scene import Granule
     from stac2cube.pixels.warp import Measure
@@ -387,6 +388,76 @@ class SampleRules(Options):
 # lacks is told of all samples at once and by name; nothing is put in its place.
 
 
+@documented
+@dataclass(frozen=True)
+class DownloadRequest(Options):
+    """What is to be fetched.
+
+    Roles are for example ``"l1c.band.B02"``, see :mod:`stac2cube.datasets.rules`.
+
+    Attributes:
+        area: Area of interest.
+        time: A period, for example ``"2023-05/2023-08"``, see :func:`stac2cube.model.period.parse_period`.
+    """
+
+    area: Area
+    time: str
+    roles: tuple[str, ...] = option(
+        DEFAULT,
+        "Roles of files, separated by commas: l1c.band.B02, l1c.band.*, l1c.product_metadata, "
+        "l1c.tile_metadata, l2a.scl_20m ...",
+    )
+    catalog: str = option("cdse", "Name, URL or path of a catalog.")
+    tiles: tuple[str, ...] = option((), "Tile codes, separated by commas: 32TNT,32TPT. Default: all tiles.")
+    cloud: tuple[float, float] = option(
+        (0.0, 100.0),
+        "Range of the cloud cover of a tile in percent: LOWEST-HIGHEST.",
+        bounds=Range(0, 100),
+        form="interval",
+    )
+    min_coverage: float = option(0.0, "Percentage of the area that a tile must cover.", bounds=Range(0, 100))
+    max_scenes: int | None = option(
+        None,
+        "Largest number of acquisitions per tile; the oldest are taken.",
+        bounds=Range(least=1),
+        form="range",
+    )
+
+    def __post_init__(self) -> None:
+        """Check the words.
+
+        Raises:
+            BadInputError: Naming what is wrong.
+        """
+        if not self.roles:
+            raise BadInputError("say which roles are to be fetched, as l1c.band.*")
+        if not 0 <= self.cloud[0] <= self.cloud[1] <= 100:
+            raise BadInputError(f"cloud cover lies from 0 to 100 percent, not {self.cloud[0]:g} to {self.cloud[1]:g}")
+        if not 0 <= self.min_coverage <= 100:
+            raise BadInputError(f"min_coverage is a percentage, 0 to 100, not {self.min_coverage:g}")
+        if wrong := [tile for tile in self.tiles if not re.fullmatch(r"\d{2}[A-Z]{3}", tile)]:
+            raise BadInputError(f"{wrong[0]!r} is no tile: write 32TNT")
+        super().__post_init__()
+
+
+@documented
+@dataclass(frozen=True)
+class TransferOptions(Options):
+    """How files are fetched.
+
+    Four at a time are as many as the Copernicus Data Space allows one person (its documentation, quotas).
+    """
+
+    connections: int = option(
+        4, "Number of files that are downloaded at the same time.", bounds=Range(least=1), form="range"
+    )
+    tables: tuple[str, ...] = option(
+        ("csv",), "Formats of the table of files, separated by commas: csv, parquet, xlsx."
+    )
+    verify: bool = option(False, "Compute the checksums of existing files again, and fetch changed products again.")
+
+
+@documented
 @dataclass(frozen=True)
 class SampleRequest:
     """Which scenes become samples.
@@ -396,12 +467,13 @@ class SampleRequest:
             band's pixels are cut to the area. The rules say mission and bands.
         grid: All samples lie on it, for the target :data:`stac2cube.datasets.rules.GRID`; None for a band's pixels or a
             cube's own grid.
-        max_scenes: At most so many, the oldest; None for all.
     """
 
     query: Query
     grid: Grid | None = None
-    max_scenes: int | None = None
+    max_scenes: int | None = option(
+        None, "Largest number of scenes; the oldest are taken.", bounds=Range(least=1), form="range"
+    )
 
     @classmethod
     def of(cls, source: str | Path | SampleRequest) -> SampleRequest:

@@ -17,8 +17,7 @@ from stac2cube.build.plan import Block, BuildOptions, Step, Summary, known_entri
 from stac2cube.datasets.config import rules_of_words
 from stac2cube.datasets.index import INDEX, read_sample_index
 from stac2cube.datasets.rules import GRID, SampleRequest, SampleRules, SampleSource
-from stac2cube.datasets.sample_files import META, present
-from stac2cube.datasets.sample_pixels import make_pixels
+from stac2cube.datasets.sample_files import META, make_pixels, present
 from stac2cube.datasets.samples import (
     REQUEST,
     Incomplete,

@@ -1,30 +1,390 @@
-"""A sample on disk: a folder with ``x.tif``, ``y.tif``, ``angles.tif`` and ``meta.json`` that is there whole or not."""
+"""Pixels and labels of one sample, and the sample on disk. Both run on workers.
+
+A sample is a folder with ``x.tif``, ``y.tif``, ``angles.tif`` and ``meta.json`` that is there whole or not.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import rasterio
+from odc.geo.geobox import GeoBox
+from odc.geo.overlap import compute_reproject_roi
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from stac2cube.algorithms.radiometry import AngleNodes, Direction, TileAngles, interpolated, merged, parse_angles
 from stac2cube.datasets.index import Sample, SampleGrid, sample_from_json, sample_to_json
-from stac2cube.datasets.rules import SampleRules, SampleSource
-from stac2cube.datasets.sample_pixels import SampleWindow, make_pixels
+from stac2cube.datasets.rules import AngleRules, CubeStep, GranuleFiles, LabelRules, SampleRules, SampleSource
 from stac2cube.errors import BadInputError, ReadError
 from stac2cube.model.grid import Grid
+from stac2cube.model.image import BandRequest, Image, Roi
+from stac2cube.model.mission import Band
+from stac2cube.model.scene import AssetRef, split_store
 from stac2cube.pixels.gdal import TileCache
+from stac2cube.pixels.open import of_asset, read_file
+from stac2cube.pixels.warp import SourceWindow, read_covered, resample_block, source_window
+from stac2cube.pixels.zarr_header import crs_of_store, small_array
 from stac2cube.store.files import exchange, passing, remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.version import __version__
+
+# Labels of a sample, from whichever source, on the sample's grid; runs on workers.
+
+NOTHING = -(2**31)
+"""Stands for no value in what is read from a raster."""
+
+
+def labels_of(
+    source: SampleSource,
+    rules: LabelRules,
+    geobox: GeoBox,
+    window: tuple[slice, slice],
+    owner: np.ndarray | None,
+    tiles: TileCache,
+) -> np.ndarray:
+    """Classes of a window of a sample.
+
+    Args:
+        source: The sample.
+        rules: Where they come from.
+        geobox: Lattice of the window.
+        window: Within the sample's grid.
+        owner: Which granule each pixel is of, -1 for none; None for a step of a cube.
+        tiles: Remembered from window to window.
+
+    Returns:
+        ``(rows, columns)`` uint8, ``ignore_index`` where there is none.
+
+    Raises:
+        ReadError: The source of the labels is missing or cannot be read.
+    """
+    if rules.backend == "vector":
+        return _of_vector(str(source.labels_path(rules.path)), rules, geobox)
+    if rules.backend == "raster":
+        values = _of_raster(str(source.labels_path(rules.path)), rules, geobox)
+    elif rules.backend == "clouds":
+        if source.clouds is None:
+            raise ReadError(f"{source.id} has no step in the clouds cube")
+        values = _of_clouds(source.clouds, geobox)
+    elif source.step is not None:
+        values = _labels_of_step(source.step, window)
+    else:
+        values = _of_granules(source.parts, rules.resampling, geobox, owner, tiles)
+    return mapped(values, rules.table, rules.ignore_index)
+
+
+def mapped(values: np.ndarray, table: Mapping[str, int], ignore_index: int) -> np.ndarray:
+    """Classes for values: those of the table, ``ignore_index`` for all others."""
+    out = np.full(values.shape, ignore_index, "uint8")
+    for value, number in table.items():
+        out[values == int(value)] = number
+    return out
+
+
+def _labels_of_step(step: CubeStep, window: tuple[slice, slice]) -> np.ndarray:
+    """Sentinel-2's scene classification, as the cube has it."""
+    layer = next(layer for layer in step.layers if layer.name == "SCL")
+    return step.step.read([layer], window)["SCL"]
+
+
+def _of_granules(
+    parts: Sequence[GranuleFiles], resampling: str, geobox: GeoBox, owner: np.ndarray | None, tiles: TileCache
+) -> np.ndarray:
+    """Sentinel-2's scene classification, of the granule that each pixel is of; 0 without."""
+    request = BandRequest("SCL", "uint8", 0, "class", resampling)
+    out = np.zeros(geobox.shape, "uint8")
+
+    def read(image: Image, asset: AssetRef) -> np.ndarray:
+        return source_window(tiles.of(image, asset.href), asset, request, geobox)
+
+    for place, part in enumerate(parts):
+        if part.classes is None:
+            raise ReadError(f"SCL: there is no Level-2A of {part.granule.id}")
+        classes = of_asset(part.classes, request, read)
+        assert classes is not None  # it is not optional
+        takes = (out == 0) if owner is None else (owner == place) | ((owner < 0) & (out == 0))
+        np.copyto(out, classes, where=takes)
+    return out
+
+
+def _of_raster(path: str, rules: LabelRules, geobox: GeoBox) -> np.ndarray:
+    request = BandRequest("labels", "int32", NOTHING, "class", rules.resampling)
+    try:
+        return read_file(path, request, geobox)
+    except (RasterioError, OSError) as error:
+        raise ReadError(f"labels: {path} cannot be read: {error}") from error
+
+
+def _of_clouds(clouds: CubeStep, geobox: GeoBox) -> np.ndarray:
+    """0 clear, 1 cloud, 2 shadow (cloud before shadow), 255 unknown, by the nearest pixel of the clouds cube."""
+    whole = clouds.grid.geobox
+    rows, columns = compute_reproject_roi(whole, geobox, padding=2).roi_src
+    window = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+    out = np.full(geobox.shape, 255, "uint8")
+    if any(part.stop <= part.start for part in window):
+        return out
+    stored = clouds.step.read(clouds.layers, window)
+    cloud, shadow = stored["cloud_mask"], stored.get("shadow_mask")
+    said = np.where(cloud == 1, 1, 0).astype("uint8")
+    if shadow is not None:
+        said[(shadow == 1) & (said == 0)] = 2
+    said[cloud == 255] = 255
+    resample_block(SourceWindow(said, whole[window], 1.0), "nearest", 255, geobox, out)
+    return out
+
+
+def _of_vector(path: str, rules: LabelRules, geobox: GeoBox) -> np.ndarray:
+    """Shapes drawn in the order of the file: later ones lie on top."""
+    from rasterio.features import rasterize
+
+    shapes = _shapes(path, rules.column, str(geobox.crs))
+    table, outside = rules.table, rules.ignore_index if rules.outside is None else rules.outside
+    drawn = [(geometry, table.get(value, rules.ignore_index)) for geometry, value in shapes if not geometry.is_empty]
+    if not drawn:
+        return np.full(geobox.shape, outside, "uint8")
+    classes: np.ndarray = rasterize(
+        drawn,
+        out_shape=geobox.shape,
+        transform=geobox.transform,
+        fill=outside,
+        all_touched=rules.all_touched,
+        dtype="uint8",
+    )
+    return classes
+
+
+@lru_cache(maxsize=8)
+def _shapes(path: str, column: str, crs: str) -> tuple[tuple[Any, str], ...]:
+    """Geometries in a CRS, and the value of each as text."""
+    import geopandas
+
+    try:
+        frame = geopandas.read_file(path)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ReadError(f"labels: {path} cannot be read: {error}") from error
+    if frame.crs is None:
+        raise ReadError(f"labels: {path} does not say its CRS")
+    if column and column not in frame.columns:
+        raise BadInputError(f"labels: {path} has no column {column!r}; there are {', '.join(map(str, frame.columns))}")
+    values = [value_text(value) for value in frame[column]] if column else ["1"] * len(frame)
+    return tuple(zip(frame.to_crs(crs).geometry, values, strict=True))
+
+
+def value_text(value: Any) -> str:
+    """A value of a column as a mapping names it: whole numbers without a decimal point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+# The pixels of a sample, a window at a time; runs on workers.
+
+
+@dataclass(frozen=True)
+class SampleWindow:
+    """A window of a sample.
+
+    Attributes:
+        bands: ``(bands, rows, columns)`` float32, NaN where a band is not valid.
+        valid: Same shape, bool: whether the band is valid.
+        angles: ``(channels, rows, columns)`` float32, NaN where unknown; None if none are wanted.
+        labels: ``(rows, columns)`` uint8; None if none are wanted.
+    """
+
+    bands: np.ndarray
+    valid: np.ndarray
+    angles: np.ndarray | None
+    labels: np.ndarray | None
+
+    @property
+    def everywhere(self) -> np.ndarray:
+        """``(rows, columns)`` bool: where all bands are valid."""
+        every: np.ndarray = np.logical_and.reduce(self.valid, axis=0)
+        return every
+
+    def validity(self, rules: SampleRules) -> np.ndarray:
+        """The channels of validity, ``(channels, rows, columns)`` bool."""
+        return self.valid if rules.validity == "per_band" else self.everywhere[np.newaxis]
+
+
+def make_pixels(source: SampleSource, rules: SampleRules, window: Roi, tiles: TileCache | None = None) -> SampleWindow:
+    """Make a window of a sample.
+
+    Args:
+        source: What it is made of.
+        rules: How.
+        window: Within its grid.
+        tiles: Remembered from window to window of the sample; None where it has but one.
+
+    Raises:
+        ReadError: A file is missing, or cannot be read.
+        RadiometryError: A metadata file is none.
+    """
+    if source.grid is None:
+        raise ReadError(f"{source.id} has no grid")
+    geobox, tiles = source.grid.geobox[window], tiles or TileCache(most=0)
+    if source.step is not None:
+        bands, owner = _pixels_of_step(source.step, rules, window), None
+    else:
+        bands, owner = _mosaic(source.parts, rules, geobox, tiles)
+    valid = np.isfinite(bands)
+    angles = None
+    if rules.angles is not None:
+        angles = _angles(source.parts, rules.angles, rules.chosen, geobox, owner)
+    labels = None
+    if rules.labels is not None:
+        labels = labels_of(source, rules.labels, geobox, window, owner, tiles)
+        if rules.labels.mask_invalid:
+            labels[~np.logical_and.reduce(valid, axis=0)] = rules.labels.ignore_index
+    return SampleWindow(bands, valid, angles, labels)
+
+
+def _mosaic(
+    parts: Sequence[GranuleFiles], rules: SampleRules, geobox: GeoBox, tiles: TileCache
+) -> tuple[np.ndarray, np.ndarray]:
+    """Granules one behind the other: a pixel takes all bands from the first in which most of them are valid.
+
+    Returns:
+        Bands, and which granule each pixel is of, ``(rows, columns)`` int8, -1 for none.
+    """
+    bands = np.full((len(rules.chosen), *geobox.shape), np.nan, "float32")
+    best, owner = np.zeros(geobox.shape, "uint8"), np.full(geobox.shape, -1, "int8")
+    for place, part in enumerate(parts):
+        if (best == len(rules.chosen)).all():
+            break
+        found = np.stack([_band(part, band, rules, geobox, tiles) for band in rules.chosen])
+        score = np.isfinite(found).sum(axis=0, dtype="uint8")
+        better = score > best
+        np.copyto(bands, found, where=better)
+        best[better], owner[better] = score[better], place
+    return bands, owner
+
+
+def _band(part: GranuleFiles, band: Band, rules: SampleRules, geobox: GeoBox, tiles: TileCache) -> np.ndarray:
+    """A band of a granule, NaN where too little of the pixel is valid."""
+    measure = rules.measure(band, *part.factors[band.name])
+
+    def read(image: Image, asset: AssetRef) -> tuple[np.ndarray, np.ndarray]:
+        return read_covered(tiles.of(image, asset.href), asset.index, measure, geobox)
+
+    request = BandRequest(band.name, "float32", math.nan, "continuous")
+    found = of_asset(part.granule, request, read)
+    assert found is not None  # it is not optional
+    values, coverage = found
+    # A whole footprint may come out as a hair less than 1.
+    values[coverage < rules.threshold - 1e-4] = np.nan
+    return values
+
+
+def _pixels_of_step(step: CubeStep, rules: SampleRules, window: Window) -> np.ndarray:
+    """Bands of a step of a cube, in physical units."""
+    layers = {layer.name: layer for layer in step.layers}
+    wanted = [layers[name] for name in rules.names]
+    stored = step.step.read(wanted, window)
+    out = np.empty((len(wanted), *next(iter(stored.values())).shape), "float32")
+    for place, layer in enumerate(wanted):
+        out[place] = layer.decoded(stored[layer.name])
+    return out
+
+
+def _angles(
+    parts: Sequence[GranuleFiles], rules: AngleRules, bands: Sequence[Band], geobox: GeoBox, owner: np.ndarray | None
+) -> np.ndarray:
+    """Channels of angles: of the granule that a pixel is of; where it is of none, of the first that knows them."""
+    out: np.ndarray | None = None
+    for place, part in enumerate(parts):
+        own = _angles_of(part.tile_metadata, rules, tuple(band.name for band in bands), geobox)
+        if out is None:
+            out = own
+            continue
+        known = np.isfinite(own).all(axis=0)
+        takes = known & ~np.isfinite(out).all(axis=0)
+        if owner is not None:
+            takes |= known & (owner == place)
+        np.copyto(out, own, where=takes)
+    assert out is not None  # sources without granules never get here
+    return out
+
+
+def _angles_of(path: str, rules: AngleRules, bands: tuple[str, ...], geobox: GeoBox) -> np.ndarray:
+    tile = _tile_angles(path, bands)
+    transform, (rows, columns) = geobox.transform, geobox.shape
+    x = transform.c + transform.a * (np.arange(columns)[np.newaxis] + 0.5)
+    y = transform.f + transform.e * (np.arange(rows)[:, np.newaxis] + 0.5)
+    # Of a Zarr store nobody knows which band a row of angles is of: all rows together make the one mean direction.
+    seen = tile.view.values() if split_store(path) else (tile.view[band] for band in bands)
+    found: Iterable[Direction] = (interpolated(nodes, x, y, str(geobox.crs)) for nodes in seen)
+    if rules.view == "single":
+        found = (merged(found),)
+    sun = interpolated(tile.sun, x, y, str(geobox.crs))
+    channels = [
+        channel.astype("float32")
+        for direction in chain((sun,), found)
+        for channel in (direction.sines if rules.form == "sin_cos" else direction.degrees)
+    ]
+    stacked: np.ndarray = np.stack(channels)
+    return stacked
+
+
+@lru_cache(maxsize=16)
+def _tile_angles(path: str, bands: tuple[str, ...]) -> TileAngles:
+    if split_store(path):
+        return store_angles(path)
+    try:
+        return parse_angles(Path(path).read_text(errors="replace"), path, bands)
+    except OSError as error:
+        raise ReadError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def store_angles(store: str) -> TileAngles:
+    """The angles of a Zarr store of EOPF.
+
+    Those of the sun are the product's. Those of the view stand in the order of the product's XML under names of bands
+    that were sorted (converters of CPM 2.5.6 to 3.1.0), so that of no row can be told which band it is of.
+
+    Args:
+        store: Its address.
+
+    Returns:
+        The sun, and the view of each row by its number; detectors merged.
+
+    Raises:
+        ReadError: It has no such angles.
+    """
+    group = "conditions/geometry"
+    try:
+        sun, view = (
+            small_array(store, f"{group}/sun_angles", 3),
+            small_array(store, f"{group}/viewing_incidence_angles", 5),
+        )
+        x, y = (small_array(store, f"{group}/{axis}", 1).astype("float64") for axis in ("x", "y"))
+        crs = crs_of_store(store)
+    except OSError as error:
+        raise ReadError(f"the angles of {store} cannot be read: {error}") from error
+    if sun.shape[0] != 2 or view.shape[2] != 2 or sun.shape[1:] != view.shape[3:] or sun.shape[1:] != (len(y), len(x)):
+        raise ReadError(f"the angles of {store} are of shape {sun.shape} and {view.shape}, which is not known")
+    step, corner = float(x[1] - x[0]), (float(x[0]), float(y[0]))
+    if not (np.allclose(np.diff(x), step) and np.allclose(np.diff(y), -step)):
+        raise ReadError(f"the angles of {store} stand at positions that are not known")
+    merging = (
+        merged(Direction.of_degrees(*(part.astype("float64") for part in detector)) for detector in row).degrees
+        for row in view
+    )
+    views = {str(number): AngleNodes(crs, corner, step, *angles) for number, angles in enumerate(merging)}
+    return TileAngles(AngleNodes(crs, corner, step, *sun.astype("float64")), views)
+
+
+# A sample on disk: a folder that is there whole or not.
 
 META = "meta.json"
 

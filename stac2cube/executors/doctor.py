@@ -39,8 +39,8 @@ from stac2cube.model.catalog import Catalog, catalogs
 from stac2cube.store.files import remove_tree
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
-from stac2cube.trust.address import is_secret_name, public_text
-from stac2cube.trust.text import printable, redacted, remember
+from stac2cube.trust.address import is_secret_name, public_text, redacted, remember
+from stac2cube.trust.text import printable
 from stac2cube.version import __version__
 
 # What a person sends with a bug report: versions, the newest rows of a ledger, the ends of logs, and no secret.

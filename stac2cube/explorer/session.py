@@ -20,10 +20,10 @@ import yaml
 from shapely.geometry import shape
 
 from stac2cube.build.plan import Step
-from stac2cube.build.size_estimate import IN_FILES, added, pixels_of_layer, to_read
+from stac2cube.build.status import IN_FILES, added, pixels_of_layer, to_read
 from stac2cube.errors import BadInputError
 from stac2cube.explorer.server import LocalPage
-from stac2cube.model.catalog import catalogs
+from stac2cube.model.catalog import catalogs, public_catalog
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.geometry import WGS84, Area, read_areas, utm_code
 from stac2cube.model.grid import GridOptions
@@ -33,9 +33,8 @@ from stac2cube.model.query import Query
 from stac2cube.model.scene import Granule, Scene
 from stac2cube.search.choose_catalog import Found, catalog_choices
 from stac2cube.search.cubes import find_scenes, grid_for, spec_for
-from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.layers import steps_for
 from stac2cube.store.files import write_whole
-from stac2cube.trust.address import public_each
 
 # What is chosen on the page, and the recipe that says it.
 
@@ -174,7 +173,7 @@ class Draft:
             "bands": list(self.chosen_bands()) or None,
             "resolution": self.resolution,
             "max_cloud_cover": self.max_cloud_cover,
-            "catalog": None if self.catalog == "auto" else public_each(self.catalog),
+            "catalog": None if self.catalog == "auto" else public_catalog(self.catalog),
         }
         said = {word: value for word, value in layers.items() if value is not None}
         content: dict[str, Mapping[str, Any]] = {"layers": said}

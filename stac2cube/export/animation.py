@@ -1,25 +1,33 @@
-"""Frames of a cube, and animations of them."""
+"""Frames of a cube, animations of them, and timelapses with title, scale bar, north arrow and legend."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import xarray as xr
+from pyproj import CRS, Geod, Transformer
 
 from stac2cube.errors import BadInputError
-from stac2cube.export.stac import Origin
+from stac2cube.export.stac import Origin, attribution_of
+from stac2cube.model.grid import Grid
 from stac2cube.store.files import written_whole
 from stac2cube.store.metadata import level_path, levels_of, read_root
 from stac2cube.store.reader import open_cube
-from stac2cube.views.options import Hiding, Style, TimeSelection
-from stac2cube.views.render import CLOUD_MASK, NO_DATA, Legend, picture
+from stac2cube.views.options import Film, Hiding, Style, TimeSelection
+from stac2cube.views.render import CLOUD_MASK, NO_DATA, Legend, Swatch, picture
 from stac2cube.views.units import common_names, is_class, physical
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
 
 # A series of pictures as a GIF or an MP4.
 
@@ -304,3 +312,317 @@ def period_text(day: str, period: str) -> str:
     if period == "season":
         return f"{SEASONS[month]} {year}" if month != 12 else f"{SEASONS[month]} {year}/{(year + 1) % 100:02d}"
     return day if period == "all" else f"{day} +{period}"
+
+
+# What makes a picture a map: scale bar, north arrow, legend. Drawn with Pillow.
+
+INK, PALE, PAPER = (32, 36, 42), (110, 116, 124), (255, 255, 255)
+"""Colours of what is written, of what matters less, and of the ground under it."""
+
+STEPS = (1, 2, 5)
+"""A scale bar is so many, times a power of ten, metres long."""
+
+
+ROW = 16
+"""Pixels from one row of a legend's swatches to the next."""
+
+
+@dataclass(frozen=True)
+class Compass:
+    """How a grid lies on the earth, in its middle.
+
+    Attributes:
+        metres: Length of a pixel's upper edge on the ground.
+        north: Direction of true north, degrees clockwise from the top of the picture.
+    """
+
+    metres: float
+    north: float
+
+    @classmethod
+    def of(cls, grid: Grid) -> Compass:
+        """Measured on the WGS84 ellipsoid."""
+        crs = CRS.from_user_input(grid.crs)
+        to_globe = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        x = grid.origin[0] + grid.resolution * grid.shape[1] / 2
+        y = grid.origin[1] - grid.resolution * grid.shape[0] / 2
+        reach = 10 * grid.resolution
+        west, east = (to_globe.transform(x + side * reach, y) for side in (-1, 1))
+        length = Geod(ellps="WGS84").inv(*west, *east)[2]
+        longitude, latitude = to_globe.transform(x, y)
+        back = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+        farther = latitude + (1e-3 if latitude < 89.9 else -1e-3)
+        up = back.transform(longitude, farther)
+        sign = 1 if farther > latitude else -1
+        north = math.degrees(math.atan2(sign * (up[0] - x), sign * (up[1] - y)))
+        return cls(length / 20, north)
+
+
+def nice_length(longest: float) -> float:
+    """The longest round length, metres, that is at most ``longest``."""
+    power = 10.0 ** math.floor(math.log10(longest))
+    return max(step * power for step in STEPS if step * power <= longest)
+
+
+def length_text(metres: float) -> str:
+    """A round length for people: ``"500 m"``, ``"2 km"``."""
+    return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
+
+
+@lru_cache(maxsize=32)
+def font(size: int, bold: bool = False) -> FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings, so that pictures are alike everywhere."""
+    import matplotlib as mpl
+    from PIL import ImageFont
+
+    name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def draw_scale(pen: ImageDraw, corner: tuple[int, int], metres: float, width: int) -> None:
+    """A scale bar whose lower left corner is at a pixel.
+
+    Args:
+        pen: Draws on the picture.
+        corner: Column and row.
+        metres: That a pixel of the picture is wide.
+        width: Of the picture, pixels; the bar takes a quarter of it at most.
+    """
+    length = nice_length(metres * width / 4)
+    pixels = round(length / metres)
+    left, bottom = corner
+    pen.rectangle((left - 1, bottom - 6, left + pixels + 1, bottom + 1), fill=PAPER)
+    pen.rectangle((left, bottom - 5, left + pixels // 2, bottom), fill=INK)
+    pen.rectangle((left, bottom - 5, left + pixels, bottom), outline=INK)
+    text = length_text(length)
+    pen.text((left, bottom - 10), text, font=font(11), fill=INK, anchor="ls", stroke_width=2, stroke_fill=PAPER)
+
+
+def draw_north(pen: ImageDraw, middle: tuple[int, int], north: float, size: int = 15) -> None:
+    """An arrow to the north with an N over it; ``north`` as of :class:`Compass`."""
+    angle = math.radians(north)
+
+    def turned(right: float, up: float) -> tuple[float, float]:
+        return (
+            middle[0] + right * math.cos(angle) + up * math.sin(angle),
+            middle[1] + right * math.sin(angle) - up * math.cos(angle),
+        )
+
+    tip, left, right, notch = (
+        turned(*point) for point in ((0, size), (-size * 0.55, -size), (size * 0.55, -size), (0, -size * 0.55))
+    )
+    pen.polygon([tip, right, notch, left], fill=PAPER, outline=INK)
+    pen.polygon([tip, notch, left], fill=INK)
+    pen.text(
+        turned(0, size + 9), "N", font=font(12, bold=True), fill=INK, anchor="mm", stroke_width=2, stroke_fill=PAPER
+    )
+
+
+def draw_legend(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: int) -> None:
+    """A legend whose upper right corner is at a pixel: a ramp with its limits, or swatches with their meanings.
+
+    Args:
+        pen: Draws on the picture.
+        corner: Column and row.
+        legend: What colours mean.
+        room: Pixels that it may take to the left.
+    """
+    right, top = corner
+    pen.text((right, top), shortened(legend.title, 12, room), font=font(12), fill=INK, anchor="ra")
+    if legend.ramp is not None:
+        taken = _draw_ramp(pen, (right, top + 18), legend, min(180, room))
+        _draw_swatches(pen, (right - taken - 18, top), legend.swatches, room - taken - 18)
+        return
+    _draw_swatches(pen, corner, legend.swatches, room)
+
+
+def _draw_swatches(pen: ImageDraw, corner: tuple[int, int], swatches: Sequence[Swatch], room: int) -> None:
+    right, top = corner
+    for line, row in enumerate(swatch_rows(swatches, room)):
+        at, middle = right + 10 - sum(map(_swatch_width, row)), top + 25 + ROW * line
+        for swatch in row:
+            colour, text = swatch
+            pen.rectangle((at, middle - 6, at + 11, middle + 5), fill=colour, outline=PALE)
+            pen.text((at + 16, middle), text, font=font(11), fill=INK, anchor="lm")
+            at += _swatch_width(swatch)
+
+
+def swatch_rows(swatches: Sequence[Swatch], room: int) -> list[list[Swatch]]:
+    """Swatches in as many rows as fit into some pixels; one that is too long has a row of its own."""
+    rows: list[list[Swatch]] = []
+    for swatch in swatches:
+        if not rows or sum(map(_swatch_width, rows[-1])) + _swatch_width(swatch) > room:
+            rows.append([])
+        rows[-1].append(swatch)
+    return rows
+
+
+def _swatch_width(swatch: Swatch) -> int:
+    return 26 + round(font(11).getlength(swatch[1]))
+
+
+def _draw_ramp(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: int) -> int:
+    """How many pixels it takes to the left."""
+    assert legend.ramp is not None
+    right, top = corner
+    low, high = (f"{value:.2g}" if abs(value) < 1000 else f"{value:.0f}" for value in legend.limits)
+    high += f" {legend.units}" if legend.units else ""
+    widths = [round(pen.textlength(text, font=font(11))) + 6 for text in (low, high)]
+    length = max(40, room - sum(widths))
+    left = right - widths[1] - length
+    for place, colour in enumerate(legend.ramp[np.linspace(0, 255, length).round().astype(int)]):
+        pen.line((left + place, top, left + place, top + 11), fill=tuple(int(part) for part in colour))
+    pen.rectangle((left - 1, top - 1, left + length, top + 12), outline=PALE)
+    pen.text((left - 6, top + 6), low, font=font(11), fill=INK, anchor="rm")
+    pen.text((left + length + 6, top + 6), high, font=font(11), fill=INK, anchor="lm")
+    return length + sum(widths)
+
+
+def shortened(text: str, size: int, room: int) -> str:
+    """A text that takes so many pixels at most, with an ellipsis where something is left out."""
+    while text and font(size).getlength(text) > room:
+        text = text[:-2].rstrip() + "…" if len(text) > 1 else ""
+    return text
+
+
+# A cube as a film: a picture per step with its date, legend, scale, north and the providers' attribution.
+
+LEAST = 420
+"""Columns below which small pictures are enlarged, so that there is room for what is written."""
+
+STRIP = 66
+"""Rows below a picture on which date, legend and attribution stand; more where a legend has many swatches."""
+
+
+def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None) -> Path:
+    """Make a film of a cube. The stretch is one for all steps, so that nothing flickers.
+
+    Args:
+        cube: The cube.
+        out: ``.gif`` or ``.mp4``; replaced whole if it exists.
+        film: How; natural colour of all steps if None.
+
+    Returns:
+        The file.
+
+    Raises:
+        BadInputError: Another kind of file, nothing to show, no step left, or an MP4 without the package av.
+        CubeError: Not a cube.
+    """
+    film, target = film or Film(), Path(out)
+    if target.suffix not in (".gif", ".mp4"):
+        raise BadInputError(f"{target}: a timelapse is a .gif or an .mp4")
+    if target.suffix == ".mp4":
+        require_video()
+    if film.width < LEAST or film.seconds <= 0:
+        raise BadInputError(
+            f"a timelapse needs a width of at least {LEAST} pixels, and a positive number of seconds per step"
+        )
+    spec = read_root(Path(cube)).spec
+    frames = enlarged(
+        frames_of(
+            Path(cube),
+            film.most,
+            film.width,
+            look=film.look,
+            hiding=film.hiding,
+            choice=film.choice,
+            smooth=True,
+        )
+    )
+    compass = Compass.of(spec.grid)
+    compass = replace(compass, metres=compass.metres * frames.pixels)
+    words = attribution_of(spec, frames.times.astype("datetime64[us]").tolist(), frames.origin)
+    writing = _Writing.of(frames, film.title, words)
+    canvases = [_canvas(frames, place, compass, writing) for place in range(len(frames.titles))]
+    keep = (INK, PALE, PAPER, *(colour for colour, _ in frames.legend.swatches))
+    write_animation(canvases, target, film.seconds, keep=keep)
+    return target
+
+
+def enlarged(frames: Frames) -> Frames:
+    """Frames of at least :data:`LEAST` columns: small pictures with larger pixels."""
+    factor = -(-LEAST // frames.pictures.shape[2])
+    if factor == 1:
+        return frames
+    larger = frames.pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+    return replace(frames, pictures=larger, pixels=frames.pixels / factor)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """What stands below all pictures of a film.
+
+    Attributes:
+        title: Beside the date, shortened to half of the picture; "" for none.
+        notice: The providers' attribution.
+        reach: Columns that the longest date and the title take.
+        rows: Below a picture; the notice stands under the legend's last row.
+    """
+
+    title: str
+    notice: str
+    reach: int
+    rows: int
+
+    @classmethod
+    def of(cls, frames: Frames, title: str, notice: str) -> _Writing:
+        columns = frames.pictures.shape[2]
+        title = shortened(title, 13, columns // 2 - 60)
+        date = max(font(20, bold=True).getlength(_date(frames, place)) for place in range(len(frames.titles)))
+        reach = 12 + round(date) + (14 + round(font(13).getlength(title)) if title else 0)
+        room = _room(columns, reach)
+        lines = 1 if frames.legend.ramp is not None else len(swatch_rows(frames.legend.swatches, room))
+        return cls(title, notice, reach, STRIP + ROW * max(0, lines - 1))
+
+
+def _room(columns: int, reach: int) -> int:
+    """Columns for the legend, beside what is written to its left."""
+    return columns - 12 - reach - 24
+
+
+def _date(frames: Frames, place: int) -> str:
+    return frames.titles[place].split("  ")[0]
+
+
+def _canvas(frames: Frames, place: int, compass: Compass, writing: _Writing) -> np.ndarray:
+    """One picture with all that stands on it and below it; uint8."""
+    from PIL import Image, ImageDraw
+
+    picture = frames.pictures[place]
+    rows, columns = picture.shape[:2]
+    image = Image.new("RGB", (columns, rows + writing.rows), PAPER)
+    image.paste(Image.fromarray(picture))
+    pen = ImageDraw.Draw(image)
+    draw_scale(pen, (12, rows - 12), compass.metres, columns)
+    draw_north(pen, (columns - 24, 40), compass.north)
+    _draw_timeline(pen, frames.times, place, rows, columns)
+    date = _date(frames, place)
+    pen.text((12, rows + 12), date, font=font(20, bold=True), fill=INK, anchor="la")
+    after = 12 + round(font(20, bold=True).getlength(date)) + 14
+    pen.text((after, rows + 31), writing.title, font=font(13), fill=INK, anchor="ls")
+    draw_legend(pen, (columns - 12, rows + 10), frames.legend, _room(columns, writing.reach))
+    pen.text((12, rows + writing.rows - 8), writing.notice, font=font(10), fill=PALE, anchor="ls")
+    return np.asarray(image)
+
+
+def _draw_timeline(pen, times: np.ndarray, place: int, row: int, columns: int) -> None:  # type: ignore[no-untyped-def]
+    """A line along the lower edge of the picture, as long as time has gone, with a mark for each step."""
+    first, last = times[0], times[-1]
+    whole = max((last - first) / np.timedelta64(1, "us"), 1.0)
+    at = [round(float((time - first) / np.timedelta64(1, "us")) / whole * (columns - 1)) for time in times]
+    pen.rectangle((0, row, columns, row + 2), fill=(226, 229, 233))
+    pen.rectangle((0, row, at[place], row + 2), fill=INK)
+    for one in at:
+        pen.line((one, row, one, row + 4), fill=PALE)
+
+
+def legend_text(legend: Legend) -> str:
+    """A legend in one line, for pages: ``"NDVI, 0.1 to 0.8"``."""
+    said = legend.title
+    if legend.ramp is not None:
+        low, high = legend.limits
+        said = f"{said}, {low:.2g} to {high:.2g} {legend.units}".strip()
+    elif meanings := [swatch[1] for swatch in legend.swatches if swatch != NO_DATA]:
+        said += f" ({', '.join(meanings)})"
+    return f"{said}; grey: no data" if NO_DATA in legend.swatches else said

@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from stac2cube.errors import BadInputError
-from stac2cube.export.animation import Frames, frames_of, is_mask, write_animation
+from stac2cube.export.animation import (
+    Compass,
+    Frames,
+    draw_north,
+    draw_scale,
+    enlarged,
+    frames_of,
+    is_mask,
+    legend_text,
+    write_animation,
+)
 from stac2cube.export.stac import attribution_of
-from stac2cube.export.timelapse import Compass, draw_north, draw_scale, enlarged, legend_text
 from stac2cube.progress import duration
 from stac2cube.store.files import write_whole, written_whole
 from stac2cube.store.metadata import read_root
@@ -178,7 +187,7 @@ def with_titles(frames: Frames) -> list[np.ndarray]:
     """The pictures with their titles in the corner; ``(rows, columns, 3)`` uint8 each."""
     from PIL import Image, ImageDraw
 
-    from stac2cube.export.timelapse import font
+    from stac2cube.export.animation import font
 
     images = []
     for title, picture in zip(frames.titles, frames.pictures, strict=True):

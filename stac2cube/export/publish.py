@@ -14,9 +14,8 @@ from pystac.stac_io import DefaultStacIO
 from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.export.stac import UP, collection_of, items_of, safe_id
 from stac2cube.store.files import write_whole
-from stac2cube.trust.address import has_secret, is_private_way, public, same_origin
+from stac2cube.trust.address import NOBODY, Login, has_secret, is_private_way, public, same_origin
 from stac2cube.trust.deadline import TooSlowError, within
-from stac2cube.trust.login import NOBODY, Login
 from stac2cube.trust.names import Names, is_below, path_below, require_own
 from stac2cube.trust.text import shown
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import pairwise
@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from shapely.geometry import shape
 
-from stac2cube.build.status import CubeStatus, cube_history, cube_status
-from stac2cube.errors import BadInputError, SlurmError
-from stac2cube.executors.queue import Queue
+from stac2cube.build.status import Account, CubeStatus, cube_history, cube_status, resources_of
+from stac2cube.errors import BadInputError
 from stac2cube.export.animation import is_mask
 from stac2cube.export.pictures import data_url, drawn, environment, thumbnails
 from stac2cube.export.report_figures import (
@@ -100,11 +99,6 @@ def _words(scene: Mapping[str, Any]) -> str:
 CLEAR, CLOUDY = 20.0, 80.0
 """Percent of cloud below which a scene counts as clear, above which as cloudy."""
 
-JOBS = 200
-"""Jobs asked for in SLURM's accounting at most, the newest."""
-
-Account = Callable[[Sequence[str]], list[dict[str, str]]]
-
 
 def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
     """The figures of a cube.
@@ -156,7 +150,7 @@ def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
         "mix": _mix(sealed),
         "shifts": _shifts(root.spec, sealed),
         "superres": _superres(root.spec, sealed),
-        "resources": _resources(sealed, account or Queue().usage),
+        "resources": resources_of(sealed, account),
         "history": [
             {"number": one.number, "made": one.made, "by": one.by, "steps": one.steps, "changed": one.changed}
             for one in reversed(cube_history(cube))
@@ -332,35 +326,6 @@ def _superres(spec: CubeSpec, rows: list[Entry]) -> dict[str, Any] | None:
         for row in rows
     ]
     return {**about, "steps": steps}
-
-
-def _resources(rows: list[Entry], account: Account) -> dict[str, Any]:
-    """Time that workers needed, where, and what SLURM's accounting says of their jobs."""
-    receipts = [receipt for row in rows for receipt in row.receipts]
-    seconds: Counter[str] = Counter()
-    blocks: Counter[str] = Counter()
-    for receipt in receipts:
-        seconds[receipt.host or "not said"] += receipt.seconds  # type: ignore[assignment]
-        blocks[receipt.host or "not said"] += 1
-    jobs = sorted({receipt.job for receipt in receipts} - {""}, key=lambda job: (len(job), job))
-    accounts, why = [], "no step was made by a SLURM job"
-    if jobs:
-        try:
-            accounts, why = account(jobs[-JOBS:]), ""
-        except SlurmError as error:
-            why = f"SLURM's accounting cannot be asked: {error}"
-    total = sum(receipt.seconds for receipt in receipts)
-    return {
-        "seconds": round(total, 2),
-        "seconds_per_step": round(total / len(rows), 3) if rows else None,
-        "blocks": len(receipts),
-        "hosts": [
-            {"host": host, "blocks": blocks[host], "seconds": round(took, 2)} for host, took in seconds.most_common()
-        ],
-        "jobs": jobs,
-        "accounts": accounts,
-        "no_accounts": why,
-    }
 
 
 # One self-contained HTML page about one or several cubes: what they are, what they hold, what failed, what it took.

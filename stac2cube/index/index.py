@@ -38,7 +38,6 @@ from stac2cube.search.index_commits import (
 from stac2cube.search.index_files import IndexManifest, read_index_manifest
 from stac2cube.search.index_headers import Target, changed, read_headers, stored_headers
 from stac2cube.search.search import Conditions, scenes_of
-from stac2cube.store.files import write_whole
 
 # What scene indexes hold, told: their facts, a list of one's own, and all items as one file.
 
@@ -57,14 +56,9 @@ def export_index(name: str | Path, out: str | Path) -> Path:
         BadInputError: Another ending.
     """
     old, file = read_index(index_path(name)), Path(out)
-    if file.suffix == ".parquet":
-        write_index_file(file, old.records)
-    elif file.suffix in (".json", ".geojson"):
-        items = [record.item for _, record in sorted(old.records.items())]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps({"type": "FeatureCollection", "features": items}).encode())
-    else:
+    if file.suffix not in (".parquet", ".json", ".geojson"):
         raise BadInputError(f"{file.name}: an index is written as .parquet or as .json")
+    write_index_file(file, old.records)
     return file
 
 

@@ -23,8 +23,7 @@ from stac2cube.model.scene import moment_or_none
 from stac2cube.progress import Progress
 from stac2cube.search.choose_catalog import catalog_choices
 from stac2cube.search.cubes import query_of
-from stac2cube.stages.layers import LayersJob
-from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.layers import LayersJob, steps_for
 from stac2cube.store.files import linked, require_renamable
 from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import Root, read_root

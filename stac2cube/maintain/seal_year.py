@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stac2cube.build.plan import BuildOptions, Plan
 from stac2cube.build.scheduler import Scheduler
-from stac2cube.build.size_estimate import Size, forecast, limits_of, size_of
+from stac2cube.build.status import Size, forecast, limits_of, size_of
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.executors.site import Limits

@@ -27,9 +27,8 @@ def derived_stage(name: str) -> Derived[Any]:
     """The stage of a name of :data:`DERIVED`; stages are imported when one is used."""
     from stac2cube.clouds.stage import CLOUDS
     from stac2cube.coregister.stage import COREGISTERED, MOVED
-    from stac2cube.stages.composites import COMPOSITE
     from stac2cube.stages.overviews import OVERVIEW
-    from stac2cube.stages.stored_views import INDICES, MASKED
+    from stac2cube.stages.stored_views import COMPOSITE, INDICES, MASKED
     from stac2cube.superres.stage import SUPERRES
 
     stages = (CLOUDS, MASKED, COREGISTERED, MOVED, SUPERRES, INDICES, COMPOSITE, OVERVIEW)

@@ -12,8 +12,7 @@ from platformdirs import user_data_path
 
 from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.model.tables import shipped_and_own
-from stac2cube.trust.address import has_secret, is_http, public, public_each
-from stac2cube.trust.login import NOBODY, Login
+from stac2cube.trust.address import NOBODY, Login, has_secret, is_http, public, public_each
 from stac2cube.trust.text import shown
 
 

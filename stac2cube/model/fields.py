@@ -7,11 +7,13 @@ a field. A module that declares options imports nothing heavy, because every com
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from inspect import cleandoc, get_annotations
 from numbers import Integral, Real
 from pathlib import PurePath
+from types import SimpleNamespace
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from stac2cube.errors import BadInputError
@@ -56,9 +58,10 @@ _HOLDS = {"least": operator.ge, "above": operator.gt, "most": operator.le, "belo
 _WORDS = {"least": "at least", "above": "more than", "most": "at most", "below": "less than"}
 
 
-Spelling = Literal["", "path", "cube", "list", "range"]
+Spelling = Literal["", "path", "cube", "list", "pairs", "area", "interval", "range"]
 """How the value of an option is written: ``"path"`` may be a path, which a recipe means from its own folder; ``"cube"``
-is one; ``"list"`` is a text in which commas separate words; the help of ``"range"`` shows the bounds."""
+is one; ``"list"`` is a text in which commas separate words; ``"pairs"`` one of ``name=value``; ``"area"`` a path, a box
+or GeoJSON; ``"interval"`` is a text ``LOWEST-HIGHEST``; the help of ``"range"`` shows the bounds."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +177,11 @@ def options_in(kind: type) -> Mapping[str, Declared]:
     """
     if kind not in _OPTIONS:
         known = {one.name: one for one in fields(cast("Any", kind)) if _KEY in one.metadata}
-        # Other classes may annotate fields with types that are imported for type checkers only.
-        declaring = [base for base in kind.__mro__ if known.keys() & get_annotations(base).keys()]
-        hints = {name: hint for base in reversed(declaring) for name, hint in get_type_hints(base).items()}
+        hints: dict[str, Any] = {}
+        for base in reversed(kind.__mro__):
+            # Other fields may have types that are imported for type checkers only.
+            said = {name: hint for name, hint in get_annotations(base).items() if name in known}
+            hints |= get_type_hints(SimpleNamespace(__annotations__=said), vars(sys.modules[base.__module__]))
         _OPTIONS[kind] = {name: _declared(one, hints[name]) for name, one in known.items()}
     return _OPTIONS[kind]
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stac2cube.errors import BadInputError
+from stac2cube.model.fields import documented, option
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -24,21 +25,26 @@ Tile = tuple[int, int]
 """Row and column of a block within the grid, counted in shards."""
 
 
+@documented
 @dataclass(frozen=True)
 class GridOptions:
     """Which lattice pixels are brought to, and how.
 
     Attributes:
-        resolution: Pixel edge in units of the CRS; that of the finest band if None.
-        crs: CRS of the pixels; the native one of most of the area if None.
         geobox: The grid itself, instead of area, resolution and CRS.
-        resampling: Method for continuous bands; or per band, also for classes.
     """
 
-    resolution: float | None = None
-    crs: str | None = None
+    resolution: float | None = option(
+        None, "Pixel size in units of the CRS. Default: that of the finest band.", unit="units of the CRS"
+    )
+    crs: str | None = option(None, "CRS of the cube. Default: the native CRS that covers most of the area.")
     geobox: GeoBox | None = field(default=None, repr=False)
-    resampling: str | Mapping[str, str] = "bilinear"
+    resampling: str | Mapping[str, str] = option(
+        "bilinear",
+        "Resampling method for continuous bands whose pixels differ from the grid, or one per band: "
+        "B05=cubic,SCL=mode. Default: bilinear; nearest for classes.",
+        form="pairs",
+    )
 
 
 @dataclass(frozen=True)

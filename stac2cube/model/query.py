@@ -1,7 +1,8 @@
-"""The query: which scenes are searched, and in which catalog."""
+"""What is asked for: which scenes, in which catalog, over which area, and on which tiles."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -47,37 +48,63 @@ def stored_filters(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stored[name] for name in options_in(Filters) if name in stored}
 
 
+@documented
+@dataclass(frozen=True)
+class AreaOptions(Options):
+    """The area of interest, as the command line and recipes say it."""
+
+    aoi: str | None = option(
+        None,
+        "Area of interest: a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box "
+        "'west,south,east,north' in degrees, or a point 'lat,lon' with --edge.",
+        form="area",
+    )
+    aoi_crs: str | None = option(None, "CRS of the numbers in --aoi. Default: WGS84.")
+    edge: float | None = option(None, "Edge of the square around a point, in metres.", unit="metres")
+
+
+@documented
 @dataclass(frozen=True)
 class Query(Filters):
     """Which scenes are searched: the one search request, which everything that searches takes.
 
-    Words are checked when the query is made. Filters are those of :class:`Filters`. The pixel grid is not part of it,
-    see :class:`stac2cube.model.grid.GridOptions`.
+    Words are checked when the query is made. The mission is "" only until the source of a read or of samples says it;
+    the time is "" for all times, see :func:`stac2cube.model.period.parse_period`. The pixel grid is not part of it, see
+    :class:`stac2cube.model.grid.GridOptions`.
 
     Attributes:
-        mission: Name of a mission. "" only until the source of a read or of samples says it.
         area: Area of interest; None for everywhere.
-        time: Period, see :func:`stac2cube.model.period.parse_period`; "" for all times.
-        bands: Names or common names; None for the mission's default.
-        catalog: Name, URL or path of a catalog, several separated by commas, or "auto".
         items: A stored search result of that catalog, which is searched instead of it.
         where: CQL2 texts that each item must fulfil, see :class:`stac2cube.search.search.Conditions`.
-        fill: Fill missing tiles from the coarser product that the mission names.
-        strict: Refuse Sentinel-2 scenes whose pixels contradict their metadata, and scenes whose newest item lacks a
-            band or cannot be read.
         without: Ids of items that are left out, because they were withdrawn.
         tile: Code of the only tile of the mission whose items are taken, ``"32TPT"``; "" for all.
     """
 
-    mission: str = ""
+    mission: str = option("", "Name of a mission, see `stac2cube missions`.")
     area: Area | None = field(default=None, repr=False)
-    time: str = ""
-    bands: tuple[str, ...] | None = None
-    catalog: str = "auto"
+    time: str = option(
+        "",
+        "A year 2018, a month 2018-07, a day 2018-07-14, an interval 2018/2020-06, or a season of "
+        "several years '2018/2020 06-01/08-31'. Separate several by commas.",
+        form="list",
+    )
+    bands: tuple[str, ...] | None = option(
+        None,
+        "Bands by name or common name, separated by commas: B04,B08 or red,nir,scl. Default: those of the mission.",
+    )
+    catalog: str = option(
+        "auto",
+        "Name of a catalog (see `stac2cube catalogs`) or of an index (see `stac2cube index list`), "
+        "URL of a STAC API, or path. Default: chosen automatically.",
+        form="path",
+    )
     items: Path | None = None
     where: tuple[str, ...] = ()
-    fill: bool = False
-    strict: bool = False
+    fill: bool = option(False, "Fill missing tiles of the Copernicus DEM GLO-30 from GLO-90, and record them.")
+    strict: bool = option(
+        False,
+        "Fail scenes whose pixels contradict their metadata, and never use an older item in place of an unusable one.",
+    )
     without: frozenset[str] = field(default=frozenset(), repr=False)
     tile: str = ""
 
@@ -168,3 +195,63 @@ class Query(Filters):
     def unfiltered(self) -> Query:
         """The same without any filter and condition."""
         return replace(self, where=(), **Filters().filters())
+
+
+# Tiles of an archive, as a recipe says them.
+
+TILINGS = ("mgrs", "equi7", "glance7", "grid", "file")
+"""Names of the tilings."""
+
+ZONES = ("AF", "AN", "AS", "EU", "NA", "OC", "SA")
+"""Continents of EQUI7 and GLANCE7."""
+
+LEVELS = ("T1", "T3", "T6")
+"""Tile sizes of EQUI7."""
+
+
+@documented
+@dataclass(frozen=True)
+class TilingWords:
+    """What a recipe says of its tiles."""
+
+    tiling: str = option(
+        "",
+        "mgrs (the mission's own tiles), equi7, glance7, grid (squares in any CRS), or file (named polygons).",
+        choices=TILINGS,
+    )
+    crs: str = option(
+        "", "CRS of a grid, or of the cubes of a file; that of the file, or of degrees the UTM zone, if not said."
+    )
+    edge: float = option(0.0, "Edge of a tile of a grid, units of its CRS.", bounds=Range(above=0))
+    origin: tuple[float, float] = option(
+        (0.0, 0.0), "x and y of a corner of a tile of a grid, units of its CRS; [0, 0] if not said."
+    )
+    zone: str = option("", "Continent of equi7 and glance7.", choices=ZONES)
+    level: str = option("T1", "Tile size of equi7: 100, 300 or 600 km.", choices=LEVELS)
+    path: str = option("", "GeoPackage or GeoJSON of a file: a named polygon for each tile.", form="path")
+    priority: str = option("", "Column of that file: tiles with larger numbers are made first.")
+
+    def __post_init__(self) -> None:
+        """Refuse what does not make a tiling.
+
+        Raises:
+            BadInputError: A word is lacking, or belongs to another tiling.
+        """
+        if self.tiling not in TILINGS:
+            raise BadInputError(f"tiling {self.tiling!r} is not known; known are {', '.join(TILINGS)}")
+        said = {"crs": self.crs, "edge": self.edge, "zone": self.zone, "path": self.path, "priority": self.priority}
+        given = {name for name, value in said.items() if value}
+        needed = {"grid": {"crs", "edge"}, "equi7": {"zone"}, "glance7": {"zone"}, "file": {"path"}}
+        allowed = needed.get(self.tiling, set()) | ({"crs", "priority"} if self.tiling == "file" else set())
+        if lacking := sorted(needed.get(self.tiling, set()) - given):
+            raise BadInputError(f"tiles: {self.tiling} needs {', '.join(lacking)}")
+        if others := sorted(given - allowed):
+            raise BadInputError(f"tiles: {self.tiling} does not take {', '.join(others)}")
+        if self.zone and self.zone not in ZONES:
+            raise BadInputError(f"tiles: zone {self.zone!r} is not known; known are {', '.join(ZONES)}")
+        if self.level not in LEVELS:
+            raise BadInputError(f"tiles: level {self.level!r} is not known; known are {', '.join(LEVELS)}")
+        if self.tiling == "grid" and not (math.isfinite(self.edge) and self.edge > 0):
+            raise BadInputError(f"tiles: edge is a positive number, not {self.edge!r}")
+        if not all(map(math.isfinite, self.origin)):
+            raise BadInputError(f"tiles: origin is two numbers, not {self.origin!r}")

@@ -162,6 +162,12 @@ def file_geobox(asset: AssetRef, signer: str) -> GeoBox | None:
         return None
 
 
+def local_file(href: str) -> Path | None:
+    """The plain file of this machine that an item names, None if it names none that is there."""
+    path = Path(local_path(href))
+    return path if path.is_file() else None
+
+
 def local_bytes(href: str, most: int) -> bytes:
     """The first bytes of a plain file of this machine.
 
@@ -172,8 +178,8 @@ def local_bytes(href: str, most: int) -> bytes:
     Returns:
         They; none if the file lies elsewhere, or cannot be read.
     """
-    path = Path(local_path(href))
-    if not path.is_file():
+    path = local_file(href)
+    if path is None:
         return b""
     try:
         with path.open("rb") as file:

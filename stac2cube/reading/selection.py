@@ -29,14 +29,13 @@ from stac2cube.model.mission import find_mission, mission_names
 from stac2cube.model.period import parse_period
 from stac2cube.model.query import Query
 from stac2cube.model.scene import Scene
-from stac2cube.pixels.read import intersecting_pairs, sorted_once
 from stac2cube.progress import Progress
 from stac2cube.search.choose_catalog import catalog_choices
 from stac2cube.search.cubes import find_scenes, grid_for, spec_for
 from stac2cube.search.index_commits import records_of, write_index_file
 from stac2cube.search.index_files import read_index_manifest
 from stac2cube.search.parsing import Notes, parse_item
-from stac2cube.stages.layers import ReadScene, reader_of
+from stac2cube.stages.layers import ReadScene, reader_of, touching_scenes
 
 # What is read: scenes of a catalog, an index or given items, bands, and one lattice for all of them.
 
@@ -285,11 +284,8 @@ def read_windows(
             raise ReadError(scene.problem)
     groups = group_windows(windows)
     geoboxes = [selection.grid.geobox[window] for window, _ in groups]
-    granules = [granule for scene in selection.scenes for granule in scene.granules]
-    owners = np.repeat(np.arange(len(selection.scenes)), [len(scene.granules) for scene in selection.scenes])
-    near, places = intersecting_pairs(granules, geoboxes)
-    pairs = sorted_once(owners[places] * len(groups) + near)
-    jobs = list(zip((pairs // len(groups)).tolist(), (pairs % len(groups)).tolist(), strict=True))
+    owners, near = touching_scenes(selection.scenes, geoboxes)
+    jobs = list(zip(owners.tolist(), near.tolist(), strict=True))
 
     def work(job: tuple[int, int]) -> list[tuple[int, int, T]]:
         scene, (around, members) = selection.scenes[job[0]], groups[job[1]]

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from stac2cube.errors import BadInputError
-from stac2cube.recipe.schema import Input, Kind, Node, Value, parse, put, substitute, tiles_of
+from stac2cube.recipe.schema import Input, Kind, Node, Option, Value, parse, put, substitute, tiles_of
 from stac2cube.trust.address import public_each
 
 # Entries and words of a recipe, checked one by one; what is wrong is listed with its line, not raised at the first.
@@ -263,7 +263,7 @@ class Recipe:
         path: The file, absolute.
         cubes: Folder of what it makes.
         entries: In the order in which they are made.
-        tiles: The tiling of an archive, in the words of :data:`stac2cube.recipe.schema.TILES`; None where the recipe
+        tiles: The tiling of an archive, see :class:`stac2cube.model.query.TilingWords`; None where the recipe
             makes one cube per entry.
     """
 
@@ -310,6 +310,7 @@ def read_recipe(
     kinds: Mapping[str, Kind],
     changes: Sequence[str] = (),
     environment: Mapping[str, str] = os.environ,
+    tile_words: Mapping[str, Option] | None = None,
 ) -> Recipe:
     """Read a recipe.
 
@@ -320,6 +321,7 @@ def read_recipe(
         kinds: What entries may be, in the order in which they are made.
         changes: ``"layers.time=2024"``: words said otherwise than in the file.
         environment: For ``${NAME}``.
+        tile_words: What ``tiles:`` may say, by name.
 
     Raises:
         BadInputError: It is not there, not YAML, or does not make sense: a line for each thing that is wrong.
@@ -342,7 +344,7 @@ def read_recipe(
     said = list(entries_of(root, kinds, file.parent, problems))
     inputs = wired(said, file.parent, problems)
     order = making_order(said, inputs, problems)
-    tiles = tiles_of(root.value["tiles"], file.parent, problems) if "tiles" in root.value else None
+    tiles = tiles_of(root.value["tiles"], file.parent, problems, tile_words or {}) if "tiles" in root.value else None
     if not said and not problems:
         problems.append(f"there is no entry; known are {', '.join(kinds)}")
     if problems:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import yaml
 
@@ -191,6 +190,19 @@ _SCALAR = ["string", "number", "boolean"]
 """A text without quotes may look like a number or a switch to YAML."""
 
 
+class Bounds(Protocol):
+    """Between which numbers a value lies, as :class:`stac2cube.model.fields.Range` says it."""
+
+    @property
+    def said(self) -> Mapping[str, float]:
+        """The bounds that there are: ``least`` and ``most``; ``above`` and ``below``, not allowed themselves."""
+        ...
+
+    def hold(self, number: Any) -> bool:
+        """Whether a number lies between them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Option:
     """What may be said of an entry.
@@ -201,8 +213,7 @@ class Option:
         help: What it means.
         default: What holds if it is not said; None where nothing does.
         choices: The only values, () if any will do.
-        bounds: Of a number, or of each number of a list: ``least`` and ``most``; or ``above`` and ``below``, which are
-            not allowed themselves.
+        bounds: Of a number, or of each number of a list; None for any.
         needed: Whether it has to be said.
     """
 
@@ -211,7 +222,7 @@ class Option:
     help: str = ""
     default: Value | None = None
     choices: tuple[str | float, ...] = ()
-    bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    bounds: Bounds | None = None
     needed: bool = False
 
     def read(self, node: Node, folder: Path) -> Value:
@@ -243,11 +254,15 @@ class Option:
         raise ValueError(f"should be {self.wanted}")
 
     @property
+    def _bounds(self) -> Mapping[str, float]:
+        return {} if self.bounds is None else self.bounds.said
+
+    @property
     def wanted(self) -> str:
         """What the value should be, for people."""
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
-        bounds = [f"{_BOUNDS[word][1]} {bound:g}" for word, bound in self.bounds.items()]
+        bounds = [f"{_BOUNDS[word][1]} {bound:g}" for word, bound in self._bounds.items()]
         return " ".join([_WANTED[self.form], *bounds])
 
     def schema(self) -> dict[str, Any]:
@@ -257,7 +272,7 @@ class Option:
             about["default"] = list(self.default) if isinstance(self.default, tuple) else self.default
         if self.choices and self.form == "text":
             return about | {"enum": list(self.choices)}
-        bounds = {_BOUNDS[word][0]: bound for word, bound in self.bounds.items()}
+        bounds = {_BOUNDS[word][0]: bound for word, bound in self._bounds.items()}
         if self.form in ("number", "integer", "boolean"):
             exact = {"enum": list(self.choices)} if self.choices else {"type": self.form, **bounds}
             # What the environment decides is a text to an editor.
@@ -291,7 +306,7 @@ class Option:
             number = int(text) if self.form == "integer" else float(text)
         except ValueError:
             raise ValueError(f"should be {self.wanted}, not {text!r}") from None
-        inside = all(_BOUNDS[word][2](number, bound) for word, bound in self.bounds.items())
+        inside = self.bounds is None or self.bounds.hold(number)
         if not inside or not math.isfinite(number) or (self.choices and number not in self.choices):
             raise ValueError(f"should be {self.wanted}, not {text}")
         return int(number) if number == int(number) and abs(number) < 2**53 else number
@@ -310,13 +325,13 @@ _WANTED: Mapping[Form, str] = {
 }
 
 
-_BOUNDS: Mapping[str, tuple[str, str, Callable[[float, float], bool]]] = {
-    "least": ("minimum", "from", operator.ge),
-    "above": ("exclusiveMinimum", "above", operator.gt),
-    "most": ("maximum", "up to", operator.le),
-    "below": ("exclusiveMaximum", "below", operator.lt),
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "least": ("minimum", "from"),
+    "above": ("exclusiveMinimum", "above"),
+    "most": ("maximum", "up to"),
+    "below": ("exclusiveMaximum", "below"),
 }
-"""Bounds by name: as JSON Schema calls them, for people, and whether a number keeps to one."""
+"""Bounds by name: as JSON Schema calls them, and for people."""
 
 
 def path_in_recipe(folder: Path, text: str) -> str:
@@ -328,43 +343,18 @@ def path_in_recipe(folder: Path, text: str) -> str:
         return text
 
 
-TILES: Mapping[str, Option] = {
-    word.name: word
-    for word in (
-        Option(
-            "tiling",
-            "text",
-            "mgrs (the mission's own tiles), equi7, glance7, grid (squares in any CRS), or file (named polygons).",
-            choices=("mgrs", "equi7", "glance7", "grid", "file"),
-            needed=True,
-        ),
-        Option(
-            "crs",
-            "text",
-            "CRS of a grid, or of the cubes of a file; that of the file, or of degrees the UTM zone, if not said.",
-        ),
-        Option("edge", "number", "Edge of a tile of a grid, units of its CRS.", bounds={"above": 0}),
-        Option("origin", "list", "x and y of a corner of a tile of a grid, units of its CRS; [0, 0] if not said."),
-        Option("zone", "text", "Continent of equi7 and glance7.", choices=("AF", "AN", "AS", "EU", "NA", "OC", "SA")),
-        Option("level", "text", "Tile size of equi7: 100, 300 or 600 km.", "T1", choices=("T1", "T3", "T6")),
-        Option("path", "path", "GeoPackage or GeoJSON of a file: a named polygon for each tile."),
-        Option("priority", "text", "Column of that file: tiles with larger numbers are made first."),
-    )
-}
-"""What `tiles:` of a recipe may say. A recipe that has it makes an archive: a cube per tile and entry."""
-
-
-def tiles_of(node: Node, folder: Path, problems: list[str]) -> dict[str, Value]:
+def tiles_of(node: Node, folder: Path, problems: list[str], known: Mapping[str, Option]) -> dict[str, Value]:
     """What `tiles:` says. A single text is the name of a tiling, or the path of a file of tiles.
 
     Args:
         node: What stands there.
         folder: From which relative paths are meant.
         problems: Gets a line for each thing that is wrong.
+        known: Words that there are, by name.
     """
     if isinstance(node.value, str):
-        known = node.value in TILES["tiling"].choices
-        table = {"tiling": node} if known else {"tiling": Node(node.where, "file"), "path": node}
+        named = "tiling" in known and node.value in known["tiling"].choices
+        table = {"tiling": node} if named else {"tiling": Node(node.where, "file"), "path": node}
     elif isinstance(node.value, dict):
         table = node.value
     else:
@@ -372,11 +362,11 @@ def tiles_of(node: Node, folder: Path, problems: list[str]) -> dict[str, Value]:
         return {}
     found: dict[str, Value] = {}
     for name, part in table.items():
-        if name not in TILES:
-            problems.append(f"{part.where}: tiles does not know {name!r}; known are {', '.join(TILES)}")
+        if name not in known:
+            problems.append(f"{part.where}: tiles does not know {name!r}; known are {', '.join(known)}")
             continue
         try:
-            found[name] = TILES[name].read(part, folder)
+            found[name] = known[name].read(part, folder)
         except ValueError as error:
             problems.append(f"{part.where}: tiles: {name} {error}")
     if "tiling" not in table:
@@ -462,20 +452,21 @@ class Kind:
 ADDRESS = "https://json-schema.org/draft/2020-12/schema"
 
 
-def recipe_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def recipe_schema(kinds: Mapping[str, Kind], tiles: Mapping[str, Option]) -> dict[str, Any]:
     """What a recipe may hold, entry by entry and word by word.
 
     Args:
         kinds: All there are, by name.
+        tiles: What `tiles:` may say: a recipe that has it makes an archive, a cube per tile and entry.
     """
     cubes = {"type": "string", "description": "Folder of everything that is made, meant from the recipe's own folder."}
     words = {
         "type": "object",
         "additionalProperties": False,
         "required": ["tiling"],
-        "properties": {name: word.schema() for name, word in TILES.items()},
+        "properties": {name: word.schema() for name, word in tiles.items()},
     }
-    tiles = {
+    archive = {
         "description": "Makes an archive: a folder per tile, a cube per entry. The area of layers chooses the tiles.",
         "anyOf": [{"type": "string"}, words],
     }
@@ -486,7 +477,7 @@ def recipe_schema(kinds: Mapping[str, Kind]) -> dict[str, Any]:
         "type": "object",
         "required": ["cubes"],
         "additionalProperties": False,
-        "properties": {"cubes": cubes, "tiles": tiles, **{name: _entries(kind) for name, kind in kinds.items()}},
+        "properties": {"cubes": cubes, "tiles": archive, **{name: _entries(kind) for name, kind in kinds.items()}},
     }
 
 

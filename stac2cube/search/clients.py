@@ -23,8 +23,7 @@ from stac2cube.model.catalog import is_index
 from stac2cube.model.tables import config_folder
 from stac2cube.search.index_files import Interval, foreign_items, is_ours, stored_items
 from stac2cube.search.parsing import Notes
-from stac2cube.trust.address import has_secret, host_of, is_http, public
-from stac2cube.trust.login import NOBODY, Login, netrc_path
+from stac2cube.trust.address import NOBODY, Login, has_secret, host_of, is_http, netrc_path, public
 from stac2cube.trust.text import shown, unicode_only
 
 # Pages of a search: how they name the next, and when they have told enough or nonsense.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +17,15 @@ from shapely.geometry.base import BaseGeometry
 from stac2cube.errors import BadInputError, CatalogError, NothingFoundError
 from stac2cube.model.catalog import is_index, public_catalog
 from stac2cube.model.cube_spec import CubeSpec, Layer
-from stac2cube.model.geometry import Area, read_areas
+from stac2cube.model.geometry import Area, read_areas, utm_code
 from stac2cube.model.grid import Grid, GridOptions, crs_text, grid_from_geobox, grid_over, native_crs
 from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import Band
 from stac2cube.model.query import Query, stored_filters
 from stac2cube.model.scene import Granule, Scene
-from stac2cube.pixels.offset_check import offset_problems
 from stac2cube.pixels.open import file_geobox
 from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choices, crs_of_file, find
+from stac2cube.search.items import offset_problems
 from stac2cube.search.parsing import counted_reasons, utm_of_tile
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
@@ -259,9 +258,8 @@ def _metric(crs: str, area: Area) -> str:
 
     if not CRS(crs).is_geographic:
         return crs
-    centre = area.geometry.representative_point()
-    zone = math.floor((area.longitude + 180) / 6) % 60 + 1
-    return f"EPSG:{326 if centre.y >= 0 else 327}{zone:02d}"
+    # UTM ends at 80 S and 84 N; beyond, its CRS still counts in metres.
+    return utm_code(area.longitude, min(max(area.geometry.representative_point().y, -80), 84))
 
 
 def spec_for(query: Query, grid: Grid, resampling: str | Mapping[str, str] = "bilinear") -> CubeSpec:

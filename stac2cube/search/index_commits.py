@@ -5,6 +5,7 @@ Whoever is killed before that leaves the index as it was, and files that nothing
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -247,9 +248,14 @@ def _kept_parts(old: Index, months: Mapping[str, Sequence[tuple[Key, Record]]]) 
 
 
 def write_index_file(path: Path, records: Mapping[Key, Record]) -> None:
-    """Store records as one file, which is a catalog by itself."""
+    """Store records as one file, which is a catalog by itself: GeoParquet, or GeoJSON by its ending."""
+    ordered = [record for _, record in sorted(records.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content_of([record for _, record in sorted(records.items())]))
+    if path.suffix in (".json", ".geojson"):
+        items = [record.item for record in ordered]
+        write_whole(path, json.dumps({"type": "FeatureCollection", "features": items}).encode())
+    else:
+        write_whole(path, content_of(ordered))
 
 
 def with_headers(records: Mapping[Key, Record], rows: Mapping[str, Row]) -> dict[Key, Record]:

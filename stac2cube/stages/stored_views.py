@@ -1,11 +1,14 @@
-"""Views stored as cubes: spectral indices and masked layers."""
+"""Views stored as cubes that follow their parent: composites in time, spectral indices and masked layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,12 +17,302 @@ from stac2cube.build.plan import Block, Step
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Place
 from stac2cube.model.cube_spec import CubeSpec, Layer
-from stac2cube.stages.composites import Viewed, Window, parts_of_clouds
+from stac2cube.store.ledger import PERIOD_END, SEALED, Entry
+from stac2cube.store.metadata import read_root
 from stac2cube.store.staging import StoredStep
-from stac2cube.views.options import Hiding
+from stac2cube.views.options import Composition, Hiding
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from stac2cube.views.composite import CalendarPeriod
+
+# Some steps of a cube as views want them, for the workers that store what views show.
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A cube of which some pixels are hidden.
+
+    Attributes:
+        parent: The cube.
+        hiding: What is hidden.
+        rows: Its sealed steps that can be seen, oldest first, by key: those that the clouds cube has too. Their parts
+            are of both, so that a step whose clouds are made anew is out of date.
+        clouds: What the clouds cube is, None where there is none.
+    """
+
+    parent: Parent
+    hiding: Hiding
+    rows: Mapping[str, Entry]
+    clouds: CubeSpec | None = None
+
+    @classmethod
+    def read(cls, layers: Path, hiding: Hiding) -> Viewed:
+        """Look at a cube and its clouds.
+
+        Raises:
+            CubeError: Not a cube.
+            CubeMismatchError: The clouds lie on another grid.
+            BadInputError: No step yet, or none that has clouds.
+        """
+        parent = Parent.read(layers)
+        if not hiding.clouds:
+            return cls(parent, hiding, parent.rows)
+        sky = Parent.read(hiding.clouds)
+        rows = {
+            key: replace(row, parts={**row.parts, **parts_of_clouds(seen)})
+            for key, (row, seen) in parent.shared(sky).items()
+        }
+        if not rows:
+            raise BadInputError(f"{hiding.clouds} has none of the steps of {layers}: update it first")
+        return cls(parent, replace(hiding, clouds=str(sky.path)), rows, sky.spec)
+
+    def window(self, *keys: str) -> Window:
+        """Some of its steps, for a worker."""
+        cubes = [str(self.parent.path), *([self.hiding.clouds] if self.hiding.clouds else [])]
+        commits = tuple(read_root(Path(cube)).commit for cube in cubes)
+        return Window(str(self.parent.path), commits, keys, self.hiding)
+
+    def sample(self) -> xr.Dataset:
+        """One pixel of one step, from which a stage learns the layers of its view, and whether mask and rules fit."""
+        return self.window(next(iter(self.rows))).open(slice(0, 1), slice(0, 1))
+
+    def spec(self, stage: str, layers: tuple[Layer, ...], about: Mapping[str, Any]) -> CubeSpec:
+        """Spec of the cube that stores a view.
+
+        Args:
+            stage: Name of the stage.
+            layers: Layers of the view.
+            about: Entries of the recipe that describe the view; mask and clouds are added.
+        """
+        hiding, parent = self.hiding, self.parent
+        mask = {"mask": hiding.mask} if hiding.mask else {}
+        clouds = {} if self.clouds is None else {"clouds": dict(self.clouds.recipe)}
+        request = {"layers": str(parent.path), **({"clouds": hiding.clouds} if hiding.clouds else {})}
+        return CubeSpec(stage, parent.spec.grid, layers, {**parent.spec.recipe, **about, **mask, **clouds}, request)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps of a cube, for a worker.
+
+    Attributes:
+        cube: Its path.
+        commits: Of the states, its own and its clouds', that were planned with.
+        keys: Of the steps.
+        hiding: What is hidden of them.
+    """
+
+    cube: str
+    commits: tuple[int, ...]
+    keys: tuple[str, ...]
+    hiding: Hiding = Hiding()  # noqa: RUF009 - it is frozen
+
+    def open(self, rows: slice, columns: slice) -> xr.Dataset:
+        """The steps within some rows and columns of the grid, decoded, lazily."""
+        dataset = _opened(self.cube, self.commits)
+        known = {key: place for place, key in enumerate(dataset["scene"].values)}
+        part = dataset.isel(time=[known[key] for key in self.keys], y=rows, x=columns)
+        return self.hiding.apply(part) if self.hiding else part
+
+
+@lru_cache(maxsize=4)
+def _opened(cube: str, commits: tuple[int, ...]) -> xr.Dataset:  # noqa: ARG001 - other commits are another cube
+    from stac2cube.store.reader import open_cube
+
+    return open_cube(cube, chunks=None)
+
+
+def parts_of_clouds(row: Entry) -> dict[str, str]:
+    """Parts of a step of a clouds cube, under the names that they have in steps made with it."""
+    return {f"clouds {part}": version for part, version in row.parts.items()}
+
+
+# Composites in time stored as a cube that follows its parent: a step per period, made anew when its scenes change.
+
+EPOCH = np.datetime64("1970-01-01")
+"""Days of ``observed`` are counted from here."""
+
+MEMORY = 256 * 2**20
+"""What composing holds at once per block in work, bytes, beside the block that it makes."""
+
+SMALLEST_EDGE = 32
+"""Pieces of a block are not cut below this many pixels."""
+
+Piece = tuple[slice, slice]
+"""Rows and columns of a grid."""
+
+
+@dataclass(frozen=True)
+class ComposePeriod:
+    """The task: one picture out of the steps of a period; see :func:`stac2cube.views.composite.composite`.
+
+    Attributes:
+        method: Of composites.
+        by: For the method ``"best"``.
+        layers: That are composed, None for all that are not classes.
+        memory: Bytes that it may hold at once beside what it makes: it works in pieces that fit.
+    """
+
+    method: str
+    by: str | None = None
+    layers: tuple[str, ...] | None = None
+    memory: int = MEMORY
+
+    def __call__(self, window: Window, block: Block) -> dict[str, np.ndarray]:
+        """Layers of one block, float32, and what is counted."""
+        whole = block.grid.window(block.tile)
+        shape = tuple(part.stop - part.start for part in whole)
+        one = window.open(*(slice(part.start, part.start + 1) for part in whole))
+        count = len(self.layers or one.data_vars) + (1 if self.by else 0)
+        # Every layer is held as float32; the one at work is decoded, sorted and reckoned with in float64 too.
+        most = self.memory // (len(window.keys) * (4 * count + 40))
+        out: dict[str, np.ndarray] = {}
+        for rows, columns in pieces(whole, block.grid.chunk, most):
+            here = tuple(
+                slice(part.start - start.start, part.stop - start.start)
+                for part, start in zip((rows, columns), whole, strict=True)
+            )
+            for name, values in self._compose(window.open(rows, columns)).items():
+                out.setdefault(name, np.empty(shape, values.dtype))[here] = values
+        return out
+
+    def _compose(self, steps: xr.Dataset) -> dict[str, np.ndarray]:
+        from stac2cube.views.composite import composite
+
+        made = composite(steps, "all", self.method, by=self.by, layers=self.layers).isel(time=0)
+        made = made.load(scheduler="synchronous")  # the place decides how many work
+        out = {}
+        for name, layer in made.data_vars.items():
+            values = layer.values
+            if values.dtype.kind == "M":
+                days = (values.astype("datetime64[D]") - EPOCH).astype("float64")
+                values = np.where(np.isnat(layer.values), 0, days).astype("uint16")
+            out[str(name)] = values
+        return out
+
+
+def pieces(whole: Piece, chunk: tuple[int, int], most: int) -> Iterator[Piece]:
+    """A block in parts of at most so many pixels: of whole chunks if one fits, so that each is read once.
+
+    Args:
+        whole: Rows and columns of the block.
+        chunk: Rows and columns of a chunk of the stored cube.
+        most: Pixels; a part of :data:`SMALLEST_EDGE` may have more.
+    """
+    height, width = chunk
+    columns = whole[1].stop - whole[1].start
+    if most >= height * width:
+        width = min(columns, most // height // width * width)
+        height = most // width // height * height
+    else:
+        height = width = max(SMALLEST_EDGE, 2 ** int(math.log2(max(math.isqrt(most), 1))))
+    for top in range(whole[0].start, whole[0].stop, height):
+        for left in range(whole[1].start, whole[1].stop, width):
+            yield slice(top, min(top + height, whole[0].stop)), slice(left, min(left + width, whole[1].stop))
+
+
+def store_composites(
+    layers: str | Path,
+    out: str | Path,
+    composition: Composition | None = None,
+    *,
+    place: Place | None = None,
+    memory: int = MEMORY,
+) -> xr.Dataset:
+    """Store one composite per period of a cube, for example monthly medians.
+
+    Run it again to rebuild periods that gained or lost scenes.
+
+    Args:
+        layers: The cube.
+        out: Path of the new cube, created or extended.
+        composition: What decides; monthly medians if None.
+        place: Where the work runs; threads of this process if None.
+        memory: Bytes held at once by each block in work, beside the block that it makes.
+
+    Returns:
+        The cube: a step per period that has scenes, at its begin; layers float32, ``n_valid`` uint16, for ``"medoid"``
+        and ``"best"`` also ``observed``, days since 1970.
+
+    Raises:
+        BadInputError: Unknown method, period, layer, index or mask.
+        CubeMismatchError: The cube was made otherwise, or its clouds lie on another grid.
+        IncompleteError: Some periods failed; the others are sealed.
+    """
+    return derived_cube(composites_within(memory), Parents(Path(layers)), out, composition or Composition(), place)
+
+
+def composites_within(memory: int) -> Derived[Composition]:
+    """The stage of composites: a stored view with one step per period, rebuilt when scenes change, arrive or leave.
+
+    Args:
+        memory: Memory for the input of each block that is being made, in bytes.
+    """
+    return Derived("composite", Composition.of, partial(_plan, memory))
+
+
+def _plan(memory: int, parents: Parents, rules: Composition, _: Derivation) -> DerivedPlan:
+    from stac2cube.views.composite import composite
+
+    viewed = Viewed.read(parents.layers, rules.hiding)
+    sample = composite(viewed.sample(), "all", rules.method, by=rules.by, layers=rules.layers)
+    made = tuple(_layer(str(name), layer) for name, layer in sample.data_vars.items())
+    about = {"title": f"{rules.method} per {rules.period}", "composite": rules.to_json()}
+    task = ComposePeriod(rules.method, rules.by, rules.layers, memory)
+    return DerivedPlan(viewed.spec(COMPOSITE.name, made, about), _steps(viewed, rules), task, exact=True)
+
+
+COMPOSITE = composites_within(MEMORY)
+
+
+def _steps(viewed: Viewed, composition: Composition) -> list[Step]:
+    """A step per period that has scenes."""
+    from stac2cube.views.composite import periods_of
+
+    rows = list(viewed.rows.values())
+    times = np.array([row.time.astimezone(UTC).replace(tzinfo=None) for row in rows], "datetime64[us]")
+    grid, steps = viewed.parent.spec.grid, []
+    for period in periods_of(times, composition.period, composition.window):
+        here = [rows[place] for place in period.places]
+        if here:
+            tiles = {tile for row in here for tile in viewed.parent.tiles(row)}
+            window = viewed.window(*(row.key for row in here))
+            entry = _entry(here, period, composition)
+            steps.append(Step(entry, window, tuple(tile for tile in grid.tiles() if tile in tiles)))
+    return steps
+
+
+def _entry(rows: Sequence[Entry], period: CalendarPeriod, composition: Composition) -> Entry:
+    moment, end = (side.astype("datetime64[us]").astype(datetime) for side in (period.begin, period.end))
+    return Entry(
+        key=f"{moment:%Y%m%d}_{composition.period}",
+        time=moment.replace(tzinfo=UTC),
+        status=SEALED,
+        items=tuple(sorted(row.key for row in rows)),
+        parts={f"{row.key} {part}": version for row in rows for part, version in row.parts.items()},
+        properties={
+            "scenes": len(rows),
+            PERIOD_END: end.replace(tzinfo=UTC).isoformat(),
+            **{name: _joined(row.properties.get(name) for row in rows) for name in ("platform", "catalog")},
+            **({"simulated": True} if any(row.properties.get("simulated") for row in rows) else {}),
+        },
+    )
+
+
+def _joined(words: Iterable[Any]) -> str:
+    """Words with commas between them, each once, of texts that may hold several."""
+    return ",".join(sorted({word for text in words if text for word in str(text).split(",")}))
+
+
+def _layer(name: str, layer: Any) -> Layer:
+    units, what = str(layer.attrs.get("units", "1")), str(layer.attrs.get("long_name", name))
+    if layer.dtype.kind == "M":
+        return Layer(name, "uint16", 0, units="days since 1970-01-01", long_name="day of the observation taken")
+    if layer.dtype.kind in "iu":
+        return Layer(name, str(layer.dtype), np.iinfo(layer.dtype).max, units=units, long_name=what)
+    return Layer(name, "float32", float("nan"), units=units, long_name=what)
 
 
 # Spectral indices stored as a cube that follows its parent.

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -80,6 +80,35 @@ def open_years(cube: Path, root: Root, rows: Mapping[str, Entry]) -> list[OpenYe
         if places:
             found.append(OpenYear(store.path, places, shards))
     return found
+
+
+class OuterArray(BackendArray):
+    """An array that is read by a number, a slice or an array of numbers per dimension."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, key: ExplicitIndexer) -> Any:
+        """Pixels in stored form, for every kind of indexer of xarray."""
+        return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self.outer)
+
+    def outer(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Pixels in stored form; a dimension for which one number was given is dropped."""
+        raise NotImplementedError
+
+
+def lazy_variable(
+    array: BackendArray, dims: Sequence[Hashable], attributes: Mapping[Any, Any], encoding: Mapping[Any, Any]
+) -> xr.Variable:
+    """An array as a variable of a Dataset, read when its values are used.
+
+    Args:
+        array: What reads.
+        dims: Names of its dimensions.
+        attributes: Of the variable.
+        encoding: How it is stored, ``{}`` if nothing is to be said of it.
+    """
+    return xr.Variable(tuple(dims), LazilyIndexedArray(array), dict(attributes), dict(encoding))
 
 
 class OpenLayer(BackendArray):
@@ -342,8 +371,8 @@ def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, yea
     for layer in root.spec.layers:
         plain, array = dataset[layer.name].variable, group[layer.name]
         assert isinstance(array, zarr.Array)
-        lazily = LazilyIndexedArray(OpenLayer(held, array, years))
-        changed[layer.name] = xr.Variable(plain.dims, lazily, plain.attrs, plain.encoding)
+        layer_of_years = OpenLayer(held, array, years)
+        changed[layer.name] = lazy_variable(layer_of_years, plain.dims, plain.attrs, plain.encoding)
     return dataset.assign(changed)
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import unicodedata
 from typing import Any
 
-from stac2cube.trust.address import public_text
+from stac2cube.trust.address import public_text, redacted
 
 # Texts from outside, made fit for a terminal, a log, a table or a page: no control characters, no known keys.
 #
@@ -92,29 +91,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-_SECRETS: set[str] = set()
-_LOCK = threading.Lock()
-
-LEAST = 4
-"""Characters that a key has at least: shorter ones would blot out half of every text."""
-
-
-def remember(*secrets: str) -> None:
-    """Keep keys in mind, which :func:`redacted` blots out from now on, in this process."""
-    with _LOCK:
-        _SECRETS.update(secret for secret in secrets if len(secret) >= LEAST)
-
-
-def redacted(text: str) -> str:
-    """A text in which ``***`` stands for each key that was remembered."""
-    with _LOCK:
-        known = sorted(_SECRETS, key=len, reverse=True)
-    for secret in known:
-        if secret in text:
-            text = text.replace(secret, "***")
-    return text
 
 
 class LineFormatter(logging.Formatter):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stac2cube.algorithms.sun import sun_at
+from stac2cube.algorithms.radiometry import sun_at
 from stac2cube.clouds import model as cloud
 from stac2cube.clouds.model import (
     BANDS,

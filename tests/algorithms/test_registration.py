@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from stac2cube.build.clear_pixels import Patch, choose_windows, edge_for, infilled, per_cell, texture
-from stac2cube.coregister.engines import arosics_points, arosics_shift, phase_shift
-from stac2cube.coregister.matching import ENGINES, MARGIN, match
-from stac2cube.coregister.solve import REFERENCE, MeasuredPair, along, graph
+from stac2cube.coregister.matching import ENGINES, MARGIN, arosics_points, arosics_shift, match, phase_shift
+from stac2cube.coregister.measure import REFERENCE, MeasuredPair, along, graph
 from stac2cube.errors import EngineError
 from tests.registration import NEEDS_AROSICS, engines, fourier_moved
 

@@ -10,9 +10,10 @@ import shapely
 from shapely.geometry import mapping
 
 from stac2cube.archives.archive import read_archive
-from stac2cube.archives.tiling import TilingWords, tiles_for
+from stac2cube.archives.tiling import tiles_for
 from stac2cube.errors import BadInputError
 from stac2cube.model.geometry import read_areas
+from stac2cube.model.query import TilingWords
 
 LATTICE = (0.0, 0.0)
 

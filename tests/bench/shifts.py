@@ -19,9 +19,8 @@ from scipy import ndimage
 
 from stac2cube.build.clear_pixels import Patch, choose_windows, edge_for, per_cell, texture
 from stac2cube.coregister.matching import MARGIN, Match, match
-from stac2cube.coregister.measure import WINDOWS
+from stac2cube.coregister.measure import REFERENCE, WINDOWS, MeasuredPair, along, graph
 from stac2cube.coregister.rules import ShiftRules
-from stac2cube.coregister.solve import REFERENCE, MeasuredPair, along, graph
 from tests.real.recorded import MAT_FINE
 from tests.registration import HAS_AROSICS, fourier_moved
 

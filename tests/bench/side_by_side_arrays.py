@@ -113,7 +113,7 @@ def coarsened(folder: Path) -> Callable[[], object]:
 
 
 def composite(folder: Path) -> Callable[[], object]:
-    from stac2cube.stages.composites import Composition, store_composites
+    from stac2cube.stages.stored_views import Composition, store_composites
 
     path, out = cube(folder), folder / "median.zarr"
     shutil.rmtree(out, ignore_errors=True)

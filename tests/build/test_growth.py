@@ -11,8 +11,7 @@ import pytest
 import stac2cube
 from stac2cube.build.loop import build
 from stac2cube.build.plan import BuildOptions, plan
-from stac2cube.build.size_estimate import Size, added, forecast, per_year
-from stac2cube.build.status import cube_status
+from stac2cube.build.status import Size, added, cube_status, forecast, per_year
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, TableError
 from stac2cube.executors.base import Threads

@@ -22,7 +22,7 @@ from stac2cube.build.plan import plan
 from stac2cube.executors.base import Threads
 from stac2cube.model.grid import Grid
 from stac2cube.model.scene import AssetRef, Granule, Scene, SceneKey
-from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.layers import steps_for
 from tests.build.toy import SPEC, Make, step
 
 SMALL = replace(SPEC, grid=replace(SPEC.grid, shape=(32, 32), chunk=(32, 32), shard=(32, 32)))

@@ -20,9 +20,18 @@ from stac2cube.cli.options import DeclaredOption, WhereOptions, options_of, valu
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.datasets.patch_rules import PatchRules, StatisticsRules
-from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+from stac2cube.datasets.rules import (
+    AngleRules,
+    DownloadRequest,
+    LabelRules,
+    SampleRequest,
+    SampleRules,
+    TransferOptions,
+)
 from stac2cube.errors import BadInputError
 from stac2cube.model.fields import Options, Range, documented, option, options_in
+from stac2cube.model.grid import GridOptions
+from stac2cube.model.query import AreaOptions, Query
 from stac2cube.recipe.cwl import Package
 from stac2cube.superres.rules import SuperresRules
 from stac2cube.views.options import Columns, Composition, Export, Film, Hiding, Style, TimeSelection
@@ -144,6 +153,12 @@ def test_a_command_has_the_options_of_its_dataclass_and_says_no_default_itself(p
 @pytest.mark.parametrize(
     ("path", "kinds"),
     [
+        ("layers", (Query, AreaOptions, GridOptions, WhereOptions)),
+        ("plan", (Query, AreaOptions, GridOptions, WhereOptions)),
+        ("read", (Query, GridOptions)),
+        ("sample", (Query, GridOptions)),
+        ("index create", (Query, AreaOptions)),
+        ("index filter", (Query, AreaOptions)),
         ("indices", (Hiding,)),
         ("composite", (Composition, Hiding)),
         ("superres train", (SuperresRules,)),
@@ -154,7 +169,9 @@ def test_a_command_has_the_options_of_its_dataclass_and_says_no_default_itself(p
         ("slider", (Hiding, Style)),
         ("statistics", (StatisticsRules,)),
         ("patches", (PatchRules,)),
-        ("samples", (SampleRules, AngleRules, LabelRules)),
+        ("samples", (SampleRules, AngleRules, LabelRules, SampleRequest, Query, GridOptions)),
+        ("download", (DownloadRequest, TransferOptions, Query)),
+        ("item", (Query, GridOptions)),
     ],
 )
 def test_no_command_says_again_what_a_dataclass_declares(path: str, kinds: tuple[type, ...]) -> None:

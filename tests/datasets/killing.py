@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.access import sign as cdse
-from stac2cube.datasets.acquisitions import DownloadRequest
 from stac2cube.datasets.download import Fetcher, run_download
 from stac2cube.datasets.files import Making
 from stac2cube.datasets.frames import frames_of_cube
 from stac2cube.datasets.patch_rules import PatchRules, Splits
-from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+from stac2cube.datasets.rules import AngleRules, DownloadRequest, LabelRules, SampleRules
 from stac2cube.datasets.samples import make_samples
 from stac2cube.datasets.shards import make_patches
 from stac2cube.datasets.statistics import StatisticsRules, add_moments, count_values

@@ -15,9 +15,9 @@ import pytest
 
 import stac2cube
 from stac2cube.access.sign import Tokens, product_id
-from stac2cube.datasets.acquisitions import DownloadRequest, read_manifest
+from stac2cube.datasets.acquisitions import read_manifest
 from stac2cube.datasets.download import Fetcher, RemoteFile, download_products, hasher, run_download
-from stac2cube.datasets.rules import AngleRules, LabelRules, SampleRules
+from stac2cube.datasets.rules import AngleRules, DownloadRequest, LabelRules, SampleRules
 from stac2cube.datasets.samples import make_samples
 from stac2cube.errors import BadInputError, CatalogError, IncompleteError, NothingFoundError, ReadError
 from stac2cube.model.geometry import read_areas

@@ -12,9 +12,8 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stac2cube.datasets.acquisitions import DownloadRequest
 from stac2cube.datasets.download import Fetcher, run_download
-from stac2cube.datasets.rules import SampleRequest, SampleRules
+from stac2cube.datasets.rules import DownloadRequest, SampleRequest, SampleRules
 from stac2cube.datasets.samples import run_samples
 from stac2cube.executors.base import Threads
 from stac2cube.model.geometry import read_areas

@@ -17,9 +17,18 @@ from pyproj import Geod, Transformer
 import stac2cube
 from stac2cube.cli import cli, main
 from stac2cube.errors import BadInputError
-from stac2cube.export.animation import frames_of, period_text
+from stac2cube.export.animation import (
+    STRIP,
+    Compass,
+    Film,
+    frames_of,
+    legend_text,
+    length_text,
+    nice_length,
+    period_text,
+    write_timelapse,
+)
 from stac2cube.export.pictures import write_slider
-from stac2cube.export.timelapse import STRIP, Compass, Film, legend_text, length_text, nice_length, write_timelapse
 from stac2cube.model.grid import Grid
 from stac2cube.views.options import Hiding, Style, TimeSelection
 from stac2cube.views.render import NO_DATA

@@ -17,8 +17,8 @@ from odc.geo.geobox import GeoBox
 
 from stac2cube.access.sign import access
 from stac2cube.cli import cli
-from stac2cube.datasets.acquisitions import DownloadRequest
 from stac2cube.datasets.download import download_products
+from stac2cube.datasets.rules import DownloadRequest
 from stac2cube.errors import IncompleteError, ReadError
 from stac2cube.index.index import create_index
 from stac2cube.model.geometry import read_areas

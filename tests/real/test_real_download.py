@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from stac2cube.access.sign import repaired
-from stac2cube.datasets.acquisitions import DownloadRequest
 from stac2cube.datasets.download import Fetcher, hasher, run_download
+from stac2cube.datasets.rules import DownloadRequest
 from stac2cube.model.geometry import read_areas
 from tests.real.recorded import STAC, real
 from tests.servers.cdse import DataSpace, data_space_as_catalog, number_of

@@ -27,7 +27,7 @@ from stac2cube.access.sign import opening
 from stac2cube.algorithms.radiometry import interpolated, merged, parse_angles
 from stac2cube.build.plan import outdated
 from stac2cube.datasets.rules import AngleRules
-from stac2cube.datasets.sample_pixels import store_angles
+from stac2cube.datasets.sample_files import store_angles
 from stac2cube.datasets.samples import _angles_file
 from stac2cube.errors import ReadError
 from stac2cube.model.catalog import Catalog, find_catalog

@@ -17,9 +17,9 @@ from shapely.geometry import box
 
 import stac2cube
 from stac2cube.build.plan import outdated
-from stac2cube.datasets.acquisitions import DownloadRequest, read_manifest
+from stac2cube.datasets.acquisitions import read_manifest
 from stac2cube.datasets.download import download_products
-from stac2cube.datasets.rules import LabelRules, SampleRequest, SampleRules
+from stac2cube.datasets.rules import DownloadRequest, LabelRules, SampleRequest, SampleRules
 from stac2cube.datasets.samples import make_samples
 from stac2cube.errors import CatalogError, IncompleteError, ItemError, NothingFoundError, RadiometryError
 from stac2cube.model.catalog import Catalog, catalogs, find_catalog

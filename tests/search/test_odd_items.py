@@ -23,7 +23,7 @@ from stac2cube.model.scene import Scene
 from stac2cube.search.index_commits import content_of, records_of
 from stac2cube.search.parsing import counted_reasons
 from stac2cube.search.search import Conditions, found_items
-from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.layers import steps_for
 from tests.real.recorded import DATA, real
 from tests.search.mutations import (
     JUNK,

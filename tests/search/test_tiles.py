@@ -11,7 +11,7 @@ from shapely.geometry import box
 from stac2cube.model.catalog import find_catalog
 from stac2cube.model.scene import Scene, standing
 from stac2cube.search.search import search
-from stac2cube.stages.scenes import with_standins
+from stac2cube.stages.layers import with_standins
 from tests.items import query_over
 from tests.pixels.products import Json, collection, product
 

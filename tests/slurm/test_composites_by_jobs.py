@@ -10,7 +10,7 @@ import pytest
 
 import stac2cube
 from stac2cube.executors.slurm import Slurm
-from stac2cube.stages.composites import Composition
+from stac2cube.stages.stored_views import Composition
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences

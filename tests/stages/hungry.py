@@ -18,7 +18,7 @@ from stac2cube.build.plan import Block, Step
 from stac2cube.executors.base import Place, Threads
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid
-from stac2cube.stages.composites import Composition, store_composites
+from stac2cube.stages.stored_views import Composition, store_composites
 from stac2cube.store.ledger import Entry
 from stac2cube.store.reader import differences
 

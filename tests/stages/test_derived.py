@@ -21,7 +21,7 @@ from stac2cube.executors.base import Threads
 from stac2cube.executors.local import Local
 from stac2cube.maintain.care import verify
 from stac2cube.maintain.update import DERIVED, derived_stage, outdated_children, update, update_children
-from stac2cube.stages.composites import Composition, pieces
+from stac2cube.stages.stored_views import Composition, pieces
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
 from stac2cube.views.options import Hiding

@@ -26,7 +26,7 @@ from stac2cube.search.choose_catalog import CatalogChoice, Found, catalog_choice
 from stac2cube.search.cubes import query_of
 from stac2cube.search.parsing import Notes
 from stac2cube.search.search import scenes_of
-from stac2cube.stages.scenes import is_for_good, with_standins
+from stac2cube.stages.layers import is_for_good, with_standins
 from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences

@@ -15,10 +15,9 @@ from shapely.geometry import shape
 
 import stac2cube
 from stac2cube.cli import cli
-from stac2cube.datasets.acquisitions import DownloadRequest
 from stac2cube.datasets.download import Fetcher, run_download
 from stac2cube.datasets.index import read_sample_index
-from stac2cube.datasets.rules import SampleRules
+from stac2cube.datasets.rules import DownloadRequest, SampleRules
 from stac2cube.datasets.samples import make_samples
 from stac2cube.errors import IncompleteError
 from stac2cube.maintain.sync import compare_with_catalog

@@ -24,7 +24,7 @@ from stac2cube.pixels.lazy import lazy_scenes
 from stac2cube.search.index_files import StoredItem
 from stac2cube.search.items import item_text
 from stac2cube.search.search import scenes_of
-from stac2cube.stages.scenes import steps_for
+from stac2cube.stages.layers import steps_for
 from tests.items import query_over
 from tests.pixels.products import product
 

@@ -18,7 +18,7 @@ BROKEN = ArchiveSpec(years=(2022, 2023, 2024), dates_per_year=4, tile_px=96, fau
 def test_a_stage_with_failed_steps_ends_the_demo_with_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("stac2cube.cli.show_demo.ArchiveSpec", lambda **_: BROKEN)
+    monkeypatch.setattr("stac2cube.testing.archive.ArchiveSpec", lambda **_: BROKEN)
     monkeypatch.setattr(sys, "argv", ["stac2cube", "demo", str(tmp_path / "demo")])
     before = signal.getsignal(signal.SIGTERM)
     try:

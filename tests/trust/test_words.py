@@ -17,11 +17,21 @@ from hypothesis import strategies as st
 from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import Catalog, find_catalog, public_catalog
 from stac2cube.trust import deadline
-from stac2cube.trust.address import ends_at, has_secret, may_see_keys, public, public_text, same_origin, secrets_in
+from stac2cube.trust.address import (
+    Login,
+    ends_at,
+    has_secret,
+    may_see_keys,
+    public,
+    public_text,
+    redacted,
+    remember,
+    same_origin,
+    secrets_in,
+)
 from stac2cube.trust.deadline import TooSlowError, stop_waiting, wait_again, within
-from stac2cube.trust.login import Login
 from stac2cube.trust.names import TABLE, Names, is_below, is_harmless, path_below, safe_name
-from stac2cube.trust.text import LineFormatter, as_cells, cell, is_printable, printable, redacted, remember
+from stac2cube.trust.text import LineFormatter, as_cells, cell, is_printable, printable
 
 
 @pytest.mark.parametrize(
