@@ -16,9 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import jsonschema
 import numpy as np
 import pytest
 import rasterio
+import referencing
 import xarray as xr
 from pyproj import CRS
 
@@ -30,7 +32,7 @@ from stac2cube.executors.base import Threads
 from stac2cube.export.export import Export, export
 from stac2cube.export.netcdf import export_netcdf
 from stac2cube.export.publish import write_stac
-from stac2cube.export.stac import items_of
+from stac2cube.export.stac import collection_of, items_of
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid
 from stac2cube.store.ledger import SEALED, Entry
@@ -39,6 +41,7 @@ from stac2cube.superres.rules import SuperresRules
 from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.export.test_cf import layers_of
 from tests.readers import scripts
+from tests.real.recorded import DATA
 from tests.stages.test_superres import cube as series
 from tests.views.cubes import make_cube
 
@@ -338,6 +341,36 @@ def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
     require_equal(cubes["layers"], "B04", int(of_cog[0].removeprefix("EPSG:")), of_cog[1], np.array(truly))
     assert of_item[:2] == [item["id"], item["properties"]["datetime"]]
     np.testing.assert_allclose(of_item[2], item["bbox"], atol=1e-9)
+
+
+SCHEMAS = DATA / "stac-schemas"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the recorded material ../shared/data is absent")
+def test_published_schemas_accept_every_product(cubes: dict[str, Path]) -> None:
+    """Those of the extensions themselves; tests/export/test_stac.py has ours, which also refuse unknown fields."""
+    known = {f"https://{path.relative_to(SCHEMAS)}": json.loads(path.read_text()) for path in SCHEMAS.rglob("*.json")}
+
+    def retrieve(address: str) -> referencing.Resource:
+        # Those of GeoJSON are not here: they take everything.
+        content = known.get(address, {"$schema": "http://json-schema.org/draft-07/schema#", "$id": address})
+        return referencing.Resource.from_contents(content)
+
+    registry = referencing.Registry(retrieve=retrieve)
+    held = set()
+    for name, path in cubes.items():
+        collection, *items = documents = [collection_of(path), *items_of(path)]
+        for document in documents:
+            assert set(document["stac_extensions"]) <= set(known), name
+            for address in document["stac_extensions"]:
+                errors = jsonschema.Draft7Validator(known[address], registry=registry).iter_errors(document)
+                assert [f"{error.json_path}: {error.message}" for error in errors] == [], f"{name}, {address}"
+                held.add(address)
+        width = {"l1c": 10.0, "landsat": 30.0, "quality": 30.0, "radar": 20.0, "heights": 55.66}.get(name)
+        told = {collection["summaries"]["gsd"][0], *(item["properties"]["gsd"] for item in items)}
+        assert width is None or all(abs(gsd - width) < 0.01 for gsd in told), "metres, also of degrees"
+    assert len(held) == 7
 
 
 STAC_READERS = (
