@@ -371,7 +371,7 @@ def _fact(cut: Selection, step: str, name: str) -> Any:
 def _attributes(layer: Layer) -> dict[str, Any]:
     """A layer's CF attributes, those about values in the layer's own type as CF wants them."""
     attributes = {name: value for name, value in layer.attributes().items() if name != "_FillValue"}
-    for name in ("flag_values", "flag_masks"):
+    for name in ("flag_values", "flag_masks", "nodata"):
         if name in attributes:
             attributes[name] = np.array(attributes[name], dtype=layer.dtype)
     attributes.setdefault("long_name", layer.name)

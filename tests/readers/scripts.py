@@ -115,6 +115,10 @@ def read(path, layer, points):
     data = data[[layer]].sortby("time")
     half = data.isel(x=slice(1, None, 2), y=slice(1, None, 2))[layer]
     assert np.allclose(half.rio.resolution(), [2 * size for size in data.rio.resolution()], rtol=1e-9)
+    left, bottom, right, top = data.rio.bounds()
+    corner = {"type": "Polygon", "coordinates": [[(left, bottom), (right, bottom), (left, top), (left, bottom)]]}
+    gone = data[layer].isel(time=0).rio.clip([corner], drop=False).values[0, -1]
+    assert gone != gone or gone == data[layer].attrs["nodata"], "what is clipped away lacks data"
     values = []
     for point in points:
         column, row = map(middle, ~data.rio.transform() * point[1:])
@@ -349,7 +353,7 @@ import sys
 from datetime import datetime, timedelta
 
 from osgeo import gdal
-from qgis.core import QgsApplication, QgsPointXY, QgsRasterLayer, QgsStacController, QgsVectorLayer
+from qgis.core import QgsApplication, QgsPointXY, QgsRasterLayer, QgsStacController
 
 gdal.UseExceptions()
 
@@ -382,7 +386,7 @@ def moments_of_cube(path):
 def moments_of_bands(layer):
     # QGIS names the bands of a NetCDF "Band 1: time=37200 (seconds since 2022-05-30 00:00:00)".
     names = [layer.bandName(band) for band in range(1, layer.bandCount() + 1)]
-    told = [re.search(r"time=([\\d.e+]+) \\(seconds since ([\\d-]+ [\\d:]+)\\)", name) for name in names]
+    told = [re.search(r"time=([-+\\d.e]+) \\(seconds since ([\\d-]+ [\\d:]+)\\)", name) for name in names]
     return [datetime.fromisoformat(one[2]) + timedelta(seconds=float(one[1])) for one in told]
 
 
@@ -423,13 +427,7 @@ def of_item(path, asset, points):
     return [*told, *values(opened(uri.uri), points, [1] * len(points))]
 
 
-def of_vector(path):
-    layer = QgsVectorLayer(path, "asked", "ogr")
-    assert layer.isValid(), path
-    return [layer.featureCount(), layer.crs().authid(), sorted(feature["id"] for feature in layer.getFeatures())]
-
-
-KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item, "vector": of_vector}
+KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item}
 
 if __name__ == "__main__":
     application = QgsApplication([], False)
@@ -442,9 +440,8 @@ if __name__ == "__main__":
 """For the Python of QGIS, which opens cubes, exports and STAC Items as QGIS does.
 
 It gets a file of jobs as JSON: ``[kind, path, layer, [[time, x, y], ...]]`` with the kinds ``zarr``, ``netcdf``,
-``cog`` and ``item``; for ``vector`` a path alone. It prints one line: for each job the CRS and the value of each point,
-null where there is no data; for ``item`` before them the id, the time and the box; for ``vector`` the number of shapes,
-their CRS and their ids.
+``cog`` and ``item``. It prints one line: for each job the CRS and the value of each point, null where there is no data;
+for ``item`` before them the id, the time and the box.
 """
 
 TABLES_OF_GDAL = """
@@ -466,6 +463,30 @@ for path, column in json.load(open(sys.argv[1])):
 print(json.dumps(answers))
 """
 """For GDAL's Python: of each ``[path, column]`` the CRS, and of each row the time, the place and the value."""
+
+TABLES_OF_QGIS = """
+import json
+import sys
+
+from qgis.core import QgsApplication, QgsVectorLayer
+
+application = QgsApplication([], False)
+application.initQgis()
+answers = []
+for path, column in json.load(open(sys.argv[1])):
+    layer = QgsVectorLayer(path, "asked", "ogr")  # what adding the file does
+    assert layer.isValid(), f"{path}: {layer.error().summary()}"
+    name, rows = "time" if "time" in layer.fields().names() else "datetime", []
+    for feature in layer.getFeatures():
+        moment = feature[name].toUTC().toString("yyyy-MM-ddTHH:mm:ss.zzz") + "Z"
+        middle = feature.geometry().centroid().asPoint()
+        value = feature[column] if column else None
+        rows.append([moment, middle.x(), middle.y(), value if isinstance(value, (int, float)) else None])
+    answers.append([layer.crs().toWkt(), rows])
+print(json.dumps(answers), flush=True)
+application.exitQgis()
+"""
+"""The same for the Python of QGIS."""
 
 ARROW_OF_R = """
 suppressPackageStartupMessages({library(arrow); library(jsonlite)})

@@ -86,8 +86,8 @@ def test_polars_reads_series_and_ledger(cube: Path, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-def test_gdal_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path: Path) -> None:
-    """Those of Debian's next release: GDAL, which reads Parquet by duckdb there, and R's arrow."""
+def test_gdal_qgis_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path: Path) -> None:
+    """Those of Debian's next release: GDAL, which reads Parquet by duckdb there, QGIS with it, and R's arrow."""
     for name, place in (("points", POINT), ("polygons", PLACES)):
         write_series(cube, place, tmp_path / f"{name}.parquet", columns=Columns(("B04",)))
     archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
@@ -104,26 +104,29 @@ def test_gdal_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path
     (tmp_path / "ledger.parquet").write_bytes(ledger.read_bytes())
     asked = {"points": "B04", "polygons": "B04_mean", "sample": "B04_mean", "ledger": "", "index": ""}
     jobs = [[str(tmp_path / f"{name}.parquet"), column] for name, column in asked.items()]
-    for file, script in (("ask.py", scripts.TABLES_OF_GDAL), ("ask.R", scripts.ARROW_OF_R)):
-        (tmp_path / file).write_text(script)
+    tools = {"gdal.py": scripts.TABLES_OF_GDAL, "qgis.py": scripts.TABLES_OF_QGIS, "arrow.R": scripts.ARROW_OF_R}
+    for file, script in tools.items():
+        (tmp_path / f"ask_{file}").write_text(script)
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    command = f"cd {tmp_path} && python3 ask.py jobs.json && Rscript ask.R jobs.json"
+    asking = "python3 ask_gdal.py jobs.json && python3 ask_qgis.py jobs.json && Rscript ask_arrow.R jobs.json"
+    command = f"export QT_QPA_PLATFORM=offscreen; cd {tmp_path} && {asking}"
     # GDAL loads libduckdb.so by that name, which is in the development package.
-    packages = "python3-gdal,libduckdb-dev,r-cran-arrow,r-cran-jsonlite"
+    packages = "python3-gdal,python3-qgis,qgis-providers,libduckdb-dev,r-cran-arrow,r-cran-jsonlite"
     words = ["forky", f"--packages={packages}", f"--lend={tmp_path}", f"--run={command}"]
     done = subprocess.run([ON_DEBIAN, *words], capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    of_gdal, of_r = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
-    for (name, column), (crs, rows), (seconds, values) in zip(asked.items(), of_gdal, of_r, strict=True):
+    of_gdal, of_qgis, of_r = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
+    for (name, column), *shown, (seconds, values) in zip(asked.items(), of_gdal, of_qgis, of_r, strict=True):
         truth = gpd.read_parquet(tmp_path / f"{name}.parquet")
         assert len(truth), name
         times = truth["time" if "time" in truth else "datetime"]
         centres = [(shape.centroid.x, shape.centroid.y) for shape in truth.geometry]
-        assert CRS.from_user_input(crs).equals(truth.crs, ignore_axis_order=True), name
-        assert [pd.Timestamp(row[0]) for row in rows] == [time.floor("ms") for time in times]
-        np.testing.assert_allclose([row[1:3] for row in rows], centres, rtol=1e-9, err_msg=name)
+        for crs, rows in shown:
+            assert CRS.from_user_input(crs).equals(truth.crs, ignore_axis_order=True), name
+            assert [pd.Timestamp(row[0]) for row in rows] == [time.floor("ms") for time in times]
+            np.testing.assert_allclose([row[1:3] for row in rows], centres, rtol=1e-9, err_msg=name)
         assert seconds == [f"{time.value // 1000 / 1e6:.6f}" for time in times.astype("datetime64[ns, UTC]")], name
-        for found in ([row[3] for row in rows], values) if column else ():
+        for found in (*([row[3] for row in rows] for _, rows in shown), values) if column else ():
             np.testing.assert_allclose(np.array(found, "float64"), truth[column], rtol=1e-6, err_msg=name)
