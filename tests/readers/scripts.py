@@ -57,6 +57,9 @@ answer(read)
 """
 )
 PLAIN = XARRAY.replace("OPEN", "xr.open_zarr(path, chunks=None).sortby('time')").replace("PREPARE", "")
+DASK = XARRAY.replace("OPEN", "xr.open_zarr(path, chunks='auto', drop_variables='scene').sortby('time')").replace(
+    "PREPARE", ""
+)
 NETCDF = XARRAY.replace("OPEN", "xr.open_dataset(path).sortby('time')").replace("PREPARE", "")
 
 VIRTUALIZARR = """

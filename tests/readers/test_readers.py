@@ -41,6 +41,7 @@ from stac2cube.superres.rules import SuperresRules
 from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.export.test_cf import layers_of
 from tests.readers import scripts
+from tests.readers.test_tables import make_tables, require_shown
 from tests.real.recorded import DATA
 from tests.stages.test_superres import cube as series
 from tests.views.cubes import make_cube
@@ -135,6 +136,7 @@ class Reader:
         node: Whether it is a program of Node, and its packages are npm's.
         bare: Whether the packages' own dependencies are left out.
         r: Whether it is a program of R, and its packages are Debian's (``r-cran-...``), which are there or not.
+        python: The Python that its packages need, where it is newer than that of the tests; there or not.
     """
 
     name: str
@@ -144,11 +146,14 @@ class Reader:
     node: bool = False
     bare: bool = False
     r: bool = False
+    python: str = sys.executable
 
 
 READERS = (
     Reader("xarray 2026.9, plain", scripts.PLAIN),
+    Reader("xarray 2026.9 with dask", scripts.DASK, ("xarray==2026.9.0", "dask==2026.8.0", "zarr==3.1.6", "pyproj")),
     Reader("zarr-python 3.1", scripts.ZARR_PYTHON),
+    Reader("zarr-python 3.4", scripts.ZARR_PYTHON, ("zarr==3.4.2",), python="python3.13"),
     Reader("zarr-python 3.0.8", scripts.ZARR_PYTHON, ("zarr==3.0.8", "numcodecs==0.16.5", "numpy<2.4")),
     Reader("zarrs 0.2", scripts.ZARRS, ("zarrs==0.2.3",)),
     Reader("tensorstore 0.1", scripts.TENSORSTORE, ("tensorstore==0.1.84",)),
@@ -226,7 +231,10 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
                 subprocess.run(["npm", "install", "--silent", *reader.packages], cwd=folder, check=True)
                 made[reader.packages] = str(folder)
             else:
-                subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+                found = shutil.which(reader.python)
+                if not found or subprocess.run([found, "-V"], capture_output=True, check=False).returncode:
+                    pytest.skip(f"there is no {reader.python}")
+                subprocess.run([reader.python, "-m", "venv", folder], check=True)
                 bare = ["--no-deps"] if reader.bare else []
                 subprocess.run([folder / "bin/pip", "install", "-q", *bare, *reader.packages], check=True)
                 made[reader.packages] = str(folder / "bin/python")
@@ -307,8 +315,10 @@ QGIS = "QGIS 3.44 (GDAL 3.13)"
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
+def test_qgis_reads_cubes_exports_items_and_tables(cubes: dict[str, Path]) -> None:
     folder = cubes["layers"].parent
+    tables = folder / "tables"
+    tables.mkdir()
     asked = [(name, layer) for name, layers in PRODUCTS.items() for layer in layers]
     wanted = {(name, layer): truth(cubes[name], layer) for name, layer in asked}
     jobs: list[tuple[object, ...]] = []
@@ -323,14 +333,20 @@ def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
     jobs.append(("item", str(folder / "stac" / "items" / f"{item['id']}.json"), "", []))
     (folder / "ask.py").write_text(scripts.QGIS)
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    command = f"QT_QPA_PLATFORM=offscreen python3 {folder}/ask.py {folder}/jobs.json"
-    words = ["--packages=python3-qgis,qgis-providers,python3-gdal", f"--lend={folder}", f"--run={command}"]
+    (tables / "ask.py").write_text(scripts.TABLES_OF_QGIS)
+    (tables / "jobs.json").write_text(json.dumps(make_tables(make_cube(tables / "layers.zarr"), tables)))
+    command = f"export QT_QPA_PLATFORM=offscreen; python3 {folder}/ask.py {folder}/jobs.json"
+    command += f" && python3 {tables}/ask.py {tables}/jobs.json"
+    # Its GDAL reads Parquet by duckdb, and loads libduckdb.so by that name, which is in the development package.
+    packages = "python3-qgis,qgis-providers,python3-gdal,libduckdb-dev"
+    words = [f"--packages={packages}", f"--lend={folder}", f"--run={command}"]
     done = subprocess.run([ON_DEBIAN, "forky", *words], capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("[["))
-    answers = json.loads(line)
+    answers, of_tables = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
+    assert len(answers) == len(jobs)
+    require_shown(tables, of_tables)
     of_cog, of_item = answers[-2:]
     for ((name, layer), (_, values)), pair in zip(
         wanted.items(), zip(*[iter(answers)] * 2, strict=False), strict=False
@@ -423,6 +439,14 @@ def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path],
     mean = tmp_path / "mean.nc"
     subprocess.run(["cdo", "-s", "monmean", "-selname,B04", file, mean], check=True, capture_output=True)
     assert len(said("cdo", "-s", "showdate", mean).split()) == 2
+    opened = stac2cube.open_cube(cubes["layers"], chunks=None)["B04"]
+    yearly = tmp_path / "year.nc"
+    subprocess.run(["cdo", "-s", "yearmean", "-selname,B04", file, yearly], check=True, capture_output=True)
+    for period, made in (("1MS", mean), ("1YS", yearly)):
+        truly = opened.resample(time=period).mean().dropna("time", how="all")
+        with xr.open_dataset(made) as again:
+            assert again.sizes["time"] == truly.sizes["time"]
+            np.testing.assert_allclose(again["B04"].values, truly.values, atol=1.01e-4)  # of a stored count
     subprocess.run(["ncks", "-O", "-d", f"time,{days[1]}", file, tmp_path / "cut.nc"], check=True, capture_output=True)
     assert said("cdo", "-s", "showdate", "-selname,B04", tmp_path / "cut.nc").split() == days[1:]
     said("ncra", "-O", "-v", "B04", file, mean)
