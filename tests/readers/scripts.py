@@ -473,10 +473,8 @@ import sys
 
 from qgis.core import QgsApplication, QgsVectorLayer
 
-application = QgsApplication([], False)
-application.initQgis()
-answers = []
-for path, column in json.load(open(sys.argv[1])):
+
+def told(path, column):
     layer = QgsVectorLayer(path, "asked", "ogr")  # what adding the file does
     assert layer.isValid(), f"{path}: {layer.error().summary()}"
     name, rows = "time" if "time" in layer.fields().names() else "datetime", []
@@ -485,9 +483,16 @@ for path, column in json.load(open(sys.argv[1])):
         middle = feature.geometry().centroid().asPoint()
         value = feature[column] if column else None
         rows.append([moment, middle.x(), middle.y(), value if isinstance(value, (int, float)) else None])
-    answers.append([layer.crs().toWkt(), rows])
-print(json.dumps(answers), flush=True)
-application.exitQgis()
+    return [layer.crs().toWkt(), rows]
+
+
+if __name__ == "__main__":
+    application = QgsApplication([], False)
+    application.initQgis()
+    with open(sys.argv[1]) as file:
+        jobs = json.load(file)
+    print(json.dumps([told(*job) for job in jobs]), flush=True)
+    application.exitQgis()
 """
 """The same for the Python of QGIS."""
 

@@ -424,6 +424,30 @@ def test_readers_of_stac_load_what_is_published(cubes: dict[str, Path], tmp_path
         np.testing.assert_array_equal(np.array(values, "float32"), opened.read(1))
 
 
+LINT = """
+import json, sys
+from stac_check.lint import Linter
+print(json.dumps([Linter(path).create_best_practices_dict() for path in sys.argv[1:]]))
+"""
+
+
+@pytest.mark.soak
+def test_stac_check_finds_nothing_to_improve(cubes: dict[str, Path], tmp_path: Path) -> None:
+    """Its advice; its schemas come over the network, and are those of the tests above."""
+    for name, cube in cubes.items():
+        write_stac(cube, tmp_path / name)
+    documents = sorted((*tmp_path.glob("*/collection.json"), *tmp_path.glob("*/items/*.json")))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", "stac-check==1.14.0"], check=True)
+    command = [tmp_path / "venv/bin/python", "-c", LINT, *documents]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for path, advice in zip(documents, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        west = json.loads(path.read_text()).get("bbox", [0])[0]
+        # Of every place beyond 90 degrees it says that longitude and latitude may be swapped.
+        assert set(advice) == ({"geometry_coordinates_order"} if abs(west) > 90 else set()), path
+
+
 def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path], tmp_path: Path) -> None:
     file = cubes["layers"].with_suffix(".nc")
     days = [str(day)[:10] for day in stac2cube.open_cube(cubes["layers"]).time.values]
