@@ -22,7 +22,7 @@ import pytest
 import rasterio
 import referencing
 import xarray as xr
-from pyproj import CRS
+from pyproj import CRS, Transformer
 
 import stac2cube
 from stac2cube.build.loop import build
@@ -471,6 +471,18 @@ def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path],
         with xr.open_dataset(made) as again:
             assert again.sizes["time"] == truly.sizes["time"]
             np.testing.assert_allclose(again["B04"].values, truly.values, atol=1.01e-4)  # of a stored count
+    for name, layer in (("radar", "VV"), ("landsat", "red")):
+        words = ["-seltimestep,1", f"-selname,{layer}", cubes[name].with_suffix(".nc")]
+        rows = np.array(
+            [line.split() for line in said("cdo", "-s", "outputtab,lon,lat,value", *words).splitlines()[1:]]
+        )
+        cube = stac2cube.open_cube(cubes[name], chunks=None)
+        turn = Transformer.from_crs(CRS.from_cf(cube.spatial_ref.attrs), "EPSG:4326", always_xy=True)
+        places = np.stack(turn.transform(*np.meshgrid(cube.x, cube.y)), axis=-1).reshape(-1, 2)
+        np.testing.assert_allclose(rows[:, :2].astype("float64"), places, rtol=1e-5)  # it prints six digits
+        truly = cube[layer].values[0].ravel()
+        there = np.isfinite(truly)
+        np.testing.assert_allclose(rows[there, 2].astype("float64"), truly[there], rtol=1e-5, atol=1e-6)
     subprocess.run(["ncks", "-O", "-d", f"time,{days[1]}", file, tmp_path / "cut.nc"], check=True, capture_output=True)
     assert said("cdo", "-s", "showdate", "-selname,B04", tmp_path / "cut.nc").split() == days[1:]
     said("ncra", "-O", "-v", "B04", file, mean)
