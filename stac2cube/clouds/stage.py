@@ -240,6 +240,8 @@ def get_cloud_layers(
 
 def _plan(parents: Parents, rules: CloudRules, making: Derivation) -> DerivedPlan:
     parent, catalog = Parent.read(parents.layers), parents.catalog
+    if not rules.by_class or rules.dilate_m:
+        parent.spec.grid.require_metres("dilate_m" if rules.by_class else f"the method {rules.method!r}")
     spec = rules.spec(parent.spec, parent.path, catalog)
     making.require_same(spec)
     steps: list[Step]

@@ -105,6 +105,7 @@ def coregistering(*, apply: bool) -> Derived[ShiftRules]:
 
 def _plan(apply: bool, parents: Parents, rules: ShiftRules, making: Derivation) -> DerivedPlan | Summary:
     parent, sky = Parent.read(parents.layers), None if parents.clouds is None else Parent.read(parents.clouds)
+    parent.spec.grid.require_metres("co-registration")
     paths = Paths(making.out)
     look = match_band(parent, sky, band_of(parent.spec, rules.band))
     source = _source(making.out, parent, rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
@@ -257,7 +258,7 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
         facts = _write_facts(file, cut)
         composed = cut.spec.recipe.get("composite")
         reference = file.create_variable("spatial_ref", (), "int32", data=np.int32(0))
-        mapping = crs.to_cf() | {"spatial_ref": crs.to_wkt(), "long_name": "coordinate reference system"}
+        mapping = _mapping(crs) | {"spatial_ref": crs.to_wkt(), "long_name": "coordinate reference system"}
         if 1 in cut.grid.shape:
             # The coordinates of a single row or column do not tell the size of a pixel: GDAL would show the file
             # without a place, and rioxarray refuse it. Of larger grids it is left out, see docs/readers.md.
@@ -280,6 +281,14 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
             if composed:
                 about["cell_methods"] = f"time: {_CELL_METHODS.get(composed['method'], 'point')}"
             _describe(made, about)
+
+
+def _mapping(crs: CRS) -> dict[str, Any]:
+    """CF's parameters of a projection (appendix F); PROJ leaves out which pole, where a true latitude tells it."""
+    told = crs.to_cf()
+    if told.get("grid_mapping_name") == "polar_stereographic" and "standard_parallel" in told:
+        told.setdefault("latitude_of_projection_origin", math.copysign(90.0, told["standard_parallel"]))
+    return told
 
 
 _CELL_METHODS = {"median": "median", "mean": "mean", "max": "maximum", "min": "minimum"}
@@ -331,7 +340,8 @@ def _axes(file: h5netcdf.File, cut: Selection, crs: CRS) -> None:
     places["y"] = north - cut.grid.resolution * (np.arange(cut.grid.shape[0]) + 0.5)
     for axis, values in places.items():
         words = described[axis.upper()]
-        _coordinate(file, axis, values, standard_name=words["standard_name"], units=words["units"], axis=axis.upper())
+        units = {"metre": "m"}.get(words["units"], words["units"])  # the same to UDUNITS; CDO knows but the short one
+        _coordinate(file, axis, values, standard_name=words["standard_name"], units=units, axis=axis.upper())
 
 
 def _coordinate(file: h5netcdf.File, name: str, values: np.ndarray, **attributes: str) -> None:
@@ -371,7 +381,7 @@ def _fact(cut: Selection, step: str, name: str) -> Any:
 def _attributes(layer: Layer) -> dict[str, Any]:
     """A layer's CF attributes, those about values in the layer's own type as CF wants them."""
     attributes = {name: value for name, value in layer.attributes().items() if name != "_FillValue"}
-    for name in ("flag_values", "flag_masks"):
+    for name in ("flag_values", "flag_masks", "nodata"):
         if name in attributes:
             attributes[name] = np.array(attributes[name], dtype=layer.dtype)
     attributes.setdefault("long_name", layer.name)

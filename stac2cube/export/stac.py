@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pyproj import CRS
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, box, mapping, shape
 from shapely.geometry.base import BaseGeometry
@@ -527,7 +528,7 @@ def _mission(spec: CubeSpec) -> Mission | None:
 
 def _words(spec: CubeSpec) -> str:
     names = ", ".join(layer.name for layer in spec.layers)
-    return f"{spec.recipe.get('title', spec.stage)}: {names} at {spec.grid.resolution:g} m"
+    return f"{spec.recipe.get('title', spec.stage)}: {names} at {metres_of(spec.grid):g} m"
 
 
 def _used(facts: Mapping[str, Any], asset: Mapping[str, Any]) -> list[str]:
@@ -547,7 +548,7 @@ def _summaries(spec: CubeSpec, rows: list[Entry]) -> dict[str, Any]:
     covers = [float(cover) for row in rows if (cover := row.cloud_percent) is not None]
     mission = _mission(spec)
     found: dict[str, Any] = {
-        "gsd": [spec.grid.resolution],
+        "gsd": [metres_of(spec.grid)],
         "platform": sorted({str(row.properties.get("platform", "")) for row in rows} - {""}),
         "constellation": [mission.constellation] if mission and mission.constellation else [],
         "proj:code": [spec.grid.crs] if spec.grid.crs.startswith("EPSG:") else [],
@@ -563,11 +564,18 @@ def _asset(spec: CubeSpec) -> dict[str, Any]:
         "roles": ["data"],
         "title": "The cube, Zarr 3",
         **OPENED,
-        "gsd": spec.grid.resolution,
+        "gsd": metres_of(spec.grid),
         "bands": stac_bands_of(spec, _mission(spec)),
         "xarray:open_kwargs": {"engine": "zarr", "consolidated": True},
         **projected(spec.grid),
     }
+
+
+def metres_of(grid: Grid) -> float:
+    """Edge of the pixels in metres, as STAC's ``gsd`` wants it, six digits; of pixels in degrees, along the equator."""
+    crs = CRS.from_user_input(grid.crs)
+    radius = crs.ellipsoid.semi_major_metre if crs.is_geographic and crs.ellipsoid else 1.0
+    return float(f"{grid.resolution * crs.axis_info[0].unit_conversion_factor * radius:.6g}")
 
 
 def projected(grid: Grid) -> dict[str, Any]:
@@ -596,7 +604,7 @@ def _properties(spec: CubeSpec, row: Entry, lineage: str) -> dict[str, Any]:
     software = {str(name): str(version) for name, version in row.properties.get("software", {}).items()}
     return {
         "datetime": utc_text(row.time),
-        "gsd": spec.grid.resolution,
+        "gsd": metres_of(spec.grid),
         **{name: value for name, value in known.items() if value not in (None, "")},
         **projected(spec.grid),
         "processing:lineage": lineage,

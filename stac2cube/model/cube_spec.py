@@ -102,10 +102,11 @@ class Layer:
             attributes["scale_factor"] = self.scale
             attributes["add_offset"] = self.offset
         # xarray turns a layer with _FillValue into floats. NaN needs no such mark, and a fill that is itself a class
-        # (0, "no_data", of the scene classification) or a bit is best left an integer.
+        # (0, "no_data", of the scene classification) or a bit is best left an integer. Its mark is one that xarray
+        # leaves alone: without it, rioxarray and odc-geo fill with 0 (no cloud) what they clip and reproject.
         told = bool(self.bits) or self.fill in [value for value, _ in self.flags]
-        if np.dtype(self.dtype).kind in "iu" and not told:
-            attributes["_FillValue"] = int(self.fill)
+        if np.dtype(self.dtype).kind in "iu":
+            attributes["nodata" if told else "_FillValue"] = int(self.fill)
         return attributes
 
 

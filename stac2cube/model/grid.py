@@ -103,6 +103,23 @@ class Grid:
         """Affine coefficients a, b, c, d, e, f as GDAL and the ``spatial:transform`` convention order them."""
         return (self.resolution, 0.0, self.origin[0], 0.0, -self.resolution, self.origin[1])
 
+    def require_metres(self, what: str) -> None:
+        """Refuse pixels in degrees.
+
+        Args:
+            what: What counts in metres, for the message.
+
+        Raises:
+            BadInputError: The CRS is geographic.
+        """
+        from pyproj import CRS
+
+        if CRS.from_user_input(self.crs).is_geographic:
+            raise BadInputError(
+                f"{what} counts in metres, and the pixels of the cube are in degrees: build the cube in a projected "
+                "CRS (crs=), for example UTM"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """The grid as plain JSON values, for a cube's recipe."""
         return {

@@ -267,13 +267,15 @@ def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> Non
     """Bring attributes that an older version wrote to what is written today.
 
     Up to version 0.1.0 the grid mapping had a ``GeoTransform``, which stays behind when a reader cuts or coarsens the
-    coordinates; and flags were set by their masks where there is no data.
+    coordinates; flags were set by their masks where there is no data; and classes did not say their ``nodata``.
     """
     if GRID_MAPPING in arrays:
         arrays[GRID_MAPPING]["attributes"].pop("GeoTransform", None)
     for layer in layers:
-        if layer.bits and layer.name in arrays:
-            arrays[layer.name]["attributes"]["flag_masks"] = layer.attributes()["flag_masks"]
+        if layer.name in arrays:
+            today = layer.attributes()
+            renewed = {name: today[name] for name in ("flag_masks", "nodata") if name in today}
+            arrays[layer.name]["attributes"] |= renewed
 
 
 def hide_own(document: dict[str, Any]) -> None:

@@ -22,9 +22,26 @@ def physical(numbers, attributes):
     numbers = np.asarray(numbers)
     values = numbers * attributes.get("scale_factor", 1.0) + attributes.get("add_offset", 0.0)
     return np.where(numbers == attributes["_FillValue"], np.nan, values) if "_FillValue" in attributes else values
+def nearest(axis, at):
+    # A centre of a pixel is asked for: a coordinate is there, to a millionth of a pixel.
+    axis = np.asarray(axis)
+    place = int(np.abs(axis - at).argmin())
+    assert abs(axis[place] - at) <= 1e-6 * abs(axis[1] - axis[0]), (axis[place], at)
+    return place
+def middle(place):
+    # The same of a place that a transform gives, in pixels from the edge of the first.
+    assert abs(place % 1 - 0.5) < 1e-6, place
+    return int(place)
+def step(times, time):
+    off = np.abs(np.asarray(times, "datetime64[us]") - np.datetime64(time, "us"))
+    assert off.min() <= np.timedelta64(1, "us"), (time, times)  # xarray's nanoseconds of floats cut the last digit
+    return int(off.argmin())
+def pixel(data, layer, point):
+    at = {"time": step(data.time.values, point[0]), "x": nearest(data.x, point[1]), "y": nearest(data.y, point[2])}
+    return data[layer].isel(at).values
 def place(times, x, y, point):
     time = int(np.datetime64(point[0], "us").astype("int64"))
-    return int(np.flatnonzero(times == time)[0]), int(np.abs(y - point[2]).argmin()), int(np.abs(x - point[1]).argmin())
+    return int(np.flatnonzero(times == time)[0]), nearest(y, point[2]), nearest(x, point[1])
 """
 
 XARRAY = (
@@ -35,14 +52,14 @@ from pyproj import CRS
 PREPARE
 def read(path, layer, points):
     data = OPEN
-    found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
-    off = [abs(one.time.values - np.datetime64(t)) for one, (t, _, _) in zip(found, points)]
-    assert max(off) < np.timedelta64(2, "us")
-    return CRS.from_cf(data.spatial_ref.attrs).to_epsg(), [one.values for one in found]
+    return CRS.from_cf(data.spatial_ref.attrs).to_epsg(), [pixel(data, layer, point) for point in points]
 answer(read)
 """
 )
 PLAIN = XARRAY.replace("OPEN", "xr.open_zarr(path, chunks=None).sortby('time')").replace("PREPARE", "")
+DASK = XARRAY.replace("OPEN", "xr.open_zarr(path, chunks='auto', drop_variables='scene').sortby('time')").replace(
+    "PREPARE", ""
+)
 NETCDF = XARRAY.replace("OPEN", "xr.open_dataset(path).sortby('time')").replace("PREPARE", "")
 
 VIRTUALIZARR = """
@@ -101,8 +118,17 @@ def read(path, layer, points):
     data = data[[layer]].sortby("time")
     half = data.isel(x=slice(1, None, 2), y=slice(1, None, 2))[layer]
     assert np.allclose(half.rio.resolution(), [2 * size for size in data.rio.resolution()], rtol=1e-9)
-    found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
-    return data.rio.crs.to_epsg(), [one.values for one in found]
+    left, bottom, right, top = data.rio.bounds()
+    corner = {"type": "Polygon", "coordinates": [[(left, bottom), (right, bottom), (left, top), (left, bottom)]]}
+    gone = data[layer].isel(time=0).rio.clip([corner], drop=False).values[0, -1]
+    assert gone != gone or gone == data[layer].attrs["nodata"], "what is clipped away lacks data"
+    values = []
+    for point in points:
+        column, row = map(middle, ~data.rio.transform() * point[1:])
+        values.append(pixel(data, layer, point))
+        at = {"time": step(data.time.values, point[0]), "x": column, "y": row}
+        assert np.array_equal(data[layer].isel(at).values, values[-1], equal_nan=True)
+    return data.rio.crs.to_epsg(), values
 answer(read)
 """
 )
@@ -116,8 +142,8 @@ def read(path, layer, points):
     box = data.odc.geobox
     values = []
     for t, x, y in points:
-        column, row = ~box.transform * (x, y)
-        values.append(data.sel(time=np.datetime64(t), method="nearest").isel(x=int(column), y=int(row)).values)
+        column, row = map(middle, ~box.transform * (x, y))
+        values.append(data.isel(time=step(data.time.values, t), x=column, y=row).values)
     return box.crs.to_epsg(), values
 answer(read)
 """
@@ -160,6 +186,8 @@ RASTERIO = (
     + """
 import os, rasterio
 def measured(file, band, x, y):
+    for part in ~file.transform * (x, y):
+        middle(part)
     value = next(file.sample([(x, y)], band))[0]
     gone = file.nodata is not None and (value == file.nodata or value != value)
     return np.nan if gone else value * file.scales[band - 1] + file.offsets[band - 1]
@@ -212,8 +240,13 @@ def read(path, layer, points):
         data = rioxarray.open_rasterio(os.path.join(path, name), mask_and_scale=True)
         files[np.datetime64(data.attrs["time"].rstrip("Z"), "us")] = data
     band = list(data.attrs["long_name"]).index(layer) if data.sizes["band"] > 1 else 0
-    found = [files[np.datetime64(t, "us")].isel(band=band).sel(x=x, y=y, method="nearest") for t, x, y in points]
-    return data.rio.crs.to_epsg(), [one.values for one in found]
+    values = []
+    for t, x, y in points:
+        data = files[np.datetime64(t, "us")].isel(band=band)
+        for part in ~data.rio.transform() * (x, y):
+            middle(part)
+        values.append(data.isel(x=nearest(data.x, x), y=nearest(data.y, y)).values)
+    return data.rio.crs.to_epsg(), values
 answer(read)
 """
 )
@@ -227,7 +260,9 @@ read <- function(job) {
     moment <- as.numeric(as.POSIXct(point[[1]], format = "%Y-%m-%dT%H:%M:%OS", tz = "UTC"))
     step <- which.min(abs(times - moment))
     stopifnot(abs(times[step] - moment) < 1)  # terra keeps whole seconds
-    extract(layer[[step]], cbind(point[[2]], point[[3]]))[1, 1]
+    asked <- cbind(point[[2]], point[[3]])
+    stopifnot(abs(xyFromCell(layer, cellFromXY(layer, asked)) - asked) < 1e-6 * res(layer))
+    extract(layer[[step]], asked)[1, 1]
   }
   list(as.integer(crs(layer, describe = TRUE)$code), vapply(job[[3]], value, 0))
 }
@@ -256,7 +291,7 @@ def read(path, layer, points):
     values = []
     for t, x, y in points:
         band = flat.GetRasterBand(int(np.flatnonzero(times == np.datetime64(t, "us").astype("int64"))[0]) + 1)
-        number = band.ReadAsArray(int((x - left) / width), int((y - top) / height), 1, 1)[0, 0]
+        number = band.ReadAsArray(middle((x - left) / width), middle((y - top) / height), 1, 1)[0, 0]
         fill = band.GetNoDataValue()
         gone = fill is not None and (number == fill or number != number)
         values.append(np.nan if gone else number * (band.GetScale() or 1) + (band.GetOffset() or 0))
@@ -274,7 +309,9 @@ from rio_tiler.io.xarray import XarrayReader
 def read(path, layer, points):
     data, values = xr.open_zarr(path, chunks=None).sortby("time"), []
     for t, x, y in points:
-        with XarrayReader(data[layer].sel(time=[np.datetime64(t)], method="nearest")) as reader:
+        with XarrayReader(data[layer].isel(time=[step(data.time.values, t)])) as reader:
+            west, _, east, north = reader.bounds
+            middle((x - west) / (east - west) * data.sizes["x"]), middle((north - y) / reader.transform[0])
             values.append(reader.point(x, y, coord_crs=reader.crs).array.astype("float64").filled(np.nan)[0])
             epsg = reader.crs.to_epsg()
     return epsg, values
@@ -292,7 +329,11 @@ for (const [path, layer, points] of JSON.parse(process.argv[2])) {
   const whole = async (name) => (await zarr.get(await opened(name))).data;
   const [times, x, y, array] = [await whole("time"), await whole("x"), await whole("y"), await opened(layer)];
   const nearer = (at) => (axis, best, i) => (Math.abs(axis[i] - at) < Math.abs(axis[best] - at) ? i : best);
-  const nearest = (axis, at) => [...axis.keys()].reduce((best, i) => nearer(at)(axis, best, i), 0);
+  const nearest = (axis, at) => {
+    const found = [...axis.keys()].reduce((best, i) => nearer(at)(axis, best, i), 0);
+    if (Math.abs(axis[found] - at) > 1e-6 * Math.abs(axis[1] - axis[0])) throw new Error(`${axis[found]} is not ${at}`);
+    return found;
+  };
   const { _FillValue: fill, scale_factor: scale = 1, add_offset: offset = 0 } = array.attrs;
   const values = [];
   for (const [t, px, py] of points) {
@@ -315,7 +356,7 @@ import sys
 from datetime import datetime, timedelta
 
 from osgeo import gdal
-from qgis.core import QgsApplication, QgsPointXY, QgsRasterLayer, QgsStacController, QgsVectorLayer
+from qgis.core import QgsApplication, QgsPointXY, QgsRasterLayer, QgsStacController
 
 gdal.UseExceptions()
 
@@ -327,8 +368,12 @@ def opened(uri):
 
 
 def values(layer, points, bands):
-    found = []
+    found, box = [], layer.extent()
+    width, height = box.width() / layer.width(), box.height() / layer.height()
     for (_, x, y), band in zip(points, bands):
+        # The centre of a pixel was asked for.
+        for part in ((x - box.xMinimum()) / width, (box.yMaximum() - y) / height):
+            assert abs(part % 1 - 0.5) < 1e-6, part
         value, there = layer.dataProvider().sample(QgsPointXY(x, y), band)
         found.append(value if there else None)
     return [layer.crs().authid(), found]
@@ -344,7 +389,7 @@ def moments_of_cube(path):
 def moments_of_bands(layer):
     # QGIS names the bands of a NetCDF "Band 1: time=37200 (seconds since 2022-05-30 00:00:00)".
     names = [layer.bandName(band) for band in range(1, layer.bandCount() + 1)]
-    told = [re.search(r"time=([\\d.e+]+) \\(seconds since ([\\d-]+ [\\d:]+)\\)", name) for name in names]
+    told = [re.search(r"time=([-+\\d.e]+) \\(seconds since ([\\d-]+ [\\d:]+)\\)", name) for name in names]
     return [datetime.fromisoformat(one[2]) + timedelta(seconds=float(one[1])) for one in told]
 
 
@@ -385,13 +430,7 @@ def of_item(path, asset, points):
     return [*told, *values(opened(uri.uri), points, [1] * len(points))]
 
 
-def of_vector(path):
-    layer = QgsVectorLayer(path, "asked", "ogr")
-    assert layer.isValid(), path
-    return [layer.featureCount(), layer.crs().authid(), sorted(feature["id"] for feature in layer.getFeatures())]
-
-
-KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item, "vector": of_vector}
+KINDS = {"zarr": of_zarr, "netcdf": of_netcdf, "cog": of_cog, "item": of_item}
 
 if __name__ == "__main__":
     application = QgsApplication([], False)
@@ -404,9 +443,8 @@ if __name__ == "__main__":
 """For the Python of QGIS, which opens cubes, exports and STAC Items as QGIS does.
 
 It gets a file of jobs as JSON: ``[kind, path, layer, [[time, x, y], ...]]`` with the kinds ``zarr``, ``netcdf``,
-``cog`` and ``item``; for ``vector`` a path alone. It prints one line: for each job the CRS and the value of each point,
-null where there is no data; for ``item`` before them the id, the time and the box; for ``vector`` the number of shapes,
-their CRS and their ids.
+``cog`` and ``item``. It prints one line: for each job the CRS and the value of each point, null where there is no data;
+for ``item`` before them the id, the time and the box.
 """
 
 TABLES_OF_GDAL = """
@@ -429,6 +467,35 @@ print(json.dumps(answers))
 """
 """For GDAL's Python: of each ``[path, column]`` the CRS, and of each row the time, the place and the value."""
 
+TABLES_OF_QGIS = """
+import json
+import sys
+
+from qgis.core import QgsApplication, QgsVectorLayer
+
+
+def told(path, column):
+    layer = QgsVectorLayer(path, "asked", "ogr")  # what adding the file does
+    assert layer.isValid(), f"{path}: {layer.error().summary()}"
+    name, rows = "time" if "time" in layer.fields().names() else "datetime", []
+    for feature in layer.getFeatures():
+        moment = feature[name].toUTC().toString("yyyy-MM-ddTHH:mm:ss.zzz") + "Z"
+        middle = feature.geometry().centroid().asPoint()
+        value = feature[column] if column else None
+        rows.append([moment, middle.x(), middle.y(), value if isinstance(value, (int, float)) else None])
+    return [layer.crs().toWkt(), rows]
+
+
+if __name__ == "__main__":
+    application = QgsApplication([], False)
+    application.initQgis()
+    with open(sys.argv[1]) as file:
+        jobs = json.load(file)
+    print(json.dumps([told(*job) for job in jobs]), flush=True)
+    application.exitQgis()
+"""
+"""The same for the Python of QGIS."""
+
 ARROW_OF_R = """
 suppressPackageStartupMessages({library(arrow); library(jsonlite)})
 read <- function(job) {
@@ -443,10 +510,10 @@ cat(toJSON(lapply(jobs, read), digits = NA, na = "null"), "\\n")
 """
 """For R: of each ``[path, column]`` the seconds since 1970 of its rows, and the values of the column ("" for none)."""
 
-STAC = """
-import json, sys, warnings
-warnings.simplefilter("ignore")
-import numpy as np, odc.stac, pystac, rustac, stac_geoparquet.arrow, xarray as xr, xpystac
+STAC = (
+    HEAD
+    + """
+import odc.stac, pystac, rustac, stac_geoparquet.arrow, xarray as xr, xpystac
 
 folders, products, table = json.loads(sys.argv[1])
 told = []
@@ -465,8 +532,7 @@ for folder, layer, points in folders:
         asset = owner.assets["cube"]
         plain = xr.open_dataset(asset.href, **asset.extra_fields["xarray:open_kwargs"])
         for data in (xr.open_dataset(asset, engine="stac").sortby("time"), plain.sortby("time")):
-            found = [data[layer].sel(time=np.datetime64(t), x=x, y=y, method="nearest") for t, x, y in points]
-            values.append([float(one) for one in found])
+            values.append([float(pixel(data, layer, point)) for point in points])
     crs = items[0].properties["proj:code"].removeprefix("EPSG:")
     told.append([int(crs), [[None if value != value else value for value in row] for row in values]])
 (item,) = pystac.Catalog.from_file(products).get_items(recursive=True)
@@ -474,4 +540,5 @@ loaded = odc.stac.load([item], bands=["ndvi"])
 print(json.dumps([told, str(loaded.odc.crs), [loaded.x.values.tolist(), loaded.y.values.tolist()],
                   np.where(np.isnan(loaded.ndvi[0]), None, loaded.ndvi[0]).tolist()]))
 """
+)
 """Published STAC of every product in readers of STAC, and of ``stac2cube item`` in odc-stac."""

@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import jsonschema
 import numpy as np
 import pytest
 import rasterio
+import referencing
 import xarray as xr
-from pyproj import CRS
+from pyproj import CRS, Transformer
 
 import stac2cube
 from stac2cube.build.loop import build
@@ -30,7 +32,7 @@ from stac2cube.executors.base import Threads
 from stac2cube.export.export import Export, export
 from stac2cube.export.netcdf import export_netcdf
 from stac2cube.export.publish import write_stac
-from stac2cube.export.stac import items_of
+from stac2cube.export.stac import collection_of, items_of
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid
 from stac2cube.store.ledger import SEALED, Entry
@@ -39,6 +41,8 @@ from stac2cube.superres.rules import SuperresRules
 from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.export.test_cf import layers_of
 from tests.readers import scripts
+from tests.readers.test_tables import make_tables, require_shown
+from tests.real.recorded import DATA
 from tests.stages.test_superres import cube as series
 from tests.views.cubes import make_cube
 
@@ -132,6 +136,7 @@ class Reader:
         node: Whether it is a program of Node, and its packages are npm's.
         bare: Whether the packages' own dependencies are left out.
         r: Whether it is a program of R, and its packages are Debian's (``r-cran-...``), which are there or not.
+        python: The Python that its packages need, where it is newer than that of the tests; there or not.
     """
 
     name: str
@@ -141,11 +146,14 @@ class Reader:
     node: bool = False
     bare: bool = False
     r: bool = False
+    python: str = sys.executable
 
 
 READERS = (
     Reader("xarray 2026.9, plain", scripts.PLAIN),
+    Reader("xarray 2026.9 with dask", scripts.DASK, ("xarray==2026.9.0", "dask==2026.8.0", "zarr==3.1.6", "pyproj")),
     Reader("zarr-python 3.1", scripts.ZARR_PYTHON),
+    Reader("zarr-python 3.4", scripts.ZARR_PYTHON, ("zarr==3.4.2",), python="python3.13"),
     Reader("zarr-python 3.0.8", scripts.ZARR_PYTHON, ("zarr==3.0.8", "numcodecs==0.16.5", "numpy<2.4")),
     Reader("zarrs 0.2", scripts.ZARRS, ("zarrs==0.2.3",)),
     Reader("tensorstore 0.1", scripts.TENSORSTORE, ("tensorstore==0.1.84",)),
@@ -223,7 +231,10 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
                 subprocess.run(["npm", "install", "--silent", *reader.packages], cwd=folder, check=True)
                 made[reader.packages] = str(folder)
             else:
-                subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+                found = shutil.which(reader.python)
+                if not found or subprocess.run([found, "-V"], capture_output=True, check=False).returncode:
+                    pytest.skip(f"there is no {reader.python}")
+                subprocess.run([reader.python, "-m", "venv", folder], check=True)
                 bare = ["--no-deps"] if reader.bare else []
                 subprocess.run([folder / "bin/pip", "install", "-q", *bare, *reader.packages], check=True)
                 made[reader.packages] = str(folder / "bin/python")
@@ -304,8 +315,10 @@ QGIS = "QGIS 3.44 (GDAL 3.13)"
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
+def test_qgis_reads_cubes_exports_items_and_tables(cubes: dict[str, Path]) -> None:
     folder = cubes["layers"].parent
+    tables = folder / "tables"
+    tables.mkdir()
     asked = [(name, layer) for name, layers in PRODUCTS.items() for layer in layers]
     wanted = {(name, layer): truth(cubes[name], layer) for name, layer in asked}
     jobs: list[tuple[object, ...]] = []
@@ -320,14 +333,20 @@ def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
     jobs.append(("item", str(folder / "stac" / "items" / f"{item['id']}.json"), "", []))
     (folder / "ask.py").write_text(scripts.QGIS)
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    command = f"QT_QPA_PLATFORM=offscreen python3 {folder}/ask.py {folder}/jobs.json"
-    words = ["--packages=python3-qgis,qgis-providers,python3-gdal", f"--lend={folder}", f"--run={command}"]
+    (tables / "ask.py").write_text(scripts.TABLES_OF_QGIS)
+    (tables / "jobs.json").write_text(json.dumps(make_tables(make_cube(tables / "layers.zarr"), tables)))
+    command = f"export QT_QPA_PLATFORM=offscreen; python3 {folder}/ask.py {folder}/jobs.json"
+    command += f" && python3 {tables}/ask.py {tables}/jobs.json"
+    # Its GDAL reads Parquet by duckdb, and loads libduckdb.so by that name, which is in the development package.
+    packages = "python3-qgis,qgis-providers,python3-gdal,libduckdb-dev"
+    words = [f"--packages={packages}", f"--lend={folder}", f"--run={command}"]
     done = subprocess.run([ON_DEBIAN, "forky", *words], capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("[["))
-    answers = json.loads(line)
+    answers, of_tables = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
+    assert len(answers) == len(jobs)
+    require_shown(tables, of_tables)
     of_cog, of_item = answers[-2:]
     for ((name, layer), (_, values)), pair in zip(
         wanted.items(), zip(*[iter(answers)] * 2, strict=False), strict=False
@@ -338,6 +357,36 @@ def test_qgis_reads_cubes_exports_and_items(cubes: dict[str, Path]) -> None:
     require_equal(cubes["layers"], "B04", int(of_cog[0].removeprefix("EPSG:")), of_cog[1], np.array(truly))
     assert of_item[:2] == [item["id"], item["properties"]["datetime"]]
     np.testing.assert_allclose(of_item[2], item["bbox"], atol=1e-9)
+
+
+SCHEMAS = DATA / "stac-schemas"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the recorded material ../shared/data is absent")
+def test_published_schemas_accept_every_product(cubes: dict[str, Path]) -> None:
+    """Those of the extensions themselves; tests/export/test_stac.py has ours, which also refuse unknown fields."""
+    known = {f"https://{path.relative_to(SCHEMAS)}": json.loads(path.read_text()) for path in SCHEMAS.rglob("*.json")}
+
+    def retrieve(address: str) -> referencing.Resource:
+        # Those of GeoJSON are not here: they take everything.
+        content = known.get(address, {"$schema": "http://json-schema.org/draft-07/schema#", "$id": address})
+        return referencing.Resource.from_contents(content)
+
+    registry = referencing.Registry(retrieve=retrieve)
+    held = set()
+    for name, path in cubes.items():
+        collection, *items = documents = [collection_of(path), *items_of(path)]
+        for document in documents:
+            assert set(document["stac_extensions"]) <= set(known), name
+            for address in document["stac_extensions"]:
+                errors = jsonschema.Draft7Validator(known[address], registry=registry).iter_errors(document)
+                assert [f"{error.json_path}: {error.message}" for error in errors] == [], f"{name}, {address}"
+                held.add(address)
+        width = {"l1c": 10.0, "landsat": 30.0, "quality": 30.0, "radar": 20.0, "heights": 55.66}.get(name)
+        told = {collection["summaries"]["gsd"][0], *(item["properties"]["gsd"] for item in items)}
+        assert width is None or all(abs(gsd - width) < 0.01 for gsd in told), "metres, also of degrees"
+    assert len(held) == 7
 
 
 STAC_READERS = (
@@ -375,6 +424,30 @@ def test_readers_of_stac_load_what_is_published(cubes: dict[str, Path], tmp_path
         np.testing.assert_array_equal(np.array(values, "float32"), opened.read(1))
 
 
+LINT = """
+import json, sys
+from stac_check.lint import Linter
+print(json.dumps([Linter(path).create_best_practices_dict() for path in sys.argv[1:]]))
+"""
+
+
+@pytest.mark.soak
+def test_stac_check_finds_nothing_to_improve(cubes: dict[str, Path], tmp_path: Path) -> None:
+    """Its advice; its schemas come over the network, and are those of the tests above."""
+    for name, cube in cubes.items():
+        write_stac(cube, tmp_path / name)
+    documents = sorted((*tmp_path.glob("*/collection.json"), *tmp_path.glob("*/items/*.json")))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([tmp_path / "venv/bin/pip", "install", "-q", "stac-check==1.14.0"], check=True)
+    command = [tmp_path / "venv/bin/python", "-c", LINT, *documents]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for path, advice in zip(documents, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        west = json.loads(path.read_text()).get("bbox", [0])[0]
+        # Of every place beyond 90 degrees it says that longitude and latitude may be swapped.
+        assert set(advice) == ({"geometry_coordinates_order"} if abs(west) > 90 else set()), path
+
+
 def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path], tmp_path: Path) -> None:
     file = cubes["layers"].with_suffix(".nc")
     days = [str(day)[:10] for day in stac2cube.open_cube(cubes["layers"]).time.values]
@@ -390,6 +463,26 @@ def test_tools_of_climate_science_read_dates_and_periods(cubes: dict[str, Path],
     mean = tmp_path / "mean.nc"
     subprocess.run(["cdo", "-s", "monmean", "-selname,B04", file, mean], check=True, capture_output=True)
     assert len(said("cdo", "-s", "showdate", mean).split()) == 2
+    opened = stac2cube.open_cube(cubes["layers"], chunks=None)["B04"]
+    yearly = tmp_path / "year.nc"
+    subprocess.run(["cdo", "-s", "yearmean", "-selname,B04", file, yearly], check=True, capture_output=True)
+    for period, made in (("1MS", mean), ("1YS", yearly)):
+        truly = opened.resample(time=period).mean().dropna("time", how="all")
+        with xr.open_dataset(made) as again:
+            assert again.sizes["time"] == truly.sizes["time"]
+            np.testing.assert_allclose(again["B04"].values, truly.values, atol=1.01e-4)  # of a stored count
+    for name, layer in (("radar", "VV"), ("landsat", "red")):
+        words = ["-seltimestep,1", f"-selname,{layer}", cubes[name].with_suffix(".nc")]
+        rows = np.array(
+            [line.split() for line in said("cdo", "-s", "outputtab,lon,lat,value", *words).splitlines()[1:]]
+        )
+        cube = stac2cube.open_cube(cubes[name], chunks=None)
+        turn = Transformer.from_crs(CRS.from_cf(cube.spatial_ref.attrs), "EPSG:4326", always_xy=True)
+        places = np.stack(turn.transform(*np.meshgrid(cube.x, cube.y)), axis=-1).reshape(-1, 2)
+        np.testing.assert_allclose(rows[:, :2].astype("float64"), places, rtol=1e-5)  # it prints six digits
+        truly = cube[layer].values[0].ravel()
+        there = np.isfinite(truly)
+        np.testing.assert_allclose(rows[there, 2].astype("float64"), truly[there], rtol=1e-5, atol=1e-6)
     subprocess.run(["ncks", "-O", "-d", f"time,{days[1]}", file, tmp_path / "cut.nc"], check=True, capture_output=True)
     assert said("cdo", "-s", "showdate", "-selname,B04", tmp_path / "cut.nc").split() == days[1:]
     said("ncra", "-O", "-v", "B04", file, mean)

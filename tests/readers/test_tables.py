@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import geopandas as gpd
@@ -84,29 +85,54 @@ def test_polars_reads_series_and_ledger(cube: Path, tmp_path: Path) -> None:
     assert sorted(said["ids"]) == sorted(stac2cube.open_cube(cube).scene.values)
 
 
+ASKED = {"points": "B04", "polygons": "B04_mean", "sample": "B04_mean", "ledger": "", "index": ""}
+"""Tables, and a column of numbers of theirs."""
+
+
+def make_tables(cube: Path, folder: Path) -> list[list[str]]:
+    """The tables of :data:`ASKED` in a folder; path and column of each."""
+    for name, place in (("points", POINT), ("polygons", PLACES)):
+        write_series(cube, place, folder / f"{name}.parquet", columns=Columns(("B04",)))
+    archive = simulate(folder / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
+    (folder / "area.json").write_text(json.dumps(archive.area()))
+    catalog, area = archive.catalog("earth-search"), folder / "area.json"
+    words = ["--mission", "sentinel-2-l2a", "--aoi", area, "--time", "2024", "--catalog", catalog]
+    for command in (
+        ["index", "create", folder / "index", *words, "--bands", "B04", "-q"],
+        ["index", "export", folder / "index", folder / "index.parquet"],
+        ["sample", folder / "index", area, folder / "sample.parquet", "--bands", "B04", "-q"],
+    ):
+        assert not cli.main([str(word) for word in command], standalone_mode=False), command
+    (ledger,) = cube.glob(".stac2cube/ledger/*.parquet")
+    (folder / "ledger.parquet").write_bytes(ledger.read_bytes())
+    return [[str(folder / f"{name}.parquet"), column] for name, column in ASKED.items()]
+
+
+def times_of(table: gpd.GeoDataFrame) -> pd.Series:
+    return table["time" if "time" in table else "datetime"]
+
+
+def require_shown(folder: Path, shown: list[tuple[str, list[list[Any]]]]) -> None:
+    """What a tool shows of the tables, each its CRS and rows of time, place and value, is what geopandas reads."""
+    for (name, column), (crs, rows) in zip(ASKED.items(), shown, strict=True):
+        truth = gpd.read_parquet(folder / f"{name}.parquet")
+        assert len(truth), name
+        centres = [(shape.centroid.x, shape.centroid.y) for shape in truth.geometry]
+        assert CRS.from_user_input(crs).equals(truth.crs, ignore_axis_order=True), name
+        assert [pd.Timestamp(row[0]) for row in rows] == [time.floor("ms") for time in times_of(truth)], name
+        np.testing.assert_allclose([row[1:3] for row in rows], centres, rtol=1e-9, err_msg=name)
+        if column:
+            found = np.array([row[3] for row in rows], "float64")
+            np.testing.assert_allclose(found, truth[column], rtol=1e-6, err_msg=name)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
 def test_gdal_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path: Path) -> None:
     """Those of Debian's next release: GDAL, which reads Parquet by duckdb there, and R's arrow."""
-    for name, place in (("points", POINT), ("polygons", PLACES)):
-        write_series(cube, place, tmp_path / f"{name}.parquet", columns=Columns(("B04",)))
-    archive = simulate(tmp_path / "archive", ArchiveSpec(years=(2024,), dates_per_year=4, tile_px=96))
-    (tmp_path / "area.json").write_text(json.dumps(archive.area()))
-    catalog, area = archive.catalog("earth-search"), tmp_path / "area.json"
-    words = ["--mission", "sentinel-2-l2a", "--aoi", area, "--time", "2024", "--catalog", catalog]
-    for command in (
-        ["index", "create", tmp_path / "index", *words, "--bands", "B04", "-q"],
-        ["index", "export", tmp_path / "index", tmp_path / "index.parquet"],
-        ["sample", tmp_path / "index", area, tmp_path / "sample.parquet", "--bands", "B04", "-q"],
-    ):
-        assert not cli.main([str(word) for word in command], standalone_mode=False), command
-    (ledger,) = cube.glob(".stac2cube/ledger/*.parquet")
-    (tmp_path / "ledger.parquet").write_bytes(ledger.read_bytes())
-    asked = {"points": "B04", "polygons": "B04_mean", "sample": "B04_mean", "ledger": "", "index": ""}
-    jobs = [[str(tmp_path / f"{name}.parquet"), column] for name, column in asked.items()]
+    (tmp_path / "jobs.json").write_text(json.dumps(make_tables(cube, tmp_path)))
     for file, script in (("ask.py", scripts.TABLES_OF_GDAL), ("ask.R", scripts.ARROW_OF_R)):
         (tmp_path / file).write_text(script)
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     command = f"cd {tmp_path} && python3 ask.py jobs.json && Rscript ask.R jobs.json"
     # GDAL loads libduckdb.so by that name, which is in the development package.
     packages = "python3-gdal,libduckdb-dev,r-cran-arrow,r-cran-jsonlite"
@@ -116,14 +142,10 @@ def test_gdal_and_r_read_series_ledgers_samples_and_indexes(cube: Path, tmp_path
         pytest.skip(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     of_gdal, of_r = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("[["))
-    for (name, column), (crs, rows), (seconds, values) in zip(asked.items(), of_gdal, of_r, strict=True):
+    require_shown(tmp_path, of_gdal)
+    for (name, column), (seconds, values) in zip(ASKED.items(), of_r, strict=True):
         truth = gpd.read_parquet(tmp_path / f"{name}.parquet")
-        assert len(truth), name
-        times = truth["time" if "time" in truth else "datetime"]
-        centres = [(shape.centroid.x, shape.centroid.y) for shape in truth.geometry]
-        assert CRS.from_user_input(crs).equals(truth.crs, ignore_axis_order=True), name
-        assert [pd.Timestamp(row[0]) for row in rows] == [time.floor("ms") for time in times]
-        np.testing.assert_allclose([row[1:3] for row in rows], centres, rtol=1e-9, err_msg=name)
-        assert seconds == [f"{time.value // 1000 / 1e6:.6f}" for time in times.astype("datetime64[ns, UTC]")], name
-        for found in ([row[3] for row in rows], values) if column else ():
-            np.testing.assert_allclose(np.array(found, "float64"), truth[column], rtol=1e-6, err_msg=name)
+        times = times_of(truth).astype("datetime64[ns, UTC]")
+        assert seconds == [f"{time.value // 1000 / 1e6:.6f}" for time in times], name
+        if column:
+            np.testing.assert_allclose(np.array(values, "float64"), truth[column], rtol=1e-6, err_msg=name)

@@ -21,11 +21,14 @@ from stac2cube.executors.base import Threads
 from stac2cube.executors.local import Local
 from stac2cube.maintain.care import verify
 from stac2cube.maintain.update import DERIVED, derived_stage, outdated_children, update, update_children
+from stac2cube.model.cube_spec import CubeSpec
+from stac2cube.model.grid import Grid
 from stac2cube.stages.stored_views import Composition, pieces
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
 from stac2cube.views.options import Hiding
 from tests.build import toy
+from tests.export.test_cf import Ones, layers_of
 from tests.items import catalog
 from tests.stages.shifted import Take, series, write
 
@@ -248,3 +251,20 @@ def test_children_follow_after_all_their_inputs(tmp_path: Path) -> None:
     update_children(layers, Threads(2), BuildOptions(), None, Summary())
     assert [cube_status(cube).steps for cube in (a, b, z)] == [2, 2, 2]
     assert outdated_children(layers) == {}
+
+
+def test_what_counts_in_metres_refuses_pixels_in_degrees(tmp_path: Path) -> None:
+    bands = tuple(layer for layer in layers_of("sentinel-2-l2a") if layer.name in ("B04", "SCL"))
+    grid = Grid("EPSG:4326", 1e-4, (11.0, 48.0), (8, 8), chunk=(8, 8), shard=(8, 8))
+    cube, out = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    step = replace(toy.step(0), tiles=((0, 0),))
+    build(cube, CubeSpec("layers", grid, bands, {"mission": "sentinel-2-l2a"}), [step], Ones(bands), Threads(1))
+    for refused in (
+        lambda: stac2cube.get_cloud_layers(cube, out, method="scl"),
+        lambda: stac2cube.get_cloud_layers(cube, out),
+        lambda: stac2cube.coregister_scenes(cube, out, rules=stac2cube.ShiftRules(engine="phase")),
+    ):
+        with pytest.raises(BadInputError, match="counts in metres, and the pixels of the cube are in degrees"):
+            refused()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr"]
+    assert stac2cube.get_cloud_layers(cube, out, method="scl", dilate_m=0).sizes["time"] == 1

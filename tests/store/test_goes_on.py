@@ -18,6 +18,7 @@ import stac2cube
 from stac2cube.build.loop import build
 from stac2cube.build.plan import Block, Step
 from stac2cube.executors.base import Threads
+from stac2cube.export.netcdf import export_netcdf
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid
 from stac2cube.model.mission import find_mission, mission_names
@@ -156,6 +157,21 @@ def test_no_data_has_no_flag(cube: Path) -> None:
             assert mask.any()
 
 
+def test_classes_that_others_reproject_are_no_data_outside(cube: Path, tmp_path: Path) -> None:
+    """Not 0, which is no cloud."""
+    import odc.geo.xr  # noqa: F401
+
+    export_netcdf(cube, tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as of_nc:
+        assert of_nc["flags"].attrs["nodata"].dtype == np.uint8
+        for opened in (xr.open_zarr(cube, chunks=None), stac2cube.open_cube(cube, chunks=None), of_nc):
+            flags = opened["flags"].isel(time=0)
+            turned = flags.odc.reproject(flags.odc.geobox.to_crs("EPSG:3857").pad(2)).values
+            assert turned.dtype == np.uint8
+            assert (turned[0] == 255).all()
+            assert set(np.unique(turned)) == {0, 1, 2, 3, 255}
+
+
 @pytest.mark.parametrize("mission", mission_names())
 def test_no_band_of_a_mission_has_flags_where_it_has_no_data(mission: str) -> None:
     for layer in layers_of(mission):
@@ -183,6 +199,7 @@ def test_what_an_older_version_wrote_changes_at_the_next_commit(tmp_path: Path) 
             known["spatial_ref"]["attributes"]["GeoTransform"] = "500000.0 10.0 0.0 5300000.0 0.0 -10.0"
         if "flags" in known:
             known["flags"]["attributes"]["flag_masks"] = [1, 2]
+            del known["flags"]["attributes"]["nodata"]
         document["attributes"].get("stac2cube", {}).pop("checksums", None)  # which came later, too
         file.write_text(json.dumps(document))
     (path / ".stac2cube/history/000001.json").write_bytes((path / "zarr.json").read_bytes())
@@ -191,7 +208,8 @@ def test_what_an_older_version_wrote_changes_at_the_next_commit(tmp_path: Path) 
     extend(path, DAYS)
     for file in (path / "zarr.json", path / "spatial_ref/zarr.json"):
         assert "GeoTransform" not in file.read_text()
-    assert json.loads((path / "flags/zarr.json").read_text())["attributes"]["flag_masks"] == [129, 130]
+    told = json.loads((path / "flags/zarr.json").read_text())["attributes"]
+    assert (told["flag_masks"], told["nodata"]) == ([129, 130], 255)
     assert find_damage(path) == []
     np.testing.assert_array_equal(pixels(stac2cube.open_cube(path))[:2], before)
 
