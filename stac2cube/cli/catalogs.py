@@ -178,7 +178,7 @@ def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool)
 @click.option("--time", help="A year, month, day, interval or season. Separate several by commas.")
 @click.option(
     "--aoi",
-    help=("Area that items must intersect, as for `stac2cube layers`, for example a box 'west,south,east,north'."),
+    help="Area that items must intersect: a file, GeoJSON text, or a box 'west,south,east,north' in degrees.",
 )
 @click.option("--aoi-crs", help="CRS of the numbers in --aoi. Default: WGS84.")
 @click.option("--platform", help="Platforms, separated by commas: sentinel-2a,sentinel-2b.")

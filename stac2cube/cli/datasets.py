@@ -167,8 +167,10 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.command()
 @click.argument("folder", type=CUBE, required=False)
 @click.option("--config", type=CUBE, help="YAML file with these options.")
-@click.option("--aoi", help="As for `stac2cube layers`.")
-@click.option("--time", help="As for `stac2cube layers`.")
+@click.option(
+    "--aoi", help="Area of interest: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees."
+)
+@click.option("--time", help="A year, month, day, interval or season. Separate several by commas.")
 @click.option(
     "--roles",
     help=(
@@ -259,8 +261,13 @@ SHOWN = 20
 @click.argument("out", type=CUBE, required=False)
 @click.option("--config", type=CUBE, help="YAML file with these options and with details of angles and labels.")
 @options_of(SampleRules, "mission", unset="told")
-@click.option("--aoi", help="Area of interest. Samples are cut to it.")
-@click.option("--time", help="As for `stac2cube layers`. Default: all times.")
+@click.option(
+    "--aoi",
+    help=(
+        "Area to which samples are cut: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees."
+    ),
+)
+@click.option("--time", help="A year, month, day, interval or season. Separate several by commas. Default: all times.")
 @options_of(SampleRules, "bands", "target", unset="told")
 @click.option("--crs", help="CRS of the target `grid`.")
 @click.option("--resolution", type=float, help="Pixel size of the target `grid`, in units of its CRS.")

@@ -72,7 +72,13 @@ if TYPE_CHECKING:
 @click.argument("out", type=CUBE)
 @click.option("--index", "indices", multiple=True, help="Spectral index, see `stac2cube indices`. Repeatable.")
 @click.option("--colour", "colours", multiple=True, help="Colour composite: true, false, swir ... Repeatable.")
-@click.option("--aoi", help="Area of interest, as for `stac2cube layers`. Default: the whole item.")
+@click.option(
+    "--aoi",
+    help=(
+        "Area of interest: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees. "
+        "Default: the whole item."
+    ),
+)
 @click.option("--resolution", type=float, help="Pixel size in units of the CRS. Default: that of the finest band.")
 @click.option("--clear", is_flag=True, help="Leave out indices where the scene's classes say cloud, shadow or no data.")
 @click.option("--mission", help="Name of a mission. Default: found from the item's collection.")

@@ -185,7 +185,9 @@ def diff(cube: Path, one: int, other: int, machine: bool) -> None:
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("commit", type=COMMIT, required=False)
-@click.option("--before", metavar="DATE", help="In place of COMMIT: the last one made before, 2025-03-01, UTC.")
+@click.option(
+    "--before", metavar="DATE", help="Use the last commit before this date (UTC), for example 2025-03-01, not COMMIT."
+)
 @as_json
 @over_archive()
 def rollback(cube: Path, commit: int | None, before: str | None, machine: bool) -> None:

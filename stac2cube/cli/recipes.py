@@ -421,7 +421,9 @@ claim_option = click.option("--claim", "job", help="Id of the job that will seal
 
 @click.command()
 @RECIPE
-@click.option("--stage", "only", multiple=True, help="Only this entry: composite, or composite.monthly. Repeatable.")
+@click.option(
+    "--stage", "only", multiple=True, help="Make only this entry: composite, or composite.monthly. Repeatable."
+)
 @set_option
 @click.option(
     "--on-deadline",
@@ -437,7 +439,7 @@ claim_option = click.option("--claim", "job", help="Id of the job that will seal
 )
 @tile_option
 @budget_option
-@click.option("--dry-run", is_flag=True, help="For archives: say which tiles would be made and end.")
+@click.option("--dry-run", is_flag=True, help="For archives: print which tiles would be made, and stop.")
 @click.option("--planned", type=CUBE, hidden=True)
 @where_options
 def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadline: str, **options: Any) -> int:
