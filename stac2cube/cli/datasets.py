@@ -79,7 +79,7 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
         if moments_only or (made is not None and options["only"] is None):
             made = add_moments(frames, out, making, rules=rules)
     if made is None:
-        click.echo(f"{out}: stopped before the end, run again to go on")
+        click.echo(f"{out}: stopped before the end: run the same command again to continue")
         return 10
     for band in made.bands:
         low, high = band.limits
@@ -132,7 +132,7 @@ def patches(source: Path, out: Path, **options: Any) -> int:
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = make_patches(frames, out, rules, making, statistics=known)
     if not made.manifest:
-        click.echo(f"{out}: stopped before the end, run again to go on")
+        click.echo(f"{out}: stopped before the end: run the same command again to continue")
         return 10
     kept = made.manifest["counts"]["kept"]
     for split, share in rules.splits.shares.items():
@@ -211,7 +211,7 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
         words |= {name: value for name, value in options.items() if value is not None and name in DOWNLOAD}
         words |= {} if folder is None else {"folder": folder}
         if words.get("folder") is None:
-            raise BadInputError("say FOLDER, or give it in --config")
+            raise BadInputError("give FOLDER, or write it into --config")
         request = download_of_words(words)
         if options["dry_run"]:
             return _show_files(wanted_files(request), Path(words["folder"]))
@@ -307,7 +307,7 @@ def samples(source: str | None, out: Path | None, config: Path | None, **options
         words |= {name: value for name, value in _words(options).items() if value is not None}
         words |= {name: value for name, value in (("source", source), ("out", out)) if value is not None}
         if words.get("out") is None:
-            raise BadInputError("say SOURCE and OUT, or give them in --config")
+            raise BadInputError("give SOURCE and OUT, or write them into --config")
         request, rules = request_of_words(words), rules_of_words(words)
         if options["dry_run"]:
             from stac2cube.datasets.samples import plan_samples
@@ -338,7 +338,7 @@ def _words(options: dict[str, Any]) -> dict[str, Any]:
     if options["angles"] is not None:
         words["angles"] = AngleRules(options["angles"], options["view"] or "single")
     elif options["view"] is not None:
-        raise BadInputError("--view says how --angles are written: say both")
+        raise BadInputError("--view needs --angles")
     if options["labels"] is not None:
         words["labels"] = {"backend": options["labels"], "path": options["labels_path"] or ""}
         if options["mapping"] is not None:

@@ -125,7 +125,7 @@ def indices(words: tuple[str, ...], **options: Any) -> int:
         click.echo(json.dumps(about, indent=1) if options["machine"] else "\n".join(lines))
         return 0
     if len(words) == 2:
-        raise click.UsageError("say also which indices, for example ndvi nbr")
+        raise click.UsageError("give the indices, too, for example ndvi nbr")
     layers, out, rules = Path(words[0]), Path(words[1]), IndexRules(words[2:], value_of(Hiding, options))
     with console_for(options["quiet"]) as console:
         return built(out, partial(derive, INDICES, Parents(layers), out, rules), RunOptions.of(options, console))

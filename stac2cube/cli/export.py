@@ -159,7 +159,7 @@ def export(cubes: tuple[Path, ...], kind: str, **options: Any) -> None:
     from stac2cube.progress import Progress, progress_for
 
     if len(cubes) < 2:
-        raise click.UsageError("say the cube, and where to write")
+        raise click.UsageError("give the cube, and where to write")
     quiet = options.pop("quiet")
     shown = any(options[name] for name in ("show", "balance", "ramp")) or options["stretch"] != "series"
     how = value_of(
@@ -223,7 +223,7 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
         click.echo(json.dumps([figures_of(cube) for cube in cubes], indent=1))
         return
     if not cubes:
-        raise click.UsageError("say which cube the page is about")
+        raise click.UsageError("give the cube that the page is about")
     click.echo(write_report(cubes, paths[-1] if named else cubes[0].parent / "report.html"))
 
 
@@ -249,7 +249,7 @@ def publish(cube: Path, out: Path | None, api: str | None, address: str, **optio
     CUBE may be an archive: each of its cubes then becomes a Collection TILE-PRODUCT, in OUT/TILE/PRODUCT.
     """
     if (out is None) == (api is None):
-        raise click.UsageError("say a folder, or --api URL")
+        raise click.UsageError("give a folder, or --api URL")
     if address and out is None:
         raise click.UsageError("--address is where OUT will be found: an API makes its own links")
     from stac2cube.archives.across import write_catalog

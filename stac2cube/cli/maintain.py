@@ -92,7 +92,7 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventor
         if found.awaited:
             click.echo(_some("not here yet", tuple(found.awaited)))
         if found.nothing:
-            click.echo("all in step")
+            click.echo("everything is up to date")
         return 0
 
 
@@ -200,7 +200,7 @@ def rollback(cube: Path, commit: int | None, before: str | None, machine: bool) 
     from stac2cube.store.metadata import read_root
 
     if (commit is None) == (before is None):
-        raise click.ClickException("say either COMMIT or --before DATE")
+        raise click.ClickException("give either COMMIT or --before DATE")
     commit = last_commit_before(cube, str(before)) if commit is None else commit
     now = read_root(cube)
     root = now if before is not None and commit == now.commit else roll(cube, commit)
@@ -240,7 +240,7 @@ def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
     if machine:
         click.echo(json.dumps(asdict(done), indent=1))
     elif not done.store:
-        click.echo("stopped before the end: the same command goes on")
+        click.echo("stopped before the end: run the same command again to continue")
     else:
         what = f"{done.steps} steps of {year} in {done.files} files of {human_bytes(done.size)}"
         besides = f"besides the cube's own {done.files_before} of {human_bytes(done.size_before)}"
@@ -433,6 +433,6 @@ def unlock(cube: Path, force: bool) -> None:
         return
     owner = read_owner(cube) or "somebody whose card cannot be read"
     if not force:
-        raise click.ClickException(f"{cube} is held by {owner}. If you know that it is dead, say --force.")
+        raise click.ClickException(f"{cube} is held by {owner}. If you know that it is dead, use --force.")
     force_unlock(cube)
     click.echo(f"the lock of {owner} was removed")

@@ -634,14 +634,14 @@ def claim_of(job: str | None) -> Any:
 
     sealing = job or os.environ.get("SLURM_JOB_ID")
     if not sealing:
-        raise BadInputError("say --claim JOB: the id of the job that will seal")
+        raise BadInputError("give --claim JOB: the id of the job that will seal")
     return ArrayLease(sealing, os.environ.get("SLURM_CLUSTER_NAME") or Queue().name())
 
 
 def _array(variable: str) -> int:
     value = os.environ.get(variable)
     if value is None:
-        raise BadInputError("say --number and --of, or run this in a job array (sbatch --array=0-7)")
+        raise BadInputError("give --number and --of, or run this in a job array (sbatch --array=0-7)")
     return int(value)
 
 

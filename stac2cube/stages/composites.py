@@ -238,7 +238,7 @@ def store_composites(
 
     Raises:
         BadInputError: Unknown method, period, layer, index or mask.
-        CubeMismatchError: The cube was made otherwise, or its clouds lie on another grid.
+        CubeMismatchError: The cube was made with other options, or its clouds lie on another grid.
         IncompleteError: Some periods failed; the others are sealed.
     """
     return derived_cube(composites_within(memory), Parents(Path(layers)), out, composition or Composition(), place)

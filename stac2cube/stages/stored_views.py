@@ -85,7 +85,7 @@ def store_indices(
 
     Raises:
         BadInputError: An index that is unknown, or that the cube has no bands for; nothing is left after hiding.
-        CubeMismatchError: The cube was made otherwise.
+        CubeMismatchError: The cube was made with other options.
         IncompleteError: Some steps failed; the others are sealed.
     """
     return derived_cube(INDICES, Parents(Path(layers)), out, IndexRules(tuple(names), hiding or Hiding()), place)
@@ -205,7 +205,7 @@ def apply_masks(
 
     Raises:
         BadInputError: No such mask, or no step has clouds yet.
-        CubeMismatchError: The cubes lie on different grids, or the new one was made otherwise.
+        CubeMismatchError: The cubes lie on different grids, or the new one was made with other options.
         IncompleteError: Some steps failed; the others are sealed.
     """
     rules = MaskRules(None if masks is None else tuple(masks), max_cloud)

@@ -149,7 +149,7 @@ def test_a_plan_names_the_kinds_that_were_asked_for(tmp_path: Path, capsys: pyte
     assert "late             1" in told
     assert "new" not in told
     assert synced(layers, "--only", "withdrawn") == 0
-    assert "all in step" in capsys.readouterr().out
+    assert "everything is up to date" in capsys.readouterr().out
     for words in ((), ("--apply",)):
         with pytest.raises(BadInputError, match="not soon"):
             synced(layers, "--only", "soon", *words)
