@@ -106,7 +106,7 @@ def _is_made_from_another(cube: Path) -> bool:
 
 def _follow(cube: Path, options: dict[str, Any], console: Console) -> int:
     if options["time"] is not None or options["dry_run"]:
-        raise BadInputError(f"{cube} is updated from its parent: leave out --time and --dry-run")
+        raise BadInputError(f"{cube} is updated from its stored source: leave out --time and --dry-run")
     return update_child(cube, options["catalog"], RunOptions.of(options, console))
 
 

@@ -227,7 +227,7 @@ def update_child(cube: Path, catalog: str | None, run_options: RunOptions) -> in
     in_files = holds_sample_files(cube)
     if in_files or holds_samples(cube):
         if catalog is not None:
-            raise BadInputError(f"{cube} remembers its source: `stac2cube samples` takes another, say no --catalog")
+            raise BadInputError(f"{cube} is updated from its stored source: leave out --catalog")
         if in_files:
             return made_samples(cube, partial(follow_sample_files, cube), run_options)
         return built(cube, partial(follow_samples, cube), run_options)

@@ -67,7 +67,7 @@ def update(
     spec = read_root(cube).spec
     stage, parents = derived_stage(spec.stage), Parents.of(spec)
     if catalog is not None and not parents.catalog:
-        raise BadInputError(f"{cube} is made from its parent, not from a catalog: leave out --catalog")
+        raise BadInputError(f"{cube} is updated from its stored source: leave out --catalog")
     parents = replace(parents, catalog=catalog or parents.catalog)
     return derive(stage, parents, cube, stage.rules_of(spec), place, options=options, progress=progress)
 

@@ -150,5 +150,5 @@ def test_what_libraries_say_of_a_full_disk_is_one_line(
         raise error
 
     monkeypatch.setattr("stac2cube.export.export.write_netcdf", fail)
-    with pytest.raises(BadInputError, match=rf"cube.nc cannot be written: {says} what is whole stays"):
+    with pytest.raises(BadInputError, match=rf"cube.nc cannot be written: {says} complete files stay"):
         export(cube, tmp_path / "cube.nc", Export(format="netcdf"))
