@@ -31,6 +31,13 @@ def test_the_citation_file_is_whole_and_names_nobody() -> None:
     assert citation["version"] == newest[1]
 
 
+def test_the_glossary_and_the_rules_of_style_stay_short() -> None:
+    words = re.findall(r"^\| (?!word \||-)[^|]+ \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert 20 < len(words) <= 30
+    style = (ROOT / "CONTRIBUTING.md").read_text().partition("## Plain English\n")[2].partition("\n## ")[0]
+    assert 20 < len(style.strip().splitlines()) <= 30
+
+
 def test_the_template_for_bugs_asks_for_what_doctor_prints() -> None:
     folder = ROOT / ".github" / "ISSUE_TEMPLATE"
     forms = {path.stem: yaml.safe_load(path.read_text()) for path in folder.glob("*.yml")}

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 import pytest
@@ -23,7 +24,7 @@ import shapely
 import stac2cube
 from stac2cube.cli import cli
 from stac2cube.testing.archive import Archive, ArchiveSpec, simulate
-from tests.test_docs import DOCS, typed
+from tests.test_docs import DOCS, code, typed
 from tests.test_docs_reference import reference  # noqa: F401 - a fixture
 
 ROOT = DOCS.parent
@@ -70,6 +71,33 @@ WORDS_MARKED = {
     "none.zarr": "needs the catalog of made-up items of that page",
 }
 """Words with which a command cannot run here, and why."""
+
+PYTHON = {
+    "README.md": {'"2018/2024 06-01/08-31"': '"2023"', 'time="2025"': 'time="2024"', 'time="2023-07"': 'time="2023"'},
+    "index.md": {'time="2023-07"': 'time="2023"'},
+    "reports.md": {'["earth-search", "cdse"]': '["earth-search"]'},
+    "views.md": {},
+}
+"""Pages whose Python runs here, with what stands in for texts of the real world."""
+
+PYTHON_ELSEWHERE = {
+    "archives.md": "the functions run in tests/archives",
+    "clouds.md": "finds clouds in Level-1C, from a catalog over a network; run by tests/stages/test_clouds.py",
+    "coregistration.md": "takes AROSICS; run by tests/stages/test_coregister.py",
+    "explore.md": "serves until it is stopped; run by tests/explorer",
+    "gateway-and-cwl.md": "needs a Dask Gateway; run by tests/executors",
+    "on-your-cluster.md": ON_CLUSTERS,
+    "patches.md": "run by tests/datasets/test_example.py",
+    "publishing.md": "needs a cube of more than 256 pixels; run by tests/stages/test_overviews.py",
+    "readers.md": "needs programs of others; run by tests/readers",
+    "served.md": "needs servers of others; run by tests/readers/test_served.py",
+    "superres.md": "takes PyTorch and minutes; run by tests/stages/test_superres.py",
+    "training.md": "run by tests/datasets/test_example.py",
+}
+"""Pages whose Python does not run here, and why. ``tests/test_docs.py`` checks its names and parameters."""
+
+NEEDS_MORE = ("duckdb",)
+"""Packages that the tests do not install: blocks that import one are left out."""
 
 
 def marked(words: list[str]) -> str:
@@ -250,8 +278,32 @@ def test_examples_that_no_page_shows_run(
         assert not cli.main(list(said), standalone_mode=False), shlex.join(said)
 
 
+@pytest.mark.parametrize("name", sorted(PYTHON))
+def test_the_python_of_a_page_runs(name: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAC2CUBE_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("STAC2CUBE_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "config").mkdir()
+    # The catalog that "auto" takes, as a file.
+    (tmp_path / "config" / "catalogs.toml").write_text(f'[earth-search]\ntitle = "e"\nurl = "{world.catalog}"\n')
+    cubes = {"layers.zarr": "layers", "clouds.zarr": "clouds", "alps/layers.zarr": "layers"}
+    world.copy_to(tmp_path / "work", {} if name == "README.md" else cubes)
+    monkeypatch.chdir(tmp_path / "work")
+    told: dict[str, Any] = {"stac2cube": stac2cube}
+    for block in code(PAGES[0] if name == "README.md" else DOCS / name, "python"):
+        if any(f"import {package}" in block for package in NEEDS_MORE):
+            continue
+        said = block
+        for text, instead in PYTHON[name].items():
+            said = said.replace(text, instead)
+        exec(compile(said, name, "exec"), told)
+
+
+def test_the_python_of_every_page_is_run_or_marked() -> None:
+    assert {page.name for page in PAGES if code(page, "python")} == {*PYTHON, *PYTHON_ELSEWHERE}
+
+
 def test_reasons_name_what_exists() -> None:
-    for reason in (*MARKED.values(), *WORDS_MARKED.values()):
+    for reason in (*MARKED.values(), *WORDS_MARKED.values(), *PYTHON_ELSEWHERE.values()):
         for place in re.findall(r"tests/[\w/.]+", reason):
             assert (ROOT / place).exists(), reason
 

@@ -175,7 +175,7 @@ def read_archive(path: str | Path) -> TileArchive:
     except FileNotFoundError:
         raise BadInputError(f"{folder} is no archive: it has no {DOOR}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInputError(f"{folder / DOOR} is not the door of an archive: {error!r}") from error
+        raise BadInputError(f"{folder / DOOR} is not the entry point of an archive: {error!r}") from error
     for name, tile in tiles.items():
         # The door, too, may be somebody else's: no name leads out of the folder.
         if not is_harmless(tile.folder.replace(MARK, "-")):

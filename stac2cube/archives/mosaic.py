@@ -516,17 +516,17 @@ def archive_series(
     columns: Columns | None = None,
     time: Any = None,
 ) -> pd.DataFrame:
-    """What an archive says of points or polygons through time.
+    """Time series of points or polygons over all tiles of an archive.
 
-    A place that lies in one tile is told by that tile's cube, on its own lattice; of tiles that overlap, by the first
-    by name. A polygon over several tiles is told by all of them together, as :func:`stac2cube.open_archive` joins them,
-    in the CRS of the first.
+    Values of a place within one tile come from the cube of that tile, on its own lattice. If tiles overlap, the first
+    one by name is used. Values of a polygon over several tiles come from all of them, joined as by
+    :func:`stac2cube.open_archive` in the CRS of the first.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
         places: Features in any form that :func:`stac2cube.model.geometry.read_areas` takes, points too.
         product: Name of an entry of the recipe that makes cubes.
-        columns: What is told: layers, indices, and statistics of polygons; all layers if None.
+        columns: Layers, indices, and statistics of polygons. Default: all layers.
         time: Only steps in this period; all if None.
 
     Returns:

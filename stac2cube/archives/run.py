@@ -190,7 +190,7 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
         on_cluster: Whether blocks will be made on the nodes of a cluster, for the choice of the catalog.
 
     Raises:
-        BadInputError: A word is wrong, no tile shares ground with the area, or a tile lies on another lattice.
+        BadInputError: An argument is invalid, no tile shares ground with the area, or a tile lies on another lattice.
         NothingFoundError: The catalog has no scene over the area.
         CatalogError: The catalog cannot be read.
     """
@@ -198,7 +198,7 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
     query = replace(wanted.query, max_cloud_cover=None, strict=False)
     area, mission, choices = area_of(query), query.page, catalog_choices(query, on_cluster=on_cluster)
     if any(choice.together for choice in choices):
-        raise BadInputError("an archive reads one catalog: say one name, or make an index of each")
+        raise BadInputError("an archive reads one catalog: give one name, or make an index of each")
     search = _TileSearch(mission)
     if wanted.tiling.tiling != "mgrs":
         tiles = tiles_for(wanted.tiling, area, wanted.resolution, mission.lattice)
@@ -637,7 +637,7 @@ def refresh_door(archive: TileArchive) -> None:
         except CubeLockedError as error:
             held = error
         time.sleep(0.5)
-    log.warning("the door of the archive is as it was: %s", held)
+    log.warning("the entry point of the archive was not updated: %s", held)
 
 
 def run_name() -> str:

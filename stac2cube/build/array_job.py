@@ -57,7 +57,7 @@ def lease_cube(path: Path, spec: CubeSpec, claim: ArrayLease, options: BuildOpti
     """Take a cube for some jobs, creating it if there is none.
 
     Raises:
-        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        CubeMismatchError: The cube was made with other options; nothing was changed.
         CubeLockedError: Somebody else is writing it.
         BadInputError: The path cannot be written.
     """

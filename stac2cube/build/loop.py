@@ -94,7 +94,9 @@ def run_blocks(steps: Sequence[Step], task: Task, executor: Executor, gatherer: 
                 reason = _settle(future, step, gatherer, scheduler, failures)
                 error = future.exception()
                 if beginning.hopeless(step.step.entry.key, fault_of(error) if error else ""):
-                    raise ProgramError(f"all blocks so far ended alike, the others are not tried: {reason}")
+                    raise ProgramError(
+                        f"all blocks so far failed with the same error, the others are not tried: {reason}"
+                    )
     except BaseException:
         try:
             gatherer.end()
@@ -327,7 +329,7 @@ def build(
         progress: Told of every block.
 
     Raises:
-        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        CubeMismatchError: The cube was made with other options; nothing was changed.
         CubeLockedError: Somebody else is writing it.
         BadInputError: The path cannot be written, the cube would outgrow its limits, or the disk is full; what was
             sealed stays.

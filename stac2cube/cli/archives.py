@@ -214,7 +214,7 @@ def show_plan(plan: ArchivePlan) -> None:
     table.caption_justify = "left"
     wide_console().print(table)
     if plan.outside:
-        click.echo(f"not asked for by the recipe, left as they are: {', '.join(plan.outside)}")
+        click.echo(f"not in the recipe, left as they are: {', '.join(plan.outside)}")
 
 
 def say_summary(recipe: Recipe, plan: ArchivePlan, summary: ArchiveSummary) -> None:
@@ -229,9 +229,9 @@ def say_summary(recipe: Recipe, plan: ArchivePlan, summary: ArchiveSummary) -> N
     for name, holder in () if summary.shared else summary.held.items():
         click.echo(f"held: {name}: {holder}")
     if summary.limit:
-        click.echo(f"the budget {summary.limit} is reached: the same command goes on")
+        click.echo(f"the budget {summary.limit} is reached: run the same command again to continue")
     elif summary.stopped:
-        click.echo("stopped before the end: the same command goes on")
+        click.echo("stopped before the end: run the same command again to continue")
 
 
 def archive_folder(path: Path) -> Path:
@@ -369,7 +369,7 @@ def _keep(
             click.echo(f"stac2cube: {error}", err=True)
             code = 1
         if code == 10 or was_asked_to_stop():
-            click.echo("stopped before the end: the same command goes on", err=True)
+            click.echo("stopped before the end: run the same command again to continue", err=True)
             return 10
         journal.add(name, code)
     return journal.close()

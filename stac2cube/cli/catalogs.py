@@ -193,9 +193,7 @@ def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool)
     AreaOptions,
     *("aoi", "aoi_crs"),
     unset="off",
-    helps={
-        "aoi": "Area that items must intersect, as for `stac2cube layers`, for example a box 'west,south,east,north'."
-    },
+    helps={"aoi": "Area that items must intersect: a file, GeoJSON text, or a box 'west,south,east,north' in degrees."},
 )
 @click.option("--platform", help="Platforms, separated by commas: sentinel-2a,sentinel-2b.")
 @options_of(

@@ -88,7 +88,7 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
         if moments_only or (made is not None and options["only"] is None):
             made = add_moments(frames, out, making, rules=rules)
     if made is None:
-        click.echo(f"{out}: stopped before the end, run again to go on")
+        click.echo(f"{out}: stopped before the end: run the same command again to continue")
         return 10
     for band in made.bands:
         low, high = band.limits
@@ -141,7 +141,7 @@ def patches(source: Path, out: Path, **options: Any) -> int:
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = make_patches(frames, out, rules, making, statistics=known)
     if not made.manifest:
-        click.echo(f"{out}: stopped before the end, run again to go on")
+        click.echo(f"{out}: stopped before the end: run the same command again to continue")
         return 10
     kept = made.manifest["counts"]["kept"]
     for split, share in rules.splits.shares.items():
@@ -176,8 +176,15 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.command()
 @click.argument("folder", type=CUBE, required=False)
 @click.option("--config", type=CUBE, help="YAML file with these options.")
-@options_of(AreaOptions, "aoi", unset="off", helps={"aoi": "As for `stac2cube layers`."})
-@options_of(Query, "time", unset="off", helps={"time": "As for `stac2cube layers`."})
+@options_of(
+    AreaOptions,
+    "aoi",
+    unset="off",
+    helps={"aoi": "Area of interest: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees."},
+)
+@options_of(
+    Query, "time", unset="off", helps={"time": "A year, month, day, interval or season. Separate several by commas."}
+)
 @options_of(DownloadRequest, "roles", unset="off")
 @options_of(DownloadRequest, "catalog", unset="told")
 @options_of(DownloadRequest, "tiles", "cloud", "min_coverage", "max_scenes", unset="off")
@@ -202,7 +209,7 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
         words |= {name: value for name, value in options.items() if value is not None and name in DOWNLOAD}
         words |= {} if folder is None else {"folder": folder}
         if words.get("folder") is None:
-            raise BadInputError("say FOLDER, or give it in --config")
+            raise BadInputError("give FOLDER, or write it into --config")
         request = download_of_words(words)
         if options["dry_run"]:
             return _show_files(wanted_files(request), Path(words["folder"]))
@@ -252,8 +259,20 @@ SHOWN = 20
 @click.argument("out", type=CUBE, required=False)
 @click.option("--config", type=CUBE, help="YAML file with these options and with details of angles and labels.")
 @options_of(SampleRules, "mission", unset="told")
-@options_of(AreaOptions, "aoi", unset="off", helps={"aoi": "Area of interest. Samples are cut to it."})
-@options_of(Query, "time", unset="off", helps={"time": "As for `stac2cube layers`. Default: all times."})
+@options_of(
+    AreaOptions,
+    "aoi",
+    unset="off",
+    helps={
+        "aoi": "Area to which samples are cut: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees."
+    },
+)
+@options_of(
+    Query,
+    "time",
+    unset="off",
+    helps={"time": "A year, month, day, interval or season. Separate several by commas. Default: all times."},
+)
 @options_of(SampleRules, "bands", "target", unset="told")
 @options_of(
     GridOptions,
@@ -300,7 +319,7 @@ def samples(source: str | None, out: Path | None, config: Path | None, **options
         words |= {name: value for name, value in _words(options).items() if value is not None}
         words |= {name: value for name, value in (("source", source), ("out", out)) if value is not None}
         if words.get("out") is None:
-            raise BadInputError("say SOURCE and OUT, or give them in --config")
+            raise BadInputError("give SOURCE and OUT, or write them into --config")
         request, rules = request_of_words(words), rules_of_words(words)
         if options["dry_run"]:
             from stac2cube.datasets.samples import plan_samples
@@ -331,7 +350,7 @@ def _words(options: dict[str, Any]) -> dict[str, Any]:
     if options["angles"] is not None:
         words["angles"] = AngleRules(options["angles"], options["view"] or "single")
     elif options["view"] is not None:
-        raise BadInputError("--view says how --angles are written: say both")
+        raise BadInputError("--view needs --angles")
     if options["labels"] is not None:
         words["labels"] = {"backend": options["labels"], "path": options["labels_path"] or ""}
         if options["mapping"] is not None:

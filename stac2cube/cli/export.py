@@ -78,7 +78,10 @@ if TYPE_CHECKING:
     AreaOptions,
     "aoi",
     unset="off",
-    helps={"aoi": "Area of interest, as for `stac2cube layers`. Default: the whole item."},
+    helps={
+        "aoi": "Area of interest: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees. "
+        "Default: the whole item."
+    },
 )
 @options_of(GridOptions, "resolution", unset="off")
 @click.option("--clear", is_flag=True, help="Leave out indices where the scene's classes say cloud, shadow or no data.")
@@ -165,7 +168,7 @@ def export(cubes: tuple[Path, ...], kind: str, **options: Any) -> None:
     from stac2cube.progress import Progress, progress_for
 
     if len(cubes) < 2:
-        raise click.UsageError("say the cube, and where to write")
+        raise click.UsageError("give the cube, and where to write")
     quiet = options.pop("quiet")
     shown = any(options[name] for name in ("show", "balance", "ramp")) or options["stretch"] != "series"
     how = value_of(
@@ -229,7 +232,7 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
         click.echo(json.dumps([figures_of(cube) for cube in cubes], indent=1))
         return
     if not cubes:
-        raise click.UsageError("say which cube the page is about")
+        raise click.UsageError("give the cube that the page is about")
     click.echo(write_report(cubes, paths[-1] if named else cubes[0].parent / "report.html"))
 
 
@@ -255,7 +258,7 @@ def publish(cube: Path, out: Path | None, api: str | None, address: str, **optio
     CUBE may be an archive: each of its cubes then becomes a Collection TILE-PRODUCT, in OUT/TILE/PRODUCT.
     """
     if (out is None) == (api is None):
-        raise click.UsageError("say a folder, or --api URL")
+        raise click.UsageError("give a folder, or --api URL")
     if address and out is None:
         raise click.UsageError("--address is where OUT will be found: an API makes its own links")
     from stac2cube.archives.archive import is_archive

@@ -366,7 +366,7 @@ def _tile_jobs(
         except SlurmError as error:
             if tasks == 1 or not lets_in_no_more(str(error)):
                 raise
-            log.warning("fewer jobs are let in than %d tasks: %s", tasks, error)
+            log.warning("SLURM accepts fewer jobs than %d tasks: %s", tasks, error)
             tasks //= 2
 
 
@@ -473,7 +473,7 @@ def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
         if len(scripts) == 1 or not lets_in_no_more(str(error)):
             raise
         jobs = submit_chain(place, [_one_script(recipe, site, folder, options, recipe.entries)], folder)
-        log.warning("fewer jobs are let in than the recipe has entries: one job makes all of them: %s", error)
+        log.warning("SLURM accepts fewer jobs than the recipe has entries: one job makes all of them: %s", error)
         return jobs
 
 

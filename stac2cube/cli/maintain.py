@@ -92,7 +92,7 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventor
         if found.awaited:
             click.echo(_some("not here yet", tuple(found.awaited)))
         if found.nothing:
-            click.echo("all in step")
+            click.echo("everything is up to date")
         return 0
 
 
@@ -185,7 +185,9 @@ def diff(cube: Path, one: int, other: int, machine: bool) -> None:
 @click.command()
 @click.argument("cube", type=CUBE)
 @click.argument("commit", type=COMMIT, required=False)
-@click.option("--before", metavar="DATE", help="In place of COMMIT: the last one made before, 2025-03-01, UTC.")
+@click.option(
+    "--before", metavar="DATE", help="Use the last commit before this date (UTC), for example 2025-03-01, not COMMIT."
+)
 @as_json
 @over_archive()
 def rollback(cube: Path, commit: int | None, before: str | None, machine: bool) -> None:
@@ -198,7 +200,7 @@ def rollback(cube: Path, commit: int | None, before: str | None, machine: bool) 
     from stac2cube.store.metadata import read_root
 
     if (commit is None) == (before is None):
-        raise click.ClickException("say either COMMIT or --before DATE")
+        raise click.ClickException("give either COMMIT or --before DATE")
     commit = last_commit_before(cube, str(before)) if commit is None else commit
     now = read_root(cube)
     root = now if before is not None and commit == now.commit else roll(cube, commit)
@@ -238,7 +240,7 @@ def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
     if machine:
         click.echo(json.dumps(asdict(done), indent=1))
     elif not done.store:
-        click.echo("stopped before the end: the same command goes on")
+        click.echo("stopped before the end: run the same command again to continue")
     else:
         what = f"{done.steps} steps of {year} in {done.files} files of {human_bytes(done.size)}"
         besides = f"besides the cube's own {done.files_before} of {human_bytes(done.size_before)}"
@@ -431,6 +433,6 @@ def unlock(cube: Path, force: bool) -> None:
         return
     owner = read_owner(cube) or "somebody whose card cannot be read"
     if not force:
-        raise click.ClickException(f"{cube} is held by {owner}. If you know that it is dead, say --force.")
+        raise click.ClickException(f"{cube} is held by {owner}. If you know that it is dead, use --force.")
     force_unlock(cube)
     click.echo(f"the lock of {owner} was removed")

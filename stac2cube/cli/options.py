@@ -436,7 +436,7 @@ class WhereOptions(Options):
             from stac2cube.executors.site import find_site, site_names
 
             if self.site is None:
-                raise BadInputError(f"--place slurm: say --site NAME, one of {', '.join(site_names())}")
+                raise BadInputError(f"--place slurm needs --site NAME, one of {', '.join(site_names())}")
             place = find_site(self.site).place(test=self.test)
             return place if self.workers is None else replace(place, jobs=self.workers)
         if self.place == "allocation":

@@ -438,7 +438,9 @@ claim_option = click.option("--claim", "job", help="Id of the job that will seal
 
 @click.command()
 @RECIPE
-@click.option("--stage", "only", multiple=True, help="Only this entry: composite, or composite.monthly. Repeatable.")
+@click.option(
+    "--stage", "only", multiple=True, help="Make only this entry: composite, or composite.monthly. Repeatable."
+)
 @set_option
 @click.option(
     "--on-deadline",
@@ -454,7 +456,7 @@ claim_option = click.option("--claim", "job", help="Id of the job that will seal
 )
 @tile_option
 @budget_option
-@click.option("--dry-run", is_flag=True, help="For archives: say which tiles would be made and end.")
+@click.option("--dry-run", is_flag=True, help="For archives: print which tiles would be made, and stop.")
 @click.option("--planned", type=CUBE, hidden=True)
 @where_options
 def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadline: str, **options: Any) -> int:
@@ -649,14 +651,14 @@ def claim_of(job: str | None) -> Any:
 
     sealing = job or os.environ.get("SLURM_JOB_ID")
     if not sealing:
-        raise BadInputError("say --claim JOB: the id of the job that will seal")
+        raise BadInputError("give --claim JOB: the id of the job that will seal")
     return ArrayLease(sealing, os.environ.get("SLURM_CLUSTER_NAME") or Queue().name())
 
 
 def _array(variable: str) -> int:
     value = os.environ.get(variable)
     if value is None:
-        raise BadInputError("say --number and --of, or run this in a job array (sbatch --array=0-7)")
+        raise BadInputError("give --number and --of, or run this in a job array (sbatch --array=0-7)")
     return int(value)
 
 

@@ -83,7 +83,7 @@ def stoppable() -> Iterator[threading.Event]:
         _ASKED.set()
         stop_waiting(GRACE)
         logging.getLogger("stac2cube").warning(
-            "%s: finishing the blocks at hand, then sealing; once more to end at once", signal.Signals(number).name
+            "%s: finishing the current blocks, then sealing; send it again to stop at once", signal.Signals(number).name
         )
 
     wait_again()
@@ -180,7 +180,7 @@ def prepared(out: Path, words: Mapping[str, Any], run_options: RunOptions, *, up
     """Words of layers understood, searched and laid out.
 
     Raises:
-        BadInputError: A word is wrong, or there is nothing to update.
+        BadInputError: An argument is invalid, or there is nothing to update.
     """
     from stac2cube.stages.layers import prepare, query_of_words
 
@@ -238,7 +238,7 @@ def child_update(cube: Path, catalog: str | None) -> Callable[[RunOptions], int]
     in_files = holds_sample_files(cube)
     if in_files or holds_samples(cube):
         if catalog is not None:
-            raise BadInputError(f"{cube} remembers its source: `stac2cube samples` takes another, say no --catalog")
+            raise BadInputError(f"{cube} is updated from its stored source: leave out --catalog")
         if in_files:
             return partial(made_samples, cube, partial(follow_sample_files, cube))
         return partial(built, cube, partial(follow_samples, cube))
@@ -262,7 +262,7 @@ def made_samples(out: Path, make: Callable[..., Report], run_options: RunOptions
     for name, reason in report.failed.items():
         click.echo(f"  {name}: {reason}")
     if report.stopped:
-        click.echo("stopped in time: run again to go on")
+        click.echo("stopped in time: run the same command again to continue")
     return report.exit_code
 
 
@@ -378,7 +378,7 @@ def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
     for line in summary.failures():
         yield f"failed: {line}"
     if summary.stopped:
-        yield "stopped before the end: the same command goes on"
+        yield "stopped before the end: run the same command again to continue"
 
 
 def human_bytes(count: float) -> str:

@@ -216,9 +216,7 @@ def find_l1c_scenes(
             + (", say method 'qa_pixel'" if query.mission.startswith("landsat") else "")
         )
     if parent.spec.grid.resolution > rules.resolution:
-        raise BadInputError(
-            f"the pixels of {parent.path} are larger than {rules.resolution:g} m: say a resolution of theirs"
-        )
+        raise BadInputError(f"the pixels of {parent.path} are larger than {rules.resolution:g} m: use their resolution")
     query = replace(query.unfiltered(), mission=L1C, bands=BANDS, catalog=catalog, strict=False)
     try:
         found = find_scenes(query, catalog_choices(query, on_cluster=on_cluster))

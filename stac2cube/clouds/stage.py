@@ -224,9 +224,9 @@ def get_cloud_layers(
         along time ``cloud_fraction`` of the pixels with data and ``valid_fraction`` of all.
 
     Raises:
-        BadInputError: A word is wrong, the cube is of another mission, or a package is missing.
+        BadInputError: An argument is invalid, the cube is of another mission, or a package is missing.
         CatalogError: The catalog cannot be read.
-        CubeMismatchError: The clouds cube was made otherwise.
+        CubeMismatchError: The clouds cube was made with other options.
         IncompleteError: Some steps failed, for example because there is no L1C of them; the others are sealed.
     """
     from stac2cube.store.reader import open_cube

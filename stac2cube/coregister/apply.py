@@ -287,7 +287,7 @@ def scenes_again(path: Path, rows: Sequence[Entry]) -> dict[str, Scene]:
     for row in rows:
         name = str(row.properties["catalog"])
         if "," in name and not Path(name).exists():
-            raise BadInputError(f"{row.key} of {path} came from several catalogs: say source 'cube'")
+            raise BadInputError(f"{row.key} of {path} came from several catalogs: use source 'cube'")
         found[row.key] = _scene(row, query, name)
     return found
 
@@ -296,7 +296,7 @@ def _scene(row: Entry, query: Query, catalog: str) -> Scene:
     items = [json.loads(item) for item in row.sources]
     scenes = {str(scene.key): scene for scene in scenes_of(items, query, find_catalog(catalog))}
     if row.key not in scenes:
-        raise BadInputError(f"the items of {row.key} do not make that scene any more: say source 'cube'")
+        raise BadInputError(f"the items of {row.key} do not make that scene any more: use source 'cube'")
     scene = scenes[row.key]
     return replace(scene, granules=tuple(replace(granule, item="") for granule in scene.granules))
 

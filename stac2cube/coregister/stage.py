@@ -82,8 +82,8 @@ def coregister_scenes(
         ``(time, y, x)``, a pixel per window.
 
     Raises:
-        BadInputError: A word is wrong, the area is too small, or AROSICS is not installed.
-        CubeMismatchError: One of the cubes was made otherwise.
+        BadInputError: An argument is invalid, the area is too small, or AROSICS is not installed.
+        CubeMismatchError: One of the cubes was made with other options.
         IncompleteError: Some scenes could not be read; the others are done.
     """
     from stac2cube.store.reader import open_cube

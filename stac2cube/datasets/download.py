@@ -158,7 +158,7 @@ class Fetcher:
             damaged += 1
             if damaged == 2:
                 raise ReadError(f"{unsigned(file.href)} is not what the catalog says: {wrong}")
-        raise ReadError(f"{unsigned(file.href)}: it could not be had whole in {self.attempts} tries")
+        raise ReadError(f"{unsigned(file.href)}: it could not be downloaded completely in {self.attempts} tries")
 
     def _bring(self, file: RemoteFile, part: Path, patience: Patience) -> None:
         if not is_remote(file.href):
@@ -421,7 +421,7 @@ def download_products(
         The manifest.
 
     Raises:
-        BadInputError: A word is wrong, or the folder cannot be written.
+        BadInputError: An argument is invalid, or the folder cannot be written.
         NothingFoundError: There is no acquisition.
         CatalogError: The catalog cannot be read.
         IncompleteError: Some files are not there; the manifest names them with the reason.

@@ -152,7 +152,7 @@ def _refuse_overlaps(periods: Mapping[str, Period]) -> None:
             for begin, end in theirs.intervals:
                 if first.date() <= end.date() and begin.date() <= last.date():
                     day = f"{max(first, begin):%Y-%m-%d}"
-                    raise BadInputError(f"the times of {one} and {other} overlap from {day}: what judges may not teach")
+                    raise BadInputError(f"the times of {one} and {other} overlap from {day}: splits share no day")
 
 
 # The words of a set of patches: their size, which are good enough, how they are stored.

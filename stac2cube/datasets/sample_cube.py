@@ -90,7 +90,7 @@ def make_sample_cube(
 ) -> xr.Dataset:
     """Make training samples as a cube: a step per scene, on one grid.
 
-    Running it again adds what is new, as ``stac2cube update`` does, and makes anew what was made anew in its source.
+    Running it again adds what is new, as ``stac2cube update`` does, and rebuilds what was rebuilt in its source.
 
     Args:
         source: As for :func:`stac2cube.make_samples`.
@@ -103,8 +103,8 @@ def make_sample_cube(
         The cube: bands and angles float32, NaN where not valid or unknown; ``valid`` and ``label`` uint8.
 
     Raises:
-        BadInputError: A word is wrong, or an input is missing: all are named.
-        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        BadInputError: An argument is invalid, or an input is missing: all are named.
+        CubeMismatchError: The cube was made with other options; nothing was changed.
         IncompleteError: Some steps failed; the others are sealed.
     """
     from stac2cube.store.reader import open_cube
@@ -127,8 +127,8 @@ def run_sample_cube(
     """Build or extend a cube of samples.
 
     Raises:
-        BadInputError: A word is wrong, the target is no grid, or an input is missing.
-        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        BadInputError: An argument is invalid, the target is no grid, or an input is missing.
+        CubeMismatchError: The cube was made with other options; nothing was changed.
         CatalogError: The catalog cannot be read.
     """
     if rules.target != GRID:

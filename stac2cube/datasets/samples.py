@@ -394,7 +394,7 @@ def make_samples(
         The index.
 
     Raises:
-        BadInputError: A word is wrong, an input is missing (all are named), or the set was made by other rules.
+        BadInputError: An argument is invalid, an input is missing (all are named), or the set was made by other rules.
         CatalogError: The catalog cannot be read.
         IncompleteError: Some samples failed; the others are there, the index lists both.
     """

@@ -308,7 +308,7 @@ def submit_array(place: Slurm, wanted: ArrayJobs, folder: Path) -> dict[str, str
             continue
         if (tasks, rest) != tries[0]:
             log.warning(
-                "fewer jobs are let in: %d of %d tasks, %d after them: %s", tasks, wanted.tasks, len(rest), refusal
+                "SLURM accepts fewer jobs: %d of %d tasks, %d after them: %s", tasks, wanted.tasks, len(rest), refusal
             )
         return jobs
     raise AssertionError("the last try returns or raises")

@@ -36,7 +36,7 @@ class Allocation:
     Each finds out on its node what memory it may use, see :func:`stac2cube.executors.base.memory_of_task`.
 
     Attributes:
-        tasks: Workers, one per task of the job.
+        tasks: Number of workers, one per task of the job.
         cores: Threads per worker, the job's cores per task.
         memory: Limit per worker as dask writes it, ``"8GiB"``; "auto" for what SLURM gives its task on its node,
             which no other limit exceeds. Workers keep to nine tenths.

@@ -30,30 +30,32 @@ SCHEDULERS = ("slurm", "pbs", "lsf")
 
 @dataclass(frozen=True)
 class WorkerJobs:
-    """Alike jobs on a SLURM cluster, a worker each.
+    """Equal jobs on a SLURM cluster, with one worker each.
 
     Attributes:
-        partition: Partition; the cluster's default if "".
-        account: Account; the user's default if "".
-        clusters: Name for ``--clusters`` where a site has several; given to sbatch, squeue and scancel alike.
-        jobs: Worker jobs.
-        cores: Cores per job; as many blocks are worked on at a time.
-        memory: Memory per job as dask writes it, ``"8GiB"``. The worker keeps to nine tenths of it, or of what SLURM
-            gives its job if that is less, so that it is stopped with a message before SLURM kills it without one.
-        memory_as: How SLURM is told: ``"mem"``, ``"mem-per-cpu"`` or ``"mem-per-gpu"`` (one GPU per job), the options
-            of sbatch(1); ``"all"`` for ``--mem=0``; ``"none"`` for sites that give it by themselves. Nothing is said
-            where one of `directives` says it. With "all" and "none" a worker takes what its job has.
-        walltime: Time limit per job as sbatch(1) writes it. Workers end in time before it and are replaced.
+        partition: Partition. Default: that of the cluster.
+        account: Account. Default: that of the user.
+        clusters: Name for ``--clusters`` if one SLURM serves several clusters; passed to sbatch, squeue and scancel.
+        jobs: Number of worker jobs.
+        cores: Cores per job. A worker makes one block per core at a time.
+        memory: Memory per job, for example ``"8GiB"``. A worker uses at most nine tenths of it, or of what SLURM gives
+            its job if that is less. So it stops with a message before SLURM kills it without one.
+        memory_as: How memory is requested: by the options of sbatch(1) ``"mem"``, ``"mem-per-cpu"`` or
+            ``"mem-per-gpu"`` (one GPU per job); ``"all"`` for ``--mem=0``; ``"none"`` for sites that assign it
+            themselves. If one of `directives` requests memory, nothing is added. With "all" and "none" a worker uses
+            the memory of its job.
+        walltime: Time limit per job, in a form of sbatch(1). Workers end before it, and are replaced.
         directives: Further sbatch options, ``("--qos=high", "--gres=gpu:1")``.
         prologue: Shell lines before the Python program, ``("module load slurm_setup",)``.
-        python: Python on the nodes; the one that runs now if "". A path; or words as for a shell, where more are
-            needed: ``"apptainer exec /project/stac2cube.sif python"``.
-        interface: Network interface on which nodes reach each other, ``"ib0"``; what the host name means if "".
-        logs: Folder for the workers' logs, and for the key of a run while it lasts; must be seen by all nodes.
-        dashboard: Whether dask shows its pages, on loopback of the node of the controller.
-        scheduler: ``"slurm"``; or ``"pbs"`` or ``"lsf"``, untried on real ones, for worker jobs alone: `partition` is
-            their queue, `directives` are theirs, `clusters` and `memory_as` mean nothing.
-        site: Name of the site that it was read from, whose limits hold for what is built here; "" for none.
+        python: Python on the nodes: a path, or a command such as ``"apptainer exec /project/stac2cube.sif python"``.
+            Default: the Python that runs now.
+        interface: Network interface on which nodes reach each other, ``"ib0"``. Default: that of the host name.
+        logs: Folder for logs of the workers, and for the key of a run while it lasts. All nodes must see it.
+        dashboard: Whether dask serves its dashboard, on the loopback interface of the controller's node.
+        scheduler: ``"slurm"``; or ``"pbs"`` or ``"lsf"`` (for worker jobs only, not tried on real clusters). For these
+            two, `partition` is a queue, `directives` are options of their scheduler, and `clusters` and `memory_as`
+            are ignored.
+        site: Name of the site from which this was read. Its limits hold for the cubes that are built. "" for no site.
     """
 
     partition: str = ""

@@ -286,7 +286,7 @@ def _drawn(ring: Any) -> NamedArea:
     turn = 360 if min(x for x, _ in corners) < -180 else 0
     closed = [(x + turn, y) for x, y in [*corners, corners[0]]]
     if not shapely.Polygon(closed).is_valid:
-        raise BadInputError("its edges cross each other: draw it anew")
+        raise BadInputError("its edges cross each other: draw it again")
     (area,) = read_areas({"type": "Polygon", "coordinates": [closed]})
     return NamedArea(area, {"": _geojson(area)})
 
@@ -398,7 +398,7 @@ class Explorer(LocalPage):
         tiles: Address of map tiles.
 
     Raises:
-        BadInputError: The folder, mission, or an address will not do, or the port is taken.
+        BadInputError: The folder, mission, or an address is not valid, or the port is in use.
     """
 
     def __init__(self, folder: Path, catalog: str, mission: str, port: int, behind: str, tiles: str) -> None:
@@ -528,7 +528,7 @@ def explore(
         The page: it shows itself in a notebook, and has ``url``, ``recipe`` (the file written last) and ``stop()``.
 
     Raises:
-        BadInputError: The folder, mission, or an address will not do, or the port is taken.
+        BadInputError: The folder, mission, or an address is not valid, or the port is in use.
     """
     return Explorer(Path(folder).expanduser(), _absolute(catalog), mission, port, behind, tiles)
 

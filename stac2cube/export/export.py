@@ -302,7 +302,7 @@ def export(
         if not isinstance(told, OSError):
             raise
         why = os.strerror(told.errno) if told.errno in DISK_ERRORS else str(told)
-        raise BadInputError(f"{target} cannot be written: {why}; what is whole stays, run again to go on") from error
+        raise BadInputError(f"{target} cannot be written: {why}; complete files stay, run the command again") from error
 
 
 def _written(cut: Selection, target: Path, kind: FileFormat, look: Style | None, progress: Progress) -> list[Path]:

@@ -205,7 +205,7 @@ def locations_on(grid: Grid, places: object) -> list[Location]:
         else:
             raise BadInputError(f"{name} is a {shape.geom_type}: a series is of points or polygons")
     if len({place.inside is None for place in found if not place.outside}) > 1:
-        raise BadInputError("these are points and polygons, of which different things are told: give them apart")
+        raise BadInputError("these are points and polygons, which give different columns: pass them separately")
     return found
 
 

@@ -151,7 +151,7 @@ def create_index(
         bands: Bands whose headers are kept; the mission's default if None. The index holds all assets in any case.
         max_cloud_cover: Percent; scenes with more are left out.
         orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit.
-        catalog: Name, URL of a STAC API, or path; chosen by itself if "auto".
+        catalog: Name, URL of a STAC API, or path; chosen automatically if "auto".
         where: Conditions on items as CQL2 texts, ``"s2:nodata_pixel_percentage < 20"``.
         headers: Read the headers of the images too, and keep them.
 
@@ -159,7 +159,7 @@ def create_index(
         Where the index lies.
 
     Raises:
-        BadInputError: A word that is not understood, nothing found, something there already.
+        BadInputError: An argument is invalid, nothing was found, something there already.
         CatalogError: The catalog cannot be read.
     """
     query = Query(

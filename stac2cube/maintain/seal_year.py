@@ -89,9 +89,9 @@ def seal_year(
         cube: The cube.
         year: UTC.
         place: Where the work runs; threads of this process if None.
-        options: How.
-        progress: Told of every layer and tile.
-        anew: Write it even if nothing changed, because its store is damaged.
+        options: When to stop, and limits of the size of the cube.
+        progress: Called for every layer and tile.
+        anew: Write the year again even if nothing changed, because its store is damaged.
 
     Raises:
         CubeError: Not a cube, or a file of it is damaged.

@@ -77,7 +77,7 @@ class ItemStates:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="items") as pool:
             answers = list(pool.map(lambda one: self._is_gone(remote, *one), self._collections(row, names)))
         if not all(answers):
-            log.warning("%s: its catalog was not found to have withdrawn all its items: it is kept", row.key)
+            log.warning("%s: its catalog did not confirm that all its items were withdrawn: it is kept", row.key)
         return all(answers)
 
     def _names(self, row: Entry) -> set[str]:

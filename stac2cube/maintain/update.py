@@ -66,7 +66,7 @@ def update(
     spec = read_root(cube).spec
     stage, parents = derived_stage(spec.stage), Parents.of(spec)
     if catalog is not None and not parents.catalog:
-        raise BadInputError(f"{cube} is made from its parent alone: say no --catalog")
+        raise BadInputError(f"{cube} is updated from its stored source: leave out --catalog")
     parents = replace(parents, catalog=catalog or parents.catalog)
     return derive(stage, parents, cube, stage.rules_of(spec), place, options=options, progress=progress)
 
@@ -178,7 +178,7 @@ def outdated_children(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> dict
             lacking, stale = kind.behind(child)
             too_many = len(kind.too_many(child, sealed_keys(parent)))
         except (CubeError, BadInputError) as error:
-            log.warning("how %s stands to %s cannot be told: %s", child, parent, error)
+            log.warning("%s cannot be compared with %s: %s", child, parent, error)
             continue
         state = {"lacking": lacking, "stale": stale, "too many": too_many}
         if any(state.values()):

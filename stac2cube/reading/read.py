@@ -91,7 +91,7 @@ def read_arrays(
         coefficients from pixels to ``crs``; and ``geometry`` in WGS84.
 
     Raises:
-        BadInputError: A word that is not understood, nothing found.
+        BadInputError: An argument is invalid, or nothing was found.
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
@@ -141,7 +141,7 @@ def zonal_statistics(
         WGS84. Without any pixel with data all but the count is NaN.
 
     Raises:
-        BadInputError: A word that is not understood, nothing found.
+        BadInputError: An argument is invalid, or nothing was found.
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
@@ -209,7 +209,7 @@ def sample(
         number), and ``geometry`` in WGS84.
 
     Raises:
-        BadInputError: Something else than points, a word that is not understood, nothing found.
+        BadInputError: Something else than points, an invalid argument, or nothing was found.
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
@@ -343,7 +343,7 @@ def save_per_geometry(
         The files, in order of time.
 
     Raises:
-        BadInputError: A word that is not understood, nothing found, bands that do not fit into one GeoTIFF.
+        BadInputError: An argument is invalid, nothing was found, bands that do not fit into one GeoTIFF.
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
@@ -448,7 +448,7 @@ def read(
         geometry; classes stay integers).
 
     Raises:
-        BadInputError: A word that is not understood, nothing found, more than fits into memory.
+        BadInputError: An argument is invalid, nothing was found, more than fits into memory.
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """

@@ -420,7 +420,7 @@ def compare_catalogs(query: Query, names: Sequence[str]) -> Iterator[Answer]:
         names: Names, URLs or paths.
 
     Raises:
-        BadInputError: A word is wrong, or a catalog does not carry the mission.
+        BadInputError: An argument is invalid, or a catalog does not carry the mission.
     """
     for name in names:
         asked = replace(query, catalog=name)

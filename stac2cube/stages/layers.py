@@ -372,7 +372,7 @@ def get_stac_layers(
         strict: Refuse Sentinel-2 scenes whose pixels contradict what their metadata say of the offset; a small picture
             of each is read before. Refuse also to take an older item where the newest one lacks a band or cannot be
             read. They fail with that reason, the others are built.
-        catalog: Name, URL of a STAC API, or path of a local catalog; chosen by itself if None or "auto".
+        catalog: Name, URL of a STAC API, or path of a local catalog; chosen automatically if None or "auto".
         place: Where the work runs; threads of this process if None.
         update: Take all arguments except ``time`` from the cube. Other arguments that are given must agree with it.
 
@@ -380,10 +380,10 @@ def get_stac_layers(
         The cube, opened by :func:`stac2cube.open_cube`; or the lazy Dataset. Layers ``(time, y, x)``.
 
     Raises:
-        BadInputError: A word that is not understood, nothing found, a band that no item found has, a path that cannot
+        BadInputError: An argument is invalid, nothing was found, a band that no item found has, a path that cannot
             be written.
         CatalogError: The catalog cannot be read.
-        CubeMismatchError: The cube was made otherwise; nothing was changed.
+        CubeMismatchError: The cube was made with other options; nothing was changed.
         CubeLockedError: Somebody else is writing it.
         IncompleteError: Some steps failed; the others are sealed, and the same call tries the failed ones again.
     """
@@ -437,7 +437,7 @@ def query_of_words(words: Mapping[str, Any], update_of: Path | None = None) -> t
         update_of: The cube to be updated.
 
     Raises:
-        BadInputError: A word is wrong, or is lacking.
+        BadInputError: An argument is invalid, or is lacking.
         CubeError: The cube to be updated is none.
     """
     given = {name: value for name, value in words.items() if value is not None}
@@ -505,7 +505,7 @@ def prepare(out: Path | None, query: Query, options: GridOptions, *, on_cluster:
         BadInputError: No such catalog, no grid can be laid out, or no item found has a band.
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
-        CubeMismatchError: The cube was made otherwise.
+        CubeMismatchError: The cube was made with other options.
     """
     choices = catalog_choices(query, on_cluster=on_cluster)
     old = query_of(out)[0] if out is not None and out.exists() else None
@@ -589,7 +589,7 @@ def doubted(job: LayersJob) -> tuple[Step, ...]:
     scenes = [scene for scene in job.scenes if str(scene.key) in todo and is_flagged(scene)]
     words = {str(scene.key): doubt for scene, doubt in zip(scenes, offset_problems(scenes), strict=True) if doubt}
     for doubt in words.values():
-        log.warning("%s; taken all the same, say --strict to refuse it", doubt)
+        log.warning("%s; used all the same, --strict refuses it", doubt)
     return tuple(_with_doubt(step, words.get(step.entry.key, "")) for step in job.steps)
 
 

@@ -238,7 +238,7 @@ def store_composites(
 
     Raises:
         BadInputError: Unknown method, period, layer, index or mask.
-        CubeMismatchError: The cube was made otherwise, or its clouds lie on another grid.
+        CubeMismatchError: The cube was made with other options, or its clouds lie on another grid.
         IncompleteError: Some periods failed; the others are sealed.
     """
     return derived_cube(composites_within(memory), Parents(Path(layers)), out, composition or Composition(), place)
@@ -378,7 +378,7 @@ def store_indices(
 
     Raises:
         BadInputError: An index that is unknown, or that the cube has no bands for; nothing is left after hiding.
-        CubeMismatchError: The cube was made otherwise.
+        CubeMismatchError: The cube was made with other options.
         IncompleteError: Some steps failed; the others are sealed.
     """
     return derived_cube(INDICES, Parents(Path(layers)), out, IndexRules(tuple(names), hiding or Hiding()), place)
@@ -498,7 +498,7 @@ def apply_masks(
 
     Raises:
         BadInputError: No such mask, or no step has clouds yet.
-        CubeMismatchError: The cubes lie on different grids, or the new one was made otherwise.
+        CubeMismatchError: The cubes lie on different grids, or the new one was made with other options.
         IncompleteError: Some steps failed; the others are sealed.
     """
     rules = MaskRules(None if masks is None else tuple(masks), max_cloud)

@@ -397,5 +397,5 @@ def device_for(wanted: str) -> str:
 
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
-        raise BadInputError("there is no GPU here that torch can use: say device 'cpu', or 'auto'")
+        raise BadInputError("there is no GPU here that torch can use: use device 'cpu' or 'auto'")
     return "cuda" if there and wanted != "cpu" else "cpu"

@@ -292,7 +292,7 @@ def read_model(folder: Path, device: str) -> OnnxModel:
         raise BadInputError(f"ONNX models need onnxruntime: pip install 'stac2cube[onnx]' ({error})") from error
     lacking = [name for name in (MODEL, ABOUT) if not (folder / name).exists()]
     if lacking:
-        raise BadInputError(f"{folder} has no {' and no '.join(lacking)}: say the folder as weights")
+        raise BadInputError(f"{folder} has no {' and no '.join(lacking)}: give the folder as weights")
     about = yaml.safe_load((folder / ABOUT).read_text())
     if not isinstance(about, dict) or set(about) != _WORDS:
         raise BadInputError(f"{folder / ABOUT} should say {', '.join(sorted(_WORDS))}, and nothing else")
@@ -311,7 +311,7 @@ def read_model(folder: Path, device: str) -> OnnxModel:
     except Exception as error:
         raise BadInputError(f"{folder / MODEL} is no ONNX model: {' '.join(str(error).split())[:160]}") from error
     if wanted and "CUDAExecutionProvider" not in session.get_providers():
-        raise BadInputError("this onnxruntime cannot use the GPU: install onnxruntime-gpu, or say device 'cpu'")
+        raise BadInputError("this onnxruntime cannot use the GPU: install onnxruntime-gpu, or use device 'cpu'")
     return OnnxModel(session, bands, float(about["factor"]), int(about["margin"]))
 
 

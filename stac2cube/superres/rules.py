@@ -123,7 +123,7 @@ class SuperresRules(Options):
             return str(find_folder("sen2sr", self.weights))
         if self.backend == "onnx":
             if not self.weights:
-                raise BadInputError("say the folder of the ONNX model as weights")
+                raise BadInputError("give the folder of the ONNX model as weights")
             return self.weights
         if self.backend not in LEARNED:
             return ""
@@ -170,7 +170,7 @@ class SuperresRules(Options):
         if size > MOST_BYTES and not self.large:
             raise BadInputError(
                 f"{rows} x {columns} pixels of {len(kept)} layers make {size / 1e9:.1f} GB a date: take a smaller "
-                "area, or say large if that is what you want"
+                "area, or allow it with large"
             )
         hashed = ""
         if weights:

@@ -359,9 +359,9 @@ def super_resolution(
         surroundings. A saturated band has no data there.
 
     Raises:
-        BadInputError: A word is wrong, bands are missing, the cube is not of 10 m, weights or torch are missing, or
-            the result would be very large.
-        CubeMismatchError: The cube was made otherwise.
+        BadInputError: An argument is invalid, bands are missing, the cube does not have pixels of 10 m, weights or
+            torch are missing, or the result would be very large.
+        CubeMismatchError: The cube was made with other options.
         IncompleteError: Some steps failed; the others are sealed.
     """
     return derived_cube(SUPERRES, Parents(Path(layers)), out, rules or SuperresRules(), place)
@@ -375,7 +375,7 @@ def _plan(parents: Parents, rules: SuperresRules, making: Derivation) -> Derived
     _warn_of(rules, parents.layers, out, weights)
     seen = open_upscaler(rules.backend, weights, "cpu").radius  # before anything is written
     if seen > rules.margin:
-        raise BadInputError(f"{rules.backend} looks at {seen} pixels around a tile: say a margin of that, or more")
+        raise BadInputError(f"{rules.backend} looks at {seen} pixels around a tile: use a margin of that, or more")
     if rules.backend in LEARNED and not making.place.on_cluster:
         device_for(rules.device)
     spec = rules.spec(parent.spec, parent.path, weights)

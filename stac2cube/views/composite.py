@@ -340,4 +340,4 @@ def cloud_percent(dataset: xr.Dataset) -> np.ndarray:
         return 100 * np.asarray(dataset["cloud_fraction"].values, float)
     if "cloud_cover" in dataset.coords:
         return np.asarray(dataset["cloud_cover"].values, float)
-    raise BadInputError("nothing is known of how cloudy the steps are: say no limit")
+    raise BadInputError("the cloud cover of the steps is unknown: leave out the limit")

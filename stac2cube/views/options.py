@@ -197,7 +197,12 @@ class Film(Options):
         bounds=Range(least=1),
         form="range",
     )
-    width: int = option(640, "Longer edge of the pictures, in pixels.", unit="pixels", bounds=Range(least=1))
+    width: int = option(
+        640,
+        "Longer edge of the pictures, in pixels, at least 420. Smaller cubes are enlarged by a whole factor.",
+        unit="pixels",
+        bounds=Range(least=1),
+    )
     seconds: float = option(0.7, "Seconds for which each time step is shown.", unit="seconds", bounds=Range(above=0))
     title: str = option("", "Title, written next to the date.")
 

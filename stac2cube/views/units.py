@@ -523,12 +523,12 @@ def aspect(heights: xr.DataArray) -> xr.DataArray:
 
 
 def hillshade(heights: xr.DataArray, *, azimuth: float = 315.0, altitude: float = 45.0) -> xr.DataArray:
-    """Light of a low sun on the ground, 0 to 1, float32.
+    """Brightness of terrain under a low sun, after Horn (1981): 0 to 1, float32.
 
     Args:
         heights: As in :func:`slope`.
-        azimuth: Where the sun stands, degrees clockwise from grid north.
-        altitude: How high, degrees above the horizon, 0 to 90.
+        azimuth: Azimuth of the sun, degrees clockwise from grid north.
+        altitude: Height of the sun, degrees above the horizon, 0 to 90.
 
     Returns:
         Same dims; NaN as in :func:`slope`.

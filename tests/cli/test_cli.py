@@ -220,7 +220,7 @@ def test_sigterm_seals_what_is_finished(archive: Archive, area: Path, tmp_path: 
     process.send_signal(signal.SIGTERM)
     out_text, _ = process.communicate(timeout=900)
     assert process.returncode == 10
-    assert "the same command goes on" in out_text
+    assert "run the same command again to continue" in out_text
     assert read_root(out).steps < 3
     assert not (out / ".stac2cube/staging").exists()
     assert run(*layers(archive, area, out, "2022")).returncode == 0

@@ -128,7 +128,7 @@ def test_commands_near_the_end_of_their_job_end_with_10_and_go_on(
         monkeypatch.setenv("SLURM_JOB_END_TIME", str(time.time() + FAREWELL / 2))
         run = CliRunner().invoke(cli, command, standalone_mode=False)
         assert (run.exception, run.return_value) == (None, 10), run.output
-        assert "run again to go on" in run.output
+        assert "run the same command again to continue" in run.output
         monkeypatch.delenv("SLURM_JOB_END_TIME")
         run = CliRunner().invoke(cli, command, standalone_mode=False)
         assert (run.exception, run.return_value) == (None, 0), run.output

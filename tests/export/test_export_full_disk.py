@@ -44,7 +44,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 def test_a_full_disk_is_told_of_and_the_next_run_goes_on(small: Path, cube: Path) -> None:
     how = Export(layers=("B02",))
-    with pytest.raises(BadInputError, match=r"cannot be written.*run again to go on"):
+    with pytest.raises(BadInputError, match=r"cannot be written.*complete files stay, run the command again"):
         export(cube, small / "files", how)
     assert not [path for path in small.rglob("*") if ".partial" in path.name]
     subprocess.run(["mount", "-o", "remount,size=20m", small], check=True)
@@ -150,5 +150,5 @@ def test_what_libraries_say_of_a_full_disk_is_one_line(
         raise error
 
     monkeypatch.setattr("stac2cube.export.export.write_netcdf", fail)
-    with pytest.raises(BadInputError, match=rf"cube.nc cannot be written: {says} what is whole stays"):
+    with pytest.raises(BadInputError, match=rf"cube.nc cannot be written: {says} complete files stay"):
         export(cube, tmp_path / "cube.nc", Export(format="netcdf"))

@@ -193,7 +193,7 @@ def test_quicklooks_show_what_is_asked_for(cube: Path, tmp_path: Path) -> None:
         (["t.gif", "--ramp", "rainbows", "--show", "ndvi"], "unknown colour map 'rainbows'"),
         (["t.gif", "--time", "2019"], "no step in 2019"),
         (["t.gif", "--width", "20"], "at least 420 pixels"),
-        (["t.gif", "--max-cloud", "10"], "nothing is known of how cloudy"),
+        (["t.gif", "--max-cloud", "10"], "cloud cover of the steps is unknown"),
         (["t.gif", "--stretch", "p98-p2"], "a stretch is"),
         (["t.gif", "--show", "B8A,B02"], "three bands, not 2"),
     ],

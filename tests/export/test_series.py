@@ -128,7 +128,7 @@ def test_places_are_told_alike_alone_and_together(cube: Path) -> None:
             alone = series(cube, collection(**{name: shape}), choice=TimeSelection(time="2023"))
             mine = together[together["name"] == name].reset_index(drop=True)
             pd.testing.assert_frame_equal(mine, alone)
-    with pytest.raises(BadInputError, match="give them apart"):
+    with pytest.raises(BadInputError, match="pass them separately"):
         series(cube, collection(a=CENTRE, b=TRIANGLE))
 
 

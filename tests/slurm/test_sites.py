@@ -1,4 +1,4 @@
-"""Habits of sites, on the one-machine cluster: limits, console_for wrappers, folders' names, memory in all forms."""
+"""Habits of sites, on the one-machine cluster: limits, talking wrappers, folders' names, memory in all forms."""
 
 from __future__ import annotations
 

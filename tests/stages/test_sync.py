@@ -111,7 +111,7 @@ def test_an_inventory_tells_what_went_and_what_is_not_here_yet(
     assert cli.main(["sync", str(layers), "--inventory", str(path), "-q"], standalone_mode=False) == 0
     said = capsys.readouterr().out
     assert "not here yet     2  not-yet soon" in said
-    assert "all in step" in said
+    assert "everything is up to date" in said
 
 
 @pytest.mark.parametrize(
