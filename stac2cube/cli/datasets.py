@@ -264,7 +264,8 @@ SHOWN = 20
     "aoi",
     unset="off",
     helps={
-        "aoi": "Area to which samples are cut: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees."
+        "aoi": "Area to which samples are cut: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in "
+        "degrees."
     },
 )
 @options_of(
