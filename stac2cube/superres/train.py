@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 
 STEPS = {"sharpen": 3000, "fuse": 1000}
-"""Steps of training that the shipped weights got."""
+"""Steps of training from random weights."""
 
 BATCH, PATCH = 24, 16
 """Patches per step, and their edge in pixels of the network's input for ``sharpen``; ``fuse`` takes twice the edge."""
 
 UNSURE = (-0.08, -0.04, 0.0, 0.04, 0.08)
 """By how much the optics of training differ from the table: nobody knows them better."""
+
+MOVES = ((0, 0), (1, 0), (0, 1), (1, 1), (0, 0))
+"""Pixels of 20 m by which scenes are cut, for each of these optics: coarser pixels then begin at other places."""
 
 MEANS, DSEN2 = "means", "dsen2"
 """Optics other than a Gaussian: plain averages, and those of Lanaras et al. 2018 (doi:10.1016/j.isprsjprs.2018.09.018):
@@ -112,7 +116,7 @@ def train(
         scenes: What they learn from.
         steps: Per network; :data:`STEPS` if None.
         seed: Decides first weights and order; on a CPU the same seed gives the same weights.
-        start: Networks to begin from.
+        start: Networks to begin from, by name, which are left as they are; random weights if None.
         device: ``"cpu"`` or ``"cuda"``.
         told: Called with network, step and loss now and then.
     """
@@ -122,15 +126,29 @@ def train(
     with one_thread(), torch.random.fork_rng(devices=[]):
         for name, build in NETWORKS.items():
             torch.manual_seed(seed)
-            network = build()
-            if start is not None:
-                network.load_state_dict(start[name].state_dict())
-            taught = [lesson for off in UNSURE for scene in scenes for lesson in training_samples(scene, name, off)]
+            network = build() if start is None else deepcopy(start[name])
+            taught = [
+                lesson
+                for off, by in zip(UNSURE, MOVES, strict=True)
+                for scene in scenes
+                for lesson in training_samples(_moved(scene, by), name, off)
+            ]
             count = (STEPS if steps is None else steps)[name]
             edge = PATCH if name == "sharpen" else 2 * PATCH
             _fit(network.to(device), _batches(taught, edge, seed, device), count, partial(told, name))
             made[name] = network.cpu().eval()
     return made
+
+
+def _moved(scene: TrainingArea, by: tuple[int, int]) -> TrainingArea:
+    """A scene without its first rows and columns, pixels of 20 m; unchanged if too little of it would be left."""
+    rows, columns = by
+    size = [(edge - 2 * move) // 8 * 8 for edge, move in zip(scene.fine.shape[1:], by, strict=True)]
+    if min(size) < 4 * PATCH:
+        return scene
+    fine = scene.fine[:, 2 * rows : 2 * rows + size[0], 2 * columns : 2 * columns + size[1]]
+    coarse = scene.coarse[:, rows : rows + size[0] // 2, columns : columns + size[1] // 2]
+    return TrainingArea(np.ascontiguousarray(fine), np.ascontiguousarray(coarse))
 
 
 def _fit(
@@ -141,6 +159,8 @@ def _fit(
 ) -> None:
     import torch
 
+    # Convolutions are faster where the channels of a pixel lie beside each other.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = torch.optim.Adam(network.parameters(), lr=2e-3)
     pace = torch.optim.lr_scheduler.OneCycleLR(learner, 2e-3, total_steps=max(steps, 2), pct_start=0.1)
     mean = torch.optim.swa_utils.AveragedModel(network, avg_fn=_running_mean)
@@ -156,6 +176,7 @@ def _fit(
         if step % 50 == 49:
             told(step + 1, float(loss.detach()))
     network.load_state_dict(mean.module.state_dict())
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _running_mean(mean: torch.Tensor, now: torch.Tensor, _: object) -> torch.Tensor:
@@ -188,7 +209,8 @@ def _batches(
             for part, into in ((one + noise, given), (other, wanted)):
                 turned = np.rot90(part[..., ::-1] if mirror else part, turn, axes=(1, 2))
                 into.append(np.ascontiguousarray(turned / contrast, dtype="float32"))
-        yield torch.from_numpy(np.stack(given)).to(device), torch.from_numpy(np.stack(wanted)).to(device)
+        pictures = torch.from_numpy(np.stack(given)).to(device).contiguous(memory_format=torch.channels_last)
+        yield pictures, torch.from_numpy(np.stack(wanted)).to(device)
 
 
 def seen_by(picture: np.ndarray, scale: int, bands: Sequence[str], optics: Optics) -> np.ndarray:

@@ -45,12 +45,16 @@ def test_our_networks_answer_in_proportion_and_see_only_so_far(
 
 
 def test_shipped_weights_are_small_and_what_they_are_said_to_be() -> None:
-    newest, older = all_shipped()
+    newest, exchanged, oldest = all_shipped()
     assert shipped() == newest.path == shipped("0" * 64)
-    assert shipped(older.sha256) == older.path
     assert not newest.about
-    assert older.about == "trained with red and blue swapped"
-    for one, generation in ((newest, 2), (older, 1)):
+    assert oldest.about == "trained with red and blue swapped"
+    assert exchanged.about.startswith("trained with red and blue swapped, and corrected by exchanging")
+    # A cube names its weights by these: they never change, and never go.
+    assert exchanged.sha256 == "059a323917ae2dc5c01031e2aec0da57ca33d11363ea1589d4333b68a12f66a5"
+    assert oldest.sha256 == "dd4a1f0a9752a4ef5e22290f9185cab781041fae8488a1f125f1bea90ba7b7f3"
+    for one, generation in ((newest, 2), (exchanged, 2), (oldest, 1)):
+        assert shipped(one.sha256) == one.path
         assert one.path.stat().st_size < 1_000_000
         assert sha256_of(one.path) == one.sha256
         assert generation_of(one.path) == generation

@@ -180,10 +180,11 @@ def test_it_is_extended_and_follows(tmp_path: Path) -> None:
     assert "pixels of 2.5 m, not details of 2.5 m" in write_report(out, tmp_path / "r.html").read_text()
 
 
+@pytest.mark.parametrize("age", [1, 2])
 def test_an_older_cube_is_extended_with_the_weights_it_was_made_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    age: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    newest, older = weights.all_shipped()
+    newest, older = weights.all_shipped()[0], weights.all_shipped()[age]
     layers, out = cube(tmp_path / "c", (150,)), tmp_path / "old one.zarr"
     with monkeypatch.context() as then:
         then.setattr(weights, "all_shipped", lambda: [older])
@@ -195,7 +196,7 @@ def test_an_older_cube_is_extended_with_the_weights_it_was_made_with(
     assert read_root(out).spec.recipe["superres"]["weights_sha256"] == older.sha256
     assert cube_status(out).steps == 2
     (said,) = [
-        record.getMessage() for record in caplog.records if "trained with red and blue swapped" in record.message
+        record.getMessage() for record in caplog.records if f"weights that were {older.about};" in record.message
     ]
     command = shlex.split(said.partition("stac2cube ")[2])
     caplog.clear()
