@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.options import console_for
+from stac2cube.cli.options import console_for, options_of
 from stac2cube.cli.run import RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
 from stac2cube.errors import BadInputError, CubeError, Stac2cubeError
 from stac2cube.executors.queue import job_end
+from stac2cube.model.query import Query, TilingWords
 from stac2cube.recipe.file import Recipe, RecipeEntry
 from stac2cube.recipe.schema import CUBE_KIND
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from stac2cube.archives.run import ArchivePlan, ArchiveRequest, ArchiveSummary, TilePlan
     from stac2cube.archives.status import ArchiveStatus
     from stac2cube.model.grid import GridOptions
-    from stac2cube.model.query import Query
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,18 @@ tile_option = click.option(
 )
 
 
+@click.command()
+@options_of(TilingWords, "tiling", "crs", "edge", "origin", "zone", unset="off")
+@options_of(TilingWords, "level")
+@options_of(TilingWords, "path", "priority", unset="off")
+def _tiles() -> None:
+    """No command: the words of a recipe's tiles come from options, as those of its entries do."""
+
+
+tiling_words = [one for one in _tiles.params if isinstance(one, click.Option)]
+"""Options that a recipe says of its tiles."""
+
+
 def archive_request(recipe: Recipe, query: Query, options: GridOptions, only: Sequence[str] = ()) -> ArchiveRequest:
     """What the archive of a recipe shall be.
 
@@ -55,7 +67,6 @@ def archive_request(recipe: Recipe, query: Query, options: GridOptions, only: Se
         BadInputError: A word of the tiles is wrong, or the layers say a CRS.
     """
     from stac2cube.archives.run import ArchiveRequest
-    from stac2cube.model.query import TilingWords
 
     words: dict[str, Any] = dict(recipe.tiles or {})
     origin = words.pop("origin", None)

@@ -13,20 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.archives import budget_option, refuse_tiles, require_tiles_for, run_recipe_of_tiles, tile_option
+from stac2cube.cli.archives import (
+    budget_option,
+    refuse_tiles,
+    require_tiles_for,
+    run_recipe_of_tiles,
+    tile_option,
+    tiling_words,
+)
 from stac2cube.cli.build import layers
 from stac2cube.cli.datasets import patch_rules_of, patches, statistics, statistics_rules_of
-from stac2cube.cli.derive import (
-    check_layers,
-    clouds,
-    composite,
-    coregister,
-    indices,
-    mask,
-    move,
-    overviews,
-    superres,
-)
+from stac2cube.cli.derive import check_layers, clouds, composite, coregister, indices, mask, move, overviews, superres
 from stac2cube.cli.export import export, publish, quicklook, report, series, slider, timelapse
 from stac2cube.cli.options import (
     CUBE,
@@ -34,7 +31,6 @@ from stac2cube.cli.options import (
     Spelled,
     console_for,
     listed,
-    options_of,
     query_words,
     value_of,
     where_options,
@@ -45,7 +41,6 @@ from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import Queue, job_end
 from stac2cube.model.fields import Range
-from stac2cube.model.query import TilingWords
 from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
 from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
 from stac2cube.superres.rules import SuperresRules
@@ -405,16 +400,8 @@ KINDS: Mapping[str, Kind] = {name: _kind(name, making) for name, making in _MAKI
 """All kinds of entries, in the order in which they are made."""
 
 
-@options_of(TilingWords, "tiling", "crs", "edge", "origin", "zone", unset="off")
-@options_of(TilingWords, "level")
-@options_of(TilingWords, "path", "priority", unset="off")
-def _tiles() -> None:
-    """No command: the words of a recipe's tiles come from options as those of its entries do."""
-
-
 TILES: Mapping[str, Option] = {
-    word.name: replace(word, needed=word.name == "tiling")
-    for word in (_word(one) for one in click.command("tiles")(_tiles).params if isinstance(one, click.Option))
+    word.name: replace(word, needed=word.name == "tiling") for word in map(_word, tiling_words)
 }
 """What ``tiles:`` of a recipe may say."""
 
