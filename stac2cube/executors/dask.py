@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import ssl
@@ -9,12 +10,13 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import dask
 from cryptography import x509
@@ -22,9 +24,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed import Client, KilledWorker, LocalCluster, Security
+from distributed import Future as DaskFuture
+from distributed import wait as wait_for
 
 from stac2cube.errors import PlaceError, SlurmError
 from stac2cube.executors.worker import MALLOC
+
+T = TypeVar("T")
 
 # The key of a run: a certificate made for it alone, without which nobody talks to its scheduler and workers.
 
@@ -265,6 +271,76 @@ class Watch:
                 return
 
 
+class ClusterExecutor(Executor):
+    """Runs functions on the workers of a client, each call anew.
+
+    Like ``Client.get_executor()``, whose futures fail with "TypeError: cannot unpack" when a worker is lost just after
+    its result came (distributed 2026.8): it looks at a task's status again after it fetched the result.
+
+    Args:
+        client: Of the cluster.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._tasks: WeakSet[DaskFuture] = WeakSet()
+        self._closed = False
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Have a function called by a worker.
+
+        Args:
+            fn: The function, which can be pickled.
+            args: What it takes by position.
+            kwargs: What it takes by name.
+
+        Returns:
+            Its result, later; cancelling it cancels the task.
+
+        Raises:
+            RuntimeError: The executor was shut down.
+        """
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        task = self._client.submit(fn, *args, pure=False, **kwargs)
+        self._tasks.add(task)
+        future: Future[T] = Future()
+        future.add_done_callback(lambda done: task.cancel() if done.cancelled() and not task.cancelled() else None)
+        self._client.loop.add_callback(_hand_over, task, future)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls.
+
+        Args:
+            wait: Wait until all calls have ended; otherwise cancel those that have not.
+            cancel_futures: Cancel in any case.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        tasks = list(self._tasks)
+        if cancel_futures or not wait:
+            self._client.cancel(tasks)
+        else:
+            wait_for(tasks)
+
+
+async def _hand_over(task: DaskFuture, future: Future[Any]) -> None:
+    """Give a future what became of its task; called in the client's loop."""
+    try:
+        result = await task
+    except (CancelledError, asyncio.CancelledError):
+        future.cancel()
+        future.set_running_or_notify_cancel()  # wakes who waits
+    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        if future.set_running_or_notify_cancel():
+            future.set_exception(error)
+    else:
+        if future.set_running_or_notify_cancel():
+            future.set_result(result)
+
+
 @contextmanager
 def executor_of(client: Client) -> Iterator[Executor]:
     """The executor of a client. When the context ends, its futures are cancelled and workers told to end by themselves.
@@ -272,7 +348,7 @@ def executor_of(client: Client) -> Iterator[Executor]:
     Args:
         client: Of a cluster whose workers are of this run alone.
     """
-    executor = client.get_executor(pure=False)
+    executor = ClusterExecutor(client)
     try:
         yield executor
     finally:

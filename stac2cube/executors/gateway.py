@@ -180,11 +180,11 @@ class Gateway:
             BadInputError: dask-gateway is not installed, no gateway is known, or it has no such option.
             GatewayError: No cluster or worker is to be had, workers lack this version of stac2cube, or all are lost.
         """
-        from stac2cube.executors.dask import Watch, quiet_dask
+        from stac2cube.executors.dask import ClusterExecutor, Watch, quiet_dask
 
         with quiet_dask(), self._joined() as cluster:
             cluster.wait(self.patience)
-            executor = cluster.client.get_executor(pure=False)
+            executor = ClusterExecutor(cluster.client)
             try:
                 with Watch(cluster.look, error=GatewayError).over(executor):
                     yield executor

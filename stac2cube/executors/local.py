@@ -128,7 +128,7 @@ class Local:
         import dask
         from distributed import Client
 
-        from stac2cube.executors.dask import Keys, closed_scheduler, quiet_dask
+        from stac2cube.executors.dask import ClusterExecutor, Keys, closed_scheduler, quiet_dask
 
         workers: dict[str, Any] = {"n_workers": self.workers, "threads_per_worker": self.threads}
         auto = int(MARGIN * memory_of_task()) // self.workers
@@ -141,7 +141,7 @@ class Local:
         ):
             if self.dashboard:
                 log.info("dashboard: %s", client.dashboard_link)
-            yield client.get_executor(pure=False)
+            yield ClusterExecutor(client)
 
     def explain(self, error: BaseException) -> str:
         """What a worker that keeps dying means."""

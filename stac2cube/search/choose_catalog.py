@@ -145,8 +145,8 @@ def catalog_choices(query: Query, *, on_cluster: bool = False) -> tuple[CatalogC
         if catalog.like:
             mission.pages_in(catalog.like)
         if items is None:
-            return (CatalogChoice(catalog, "as requested"),)
-        return (CatalogChoice(catalog.kept_in(str(items)), f"as requested; search result stored in {items}"),)
+            return (CatalogChoice(catalog, "asked for"),)
+        return (CatalogChoice(catalog.kept_in(str(items)), f"asked for; search result stored in {items}"),)
     known = catalogs()
     sites = [catalog for catalog in known.values() if on_cluster and _mounted(catalog) and _carries(catalog, mission)]
     local = [

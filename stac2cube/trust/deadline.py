@@ -95,6 +95,9 @@ def within(seconds: float, function: Callable[[], T], what: str) -> T:
                 raise TooSlowError(f"{what} was given up, because the program was asked to stop")
             raise TooSlowError(f"{what} took longer than {seconds:.0f} s and was given up")
     if work.error is not None:
+        if isinstance(work.error, OSError) and time.monotonic() >= work.until:
+            # A connection that waits no longer than this work may ended in the same moment: the reason is the time.
+            raise TooSlowError(f"{what} took longer than {seconds:.0f} s and was given up")
         raise work.error
     result: T = work.result
     return result

@@ -121,8 +121,8 @@ def test_a_site_catalog_that_is_down_or_has_no_scene_is_passed_over(site: Site) 
 
 
 def test_an_explicit_choice_always_wins(site: Site) -> None:
-    assert site.choose(on_cluster=True, catalog="earth-search") == ("earth-search", "as requested")
-    assert site.choose(on_cluster=False, catalog="terrabyte") == ("terrabyte", "as requested")
+    assert site.choose(on_cluster=True, catalog="earth-search") == ("earth-search", "asked for")
+    assert site.choose(on_cluster=False, catalog="terrabyte") == ("terrabyte", "asked for")
     shutil.rmtree(site.root / "L2A", ignore_errors=True)
     with pytest.raises(BadInputError, match="unknown catalog 'nonsense'"):
         site.choose(on_cluster=True, catalog="nonsense")

@@ -183,16 +183,16 @@ def test_servers_that_lie(kind: str, private: Path, server: Server, place: Path,
 def test_files_that_do_not_come(
     engine: str, way: object, private: Path, server: Server, place: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STAC2CUBE_READ_SECONDS", "2")
+    monkeypatch.setenv("STAC2CUBE_READ_SECONDS", "4")
     monkeypatch.setenv("STAC2CUBE_ENGINE", engine)
     server.files["/f/never.tif"] = way  # type: ignore[assignment]
     server.items = [item(GOOD, f"{server.url}/f/good.tif"), item("late", f"{server.url}/f/never.tif", 20)]
     begun = time.monotonic()
     done = run("layers", place / "a.zarr", *WHAT, "--catalog", server.api)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
     assert done.code == 2
     assert "item late, band B04" in done.said
-    assert "took longer than 2 s" in done.said
+    assert "took longer than 4 s" in done.said
     assert (stored(place / "a.zarr") == 1500).any()
 
 
