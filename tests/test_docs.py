@@ -17,10 +17,9 @@ import pytest
 import stac2cube
 from stac2cube.cli import cli
 from stac2cube.cli.catalogs import mission_tables
-from stac2cube.cli.recipes import KINDS, check_recipe
+from stac2cube.cli.recipes import check_recipe, recipe_at
 from stac2cube.executors.site import find_site
 from stac2cube.model.catalog import catalogs
-from stac2cube.recipe.file import read_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
 ALL = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -95,7 +94,7 @@ def test_recipes_of_a_page_are_valid(page: Path, tmp_path: Path) -> None:
             area = '{"type": "Polygon", "coordinates": [[[11,47],[12,47],[12,48],[11,47]]]}'
             (tmp_path / name).with_suffix(".geojson").write_text(area)
         (tmp_path / "recipe.yaml").write_text(re.sub(r"(aoi: \w+)\.\w+", r"\1.geojson", text))
-        check_recipe(read_recipe(tmp_path / "recipe.yaml", KINDS))
+        check_recipe(recipe_at(tmp_path / "recipe.yaml"))
 
 
 @pytest.mark.parametrize("page", with_code("toml"), ids=lambda page: page.name)

@@ -283,7 +283,7 @@ class ClusterExecutor(Executor):
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._tasks: WeakSet[DaskFuture] = WeakSet()
+        self._tasks: WeakSet[DaskFuture[Any]] = WeakSet()
         self._closed = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -300,13 +300,14 @@ class ClusterExecutor(Executor):
         Raises:
             RuntimeError: The executor was shut down.
         """
-        if self._closed:
+        loop = self._client.loop
+        if self._closed or loop is None:
             raise RuntimeError("cannot schedule new futures after shutdown")
         task = self._client.submit(fn, *args, pure=False, **kwargs)
         self._tasks.add(task)
         future: Future[T] = Future()
         future.add_done_callback(lambda done: task.cancel() if done.cancelled() and not task.cancelled() else None)
-        self._client.loop.add_callback(_hand_over, task, future)
+        loop.add_callback(_hand_over, task, future)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -326,7 +327,7 @@ class ClusterExecutor(Executor):
             wait_for(tasks)
 
 
-async def _hand_over(task: DaskFuture, future: Future[Any]) -> None:
+async def _hand_over(task: DaskFuture[Any], future: Future[Any]) -> None:
     """Give a future what became of its task; called in the client's loop."""
     try:
         result = await task
