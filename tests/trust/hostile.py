@@ -203,9 +203,13 @@ def redirect(location: str) -> Callable[[BaseHTTPRequestHandler], None]:
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
-    """A byte now and then, without an end."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "100000")
+    """A byte now and then, without an end; of the range that is asked for, because GDAL gives up at once otherwise."""
+    ranged = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range") or "")
+    first, last = map(int, ranged.groups()) if ranged else (0, 99_999)
+    handler.send_response(206 if ranged else 200)
+    if ranged:
+        handler.send_header("Content-Range", f"bytes {first}-{last}/1000000")
+    handler.send_header("Content-Length", str(last - first + 1))
     handler.end_headers()
     try:
         for _ in range(600):

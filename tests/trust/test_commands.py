@@ -192,7 +192,9 @@ def test_files_that_do_not_come(
     assert time.monotonic() - begun < 60
     assert done.code == 2
     assert "item late, band B04" in done.said
-    assert "took longer than 4 s" in done.said
+    # Of a file that comes a byte at a time, GDAL sometimes says at once that it is none.
+    names = "took longer than 4 s" + ("|not recognized" if way is trickle else "")
+    assert re.search(names, done.said)
     assert (stored(place / "a.zarr") == 1500).any()
 
 
