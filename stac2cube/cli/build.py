@@ -66,7 +66,7 @@ def update(cube: Path, **options: Any) -> int:
     with console_for(options["quiet"]) as console:
         if (run := child_update(cube, options["catalog"])) is not None:
             if options["time"] is not None or options["dry_run"]:
-                raise BadInputError(f"{cube} follows what it was made of: say neither --time nor --dry-run")
+                raise BadInputError(f"{cube} is updated from its stored source: leave out --time and --dry-run")
             return run(RunOptions.of(options, console))
         return _layers(cube, words, {**options, "updating": True}, console)
 

@@ -222,7 +222,7 @@ def test_what_is_there_is_not_made_again_and_what_is_wrong_is(cube: Path, tmp_pa
         real(cut, step, file, fingerprint)
 
     monkeypatch.setattr(exporting, "write_numbers", counted)
-    with pytest.raises(BadInputError, match="No space left on device; what is whole stays"):
+    with pytest.raises(BadInputError, match="No space left on device; complete files stay"):
         export(cube, tmp_path / "all")
     assert len(list((tmp_path / "all").iterdir())) == 2, "two whole files and nothing else"
     files = export(cube, tmp_path / "all")
