@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stac2cube.cli.options import console_for, options_of
-from stac2cube.cli.run import RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
+from stac2cube.cli.run import STOPPED, RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
 from stac2cube.errors import BadInputError, CubeError, Stac2cubeError
 from stac2cube.executors.queue import job_end
 from stac2cube.model.query import Query, TilingWords
@@ -242,7 +242,7 @@ def say_summary(recipe: Recipe, plan: ArchivePlan, summary: ArchiveSummary) -> N
     if summary.limit:
         click.echo(f"the budget {summary.limit} is reached: run the same command again to continue")
     elif summary.stopped:
-        click.echo("stopped before the end: run the same command again to continue")
+        click.echo(STOPPED)
 
 
 def archive_folder(path: Path) -> Path:
@@ -380,7 +380,7 @@ def _keep(
             click.echo(f"stac2cube: {error}", err=True)
             code = 1
         if code == 10 or was_asked_to_stop():
-            click.echo("stopped before the end: run the same command again to continue", err=True)
+            click.echo(STOPPED, err=True)
             return 10
         journal.add(name, code)
     return journal.close()

@@ -19,6 +19,7 @@ import click
 
 from stac2cube.cli.options import (
     CUBE,
+    TIME_FORMS,
     as_json,
     console_for,
     grid_options,
@@ -187,7 +188,7 @@ def update(name: str, time: str | None, check: bool, quiet: bool, machine: bool)
     Query,
     "time",
     unset="off",
-    helps={"time": "A year, month, day, interval or season. Separate several by commas."},
+    helps={"time": TIME_FORMS},
 )
 @options_of(
     AreaOptions,

@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stac2cube.cli.options import CUBE, LIST, console_for, listed, options_of, value_of, where_options
-from stac2cube.cli.run import RunOptions, built, human_bytes, made_samples, stoppable, wide_console
+from stac2cube.cli.options import (
+    AREA_FORMS,
+    CUBE,
+    LIST,
+    TIME_FORMS,
+    console_for,
+    listed,
+    options_of,
+    value_of,
+    where_options,
+)
+from stac2cube.cli.run import STOPPED, RunOptions, built, human_bytes, made_samples, stoppable, wide_console
 from stac2cube.datasets.patch_rules import PatchRules, StatisticsRules
 from stac2cube.datasets.rules import (
     AngleRules,
@@ -88,7 +98,7 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
         if moments_only or (made is not None and options["only"] is None):
             made = add_moments(frames, out, making, rules=rules)
     if made is None:
-        click.echo(f"{out}: stopped before the end: run the same command again to continue")
+        click.echo(f"{out}: {STOPPED}")
         return 10
     for band in made.bands:
         low, high = band.limits
@@ -141,7 +151,7 @@ def patches(source: Path, out: Path, **options: Any) -> int:
         frames = find_frames(source, listed(options["bands"]), labels=options["labels"], clouds=options["clouds"])
         made = make_patches(frames, out, rules, making, statistics=known)
     if not made.manifest:
-        click.echo(f"{out}: stopped before the end: run the same command again to continue")
+        click.echo(f"{out}: {STOPPED}")
         return 10
     kept = made.manifest["counts"]["kept"]
     for split, share in rules.splits.shares.items():
@@ -180,11 +190,9 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     AreaOptions,
     "aoi",
     unset="off",
-    helps={"aoi": "Area of interest: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees."},
+    helps={"aoi": f"Area of interest: {AREA_FORMS}."},
 )
-@options_of(
-    Query, "time", unset="off", helps={"time": "A year, month, day, interval or season. Separate several by commas."}
-)
+@options_of(Query, "time", unset="off", helps={"time": TIME_FORMS})
 @options_of(DownloadRequest, "roles", unset="off")
 @options_of(DownloadRequest, "catalog", unset="told")
 @options_of(DownloadRequest, "tiles", "cloud", "min_coverage", "max_scenes", unset="off")
@@ -263,16 +271,13 @@ SHOWN = 20
     AreaOptions,
     "aoi",
     unset="off",
-    helps={
-        "aoi": "Area to which samples are cut: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in "
-        "degrees."
-    },
+    helps={"aoi": f"Area to which samples are cut: {AREA_FORMS}."},
 )
 @options_of(
     Query,
     "time",
     unset="off",
-    helps={"time": "A year, month, day, interval or season. Separate several by commas. Default: all times."},
+    helps={"time": f"{TIME_FORMS} Default: all times."},
 )
 @options_of(SampleRules, "bands", "target", unset="told")
 @options_of(

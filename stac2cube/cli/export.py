@@ -12,6 +12,7 @@ import click
 from stac2cube.cli.archives import archive_folder, has_steps, over_archive
 from stac2cube.cli.options import (
     AREA,
+    AREA_FORMS,
     CUBE,
     as_json,
     console_for,
@@ -78,10 +79,7 @@ if TYPE_CHECKING:
     AreaOptions,
     "aoi",
     unset="off",
-    helps={
-        "aoi": "Area of interest: a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees. "
-        "Default: the whole item."
-    },
+    helps={"aoi": f"Area of interest: {AREA_FORMS}. Default: the whole item."},
 )
 @options_of(GridOptions, "resolution", unset="off")
 @click.option("--clear", is_flag=True, help="Leave out indices where the scene's classes say cloud, shadow or no data.")

@@ -12,7 +12,7 @@ import click
 
 from stac2cube.cli.archives import archive_folder, has_year, is_of_layers, over_archive, show_archive_status
 from stac2cube.cli.options import CUBE, as_json, console_for, listed, where_options
-from stac2cube.cli.run import RunOptions, built, human_bytes, said, stoppable, wide_console
+from stac2cube.cli.run import STOPPED, RunOptions, built, human_bytes, said, stoppable, wide_console
 from stac2cube.executors.queue import job_end
 from stac2cube.progress import counted
 
@@ -240,7 +240,7 @@ def seal_year(cube: Path, year: int, machine: bool, **options: Any) -> int:
     if machine:
         click.echo(json.dumps(asdict(done), indent=1))
     elif not done.store:
-        click.echo("stopped before the end: run the same command again to continue")
+        click.echo(STOPPED)
     else:
         what = f"{done.steps} steps of {year} in {done.files} files of {human_bytes(done.size)}"
         besides = f"besides the cube's own {done.files_before} of {human_bytes(done.size_before)}"

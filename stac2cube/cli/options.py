@@ -141,6 +141,10 @@ class Spelled(click.types.StringParamType):
 
 LIST, PAIRS, AREA, PATH = Spelled("list"), Spelled("pairs"), Spelled("area"), Spelled("path")
 
+AREA_FORMS = "a file of polygons, GeoJSON text, or a box 'west,south,east,north' in degrees"
+TIME_FORMS = "A year, month, day, interval or season. Separate several by commas."
+"""Short forms of the help of --aoi and --time, for commands that take them beside others."""
+
 # Options that a dataclass declares, see :mod:`stac2cube.model.fields`: from a field to an option, and back to a value.
 
 Value = TypeVar("Value")

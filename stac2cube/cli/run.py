@@ -24,6 +24,9 @@ from stac2cube.executors.queue import Queue, in_job, job_end
 from stac2cube.executors.slurm import Slurm
 from stac2cube.trust.deadline import stop_waiting, wait_again
 
+STOPPED = "stopped before the end: run the same command again to continue"
+"""Said where a command ended in time, at its limit or at a signal."""
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -378,7 +381,7 @@ def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
     for line in summary.failures():
         yield f"failed: {line}"
     if summary.stopped:
-        yield "stopped before the end: run the same command again to continue"
+        yield STOPPED
 
 
 def human_bytes(count: float) -> str:

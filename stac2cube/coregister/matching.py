@@ -196,17 +196,10 @@ def arosics_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | No
             geoarray(_counts(target), *place),
             ws=(columns, rows),
             wp=(columns / 2, rows / 2),
-            max_shift=_REACH,
             footprint_poly_ref=outline,
             footprint_poly_tgt=outline,
-            nodata=(_NODATA, _NODATA),
             binary_ws=False,
-            calc_corners=False,
-            ignore_errors=True,
-            CPUs=1,
-            q=True,
-            progress=False,
-            v=False,
+            **_SETTINGS,
         )
         found.calculate_spatial_shifts()
     if not found.success or found.x_shift_px is None:
@@ -251,19 +244,12 @@ def arosics_points(
             GeoArray(_counts(target), *place),
             grid_res=edge // 2,
             window_size=(edge, edge),
-            max_shift=_REACH,
             tieP_filter_level=1,
             # Of one mask only: that of the reference fails where a point lies on the picture's last edge.
             mask_baddata_tgt=GeoArray((~good).astype("uint8"), *place),
             footprint_poly_ref=outline,
             footprint_poly_tgt=outline,
-            nodata=(_NODATA, _NODATA),
-            calc_corners=False,
-            ignore_errors=True,
-            CPUs=1,
-            q=True,
-            progress=False,
-            v=False,
+            **_SETTINGS,
         )
         found.calculate_spatial_shifts()
         table = found.CoRegPoints_table
@@ -279,6 +265,18 @@ _NODATA = -9999.0
 
 _REACH = 10
 """Pixels; how far is too far is decided later, for both engines alike."""
+
+_SETTINGS: Mapping[str, Any] = {
+    "max_shift": _REACH,
+    "nodata": (_NODATA, _NODATA),
+    "calc_corners": False,
+    "ignore_errors": True,
+    "CPUs": 1,
+    "q": True,
+    "progress": False,
+    "v": False,
+}
+"""What both of AROSICS' modes are told."""
 
 
 def _counts(window: np.ndarray) -> np.ndarray:

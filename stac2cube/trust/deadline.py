@@ -85,6 +85,7 @@ def within(seconds: float, function: Callable[[], T], what: str) -> T:
     if getattr(_here, "work", None) is not None:
         # Within other work, which has an end of its own already; the nearer one counts.
         return function()
+    late = f"{what} took longer than {seconds:.0f} s and was given up"
     work = _Work(function, time.monotonic() + seconds)
     _hand_out(work)
     while not work.done.wait(min(STEP, max(0.0, min(work.until, _cutoff) - time.monotonic()) + 0.001)):
@@ -93,11 +94,11 @@ def within(seconds: float, function: Callable[[], T], what: str) -> T:
             work.left = True
             if is_stopping() and now < work.until:
                 raise TooSlowError(f"{what} was given up, because the program was asked to stop")
-            raise TooSlowError(f"{what} took longer than {seconds:.0f} s and was given up")
+            raise TooSlowError(late)
     if work.error is not None:
         if isinstance(work.error, OSError) and time.monotonic() >= work.until:
             # A connection that waits no longer than this work may ended in the same moment: the reason is the time.
-            raise TooSlowError(f"{what} took longer than {seconds:.0f} s and was given up")
+            raise TooSlowError(late)
         raise work.error
     result: T = work.result
     return result
