@@ -18,7 +18,7 @@ from urllib3.exceptions import ProtocolError
 from stac2cube.access.sign import asked_wait
 from stac2cube.trust.address import NOBODY, Login, host_of, is_http, public, remember, same_origin
 from stac2cube.trust.deadline import extend, within
-from stac2cube.trust.text import unicode_only
+from stac2cube.trust.text import parse_json
 
 MOST_EMPTY = 50
 """Pages without any item one after another: some servers pass over shards of theirs that hold nothing."""
@@ -230,16 +230,15 @@ class StrictIO(StacApiIO):
             raise APIError(str(error)) from error
 
     def json_loads(self, txt: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Parse an answer.
+        """Parse an answer, the same way whether pystac finds orjson or not.
 
         Raises:
             APIError: It is JSON, but not an object.
         """
-        value: Any = super().json_loads(txt, *args, **kwargs)
+        value = parse_json(txt)
         if not isinstance(value, dict):
             raise APIError(f"the answer is no JSON object but {txt[:40]!r}")
-        parsed: dict[str, Any] = unicode_only(value, txt)
-        return parsed
+        return value
 
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None

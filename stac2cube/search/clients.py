@@ -24,7 +24,7 @@ from stac2cube.model.tables import config_folder
 from stac2cube.search.index_files import Interval, foreign_items, is_ours, stored_items
 from stac2cube.search.parsing import Notes
 from stac2cube.trust.address import NOBODY, Login, has_secret, host_of, is_http, netrc_path, public
-from stac2cube.trust.text import shown, unicode_only
+from stac2cube.trust.text import parse_json, shown
 
 # Pages of a search: how they name the next, and when they have told enough or nonsense.
 
@@ -308,8 +308,8 @@ def _read_json(path: Path) -> Any:
 
 def _parsed(content: bytes, what: str) -> Any:
     try:
-        return unicode_only(json.loads(content), content)
-    except (ValueError, RecursionError) as error:  # also what is not Unicode, and numbers of thousands of digits
+        return parse_json(content)
+    except ValueError as error:  # also what is not Unicode, and numbers of thousands of digits
         raise CatalogError(f"{what} is not JSON: {error}") from error
 
 

@@ -19,7 +19,7 @@ from shapely.geometry import mapping
 from stac2cube.errors import CatalogError
 from stac2cube.model.catalog import ITEM, MANIFEST, SIDES, SOURCES, is_index
 from stac2cube.trust.names import is_below
-from stac2cube.trust.text import printable
+from stac2cube.trust.text import parse_json, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,7 @@ class StoredItem(dict[str, Any]):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(json.loads(text))
+        super().__init__(parse_json(text))
         self.text = text
 
 

@@ -6,10 +6,13 @@ CWE-1236 (formulas in CSV).
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import unicodedata
 from typing import Any
+
+import orjson
 
 from stac2cube.trust.address import public_text, redacted
 
@@ -108,15 +111,28 @@ class LineFormatter(logging.Formatter):
         return super().format(plain)
 
 
-def unicode_only(value: Any, text: str | bytes) -> Any:
-    """A JSON value without halves of characters, which JSON can escape and neither files nor tables can hold.
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text, in a third of the time of Python's own parser.
+
+    What orjson refuses is left to that one: ``NaN`` and ``Infinity``, which servers in Python write, numbers that no
+    float holds, bytes in UTF-16 or UTF-32, and escaped halves of characters. These halves are replaced, because
+    neither files nor tables can hold them.
 
     Args:
-        value: The value.
-        text: What it was parsed from; nothing is done if it escapes no such half.
+        text: The text.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
     """
-    found = _HALF.search(text) if isinstance(text, str) else _HALF_BYTES.search(text)
-    return _whole_characters(value) if found else value
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        found = _HALF.search(text) if isinstance(text, str) else _HALF_BYTES.search(text)
+    try:
+        value = json.loads(text)
+        return _whole_characters(value) if found else value
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")

@@ -43,7 +43,7 @@ class Server:
                 self.answer(*server.searches[min(len(server.bodies), len(server.searches)) - 1])
 
             def answer(self, status: int, headers: dict[str, str], value: Any) -> None:
-                body = json.dumps(value).encode()
+                body = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
                 for name, text in {"Content-Type": "application/json", "Content-Length": str(len(body))}.items():
                     self.send_header(name, text)
@@ -219,6 +219,20 @@ def test_features_that_are_none_are_handed_on_to_be_named(server: Server) -> Non
     status, headers, page = server.page(["a"])
     server.searches = [(status, headers, page | {"features": [None, "x", *page["features"], {"id": 5}]})]
     assert server.found() == [None, "x", *page["features"], {"id": 5}]
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 10**30, "a half: \ud800"], ids=ascii)
+def test_an_item_with_what_strict_parsers_refuse_stops_no_search(server: Server, odd: Any) -> None:
+    status, headers, page = server.page(["a", "b"])
+    page["features"][0]["properties"]["odd"] = odd
+    server.searches = [(status, headers, page)]
+    assert server.find() == ["a", "b"]
+
+
+def test_an_answer_that_is_nested_too_deeply_is_named(server: Server) -> None:
+    server.searches = [(200, {}, b"[" * 100_000)]
+    with pytest.raises(CatalogError, match=server.url):
+        server.find()
 
 
 def test_relative_addresses_are_meant_from_the_item(server: Server) -> None:
