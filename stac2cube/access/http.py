@@ -229,7 +229,7 @@ class StrictIO(StacApiIO):
         except OSError as error:
             raise APIError(str(error)) from error
 
-    def json_loads(self, txt: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def json_loads(self, txt: str, *_args: Any, **_options: Any) -> dict[str, Any]:
         """Parse an answer, the same way whether pystac finds orjson or not.
 
         Raises:

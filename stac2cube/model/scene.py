@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal
 
 from stac2cube.errors import ItemError
@@ -302,8 +303,12 @@ def moment_or_none(text: Any) -> datetime | None:
     RFC 3339 allows small ``t`` and ``z`` and, in the last minute of a month, the second 60, which here is the first one
     of the next minute. What names no zone is taken for UTC.
     """
-    if not isinstance(text, str):
-        return None
+    return _moment_of(text) if isinstance(text, str) else None
+
+
+@lru_cache(maxsize=64)
+def _moment_of(text: str) -> datetime | None:
+    # Kept, because a search asks for the time of an item several times in a row.
     said = text.strip().upper()
     leap = re.match(r"(.*[T ]\d{2}:\d{2}):60(.*)", said) if ":60" in said else None
     try:
