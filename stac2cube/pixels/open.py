@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from tenacity import RetryCallState
 
-# Who reads a file: GDAL reads everything; :mod:`stac2cube.source.cog` has the same pixels of most files sooner.
+# Who reads a file: GDAL reads everything; :mod:`stac2cube.fastcog.image` has the same pixels of most files sooner.
 
 ENGINES = ("auto", "rasterio")
 
