@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,17 +105,27 @@ class Fault:
     def __init__(self, point: str, kind: str, hit: int) -> None:
         self._point, self._kind, self._left = point, kind, hit
         self._guard = threading.Lock()  # workers pass points too
+        self._over = threading.Event()
 
     def __call__(self, point: str) -> None:
         with self._guard:
             self._left -= point == self._point
             now = point == self._point and self._left == 0
         if now:
-            KINDS[self._kind]()
+            try:
+                KINDS[self._kind]()
+            finally:
+                self._over.set()
 
     @property
     def happened(self) -> bool:
         return self._left <= 0
+
+    def settle(self) -> None:
+        """Wait for signals that a worker still sends: they must not reach the next test."""
+        while self.happened and not self._over.is_set():
+            with suppress(KeyboardInterrupt):
+                self._over.wait(60)
 
 
 @contextmanager
@@ -334,6 +344,8 @@ def attempt(known: Known, cube: Path, fault: Fault) -> BaseException | Summary |
             done = known.protocol.change(cube)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is what is looked at
             return error
+        finally:
+            fault.settle()
     if isinstance(done, Summary) and done.failed:
         return IncompleteError("; ".join(done.failures()))
     return done
