@@ -60,7 +60,6 @@ def _require_level(item: Item, mission: Mission) -> None:
 
     Raises:
         ItemError: The level differs.
-        ItemError: It is.
     """
     anybody = not item.get("collection")
     if mission.name == "sentinel-1-rtc" and anybody and (grd := _NOT_CORRECTED.fullmatch(item["id"])):

@@ -315,8 +315,9 @@ def create_array(
 ) -> None:
     """Write the metadata of a layer's array; used for staged steps, cubes and sealed years.
 
-    Blosc zstd-1 with bit shuffle, one blosc block per chunk, or per several steps of it: measured on real uint16 ratios
-    0.8 of the size of zarr's default at a multiple of its speed (docs/benchmarks.md). All-fill chunks are not written.
+    Blosc zstd-1 with bit shuffle, one blosc block per chunk, or per several steps of it: 0.8 of the size of zarr's
+    default at a multiple of its speed, measured on uint16 of real ratio (docs/benchmarks.md). All-fill chunks are not
+    written.
 
     Args:
         store: Zarr store to write to.
