@@ -111,7 +111,7 @@ def readable(href: str, signer: str) -> str:
 
 
 def is_remote(href: str) -> bool:
-    """Whether reading it goes over a network."""
+    """Whether an href is read over a network."""
     return urlsplit(href).scheme in ("http", "https", "s3")
 
 

@@ -18,7 +18,7 @@ from stac2cube.store.staging import StoredStep, Window
 # Windows for comparing two images: clear, textured, and spread over the area.
 
 EDGES = (256, 128, 64)
-"""Edges of windows, pixels; the largest is used of which four fit side by side."""
+"""Edges of windows, pixels; the largest that fits four times side by side is used."""
 
 LEAST_CLEAR = 0.5
 """Fraction of a window that must be clear in both images."""

@@ -69,7 +69,7 @@ class Sink(Protocol):
         ...
 
     def end(self) -> None:
-        """Finish: no more results will come, for whatever reason. Does nothing after a failure of its own."""
+        """Finish, because no more results will come; does nothing if the sink itself has failed."""
         ...
 
 

@@ -63,7 +63,7 @@ CLASS_VALUES = {"scl": tuple(dict.fromkeys(SCL.values())), "qa_pixel": (*QA_PIXE
 
 
 def pixels_of_class(kind: str, values: np.ndarray, words: Collection[str]) -> np.ndarray:
-    """Where a classification has one of some classes: bool, of the shape of ``values``.
+    """Mask of the pixels with one of the given classes: bool, of the shape of ``values``.
 
     Args:
         kind: ``"scl"`` or ``"qa_pixel"``.

@@ -38,7 +38,7 @@ class Layer:
         scale: Physical value = stored value * scale + offset; 1 and 0 for classes.
         offset: See ``scale``.
         units: UDUNITS text of the physical value; ``"1"`` for ratios and classes.
-        long_name: For people and plots.
+        long_name: Display name.
         standard_name: CF standard name, or "".
         flags: Value and meaning of each class, empty for continuous layers.
         bits: Mask, value under that mask, and meaning, of layers that hold bits.
@@ -141,7 +141,7 @@ class CubeSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CubeSpec:
-        """Read back what :meth:`to_json` wrote."""
+        """Read the value of :meth:`to_json`."""
         layers = tuple(_layer_from_json(layer) for layer in value["layers"])
         if wrong := next((layer.name for layer in layers if not is_name(layer.name)), None):
             raise CubeError(f"the cube has a layer {printable(wrong)!r}, which is no name: it is not stac2cube's")

@@ -238,17 +238,17 @@ def documented(cls: type[T]) -> type[T]:
 # Equality of values that may hold NaN.
 
 _NAN = object()
-"""Stands for every NaN, whatever its object."""
+"""Stands for every NaN object."""
 
 
 def equal_nan(cls: type[T]) -> type[T]:
-    """Make two values of a frozen dataclass equal where both hold NaN in a field; apply it above ``@dataclass``.
+    """Make two values of a frozen dataclass equal if both hold NaN in a field; apply it above ``@dataclass``.
 
     The ``__eq__`` that :mod:`dataclasses` generates compares tuples of fields up to Python 3.12, where a NaN object is
     equal to itself, and field by field from Python 3.13 on, where NaN never is. Two NaN read from two files differ in
     both. For fill values, nodata values and recipes every NaN means the same.
 
-    Fields with ``compare=False`` do not count, and those with ``hash=False`` are left out of the hash, as usual. NaN
+    Fields with ``compare=False`` are ignored, and those with ``hash=False`` are left out of the hash, as usual. NaN
     counts as equal in tuples, lists and mappings inside a field, too.
 
     Args:

@@ -343,7 +343,7 @@ def _file(text: str, crs: CRS | None) -> tuple[str, list[Feature]]:
     location, _, layer = text.partition("|layername=")
     try:
         path = Path(location).expanduser()
-        path.stat()  # not exists(), which from Python 3.14 on is False where a path cannot be looked at
+        path.stat()  # not exists(), which from Python 3.14 on is False if a path cannot be accessed
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInputError(f"area {text!r}: there is no such file; {FORMS}") from error
     # Too long for a file name, a folder without permission, an unknown ~user, a null character.

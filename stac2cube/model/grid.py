@@ -19,7 +19,7 @@ CHUNK = 256
 """Read unit in pixels: 256 x 256 uint16 are 128 KiB, one blosc block."""
 
 SHARD = 2048
-"""Write unit in pixels at most: one file per layer, step and 2048 x 2048 pixels keeps a parallel file system calm."""
+"""Maximum write unit in pixels: one file per layer, step and 2048 x 2048 pixels suits a parallel file system."""
 
 Tile = tuple[int, int]
 """Row and column of a block within the grid, counted in shards."""

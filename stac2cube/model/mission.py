@@ -211,7 +211,7 @@ def _load(name: str, _config_folder: str) -> Mission:
     if not pages:
         known = ", ".join(mission_names())
         raise BadInputError(f"unknown mission {name!r}: known are {known}")
-    own = pages[-1]  # a person's own page replaces the shipped one
+    own = pages[-1]  # the user's own page replaces the shipped one
     return _parse(own)
 
 

@@ -99,7 +99,7 @@ def _unsuitable(value: Any, kind: Any) -> str:
         return _unsuitable_list(value, get_args(kind))
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else f"one of {', '.join(map(str, get_args(kind)))}"
-    if is_dataclass(kind):  # given by name, or a table that is checked by itself
+    if is_dataclass(kind):  # given by name, or a table that is checked separately
         accepted, wanted = (str, Mapping), "a name or a table"
     else:
         accepted, wanted = KINDS.get(kind, (Mapping, "a table"))

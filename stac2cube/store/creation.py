@@ -1,4 +1,4 @@
-"""Create a store: metadata of its arrays, attributes, fixed coordinates."""
+"""Create a store: metadata of its arrays, attributes, constant coordinates."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Held:
             for path in (self.cube, _old_folder(self.cube, self.number), next_folder(self.cube)):
                 if _number_at(path) == self.number:
                     return path
-            time.sleep(0.1)  # generations may be being renamed at this moment
+            time.sleep(0.1)  # generations may just be changing places
         raise CubeError(
             f"{self.cube} was rebuilt since it was opened, and generation {self.number} is gone: open it again"
             if self.cube.exists()
@@ -116,8 +116,8 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
         passing("generation.filled")
         write_whole(cube / OWN / _MARK, now_text().encode(), below=cube)
         passing("generation.marked")
-        # Only a complete generation has this name. One that is being filled cannot be told by its root from one just
-        # swapped out, because its root may be an older state that was put back.
+        # Only a complete generation has this name. One that is being filled cannot be distinguished by its root from
+        # one just swapped out, because its root may be an older state that was put back.
         filling.rename(new)
     except BaseException:
         remove_file(cube, cube / OWN / _MARK)

@@ -516,7 +516,7 @@ class _Beat(threading.Thread):
         """Touch the cards until stopped."""
         while not self._ended.wait(BEAT):
             for card in self._cards:
-                with suppress(OSError):  # generations may be being renamed at this moment
+                with suppress(OSError):  # generations may just be changing places
                     os.utime(card)
 
     def stop(self) -> None:

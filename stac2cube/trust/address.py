@@ -329,7 +329,7 @@ def is_loopback(url: str) -> bool:
 
 
 def is_private_way(url: str) -> bool:
-    """Whether nobody can read the connection: HTTPS, or this machine itself."""
+    """Whether no third party can read the connection: HTTPS, or this machine itself."""
     return url[:8].lower() == "https://" or (is_http(url) and is_loopback(url))
 
 

@@ -20,7 +20,7 @@ STEP = 0.25
 
 
 class TooSlowError(OSError):
-    """Work did not end in its time."""
+    """A call did not end in time."""
 
 
 class _Work:
