@@ -21,7 +21,7 @@ CLASS_RESAMPLING = ("nearest", "mode")
 CONTINUOUS_RESAMPLING = ("nearest", "bilinear", "cubic", "lanczos", "average", "med", "min", "max")
 
 METHODS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum")
-"""Methods that weight each source pixel by its covered share, by GDAL's names."""
+"""Resampling methods for values with the coverage of each pixel, by GDAL's names."""
 
 
 @equal_nan

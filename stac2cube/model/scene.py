@@ -483,7 +483,7 @@ class AssetRef:
         index: 1-based band index within the file.
         shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
             :mod:`stac2cube.algorithms.radiometry`); 0 for classes and for quantities without a provider offset.
-        alternate: HTTPS address of the same file that takes a token, "" if there is none (or none may be sent).
+        alternate: HTTPS address of the same file that takes a token, "" if there is none (or no token may be sent).
         decibels: Whether the item declares dB for a quantity that the mission has as power: converted when read.
         nodata: No-data value of the item's metadata, None if not given. Used if the file declares none; for decibels,
             in addition to that of the file.
