@@ -1,1 +1,1 @@
-"""Reaching files and servers: signed addresses, logins, HTTP sessions, relative references."""
+"""Access to files and servers: signed addresses, logins, HTTP sessions, relative references."""

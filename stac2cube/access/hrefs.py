@@ -1,7 +1,7 @@
-"""What items may name: which hrefs are followed, and which are refused with the reason. See docs/security.md.
+"""Checks of hrefs in items: which are followed, and which are refused with the reason. See docs/security.md.
 
-A catalog behind a URL is a stranger: it may name addresses (http, https, s3), and files of this machine only below the
-folders that its entry names (``local_root``). A catalog in a file of one's own may name files.
+A catalog behind a URL is not trusted: it may name addresses (http, https, s3), and local files only below the
+folders listed in its entry (``local_root``). A catalog in the user's own file may name local files.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from stac2cube.trust.address import host_of, is_http, without_queries
 from stac2cube.trust.text import is_printable, printable
 
 ARCHIVES = ("/vsizip/", "/vsitar/", "/vsigzip/")
-"""GDAL's way into archives on disk, for catalogs of one's own."""
+"""GDAL's prefixes for archives on disk, allowed in the user's own catalogs."""
 
 STORES = ("gs", "az", "abfs")
-"""Further stores that rasterio opens with the user's own settings, for catalogs of one's own."""
+"""Further stores that rasterio opens with the user's settings, allowed in the user's own catalogs."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{1,254}")
 _LONGEST = 8192
-"""Characters of an href: longer ones are texts of another kind, as an inline VRT."""
+"""Maximum number of characters of an href: longer ones are other texts, such as an inline VRT."""
 
 
 def problem_of_href(href: object, catalog: Catalog) -> str:
-    """Why an href of an item is not followed; "" if it is.
+    """The reason why an href of an item is not followed; "" if it is followed.
 
     Args:
-        href: As the item has it.
-        catalog: Where the item comes from.
+        href: The href in the item.
+        catalog: Catalog of the item.
     """
     if not isinstance(href, str) or not href:
         return "it has no href"
@@ -64,7 +64,7 @@ def _problem_of_url(href: str) -> str:
 
 
 def _problem_of_place(href: str, catalog: Catalog) -> str:
-    """Of a catalog behind a URL: a file below one of the folders of its entry, both sides resolved."""
+    """For a catalog behind a URL: allow files below one of the folders of its entry, both sides resolved."""
     whose = catalog.origin or catalog.url
     path = local_path(href)
     if path and catalog.roots:
@@ -79,20 +79,20 @@ def _problem_of_place(href: str, catalog: Catalog) -> str:
 
 
 def _problem_at_home(href: str, scheme: str) -> str:
-    """Of a catalog in a file of one's own: files, archives on disk, and stores; nothing that is a text for a driver."""
+    """For a catalog in the user's own file: allow files, archives on disk, and stores, but no texts for drivers."""
     if scheme in STORES or local_path(href) or href.startswith(ARCHIVES):
         return ""
     return f"{_short(href)} is neither a path nor an address of http, https or s3"
 
 
 def is_relative(href: object) -> TypeGuard[str]:
-    """Whether an href is meant from where its item lies (RFC 3986, 4.2): ``./B04.tif``, ``//host/B04.tif``.
+    """Whether an href is relative to its item (RFC 3986, 4.2): ``./B04.tif``, ``//host/B04.tif``.
 
-    A path is not, which names a file of whoever runs the catalog; nor a text of another kind, such as an inline VRT;
-    nor what is no address at all.
+    Absolute paths are not, because they name files of the catalog's host; nor are other texts, such as an inline VRT;
+    nor invalid addresses.
 
     Args:
-        href: As the item has it.
+        href: The href in the item.
     """
     if not isinstance(href, str) or not href.strip():
         return False
@@ -103,11 +103,11 @@ def is_relative(href: object) -> TypeGuard[str]:
 
 
 def absolute(href: str, base: str) -> str:
-    """Where an href leads that :func:`is_relative`; as it stands where that cannot be told.
+    """Resolve an href that :func:`is_relative`; returned unchanged if that is impossible.
 
     Args:
         href: The href.
-        base: Address of what holds it.
+        base: Address of the document with the href.
     """
     try:
         return urljoin(base, href)
@@ -116,14 +116,14 @@ def absolute(href: str, base: str) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether something is at a path; not at one that is none, as where a name is too long."""
+    """Whether something exists at a path; False for invalid paths, such as names that are too long."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where a name is too long
 
 
 def local_path(href: str) -> str:
-    """The absolute path of a plain file that an href names; "" if it names none.
+    """The absolute path of a regular file that an href names; "" if it names none.
 
-    GDAL's virtual file systems (``/vsi...``) are no plain files.
+    GDAL's virtual file systems (``/vsi...``) are no regular files.
     """
     try:
         parts = urlsplit(href)
@@ -139,17 +139,17 @@ def local_path(href: str) -> str:
 
 
 def check_href(item_id: str, key: str, href: object, catalog: Catalog) -> None:
-    """See that an href of an item may be followed.
+    """Refuse an href of an item that may not be followed.
 
     Raises:
-        ItemError: It may not; names item, asset and reason.
+        ItemError: It may not be followed; names item, asset and reason.
     """
     if problem := problem_of_href(href, catalog):
         raise ItemError(f"item {printable(item_id)}, asset {printable(key)}: {problem}")
 
 
 def kept_assets(item: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """The assets of an item that may be followed, alternates that may not taken off."""
+    """The assets of an item that may be followed, without the alternates that may not."""
     kept = {}
     for key, asset in item["assets"].items():
         if not isinstance(asset, Mapping) or problem_of_href(asset.get("href"), catalog):
@@ -167,10 +167,10 @@ def kept_assets(item: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
 
 
 def require_plain_file(path: str | Path) -> None:
-    """See that a path leads to a file that ends: no pipe, device or socket, whose reading may wait for ever.
+    """Refuse a path to a pipe, device or socket, because reading it may block forever.
 
     Raises:
-        ReadError: It leads to something else. That it is not there is for whoever opens it to say.
+        ReadError: It is not a regular file. A missing file is not reported here but when it is opened.
     """
     try:
         mode = Path(path).stat().st_mode

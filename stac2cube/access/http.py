@@ -1,4 +1,4 @@
-"""HTTP sessions whose keys go to one host, with retries and time limits; the next page of a search."""
+"""HTTP sessions that send keys to one host only, with retries and time limits; paging of searches."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from stac2cube.trust.deadline import extend, within
 from stac2cube.trust.text import parse_json
 
 MOST_EMPTY = 50
-"""Pages without any item one after another: some servers pass over shards of theirs that hold nothing."""
+"""Maximum number of consecutive pages without items: some servers return pages for their empty shards."""
 
 
 def next_link(page: Mapping[str, Any], at: str) -> dict[str, Any] | None:
-    """What a page says of the next one, in the form that pystac-client understands; None if it is the last.
+    """The link of a page to the next one, in the form that pystac-client accepts; None on the last page.
 
-    A link may be relative to the page (RFC 3986), name its method in small letters, leave it out where a body tells it,
-    or say null for what it does not need; all that is taken for what it means (STAC API, item search, pagination).
+    A link may be relative to the page (RFC 3986), have its method in lower case, omit the method if it has a body, or
+    have null for unused keys; all of this is normalised (STAC API, item search, pagination).
 
     Args:
         page: The answer.
-        at: Its address.
+        at: Address of the answer.
 
     Raises:
-        APIError: The next page has no address, or not one of HTTP.
+        APIError: The next page has no address, or one that is not HTTP.
     """
     links = page.get("links")
     for link in links if isinstance(links, list) else ():
@@ -56,40 +56,40 @@ def next_link(page: Mapping[str, Any], at: str) -> dict[str, Any] | None:
     return None
 
 
-# Talking to a STAC API over HTTP: patient with a server under load, strict about what counts as an answer.
+# Requests to a STAC API over HTTP: patient with a server under load, strict about valid answers.
 #
-# What the server says decides nothing about this machine: links lead to addresses only, keys go to the catalog's own
-# host only, and no answer is waited for longer than agreed.
+# Answers of the server are not trusted: links lead to addresses only, keys are sent to the catalog's own host only,
+# and the wait for an answer is limited.
 
 TIMEOUT = (10.0, 60.0)
-"""Seconds to wait for a connection and for an answer."""
+"""Timeouts for a connection and for an answer, seconds."""
 
 REFUSALS = 2
-"""Repetitions where nobody answers at all: a wrong address should not take a minute to be told."""
+"""Repetitions if the server does not answer at all: a wrong address should be reported in less than a minute."""
 
 LONGEST_WAIT = 120.0
-"""Seconds: a server that asks for more patience than that is asked again earlier."""
+"""Maximum wait, seconds: a server that asks for a longer one is queried earlier."""
 
 PAGE_SECONDS = 115.0
-"""Seconds that one answer is waited for, all tries together, besides what the server itself asks to wait."""
+"""Seconds to wait for one answer, all tries together, in addition to the wait that the server asks for."""
 
 
 MOST_BYTES = 256 << 20
-"""Bytes of one answer, unpacked: a page of 200 items has a few million."""
+"""Maximum bytes of one answer, uncompressed: a page of 200 items has a few million."""
 
 
 class _Measured:
-    """The body of an answer, refused where it does not end.
+    """The body of an answer, with a limit on its length.
 
     Args:
-        raw: The body, as urllib3 gives it.
+        raw: The body, from urllib3.
     """
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
 
     def stream(self, amount: int, decode_content: bool | None = None) -> Iterator[bytes]:
-        """Its parts.
+        """Iterate over the body.
 
         Raises:
             ProtocolError: There are more than :data:`MOST_BYTES`.
@@ -102,55 +102,55 @@ class _Measured:
             yield part
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the body's own."""
+        """Delegate everything else to the body."""
         return getattr(self._raw, name)
 
 
 class _Adapter(HTTPAdapter):
-    """Answers whose bodies are :class:`_Measured`."""
+    """Adapter for answers whose bodies are :class:`_Measured`."""
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """An answer of requests from one of urllib3."""
+        """Convert an answer of urllib3 to one of requests."""
         response: requests.Response = super().build_response(req, resp)
         response.raw = _Measured(response.raw)
         return response
 
 
 class PatientRetry(Retry):
-    """Repeats after 429 and 5xx, with exponential waits (1, 2, 4 ... s) or what ``Retry-After`` says."""
+    """Repeats after 429 and 5xx, with exponential waits (1, 2, 4 ... s) or that of ``Retry-After``."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        """Seconds that the server asks to wait, at most :data:`LONGEST_WAIT`; None if it says no time."""
+        """Seconds that the server asks to wait, at most :data:`LONGEST_WAIT`; None if it gives no time."""
         wait = asked_wait(response)
         return None if wait is None else min(wait, LONGEST_WAIT)
 
     def sleep_for_retry(self, response: BaseHTTPResponse) -> bool:
-        """Wait as long as the server asks, which the deadline of the whole does not count."""
+        """Wait as long as the server asks; the deadline of the request is extended by that time."""
         extend(self.get_retry_after(response) or 0.0)
         return super().sleep_for_retry(response)
 
 
 class _OnlyTo(AuthBase):
-    """User and password for one host; for all others, none. That it is set keeps requests from reading ``.netrc``."""
+    """User and password for one host, and for no other. Setting it prevents requests from reading ``.netrc``."""
 
     def __init__(self, login: Login, host: str) -> None:
         self._login, self._host = login, host
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add them where they belong."""
+        """Add them if the host matches."""
         url = str(request.url)
         pair = self._login.basic(url) if host_of(url) == self._host else None
         return HTTPBasicAuth(*pair)(request) if pair else request
 
 
 class HostSession(requests.Session):
-    """A session whose keys go to one host: they follow no redirect to another, and plain HTTP gets none.
+    """A session that sends keys to one host only: not to other hosts after a redirect, and not over plain HTTP.
 
     Args:
         url: An address of the host.
-        login: User, password and keys of it.
+        login: User, password and keys for it.
         headers: Sent to the host only.
-        retries: How often, and when, a request is repeated.
+        retries: Policy for repeated requests.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class HostSession(requests.Session):
             self.mount(scheme, _Adapter(max_retries=retries or 0))
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """What a redirect takes along: keys to the same host, scheme and port only; of ``.netrc``, nothing."""
+        """Remove keys on a redirect to another host, scheme or port; ``.netrc`` is not read."""
         there = str(prepared_request.url)
         if same_origin(str(response.request.url), there) and same_origin(self._url, there):
             return
@@ -178,12 +178,12 @@ class HostSession(requests.Session):
 
 
 class StrictIO(StacApiIO):
-    """Pages of a search: none is taken for the last because it is empty, none for an answer that is not one.
+    """Pages of a search: an empty page is not treated as the last, an invalid answer not as a page.
 
     Args:
         retries: Repetitions after 429 and 5xx.
-        url: Address of the catalog, which alone sees its keys.
-        login: They.
+        url: Address of the catalog, the only one to receive its keys.
+        login: The keys.
     """
 
     def __init__(self, retries: int, url: str = "", login: Login = NOBODY) -> None:
@@ -199,10 +199,10 @@ class StrictIO(StacApiIO):
         self.session = HostSession(url, login, retries=retry)
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
-        """Read an address; what is none, as a file of this machine, is refused.
+        """Read an address; refuse anything else, such as a local file.
 
         Raises:
-            APIError: It is none, or the server answers an error.
+            APIError: It is not an address of HTTP, or the server answers with an error.
         """
         href = source.to_dict()["href"] if isinstance(source, Link) else str(source)
         if not is_http(href):
@@ -217,7 +217,7 @@ class StrictIO(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        """One answer, waited for :data:`PAGE_SECONDS` at most."""
+        """Request one answer, within :data:`PAGE_SECONDS`."""
         url = self.login.with_parameters(href)
 
         def ask() -> str:
@@ -230,7 +230,7 @@ class StrictIO(StacApiIO):
             raise APIError(str(error)) from error
 
     def json_loads(self, txt: str, *_args: Any, **_options: Any) -> dict[str, Any]:
-        """Parse an answer, the same way whether pystac finds orjson or not.
+        """Parse an answer, in the same way whether or not pystac finds orjson.
 
         Raises:
             APIError: It is JSON, but not an object.
@@ -243,12 +243,12 @@ class StrictIO(StacApiIO):
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Every page that holds something, following the links to the next.
+        """Every page with items, following the links to the next.
 
         Addresses of next pages may be relative to the page that names them (RFC 3986).
 
         Raises:
-            APIError: The server answers something else, or sends in circles.
+            APIError: The server answers something else, or the links form a loop.
         """
         asked, at, empty = set[str](), url, 0
         page = self.read_json(url, method=method, parameters=parameters)

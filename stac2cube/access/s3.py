@@ -1,8 +1,8 @@
-"""Who reads a bucket of S3, and where it is: keys from the usual places, handed to each reader in the same words.
+"""Credentials, endpoint and region of S3 buckets: keys from the usual places, passed to all readers in one form.
 
-Sources of keys, the first that has any: the environment, the profile's section of the credentials file and of the
-configuration file (both as Amazon's tools know them), what the environment or that section says of a role. Of roles,
-single sign-on and programs that give keys, boto3 is asked where it is installed; else GDAL, which knows some of them.
+Sources of keys, first match: the environment, the profile's section of the credentials file and of the configuration
+file (both as used by Amazon's tools), a role from the environment or that section. For roles, single sign-on and
+programs that return keys, boto3 is used if installed; else GDAL, which supports some of them.
 Sources: docs.aws.amazon.com/sdkref (settings of AWS' tools), gdal.org ("Network based file systems", /vsis3/).
 """
 
@@ -33,27 +33,27 @@ _ROLES = (
     ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",),
     ("AWS_CONTAINER_CREDENTIALS_FULL_URI",),
 )
-"""Environment variables that together name a role."""
+"""Sets of environment variables that define a role."""
 
 _IN_SECTION = ("role_arn", "credential_process", "sso_session", "sso_start_url", "web_identity_token_file")
-"""Words of a profile that name a role, single sign-on, or a program that gives keys."""
+"""Keys of a profile that define a role, single sign-on, or a program that returns keys."""
 
 
 def is_true(text: str) -> bool:
-    """Whether a setting is on, as GDAL understands it: everything but no, false, off and 0."""
+    """Whether a setting is on, by GDAL's rule: everything except no, false, off and 0."""
     return text.strip().lower() not in ("no", "false", "off", "0", "")
 
 
 def store_settings(*, pays: bool = False) -> dict[str, str]:
-    """GDAL's settings for buckets of Amazon, or of the endpoint that the user names, and who reads them.
+    """GDAL's settings for buckets of Amazon, or of the user's endpoint, with credentials.
 
-    Where nothing says who reads, they are read as nobody.
+    Without any credentials, buckets are read anonymously.
 
     Args:
-        pays: Whether readers pay for the traffic, so that the store wants to know who reads.
+        pays: Whether readers pay for the traffic, so that the store requires credentials.
 
     Raises:
-        ReadError: Readers pay, and nothing says who reads; or the keys of a role cannot be had.
+        ReadError: Readers pay and there are no credentials; or the keys of a role cannot be obtained.
     """
     where = _endpoint() | _region()
     said = os.environ.get("AWS_NO_SIGN_REQUEST")
@@ -72,10 +72,10 @@ def store_settings(*, pays: bool = False) -> dict[str, str]:
 
 
 def keys() -> dict[str, str]:
-    """Key, secret and token ("" for none) of who reads; empty where none are found, which GDAL may find.
+    """Key, secret and token ("" for none) of the reader; empty if none are found, although GDAL may find some.
 
     Raises:
-        ReadError: A role is named, and its keys cannot be had.
+        ReadError: A role is defined, and its keys cannot be obtained.
     """
     found = {name: os.environ.get(name, "") for name in KEYS}
     if not (found[KEYS[0]] and found[KEYS[1]]):
@@ -88,7 +88,7 @@ def keys() -> dict[str, str]:
 
 
 def _is_known() -> bool:
-    """Whether anything says who reads, which GDAL may understand."""
+    """Whether there is any definition of credentials, which GDAL may support."""
     return _is_role() or _profile_is_named() or any(word in _section() for word in _IN_SECTION)
 
 
@@ -101,10 +101,10 @@ def _profile_is_named() -> bool:
 
 
 def section_of(name: str) -> dict[str, str]:
-    """What the files of Amazon's tools say of a profile; the credentials file goes before the configuration.
+    """Settings of a profile in the files of Amazon's tools; the credentials file overrides the configuration.
 
     Args:
-        name: Of the profile.
+        name: Name of the profile.
     """
     places = (
         (os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config", ("default", f"profile {name}")),
@@ -125,7 +125,7 @@ def section_of(name: str) -> dict[str, str]:
 
 @lru_cache(maxsize=16)
 def _sections(path: Path, _modified: int, _size: int) -> Mapping[str, Mapping[str, str]]:
-    # A key may hold a percent sign; of a file that nobody can read, nothing is known.
+    # A key may contain a percent sign, so there is no interpolation; unreadable files are ignored.
     file = configparser.RawConfigParser(strict=False)
     try:
         file.read(path)
@@ -139,10 +139,10 @@ def _section() -> dict[str, str]:
 
 
 def _endpoint() -> dict[str, str]:
-    """Settings of an endpoint that is not Amazon's; empty for Amazon's.
+    """Settings of an endpoint other than Amazon's; empty for Amazon's.
 
-    ``AWS_S3_ENDPOINT`` is GDAL's word, with or without scheme; ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL`` are
-    those of Amazon's tools, of which buckets are asked for by path unless ``AWS_VIRTUAL_HOSTING`` says otherwise.
+    ``AWS_S3_ENDPOINT`` is GDAL's variable, with or without scheme; ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL`` are
+    those of Amazon's tools, with buckets addressed by path unless ``AWS_VIRTUAL_HOSTING`` says otherwise.
     """
     said = os.environ.get("AWS_S3_ENDPOINT", "")
     ignored = is_true(os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "no"))
@@ -159,7 +159,7 @@ def _endpoint() -> dict[str, str]:
     if not netloc or "@" in netloc:
         raise ReadError(f"the endpoint {printable(url or said)!r} is no address of http or https")
     secure = parts.scheme == "https" and ("://" in (url or said) or is_true(os.environ.get("AWS_HTTPS", "YES")))
-    # All of it is said to GDAL each time: rasterio may hold what the environment said before, see Env.__enter__ there.
+    # All settings are passed to GDAL each time: rasterio may hold old values of the environment, see its Env.__enter__.
     return {
         "AWS_S3_ENDPOINT": netloc + parts.path.rstrip("/"),
         "AWS_HTTPS": "YES" if secure else "NO",
@@ -168,7 +168,7 @@ def _endpoint() -> dict[str, str]:
 
 
 def _region() -> dict[str, str]:
-    """The region that the environment names, or the profile."""
+    """The region from the environment, or the profile."""
     said = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _section().get("region", "")
     return {"AWS_REGION": said} if re.fullmatch(r"[A-Za-z0-9\-]+", said) else {}
 
@@ -192,7 +192,7 @@ def _keys_of_role() -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _credentials(_named: tuple[tuple[str, str], ...]) -> Credentials | None:
-    """They ask for new keys by themselves when those they have are about to end."""
+    """Credentials, which renew their keys by themselves before these expire."""
     import boto3
 
     found: Credentials | None = boto3.Session().get_credentials()
@@ -200,15 +200,15 @@ def _credentials(_named: tuple[tuple[str, str], ...]) -> Credentials | None:
 
 
 def code_in(text: str) -> str:
-    """The code of S3's error in what a store answers, "" if there is none."""
+    """The error code in an answer of S3, "" if there is none."""
     found = re.search(r"<Code>(\w{1,60})</Code>", text)
     return found[1] if found else ""
 
 
 def code_of_message(reason: str) -> str:
-    """The code of S3's error that a reader's message tells, "" if it tells none of a refusal.
+    """The error code of a refusal by S3 in a reader's message, "" if there is none.
 
-    Older releases of GDAL tell the status of HTTP, newer ones the code and what the store says, or the latter alone.
+    Older releases of GDAL report the HTTP status, newer ones the code and the message of the store, or only the latter.
     """
     if re.search(r"access key id (that )?you provided does not exist", reason, re.IGNORECASE):
         return "InvalidAccessKeyId"
@@ -217,11 +217,11 @@ def code_of_message(reason: str) -> str:
 
 
 def refusal_words(code: str, settings: Mapping[str, Any]) -> str:
-    """What to do where a store refuses, "" if there is nothing to be said.
+    """Advice for a refusal by a store, "" if there is none.
 
     Args:
-        code: Of S3's error ("Error responses" of its API reference), or "" where the reader does not tell.
-        settings: With which it was asked.
+        code: Error code of S3 ("Error responses" of its API reference), or "" if the reader does not report it.
+        settings: Settings of the request.
     """
     if code in _ENDED:
         return "The keys have expired: get new ones, where these came from, and run the same command again"
@@ -237,10 +237,10 @@ def refusal_words(code: str, settings: Mapping[str, Any]) -> str:
 
 
 def refusal_in(content: bytes) -> str:
-    """What an answer of S3 that refuses says, as the end of a sentence; "" if it is none of S3's.
+    """Description of a refusal by S3, as the end of a sentence; "" if the answer is not one of S3.
 
     Args:
-        content: The answer, or how it begins.
+        content: The answer, or its beginning.
     """
     code = code_in(content.decode("utf-8", "replace"))
     return f" ({code}). {refusal_words(code, {})}" if code else ""
@@ -252,4 +252,4 @@ ELSEWHERE = (
     *("AuthorizationHeaderMalformed", "AuthorizationQueryParametersError", "PermanentRedirect", "TemporaryRedirect"),
     *("IllegalLocationConstraintException", "IncorrectEndpoint", "Redirect"),
 )
-"""Codes by which a store says that a bucket lies in another region."""
+"""Error codes for a bucket in another region."""

@@ -1,4 +1,4 @@
-"""Signed addresses: Planetary Computer, the Copernicus Data Space, S3, bearer tokens; and how an asset is opened."""
+"""Signed addresses: Planetary Computer, the Copernicus Data Space, S3, bearer tokens; and how assets are opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stac2cube.model.scene import AssetRef, is_zarr_array
 from stac2cube.trust.address import host_of, is_private_way, may_see_keys, netrc_of, remember, without_queries
 from stac2cube.trust.deadline import TooSlowError, within
 
-# Signing late: an href becomes readable on the worker, at the moment of reading, and is forgotten right after.
+# Late signing: an href is signed on the worker, at the moment of reading, and the signature is discarded afterwards.
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Opening:
     """How an asset is opened.
 
     Attributes:
-        location: What GDAL opens.
+        location: Name that GDAL opens.
         settings: GDAL's settings for it; they may hold secrets.
-        remote: Whether it lies behind a network.
+        remote: Whether it is accessed over a network.
     """
 
     location: str
@@ -42,14 +42,14 @@ class Opening:
 
 
 def opening(asset: AssetRef, signer: str) -> Opening:
-    """How an asset is opened with what credentials there are, found and signed now.
+    """How to open an asset with the available credentials, which are looked up and signed now.
 
-    Of the Copernicus Data Space, S3 is read where there are keys for it; else, where there is a token, HTTPS; that only
-    of hosts that may see it (see :attr:`stac2cube.model.scene.AssetRef.alternate`). An href that its catalog signed
-    is used as it is.
+    The Copernicus Data Space is read by S3 if there are keys for it; else by HTTPS if there is a token, which is sent
+    only to hosts that may receive it (see :attr:`stac2cube.model.scene.AssetRef.alternate`). An href signed by its
+    catalog is used unchanged.
 
     Raises:
-        ReadError: See :func:`readable` and :func:`access`; or it is no file that ends.
+        ReadError: See :func:`readable` and :func:`access`; or it is not a regular file.
     """
     if signer == "cdse" and asset.alternate and not _cdse_keys() and (token := given_token()):
         bearer = {"GDAL_HTTP_AUTH": "BEARER", "GDAL_HTTP_BEARER": token}
@@ -65,13 +65,13 @@ def opening(asset: AssetRef, signer: str) -> Opening:
 
 
 _TELLING = ("GDAL_HTTP_USERPWD", "GDAL_HTTP_AUTH", "GDAL_HTTP_BEARER", "GDAL_HTTP_SSLCERT", "GDAL_HTTP_SSLKEY")
-"""Settings of the environment by which GDAL tells a server who asks (GDAL, "Configuration options", HTTP). libcurl
-holds these back from another host that a redirect leads to; not so further headers and cookies, which no server is
-told, see :data:`stac2cube.pixels.gdal.SILENT`."""
+"""Settings of the environment with credentials for GDAL (GDAL, "Configuration options", HTTP). libcurl does not send
+them to another host after a redirect. That does not hold for further headers and cookies, which are never sent, see
+:data:`stac2cube.pixels.gdal.SILENT`."""
 
 
 def _known_to(asset: AssetRef) -> dict[str, str]:
-    """GDAL's settings that tell a server who asks, where its catalog's entry says that it may see keys."""
+    """GDAL's settings with credentials for a server, if its catalog's entry allows it to receive keys."""
     if not asset.keys:
         return {}
     settings = {name: os.environ[name] for name in _TELLING if name in os.environ}
@@ -83,7 +83,7 @@ def _known_to(asset: AssetRef) -> dict[str, str]:
 
 
 def forget(signer: str) -> None:
-    """Forget signatures that a server refused, so that the next try asks for a new one."""
+    """Discard signatures that a server refused, so that the next try requests a new one."""
     if signer == "planetary-computer":
         from planetary_computer import sas
 
@@ -91,7 +91,7 @@ def forget(signer: str) -> None:
 
 
 def readable(href: str, signer: str) -> str:
-    """The form of an href that GDAL opens.
+    """An href in the form that GDAL opens.
 
     Args:
         href: A path, ``file://``, ``http(s)://`` or ``s3://``.
@@ -111,22 +111,22 @@ def readable(href: str, signer: str) -> str:
 
 
 def is_remote(href: str) -> bool:
-    """Whether reading it goes over a network."""
+    """Whether an href is read over a network."""
     return urlsplit(href).scheme in ("http", "https", "s3")
 
 
 def access(href: str, signer: str = "none") -> dict[str, str]:
-    """GDAL's settings that open a store: an s3 bucket is read anonymously unless the user has credentials for AWS.
+    """GDAL's settings to open a store: an s3 bucket is read anonymously unless the user has credentials for AWS.
 
-    Keys, profile, role and endpoint are the user's own, see :mod:`stac2cube.access.s3`; keys are handed to the reader
-    alone.
+    Keys, profile, role and endpoint are those of the user, see :mod:`stac2cube.access.s3`; keys are passed to the
+    reader only.
 
     Args:
         href: Unsigned.
         signer: ``"requester-pays"`` for buckets whose readers pay; ``"cdse"`` for the Copernicus Data Space.
 
     Raises:
-        ReadError: Credentials are needed and there are none; says what to set.
+        ReadError: Credentials are needed and there are none; the message explains what to set.
     """
     if urlsplit(href).scheme != "s3":
         return {}
@@ -137,16 +137,16 @@ def access(href: str, signer: str = "none") -> dict[str, str]:
 
 _ENDPOINT = "eodata.dataspace.copernicus.eu"
 _SCHEME = "YES"
-"""Of HTTPS; a server of tests has none."""
+"""Whether HTTPS is used; a test server uses HTTP."""
 
 
 def _cdse() -> dict[str, str]:
     """Settings for the S3 of the Copernicus Data Space (documentation.dataspace.copernicus.eu, APIs, S3)."""
     store = {"AWS_S3_ENDPOINT": _ENDPOINT, "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_HTTPS": _SCHEME}
     if found := _cdse_keys():
-        # What the environment says of AWS beside them (token, nobody, who pays) is of other keys, and for other eyes.
+        # Other AWS variables of the environment (token, anonymous, requester pays) belong to other keys.
         return {**store, **found, "AWS_SESSION_TOKEN": "", "AWS_NO_SIGN_REQUEST": "NO", "AWS_REQUEST_PAYER": ""}
-    # Keys for another service are none of its business: that they are for this one says the endpoint beside them.
+    # AWS keys may belong to another service: they are used only together with the endpoint that is set beside them.
     if os.environ.get("AWS_S3_ENDPOINT") and (os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_PROFILE")):
         return {**store, **{name: os.environ[name] for name in store if name in os.environ}, **keys()}
     raise ReadError(
@@ -169,8 +169,8 @@ def _cdse_keys() -> dict[str, str]:
 def given_token() -> str:
     """An access token for the Copernicus Data Space, "" if there is none.
 
-    It is read anew each time because it lives for ten minutes: its file is kept fresh by whoever asks. The file holds
-    the token alone, or the answer of the identity service (JSON with ``access_token``).
+    It is read anew each time because it lives for ten minutes; another program keeps its file up to date. The file
+    holds the token alone, or the answer of the identity service (JSON with ``access_token``).
     """
     token = _found_token()
     remember(token)
@@ -191,19 +191,19 @@ def _found_token() -> str:
 
 
 def unsigned(text: str) -> str:
-    """A text without what in its addresses may be a secret: all that follows a question mark, names and passwords."""
+    """A text without possible secrets in its addresses: everything after a question mark, names and passwords."""
     return without_queries(text)
 
 
 class _Unsigned(logging.Filter):
-    """Takes signatures out of what is logged; drops nothing."""
+    """Removes signatures from log records; drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = unsigned(record.getMessage()), ()
         return True
 
 
-# GDAL warns of every repeated request with the whole address, and rasterio passes that on to its loggers.
+# GDAL warns about every repeated request with the full address, and rasterio passes that on to its loggers.
 for _name in ("rasterio._env", "rasterio._err", "rasterio._base", "rasterio._io"):
     logging.getLogger(_name).addFilter(_Unsigned())
 
@@ -211,11 +211,11 @@ for _name in ("rasterio._env", "rasterio._err", "rasterio._base", "rasterio._io"
 _BLOBS = ".blob.core.windows.net"
 
 SIGNING = 60.0
-"""Seconds that are waited for a signature at most, all tries together."""
+"""Maximum wait for a signature, all tries together, seconds."""
 
 
 def _is_blob(href: str) -> bool:
-    """Whether an address may be of a store of the Planetary Computer, and nobody on the way sees what it is given."""
+    """Whether an address may be a store of the Planetary Computer, over a connection that others cannot read."""
     return urlsplit(href).netloc.rpartition("@")[2].lower().endswith(_BLOBS) and is_private_way(href)
 
 
@@ -232,26 +232,26 @@ def _signed(href: str) -> str:
         raise ReadError(str(error)) from None
     except RequestException as error:
         if getattr(error.response, "status_code", None) == 404:
-            return href  # it is somebody else's store, for which it has no keys
+            return href  # a store of somebody else, for which it has no keys
         # The error's own text may hold a token, so it is not passed on.
         raise ReadError(f"Planetary Computer gave no signature for {href}: {type(error).__name__}") from None
     except (ValueError, TypeError, KeyError) as error:  # the address names no container, or the answer is no signature
         raise ReadError(f"{href} cannot be signed for Planetary Computer: {type(error).__name__}") from None
 
 
-# The Copernicus Data Space as a place to fetch files from: its tokens, and its catalogue of files.
+# The Copernicus Data Space as a source of files: its tokens, and its catalogue of files.
 #
 # Sources: its documentation (documentation.dataspace.copernicus.eu), "Access token" and "Refresh token" of the
-# identity service, and "OData": ``Products`` with ``$filter``, and ``Nodes`` with ``$value``, which give files of a
+# identity service, and "OData": ``Products`` with ``$filter``, and ``Nodes`` with ``$value``, which return files of a
 # product.
 
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
 
 ANSWER = 35.0
-"""Seconds that one answer of the service is waited for."""
+"""Maximum wait for one answer of the service, seconds."""
 
 EARLY = 30.0
-"""Seconds before its end at which a token counts as over: a request may wait that long before it is looked at."""
+"""Seconds before its end at which a token is treated as expired: a request may wait that long before it is checked."""
 
 
 @dataclass(frozen=True)
@@ -259,10 +259,10 @@ class Service:
     """Addresses of the Copernicus Data Space.
 
     Attributes:
-        identity: Where tokens are given.
+        identity: Address that issues tokens.
         catalogue: OData to search.
-        download: OData to fetch from.
-        trusted: Hosts, and those below them, that may see a token. No redirect leads it elsewhere.
+        download: OData to download from.
+        trusted: Hosts, including subdomains, that may receive a token. No redirect leads it elsewhere.
     """
 
     identity: str = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
@@ -271,7 +271,7 @@ class Service:
     trusted: tuple[str, ...] = ("dataspace.copernicus.eu",)
 
     def may_see_token(self, url: str) -> bool:
-        """Whether a token may be sent to an address: to its hosts only, over HTTPS (or on this machine)."""
+        """Whether a token may be sent to an address: only to the trusted hosts, over HTTPS (or on this machine)."""
         return may_see_keys(url, self.trusted)
 
 
@@ -280,13 +280,13 @@ CDSE = Service()
 
 @dataclass
 class Tokens:
-    """Tokens that are always good: asked for with name and password, renewed before they end; safe among threads.
+    """Valid tokens: requested with name and password, renewed before they expire; thread-safe.
 
     Name and password are ``CDSE_USERNAME`` and ``CDSE_PASSWORD`` of the environment. Without them a token of the
-    environment is used (:func:`stac2cube.access.sign.given_token`), which somebody else has to renew.
+    environment is used (:func:`stac2cube.access.sign.given_token`), which another program has to renew.
 
     Attributes:
-        service: Where they come from.
+        service: The service that issues them.
     """
 
     service: Service = CDSE
@@ -298,13 +298,13 @@ class Tokens:
     _http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, timeout=TIMEOUT))
 
     def token(self, refused: str = "") -> str:
-        """A token.
+        """Get a token.
 
         Args:
-            refused: One that a server did not take: another is asked for.
+            refused: A token that a server refused: another one is requested.
 
         Raises:
-            ReadError: There are no credentials, or they are not taken.
+            ReadError: There are no credentials, or they are refused.
         """
         with self._lock:
             if not os.environ.get("CDSE_USERNAME") or not os.environ.get("CDSE_PASSWORD"):
@@ -345,7 +345,7 @@ class Tokens:
         self._refresh_until = now + float(answer.get("refresh_expires_in", 0))
 
     def _ask(self, words: Mapping[str, str]) -> dict[str, Any] | None:
-        """The answer; None if the words are not taken. Neither they nor the answer are ever part of a message."""
+        """The answer to a token request; None if the credentials are refused. Neither is ever part of a message."""
         body = urlencode(words).encode()
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         try:
@@ -370,7 +370,7 @@ class Tokens:
 
 
 def asked_wait(response: urllib3.BaseHTTPResponse) -> float | None:
-    """Seconds that a server asks to wait, as a number or a date; None if it does not, or says neither."""
+    """Seconds that a server asks to wait, as a number or a date; None if it gives neither."""
     try:
         return urllib3.Retry().get_retry_after(response)
     except urllib3.exceptions.InvalidHeader:
@@ -378,7 +378,7 @@ def asked_wait(response: urllib3.BaseHTTPResponse) -> float | None:
 
 
 def repaired(url: str) -> str:
-    """An address of a file without nodes that have no name, as recorded items of the catalogue have them."""
+    """An address of a file without empty nodes, which occur in recorded items of the catalogue."""
     return url.replace("/Nodes()", "")
 
 
@@ -388,14 +388,14 @@ def node_url(service: Service, product: str, local_path: str) -> str:
     Args:
         service: The service.
         product: The product's id.
-        local_path: Path of the file, from the product's folder on: ``"S2A_....SAFE/MTD_MSIL1C.xml"``.
+        local_path: Path of the file, starting with the product's folder: ``"S2A_....SAFE/MTD_MSIL1C.xml"``.
     """
     nodes = "/".join(f"Nodes({quote(part)})" for part in local_path.split("/") if part)
     return f"{service.download}/Products({product})/{nodes}/$value"
 
 
 def product_id(service: Service, name: str) -> str:
-    """The id by which OData calls a product.
+    """The OData id of a product.
 
     Args:
         service: The service.
@@ -403,7 +403,7 @@ def product_id(service: Service, name: str) -> str:
 
     Raises:
         CatalogError: The service does not answer.
-        ReadError: It has no such product, or not at hand.
+        ReadError: It has no such product, or only in its archive.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.\-]+", name):
         raise ReadError(f"{name!r} is no name of a product")

@@ -1,8 +1,8 @@
-"""What is used of libraries beyond their public interface: one module per library, and a test of each.
+"""Uses of libraries beyond their public interface: one module per library, with a test for each.
 
-A module says what it takes and why there is no public way. Where a release of the library no longer has it, importing
-the module fails with the name of the library, its version and what is missing. Nothing else of the package may import
-or call private names of a library; a test of the house looks for them.
+A module documents what it uses and why there is no public alternative. If a release of the library lacks it, importing
+the module fails with the name of the library, its version and the missing name. No other part of the package may import
+or call private names of a library; a test in tests/house checks this.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def taken(library: str, module: str, *names: str) -> tuple[Any, ...]:
-    """Names of a module that is not public.
+    """Get names from a module that is not public.
 
     Args:
-        library: The distribution that it comes from, ``"rasterio"``.
-        module: Where they are, ``"rasterio._err"``.
-        names: What is taken.
+        library: The distribution that contains the module, ``"rasterio"``.
+        module: The module, ``"rasterio._err"``.
+        names: The names to get.
 
     Returns:
         The objects, in the order of their names.

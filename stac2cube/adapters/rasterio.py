@@ -1,7 +1,7 @@
-"""rasterio: the errors that GDAL itself raises.
+"""rasterio: the errors raised by GDAL itself.
 
-Some functions, :func:`rasterio.shutil.copy` among them, pass on errors of GDAL (a full disk, for example) as they are.
-Their classes have no public name, and no public base but :class:`Exception`.
+Some functions, such as :func:`rasterio.shutil.copy`, pass on errors of GDAL (a full disk, for example) unchanged.
+Their classes have no public name, and no public base except :class:`Exception`.
 """
 
 from __future__ import annotations

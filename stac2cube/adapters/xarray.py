@@ -1,12 +1,12 @@
-"""xarray: how an array of one's own becomes a lazy variable.
+"""xarray: how a custom array becomes a lazy variable.
 
-xarray's guide "How to add a new backend" (docs.xarray.dev, internals) has backends import these from ``xarray.core``,
-which is otherwise private. A release that gives them a public place is to be preferred.
+xarray's guide "How to add a new backend" (docs.xarray.dev, internals) tells backends to import these from
+``xarray.core``, which is otherwise private. Prefer a public location once a release has one.
 
-* :class:`LazilyIndexedArray` wraps an :class:`xarray.backends.BackendArray` and puts off reading.
-* :class:`ExplicitIndexer` is a key as the array gets it, with ``tuple``; :class:`VectorizedIndexer` one whose parts are
-  arrays that belong together element by element.
-* :func:`explicit_indexing_adapter` reads by a key of any kind, through a method that knows one kind
+* :class:`LazilyIndexedArray` wraps an :class:`xarray.backends.BackendArray` and delays reading.
+* :class:`ExplicitIndexer` is a key passed to the array, with ``tuple``; in :class:`VectorizedIndexer` the parts are
+  arrays that are combined element by element.
+* :func:`explicit_indexing_adapter` reads with any kind of key, through a method that supports one kind
   (:class:`IndexingSupport`).
 """
 

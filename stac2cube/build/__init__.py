@@ -1,1 +1,1 @@
-"""The one build loop: plan, schedule, fill, commit; and what derived cubes have in common."""
+"""The build loop (plan, schedule, fill, commit) and the common parts of derived cubes."""

@@ -1,7 +1,7 @@
-"""A cube built by a job array: each job makes its share of the blocks, a last one seals what they made.
+"""A cube built by a job array: each job makes its share of the blocks, a last one seals the steps.
 
-The cube's lock belongs to all of them together. Jobs write shards into the staging folder of their common token, and
-per job one file of receipts; nothing but shared files joins them, so lost jobs cost their blocks and nothing else.
+All jobs share the cube's lock. They write shards into the staging folder of their common token, and one file of
+receipts per job. They communicate through shared files only, so a lost job costs only its own blocks.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Receipts = dict[tuple[str, Tile], Receipt]
 
 @dataclass(frozen=True)
 class ArrayLease:
-    """The hold of some jobs over a cube.
+    """The joint lock of some jobs on a cube.
 
     Attributes:
-        job: The job that will seal; while SLURM knows it, the cube is theirs.
+        job: The job that will seal; the cube belongs to the jobs as long as SLURM lists it.
         cluster: Name of its cluster.
     """
 
@@ -49,16 +49,16 @@ class ArrayLease:
 
     @property
     def owner(self) -> Owner:
-        """As a lock names it."""
+        """The owner of the lock."""
         return Owner.of_jobs(f"jobs-{self.cluster}-{self.job}", self.job, self.cluster)
 
 
 def lease_cube(path: Path, spec: CubeSpec, claim: ArrayLease, options: BuildOptions | None = None) -> None:
-    """Take a cube for some jobs, creating it if there is none.
+    """Lock a cube for some jobs, and create it if there is none.
 
     Raises:
         CubeMismatchError: The cube was made with other options; nothing was changed.
-        CubeLockedError: Somebody else is writing it.
+        CubeLockedError: Another process writes it.
         BadInputError: The path cannot be written.
     """
     with open_writer(path, spec, (options or BuildOptions()).verdict) as writer:
@@ -82,14 +82,14 @@ def build_part(
         path: The cube, claimed.
         steps: All steps wanted, the same in every job.
         task: Makes one block.
-        place: Where.
-        claim: Whose the cube is.
-        share: Which share of how many, counted from 0.
-        options: How to behave.
-        progress: Told of every block.
+        place: Where the work runs.
+        claim: The lock of the jobs.
+        share: Number of the share, counted from 0, and number of shares.
+        options: Options of the build.
+        progress: Receives every finished block.
 
     Returns:
-        A summary that knows of failures and of stopping only.
+        A summary with failures and the stopped state only.
 
     Raises:
         CubeLockedError: The cube is not, or no longer, held by these jobs.
@@ -119,17 +119,17 @@ def build_part(
 def seal_parts(
     path: Path, spec: CubeSpec, steps: Sequence[Step], claim: ArrayLease, options: BuildOptions | None = None
 ) -> Summary:
-    """Seal the steps of which the jobs made every block, and end their hold over the cube.
+    """Seal the steps whose blocks are all made, and release the cube.
 
-    Steps that lack blocks, because a job was lost or ran out of time, are left to the next run. Where sealing fails,
-    what the jobs made stays until somebody else writes the cube: it can be sealed again.
+    Steps that lack blocks, because a job was lost or ran out of time, are left to the next run. If sealing fails,
+    the jobs' files stay until another process writes the cube, so sealing can be repeated.
 
     Raises:
         CubeLockedError: The cube is not, or no longer, held by these jobs.
     """
     begun = time.monotonic()
     if read_owner(path) is not None or not staging_folder(path, claim.owner.token).exists():
-        _require_ours(path, claim)  # else an earlier try to seal failed, and nobody came since
+        _require_ours(path, claim)  # otherwise an earlier try to seal failed, and no other writer came since
     with open_writer(path, spec, (options or BuildOptions()).verdict, claim.owner) as writer:
         known = known_entries(path, steps)
         work = plan(steps, known)
@@ -160,7 +160,7 @@ def seal_parts(
 
 
 class ReceiptSink:
-    """Writes down, in a file of this job's own, what came back from its workers."""
+    """Records the results of this job's workers in a file of its own."""
 
     def __init__(self, path: Path, claim: ArrayLease, number: int) -> None:
         self._path = path
@@ -174,30 +174,30 @@ class ReceiptSink:
         self.received_count = 0
 
     def made(self) -> set[tuple[str, Tile]]:
-        """Blocks that an earlier life of this job made."""
+        """Blocks made by an earlier start of this job."""
         return set(_read(self._file)[0])
 
     def begin(self, step: Step) -> OpenStep:
-        """A step of which blocks are about to be handed out."""
+        """Start a step whose blocks are about to be submitted."""
         return OpenStep(step, self._stager.step(step.entry.key))
 
     def received(self, step: OpenStep) -> None:
-        """Write a receipt down, durably."""
+        """Record a receipt durably."""
         _require_ours(self._path, self._claim)
         self.received_count += 1
         self._write({"key": step.step.entry.key, "receipt": asdict(step.receipts[-1])})
 
     def failed(self, step: Step, reason: str) -> None:
-        """Write a failure down."""
+        """Record a failure."""
         self.failures[step.entry.key] = reason
         self._write({"key": step.entry.key, "failure": reason})
 
     def end(self) -> None:
-        """Nothing: what came back was written down as it came."""
+        """Do nothing: results are recorded as they arrive."""
 
     def _write(self, line: dict[str, object]) -> None:
         with self._file.open("a") as file:
-            # A new line first: an earlier life of this job may have died in the middle of one.
+            # A new line first: an earlier start of this job may have died in the middle of a line.
             file.write("\n" + json.dumps(line))
             file.flush()
             os.fsync(file.fileno())
@@ -205,7 +205,7 @@ class ReceiptSink:
 
 
 def _lacking(staged: StagedStep, receipt: Receipt) -> bool:
-    """Whether files that a receipt names are not in staging: its block counts as not made."""
+    """Whether files named in a receipt are missing from staging; its block is then treated as not made."""
     files = [shard_file(staged.layer_folder(shard.layer), receipt.tile) for shard in receipt.shards if shard.size]
     lacking = [file for file in files if not file.exists()]
     for file in lacking:
@@ -223,11 +223,11 @@ def _require_ours(path: Path, claim: ArrayLease) -> None:
 
 
 def _share_of(steps: Sequence[Step], share: tuple[int, int], made: set[tuple[str, Tile]]) -> list[Step]:
-    """Every so-manieth block, so that neighbours in time and space are spread over the jobs."""
+    """Every n-th block, so that neighbours in time and space are spread over the jobs."""
     number, of = share
     mine, count = [], 0
     for step in steps:
-        # A step without blocks is settled by sealing alone.
+        # Steps without blocks are settled when sealing.
         tiles = [tile for place, tile in enumerate(step.tiles, count) if place % of == number]
         count += len(step.tiles)
         tiles = [tile for tile in tiles if (step.entry.key, tile) not in made]

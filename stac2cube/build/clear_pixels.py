@@ -1,4 +1,4 @@
-"""One band of a scene, which of its pixels show the ground, and clear windows, for stages that compare scenes."""
+"""One band of a scene, its clear pixels, and clear windows, for stages that compare scenes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from stac2cube.model.grid import Grid
 from stac2cube.model.mission import find_mission
 from stac2cube.store.staging import StoredStep, Window
 
-# Where two pictures are compared: clear windows with something to see, spread over the area.
+# Windows for comparing two images: clear, textured, and spread over the area.
 
 EDGES = (256, 128, 64)
-"""Edges of windows, pixels: the largest of which four fit side by side."""
+"""Edges of windows, pixels; the largest that fits four times side by side is used."""
 
 LEAST_CLEAR = 0.5
-"""Part of a window that must be clear in both pictures."""
+"""Fraction of a window that must be clear in both images."""
 
 FLATTEST = 0.25
-"""A window with less texture than this part of the median is left out: water, snow."""
+"""A window with less texture than this fraction of the median is left out: water, snow."""
 
 INFILL_SIGMA = 8.0
-"""Pixels over which gaps are filled smoothly."""
+"""Sigma of the Gaussian by which gaps are filled, pixels."""
 
 INFILL_AROUND = 3
-"""Pixels around a gap that are filled with it: edges of clouds are bright, too."""
+"""Margin around a gap that is filled with it, pixels: edges of clouds are bright, too."""
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One window of both pictures, a margin around it.
+    """One window of both images, with a margin.
 
     Attributes:
         reference: ``(rows, columns)`` float32.
-        target: Of the same shape.
-        good: Where both were seen.
+        target: Same shape.
+        good: Pixels that are clear in both.
     """
 
     reference: np.ndarray
@@ -49,12 +49,12 @@ class Patch:
 
 
 def edge_for(shape: tuple[int, int]) -> int | None:
-    """Edge of the windows for an area, pixels; None where it is too small to say anything."""
+    """Edge of the windows for an area, pixels; None if the area is too small."""
     return next((edge for edge in EDGES if min(shape) >= 4 * edge), EDGES[-1] if min(shape) >= 2 * EDGES[-1] else None)
 
 
 def per_cell(values: np.ndarray, edge: int) -> np.ndarray:
-    """Means over cells of ``edge`` pixels; what is left at the lower and right edge is not a cell."""
+    """Means over cells of ``edge`` pixels; the remainder at the lower and right edge is left out."""
     rows, columns = (size // edge for size in values.shape)
     whole = values[: rows * edge, : columns * edge].reshape(rows, edge, columns, edge)
     means: np.ndarray = whole.mean(axis=(1, 3), dtype="float64")
@@ -62,7 +62,7 @@ def per_cell(values: np.ndarray, edge: int) -> np.ndarray:
 
 
 def texture(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Steps from pixel to pixel, 0 where one of them was not seen: of the shape of the picture."""
+    """Sum of absolute differences to the left and upper pixel, 0 where one is not clear; same shape as the image."""
     steps = np.zeros(picture.shape, dtype="float32")
     values = picture.astype("float32")
     steps[:, 1:] += np.where(good[:, 1:] & good[:, :-1], np.abs(np.diff(values, axis=1)), 0)
@@ -71,15 +71,15 @@ def texture(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 
 def choose_windows(clear: np.ndarray, rough: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """The windows to compare: the clearest with texture, each as far from the others as can be.
+    """Choose the windows to compare: the clearest with texture, as far apart as possible.
 
     Args:
-        clear: ``(rows, columns)`` of windows: the part that is clear in both.
-        rough: The same of texture.
-        count: How many at most.
+        clear: ``(rows, columns)`` of windows: fraction that is clear in both.
+        rough: The same for texture.
+        count: Maximum number.
 
     Returns:
-        Rows and columns; always the same for the same input.
+        Rows and columns; deterministic.
     """
     able = clear >= LEAST_CLEAR
     if not able.any():
@@ -88,7 +88,7 @@ def choose_windows(clear: np.ndarray, rough: np.ndarray, count: int) -> list[tup
     able &= rough > 0
     places = np.argwhere(able)
     chosen: list[int] = []
-    rank = np.floor(clear[able] * 5)  # a fifth clearer is worth more than any distance
+    rank = np.floor(clear[able] * 5)  # 20 % more clear pixels outweigh any distance
     apart = np.full(len(places), np.inf)
     while len(chosen) < min(count, len(places)):
         score = rank * 1e6 + np.minimum(apart, 1e5) + 1e-6 * rough[able] / rough.max()
@@ -99,9 +99,9 @@ def choose_windows(clear: np.ndarray, rough: np.ndarray, count: int) -> list[tup
 
 
 def infilled(pictures: Sequence[np.ndarray], good: np.ndarray) -> list[np.ndarray]:
-    """The pictures with what was not seen in either filled smoothly from around it.
+    """The images with pixels that are not clear in either filled smoothly from their surroundings.
 
-    Without this a cloud's edge, which stays where it is in one picture only, decides the match.
+    Without this, a cloud's edge, which is in one image only, dominates the match.
     """
     from scipy import ndimage
 
@@ -121,22 +121,22 @@ def infilled(pictures: Sequence[np.ndarray], good: np.ndarray) -> list[np.ndarra
     return filled
 
 
-# What is compared: one band of a scene, and which of its pixels show the ground.
+# The data compared: one band of a scene, and its clear pixels.
 
 HIDING = ("nodata", "saturated", "cloud", "near_cloud", "cirrus", "shadow")
-"""Words of :mod:`stac2cube.model.classes` for what is not the ground, or not where it stands."""
+"""Classes of :mod:`stac2cube.model.classes` that are not the ground, or displaced."""
 
 USUAL = ("red", "nir", "vv")
-"""Common names of the bands compared, the first that a cube has."""
+"""Common names of the bands to compare; the first that a cube has is used."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene as it is compared.
+    """The location of a scene's pixels for a comparison.
 
     Attributes:
-        band: Where its pixels are.
-        sky: Where its masks or classes are; None where nothing is known of clouds.
+        band: Step with its pixels.
+        sky: Step with its masks or classes; None if there are none.
     """
 
     band: StoredStep
@@ -145,12 +145,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class MatchBand:
-    """How pictures are looked at.
+    """How scenes are read for a comparison.
 
     Attributes:
         band: The layer compared.
-        masks: Layers that hide pixels.
-        classes: Common name of the classification, if that is what the masks are; "" for masks of a clouds cube.
+        masks: Layers that mask pixels.
+        classes: Common name of the classification, if the masks are one; "" for masks of a clouds cube.
     """
 
     band: Layer
@@ -158,7 +158,7 @@ class MatchBand:
     classes: str = ""
 
     def read(self, picture: Picture, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels, float32, and which of them show the ground: ``(rows, columns)`` each.
+        """Pixels, float32, and a mask of the clear ones: ``(rows, columns)`` each.
 
         Raises:
             ReadError: The cube is not there, or damaged.
@@ -170,7 +170,7 @@ class MatchBand:
         return np.where(good, values, 0).astype("float32"), good
 
     def clear(self, picture: Picture, window: Window) -> np.ndarray:
-        """Which pixels are neither cloud nor shadow; all of them where nothing is known."""
+        """Mask of pixels that are neither cloud nor shadow; all of them if there are no masks."""
         if picture.sky is None:
             return np.ones([part.stop - part.start for part in window], dtype=bool)
         masks = picture.sky.read(self.masks, window)
@@ -180,7 +180,7 @@ class MatchBand:
         return every
 
     def clear_cells(self, picture: Picture, grid: Grid, edge: int) -> np.ndarray:
-        """The clear part of every cell of ``edge`` pixels; where no masks are known, the part with data."""
+        """The clear fraction of every cell of ``edge`` pixels; without masks, the fraction with data."""
         strips = []
         for top in range(0, grid.shape[0] - edge + 1, edge):
             window = (slice(top, top + edge), slice(0, grid.shape[1]))
@@ -190,10 +190,10 @@ class MatchBand:
 
 
 def band_of(spec: CubeSpec, name: str) -> Layer:
-    """The layer to compare.
+    """Find the layer to compare.
 
     Raises:
-        BadInputError: There is none of that name, or none that is a picture.
+        BadInputError: There is none of that name, or none with continuous values.
     """
     layers = {layer.name: layer for layer in spec.layers if not (layer.flags or layer.bits)}
     mission = find_mission(spec.recipe["mission"]) if "mission" in spec.recipe else None
@@ -210,10 +210,10 @@ def band_of(spec: CubeSpec, name: str) -> Layer:
 
 
 def match_band(parent: Parent, clouds: Parent | None, band: Layer) -> MatchBand:
-    """How to look at the scenes of a cube: by the masks of a clouds cube, or by its own classes, or as they are.
+    """How to read the scenes of a cube: with the masks of a clouds cube, its own classes, or neither.
 
     Raises:
-        BadInputError: The clouds lie on another grid, or have no mask.
+        BadInputError: The clouds cube is on another grid, or has no mask.
     """
     if clouds is not None:
         if clouds.spec.grid != parent.spec.grid:
@@ -233,7 +233,7 @@ def match_band(parent: Parent, clouds: Parent | None, band: Layer) -> MatchBand:
 
 
 def pictures_of(parent: Parent, clouds: Parent | None, look: MatchBand) -> dict[str, Picture]:
-    """The scenes of a cube as pictures; those that the clouds cube lacks are left out."""
+    """The scenes of a cube as pictures; scenes that the clouds cube lacks are left out."""
     made = {}
     for key, row in parent.rows.items():
         stored = parent.stored(row)

@@ -1,4 +1,4 @@
-"""Derived cubes: what a stage is that makes a cube from a cube, how every such stage is run, and removing steps."""
+"""Derived cubes: the definition of a stage, the common way to run stages, and the removal of steps."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from stac2cube.store.writer import open_writer
 if TYPE_CHECKING:
     import xarray as xr
 
-# A cube made from a cube: what it takes over from its parent, and when a step of it is out of date.
+# Parents of derived cubes: what a step takes over from its parent's step, and when it is outdated.
 
 CARRIED = (
     *("platform", "orbit", "orbit_state", "cloud_cover", "catalog", "simulated", "baselines", PERIOD_END),
     *("shift_x", "shift_y", "shift_accepted", "shift_field"),
 )
-"""Properties of a step that are true of it in every cube made from it."""
+"""Properties of a step that also apply to it in every derived cube."""
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A cube from which another is made.
+    """A cube from which another is derived.
 
     Attributes:
-        path: Absolute.
-        spec: What it is.
+        path: Absolute path.
+        spec: Spec of the cube.
         rows: Its sealed steps, oldest first, by key.
-        generation: Of the cube, in which the steps have their slots.
+        generation: Generation of the cube in which the steps have their slots.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Parent:
 
     @classmethod
     def read(cls, path: str | Path) -> Parent:
-        """Look at a cube.
+        """Read a cube's root and ledger.
 
         Raises:
             CubeError: Not a cube.
@@ -65,18 +65,18 @@ class Parent:
 
     @property
     def mission(self) -> str:
-        """Name of its mission, "" if it is of none."""
+        """Name of its mission, "" if it has none."""
         return str(self.spec.recipe.get("mission", ""))
 
     def stored(self, row: Entry) -> StoredStep:
-        """The pixels of a step."""
+        """Reference to the pixels of a step."""
         return StoredStep(str(self.path), int(row.slot or 0), self.generation)
 
     def entry(self, row: Entry, **properties: Any) -> Entry:
-        """What the ledger of the child shall say of a step.
+        """The row of a step for the ledger of the child.
 
-        The parent's parts with their versions are the child's: when the parent's step is made anew from newer ones, the
-        child's is out of date.
+        The child inherits the parent's parts with their versions: when the parent's step is rebuilt from newer parts,
+        the child's is outdated.
         """
         return Entry(
             key=row.key,
@@ -89,17 +89,17 @@ class Parent:
         )
 
     def shared(self, other: Parent) -> dict[str, tuple[Entry, Entry]]:
-        """Steps that both cubes have, by key: the row of this cube and the row of the other.
+        """Steps of both cubes, by key: the row of this cube and the row of the other.
 
         Raises:
-            CubeMismatchError: The cubes lie on different grids.
+            CubeMismatchError: The cubes are on different grids.
         """
         if other.spec.grid != self.spec.grid:
             raise CubeMismatchError(f"{self.path} and {other.path} lie on different grids: make one from the other")
         return {key: (row, other.rows[key]) for key, row in self.rows.items() if key in other.rows}
 
     def tiles(self, row: Entry) -> tuple[Tile, ...]:
-        """Blocks in which a step has data, in the order of the grid."""
+        """Blocks with data in a step, in the order of the grid."""
         filled = {receipt.tile for receipt in row.receipts if any(shard.valid for shard in receipt.shards)}
         return tuple(tile for tile in self.spec.grid.tiles() if tile in filled)
 
@@ -110,11 +110,11 @@ def fractions(row: Entry) -> dict[str, Any]:
 
 
 def origin(path: Path) -> Path:
-    """The layers cube from which a cube was made, over however many stages; itself if it is one.
+    """The layers cube from which a cube was derived, over any number of stages; itself if it is one.
 
     Raises:
         CubeError: Not a cube, or its parent is gone.
-        BadInputError: It was not made from layers.
+        BadInputError: It was not derived from layers.
     """
     spec = read_root(path).spec
     while spec.stage != "layers":
@@ -125,7 +125,7 @@ def origin(path: Path) -> Path:
     return path
 
 
-# What a stage is, and how it is run: parents and rules make a plan, and the one build loop carries it out.
+# Stages and how they are run: parents and rules give a plan, which the build loop carries out.
 
 Rules = TypeVar("Rules")
 
@@ -148,7 +148,7 @@ class Parents:
 
     @classmethod
     def of(cls, spec: CubeSpec) -> Parents:
-        """The inputs that a stored cube names."""
+        """The inputs named by a stored cube."""
         clouds, shifts = (Path(path) if (path := spec.request.get(name)) else None for name in ("clouds", "shifts"))
         return cls(Path(spec.request["layers"]), clouds, shifts, spec.request.get("catalog", ""))
 
@@ -289,18 +289,18 @@ def _changed(out: Path, steps: Sequence[Step]) -> frozenset[str]:
     return frozenset(key for key, row in rows.items() if key in wanted and dict(row.parts) != wanted[key])
 
 
-# Taking steps out of a cube.
+# Removing steps from a cube.
 
 
 def drop(cube: Path, keys: Collection[str], *, options: BuildOptions | None = None) -> Root | None:
-    """Take steps out of a cube; its history keeps them. None where it has none of them."""
+    """Remove steps from a cube; its history keeps them. None if it has none of them."""
     with open_writer(cube, read_root(cube).spec, (options or BuildOptions()).verdict) as writer:
         sealed = writer.ledger.sealed(whole=False)
         kept = [key for key in sealed if key not in keys]
         return arrange(writer, kept) if len(kept) < len(sealed) else None
 
 
-# What kinds of cubes that are made from others have in common, for those who bring all along.
+# Common parts of all kinds of derived cubes, for maintenance.
 
 
 def sealed_keys(cube: Path) -> set[str]:
@@ -309,21 +309,21 @@ def sealed_keys(cube: Path) -> set[str]:
 
 
 class CubesBeside:
-    """What kinds that are cubes have in common."""
+    """Common methods of the kinds that are cubes."""
 
     def candidates(self, cube: Path) -> Iterable[Path]:
         """Stores beside a cube, and its overviews."""
         return [*sorted(cube.parent.glob("*.zarr")), *overviews_beside(cube)]
 
     def too_many(self, cube: Path, keys: Collection[str]) -> set[str]:
-        """Steps whose scenes the parent has no more; a composite's steps are periods of time, not scenes."""
+        """Keys of steps whose scenes the parent no longer has; none for composites, whose steps are periods."""
         return set() if read_root(cube).spec.stage == "composite" else sealed_keys(cube) - set(keys)
 
     def drop(self, cube: Path, keys: Collection[str], options: BuildOptions) -> None:
-        """Take steps out."""
+        """Remove steps."""
         drop(cube, keys, options=options)
 
     def inputs(self, cube: Path) -> set[Path]:
-        """Clouds cube and co-registered cube that it was made with."""
+        """Clouds cube and co-registered cube that it was derived with."""
         request = read_root(cube).spec.request
         return {Path(request[name]).resolve() for name in ("clouds", "shifts") if request.get(name)}

@@ -28,7 +28,7 @@ from stac2cube.store.repair import arrange
 from stac2cube.store.staging import Receipt, StagedStep, write_block
 from stac2cube.store.writer import CubeWriter, FinishedStep, open_writer
 
-# The middle of the one loop: blocks are handed to an executor, receipts come back to whoever gathers them.
+# The core of the build loop: blocks are submitted to an executor, receipts go to a sink.
 
 
 class OpenStep:
@@ -36,9 +36,9 @@ class OpenStep:
 
     Attributes:
         step: The step.
-        staged: Where its shards gather.
-        receipts: Of the blocks made so far.
-        failure: Why it failed, "" if it did not.
+        staged: Folder of its shards.
+        receipts: Receipts of the blocks made so far.
+        failure: Reason of its failure, "" if it did not fail.
     """
 
     def __init__(self, step: Step, staged: StagedStep) -> None:
@@ -49,39 +49,39 @@ class OpenStep:
 
 
 class Sink(Protocol):
-    """Who takes what comes back from the workers."""
+    """Receives the results of the workers."""
 
     @property
     def spec(self) -> CubeSpec:
-        """What the cube is."""
+        """The spec of the cube."""
         ...
 
     def begin(self, step: Step) -> OpenStep:
-        """A step of which blocks are about to be handed out."""
+        """Start a step whose blocks are about to be submitted."""
         ...
 
     def received(self, step: OpenStep) -> None:
-        """A receipt was added to a step."""
+        """Handle a new receipt of a step."""
         ...
 
     def failed(self, step: Step, reason: str) -> None:
-        """A block of a step could not be made; told once per step."""
+        """Handle the failure of a step; called once per step."""
         ...
 
     def end(self) -> None:
-        """No more will come, whatever the reason: a failure of its own among them, after which it does nothing."""
+        """Finish, because no more results will come; does nothing if the sink itself has failed."""
         ...
 
 
 def run_blocks(steps: Sequence[Step], task: Task, executor: Executor, gatherer: Sink, scheduler: Scheduler) -> None:
-    """Hand out blocks, at most so many at a time, and gather receipts until all steps are settled or it ends.
+    """Submit blocks, a bounded number at a time, and collect receipts until all steps are settled or the build ends.
 
     Raises:
         ProgramError: The first blocks of several steps all ended in the same fault of the program.
-        BaseException: Whatever else ended it early. What was finished before is sealed, unless it was sealing that
+        BaseException: Any other reason for an early end. Steps finished before are sealed, unless sealing itself
             failed.
     """
-    spec = replace(gatherer.spec, recipe={}, request={})  # workers need the layout only
+    spec = replace(gatherer.spec, recipe={}, request={})  # workers need grid and layers only
 
     def submit(block: tuple[OpenStep, Tile]) -> Future[Receipt]:
         step, tile = block
@@ -101,7 +101,7 @@ def run_blocks(steps: Sequence[Step], task: Task, executor: Executor, gatherer: 
         try:
             gatherer.end()
         except (Stac2cubeError, OSError) as error:
-            # The first error is the reason; this one is most often its echo.
+            # The first error is the cause; this one is usually a consequence.
             log.warning("what was finished could not be sealed: %s", error)
         raise
     finally:
@@ -110,7 +110,7 @@ def run_blocks(steps: Sequence[Step], task: Task, executor: Executor, gatherer: 
 
 
 def _blocks(steps: Sequence[Step], gatherer: Sink) -> Iterator[tuple[OpenStep, Tile]]:
-    """Every block to make, step by step; a step that failed gives no further ones."""
+    """Every block to make, step by step; a failed step yields no more blocks."""
     for step in steps:
         begun = gatherer.begin(step)
         for tile in step.tiles:
@@ -120,7 +120,7 @@ def _blocks(steps: Sequence[Step], gatherer: Sink) -> Iterator[tuple[OpenStep, T
 
 
 def _settle(future: Future[Receipt], step: OpenStep, gatherer: Sink, scheduler: Scheduler, failures: Failures) -> str:
-    """Gather what came of a block; why it failed, "" if it did not."""
+    """Handle the result of a block; returns the reason of its failure, "" if it did not fail."""
     if not (reason := scheduler.failure(future)):
         receipt = future.result()
         scheduler.made(receipt.seconds)
@@ -137,7 +137,7 @@ def _settle(future: Future[Receipt], step: OpenStep, gatherer: Sink, scheduler: 
 
 
 def _make_block(task: Task, payload: Any, spec: CubeSpec, staged: StagedStep, tile: Tile) -> Receipt:
-    """Runs on a worker: make the pixels of one block and stage them."""
+    """Make the pixels of one block and stage them; runs on a worker."""
     begun = time.perf_counter()
     with framed():
         pixels = task(payload, Block(spec.grid, tile))
@@ -153,24 +153,24 @@ def _make_block(task: Task, payload: Any, spec: CubeSpec, staged: StagedStep, ti
     )
 
 
-# The end of the one loop: finished steps are sealed, often, so that a kill loses little.
+# Sealing of finished steps, often, so that a kill loses little.
 
 SEAL_STEPS = 8
-"""Finished steps that wait at most for a commit."""
+"""Maximum number of finished steps that wait for a commit."""
 
 SEAL_SECONDS = 20.0
-"""Time a finished step waits at most, so that a kill loses little."""
+"""Maximum time that a finished step waits for a commit, so that a kill loses little."""
 
 
 class CommitSink:
     """Gathers finished steps and commits them often.
 
     Args:
-        writer: The cube, held.
-        summary: Told what was done.
+        writer: The writer of the cube.
+        summary: Receives what was done.
         known: The ledger's rows of the steps, by key.
         request: Defaults for the next update, written with the first commit.
-        slots: Slots of sealed steps to be replaced, by key.
+        slots: Slots of sealed steps to replace, by key.
     """
 
     def __init__(
@@ -195,22 +195,22 @@ class CommitSink:
 
     @property
     def spec(self) -> CubeSpec:
-        """What the cube is."""
+        """The spec of the cube."""
         return self.writer.spec
 
     def begin(self, step: Step) -> OpenStep:
-        """A step of which blocks are about to be handed out; one that no block touches is empty at once."""
+        """Start a step whose blocks are about to be submitted; a step without blocks is finished as empty."""
         begun = OpenStep(step, self.writer.stager.step(step.entry.key))
         if not step.tiles:
             self.received(begun)
         return begun
 
     def received(self, step: OpenStep) -> None:
-        """A receipt was added to a step: if it was the last, the step waits for the next commit."""
+        """Handle a new receipt of a step: after the last one, the step waits for the next commit."""
         if len(step.receipts) < len(step.step.tiles):
             return
         self.settled += 1
-        # What a task found of a step is said once, as the step's.
+        # Facts of a step are stored once, in its properties.
         facts = {name: value for receipt in step.receipts for name, value in receipt.facts.items()}
         receipts = (replace(receipt, facts={}) for receipt in step.receipts)
         entry = replace(step.step.entry, receipts=tuple(sorted(receipts, key=lambda r: r.tile)))
@@ -237,16 +237,16 @@ class CommitSink:
         return self.writer.path.name
 
     def failed(self, step: Step, reason: str) -> None:
-        """A step failed: recorded, unless that is no news."""
+        """Record a failed step, unless the ledger has the same failure."""
         self.settled += 1
         self._summary.failed[step.entry.key] = reason
         old = self._known.get(step.entry.key)
         if step.entry.key in self._slots or (old and (old.status, old.reason) == (FAILED, reason)):
-            return  # a sealed step stays what it is; the same failure again is no news
+            return  # a sealed step stays as it is; the same failure is recorded already
         self._noted.append(replace(step.entry, status=FAILED, reason=reason))
 
     def seal(self) -> None:
-        """Commit what is ready. What is handed to a commit is never handed to another, however it ends."""
+        """Commit what is ready. Steps passed to a commit are never passed to another, even if it fails."""
         ready, noted = self._ready, self._noted
         self._ready, self._noted = [], []
         if ready or noted or dict(self.writer.spec.request) != dict(self._request):
@@ -256,16 +256,16 @@ class CommitSink:
         self._since = time.monotonic()
 
     def end(self) -> None:
-        """Commit what is ready, and swap in what was made anew; nothing after a commit that failed."""
+        """Commit what is ready, and swap in rebuilt steps; does nothing after a failed commit."""
         if not self.writer.sound:
             return
         self.seal()
         self._renew()
 
     def _renew(self) -> None:
-        """Swap in what replaces sealed steps: once, at the end, because staging goes with the old generation.
+        """Swap in replacements of sealed steps: once, at the end, because staging goes with the old generation.
 
-        Steps that were made anew and hold nothing any more lose their slots.
+        Rebuilt steps that are empty now lose their slots.
         """
         renewed, self._renewed = self._renewed, {}
         emptied, self._emptied = self._emptied, {}
@@ -282,13 +282,13 @@ class CommitSink:
 
 
 def _remembering(entry: Entry, old: Entry) -> Entry:
-    """A step made anew: the ledger keeps the ids of the items that it was made from before."""
+    """The entry of a rebuilt step, with the ids of the items that it was made from before."""
     before = {*old.properties.get("replaced_items", ()), *old.items} - set(entry.items)
     return replace(entry, properties={**entry.properties, "replaced_items": sorted(before)}) if before else entry
 
 
 def _measured(entry: Entry, spec: CubeSpec) -> dict[str, float]:
-    """What the blocks of a step tell of it as a whole: valid pixels per pixel of the grid, and the task's own means."""
+    """Properties of a step from all its blocks: fraction of valid pixels in the grid, and the means of the task."""
     valid: dict[str, int] = {}
     sums: dict[str, tuple[float, float]] = {}
     for receipt in entry.receipts:
@@ -302,7 +302,7 @@ def _measured(entry: Entry, spec: CubeSpec) -> dict[str, float]:
     return {"valid_fraction": round(max(valid.values(), default=0) / pixels, 6), **means}
 
 
-# The one loop that fills what the ledger lacks, wherever it is told to run: plan, fill, seal.
+# The build loop, for any place: plan, fill, seal.
 
 log = logging.getLogger(__name__)
 
@@ -317,22 +317,22 @@ def build(
     options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Make the steps that a cube lacks and seal them, creating the cube if there is none.
+    """Make the steps that a cube lacks and seal them; create the cube if there is none.
 
     Args:
         path: The cube.
-        spec: What it must be.
-        steps: All steps wanted; those present are left alone.
+        spec: The expected spec.
+        steps: All steps wanted; steps already present are not changed.
         task: Makes one block.
-        place: Where blocks are made.
-        options: How to behave.
-        progress: Told of every block.
+        place: Where the work runs.
+        options: Options of the build.
+        progress: Receives every finished block.
 
     Raises:
         CubeMismatchError: The cube was made with other options; nothing was changed.
-        CubeLockedError: Somebody else is writing it.
-        BadInputError: The path cannot be written, the cube would outgrow its limits, or the disk is full; what was
-            sealed stays.
+        CubeLockedError: Another process writes it.
+        BadInputError: The path cannot be written, the cube would exceed its limits, or the disk is full; sealed steps
+            stay.
     """
     options, progress = options or BuildOptions(), progress or Progress()
     begun = time.monotonic()
@@ -343,7 +343,7 @@ def build(
         require_renamable(path, "replacing steps")
     require_room(path, spec, first, options, place)
     with open_writer(path, spec, options.verdict) as writer:
-        if before is None or writer.root.document != before.document:  # made, or changed, before it was locked
+        if before is None or writer.root.document != before.document:  # created or changed before it was locked
             known = known_entries(path, steps, writer.root)
         lost = writer.lost_steps()
         work = plan(steps, known, {*options.again, *lost})
@@ -367,7 +367,7 @@ def build(
 
 
 def _tell_of_lost(path: Path, lost: Sequence[str], steps: Sequence[Step]) -> None:
-    """Sealed steps without their pixels are made anew where they are wanted; of the others people are told."""
+    """Warn about sealed steps without their pixels: those that are wanted are rebuilt, the others need a repair."""
     wanted = {step.entry.key for step in steps}
     again, others = [key for key in lost if key in wanted], [key for key in lost if key not in wanted]
     if again:

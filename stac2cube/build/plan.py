@@ -1,4 +1,4 @@
-"""The words of a build: what a block, a step, a plan and a summary are."""
+"""Data types of a build: block, step, plan, options and summary."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Block:
 
 
 class Measured(dict[str, np.ndarray]):
-    """Pixels of a block, with what was measured on the way.
+    """Pixels of a block, with measurements.
 
     Args:
         layers: Per layer ``(rows, columns)`` pixels in stored form.
-        means: Name -> sum and weight. Of all blocks of a step together, sum / weight becomes a property of the step.
-        facts: Properties of the step as they are, plain JSON values: for stages whose steps have one block.
+        means: Name -> sum and weight. Over all blocks of a step, sum / weight becomes a property of the step.
+        facts: Properties of the step, plain JSON values: for stages whose steps have one block.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Measured(dict[str, np.ndarray]):
 
 
 Task = Callable[[Any, Block], Mapping[str, np.ndarray]]
-"""What a stage does: a step's payload and a block to ``(rows, columns)`` pixels per layer in stored form. It is pure,
-it pickles, and it runs on a worker. What it gives may be :class:`Measured`."""
+"""The work of a stage: a step's payload and a block to ``(rows, columns)`` pixels per layer in stored form. It is pure,
+can be pickled, and runs on a worker. The result may be :class:`Measured`."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Step:
     """A time step to be made.
 
     Attributes:
-        entry: What the ledger shall say of it.
-        payload: What the task needs to know; small, travels to the workers.
-        tiles: Blocks that can hold data; the others are fill without asking.
+        entry: Its row for the ledger.
+        payload: Input of the task; small, because it is sent to the workers.
+        tiles: Blocks that can hold data; all others are fill.
     """
 
     entry: Entry
@@ -81,12 +81,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The difference between what is wanted and what the ledger has.
+    """The difference between the steps wanted and the ledger.
 
     Attributes:
         todo: Steps to make.
         present: Keys of steps that are sealed (or known to be empty) as wanted.
-        superseded: Steps that are sealed from older or fewer parts than wanted, with the slot they hold.
+        superseded: Steps that are sealed from older or fewer parts than wanted, with their slots.
     """
 
     todo: tuple[Step, ...]
@@ -95,23 +95,23 @@ class Plan:
 
     @property
     def blocks(self) -> int:
-        """Blocks to make."""
+        """Number of blocks to make."""
         return sum(len(step.tiles) for step in self.todo)
 
 
 @dataclass
 class Summary:
-    """What a build did.
+    """The result of a build.
 
     Attributes:
         sealed: Keys of the steps sealed, in the order of sealing.
         present: Keys that were there already.
-        empty: Key of each scene that takes no step, and why: it has no valid pixel, or the recipe leaves it out.
+        empty: Key of each scene without a step, and the reason: no valid pixel, or left out by the recipe.
         failed: Key and reason of each failed step; the next run tries it again.
         superseded: Keys of sealed steps for which newer or more items exist.
-        replaced: Keys of sealed steps that were made anew.
-        substituted: Key of each step made in which an older item stands in for a newer one, and why.
-        stopped: Whether the build was asked to stop before it was through.
+        replaced: Keys of sealed steps that were rebuilt.
+        substituted: Key of each step in which an older item replaces a newer one, and the reason.
+        stopped: Whether the build was stopped before it was complete.
         seconds: Wall time.
     """
 
@@ -126,40 +126,40 @@ class Summary:
     seconds: float = 0.0
 
     def require_complete(self, out: Path | str) -> None:
-        """Be sure that no step failed.
+        """Check that no step failed.
 
         Raises:
-            IncompleteError: Naming those that did, with their reasons; the others are sealed.
+            IncompleteError: Names the failed steps, with their reasons; the others are sealed.
         """
         if self.failed:
             reasons = "; ".join(self.failures())
             raise IncompleteError(f"{len(self.failed)} step(s) of {out} failed, run again to try them: {reasons}")
 
     def failures(self) -> Iterator[str]:
-        """What failed and why, a line for all steps that failed alike."""
+        """Failures as text, one line for all steps with the same reason."""
         for reason in dict.fromkeys(self.failed.values()):
             keys = [key for key, why in self.failed.items() if why == reason]
             yield f"{keys[0]}: {reason}" if len(keys) == 1 else f"{len(keys)} steps: {reason}: {', '.join(keys)}"
 
     @property
     def exit_code(self) -> int:
-        """0 done, 2 some steps failed, 10 stopped in time: after 2 and 10 the same command goes on."""
+        """0 done, 2 some steps failed, 10 stopped in time; after 2 and 10 the same command continues."""
         return 10 if self.stopped else 2 if self.failed else 0
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a build behaves.
+    """Options of a build.
 
     Attributes:
         superseded: Report sealed steps for which newer items exist, or replace them by a new generation.
-        stop: Set from outside (a signal) to drop the blocks at hand, seal what is finished and return.
-        deadline: When this process will be killed, seconds since 1970: blocks that cannot be finished before are not
-            begun. None for never.
+        stop: Set from outside (a signal) to drop the pending blocks, seal finished steps and return.
+        deadline: Time at which this process will be killed, seconds since 1970: blocks that cannot be finished before
+            are not started. None for never.
         verdict: See :class:`stac2cube.store.lock.CubeLock`.
-        again: Keys of sealed steps that are made anew although nothing newer exists, because they are damaged, or made
+        again: Keys of sealed steps to rebuild although nothing newer exists, because they are damaged, or made
             from items that are gone.
-        limits: What the cube may grow to; None for what the place's site allows.
+        limits: Limits on the size of the cube; None for those of the place's site.
     """
 
     superseded: Literal["report", "replace"] = "report"
@@ -174,7 +174,7 @@ def plan(steps: Sequence[Step], known: Mapping[str, Entry], again: Collection[st
     """Sort wanted steps into to do, present and superseded.
 
     Args:
-        steps: All steps wanted over the whole range asked for.
+        steps: All steps wanted over the requested range.
         known: The ledger's rows by key; empty for a new cube.
         again: See :class:`BuildOptions`.
     """
@@ -196,12 +196,12 @@ def plan(steps: Sequence[Step], known: Mapping[str, Entry], again: Collection[st
 def known_entries(path: Path, steps: Sequence[Step], root: Root | None = None) -> dict[str, Entry]:
     """The lean ledger rows of some steps in a cube that may not exist yet.
 
-    Rows of version 0.1.0 do not tell the versions of their items; those are taken from the items that they keep.
+    Rows of version 0.1.0 do not contain the versions of their items; these are read from the stored items.
 
     Args:
         path: The cube.
-        steps: Whose rows are wanted.
-        root: Of the cube, where it was read before.
+        steps: The steps.
+        root: Root of the cube, if it was read already.
 
     Raises:
         CubeError: The path holds something that is not a cube.
@@ -231,29 +231,30 @@ def _versions_of_old(folder: Path, parts: tuple[str, ...], keys: tuple[str, ...]
 
 
 PARENT = "parent "
-"""Before the names of parts that were taken from a cube."""
+"""Prefix of the names of parts that come from a parent cube."""
 
 VERSIONS = "versions"
-"""Property of a step: by item id, what tells whether its files are still the same."""
+"""Property of a step: by item id, facts that show whether its files are unchanged."""
 
 
 def outdated(have: Mapping[str, str], want: Mapping[str, str]) -> bool:
-    """Whether a wanted part is missing or newer than the one used, or one taken from a cube is another there now."""
+    """Whether a wanted part is missing or newer than the one used, or a part of the parent has another version now."""
     newer = any(_is_newer(part, version, have) for part, version in want.items())
-    # A catalog that forgets is no reason; a cube that was rolled back, or lost an item of a scene, is.
+    # A part missing in a catalog is no reason to rebuild; a parent that was rolled back or lost an item of a scene is.
     return newer or any(want.get(part) != version for part, version in have.items() if part.startswith(PARENT))
 
 
 def _is_newer(part: str, version: str, have: Mapping[str, str]) -> bool:
-    """Whether a wanted part is missing, or newer than those it may be."""
+    """Whether a wanted part is missing, or newer than all its candidates."""
     candidates = versions_like(part, have)
     return not candidates or version > max(candidates)
 
 
 def versions_like(part: str, have: Mapping[str, str]) -> list[str]:
-    """Versions of the parts that a part may be.
+    """Versions of the parts that may be identical with a part.
 
-    Some catalogs name no datastrip: their part of a tile (``"32TMT/"``) may be any that a catalog which does has of it.
+    Some catalogs name no datastrip. Their part of a tile (``"32TMT/"``) may be any part of that tile in a catalog that
+    does.
 
     Args:
         part: Tile and datastrip.
@@ -265,15 +266,15 @@ def versions_like(part: str, have: Mapping[str, str]) -> list[str]:
     named = [made for known, made in have.items() if tile and known.startswith(f"{tile}/") and known != f"{tile}/"]
     if not strip:
         return named
-    if strip.startswith("#"):  # a further half of a tile, of which there must be two elsewhere, too
+    if strip.startswith("#"):  # a second half of a tile, so the other catalog must have two as well
         return named if len(named) > 1 else []
     return [have[f"{tile}/"]] if f"{tile}/" in have else []
 
 
 def is_behind(row: Entry, want: Entry) -> bool:
-    """Whether a step is behind what is wanted: by its parts, or because its catalog has other or newer items for it.
+    """Whether a step is outdated: by its parts, or because its catalog has other or newer items for it.
 
-    Items of different catalogs cannot be compared but by the baselines of their parts.
+    Items of different catalogs can be compared by the baselines of their parts only.
     """
     if outdated(row.parts, want.parts):
         return True
@@ -281,7 +282,7 @@ def is_behind(row: Entry, want: Entry) -> bool:
     if now is None or row.properties.get("catalog") != want.properties.get("catalog"):
         return False
     if any(baseline(row.parts.get(part, "")) > version for part, version in want.parts.items()):
-        return False  # the newer one is gone: that is less than there was
+        return False  # the newer item is gone, so there is less than before
     had = had or {}
     if any(standing(had.get(item, {}), now.get(item, {})) == "newer" for item in set(want.items) & set(row.items)):
         return True
@@ -291,9 +292,9 @@ def is_behind(row: Entry, want: Entry) -> bool:
 
 
 def renewed(row: Entry, want: Entry) -> dict[str, str]:
-    """The parts of a step that is made anew, with versions that differ from those before, for cubes made from it.
+    """The parts of a rebuilt step, with versions that differ from the former ones, so that derived cubes notice.
 
-    Where the baseline stays, the version counts: ``"05.09"``, ``"05.09 (02)"``, ``"05.09 (03)"``.
+    If the baseline is the same, a counter is appended: ``"05.09"``, ``"05.09 (02)"``, ``"05.09 (03)"``.
     """
     changes = is_behind(row, want) and not outdated(row.parts, want.parts)
     found = dict(want.parts)
@@ -306,7 +307,7 @@ def renewed(row: Entry, want: Entry) -> dict[str, str]:
 
 
 def baseline(version: str) -> str:
-    """The baseline in the version of a part, see :func:`renewed`."""
+    """The baseline in the version of a part, without the counter of :func:`renewed`."""
     return _COUNTED.sub("", version)
 
 

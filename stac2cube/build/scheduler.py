@@ -1,4 +1,4 @@
-"""Hand out blocks, a bounded number at a time; errors of blocks, each reported once."""
+"""Submit blocks, a bounded number at a time; errors of blocks, each reported once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stac2cube.progress import Progress
 from stac2cube.store.files import DISK_ERRORS
 from stac2cube.trust.text import shown
 
-# Errors of blocks: which are faults of the program and not of the data, where they came from, each told once.
+# Errors of blocks: faults of the program as opposed to the data, their origin, and reporting each once.
 
 PROGRAM_ERRORS = (
     ArithmeticError,
@@ -33,22 +33,22 @@ PROGRAM_ERRORS = (
     RecursionError,
     TypeError,
 )
-"""What Python raises at a mistake in code. Whatever data, network and disk can do comes as an error of another kind."""
+"""Python errors caused by mistakes in code. Problems of data, network and disk raise other types."""
 
 REPORT = 'report it as README.md says in "Report a fault"'
 
 FIRST = 32
-"""Blocks that tell, if all of them end in the same fault, that the others will too ..."""
+"""Number of blocks after which a common fault of all of them is expected in all others too ..."""
 
 OF_STEPS = 3
-"""... if they are of so many steps at least: a single scene may be odd."""
+"""... if they belong to at least this number of steps: a single scene may be odd."""
 
 _AT = "at "
 
 
 @contextmanager
 def framed() -> Iterator[None]:
-    """Runs on a worker: an error remembers the last frame of its traceback, which does not travel with it."""
+    """Runs on a worker: attach the last frame of the traceback to an error, because tracebacks are not pickled."""
     try:
         yield
     except Exception as error:
@@ -57,14 +57,14 @@ def framed() -> Iterator[None]:
 
 
 def last_frame(error: BaseException) -> str:
-    """Where an error came from: ``"stac2cube/clouds/model.py:12 in opened"``; "" if that is not known."""
+    """Origin of an error: ``"stac2cube/clouds/model.py:12 in opened"``; "" if unknown."""
     notes = [note.removeprefix(_AT) for note in getattr(error, "__notes__", ()) if note.startswith(_AT)]
     return notes[0] if notes else _frame(error)
 
 
 def fault_of(error: BaseException) -> str:
-    """Kind and place of an error if it is a fault of the program, "" if it is not; alike for alike faults."""
-    # A library that is not installed is no mistake in code; neither are our own errors.
+    """Type and origin of an error if it is a fault of the program, else ""; equal for equal faults."""
+    # A missing library is no mistake in code; neither are stac2cube's own errors.
     ours = type(error).__module__.startswith("stac2cube")
     if ours or isinstance(error, ModuleNotFoundError) or not isinstance(error, PROGRAM_ERRORS):
         return ""
@@ -72,7 +72,7 @@ def fault_of(error: BaseException) -> str:
 
 
 def told(error: Exception) -> str:
-    """An error as a reason, for the ledger and for people: those that are not ours come with their kind."""
+    """An error as a reason, for the ledger and for users; errors of others are shown with their type."""
     if type(error).__module__.startswith("stac2cube"):
         return str(error)
     reason = f"{type(error).__name__}: {error}"
@@ -84,32 +84,32 @@ def told(error: Exception) -> str:
 
 
 class Failures:
-    """Why steps failed: the first of those that failed alike is told of at once, the others as a number at the end."""
+    """Reports why steps failed: the first of each reason at once, the others as a number at the end."""
 
     def __init__(self) -> None:
         self._alike: dict[str, int] = {}
 
     def tell(self, key: str, reason: str, where: str = "") -> None:
-        """A step failed.
+        """Report a failed step.
 
         Args:
             key: Its key.
-            reason: Why.
-            where: Last frame of the traceback; "" if it is said already, or is of no use.
+            reason: Reason of the failure.
+            where: Last frame of the traceback; "" if it is in the reason already, or of no use.
         """
         count = self._alike[reason] = self._alike.get(reason, 0) + 1
         at = f" ({where})" if where and where not in reason else ""
         log.log(logging.WARNING if count == 1 else logging.DEBUG, "%s failed: %s%s", key, reason, at)
 
     def close(self) -> None:
-        """No more will fail."""
+        """Report the numbers at the end."""
         for reason, count in self._alike.items():
             if count > 1:
                 log.warning("%d steps failed alike: %s", count, reason)
 
 
 class Beginning:
-    """Looks at the first blocks of a build: whether all of them end in the same fault of the program."""
+    """Checks whether the first blocks of a build all end in the same fault of the program."""
 
     def __init__(self) -> None:
         self._faults: set[str] = set()
@@ -117,10 +117,10 @@ class Beginning:
         self._blocks = 0
 
     def hopeless(self, key: str, fault: str) -> bool:
-        """A block ended; whether that was the last needed to know that no other will end better.
+        """Count a block; returns whether all other blocks can be expected to fail alike.
 
         Args:
-            key: Of its step.
+            key: Key of its step.
             fault: See :func:`fault_of`; "" if it was made, or failed for another reason.
         """
         self._blocks += 1
@@ -138,7 +138,7 @@ def _frame(error: BaseException) -> str:
     return f"{file}:{frames[-1].lineno} in {frames[-1].name}"
 
 
-# How blocks, and other work, are handed out: how many at a time, and when no more.
+# Submission of blocks and other work: how many at a time, and when to stop.
 
 log = logging.getLogger(__name__)
 
@@ -146,22 +146,22 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 IN_FLIGHT = 300
-"""Blocks handed out at most at a time: enough to keep a cluster busy, few enough to keep its scheduler small."""
+"""Maximum number of submitted blocks: enough to keep a cluster busy, few enough to keep its scheduler small."""
 
 FAREWELL = 20.0
-"""Seconds kept before a deadline to seal what is finished and close the place."""
+"""Seconds reserved before a deadline to seal finished steps and close the place."""
 
 RECENT = 50
-"""Blocks whose times tell how long the next ones will take."""
+"""Number of recent blocks whose times predict those of the next."""
 
 
 class Scheduler:
     """The flow of blocks of one build.
 
     Args:
-        place: Where they are made.
-        options: When to stop.
-        progress: Told of every block.
+        place: Where the work runs.
+        options: Options of the build, with its end.
+        progress: Receives every finished block.
     """
 
     def __init__(self, place: Place, options: BuildOptions, progress: Progress) -> None:
@@ -173,21 +173,21 @@ class Scheduler:
 
     @property
     def dropping(self) -> bool:
-        """Whether the blocks at hand are to be dropped: somebody asked for it, or the deadline is there."""
+        """Whether to drop pending blocks: on request, or because the deadline is near."""
         late = self._options.deadline is not None and time.time() > self._options.deadline - FAREWELL
         return late or self._options.stop.is_set()
 
     @property
     def stopped(self) -> bool:
-        """Whether no more blocks are handed out."""
+        """Whether no more blocks are submitted."""
         return self._late or self.dropping
 
     def wants_more(self, pending: int) -> bool:
-        """Whether to hand out another block while so many are not yet back."""
+        """Whether to submit another block while this number is pending."""
         if self.stopped or pending >= min(IN_FLIGHT, 2 * self.place.parallel + 2):
             return False
         if self._options.deadline is not None and self._recent:
-            # It waits for those before it; none is expected to take much longer than the slowest of late.
+            # It waits for the pending ones; none is expected to take much longer than the slowest recent one.
             needed = (pending / self.place.parallel + 1) * max(self._recent) * 1.2 + FAREWELL
             self._late = time.time() + needed > self._options.deadline
             if self._late:
@@ -198,20 +198,20 @@ class Scheduler:
     def handed_out(
         self, jobs: Iterator[Job], submit: Callable[[Job], Future[Result]]
     ) -> Generator[tuple[Job, Future[Result]]]:
-        """Hand out jobs while the flow wants more, and give back each with its finished future.
+        """Submit jobs while the flow wants more, and yield each with its finished future.
 
-        What was dropped because the flow is :attr:`dropping` does not come back. Close it (``contextlib.closing``) if
-        it may be left early: what is not yet begun is then cancelled.
+        Jobs that are dropped because the flow is :attr:`dropping` are not yielded. Close the generator
+        (``contextlib.closing``) if it may be left early: jobs that have not started are then cancelled.
 
         Args:
-            jobs: Taken one by one, each only when it is handed out.
-            submit: Hands one to an executor.
+            jobs: Consumed one by one, each only when it is submitted.
+            submit: Submits a job to an executor.
 
         Raises:
-            CancelledError: Somebody else cancelled a job: the place is lost, and says why when it closes.
+            CancelledError: A job was cancelled from elsewhere: the place is lost, and reports why when it closes.
         """
         pending: dict[Future[Result], Job] = {}
-        # Not concurrent.futures.wait: a second Ctrl-C in it can leave a future locked for good, and its worker waiting.
+        # Not concurrent.futures.wait: a second Ctrl-C in it can leave a future locked forever, and its worker waiting.
         finished: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
         exhausted = False
         try:
@@ -240,10 +240,10 @@ class Scheduler:
                 future.cancel()
 
     def failure(self, future: Future[Any]) -> str:
-        """Why a finished job failed, see :meth:`reason`; "" if it did not.
+        """Reason of a job's failure, see :meth:`reason`; "" if it did not fail.
 
         Raises:
-            CubeError: What would fail every other job alike.
+            CubeError: An error that would make every other job fail too.
             BadInputError: The same.
             OSError: The disk is full, or is read only.
         """
@@ -260,29 +260,29 @@ class Scheduler:
         return self.reason(error)
 
     def reason(self, error: Exception) -> str:
-        """Why a block failed, for the ledger and for people: errors that are not ours come with their kind."""
+        """Reason of a block's failure, for the ledger and for users; errors of others are shown with their type."""
         return shown(self.place.explain(error) or told(error))
 
     def made(self, seconds: float) -> None:
-        """A block came back that took so long."""
+        """Record the time of a finished block."""
         self._recent.append(seconds)
         self.progress.advance()
 
 
 def timed(task: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
-    """Runs on a worker: what a task gives, and the seconds it took, from which a flow tells what can still be done."""
+    """Run a task on a worker; returns its result and duration in seconds, from which a flow predicts the next ones."""
     begun = time.perf_counter()
     with framed():
         return task(*arguments), time.perf_counter() - begun
 
 
 def _cancelled(future: Future[Any]) -> bool:
-    # Of dask, futures may be cancelled or end in the error of that name.
+    # With dask, futures may be cancelled or end in the error of that name.
     return future.cancelled() or isinstance(future.exception(), CancelledError)
 
 
 def _come(finished: queue.SimpleQueue[Future[Result]]) -> list[Future[Result]]:
-    """The futures that finished meanwhile; waits a second for the first."""
+    """The futures that have finished; waits up to a second for the first."""
     come: list[Future[Result]] = []
     with suppress(queue.Empty):
         come.append(finished.get(timeout=1.0))

@@ -1,4 +1,4 @@
-"""What a cube holds, in figures: files and bytes, how many more come with a build and with every year, its state."""
+"""State of a cube in numbers: files and bytes, their growth by a build and by year, its status."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from stac2cube.store.yearly_store import YearState, year_states, year_stores
 log = logging.getLogger(__name__)
 
 ON_DISK = 0.55
-"""Bytes on disk per byte of pixels where a cube has none yet to tell: measured on reflectance (docs/benchmarks.md)."""
+"""Bytes on disk per byte of pixels for a cube without steps: measured on reflectance (docs/benchmarks.md)."""
 
 IN_FILES = 0.6
-"""Bytes in a provider's compressed files per byte of pixels read from them, about: reflectance, too."""
+"""Approximate bytes in a provider's compressed files per byte of pixels read from them: reflectance, too."""
 
 _YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True)
 class Size:
-    """What lies on a file system.
+    """Space used on a file system.
 
     Attributes:
         steps: Time steps.
@@ -54,7 +54,7 @@ class Size:
 
 
 def size_of(rows: Sequence[Entry]) -> Size:
-    """What the sealed steps among some whole rows of a ledger hold."""
+    """Size of the sealed steps among complete rows of a ledger."""
     sealed = [row for row in rows if row.status == SEALED]
     sizes = [shard.size for row in sealed for receipt in row.receipts for shard in receipt.shards if shard.size]
     return Size(len(sealed), len(sizes), sum(sizes))
@@ -70,26 +70,27 @@ def by_year(rows: Sequence[Entry]) -> dict[int, Size]:
 
 
 def size_of_years(cube: Path) -> Size:
-    """What the stores of a cube's sealed years hold besides."""
+    """Additional size of the stores of a cube's sealed years."""
     total = Size()
     for store in year_stores(cube, read_root(cube)):
         try:
             sizes = [shard.size for shard in store.shards if shard.size]
         except CubeError:
-            continue  # `verify` tells
+            continue  # `verify` reports it
         total += Size(0, len(sizes), sum(sizes))
     return total
 
 
 def per_year(times: Sequence[datetime], load: Size) -> Size:
-    """What a further year will bring, going by the last one.
+    """Estimated size of another year, from the last one.
 
     Args:
-        times: Of all steps known.
-        load: What steps hold of which there are ``load.steps``, of the same kind.
+        times: Times of all known steps.
+        load: Size of ``load.steps`` steps of the same kind.
 
     Returns:
-        Steps of the year before the last one of ``times``, more if ``times`` cover less than a year, and their load.
+        Number of steps in the last year of ``times``, extrapolated if ``times`` cover less than a year, and their
+        size.
     """
     if not times or not load.steps:
         return Size()
@@ -103,11 +104,11 @@ def per_year(times: Sequence[datetime], load: Size) -> Size:
 
 
 def added(spec: CubeSpec, steps: Sequence[Step], on_disk: float = ON_DISK) -> Size:
-    """What a build of some steps writes: files at most, bytes about.
+    """Size of the steps of a build: an upper bound of files, an estimate of bytes.
 
     Args:
-        spec: The cube.
-        steps: To be made.
+        spec: Spec of the cube.
+        steps: Steps to make.
         on_disk: Bytes on disk per byte of pixels.
     """
     size = sum(np.dtype(layer.dtype).itemsize for layer in spec.layers)
@@ -116,18 +117,18 @@ def added(spec: CubeSpec, steps: Sequence[Step], on_disk: float = ON_DISK) -> Si
 
 
 def pixels_of_layer(spec: CubeSpec, step: Step) -> int:
-    """Pixels of a layer in the blocks of a step."""
+    """Number of pixels of a layer in the blocks of a step."""
     windows = [spec.grid.window(tile) for tile in step.tiles]
     return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
 
 
 def to_read(bands: Sequence[Band], spec: CubeSpec, pixels: int) -> float:
-    """Bytes of pixels that a build reads at most.
+    """Upper bound of the bytes of pixels that a build reads.
 
     Args:
-        bands: To be read, each in pixels of its own size.
-        spec: The cube.
-        pixels: Of each layer that are made, see :func:`pixels_of_layer`.
+        bands: Bands to read, each in pixels of its own size.
+        spec: Spec of the cube.
+        pixels: Pixels to make of each layer, see :func:`pixels_of_layer`.
     """
     edge = spec.grid.resolution
     return pixels * sum((edge / band.gsd) ** 2 * np.dtype(band.quantity.dtype).itemsize for band in bands)
@@ -146,13 +147,13 @@ def on_disk(spec: CubeSpec, rows: Sequence[Entry]) -> float:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a build adds to a cube, and what comes with every year.
+    """Growth of a cube by a build, and by year.
 
     Attributes:
-        now: In the cube and the stores of its sealed years.
-        more: Files at most, bytes about, that the build adds.
-        year: Of a further year.
-        pixels: Of each layer that the build makes.
+        now: Size of the cube and the stores of its sealed years.
+        more: Growth by the build: an upper bound of files, an estimate of bytes.
+        year: Size of another year.
+        pixels: Pixels of each layer that the build makes.
     """
 
     now: Size
@@ -162,13 +163,13 @@ class Forecast:
 
 
 def forecast(path: Path | None, spec: CubeSpec, work: Plan, steps: Sequence[Step] = ()) -> Forecast:
-    """What a build adds to a cube.
+    """Estimate the growth of a cube by a build.
 
     Args:
         path: The cube, which need not exist.
-        spec: What it is or will be.
+        spec: Its spec.
         work: The plan.
-        steps: All steps wanted: they tell how many a year has.
+        steps: All steps wanted, from which the number of steps per year follows.
     """
     exists = path is not None and path.exists()
     rows = list(Ledger(path, read_root(path).ledger).entries().values()) if path is not None and exists else []
@@ -180,10 +181,10 @@ def forecast(path: Path | None, spec: CubeSpec, work: Plan, steps: Sequence[Step
 
 
 def require_room(path: Path, spec: CubeSpec, work: Plan, options: BuildOptions, place: Place) -> None:
-    """Be sure that a build stays within the limits that hold for it; warn where disk or quota may have too little room.
+    """Check that a build stays within its limits; warn if disk or quota may have too little room.
 
     Raises:
-        BadInputError: It would not; nothing was written.
+        BadInputError: It would exceed them; nothing was written.
     """
     if limits := limits_of(options, place):
         ahead = forecast(path, spec, work)
@@ -191,24 +192,24 @@ def require_room(path: Path, spec: CubeSpec, work: Plan, options: BuildOptions, 
             one.require(path, (ahead.now.files, ahead.now.size), (ahead.more.files, ahead.more.size))
     if work.todo:
         more = added(spec, work.todo)
-        # Both are estimates from above, so that nothing is refused.
+        # Both are upper estimates, so this only warns.
         for lacking in filter(None, (room.lacks(more.files, more.size) for room in rooms(path))):
             log.warning("%s may not fit. %s", path, lacking)
 
 
 def limits_of(options: BuildOptions, place: Place) -> list[Limits]:
-    """The limits that are set: by the options, or else by the site at which the place is."""
+    """The limits set by the options, or else by the site of the place."""
     held = limits_at(place) if options.limits is None else (options.limits,)
     return [limits for limits in held if limits != Limits()]
 
 
 @dataclass(frozen=True)
 class CubeStatus:
-    """What a cube holds.
+    """The status of a cube.
 
     Attributes:
         path: The cube.
-        stage: What made it.
+        stage: The stage that made it.
         layers: Names of its layers.
         crs: CRS of its grid.
         resolution: Pixel edge, units of the CRS.
@@ -219,11 +220,11 @@ class CubeStatus:
         empty: Scenes without a time step: without valid pixels over the area, or excluded by the options.
         failed: Key and reason of attempts that failed.
         commit: Number of the last commit.
-        generation: How often it was rebuilt.
+        generation: Number of times that it was rebuilt.
         files: Files of pixels.
         size: Their bytes.
-        seconds_per_step: Time that workers needed for a step, all its blocks together, on average.
-        writer: Who is writing it now, "" if nobody.
+        seconds_per_step: Mean time of the workers for a step, all its blocks together.
+        writer: The process writing it now, "" if there is none.
         made_from: The parent cube, "" if there is none.
         lacking: Number of steps of the parent that this cube does not have.
         stale: Keys of steps that were rebuilt in the parent since.
@@ -260,7 +261,7 @@ class CubeStatus:
 
 
 def cube_status(path: str | Path) -> CubeStatus:
-    """Look at a cube without opening its pixels.
+    """Read the status of a cube without opening its pixels.
 
     Args:
         path: The cube.
@@ -307,7 +308,7 @@ def cube_status(path: str | Path) -> CubeStatus:
 
 
 def _behind(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, Any]:
-    """How a cube that was made from another stands to it."""
+    """State of a derived cube relative to its parent."""
     parent = Path(spec.request.get("layers", ""))
     if not spec.request.get("layers"):
         return {}
@@ -328,7 +329,7 @@ def _behind(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Commit:
-    """One line of a cube's history."""
+    """One commit of a cube's history."""
 
     number: int
     made: str
@@ -349,7 +350,7 @@ def cube_history(path: str | Path) -> list[Commit]:
     commits = []
     for file in sorted((cube / OWN / "history").glob("*.json")):
         root = read_root(cube, file)
-        if root.commit <= latest:  # a later one was written by a process that died before its root was replaced
+        if root.commit <= latest:  # later ones come from a process that died before it replaced the root
             own = root.own
             commits.append(
                 Commit(root.commit, own["made"], own["by"], root.steps, root.generation, dict(own["changed"]))
@@ -357,20 +358,20 @@ def cube_history(path: str | Path) -> list[Commit]:
     return commits
 
 
-# What the steps of a cube took.
+# Resources used for the steps of a cube.
 
 JOBS = 200
-"""Jobs asked for in SLURM's accounting at most, the newest."""
+"""Maximum number of jobs queried in SLURM's accounting, the newest."""
 
 Account = Callable[[Sequence[str]], list[dict[str, str]]]
 
 
 def resources_of(rows: Sequence[Entry], account: Account | None = None) -> dict[str, Any]:
-    """Time that workers needed for steps, where, and what SLURM's accounting says of their jobs.
+    """Time of the workers for steps, by host, and the records of their jobs in SLURM's accounting.
 
     Args:
         rows: The steps.
-        account: What jobs used, by their ids; SLURM's accounting if None.
+        account: Returns the usage of jobs by their ids; SLURM's accounting if None.
     """
     receipts = [receipt for row in rows for receipt in row.receipts]
     seconds: Counter[str] = Counter()

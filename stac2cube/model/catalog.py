@@ -1,4 +1,4 @@
-"""Catalogs: where items are found, and what reading their assets needs."""
+"""Catalogs: where items are found, and how their assets are read."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from stac2cube.trust.text import shown
 
 @dataclass(frozen=True)
 class Catalog:
-    """A place where STAC items are found.
+    """A source of STAC items.
 
-    What it says is trusted no further than its entry says, see docs/security.md.
+    docs/security.md describes how far the content of a catalog is trusted, depending on its entry.
 
     Attributes:
-        name: Its name, or the path or URL a person gave.
-        title: What people call it.
+        name: Its name, or the path or URL that the user gave.
+        title: Display name.
         url: Address of a STAC API, without user, password and keys; or path of a local source.
         signer: How the worker signs hrefs when reading: see :mod:`stac2cube.access.sign`.
-        like: The catalog whose mission pages apply; "" where each item tells by its own shape.
-        local_root: Folder that must be mounted to read its assets, or several; "" if none. Of a catalog behind a URL,
-            items may name files below these folders, and no others.
-        hosts: Names of hosts that may see keys for its assets (a token, a password of ``~/.netrc``, what
-            ``GDAL_HTTP_USERPWD`` says), each with those below it.
-        note: A remark for people.
-        partial: Whether it has samples of an archive only: it is asked by name, or where the others have nothing.
-        origin: Of items that are kept here, the URL where they were found; "" where they were not found at one.
+        like: The catalog whose mission pages apply; "" where the page is found by the shape of each item.
+        local_root: Folder that must be mounted to read its assets, or several; "" if none. Items of a catalog behind a
+            URL may name files below these folders only.
+        hosts: Hosts that may receive keys for its assets (a token, a password of ``~/.netrc``, the value of
+            ``GDAL_HTTP_USERPWD``), including their subdomains.
+        note: A remark for users.
+        partial: Whether it holds samples of an archive only. It is searched if named, or if the others have nothing.
+        origin: For items stored locally, the URL where they were found; "" if they do not come from a URL.
         login: User, password and keys of the address, in memory only.
     """
 
@@ -51,7 +51,7 @@ class Catalog:
     login: Login = field(default=NOBODY, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Keep keys of the address apart from it, and lists from tables as tuples."""
+        """Separate the keys from the address, and turn lists from tables into tuples."""
         if has_secret(self.url):
             object.__setattr__(self, "login", Login.of(self.url))
             object.__setattr__(self, "url", public(self.url))
@@ -68,7 +68,7 @@ class Catalog:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether its items come from a URL, also where they are kept on disk by now."""
+        """Whether its items come from a URL, even if they are stored on disk now."""
         return "://" in (self.origin or self.url)
 
     @property
@@ -79,7 +79,7 @@ class Catalog:
         return self.local_root
 
     def to_json(self) -> dict[str, Any]:
-        """What is known of it as plain values, without keys."""
+        """Its fields as plain values, without keys."""
         return {
             "name": self.name,
             "title": self.title,
@@ -93,12 +93,12 @@ class Catalog:
         }
 
     def kept_in(self, place: str) -> Catalog:
-        """The same catalog, of which items are kept in a file or folder: they are trusted as before."""
+        """The same catalog with its items stored in a file or folder. They are trusted as before."""
         return replace(self, url=place, origin=self.origin or (self.url if self.is_foreign else ""))
 
 
 def catalogs() -> dict[str, Catalog]:
-    """All catalogs known by name, in the order of the tables.
+    """All named catalogs, in the order of the tables.
 
     Raises:
         TableError: A table is malformed.
@@ -107,7 +107,7 @@ def catalogs() -> dict[str, Catalog]:
     for place, file in enumerate(shipped_and_own("catalogs.toml")):
         for name, value in file.parse().items():
             file.check(Catalog, value, f"catalog {name!r}", given=("name", "origin", "login"))
-            # Mission pages name the shipped catalogs, also one that a person overrides; in others each item tells.
+            # Mission pages name the shipped catalogs, even if the user overrides them; otherwise each item decides.
             like = name if place == 0 or name in known else ""
             partial = name in known and known[name].partial
             known[name] = Catalog(**{"name": name, "like": like, "partial": partial, **value})
@@ -115,12 +115,12 @@ def catalogs() -> dict[str, Catalog]:
 
 
 def find_catalog(name: str) -> Catalog:
-    """A catalog by its name, by the URL of a STAC API, by the path of a local source, or by the name of a scene index.
+    """Find a catalog by its name, the URL of a STAC API, the path of a local source, or the name of a scene index.
 
-    An index goes by the name of the catalog that it was searched in, because its items are read as that one's.
+    An index takes the name of the catalog that was searched for it, because its items are read in the same way.
 
     Raises:
-        BadInputError: Nothing is known by that name.
+        BadInputError: There is no such catalog.
     """
     known = catalogs()
     if name in known:
@@ -132,7 +132,7 @@ def find_catalog(name: str) -> Catalog:
     path = Path(name).expanduser()
     if path.exists():
         return Catalog(name=str(path), title=path.name, url=str(path.resolve()))
-    if "/" in name and not path.is_absolute():  # a cube remembers its catalog as it was said
+    if "/" in name and not path.is_absolute():  # a cube stores the path of its catalog as it was given
         raise BadInputError(
             f"there is no catalog at {shown(name)!r}, seen from the folder {Path.cwd()}: run the command where the "
             "path is right, or say the catalog with its whole path"
@@ -144,7 +144,7 @@ def find_catalog(name: str) -> Catalog:
 
 
 def _of_url(url: str, known: dict[str, Catalog]) -> Catalog:
-    """The catalog of an address, one of the tables if one has it; keys that are given count more than those there."""
+    """The catalog at an address, from the tables if they have it. Keys that are given override those in the tables."""
     plain = public(url)
     by_url = {catalog.url.rstrip("/"): catalog for catalog in known.values()}
     found = by_url.get(plain.rstrip("/"), Catalog(name=plain, title=plain, url=plain))
@@ -152,19 +152,19 @@ def _of_url(url: str, known: dict[str, Catalog]) -> Catalog:
 
 
 def public_catalog(text: str) -> str:
-    """Names, URLs and paths of catalogs, with commas between them, as they may be written: without keys."""
+    """Comma-separated names, URLs and paths of catalogs without keys, safe to write."""
     return text if "://" not in text or Path(text).exists() else public_each(text)
 
 
 MANIFEST = "index.json"
-"""The file that says what belongs to a scene index, see :mod:`stac2cube.search.index_files`."""
+"""The file that lists the parts of a scene index, see :mod:`stac2cube.search.index_files`."""
 
 
 ITEM = "stac2cube:item"
 """Column with the item as JSON text: unsigned, without links."""
 
 SOURCES = "stac2cube:sources"
-"""Column of a ledger with the items that a step was made from, as JSON texts."""
+"""Column of a ledger with the source items of a step, as JSON texts."""
 
 HEADERS = "stac2cube:headers"
 """Column of an index with a list of headers per item."""
@@ -174,15 +174,15 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def indexes_folder() -> Path:
-    """Where scene indexes lie that have a name only: below the user's data, or below STAC2CUBE_DATA_DIR."""
+    """Folder of scene indexes that are known by name: below the user's data, or below STAC2CUBE_DATA_DIR."""
     chosen = os.environ.get("STAC2CUBE_DATA_DIR")
     return (Path(chosen) if chosen else Path(user_data_path("stac2cube"))) / "indexes"
 
 
 def index_path(name: str | Path) -> Path:
-    """Where a scene index lies: its path, or its name among the user's own. A text with a slash is a path.
+    """Location of a scene index: its path, or its name among the user's own. A text with a slash is a path.
 
-    A folder here that is called like an index, a recipe's folder of cubes for example, does not hide it.
+    A folder with the same name, for example a recipe's folder of cubes, does not hide an index.
     """
     path = Path(name).expanduser()
     is_path = "/" in str(name) or len(path.parts) > 1 or path.is_file() or is_index(path)
@@ -190,7 +190,7 @@ def index_path(name: str | Path) -> Path:
 
 
 def is_index(path: Path) -> bool:
-    """Whether a folder is a scene index, and not one of products, whose manifest has the same name and holds items."""
+    """Whether a folder is a scene index. A folder of products has a manifest of the same name, but with items in it."""
     manifest = path / MANIFEST
     if not manifest.is_file():
         return False
@@ -199,7 +199,7 @@ def is_index(path: Path) -> bool:
 
 
 _HEAD = 256
-"""Bytes at the begin of a manifest that tell whose it is."""
+"""Bytes at the start of a manifest that are enough to identify its kind."""
 
 
 def _of_index(path: Path, known: dict[str, Catalog]) -> Catalog:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-# One small vocabulary for what classifications say of a pixel.
+# One small vocabulary for the classes of all classifications.
 #
-# Every pixel of a classification is exactly one of the words below. Sentinel-2's scene classification says so by
-# itself; of Landsat's quality bits several may be set, and the first that applies, in the order of :data:`QA_PIXEL`,
-# decides.
+# Every pixel of a classification has exactly one of the classes below. Sentinel-2's scene classification gives one
+# class per pixel. Several of Landsat's quality bits may be set; the first that applies, in the order of
+# :data:`QA_PIXEL`, decides.
 #
 # Sources: Sentinel-2 Products Specification Document (ESA, S2-PDGS-TAS-DI-PSD), scene classification of Level-2A;
 # Landsat 8-9 and Landsat 4-7 Collection 2 Level 2 Science Product Guides (USGS, LSDS-1619 and LSDS-1618), pixel
@@ -31,10 +31,10 @@ WORDS = (
     "land",
     "unclassified",
 )
-"""What a pixel can be."""
+"""The classes of a pixel."""
 
 CLEAR = ("snow", "water", "land")
-"""What ``"clear"`` stands for: the ground was seen. Add dark and unclassified pixels by name."""
+"""Classes that ``"clear"`` stands for: the ground is visible. Add dark and unclassified pixels by name."""
 
 SCL = {
     0: "nodata",
@@ -54,27 +54,27 @@ SCL = {
 and high probability, 10 thin cirrus."""
 
 QA_PIXEL = {0: "nodata", 3: "cloud", 1: "near_cloud", 2: "cirrus", 4: "shadow", 5: "snow", 7: "water"}
-"""Landsat's bits, in order of which decides; a pixel of which none is set is land. Bit 1 is dilated cloud. Bit 6
-(clear) adds nothing, and USGS knows it to be wrong over water in Landsat 4-7; bits 8-15 are the confidences from which
-the others are made."""
+"""Landsat's bits by precedence; a pixel with none of them set is land. Bit 1 is dilated cloud. Bit 6 (clear) adds
+nothing, and according to USGS it is wrong over water in Landsat 4-7. Bits 8-15 are the confidences from which the other
+bits are derived."""
 
 CLASS_VALUES = {"scl": tuple(dict.fromkeys(SCL.values())), "qa_pixel": (*QA_PIXEL.values(), "land")}
-"""Common names of classifications, and the words that each can say."""
+"""Common names of classifications, and the classes that each can hold."""
 
 
 def pixels_of_class(kind: str, values: np.ndarray, words: Collection[str]) -> np.ndarray:
-    """Where a classification says one of some words: bool, of the shape of ``values``.
+    """Mask of the pixels with one of the given classes: bool, of the shape of ``values``.
 
     Args:
         kind: ``"scl"`` or ``"qa_pixel"``.
-        values: Classes or bits; floats too, NaN without data.
-        words: Of :data:`WORDS`.
+        values: Classes or bits; floats are allowed, with NaN for no data.
+        words: Classes, from :data:`WORDS`.
     """
     return _scl_says(values, words) if kind == "scl" else _qa_pixel_says(values, words)
 
 
 def _integers(values: np.ndarray, fill: int) -> np.ndarray:
-    """Classes as integers, also where a fill value has made them floats with NaN."""
+    """Classes as integers, even if a fill value turned them into floats with NaN."""
     if values.dtype.kind != "f":
         return values
     whole: np.ndarray = np.where(np.isfinite(values), values, fill).astype("int64")
@@ -96,17 +96,17 @@ def _qa_pixel_says(values: np.ndarray, words: Collection[str]) -> np.ndarray:
     return said
 
 
-# Values that must not come to mean that there is no data.
+# Valid pixels must not take the no-data value.
 
 
 def not_nodata(fill: Any) -> Any:
-    """What stands for a computed value that happens to be the value for no data.
+    """The replacement for a computed value that equals the no-data value.
 
-    The same as GDAL's warper has from 3.12 on (``AvoidNoData`` in gdalwarpkernel.cpp): of whole numbers the one below,
-    and above the lowest of the type; of floats the next larger one.
+    Same rule as GDAL's warper from 3.12 on (``AvoidNoData`` in gdalwarpkernel.cpp): for integers the next lower value,
+    or the next higher one at the minimum of the type; for floats the next larger one.
 
     Args:
-        fill: The value for no data, as NumPy scalar of the pixels' type; not NaN.
+        fill: The no-data value, as NumPy scalar of the pixels' type; not NaN.
 
     Returns:
         A NumPy scalar of the same type.
@@ -121,6 +121,6 @@ def not_nodata(fill: Any) -> Any:
 def is_nodata(pixels: np.ndarray, fill: float) -> np.ndarray:
     """True where a pixel in stored form holds no data."""
     if pixels.dtype.kind in "iu" and float(fill).is_integer():
-        fill = int(fill)  # else NumPy would compare as float64, for three times the time
+        fill = int(fill)  # otherwise NumPy compares as float64, which takes three times as long
     missing: np.ndarray = np.isnan(pixels) if math.isnan(fill) else pixels == fill
     return missing

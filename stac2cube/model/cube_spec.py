@@ -1,4 +1,4 @@
-"""What a cube is made of: its layers, its grid and the recipe that decided its pixels."""
+"""The specification of a cube: its layers, its grid and the recipe that decides its pixels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FORMAT = 1
 """Version of the layout on disk; a newer one is refused by older software."""
 
 STORED_FORM = "stored_form"
-"""Key in the ``encoding`` of a layer that ``open_cube`` gives: its stored ``dtype``, ``scale_factor`` and
-``add_offset``. xarray knows no such key, and writes the layer in the form that it has in memory."""
+"""Key in the ``encoding`` of a layer returned by ``open_cube``: its stored ``dtype``, ``scale_factor`` and
+``add_offset``. xarray ignores this key and writes the layer in the form that it has in memory."""
 
 
 @equal_nan
@@ -38,7 +38,7 @@ class Layer:
         scale: Physical value = stored value * scale + offset; 1 and 0 for classes.
         offset: See ``scale``.
         units: UDUNITS text of the physical value; ``"1"`` for ratios and classes.
-        long_name: For people and plots.
+        long_name: Display name.
         standard_name: CF standard name, or "".
         flags: Value and meaning of each class, empty for continuous layers.
         bits: Mask, value under that mask, and meaning, of layers that hold bits.
@@ -62,10 +62,10 @@ class Layer:
 
     @property
     def _guard(self) -> int:
-        """A bit that no flag uses, set where there is no data and nowhere else: looked at with every flag's mask.
+        """A bit that no flag uses: set where there is no data and nowhere else, and part of every flag's mask.
 
-        CF 1.11, section 3.5: a flag is set where value & mask = flag value. A fill with all bits set would be every
-        flag at once; with that bit in the masks it is none. 0 where the fill is no flag, or is named as one.
+        CF 1.11, section 3.5: a flag is set where value & mask = flag value. A fill with all bits set would match every
+        flag; with this bit in the masks it matches none. 0 where the fill matches no flag, or has a flag of its own.
         """
         if np.dtype(self.dtype).kind != "u" or not any(int(self.fill) & mask == value for mask, value, _ in self.bits):
             return 0
@@ -76,7 +76,7 @@ class Layer:
     def decoded(self, stored: np.ndarray) -> np.ndarray:
         """Stored numbers as physical values: float32 of the same shape, NaN without data.
 
-        CF 1.11 section 8.1: stored number * ``scale`` + ``offset``, reckoned in float64.
+        CF 1.11 section 8.1: stored number * ``scale`` + ``offset``, computed in float64.
         """
         values: np.ndarray = (stored * np.float64(self.scale) + np.float64(self.offset)).astype("float32")
         values[np.isnan(stored) if np.isnan(self.fill) else stored == self.fill_scalar] = np.nan
@@ -101,9 +101,9 @@ class Layer:
         if (self.scale, self.offset) != (1.0, 0.0):
             attributes["scale_factor"] = self.scale
             attributes["add_offset"] = self.offset
-        # xarray turns a layer with _FillValue into floats. NaN needs no such mark, and a fill that is itself a class
-        # (0, "no_data", of the scene classification) or a bit is best left an integer. Its mark is one that xarray
-        # leaves alone: without it, rioxarray and odc-geo fill with 0 (no cloud) what they clip and reproject.
+        # xarray turns a layer with _FillValue into floats. NaN needs no attribute, and a fill that is itself a class
+        # (0, "no_data", of the scene classification) or a bit is best left an integer. It is stored as "nodata", which
+        # xarray ignores: without it, rioxarray and odc-geo fill with 0 (no cloud) what they clip and reproject.
         told = bool(self.bits) or self.fill in [value for value, _ in self.flags]
         if np.dtype(self.dtype).kind in "iu":
             attributes["nodata" if told else "_FillValue"] = int(self.fill)
@@ -112,15 +112,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class CubeSpec:
-    """Everything that decides the pixels of a cube; given again on update, it must agree.
+    """Everything that decides the pixels of a cube. An update must be given an equal spec.
 
     Attributes:
-        stage: What makes it: ``"layers"``, ``"clouds"``, ...
+        stage: The stage that makes it: ``"layers"``, ``"clouds"``, ...
         grid: Its lattice.
         layers: Its variables.
-        recipe: What else changes pixels (mission, resampling, thresholds ...), as plain JSON values.
-        request: What was asked for and may change from run to run (area, times, catalog, cloud limit): the defaults of
-            the next update, not part of the agreement.
+        recipe: Everything else that changes pixels (mission, resampling, thresholds ...), as plain JSON values.
+        request: Options that may change from run to run (area, times, catalog, cloud limit): the defaults of the
+            next update. They are not compared.
     """
 
     stage: str
@@ -130,7 +130,7 @@ class CubeSpec:
     request: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, as they stand in the attributes of a cube's root."""
+        """Plain JSON values, as stored in the attributes of a cube's root."""
         return {
             "stage": self.stage,
             "grid": self.grid.to_json(),
@@ -141,24 +141,24 @@ class CubeSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CubeSpec:
-        """Read back what :meth:`to_json` wrote."""
+        """Read the value of :meth:`to_json`."""
         layers = tuple(_layer_from_json(layer) for layer in value["layers"])
         if wrong := next((layer.name for layer in layers if not is_name(layer.name)), None):
             raise CubeError(f"the cube has a layer {printable(wrong)!r}, which is no name: it is not stac2cube's")
         return cls(value["stage"], Grid.from_json(value["grid"]), layers, value["recipe"], value["request"])
 
     def require_same(self, asked: CubeSpec, where: str) -> None:
-        """The guard: refuse to touch a cube with anything that differs from what it was made with.
+        """Refuse a spec that differs from the one that the cube was made with.
 
         Args:
-            asked: What the run at hand wants.
+            asked: The spec of the current run.
             where: The cube, for the message.
 
         Raises:
-            CubeMismatchError: Naming every difference: what the cube has, what was asked.
+            CubeMismatchError: Lists every difference: the cube's value and the requested one.
         """
         mine, theirs = _comparable(self), _comparable(asked)
-        # What belongs to a layer that only one has goes without saying: that layers differ says it.
+        # Facts of a layer that only one spec has are left out: the difference of the layers is reported already.
         alone = {layer.name for layer in self.layers} ^ {layer.name for layer in asked.layers}
         mine, theirs = _without(mine, alone), _without(theirs, alone)
         differences = [
@@ -174,7 +174,7 @@ class CubeSpec:
 
 
 def _without(facts: Mapping[str, Any], layers: Set[str]) -> dict[str, Any]:
-    """Comparable facts but those of some layers."""
+    """Comparable facts without those of some layers."""
     return {
         name: {key: part for key, part in value.items() if key not in layers} if isinstance(value, Mapping) else value
         for name, value in facts.items()
@@ -195,7 +195,7 @@ def _layer_from_json(value: Mapping[str, Any]) -> Layer:
 
 
 def _comparable(spec: CubeSpec) -> dict[str, Any]:
-    """One flat mapping of all that must agree, with names a person can read."""
+    """One flat mapping of everything that must agree, with readable names."""
     value = spec.to_json()
     flat: dict[str, Any] = {"stage": value["stage"]}
     flat |= {f"grid {name}": part for name, part in value["grid"].items()}
@@ -208,19 +208,20 @@ def _comparable(spec: CubeSpec) -> dict[str, Any]:
 
 
 def prepare_for_writing(dataset: xr.Dataset) -> None:
-    """Say in the encoding of a Dataset how xarray is to write it and what is made of it.
+    """Set the encoding of a Dataset so that xarray writes it, and results computed from it, correctly.
 
-    How layers are stored is no order for that. xarray keeps the encoding through ``coarsen``, ``roll`` and ``shift``:
-    sums would be written as integers that wrap, means of classes rounded; chunks and codecs would be in the way of
-    ``to_zarr``. Under a key that is not xarray's it stays for ``to_reflectance``, which asks for the largest number.
+    The stored form of the layers must not decide that. xarray keeps the encoding through ``coarsen``, ``roll`` and
+    ``shift``: sums would be written as integers that wrap, means of classes rounded; chunks and codecs would disturb
+    ``to_zarr``. The stored form stays under a key that xarray ignores, for ``to_reflectance``, which needs the largest
+    number.
 
-    Times are written as float64 seconds, the only unit below a minute that CDO knows: of microseconds it makes the date
-    0000-00-00. Within 136 years of the first step they are exact to the microsecond. A float64 is given NaN as
-    ``_FillValue`` by xarray, which CF does not allow for coordinates.
+    Times are written as float64 seconds, the only unit below a minute that CDO supports: it reads microseconds as the
+    date 0000-00-00. Within 136 years of the first step they are exact to the microsecond. xarray gives a float64 NaN
+    as ``_FillValue``, which CF does not allow for coordinates.
 
     Args:
-        dataset: Layers with dims ``(time, y, x)``, decoded or not; its encoding is changed, and a ``GeoTransform``,
-            which would be untrue of a part, is removed.
+        dataset: Layers with dims ``(time, y, x)``, decoded or not. Its encoding is changed, and a ``GeoTransform``
+            is removed, because it would be wrong for a subset.
     """
     for layer in dataset.data_vars.values():
         packing = {name: layer.encoding[name] for name in ("scale_factor", "add_offset") if name in layer.encoding}

@@ -1,7 +1,7 @@
-"""Fields of frozen dataclasses: options, each declared once; and values that may hold NaN.
+"""Fields of frozen dataclasses: options, each declared once; and equality of values that may hold NaN.
 
-The command line, the recipes, their JSON Schema, the checks and the reference are made from what :func:`option` says of
-a field. A module that declares options imports nothing heavy, because every command loads it.
+The command line, the recipes, their JSON Schema, the checks and the reference are generated from the arguments of
+:func:`option`. A module that declares options imports nothing heavy, because every command loads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """Between which numbers a value lies; None for no bound.
+    """The allowed range of a number; None for no bound.
 
     Attributes:
         least: Smallest value.
@@ -40,12 +40,12 @@ class Range:
     below: float | None = None
 
     def hold(self, number: Any) -> bool:
-        """Whether a number lies between them; NaN never does."""
+        """Whether a number is within the bounds; NaN never is."""
         return all(_HOLDS[word](number, bound) for word, bound in self.said.items())
 
     @property
     def said(self) -> dict[str, float]:
-        """The bounds that there are, by name."""
+        """The bounds that are set, by name."""
         return {word: bound for word in _HOLDS if (bound := getattr(self, word)) is not None}
 
     def __str__(self) -> str:
@@ -59,25 +59,25 @@ _WORDS = {"least": "at least", "above": "more than", "most": "at most", "below":
 
 
 Spelling = Literal["", "path", "cube", "list", "pairs", "area", "interval", "range"]
-"""How the value of an option is written: ``"path"`` may be a path, which a recipe means from its own folder; ``"cube"``
-is one; ``"list"`` is a text in which commas separate words; ``"pairs"`` one of ``name=value``; ``"area"`` a path, a box
-or GeoJSON; ``"interval"`` is a text ``LOWEST-HIGHEST``; the help of ``"range"`` shows the bounds."""
+"""How the value of an option is written: ``"path"`` may be a path, relative to a recipe's folder if it is in a recipe;
+``"cube"`` is a path; ``"list"`` is a text of words separated by commas; ``"pairs"`` one of ``name=value``; ``"area"`` a
+path, a box or GeoJSON; ``"interval"`` is a text ``LOWEST-HIGHEST``; the help of ``"range"`` shows the bounds."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What :func:`option` says of a field, and what its annotation says.
+    """An option: the arguments of :func:`option` for a field, and the field's annotation.
 
     Attributes:
-        name: Of the field.
-        default: Its value where none is given.
-        help: What it means: a phrase or sentences for the command line, recipes and the reference.
+        name: Name of the field.
+        default: Its value if none is given.
+        help: Its meaning: a phrase or sentences for the command line, recipes and the reference.
         unit: Unit of its value, in the plural, "" for none.
-        bounds: Of a number, or of each number of a tuple; None for any.
+        bounds: Bounds of a number, or of each number of a tuple; None for any.
         choices: The only values allowed, () for any.
-        kind: Type of the value, or of the parts of a tuple: str, float, int or bool; object for one of several.
-        several: How many parts it has: 1 for a plain value, another number for a tuple of so many, 0 for any number.
-        form: How it is written where its type does not say it, see :data:`Spelling`.
+        kind: Type of the value, or of the parts of a tuple: str, float, int or bool; object for a union of types.
+        several: Number of parts: 1 for a plain value, n for a tuple of length n, 0 for a tuple of any length.
+        form: How it is written where its type does not imply it, see :data:`Spelling`.
     """
 
     name: str
@@ -91,13 +91,13 @@ class Declared:
     form: Spelling
 
     def require(self, value: Any) -> None:
-        """Refuse a value that cannot be.
+        """Refuse an invalid value.
 
         Args:
-            value: Of the field.
+            value: Value of the field.
 
         Raises:
-            BadInputError: Naming the option, what it should be and what it is.
+            BadInputError: Names the option, the expected value and the given one.
         """
         parts = (value,) if self.several == 1 else value
         if not isinstance(parts, (tuple, list)) or (self.several and len(parts) != self.several):
@@ -115,7 +115,7 @@ class Declared:
 
     @property
     def wanted(self) -> str:
-        """What the value should be, for people: ``"a number of metres, at least 10 and at most 160"``."""
+        """Description of the expected value: ``"a number of metres, at least 10 and at most 160"``."""
         if self.choices:
             return f"one of {', '.join(str(choice) for choice in self.choices if choice != '')}"
         what = KINDS[self.kind][1]
@@ -134,10 +134,10 @@ KINDS: Mapping[type, tuple[Any, str]] = {
     float: (Real, "a number"),
     object: (object, "a value"),
 }
-"""Types of plain values: what is one, and what it is called."""
+"""Types of plain values: the class to check against, and the word for it in messages."""
 
 _KEY = "stac2cube"
-"""Key of an option among the metadata of a field."""
+"""Key of an option in the metadata of a field."""
 
 
 def option(
@@ -150,19 +150,19 @@ def option(
     form: Spelling = "",
     compare: bool = True,
 ) -> T:
-    """Declare a field of a frozen dataclass as an option. This is the only place of all that is said of it.
+    """Declare a field of a frozen dataclass as an option. Everything about the option is declared here.
 
     Args:
-        default: Value of the field where none is given.
-        help: What it means; plain sentences. The first use is the help of the command line.
+        default: Value of the field if none is given.
+        help: Its meaning, in plain sentences. The first use is the help of the command line.
         unit: Unit of the value, in the plural: ``"metres"``.
-        bounds: Of the number, or of each number of a tuple.
-        choices: The only values; those of an annotation ``Literal[...]`` need not be said again.
-        form: How it is written where its type does not say it.
-        compare: As of :func:`dataclasses.field`; False for what changes no pixel.
+        bounds: Bounds of the number, or of each number of a tuple.
+        choices: The only values; those of an annotation ``Literal[...]`` need not be repeated.
+        form: How it is written where its type does not imply it.
+        compare: As in :func:`dataclasses.field`; False for options that change no pixel.
 
     Returns:
-        The field; typed as the default, as type checkers want it of ``dataclasses.field``.
+        The field; typed as the default, as type checkers expect for ``dataclasses.field``.
     """
     about = {"help": help, "unit": unit, "bounds": bounds, "choices": choices, "form": form}
     made: Any = field(default=default, compare=compare, metadata={_KEY: about})
@@ -206,13 +206,13 @@ def _declared(one: Field[Any], hint: Any) -> Declared:
 
 
 class Options:
-    """Base of dataclasses that declare options: a value that cannot be is refused when the dataclass is made."""
+    """Base of dataclasses that declare options: invalid values are refused when an instance is created."""
 
     def __post_init__(self) -> None:
-        """Refuse an option that cannot be. An option that is None where None is its default is not looked at.
+        """Refuse invalid options. An option that is None and has the default None is not checked.
 
         Raises:
-            BadInputError: Naming the option, what it should be and what it is.
+            BadInputError: Names the option, the expected value and the given one.
         """
         for name, declared in options_in(type(self)).items():
             if (given := getattr(self, name)) is not None or declared.default is not None:
@@ -220,10 +220,10 @@ class Options:
 
 
 def documented(cls: type[T]) -> type[T]:
-    """Add the options of a dataclass to its docstring, to its section ``Attributes``; apply it above ``@dataclass``.
+    """Add the options of a dataclass to the section ``Attributes`` of its docstring; apply it above ``@dataclass``.
 
     Args:
-        cls: A dataclass with a docstring, in which that section, if there is one, is the last.
+        cls: A dataclass with a docstring in which that section, if present, is the last.
 
     Returns:
         The same class.
@@ -238,17 +238,17 @@ def documented(cls: type[T]) -> type[T]:
 # Equality of values that may hold NaN.
 
 _NAN = object()
-"""Stands for every NaN, whichever object it is."""
+"""Stands for every NaN object."""
 
 
 def equal_nan(cls: type[T]) -> type[T]:
-    """Make two values of a frozen dataclass equal where both hold NaN in a field; apply it above ``@dataclass``.
+    """Make two values of a frozen dataclass equal if both hold NaN in a field; apply it above ``@dataclass``.
 
-    The ``__eq__`` that :mod:`dataclasses` writes compares tuples of fields up to Python 3.12, in which the same NaN
-    object is equal to itself, and field by field from Python 3.13 on, where NaN never is. Two NaN that were read from
-    two files were different in both. Fill values, nodata values and recipes mean the same number by every NaN.
+    The ``__eq__`` that :mod:`dataclasses` generates compares tuples of fields up to Python 3.12, where a NaN object is
+    equal to itself, and field by field from Python 3.13 on, where NaN never is. Two NaN read from two files differ in
+    both. For fill values, nodata values and recipes every NaN means the same.
 
-    Fields with ``compare=False`` do not count, and those with ``hash=False`` are left out of the hash, as usual. NaN
+    Fields with ``compare=False`` are ignored, and those with ``hash=False`` are left out of the hash, as usual. NaN
     counts as equal in tuples, lists and mappings inside a field, too.
 
     Args:
@@ -273,7 +273,7 @@ def equal_nan(cls: type[T]) -> type[T]:
 
 
 def _plain(value: Any) -> Any:
-    """A value in which every NaN is the same."""
+    """A value with every NaN replaced by the same object."""
     if isinstance(value, Real) and value != value:  # noqa: PLR0124 - that is how NaN is told
         return _NAN
     if isinstance(value, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Areas of interest: what a person gives, as polygons on the globe, with GeoJSON and map projections."""
+"""Areas of interest: user input as polygons on the globe, with GeoJSON and map projections."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 
-# Numbers as documents of others say them.
+# Numbers from documents of other sources.
 
 
 def numbers_of(said: Any) -> list[float]:
-    """A list of finite numbers; an empty one for anything else, as for whole numbers that no float holds."""
+    """A list of finite numbers. Anything else gives an empty list, also integers too large for a float."""
     if not isinstance(said, (list, tuple)):
         return []
     try:
@@ -39,7 +39,7 @@ def numbers_of(said: Any) -> list[float]:
 
 
 def sides_in_metres(said: Any) -> tuple[float, float, float, float] | None:
-    """West, south, east, north of a ``proj:bbox``; None where it is none, as where it is in degrees."""
+    """West, south, east, north of a valid ``proj:bbox`` in metres; else None, also if it is in degrees."""
     numbers = numbers_of(said)
     if len(numbers) != 4:
         return None
@@ -47,30 +47,30 @@ def sides_in_metres(said: Any) -> tuple[float, float, float, float] | None:
     return (west, south, east, north) if max(map(abs, numbers)) > 360 and west < east and south < north else None
 
 
-# Shapes on the globe: from any CRS to WGS84 polygons that are split at the antimeridian.
+# Shapes on the globe: from any CRS to WGS84 polygons, split at the antimeridian.
 
 WGS84 = "EPSG:4326"
 
 _SIDES = 64
-"""An edge is cut into as many pieces before it is bent into another CRS: a straight line there is a curve here."""
+"""Number of pieces into which an edge is cut before reprojection, because straight lines become curves."""
 
 
 def parse_crs(crs: object) -> CRS:
-    """A CRS from an EPSG code, a WKT or PROJ text, or an object that knows its own.
+    """A CRS from an EPSG code, a WKT or PROJ text, or an object with a CRS.
 
     Raises:
-        BadInputError: Nothing is known by that name; or it is no projected or geographic CRS of the Earth: heights, a
-            building site, the Moon.
+        BadInputError: There is no such CRS, or it is not a projected or geographic CRS of the Earth (vertical, a
+            building site, the Moon).
     """
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
     try:
-        # EPSG:4326 and OGC:CRS84 differ in axis order only, and everything here is longitude first.
+        # EPSG:4326 and OGC:CRS84 differ in axis order only; here longitude always comes first.
         made = CRS.from_user_input(crs)
     except (CRSError, TypeError, ValueError) as error:
         raise BadInputError(f"unknown CRS {crs!r}: use an EPSG code such as EPSG:32632") from error
-    # The Earth's ellipsoids differ by less than a thousandth from that of WGS84.
+    # The ellipsoids of the Earth differ from that of WGS84 by less than a thousandth.
     radius = made.ellipsoid.semi_major_metre if made.ellipsoid else 0.0
     if not (made.is_projected or made.is_geographic) or abs(radius - 6_378_137.0) > 30_000:
         raise BadInputError(f"CRS {made.name!r} has no places on a map of the Earth: use one such as EPSG:32632")
@@ -86,15 +86,15 @@ def crs_name(crs: CRS) -> str:
 
 
 def is_wgs84(crs: CRS) -> bool:
-    """Whether coordinates in this CRS are WGS84 degrees, whatever the order that its definition gives the axes."""
+    """Whether coordinates in this CRS are WGS84 degrees, in any axis order."""
     return bool(crs.equals(WGS84, ignore_axis_order=True))
 
 
 def utm_code(longitude: float, latitude: float) -> str:
     """The WGS84 / UTM zone of a point, ``"EPSG:326zz"`` in the north and ``"EPSG:327zz"`` in the south.
 
-    Zones are 6 degrees wide and counted from 180 W. The exceptions of Norway and Svalbard are left out: EPSG's areas
-    of use do not have them, and a square of some kilometres is as good in the neighbour's zone.
+    Zones are 6 degrees wide and counted from 180 W. The exceptions of Norway and Svalbard are ignored: EPSG's areas
+    of use do not have them, and for a square of some kilometres the neighbouring zone is as good.
 
     Raises:
         BadInputError: UTM ends at 80 S and 84 N.
@@ -108,20 +108,20 @@ def utm_code(longitude: float, latitude: float) -> str:
 def to_wgs84(shape: BaseGeometry, crs: CRS, *, repair: bool = False) -> BaseGeometry:
     """Polygons of any CRS as WGS84 longitude and latitude, split at the antimeridian.
 
-    In WGS84 input longitudes up to 360 are understood, and an edge that spans more than 180 (and less than 360)
-    degrees is taken the shorter way, across the antimeridian. A ring around a pole is closed along it.
+    WGS84 input may have longitudes up to 360. An edge that spans more than 180 (and less than 360) degrees takes the
+    shorter way across the antimeridian. A ring around a pole is closed along the pole.
 
     Args:
         shape: Valid Polygon or MultiPolygon, two-dimensional.
         crs: CRS of its coordinates.
-        repair: Repair a polygon in WGS84 that is invalid once it is laid across the antimeridian, instead of refusing
-            it.
+        repair: Repair a WGS84 polygon that becomes invalid when it is unrolled across the antimeridian, instead of
+            refusing it.
 
     Returns:
         Valid Polygon or MultiPolygon, every part within -180 to 180 degrees.
 
     Raises:
-        BadInputError: The coordinates lie outside what the CRS can express, or the polygon is invalid once it is laid
+        BadInputError: Coordinates are outside the domain of the CRS, or the polygon becomes invalid when it is unrolled
             across the antimeridian.
     """
     import shapely
@@ -133,7 +133,7 @@ def to_wgs84(shape: BaseGeometry, crs: CRS, *, repair: bool = False) -> BaseGeom
         for part in parts:
             if not part.is_valid:
                 raise BadInputError(invalid_text(part))
-    # Bending can make edges touch that were a hair apart; this shape is for searching, the native one stays exact.
+    # Reprojection can make edges touch that were almost touching. This shape is for searching; the native one is exact.
     parts = [part if part.is_valid else shapely.make_valid(part) for part in parts]
     return polygons_of(shapely.union_all([piece for part in parts for piece in _wrapped(part)]))
 
@@ -147,7 +147,7 @@ def polygons_of(shape: BaseGeometry) -> BaseGeometry:
 
 
 def invalid_text(shape: BaseGeometry) -> str:
-    """What is wrong with an invalid polygon, where, and what to do."""
+    """The reason why a polygon is invalid, where, and how to repair it."""
     import shapely
 
     # GEOS writes "Self-intersection[11.5 48.2]".
@@ -155,19 +155,19 @@ def invalid_text(shape: BaseGeometry) -> str:
 
 
 def centre_longitude(shape: BaseGeometry) -> float:
-    """Longitude of the centroid of WGS84 polygons, degrees, also where they lie on both sides of the antimeridian."""
+    """Longitude of the centroid of WGS84 polygons, degrees, also for parts on both sides of the antimeridian."""
     parts = [(part.area, part.centroid.x) for part in getattr(shape, "geoms", [shape])]
     east = sum(area * math.sin(math.radians(x)) for area, x in parts)
     north = sum(area * math.cos(math.radians(x)) for area, x in parts)
-    # The circular mean says on which side of the globe the parts lie; around it a plain mean is exact.
+    # The circular mean gives the side of the globe; relative to it a plain mean is exact.
     about: float = math.degrees(math.atan2(east, north))
     offset: float = sum(area * ((x - about + 180) % 360 - 180) for area, x in parts) / sum(area for area, _ in parts)
-    # A billionth of a degree is 0.1 mm: below it, platforms may round differently.
+    # A billionth of a degree is 0.1 mm; results of different platforms may differ below that.
     return round((about + offset + 180) % 360 - 180, 9)
 
 
 def _transformed(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
-    """Coordinates from another CRS, edges cut into pieces before."""
+    """Reproject a shape to WGS84, with edges densified first."""
     import numpy as np
     import shapely
     from pyproj import Transformer
@@ -183,7 +183,7 @@ def _transformed(shape: BaseGeometry, crs: CRS) -> BaseGeometry:
 
 
 def _unrolled(part: Polygon) -> Polygon:
-    """A polygon whose longitudes run on beyond 180 instead of jumping to -180."""
+    """A polygon whose longitudes continue beyond 180 instead of jumping to -180."""
     import numpy as np
     from shapely import Polygon, get_coordinates
 
@@ -198,7 +198,7 @@ def _unrolled(part: Polygon) -> Polygon:
 
 
 def _unrolled_ring(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Longitude and latitude, (n, 2) float64 degrees, without jumps; closed along a pole inside it."""
+    """A ring (n, 2) of longitude and latitude, float64 degrees, without jumps; closed along a pole that it encloses."""
     import numpy as np
 
     ring = _meeting_at_poles(ring)
@@ -215,7 +215,7 @@ def _unrolled_ring(ring: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _meeting_at_poles(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ring with two points for each single one at a pole, which has no longitude: those of its neighbours."""
+    """The ring with each single point at a pole, which has no longitude, split in two with neighbouring longitudes."""
     import numpy as np
 
     points = ring[:-1]
@@ -231,7 +231,7 @@ def _meeting_at_poles(ring: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _wrapped(shape: BaseGeometry) -> list[BaseGeometry]:
-    """A shape cut into worlds of 360 degrees, each moved back to -180 to 180."""
+    """A shape cut at multiples of 360 degrees, each piece moved back to -180 to 180."""
     import shapely
 
     west, _, east, _ = shape.bounds
@@ -245,7 +245,7 @@ def _wrapped(shape: BaseGeometry) -> list[BaseGeometry]:
     return pieces
 
 
-# What a person gives for an area of interest - a path, a text, numbers, a shape - as named geometries.
+# User input for an area of interest (path, text, numbers, shape) as named geometries.
 
 FORMS = (
     "give a GeoJSON, GeoPackage, Shapefile or KML file, GeoJSON text, a box 'west,south,east,north', "
@@ -260,11 +260,11 @@ _JSON_SUFFIXES = (".json", ".geojson")
 
 @dataclass(frozen=True)
 class Feature:
-    """One geometry as it was given.
+    """One geometry of the input.
 
     Attributes:
-        names: What it may be called: its ``name``, its ``id``; None where it lacks one. All features of one source
-            have equally many.
+        names: Candidate names (its ``name``, its ``id``), None where it lacks one. All features of one source have the
+            same number of candidates.
         shape: Two-dimensional geometry of any type.
         crs: Its CRS.
     """
@@ -275,18 +275,17 @@ class Feature:
 
 
 def read_features(aoi: object, crs: CRS | None) -> tuple[str, list[Feature]]:
-    """Features of anything that :func:`stac2cube.model.geometry.read_areas` takes as an area.
+    """Features of an area in any form that :func:`stac2cube.model.geometry.read_areas` accepts.
 
     Args:
         aoi: See there.
-        crs: CRS of coordinates that bring none; WGS84 if None.
+        crs: CRS of coordinates without one; WGS84 if None.
 
     Returns:
-        What the whole is called (the file's stem or ``"area"``) and its features; features without a geometry are left
-        out.
+        Name of the whole (the file's stem or ``"area"``) and its features; features without a geometry are left out.
 
     Raises:
-        BadInputError: Not one of the accepted forms, or a file that cannot be read.
+        BadInputError: Not one of the accepted forms, or the file cannot be read.
     """
     from shapely.geometry.base import BaseGeometry
 
@@ -334,7 +333,7 @@ def _from_numbers(numbers: list[float], crs: CRS | None) -> Feature:
         east += 360
     if south >= north or west >= east:
         raise BadInputError(f"box {tuple(numbers)} is empty or reversed: the order is west,south,east,north")
-    # Corners only where no edge spans half the globe: a longer edge would read as one across the antimeridian.
+    # Corners only, unless an edge spans half the globe: a longer edge would be read as crossing the antimeridian.
     box = shapely.box(west, south, east, north)
     return _feature((None,), shapely.segmentize(box, 90) if degrees else box, crs)
 
@@ -344,10 +343,10 @@ def _file(text: str, crs: CRS | None) -> tuple[str, list[Feature]]:
     location, _, layer = text.partition("|layername=")
     try:
         path = Path(location).expanduser()
-        path.stat()  # not exists(), which from Python 3.14 on is False where a path cannot be looked at
+        path.stat()  # not exists(), which from Python 3.14 on is False if a path cannot be accessed
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInputError(f"area {text!r}: there is no such file; {FORMS}") from error
-    # Too long for a file name, a folder nobody may enter, an unknown ~user, a null character.
+    # Too long for a file name, a folder without permission, an unknown ~user, a null character.
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInputError(f"area {reprlib.repr(text)} cannot be a file ({type(error).__name__}); {FORMS}") from error
     stem = _fit(layer or path.stem) or "area"
@@ -440,7 +439,7 @@ def _geojson(value: Mapping[str, Any], crs: CRS | None, where: str) -> list[Feat
 
 
 def _agreed(own: CRS | None, crs: CRS | None, where: str) -> CRS:
-    """The CRS that the data name, the one that was asked for, or WGS84."""
+    """The CRS of the data, the requested one, or WGS84."""
     if own is not None and crs is not None and not own.equals(crs, ignore_axis_order=True):
         raise BadInputError(f"{where} is in {crs_name(own)}, not in {crs_name(crs)}: leave the CRS out")
     return own or crs or parse_crs(WGS84)
@@ -450,17 +449,17 @@ def _feature(names: Iterable[object], shape: BaseGeometry, crs: CRS) -> Feature:
     """Names as text, heights dropped."""
     import shapely
 
-    # A missing value of a table is NaN, which alone differs from itself.
+    # A missing value of a table is NaN, the only value that differs from itself.
     texts = tuple(None if name is None or name != name else _fit(str(name)) or None for name in names)  # noqa: PLR0124
     return Feature(texts, shapely.force_2d(shape), crs)
 
 
 def _fit(name: str) -> str:
-    """A name with nothing in it that a file name should not have."""
+    """A name reduced to characters that are safe in file names."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.")
 
 
-# Area words: what a person gives for an area of interest, turned into polygons on the globe.
+# Areas of interest: user input turned into polygons on the globe.
 
 
 @dataclass(frozen=True)
@@ -468,10 +467,10 @@ class Area:
     """An area of interest.
 
     Attributes:
-        name: The file's stem or ``"area"``; with one area per feature, the feature's name. Fit for a file name.
+        name: The file's stem or ``"area"``; with one area per feature, the feature's name. Valid as a file name.
         geometry: Valid Polygon or MultiPolygon, WGS84 longitude and latitude, split at the antimeridian into parts
             within -180 to 180 degrees. For searching.
-        native: The same area in the CRS in which it was given, unbent. For laying out the grid.
+        native: The same area in the CRS of the input, not reprojected. The grid is derived from it.
         native_crs: CRS of ``native``, ``"EPSG:n"`` or WKT.
     """
 
@@ -482,16 +481,16 @@ class Area:
 
     @cached_property
     def longitude(self) -> float:
-        """Centre longitude, degrees within -180 to 180, also where the area lies on both sides of the antimeridian."""
+        """Centre longitude, degrees within -180 to 180, also for areas on both sides of the antimeridian."""
         return centre_longitude(self.geometry)
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north in WGS84 degrees; west > east says that the antimeridian is crossed (RFC 7946)."""
+        """West, south, east, north in WGS84 degrees; west > east if the antimeridian is crossed (RFC 7946)."""
         west, south, east, north = self.geometry.bounds
         if west == -180 and east == 180:
             boxes = [part.bounds for part in getattr(self.geometry, "geoms", [self.geometry])]
-            # The widest stretch of longitude without any of the area is what the box leaves out.
+            # The box leaves out the widest range of longitudes without any part of the area.
             edges = sorted((box[0], box[2]) for box in boxes)
             reach, gap = edges[0][1], 0.0
             for left, right in edges[1:]:
@@ -504,14 +503,14 @@ class Area:
 def read_areas(
     aoi: object, *, crs: str | None = None, edge: float | None = None, split: bool = False
 ) -> tuple[Area, ...]:
-    """Understand an area of interest.
+    """Parse an area of interest.
 
     Args:
-        aoi: Path of a vector file (GeoJSON, GeoPackage, Shapefile, KML, and what else pyogrio reads; one layer of
+        aoi: Path of a vector file (GeoJSON, GeoPackage, Shapefile, KML, and other formats of pyogrio; one layer of
             several as ``"PATH|layername=NAME"``), GeoJSON text or mapping, a box of four numbers (west, south, east,
             north; west > east in WGS84 crosses the antimeridian), a point of two numbers (**latitude, longitude**,
             with ``edge``), a shapely geometry (x first), a GeoDataFrame or GeoSeries.
-        crs: CRS of coordinates that bring none; WGS84 if None.
+        crs: CRS of coordinates without one; WGS84 if None.
         edge: Edge of the square around each point, metres in the point's UTM zone.
         split: One area per feature instead of their union.
 
@@ -533,7 +532,7 @@ def read_areas(
 
 
 def _names(stem: str, features: list[Feature]) -> list[str]:
-    """The first of name and id that every feature has and no two share (also on a file system without case)."""
+    """The names, else the ids, if every feature has one and all differ (ignoring case); else the stem with numbers."""
     for column in zip(*(feature.names for feature in features), strict=True):
         names = [name for name in column if name]
         if len(names) == len(features) and max(Counter(name.lower() for name in names).values()) == 1:
@@ -542,7 +541,7 @@ def _names(stem: str, features: list[Feature]) -> list[str]:
 
 
 def _area(name: str, feature: Feature, edge: float | None) -> Area:
-    """One feature checked and laid on the globe."""
+    """Check one feature and convert it to an area on the globe."""
     import shapely
 
     shape, crs = feature.shape, feature.crs
@@ -558,7 +557,7 @@ def _area(name: str, feature: Feature, edge: float | None) -> Area:
         raise BadInputError(f"area {name!r} is a polygon: an edge length goes with points only")
     shape = polygons_of(shape)
     degrees = is_wgs84(crs)
-    # Degrees are checked once they are laid across the antimeridian, where a ring may seem to cross itself.
+    # Degrees are checked after unrolling across the antimeridian; before, a ring may seem to cross itself.
     if not degrees and not shape.is_valid:
         raise BadInputError(f"area {name!r} is {invalid_text(shape)}")
     try:
@@ -587,10 +586,10 @@ def _squares(name: str, shape: BaseGeometry, crs: CRS, edge: float | None) -> tu
 
 
 def _check_range(name: str, shape: BaseGeometry, crs: CRS) -> None:
-    """Refuse coordinates that cannot be what their CRS says.
+    """Refuse coordinates that do not fit their CRS.
 
-    Degrees beyond the globe are mostly metres, or longitude and latitude swapped; metres that would pass as degrees
-    and lie outside the area where the CRS is used are mostly degrees.
+    Degrees outside the globe are mostly metres, or swapped longitude and latitude. Metres small enough to be degrees
+    and outside the area of use of the CRS are mostly degrees.
     """
     import numpy as np
     import shapely
@@ -614,7 +613,7 @@ def _check_range(name: str, shape: BaseGeometry, crs: CRS) -> None:
 
 
 def _union(stem: str, areas: list[Area]) -> Area:
-    """Several features as one area; in WGS84 where they are given in different CRS."""
+    """Several features as one area, in WGS84 if their CRS differ."""
     import shapely
 
     geometry = polygons_of(shapely.union_all([area.geometry for area in areas]))

@@ -1,9 +1,9 @@
-"""STAC GeoParquet as this house writes it: for stored searches, scene indexes and the ledgers of cubes alike.
+"""STAC GeoParquet, as written for stored searches, scene indexes and the ledgers of cubes.
 
 Columns are those of the STAC GeoParquet specification (github.com/stac-utils/stac-geoparquet), so that rustac,
-GeoPandas, DuckDB and GDAL read them: an item's properties stand beside its id, geometry is WKB, times are timestamps.
-Such columns cannot give back every item as it was: a property may be a number here and a text there, and absent and
-null are the same. So a column of our own holds the item as JSON, and that is what we read.
+GeoPandas, DuckDB and GDAL read them: properties are columns beside id, geometry is WKB, times are timestamps.
+Such columns cannot restore every item exactly: a property may be a number in one item and a text in another, and absent
+and null look the same. So an additional column holds the item as JSON, and stac2cube reads that one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 _OWN = (ITEM, SOURCES, HEADERS)
-"""Columns that hold no property, whatever an item calls one of its own."""
+"""Columns that hold no property, even if an item has a property of that name."""
 
 BBOX = pa.struct([(side, pa.float64()) for side in SIDES])
 TIME = pa.timestamp("us", tz="UTC")
 LINKS = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())]))
 
 _TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated")
-"""Properties that the specification wants as timestamps."""
+"""Properties that are timestamps in the specification."""
 
 _FIRST = {
     "type": pa.string(),
@@ -49,11 +49,11 @@ _FIRST = {
     "collection": pa.string(),
     "datetime": TIME,
 }
-"""Columns that every table of items has, in this order."""
+"""Columns of every table of items, in this order."""
 
 
 def metadata() -> dict[str, str]:
-    """What the specifications of GeoParquet and STAC GeoParquet want to be said in the schema."""
+    """Schema metadata required by the specifications of GeoParquet and STAC GeoParquet."""
     geo = {
         "version": "1.1.0",
         "primary_column": "geometry",
@@ -70,13 +70,13 @@ def to_bytes(table: pa.Table) -> bytes:
 
 
 def frame_to_bytes(frame: pd.DataFrame, shapes: Sequence[BaseGeometry], crs: str, units: Mapping[str, str]) -> bytes:
-    """A data frame and a geometry per row as GeoParquet, for people's own tools; times are UTC and say so.
+    """A data frame with a geometry per row as GeoParquet, for other tools; times are marked as UTC.
 
     Args:
-        frame: Its column ``time``, if it has one, is UTC.
-        shapes: One per row.
-        crs: Of these.
-        units: Column -> units; they go into the metadata of the column as ``units``.
+        frame: Its column ``time``, if present, is UTC.
+        shapes: One geometry per row.
+        crs: CRS of the geometries.
+        units: Column -> units, written as ``units`` into the metadata of the column.
     """
     from geopandas import GeoDataFrame
 
@@ -89,24 +89,24 @@ def frame_to_bytes(frame: pd.DataFrame, shapes: Sequence[BaseGeometry], crs: str
         field.with_metadata({"units": units[field.name]}) if field.name in units else field for field in table.schema
     ]
     sink = io.BytesIO()
-    # The schema of Arrow brings the metadata of columns along; "geo" and pandas' own are those of the whole table.
+    # The schema of Arrow carries the metadata of columns; "geo" and that of pandas belong to the whole table.
     pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), sink, compression="zstd")
     return sink.getvalue()
 
 
 _WITH_STATISTICS = ["id", "collection", "datetime", *(f"bbox.{side}" for side in SIDES)]
-"""Columns by which readers pass over what they do not want; of long texts, statistics would hold whole items."""
+"""Columns by which readers skip row groups. Statistics of long texts would contain whole items."""
 
 
 def item_schema(items: Sequence[Mapping[str, Any]], known: pa.Schema | None = None) -> pa.Schema:
-    """The narrowest schema that holds some items and whatever another schema holds.
+    """The narrowest schema for some items and everything in another schema.
 
-    Where values of different kinds meet, as numbers and texts, the column is text; the exact values stand in
+    Where values of different types meet, such as numbers and texts, the column is text; the exact values are in
     :data:`ITEM`.
 
     Args:
         items: STAC items.
-        known: The schema to widen; the same object's equal comes back if nothing new is needed.
+        known: The schema to widen. The result equals it if no column changes.
     """
     types = dict(_FIRST) if known is None else {field.name: field.type for field in known}
     types = {name: kind for name, kind in types.items() if not name.startswith("stac2cube:")}
@@ -122,7 +122,7 @@ def table_of(items: Sequence[Mapping[str, Any]], texts: Sequence[str], schema: p
 
     Args:
         items: STAC items.
-        texts: The same as JSON, for :data:`ITEM`.
+        texts: The same items as JSON, for :data:`ITEM`.
         schema: From :func:`item_schema`.
     """
     rows = [_row(item) for item in items]
@@ -133,31 +133,31 @@ def table_of(items: Sequence[Mapping[str, Any]], texts: Sequence[str], schema: p
 
 
 def table_of_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Python objects as a table, as ``pa.Table.from_pylist`` makes it, but without importing pandas.
+    """Python objects as a table, like ``pa.Table.from_pylist``, but without importing pandas.
 
-    Whatever pyarrow makes of Python lists imports pandas to look whether they are Series: 300 modules, which each
-    process that commits would load.
+    Every conversion of Python lists by pyarrow imports pandas to check for Series: 300 modules, loaded in each process
+    that commits.
 
     Args:
-        rows: Column -> value; one without a column has null there.
+        rows: Column -> value; a missing column is null.
         schema: Structures, lists, texts, bytes, int64, float64 and :data:`TIME`.
 
     Raises:
-        TypeError: A number is of another kind than its column.
+        TypeError: A number has another type than its column.
         NotImplementedError: The schema has another type.
     """
     try:
         columns = [_built([row.get(field.name) for row in rows], field.type) for field in schema]
-    except OverflowError:  # more than 2 GiB of texts in one column, which pyarrow then cuts
+    except OverflowError:  # more than 2 GiB of texts in one column, which pyarrow splits
         return pa.Table.from_pylist(list(rows), schema=schema)
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def rows_of_table(table: pa.Table) -> list[dict[str, Any]]:
-    """A table as Python objects, as ``to_pylist`` makes them, but without importing pandas, which makes their times.
+    """A table as Python objects, like ``to_pylist``, but without importing pandas, which would convert the times.
 
     Args:
-        table: Its timestamps, if any, are columns of :data:`TIME`.
+        table: Its timestamps, if any, are columns of type :data:`TIME`.
     """
     timed = [field.name for field in table.schema if field.type == TIME]
     times = {
@@ -175,12 +175,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds_of(time: datetime) -> int:
-    """Microseconds since 1970, as :data:`TIME` stores them; a time without a zone is UTC."""
+    """Microseconds since 1970, as stored in :data:`TIME`; a time without a zone is UTC."""
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _built(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Values as an array, from the buffers of Arrow's columnar format."""
+    """Values as an array, built from the buffers of Arrow's columnar format."""
     nulls = sum(value is None for value in values)
     valid = None
     if nulls:
@@ -244,7 +244,7 @@ def _type_of(values: Sequence[Any]) -> pa.DataType:
         return pa.null()
     if kinds == {dict}:
         if not any(present):
-            return pa.null()  # Parquet knows no structure without members
+            return pa.null()  # Parquet has no structure without members
         names = dict.fromkeys(name for value in present for name in value)
         return pa.struct([(name, _type_of([value.get(name) for value in present])) for name in names])
     if kinds == {list}:
@@ -258,7 +258,7 @@ _SCALARS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.stri
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """The narrowest type that holds what either holds."""
+    """The narrowest type that holds the values of both."""
     if one == other or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
@@ -275,7 +275,7 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """JSON values as an array of a type that is wide enough for them."""
+    """JSON values as an array of a sufficiently wide type."""
     if pa.types.is_struct(kind):
         missing = pa.array([value is None for value in values], pa.bool_())
         members = [_array([None if v is None else v.get(field.name) for v in values], field.type) for field in kind]
@@ -290,8 +290,8 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, members, type=kind, mask=missing)
     if pa.types.is_string(kind):
         return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values], kind)
-    values = [None if value == {} else value for value in values]  # which no type is wide enough for, see _type_of
+    values = [None if value == {} else value for value in values]  # for which there is no type, see _type_of
     if pa.types.is_floating(kind):
-        # Arrow refuses to round whole numbers of more than 53 bits; the exact values stand in the item's text.
+        # Arrow refuses to round integers of more than 53 bits; the exact values are in the item's text.
         return pa.array([None if value is None else float(value) for value in values], kind)
     return pa.nulls(len(values), kind) if pa.types.is_null(kind) else pa.array(values, kind)

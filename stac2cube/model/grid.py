@@ -1,4 +1,4 @@
-"""The pixel lattice of a cube: where its pixels lie and how they are cut into blocks."""
+"""The pixel lattice of a cube: its geotransform, and how it is cut into blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 256
 """Read unit in pixels: 256 x 256 uint16 are 128 KiB, one blosc block."""
 
 SHARD = 2048
-"""Write unit in pixels at most: one file per layer, step and 2048 x 2048 pixels keeps a parallel file system calm."""
+"""Maximum write unit in pixels: one file per layer, step and 2048 x 2048 pixels suits a parallel file system."""
 
 Tile = tuple[int, int]
 """Row and column of a block within the grid, counted in shards."""
@@ -28,10 +28,10 @@ Tile = tuple[int, int]
 @documented
 @dataclass(frozen=True)
 class GridOptions:
-    """Which lattice pixels are brought to, and how.
+    """The lattice to which pixels are resampled, and how.
 
     Attributes:
-        geobox: The grid itself, instead of area, resolution and CRS.
+        geobox: The grid itself; replaces area, resolution and CRS.
     """
 
     resolution: float | None = option(
@@ -87,7 +87,7 @@ class Grid:
         return ((row, column) for row in range(rows) for column in range(columns))
 
     def window(self, tile: Tile) -> tuple[slice, slice]:
-        """Rows and columns of the grid that a block covers; shorter than a shard at the lower and right edge."""
+        """Rows and columns of the grid that a block covers; fewer than a shard at the lower and right edge."""
         (row, column), (rows, columns) = tile, self.shard
         return (
             slice(row * rows, min((row + 1) * rows, self.shape[0])),
@@ -100,14 +100,14 @@ class Grid:
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
-        """Affine coefficients a, b, c, d, e, f as GDAL and the ``spatial:transform`` convention order them."""
+        """Affine coefficients a, b, c, d, e, f in the order of GDAL and the ``spatial:transform`` convention."""
         return (self.resolution, 0.0, self.origin[0], 0.0, -self.resolution, self.origin[1])
 
     def require_metres(self, what: str) -> None:
-        """Refuse pixels in degrees.
+        """Refuse a grid whose pixels are in degrees.
 
         Args:
-            what: What counts in metres, for the message.
+            what: The operation that needs metres, for the message.
 
         Raises:
             BadInputError: The CRS is geographic.
@@ -133,7 +133,7 @@ class Grid:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Grid:
-        """Read back what :meth:`to_json` wrote."""
+        """Read the value of :meth:`to_json`."""
         pairs = {name: tuple(value[name]) for name in ("origin", "shape", "chunk", "shard")}
         return cls(crs=value["crs"], resolution=float(value["resolution"]), **pairs)
 
@@ -147,7 +147,7 @@ def grid_over(
     lattice: tuple[float, float] = (0.0, 0.0),
     step: float | None = None,
 ) -> Grid:
-    """The smallest grid over an area whose pixel corners lie on a mission's lattice.
+    """The smallest grid over an area whose pixel corners are on a mission's lattice.
 
     Args:
         area: Polygon(s) in ``area_crs``.
@@ -155,8 +155,8 @@ def grid_over(
         crs: CRS of the grid.
         resolution: Pixel edge in units of ``crs``.
         lattice: A point (x, y) of the mission's pixel corner lattice; ``(0, 0)`` for Sentinel-2.
-        step: Distance to which the grid's corners are snapped; ``resolution`` if None. A step of 20 m under 10 m pixels
-            keeps 2 x 2 pixels exactly within one 20 m pixel of the source.
+        step: Distance to which the grid's corners are snapped; ``resolution`` if None. With 10 m pixels, a step of 20 m
+            keeps every 2 x 2 pixels exactly within one 20 m pixel of the source.
 
     Raises:
         BadInputError: The resolution is not positive, the CRS unknown, or the area cannot be expressed in it.
@@ -176,7 +176,7 @@ def grid_over(
 
 
 def grid_from_geobox(geobox: GeoBox) -> Grid:
-    """A user's own GeoBox as a grid, taken as it is.
+    """A user's GeoBox as a grid, unchanged.
 
     Raises:
         BadInputError: It is not north-up with square pixels, or has no CRS.
@@ -195,15 +195,15 @@ def grid_from_geobox(geobox: GeoBox) -> Grid:
 
 
 def native_crs(area: BaseGeometry, footprints: Sequence[tuple[str, BaseGeometry]], longitude: float) -> str:
-    """The CRS in which most of the area was delivered.
+    """The CRS in which most of the area is delivered.
 
     Args:
         area: Area of interest, WGS84.
         footprints: CRS and WGS84 footprint of every granule found.
-        longitude: Centre of the area, degrees; where two UTM zones cover the area alike, the zone of the centre wins.
+        longitude: Centre of the area, degrees. If two UTM zones cover the area about equally, the centre's zone wins.
 
     Raises:
-        BadInputError: No granule says what its CRS is.
+        BadInputError: No granule declares its CRS.
     """
     from shapely import union_all
 
@@ -225,7 +225,7 @@ def crs_text(crs: Any) -> str:
     """``"EPSG:n"`` where the CRS has a code, else its WKT.
 
     Raises:
-        BadInputError: Nothing known by that name.
+        BadInputError: There is no such CRS.
     """
     from odc.geo import CRS
     from pyproj.exceptions import CRSError
@@ -239,11 +239,11 @@ def crs_text(crs: Any) -> str:
 
 
 _SLACK = 1e-6
-"""Corners that miss the lattice by less than a millionth of a pixel count as lying on it (floating point)."""
+"""Corners less than a millionth of a pixel off the lattice are treated as on it (floating point)."""
 
 
 def shard_for(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the shards of a grid of some shape, pixels."""
+    """Rows and columns of the shards of a grid of the given shape, pixels."""
     return _shard_edge(shape[0]), _shard_edge(shape[1])
 
 
@@ -252,7 +252,7 @@ def _shard_edge(pixels: int) -> int:
 
 
 def _bounds_in(area: BaseGeometry, area_crs: str, crs: str) -> tuple[float, float, float, float]:
-    """Bounds of an area in another CRS, with edges densified; parts on both sides of 180 degrees stay together."""
+    """Bounds of an area in another CRS, with densified edges, over the parts on both sides of 180 degrees together."""
     from odc.geo import geom as odc_geom
 
     parts = [part for part in getattr(area, "geoms", [area]) if not part.is_empty]

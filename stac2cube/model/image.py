@@ -1,4 +1,4 @@
-"""What a reader of image files offers: an opened image, and a request for one of its bands."""
+"""The interface of readers of image files: an opened image, and a request for one of its bands."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
     import numpy as np
     from odc.geo.geobox import GeoBox
 
-# How a band is wanted.
+# Requests for bands.
 
 CLASS_RESAMPLING = ("nearest", "mode")
-"""What classes may be resampled by: anything else would invent classes."""
+"""Methods to resample classes; all others would invent classes."""
 
 CONTINUOUS_RESAMPLING = ("nearest", "bilinear", "cubic", "lanczos", "average", "med", "min", "max")
 
 METHODS = ("nearest", "bilinear", "cubic", "average", "mode", "max", "min", "med", "q1", "q3", "sum")
-"""Ways to resample with the share of each pixel that is covered, by GDAL's names."""
+"""Resampling methods for values with the coverage of each pixel, by GDAL's names."""
 
 
 @equal_nan
 @dataclass(frozen=True, slots=True)
 class BandRequest:
-    """How one band is wanted.
+    """How one band is to be read.
 
     Attributes:
         name: Band name, key of :attr:`stac2cube.model.scene.Granule.assets`.
         dtype: NumPy dtype of the result.
         fill: Value of pixels without data, in the file and in the result.
         kind: ``"class"`` values are never interpolated.
-        resampling: GDAL's name of the method, used where the lattices differ.
-        above: Values not above it hold no data.
-        optional: Whether a granule may lack it, and then has no data.
-        exact: From overviews only if they are averages whose whole pixels fill one of the target, as those of TIFFs
-            may be: averages of averages are the averages. JPEG 2000's are low-passed.
-        reduced: With ``exact``: of JPEG 2000 a lower wavelet level is averaged, see
-            :func:`stac2cube.pixels.warp.source_window`. Near pixels without data all pixels are, all the same.
+        resampling: GDAL's name of the method, used if the lattices differ.
+        above: Values not above it are no data.
+        optional: Whether a granule may lack the band; it then has no data there.
+        exact: Use overviews only if they are averages whose whole pixels fill one pixel of the target, as those of
+            TIFFs may be: averages of averages are the averages. Those of JPEG 2000 are low-passed.
+        reduced: With ``exact``: average a lower wavelet level of JPEG 2000, see
+            :func:`stac2cube.pixels.warp.source_window`. Near pixels without data, full-resolution pixels are averaged.
     """
 
     name: str
@@ -54,10 +54,10 @@ class BandRequest:
     reduced: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse methods that do not fit.
+        """Refuse methods that do not fit the kind of band.
 
         Raises:
-            BadInputError: Unknown, or interpolation of classes.
+            BadInputError: The method is unknown, or interpolates classes.
         """
         allowed = CLASS_RESAMPLING if self.kind == "class" else CONTINUOUS_RESAMPLING
         if self.resampling not in allowed:
@@ -66,22 +66,22 @@ class BandRequest:
             )
 
 
-# An image that blocks are cut from, whoever reads it.
+# An opened image, independent of its reader.
 
 Roi = tuple[slice, slice]
 """Rows and columns."""
 
 
 class Image(Protocol):
-    """One file with georeferenced bands of one lattice, opened.
+    """One opened file with georeferenced bands on one lattice.
 
     Attributes:
         geobox: Lattice of the full resolution.
-        nodata: Value of pixels without data, None if the file does not say.
+        nodata: Value of pixels without data, None if the file declares none.
         bands: Number of bands.
-        factors: How many of its pixels make one of each overview, ascending.
+        factors: Downsampling factor of each overview, ascending.
         is_jpeg2000: Whether overviews are the low-pass half of a wavelet transform.
-        quick: Whether it may be resampled without GDAL where that makes the same pixels.
+        quick: Whether it may be resampled without GDAL where the result is the same.
     """
 
     @property
@@ -102,18 +102,18 @@ class Image(Protocol):
         ...
 
     def is_averaged(self, level: int) -> bool:
-        """Whether the pixels of an overview stand for what they cover: False where it says that they were chosen.
+        """Whether the pixels of an overview are averages: False if the file declares that they were picked.
 
-        Where it says nothing, they are taken for means.
+        If the file declares nothing, they are treated as means.
         """
         ...
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
-        """Pixels as in the file.
+        """Read pixels as stored in the file.
 
         Args:
             index: Band, from 1.
-            roi: What of that level, within it.
+            roi: Rows and columns of that level.
             level: Full resolution (0) or overview (from 1).
 
         Returns:

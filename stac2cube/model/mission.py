@@ -1,4 +1,4 @@
-"""Missions: what a sensor delivers, and what each catalog calls it. A new mission is a new TOML page."""
+"""Missions: what a sensor delivers, and its names in each catalog. A new mission is a new TOML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Signer = Literal["", "none", "planetary-computer", "requester-pays", "cdse"]
 """Ways to open assets, see :mod:`stac2cube.access.sign`."""
 
 LOCAL = "local"
-"""Catalog name of pages for items that are met in local copies only."""
+"""Catalog name of pages for items that exist in local copies only."""
 
 
 @equal_nan
@@ -27,7 +27,7 @@ class Quantity:
     """The stored form of a kind of band, see :class:`stac2cube.model.cube_spec.Layer`.
 
     Attributes:
-        above: Values not above it hold no data, -inf for none such: power of a radar is positive.
+        above: Values not above it are no data, -inf for no limit: the power of a radar is positive.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Band:
     """One band of a mission.
 
     Attributes:
-        name: The agency's name, ``"B04"``: the layer's name in a cube.
+        name: The agency's name, ``"B04"``: the name of the layer in a cube.
         quantity: Its stored form.
         gsd: Ground sampling distance, metres.
-        common_name: The name that STAC and people use, ``"red"``.
-        long_name: For plots.
-        wavelength: Centre, micrometres; 0 where it means nothing.
-        also: Further names that its asset may have, on sensors that number it otherwise.
-        optional: Whether an item may lack it: then it has no data there, and the ledger says so.
+        common_name: The name in STAC and in common use, ``"red"``.
+        long_name: Label for plots.
+        wavelength: Centre, micrometres; 0 if not applicable.
+        also: Further names of its asset, for sensors with another numbering.
+        optional: Whether an item may lack it: it then has no data there, and the ledger records that.
     """
 
     name: str
@@ -74,19 +74,18 @@ class Band:
 
 @dataclass(frozen=True)
 class Page:
-    """What one collection of one catalog calls a mission and its bands.
+    """The names of a mission and its bands in one collection of one catalog.
 
     Attributes:
         catalog: Name of the catalog.
         collection: Id of the collection.
-        radiometry: Named rule that brings counts to the stored form, see :mod:`stac2cube.search.items`.
+        radiometry: Named rule that converts counts to the stored form, see :mod:`stac2cube.search.items`.
         assets: Patterns of asset names, tried in order.
-        paths: Where the arrays of bands lie within the Zarr store of an item, by the name of their quantity: patterns
-            as those of assets, in small letters. They count where no asset has the band. Empty where the collection
-            holds no Zarr stores.
-        signer: How its assets are opened where that differs from the rest of the catalog, see
-            :mod:`stac2cube.access.sign`.
-        evidence: Where collection and asset names are known from: ``"recorded"`` answers of the catalog, or its
+        paths: Paths of bands' arrays within the Zarr store of an item, by the name of their quantity: patterns like
+            those of assets, in lower case. They apply if no asset has the band. Empty if the collection holds no Zarr
+            stores.
+        signer: How its assets are opened, if different from the rest of the catalog, see :mod:`stac2cube.access.sign`.
+        evidence: The source of collection and asset names: ``"recorded"`` answers of the catalog, or its
             ``"documentation"``.
     """
 
@@ -99,14 +98,14 @@ class Page:
     paths: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def asset_names(self, band: Band) -> tuple[str, ...]:
-        """What the band's asset may be called, in order of preference."""
+        """Possible names of the band's asset, in order of preference."""
         patterns = [
             pattern.format(band=band.name, common_name=band.common_name, gsd=band.gsd) for pattern in self.assets
         ]
         return (*patterns, *band.also)
 
     def path_of(self, band: Band) -> str:
-        """Where the array of a band lies within a Zarr store, without a leading slash; "" if the page does not say."""
+        """Path of a band's array within a Zarr store, without a leading slash; "" if the page gives none."""
         pattern = self.paths.get(band.quantity.name, "")
         return pattern.format(band=band.name, common_name=band.common_name, gsd=band.gsd).lower()
 
@@ -118,22 +117,22 @@ class Mission:
 
     Attributes:
         name: ``"sentinel-2-l2a"``.
-        title: For people.
+        title: Display name.
         platforms: Normalised names of its satellites.
         constellation: Their common name.
-        default_bands: Bands of a cube for which none were named.
-        lattice: A point (x, y) of the lattice on which the corners of all scenes lie, metres.
-        lattice_step: Its spacing, metres. Pixels of a size that divides it can lie on whole pixels of every scene.
-        coverage: West, south, east, north of where it acquires, degrees.
-        identity: Named rule by which items tell platform, orbit, tile and version, see
+        default_bands: Bands of a cube if none are given.
+        lattice: A point (x, y) of the lattice of the corners of all scenes, metres.
+        lattice_step: Its spacing, metres. Pixels of a size that divides it can be aligned to the pixels of every scene.
+        coverage: West, south, east, north of its acquisitions, degrees.
+        identity: Named rule that reads platform, orbit, tile and version from items, see
             :mod:`stac2cube.model.scene`.
-        static: Whether it has no time series: one step, whatever the time.
-        seamless: Whether neighbouring granules are joined before they are resampled, so that no seam shows.
+        static: Whether it has no time series: one step, for any time.
+        seamless: Whether neighbouring granules are joined before they are resampled, so that no seam is visible.
         sea: Value of pixels that no granule covers, because the product leaves out tiles of open sea; NaN for none.
-        withheld: West, south, east, north of where tiles are missing that are not sea.
-        filler: Mission whose tiles can fill in for missing ones, "" for none.
-        bands: By name.
-        pages: By preference.
+        withheld: West, south, east, north of areas where missing tiles are not sea.
+        filler: Mission whose tiles can replace missing ones, "" for none.
+        bands: Bands by name.
+        pages: Pages in order of preference.
     """
 
     name: str
@@ -154,7 +153,7 @@ class Mission:
     withheld: tuple[tuple[float, ...], ...] = ()
 
     def choose_bands(self, names: Sequence[str] | None) -> tuple[Band, ...]:
-        """Bands by name or common name, in the order asked for; the default ones for None.
+        """Bands by name or common name, in the order given; the default ones for None.
 
         Raises:
             BadInputError: An unknown name, or one given twice.
@@ -178,7 +177,7 @@ class Mission:
         """The pages of one catalog.
 
         Raises:
-            BadInputError: The catalog does not carry the mission; names those that do.
+            BadInputError: The catalog does not carry the mission; the message names those that do.
         """
         pages = tuple(page for page in self.pages if page.catalog == catalog)
         if not pages:
@@ -200,7 +199,7 @@ def find_mission(name: str) -> Mission:
     """A mission by its name.
 
     Raises:
-        BadInputError: Nothing is known by that name.
+        BadInputError: There is no such mission.
         TableError: Its page is malformed.
     """
     return _load(name, str(config_folder()))
@@ -212,7 +211,7 @@ def _load(name: str, _config_folder: str) -> Mission:
     if not pages:
         known = ", ".join(mission_names())
         raise BadInputError(f"unknown mission {name!r}: known are {known}")
-    own = pages[-1]  # a person's own page replaces the shipped one
+    own = pages[-1]  # the user's own page replaces the shipped one
     return _parse(own)
 
 

@@ -1,4 +1,4 @@
-"""Time words: what a person writes for a time range, turned into closed UTC intervals."""
+"""Time ranges: user input turned into closed UTC intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Interval = tuple[datetime, datetime]
 """First and last instant, both included, timezone-aware UTC."""
 
 OPEN_START = datetime(1972, 1, 1, tzinfo=UTC)
-"""Where an open start (``"../2018"``) begins: the year of Landsat 1, before which no catalog holds a scene."""
+"""Begin of an open interval (``"../2018"``): the year of Landsat 1, before which no catalog holds a scene."""
 
 FORMS = (
     "write a year 2018, a month 2018-07, a day 2018-07-14, an instant 2018-07-14T10:30:00Z, "
@@ -29,7 +29,7 @@ _YEARS = range(1900, 2200)
 _YEAR = re.compile(r"\d{4}", re.ASCII)
 _MONTH = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-# RFC 3339 section 5.6; its section 4.3 offset is optional here, because a time without one is taken as UTC.
+# RFC 3339 section 5.6; its section 4.3 offset is optional here, because a time without one is treated as UTC.
 _INSTANT = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?\s?([Zz]|[+-]\d{2}:\d{2})?",
     re.ASCII,
@@ -41,10 +41,10 @@ _SEASON_ALONE = re.compile(r"\d{2}-\d{2}\s*/\s*\d{2}-\d{2}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A set of instants: what was asked for and what it means.
+    """A set of instants: the user's text and its intervals.
 
     Attributes:
-        text: What the person wrote, or its equivalent where it was no text. :func:`parse_period` understands it again.
+        text: The user's text, or its equivalent for other types. :func:`parse_period` accepts it again.
         intervals: First and last instant of each interval, UTC, both included, to the microsecond; sorted, and merged
             where they overlap or touch.
     """
@@ -71,21 +71,21 @@ class Period:
 
 
 def parse_period(time: object, *, today: date | None = None) -> Period:
-    """Understand a time range.
+    """Parse a time range.
 
-    A year, month or day means all of it, up to its last microsecond; a year range ``"2018/2020"`` includes both years.
-    Times without an offset are UTC. An open end means the end of today, an open start 1972. In a season
-    (``"2018/2020 06-01/08-31"``) the years before it, also several with commas between them, say in which years it
-    begins; one that runs over New Year (``"2018 12-01/02-28"``) ends in the following year. The last day 02-29 means
-    the end of February in every year.
+    A year, month or day includes all of it, up to its last microsecond; a year range ``"2018/2020"`` includes both
+    years. Times without an offset are UTC. An open end is the end of today, an open start 1972. In a season
+    (``"2018/2020 06-01/08-31"``) the leading years, several separated by commas, are those in which it begins; a
+    season over New Year (``"2018 12-01/02-28"``) ends in the following year. The last day 02-29 is the end of February
+    in every year.
 
     Args:
         time: A text in one of :data:`FORMS`, an int (a year), a ``date``, a ``datetime``, a numpy ``datetime64``, a
             list or tuple of two of these (an interval; None is an open end), or a :class:`Period`.
-        today: The day on which an open end ends; the present UTC day if None.
+        today: Day of an open end; the present UTC day if None.
 
     Raises:
-        BadInputError: The text is none of the accepted forms, names a day that does not exist, or runs backwards.
+        BadInputError: The text has none of the accepted forms, names a day that does not exist, or runs backwards.
     """
     if isinstance(time, Period):
         return time
@@ -110,7 +110,7 @@ def _text(time: object) -> str:
         return _aware(time).isoformat().replace("+00:00", "Z")
     if isinstance(time, date):
         return time.isoformat()
-    # numpy scalars: the text of a datetime64 has its own resolution ("2018-07"), that of an integer is a year.
+    # numpy scalars: the text of a datetime64 keeps its resolution ("2018-07"), that of an integer is a year.
     if (isinstance(time, int) and not isinstance(time, bool)) or hasattr(time, "dtype"):
         return str(time)
     raise BadInputError(f"cannot read {time!r} as a time: {FORMS}")
@@ -136,7 +136,7 @@ def _parts(text: str, end_of_today: datetime) -> Iterable[Interval]:
 
 
 def _interval(part: str, text: str, end_of_today: datetime) -> Interval:
-    """One interval or one single word."""
+    """One interval, or one year, month, day or instant."""
     sides = [side.strip() for side in part.split("/")]
     if len(sides) > 2 or sides == ["..", ".."]:
         raise _nonsense(part, text)
@@ -205,7 +205,7 @@ def _season_end(year: int, month_day: str) -> datetime:
 
 
 def _merged(intervals: list[Interval]) -> tuple[Interval, ...]:
-    """Sorted, with those that overlap or touch joined."""
+    """Sorted intervals, joined where they overlap or touch."""
     joined: list[Interval] = []
     for first, last in sorted(intervals):
         if joined and first - _TICK <= joined[-1][1]:

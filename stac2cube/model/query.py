@@ -1,4 +1,4 @@
-"""What is asked for: which scenes, in which catalog, over which area, and on which tiles."""
+"""Search requests: which scenes, from which catalog, over which area; and the tiles of archives."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from stac2cube.model.scene import Identity, Item, Scene
 
 ALWAYS = "1900/2100"
-"""The time of a mission that has no time series, and of a query without a time."""
+"""The time of a mission without time series, and of a query without a time."""
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Filters(Options):
-    """What leaves scenes or items out of a query.
+    """The options that leave scenes or items out of a query.
 
-    The options of the command line, the words of recipes, and what cubes and indexes store are made from these fields.
-    A scene is left out by its cloud cover if the mean of its granules, weighted by their area, is higher.
+    Command line options, keys of recipes, and the values that cubes and indexes store are derived from these fields.
+    The cloud cover of a scene is the mean of its granules, weighted by area; scenes above the limit are left out.
     """
 
     max_cloud_cover: float | None = option(
@@ -39,19 +39,19 @@ class Filters(Options):
     orbit: str = option("", "ascending, descending, or the number of a relative orbit. Default: all orbits.")
 
     def filters(self) -> dict[str, Any]:
-        """Values of the filters by name, as cubes and indexes store them."""
+        """Values of the filters by name, as stored in cubes and indexes."""
         return {name: getattr(self, name) for name in options_in(Filters)}
 
 
 def stored_filters(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Filters that a cube or an index stores, by name; those that it does not know are left out."""
+    """Filters stored in a cube or an index, by name; missing ones are left out."""
     return {name: stored[name] for name in options_in(Filters) if name in stored}
 
 
 @documented
 @dataclass(frozen=True)
 class AreaOptions(Options):
-    """The area of interest, as the command line and recipes say it."""
+    """The area of interest, as given on the command line and in recipes."""
 
     aoi: str | None = option(
         None,
@@ -66,18 +66,18 @@ class AreaOptions(Options):
 @documented
 @dataclass(frozen=True)
 class Query(Filters):
-    """Which scenes are searched: the one search request, which everything that searches takes.
+    """A search request, used by everything that searches.
 
-    Words are checked when the query is made. The mission is "" only until the source of a read or of samples says it;
-    the time is "" for all times, see :func:`stac2cube.model.period.parse_period`. The pixel grid is not part of it, see
-    :class:`stac2cube.model.grid.GridOptions`.
+    Values are checked when the query is created. The mission is "" only until it is known from the source of a read or
+    of samples; the time is "" for all times, see :func:`stac2cube.model.period.parse_period`. The pixel grid is not
+    part of it, see :class:`stac2cube.model.grid.GridOptions`.
 
     Attributes:
         area: Area of interest; None for everywhere.
-        items: A stored search result of that catalog, which is searched instead of it.
-        where: CQL2 texts that each item must fulfil, see :class:`stac2cube.search.search.Conditions`.
-        without: Ids of items that are left out, because they were withdrawn.
-        tile: Code of the only tile of the mission whose items are taken, ``"32TPT"``; "" for all.
+        items: A stored search result of that catalog, searched instead of it.
+        where: CQL2 texts that each item must match, see :class:`stac2cube.search.search.Conditions`.
+        without: Ids of items that are left out because they were withdrawn.
+        tile: Code of the only tile of the mission to use, ``"32TPT"``; "" for all.
     """
 
     mission: str = option("", "Name of a mission, see `stac2cube missions`.")
@@ -109,12 +109,12 @@ class Query(Filters):
     tile: str = ""
 
     def __post_init__(self) -> None:
-        """Check every word.
+        """Check all values.
 
         Raises:
-            BadInputError: Naming the word that is wrong.
+            BadInputError: Names the invalid value.
         """
-        _ = self.period  # which says what is wrong with it, as the bands below do
+        _ = self.period  # raises if it is invalid, as the bands below do
         super().__post_init__()
         if self.orbit not in ("", "ascending", "descending") and not self.orbit.isdigit():
             raise BadInputError(f"orbit {self.orbit!r}: say ascending, descending, or the number of a relative orbit")
@@ -137,17 +137,17 @@ class Query(Filters):
 
     @cached_property
     def page(self) -> Mission:
-        """The mission."""
+        """The mission of the query."""
         return find_mission(self.mission)
 
     @cached_property
     def chosen(self) -> tuple[Band, ...]:
-        """The bands, in the order in which they were given."""
+        """The bands, in the order given."""
         return self.page.choose_bands(self.bands)
 
     @cached_property
     def period(self) -> Period:
-        """The time, understood."""
+        """The time, parsed."""
         from stac2cube.model.period import parse_period
 
         return parse_period(self.time or ALWAYS)
@@ -168,18 +168,18 @@ class Query(Filters):
 
     @property
     def longitude(self) -> float:
-        """Centre of the area, degrees; it decides the solar day."""
+        """Centre longitude of the area, degrees; it defines the solar day."""
         return 0.0 if self.area is None else self.area.longitude
 
     def takes(self, item: Item, identity: Identity) -> bool:
-        """Whether the filters of single items let an item pass.
+        """Whether an item passes the filters of single items.
 
         Args:
             item: The item.
-            identity: Who it is.
+            identity: Its identity.
 
         Raises:
-            ItemError: The item contradicts itself.
+            ItemError: The item's metadata contradict each other.
         """
         from stac2cube.model.scene import orbit_state  # the command line needs the filters, and no items
 
@@ -188,16 +188,16 @@ class Query(Filters):
         return self.tile in ("", identity.tile)
 
     def takes_scene(self, scene: Scene) -> bool:
-        """Whether the filters of whole scenes let a scene pass; a scene without a known value passes."""
+        """Whether a scene passes the filters of whole scenes; a scene without a known value passes."""
         limit, cover = self.max_cloud_cover, scene.cloud_cover
         return limit is None or cover is None or cover <= limit
 
     def unfiltered(self) -> Query:
-        """The same without any filter and condition."""
+        """The same query without filters and conditions."""
         return replace(self, where=(), **Filters().filters())
 
 
-# Tiles of an archive, as a recipe says them.
+# Tiles of an archive, as given in a recipe.
 
 TILINGS = ("mgrs", "equi7", "glance7", "grid", "file")
 """Names of the tilings."""
@@ -212,7 +212,7 @@ LEVELS = ("T1", "T3", "T6")
 @documented
 @dataclass(frozen=True)
 class TilingWords:
-    """What a recipe says of its tiles."""
+    """The tiling of an archive, as given in a recipe."""
 
     tiling: str = option(
         "",
@@ -232,10 +232,10 @@ class TilingWords:
     priority: str = option("", "Column of that file: tiles with larger numbers are made first.")
 
     def __post_init__(self) -> None:
-        """Refuse what does not make a tiling.
+        """Refuse an incomplete or contradictory tiling.
 
         Raises:
-            BadInputError: A word is lacking, or belongs to another tiling.
+            BadInputError: A key is missing, or belongs to another tiling.
         """
         if self.tiling not in TILINGS:
             raise BadInputError(f"tiling {self.tiling!r} is not known; known are {', '.join(TILINGS)}")

@@ -1,4 +1,4 @@
-"""STAC items, their identity in every catalog, and the scenes and granules that they make up."""
+"""STAC items, their identity across catalogs, and the granules and scenes made from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stac2cube.errors import ItemError
 from stac2cube.model.fields import equal_nan
 from stac2cube.model.mission import Mission
 
-# Who an item is: platform, orbit, tile and version, by the rules of its mission, whatever the catalog.
+# Identity of an item: platform, orbit, tile and version, by the rules of its mission, independent of the catalog.
 
 Item = Mapping[str, Any]
 """A STAC item as parsed JSON, version 1.0 or 1.1."""
@@ -23,13 +23,13 @@ Item = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes an item the same in every catalog.
+    """The properties by which an item is recognised in every catalog.
 
     Attributes:
         platform: Normalised, ``"sentinel-2a"``.
-        orbit: Relative orbit, or the path of Landsat; 0 where the mission has none.
-        tile: Tile or row; "" where there is none.
-        datastrip: What reprocessing does not rename, and what tells granules of one tile apart.
+        orbit: Relative orbit, or the path of Landsat; 0 if the mission has none.
+        tile: Tile or row; "" if there is none.
+        datastrip: An identifier that reprocessing does not change, and that distinguishes granules of one tile.
         baseline: Version of the processing; newer ones sort later.
     """
 
@@ -41,10 +41,10 @@ class Identity:
 
 
 def identify(item: Item, mission: Mission) -> Identity | None:
-    """Who an item is, None if it is of none of the mission's platforms.
+    """The identity of an item, None if its platform does not belong to the mission.
 
     Raises:
-        ItemError: It does not say what its mission's rule needs, or is a product of another level.
+        ItemError: The item lacks a value that its mission's rule needs, or is a product of another level.
     """
     platform = platform_of(item, mission)
     if platform:
@@ -53,13 +53,13 @@ def identify(item: Item, mission: Mission) -> Identity | None:
 
 
 def _require_level(item: Item, mission: Mission) -> None:
-    """See that an item is no product of another level than its mission's name says.
+    """Refuse an item whose product level differs from that in its mission's name.
 
-    What names its collection is believed unless a property says otherwise; what names none may be anything, and is
-    judged by its id too.
+    An item with a collection is accepted unless a property contradicts. An item without one may be anything, so its
+    id is checked too.
 
     Raises:
-        ItemError: It is.
+        ItemError: The level differs.
     """
     anybody = not item.get("collection")
     if mission.name == "sentinel-1-rtc" and anybody and (grd := _NOT_CORRECTED.fullmatch(item["id"])):
@@ -76,13 +76,13 @@ def _require_level(item: Item, mission: Mission) -> None:
 
 
 _NOT_CORRECTED = re.compile(r"S1[A-D]_\w\w_(GRD|SLC|OCN)._\w{4}_\d{8}T\d{6}_\d{8}T\d{6}_\d{6}_\w{6}(?:_\w{4})?")
-"""Ids of products of ESA; a terrain corrected one has something behind (``_rtc``)."""
+"""Ids of ESA's products; a terrain corrected one has a suffix (``_rtc``)."""
 
 _LEVELS = {
     "sentinel-2": ("s2:product_type", re.compile(r"S2MSI(1C|2A)\b|_MSIL(1C|2A)_|_L(1C|2A)\b")),
     "landsat": ("landsat:correction", re.compile(r"^L([12])(?=[A-Z]{2}\b)|_L([12])(?=[A-Z]{2}_)")),
 }
-"""By identity: the property that names a product's level, and where the level stands in it and in ids (ESA, naming
+"""By identity: the property with a product's level, and the position of the level in it and in ids (ESA, naming
 conventions; USGS, Landsat Collection 2 product identifiers)."""
 
 
@@ -91,7 +91,7 @@ def _sentinel2(item: Item, platform: str) -> Identity:
 
 
 def _sentinel1(item: Item, platform: str) -> Identity:
-    """Slices of one pass are told apart by when they begin."""
+    """Slices of one pass are distinguished by their start times."""
     orbit = _declared_orbit(item, _MOST_ORBITS["sentinel-1"])
     if orbit is None:
         raise ItemError(f"item {item['id']} does not say its relative orbit")
@@ -115,7 +115,7 @@ def _landsat(item: Item, platform: str) -> Identity:
 
 
 def _static(item: Item, platform: str) -> Identity:
-    """A model without a time series: its tiles make one step together."""
+    """A model without a time series: all its tiles form one step."""
     return Identity(platform, 0, item["id"], "", baseline_of(item))
 
 
@@ -128,7 +128,7 @@ _RULES: Mapping[str, Callable[[Item, str], Identity]] = {
 
 
 def platform_of(item: Item, mission: Mission) -> str:
-    """Normalised platform name, "" if the item is of none of the mission's satellites."""
+    """Normalised platform name, "" if it is not a satellite of the mission."""
     text = _text(item, "platform").lower().replace(" ", "-").replace("_", "-")
     if (
         mission.identity == "sentinel-2"
@@ -142,14 +142,14 @@ def platform_of(item: Item, mission: Mission) -> str:
 
 
 _SHORT = re.compile(r"s([12])-?([a-d])(?:-msi|-sar)?")
-"""Platforms as products name them: S2A, S1A."""
+"""Short platform names of products: S2A, S1A."""
 
 
 def orbit_of(item: Item, platform: str) -> int:
     """Relative orbit number, 1 to 143 for Sentinel-2.
 
     Raises:
-        ItemError: Neither the item nor its product names say.
+        ItemError: Neither the item nor its product names contain it.
     """
     declared = _declared_orbit(item, _MOST_ORBITS["sentinel-2"])
     if declared is not None:
@@ -163,10 +163,10 @@ def orbit_of(item: Item, platform: str) -> int:
 
 
 def _declared_orbit(item: Item, most: int) -> int | None:
-    """``sat:relative_orbit``, also as 65.0, "65" or "R065"; None if the item does not say.
+    """``sat:relative_orbit``, also as 65.0, "65" or "R065"; None if the item has none.
 
     Raises:
-        ItemError: It says something else.
+        ItemError: The value is invalid.
     """
     said = item["properties"].get("sat:relative_orbit")
     if said is None:
@@ -181,14 +181,14 @@ _MOST_ORBITS = {"sentinel-1": 175, "sentinel-2": 143}
 """Orbits of the 12-day cycle of Sentinel-1 and of the 10-day cycle of Sentinel-2 (ESA, mission guides)."""
 
 _ORBIT_SHIFT = {"sentinel-2a": 3, "sentinel-2b": -26}
-"""Relative orbit = (absolute orbit + shift) modulo 143, the orbits of Sentinel-2's ten-day cycle. Found from products
+"""Relative orbit = (absolute orbit + shift) modulo 143, the orbits of Sentinel-2's ten-day cycle. Derived from products
 that name both: S2A 24558 is R108 and 44964 is R065; S2B 17394 is R065 and 37185 is R122."""
 
 _PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
 
 
 def orbit_state(item: Item) -> str:
-    """``"ascending"`` or ``"descending"``, "" if the item does not say."""
+    """``"ascending"`` or ``"descending"``, "" if the item declares neither."""
     return _text(item, "sat:orbit_state").lower()
 
 
@@ -205,9 +205,9 @@ def tile_of(item: Item) -> str:
 
 
 def datastrip_of(item: Item) -> str:
-    """Sensing start of the datastrip, "" if unknown: what reprocessing does not rename.
+    """Sensing start of the datastrip, "" if unknown; reprocessing does not change it.
 
-    Where the item does not name its datastrip, the granule's folder in its assets' addresses does:
+    If the item does not name its datastrip, it is read from the granule's folder in the addresses of its assets:
     ``L2A_T32TMT_A024558_20200305T103210``, the same instant in all recorded products that have both.
     """
     text = _text(item, "s2:datastrip_id") or _text(item, "eopf:datastrip_id")
@@ -218,29 +218,29 @@ def datastrip_of(item: Item) -> str:
 
 
 def baseline_of(item: Item) -> str:
-    """Processing baseline ``"05.00"``, "" if neither the item nor its product names say."""
+    """Processing baseline ``"05.00"``, "" if neither the item nor its product names contain it."""
     if is_eopf(item):
-        # processing:version of EOPF is the baseline in some versions of its software, and that of a mapping in others.
+        # processing:version of EOPF is the baseline in some versions of its software, in others that of a mapping.
         version = _text(item, "processing:version")
         return _named_baseline(item) or (version if re.fullmatch(r"\d{2}\.\d{2}", version) else "")
     for key in ("s2:processing_baseline", "processing:version"):
         said = item["properties"].get(key)
         if isinstance(said, float) and not isinstance(said, bool):
-            return f"{said:05.2f}"  # 05.10 became 5.1 where a table took it for a number
+            return f"{said:05.2f}"  # 05.10 became 5.1 where a table stored it as a number
         if text := _text(item, key):
-            named = re.fullmatch(r"N(\d{2})\.?(\d{2})", text)  # as names of products have it
+            named = re.fullmatch(r"N(\d{2})\.?(\d{2})", text)  # as in the names of products
             return f"{named[1]}.{named[2]}" if named else text
     return _named_baseline(item)
 
 
 def _named_baseline(item: Item) -> str:
-    """The processing baseline that names of product, datatake or datastrip hold, "" if none does."""
+    """The processing baseline in the names of product, datatake or datastrip, "" if none has it."""
     match = re.search(r"_N(\d{2})\.?(\d{2})[_. ]", _product_names(item))
     return f"{match[1]}.{match[2]}" if match else ""
 
 
 def generated(item: Item) -> str:
-    """When the product was made, as a text that sorts by time; "" if the item does not say."""
+    """Processing time of the product, as a text that sorts by time; "" if unknown."""
     keys = ("s2:generation_time", "processing:datetime", "s1:processing_datetime", "landsat:product_generated")
     times = (moment_or_none(item["properties"].get(key)) for key in keys)
     time = next((time for time in times if time is not None), None)
@@ -256,16 +256,16 @@ def generated(item: Item) -> str:
 
 
 def converted(item: Item) -> str:
-    """When a product of EOPF was converted to Zarr, as a text that sorts by time; "" for others, and if it is not said.
+    """Time of conversion of an EOPF product to Zarr, as a text that sorts by time; "" if unknown or another product.
 
-    One product is converted again under the same id.
+    A product may be converted again under the same id.
     """
     time = moment_or_none(item["properties"].get("created")) if is_eopf(item) else None
     return "" if time is None else time.isoformat(timespec="microseconds")
 
 
 def written(item: Item) -> str:
-    """When the catalog wrote or changed the item, as a text that sorts by time; "" if it does not say."""
+    """Time when the catalog created or last updated the item, as a text that sorts by time; "" if unknown."""
     times = (moment_or_none(item["properties"].get(key)) for key in ("created", "updated"))
     return max((time.isoformat(timespec="microseconds") for time in times if time is not None), default="")
 
@@ -274,7 +274,7 @@ def time_of(item: Item) -> datetime:
     """Acquisition time, UTC.
 
     Raises:
-        ItemError: The item gives none.
+        ItemError: The item has none.
     """
     time = moment(item, "datetime") or moment(item, "start_datetime")
     if time is None:
@@ -283,10 +283,10 @@ def time_of(item: Item) -> datetime:
 
 
 def moment(item: Item, key: str) -> datetime | None:
-    """A property that is a time, UTC; None if the item does not have it.
+    """A property as a time, UTC; None if the item does not have it.
 
     Raises:
-        ItemError: It has, but not as a time.
+        ItemError: The value is not a time.
     """
     said = item["properties"].get(key)
     if said is None or said == "":
@@ -298,17 +298,17 @@ def moment(item: Item, key: str) -> datetime | None:
 
 
 def moment_or_none(text: Any) -> datetime | None:
-    """A text of RFC 3339, or of ISO 8601 as Python reads it, as a time, UTC; None if it is none.
+    """Parse a time of RFC 3339, or of ISO 8601 as Python accepts it, as UTC; None if it is invalid.
 
-    RFC 3339 allows small ``t`` and ``z`` and, in the last minute of a month, the second 60, which here is the first one
-    of the next minute. What names no zone is taken for UTC.
+    RFC 3339 allows lower case ``t`` and ``z`` and, in the last minute of a month, the second 60, which becomes the
+    first second of the next minute. Times without a zone are treated as UTC.
     """
     return _moment_of(text) if isinstance(text, str) else None
 
 
 @lru_cache(maxsize=64)
 def _moment_of(text: str) -> datetime | None:
-    # Kept, because a search asks for the time of an item several times in a row.
+    # Cached, because a search reads the time of an item several times in a row.
     said = text.strip().upper()
     leap = re.match(r"(.*[T ]\d{2}:\d{2}):60(.*)", said) if ":60" in said else None
     try:
@@ -323,7 +323,7 @@ def _text(item: Item, key: str) -> str:
     """A property as a text, "" if the item does not have it.
 
     Raises:
-        ItemError: It is neither text nor number.
+        ItemError: The value is neither text nor number.
     """
     said = item["properties"].get(key)
     if said is None:
@@ -346,14 +346,14 @@ def _product_names(item: Item) -> str:
 
 
 def _store_names(item: Item) -> list[str]:
-    """Names of the Zarr stores of an item. Those of EOPF are called like their product, as items of CPM 3 are not."""
+    """Names of the Zarr stores of an item. Stores of EOPF are named like their product; items of CPM 3 are not."""
     return sorted({store.rpartition("/")[2] for store in _stores(item)})
 
 
 def _stores(item: Item) -> list[str]:
-    """Addresses of the Zarr stores that assets of an item lie in."""
+    """Addresses of the Zarr stores that contain the assets of an item."""
     addresses = [str(asset["href"]) for asset in item.get("assets", {}).values()]
-    if ".zarr" not in "\n".join(addresses).lower():  # one look at all of them: this runs for each item of a search
+    if ".zarr" not in "\n".join(addresses).lower():  # one check for all of them: this runs for each item of a search
         return []
     return [found[0] for found in map(split_store, addresses) if found]
 
@@ -364,15 +364,15 @@ _STORE = re.compile(r"(.*?\.zarr)(?:/(.*))?", re.IGNORECASE | re.DOTALL)
 
 
 def split_store(href: str) -> tuple[str, str] | None:
-    """A Zarr store, and what of it an address names; None for an address of something else.
+    """Split an address into a Zarr store and the path within it; None if it is not in a Zarr store.
 
-    A store is known by the first folder whose name ends with ``.zarr``.
+    The first folder whose name ends with ``.zarr`` is the store.
 
     Args:
-        href: A path or URL. What follows a question mark belongs to neither.
+        href: A path or URL. The query after a question mark is ignored.
 
     Returns:
-        Address of the store without a slash at its end, and the path within it, "" for the store itself.
+        Address of the store without a trailing slash, and the path within it, "" for the store itself.
     """
     if ".zarr" not in href.lower():  # as in nearly all items
         return None
@@ -384,24 +384,24 @@ def split_store(href: str) -> tuple[str, str] | None:
 
 
 def is_zarr_array(href: str) -> bool:
-    """Whether an address names an array within a Zarr store, and no file that lies in a folder of such a name."""
+    """Whether an address is an array within a Zarr store, and not a file in a folder with such a name."""
     found = split_store(href)
     return found is not None and bool(found[1]) and "." not in found[1].rpartition("/")[2]
 
 
 def is_eopf(item: Item) -> bool:
-    """Whether an item is of a product in Zarr, as ESA's EOPF makes them: by its assets, or by its id (``S02MSIL2A_``).
+    """Whether an item is an EOPF product of ESA in Zarr: by its assets, or by its id (``S02MSIL2A_``).
 
-    Properties that are called ``eopf:`` do not tell: items of the Copernicus Data Space have them for SAFE.
+    Properties with the prefix ``eopf:`` prove nothing: items of the Copernicus Data Space have them for SAFE.
     """
     return str(item["id"]).startswith("S02MSI") or bool(_stores(item))
 
 
-# What tells whether the files behind an item are still those that a step was made from.
+# Versions of items: facts that show whether the files of an item are still those that a step was made from.
 #
-# A processing baseline alone does not: archives replace broken products by new ones of the same baseline, under
-# another id or under the same (microsoft/PlanetaryComputer, discussions 264 and 291). So a step remembers of its items
-# when they were made, by which product, when the catalog wrote them, and their checksums.
+# The processing baseline alone is not enough: archives replace broken products by new ones of the same baseline, under
+# another id or under the same (microsoft/PlanetaryComputer, discussions 264 and 291). So the ledger stores of the items
+# of a step their processing time, product, times of catalog entry, and checksums.
 
 _PRODUCTS = ("s2:product_uri", "s2:datastrip_id", "eopf:datastrip_id", "s1:product_identifier", "landsat:product_id")
 _CHECKSUMS = ("file:checksum", "checksum:multihash")
@@ -410,15 +410,15 @@ Standing = Literal["newer", "same", "older"]
 
 
 def version_of(item: Item, assets: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Facts of an item that change when its files do; those that it does not say are absent.
+    """Facts of an item that change when its files do; unknown ones are absent.
 
     Args:
         item: The item.
-        assets: Those that are read.
+        assets: Its assets that are read.
 
     Returns:
         ``generated``, ``created`` and ``updated`` as times of ISO 8601; ``product``, the names of product and
-        datastrip; ``checksum``, of the checksums of all assets read, if all have one; ``size``, of their sizes.
+        datastrip; ``checksum``, a hash of the checksums of all assets read, if all have one; ``size``, their sizes.
     """
     properties = item["properties"]
     found = {"generated": generated(item)}
@@ -436,10 +436,10 @@ def version_of(item: Item, assets: Sequence[Mapping[str, Any]]) -> dict[str, str
 
 
 def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
-    """How an item as it is now stands to what it was, or to the one in whose place it stands.
+    """Compare the current version of an item with its former one, or with that of the item that it replaces.
 
-    Equal checksums say that nothing changed, whatever times say. Of what only one of both says nothing follows. Times
-    are compared to the millisecond. Addresses are not compared: archives move files that stay the same.
+    Equal checksums mean that nothing changed, whatever the times. A fact that only one version has is ignored. Times
+    are compared to the millisecond. Addresses are not compared: archives move files without changing them.
     """
     sums = had.get("checksum"), now.get("checksum")
     if all(sums) and sums[0] == sums[1]:
@@ -457,38 +457,38 @@ def standing(had: Mapping[str, str], now: Mapping[str, str]) -> Standing:
         times = _instant(had, key), _instant(now, key)
         if all(times) and times[1] > times[0]:
             return "newer"
-    # An item that was never changed need not say when it was.
+    # An item that was never updated may lack that time.
     last = [max(_instant(version, "created"), _instant(version, "updated")) for version in (had, now)]
     return "newer" if all(last) and last[1] > last[0] else "same"
 
 
 def _instant(version: Mapping[str, str], key: str) -> str:
-    """A time of a version to the millisecond, which is all that some writers of tables keep (rustac)."""
+    """A time of a version to the millisecond, which is the precision of some writers of tables (rustac)."""
     return version.get(key, "")[: len("2022-11-03T06:10:59.240")]
 
 
-# Scenes: one acquisition as the catalogs describe it, in one shape whatever the catalog.
+# Scenes: acquisitions in one form, independent of the catalog.
 #
-# A :class:`Scene` is what a time step of a cube is made from. It holds the :class:`Granule` records of one platform,
-# one relative orbit and one solar day. Everything here is small, frozen and pickles: scenes travel to the workers.
+# A :class:`Scene` becomes a time step of a cube. It holds the :class:`Granule` records of one platform, one relative
+# orbit and one solar day. Everything here is small, frozen and can be pickled, because scenes are sent to the workers.
 
 
 @equal_nan
 @dataclass(frozen=True, slots=True)
 class AssetRef:
-    """Where the pixels of one band of one granule are.
+    """Location of the pixels of one band of one granule.
 
     Attributes:
         href: Unsigned location: a local path, ``file://``, ``http(s)://`` or ``s3://``. Signed by the worker when read.
         index: 1-based band index within the file.
         shift: Counts to add to every valid pixel so that it takes the stored form of the band (see
             :mod:`stac2cube.algorithms.radiometry`); 0 for classes and for quantities without a provider offset.
-        alternate: Where the same file is to be had by HTTPS with a token, "" if nowhere (or where none may go).
-        decibels: Whether its item declares it in dB where the mission has power: it is converted when read.
-        nodata: What its item says marks no data, None if it says nothing; used where the file says nothing, and besides
-            what the file says of decibels.
-        signed: The href as the catalog signed it, "" if it did not. In memory only, never written.
-        keys: Whether its host may see keys of its catalog, see :attr:`stac2cube.model.catalog.Catalog.hosts`.
+        alternate: HTTPS address of the same file that takes a token, "" if there is none (or no token may be sent).
+        decibels: Whether the item declares dB for a quantity that the mission has as power: converted when read.
+        nodata: No-data value of the item's metadata, None if not given. Used if the file declares none; for decibels,
+            in addition to that of the file.
+        signed: The href as signed by the catalog, "" if unsigned. In memory only, never written.
+        keys: Whether its host may receive keys of its catalog, see :attr:`stac2cube.model.catalog.Catalog.hosts`.
     """
 
     href: str
@@ -503,27 +503,27 @@ class AssetRef:
 
 @dataclass(frozen=True, slots=True)
 class Granule:
-    """One STAC item, reduced to what building and bookkeeping need.
+    """One STAC item, reduced to what building and the ledger need.
 
     Attributes:
         id: The item's id.
         collection: The item's collection in its catalog.
         catalog: Name of the catalog that delivered it (a name of ``tables/catalogs.toml`` or the path of a local one).
         signer: How the worker signs hrefs when reading (``"none"``, ``"planetary-computer"``; from the catalog).
-        time: Acquisition time as the catalog gives it, UTC, timezone-aware.
-        tile: Tile code without prefix (``"32TMT"``), or "" where the mission has none.
+        time: Acquisition time as given by the catalog, UTC, timezone-aware.
+        tile: Tile code without prefix (``"32TMT"``), or "" if the mission has none.
         datastrip: Stable identity of the datastrip: its sensing start ``"20200305T103210"``, or "" if unknown.
         baseline: Processing baseline ``"05.00"``, or "" if unknown.
-        cloud_cover: Percent as the catalog gives it, or None.
+        cloud_cover: Percent as given by the catalog, or None.
         footprint: GeoJSON geometry in WGS84, as a mapping.
-        crs: CRS of the pixels as ``"EPSG:32632"``, or "" if the item does not say.
-        corner: x and y of the upper left corner in that CRS, or None if the item does not say.
+        crs: CRS of the pixels as ``"EPSG:32632"``, or "" if the item declares none.
+        corner: x and y of the upper left corner in that CRS, or None if the item declares none.
         assets: Band name of the mission page -> :class:`AssetRef`. Bands that the item lacks are absent.
         item: The STAC item as a JSON text with unsigned hrefs, for the ledger.
-        completed_by: Id and JSON text of further items of the same tile that have bands which this one lacks; their
+        completed_by: Id and JSON text of further items of the same tile that supply bands missing in this one; their
             assets are among ``assets``.
-        simulated: Whether it says of itself that no satellite measured it.
-        signed: Unsigned href of an asset -> the same as the catalog signed it, of those that are; in memory only.
+        simulated: Whether the item declares that it is simulated.
+        signed: Unsigned href -> href signed by the catalog, for the assets that it signed; in memory only.
     """
 
     id: str
@@ -546,24 +546,24 @@ class Granule:
 
     @property
     def item_ids(self) -> tuple[str, ...]:
-        """Ids of the items that it is made of, its own first."""
+        """Ids of its source items, its own first."""
         return (self.id, *(name for name, _ in self.completed_by))
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The items that it is made of, its own first, with unsigned hrefs."""
+        """Its source items, its own first, with unsigned hrefs."""
         return [json.loads(text) for text in (self.item, *(text for _, text in self.completed_by))]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SceneKey:
-    """Identity of a scene in every catalog: never a raw datetime, because catalogs stamp one scene minutes apart.
+    """Identity of a scene in every catalog. It has no exact time, because catalogs stamp one scene minutes apart.
 
     Attributes:
         mission: Name of the mission page, ``"sentinel-2-l2a"``.
         day: Solar day of the area's centre.
         platform: Normalised platform name, ``"sentinel-2a"``.
-        orbit: Relative orbit, 0 where the mission has none.
+        orbit: Relative orbit, 0 if the mission has none.
     """
 
     mission: str
@@ -577,21 +577,21 @@ class SceneKey:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One time step to be: its key, its time and the granules that make it, in mosaic order (first valid pixel wins).
+    """A future time step: its key, its time and its granules in mosaic order (first valid pixel wins).
 
     Attributes:
         key: See :class:`SceneKey`.
         time: The earliest acquisition time of its granules, UTC.
         granules: In fixed order: by tile code, then by datastrip.
-        superseded: Item ids found for this scene but left out because a newer baseline of the same datastrip and tile
-            exists, or because they lack bands that an older one has.
-        cloud_cover: Percent, mean of its granules weighted by what each covers of the area; None if unknown.
-        orbit_state: ``"ascending"`` or ``"descending"``, "" if the items do not say.
-        problem: Why it cannot be used as it is (metadata that contradict each other), "" if it can.
-        passed_over: Why a newer item was not used, by its id.
-        unreadable: Of those, whose files could not be read.
-        spares: Per part, as in :attr:`parts`, the granules that could stand in, whole and the newest first.
-        versions: By item id, what tells whether its files are still the same, see :mod:`stac2cube.model.scene`.
+        superseded: Ids of items of this scene that are left out because a newer baseline of the same datastrip and
+            tile exists, or because they lack bands that an older one has.
+        cloud_cover: Percent, mean of its granules weighted by their share of the area; None if unknown.
+        orbit_state: ``"ascending"`` or ``"descending"``, "" if the items declare neither.
+        problem: Why it cannot be used as it is (contradictory metadata), "" if it can.
+        passed_over: Id of each newer item that is not used -> the reason.
+        unreadable: The subset of ``passed_over`` whose files could not be read.
+        spares: Per part, as in :attr:`parts`, possible replacement granules, complete and newest first.
+        versions: Item id -> facts that show whether its files are unchanged, see :func:`version_of`.
     """
 
     key: SceneKey
@@ -608,7 +608,7 @@ class Scene:
 
     @property
     def named(self) -> dict[str, Granule]:
-        """Granules by part: tile and datastrip, and the id where halves of a tile do not name their datastrips."""
+        """Granules by part: tile and datastrip, plus the id where halves of a tile do not name their datastrips."""
         found: dict[str, Granule] = {}
         for granule in self.granules:
             part = f"{granule.tile}/{granule.datastrip}"
@@ -617,7 +617,7 @@ class Scene:
 
     @property
     def parts(self) -> dict[str, str]:
-        """Tile and datastrip of each granule with the baseline used: what a later search is compared with."""
+        """Tile and datastrip of each granule -> the baseline used; later searches are compared with it."""
         return {part: granule.baseline for part, granule in self.named.items()}
 
     @property

@@ -1,4 +1,4 @@
-"""Reading TOML tables strictly: an unknown, missing or unsuitable key is an error that names file, line and key."""
+"""Strict TOML tables: an unknown, missing or unsuitable key is an error with file, line and key."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TableFile:
-    """A parsed TOML file that can say where in it a key stands.
+    """A TOML file that can report the line of a key.
 
     Attributes:
-        path: Where it lies, for messages.
+        path: Its path, for messages.
         text: Its content.
     """
 
@@ -33,7 +33,7 @@ class TableFile:
     text: str
 
     def parse(self) -> dict[str, Any]:
-        """The file's tables.
+        """Parse the file.
 
         Raises:
             TableError: It is not TOML.
@@ -44,7 +44,7 @@ class TableFile:
             raise TableError(f"{self.path}: {error}") from error
 
     def check(self, kind: type, value: Any, what: str, *, given: tuple[str, ...] = ()) -> None:
-        """Compare the keys of a table, and the kinds of their values, with the fields of the dataclass it becomes.
+        """Compare the keys of a table, and the types of their values, with the fields of its dataclass.
 
         Args:
             kind: The dataclass.
@@ -53,7 +53,7 @@ class TableFile:
             given: Fields that do not come from the table.
 
         Raises:
-            TableError: It is no table, or has an unknown key, lacks one, or holds a value of another kind.
+            TableError: It is not a table, has an unknown key, lacks one, or a value has another type.
         """
         if not isinstance(value, Mapping):
             raise TableError(f"{self.path}: {what} should be a table, not {value!r}")
@@ -78,7 +78,7 @@ class TableFile:
             what: What the table describes, for the message.
 
         Raises:
-            TableError: As :meth:`check` says.
+            TableError: As in :meth:`check`.
         """
         self.check(kind, value, what)
         return kind(**{key: tuple(part) if isinstance(part, list) else part for key, part in value.items()})
@@ -91,7 +91,7 @@ class TableFile:
 
 
 def _unsuitable(value: Any, kind: Any) -> str:
-    """What a value from TOML should be to become a field of that type; "" if it is."""
+    """The type that a value from TOML needs for a field, as text; "" if it is suitable."""
     if get_origin(kind) is UnionType:
         problems = [_unsuitable(value, one) for one in get_args(kind)]
         return "" if "" in problems else " or ".join(problems)
@@ -99,7 +99,7 @@ def _unsuitable(value: Any, kind: Any) -> str:
         return _unsuitable_list(value, get_args(kind))
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else f"one of {', '.join(map(str, get_args(kind)))}"
-    if is_dataclass(kind):  # given by name, or a table that is checked by itself
+    if is_dataclass(kind):  # given by name, or a table that is checked separately
         accepted, wanted = (str, Mapping), "a name or a table"
     else:
         accepted, wanted = KINDS.get(kind, (Mapping, "a table"))
@@ -108,7 +108,7 @@ def _unsuitable(value: Any, kind: Any) -> str:
 
 
 def _unsuitable_list(value: Any, kinds: tuple[Any, ...]) -> str:
-    """The same for a tuple of fixed length, or of any length where its kinds end with an ellipsis."""
+    """The same for a tuple of fixed length, or of any length if its types end with an ellipsis."""
     if not isinstance(value, list):
         return "a list"
     any_length = kinds[-1] is Ellipsis
@@ -120,13 +120,13 @@ def _unsuitable_list(value: Any, kinds: tuple[Any, ...]) -> str:
 
 
 def config_folder() -> Path:
-    """Where a person's own tables lie: ``~/.config/stac2cube``, or what STAC2CUBE_CONFIG_DIR says."""
+    """The folder of the user's own tables: ``~/.config/stac2cube``, or the value of STAC2CUBE_CONFIG_DIR."""
     chosen = os.environ.get("STAC2CUBE_CONFIG_DIR")
     return Path(chosen) if chosen else Path(user_config_path("stac2cube"))
 
 
 def shipped_and_own(relative: str) -> Iterator[TableFile]:
-    """One table file: as shipped, then a person's own that adds or overrides."""
+    """One table file: as shipped, then the user's own, which adds or overrides."""
     shipped = files("stac2cube.tables").joinpath(relative)
     if shipped.is_file():
         yield TableFile(f"stac2cube/tables/{relative}", shipped.read_text())

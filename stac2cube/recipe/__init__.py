@@ -1,7 +1,7 @@
-"""Recipes: one YAML file that says what is to be made of an archive, in the words of the command line.
+"""Recipes: a YAML file that lists what to make from an archive, in the vocabulary of the command line.
 
-Nothing here knows a command. :mod:`stac2cube.cli.recipes` reads the words, their types, defaults and help from the
-commands themselves, so that each of them is written down once.
+This room does not depend on the commands. :mod:`stac2cube.cli.recipes` reads the keys, their types, defaults and help
+from the commands, so that each is defined only once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Application packages in the Common Workflow Language (CWL v1.2): what workflow runners need to know of the program.
+"""Application packages in the Common Workflow Language (CWL v1.2), for workflow runners.
 
-Two documents: ``run`` makes what a recipe says, ``item`` makes products of one STAC item. Each is a workflow with one
-step, as OGC's best practice for application packages (20-089r1) wants it, and gives a folder with a STAC catalog.
+Two documents: ``run`` executes a recipe, ``item`` makes products of one STAC item. Each is a workflow with one step, as
+required by OGC's best practice for application packages (20-089r1), and returns a folder with a STAC catalog.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Package:
-    """What is not the same everywhere.
+    """Settings that depend on the platform.
 
     Attributes:
         image: Container image for runners that use one; "" for none.
-        workers: Workers of the cluster that a platform with a Dask Gateway starts, at most.
-        cores: Of a worker; and of the program itself, at least.
-        memory_gib: Of a worker; and of the program itself, at least.
+        workers: Maximum number of workers of the cluster that a platform with a Dask Gateway starts.
+        cores: Cores of a worker, and minimum for the program itself.
+        memory_gib: Memory of a worker, and minimum for the program itself.
     """
 
     image: str = ""
@@ -36,10 +36,10 @@ class Package:
     memory_gib: int = 8
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse invalid numbers.
 
         Raises:
-            BadInputError: A number below one.
+            BadInputError: A number is below one.
         """
         if min(self.workers, self.cores, self.memory_gib) < 1:
             raise BadInputError("a package has at least one worker of one core with 1 GiB")
@@ -76,8 +76,8 @@ class Package:
                     "inputs": dict(what.inputs),
                     "outputs": {"catalog": {"type": "Directory", "outputBinding": {"glob": FOLDER}}},
                     "successCodes": [0],
-                    # 1: refused. 2: some steps failed, for good or until the catalog mends: look before it is
-                    # run again. 10: stopped in time.
+                    # 1: refused. 2: some steps failed, permanently or until the catalog is repaired: check before
+                    # a new run. 10: stopped in time.
                     "temporaryFailCodes": [10],
                     "permanentFailCodes": [1, 2],
                 },
@@ -85,7 +85,7 @@ class Package:
         }
 
     def _hints(self) -> Json:
-        """What runners may heed: those that know nothing of an extension pass over it here."""
+        """Optional hints: runners ignore extensions here that they do not support."""
         return {
             **({"DockerRequirement": {"dockerPull": self.image}} if self.image else {}),
             "ResourceRequirement": {"coresMin": self.cores, "ramMin": 1024 * self.memory_gib},
@@ -100,7 +100,7 @@ class Package:
 
 
 FOLDER = "products"
-"""Name of the folder that a step gives."""
+"""Name of the output folder of a step."""
 
 CATALOG = {"label": "STAC catalog", "doc": "A folder with catalog.json, the items it links, and their files."}
 
@@ -110,11 +110,11 @@ class _Step:
     """One command as a step.
 
     Attributes:
-        label: What it is.
-        doc: What it does.
-        inputs: Of the tool, with their places on the command line.
-        arguments: That are always there.
-        requirements: Of the tool.
+        label: Short title.
+        doc: Description.
+        inputs: Inputs of the tool, with their positions on the command line.
+        arguments: Fixed arguments.
+        requirements: Requirements of the tool.
     """
 
     label: str
@@ -129,13 +129,13 @@ def _option(kind: str | Json, name: str, label: str, **more: Any) -> Json:
 
 
 def _several(name: str, label: str, **more: Any) -> Json:
-    """An option that may be said several times."""
+    """An option that may be repeated."""
     kind = {"type": "array", "items": "string", "inputBinding": {"prefix": f"--{name}"}}
     return {"type": kind, "label": label, **more}
 
 
 def _for_workflow(given: Json) -> Json:
-    """An input of a tool as one of the workflow around it: without its place on the command line."""
+    """An input of a tool as an input of its workflow: without its position on the command line."""
     plain = {key: value for key, value in given.items() if key != "inputBinding"}
     if isinstance(plain["type"], dict):
         plain["type"] = {key: value for key, value in plain["type"].items() if key != "inputBinding"}
@@ -152,7 +152,7 @@ PLACE = _option(
 WORKERS = _option("int?", "workers", "Number of threads, processes or workers. Default: all")
 
 _BESIDE = {"entry": "$(inputs.recipe)", "writable": True}
-"""The recipe as a copy: paths in it are meant from the folder in which it really lies, not a link to it."""
+"""The recipe as a copy: relative paths in it are resolved in its real folder, not in that of a link."""
 
 RUN = _Step(
     label="Analysis-ready cubes by a recipe",

@@ -16,20 +16,20 @@ from stac2cube.errors import BadInputError
 from stac2cube.recipe.schema import Input, Kind, Node, Option, Value, parse, put, substitute, tiles_of
 from stac2cube.trust.address import public_each
 
-# Entries and words of a recipe, checked one by one; what is wrong is listed with its line, not raised at the first.
+# Entries and keys of a recipe, checked one by one; all problems are listed with their lines, not only the first.
 
 _NAME = re.compile(r"\w[\w-]*")
 
 
 @dataclass(frozen=True)
 class ParsedEntry:
-    """An entry as it stands in the recipe, its words understood.
+    """An entry of the recipe with parsed values.
 
     Attributes:
-        name: Its own, or that of its kind.
-        kind: What it is.
+        name: Its own name, or that of its kind.
+        kind: Its kind.
         where: Its line.
-        words: What is said of it.
+        words: Its keys and values.
     """
 
     name: str
@@ -43,9 +43,9 @@ def entries_of(root: Node, kinds: Mapping[str, Kind], folder: Path, problems: li
 
     Args:
         root: The recipe.
-        kinds: What there is.
-        folder: From which relative paths are meant.
-        problems: Gets a line for each thing that is wrong.
+        kinds: The known kinds.
+        folder: Base folder of relative paths.
+        problems: Receives a line for each problem.
     """
     assert isinstance(root.value, dict)
     for name, node in root.value.items():
@@ -66,14 +66,14 @@ def entries_of(root: Node, kinds: Mapping[str, Kind], folder: Path, problems: li
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What may have been meant, or everything there is: ``"; did you mean 'time'?"``."""
+    """A suggestion of the closest name, or all names: ``"; did you mean 'time'?"``."""
     names = list(known)
     close = get_close_matches(word, names, 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
 def _entries_named(kind: Kind, node: Node) -> Iterator[tuple[str, Node]]:
-    """One entry named after its kind; or several, where all that stands there are tables that are no words."""
+    """One entry named after its kind; or several, if all values are tables whose names are no keys of the kind."""
     table = node.value if isinstance(node.value, dict) else {}
     words = kind.every_word()
     own = [name for name, part in table.items() if isinstance(part.value, dict) and name.replace("-", "_") not in words]
@@ -105,19 +105,19 @@ def _words(name: str, kind: Kind, node: Node, folder: Path, problems: list[str])
     return found
 
 
-# Which entry is made from which: as it is said, or from the best there is; and the order that follows.
+# Inputs of entries: as given, or the best available; and the resulting order.
 
 Wires = Mapping[str, tuple[str, ...]]
-"""Names of entries, or paths of cubes, by word."""
+"""Names of entries, or paths of cubes, by key."""
 
 
 def wired(said: Sequence[ParsedEntry], folder: Path, problems: list[str]) -> list[Wires]:
-    """What each entry is made from.
+    """The inputs of each entry.
 
     Args:
         said: All entries, in the order of their kinds.
-        folder: From which relative paths are meant.
-        problems: Gets a line for each cube that is lacking or not clear.
+        folder: Base folder of relative paths.
+        problems: Receives a line for each missing or ambiguous cube.
     """
     makers = {one.name: one for one in said if one.kind.feeds}
     _require_different(said, problems)
@@ -132,12 +132,12 @@ def wired(said: Sequence[ParsedEntry], folder: Path, problems: list[str]) -> lis
 
 
 def making_order(said: Sequence[ParsedEntry], wires: Sequence[Wires], problems: list[str]) -> list[int]:
-    """Places of the entries in the order in which they are made: each after what it is made from.
+    """Indices of the entries in the order of making: each after its inputs.
 
     Args:
         said: All entries.
-        wires: What each is made from.
-        problems: Gets a line if some are made from each other.
+        wires: The inputs of each.
+        problems: Receives a line if entries depend on each other in a loop.
     """
     makers = {one.name: at for at, one in enumerate(said) if one.kind.feeds}
     before = [{makers[name] for names in here.values() for name in names if name in makers} for here in wires]
@@ -195,7 +195,7 @@ def _named(
 
 
 def _reaches(name: str, target: str, found: Mapping[str, Wires]) -> bool:
-    """Whether an entry is made, over however many others, from another."""
+    """Whether an entry depends on another, directly or over others."""
     seen: set[str] = set()
     waiting = [name]
     while waiting:
@@ -225,18 +225,18 @@ def _require_different(said: Sequence[ParsedEntry], problems: list[str]) -> None
         seen[makes] = one
 
 
-# A recipe file: what is to be made of an archive, entry by entry; for jobs, and for doing it again in a year.
+# A recipe file: what to make from an archive, entry by entry; for jobs, and for repeating it later.
 
 
 @dataclass(frozen=True)
 class RecipeEntry:
-    """One thing to be made.
+    """One entry of a recipe.
 
     Attributes:
-        name: Its own, or that of its kind; what it makes is called so.
-        kind: What it is.
-        words: What is said of it.
-        inputs: What it is made from, by word: names of other entries, or paths.
+        name: Its own name, or that of its kind; also the name of its output.
+        kind: Its kind.
+        words: Its keys and values.
+        inputs: Its inputs, by key: names of other entries, or paths.
     """
 
     name: str
@@ -246,7 +246,7 @@ class RecipeEntry:
 
     @property
     def label(self) -> str:
-        """How it is spoken of: ``"layers"``, ``"composite.monthly"``."""
+        """Its label in messages: ``"layers"``, ``"composite.monthly"``."""
         return self.kind.name if self.name == self.kind.name else f"{self.kind.name}.{self.name}"
 
     @property
@@ -257,13 +257,13 @@ class RecipeEntry:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is to be made.
+    """A parsed recipe.
 
     Attributes:
         path: The file, absolute.
-        cubes: Folder of what it makes.
-        entries: In the order in which they are made.
-        tiles: The tiling of an archive, see :class:`stac2cube.model.query.TilingWords`; None where the recipe
+        cubes: Folder of the outputs.
+        entries: Entries in the order of making.
+        tiles: The tiling of an archive, see :class:`stac2cube.model.query.TilingWords`; None if the recipe
             makes one cube per entry.
     """
 
@@ -273,16 +273,16 @@ class Recipe:
     tiles: Mapping[str, Value] | None = field(default=None, hash=False)
 
     def made_by(self, entry: RecipeEntry) -> Path:
-        """Where that lies which an entry makes."""
+        """Path of an entry's output."""
         return self.cubes / str(entry.words.get("out", f"{entry.name}{entry.kind.suffix}"))
 
     def cube(self, name: str) -> Path:
-        """Where the cube (or the folder that others are made from) lies that an entry makes, or that a path names."""
+        """Path of a cube (or a folder that is an input of others), by the name of its entry or by path."""
         known = {entry.name: entry for entry in self.entries if entry.kind.feeds}
         return self.made_by(known[name]) if name in known else Path(name)
 
     def chosen(self, wanted: Sequence[str]) -> tuple[RecipeEntry, ...]:
-        """Entries by label, name, or kind; all if none is wanted.
+        """Entries by label, name, or kind; all if none is given.
 
         Raises:
             BadInputError: There is none of that name.
@@ -293,7 +293,7 @@ class Recipe:
         return tuple(entry for entry in self.entries if not wanted or _names(entry) & set(wanted))
 
     def layers(self) -> RecipeEntry:
-        """The one entry that reads a catalog: what a job array makes.
+        """The one entry that reads a catalog, which a job array makes.
 
         Raises:
             BadInputError: There is none, or several.
@@ -314,17 +314,17 @@ def read_recipe(
 ) -> Recipe:
     """Read a recipe.
 
-    Relative paths in it are meant from the folder it lies in.
+    Relative paths in it are relative to its folder.
 
     Args:
         path: The file.
-        kinds: What entries may be, in the order in which they are made.
-        changes: ``"layers.time=2024"``: words said otherwise than in the file.
-        environment: For ``${NAME}``.
-        tile_words: What ``tiles:`` may say, by name.
+        kinds: Known kinds of entries, in the order of making.
+        changes: ``"layers.time=2024"``: values that override those of the file.
+        environment: Values for ``${NAME}``.
+        tile_words: Known keys of ``tiles:``, by name.
 
     Raises:
-        BadInputError: It is not there, not YAML, or does not make sense: a line for each thing that is wrong.
+        BadInputError: It is missing, not YAML, or invalid: a line for each problem.
     """
     file = Path(path).resolve()
     try:
@@ -353,14 +353,14 @@ def read_recipe(
 
 
 def write_recipe(recipe: Recipe) -> None:
-    """Write a recipe to its file, all it says said."""
+    """Write a recipe to its file, with all its values."""
     partial = recipe.path.with_name(f".{recipe.path.name}.partial")
     partial.write_text(yaml.safe_dump(_content(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
     partial.replace(recipe.path)
 
 
 def show_recipe(recipe: Recipe) -> str:
-    """A recipe as YAML, with what holds where nothing is said."""
+    """A recipe as YAML, with the defaults of keys that are not given."""
     content = _content(recipe)
     lines = [f"cubes: {_scalar(content.pop('cubes'))}"]
     if recipe.tiles is not None:
@@ -405,10 +405,10 @@ def _said(entry: RecipeEntry) -> dict[str, Any]:
 
 
 def _plain(value: Value) -> Any:
-    """A value for YAML; what looks like a variable is none, having been filled in."""
+    """A value for YAML, with ``${`` escaped, because all variables are filled in already."""
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
-    # Of addresses what is public: a recipe is a file that others read.
+    # Addresses without keys: a recipe is a file that others read.
     return public_each(value).replace("${", "$${") if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""What a recipe may hold: kinds of entries, options, JSON schema."""
+"""The content of recipes: kinds of entries, options, JSON schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from stac2cube.errors import BadInputError
 
-# YAML as it is written: every scalar as its own text, every part with its line, `${NAME}` filled in.
+# YAML as written: scalars as text, every part with its line, `${NAME}` filled in.
 
 _VARIABLE = re.compile(r"\$(?P<name>\$)?\{(?P<inside>[^}]*)\}")
 _INSIDE = re.compile(r"(?P<name>[A-Za-z_]\w*)(?P<or>:-(?P<default>.*))?", re.DOTALL)
@@ -24,11 +24,11 @@ _INSIDE = re.compile(r"(?P<name>[A-Za-z_]\w*)(?P<or>:-(?P<default>.*))?", re.DOT
 class Node:
     """A part of a recipe.
 
-    Scalars keep the text they are written with, since what it means is for the word to say: to YAML 1.1 the day
-    ``2023-07-14`` is a date and the orbit ``065`` is 53.
+    Scalars keep their original text, because the key decides its meaning: in YAML 1.1 the day ``2023-07-14`` is a date
+    and the orbit ``065`` is 53.
 
     Attributes:
-        where: ``"line 4"``, or the ``--set`` it comes from.
+        where: ``"line 4"``, or the ``--set`` that it comes from.
         value: A text, None for nothing, a table by name, or a list.
     """
 
@@ -36,7 +36,7 @@ class Node:
     value: str | dict[str, Node] | list[Node] | None
 
     def plain(self) -> Any:
-        """The same as plain values; scalars as YAML understands them."""
+        """The same as plain values; scalars are interpreted by YAML."""
         match self.value:
             case dict() as table:
                 return {name: part.plain() for name, part in table.items()}
@@ -49,16 +49,16 @@ class Node:
 
 
 def parse(text: str, what: str, where: str = "") -> Node:
-    """Read YAML.
+    """Parse YAML.
 
     Args:
         text: The YAML.
-        what: What it is, for messages.
-        where: Said of every part instead of its line.
+        what: Description of the text, for messages.
+        where: Location of all parts, instead of their lines.
 
     Raises:
-        BadInputError: It is not YAML, names something twice, holds itself, or is far too long with all that its aliases
-            repeat.
+        BadInputError: It is not YAML, has a duplicate name, contains itself, or has too many parts when its aliases
+            are expanded.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -78,11 +78,11 @@ def parse(text: str, what: str, where: str = "") -> Node:
 
 
 _MOST_PARTS = 200_000
-"""Words, tables and lists of a recipe: an archive of 10,000 tiles names no more."""
+"""Maximum number of words, tables and lists of a recipe: an archive of 10,000 tiles has no more."""
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many parts a node has, those of aliases as often as they are repeated; one within itself counts as none."""
+    """Number of parts of a node, with aliases counted as often as they are used; a node within itself counts 0."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
@@ -104,7 +104,7 @@ def _node(loader: yaml.SafeLoader, node: yaml.Node, what: str, where: str) -> No
             if not isinstance(key, yaml.ScalarNode):
                 raise BadInputError(f"{what}, {at}: names should be words")
             part = _node(loader, value, what, where)
-            # A table begins where its name stands, not a line later.
+            # A table starts in the line of its name, not in the next one.
             table[key.value] = Node(where or f"line {key.start_mark.line + 1}", part.value)
         return Node(at, table)
     if isinstance(node, yaml.SequenceNode):
@@ -113,12 +113,12 @@ def _node(loader: yaml.SafeLoader, node: yaml.Node, what: str, where: str) -> No
 
 
 def substitute(node: Node, environment: Mapping[str, str], problems: list[str]) -> Node:
-    """Put in what ``${NAME}`` and ``${NAME:-default}`` stand for; ``$${`` is ``${``.
+    """Replace ``${NAME}`` and ``${NAME:-default}``; ``$${`` becomes ``${``.
 
     Args:
         node: The tree.
         environment: Variables.
-        problems: Gets a line for each variable that is not set.
+        problems: Receives a line for each unset variable.
     """
 
     def one(match: re.Match[str]) -> str:
@@ -154,7 +154,7 @@ def put(root: Node, assignment: str) -> Node:
         assignment: ``"layers.time=2024"``.
 
     Raises:
-        BadInputError: It is no assignment, or leads through a value that is no table.
+        BadInputError: It is not an assignment, or leads through a value that is not a table.
     """
     path, equals, text = assignment.partition("=")
     names = [name.strip() for name in path.split(".")]
@@ -170,51 +170,51 @@ def _put(node: Node, names: list[str], value: Node, where: str) -> Node:
     if node.value is not None and not isinstance(node.value, dict):
         raise BadInputError(f"{where}: {names[0]!r} belongs to a value that is no table")
     table = dict(node.value or {})
-    # A word may be written with a hyphen in the file and with an underscore here.
+    # A key may be written with a hyphen in the file and with an underscore here.
     name = next((known for known in table if known.replace("-", "_") == names[0].replace("-", "_")), names[0])
     table[name] = _put(table.get(name, Node(where, None)), names[1:], value, where)
     return Node(node.where, table)
 
 
-# Words of a recipe: what each may be, how it is read from YAML, and what a JSON Schema says of it.
+# Keys of a recipe: their values, how they are read from YAML, and their JSON Schema.
 
 Form = Literal["text", "path", "area", "list", "pairs", "texts", "number", "integer", "boolean"]
-"""What a value is: text as it is written; text that may be a path; an area; several texts (``a,b`` or a list); names
-with values (``a=b,c=d`` or a table); texts that are given one by one; a number."""
+"""Form of a value: unchanged text; text that may be a path; an area; several texts (``a,b`` or a list); names with
+values (``a=b,c=d`` or a table); texts that are given one by one; a number."""
 
 Value = str | float | int | bool | tuple[str, ...]
 
 _SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 _SCALAR = ["string", "number", "boolean"]
-"""A text without quotes may look like a number or a switch to YAML."""
+"""YAML may interpret a text without quotes as a number or a boolean."""
 
 
 class Bounds(Protocol):
-    """Between which numbers a value lies, as :class:`stac2cube.model.fields.Range` says it."""
+    """The allowed range of a number, see :class:`stac2cube.model.fields.Range`."""
 
     @property
     def said(self) -> Mapping[str, float]:
-        """The bounds that there are: ``least`` and ``most``; ``above`` and ``below``, not allowed themselves."""
+        """The bounds that are set: ``least`` and ``most``, inclusive; ``above`` and ``below``, exclusive."""
         ...
 
     def hold(self, number: Any) -> bool:
-        """Whether a number lies between them."""
+        """Whether a number is within the bounds."""
         ...
 
 
 @dataclass(frozen=True)
 class Option:
-    """What may be said of an entry.
+    """A key of an entry.
 
     Attributes:
-        name: As it is written.
-        form: What its value is.
-        help: What it means.
-        default: What holds if it is not said; None where nothing does.
-        choices: The only values, () if any will do.
-        bounds: Of a number, or of each number of a list; None for any.
-        needed: Whether it has to be said.
+        name: Its name.
+        form: Form of its value.
+        help: Its meaning.
+        default: Value if it is not given; None for no default.
+        choices: The only values, () for any.
+        bounds: Bounds of a number, or of each number of a list; None for any.
+        needed: Whether it is required.
     """
 
     name: str
@@ -229,11 +229,11 @@ class Option:
         """The value of a node.
 
         Args:
-            node: What stands in the recipe.
-            folder: From which relative paths are meant.
+            node: The node of the recipe.
+            folder: Base folder of relative paths.
 
         Raises:
-            ValueError: It is something else; the message says what was expected.
+            ValueError: It is invalid; the message describes the expected value.
         """
         match node.value:
             case None:
@@ -259,14 +259,14 @@ class Option:
 
     @property
     def wanted(self) -> str:
-        """What the value should be, for people."""
+        """Description of the expected value."""
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
         bounds = [f"{_BOUNDS[word][1]} {bound:g}" for word, bound in self._bounds.items()]
         return " ".join([_WANTED[self.form], *bounds])
 
     def schema(self) -> dict[str, Any]:
-        """What JSON Schema says of the value."""
+        """JSON Schema of the value."""
         about: dict[str, Any] = {"description": self.help} if self.help else {}
         if self.default is not None:
             about["default"] = list(self.default) if isinstance(self.default, tuple) else self.default
@@ -275,11 +275,11 @@ class Option:
         bounds = {_BOUNDS[word][0]: bound for word, bound in self._bounds.items()}
         if self.form in ("number", "integer", "boolean"):
             exact = {"enum": list(self.choices)} if self.choices else {"type": self.form, **bounds}
-            # What the environment decides is a text to an editor.
+            # To an editor, a variable of the environment is a text.
             return about | {"anyOf": [exact, {"type": "string", "pattern": r"^\$\{.*\}$"}]}
         if self.form in ("text", "path"):
             return about | {"type": _SCALAR}
-        # Bounds are of numbers; a text that holds several is checked when the recipe is read.
+        # Bounds apply to numbers; a text with several numbers is checked when the recipe is read.
         several: dict[str, Any] = {"type": "array", "items": {"type": _SCALAR, **bounds}}
         if self.form in ("area", "pairs"):
             return about | {"anyOf": [{"type": _SCALAR}, several, {"type": "object"}]}
@@ -331,11 +331,11 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
     "most": ("maximum", "up to"),
     "below": ("exclusiveMaximum", "below"),
 }
-"""Bounds by name: as JSON Schema calls them, and for people."""
+"""Bounds by name: keyword of JSON Schema, and text for users."""
 
 
 def path_in_recipe(folder: Path, text: str) -> str:
-    """A path in a recipe, meant from its folder; anything else as it is."""
+    """A path in a recipe, resolved in its folder if it exists; any other text unchanged."""
     try:
         path = folder / text
         return str(path) if path.exists() else text
@@ -344,13 +344,13 @@ def path_in_recipe(folder: Path, text: str) -> str:
 
 
 def tiles_of(node: Node, folder: Path, problems: list[str], known: Mapping[str, Option]) -> dict[str, Value]:
-    """What `tiles:` says. A single text is the name of a tiling, or the path of a file of tiles.
+    """Parse `tiles:`. A single text is the name of a tiling, or the path of a file of tiles.
 
     Args:
-        node: What stands there.
-        folder: From which relative paths are meant.
-        problems: Gets a line for each thing that is wrong.
-        known: Words that there are, by name.
+        node: The value of `tiles:`.
+        folder: Base folder of relative paths.
+        problems: Receives a line for each problem.
+        known: The known keys, by name.
     """
     if isinstance(node.value, str):
         named = "tiling" in known and node.value in known["tiling"].choices
@@ -374,22 +374,22 @@ def tiles_of(node: Node, folder: Path, problems: list[str], known: Mapping[str, 
     return found
 
 
-# Kinds of entries: what each understands, which cubes it is made from, and what it makes.
+# Kinds of entries: their keys, inputs and outputs.
 
 CUBE_KIND = ".zarr"
-"""Suffix of what can be made something else from."""
+"""Suffix of outputs that can be inputs of others."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """A cube that an entry is made from, or a folder.
+    """An input of an entry: a cube, or a folder.
 
     Attributes:
-        word: The word that names it: ``"of"``, ``"clouds"``.
-        kinds: Of these kinds is it if it is not named: of the first that the recipe has. () where it has to be named.
-        optional: Whether it may be lacking.
-        several: Whether it may be several, each by itself; if it is not named, all of these kinds.
-        takes: Suffix of what it is: a cube, or "" for a folder.
+        word: Its key: ``"of"``, ``"clouds"``.
+        kinds: Kinds of entries used if it is not given: the first of them that the recipe has. () if it is required.
+        optional: Whether it may be missing.
+        several: Whether several may be given, each processed separately; by default all entries of these kinds.
+        takes: Suffix of the input: a cube, or "" for a folder.
     """
 
     word: str
@@ -400,12 +400,12 @@ class Input:
 
     @property
     def what(self) -> str:
-        """Words for what it is."""
+        """Name of this type of input."""
         return "a cube" if self.takes == CUBE_KIND else " or ".join(self.kinds)
 
     @property
     def help(self) -> str:
-        """What it means, for people."""
+        """Help text."""
         which = f"Which {self.what.removeprefix('a ')}: the name of an entry, or a path."
         if not self.kinds:
             return which
@@ -417,17 +417,17 @@ class Input:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an entry of a recipe may be: a command of the command line.
+    """A kind of entry of a recipe: a command of the command line.
 
     Attributes:
-        name: Of the command, and of the entry if it has none of its own.
-        help: What it does.
-        words: What may be said of it, by name.
-        inputs: Cubes it is made from; the first is what it is made *of*.
-        suffix: Of what it makes; :data:`CUBE_KIND`, or that of a file, or "" for a folder; None where that lies
-            within a cube it is made of.
+        name: Name of the command, and of the entry if it has none of its own.
+        help: Description.
+        words: Its keys, by name.
+        inputs: Its inputs; the first is the main one.
+        suffix: Suffix of the output: :data:`CUBE_KIND`, or that of a file, or "" for a folder; None if the output is
+            inside the input cube.
         blocks: Whether it works block by block, at any place.
-        feeds: Whether others can be made from it.
+        feeds: Whether its output can be an input of others.
     """
 
     name: str
@@ -439,7 +439,7 @@ class Kind:
     feeds: bool = True
 
     def every_word(self) -> dict[str, Option]:
-        """All words, those for its cubes and for the file it makes included."""
+        """All keys, including those for its inputs and its output file."""
         found = {one.word: Option(one.word, "list" if one.several else "text", one.help) for one in self.inputs}
         if self.suffix not in (CUBE_KIND, None):
             what = f"Name of the file in the folder of cubes. Default: NAME{self.suffix}."
@@ -453,11 +453,11 @@ ADDRESS = "https://json-schema.org/draft/2020-12/schema"
 
 
 def recipe_schema(kinds: Mapping[str, Kind], tiles: Mapping[str, Option]) -> dict[str, Any]:
-    """What a recipe may hold, entry by entry and word by word.
+    """The JSON Schema of recipes.
 
     Args:
-        kinds: All there are, by name.
-        tiles: What `tiles:` may say: a recipe that has it makes an archive, a cube per tile and entry.
+        kinds: All kinds, by name.
+        tiles: Keys of `tiles:`: a recipe that has it makes an archive, with a cube per tile and entry.
     """
     cubes = {"type": "string", "description": "Folder of everything that is made, meant from the recipe's own folder."}
     words = {
@@ -487,7 +487,7 @@ def _entries(kind: Kind) -> dict[str, Any]:
     one: dict[str, Any] = {
         "type": "object",
         "additionalProperties": False,
-        # A word of several parts may be written as on the command line.
+        # A key of several parts may be written as on the command line, with hyphens.
         "properties": {name: word.schema() for name, word in words.items()}
         | {name.replace("_", "-"): word.schema() for name, word in words.items() if "_" in name},
     }

@@ -1,3 +1,3 @@
-"""The cube on disk: plain Zarr v3 with a ledger. This room knows no STAC and no dask."""
+"""The cube on disk: plain Zarr v3 with a ledger. This room depends on neither STAC nor dask."""
 
 from __future__ import annotations

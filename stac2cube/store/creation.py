@@ -1,4 +1,4 @@
-"""Create a store: metadata of its arrays, attributes, fixed coordinates."""
+"""Create a store: metadata of its arrays, attributes, constant coordinates."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer
     from zarr.storage import MemoryStore
 
-# A new store: the metadata of its arrays, its attributes, and the coordinates that never change.
+# A new store: the metadata of its arrays, its attributes, and its constant coordinates.
 
 
 def create_cube(path: Path, spec: CubeSpec, lock: CubeLock) -> None:
-    """Make an empty cube: whole under another name, then renamed into place."""
+    """Create an empty cube: build it completely under another name, then rename it into place."""
     making = path.with_name(f".{path.name}.making")
     remove_tree(making)
     try:
@@ -43,13 +43,13 @@ def create_cube(path: Path, spec: CubeSpec, lock: CubeLock) -> None:
         sync_folder(making)
         making.rename(path)
     finally:
-        remove_tree(making)  # is still there if the disk is full, which needs what it took
+        remove_tree(making)  # still there if the disk is full: frees its space
     sync_folder(path.parent)
     passing("create.renamed")
 
 
 def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
-    """Write the metadata and the fixed coordinates of a cube without steps into a new folder."""
+    """Write the metadata and the constant coordinates of a cube without steps into a new folder."""
     own = {"commit": 0, "generation": 0, "ledger": [], "made": now_text()}
     write_store(folder, spec, own, 0, lambda store, layer: create_array(store, layer, spec.grid, steps=0))
 
@@ -57,20 +57,20 @@ def write_empty_cube(folder: Path, spec: CubeSpec) -> None:
 def write_store(
     folder: Path, spec: CubeSpec, own: Mapping[str, Any], steps: int, create: Callable[[MemoryStore, Layer], None]
 ) -> None:
-    """Write the metadata and the fixed coordinates of a store of a cube's layers into a new folder.
+    """Write the metadata and the constant coordinates of a store with a cube's layers into a new folder.
 
     Args:
-        folder: Where.
-        spec: Of the cube.
-        own: Our attributes beside the format and the spec.
-        steps: Length of time.
-        create: Makes the array of a layer.
+        folder: The new folder.
+        spec: Spec of the cube.
+        own: stac2cube's attributes besides the format and the spec.
+        steps: Length of the time dimension.
+        create: Creates the array of a layer.
     """
     import zarr
     from zarr.buffer import cpu
     from zarr.storage import MemoryStore
 
-    # In memory first: zarr makes files of new arrays by hard links, which not every file system has.
+    # In memory first: zarr creates files of new arrays by hard links, which some file systems lack.
     files: dict[str, Buffer] = {}
     store = MemoryStore(files)
     group = zarr.create_group(store, attributes=_attributes(spec, own))
@@ -104,8 +104,8 @@ def write_store(
         metadata = zarr.open_array(store, path=layer.name)
         metadata.attrs["coordinates"] = "scene spatial_ref"
     with warnings.catch_warnings():
-        # Consolidated metadata is what makes a commit one rename; that its place in the Zarr 3 specification is pending
-        # is known, and no news to users.
+        # Consolidated metadata makes a commit a single rename. The warning that its place in the Zarr 3 specification
+        # is pending is of no use to users.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(store)
     root = json.loads(files["zarr.json"].to_bytes())
@@ -117,13 +117,13 @@ def write_store(
         with path.open("xb") as file:
             file.write(content.to_bytes())
             if key == "zarr.json" or not key.endswith("/zarr.json"):
-                # Every writer sees to it that the metadata of arrays follow the root; these nobody writes again.
+                # Every writer rewrites the metadata of arrays to match the root; these files are never written again.
                 file.flush()
                 os.fsync(file.fileno())
 
 
 def write_axes(group: zarr.Group, grid: Grid) -> None:
-    """Pixel centres x and y, and the CF grid mapping, as CF 1.11 and GDAL describe a grid."""
+    """Write pixel centres x and y, and the CF grid mapping, as CF 1.11 and GDAL describe a grid."""
     from pyproj import CRS
 
     crs = CRS.from_user_input(grid.crs)
@@ -166,24 +166,24 @@ def _attributes(spec: CubeSpec, own: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# The fixed coordinates of a cube, x, y and the grid mapping: what their files must hold follows from the grid.
+# The constant coordinates of a cube (x, y and the grid mapping): the content of their files follows from the grid.
 
 AXES = ("x", "y", "spatial_ref")
 
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError)
-"""What zarr and its codecs raise at bytes that are none of theirs."""
+"""Errors of zarr and its codecs for invalid bytes."""
 
 _CLOSE = 1e-6
-"""Part of a pixel by which a centre may differ: processors round differently."""
+"""Tolerance for pixel centres, as a fraction of a pixel: processors round differently."""
 
 
 def axis_files(grid: Grid) -> dict[str, bytes]:
-    """The files of pixels of the fixed coordinates, by path within a cube."""
+    """The chunk files of the constant coordinates, by path within a cube."""
     return {path: content for path, content in _written(grid).items() if not path.endswith("zarr.json")}
 
 
 def look_at_axes(store: Path, grid: Grid, census: Census) -> Iterator[Damage]:
-    """What is wrong with the fixed coordinates of a cube or the store of a year."""
+    """Damage to the constant coordinates of a cube or of the store of a year."""
     import zarr
     from zarr.storage import LocalStore, MemoryStore
 
@@ -204,13 +204,13 @@ def look_at_axes(store: Path, grid: Grid, census: Census) -> Iterator[Damage]:
 
 
 def require_axes(cube: Path, grid: Grid, x: np.ndarray, y: np.ndarray) -> None:
-    """Refuse a cube whose file of x or y is lost, which reads as zeros, or is another's.
+    """Refuse a cube whose file of x or y is lost, which reads as zeros, or belongs to another cube.
 
     Args:
         cube: Its path, for the message.
         grid: Its grid.
-        x: ``(columns,)`` pixel centres as they were read.
-        y: ``(rows,)`` pixel centres as they were read.
+        x: ``(columns,)`` pixel centres as read.
+        y: ``(rows,)`` pixel centres as read.
 
     Raises:
         CubeError: They are not those of the grid.

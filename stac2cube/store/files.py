@@ -1,4 +1,4 @@
-"""Write files whole or not at all; named points of the commit protocol; no symbolic links inside a cube."""
+"""Atomic file writes; named points of the commit protocol; no symbolic links inside a cube."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from stac2cube.errors import BadInputError
 
-# Named places in the commit protocol.
+# Named points in the commit protocol.
 #
-# A build can die anywhere. So that tests can make it die *exactly here*, the protocol says when it passes a named
-# place; in production nobody listens and the call costs a loop over an empty list.
+# A build can die anywhere. So that tests can kill it at an exact point, the protocol announces each named point. In
+# production there are no listeners, and the call costs a loop over an empty list.
 
 POINTS = (
     "create.filled",
@@ -57,32 +57,31 @@ POINTS = (
     "year.renamed",
     "year.sealed",
 )
-"""Every place there is, in the order in which a build passes them; those of files and
-of sets for training in between."""
+"""All points, in the order in which a build passes them; those of files and of training sets
+occur in between."""
 
 listeners: list[Callable[[str], None]] = []
-"""Called with the name of each place passed; tests append to it."""
+"""Called with the name of each point; tests append to it."""
 
 
 def passing(point: str) -> None:
-    """Say that the protocol passes ``point``."""
+    """Announce that the protocol passes ``point``."""
     for listener in listeners:
         listener(point)
 
 
-# What a writer asks of folders before it touches them: no symbolic links inside, and whether one is a mount point.
+# Checks of folders before a writer changes them: no symbolic links inside, and whether one is a mount point.
 #
 # A cube may come from elsewhere. A link inside it would lead a writer, which renames and removes, out of the cube. The
 # path of the cube itself may be a link: it is resolved first.
 #
-# What is looked at before may be another thing when it is used, where others may write in the cube as well. So
-# whatever is made, moved or removed below a cube is reached folder by folder, by descriptors, and no link is followed
-# on the way.
+# Where others may write in the cube as well, something that was checked may be replaced before it is used. So whatever
+# is made, moved or removed below a cube is reached folder by folder, by descriptors, without following links.
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
 _DEPTH = 3
-"""Levels below a cube in which a writer makes, renames or removes names: arrays, their ``c``, the slots in it. Below a
+"""Levels below a cube in which a writer makes, renames or removes names: arrays, their ``c``, its slots. Below a
 slot it removes whole trees only, which follows no link."""
 
 _STAGED = 4
@@ -90,18 +89,18 @@ _STAGED = 4
 
 
 class Listings:
-    """The names in folders, each listed again only where it has changed since.
+    """The names in folders, each listed again only if the folder changed.
 
-    A writer looks several times at folders with a name for every step or commit: for what a dead run left, for steps
-    without files. Only for whoever holds the lock: where clocks of files are coarse, what others change in the same
-    moment is not seen.
+    A writer lists folders with a name for every step or commit several times: to find leftovers of a dead run, and
+    steps without files. Only for the holder of the lock: if file times are coarse, changes by others within the same
+    tick are not seen.
     """
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, int, int], list[str]]] = {}
 
     def names(self, folder: Path) -> list[str]:
-        """Names in a folder, in no order; none where there is no folder."""
+        """Names in a folder, unordered; empty if there is no folder."""
         try:
             state = _state(folder.stat())
             if (known := self._known.get(folder)) and known[0] == state:
@@ -113,7 +112,7 @@ class Listings:
         return found
 
     def forget(self) -> None:
-        """Let go of all names."""
+        """Drop all cached names."""
         self._known.clear()
 
 
@@ -122,14 +121,14 @@ def _state(state: os.stat_result) -> tuple[int, int, int]:
 
 
 def refuse_links_in_cube(cube: Path) -> None:
-    """Refuse a cube with a link or a mount point where a writer looks, in it or beside it; some 50 listings at most.
+    """Refuse a cube with a link or a mount point where a writer works, in it or beside it; about 50 listings at most.
 
     Raises:
-        BadInputError: There is one; it is named, and nothing was changed.
+        BadInputError: There is one; the message names it, and nothing was changed.
     """
     refuse_links(cube)
     staging = cube / ".stac2cube" / "staging"
-    if staging.is_dir():  # what jobs staged, or a run that died
+    if staging.is_dir():  # from jobs, or a run that died
         refuse_links(staging, _STAGED)
     refuse_links_beside(cube)
     below = sorted(point for point in _mount_points() if point.startswith(os.fsencode(cube.resolve()) + b"/"))
@@ -141,31 +140,31 @@ def refuse_links_in_cube(cube: Path) -> None:
 
 
 def refuse_links(folder: Path, depth: int = _DEPTH) -> None:
-    """Refuse a cube, or another folder of ours, with a symbolic link inside; one listing per folder, no file is read.
+    """Refuse a cube, or another folder of stac2cube, with a symbolic link inside; one listing per folder, no file read.
 
     Args:
         folder: The folder; its own path may be a link.
-        depth: Levels below it that are looked at.
+        depth: Levels below it that are checked.
 
     Raises:
-        BadInputError: There is a link; it is named, and nothing was changed.
+        BadInputError: There is a link; the message names it, and nothing was changed.
     """
     with os.scandir(folder) as found:
         entries = list(found)
-    # Without a loop of Python: there is a name for every step and commit.
+    # Without a Python loop: there is a name for every step and commit.
     for link in filter(os.DirEntry.is_symlink, entries):
         raise linked(Path(link.path))
     for entry in entries if depth > 1 else ():
         if entry.is_dir(follow_symlinks=False):
-            with suppress(FileNotFoundError):  # a job moved what it had staged
+            with suppress(FileNotFoundError):  # a job moved its staged files
                 refuse_links(Path(entry.path), depth - 1)
 
 
 def refuse_links_beside(cube: Path) -> None:
-    """Refuse a cube beside which one of the names that its writer uses is a symbolic link.
+    """Refuse a cube if one of the names that its writer uses beside it is a symbolic link.
 
     Raises:
-        BadInputError: There is such a link; it is named, and nothing was changed.
+        BadInputError: There is such a link; the message names it, and nothing was changed.
     """
     for word in ("lock", "next", "filling", "generations", "swap", "making", "remade"):
         real_folder(cube.with_name(f".{cube.name}.{word}"))
@@ -175,10 +174,10 @@ def refuse_links_beside(cube: Path) -> None:
 
 
 def real_folder(path: Path) -> Path:
-    """The path, which is no symbolic link.
+    """The path, unless it is a symbolic link.
 
     Raises:
-        BadInputError: It is one.
+        BadInputError: It is a symbolic link.
     """
     if path.is_symlink():
         raise linked(path)
@@ -187,19 +186,19 @@ def real_folder(path: Path) -> Path:
 
 @contextmanager
 def open_folder(root: Path, folder: Path, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of a folder that is reached from another without following a link, whatever happens meanwhile.
+    """Open a descriptor of a folder below another without following links, also if others change the tree meanwhile.
 
     Args:
-        root: Where the way begins; its own path may lead over links.
+        root: Start of the path; its own path may contain links.
         folder: ``root`` or a folder below it.
-        make: Make the folders on the way that are not there.
+        make: Create missing folders on the path.
 
     Yields:
         The descriptor, for ``dir_fd``.
 
     Raises:
-        BadInputError: There is a link on the way.
-        OSError: A folder is not there, is none, or cannot be opened or made.
+        BadInputError: There is a link on the path.
+        OSError: A folder does not exist, is not a folder, or cannot be opened or created.
     """
     here, descriptor = root, os.open(root, _FOLDER)
     try:
@@ -210,7 +209,7 @@ def open_folder(root: Path, folder: Path, *, make: bool = False) -> Iterator[int
             except FileNotFoundError:
                 if not make:
                     raise
-                with suppress(FileExistsError):  # another process was quicker
+                with suppress(FileExistsError):  # another process was faster
                     os.mkdir(part, dir_fd=descriptor)
                 below = _open_part(here, descriptor)
             os.close(descriptor)
@@ -234,7 +233,7 @@ def _open_part(path: Path, parent: int) -> int:
 
 
 def is_link(name: str, parent: int) -> bool:
-    """Whether a name in a folder, given by its descriptor, is a symbolic link."""
+    """Whether a name in a folder, given by the folder's descriptor, is a symbolic link."""
     try:
         return stat.S_ISLNK(os.lstat(name, dir_fd=parent).st_mode)
     except FileNotFoundError:
@@ -242,13 +241,13 @@ def is_link(name: str, parent: int) -> bool:
 
 
 def make_folder(root: Path, folder: Path) -> None:
-    """Make a folder, with those between ``root`` and it, if it is not there; see :func:`open_folder`."""
+    """Make a folder, and those between ``root`` and it, if missing; see :func:`open_folder`."""
     with open_folder(root, folder, make=True):
         pass
 
 
 def move(root: Path, source: Path, target: Path) -> None:
-    """Rename something below ``root``, where the target may be replaced; see :func:`open_folder`."""
+    """Rename something below ``root``; an existing target may be replaced; see :func:`open_folder`."""
     with open_folder(root, source.parent) as here, open_folder(root, target.parent) as there:
         try:
             os.replace(source.name, target.name, src_dir_fd=here, dst_dir_fd=there)
@@ -258,13 +257,13 @@ def move(root: Path, source: Path, target: Path) -> None:
 
 
 def remove_file(root: Path, file: Path) -> None:
-    """Remove a file below ``root``, if it is there; of a link only the link. See :func:`open_folder`."""
+    """Remove a file below ``root``, if it exists; of a link only the link. See :func:`open_folder`."""
     with suppress(FileNotFoundError), open_folder(root, file.parent) as parent:
         os.unlink(file.name, dir_fd=parent)
 
 
 def linked(path: Path) -> BadInputError:
-    """The refusal of a symbolic link."""
+    """The error for a symbolic link."""
     return BadInputError(
         f"{path} is a symbolic link. stac2cube follows no link inside a cube or a folder that it keeps, because what "
         "lies behind it may be yours. Nothing was changed. Put the folder or file itself there, or remove the link"
@@ -272,18 +271,18 @@ def linked(path: Path) -> BadInputError:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether a folder is a mount point of its own: of a file system, or of a folder (``mount --bind``, containers)."""
+    """Whether a folder is itself a mount point: of a file system, or of a folder (``mount --bind``, containers)."""
     path = path.resolve()
-    # os.path.ismount does not see a folder that is bound to another place of the same file system.
+    # os.path.ismount does not detect a folder that is bound to another path of the same file system.
     return os.path.ismount(path) or os.fsencode(path) in _mount_points()
 
 
 def require_renamable(cube: Path, what: str) -> None:
-    """Refuse what needs folders beside a cube that is a mount point: they would lie beside the mount, not the cube.
+    """Refuse an operation that needs folders beside the cube if the cube is a mount point, as these would not be on it.
 
     Args:
         cube: The cube.
-        what: What is refused, for the message.
+        what: The refused operation, for the message.
 
     Raises:
         BadInputError: The cube is a mount point; nothing was changed.
@@ -304,35 +303,35 @@ def _mount_points() -> set[bytes]:
     return {re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), line.split()[4]) for line in lines}
 
 
-# Files that are either there and whole, or not there: every write of a cube goes through this room.
+# Files that are either complete or absent: every write to a cube goes through this module.
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""A full disk, an exhausted quota, a read-only file system: nothing that is written can succeed."""
+"""A full disk, an exhausted quota, a read-only file system: no write can succeed."""
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
-"""What file systems say that cannot sync a folder (some FUSE, SMB and 9p mounts)."""
+"""Errors of file systems that cannot sync a folder (some FUSE, SMB and 9p mounts)."""
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
 def write_whole(path: Path, content: bytes, *, below: Path | None = None) -> None:
-    """Write a file so that others see the old content or the new, never a part; durable when this returns.
+    """Write a file so that readers see the old or the new content, never a part; durable when this returns.
 
     Args:
-        path: Of the file.
+        path: The file.
         content: Its content.
-        below: Between this folder and the file no link is followed; the file's own folder if None.
+        below: No link is followed between this folder and the file; the file's own folder if None.
 
     Raises:
-        BadInputError: There is a link on the way.
+        BadInputError: There is a link on the path.
     """
     with open_folder(below or path.parent, path.parent) as folder:
         partial = _write_partial(path, content, folder)
         try:
             os.replace(partial, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            with suppress(FileNotFoundError):  # an interruption may come when it has its name
+            with suppress(FileNotFoundError):  # after an interruption it may have its final name already
                 os.unlink(partial, dir_fd=folder)
             raise
         passing("file.named")
@@ -340,7 +339,7 @@ def write_whole(path: Path, content: bytes, *, below: Path | None = None) -> Non
 
 
 def write_partial(path: Path, content: bytes) -> Path:
-    """The first half of :func:`write_whole`: a durable file beside ``path``, to be renamed onto it."""
+    """The first half of :func:`write_whole`: a durable file beside ``path``, to be renamed to it."""
     with open_folder(path.parent, path.parent) as folder:
         return path.with_name(_write_partial(path, content, folder))
 
@@ -356,7 +355,7 @@ def _write_partial(path: Path, content: bytes, folder: int) -> str:
                 os.fsync(descriptor)
             passing("file.written")
         except BaseException:
-            os.unlink(partial, dir_fd=folder)  # a full disk needs what it took
+            os.unlink(partial, dir_fd=folder)  # a full disk needs its space
             raise
     except OSError as error:
         error.filename = str(path)
@@ -366,9 +365,9 @@ def _write_partial(path: Path, content: bytes, folder: int) -> str:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` for a library to write to: it becomes ``path``, durably, unless the block fails.
+    """A temporary path for a library to write to: it becomes ``path``, durably, unless the block fails.
 
-    Its suffix is that of ``path``, by which many libraries choose the format. Where the block fails nothing is left.
+    It keeps the suffix of ``path``, by which many libraries choose the format. If the block fails, nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}.partial{path.suffix}")
@@ -383,22 +382,22 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(partial)):
             raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # which people know by this name
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # users know this name
     finally:
         partial.unlink(missing_ok=True)
 
 
 def read_plain(path: Path, *, follow: bool = False) -> bytes:
-    """The content of a plain file; does not wait at a pipe.
+    """The content of a regular file; does not block on a pipe.
 
     Args:
-        path: Of the file.
+        path: The file.
         follow: Whether it may be a symbolic link.
 
     Raises:
-        OSError: Not there, a symbolic link, not a plain file, or not readable.
+        OSError: Not there, a symbolic link, not a regular file, or not readable.
     """
-    # O_NONBLOCK: a pipe without a writer would never open.
+    # O_NONBLOCK: opening a pipe without a writer would block forever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -407,7 +406,7 @@ def read_plain(path: Path, *, follow: bool = False) -> bytes:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the file system can."""
+    """Make the names in a folder durable, if the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         sync_descriptor(descriptor)
@@ -416,16 +415,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_descriptor(folder: int) -> None:
-    """The same of a folder that is given by its descriptor."""
+    """The same for a folder given by its descriptor."""
     try:
         os.fsync(folder)
     except OSError as error:
         if error.errno not in _NO_SYNC:
-            raise  # whoever creates a cube is told that folders cannot be synced here
+            raise  # creating a cube warns if folders cannot be synced
 
 
 def sync_tree(folder: Path) -> None:
-    """Make a folder durable with all that is in it."""
+    """Make a folder and its whole content durable."""
     for here, _, files in os.walk(folder, topdown=False):
         for name in files:
             with (Path(here) / name).open("rb") as file:
@@ -434,10 +433,10 @@ def sync_tree(folder: Path) -> None:
 
 
 def system_error(error: Exception) -> Exception:
-    """Libraries in other languages give the system's errors as text: a full disk must stay a full disk.
+    """Recover the system's error from an error of a library in another language, which may hold it as text only.
 
     Args:
-        error: Of a library; those that it came from are looked at too.
+        error: Error of a library; its causes are searched too.
 
     Returns:
         The system's error if one is named, else the error itself.
@@ -456,11 +455,11 @@ def system_error(error: Exception) -> Exception:
 
 
 def cannot_be_written(path: Path, error: OSError) -> BadInputError:
-    """What the system says when a cube cannot be written, as one line that says what to do.
+    """An error of the system on writing a cube, as one line with advice.
 
     Args:
         path: The cube.
-        error: What the system says.
+        error: The error of the system.
     """
     if isinstance(error, PermissionError):
         return BadInputError(f"{path} cannot be written: {error.strerror} ({error.filename})")
@@ -471,24 +470,24 @@ def cannot_be_written(path: Path, error: OSError) -> BadInputError:
 
 
 def remove_tree(folder: Path, *, below: Path | None = None) -> None:
-    """Remove a folder that may not exist or is being removed by somebody else too; links in it are not followed.
+    """Remove a folder that may not exist or that others may be removing too; links in it are not followed.
 
     Args:
         folder: The folder.
-        below: Between this folder and that one no link is followed either; its own parent if None.
+        below: No link is followed between this folder and ``folder``; its own parent if None.
 
     Raises:
-        BadInputError: It is a symbolic link itself, or there is one on the way.
+        BadInputError: The folder is a symbolic link, or there is one on the path.
     """
     real_folder(folder)
     with suppress(FileNotFoundError), open_folder(below or folder.parent, folder.parent) as parent:
-        shutil.rmtree(folder.name, ignore_errors=True, dir_fd=parent)  # which does not follow what becomes a link
+        shutil.rmtree(folder.name, ignore_errors=True, dir_fd=parent)  # does not follow names that become links
 
 
 def remove_partials(folder: Path, *, deep: bool = False) -> None:
-    """Remove what killed writers left in a folder, and below it if ``deep``: nobody else may be writing there.
+    """Remove leftovers of killed writers in a folder, and below it if ``deep``. Nobody else may be writing there.
 
-    That is whatever is named as :func:`write_partial` names it, file or folder.
+    Leftovers are all files and folders with names as in :func:`write_partial`.
     """
     for left in list(folder.rglob(".*.partial*") if deep else folder.glob(".*.partial*")):
         if left.is_dir() and not left.is_symlink():
@@ -498,10 +497,10 @@ def remove_partials(folder: Path, *, deep: bool = False) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one atomic step where the file system can (Linux ``renameat2``).
+    """Swap two folders in one atomic step, if the file system can (Linux ``renameat2``).
 
     Returns:
-        False where the system or the file system cannot; then nothing has changed.
+        False if the system or the file system cannot; then nothing has changed.
 
     Raises:
         OSError: Any other failure.
@@ -518,25 +517,25 @@ def exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(one))
 
 
-# What the file system of a new cube cannot do: said once, when the cube is created, and not when it is missed.
+# Missing features of the file system of a new cube: reported once, when the cube is created, not when they are needed.
 
 log = logging.getLogger(__name__)
 
 _REFUSES = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV)
-"""What a file system answers to a call that it does not have."""
+"""Errors of file systems for unsupported calls."""
 
 
 def tell_shortcomings(folder: Path) -> None:
-    """Warn, a line each, of what the file system of a folder cannot do; see :func:`shortcomings`."""
+    """Warn, a line each, about missing features of the file system of a folder; see :func:`shortcomings`."""
     for shortcoming in shortcomings(folder):
         log.warning("the file system of %s is not made for cubes: %s", folder.parent, shortcoming)
 
 
 def shortcomings(folder: Path) -> Iterator[str]:
-    """What the file system of a folder cannot do and a cube wants; tried with files in a folder that is removed again.
+    """Features that a cube needs and the file system of a folder lacks; tested with files in a temporary folder.
 
     Args:
-        folder: Where; must be writable.
+        folder: The folder; must be writable.
 
     Yields:
         A sentence for each.

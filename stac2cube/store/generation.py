@@ -1,7 +1,7 @@
-"""A new generation of a cube: a sibling built from hard links, changed, and swapped in.
+"""A new generation of a cube: a sibling made of hard links, changed, and swapped in.
 
 No pixel is copied and no sealed file is ever written in place: files are replaced by renames, so the old generation
-keeps its own content. It stays beside the cube for a grace period, for those who read it.
+keeps its own content. It stays beside the cube for a grace period, for current readers.
 """
 
 from __future__ import annotations
@@ -35,40 +35,40 @@ from stac2cube.store.files import (
 from stac2cube.store.metadata import OWN, finish_journal, next_folder, now_text, read_root, swap_journal
 
 GRACE_DAYS = 7.0
-"""How long an old generation stays for its readers."""
+"""Days for which an old generation stays for its readers."""
 
 _OFF = 86400.0
-"""Seconds by which clocks of machines that share a file system may differ."""
+"""Tolerated difference between clocks of machines that share a file system, seconds."""
 
 _FIRST = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-"""No generation is older than the first version: an earlier time is that of a clock that was not set."""
+"""No generation is older than the first version: an earlier time comes from a clock that was not set."""
 
 _MARK = "put-away"
-"""File below our own in a generation that is not the cube any more. Where the cube is a mount point, as in a container,
-the mount goes on showing the folder that it was made from, which may be such a generation."""
+"""File in our folder of a generation that is no longer the cube. If the cube is a mount point, as in a container,
+the mount keeps showing its original folder, which may be such a generation."""
 
 _NO_LINK = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
-"""What a system says to a hard link that it does not make."""
+"""Errors of systems that refuse a hard link."""
 
 _NOT_LINKED = ("staging", "trash", _MARK)
-"""Names below our own that belong to a run or to one generation, not to the cube. The lock is linked: whoever holds a
-cube holds its next generation."""
+"""Names in our folder that belong to a run or to one generation, not to the cube. The lock is linked: the holder of a
+cube also holds its next generation."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """One generation of a cube, found again wherever it lies by now.
+    """One generation of a cube, found wherever it has been moved.
 
     Attributes:
         cube: The cube.
-        number: Of the generation.
+        number: Number of the generation.
     """
 
     cube: Path
     number: int
 
     def folder(self) -> Path:
-        """Where its files are.
+        """The folder with its files.
 
         Raises:
             CubeError: The cube is not there, or was rebuilt, and this generation is gone.
@@ -77,7 +77,7 @@ class Held:
             for path in (self.cube, _old_folder(self.cube, self.number), next_folder(self.cube)):
                 if _number_at(path) == self.number:
                     return path
-            time.sleep(0.1)  # generations may be on their way from one place to the other
+            time.sleep(0.1)  # generations may just be changing places
         raise CubeError(
             f"{self.cube} was rebuilt since it was opened, and generation {self.number} is gone: open it again"
             if self.cube.exists()
@@ -86,7 +86,7 @@ class Held:
 
 
 def _number_at(cube: Path) -> int | None:
-    """The generation that a folder holds, None if none; read anew only when its root was replaced."""
+    """Number of the generation in a folder, None if there is none; read again only if its root was replaced."""
     try:
         state = (cube / "zarr.json").stat()
         return _number_of(cube, state.st_ino, state.st_mtime_ns, state.st_size)
@@ -104,8 +104,8 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
 
     Args:
         cube: The cube.
-        change: Called with the folder of the next generation to do what is new in it.
-        can_exchange: False takes the way of file systems without an atomic exchange.
+        change: Called with the folder of the next generation, to change it.
+        can_exchange: False uses the procedure for file systems without an atomic exchange.
     """
     new, filling = next_folder(cube), _filling_folder(cube)
     remove_tree(filling)
@@ -116,14 +116,14 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
         passing("generation.filled")
         write_whole(cube / OWN / _MARK, now_text().encode(), below=cube)
         passing("generation.marked")
-        # Only what is whole has this name: of one that is being filled, its root, which may be that of an older state
-        # put back, does not tell it from one that was just swapped out.
+        # Only a complete generation has this name. One that is being filled cannot be distinguished by its root from
+        # one just swapped out, because its root may be an older state that was put back.
         filling.rename(new)
     except BaseException:
         remove_file(cube, cube / OWN / _MARK)
         raise
     finally:
-        remove_tree(filling)  # is still there if the disk is full, which needs what it took
+        remove_tree(filling)  # still there if the disk is full: frees its space
     passing("generation.named")
     old = _old_folder(cube, read_root(cube).generation)
     old.parent.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ def swap_in(cube: Path, change: Callable[[Path], None], *, can_exchange: bool = 
 
 
 def finish_swap(cube: Path) -> None:
-    """Finish what a kill interrupted; does nothing on a sound cube."""
+    """Finish an interrupted swap; does nothing on a sound cube."""
     journal, new = swap_journal(cube), next_folder(cube)
     remove_tree(_filling_folder(cube))
     finish_journal(cube)
@@ -154,14 +154,14 @@ def finish_swap(cube: Path) -> None:
     for partial in cube.parent.glob(f".{journal.name}.*.partial"):
         partial.unlink(missing_ok=True)
     require_present(cube)
-    remove_file(cube, cube / OWN / _MARK)  # of a swap that was killed before it took place
+    remove_file(cube, cube / OWN / _MARK)  # from a swap that was killed before it took place
 
 
 def require_present(cube: Path) -> None:
-    """Refuse a generation that was put away: what is written there is lost.
+    """Refuse a generation that was put away: anything written there is lost.
 
     Raises:
-        BadInputError: The folder is no cube any more; nothing was changed.
+        BadInputError: The folder is no longer the cube; nothing was changed.
     """
     away = cube.parent.name.startswith(".") and cube.parent.name.endswith(".generations")
     if (cube / OWN / _MARK).exists() and (away or is_mount_point(cube)):
@@ -172,11 +172,11 @@ def require_present(cube: Path) -> None:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """The same tree of files under another name, by hard links.
+    """Copy a tree of files by hard links.
 
     Raises:
-        CubeError: They cannot be had here.
-        BadInputError: There is a symbolic link in it.
+        CubeError: Hard links are not possible here.
+        BadInputError: There is a symbolic link in the tree.
     """
     pending = [(source, target)]
     target.mkdir(parents=True)
@@ -209,12 +209,12 @@ def _link(file: Path, old: int, new: int) -> None:
 
 
 def _filling_folder(cube: Path) -> Path:
-    """Where the next generation is built."""
+    """The folder in which the next generation is built."""
     return cube.with_name(f".{cube.name}.filling")
 
 
 def generations_folder(cube: Path) -> Path:
-    """Where old generations wait for the end of their grace period."""
+    """The folder in which old generations stay until the end of their grace period."""
     return cube.with_name(f".{cube.name}.generations")
 
 
@@ -223,7 +223,7 @@ def _old_folder(cube: Path, number: int) -> Path:
 
 
 def _settle(cube: Path, new: Path) -> None:
-    """Decide what a left-over next folder is: the old generation just exchanged out, or one never swapped in."""
+    """Classify a leftover next folder: the old generation just exchanged out, or one never swapped in."""
     swapped = (new / "zarr.json").exists() and read_root(new).generation < read_root(cube).generation
     if swapped:
         old = _old_folder(cube, read_root(new).generation)
@@ -234,17 +234,17 @@ def _settle(cube: Path, new: Path) -> None:
 
 
 def grace_is_over(path: Path, since: float) -> bool:
-    """Whether a file or folder that was touched when its grace period began has waited long enough.
+    """Whether the grace period of a file or folder that was touched at its start is over.
 
-    The clock of the machine that touched it, or of this one, may have been wrong. Where its time cannot be right, which
-    is before what it follows or later than now, the grace period begins anew.
+    The clock of the machine that touched it, or of this one, may have been wrong. If the time is implausible (before
+    that of its predecessor, or in the future), the grace period starts again.
 
     Args:
-        path: What waits; touched anew where its time cannot be right.
-        since: When what it follows was made, seconds since 1970.
+        path: The file or folder; touched again if its time is implausible.
+        since: Creation time of its predecessor, seconds since 1970.
     """
     with tempfile.NamedTemporaryFile(prefix=".now-", dir=path.parent) as file:
-        now = os.fstat(file.fileno()).st_mtime  # by the clock that gave the other times
+        now = os.fstat(file.fileno()).st_mtime  # by the same clock as the other times
     began = path.lstat().st_mtime
     if not max(since - _OFF, _FIRST) <= began <= now + _OFF:
         os.utime(path)
@@ -253,10 +253,10 @@ def grace_is_over(path: Path, since: float) -> bool:
 
 
 def _put_away(generation: Path, old: Path) -> None:
-    """Let a generation that was the cube wait for its readers; its grace period begins now."""
-    os.utime(generation)  # of itself the folder is as old as the cube's last commit
-    remove_tree(generation / OWN / "lock", below=generation)  # which nobody holds there
-    if os.path.lexists(old):  # of an earlier cube of this name, whose folder was deleted
+    """Move a generation that was the cube aside for its readers; its grace period starts now."""
+    os.utime(generation)  # without this, the folder has the time of the cube's last commit
+    remove_tree(generation / OWN / "lock", below=generation)  # nobody holds it there
+    if os.path.lexists(old):  # from an earlier cube of this name, whose folder was deleted
         move(old.parent, old, old.with_name(f"{old.name}.of-another-{uuid.uuid4().hex[:8]}"))
     move(generation.parent, generation, old)
 
@@ -271,13 +271,13 @@ def _purge(cube: Path) -> None:
             remove_tree(old, below=cube.parent)
         elif made:
             make_folder(cube.parent, old / OWN)
-            # By the clock that the grace period now goes by.
+            # By the clock that now measures the grace period.
             write_whole(old / OWN / _MARK, now_text().encode(), below=cube.parent)
             os.utime(old)
 
 
 def _clock_was_wrong(old: Path) -> float:
-    """The time at which an old generation was made if the clock was earlier than that when it was put away, else 0."""
+    """Creation time of an old generation if it was put away by a clock that showed an earlier time, else 0."""
     try:
         made = datetime.fromisoformat(read_root(old).own["made"]).timestamp()
         marked = datetime.fromisoformat((old / OWN / _MARK).read_text()).timestamp()

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-# The ledger: what a cube knows of its own making, one row per time step, as STAC GeoParquet.
+# The ledger: the provenance of a cube, one row per time step, as STAC GeoParquet.
 #
-# A row is a valid STAC Item (the step), with our columns in front. Rows are only ever added: a later row of the same
-# key replaces the earlier one. Each commit writes one part; like a binary counter it takes the rows of younger,
-# smaller parts with it, so that a cube of n commits has about log2(n) parts to read. The root names the parts that
+# A row is a valid STAC Item (the step) with stac2cube's own columns. Rows are only ever added: a later row replaces an
+# earlier one of the same key. Each commit writes one part. As in a binary counter, it merges the rows of younger,
+# smaller parts, so that a cube of n commits has about log2(n) parts to read. The root names the parts that
 # belong to it, so the ledger is part of the same commit as the pixels.
 
 SEALED = "sealed"
@@ -37,7 +37,7 @@ FAILED = "failed"
 EMPTY = "empty"
 
 PERIOD_END = "period_end"
-"""Property of a composite's step: the first moment after its period, as RFC 3339."""
+"""Property of a composite's step: the first instant after its period, as RFC 3339."""
 
 _VERSION = "1.1.0"
 """STAC version of the rows."""
@@ -50,18 +50,18 @@ class Entry:
     Attributes:
         key: Text of the scene key.
         time: Acquisition time, UTC.
-        status: ``"sealed"``, ``"failed"``, or ``"empty"`` for a scene without any valid pixel over the area, or
-            that the recipe leaves out.
+        status: ``"sealed"``, ``"failed"``, or ``"empty"`` for a scene without valid pixels over the area, or left out
+            by the recipe.
         items: Sorted ids of the source items.
-        parts: What the step is made of and in which version (tile and datastrip: processing baseline); decides whether
-            a sealed step is superseded.
-        slot: Place on the stored time axis; None unless sealed.
+        parts: Parts of the step and their versions (tile and datastrip: processing baseline); they decide whether a
+            sealed step is superseded.
+        slot: Index on the stored time axis; None unless sealed.
         commit: Number of the commit that wrote the row; 0 until then.
         reason: Why it failed, or a remark on a sealed step.
         footprint: GeoJSON geometry in WGS84.
         properties: Facts of the step as plain JSON values (platform, catalog, baselines, shifts, software, job ...).
         sources: The source items as STAC JSON texts, unsigned.
-        receipts: What is known of every block written.
+        receipts: Receipts of all blocks written.
     """
 
     key: str
@@ -79,23 +79,23 @@ class Entry:
 
     @property
     def cloud_percent(self) -> float | None:
-        """Cloud over the area as counted, else over the scene as its catalog says; None if neither is known."""
+        """Cloud over the area if counted, else over the scene as in its catalog; None if neither is known."""
         counted, said = self.properties.get("cloud_fraction"), self.properties.get("cloud_cover")
         return said if counted is None else 100 * counted
 
     @property
     def period_end(self) -> datetime | None:
-        """First moment after the period of a composite, UTC; None for scenes, and in cubes that do not record it."""
+        """First instant after the period of a composite, UTC; None for scenes, and in cubes that do not record it."""
         text = self.properties.get(PERIOD_END)
         return None if text is None else datetime.fromisoformat(text)
 
 
 class Ledger:
-    """The rows of a cube's parts.
+    """The rows of a cube's ledger parts.
 
     Args:
         folder: The ledger's folder.
-        parts: Names of the parts that belong to the state at hand, oldest first.
+        parts: Names of the parts of one state of the cube, oldest first.
     """
 
     def __init__(self, cube: Path, parts: Sequence[str]) -> None:
@@ -106,8 +106,8 @@ class Ledger:
         """Newest row of every key, oldest time first.
 
         Args:
-            whole: False leaves footprints, sources and receipts out, which is many times faster.
-            keys: Only these; all if None.
+            whole: False omits footprints, sources and receipts, which is many times faster.
+            keys: The only keys to read; all if None.
 
         Raises:
             CubeError: A part is not there or cannot be read.
@@ -116,7 +116,7 @@ class Ledger:
         wanted = None if keys is None else set(keys)
         for part in self.parts:
             path = self.folder / part
-            # Of a part that has none of them, the keys alone are read: new steps are in no part.
+            # First only the keys are read: most parts have none of the wanted ones, and new steps are in no part.
             if wanted is not None and wanted.isdisjoint(_keys_of(path)):
                 continue
             table = _load(path, None if whole else _LEAN)
@@ -125,11 +125,11 @@ class Ledger:
         return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
 
     def sealed(self, *, whole: bool = True) -> dict[str, Entry]:
-        """Of :meth:`entries` those of sealed steps."""
+        """The rows of :meth:`entries` that are sealed steps."""
         return {key: row for key, row in self.entries(whole=whole).items() if row.status == SEALED}
 
     def write(self, entries: Iterable[Entry], commit: int) -> tuple[str, ...]:
-        """Add rows as the part of a commit; nobody sees it before the root names it.
+        """Add rows as the part of a commit; readers do not see it before the root names it.
 
         Returns:
             Names of the parts of the new state.
@@ -255,8 +255,8 @@ def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(errno.EINVAL, "not a plain file")  # of a pipe nobody knows whether it ends
-        with pq.ParquetFile(path) as part:  # read_table imports 400 modules more
+            raise OSError(errno.EINVAL, "not a plain file")  # a pipe might never end
+        with pq.ParquetFile(path) as part:  # read_table would import 400 more modules
             table = part.read(None if columns is None else list(columns))
         if lacking := set(columns or ()) - set(table.column_names):
             raise OSError(errno.EINVAL, f"it has no column {', '.join(sorted(lacking))}")
@@ -270,7 +270,7 @@ def _load(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _rows_of(table: pa.Table, keys: Collection[str] | None) -> Iterator[dict[str, Any]]:
-    """The rows of some keys, all if None, in their order; neighbours together, without importing pyarrow.compute."""
+    """The rows of some keys (all if None) in order; consecutive rows together, without importing pyarrow.compute."""
     from stac2cube.model import geoparquet
 
     if keys is None:
@@ -286,15 +286,15 @@ def _rows_of(table: pa.Table, keys: Collection[str] | None) -> Iterator[dict[str
 
 
 def _keys_of(path: Path) -> tuple[str, ...]:
-    """The keys of a part's rows, in their order.
+    """The keys of a part's rows, in order.
 
-    Parts never change, and a run asks for their keys several times (before and under the lock, to merge small parts),
-    so they are read once per process. A file of the same name with other content has another state.
+    Parts never change, and a run needs their keys several times (before and under the lock, to merge small parts),
+    so they are read once per process. A file of the same name with other content has another file state.
     """
     try:
         state = path.stat()
     except OSError:
-        return _keys_in(path)  # which says what is wrong
+        return _keys_in(path)  # raises with the reason
     return _keys_of_file(path, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
@@ -313,7 +313,7 @@ def _concat(older: pa.Table, newer: pa.Table) -> pa.Table:
     return pa.concat_tables([older, newer])
 
 
-# What the ledger knows of each step, as coordinates along time.
+# Facts of each step in the ledger, as coordinates along time.
 
 STEP_FACTS = {
     "platform": ("satellite", ""),
@@ -330,15 +330,15 @@ STEP_FACTS = {
     "residual_mean": ("difference to the measured pixels, in plain means", "1"),
     "bright_fraction": ("part of the pixels that are saturated or too bright for a network", "1"),
 }
-"""Facts that :func:`stac2cube.open_cube` shows where a cube has them: what each is, and its unit ("" for text)."""
+"""Facts that :func:`stac2cube.open_cube` shows if a cube has them: description and unit ("" for text)."""
 
 
 def step_facts(keys: Sequence[str], rows: Mapping[str, Entry]) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
-    """Coordinates of some steps: dimension, values, CF attributes.
+    """Coordinates of steps: dimension, values, CF attributes.
 
     Args:
-        keys: Of the steps, in their order.
-        rows: Of the ledger.
+        keys: Keys of the steps, in order.
+        rows: Rows of the ledger.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""One writer per cube: a lock that names its owner and that a dead owner does not keep."""
+"""One writer per cube: a lock that names its owner and expires with it."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from stac2cube.store.files import (
 )
 from stac2cube.store.metadata import OWN, next_folder, now_text
 
-# Who holds a lock, and whether the holder still lives, as far as this node can know. Unknown counts as alive.
+# The holder of a lock, and whether it is alive, as far as this node can determine. Unknown is treated as alive.
 
 BEAT = 60.0
-"""Seconds between two signs of life of a holder."""
+"""Seconds between two heartbeats of a holder."""
 
 SILENCE = 900.0
-"""Seconds without a sign of life after which the holder of an earlier boot of this very machine is dead."""
+"""Seconds without a heartbeat after which a holder from an earlier boot of this same machine is dead."""
 
 
 Verdict = Callable[["Owner"], bool | None]
-"""Asks whether an owner still lives: True, False, or None for "cannot know"."""
+"""Decides whether an owner is alive: True, False, or None for "cannot know"."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock, as precisely as a stranger on another node needs to decide whether the holder lives."""
+    """The holder of a lock, with enough detail for another node to decide whether it is alive."""
 
     token: str
     host: str
@@ -82,14 +82,14 @@ class Owner:
 
     @classmethod
     def of_jobs(cls, token: str, job: str, cluster: str = "") -> Owner:
-        """Jobs that make a cube together and run on any node: the life of ``job`` is that of all of them."""
+        """Jobs that build a cube together on any nodes: all of them are alive as long as ``job`` is."""
         nowhere = {"host": "", "boot": "", "namespace": "", "pid": 0, "started": ""}
         who = {"since": now_text(), "job": job, "cluster": cluster, "user": _user()}
         return cls(token=token, **who, **nowhere)  # type: ignore[arg-type]
 
     @classmethod
     def from_card(cls, content: bytes) -> Owner:
-        """The owner that a card names; keys that a later version may add are passed over.
+        """The owner in a card; keys that a later version may add are ignored.
 
         Raises:
             ValueError: Not a card.
@@ -106,9 +106,9 @@ class Owner:
             raise ValueError(f"a card lacks {error}") from error
 
     def to_card(self) -> bytes:
-        """The card's content: the keys of version 0.1.0, which can read it, with the machine behind the host's name.
+        """The card's content: the keys of version 0.1.0, which can read it, plus the machine after the host name.
 
-        No host has such a name: a program of version 0.1.0, which goes by names, takes no holder for dead.
+        No host has such a name, so version 0.1.0, which compares names, considers no holder dead.
         """
         card = asdict(self)
         machine = card.pop("machine")
@@ -125,15 +125,15 @@ class Owner:
 
 
 def judge(holder: Owner, silent: float = 0.0) -> bool | None:
-    """Whether a holder lives, as far as this node can know; None where it cannot.
+    """Whether a holder is alive, as far as this node can determine; None if it cannot.
 
-    A process that is gone from this boot of this machine is dead. The holder of another boot is dead only if the
-    machine is the same by its id, not by its name alone, which images and containers share, and if it has been silent
-    for :data:`SILENCE`: a twin of this machine that lives gives signs of life.
+    A process that is gone from this boot of this machine is dead. A holder from another boot is dead only if the
+    machine has the same id (names alone are shared by images and containers), and if it has been silent for
+    :data:`SILENCE`: a living twin of this machine would give heartbeats.
 
     Args:
         holder: The holder.
-        silent: Seconds since its last sign of life, by the clock of the file system.
+        silent: Seconds since its last heartbeat, by the clock of the file system.
     """
     here = Owner.here(holder.token)
     if not holder.host or holder.host != here.host or not holder.boot or not here.boot:
@@ -147,7 +147,7 @@ def judge(holder: Owner, silent: float = 0.0) -> bool | None:
 
 
 def _runs(pid: int, started: str) -> bool | None:
-    """Whether a process runs that was started then."""
+    """Whether a process with this start time is running."""
     if _read(f"/proc/{pid}/stat"):
         return _started(pid) == started
     try:
@@ -156,7 +156,7 @@ def _runs(pid: int, started: str) -> bool | None:
         return False
     except OSError:
         return None
-    return None  # it is there, and /proc does not show it: hidepid, or no /proc at all
+    return None  # it exists, but /proc does not show it: hidepid, or no /proc at all
 
 
 def _read(path: str) -> str:
@@ -174,7 +174,7 @@ def _user() -> str:
 
 
 def _machine() -> str:
-    """A short text that follows from machine-id(5), which is not to be published itself; "" where there is none."""
+    """A short hash of machine-id(5), which must not be published itself; "" if there is none."""
     known = _read("/etc/machine-id") or _read("/var/lib/dbus/machine-id")
     return hashlib.blake2b(known.encode(), digest_size=6, person=b"stac2cube").hexdigest() if known else ""
 
@@ -192,18 +192,18 @@ def _started(pid: int) -> str | None:
     return fields_of[19] if fields_of and fields_of[0] not in "ZX" else None
 
 
-# One folder that is a lock: made under another name and renamed into place, with the card of its owner inside.
+# One folder that is a lock: created under another name and renamed into place, with the card of its owner inside.
 
 _LEFT_OVER = 3600.0
-"""Seconds after which a lock that was made and never renamed into place is taken for a killed process's."""
+"""Seconds after which a lock that was created but never renamed into place is attributed to a killed process."""
 
 
 class Door:
     """One folder that is a lock.
 
     Args:
-        folder: The folder; nobody holds the lock if it is not there.
-        below: Between this folder and that one no link is followed; its own parent if None.
+        folder: The folder; the lock is free if it does not exist.
+        below: No link is followed between this folder and ``folder``; its own parent if None.
     """
 
     def __init__(self, folder: Path, below: Path | None = None) -> None:
@@ -211,22 +211,22 @@ class Door:
         self._below = below or folder.parent
 
     def card(self, token: str) -> Path:
-        """Where the card of an owner lies."""
+        """Path of the card of an owner."""
         return self.folder / f"owner-{token}.json"
 
     def has(self, token: str) -> bool:
-        """Whether an owner's card is in."""
+        """Whether an owner's card is in the folder."""
         return self.card(token).exists()
 
     def read(self, token: str) -> Owner | None:
-        """An owner as its card tells; None if it is not there or cannot be read."""
+        """The owner in a card; None if the card is not there or cannot be read."""
         try:
             return _owner_of(self.card(token))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
     def holder(self) -> Owner | None:
-        """Who holds the lock; None if nobody does, or the card cannot be read."""
+        """The holder of the lock; None if the lock is free or the card cannot be read."""
         try:
             cards = sorted(name for name in os.listdir(self.folder) if fnmatch(name, "owner-*.json"))  # noqa: PTH208
             return _owner_of(self.folder / cards[0]) if cards else None
@@ -234,10 +234,10 @@ class Door:
             return None
 
     def take(self, owner: Owner) -> float | None:
-        """Make the lock, unless somebody holds it.
+        """Create the lock, unless it is held.
 
         Returns:
-            None when it was made, else the time of the file system, in seconds since 1970.
+            None if it was created, else the time of the file system, in seconds since 1970.
         """
         made = self._made(owner)
         now = made.stat().st_mtime
@@ -245,40 +245,40 @@ class Door:
             move(self._below, made, self.folder)
         except OSError as error:
             remove_tree(made, below=self._below)
-            # ENOENT: whoever holds it cleaned up what seemed left over.
+            # ENOENT: the holder removed it as a leftover.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 raise
             return now
         return None
 
     def add(self, owner: Owner) -> None:
-        """Put the card of another owner in beside ours."""
+        """Add the card of another owner beside ours."""
         made = self._made(owner)
         move(self._below, made / self.card(owner.token).name, self.card(owner.token))
         remove_tree(made, below=self._below)
 
     def remove(self, token: str) -> None:
-        """End the hold of an owner, and of no other."""
+        """Remove the card of one owner, and the lock if no other card is left."""
         remove_file(self._below, self.card(token))
         with suppress(OSError), open_folder(self._below, self.folder.parent) as parent:
-            os.rmdir(self.folder.name, dir_fd=parent)  # or the next one is in already
+            os.rmdir(self.folder.name, dir_fd=parent)  # fails if the next owner is in already
 
     def silence(self, token: str, now: float) -> float:
-        """Seconds since an owner's last sign of life; 0 where that cannot be told."""
+        """Seconds since an owner's last heartbeat; 0 if unknown."""
         try:
             return max(0.0, now - self.card(token).stat().st_mtime)
         except OSError:
             return 0.0
 
     def remove_left_over(self) -> None:
-        """Remove what killed processes made and did not rename into place; only who holds the lock may."""
+        """Remove locks that killed processes created but did not rename into place; only for the holder of the lock."""
         for path in self.folder.parent.glob(f"{self.folder.name}.????????"):
             with suppress(OSError):
                 if self.folder.stat().st_mtime - path.stat().st_mtime > _LEFT_OVER:
                     remove_tree(path, below=self._below)
 
     def _made(self, owner: Owner) -> Path:
-        """A lock of an owner, under a name that nobody looks at."""
+        """Create a lock of an owner under a temporary name."""
         made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
         with open_folder(self._below, made.parent) as parent:
             os.mkdir(made.name, dir_fd=parent)
@@ -291,10 +291,10 @@ class Door:
 
 
 def _owner_of(card: Path) -> Owner:
-    """An owner as a card tells.
+    """Read the owner in a card.
 
     Raises:
-        ValueError: It is none; nor is a pipe or a link, whoever put it there.
+        ValueError: The file is not a card, or is a pipe or a link.
     """
     try:
         return Owner.from_card(read_plain(card))
@@ -304,18 +304,18 @@ def _owner_of(card: Path) -> Owner:
         raise
 
 
-# One writer per cube: a lock that says who holds it, and that a dead holder cannot keep.
+# One writer per cube: a lock that names its holder, and that expires with it.
 #
-# A lock is a folder with the owner's card inside. It is made under another name and renamed into place: a rename onto
+# A lock is a folder with the owner's card inside. It is created under another name and renamed into place: a rename to
 # a folder that is not empty fails, on local disks and on parallel file systems alike, so there is never a lock without
-# a card. It ends when its card is removed. The card's name is its owner's token: of several who saw a dead holder only
-# one removes its card, and none of them that of who came after it. (File locks are not used: on some parallel file
-# systems they hold on one node only.)
+# a card. It ends when its card is removed. The name of the card is its owner's token: of several processes that find a
+# dead holder only one removes its card, and none removes that of a successor. (File locks are not used: on some
+# parallel file systems they hold on one node only.)
 #
-# A cube has two such folders, and its writer holds both. The one inside the cube is the lock: whoever writes the cube,
-# by whatever path, mount or container, meets it. A new generation takes it along, as a hard link. The one beside the
-# cube keeps writers of version 0.1.0 out, which know no other, and holds while a cube is being created or is away
-# between two renames; where the cube is a mount point in a folder that cannot be written, it is left out.
+# A cube has two such folders, and its writer holds both. The one inside the cube is the actual lock: every writer of
+# the cube, by any path, mount or container, finds it. A new generation includes it, as a hard link. The one beside the
+# cube keeps out writers of version 0.1.0, which use no other, and holds while a cube is being created or is absent
+# between two renames. It is left out if the cube is a mount point in a folder that is not writable.
 
 __all__ = [
     "IN_CUBE",
@@ -335,22 +335,22 @@ IN_CUBE = f"{OWN}/lock"
 """The lock inside a cube."""
 
 IN_FOLDER = ".lock"
-"""The lock inside another folder of ours."""
+"""The lock inside another folder of stac2cube."""
 
 _NAMELESS = 20
-"""Looks at a lock without a readable card, until it is taken for one that stays so."""
+"""Number of attempts at a lock without a readable card before it is considered permanent."""
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class CubeLock:
-    """Held while a cube, or another folder of ours, is written; a context manager.
+    """Held while a cube, or another folder of stac2cube, is written; a context manager.
 
     Args:
         cube: Path of the cube.
-        owner: Who wants it.
-        verdict: Asked about a holder whose life cannot be judged from this node, for example by asking SLURM.
-        inside: Where the lock inside lies, relative to the cube; its parent folder must be there for it to be taken.
+        owner: The owner to lock for.
+        verdict: Called for a holder whose state cannot be determined on this node, for example to query SLURM.
+        inside: Path of the inner lock, relative to the cube; it is taken only if its parent folder exists.
     """
 
     def __init__(
@@ -381,10 +381,10 @@ class CubeLock:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lock, also from a holder that is known to be dead; inside the cube only if the cube is there.
+        """Take the lock, also from a holder known to be dead; inside the cube only if the cube exists.
 
         Raises:
-            CubeLockedError: Somebody alive, or of unknown state, holds it.
+            CubeLockedError: A holder that is alive, or of unknown state, has it.
             BadInputError: A lock is a symbolic link.
         """
         self._mounted = is_mount_point(self.cube)
@@ -406,7 +406,7 @@ class CubeLock:
         """Take the lock inside a cube that was created, or renamed back into place, since :meth:`acquire`.
 
         Raises:
-            CubeLockedError: Somebody alive, or of unknown state, holds it.
+            CubeLockedError: A holder that is alive, or of unknown state, has it.
         """
         if self._inside in self._held or not self._inside.folder.parent.is_dir():
             return
@@ -414,16 +414,16 @@ class CubeLock:
         self._inside.remove_left_over()
 
     def enter(self, making: Path) -> None:
-        """Hold a cube that is being created under another name, so that it is locked when it gets its own."""
+        """Lock a cube that is being created under another name, so that it is locked when it is renamed."""
         door = Door(making / self._inside.folder.relative_to(self.cube.resolve()), making)
         door.take(self.owner)
         self._held.append(self._inside)
 
     def require_held(self) -> None:
-        """Check that nobody took the lock away; called before each commit.
+        """Check that the lock was not taken away; called before each commit.
 
         Raises:
-            CubeLockedError: Somebody else holds it now, or nobody.
+            CubeLockedError: Another owner, or none, holds it now.
         """
         if not self._held or not all(door.has(self.owner.token) for door in self._held):
             taker = read_owner(self.cube)
@@ -431,26 +431,26 @@ class CubeLock:
             raise CubeLockedError(f"{self.cube}: the lock was taken away by {by}; nothing was committed")
 
     def release(self) -> None:
-        """Give the lock back; harmless when it is not ours."""
+        """Release the lock; does nothing if it is not ours."""
         if self._beat is not None:
             self._beat.stop()
             self._beat = None
-        # Where a swap of generations failed half-way, the next one takes the cube's place later, with the lock inside.
+        # If a swap of generations failed half-way, the next one becomes the cube later, with the lock inside.
         for door in (self._inside, self._beside, self._inside_next):
             card = door.read(self.owner.token)
             if card is not None and card.pid == self.owner.pid:
-                with suppress(BadInputError):  # a folder on the way became a link
+                with suppress(BadInputError):  # a folder on the path became a link
                     door.remove(self.owner.token)
         self._held.clear()
 
     def hand_over(self, owner: Owner) -> None:
-        """Let somebody else hold the lock from now on.
+        """Pass the lock to another owner.
 
         Raises:
-            CubeLockedError: It is not ours to give.
+            CubeLockedError: It is not held by us.
         """
         self.require_held()
-        # A lock beside a mount point is seen by those of this mount only, and may outlive it: it is given to nobody.
+        # A lock beside a mount point is visible in this mount only and may outlive it: it is not passed on.
         given = [door for door in (self._inside, self._beside) if door in self._held]
         given = [door for door in given if door is not self._beside or not self._mounted]
         for door in given:
@@ -468,7 +468,7 @@ class CubeLock:
             holder = door.holder()
             if holder is None:
                 nameless += 1
-                time.sleep(0.05)  # it may have been given back this moment
+                time.sleep(0.05)  # it may have been released just now
                 if nameless == _NAMELESS:
                     raise CubeLockedError(
                         f"{self.cube}: its lock {door.folder} does not say whose it is. If nobody writes the cube: "
@@ -481,7 +481,7 @@ class CubeLock:
         self._held.append(door)
 
     def _was_given_by(self, holder: Owner) -> bool:
-        """Whether a holder died while it handed the lock over to us: then another door has both cards."""
+        """Whether a holder died while it handed the lock over to us: then the other door has both cards."""
         return any(door.has(holder.token) and door.has(self.owner.token) for door in (self._inside, self._beside))
 
     def _require_dead(self, holder: Owner, silent: float) -> None:
@@ -501,10 +501,10 @@ class CubeLock:
 
 
 class _Beat(threading.Thread):
-    """Gives signs of life: the cards of a holder are never older than a minute, or two.
+    """Heartbeat: keeps the cards of a holder younger than a minute or two.
 
     Args:
-        cards: The cards, some of which may not be there.
+        cards: The cards; some may not exist.
     """
 
     def __init__(self, cards: list[Path]) -> None:
@@ -513,41 +513,41 @@ class _Beat(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Touch the cards until told to stop."""
+        """Touch the cards until stopped."""
         while not self._ended.wait(BEAT):
             for card in self._cards:
-                with suppress(OSError):  # generations may be on their way from one place to the other
+                with suppress(OSError):  # generations may just be changing places
                     os.utime(card)
 
     def stop(self) -> None:
-        """No more signs."""
+        """Stop the heartbeat."""
         self._ended.set()
 
 
 def lock_folder(cube: Path) -> Path:
-    """Where the lock beside a cube lies."""
-    cube = cube.resolve()  # who comes by a link meets the same lock
+    """Path of the lock beside a cube."""
+    cube = cube.resolve()  # writers that use a link find the same lock
     return cube.with_name(f".{cube.name}.lock")
 
 
 def lock_folders(cube: Path) -> tuple[Path, ...]:
-    """Where the locks of a cube, or of another folder of ours, may lie: inside it and beside it."""
+    """Possible paths of the locks of a cube, or of another folder of stac2cube: inside it and beside it."""
     return (*(cube.resolve() / inside for inside in (IN_CUBE, IN_FOLDER)), lock_folder(cube))
 
 
 def is_locked(cube: Path) -> bool:
-    """Whether somebody, who may be dead, holds a cube."""
+    """Whether a cube has a holder, alive or dead."""
     return any(folder.exists() for folder in lock_folders(cube))
 
 
 def read_owner(cube: Path) -> Owner | None:
-    """Who holds the lock of a cube; None if nobody does, or its card cannot be read."""
+    """The holder of the lock of a cube; None if there is none, or its card cannot be read."""
     owners = (Door(folder).holder() for folder in lock_folders(cube))
     return next((owner for owner in owners if owner is not None), None)
 
 
 def force_unlock(cube: Path) -> Owner | None:
-    """Take the lock away from whoever holds it; for people who know that the holder is dead.
+    """Remove the lock of any holder; for users who know that the holder is dead.
 
     Raises:
         BadInputError: A lock is a symbolic link; remove it by hand.

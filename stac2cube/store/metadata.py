@@ -1,4 +1,4 @@
-"""The root zarr.json of a cube: consolidated metadata, and what is sealed; where overviews lie."""
+"""The root zarr.json of a cube: consolidated metadata and the list of what is sealed; the location of overviews."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from stac2cube.model.cube_spec import FORMAT, CubeSpec, Layer
 from stac2cube.model.grid import Grid
 from stac2cube.store.files import read_plain, real_folder, write_whole
 
-# Where the cubes lie that a cube remembers by their paths, also after all of them were moved together.
+# Locations of related cubes, which a cube stores by path, also after all of them were moved together.
 
 _CUBES = ("layers", "clouds", "shifts", "source")
-"""Words of a request that may be the path of another cube."""
+"""Keys of a request that may be the path of another cube."""
 
 
 def found_again(cube: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cube remembers of its making, with the paths of other cubes as they are now.
+    """The stored request of a cube, with the current paths of other cubes.
 
-    A path at which there is no cube any more means the cube of that name beside this one, if there is one: an archive
-    that is moved keeps its cubes together.
+    If there is no cube at a stored path, the cube of the same name beside this one is used, if there is one: an
+    archive is moved as a whole.
 
     Args:
-        cube: The cube that remembers.
-        request: What it remembers.
+        cube: The cube.
+        request: Its stored request.
     """
     return {word: _now(cube, value) if word in _CUBES else value for word, value in request.items()}
 
@@ -37,7 +37,7 @@ def _now(cube: Path, remembered: Any) -> Any:
     if not isinstance(remembered, str) or not remembered.startswith("/") or _is_cube(Path(remembered)):
         return remembered
     here = cube.resolve().parent
-    # A level of overviews lies in a folder beside the cube that it was made from, or beside the level before it.
+    # A level of overviews is in a folder beside the cube that it was made from, or beside the level before it.
     beside = (here / Path(remembered).name, here.parent / Path(remembered).name)
     there = [path for path in (beside if here.suffix == ".overviews" else beside[:1]) if _is_cube(path)]
     return str(there[0]) if there else remembered
@@ -47,29 +47,29 @@ def _is_cube(path: Path) -> bool:
     return (path / "zarr.json").exists()
 
 
-# The root ``zarr.json`` of a cube: consolidated metadata, and the only truth about what is sealed.
+# The root ``zarr.json`` of a cube: consolidated metadata, and the only authority on what is sealed.
 #
-# It is plain JSON that zarr itself wrote when the cube was created. A commit changes two things in it: the length of
+# It is plain JSON, written by zarr itself when the cube was created. A commit changes two things in it: the length of
 # every array along ``time`` and the cube's own attributes.
 
 OWN = ".stac2cube"
-"""Folder for what is ours inside a cube (ledger, history, staging, trash). It is an empty Zarr group, so that readers
-that list the store find nothing strange."""
+"""Folder for stac2cube's own files inside a cube (ledger, history, staging, trash). It is an empty Zarr group, so that
+readers that list the store find nothing unexpected."""
 
 COORDINATES = ("time", "scene")
 """Arrays that grow with the layers and hold one value per step."""
 
 GRID_MAPPING = "spatial_ref"
-"""Name of the variable that holds the CRS."""
+"""Name of the variable with the CRS."""
 
 COORDINATE_CHUNK = 8192
-"""Steps per chunk of a coordinate: one small file for decades, rewritten whole by each commit."""
+"""Steps per chunk of a coordinate: one small file for decades, rewritten as a whole by each commit."""
 
 _CONVENTIONS = "https://github.com/zarr-conventions"
 
 
 def convention(name: str, uuid: str, description: str) -> dict[str, str]:
-    """How an attribute ``zarr_conventions`` declares a convention, in its version 0.1."""
+    """An entry of the attribute ``zarr_conventions``, version 0.1."""
     raw = "https://raw.githubusercontent.com/zarr-conventions"
     return {
         "uuid": uuid,
@@ -89,7 +89,7 @@ CONVENTIONS = [
 
 @dataclass(frozen=True)
 class Root:
-    """A cube's root metadata as one commit left it.
+    """A cube's root metadata as written by one commit.
 
     Attributes:
         document: The parsed ``zarr.json``.
@@ -99,13 +99,13 @@ class Root:
 
     @property
     def own(self) -> dict[str, Any]:
-        """Our attributes: format, spec, commit, generation, ledger."""
+        """stac2cube's attributes: format, spec, commit, generation, ledger."""
         own: dict[str, Any] = self.document["attributes"]["stac2cube"]
         return own
 
     @property
     def spec(self) -> CubeSpec:
-        """What the cube is made of."""
+        """The spec of the cube."""
         return CubeSpec.from_json(self.own["spec"])
 
     @property
@@ -115,22 +115,22 @@ class Root:
 
     @property
     def generation(self) -> int:
-        """How often the cube was rebuilt from hard links."""
+        """Number of times that the cube was rebuilt from hard links."""
         return int(self.own["generation"])
 
     @property
     def ledger(self) -> tuple[str, ...]:
-        """Names of the ledger parts that belong to this state, oldest first."""
+        """Names of the ledger parts of this state, oldest first."""
         return tuple(self.own["ledger"])
 
     @property
     def years(self) -> dict[int, str]:
-        """Names of the stores of years that were sealed, see :mod:`stac2cube.store.yearly_store`."""
+        """Names of the stores of sealed years, see :mod:`stac2cube.store.yearly_store`."""
         return {int(year): str(name) for year, name in self.own.get("years", {}).items()}
 
     @property
     def steps(self) -> int:
-        """Sealed time steps."""
+        """Number of sealed time steps."""
         return int(self._arrays["time"]["shape"][0])
 
     @property
@@ -139,13 +139,13 @@ class Root:
         return arrays
 
     def growing(self) -> dict[str, bytes]:
-        """The per-array ``zarr.json`` of all that a commit may change, as this root has it."""
+        """The ``zarr.json`` of each array that a commit may change, as in this root."""
         return {
             name: _text(metadata) for name, metadata in self._arrays.items() if _grows(metadata) or name == GRID_MAPPING
         }
 
     def nodes(self) -> dict[str, bytes]:
-        """The own ``zarr.json`` of every array and group in the cube, as this root has it."""
+        """The ``zarr.json`` of every array and group in the cube, as in this root."""
         found = {OWN: _text({"attributes": {}, "zarr_format": 3, "node_type": "group"})}
         for name, metadata in self._arrays.items():
             alone = {key: value for key, value in metadata.items() if key != "consolidated_metadata"}
@@ -153,11 +153,11 @@ class Root:
         return found
 
     def strayed(self, cube: Path, nodes: Mapping[str, bytes] | None = None) -> dict[Path, bytes]:
-        """Own ``zarr.json`` files that do not follow this root or are gone, and what they should hold.
+        """Missing ``zarr.json`` files of nodes, and those that differ from this root, with the correct content.
 
         Args:
             cube: The cube.
-            nodes: Of :meth:`nodes`, those that are looked at; the arrays along time if None.
+            nodes: The nodes to check, from :meth:`nodes`; the arrays along time if None.
         """
         found = {}
         for name, wanted in (self.growing() if nodes is None else nodes).items():
@@ -171,7 +171,7 @@ class Root:
         return found
 
     def following(self, steps: int, **changes: Any) -> Root:
-        """The root of the next commit: ``steps`` long, with changes to our attributes."""
+        """The root of the next commit, with ``steps`` steps and changed attributes of stac2cube."""
         document = json.loads(json.dumps(self.document))
         for metadata in document["consolidated_metadata"]["metadata"].values():
             if _grows(metadata):
@@ -187,14 +187,14 @@ class Root:
 
 
 def read_root(path: Path, file: Path | None = None) -> Root:
-    """Read and check the root of a cube; paths of other cubes that it remembers are those where they lie now.
+    """Read and check the root of a cube; stored paths of other cubes are replaced by their current ones.
 
     Args:
         path: The cube.
-        file: Another root than the present one: one of the cube's history.
+        file: Another root to read instead, from the cube's history.
 
     Raises:
-        CubeError: Nothing there, not a cube of ours, damaged, or written by a newer version.
+        CubeError: There is none, it is not a cube of stac2cube, damaged, or written by a newer version.
     """
     try:
         document = json.loads(read_plain(file or path / "zarr.json", follow=True))
@@ -218,7 +218,7 @@ def read_root(path: Path, file: Path | None = None) -> Root:
 
 
 def _put_in_place(path: Path) -> bool:
-    """Whether a cube is there now, after a swap of its generations was finished that somebody died in.
+    """Finish a swap of generations that died half-way; returns whether there is a cube now.
 
     Raises:
         CubeError: It cannot be finished.
@@ -233,10 +233,10 @@ def _put_in_place(path: Path) -> bool:
 
 
 def finish_journal(cube: Path) -> bool:
-    """Where a swap in two steps was interrupted between them, do the second; whoever finds it so may.
+    """Do the second step of a two-step swap that was interrupted after the first; any process may do this.
 
     Args:
-        cube: The cube, which is not there in that case.
+        cube: The cube, which does not exist in that case.
 
     Returns:
         Whether there is a cube now.
@@ -248,26 +248,26 @@ def finish_journal(cube: Path) -> bool:
         try:
             next_folder(cube).rename(cube)
         except OSError:
-            if not cube.exists():  # else somebody else was quicker
+            if not cube.exists():  # otherwise another process was faster
                 raise
     return (cube / "zarr.json").exists()
 
 
 def next_folder(cube: Path) -> Path:
-    """Where the next generation waits to be swapped in, and the old one, once it is swapped out, to be put away."""
+    """Folder of the next generation before it is swapped in, and of the old one between swap and putting away."""
     return cube.with_name(f".{cube.name}.next")
 
 
 def swap_journal(cube: Path) -> Path:
-    """The file that says, while a swap takes two steps, what the second one is."""
+    """The file that describes the second step of a two-step swap."""
     return cube.with_name(f".{cube.name}.swap")
 
 
 def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> None:
-    """Bring attributes that an older version wrote to what is written today.
+    """Update attributes written by older versions.
 
-    Up to version 0.1.0 the grid mapping had a ``GeoTransform``, which stays behind when a reader cuts or coarsens the
-    coordinates; flags were set by their masks where there is no data; and classes did not say their ``nodata``.
+    Up to version 0.1.0 the grid mapping had a ``GeoTransform``, which becomes wrong when a reader cuts or coarsens the
+    coordinates; flags matched their masks where there is no data; and classes did not declare their ``nodata``.
     """
     if GRID_MAPPING in arrays:
         arrays[GRID_MAPPING]["attributes"].pop("GeoTransform", None)
@@ -279,30 +279,30 @@ def _renew_attributes(arrays: Mapping[str, Any], layers: Sequence[Layer]) -> Non
 
 
 def hide_own(document: dict[str, Any]) -> None:
-    """Leave our own folder out of consolidated metadata: readers show what is there as groups.
+    """Remove stac2cube's own folder from consolidated metadata, because readers show all entries as groups.
 
-    It is a group all the same, since a folder that is no node makes readers warn that go by folders.
+    It is a group nevertheless: readers that list folders warn about one that is no node.
     """
     document["consolidated_metadata"]["metadata"].pop(OWN, None)
 
 
 def now_text() -> str:
-    """The present moment, UTC, as RFC 3339 with seconds."""
+    """The current time, UTC, as RFC 3339 with seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _text(document: Mapping[str, Any]) -> bytes:
-    """JSON without indentation, which Python itself would have to write, for ten times the time."""
+    """JSON without indentation: with indentation Python's own encoder would be used, which takes ten times as long."""
     return json.dumps(document).encode()
 
 
 def _grows(metadata: Mapping[str, Any]) -> bool:
-    """Whether this is an array along time."""
+    """Whether it is an array along time."""
     return bool(metadata["node_type"] == "array" and metadata.get("dimension_names", [])[:1] == ["time"])
 
 
 def placed(grid: Grid) -> dict[str, Any]:
-    """Where a grid lies, in the words of the conventions ``proj`` and ``spatial``."""
+    """Geotransform, shape, extent and CRS of a grid, in the terms of the conventions ``proj`` and ``spatial``."""
     return {
         **({"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}),
         "spatial:dimensions": ["y", "x"],
@@ -312,11 +312,11 @@ def placed(grid: Grid) -> dict[str, Any]:
     }
 
 
-# Where the overviews of a cube lie: beside it, a Zarr group of its own that follows the convention ``multiscales``.
+# Location of the overviews of a cube: beside it, in a separate Zarr group by the convention ``multiscales``.
 #
-# ``alps.zarr`` has its overviews in ``alps.zarr.overviews/``: ``2``, ``4``, ``8`` ... are cubes whose pixels are so
-# many times as large, each with its own ledger and made from the one before; ``1`` is a link to the cube itself, so
-# that the group is the whole pyramid. The cube does not know of them: nothing that it does can hurt them, nor they it.
+# ``alps.zarr`` has its overviews in ``alps.zarr.overviews/``: ``2``, ``4``, ``8`` ... are cubes whose pixels are that
+# many times larger, each with its own ledger and derived from the one before; ``1`` is a link to the cube itself, so
+# that the group is the complete pyramid. The cube has no reference to them, so neither can damage the other.
 
 SUFFIX = ".overviews"
 
@@ -324,20 +324,20 @@ MULTISCALES = convention("multiscales", "d35379db-88df-4056-af3a-620245f8e347", 
 
 
 def overviews_folder(cube: Path) -> Path:
-    """Where the overviews of a cube lie, or would."""
+    """The folder of a cube's overviews, whether or not it exists."""
     cube = cube.resolve()
     return cube.with_name(f"{cube.name}{SUFFIX}")
 
 
 def levels_of(cube: Path) -> tuple[int, ...]:
-    """Levels that a cube has: how many times as large their pixels are, ascending; without the cube itself."""
+    """Levels of a cube, as factors of pixel size, ascending; without the cube itself."""
     folder = overviews_folder(cube)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return tuple(sorted(int(name) for name in names if name.isdigit() and name != "1"))
 
 
 def level_path(cube: Path, level: int) -> Path:
-    """The cube that holds a level of a cube; the cube itself for 1.
+    """The cube of a level; the cube itself for 1.
 
     Raises:
         BadInputError: It has no such level.
@@ -352,13 +352,13 @@ def level_path(cube: Path, level: int) -> Path:
 
 
 def overviews_beside(cube: Path) -> list[Path]:
-    """All levels of a cube, and the others of a cube that is a level itself."""
+    """All levels of a cube; for a level, all levels in its folder."""
     folder = cube.parent if cube.parent.suffix == SUFFIX else overviews_folder(cube)
     return [path for path in sorted(folder.glob("[0-9]*")) if path.name.isdigit() and not path.is_symlink()]
 
 
 def write_pyramid(cube: Path) -> Path:
-    """Write, or write anew, the group that says which levels there are; its folder.
+    """Write or rewrite the group that lists the levels; returns its folder.
 
     Raises:
         CubeError: Not a cube.

@@ -37,14 +37,14 @@ from stac2cube.store.yearly_store import YearStore, years_folder
 
 # A layer of an opened cube and of its sealed years as one array.
 #
-# Each read takes the files that leave less to decode: a series of a pixel comes from the years' deep files, a map from
-# the cube's own; the pixels are the same. And each read takes the generation that was opened: a cube that was put in
-# order or rolled back since has other steps in its slots.
+# Each read uses the files that need less decoding: a series of a pixel comes from the years' deep files, a map from the
+# cube's own; the pixels are the same. Each read uses the generation that was opened: a cube that was tidied or rolled
+# back since has other steps in its slots.
 
 log = logging.getLogger(__name__)
 
 OPENING = 2**16
-"""Pixels that can be decoded in the time that it takes to open a file of the cube."""
+"""Number of pixels that can be decoded in the time it takes to open a file of the cube."""
 
 Part = slice | np.ndarray
 """Rows, columns or slots: ascending, without repetition."""
@@ -54,12 +54,12 @@ Array = zarr.Array[Any]
 
 @dataclass(frozen=True)
 class OpenYear:
-    """The store of a year as a cube's reader sees it.
+    """The store of a year, as used by the reader of a cube.
 
     Attributes:
-        path: Of the store.
-        places: Slot in the cube -> place in the store, of steps that are the same in both.
-        shards: Its files.
+        path: Path of the store.
+        places: Slot in the cube -> index in the store, for steps that are the same in both.
+        shards: Shards of the store.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class OpenYear:
 
 
 def open_years(cube: Path, root: Root, rows: Mapping[str, Entry]) -> list[OpenYear]:
-    """The stores that a root names, as far as they can be read and hold anything that is still true."""
+    """The stores named by a root, if they can be read and have steps that are still current."""
     found = []
     for year, name in sorted(root.years.items()):
         try:
@@ -83,17 +83,17 @@ def open_years(cube: Path, root: Root, rows: Mapping[str, Entry]) -> list[OpenYe
 
 
 class OuterArray(BackendArray):
-    """An array that is read by a number, a slice or an array of numbers per dimension."""
+    """An array that is indexed by a number, a slice or an array of numbers per dimension."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     def __getitem__(self, key: ExplicitIndexer) -> Any:
-        """Pixels in stored form, for every kind of indexer of xarray."""
+        """Pixels in stored form, for all indexers of xarray."""
         return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self.outer)
 
     def outer(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Pixels in stored form; a dimension for which one number was given is dropped."""
+        """Pixels in stored form; dimensions indexed by one number are dropped."""
         raise NotImplementedError
 
 
@@ -103,10 +103,10 @@ def lazy_variable(
     """An array as a variable of a Dataset, read when its values are used.
 
     Args:
-        array: What reads.
+        array: The array that reads.
         dims: Names of its dimensions.
-        attributes: Of the variable.
-        encoding: How it is stored, ``{}`` if nothing is to be said of it.
+        attributes: Attributes of the variable.
+        encoding: Its encoding, ``{}`` if there is none.
     """
     return xr.Variable(tuple(dims), LazilyIndexedArray(array), dict(attributes), dict(encoding))
 
@@ -129,11 +129,11 @@ class OpenLayer(BackendArray):
         self.shape, self.dtype = array.shape, array.dtype
 
     def __reduce__(self) -> Any:
-        """On another node it opens its arrays again."""
+        """Pickle without the arrays, which are opened again on the other node."""
         return _again, (self._held, self._name, self.shape[0], self._years)
 
     def __getitem__(self, key: ExplicitIndexer) -> Any:
-        """Pixels in stored form, for every kind of indexer of xarray.
+        """Pixels in stored form, for all indexers of xarray.
 
         Raises:
             CubeError: The cube was rebuilt since it was opened, and its old generation is gone.
@@ -149,11 +149,11 @@ class OpenLayer(BackendArray):
             try:
                 pixels = explicit_indexing_adapter(key, self.shape, support, read)
             except (OSError, RuntimeError, ValueError):
-                # Where one shard lay when its index was read, another may have lain when its chunks were.
+                # Between reading a shard's index and its chunks, another shard may have replaced it.
                 if self._held.folder() == folder:
                     raise
                 continue
-            if self._held.folder() == folder:  # else the generations were swapped while we read
+            if self._held.folder() == folder:  # otherwise the generations were swapped during the read
                 return pixels
 
     def _array_in(self, folder: Path) -> Array:
@@ -162,7 +162,7 @@ class OpenLayer(BackendArray):
         return self._arrays[folder]
 
     def _outer(self, array: Array, key: tuple[Any, ...]) -> np.ndarray:
-        """Steps x rows x columns; a dimension for which one number was given is dropped."""
+        """Steps x rows x columns; dimensions indexed by one number are dropped."""
         parts = [_part(part, size) for part, size in zip(key, self.shape, strict=True)]
         slots, rows, columns = _numbers(parts[0]), parts[1], parts[2]
         out = np.empty([_numbers(part).size for part in parts], dtype=self.dtype)
@@ -197,7 +197,7 @@ class _DeepLayer:
 
     Args:
         year: The year.
-        name: Of the layer.
+        name: Name of the layer.
     """
 
     def __init__(self, year: OpenYear, name: str) -> None:
@@ -209,12 +209,12 @@ class _DeepLayer:
         self._filled = {shard.tile for shard in year.shards if shard.layer == name and shard.size}
 
     def has(self, slots: np.ndarray) -> np.ndarray:
-        """Which of some slots are in here."""
+        """Mask of the slots that are in this store."""
         known = slots < self._places.size
         return np.asarray(known & (self._places[np.where(known, slots, 0)] >= 0))
 
     def pays(self, steps: int, rows: Part, columns: Part, cube: Array) -> bool:
-        """Whether less is to be decoded here than of so many steps of the cube, and all files are there."""
+        """Whether reading here needs less decoding than reading that many steps of the cube, and no file is lost."""
         mine = self._array.shape[0] * _pixels(rows, columns, self._array.chunks[1:])
         files = steps * _pixels(rows, columns, (cube.shards or cube.chunks)[1:], each=1)
         theirs = steps * _pixels(rows, columns, cube.chunks[1:]) + OPENING * files
@@ -232,7 +232,7 @@ class _DeepLayer:
         return np.asarray(self._array.vindex[self._places[slots], rows, columns])
 
     def _whole(self, rows: Part, columns: Part) -> bool:
-        """Whether no file is lost that was written: a lost one would read as fill."""
+        """Whether no written file is lost: a lost one would read as fill."""
         edges = (self._array.shards or self._array.chunks)[1:]
         touched = [np.unique(_numbers(part) // edge) for part, edge in zip((rows, columns), edges, strict=True)]
         tiles = {(int(row), int(column)) for row in touched[0] for column in touched[1]}
@@ -246,7 +246,7 @@ def _again(held: Held, name: str, steps: int, years: Sequence[OpenYear]) -> Open
 
 
 def _layer_of(store: Path, name: str) -> Array:
-    """One layer as the root of its store has it, which the layer's own metadata may lag behind."""
+    """One layer by the root of its store, which may be newer than the layer's own metadata."""
     with fast_pipeline():
         array = zarr.open_group(store, mode="r", use_consolidated=True)[name]
     assert isinstance(array, zarr.Array)
@@ -264,13 +264,13 @@ def _numbers(part: Part) -> np.ndarray:
 
 
 def _pixels(rows: Part, columns: Part, edges: Sequence[int], each: int = 0) -> int:
-    """Pixels of the chunks, of such edges, that a window touches; or ``each`` per chunk."""
+    """Pixels of all chunks of the given edges that a window touches; or ``each`` per chunk."""
     touched = [np.unique(_numbers(part) // edge).size for part, edge in zip((rows, columns), edges, strict=True)]
     return int(touched[0] * touched[1] * (each or edges[0] * edges[1]))
 
 
 def _runs(places: np.ndarray, slots: np.ndarray) -> list[slice]:
-    """Places, ascending, cut into runs of neighbouring places that hold neighbouring slots."""
+    """Ascending places, split into runs of consecutive places with consecutive slots."""
     if not places.size:
         return []
     cuts = np.flatnonzero((np.diff(places) != 1) | (np.diff(slots[places]) != 1)) + 1
@@ -282,10 +282,10 @@ def _read(array: Array, steps: slice, rows: Part, columns: Part) -> np.ndarray:
     return np.asarray(array[steps, rows, columns] if whole else array.oindex[steps, rows, columns])
 
 
-# For those who read: open a cube as a Dataset sorted by time, and tell whether two cubes are the same.
+# Open a cube as a Dataset sorted by time, and compare cubes.
 
 SERIES_EDGE = 256
-"""Pixels of a dask task along time: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
+"""Edge of a dask task along time, pixels: 256 x 256 of 75 steps, decoded, are 20 to 40 MB."""
 
 
 def open_cube(
@@ -309,25 +309,25 @@ def open_cube(
             256 x 256 pixels, good along time; ``"auto"`` leaves it to dask; a mapping gives your own dask chunks, None
             no dask at all.
         years: Use the deep files of sealed years; False reads the cube's own files only.
-        level: 1 for the cube; 2, 4, 8 ... for its overview whose pixels are so many times as large.
+        level: 1 for the cube; 2, 4, 8 ... for its overview whose pixels are that many times larger.
 
     Returns:
-        Layers with dims ``(time, y, x)``; coordinates ``time`` (datetime64, UTC), ``scene`` (key), and along time what
-        the ledger knows of each step (platform, orbit, cloud cover, catalog).
+        Layers with dims ``(time, y, x)``; coordinates ``time`` (datetime64, UTC), ``scene`` (key), and along time the
+        facts of each step in the ledger (platform, orbit, cloud cover, catalog).
 
     Raises:
-        CubeError: Nothing there, not a cube, or one whose ledger or scene keys are damaged.
-        BadInputError: It has no such level.
+        CubeError: There is none, it is not a cube, or its ledger or scene keys are damaged.
+        BadInputError: There is no such level.
     """
     cube = level_path(Path(path), level).resolve()
     root = _patiently(cube)
     times = xr.coders.CFDatetimeCoder(time_unit="us")
     with fast_pipeline():
-        # A store, no path: as a text, xarray's form of a path, one with "#" or "?" is taken for an address by zarr 3.4.
+        # A store, not a path: xarray passes paths as text, and zarr 3.4 treats one with "#" or "?" as an address.
         local = LocalStore(cube, read_only=True)
         store = xr.backends.ZarrStore.open_group(local, consolidated=True, mode="r", cache_members=True)
         dataset = xr.open_dataset(store, chunks=None, decode_cf=False, cache=False)
-    # The root may have been replaced between our look and xarray's; its own attributes say which one it is.
+    # The root may have been replaced between our read and xarray's; its attributes show which one xarray read.
     root = Root({**root.document, "attributes": dataset.attrs})
     rows = Ledger(cube, root.ledger).entries(whole=False)
     dataset = _guarded(dataset, cube, root, store.zarr_group, open_years(cube, root, rows) if years else [])
@@ -339,34 +339,34 @@ def open_cube(
             f"{cube} has scene keys that its ledger does not know ({', '.join(map(repr, strange[:3]))}): "
             f"stac2cube verify {cube} --repair"
         )
-    dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order in which they were asked for
+    dataset = dataset[[layer.name for layer in root.spec.layers]]  # in the order of the request
     dataset.encoding["source"] = str(cube)
     dataset = dataset.assign_coords(step_facts([str(key) for key in keys.values], rows))
     dataset = dataset.assign_coords(scene=("time", np.array([str(key) for key in keys.values], "U"), keys.attrs))
     dataset.attrs = _portable(dataset.attrs)
     prepare_for_writing(dataset)
     order = np.lexsort((keys.values, dataset["time"].values))
-    if np.any(np.diff(order) != 1):  # sorting copies what needs no sorting, too
+    if np.any(np.diff(order) != 1):  # indexing copies even if nothing moves
         dataset = dataset.isel(time=order)
     if chunks is None:
         return dataset
     sizes = _dask_chunks(dataset, root.spec.grid, chunks)
-    # Of the variables alone: the coordinates stay in memory.
+    # Variables only: the coordinates stay in memory.
     return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
 
 
 def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of a root that any format can store and any selection may keep.
+    """Attributes of a root that any format can store and that stay correct for any selection.
 
-    Ours become a text, since NetCDF knows no nested values. What tells the lattice of the whole cube is left out: of a
-    part of it, it would be wrong, and the coordinates say it.
+    stac2cube's own become a text, since NetCDF has no nested values. The lattice of the whole cube is left out: it
+    would be wrong for a part, and the coordinates contain it.
     """
     kept = {name: value for name, value in attributes.items() if not name.startswith(("spatial:", "zarr_conventions"))}
     return kept | {"stac2cube": json.dumps(attributes["stac2cube"])}
 
 
 def _guarded(dataset: xr.Dataset, cube: Path, root: Root, group: zarr.Group, years: Sequence[OpenYear]) -> xr.Dataset:
-    """The layers, undecoded, read from this generation only, with the stores of sealed years behind them."""
+    """The undecoded layers, read from this generation only, with the stores of sealed years."""
     held, changed = Held(cube, root.generation), {}
     for layer in root.spec.layers:
         plain, array = dataset[layer.name].variable, group[layer.name]
@@ -388,10 +388,10 @@ def _dask_chunks(dataset: xr.Dataset, grid: Grid, chunks: str | Mapping[str, int
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What keeps two cubes from being the same; nothing if they are.
+    """The differences between two cubes; empty if they are the same.
 
     They are the same when, in order of time, scene keys, item ids, status and stored pixels are equal. Job ids, paths,
-    times of making, the order of slots and which years are sealed do not count.
+    creation times, the order of slots and sealed years are ignored.
     """
     roots = [read_root(path) for path in (one, other)]
     found = [] if _layout(roots[0]) == _layout(roots[1]) else ["grid or layers differ"]
@@ -414,7 +414,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def _pieces(dataset: xr.Dataset, roots: Sequence[Root]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Where two cubes are compared, and how it is called: every step; of sealed years every series, from deep files."""
+    """Selections and labels to compare two cubes by: each step; for sealed years each series, from deep files."""
     yield from (({"time": step}, str(key)) for step, key in enumerate(dataset["scene"].values))
     years = {year for root in roots for year in root.years}
     series = replace(roots[0].spec.grid, shard=(SERIES_EDGE, SERIES_EDGE))
@@ -434,7 +434,7 @@ def _comparable(ledger: Ledger) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def _patiently(cube: Path) -> Root:
-    """The root; waits a moment where generations are swapped in two steps and the cube is away between them."""
+    """The root; waits a moment if the cube is absent between the two steps of a swap of generations."""
     for _ in range(20):
         if cube.exists() or not next_folder(cube).exists():
             break

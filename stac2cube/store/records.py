@@ -1,4 +1,4 @@
-"""The files that commits write beside pixels, and a census of everything in a cube."""
+"""The metadata files of commits, and a census of everything in a cube."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import OWN, Root, read_root
 from stac2cube.store.staging import checksum, shard_file
 
-# Everything that lies in a cube, looked at without following a link or waiting at a pipe.
+# Everything in a cube, listed without following a link or blocking on a pipe.
 
 KINDS = {
     "missing": "a file of pixels is not there: its pixels read as no data",
@@ -33,18 +33,18 @@ KINDS = {
     "mode": "its owner may not read it",
     "year": "the store of a sealed year is not what was sealed; its steps are whole in the cube",
 }
-"""What can be wrong, by name."""
+"""Kinds of damage, by name."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong.
+    """One damage.
 
     Attributes:
-        kind: Name of :data:`KINDS`.
-        path: Where, within the cube.
-        key: Of the step it harms, "" if none.
-        what: In words.
+        kind: Name from :data:`KINDS`.
+        path: Its path within the cube.
+        key: Key of the affected step, "" if none.
+        what: Description.
     """
 
     kind: str
@@ -55,13 +55,13 @@ class Damage:
 
 @dataclass
 class Census:
-    """What lies in a cube, by path within it.
+    """The content of a cube, by path within it.
 
     Attributes:
-        files: Plain files.
+        files: Regular files.
         others: Pipes, sockets and devices.
         folders: Folders.
-        found: Links, and what its owner may not read.
+        found: Links, and everything that its owner may not read.
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
@@ -71,11 +71,11 @@ class Census:
 
 
 SIDECAR = ".aux.xml"
-"""End of the names of GDAL's sidecar files (gdal.org, PAM)."""
+"""Suffix of GDAL's sidecar files (gdal.org, PAM)."""
 
 
 def take_census(store: Path) -> Census:
-    """Look at all names in a cube or the store of a year, but for those of a run that writes."""
+    """List all names in a cube or the store of a year, except those of a running writer."""
     census, pending = Census(), [""]
     while pending:
         folder = pending.pop()
@@ -91,14 +91,14 @@ def take_census(store: Path) -> Census:
 
 
 def stray_files(census: Census, expected: set[str], layers: set[str]) -> list[Damage]:
-    """What lies in a store and is no part of it; of a strange folder, the folder alone.
+    """Files in a store that are not part of it; for an unknown folder, the folder only.
 
-    Files in which GDAL, and so QGIS, keeps statistics beside what it opens change nothing, and are left out.
+    Files in which GDAL, and so QGIS, keeps statistics beside an opened file are harmless and left out.
 
     Args:
-        census: What lies there.
+        census: The content of the store.
         expected: Paths of all files that may be there.
-        layers: Names of the layers: what is strange among their chunks is told file by file.
+        layers: Names of the layers: unexpected files among their chunks are reported one by one.
     """
     known = {parent for path in expected for parent in _parents(path)} | {OWN}
     known |= {f"{OWN}/ledger", f"{OWN}/history"}
@@ -120,7 +120,7 @@ def stray_files(census: Census, expected: set[str], layers: set[str]) -> list[Da
 
 
 def _note(census: Census, entry: os.DirEntry[str], path: str) -> bool:
-    """Write an entry down; whether it is a folder that can be looked into."""
+    """Record an entry; returns whether it is a folder to descend into."""
     if entry.is_symlink():
         census.found.append(Damage("link", path, "", f"{KINDS['link']}: it points to {os.readlink(entry.path)!r}"))  # noqa: PTH115
         return False
@@ -140,10 +140,10 @@ def _note(census: Census, entry: os.DirEntry[str], path: str) -> bool:
 
 
 def _of_a_run(folder: str, name: str) -> bool:
-    """Whether a name belongs to a run that writes now, or to one that died: the next writer cleans up after it."""
+    """Whether a name belongs to a running or dead run: the next writer cleans up after it."""
     if folder == OWN and (name in ("staging", "trash", "lock", "put-away") or name.startswith("lock.")):
         return True
-    # What a network file system keeps of a file that is removed while somebody has it open.
+    # Network file systems keep such names for files that are removed while open.
     return name.startswith(".nfs") or (name.startswith(".") and name.endswith(".partial"))
 
 
@@ -153,24 +153,24 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
-# What commits leave beside pixels: root, history and ledger. Whether they are whole, and whence a lost one comes.
+# Metadata files of commits: root, history and ledger. Whether they are complete, and sources to restore lost ones.
 
 SUMS = "checksums"
-"""Our attribute of a root with the CRC-32C of the ledger parts that it names, and of itself under :data:`SELF`. Cubes
+"""Attribute of a root with the CRC-32C of the ledger parts that it names, and its own under :data:`SELF`. Cubes
 of version 0.1.0 have none before their next commit."""
 
 SELF = "zarr.json"
 
 _WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, CubeError)
-"""What a root raises that is none."""
+"""Errors raised by an invalid root."""
 
 
 def with_checksums(cube: Path, root: Root) -> Root:
-    """A root that knows the checksums of the ledger parts that it names, and its own; what it knew of others is gone.
+    """A root with the checksums of the ledger parts that it names, and its own; checksums of other parts are dropped.
 
     Args:
-        cube: Where its ledger lies.
-        root: The root, as it will be written but for the checksums.
+        cube: The cube with the ledger.
+        root: The root, complete except for the checksums.
     """
     known = root.own.get(SUMS, {})
     sums = {part: known.get(part) or checksum(read_plain(_ledger(cube) / part)) for part in root.ledger}
@@ -181,11 +181,11 @@ def with_checksums(cube: Path, root: Root) -> Root:
 
 @dataclass(frozen=True)
 class RootState:
-    """A cube's root, and what is wrong with it.
+    """A cube's root and its damage.
 
     Attributes:
-        root: The root; None where it is lost, or not to be believed.
-        found: What is wrong.
+        root: The root; None if it is lost or not trustworthy.
+        found: Its damage.
     """
 
     root: Root | None
@@ -205,7 +205,7 @@ def look_at_root(cube: Path) -> RootState:
         commit, _ = root.commit, (root.spec, root.steps, root.ledger, root.years, root.generation)
     except _WRONG as error:
         if not numbers:
-            read_root(cube)  # which says what else it is
+            read_root(cube)  # raises with the reason
         return _refused(cube, f"it cannot be read ({' '.join(str(error).split())[:80] or type(error).__name__})")
     read_root(cube)
     if whole(document) is False:
@@ -225,10 +225,10 @@ def look_at_root(cube: Path) -> RootState:
 
 
 def is_older(cube: Path, root: Root, newest: int) -> bool:
-    """Whether a root is one of an earlier commit, put in the place of a later one.
+    """Whether a root belongs to an earlier commit and was put in the place of a later one.
 
-    A commit that was killed before it replaced the root also leaves a newer history, by one commit; but the arrays' own
-    metadata, which follow the root, then have no steps that the root lacks.
+    A commit that was killed before it replaced the root also leaves a newer history, by one commit. But then the
+    arrays' own metadata, which are written after the root, have no more steps than the root.
 
     Args:
         cube: The cube.
@@ -246,10 +246,10 @@ def require_last_root(cube: Path, root: Root, listings: Listings | None = None) 
     Args:
         cube: The cube.
         root: Its root.
-        listings: Of the cube's folders.
+        listings: Listings of the cube's folders.
 
     Raises:
-        CubeError: It is; nothing was changed.
+        CubeError: It is older; nothing was changed.
     """
     numbers = commits_in_history(cube, listings)
     if numbers and is_older(cube, root, numbers[-1]):
@@ -261,10 +261,10 @@ def require_last_root(cube: Path, root: Root, listings: Listings | None = None) 
 
 
 def best_root(cube: Path) -> tuple[bytes, Root] | None:
-    """The newest root in the history all of whose files are there; the newest whose ledger is, where none is; or None.
+    """The newest root in the history with all its files; else the newest with a complete ledger; else None.
 
     Args:
-        cube: A cube whose own root is not to be believed.
+        cube: A cube whose own root is not trustworthy.
     """
     candidates = []
     for number in reversed(commits_in_history(cube)):
@@ -284,7 +284,7 @@ def best_root(cube: Path) -> tuple[bytes, Root] | None:
 
 
 def last_whole_commit(cube: Path) -> int | None:
-    """Number of the last commit before the present one whose root and ledger are whole, None if there is none."""
+    """Number of the last earlier commit whose root and ledger are intact, None if there is none."""
     for number in reversed(commits_in_history(cube)):
         document = _history_of(cube, number)
         if document is not None and whole(document) is not False and not list(lost_parts(cube, Root(document))):
@@ -293,7 +293,7 @@ def last_whole_commit(cube: Path) -> int | None:
 
 
 def lost_parts(cube: Path, root: Root) -> Iterator[Damage]:
-    """Parts of the ledger that a root names and that are not there, or not whole."""
+    """Ledger parts named by a root that are missing or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -312,13 +312,13 @@ def lost_parts(cube: Path, root: Root) -> Iterator[Damage]:
 
 
 def look_at_history(cube: Path, root: Root, census: Census, *, deep: bool) -> Iterator[Damage]:
-    """What is lost of earlier commits: their roots, and the ledger parts that these name.
+    """Lost or damaged files of earlier commits: their roots, and the ledger parts that these name.
 
     Args:
         cube: The cube.
         root: Its root, which is sound.
-        census: What lies there.
-        deep: Read every file, else only see whether it is there.
+        census: The content of the cube.
+        deep: Read every file; else only check that it exists.
     """
     seen: set[str] = set(root.ledger)
     for number in range(root.commit, 0, -1):
@@ -340,18 +340,18 @@ def look_at_history(cube: Path, root: Root, census: Census, *, deep: bool) -> It
 
 
 def files_of_commits(root: Root, census: Census) -> set[str]:
-    """Paths of the files of the history and of the ledger that may be there, those of a commit that died included."""
+    """Paths of existing files of the history and the ledger, including those of a commit that died."""
     numbers = range(1, root.commit + 2)
     known = {f"{OWN}/{place}" for n in numbers for place in (f"history/{n:06d}.json", f"ledger/{n:06d}.parquet")}
     return known & (census.files.keys() | census.others | census.folders)
 
 
 def found_in_old_generations(cube: Path, path: str) -> bytes | None:
-    """A lost file of an earlier commit, from an old generation that still has it whole.
+    """A lost file of an earlier commit, from an old generation that has it intact.
 
     Args:
         cube: The cube.
-        path: Of the file within the cube.
+        path: Path of the file within the cube.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -375,11 +375,11 @@ def found_in_old_generations(cube: Path, path: str) -> bytes | None:
 
 
 def commits_in_history(cube: Path, listings: Listings | None = None) -> list[int]:
-    """Numbers of the commits whose roots the history has, ascending.
+    """Numbers of the commits with a root in the history, ascending.
 
     Args:
         cube: The cube.
-        listings: Of the cube's folders.
+        listings: Listings of the cube's folders.
     """
     names = (listings or Listings()).names(_history(cube))
     stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
@@ -387,7 +387,7 @@ def commits_in_history(cube: Path, listings: Listings | None = None) -> list[int
 
 
 def whole(document: Mapping[str, Any]) -> bool | None:
-    """Whether a root has the checksum that it says of itself; None if it says none, as those of version 0.1.0."""
+    """Whether a root matches the checksum that it contains; None if it has none, as in version 0.1.0."""
     try:
         said = document["attributes"]["stac2cube"].get(SUMS, {}).get(SELF)
     except (KeyError, TypeError, AttributeError):
@@ -396,7 +396,7 @@ def whole(document: Mapping[str, Any]) -> bool | None:
 
 
 def _checksum_of(document: Mapping[str, Any]) -> str:
-    """The checksum of a root without its own, whatever the order of its keys."""
+    """The checksum of a root without its own checksum, independent of the order of its keys."""
     attributes = document["attributes"]
     sums = {name: value for name, value in attributes["stac2cube"].get(SUMS, {}).items() if name != SELF}
     own = {**attributes["stac2cube"], SUMS: sums}
@@ -421,7 +421,7 @@ def _all_there(cube: Path, root: Root) -> bool:
 
 
 def _wrong_part(cube: Path, part: str, sums: Mapping[str, str], census: Census) -> str:
-    """What is wrong with a ledger part of an earlier commit, "" if nothing."""
+    """The damage of a ledger part of an earlier commit, "" if none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -439,7 +439,7 @@ def _wrong_part(cube: Path, part: str, sums: Mapping[str, str], census: Census) 
 
 
 def _history_of(cube: Path, number: int) -> dict[str, Any] | None:
-    """The root that a commit wrote, None if it is not there or no root of that commit."""
+    """The root written by a commit, None if it is missing or not a root of that commit."""
     try:
         document: dict[str, Any] = json.loads(read_plain(_history(cube) / f"{number:06d}.json"))
         return document if Root(document).commit == number else None
@@ -448,7 +448,7 @@ def _history_of(cube: Path, number: int) -> dict[str, Any] | None:
 
 
 def _steps_in(array: Path) -> int:
-    """Steps that an array has by its own metadata, 0 if these cannot be read."""
+    """Steps of an array by its own metadata, 0 if these cannot be read."""
     try:
         return int(json.loads(read_plain(array / "zarr.json"))["shape"][0])
     except (*_WRONG, IndexError):
@@ -456,7 +456,7 @@ def _steps_in(array: Path) -> int:
 
 
 def _agree(document: Mapping[str, Any], before: Mapping[str, Any]) -> int:
-    """How many attributes a root shares with the one before it."""
+    """Number of attributes that a root shares with the one before it."""
     theirs = before.get("attributes", {})
     return sum(theirs.get(name) == value for name, value in document["attributes"].items())
 

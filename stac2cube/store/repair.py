@@ -1,4 +1,4 @@
-"""Put right what is damaged, and return to old states: from the root, the ledger, the history and old generations."""
+"""Repair damage and restore old states: from the root, the ledger, the history and old generations."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from stac2cube.store.metadata import OWN, Root, now_text, read_root
 from stac2cube.store.records import SELF, Damage, best_root, found_in_old_generations, require_last_root
 from stac2cube.store.writer import CubeWriter, write_coordinates
 
-# Putting right what root, grid, ledger and old generations say of a damaged cube; pixels are made anew elsewhere.
+# Repairs from root, grid, ledger and old generations; pixels are rebuilt elsewhere.
 #
-# Nothing that may be somebody's is removed: what belongs to no step and what is no part of the cube is put into the
+# Nothing that might be the user's is deleted: files of no step and files that are not part of the cube are moved to the
 # cube's trash, which is emptied after the grace period.
 
 TRASH = f"{OWN}/trash"
 
 
 def restore_root(cube: Path, verdict: Verdict | None) -> None:
-    """Put the newest root of the history that is whole in the place of one that is lost or not to be believed.
+    """Restore the newest intact root of the history in place of a lost or untrustworthy one.
 
     Raises:
-        BadInputError: No root of the history is whole; nothing was changed.
-        CubeLockedError: Somebody else writes the cube.
+        BadInputError: No root of the history is intact; nothing was changed.
+        CubeLockedError: Another process writes the cube.
     """
     refuse_links_in_cube(cube)
     with CubeLock(cube, verdict=verdict) as lock:
@@ -57,10 +57,10 @@ def restore_root(cube: Path, verdict: Verdict | None) -> None:
 
 
 def restore_records(cube: Path, found: Sequence[Damage], verdict: Verdict | None) -> None:
-    """Bring lost parts of the ledger, and what earlier commits left, back from old generations that have them.
+    """Restore lost parts of the ledger and files of earlier commits from old generations.
 
     Raises:
-        CubeLockedError: Somebody else writes the cube.
+        CubeLockedError: Another process writes the cube.
     """
     refuse_links_in_cube(cube)
     with CubeLock(cube, verdict=verdict):
@@ -71,7 +71,7 @@ def restore_records(cube: Path, found: Sequence[Damage], verdict: Verdict | None
 
 
 def make_readable(cube: Path, found: Sequence[Damage]) -> None:
-    """Give the owner back the right to read, from the top; needs no lock, as nobody's content changes."""
+    """Give the owner permission to read again, from the top; needs no lock, as no content changes."""
     for damage in sorted(found, key=lambda one: one.path):
         if damage.kind == "mode":
             path = cube / damage.path
@@ -82,15 +82,15 @@ def make_readable(cube: Path, found: Sequence[Damage]) -> None:
 
 
 def tidy_up(cube: Path, found: Sequence[Damage], verdict: Verdict | None) -> None:
-    """Put right what needs no pixel: strays, metadata, coordinates, and the history of the last commit.
+    """Repair everything that needs no pixels: strays, metadata, coordinates, and the history of the last commit.
 
     Args:
-        cube: The cube; its root and ledger are whole.
-        found: What is wrong with it.
+        cube: The cube; its root and ledger are intact.
+        found: Its damage.
         verdict: See :class:`stac2cube.store.lock.CubeLock`.
 
     Raises:
-        CubeLockedError: Somebody else writes the cube.
+        CubeLockedError: Another process writes the cube.
     """
     refuse_links_in_cube(cube)
     require_present(cube)
@@ -117,7 +117,7 @@ def tidy_up(cube: Path, found: Sequence[Damage], verdict: Verdict | None) -> Non
 
 
 def _make_folder(cube: Path, path: str) -> None:
-    """Make a folder with those above it, over whatever is in their place."""
+    """Make a folder and its parents, moving away anything else in their place."""
     parts = path.split("/")
     for count in range(1, len(parts) + 1):
         folder = "/".join(parts[:count])
@@ -128,7 +128,7 @@ def _make_folder(cube: Path, path: str) -> None:
 
 
 def _write(cube: Path, path: str, content: bytes) -> None:
-    """Write a file whole, over whatever is in its place or in that of its folders."""
+    """Write a file atomically, moving away anything else in its place or in that of its folders."""
     _make_folder(cube, path.rpartition("/")[0])
     if not _plain(cube / path):
         _put_aside(cube, path)
@@ -136,12 +136,12 @@ def _write(cube: Path, path: str, content: bytes) -> None:
 
 
 def _plain(path: Path) -> bool:
-    """Whether a file can be replaced by a rename: it is plain, or there is none."""
+    """Whether a file can be replaced by a rename: it is a regular file or does not exist."""
     return not os.path.lexists(path) or stat.S_ISREG(path.lstat().st_mode)
 
 
 def _put_aside(cube: Path, path: str) -> None:
-    """Move something into the trash, under a name that no other has."""
+    """Move something to the trash, under a unique name."""
     trash = cube / TRASH
     make_folder(cube, trash)
     name, count = f"{now_text().replace(':', '')}-{path.replace('/', '-')}"[:200], 0
@@ -159,14 +159,14 @@ def _empty_trash(cube: Path) -> None:
             remove_tree(path, below=cube) if path.is_dir() else remove_file(cube, path)
 
 
-# Old states and other orders of a cube: rolled back, in order of time, without some steps. No pixel is rewritten.
+# Old states and other orders of a cube: rolled back, sorted by time, without some steps. No pixel is rewritten.
 
 _AWAY = "away-"
-"""Before the name of a slot's folder while slots change places."""
+"""Prefix of a slot's folder while slots are exchanged."""
 
 
 def root_of_commit(cube: Path, number: int) -> Root:
-    """The root as a commit left it.
+    """The root as written by a commit.
 
     Raises:
         BadInputError: There is no such commit.
@@ -181,13 +181,13 @@ def root_of_commit(cube: Path, number: int) -> Root:
 
 @dataclass(frozen=True)
 class CommitDifference:
-    """What lies between two commits, by keys of steps.
+    """The difference between two commits, by keys of steps.
 
     Attributes:
-        added: Sealed later.
-        removed: Sealed earlier and not any more.
-        replaced: Made anew, from other items or other pixels.
-        noted: Whose status is another, neither of them sealed.
+        added: Sealed in the later commit only.
+        removed: Sealed in the earlier commit only.
+        replaced: Rebuilt, from other items or with other pixels.
+        noted: With a changed status, sealed in neither.
     """
 
     added: tuple[str, ...]
@@ -221,11 +221,11 @@ def difference(cube: Path, one: int, other: int) -> CommitDifference:
 
 
 def roll_back(writer: CubeWriter, number: int) -> Root:
-    """Make the state of an older commit the present one: as a new commit, after which one can go back again.
+    """Restore the state of an older commit, as a new commit that can itself be rolled back.
 
     Args:
-        writer: The cube, held.
-        number: Of the commit.
+        writer: The writer of the cube.
+        number: Number of the commit.
 
     Raises:
         BadInputError: There is no such commit, or its pixels were replaced so long ago that they are gone.
@@ -250,12 +250,12 @@ def roll_back(writer: CubeWriter, number: int) -> Root:
 
 
 def arrange(writer: CubeWriter, keys: Sequence[str], noted: Sequence[Entry] = ()) -> Root:
-    """Put the sealed steps in another order, and leave some out.
+    """Reorder the sealed steps, and leave some out.
 
     Args:
-        writer: The cube, held.
-        keys: Of the sealed steps that stay, in the order of their new slots.
-        noted: Rows without a slot of some of those left out: why they are.
+        writer: The writer of the cube.
+        keys: Keys of the sealed steps to keep, in the order of their new slots.
+        noted: Rows without a slot for some of the steps left out, with the reason.
     """
     rows = writer.ledger.entries()
     kept = [replace(rows[key], slot=slot) for slot, key in enumerate(keys)]
@@ -277,14 +277,14 @@ def arrange(writer: CubeWriter, keys: Sequence[str], noted: Sequence[Entry] = ()
                     move(new, chunks / f"{_AWAY}{slot}", chunks / str(place))
         write_coordinates(new, root, kept)
 
-    # The whole ledger anew: rows are only ever added, and those left out must go.
+    # A completely new ledger: rows are only ever added, and those left out must be removed.
     out = writer.root.steps - len(kept)
     what = {"taken out": out} if out else {"put in order of time": len(kept)}
     return writer.regenerate(root, [*kept, *others], change, what=what, parts=())
 
 
 def slots_in_order(rows: Sequence[Entry]) -> bool:
-    """Whether slots follow time."""
+    """Whether the order of slots is that of time."""
     sealed = sorted((row for row in rows if row.status == SEALED), key=lambda row: row.slot or 0)
     times = [(row.time, row.key) for row in sealed]
     return times == sorted(times)

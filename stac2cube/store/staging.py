@@ -1,4 +1,4 @@
-"""Encode shards and write them to staging, where readers do not see them; read steps that are sealed."""
+"""Encode shards and write them to staging, where readers do not see them; read sealed steps."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ if TYPE_CHECKING:
     import zarr
     from zarr.abc.buffer import Buffer
 
-# Pixels of a whole shard to the bytes of its file: chunk after chunk, then where each lies.
+# Encode the pixels of a shard to its file: chunk after chunk, then the index of their positions.
 #
-# That is all that the codec ``sharding_indexed`` asks for (Zarr 3, zarr-specs.readthedocs.io), so no store, no event
-# loop and no folder come in between. zarrs makes the same bytes where it encodes with one thread, but only into an
-# array on disk, which a block that is written durably needs for itself alone: that takes 2.6 times the CPU for a small
-# shard, and a sixth more for a large one (docs/benchmarks.md). Tests hold the bytes to those of zarrs, and the pixels
-# to readers.
+# This is all that the codec ``sharding_indexed`` requires (Zarr 3, zarr-specs.readthedocs.io), so no store, event loop
+# or folder is involved. zarrs makes the same bytes if it encodes with one thread, but only into an array on disk, and a
+# durable write of a block would need one of its own: that takes 2.6 times the CPU for a small shard, and a sixth more
+# for a large one (docs/benchmarks.md). Tests compare the bytes with those of zarrs, and read the pixels back.
 
 
 @cache
 def _blosc() -> Any:
-    """c-blosc, imported where a shard is packed.
+    """c-blosc, imported when a shard is packed.
 
-    Its own threads would put each block of a chunk where it is ready, and equal pixels would make files of other bytes
-    every time; it has them in the main thread only. Blocks of the cube, not of a codec, are what is made in parallel.
+    With its own threads, the order of blocks in a chunk would depend on timing, and equal pixels would give different
+    files. They are used in the main thread only, and switched off here. Parallelism is over blocks of the cube instead.
     """
     from numcodecs import blosc
 
@@ -54,7 +53,7 @@ def _blosc() -> Any:
 
 
 _ABSENT = 2**64 - 1
-"""Place and length, in the index, of a chunk that is all fill."""
+"""Offset and length, in the index, of an all-fill chunk."""
 
 _SHUFFLES = {"noshuffle": "NOSHUFFLE", "shuffle": "SHUFFLE", "bitshuffle": "BITSHUFFLE"}
 """Names of the codec ``blosc`` in Zarr 3 -> constants of c-blosc."""
@@ -62,14 +61,14 @@ _SHUFFLES = {"noshuffle": "NOSHUFFLE", "shuffle": "SHUFFLE", "bitshuffle": "BITS
 
 @dataclass(frozen=True)
 class Blosc:
-    """The codec ``blosc`` of an array, as its ``configuration`` in ``zarr.json`` says it.
+    """The codec ``blosc`` of an array, as in its ``configuration`` in ``zarr.json``.
 
     Attributes:
-        typesize: Bytes of a number.
+        typesize: Bytes per number.
         cname: Name of the compressor, ``"zstd"``.
         clevel: Its level, 0 to 9.
         shuffle: ``"noshuffle"``, ``"shuffle"`` or ``"bitshuffle"``.
-        blocksize: Bytes of a block, 0 for blosc's choice.
+        blocksize: Bytes per block, 0 for blosc's default.
     """
 
     typesize: int
@@ -79,7 +78,7 @@ class Blosc:
     blocksize: int
 
     def pack(self, chunk: np.ndarray) -> bytes:
-        """The bytes of a chunk, whose numbers have :attr:`typesize` bytes."""
+        """Compress a chunk of numbers with :attr:`typesize` bytes each."""
         blosc = _blosc()
         shuffle = getattr(blosc, _SHUFFLES[self.shuffle])
         made: bytes = blosc.compress(chunk, self.cname.encode(), self.clevel, shuffle, self.blocksize)
@@ -92,9 +91,9 @@ class ShardFormat:
 
     Attributes:
         shard: Steps, rows and columns of a shard.
-        chunk: Of a chunk in it.
-        fill: Of pixels without data, as a scalar of the array's type.
-        codec: Of its chunks.
+        chunk: Steps, rows and columns of a chunk.
+        fill: Value of pixels without data, as a scalar of the array's type.
+        codec: Codec of the chunks.
     """
 
     shard: tuple[int, ...]
@@ -103,11 +102,11 @@ class ShardFormat:
     codec: Blosc
 
     def encode(self, block: np.ndarray) -> Iterator[bytes]:
-        """The file of a shard, in parts that follow each other; each to be used up before the next is made.
+        """The file of a shard, in consecutive parts; each must be used before the next is generated.
 
         Args:
-            block: Pixels of the array's type, as large as the shard or, at the array's end, smaller. Beyond them lies
-                fill. All-fill chunks take no room.
+            block: Pixels of the array's type, in the size of the shard or smaller at the edge of the array. Missing
+                pixels are filled. All-fill chunks take no space.
         """
         counts = [whole // part for whole, part in zip(self.shard, self.chunk, strict=True)]
         index = np.full((*counts, 2), _ABSENT, "<u8")
@@ -127,20 +126,20 @@ class ShardFormat:
             index[place] = end, len(packed)
             end += len(packed)
             yield packed
-            del packed  # so that the next one takes its place in memory
+            del packed  # so that the next one reuses its memory
         places = index.tobytes()
         yield places + struct.pack("<I", google_crc32c.value(places))
 
 
 @lru_cache(maxsize=256)
 def format_of(metadata: bytes) -> ShardFormat:
-    """How an array wants its shards.
+    """The format of an array's shards.
 
     Args:
-        metadata: Its ``zarr.json``, as :func:`stac2cube.store.staging.create_array` writes it.
+        metadata: Its ``zarr.json``, as written by :func:`stac2cube.store.staging.create_array`.
 
     Raises:
-        CubeError: Nobody here makes arrays like that.
+        CubeError: The array has a format that stac2cube does not write.
     """
     codec: Blosc | None
     match json.loads(metadata):
@@ -155,7 +154,7 @@ def format_of(metadata: bytes) -> ShardFormat:
 
 
 def _codec(dtype: str, sharding: Mapping[str, Any]) -> Blosc | None:
-    """Of the chunks of a shard; None for any other way than ours."""
+    """The codec of the chunks of a shard; None for any format that stac2cube does not write."""
     match sharding:
         case {
             "codecs": [{"name": "bytes"} as order, {"name": "blosc", "configuration": words}],
@@ -164,7 +163,7 @@ def _codec(dtype: str, sharding: Mapping[str, Any]) -> Blosc | None:
             if words.keys() != {part.name for part in fields(Blosc)}:
                 return None
             codec = Blosc(**words)
-            # Single bytes have no order, and say none.
+            # Single bytes have no byte order, and declare none.
             little = order.get("configuration", {}).get("endian", "little") == "little"
             sized = codec.typesize == np.dtype(dtype).itemsize
             if little and sized and codec.shuffle in _SHUFFLES and sharding.get("index_location", "end") == "end":
@@ -173,14 +172,14 @@ def _codec(dtype: str, sharding: Mapping[str, Any]) -> Blosc | None:
 
 
 def _scalar(fill: Any, dtype: str) -> Any:
-    """The fill value of ``zarr.json`` as a number; that of floats may be "NaN", "Infinity", or bits as "0x7fc00000"."""
+    """The fill value of ``zarr.json`` as a number; floats may be "NaN", "Infinity", or bits such as "0x7fc00000"."""
     kind = np.dtype(dtype)
     if isinstance(fill, str) and fill.startswith("0x"):
         return np.array(int(fill, 16), f"u{kind.itemsize}").view(kind)[()]
     return kind.type(fill)
 
 
-# Pixels to bytes and back: one shard of one layer at one time step, as the cube's codec wants it.
+# Encode and decode pixels with the cube's codec: one shard of one layer at one time step.
 
 log = logging.getLogger(__name__)
 
@@ -188,21 +187,21 @@ _PIPELINE_LOCK = threading.RLock()
 
 
 class _Threads:
-    """Whether the threads of zarrs, which a process that is forked does not have, were started by its parent."""
+    """Whether the parent of this process had started threads of zarrs, which a forked process does not have."""
 
     started = False
     lost = False
 
     @classmethod
     def forked(cls) -> None:
-        """In a new child: an array that is opened with zarrs would be waited for without end."""
+        """Runs in a forked child, where reading an array opened with zarrs would block forever."""
         cls.lost = cls.lost or cls.started
         _PIPELINE_LOCK.release()
         _renew_pool_of_dask()
 
 
 class _PoolOfChild(ThreadPoolExecutor):
-    """Threads in dask's configuration. Dask sends that to its workers, where it becomes a pool of their own."""
+    """A thread pool for dask's configuration. Dask pickles it to its workers, where it becomes a new pool."""
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -213,10 +212,10 @@ class _PoolOfChild(ThreadPoolExecutor):
 
 
 def _renew_pool_of_dask() -> None:
-    """Give a new child threads for dask, if its parent had some: it would wait for those without end.
+    """Give a forked child a thread pool for dask, if its parent had one: using the parent's would block forever.
 
-    A pool in dask's configuration goes before the one that dask keeps. It starts no thread until there is work. The
-    configuration is set without its lock, which a thread of the parent may have held.
+    A pool in dask's configuration takes precedence over the one that dask keeps. It starts no thread until there is
+    work. The configuration is set without its lock, which a thread of the parent may have held.
     """
     if "dask.threaded" in sys.modules:
         system = sys.modules["dask.system"]
@@ -230,18 +229,18 @@ os.register_at_fork(
 
 @contextmanager
 def fast_pipeline(*, writing: bool = False) -> Iterator[None]:
-    """Open arrays in here to encode and decode them with the Rust pipeline of zarrs; the setting does not leak out.
+    """A context in which opened arrays encode and decode with the Rust pipeline of zarrs; the setting is local to it.
 
-    An array keeps the pipeline it was opened with. zarr's configuration is process-wide, so one thread at a time may
-    change it. A process that was forked from one that had opened arrays so has no threads of zarrs: there zarr's own
+    An array keeps the pipeline with which it was opened. zarr's configuration is process-wide, so only one thread at a
+    time may change it. A process forked from one that had opened such arrays has no threads of zarrs: there zarr's own
     pipeline reads, which gives the same pixels at a third of the speed.
 
     Args:
-        writing: Encode the chunks of a shard one after the other. Several threads would put each where it is ready, and
-            equal pixels would make files of other bytes every time. Blocks, not chunks, are what is made in parallel.
+        writing: Encode the chunks of a shard one after the other. With several threads their order would depend on
+            timing, and equal pixels would give different files. Parallelism is over blocks, not chunks.
 
     Raises:
-        CubeError: Writing in a forked process that cannot do it.
+        CubeError: Writing in a forked process, which cannot do it.
     """
     import zarr
     import zarrs  # noqa: F401 - registers its pipeline with zarr
@@ -263,9 +262,9 @@ def fast_pipeline(*, writing: bool = False) -> Iterator[None]:
 
 @contextmanager
 def slow_pipeline() -> Iterator[None]:
-    """Open arrays in here to decode them with zarr's own pipeline, as stores need that only Python knows.
+    """A context in which opened arrays decode with zarr's own pipeline, as needed by stores implemented in Python.
 
-    zarr's configuration is process-wide: without it, another thread within :func:`fast_pipeline` would decide.
+    zarr's configuration is process-wide: otherwise, another thread within :func:`fast_pipeline` would decide.
     """
     import zarr
 
@@ -283,9 +282,9 @@ def _tell_once(process: int) -> None:
 
 @cache
 def _start_pool(process: int) -> None:  # noqa: ARG001 - what a process forked from another has is not its own
-    """Let zarr start the threads of its own input and output, as many as ever.
+    """Let zarr start its own threads for input and output, with the default number.
 
-    It does so once, with the setting that it finds at that moment: it must not be ours.
+    It does so once, with the setting at that moment, which must not be ours.
     """
     import zarr
     from zarr.storage import MemoryStore
@@ -296,7 +295,7 @@ def _start_pool(process: int) -> None:  # noqa: ARG001 - what a process forked f
 
 
 def open_array(folder: Path) -> zarr.Array[Any]:
-    """One array of a cube or of a staged step, by its own metadata, for reading."""
+    """Open an array of a cube or of a staged step, by its own metadata, for reading."""
     import zarr
     from zarr.storage import LocalStore
 
@@ -305,7 +304,7 @@ def open_array(folder: Path) -> zarr.Array[Any]:
 
 
 BLOCK = 2**17
-"""Bytes of a blosc block, about: a chunk of 256 x 256 uint16, which fits the nearest caches."""
+"""Approximate bytes of a blosc block: a chunk of 256 x 256 uint16, which fits the innermost caches."""
 
 Shape = tuple[int, int, int]
 """Time steps, rows, columns."""
@@ -314,14 +313,15 @@ Shape = tuple[int, int, int]
 def create_array(
     store: Any, layer: Layer, grid: Grid, steps: int, *, chunk: Shape | None = None, shard: Shape | None = None
 ) -> None:
-    """Write the metadata of an array that holds a layer; staged steps, cubes and years are made by this one function.
+    """Write the metadata of a layer's array; used for staged steps, cubes and sealed years.
 
-    Blosc zstd-1 with bit shuffle, one blosc block per chunk, or per some steps of it: measured on uint16 of real ratio
-    0.8 of the size of zarr's default at a multiple of its speed (docs/benchmarks.md). All-fill chunks are not written.
+    Blosc zstd-1 with bit shuffle, one blosc block per chunk, or per several steps of it: 0.8 of the size of zarr's
+    default at a multiple of its speed, measured on uint16 of real ratio (docs/benchmarks.md). All-fill chunks are not
+    written.
 
     Args:
-        store: Where.
-        layer: What it holds.
+        store: Zarr store to write to.
+        layer: The layer.
         grid: Its lattice.
         steps: Its length in time.
         chunk: Unit of reading, one step of the grid's chunk if None.
@@ -350,7 +350,7 @@ def create_array(
 
 
 def shard_file(step_folder: Path, tile: tuple[int, int]) -> Path:
-    """Where a shard lies below the folder of its time step (zarr v3's default chunk keys)."""
+    """Path of a shard below the folder of its time step (zarr v3's default chunk keys)."""
     return step_folder / str(tile[0]) / str(tile[1])
 
 
@@ -359,22 +359,22 @@ def checksum(content: bytes) -> str:
     return f"{google_crc32c.value(content):08x}"
 
 
-# Staging: where workers write whole shards that nobody sees until the committer moves them in.
+# Staging: workers write complete shards here, invisible to readers until the committer moves them in.
 #
-# Workers know this room only. They never touch the metadata of the cube, so a worker that outlives its run writes into
-# a dead folder, harmless.
+# Of the store, workers use this module only. They never touch the metadata of the cube, so a worker that outlives its
+# run writes into an unused folder, which is harmless.
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What is known of one shard written.
+    """The record of one written shard.
 
     Attributes:
         layer: Name of its layer.
-        tile: Its place in the grid.
-        size: Bytes of its file; 0 if every pixel is fill, then there is no file.
+        tile: Its tile in the grid.
+        size: Bytes of its file; 0 if every pixel is fill, as there is no file then.
         checksum: CRC-32C of the file, "" without file.
-        valid: Pixels that are not fill.
+        valid: Number of pixels that are not fill.
     """
 
     layer: str
@@ -386,16 +386,16 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What comes back from a worker for one block: a few hundred bytes, never pixels.
+    """What a worker returns for one block: a few hundred bytes, never pixels.
 
     Attributes:
-        tile: The block's place.
-        shards: What was written.
-        seconds: It took.
-        host: Where.
+        tile: The block's tile.
+        shards: The shards written.
+        seconds: Duration.
+        host: Host name of the worker.
         job: SLURM job, "" outside.
-        means: Name -> sum and weight of what the task measured, see :class:`stac2cube.build.plan.Measured`.
-        facts: Properties of the step that the task found.
+        means: Name -> sum and weight of a measurement of the task, see :class:`stac2cube.build.plan.Measured`.
+        facts: Properties of the step, found by the task.
     """
 
     tile: Tile
@@ -409,7 +409,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class StagedStep:
-    """The folder in which the shards of one time step gather: per layer an array of one step.
+    """The folder that collects the shards of one time step: per layer an array of one step.
 
     Attributes:
         folder: ``.stac2cube/staging/<run>/<step>`` of the cube.
@@ -418,16 +418,16 @@ class StagedStep:
     folder: Path
 
     def layer_folder(self, layer: str) -> Path:
-        """The one time step of a layer: a folder of rows of shards, to be moved into the cube by one rename."""
+        """The folder of one time step of a layer, with its shards; moved into the cube by one rename."""
         return self.folder / layer / "c" / "0"
 
 
 class Stager:
-    """Prepares the folders of staged steps; the driver's side of staging.
+    """Prepares the folders of staged steps, for the driver.
 
     Args:
         folder: The run's folder below the cube's staging folder.
-        spec: The cube's.
+        spec: Spec of the cube.
     """
 
     def __init__(self, folder: Path, spec: CubeSpec) -> None:
@@ -437,7 +437,7 @@ class Stager:
 
     @cached_property
     def _metadata(self) -> dict[str, bytes]:
-        """Of each layer's array, made when there is a step: zarr is imported for it."""
+        """``zarr.json`` of each layer's array, built only when there is a step, because it imports zarr."""
         return {layer.name: _metadata_of(layer, self._spec.grid) for layer in self._spec.layers}
 
     def step(self, key: str) -> StagedStep:
@@ -446,7 +446,7 @@ class Stager:
         for name, metadata in self._metadata.items():
             folder = staged.folder / name
             with open_folder(self._cube, folder, make=True) as descriptor:
-                # By rename: jobs of one array may prepare the same step at the same moment.
+                # By rename: jobs of one array may prepare the same step at the same time.
                 partial = f".zarr.json.{os.getpid()}.{threading.get_ident()}"
                 with _created(partial, descriptor) as file:
                     file.write(metadata)
@@ -458,13 +458,13 @@ def write_block(staged: StagedStep, spec: CubeSpec, tile: Tile, pixels: Mapping[
     """Write one block of every layer; durable when this returns.
 
     Args:
-        staged: The step the block belongs to.
-        spec: The cube's.
-        tile: The block's place.
+        staged: The step of the block.
+        spec: Spec of the cube.
+        tile: Tile of the block.
         pixels: Per layer ``(rows, columns)`` of the layer's dtype in stored form, of the block's size.
 
     Raises:
-        CubeError: A layer is missing, or has another dtype or shape than the cube: a defect of the stage.
+        CubeError: A layer is missing, or has another dtype or shape than in the cube: a bug of the stage.
     """
     window = spec.grid.window(tile)
     shards = []
@@ -488,21 +488,21 @@ def _write_shard(staged: StagedStep, layer: Layer, tile: Tile, block: np.ndarray
 
 
 def write_shard_file(array: Path, tile: Tile, block: np.ndarray, *, below: Path | None = None) -> tuple[int, str]:
-    """Write one shard file of an array whose shards hold all its time steps; whole and durable when this returns.
+    """Write one shard file of an array whose shards hold all its time steps; atomic, and durable when this returns.
 
     Args:
         array: Its folder, with its metadata.
-        tile: Place of the shard.
-        block: ``(steps, rows, columns)`` pixels in stored form, not all fill; smaller than a shard at the array's end.
-        below: Between this folder and the file no link is followed; the folder that holds the array if None.
+        tile: Tile of the shard.
+        block: ``(steps, rows, columns)`` pixels in stored form, not all fill; smaller than a shard at the array's edge.
+        below: No link is followed between this folder and the file; the folder that holds the array if None.
 
     Returns:
         Bytes and checksum of the file.
     """
     parts = format_of((array / "zarr.json").read_bytes()).encode(block)
-    # Made under a name of this attempt's own and renamed: what a worker that died left half written is never read. One
-    # that was given up but still lives puts the same bytes in the same place, because equal pixels make equal files;
-    # once the step is sealed, that place is gone.
+    # Written under a name unique to this attempt and renamed: half-written files of a worker that died are never read.
+    # A worker that was given up but still runs writes the same bytes to the same place, because equal pixels give equal
+    # files; once the step is sealed, that place is gone.
     attempt, path = f".{array.name}.{uuid4().hex}.partial", shard_file(array / "c" / "0", tile)
     root = below or array.parent
     with open_folder(root, array.parent) as step, open_folder(root, path.parent, make=True) as row:
@@ -525,20 +525,20 @@ def write_shard_file(array: Path, tile: Tile, block: np.ndarray, *, below: Path 
 
 
 def _created(name: str, folder: int) -> BinaryIO:
-    """A new file in a folder that is given by its descriptor."""
+    """Create a new file in a folder given by its descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return open(os.open(name, flags, 0o666, dir_fd=folder), "wb")  # noqa: PTH123 - of a descriptor
 
 
 def count_valid(block: np.ndarray, layer: Layer) -> int:
-    """Pixels that are not fill."""
+    """Number of pixels that are not fill."""
     if np.isnan(layer.fill):
         return int(np.count_nonzero(~np.isnan(block)))
     return int(np.count_nonzero(block != layer.fill_scalar))
 
 
 def _metadata_of(layer: Layer, grid: Grid) -> bytes:
-    """The zarr.json of an array of one time step, made by zarr itself."""
+    """The zarr.json of an array of one time step, written by zarr itself."""
     from zarr.storage import MemoryStore
 
     files: dict[str, Buffer] = {}
@@ -546,10 +546,10 @@ def _metadata_of(layer: Layer, grid: Grid) -> bytes:
     return files[f"{layer.name}/zarr.json"].to_bytes()
 
 
-# Stored numbers of one step of a cube, for stages that make a cube from a cube; runs on workers.
+# Stored numbers of one step of a cube, for derived cubes; runs on workers.
 
 Window = tuple[slice, slice]
-"""Rows and columns of a cube's grid; may reach beyond it."""
+"""Rows and columns of a cube's grid; may extend beyond it."""
 
 
 @dataclass(frozen=True)
@@ -558,8 +558,8 @@ class StoredStep:
 
     Attributes:
         cube: Its path.
-        slot: Place on the stored time axis.
-        generation: In which it has that slot: what keeps a cube may give it another.
+        slot: Index on the stored time axis.
+        generation: Generation in which it has that slot; maintenance may change the slot.
     """
 
     cube: str
@@ -567,7 +567,7 @@ class StoredStep:
     generation: int
 
     def read(self, layers: Sequence[Layer], window: Window) -> dict[str, np.ndarray]:
-        """Pixels of some layers, their fill beyond the grid: ``(rows, columns)`` each, of the layer's dtype.
+        """Read pixels of layers, with fill beyond the grid: ``(rows, columns)`` each, of the layer's dtype.
 
         Raises:
             ReadError: The cube is not there, a file of it is damaged, or it was rebuilt and this generation is gone.
@@ -577,7 +577,7 @@ class StoredStep:
             try:
                 folder = held.folder()
                 pixels = {layer.name: self._read(folder, layer, window) for layer in layers}
-                if held.folder() == folder:  # else the generations were swapped while we read
+                if held.folder() == folder:  # otherwise the generations were swapped during the read
                     return pixels
             except CubeError as error:
                 raise ReadError(str(error)) from error
@@ -603,6 +603,6 @@ class StoredStep:
 
 
 def widened_window(window: Window, by: int) -> Window:
-    """A window with so many more pixels on every side."""
+    """A window extended by a number of pixels on every side."""
     rows, columns = window
     return slice(rows.start - by, rows.stop + by), slice(columns.start - by, columns.stop + by)

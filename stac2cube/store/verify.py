@@ -1,4 +1,4 @@
-"""Find what is damaged in a cube or in the store of a sealed year."""
+"""Find damage in a cube or in the store of a sealed year."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from stac2cube.store.records import (
 from stac2cube.store.staging import Shard, checksum, shard_file
 from stac2cube.store.yearly_store import SHARDS, YearStore, row_version, years_folder
 
-# Files of pixels and of coordinates of one step, compared with what the ledger says of them.
+# Files of pixels and of coordinates of one step, compared with the ledger.
 
 
 def look_at_shard(store: Path, path: str, shard: Shard, key: str, census: Census, *, deep: bool) -> Iterator[Damage]:
-    """What is wrong with a file of pixels.
+    """Damage to a file of pixels.
 
     Args:
         store: The cube, or the store of a year.
-        path: Of the file in it.
-        shard: What is known of it.
-        key: Of its step.
-        census: What lies there.
+        path: Path of the file in it.
+        shard: Its record.
+        key: Key of its step.
+        census: The content of the store.
         deep: Compare its checksum too.
     """
     if path not in census.files:
@@ -72,21 +72,21 @@ def read_coordinates(store: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def microseconds(row: Entry) -> int:
-    """The time of a step as the coordinate has it."""
+    """The time of a step as stored in the coordinate."""
     return int(np.datetime64(row.time.replace(tzinfo=None), "us").astype("int64"))
 
 
-# Looking for what is wrong with the store of a sealed year.
+# Find damage in the store of a sealed year.
 
 
 def look_at_year(folder: Path, year: int, rows: Mapping[str, Entry], spec: CubeSpec, *, deep: bool) -> Iterator[Damage]:
-    """What is wrong with the store of a year; that steps changed since is not.
+    """Damage to the store of a year; steps that changed since are no damage.
 
     Args:
-        folder: Of the store.
-        year: UTC.
-        rows: Sealed steps of the cube by key, whole.
-        spec: Of the cube.
+        folder: Folder of the store.
+        year: Year, UTC.
+        rows: Sealed steps of the cube by key, complete rows.
+        spec: Spec of the cube.
         deep: Compare checksums too.
     """
     where = f"../{folder.parent.name}/{folder.name}"
@@ -121,7 +121,7 @@ def look_at_year(folder: Path, year: int, rows: Mapping[str, Entry], spec: CubeS
 
 
 def _lies(root: Root, store: YearStore, year: int, spec: CubeSpec) -> str:
-    """Which part of a year's root is not what cube and grid say, "" if none."""
+    """The part of a year's root that contradicts cube and grid, "" if none."""
     attributes, grid = root.document["attributes"], spec.grid
     if attributes.get("spatial:transform") != list(grid.transform):
         return "the place of its grid is"
@@ -148,19 +148,19 @@ def _coordinates_of_year(folder: Path, store: YearStore, rows: Mapping[str, Entr
             yield Damage("year", "time", "", f"the time of {version.key} is not the ledger's")
 
 
-# Looking for what is wrong with a cube: what root, grid and ledger say against what lies on disk.
+# Find damage in a cube: root, grid and ledger are compared with the files on disk.
 
 __all__ = ["KINDS", "Damage", "find_damage"]
 
 
 def find_damage(cube: Path, *, deep: bool = True) -> list[Damage]:
-    """Everything that is wrong with a cube.
+    """All damage to a cube.
 
-    Where the root or the ledger is damaged, that alone is told: without them nobody knows what there should be.
+    If the root or the ledger is damaged, only that is reported: without them the expected content is unknown.
 
     Args:
         cube: The cube.
-        deep: Read every file and compare checksums; else only sizes.
+        deep: Read every file and compare checksums; else compare sizes only.
 
     Raises:
         CubeError: Not a cube, or one of a newer version.
@@ -190,7 +190,7 @@ def find_damage(cube: Path, *, deep: bool = True) -> list[Damage]:
 
 
 def _shards(cube: Path, rows: Mapping[str, Entry]) -> Iterator[tuple[Path, tuple[Shard, str]]]:
-    """The files of pixels that there must be, and the keys of their steps."""
+    """The expected files of pixels, with the keys of their steps."""
     for key, row in rows.items():
         for shard in (shard for receipt in row.receipts for shard in receipt.shards):
             if shard.size:
@@ -198,7 +198,7 @@ def _shards(cube: Path, rows: Mapping[str, Entry]) -> Iterator[tuple[Path, tuple
 
 
 def _expected(root: Root, census: Census) -> set[str]:
-    """Paths of the files that may lie in a cube, but for those of pixels."""
+    """Paths of the files that may be in a cube, except those of pixels."""
     nodes = {"zarr.json", *(f"{name}/zarr.json" for name in root.nodes())}
     return nodes | axis_files(root.spec.grid).keys() | _coordinate_files(root) | files_of_commits(root, census)
 

@@ -1,4 +1,4 @@
-"""Write a cube: open it, recover what an interrupted writer left, commit steps."""
+"""Write a cube: open it, recover from an interrupted writer, commit steps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from stac2cube.store.staging import StagedStep, Stager, shard_file
 if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer
 
-# The commit itself: the ledger's rows, the history and the root, in this order; the root by one atomic rename.
+# A commit: the ledger's rows, the history and the root, in this order; the root by one atomic rename.
 
 
 def publish(
@@ -55,16 +55,16 @@ def publish(
     request: Mapping[str, Any] | None = None,
     changed: Mapping[str, int] | None = None,
 ) -> None:
-    """Make a new root the truth, all or nothing.
+    """Commit a new root, all or nothing.
 
     Args:
-        cube: Where: the cube, or its next generation.
-        root: The new root; it is told of its ledger, of who made it and of what.
-        entries: Rows that it adds to the ledger.
-        lock: Of the cube, held.
-        before: Ledger parts that it begins with.
+        cube: The cube, or its next generation.
+        root: The new root; its ledger parts, author and changes are set here.
+        entries: Rows to add to the ledger.
+        lock: Lock of the cube, held.
+        before: Ledger parts to start from.
         request: New defaults for the next update, None to keep the old.
-        changed: What is new in it, and how many, for the history; counted from the rows if None.
+        changed: Changes and their counts, for the history; counted from the rows if None.
 
     Raises:
         CubeLockedError: The lock was taken away; nothing was changed.
@@ -91,13 +91,13 @@ def publish(
 
 
 def lead_arrays(cube: Path, root: Root) -> None:
-    """Let the per-array metadata follow the root, for readers that open one array alone."""
+    """Make the per-array metadata match the root, for readers that open one array alone."""
     for path, metadata in root.strayed(cube).items():
         write_whole(path, metadata, below=cube)
 
 
 def _placed(entries: Sequence[Entry], spec: CubeSpec) -> Sequence[Entry]:
-    """A row needs a geometry to be a STAC item: that of the grid, unless the stage knows better."""
+    """Rows with a geometry, as a STAC item needs one: that of the grid where the stage gives none."""
     if all(entry.footprint for entry in entries):
         return entries
     whole = spec.grid.geobox.footprint("EPSG:4326").json
@@ -105,26 +105,26 @@ def _placed(entries: Sequence[Entry], spec: CubeSpec) -> Sequence[Entry]:
 
 
 def _counted(entries: Sequence[Entry]) -> dict[str, int]:
-    """How many rows of each status there are."""
+    """Number of rows of each status."""
     counts: dict[str, int] = {}
     for entry in entries:
         counts[entry.status] = counts.get(entry.status, 0) + 1
     return counts
 
 
-# Giving a step its slot: its files under the arrays, its time and key in the coordinates.
+# Moving a step into its slot: its files under the arrays, its time and key in the coordinates.
 
 
 def filled_layers(entry: Entry) -> set[str]:
-    """Layers of which a step has files, as its receipts say: a layer that is all fill has none."""
+    """Layers of a step that have files, by its receipts: an all-fill layer has none."""
     return {shard.layer for receipt in entry.receipts for shard in receipt.shards if shard.size}
 
 
 def move_step_in(cube: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:
-    """Give a staged step its slot: one rename per layer that has files; nothing is removed.
+    """Move a staged step into its slot: one rename per layer that has files; nothing is removed.
 
     Raises:
-        CubeError: A layer of which the receipts name files has none in staging, or the slot is taken.
+        CubeError: A layer with files by its receipts has none in staging, or the slot is taken.
     """
     filled = filled_layers(entry)
     for layer in spec.layers:
@@ -141,17 +141,17 @@ def move_step_in(cube: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -
 
 
 def _common(source: Path, target: Path) -> Path:
-    """The folder that holds both: the cube, or that of the cube and its next generation."""
+    """The folder that contains both: the cube, or that of the cube and its next generation."""
     return Path(os.path.commonpath([source, target]))
 
 
 def take_over(generation: Path, staged: StagedStep, entry: Entry, spec: CubeSpec) -> None:
-    """Give a staged step a slot that another had, in a generation that is being filled.
+    """Move a staged step into a slot of another step, in a generation that is being filled.
 
-    What the other had there are links: the present generation keeps its files.
+    The files of the other step there are links: the present generation keeps its own.
 
     Raises:
-        CubeError: A layer of which the receipts name files has none in staging.
+        CubeError: A layer with files by its receipts has none in staging.
     """
     for layer in spec.layers:
         remove_tree(generation / layer.name / "c" / str(entry.slot), below=generation)
@@ -159,10 +159,10 @@ def take_over(generation: Path, staged: StagedStep, entry: Entry, spec: CubeSpec
 
 
 def require_in_place(cube: Path, entries: Sequence[Entry]) -> None:
-    """Be sure that every file that the receipts of some steps name is in its slot, in its size.
+    """Check that every file in the receipts of some steps is in its slot, with its size.
 
     Raises:
-        CubeError: One is not; the root must not name these steps.
+        CubeError: A file is missing or differs; the root must not name these steps.
     """
     for entry in entries:
         for shard in (shard for receipt in entry.receipts for shard in receipt.shards if shard.size):
@@ -178,7 +178,7 @@ def require_in_place(cube: Path, entries: Sequence[Entry]) -> None:
 
 
 def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:
-    """Write time and scene key of some slots; each chunk file is replaced whole."""
+    """Write time and scene key of some slots; each chunk file is replaced as a whole."""
     by_chunk: dict[int, list[Entry]] = {}
     for entry in entries:
         by_chunk.setdefault(int(entry.slot or 0) // COORDINATE_CHUNK, []).append(entry)
@@ -192,7 +192,7 @@ def write_coordinates(cube: Path, root: Root, entries: Sequence[Entry]) -> None:
 
 
 def write_values(store: Path, entries: Sequence[Entry]) -> None:
-    """Write time and scene key of all steps of a new store, in their order."""
+    """Write time and scene key of all steps of a new store, in order."""
     import zarr
     from zarr.storage import LocalStore
 
@@ -206,7 +206,7 @@ def _value(entry: Entry, name: str) -> Any:
 
 
 def _chunk_with(folder: Path, metadata: dict[str, Any], chunk: int, values: Mapping[int, Any]) -> bytes:
-    """The bytes of one chunk of a coordinate after some values were set; zarr itself encodes them."""
+    """The bytes of one chunk of a coordinate with some values set; encoded by zarr itself."""
     import zarr
     from zarr.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
@@ -223,21 +223,21 @@ def _chunk_with(folder: Path, metadata: dict[str, Any], chunk: int, values: Mapp
     return files[key].to_bytes()
 
 
-# Whoever opens a cube for writing puts right what the one before left: dead, or after a change that failed.
+# Opening a cube for writing repairs what the previous writer left: dead, or after a failed change.
 
 _MOVING = "moving.json"
-"""In a folder of staging: the slots that its steps are being moved to."""
+"""File in a staging folder: the slots to which its steps are being moved."""
 
 
 def recover(cube: Path, root: Root, staging: Path, listings: Listings, *, resumes: bool) -> None:
-    """Remove dead staging, files half written, and slots that are not sealed; let arrays follow the root.
+    """Remove dead staging, half-written files, and slots that are not sealed; make arrays match the root.
 
     Args:
         cube: The cube, whose lock is held.
         root: Its root.
         staging: Folder of this writer's token.
-        listings: Of the cube's folders.
-        resumes: Whether what is staged there is from an earlier process of the same owner, and stays.
+        listings: Listings of the cube's folders.
+        resumes: Whether staged files there come from an earlier process of the same owner, and stay.
     """
     if resumes:
         _give_back(cube, staging, root.steps, root.spec)
@@ -260,14 +260,14 @@ def recover(cube: Path, root: Root, staging: Path, listings: Listings, *, resume
 
 
 def lost_steps(cube: Path, root: Root, listings: Listings) -> list[str]:
-    """Keys of sealed steps of which a layer has no file at all although its receipts name some.
+    """Keys of sealed steps with a layer that has no file at all although its receipts name some.
 
-    A commit that failed in version 0.1.0 could leave them. Only folders are listed: `verify` looks at every file.
+    A commit that failed in version 0.1.0 could leave such steps. Only folders are listed; `verify` checks every file.
 
     Args:
         cube: The cube.
         root: Its root.
-        listings: Of the cube's folders.
+        listings: Listings of the cube's folders.
 
     Raises:
         CubeError: A part of the ledger is not there or cannot be read.
@@ -287,19 +287,19 @@ def lost_steps(cube: Path, root: Root, listings: Listings) -> list[str]:
 
 
 def note_moving(cube: Path, staging: Path, entries: Sequence[Entry]) -> None:
-    """Write down to which slots staged steps are about to be moved, so that a later process can undo it."""
+    """Record the slots to which staged steps are about to be moved, so that a later process can undo it."""
     slots = {str(entry.slot): entry.key for entry in entries}
     write_whole(staging / _MOVING, json.dumps(slots).encode(), below=cube)
 
 
 def _give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
-    """Move steps back to staging that a run moved to slots and did not seal.
+    """Move steps back to staging that a run moved to slots but did not seal.
 
     Args:
         cube: The cube.
         staging: Folder of the run.
-        steps: That are sealed.
-        spec: Of the cube.
+        steps: Number of sealed steps.
+        spec: Spec of the cube.
     """
     note = staging / _MOVING
     if not note.exists():
@@ -313,21 +313,21 @@ def _give_back(cube: Path, staging: Path, steps: int, spec: CubeSpec) -> None:
                 sync_folder(source.parent)
 
 
-# The committer: the only one that changes what readers of a cube can see.
+# The committer: only it changes what readers of a cube can see.
 #
 # Append is one atomic rename. Shards wait in staging; :meth:`CubeWriter.commit` moves them into slots beyond the
 # sealed length, where no reader looks, writes coordinates and ledger, and then replaces the root ``zarr.json``.
-# Whatever dies in the middle leaves the old root in place, and what lies beyond its length is purged before its slot
+# If it dies in the middle, the old root is still in place, and everything beyond its length is removed before its slot
 # is used.
 #
-# A change of the cube is begun once. Whatever ends it early (a full disk, an I/O error, Ctrl-C) ends the writer: it
-# commits nothing more and removes nothing. What is half done is put right by :meth:`CubeWriter.recover` of whoever
-# opens the cube for writing next.
+# A change is begun once. Anything that interrupts it (a full disk, an I/O error, Ctrl-C) ends the writer: it commits
+# and removes nothing more. :meth:`CubeWriter.recover` repairs the half-done change when the cube is next opened for
+# writing.
 
 
 @dataclass(frozen=True)
 class FinishedStep:
-    """A staged step all of whose blocks are in, and what the ledger shall say of it."""
+    """A staged step with all its blocks, and its row for the ledger."""
 
     staged: StagedStep
     entry: Entry
@@ -337,34 +337,34 @@ class FinishedStep:
 def open_writer(
     path: Path, spec: CubeSpec, verdict: Verdict | None = None, owner: Owner | None = None
 ) -> Iterator[CubeWriter]:
-    """Hold a cube for writing, creating it if there is none.
+    """Lock a cube for writing, and create it if there is none.
 
     Args:
         path: The cube.
-        spec: What it must be; the guard compares it with what is there.
+        spec: The expected spec; compared with that of an existing cube.
         verdict: See :class:`stac2cube.store.lock.CubeLock`.
-        owner: Who holds it, this process if None. What jobs of the owner's token staged earlier is kept, also when the
-            block fails.
+        owner: Owner of the lock, this process if None. Files staged earlier by jobs with the owner's token are kept,
+            also if the block fails.
 
     Raises:
-        CubeMismatchError: The cube is another one; nothing was changed.
-        CubeLockedError: Somebody else writes it.
+        CubeMismatchError: The cube has another spec; nothing was changed.
+        CubeLockedError: Another process writes it.
         BadInputError: The path holds something else or cannot be written.
     """
-    path = path.resolve()  # a generation takes the place of the cube, not of a link to it
+    path = path.resolve()  # a generation replaces the cube, not a link to it
     if path.exists():
         refuse_links_in_cube(path)
         generation.require_present(path)
-        # The guard comes before the lock: a refused run leaves not even a lock's trace.
+        # The spec is compared before locking: a refused run leaves no trace, not even of a lock.
         read_root(path).spec.require_same(spec, str(path))
     writer: CubeWriter | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with CubeLock(path, owner, verdict) as lock:
-            generation.finish_swap(path)  # only now: what lies beside the cube may be another writer's work
+            generation.finish_swap(path)  # only now: folders beside the cube may be in use by another writer
             if not path.exists():
                 create_cube(path, spec, lock)
-            lock.acquire_inside()  # of a cube that a killed swap had left without a name
+            lock.acquire_inside()  # for a cube that a killed swap had left without its name
             writer = CubeWriter(path, lock, resumes=owner is not None)
             writer.root.spec.require_same(spec, str(path))
             writer.recover()
@@ -377,7 +377,7 @@ def open_writer(
             if not writer.handed_over:
                 writer.clear_staging()
     except OSError as error:
-        # An error of another kind, unless it ended a change, is not of writing the cube: it keeps its own words.
+        # Other errors that did not end a change do not come from writing the cube: they keep their messages.
         ended_a_change = writer is not None and not writer.sound
         if ended_a_change or isinstance(error, PermissionError) or error.errno in DISK_ERRORS:
             raise cannot_be_written(path, error) from error
@@ -385,20 +385,20 @@ def open_writer(
 
 
 class CubeWriter:
-    """A cube held for writing. Made by :func:`open_writer`.
+    """A cube locked for writing. Created by :func:`open_writer`.
 
     Args:
         path: The cube.
         lock: Its lock, held.
-        resumes: Whether what was staged under the lock's token outlives a failure, for another process of its owner.
+        resumes: Whether files staged under the lock's token survive a failure, for another process of its owner.
 
     Attributes:
         path: The cube.
-        root: As this writer left it, or found it.
-        spec: What the cube is.
-        stager: Makes staged steps of this writer's token.
-        handed_over: Whether the lock was given to jobs.
-        sound: False from the beginning of a change to its end, and for good once one failed: nothing more is committed.
+        root: The root as found, or as last written by this writer.
+        spec: Spec of the cube.
+        stager: Prepares staged steps under this writer's token.
+        handed_over: Whether the lock was passed to jobs.
+        sound: False during a change, and permanently after a failed one: nothing more is committed then.
     """
 
     def __init__(self, path: Path, lock: CubeLock, *, resumes: bool = False) -> None:
@@ -418,19 +418,19 @@ class CubeWriter:
         return Ledger(self.path, self.root.ledger)
 
     def hand_over(self, owner: Owner) -> None:
-        """Leave the cube to jobs that will stage blocks and seal them, see :mod:`stac2cube.build.array_job`."""
+        """Leave the cube to jobs that stage blocks and seal them, see :mod:`stac2cube.build.array_job`."""
         make_folder(self.path, staging_folder(self.path, owner.token))
         self._lock.hand_over(owner)
         self.handed_over = True
 
     def clear_staging(self) -> None:
-        """Remove what this writer's token staged; that of others is theirs."""
+        """Remove files staged under this writer's token; those of others stay."""
         remove_tree(self.stager.folder, below=self.path)
         with suppress(OSError), open_folder(self.path, self.path / OWN) as own:
             os.rmdir(self.stager.folder.parent.name, dir_fd=own)
 
     def recover(self) -> None:
-        """Put right what whoever failed or died here left; see :mod:`stac2cube.store.writer`.
+        """Repair the leftovers of a writer that failed or died; see :mod:`stac2cube.store.writer`.
 
         Raises:
             CubeError: The root is older than the last commit: later steps would be removed.
@@ -441,16 +441,16 @@ class CubeWriter:
     def lost_steps(self) -> list[str]:
         """Keys of sealed steps without their pixels; see :func:`stac2cube.store.writer.lost_steps`."""
         lost = lost_steps(self.path, self.root, self._listings)
-        self._listings.forget()  # the last of those who look; the names of a large cube take megabytes
+        self._listings.forget()  # last use; the names of a large cube take megabytes
         return lost
 
     def commit(
         self, finished: Sequence[FinishedStep], noted: Sequence[Entry] = (), request: Mapping[str, Any] | None = None
     ) -> Root:
-        """Seal finished steps, and note those that failed or hold nothing, all or nothing.
+        """Seal finished steps, and record those that failed or are empty, all or nothing.
 
         Args:
-            finished: Steps whose every block is staged.
+            finished: Steps with all blocks staged.
             noted: Rows that take no slot.
             request: New defaults for the next update, None to keep the old.
 
@@ -481,10 +481,10 @@ class CubeWriter:
         return self.root
 
     def replace(self, finished: Mapping[int, FinishedStep]) -> Root:
-        """Put new pixels and rows in the place of sealed steps, by a new generation of hard links.
+        """Replace pixels and rows of sealed steps, by a new generation of hard links.
 
         Args:
-            finished: Slot -> the step that takes it.
+            finished: Slot -> its new step.
 
         Returns:
             The new root.
@@ -515,14 +515,14 @@ class CubeWriter:
         what: Mapping[str, int],
         parts: Sequence[str] | None = None,
     ) -> Root:
-        """Make the next generation of hard links and let it take the cube's place, all or nothing.
+        """Make the next generation of hard links and swap it in, all or nothing.
 
         Args:
-            root: What it says of itself; generation and number of the commit follow the present ones.
-            entries: Rows that it adds to the ledger.
-            change: Called with its folder, to do what is new in it.
-            what: Is new in it, and how many, for the history.
-            parts: Ledger parts that it begins with; the present ones if None.
+            root: Its root; generation and number of the commit follow the present ones.
+            entries: Rows to add to the ledger.
+            change: Called with its folder, to change it.
+            what: Changes and their counts, for the history.
+            parts: Ledger parts to start from; the present ones if None.
 
         Returns:
             The new root.
@@ -543,12 +543,12 @@ class CubeWriter:
         return self.root
 
     def name_year(self, year: int, store: str | None, steps: int) -> Root:
-        """Let readers find the store of a sealed year.
+        """Add or remove the store of a sealed year, for readers.
 
         Args:
-            year: UTC.
-            store: Name of its folder among the cube's years; None takes the year back.
-            steps: It holds, for the history.
+            year: Year, UTC.
+            store: Name of its folder among the cube's years; None removes the year.
+            steps: Number of its steps, for the history.
 
         Returns:
             The new root.
@@ -562,11 +562,11 @@ class CubeWriter:
         return self.root
 
     def succeed(self, made: Path) -> Root:
-        """Let a cube that was built beside this one take its place, as its next generation.
+        """Replace this cube by one that was built beside it, as its next generation.
 
         Args:
-            made: The other cube, complete, in the same folder; it is gone afterwards. Its recipe becomes this cube's,
-                whose history goes on.
+            made: The other cube, complete, in the same folder; it is removed afterwards. This cube takes over its
+                recipe and keeps its own history.
 
         Returns:
             The new root.
@@ -579,7 +579,7 @@ class CubeWriter:
             for old in new.iterdir():
                 if old.name != OWN:
                     remove_tree(old) if old.is_dir() else old.unlink()
-            # By links: whatever fails from here on, the other cube stays whole for the next try.
+            # By links: if anything fails from here on, the other cube is still complete for the next try.
             for part in made.iterdir():
                 if part.is_dir() and part.name != OWN:
                     generation.link_tree(part, new / part.name)
@@ -592,10 +592,10 @@ class CubeWriter:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """A change of the cube: begun once, under the lock; one that does not come to its end is the last.
+        """A change of the cube, under the lock; after one that fails there can be no other.
 
         Raises:
-            CubeError: One failed before.
+            CubeError: An earlier change failed.
             CubeLockedError: The lock was taken away; nothing was changed.
         """
         if not self.sound:
@@ -615,11 +615,11 @@ class CubeWriter:
         request: Mapping[str, Any] | None = None,
         changed: Mapping[str, int] | None = None,
     ) -> None:
-        """Make a new root the cube's."""
+        """Commit a new root of the cube."""
         publish(self.path, root, entries, self._lock, before=self.root.ledger, request=request, changed=changed)
         self.root, self.spec = root, root.spec
 
 
 def staging_folder(cube: Path, token: str) -> Path:
-    """Where the owner of a token stages blocks."""
+    """The folder in which the owner of a token stages blocks."""
     return cube / OWN / "staging" / token

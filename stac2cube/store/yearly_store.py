@@ -1,4 +1,4 @@
-"""Sealed years: a second store beside the cube whose files are deep in time."""
+"""Sealed years: a second store beside the cube with files that are deep in time."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ from stac2cube.store.staging import (
 from stac2cube.store.writer import write_values
 from stac2cube.version import __version__
 
-# Sealed years: a year of a cube once more, in files that are deep in time, in a second store beside the cube.
+# Sealed years: a second copy of a year of a cube, in files that are deep in time, in a store beside the cube.
 #
-# The cube's own files stay what they are: one step each, good for writing and for maps. A year that is over can be
-# written a second time into files that hold all its steps, good for series of a pixel and few to open. The root of the
-# cube names the store of each sealed year, so that sealing is a commit and a rollback takes it back. The store names,
-# for each of its steps, the commit that made the step's pixels: a step that was made anew since is read from the cube.
+# The cube's own files do not change: one step each, good for writing and for maps. A past year can be written a second
+# time into files that hold all its steps, good for series of a pixel and few to open. The root of the cube names the
+# store of each sealed year, so that sealing is a commit and a rollback reverts it. The store records, for each of its
+# steps, the commit that wrote the step's pixels: a step that was rebuilt since is read from the cube.
 
 CHUNK_BYTES = 2**20
-"""Pixels of a chunk at most, uncompressed: what a series of one pixel has to decode. Against four times as much, series
-of single pixels cost 0.6 of the CPU, those of 512 x 512 pixels the same (tests/bench/keeping.py)."""
+"""Maximum size of a chunk, uncompressed: what a series of one pixel has to decode. Compared with four times as much,
+series of single pixels take 0.6 of the CPU, those of 512 x 512 pixels the same (tests/bench/keeping.py)."""
 
 SHARD_BYTES = 512 * 2**20
-"""Pixels of a file at most, uncompressed: what a worker holds while it writes one."""
+"""Maximum size of a file, uncompressed: what a worker holds while it writes one."""
 
 SHARDS = f"{OWN}/shards.json"
-"""What is known of every file of a year's store."""
+"""The records of all files of a year's store."""
 
 
 PIXELS_OF = "pixels_of"
-"""Property of a step whose files were lost and brought back: the commit that had made the same pixels."""
+"""Property of a step whose lost files were restored: the commit that first wrote the same pixels."""
 
 
 @dataclass(frozen=True)
 class StepVersion:
-    """Which version of which step a place in a year's store was made from.
+    """The version of a step in a year's store.
 
     Attributes:
-        key: Of the scene.
-        commit: That made its pixels.
-        checksum: Of the checksums of all its files. Files that were lost and brought back may hold the same pixels in
-            other bytes, if another version of the codec wrote them: it does not count when versions are compared.
+        key: Key of the scene.
+        commit: Commit that wrote its pixels.
+        checksum: Checksum of the checksums of all its files. Restored files may hold the same pixels in other bytes,
+            if another version of the codec wrote them, so it is ignored when versions are compared.
     """
 
     key: str
@@ -85,9 +85,9 @@ class YearStore:
     """The store of a year.
 
     Attributes:
-        path: Where.
-        year: UTC.
-        versions: What each of its steps was made from, in order of time.
+        path: Its path.
+        year: Year, UTC.
+        versions: Version of each of its steps, in order of time.
     """
 
     path: Path
@@ -96,10 +96,10 @@ class YearStore:
 
     @classmethod
     def read(cls, path: Path) -> YearStore:
-        """Look at a store.
+        """Read the metadata of a store.
 
         Raises:
-            CubeError: Nothing there, or nothing that can be read.
+            CubeError: It is missing or cannot be read.
         """
         try:
             own = json.loads(read_plain(path / "zarr.json"))["attributes"]["stac2cube"]
@@ -109,7 +109,7 @@ class YearStore:
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """What is known of its files.
+        """The records of its files.
 
         Raises:
             CubeError: The record is not there or cannot be read.
@@ -121,7 +121,7 @@ class YearStore:
             raise CubeError(f"{self.path / SHARDS} cannot be read: {error}") from error
 
     def places(self, rows: Mapping[str, Entry]) -> dict[int, int]:
-        """Slot in the cube -> place in this store, of the steps whose pixels are still those it was made from."""
+        """Slot in the cube -> index in this store, for steps whose pixels are unchanged since."""
         found = {}
         for place, version in enumerate(self.versions):
             row = rows.get(version.key)
@@ -132,16 +132,16 @@ class YearStore:
 
 @dataclass(frozen=True)
 class YearState:
-    """How a sealed year stands to its cube.
+    """A sealed year compared with its cube.
 
     Attributes:
-        year: UTC.
-        path: Of its store.
-        steps: In the store.
-        changed: Keys of steps that were made anew since, and are read from the cube.
-        late: Keys of steps that came since, and are read from the cube.
-        withdrawn: Keys of steps that the cube has no more, and nobody is shown.
-        there: Whether the store can be read; else all steps come from the cube.
+        year: Year, UTC.
+        path: Path of its store.
+        steps: Number of steps in the store.
+        changed: Keys of steps that were rebuilt since, and are read from the cube.
+        late: Keys of steps that were added since, and are read from the cube.
+        withdrawn: Keys of steps that the cube no longer has; readers do not see them.
+        there: Whether the store can be read; if not, all steps are read from the cube.
     """
 
     year: int
@@ -159,27 +159,27 @@ class YearState:
 
 
 def years_folder(cube: Path) -> Path:
-    """Where the stores of a cube's years lie."""
+    """The folder of the stores of a cube's years."""
     cube = cube.resolve()
     return cube.with_name(f"{cube.name}.years")
 
 
 def year_stores(cube: Path, root: Root) -> Iterator[YearStore]:
-    """The stores that a root names, those that can be read."""
+    """The readable stores named by a root."""
     for _, name in sorted(root.years.items()):
         try:
             yield YearStore.read(years_folder(cube) / name)
         except CubeError:
-            continue  # its steps are read from the cube; `verify` and `status` tell
+            continue  # its steps are read from the cube; `verify` and `status` report it
 
 
 def year_states(cube: Path, root: Root, rows: Mapping[str, Entry]) -> list[YearState]:
-    """How each sealed year stands to its cube.
+    """Each sealed year compared with its cube.
 
     Args:
         cube: The cube.
         root: Its root.
-        rows: Its ledger's rows by key; lean ones do.
+        rows: Its ledger's rows by key; lean ones are enough.
     """
     stores = {store.path.name: store for store in year_stores(cube, root)}
     return [
@@ -188,29 +188,29 @@ def year_states(cube: Path, root: Root, rows: Mapping[str, Entry]) -> list[YearS
 
 
 def rows_of(year: int, rows: Mapping[str, Entry]) -> list[Entry]:
-    """The sealed steps of a year, in order of time."""
+    """The sealed steps of a year, sorted by time."""
     mine = [row for row in rows.values() if row.status == SEALED and row.time.year == year]
     return sorted(mine, key=lambda row: (row.time, row.key))
 
 
 def pixel_commit(row: Entry) -> int:
-    """The commit that made the pixels of a step."""
+    """The commit that wrote the pixels of a step."""
     return int(row.properties.get(PIXELS_OF, row.commit))
 
 
 def row_version(row: Entry) -> StepVersion:
-    """Which version of which step a row stands for; the row is a whole one."""
+    """The version of a step by its row, which must be a complete one."""
     shards = [asdict(shard) for receipt in row.receipts for shard in receipt.shards]
     text = json.dumps(sorted(shards, key=lambda shard: (shard["layer"], shard["tile"])))
     return StepVersion(row.key, pixel_commit(row), checksum(text.encode()))
 
 
 def grid_of_year(layer: Layer, grid: Grid, steps: int) -> Grid:
-    """How a layer's lattice is cut in the store of a year of so many steps.
+    """The chunks and shards of a layer in the store of a year with a number of steps.
 
-    Chunks hold all steps and are parts of the cube's, as large as :data:`CHUNK_BYTES` allows: 64 x 64 pixels of 75
-    steps of uint16 are 600 KiB. Shards are the cube's or whole parts of them, so that each is made from one tile of the
-    cube.
+    Chunks hold all steps and are parts of the cube's chunks, as large as :data:`CHUNK_BYTES` allows: 64 x 64 pixels of
+    75 steps of uint16 are 600 KiB. Shards are the cube's or integer parts of them, so that each is made from one tile
+    of the cube.
     """
     size = np.dtype(layer.dtype).itemsize * steps
     chunks = [cut for by in (2, 4, 8) if (cut := _cut(grid.chunk, by))] or [grid.chunk]
@@ -249,32 +249,32 @@ def _state(year: int, path: Path, store: YearStore | None, rows: Mapping[str, En
 
 
 def store_attributes(year: int, versions: tuple[StepVersion, ...]) -> dict[str, Any]:
-    """Our attributes of the store of a year, from which :meth:`YearStore.read` reads it."""
+    """Attributes of the store of a year, read by :meth:`YearStore.read`."""
     return {"year": year, "versions": [asdict(version) for version in versions]}
 
 
-# Writing the store of a year: part by part on workers, checked against the ledger, put into place by one rename.
+# Writing the store of a year: part by part on workers, checked against the ledger, moved into place by one rename.
 #
-# A part is one layer over one tile of the cube. What makes it first compares the tile's files with the ledger's
-# checksums, then writes the part's shards and reads them back, and leaves a receipt: a run that goes on after a kill
-# makes only what has none.
+# A part is one layer over one tile of the cube. To make it, a worker compares the tile's files with the ledger's
+# checksums, writes the part's shards, reads them back, and leaves a receipt. A run that continues after a kill makes
+# only the parts without receipt.
 
 _STORE, _PARTS, _PLAN = "store.zarr", "parts", "plan.json"
-"""In the folder in which a store is made: the store, a receipt per part, and what is being made."""
+"""In the folder in which a store is made: the store, a receipt per part, and the plan."""
 
 
 @dataclass(frozen=True)
 class YearPart:
-    """One layer over one tile of the cube: what a worker makes at a time.
+    """One layer over one tile of the cube: the unit of work of a worker.
 
     Attributes:
         making: The folder in which the store is made.
         cube: The cube.
         layer: The layer.
-        grid: The cube's.
+        grid: Grid of the cube.
         tile: The tile, in the cube's grid.
-        files: Per step its slot in the cube, and bytes and checksum of its file as the ledger has them.
-        valid: Pixels that are not fill, as the ledger counts them.
+        files: Per step its slot in the cube, and bytes and checksum of its file from the ledger.
+        valid: Number of pixels that are not fill, from the ledger.
     """
 
     making: Path
@@ -287,17 +287,17 @@ class YearPart:
 
     @property
     def receipt(self) -> Path:
-        """The file that says that it is made."""
+        """The receipt, which exists once the part is made."""
         return self.making / _PARTS / f"{self.layer.name}-{self.tile[0]}-{self.tile[1]}.json"
 
     def __call__(self) -> float:
-        """Make it; durable when this returns.
+        """Make the part; durable when this returns.
 
         Returns:
-            Seconds it took.
+            Duration, seconds.
 
         Raises:
-            CubeError: A file of the cube, or what was written, is not what the ledger says.
+            CubeError: A file of the cube, or a written one, does not match the ledger.
         """
         begun = time.perf_counter()
         self._check_files()
@@ -351,13 +351,13 @@ class YearPart:
 
 
 def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> Path:
-    """The folder in which the store of a year is made; what an earlier run made of the same steps is kept.
+    """The folder in which the store of a year is made; parts that an earlier run made from the same steps are kept.
 
     Args:
         cube: The cube.
-        spec: What it is.
-        year: UTC.
-        rows: Its sealed steps in order of time, whole.
+        spec: Spec of the cube.
+        year: Year, UTC.
+        rows: Its sealed steps in order of time, complete rows.
     """
     making = years_folder(cube) / f".{year}.making"
     versions = tuple(row_version(row) for row in rows)
@@ -381,7 +381,7 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
 
 
 def year_parts(making: Path, cube: Path, spec: CubeSpec, rows: Sequence[Entry]) -> list[YearPart]:
-    """All parts of the store of a year; those whose receipt exists are made."""
+    """All parts of the store of a year; those with a receipt are done."""
     known: dict[tuple[str, Tile], dict[str, Shard]] = {}
     for row in rows:
         for shard in (shard for receipt in row.receipts for shard in receipt.shards):
@@ -402,23 +402,23 @@ def year_parts(making: Path, cube: Path, spec: CubeSpec, rows: Sequence[Entry]) 
 
 
 def finish_year(making: Path, year: int, commit: int, parts: Sequence[YearPart]) -> YearStore:
-    """Put a store all of whose parts are made into its place; nobody reads it before the root names it.
+    """Move a complete store into its place; no reader opens it before the root names it.
 
     Args:
-        making: Where it was made.
-        year: UTC.
-        commit: That will name it.
+        making: The folder in which it was made.
+        year: Year, UTC.
+        commit: Number of the commit that will name it.
         parts: Its parts.
     """
     store = making / _STORE
     shards = [shard for part in parts for shard in json.loads(read_plain(part.receipt))]
-    remove_partials(store, deep=True)  # of runs that were killed: this one goes on with what they made
+    remove_partials(store, deep=True)  # from runs that were killed; this one continues with their parts
     write_whole(store / SHARDS, json.dumps(shards).encode())
     sync_tree(store)
     passing("year.finished")
     path = making.with_name(f"{year}-{commit:06d}.zarr")
     beside = making.parents[1]
-    remove_tree(path, below=beside)  # of a run that died before its commit
+    remove_tree(path, below=beside)  # from a run that died before its commit
     move(beside, store, path)
     sync_folder(path.parent)
     remove_tree(making, below=beside)
@@ -427,13 +427,13 @@ def finish_year(making: Path, year: int, commit: int, parts: Sequence[YearPart])
 
 
 def waiting_year(cube: Path, year: int, versions: Sequence[StepVersion], named: str | None) -> YearStore | None:
-    """A whole store of these very steps: the one that the root names, or one whose run died before its commit.
+    """A complete store of exactly these steps: the one named by the root, or one whose run died before its commit.
 
     Args:
         cube: The cube.
-        year: UTC.
-        versions: The steps as they are now.
-        named: Name of the store that the root has for the year, None if none.
+        year: Year, UTC.
+        versions: The present versions of the steps.
+        named: Name of the year's store in the root, None if none.
     """
     paths = sorted(years_folder(cube).glob(f"{year}-*.zarr"), key=lambda path: (path.name == named, path.name))
     for path in reversed(paths):

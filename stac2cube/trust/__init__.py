@@ -1,3 +1,3 @@
-"""What comes from outside is input: addresses without keys, texts without escapes, waiting that ends."""
+"""Handling of untrusted input: addresses without keys, texts without control characters, time limits, file names."""
 
 from __future__ import annotations

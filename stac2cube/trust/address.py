@@ -1,4 +1,4 @@
-"""Addresses: which part is secret, who may see a key, until when a signature holds, and who asks a catalog.
+"""Addresses: their secret parts, who may receive keys, the end of signatures, and logins for catalogs.
 
 A URL may carry keys in two places: a user and password before the host, and parameters behind the question mark. They
 are used in memory and are never written. See docs/security.md.
@@ -90,10 +90,10 @@ _MEANT = frozenset(
         *("dataset", "scene", "granule", "tile", "cursor", "next", "page", "after", "before", "filter", "format", "f"),
     ]
 )
-"""Names of parameters whose value may look like a key and says what is asked for."""
+"""Names of parameters whose value may look like a key but identifies the requested object."""
 
 _FAMILIES = ("x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-ms-", "q-sign", "q-ak", "q-key", "q-signature", "q-header")
-"""Beginnings of names of signed requests (AWS, Google, Alibaba, Huawei, Azure, Tencent)."""
+"""Prefixes of parameters of signed requests (AWS, Google, Alibaba, Huawei, Azure, Tencent)."""
 
 _AZURE = frozenset(
     [
@@ -146,7 +146,7 @@ _BESIDE = frozenset(
         "acl",
     )
 )
-"""Parameters that stand beside a signature and mean nothing without one."""
+"""Parameters that accompany a signature and mean nothing without one."""
 
 
 def is_secret_name(name: str) -> bool:
@@ -157,13 +157,13 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a parameter is secret: by its name, or because its value looks like a key and its name says nothing.
+    """Whether a parameter is secret: by its name, or because its value looks like a key and its name is unknown.
 
-    Signatures go by many names: ``?h=``, ``?md5=``, ``?share=``, or none at all.
+    Signatures have many names: ``?h=``, ``?md5=``, ``?share=``, or none at all.
 
     Args:
-        name: As it stands before the equals sign.
-        value: What stands behind it, "" where there is none.
+        name: Text before the equals sign.
+        value: Text after it, "" if there is none.
     """
     if is_secret_name(name):
         return True
@@ -172,7 +172,7 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def looks_like_a_key(text: str) -> bool:
-    """Whether a text is drawn at random rather than written by people: long, of letters and digits, no words or dates.
+    """Whether a text looks random rather than written by people: long, with letters and digits, no words or dates.
 
     Args:
         text: A decoded value, or a part of a path.
@@ -191,7 +191,7 @@ def looks_like_a_key(text: str) -> bool:
 
 
 def _public_query(query: str) -> str:
-    """A query without what is secret; every other parameter as it stands."""
+    """A query without its secret parts; every other parameter is unchanged."""
     parts = [part for part in re.split(r"[&;]", query) if part]
     names = [part.partition("=")[0] for part in parts]
     secret = [is_secret(name, part.partition("=")[2]) for name, part in zip(names, parts, strict=True)]
@@ -206,7 +206,7 @@ def _public_query(query: str) -> str:
 
 
 def _with_public_value(part: str) -> str:
-    """A parameter whose value may be an address, as proxies and tilers have them."""
+    """A parameter whose value may be an address, as for proxies and tilers."""
     name, mark, value = part.partition("=")
     inner = unquote(value)
     kept = public(inner)
@@ -214,7 +214,7 @@ def _with_public_value(part: str) -> str:
 
 
 _OF_PATH = re.compile(r";([^=;/]+)=[^;/]*")
-"""Parameters of a part of a path (RFC 3986, 3.3), as ``;jsessionid=...``."""
+"""Parameters of a path segment (RFC 3986, 3.3), such as ``;jsessionid=...``."""
 
 
 def _public_path(path: str) -> str:
@@ -223,7 +223,7 @@ def _public_path(path: str) -> str:
 
 
 def public(url: str) -> str:
-    """A URL without user, password and key-like parameters; a text that is no URL, and one without keys, as it is.
+    """A URL without user, password and key-like parameters; other texts, and URLs without keys, are unchanged.
 
     Args:
         url: Any address, or a path.
@@ -248,7 +248,7 @@ def public(url: str) -> str:
 
 
 def public_each(text: str) -> str:
-    """Addresses, names and paths with commas between them, each :func:`public`."""
+    """Comma-separated addresses, names and paths, each :func:`public`."""
     if "://" not in text:
         return text
     return ",".join(public(part.strip()) if "://" in part else part for part in text.split(","))
@@ -263,7 +263,7 @@ def has_secret(url: str) -> bool:
 
 
 def secrets_in(url: str) -> list[str]:
-    """What of a URL must not be repeated: its password and the values of key-like parameters, decoded or not."""
+    """Parts of a URL that must not be repeated: its password and the values of key-like parameters, decoded or not."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -271,7 +271,7 @@ def secrets_in(url: str) -> list[str]:
     found = []
     if "@" in parts.netloc:
         user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-        # Of a name alone, a long one is the key itself; a short one is a name, and a word of many messages.
+        # A long user name without password is the key itself; a short one is a name, and a word of many messages.
         found.append(password or (user if len(user) >= 16 else ""))
     of_path = (text[1:] for text in re.findall(r";[^;/]*", parts.path))
     for part in (*re.split(r"[&;]", parts.query), *re.split(r"[&;]", parts.fragment), *of_path):
@@ -285,14 +285,14 @@ _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>`]+")
 
 
 def public_text(text: str) -> str:
-    """A text of which every address is :func:`public`."""
+    """A text with every address made :func:`public`."""
     return _IN_TEXT.sub(lambda found: public(found[0]), text) if "://" in text else text
 
 
 def without_queries(text: str) -> str:
-    """A text without what in its addresses may be a secret: all behind a question mark, users and passwords.
+    """A text without possible secrets in its addresses: everything after a question mark, users and passwords.
 
-    For messages: what an unknown signature is called does not matter there.
+    For messages: the name of an unknown signature does not matter there.
     """
     return _BARE.sub("//", re.sub(r"\?[^\s'\"]+", "", text))
 
@@ -311,7 +311,7 @@ def host_of(url: str) -> str:
 
 
 def port_of(url: str) -> int:
-    """The port of a URL, where it names none that of its scheme; 0 if it has none."""
+    """The port of a URL, by default that of its scheme; 0 if it has none."""
     try:
         parts = urlsplit(url)
         return parts.port or {"http": 80, "https": 443}.get(parts.scheme.lower(), 0)
@@ -329,7 +329,7 @@ def is_loopback(url: str) -> bool:
 
 
 def is_private_way(url: str) -> bool:
-    """Whether nobody on the way reads along: HTTPS, or this machine itself."""
+    """Whether no third party can read the connection: HTTPS, or this machine itself."""
     return url[:8].lower() == "https://" or (is_http(url) and is_loopback(url))
 
 
@@ -338,7 +338,7 @@ def may_see_keys(url: str, hosts: Collection[str]) -> bool:
 
     Args:
         url: The address.
-        hosts: Names of hosts that may, each with those below it; ``"example.org"`` covers ``"data.example.org"``.
+        hosts: Hosts that may receive it, including subdomains; ``"example.org"`` covers ``"data.example.org"``.
     """
     host = host_of(url)
     names = [name.lower().strip(".") for name in hosts]
@@ -346,7 +346,7 @@ def may_see_keys(url: str, hosts: Collection[str]) -> bool:
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Whether two URLs have scheme, host and port in common."""
+    """Whether two URLs have the same scheme, host and port."""
     try:
         first, second = urlsplit(one), urlsplit(other)
         return (first.scheme, host_of(one), first.port) == (second.scheme, host_of(other), second.port)
@@ -355,7 +355,7 @@ def same_origin(one: str, other: str) -> bool:
 
 
 def ends_at(url: str) -> datetime | None:
-    """When the signature in a URL ends, UTC; None if it does not say.
+    """End of the signature in a URL, UTC; None if it has none.
 
     Sources: AWS Signature Version 4 (X-Amz-Date, X-Amz-Expires, seconds), Version 2 and CloudFront (Expires, seconds
     since 1970), Google (X-Goog-Date, X-Goog-Expires), Azure (se, ISO 8601).
@@ -376,23 +376,23 @@ def ends_at(url: str) -> datetime | None:
     return None
 
 
-# Keys that were seen: no message repeats them.
+# Known keys: no message repeats them.
 
 _SECRETS: set[str] = set()
 _LOCK = threading.Lock()
 
 LEAST = 4
-"""Characters that a key has at least: shorter ones would blot out half of every text."""
+"""Minimum length of a key: shorter ones would blot out half of every text."""
 
 
 def remember(*secrets: str) -> None:
-    """Keep keys in mind, which :func:`redacted` blots out from now on, in this process."""
+    """Register keys, which :func:`redacted` replaces from now on, in this process."""
     with _LOCK:
         _SECRETS.update(secret for secret in secrets if len(secret) >= LEAST)
 
 
 def redacted(text: str) -> str:
-    """A text in which ``***`` stands for each key that was remembered."""
+    """A text with each registered key replaced by ``***``."""
     with _LOCK:
         known = sorted(_SECRETS, key=len, reverse=True)
     for secret in known:
@@ -401,16 +401,16 @@ def redacted(text: str) -> str:
     return text
 
 
-# Who asks a catalog: user, password and keys, held in memory and sent to one host only.
+# Logins for catalogs: user, password and keys, held in memory and sent to one host only.
 
 
 @dataclass(frozen=True)
 class Login:
-    """What an address held that is nobody else's business.
+    """The secrets of an address.
 
     Attributes:
-        host: The host that may see it, in lower case; "" for nobody.
-        port: Its port; another one of the same host may be somebody else's.
+        host: The host that may receive them, in lower case; "" for none.
+        port: Its port; another port of the same host may belong to somebody else.
         user: Name, "" for none.
         password: Password.
         parameters: Key-like parameters of the query.
@@ -424,23 +424,23 @@ class Login:
 
     @classmethod
     def of(cls, url: str) -> Login:
-        """What the address of a catalog holds; from now on messages do not repeat it."""
+        """The secrets in the address of a catalog; from now on messages do not repeat them."""
         parts = urlsplit(url)
         remember(*secrets_in(url))
         parameters = tuple(pair for pair in parse_qsl(parts.query, keep_blank_values=True) if is_secret(*pair))
         return cls(host_of(url), unquote(parts.username or ""), unquote(parts.password or ""), parameters, port_of(url))
 
     def __bool__(self) -> bool:
-        """Whether there is anything."""
+        """Whether there are any secrets."""
         return bool(self.user or self.password or self.parameters)
 
     def may_go_to(self, url: str) -> bool:
-        """Whether an address may see it: its own host and port, over HTTPS or on this machine."""
+        """Whether an address may receive it: its own host and port, over HTTPS or on this machine."""
         here = (host_of(url), port_of(url)) == (self.host, self.port)
         return bool(self) and here and is_private_way(url)
 
     def with_parameters(self, url: str) -> str:
-        """An address with the parameters, if it may see them and does not have them."""
+        """An address with the parameters added, if it may receive them and lacks them."""
         if not self.parameters or not self.may_go_to(url):
             return url
         parts = urlsplit(url)
@@ -450,9 +450,9 @@ class Login:
         return urlunsplit(parts._replace(query=query))
 
     def basic(self, url: str) -> tuple[str, str] | None:
-        """User and password for an address: those given, else those that ``~/.netrc`` has for its host by name.
+        """User and password for an address: those given, else those in ``~/.netrc`` for its host by name.
 
-        The entry ``default`` of that file, which would go to anybody, is not used.
+        The entry ``default`` of that file, which would match any host, is not used.
         """
         if (self.user or self.password) and self.may_go_to(url):
             return self.user, self.password
@@ -470,7 +470,7 @@ def netrc_path() -> Path:
 
 
 def netrc_of(host: str) -> tuple[str, str] | None:
-    """User and password that the user's ``.netrc`` has for a host; None if it does not name it or cannot be read."""
+    """User and password in the user's ``.netrc`` for a host; None if the host is missing or the file unreadable."""
     try:
         found = netrc.netrc(str(netrc_path())).hosts.get(host)
     except (OSError, netrc.NetrcParseError):

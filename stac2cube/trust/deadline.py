@@ -1,8 +1,8 @@
-"""Waiting that ends: work that may hang on a server is given so many seconds, and then left behind.
+"""Time limits: calls that may hang on a server get a number of seconds, and are then abandoned.
 
-Neither GDAL nor a library that talks to a server can be interrupted from outside, and their own limits count per
-request or per silence, not in all: a server that sends a byte a second keeps them busy for hours. So such work is done
-by a thread that nobody waits for longer than agreed. The thread ends by itself at its library's own limits.
+Neither GDAL nor a library that talks to a server can be interrupted from outside, and their own limits apply per
+request or per silence, not in total: a server that sends a byte per second keeps them busy for hours. So such calls run
+in a thread, and the wait for it is limited. The thread ends by itself at its library's own limits.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 STEP = 0.25
-"""Seconds between two looks at whether somebody asked to stop."""
+"""Seconds between two checks for a request to stop."""
 
 
 class TooSlowError(OSError):
-    """Work did not end in its time."""
+    """A call did not end in time."""
 
 
 class _Work:
-    """One call, and what came of it."""
+    """One call and its result."""
 
     def __init__(self, function: Callable[[], Any], until: float) -> None:
         self.function = function
@@ -42,48 +42,48 @@ _cutoff = float("inf")
 
 
 def stop_waiting(seconds: float) -> None:
-    """Let all work that is under way end in at most so many seconds: the program was asked to stop."""
+    """Limit all running calls to a number of seconds from now: the program was asked to stop."""
     global _cutoff  # noqa: PLW0603 - the process has one end
     _cutoff = min(_cutoff, time.monotonic() + seconds)
 
 
 def wait_again() -> None:
-    """Forget :func:`stop_waiting`: a new command begins in this process."""
+    """Reset :func:`stop_waiting`: a new command begins in this process."""
     global _cutoff  # noqa: PLW0603 - the process has one end
     _cutoff = float("inf")
 
 
 def is_stopping() -> bool:
-    """Whether somebody asked to stop."""
+    """Whether the program was asked to stop."""
     return _cutoff < float("inf")
 
 
 def left() -> float:
-    """Seconds that the work of this thread still has; infinite where none was agreed."""
+    """Seconds left for the call in this thread; infinite if it has no limit."""
     work: _Work | None = getattr(_here, "work", None)
     return (min(work.until, _cutoff) if work else _cutoff) - time.monotonic()
 
 
 def extend(seconds: float) -> None:
-    """Give the work of this thread more time, because the server asked for it."""
+    """Give the call in this thread more time, because the server asked for it."""
     work: _Work | None = getattr(_here, "work", None)
     if work is not None:
         work.until += seconds
 
 
 def within(seconds: float, function: Callable[[], T], what: str) -> T:
-    """What a function gives, if it ends in time; it is called by another thread.
+    """Call a function in another thread, and return its result if it ends in time.
 
     Args:
-        seconds: How long is waited for it at most.
-        function: What is called.
-        what: What it does, for the message: ``"the file"``.
+        seconds: Maximum wait.
+        function: The function to call.
+        what: Description of the result, for the message: ``"the file"``.
 
     Raises:
-        TooSlowError: It did not end in time, or somebody asked to stop meanwhile. The thread is left behind.
+        TooSlowError: It did not end in time, or the program was asked to stop meanwhile. The thread is abandoned.
     """
     if getattr(_here, "work", None) is not None:
-        # Within other work, which has an end of its own already; the nearer one counts.
+        # Within another call that has a limit of its own already.
         return function()
     late = f"{what} took longer than {seconds:.0f} s and was given up"
     work = _Work(function, time.monotonic() + seconds)
@@ -97,7 +97,7 @@ def within(seconds: float, function: Callable[[], T], what: str) -> T:
             raise TooSlowError(late)
     if work.error is not None:
         if isinstance(work.error, OSError) and time.monotonic() >= work.until:
-            # A connection that waits no longer than this work may ended in the same moment: the reason is the time.
+            # A connection with the same timeout as this call may fail at the same moment: the reason is the time.
             raise TooSlowError(late)
         raise work.error
     result: T = work.result
@@ -105,12 +105,12 @@ def within(seconds: float, function: Callable[[], T], what: str) -> T:
 
 
 def _hand_out(work: _Work) -> None:
-    """To a thread that is idle, for libraries keep connections per thread; else to a new one."""
+    """Pass a call to an idle thread, because libraries keep connections per thread; else to a new one."""
     with _lock:
         tasks = _idle.pop() if _idle else None
     if tasks is None:
         tasks = queue.SimpleQueue()
-        # A daemon: the interpreter does not wait for it in the end.
+        # A daemon: the interpreter does not wait for it at exit.
         threading.Thread(target=_serve, args=(tasks,), name="within", daemon=True).start()
     tasks.put(work)
 

@@ -1,7 +1,7 @@
-"""Names from outside as names of files: safe anywhere, never two alike, and known again by a table.
+"""File names from untrusted texts: safe on any system, unique, and reversible by a table.
 
-An id, a key of an asset, a name of a feature may hold anything: ``../``, an absolute path, a name that Windows keeps
-for itself, letters that some file systems take for the same. None becomes a path as it is, unless it is as harmless as
+An id, a key of an asset, a name of a feature may contain anything: ``../``, an absolute path, a name that Windows
+reserves, letters that some file systems treat as equal. None is used as a path unchanged, unless it is harmless, as
 most are.
 
 Sources: Microsoft, "Naming Files, Paths, and Namespaces"; POSIX.1-2017, 3.282 "Portable Filename Character Set".
@@ -22,16 +22,16 @@ from stac2cube.errors import BadInputError
 from stac2cube.trust.text import is_printable, printable
 
 LONGEST = 120
-"""Bytes of a name: with what is put before and behind it, below the 255 bytes of most file systems."""
+"""Maximum bytes of a name: with prefix and suffix, below the 255 bytes of most file systems."""
 
 MARK = "~"
-"""Stands before the digits of a name that is not the text itself; no harmless text has it."""
+"""Precedes the digits of a name that differs from its text; no harmless text contains it."""
 
 TABLE = "names.json"
-"""The table beside the files: name of each file or folder -> the text that it stands for."""
+"""The table beside the files: name of each file or folder -> its text."""
 
 OURS = frozenset((TABLE, "index.json", "manifest.json", "collection.json", "catalog.json", "files.csv", "files.xlsx"))
-"""Names that files of our own have beside those of others."""
+"""Names of stac2cube's own files in the same folder."""
 
 _HARMLESS = re.compile(r"\w[\w.\-+=,@]*")
 
@@ -39,7 +39,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|
 
 
 def is_harmless(text: str) -> bool:
-    """Whether a text can be the name of a file as it is, on every system."""
+    """Whether a text can be a file name unchanged, on every system."""
     return (
         len(text.encode("utf-8", "surrogatepass")) <= LONGEST
         and unicodedata.is_normalized("NFC", text)
@@ -50,7 +50,7 @@ def is_harmless(text: str) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is one name and no path: what a cube of somebody else may call its steps and layers."""
+    """Whether a text is a single name and not a path: allowed for steps and layers of a foreign cube."""
     return (
         0 < len(text.encode("utf-8", "surrogatepass")) <= 2 * LONGEST
         and is_printable(text)
@@ -60,9 +60,9 @@ def is_name(text: str) -> bool:
 
 
 def safe_name(text: str) -> str:
-    """A text as the name of a file: itself if it is harmless, else what is left of it with digits of its own.
+    """A text as a file name: unchanged if it is harmless, else its safe characters with digits of its hash.
 
-    The same text has the same name always; different texts have names that differ in more than case, unless both are
+    The same text always gives the same name; different texts give names that differ in more than case, unless both are
     harmless, for which see :class:`Names`.
 
     Args:
@@ -72,7 +72,7 @@ def safe_name(text: str) -> str:
 
 
 def _made(text: str) -> str:
-    """Readable rests of a text, and 16 digits of its SHA-256, before its suffix."""
+    """Readable remains of a text with 16 digits of its SHA-256, before its suffix."""
     digits = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9_.\-]+", "_", plain)
@@ -80,15 +80,15 @@ def _made(text: str) -> str:
     if not dot or not re.fullmatch(r"[A-Za-z0-9]{1,8}", suffix):
         stem, dot, suffix = plain, "", ""
     stem = stem.strip("._-")[: LONGEST - 40].rstrip("._-") or "item"
-    # With the mark behind it, no name that Windows keeps for itself is left.
+    # The mark behind it excludes all names that Windows reserves.
     return f"{stem}{MARK}{digits}{dot}{suffix}"
 
 
 class Names:
-    """Names for many texts in one folder: no two are alike, also where capitals do not count.
+    """Names for many texts in one folder: unique, also if case is ignored.
 
     Args:
-        known: Names given before, by text.
+        known: Names assigned before, by text.
     """
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
@@ -96,7 +96,7 @@ class Names:
         self._taken = {name.casefold(): text for text, name in self._names.items()}
 
     def of(self, text: str) -> str:
-        """The name of a text, the same each time."""
+        """The name of a text, always the same."""
         if text not in self._names:
             name = safe_name(text)
             if self._taken.get(name.casefold(), text) != text or name.casefold() in OURS:
@@ -107,12 +107,12 @@ class Names:
 
     @property
     def table(self) -> dict[str, str]:
-        """Text by name, of those names that are not the text itself."""
+        """Text by name, for names that differ from the text."""
         return {name: text for text, name in sorted(self._names.items()) if name != text}
 
     @classmethod
     def of_folder(cls, folder: Path) -> Names:
-        """The names that the table of a folder has; none where there is none, or where it is damaged."""
+        """The names in the table of a folder; none if it is missing or damaged."""
         path = folder / TABLE
         try:
             value = json.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else {}
@@ -120,7 +120,7 @@ class Names:
             value = {}
         names = value.get("names") if isinstance(value, Mapping) else None
         pairs = names.items() if isinstance(names, Mapping) else ()
-        # A table, too, may be somebody else's: only names that these rules make are believed.
+        # The table may be foreign, too: only names that follow these rules are accepted.
         texts = ((name, text) for name, text in pairs if isinstance(text, str))
         return cls({text: name for name, text in texts if name == _made(text) or (name == text and is_harmless(text))})
 
@@ -130,26 +130,26 @@ class Names:
 
 
 def names_for(texts: Iterable[str]) -> dict[str, str]:
-    """Names of some texts that belong together, by text; see :class:`Names`."""
+    """Names of texts in one folder, by text; see :class:`Names`."""
     names = Names()
     return {text: names.of(text) for text in texts}
 
 
 def is_below(path: str) -> bool:
-    """Whether a path that stands in a table or a manifest stays below the folder that it is meant from."""
+    """Whether a path in a table or a manifest stays below its base folder."""
     parts = path.replace("\\", "/").split("/")
     return not path.startswith(("/", "\\", "~")) and ":" not in parts[0] and ".." not in parts and "\0" not in path
 
 
 def path_below(folder: Path, *parts: str) -> Path:
-    """The path of a file below a folder, every part of it :func:`safe_name`, and no link on the way.
+    """The path of a file below a folder, if every part is a plain name and none is a link.
 
     Args:
-        folder: Where; it may be reached by a link.
+        folder: The folder; it may be reached by a link.
         parts: Names of folders below it, and of the file.
 
     Raises:
-        BadInputError: A part is no name, or is a link: what it leads to is not written to.
+        BadInputError: A part is not a name, or is a link, which is not written through.
     """
     path = folder
     for part in parts:
@@ -162,11 +162,11 @@ def path_below(folder: Path, *parts: str) -> Path:
 
 
 def require_own(path: Path, what: str) -> None:
-    """See that a file may be replaced: it is not there, or is a plain file and no link.
+    """Refuse to replace anything but a regular file; a missing file is fine.
 
     Args:
         path: The file.
-        what: What would be written, for the message.
+        what: The content to be written, for the message.
 
     Raises:
         BadInputError: It is something else.

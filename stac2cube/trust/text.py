@@ -1,4 +1,4 @@
-"""Texts from outside, made fit for a terminal, a log, a table or a page: no control characters, no known keys.
+"""Untrusted texts made safe for a terminal, a log, a table or a page: no control characters, no known keys.
 
 Sources: Unicode 15.1, general categories Cc, Cf, Cs, Zl and Zp; CWE-150 (escape sequences), CWE-117 (log injection),
 CWE-1236 (formulas in CSV).
@@ -16,17 +16,17 @@ import orjson
 
 from stac2cube.trust.address import public_text, redacted
 
-# Texts from outside, made fit for a terminal, a log, a table or a page: no control characters, no known keys.
+# Untrusted texts made safe for a terminal, a log, a table or a page: no control characters, no known keys.
 #
 # Sources: Unicode 15.1, general categories Cc, Cf, Cs, Zl and Zp; CWE-150 (escape sequences), CWE-117 (log injection),
 # CWE-1236 (formulas in CSV).
 
 LONGEST = 2000
-"""Characters of a foreign text that are shown."""
+"""Maximum number of characters shown of a foreign text."""
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"))
-"""Categories whose characters are not shown as themselves: control, format, surrogates, line and paragraph separators,
-private use, unassigned."""
+"""Categories of characters that are escaped: control, format, surrogates, line and paragraph separators, private use,
+unassigned."""
 
 _TABLE: dict[int, str] = {}
 
@@ -36,7 +36,7 @@ def _is_hidden(character: str) -> bool:
 
 
 def is_printable(text: str) -> bool:
-    """Whether a text has only characters that are shown as themselves, all on one line."""
+    """Whether all characters of a text can be shown unescaped, on one line."""
     return (text.isascii() and text.isprintable()) or not any(map(_is_hidden, text))
 
 
@@ -49,7 +49,7 @@ def printable(text: object, *, lines: bool = False) -> str:
     """A text with control characters, terminal escapes and bidirectional overrides written as escapes.
 
     Args:
-        text: Anything; its ``str``.
+        text: Any object; its ``str`` is used.
         lines: Whether line feeds and tabs may stay.
     """
     words = str(text)
@@ -60,14 +60,14 @@ def printable(text: object, *, lines: bool = False) -> str:
 
 
 def shown(text: object, *, lines: bool = False) -> str:
-    """A text for people: :func:`printable`, of addresses only what is public, known keys blotted out."""
+    """A text for users: :func:`printable`, with addresses made public and known keys replaced."""
     return printable(redacted(public_text(str(text))), lines=lines)
 
 
 def cell(value: Any) -> Any:
-    """A value of a table that programs for spreadsheets open: no text of it is taken for a formula.
+    """A value for a table that spreadsheets open: no text can be interpreted as a formula.
 
-    Numbers, dates, booleans and None stay; a text that begins like a formula gets an apostrophe before it (OWASP, "CSV
+    Numbers, dates, booleans and None stay; a text that starts like a formula gets a leading apostrophe (OWASP, "CSV
     Injection").
     """
     if not isinstance(value, str):
@@ -77,7 +77,7 @@ def cell(value: Any) -> Any:
 
 
 def as_cells(table: Any) -> Any:
-    """A pandas DataFrame of which every text is a :func:`cell`, names of columns too."""
+    """A pandas DataFrame with every text made a :func:`cell`, names of columns too."""
     made = table.copy()
     for name in made.columns:
         if made[name].dtype.kind not in "iufbmMc":
@@ -97,13 +97,13 @@ def _is_number(text: str) -> bool:
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a record so that nothing of it breaks a line or speaks to the terminal, and no key is in it.
+    """Formats a record without line breaks, terminal escapes and keys.
 
     A traceback keeps its lines.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as text."""
+        """Format one record."""
         plain = logging.makeLogRecord(record.__dict__)
         plain.msg, plain.args = shown(record.getMessage()), ()
         if plain.exc_info:
@@ -112,10 +112,10 @@ class LineFormatter(logging.Formatter):
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text, in a third of the time of Python's own parser.
+    """Parse a JSON text, in a third of the time of Python's own parser.
 
-    What orjson refuses is left to that one: ``NaN`` and ``Infinity``, which servers in Python write, numbers that no
-    float holds, bytes in UTF-16 or UTF-32, and escaped halves of characters. These halves are replaced, because
+    Texts that orjson refuses are passed to that one: ``NaN`` and ``Infinity``, which Python servers write, numbers too
+    large for a float, bytes in UTF-16 or UTF-32, and escaped halves of characters. These halves are replaced, because
     neither files nor tables can hold them.
 
     Args:
