@@ -1,4 +1,4 @@
-"""Which files of which acquisitions are needed, and the manifest of a folder of products."""
+"""The files to fetch of each acquisition, and the manifest of a folder of products."""
 
 from __future__ import annotations
 

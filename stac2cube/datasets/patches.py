@@ -226,7 +226,7 @@ class Scan:
 
     Attributes:
         stack: The stack.
-        rules: How it is cut.
+        rules: Rules of the patches.
         ignore: The class that is ignored.
     """
 

@@ -193,7 +193,7 @@ class SampleKind(CubesBeside):
         return {Path(labels["path"]).resolve()} if labels.get("backend") == "clouds" else set()
 
     def behind(self, cube: Path) -> tuple[int, int]:
-        """Numbers of samples that are missing by the stored request, and of those whose step was rebuilt."""
+        """Number of samples missing by the stored request, and number of samples whose step was rebuilt."""
         try:
             sources = plan_samples(*_asked(cube), "list")
         except NothingFoundError:
@@ -250,7 +250,7 @@ class SampleFilesKind:
         return Path(request.source).resolve() if request.is_cube else None
 
     def behind(self, cube: Path) -> tuple[int, int]:
-        """Numbers of missing samples, and of those whose step was rebuilt."""
+        """Number of missing samples, and number of samples whose step was rebuilt."""
         request, rules = recall(cube)
         try:
             sources = plan_samples(request, rules, "list")

@@ -494,7 +494,7 @@ def bbox_of(place: BaseGeometry) -> list[float]:
 
 
 def _seen(row: Entry, window: BaseGeometry) -> BaseGeometry:
-    """The part of a cube's extent that a step covers; the whole extent if its footprint is unknown or invalid."""
+    """The part of a cube's extent that a step covers; all if its footprint is unknown, or invalid at a pole or 180°."""
     if not row.footprint:
         return window
     try:
