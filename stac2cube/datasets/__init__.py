@@ -1,3 +1,3 @@
-"""Training sets: products on disk, samples on one grid, and the index that says what there is."""
+"""Training sets: products on disk, samples on one grid, and their index."""
 
 from __future__ import annotations

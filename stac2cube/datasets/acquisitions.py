@@ -1,4 +1,4 @@
-"""Which files of which acquisitions are needed, and the manifest of a folder of products."""
+"""The files to fetch of each acquisition, and the manifest of a folder of products."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from stac2cube.store.files import write_whole
 from stac2cube.trust.names import Names, is_below, safe_name
 from stac2cube.trust.text import cell, printable
 
-# Which files of which acquisitions are wanted: found in a catalog, Level-1C paired with Level-2A, newest baseline.
+# The files of each acquisition to fetch: searched in a catalog, Level-1C paired with Level-2A, newest baseline.
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class WantedFile:
-    """A file that should be fetched.
+    """A file to fetch.
 
     Attributes:
         scene: Acquisition and tile, ``"S2A_20230512T102601_32TNT"``.
-        role: What it is for.
+        role: Role of the file.
         item: The STAC item, None if there is no product of that level.
         asset: Name of its asset, "" if the item has none.
-        path: Where it shall lie, relative to the folder.
-        signer: How its address is made good, see :mod:`stac2cube.access.sign`.
-        signed: Its address as the catalog signed it, "" if it did not; in memory only.
-        reason: Why it cannot be had at all, "" if it can.
-        parts: Ids of all items of the product, where its bands stand in several.
+        path: Target path, relative to the folder.
+        signer: How its address is signed, see :mod:`stac2cube.access.sign`.
+        signed: Its address as signed by the catalog, "" if the catalog did not sign it; in memory only.
+        reason: Why it is not available at all, "" if it is.
+        parts: Ids of all items of the product, where its bands are in several items.
     """
 
     scene: str
@@ -63,13 +63,13 @@ class WantedFile:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """The asset, as the item has it."""
+        """The asset object of the item."""
         value: Mapping[str, Any] = self.item["assets"][self.asset] if self.item is not None and self.asset else {}
         return value
 
     @property
     def size(self) -> int | None:
-        """Bytes, None if the catalog does not say."""
+        """Bytes, None if the catalog does not give the size."""
         size = self.about.get("file:size")
         return int(size) if isinstance(size, (int, float)) else None
 
@@ -80,7 +80,7 @@ class Acquisition:
 
     Attributes:
         name: ``"S2A_20230512T102601_32TNT"``.
-        time: When.
+        time: Acquisition time.
         granules: Level -> the granule of the newest baseline.
     """
 
@@ -90,10 +90,10 @@ class Acquisition:
 
 
 def wanted_files(request: DownloadRequest) -> list[WantedFile]:
-    """Every file that should be fetched, also those that the catalog lacks; oldest acquisition first.
+    """List every file to fetch, including those missing from the catalog; oldest acquisition first.
 
     Raises:
-        BadInputError: A role is not known, or the catalog does not carry its level.
+        BadInputError: A role is unknown, or the catalog does not have its level.
         NothingFoundError: There is no acquisition.
         CatalogError: The catalog cannot be read.
     """
@@ -118,7 +118,7 @@ def wanted_files(request: DownloadRequest) -> list[WantedFile]:
 
 
 def _query(request: DownloadRequest, level: str, roles: Sequence[Role]) -> Query:
-    """A search for items that have what the roles name, besides the bands that the mission has by default."""
+    """A query for items that have the assets of the roles and the default bands of the mission."""
     mission = find_mission(LEVELS[level])
     named = {role.word.removesuffix("_20m").rpartition(".")[2].upper() for role in roles}
     default = [band.name for band in mission.choose_bands(None)]
@@ -127,7 +127,7 @@ def _query(request: DownloadRequest, level: str, roles: Sequence[Role]) -> Query
 
 
 def _paired(granules: Mapping[str, Sequence[Granule]]) -> list[Acquisition]:
-    """Granules of one datatake, tile and datastrip of all levels together, oldest first."""
+    """Group the granules of all levels by datatake, tile and datastrip, oldest first."""
     groups: dict[tuple[str, str, str], dict[str, dict[str, Granule]]] = {}
     for level, several in granules.items():
         for granule in several:
@@ -138,7 +138,7 @@ def _paired(granules: Mapping[str, Sequence[Granule]]) -> list[Acquisition]:
     for (unit, datatake, tile), strips in sorted(groups.items()):
         whole = list(strips.values())
         if len(whole) == 2 and not whole[0].keys() & whole[1].keys():
-            whole = [whole[0] | whole[1]]  # where catalogs name the datastrip of one level only
+            whole = [whole[0] | whole[1]]  # some catalogs name the datastrip for one level only
         for place, group in enumerate(whole):
             name = f"{unit}_{datatake}_{tile}" + (f"_{place + 1}" if len(whole) > 1 else "")
             made.append(Acquisition(name, min(granule.time for granule in group.values()), group))
@@ -146,7 +146,7 @@ def _paired(granules: Mapping[str, Sequence[Granule]]) -> list[Acquisition]:
 
 
 def datatake_of(item: Mapping[str, Any], granule: Granule) -> str:
-    """Begin of the datatake, ``"20230512T102601"``, which Level-1C and Level-2A share."""
+    """Start of the datatake, ``"20230512T102601"``, which Level-1C and Level-2A share."""
     properties = item["properties"]
     names = (properties.get("eopf:datatake_id"), properties.get("s2:datatake_id"), properties.get("s2:product_uri"))
     for name in (*names, item["id"]):
@@ -195,7 +195,7 @@ def _wanted(one: Acquisition, role: Role) -> WantedFile:
 
 
 def _file_names(item: Mapping[str, Any]) -> dict[str, str]:
-    """The names that the files of an item get, by asset, no two alike; of those that would be, by the asset's own."""
+    """Unique file names of an item's assets; names that would collide are prefixed with the asset's key."""
     names = {key: _file_name(key, about) for key, about in sorted(item["assets"].items())}
     often = Counter(name.casefold() for name in names.values())
     own = Names({key: name for key, name in names.items() if often[name.casefold()] == 1})
@@ -207,10 +207,10 @@ def _file_names(item: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _file_name(asset: str, about: Mapping[str, Any]) -> str:
-    """The name that the file has in its product."""
+    """The name of the file in its product."""
     try:
         path = urlsplit(str(about["href"])).path
-    except ValueError:  # it is no address, which is said if the file is wanted
+    except ValueError:  # not a valid address; reported only if the file is requested
         path = ""
     for place in (about.get("file:local_path"), path):
         name = PurePosixPath(unquote(str(place or ""))).name
@@ -219,21 +219,21 @@ def _file_name(asset: str, about: Mapping[str, Any]) -> str:
     return safe_name(asset)
 
 
-# The manifest of a folder of products: a local catalog, and an account of every file that should be there.
+# The manifest of a folder of products: a local catalog, and a list of every file that should be there.
 #
-# ``index.json`` is a GeoJSON collection of STAC items, as every command takes for ``--catalog``, with members of our
-# own beside them. An item holds the assets that are there, with paths relative to the folder and roles of
-# :mod:`stac2cube.datasets.rules`. The account lists those too that are not, and why.
+# ``index.json`` is a GeoJSON collection of STAC items, accepted by every command as ``--catalog``, with additional
+# members. An item holds the assets that are there, with paths relative to the folder and roles of
+# :mod:`stac2cube.datasets.rules`. The file list also contains missing files, with the reason.
 
 SCHEMA = "stac2cube-manifest/1"
 
 MANIFEST = "index.json"
 
 TABLES = ("csv", "parquet", "xlsx")
-"""Formats of the account for people to look at: ``files.csv`` and so on."""
+"""Formats of the file list for people: ``files.csv`` and so on."""
 
 State = Literal["there", "failed", "missing"]
-"""Of a file: fetched and verified; it could not be fetched; the catalog has none."""
+"""State of a file: fetched and verified; could not be fetched; not in the catalog."""
 
 
 @dataclass(frozen=True)
@@ -241,14 +241,14 @@ class FileEntry:
     """A file of a product.
 
     Attributes:
-        scene: Acquisition and tile that it belongs to, ``"S2A_20230512T102601_32TNT"``.
+        scene: Its acquisition and tile, ``"S2A_20230512T102601_32TNT"``.
         role: ``"l1c.band.B02"``.
-        item: Id of the product; "" if there is none of that level.
-        path: Relative to the manifest; "" if the catalog has no such file.
+        item: Id of the product; "" if there is no product of that level.
+        path: Path relative to the manifest; "" if the catalog has no such file.
         state: See :data:`State`.
         reason: Why it is not there, "" if it is.
         size: Bytes, None if unknown.
-        checksum: Multihash, "" if the catalog gives none.
+        checksum: Multihash, "" if the catalog does not give one.
         verified: ``"checksum"``, ``"size"`` or ``"nothing"``; "" if it is not there.
     """
 
@@ -265,12 +265,12 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of products holds.
+    """Content of a folder of products.
 
     Attributes:
-        catalog: Where they were found.
-        roles: Words of the roles asked for.
-        files: The account, sorted by scene and role.
+        catalog: The catalog they were found in.
+        roles: Names of the requested roles.
+        files: All files, sorted by scene and role.
         items: STAC items with the assets that are there.
     """
 
@@ -281,7 +281,7 @@ class Manifest:
 
     @property
     def absent(self) -> tuple[FileEntry, ...]:
-        """Files that should be there and are not."""
+        """Files that should be there but are not."""
         return tuple(entry for entry in self.files if entry.state != "there")
 
     @property
@@ -290,10 +290,10 @@ class Manifest:
         return tuple(sorted({entry.scene for entry in self.files}))
 
     def changed(self, wanted: Sequence[WantedFile]) -> frozenset[str]:
-        """Ids of items that their catalog changed since, as far as it tells.
+        """Ids of items that were changed in their catalog since, as far as the catalog shows it.
 
         Args:
-            wanted: Files with the items as they are now.
+            wanted: Files with the current items.
         """
         now = {str(one.item["id"]): one.item for one in wanted if one.item is not None}
         pairs = [(item, now[item["id"]]) for item in self.items if item["id"] in now]
@@ -302,10 +302,10 @@ class Manifest:
 
 
 def check_tables(tables: Sequence[str]) -> None:
-    """Be sure that tables can be written.
+    """Check that tables can be written.
 
     Raises:
-        BadInputError: One is not known, or needs a package that is not there.
+        BadInputError: A format is unknown, or needs a package that is not installed.
     """
     if unknown := sorted(set(tables) - set(TABLES)):
         raise BadInputError(f"there is no table {unknown[0]!r}: choose {', '.join(TABLES)}")
@@ -314,12 +314,12 @@ def check_tables(tables: Sequence[str]) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest, tables: Sequence[str] = ()) -> Path:
-    """Write a manifest, atomically, and tables of its account.
+    """Write a manifest, atomically, and tables of its files.
 
     Args:
-        folder: Of the products.
-        manifest: What to write.
-        tables: Some of :data:`TABLES`.
+        folder: Folder of the products.
+        manifest: The manifest.
+        tables: Any of :data:`TABLES`.
 
     Raises:
         BadInputError: See :func:`check_tables`.
@@ -347,7 +347,7 @@ def read_manifest(path: Path) -> Manifest:
         path: ``index.json``, or its folder.
 
     Raises:
-        BadInputError: It is not there, or is none that this version reads.
+        BadInputError: The manifest does not exist, or this version cannot read it.
     """
     file = path / MANIFEST if path.is_dir() else path
     value = read_document(file, SCHEMA, "manifest", "fetch products with `stac2cube download`")

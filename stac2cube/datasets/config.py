@@ -1,4 +1,4 @@
-"""YAML files that say what is fetched and which samples are made: the words of the Python values, checked strictly."""
+"""YAML files for downloads and samples: their keys are the options of the Python values, checked strictly."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from stac2cube.model.query import Query
 Value = TypeVar("Value")
 
 REQUEST = ("source", "aoi", "time", "crs", "resolution", "max_cloud_cover", "max_scenes")
-"""Words that say which scenes become samples."""
+"""Keys that choose the scenes that become samples."""
 
 PATHS = ("source", "out", "folder", "aoi", "catalog")
-"""Words whose value may be a path, which is meant from the folder of the file."""
+"""Keys whose value may be a path, relative to the folder of the file."""
 
 
 def read_words(path: str | Path, known: tuple[str, ...]) -> dict[str, Any]:
-    """The words of a YAML file; relative paths are made to hold from anywhere.
+    """Read the options of a YAML file; relative paths become absolute.
 
     Args:
         path: The file.
-        known: Words that it may have.
+        known: Valid keys.
 
     Raises:
-        BadInputError: It is not there, not YAML, or has another word.
+        BadInputError: The file does not exist, is not YAML, or has an unknown key.
     """
     file = Path(path).resolve()
     try:
@@ -61,7 +61,7 @@ def read_words(path: str | Path, known: tuple[str, ...]) -> dict[str, Any]:
 
 
 def path_in_file(file: Path, value: Any, *, always: bool = False) -> Any:
-    """A path in a file, meant from the folder of the file; other values as they are."""
+    """Resolve a path relative to the folder of the file; other values are returned unchanged."""
     if not isinstance(value, str):
         return value
     path = file.parent / Path(value).expanduser()
@@ -69,14 +69,14 @@ def path_in_file(file: Path, value: Any, *, always: bool = False) -> Any:
 
 
 DOWNLOAD = ("folder", "aoi", "time", *options_in(DownloadRequest), "connections", "tables")
-"""Words that a file for ``stac2cube download`` may have."""
+"""Keys that a file for ``stac2cube download`` may have."""
 
 
 def download_of_words(words: Mapping[str, Any]) -> DownloadRequest:
-    """What is to be fetched.
+    """Build a download request from options.
 
     Raises:
-        BadInputError: A word is lacking or not understood.
+        BadInputError: An option is missing or invalid.
     """
     from stac2cube.model.geometry import read_areas
 
@@ -96,7 +96,7 @@ def download_of_words(words: Mapping[str, Any]) -> DownloadRequest:
 
 
 def listed(value: Any) -> tuple[str, ...]:
-    """Words in a list, or in a text with commas between them."""
+    """Split a list, or a text with commas, into strings."""
     several = value.split(",") if isinstance(value, str) else value
     if not isinstance(several, (list, tuple)):
         raise BadInputError(f"a list of words was meant, not {value!r}")
@@ -104,7 +104,7 @@ def listed(value: Any) -> tuple[str, ...]:
 
 
 def _range(value: Any) -> tuple[float, float]:
-    """``"10-60"``, ``[10, 60]``, or the highest alone."""
+    """Parse ``"10-60"``, ``[10, 60]``, or the upper limit alone."""
     several: list[Any] = (
         [value] if isinstance(value, (int, float)) else str(value).strip("[]").replace("-", ",").split(",")
     )
@@ -116,15 +116,15 @@ def _range(value: Any) -> tuple[float, float]:
 
 
 def sample_words() -> tuple[str, ...]:
-    """Words that a file for ``stac2cube samples`` may have."""
+    """Keys that a file for ``stac2cube samples`` may have."""
     return (*REQUEST, "out", *(field.name for field in fields(SampleRules)))
 
 
 def request_of_words(words: Mapping[str, Any]) -> SampleRequest:
-    """Which scenes become samples.
+    """Build the request that chooses the scenes from options.
 
     Raises:
-        BadInputError: A word is lacking or not understood.
+        BadInputError: An option is missing or invalid.
     """
     from stac2cube.model.geometry import read_areas
     from stac2cube.model.grid import crs_text, grid_over
@@ -150,10 +150,10 @@ def request_of_words(words: Mapping[str, Any]) -> SampleRequest:
 
 
 def rules_of_words(words: Mapping[str, Any]) -> SampleRules:
-    """What decides the numbers of samples.
+    """Build the rules that determine the values of samples from options.
 
     Raises:
-        BadInputError: A word is not understood.
+        BadInputError: An option is invalid.
     """
     given = {field.name: words[field.name] for field in fields(SampleRules) if words.get(field.name) is not None}
     for name in ("nodata", "source_nodata", "threshold"):
@@ -171,10 +171,10 @@ def rules_of_words(words: Mapping[str, Any]) -> SampleRules:
 
 
 def number(value: Any, what: str) -> float:
-    """A number, also written as a text such as ``"nan"``.
+    """Parse a number, also from a text such as ``"nan"``.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: The value is not a number.
     """
     try:
         if isinstance(value, bool):
@@ -185,7 +185,7 @@ def number(value: Any, what: str) -> float:
 
 
 def _table(kind: type[Value], value: Any, name: str, only: str) -> Value:
-    """A frozen value from a table of its words, or from the one word that matters most."""
+    """Build a dataclass from a table of its fields, or from the value of its main field ``only``."""
     if isinstance(value, kind):
         return value
     words = {only: value} if isinstance(value, str) else value

@@ -48,26 +48,26 @@ from stac2cube.trust.deadline import TooSlowError, within
 from stac2cube.trust.names import TABLE, Names, path_below, require_own
 from stac2cube.trust.text import shown
 
-# Fetching whole files: resumed where they broke off, patient with a busy server, verified before they are named.
+# Fetching whole files: resumed after interruptions, retried on a busy server, verified before they get their name.
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
 
 STALLED = 100.0
-"""Seconds in which a part of that size has to come, 10 kB/s: a server that is slower than that has stalled."""
+"""Seconds within which a chunk has to arrive (10 kB/s): a slower server counts as stalled."""
 
 Verified = Literal["checksum", "size", "nothing"]
-"""By what a file was found whole."""
+"""How the completeness of a file was verified."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to be fetched.
+    """A file to fetch.
 
     Attributes:
-        href: Where it is: a path, ``file://`` or ``http(s)://``.
-        size: Bytes, None if the catalog does not say.
-        checksum: Multihash in hexadecimal digits, as STAC's file extension gives it; "" if the catalog does not.
+        href: Its location: a path, ``file://`` or ``http(s)://``.
+        size: Bytes, None if the catalog does not give the size.
+        checksum: Multihash in hexadecimal digits, as in STAC's file extension; "" if the catalog does not give one.
     """
 
     href: str
@@ -76,11 +76,11 @@ class RemoteFile:
 
 
 class StoppedError(Exception):
-    """Somebody asked to stop; what was fetched so far waits to be resumed."""
+    """A stop was requested; partial files are kept to be resumed."""
 
 
 class _AgainError(Exception):
-    """Something that can pass by itself; ``wait`` is what the server asks for, seconds."""
+    """A temporary error; ``wait`` is the delay in seconds that the server asks for."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -89,12 +89,12 @@ class _AgainError(Exception):
 
 @dataclass
 class Fetcher:
-    """Fetches files; one for all threads.
+    """Fetches files; one instance for all threads.
 
     Attributes:
-        tokens: For servers that may see one; None for none.
-        stop: Set from outside to stop at the next chunk.
-        attempts: Tries per file, each of which goes on where the last broke off.
+        tokens: Tokens for servers that are trusted with one; None for no tokens.
+        stop: Set by the caller to stop at the next chunk.
+        attempts: Tries per file; each resumes where the last one was interrupted.
         first_wait: Seconds before the second try, doubled each time, with jitter.
     """
 
@@ -107,22 +107,22 @@ class Fetcher:
     )
 
     def fetch(self, file: RemoteFile, path: Path) -> Verified:
-        """Fetch a file; it gets its name only when it is whole and verified.
+        """Fetch a file; it gets its name only when it is complete and verified.
 
-        What broke off lies beside it as ``.part``. It is gone on with only where the catalog gives a checksum: without
-        one, nobody could tell whether both halves are of one file.
+        An interrupted download is kept beside it as ``.part``. It is resumed only where the catalog gives a checksum:
+        without one, it is impossible to verify that both halves are of the same file.
 
         Args:
             file: The file.
-            path: Where it shall lie; its folder is made.
+            path: Target path; its folder is created.
 
         Returns:
-            By what it was verified.
+            How it was verified.
 
         Raises:
-            ReadError: It cannot be had, or is not what the catalog says.
-            BadInputError: It cannot be written.
-            StoppedError: Somebody asked to stop.
+            ReadError: The file is not available, or differs from the catalog's size or checksum.
+            BadInputError: The file cannot be written.
+            StoppedError: A stop was requested.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ class Fetcher:
         except HTTPError as error:
             raise _AgainError(f"the connection broke ({type(error).__name__})") from None
         finally:
-            if not waited_for:  # else a thread still does, and closing would wait for it
+            if not waited_for:  # else a thread still reads, and closing would wait for it
                 response.release_conn()
 
     def _slow(self, error: TooSlowError) -> Exception:
@@ -208,7 +208,7 @@ class Fetcher:
             os.fsync(out.fileno())
 
     def _answer(self, file: RemoteFile, have: int) -> urllib3.BaseHTTPResponse:
-        """An answer with a body that is the file's, or the rest of it."""
+        """Request the file, or the rest of it; follows redirects and renews a refused token."""
         url, headers = file.href, {"Range": f"bytes={have}-"} if have else {}
         token, refused = "", False
         for _ in range(8):
@@ -247,39 +247,39 @@ class Fetcher:
 
 @dataclass
 class Patience:
-    """How long a server may go on without sending a further part, all tries together.
+    """The time that a server has to send the next chunk, over all tries.
 
     Attributes:
-        until: When it ends, by ``time.monotonic``.
+        until: Its end, by ``time.monotonic``.
     """
 
     until: float = field(default_factory=lambda: time.monotonic() + STALLED)
 
     @property
     def left(self) -> float:
-        """Seconds left, none below a tenth."""
+        """Seconds left, at least 0.1."""
         return max(self.until - time.monotonic(), 0.1)
 
     @property
     def is_over(self) -> bool:
-        """Whether there is none left."""
+        """Whether no time is left."""
         return time.monotonic() >= self.until
 
     def came(self) -> None:
-        """A part came: it begins anew."""
+        """Restart the time: a chunk arrived."""
         self.until = time.monotonic() + STALLED
 
     def waited(self, seconds: float) -> None:
-        """The server asked for it."""
+        """Add a delay that the server asked for."""
         self.until += seconds
 
 
 def open_new(path: Path, *, append: bool = False) -> BinaryIO:
-    """Open a file for writing, through no link.
+    """Open a file for writing, without following links.
 
     Args:
         path: The file.
-        append: Whether to go on with what it holds.
+        append: Whether to append to the existing content.
 
     Raises:
         OSError: It is a link, or cannot be written.
@@ -289,12 +289,12 @@ def open_new(path: Path, *, append: bool = False) -> BinaryIO:
 
 
 def is_fetched(file: RemoteFile, path: Path) -> bool:
-    """Whether a file was fetched before. It has its name, so it was verified then; its size is looked at again."""
+    """Whether a file was fetched before. It has its name, so it was verified then; only its size is checked again."""
     return path.is_file() and (file.size is None or path.stat().st_size == file.size)
 
 
 def damage(file: RemoteFile, path: Path) -> str:
-    """How a file differs from what the catalog says of it, "" if it does not."""
+    """Describe how a file differs from the catalog's size or checksum, "" if it does not."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"it has {size} bytes, not {file.size}"
@@ -319,11 +319,11 @@ _HASHES = {
     0x17: "sha3_224",
     0xD5: "md5",
 }
-"""Codes of functions in multihashes (github.com/multiformats/multicodec, table.csv)."""
+"""Codes of hash functions in multihashes (github.com/multiformats/multicodec, table.csv)."""
 
 
 def hasher(checksum: str) -> tuple[Callable[[], Any], bytes] | None:
-    """The function and the digest of a multihash; None for one that is none, or of a function that is not known."""
+    """Return the hash function and the digest of a multihash; None if it is invalid or the function is unknown."""
     try:
         code, rest = _varint(bytes.fromhex(checksum))
         length, digest = _varint(rest)
@@ -333,12 +333,12 @@ def hasher(checksum: str) -> tuple[Callable[[], Any], bytes] | None:
     if name is None or len(digest) != length:
         return None
     made = hashlib.new(name, usedforsecurity=False)
-    # A code with a digest of another length is not what it says.
+    # A digest whose length does not fit the code is invalid.
     return (lambda: hashlib.new(name, usedforsecurity=False), digest) if made.digest_size == length else None
 
 
 def _varint(content: bytes) -> tuple[int, bytes]:
-    """The number that a text of bytes begins with, seven bits each, the least first; and the rest."""
+    """Decode the leading unsigned varint (seven bits per byte, least significant first); return it and the rest."""
     value = place = 0
     while True:
         byte = content[place]
@@ -349,11 +349,11 @@ def _varint(content: bytes) -> tuple[int, bytes]:
 
 
 def _usable(response: urllib3.BaseHTTPResponse, file: RemoteFile) -> urllib3.BaseHTTPResponse:
-    """The answer, if its body is the file's.
+    """Return the response if its body is that of the file.
 
     Raises:
-        ReadError: It is not, and will not be.
-        _AgainError: It is not now.
+        ReadError: A permanent failure.
+        _AgainError: A temporary failure.
     """
     kind = (response.headers.get("Content-Type") or "").partition(";")[0]
     if response.status == 416 or (response.status in (200, 206) and kind != "text/html"):
@@ -369,21 +369,21 @@ def _usable(response: urllib3.BaseHTTPResponse, file: RemoteFile) -> urllib3.Bas
     raise ReadError(f"{unsigned(file.href)}: the server answers {what}{words}")
 
 
-# Fetching what samples need from a catalog into a folder, with an account of every file.
+# Fetching the files that samples need from a catalog into a folder, with a list of every file.
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Fetched:
-    """What a run did.
+    """Result of a run.
 
     Attributes:
-        manifest: The folder as it is now.
+        manifest: The current manifest of the folder.
         new: Files fetched.
         there: Files that were there already.
-        absent: Of the files asked for, those that are not there, each with its reason.
-        stopped: Whether it was asked to stop before it was through.
+        absent: Requested files that are not there, each with its reason.
+        stopped: Whether a stop was requested before the end.
     """
 
     manifest: Manifest
@@ -394,7 +394,7 @@ class Fetched:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 2 some files are not there, 10 stopped in time: after 2 and 10 the same command goes on."""
+        """0 done, 2 some files are not there, 10 stopped in time: after 2 and 10 the same command continues."""
         return 10 if self.stopped else 2 if self.absent else 0
 
 
@@ -406,12 +406,12 @@ def download_products(
     tables: Sequence[str] = TransferOptions.tables,
     verify: bool = False,
 ) -> Manifest:
-    """Fetch files of products by their role, and write a manifest that every command takes as a catalog.
+    """Fetch files of products by their role, and write a manifest that every command accepts as a catalog.
 
     Run it again to download missing files, and to continue broken downloads.
 
     Args:
-        request: Which files.
+        request: The files to fetch.
         folder: Folder to write to: a folder per product, and ``index.json``.
         connections: Number of files downloaded at the same time.
         tables: Formats of the table of files: ``"csv"``, ``"parquet"``, ``"xlsx"``.
@@ -443,7 +443,7 @@ def run_download(
     verify: bool = False,
     progress: Progress | None = None,
 ) -> Fetched:
-    """Fetch; raises what :func:`download_products` does, but for absent files, which the result has."""
+    """Fetch files; raises as :func:`download_products`, except for absent files, which are in the result."""
     if connections < 1:
         raise BadInputError(f"connections are 1 or more, not {connections}")
     check_tables(tables)
@@ -464,7 +464,7 @@ def run_download(
     own = Own(folder, sums, frozenset() if before is None else before.changed(wanted))
     if names.table:
         write_whole(path_below(folder, TABLE), names.to_bytes())
-    # What this run is about to write is its own, also after it was killed: the account says so before any file comes.
+    # Files that this run will write count as its own, even after it was killed: list them before any file arrives.
     write_manifest(folder, _merged(before, request, catalog, wanted, _kept(before, entries)), ())
     progress = progress or Progress()
     pool = ThreadPoolExecutor(connections, thread_name_prefix="fetch")
@@ -480,7 +480,7 @@ def run_download(
                     log.info("%s %s: %s", entry.scene, entry.role, entry.reason)
                 progress.advance()
     except BaseException:
-        fetcher.stop.set()  # whoever ends this, the others stop at their next chunk
+        fetcher.stop.set()  # on any exception, the other downloads stop at their next chunk
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -496,12 +496,12 @@ def run_download(
 
 @dataclass(frozen=True)
 class Own:
-    """Which files of a folder may be replaced: those that its account lists.
+    """The files of a folder that may be replaced: those listed in its manifest.
 
     Attributes:
         folder: The folder.
-        sums: Relative paths that the account listed before, with the checksums that the catalog gave then.
-        changed: Ids of items that their catalog changed since.
+        sums: Relative paths listed before, with the checksums that the catalog gave then.
+        changed: Ids of items that were changed in their catalog since.
     """
 
     folder: Path
@@ -509,7 +509,7 @@ class Own:
     changed: frozenset[str] = frozenset()
 
     def is_still(self, one: WantedFile, path: Path, *, verify: bool) -> bool:
-        """Whether what was fetched is what the catalog has now, as far as it tells."""
+        """Whether the fetched file is the catalog's current one, as far as the catalog shows it."""
         checksum = str(one.about.get("file:checksum") or "")
         known, had = RemoteFile("", one.size, checksum), self.sums.get(one.path, "")
         if not is_fetched(known, path):
@@ -520,16 +520,16 @@ class Own:
         return not damage(known, path) and (hasher(checksum) is not None or not changed)
 
     def renewed(self, result: Fetched) -> frozenset[str]:
-        """Ids of changed items of which all files that are listed were fetched again, or proved to be the same."""
+        """Ids of changed items whose listed files were all fetched again, or proved to be the same."""
         sound = {one.path for one in (*result.new, *(one for one in result.there if one.verified == "checksum"))}
         old = {path.partition("/")[0] for path in self.sums if path and path not in sound}
         return frozenset(one.item for one in result.new if one.path.partition("/")[0] not in old) & self.changed
 
     def path_of(self, one: WantedFile) -> Path:
-        """Where a file shall lie.
+        """Target path of a file.
 
         Raises:
-            ReadError: There is a link on the way, or something of somebody else's.
+            ReadError: The path contains a link, or a file that is not from this folder's downloads.
         """
         try:
             path = path_below(self.folder, *one.path.split("/"))
@@ -543,20 +543,20 @@ class Own:
 
     @staticmethod
     def _is_it(one: WantedFile, path: Path) -> bool:
-        """Whether what is there is the very file, by its checksum."""
+        """Whether the existing file is the wanted one, by its checksum."""
         checksum = str(one.about.get("file:checksum") or "")
         return hasher(checksum) is not None and not damage(RemoteFile("", one.size, checksum), path)
 
 
 def _placed(one: WantedFile, names: Names) -> WantedFile:
-    """A file with the folder that its item's id has for a name here."""
+    """Set the path of a file to the folder that is named for its item."""
     if one.item is None or not one.path:
         return one
     return replace(one, path=f"{names.of(str(one.item['id']))}/{one.path.partition('/')[2]}")
 
 
 def _kept(before: Manifest | None, entries: Mapping[Place, FileEntry]) -> dict[Place, FileEntry]:
-    """What is wanted, as the account has it already where it has it."""
+    """Entries of the wanted files, from the manifest where it has them."""
     known = {} if before is None else {(entry.scene, entry.role, entry.item): entry for entry in before.files}
     return {place: known.get(place, entry) for place, entry in entries.items()}
 
@@ -570,7 +570,7 @@ def _place(one: WantedFile) -> Place:
 
 
 def _fetch(one: WantedFile, own: Own, fetcher: Fetcher, catalog: Catalog, verify: bool) -> tuple[FileEntry, bool]:
-    """Fetch one file; what became of it, and whether it is new."""
+    """Fetch one file; return its entry, and whether it is new."""
     if one.reason:
         return _absent(one), False
     checksum = str(one.about.get("file:checksum") or "")
@@ -591,13 +591,13 @@ def _fetch(one: WantedFile, own: Own, fetcher: Fetcher, catalog: Catalog, verify
 
 
 def address_of(one: WantedFile, catalog: Catalog) -> str:
-    """Where a file is fetched from: a path or an address over HTTP(S), signed where that is needed.
+    """The path or HTTP(S) address that a file is fetched from, signed where that is needed.
 
     Raises:
-        ReadError: There is no way to it.
-        CatalogError: OData does not answer, or the catalog may not name it.
+        ReadError: The file cannot be accessed.
+        CatalogError: OData does not answer, or the catalog is not allowed to refer to this address.
     """
-    assert one.item is not None  # what has no item has a reason
+    assert one.item is not None  # files without an item have a reason
     check_href(str(one.item["id"]), one.asset, one.about.get("href"), catalog)
     href = one.signed or str(one.about["href"])
     alternate = one.about.get("alternate")
@@ -618,7 +618,7 @@ def address_of(one: WantedFile, catalog: Catalog) -> str:
 
 
 def _signed_s3(asset: AssetRef, signer: str) -> str:
-    """An address of HTTP(S) that opens a file of S3, by the keys that there are."""
+    """An HTTP(S) address that opens a file of S3 with the available keys."""
     try:
         return address_of_s3(opening(asset, signer))
     except ImportError:
@@ -628,7 +628,7 @@ def _signed_s3(asset: AssetRef, signer: str) -> str:
 
 
 def _there(one: WantedFile, path: Path, verified: Verified) -> FileEntry:
-    assert one.item is not None  # what has no item has a reason
+    assert one.item is not None  # files without an item have a reason
     checksum = str(one.about.get("file:checksum") or "")
     words = (one.scene, one.role.word, str(one.item["id"]), one.path)
     return FileEntry(*words, state="there", size=path.stat().st_size, checksum=checksum, verified=verified)
@@ -655,9 +655,9 @@ def _merged(
     entries: Mapping[Place, FileEntry],
     renewed: Collection[str] = (),
 ) -> Manifest:
-    """What the folder holds now: what is new, and what it held of other scenes, or of other roles of the same items.
+    """Merge new entries with existing ones of other scenes, or of other roles of the same items.
 
-    Of changed items only those of ``renewed`` are written as they are now: their files are.
+    Of changed items, only those in ``renewed`` are replaced by their current version, as are their files.
     """
     items: dict[str, dict[str, Any]] = {}
     files = dict(entries)
@@ -691,6 +691,6 @@ def _merged(
 
 
 def _local(one: WantedFile) -> dict[str, Any]:
-    """The asset as it is in the folder; where it came from is noted, without signatures."""
+    """The asset with its path in the folder; its source is noted, without signatures."""
     kept = {key: value for key, value in one.about.items() if not key.startswith(("alternate", "auth:", "storage:"))}
     return {**kept, "href": one.path, "stac2cube:role": one.role.word, "stac2cube:source": public(str(kept["href"]))}

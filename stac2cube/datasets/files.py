@@ -1,4 +1,4 @@
-"""Versioned JSON documents, and many files that are each written whole or not at all."""
+"""Versioned JSON documents, and sets of files that are each written atomically."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from stac2cube.executors.base import Place, Threads
 from stac2cube.progress import Progress
 from stac2cube.store.files import real_folder, refuse_links
 
-# Folders of sets, and JSON files that carry the name and version of what they hold.
+# Folders of sets, and JSON files with the name and version of their schema.
 
 
 def read_document(file: Path, schema: str, what: str, made_by: str) -> dict[str, Any]:
-    """Read a JSON object of one schema; another version is refused, not guessed at.
+    """Read a JSON object of one schema; other versions are refused.
 
     Args:
-        file: Where it lies.
-        schema: Name and version, as its key ``schema`` says.
-        what: What it should be, for messages: ``"manifest"``.
-        made_by: How one is had: ``"fetch products with `stac2cube download`"``.
+        file: Path of the file.
+        schema: Expected value of its key ``schema``: name and version.
+        what: Its kind, for messages: ``"manifest"``.
+        made_by: How to make one, for messages: ``"fetch products with `stac2cube download`"``.
 
     Raises:
-        BadInputError: It is not there, no JSON, or of another schema.
+        BadInputError: The file does not exist, is not JSON, or has another schema.
     """
     try:
         value = json.loads(file.read_text())
@@ -47,10 +47,10 @@ def read_document(file: Path, schema: str, what: str, made_by: str) -> dict[str,
 
 
 def made_folder(folder: Path) -> None:
-    """Make a folder, with those above it, if it is not there.
+    """Create a folder and its parents, if it does not exist.
 
     Raises:
-        BadInputError: It cannot be made, or one of the names that a set uses is a symbolic link.
+        BadInputError: It cannot be created, or one of the names that a set uses is a symbolic link.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,15 +63,15 @@ def made_folder(folder: Path) -> None:
         raise BadInputError(f"{folder} cannot be made: {error.strerror}") from error
 
 
-# Many files, each made by one task at any place, each there and whole or not there: running again makes what lacks.
+# Many files, each written atomically by one task at any place: running again makes the missing ones.
 
 log = logging.getLogger(__name__)
 
 NAMED = 5
-"""Failures that an error names; the log has all."""
+"""Number of failures in an error message; the log has all."""
 
 Make = Callable[[Any, Path], None]
-"""Makes one file, atomically (see :func:`stac2cube.store.files.write_whole`); pickles, runs on a worker."""
+"""Writes one file, atomically (see :func:`stac2cube.store.files.write_whole`); picklable, runs on a worker."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Making:
     Attributes:
         place: Where the work runs. Default: threads of this process.
         progress: Called for every file.
-        options: When to stop. Finished files stay, and the next run makes the others.
+        options: When to stop. Finished files are kept, and the next run makes the others.
     """
 
     place: Place = field(default_factory=Threads)
@@ -92,16 +92,16 @@ class Making:
         """Make the files that are not there.
 
         Args:
-            wanted: File -> what ``make`` needs to know; as text, its name for people.
+            wanted: File -> argument of ``make``; its ``str`` is the name in messages.
             make: See :data:`Make`.
 
         Returns:
             False if it was stopped before all were made.
 
         Raises:
-            IncompleteError: Some could not be made; the others are. Running again tries those.
+            IncompleteError: Some files could not be made; the others are. Running again retries them.
             BadInputError: The disk is full.
-            PlaceError: The place cannot be had, or lost every worker.
+            PlaceError: The place is not available, or lost every worker.
         """
         lacking = [(path, what) for path, what in wanted.items() if not path.exists()]
         if not lacking:
@@ -130,11 +130,11 @@ class Making:
 
 
 def failure_of(future: Future[Any], scheduler: Scheduler) -> str:
-    """Why a file could not be made, "" if it was.
+    """Reason why a file could not be made, "" if it was.
 
     Raises:
-        CubeError: What would fail every other one alike.
-        BadInputError: The same, or the disk is full.
+        CubeError: An error that every other file would have, too.
+        BadInputError: Such an error, or the disk is full.
     """
     try:
         return scheduler.failure(future)

@@ -26,15 +26,15 @@ from stac2cube.model.cube_spec import Layer
 from stac2cube.model.fields import equal_nan
 from stac2cube.store.staging import StoredStep
 
-# Pictures to learn from, wherever they lie; :mod:`stac2cube.datasets.frames` finds them.
+# Frames for training, from cubes and folders of samples.
 #
-# A frame is one picture of one place. Frames of one ``place`` share their pixels' lattice, so they stack in time.
+# A frame is one picture of one place. Frames of one ``place`` share one pixel lattice, so they stack in time.
 
 STRIP = 512
-"""Rows read at a time where a whole frame is looked at: memory is a strip, however large the frame."""
+"""Rows read at a time when a whole frame is read: memory is one strip, regardless of the size of the frame."""
 
 IGNORE = 255
-"""The label of pixels without one, unless the source says otherwise."""
+"""Class of unlabelled pixels, unless the source defines another."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class FrameWindow:
 
     Attributes:
         values: ``(bands, rows, columns)`` float32, NaN without data.
-        labels: ``(rows, columns)`` uint8 classes, the source's ignore index where there is none; None without labels.
-        cloudy: ``(rows, columns)`` bool, True where cloud or shadow is known; None where nothing is known of clouds.
+        labels: ``(rows, columns)`` uint8 classes, the source's ignore index where unlabelled; None without labels.
+        cloudy: ``(rows, columns)`` bool, True at cloud or shadow; None where clouds are unknown.
     """
 
     values: np.ndarray
@@ -59,13 +59,13 @@ class FrameWindow:
 
 
 class FrameReader(Protocol):
-    """How the pixels of a frame are read; pickles and travels to workers."""
+    """Reader of a frame's pixels; picklable, sent to workers."""
 
     def read(self, rows: slice, columns: slice) -> FrameWindow:
-        """A window within the frame.
+        """Read a window within the frame.
 
         Raises:
-            ReadError: The files are gone or damaged.
+            ReadError: The files are missing or damaged.
         """
         ...
 
@@ -76,11 +76,11 @@ class Frame:
 
     Attributes:
         key: Scene key or sample id, unique in its source.
-        time: Acquisition, with a time zone.
+        time: Acquisition time, with a time zone.
         place: Frames of the same place have the same lattice.
         geobox: That lattice.
-        version: Stands for what it was made of and how: another if its pixels may be others.
-        pixels: How it is read.
+        version: Digest of its inputs and rules: differs if its pixels may differ.
+        pixels: Reader of its pixels.
     """
 
     key: str
@@ -103,13 +103,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameSet:
-    """All frames, and what their numbers mean.
+    """All frames, and the meaning of their values.
 
     Attributes:
-        name: Where they come from, for messages and manifests.
+        name: Name of the source, for messages and manifests.
         bands: In the order of the first axis of :attr:`FrameWindow.values`.
-        radiometry: What the numbers are: ``"toa"``, ``"boa"``, ``"raw"``, or a cube's units per band.
-        ignore: The label that counts for nothing.
+        radiometry: Kind of the values: ``"toa"``, ``"boa"``, ``"raw"``, or a cube's units per band.
+        ignore: The class that is ignored.
         classes: Class -> name, of the labels; None without labels.
         frames: Sorted by place, time and key.
     """
@@ -123,11 +123,11 @@ class FrameSet:
 
     @property
     def digest(self) -> str:
-        """Stands for the frames and their pixels."""
+        """Digest of the frames and their pixels."""
         return digest_of([[frame.place, frame.key, frame.version] for frame in self.frames])
 
 
-# Finds the frames of a cube, or of a folder of samples, each with how its pixels are read.
+# The frames of a cube, or of a folder of samples, each with its reader.
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class StepPicture:
     Attributes:
         step: Its pixels.
         bands: Layers read, in physical units.
-        label: Layer of classes and the step that has it (this one's, or that of a cube on the same grid), or None.
-        look: How clouds are told, and from where; None where nothing is known of them.
+        label: Layer of classes and the step that has it (this one, or that of a cube on the same grid), or None.
+        look: Rule that detects clouds, and its input; None where clouds are unknown.
     """
 
     step: StoredStep
@@ -169,7 +169,7 @@ class SamplePicture:
     Attributes:
         x: Bands, then channels of validity.
         y: Labels, or None.
-        bands: How many bands come first.
+        bands: Number of bands; the channels of validity follow.
         nodata: Value of bands without data.
     """
 
@@ -201,12 +201,12 @@ def frames_of_cube(
 
     Args:
         cube: The cube.
-        bands: Names of layers; all that are no classes if None, and of a cube of samples the measured ones.
-        labels: A layer of classes of the cube or of ``clouds``, as ``"SCL"`` or ``"cloud_mask"``; None for none.
-        clouds: Its clouds cube; cloudy pixels are told by its masks, else by the cube's own classes if it has any.
+        bands: Names of layers. None: all without classes; for a cube of samples, its bands.
+        labels: A layer of classes of the cube or of ``clouds``, as ``"SCL"`` or ``"cloud_mask"``; None for no labels.
+        clouds: Its clouds cube, whose masks mark cloudy pixels; otherwise the cube's own classes do, if it has any.
 
     Raises:
-        BadInputError: A band or label is not there, the grids differ, or a step lacks its clouds.
+        BadInputError: A band or label does not exist, the grids differ, or a step has no step in the clouds cube.
         CubeError: Not a cube.
     """
     cube, clouds = Path(cube), None if clouds is None else Path(clouds)
@@ -252,7 +252,7 @@ def frames_of_samples(folder: Path) -> FrameSet:
     """The samples of a folder as frames.
 
     Raises:
-        BadInputError: No index, or it lists samples that failed: a set that lacks some is not learnt from in silence.
+        BadInputError: No index, or it lists failed samples: an incomplete set must not be used for training unnoticed.
     """
     index = read_sample_index(folder)
     root = folder if folder.is_dir() else folder.parent
@@ -288,13 +288,13 @@ def find_frames(
     labels: str | None = None,
     clouds: str | Path | None = None,
 ) -> FrameSet:
-    """The frames of a cube or of a folder of samples, whichever it is.
+    """The frames of a cube or of a folder of samples.
 
     Args:
         source: A cube, or a folder of samples.
         bands: Layers of a cube that become bands. Default: all layers that are measured. Not for samples.
         labels: The layer of a cube that holds a class per pixel, for example ``"SCL"``. Not for samples.
-        clouds: The clouds cube of a cube; it decides the cloud cover of each patch. Not for samples.
+        clouds: The clouds cube of a cube; it gives the cloud cover of each patch. Not for samples.
 
     Returns:
         The frames, one per scene.
@@ -311,10 +311,10 @@ def find_frames(
 
 
 def _version(root: Path, sample: Sample) -> str:
-    """What a sample is made of, as its own file says.
+    """Digest of the inputs of a sample, from its own metadata file.
 
     Raises:
-        BadInputError: The file is not there, or is none.
+        BadInputError: The file does not exist, or is invalid.
     """
     path = root / str(sample.meta_path)
     try:
@@ -331,7 +331,7 @@ def _order(frame: Frame) -> tuple[str, datetime, str]:
 
 def _bands(parent: Parent, names: Sequence[str] | None) -> tuple[Layer, ...]:
     continuous = {layer.name: layer for layer in parent.spec.layers if not (layer.flags or layer.bits)}
-    if names is None and parent.spec.stage == STAGE:  # angles are no bands, unless they are asked for
+    if names is None and parent.spec.stage == STAGE:  # angles are bands only if named
         names = parent.spec.recipe["bands"]
     lacking = [name for name in names or () if name not in continuous]
     if lacking or not continuous:
@@ -340,7 +340,7 @@ def _bands(parent: Parent, names: Sequence[str] | None) -> tuple[Layer, ...]:
 
 
 def _label(parent: Parent, sky: Parent | None, name: str | None) -> tuple[Layer | None, bool]:
-    """The layer of classes, and whether it is the clouds cube that has it."""
+    """The layer of classes, and whether the clouds cube has it."""
     if name is None:
         return None, False
     for cube in (parent, sky):

@@ -17,20 +17,19 @@ from stac2cube.store.files import write_whole
 from stac2cube.trust.names import is_below
 from stac2cube.trust.text import printable
 
-# The index of a set of samples: what there is, what its numbers mean, and what became of every scene.
+# The index of a set of samples: its samples, the meaning of their values, and the status of every scene.
 #
-# It lists every scene asked for: one that failed is there with its reason, so that a set never gets smaller in
-# silence. :mod:`stac2cube.datasets.index` writes and reads it.
+# It lists every requested scene: failed ones with their reason, so that a set never gets smaller without a message.
 
 Radiometry = Literal["toa", "boa", "raw"]
-"""What the numbers of the bands are: reflectance at the top or the bottom of the atmosphere, or counts as delivered."""
+"""Kind of the band values: reflectance at the top or the bottom of the atmosphere, or counts as delivered."""
 
 Status = Literal["done", "failed"]
 
 
 @dataclass(frozen=True)
 class SampleGrid:
-    """Where the pixels of a sample lie: the grid of all its files.
+    """The grid of a sample, common to all its files.
 
     Attributes:
         crs: ``"EPSG:32632"`` or WKT.
@@ -50,11 +49,11 @@ class SampleGrid:
 
 @dataclass(frozen=True)
 class Validity:
-    """The channels of ``x.tif`` after its bands that say where a pixel counts.
+    """The channels of validity in ``x.tif``, after its bands.
 
     Attributes:
         channels: Their names: ``("valid",)``, or one ``"valid_B02"`` per band. 1 is valid, 0 is not.
-        threshold: Share of a pixel's footprint that valid source pixels had to cover, 0 to 1.
+        threshold: Smallest fraction of a pixel's footprint covered by valid source pixels, 0 to 1.
     """
 
     channels: tuple[str, ...]
@@ -76,13 +75,13 @@ class Angles:
 
 @dataclass(frozen=True)
 class Labels:
-    """What ``y.tif`` holds: one band of class numbers, uint8.
+    """The labels in ``y.tif``: one band of class numbers, uint8.
 
     Attributes:
-        backend: Where they come from: ``"scl"``, ``"raster"``, ``"vector"`` or ``"clouds"``.
-        mapping: Value of the source (as text) -> class. Values that it does not name became ``ignore_index``.
-        ignore_index: Class of pixels that no loss may count; the nodata tag of the file.
-        classes: Class -> its name, in order; "" where it has none.
+        backend: Their source: ``"scl"``, ``"raster"``, ``"vector"`` or ``"clouds"``.
+        mapping: Value of the source (as text) -> class. Other values became ``ignore_index``.
+        ignore_index: Class of pixels that a loss must ignore; the nodata tag of the file.
+        classes: Class -> its name, in order; "" if it has no name.
     """
 
     backend: str
@@ -93,25 +92,25 @@ class Labels:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample, or a scene that should have become one.
+    """One sample, or a scene whose sample failed.
 
     Attributes:
         id: Unique in the set; the name of its folder.
         status: ``"done"`` or ``"failed"``.
         reason: Why it failed, "" if it did not.
-        x_path: Bands and validity, relative to the index; None if it failed, as the other paths.
+        x_path: Bands and validity, relative to the index; like the other paths, None if the sample failed.
         y_path: Labels; None in a set without labels.
         angles_path: Angles; None in a set without angles.
-        meta_path: Facts in full.
-        time: Acquisition, ISO 8601, UTC, ``"2023-05-12T10:26:01Z"``.
-        tile: Tile code ``"32TMT"``, "" where there is none.
+        meta_path: Complete metadata.
+        time: Acquisition time, ISO 8601, UTC, ``"2023-05-12T10:26:01Z"``.
+        tile: Tile code ``"32TMT"``, "" without a tile.
         platform: ``"sentinel-2a"``, "" if unknown.
         orbit: Relative orbit, 0 if unknown.
-        grid: Where its pixels lie; None if it failed.
+        grid: Its grid; None if it failed.
         bounds: West, south, east, north, WGS84 degrees; None if it failed.
-        valid_fraction: Share of pixels that are valid in all bands, 0 to 1.
-        cloud_cover: Percent as the catalog gave it, or None.
-        counts: Class -> pixels of it, ``ignore_index`` too; empty without labels.
+        valid_fraction: Fraction of pixels that are valid in all bands, 0 to 1.
+        cloud_cover: Percent, from the catalog, or None.
+        counts: Class -> number of pixels, including ``ignore_index``; empty without labels.
     """
 
     id: str
@@ -133,21 +132,21 @@ class Sample:
 
     @property
     def moment(self) -> datetime:
-        """When it was acquired, with a time zone."""
+        """Acquisition time, with a time zone."""
         return datetime.fromisoformat(self.time).astimezone(UTC)
 
 
 @equal_nan
 @dataclass(frozen=True)
 class SampleIndex:
-    """All samples of a folder, and what their numbers mean.
+    """All samples of a folder, and the meaning of their values.
 
     Attributes:
         mission: Name of the mission page.
-        bands: Names of the first bands of every ``x.tif``, in order; the validity channels follow.
+        bands: Names of the bands of every ``x.tif``, in order; the validity channels follow them.
         radiometry: See :data:`Radiometry`.
         nodata: Value of bands without data; NaN is written as ``"nan"``.
-        target_grid: What was asked for: a band's name, or ``"grid"`` for one explicit grid that all samples share.
+        target_grid: Requested target: a band's name, or ``"grid"`` for one explicit grid that all samples share.
         resolution: Pixel edge of all samples, units of their CRS.
         validity: See :class:`Validity`.
         angles: None in a set without angles.
@@ -168,19 +167,19 @@ class SampleIndex:
 
     @property
     def done(self) -> tuple[Sample, ...]:
-        """Those that can be used."""
+        """Samples that were made."""
         return tuple(sample for sample in self.samples if sample.status == "done")
 
     @property
     def failed(self) -> tuple[Sample, ...]:
-        """Those that should be there and are not."""
+        """Samples that failed."""
         return tuple(sample for sample in self.samples if sample.status == "failed")
 
 
 # ``index.json`` beside the samples: paths in it are relative to its folder, so that a set can be moved.
 
 SCHEMA = "stac2cube-samples/1"
-"""Name and version of what is written; another version is refused, not guessed at."""
+"""Name and version of the format; other versions are refused."""
 
 INDEX = "index.json"
 """Name of the file."""
@@ -192,7 +191,7 @@ def write_index(folder: Path, index: SampleIndex) -> Path:
     """Write ``index.json``, atomically.
 
     Raises:
-        BadInputError: The index contradicts itself; nothing is written.
+        BadInputError: The index is inconsistent; nothing is written.
     """
     _check(index, folder / INDEX)
     value = {"schema": SCHEMA} | asdict(index)
@@ -211,7 +210,7 @@ def read_sample_index(path: Path) -> SampleIndex:
         path: ``index.json``, or its folder.
 
     Raises:
-        BadInputError: It is not there, of another schema, lacks something, or contradicts itself; says where.
+        BadInputError: The index does not exist, has another schema, is incomplete or inconsistent; with the location.
     """
     file = path / INDEX if path.is_dir() else path
     value = read_document(file, SCHEMA, "index of samples", "make samples with `stac2cube samples`")
@@ -244,10 +243,10 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
 
 
 def sample_from_json(value: Any, where: str) -> Sample:
-    """Read back what :func:`sample_to_json` gave.
+    """Read the output of :func:`sample_to_json`.
 
     Raises:
-        BadInputError: It is none; says where.
+        BadInputError: The value is not a sample; with the location.
     """
     part = _part(Sample, value, where)
     if part["grid"] is not None:
@@ -259,7 +258,7 @@ def sample_from_json(value: Any, where: str) -> Sample:
 
 
 def _part(kind: type, value: Any, where: str) -> dict[str, Any]:
-    """The fields of a dataclass from JSON: all of them, and no other."""
+    """Read the fields of a dataclass from JSON; missing and unknown fields are errors."""
     if not isinstance(value, dict):
         raise BadInputError(f"{where} should be an object, not {value!r}")
     names = {field.name for field in fields(kind)}
@@ -282,7 +281,7 @@ def _number(value: Any, where: str) -> float:
 
 
 def _check(index: SampleIndex, file: Path) -> None:
-    """What must hold of every index, read or written."""
+    """Check the consistency of an index, read or to be written."""
     if not index.bands:
         raise BadInputError(f"{file}: there are no bands")
     repeated = _repeated([sample.id for sample in index.samples]) or _repeated(index.bands)

@@ -18,16 +18,16 @@ from stac2cube.model.period import Period, parse_period
 if TYPE_CHECKING:
     import numpy as np
 
-# Who learns and who judges: splits by place and by time that share neither ground nor days.
+# Splits into training, validation and test by place and time, which share neither ground nor days.
 #
-# The earth is cut into blocks of one lattice for all cubes, zones and missions: rows of equal height from the equator
-# on, each cut from Greenwich on into blocks as wide as high in its middle. A block belongs to one split for ever,
-# decided by a hash of its number and the seed: the same ground is never learnt from in one year and judged in the
-# next, and a cube that grows moves nobody. A patch that reaches over the border of blocks of different splits belongs
-# to none.
+# The earth is divided into blocks of one lattice for all cubes, zones and missions: rows of equal height, starting at
+# the equator, each divided from Greenwich on into blocks as wide as they are high at the middle of the row. A hash of
+# its number and the seed assigns each block to one split permanently: the same ground is never used for training in one
+# year and for validation in the next, and extending a cube moves no patch to another split. A patch that overlaps
+# blocks of different splits belongs to none.
 
 METRES_PER_DEGREE = 111_194.93
-"""Of a great circle: 6371 km, the mean radius of the earth (IUGG), times pi / 180."""
+"""Length of a degree of a great circle: 6371 km, the mean radius of the earth (IUGG), times pi / 180."""
 
 USUAL = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -41,9 +41,9 @@ class Splits(Options):
     """How patches are split.
 
     Attributes:
-        shares: Split -> share of the ground; their sum is 1.
-        times: Split -> the time it may take pictures of, as in ``--time``; no two may share a day, UTC. Empty for
-            no split by time. A patch counts only if its ground and all its days belong to one split.
+        shares: Split -> fraction of the ground; their sum is 1.
+        times: Split -> its period, as in ``--time``; no two may share a day, UTC. Empty for no split by time. A patch
+            is used only if its ground and all its days belong to one split.
     """
 
     shares: Mapping[str, float] = field(default_factory=lambda: dict(USUAL))
@@ -57,11 +57,10 @@ class Splits(Options):
     seed: int = option(0, "Seed that decides which block goes where.")
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Check the options.
 
         Raises:
-            BadInputError: A number that cannot be, shares that do not sum to 1, times that share a day or name another
-                split.
+            BadInputError: An invalid number, shares that do not sum to 1, times that share a day or name another split.
         """
         super().__post_init__()
         if not self.shares or min(self.shares.values()) < 0 or not math.isclose(sum(self.shares.values()), 1):
@@ -75,14 +74,14 @@ class Splits(Options):
         _refuse_overlaps(self.periods())
 
     def periods(self) -> dict[str, Period]:
-        """The time of each split."""
+        """The period of each split."""
         return {name: parse_period(text) for name, text in self.times.items()}
 
     def blocks(self, bounds: Bounds) -> set[tuple[int, int]]:
-        """Column and row of all blocks that a box touches.
+        """Column and row of all blocks that a box intersects.
 
         Args:
-            bounds: WGS84 degrees; west is east of east where it spans 180 degrees.
+            bounds: WGS84 degrees; west > east where the box crosses the antimeridian.
         """
         west, south, east, north = bounds
         found = set()
@@ -104,7 +103,7 @@ class Splits(Options):
         return list(self.shares)[-1]
 
     def of_ground(self, bounds: Bounds) -> str:
-        """The split of a patch by where it lies, "" if it reaches over blocks of different splits.
+        """The split of a patch by its location, "" if it overlaps blocks of different splits.
 
         Args:
             bounds: See :meth:`blocks`.
@@ -113,7 +112,7 @@ class Splits(Options):
         return found.pop() if len(found) == 1 else ""
 
     def of_times(self, times: Sequence[datetime]) -> frozenset[str]:
-        """The splits to which all of some times may belong."""
+        """The splits whose period contains all of the times."""
         if not self.times:
             return frozenset(self.shares)
         periods = self.periods()
@@ -121,7 +120,7 @@ class Splits(Options):
 
 
 def ground_bounds(crs: str, boxes: Sequence[Bounds]) -> list[Bounds]:
-    """Boxes of any CRS as boxes around them in WGS84 degrees, edges densified."""
+    """Bounding boxes in WGS84 degrees of boxes in any CRS, edges densified."""
     from pyproj import Transformer
 
     transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
@@ -129,10 +128,10 @@ def ground_bounds(crs: str, boxes: Sequence[Bounds]) -> list[Bounds]:
 
 
 def drawn_order(seed: int, names: Sequence[str]) -> np.ndarray:
-    """An order of names that looks random, is decided by the seed, and where one more name moves no other past another.
+    """A pseudo-random order of names for a seed; an additional name does not change the order of the others.
 
     Returns:
-        Places in ``names``, ``(len(names),)``.
+        Indices into ``names``, ``(len(names),)``.
     """
     import numpy as np
 
@@ -141,7 +140,7 @@ def drawn_order(seed: int, names: Sequence[str]) -> np.ndarray:
 
 
 def _numbers(start: float, stop: float, scale: float) -> range:
-    """Numbers of the blocks from a degree to a degree, the end of one being the beginning of the next."""
+    """Numbers of the blocks from degree ``start`` to ``stop``, half-open intervals."""
     first = math.floor(start * scale)
     return range(first, max(math.ceil(stop * scale), first + 1))
 
@@ -155,7 +154,7 @@ def _refuse_overlaps(periods: Mapping[str, Period]) -> None:
                     raise BadInputError(f"the times of {one} and {other} overlap from {day}: splits share no day")
 
 
-# The words of a set of patches: their size, which are good enough, how they are stored.
+# Options of a set of patches: their size, quality and storage.
 
 Form = Literal["webdataset", "zarr", "geotiff"]
 
@@ -167,10 +166,10 @@ _SHARE = Range(least=0, most=1)
 @documented
 @dataclass(frozen=True)
 class PatchQuality(Options):
-    """Which patches are good enough. Fractions are of the patch's pixels, over all its frames.
+    """Quality criteria of patches. Fractions are of the patch's pixels, over all its frames.
 
-    Where nothing is known of clouds, ``max_cloud`` must be 1. Sets without labels have no pixels to ignore. Patches
-    that judge are never thinned by ``balance``.
+    Where clouds are unknown, ``max_cloud`` must be 1. Sets without labels have no pixels to ignore. ``balance`` only
+    thins patches for training.
     """
 
     min_valid: float = option(0.95, "Smallest fraction of pixels with data in every band.", bounds=_SHARE)
@@ -191,14 +190,14 @@ class PatchQuality(Options):
 @documented
 @dataclass(frozen=True)
 class PatchRules(Options):
-    """How pictures are cut into patches.
+    """How frames are cut into patches.
 
-    A stack of 1 gives patches without an axis of time. Together with the splits' seed, ``seed`` decides everything that
-    is drawn. A webdataset is tar files, zarr one group, geotiff a folder of files per patch.
+    A stack of 1 gives patches without a time axis. Together with the splits' seed, ``seed`` determines every random
+    choice. The form webdataset writes tar files, zarr one group, geotiff a folder of files per patch.
 
     Attributes:
-        good: Which patches are good enough.
-        splits: Shares of training, validation and test, and how the ground is divided.
+        good: Quality criteria of patches.
+        splits: Fractions of training, validation and test, and how the ground is divided.
     """
 
     size: int = option(128, "Edge of a patch in pixels.", unit="pixels", bounds=_ONE)
@@ -217,19 +216,19 @@ class PatchRules(Options):
 
     @property
     def step(self) -> int:
-        """Pixels from patch to patch."""
+        """Distance from one patch to the next, pixels."""
         return self.stride or self.size
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PatchRules:
-        """Read back what :meth:`to_json` wrote, or what a person wrote in the same words.
+        """Read the output of :meth:`to_json`, or a table of the same keys written by hand.
 
         Raises:
-            BadInputError: An unknown word or a number that cannot be.
+            BadInputError: An unknown key or an invalid number.
         """
         words = dict(value)
         try:
@@ -245,7 +244,7 @@ class PatchRules(Options):
 @documented
 @dataclass(frozen=True)
 class StatisticsRules(Options):
-    """How statistics are made."""
+    """How statistics are computed."""
 
     low: float = option(0.0, "Lowest value that is counted.")
     high: float = option(1.0, "Highest value that is counted.")
@@ -263,10 +262,10 @@ class StatisticsRules(Options):
     seed: int = option(0, "Seed that chooses the pixels.")
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Check the options.
 
         Raises:
-            BadInputError: Naming the option that is wrong.
+            BadInputError: An option is invalid; the message names it.
         """
         super().__post_init__()
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -277,5 +276,5 @@ class StatisticsRules(Options):
 
 
 def digest_of(value: Any) -> str:
-    """16 hexadecimal digits that stand for plain JSON values."""
+    """Digest of plain JSON values, 16 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()

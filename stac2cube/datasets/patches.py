@@ -1,4 +1,4 @@
-"""Patches: every window of every place and time, scanned, chosen and split."""
+"""Patches: every window of every frame, scanned, chosen and split."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from stac2cube.datasets.patch_rules import PatchQuality, PatchRules, Splits, dra
 from stac2cube.errors import BadInputError
 from stac2cube.store.files import write_whole
 
-# From all patches to those that are kept, each with its place in a shard; and the table that says so of every one.
+# The choice of patches, their positions in shards, and the table of all patches with their status.
 
 TRAIN = "train"
-"""The split that balance may thin; the others judge and stay as the world is."""
+"""The split that balance may thin; the others serve evaluation and keep the real class frequencies."""
 
 KEPT = "kept"
 
 
 def choose_patches(rows: Iterable[Mapping[str, Any]], rules: PatchRules) -> pd.DataFrame:
-    """Every patch with what became of it.
+    """Choose patches, and assign them to shards.
 
     Args:
-        rows: As :func:`stac2cube.datasets.patches.scan` wrote them.
+        rows: As written by :func:`stac2cube.datasets.patches.scan`.
         rules: How they are chosen.
 
     Returns:
         One row per patch, sorted by id. ``status`` is ``"kept"`` or why it is not; kept ones have ``split``, ``shard``
-        (number within the split) and ``at`` (place within the shard).
+        (number within the split) and ``at`` (position within the shard).
 
     Raises:
-        BadInputError: A rule asks for clouds or labels of which nothing is known.
+        BadInputError: A rule needs clouds or labels that are unknown.
     """
     table = pd.DataFrame(list(rows))
     for name in ("cloud", "ignore", "classes"):
@@ -59,7 +59,7 @@ def choose_patches(rows: Iterable[Mapping[str, Any]], rules: PatchRules) -> pd.D
 
 
 def plain(value: Any) -> Any:
-    """A cell of the table as JSON knows it: NaN, pandas' word for nothing, is None."""
+    """A cell of the table for JSON: NaN, which pandas uses for missing values, becomes None."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -99,7 +99,7 @@ def _refuse_unknown(table: pd.DataFrame, good: PatchQuality) -> None:
 
 
 def _majority(classes: Any) -> int | None:
-    """The class with most pixels; of equals the smallest number."""
+    """The class with most pixels; the smallest number among equals."""
     if not isinstance(classes, dict) or not classes:
         return None
     return min((-count, int(number)) for number, count in classes.items())[1]
@@ -122,7 +122,7 @@ def _verdict(patch: Mapping[str, Any], good: PatchQuality) -> str:
 
 
 def _thin(table: pd.DataFrame, rules: PatchRules) -> None:
-    """Of each majority class so many patches at most, drawn by the seed."""
+    """Limit the number of patches per majority class by the rule ``balance``; the seed chooses them."""
     taught = table[(table["status"] == KEPT) & (table["split"] == TRAIN)]
     sizes = taught["majority"].value_counts()
     if sizes.empty:
@@ -135,7 +135,7 @@ def _thin(table: pd.DataFrame, rules: PatchRules) -> None:
 
 
 def _deal_out(table: pd.DataFrame, rules: PatchRules) -> None:
-    """Shuffle each split by the seed and cut it into shards."""
+    """Shuffle each split by the seed and divide it into shards."""
     table["shard"] = pd.array([None] * len(table), dtype="Int64")
     table["at"] = pd.array([None] * len(table), dtype="Int64")
     for _, group in table[table["status"] == KEPT].groupby("split"):
@@ -154,12 +154,12 @@ def _outlines(table: pd.DataFrame) -> list[Any]:
     return outlines
 
 
-# Which patches there are: every window of every place and time, looked at once, with what is in it.
+# The scan of all patches: every window of every place and time is read once for its statistics.
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Frames of one place that make patches together.
+    """Frames of one place that form patches together.
 
     Attributes:
         frames: Oldest first, :attr:`PatchRules.stack` of them.
@@ -169,7 +169,7 @@ class Stack:
 
     @property
     def key(self) -> str:
-        """Unique in its source, and fit for a file name: without dots, which WebDataset takes for the end of a key."""
+        """Unique in its source, usable as a file name: without dots, which WebDataset treats as the end of a key."""
         first, last = self.frames[0], self.frames[-1]
         named = f"{first.place}_{first.key}" if first is last else f"{first.place}_{first.key}_to_{last.key}"
         return named.replace(".", "-").replace("/", "-")
@@ -178,7 +178,7 @@ class Stack:
         """A window of all frames, time before the other dimensions of :class:`stac2cube.datasets.frames.FrameWindow`.
 
         Raises:
-            ReadError: A file is gone or damaged.
+            ReadError: A file is missing or damaged.
         """
         parts = [frame.pixels.read(rows, columns) for frame in self.frames]
         labels, cloudy = [part.labels for part in parts], [part.cloudy for part in parts]
@@ -190,12 +190,12 @@ class Stack:
 
 
 def stacks_of(source: FrameSet, rules: PatchRules) -> list[Stack]:
-    """Frames gathered: each place's, in order of time, so many at a time; what is left over at the end makes none.
+    """Group the frames of each place in order of time, ``rules.stack`` at a time; leftover frames are not used.
 
-    With a split by time a stack never mixes the times of two splits: each split's frames are gathered apart.
+    With a split by time, a stack never mixes the times of two splits: the frames of each split are grouped separately.
 
     Raises:
-        BadInputError: No place has frames enough, or is large enough for a patch.
+        BadInputError: No place has enough frames, or is large enough for a patch.
     """
     made = []
     for _, group in groupby(source.frames, key=lambda frame: frame.place):
@@ -212,7 +212,7 @@ def stacks_of(source: FrameSet, rules: PatchRules) -> list[Stack]:
 
 
 def patch_windows(shape: tuple[int, int], rules: PatchRules) -> Iterator[tuple[int, int]]:
-    """Upper left pixels of all patches that lie wholly within a frame, row by row."""
+    """Upper left pixels of all patches that are completely within a frame, row by row."""
     return (
         (row, column)
         for row in range(0, shape[0] - rules.size + 1, rules.step)
@@ -222,12 +222,12 @@ def patch_windows(shape: tuple[int, int], rules: PatchRules) -> Iterator[tuple[i
 
 @dataclass(frozen=True)
 class Scan:
-    """What a worker needs to look at a stack.
+    """Task of a worker: the scan of one stack.
 
     Attributes:
         stack: The stack.
-        rules: How it is cut.
-        ignore: The label that counts for nothing.
+        rules: Rules of the patches.
+        ignore: The class that is ignored.
     """
 
     stack: Stack
@@ -239,7 +239,7 @@ class Scan:
 
 
 def scan(what: Scan, out: Path) -> None:
-    """Look at every patch of a stack and write what is in it: a JSON list of rows, one per patch."""
+    """Read every patch of a stack and write its statistics: a JSON list of rows, one per patch."""
     rows = []
     for row in range(0, what.stack.frames[0].shape[0] - what.rules.size + 1, what.rules.step):
         rows += _row_of_patches(what, row)
@@ -248,7 +248,7 @@ def scan(what: Scan, out: Path) -> None:
 
 
 def _row_of_patches(what: Scan, row: int) -> list[dict[str, Any]]:
-    """All patches whose upper edge is one row, read in one go: memory is one row of patches."""
+    """All patches with the same upper edge, in one read: memory is one row of patches."""
     size, columns = what.rules.size, what.stack.frames[0].shape[1]
     pixels = what.stack.read(slice(row, row + size), slice(0, columns))
     found = []
@@ -268,7 +268,7 @@ def _row_of_patches(what: Scan, row: int) -> list[dict[str, Any]]:
 
 
 def _place(what: Scan, rows: Sequence[dict[str, Any]]) -> None:
-    """Say of patches where they lie, when, and whose they are."""
+    """Add location, times and split to the rows of patches."""
     geobox, rules, frames = what.stack.frames[0].geobox, what.rules, what.stack.frames
     a, _, left, _, e, top, *_ = geobox.transform
     boxes = []

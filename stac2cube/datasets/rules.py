@@ -32,26 +32,26 @@ if TYPE_CHECKING:
     from stac2cube.store.staging import StoredStep
 
 
-# Roles: what a file of a product is for, in words that hold in every catalog.
+# Roles: names for the files of a product that are the same for every catalog.
 #
-# ``l1c.band.B02`` is a band, ``l1c.product_metadata`` the product's own metadata (``MTD_MSIL1C.xml``),
-# ``l1c.tile_metadata`` its granule's (``MTD_TL.xml``); ``l2a.scl_20m``, ``l2a.aot_20m`` and ``l2a.wvp_20m`` are what
-# only Level-2A has. ``l1c.band.*`` stands for all bands of a level.
+# ``l1c.band.B02`` is a band, ``l1c.product_metadata`` the metadata of the product (``MTD_MSIL1C.xml``),
+# ``l1c.tile_metadata`` that of the granule (``MTD_TL.xml``); ``l2a.scl_20m``, ``l2a.aot_20m`` and ``l2a.wvp_20m`` exist
+# only in Level-2A. ``l1c.band.*`` means all bands of a level.
 
 LEVELS = {"l1c": "sentinel-2-l1c", "l2a": "sentinel-2-l2a"}
-"""First word of a role -> mission."""
+"""First part of a role -> mission."""
 
 METADATA = {
     "product_metadata": ("product_metadata", "product-metadata"),
     "tile_metadata": ("granule_metadata", "granule-metadata", "tile_metadata"),
 }
-"""Metadata files -> what catalogs call them (all recorded answers agree in these)."""
+"""Metadata files -> their asset names in catalogs (the same in all recorded answers)."""
 
 CLASSES = {name: (f"{name.upper()}_20m", name, name.upper()) for name in ("scl", "aot", "wvp")}
-"""Layers of Level-2A at 20 m -> what catalogs call them."""
+"""Layers of Level-2A at 20 m -> their asset names in catalogs."""
 
 DEFAULT = ("l1c.band.*", "l1c.product_metadata", "l1c.tile_metadata", "l2a.scl_20m")
-"""What is fetched if nothing is said: all that samples of Level-1C with classes as labels need."""
+"""Default roles: all files that samples of Level-1C with scene classes as labels need."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,7 +61,7 @@ class Role:
     Attributes:
         word: ``"l1c.band.B02"``.
         level: ``"l1c"``.
-        assets: What its asset may be called, in order of preference.
+        assets: Possible names of its asset, in order of preference.
     """
 
     word: str
@@ -74,14 +74,14 @@ class Role:
 
 
 def parse_roles(words: Sequence[str], catalog: str = "") -> tuple[Role, ...]:
-    """Roles by their words, in order, each once.
+    """Parse roles, in order, without duplicates.
 
     Args:
         words: As ``"l1c.band.B02"`` or ``"l1c.band.*"``.
-        catalog: The catalog whose names for bands come first.
+        catalog: The catalog whose names for bands are preferred.
 
     Raises:
-        BadInputError: One is not known; says which are.
+        BadInputError: A role is unknown; the message lists the known ones.
     """
     found: dict[str, Role] = {}
     for word in words:
@@ -100,7 +100,7 @@ def parse_roles(words: Sequence[str], catalog: str = "") -> tuple[Role, ...]:
 
 
 def metadata_href(item: Mapping[str, Any], kind: str) -> str:
-    """Where a metadata file of an item lies, "" if the item does not say.
+    """Href of a metadata file of an item, "" if the item has no such asset.
 
     Args:
         item: A STAC item.
@@ -111,7 +111,7 @@ def metadata_href(item: Mapping[str, Any], kind: str) -> str:
 
 def _known(level: str, catalog: str) -> dict[str, tuple[str, ...]]:
     mission = find_mission(LEVELS[level])
-    # Arrays in Zarr are no files; where they are asked for all the same, that is said of each.
+    # Arrays in Zarr are not files; if they are requested, an error is reported for each.
     kept = (page for page in mission.pages if not page.paths or page.catalog == catalog)
     pages = sorted(kept, key=lambda page: page.catalog != catalog)
     bands = {
@@ -123,13 +123,13 @@ def _known(level: str, catalog: str) -> dict[str, tuple[str, ...]]:
     return bands | METADATA | classes
 
 
-# What decides the numbers of a set of samples: bands, grid, radiometry, validity, angles, labels.
+# The rules that determine the values of a set of samples: bands, grid, radiometry, validity, angles, labels.
 
 GRID = "grid"
-"""The target that is no band: a grid of its own, see :class:`stac2cube.datasets.rules.SampleRequest`."""
+"""The target that is not a band: an explicit grid, see :class:`stac2cube.datasets.rules.SampleRequest`."""
 
 BACKENDS = ("scl", "raster", "vector", "clouds")
-"""Where labels come from."""
+"""Sources of labels."""
 
 SCL_NAMES = (
     "no_data",
@@ -148,13 +148,13 @@ SCL_NAMES = (
 """Names of Sentinel-2's scene classes by number, see ``tables/missions/sentinel-2-l2a.toml``."""
 
 CLOUD_NAMES = ("clear", "cloud", "shadow")
-"""What a clouds cube says of a pixel, by the number that stands for it here."""
+"""Names of the classes from a clouds cube, by number."""
 
 
 @documented
 @dataclass(frozen=True)
 class AngleRules(Options):
-    """Which angles are written. Sine and cosine have no jump at north."""
+    """Rules of the angles to write. Sine and cosine are continuous at north."""
 
     form: Literal["degrees", "sin_cos"] = option(
         "degrees", "Write the angles of sun and view, as degrees or as sine and cosine."
@@ -162,7 +162,7 @@ class AngleRules(Options):
     view: Literal["single", "per_band"] = option("single", "View angles: one mean of all bands, or one per band.")
 
     def described(self, bands: tuple[str, ...]) -> Angles:
-        """The channels that a set with these bands has, as its index says."""
+        """The channels of a set with these bands, for its index."""
         seen = [f"view_{what}_{band}" for band in bands for what in ("zenith", "azimuth")]
         names = ["sun_zenith", "sun_azimuth", *(seen if self.view == "per_band" else ["view_zenith", "view_azimuth"])]
         if self.form == "sin_cos":
@@ -178,13 +178,13 @@ _CLASS = Range(least=0, most=255)
 @documented
 @dataclass(frozen=True)
 class LabelRules(Options):
-    """What ``y.tif`` holds.
+    """Rules of the labels in ``y.tif``.
 
     Attributes:
-        mapping: Value of the source -> class, 0 to 255. Values that it does not name become ``ignore_index``. None
-            takes the numbers of ``scl`` (without 0, no data) and of ``clouds`` (0 clear, 1 cloud, 2 shadow) as they
-            are; a raster or vector needs one.
-        names: Class -> what it is called.
+        mapping: Value of the source -> class, 0 to 255. Other values become ``ignore_index``. None keeps the numbers
+            of ``scl`` (without 0, no data) and of ``clouds`` (0 clear, 1 cloud, 2 shadow); a raster or vector needs
+            a mapping.
+        names: Class -> its name.
     """
 
     backend: str = option("scl", "Source of the labels.", choices=BACKENDS)
@@ -207,10 +207,10 @@ class LabelRules(Options):
     resampling: str = option("nearest", "Resampling method of labels.", choices=CLASS_RESAMPLING)
 
     def __post_init__(self) -> None:
-        """Check the options one by one, and against each other.
+        """Check the options and their combination.
 
         Raises:
-            BadInputError: Naming what is wrong.
+            BadInputError: An option is invalid; the message names it.
         """
         super().__post_init__()
         if (self.backend == "scl") == bool(self.path):
@@ -232,14 +232,14 @@ class LabelRules(Options):
 
     @property
     def table(self) -> dict[str, int]:
-        """Value of the source, as text -> class."""
+        """Value of the source (as text) -> class."""
         if self.mapping is not None:
             return {str(value): number for value, number in self.mapping.items()}
         names = SCL_NAMES if self.backend == "scl" else CLOUD_NAMES
         return {str(number): number for number in range(1 if self.backend == "scl" else 0, len(names))}
 
     def described(self) -> Labels:
-        """As the index of a set says."""
+        """Description for the index of a set."""
         classes = dict(self.names)
         if not classes:
             source = {"scl": SCL_NAMES, "clouds": CLOUD_NAMES}.get(self.backend, ())
@@ -255,13 +255,13 @@ class LabelRules(Options):
 @equal_nan
 @dataclass(frozen=True)
 class SampleRules(Options):
-    """Everything that decides the pixels of a set of samples.
+    """All rules that determine the pixels of a set of samples.
 
-    The rule by which a catalog's item gives scale and offset is that of :mod:`stac2cube.algorithms.radiometry`.
+    Scale and offset of a catalog's item follow the rule of :mod:`stac2cube.algorithms.radiometry`.
 
     Attributes:
-        angles: Which angles are written; None for none.
-        labels: Source of the labels; None for none.
+        angles: Angles to write; None for no angles.
+        labels: Source of the labels; None for no labels.
     """
 
     mission: str = option("sentinel-2-l1c", "Name of a mission.")
@@ -289,10 +289,10 @@ class SampleRules(Options):
     labels: LabelRules | None = None
 
     def __post_init__(self) -> None:
-        """Check the options one by one, and against each other.
+        """Check the options and their combination.
 
         Raises:
-            BadInputError: Naming what is wrong.
+            BadInputError: An option is invalid; the message names it.
         """
         super().__post_init__()
         if self.radiometry not in ("", "raw", self.reflectance):
@@ -326,17 +326,17 @@ class SampleRules(Options):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the bands."""
         return tuple(band.name for band in self.chosen)
 
     @property
     def reflectance(self) -> Radiometry:
-        """The reflectance that the mission has."""
+        """The kind of reflectance of the mission."""
         return "toa" if self.mission.endswith("l1c") else "boa"
 
     @property
     def kind(self) -> Radiometry:
-        """What the numbers are."""
+        """Radiometry of the values, with the default of the mission."""
         return self.radiometry or self.reflectance
 
     @property
@@ -351,20 +351,20 @@ class SampleRules(Options):
 
     @property
     def described_validity(self) -> Validity:
-        """As the index of a set says."""
+        """Description for the index of a set."""
         names = ("valid",) if self.validity == "single" else tuple(f"valid_{name}" for name in self.names)
         from stac2cube.datasets.index import Validity
 
         return Validity(names, self.threshold)
 
     def measure(self, band: Band, scale: float, offset: float) -> Measure:
-        """How a band is read."""
+        """Read parameters of a band."""
         from stac2cube.pixels.warp import Measure
 
         return Measure(scale, offset, self.source_nodata, band.quantity.fill, self.upsampling, self.downsampling)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, with names as the mission writes them: what two sets must agree in."""
+        """Convert to plain JSON values with the mission's names of bands: equal for sets that can be combined."""
         whole = replace(self, bands=self.names, target=self.target_band or GRID, radiometry=self.kind)
         value = asdict(whole) | {"bands": list(self.names)}
         value["nodata"] = "nan" if math.isnan(self.nodata) else self.nodata
@@ -377,21 +377,21 @@ class SampleRules(Options):
 
     @property
     def digest(self) -> str:
-        """A short text that differs where the rules do."""
+        """Digest of the rules, 16 hexadecimal digits."""
         return sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-# What samples are made of: nouns, and the files beside the pixels.
+# The inputs of samples, and the metadata files beside the pixels.
 #
-# Scenes of a manifest or a catalog become sources in :mod:`stac2cube.datasets.samples`, steps of a cube in
-# :mod:`stac2cube.datasets.samples`. Every file that a sample needs is looked for there, before any sample is made. What
-# lacks is told of all samples at once and by name; nothing is put in its place.
+# Scenes of a manifest or a catalog and steps of a cube become sources in :mod:`stac2cube.datasets.samples`. It checks
+# that every file that a sample needs exists, before any sample is made. Missing files of all samples are reported
+# together and by name; nothing is substituted.
 
 
 @documented
 @dataclass(frozen=True)
 class DownloadRequest(Options):
-    """What is to be fetched.
+    """Products and files to fetch.
 
     Roles are for example ``"l1c.band.B02"``, see :mod:`stac2cube.datasets.rules`.
 
@@ -424,10 +424,10 @@ class DownloadRequest(Options):
     )
 
     def __post_init__(self) -> None:
-        """Check the words.
+        """Check the options.
 
         Raises:
-            BadInputError: Naming what is wrong.
+            BadInputError: An option is invalid; the message names it.
         """
         if not self.roles:
             raise BadInputError("say which roles are to be fetched, as l1c.band.*")
@@ -445,7 +445,7 @@ class DownloadRequest(Options):
 class TransferOptions(Options):
     """How files are fetched.
 
-    Four at a time are as many as the Copernicus Data Space allows one person (its documentation, quotas).
+    Four connections are the maximum per user of the Copernicus Data Space (its documentation, quotas).
     """
 
     connections: int = option(
@@ -464,8 +464,8 @@ class SampleRequest:
 
     Attributes:
         query: Area, time and clouds; the catalog is a manifest or its folder, another catalog, or a cube. Samples on a
-            band's pixels are cut to the area. The rules say mission and bands.
-        grid: All samples lie on it, for the target :data:`stac2cube.datasets.rules.GRID`; None for a band's pixels or a
+            band's pixels are cut to the area. Mission and bands come from the rules.
+        grid: Grid of all samples, for the target :data:`stac2cube.datasets.rules.GRID`; None for a band's pixels or a
             cube's own grid.
     """
 
@@ -477,7 +477,7 @@ class SampleRequest:
 
     @classmethod
     def of(cls, source: str | Path | SampleRequest) -> SampleRequest:
-        """All scenes of a source, if it is not a request already."""
+        """A request for all scenes of a source; requests are returned unchanged."""
         return source if isinstance(source, SampleRequest) else cls(Query(catalog=str(source)))
 
     @property
@@ -493,7 +493,7 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class GranuleFiles:
-    """One granule that a sample is made of.
+    """One input granule of a sample.
 
     Attributes:
         granule: The granule.
@@ -510,12 +510,12 @@ class GranuleFiles:
 
 @dataclass(frozen=True)
 class CubeStep:
-    """A step of a cube, and what its numbers mean.
+    """A step of a cube, and the meaning of its values.
 
     Attributes:
         step: The step.
-        layers: Those that are wanted of it.
-        grid: The cube's.
+        layers: The layers to read.
+        grid: Grid of the cube.
     """
 
     step: StoredStep
@@ -525,23 +525,23 @@ class CubeStep:
 
 @dataclass(frozen=True)
 class SampleSource:
-    """What one sample is made of; small, travels to the workers.
+    """Inputs of one sample; small, sent to the workers.
 
     Attributes:
         id: Unique in the set.
-        key: Of its scene, as cubes know it.
-        time: Acquisition.
-        tile: Tile code, "" if it is of several.
-        platform: Normalised.
-        orbit: Relative.
+        key: Key of its scene, as in cubes.
+        time: Acquisition time.
+        tile: Tile code, "" for several tiles.
+        platform: Normalised name of the platform.
+        orbit: Relative orbit.
         cloud_cover: Percent, or None.
-        grid: Where its pixels lie; None if that could not be found out.
-        items: Ids of all items that it is made of, in order.
-        versions: What it is made of and in which version, see :class:`stac2cube.store.ledger.Entry`.
-        parts: Granules in mosaic order; of a step of a cube, those that its angles come from.
-        step: The step of a cube that its bands come from, None for granules.
-        clouds: The step of a clouds cube that its labels come from, None for other labels.
-        lacking: What is missing, in words.
+        grid: Grid of its pixels; None if it could not be determined.
+        items: Ids of all its input items, in order.
+        versions: Its inputs with their versions, see :class:`stac2cube.store.ledger.Entry`.
+        parts: Granules in mosaic order; for a step of a cube, the granules of its angles.
+        step: The step of a cube with its bands, None for granules.
+        clouds: The step of a clouds cube with its labels, None for other labels.
+        lacking: Descriptions of missing inputs.
     """
 
     id: str
@@ -560,7 +560,7 @@ class SampleSource:
     lacking: tuple[str, ...] = ()
 
     def labels_path(self, pattern: str) -> Path:
-        """The file that its labels come from, see :class:`stac2cube.datasets.rules.LabelRules`."""
+        """The file with its labels, see :class:`stac2cube.datasets.rules.LabelRules`."""
         named = {"tile": self.tile, "id": self.id, "date": f"{self.time:%Y%m%d}"}
         for name, value in named.items():
             pattern = pattern.replace("{" + name + "}", safe_name(value) if value else value)
@@ -569,7 +569,7 @@ class SampleSource:
 
 @contextmanager
 def noting(lacking: list[str]) -> Iterator[None]:
-    """Note what lacks, and go on."""
+    """Append errors about missing inputs to a list, and continue."""
     try:
         yield
     except (ReadError, RadiometryError) as error:
@@ -585,7 +585,7 @@ def metadata_file(item: Mapping[str, Any], kind: str) -> str:
         kind: A key of :data:`stac2cube.datasets.rules.METADATA`.
 
     Raises:
-        ReadError: There is none, or it is not on this machine.
+        ReadError: The file does not exist, or is not on this machine.
     """
     from stac2cube.access.sign import is_remote, readable
 
@@ -602,10 +602,10 @@ def metadata_file(item: Mapping[str, Any], kind: str) -> str:
 
 @lru_cache(maxsize=64)
 def scaling_of(path: str) -> ProductScaling:
-    """How the counts of a product become reflectance.
+    """The conversion of a product's counts to reflectance.
 
     Raises:
-        RadiometryError: The file is not its metadata.
+        RadiometryError: The file is not the metadata of a product.
     """
     from stac2cube.algorithms.radiometry import parse_scaling
 

@@ -1,4 +1,4 @@
-"""Samples as a cube: the same numbers as layers, a step per scene; and how samples, in a cube or in files, follow."""
+"""Samples as a cube: the same values as layers, one step per scene; and updates of samples, in a cube or in files."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ LABEL = "label"
 
 @dataclass(frozen=True)
 class MakeBlock:
-    """The task: one block of a sample.
+    """Task: make one block of a sample.
 
     Attributes:
-        rules: How.
+        rules: Rules of the samples.
     """
 
     rules: SampleRules
 
     def __call__(self, source: SampleSource, block: Block) -> Mapping[str, np.ndarray]:
-        """Layers of one block.
+        """Make the layers of one block.
 
         Raises:
             ReadError: An input is missing, or cannot be read.
@@ -88,14 +88,14 @@ def make_sample_cube(
     place: Place | None = None,
     incomplete: Incomplete = "refuse",
 ) -> xr.Dataset:
-    """Make training samples as a cube: a step per scene, on one grid.
+    """Make training samples as a cube: one step per scene, on one grid.
 
-    Running it again adds what is new, as ``stac2cube update`` does, and rebuilds what was rebuilt in its source.
+    Running it again adds new scenes, as ``stac2cube update`` does, and rebuilds steps that were rebuilt in its source.
 
     Args:
         source: As for :func:`stac2cube.make_samples`.
         out: Path of the cube, created or extended.
-        rules: What decides the numbers; the target is ``"grid"``.
+        rules: Rules that determine the values; the target must be ``"grid"``.
         place: Where the work runs; threads of this process if None.
         incomplete: As for :func:`stac2cube.make_samples`.
 
@@ -103,7 +103,7 @@ def make_sample_cube(
         The cube: bands and angles float32, NaN where not valid or unknown; ``valid`` and ``label`` uint8.
 
     Raises:
-        BadInputError: An argument is invalid, or an input is missing: all are named.
+        BadInputError: An argument is invalid, or inputs are missing; the message names all.
         CubeMismatchError: The cube was made with other options; nothing was changed.
         IncompleteError: Some steps failed; the others are sealed.
     """
@@ -127,7 +127,7 @@ def run_sample_cube(
     """Build or extend a cube of samples.
 
     Raises:
-        BadInputError: An argument is invalid, the target is no grid, or an input is missing.
+        BadInputError: An argument is invalid, the target is not a grid, or an input is missing.
         CubeMismatchError: The cube was made with other options; nothing was changed.
         CatalogError: The catalog cannot be read.
     """
@@ -138,7 +138,7 @@ def run_sample_cube(
     assert grid is not None  # a target grid was given, or is the cube's
     recipe = json.loads(json.dumps({**rules.to_json(), "title": f"samples of {rules.page.title}"}))
     spec = CubeSpec(STAGE, grid, layers_of(rules), recipe, request_to_json(request))
-    # As samples in files: of what was made anew the sample is made anew too.
+    # As for samples in files: a rebuilt source step means that its sample is rebuilt too.
     options = replace(options or BuildOptions(), superseded="replace")
     return build(out, spec, steps_of(sources, grid), MakeBlock(rules), place, options=options, progress=progress)
 
@@ -149,7 +149,7 @@ def holds_samples(cube: Path) -> bool:
 
 
 def holds_sample_files(folder: Path) -> bool:
-    """Whether a path is a folder of samples in files that remembers what it was made of."""
+    """Whether a path is a folder of samples in files that stores its request."""
     return (folder / REQUEST).is_file() and not (folder / "zarr.json").exists()
 
 
@@ -161,19 +161,19 @@ def follow_samples(
     progress: Progress | None = None,
     incomplete: Incomplete = "refuse",
 ) -> Summary:
-    """Add to a cube of samples what its source has by now, and make anew what was made anew there.
+    """Add the new steps of its source to a cube of samples, and rebuild those that were rebuilt in the source.
 
-    The cube remembers its source, area, time, limits and rules; the last run that made or extended it said them.
+    The cube stores its source, area, time, limits and rules, from the last run that made or extended it.
 
     Args:
-        cube: A cube that :func:`holds_samples`.
+        cube: A cube for which :func:`holds_samples` is true.
         place: Where the work runs.
-        options: How.
-        progress: Told of every block.
+        options: Build options.
+        progress: Called for every block.
         incomplete: As for :func:`stac2cube.make_samples`.
 
     Raises:
-        BadInputError: The source is gone, or an input is missing: all are named.
+        BadInputError: The source does not exist any more, or inputs are missing; the message names all.
     """
     request, rules = _asked(cube)
     return run_sample_cube(request, cube, rules, place, incomplete=incomplete, options=options, progress=progress)
@@ -183,17 +183,17 @@ class SampleKind(CubesBeside):
     """Cubes of samples that were made from a cube, for :func:`stac2cube.maintain.sync.sync`."""
 
     def parent(self, cube: Path) -> Path | None:
-        """The cube that samples were made from; None for other cubes, and for samples of products."""
+        """The cube that the samples were made from; None for other cubes, and for samples of products."""
         source = Path(str(read_root(cube).spec.request.get("source", "")))
         return source if holds_samples(cube) and (source / "zarr.json").exists() else None
 
     def inputs(self, cube: Path) -> set[Path]:
-        """The clouds cube that their classes come from."""
+        """The clouds cube that is the source of their labels."""
         labels = read_root(cube).spec.recipe.get("labels") or {}
         return {Path(labels["path"]).resolve()} if labels.get("backend") == "clouds" else set()
 
     def behind(self, cube: Path) -> tuple[int, int]:
-        """Samples lacking, by what was asked for when it was made, and those of which the step was made anew."""
+        """Number of samples missing by the stored request, and number of samples whose step was rebuilt."""
         try:
             sources = plan_samples(*_asked(cube), "list")
         except NothingFoundError:
@@ -203,7 +203,7 @@ class SampleKind(CubesBeside):
         return len(work.todo), len(work.superseded)
 
     def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
-        """As :func:`follow_samples`; samples that lack an input fail, and are told of."""
+        """As :func:`follow_samples`; samples without an input fail, and are reported."""
         try:
             return follow_samples(cube, place, options=options, progress=progress, incomplete="list")
         except NothingFoundError:
@@ -218,17 +218,17 @@ def follow_sample_files(
     progress: Progress | None = None,
     incomplete: Incomplete = "refuse",
 ) -> Report:
-    """Add to a folder of samples what its source has by now, and make anew what was made anew there.
+    """Add the new steps of its source to a folder of samples, and rebuild those that were rebuilt in the source.
 
     Args:
-        out: A folder of samples that remembers what it was made of.
+        out: A folder of samples that stores its request.
         place: Where the work runs.
-        options: How.
-        progress: Told of every sample.
+        options: Build options.
+        progress: Called for every sample.
         incomplete: As for :func:`stac2cube.make_samples`.
 
     Raises:
-        BadInputError: It does not remember it, the source is gone, or an input is missing: all are named.
+        BadInputError: No stored request, the source does not exist any more, or inputs are missing; all are named.
     """
     request, rules = recall(out)
     return run_samples(request, out, rules, place, incomplete=incomplete, options=options, progress=progress)
@@ -242,7 +242,7 @@ class SampleFilesKind:
         return sorted(path.parent for path in cube.parent.glob(f"*/{REQUEST}"))
 
     def parent(self, cube: Path) -> Path | None:
-        """The cube that samples were made from; None for samples of products, and where nothing says it."""
+        """The cube that the samples were made from; None for samples of products, and without a stored request."""
         try:
             request, _ = recall(cube)
         except BadInputError:
@@ -250,7 +250,7 @@ class SampleFilesKind:
         return Path(request.source).resolve() if request.is_cube else None
 
     def behind(self, cube: Path) -> tuple[int, int]:
-        """Samples lacking, and those of which the step was made anew."""
+        """Number of missing samples, and number of samples whose step was rebuilt."""
         request, rules = recall(cube)
         try:
             sources = plan_samples(request, rules, "list")
@@ -261,22 +261,22 @@ class SampleFilesKind:
         return len(todo) - len(stale), len(stale)
 
     def too_many(self, cube: Path, keys: Collection[str]) -> set[str]:
-        """Samples whose steps the cube has no more; none where a first run died before it wrote an index."""
+        """Samples whose steps the cube no longer has; none if a first run died before it wrote an index."""
         if not (cube / INDEX).exists():
             return set()
         return {sample.id for sample in read_sample_index(cube).samples} - set(keys)
 
     def drop(self, cube: Path, keys: Collection[str], options: BuildOptions) -> None:  # noqa: ARG002 - as all kinds
-        """Take samples out."""
+        """Remove samples."""
         drop_samples(cube, keys)
 
     def inputs(self, cube: Path) -> set[Path]:
-        """The clouds cube that their classes come from."""
+        """The clouds cube that is the source of their labels."""
         labels = recall(cube)[1].labels
         return {Path(labels.path).resolve()} if labels is not None and labels.backend == "clouds" else set()
 
     def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
-        """As :func:`follow_sample_files`; samples that lack an input fail, and are told of."""
+        """As :func:`follow_sample_files`; samples without an input fail, and are reported."""
         try:
             report = follow_sample_files(cube, place, options=options, progress=progress, incomplete="list")
         except NothingFoundError:
@@ -285,10 +285,10 @@ class SampleFilesKind:
 
 
 def _asked(cube: Path) -> tuple[SampleRequest, SampleRules]:
-    """What a cube of samples remembers of its making.
+    """The request and rules stored in a cube of samples.
 
     Raises:
-        BadInputError: It does not remember it.
+        BadInputError: The cube has no stored request.
     """
     spec = read_root(cube).spec
     if "max_scenes" not in spec.request:
@@ -321,7 +321,7 @@ def layers_of(rules: SampleRules) -> tuple[Layer, ...]:
 
 
 def steps_of(sources: Sequence[SampleSource], grid: Grid) -> list[Step]:
-    """Samples as steps: what the ledger shall say, and which blocks can hold anything."""
+    """Samples as steps: their ledger entries, and the blocks that can hold data."""
     tiles = list(grid.tiles())
     footprint: Any = mapping(grid.geobox.geographic_extent.geom)
     steps = []

@@ -1,6 +1,6 @@
 """Pixels and labels of one sample, and the sample on disk. Both run on workers.
 
-A sample is a folder with ``x.tif``, ``y.tif``, ``angles.tif`` and ``meta.json`` that is there whole or not.
+A sample is a folder with ``x.tif``, ``y.tif``, ``angles.tif`` and ``meta.json`` that is written atomically.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from stac2cube.pixels.zarr_header import crs_of_store, small_array
 from stac2cube.store.files import exchange, passing, remove_tree, sync_folder, sync_tree, write_whole
 from stac2cube.version import __version__
 
-# Labels of a sample, from whichever source, on the sample's grid; runs on workers.
+# Labels of a sample, from any source, on the sample's grid; runs on workers.
 
 NOTHING = -(2**31)
-"""Stands for no value in what is read from a raster."""
+"""Fill value for labels read from a raster."""
 
 
 def labels_of(
@@ -54,18 +54,18 @@ def labels_of(
     owner: np.ndarray | None,
     tiles: TileCache,
 ) -> np.ndarray:
-    """Classes of a window of a sample.
+    """Read the classes of a window of a sample.
 
     Args:
         source: The sample.
-        rules: Where they come from.
+        rules: Rules of the labels.
         geobox: Lattice of the window.
         window: Within the sample's grid.
-        owner: Which granule each pixel is of, -1 for none; None for a step of a cube.
-        tiles: Remembered from window to window.
+        owner: Index of the granule of each pixel, -1 without one; None for a step of a cube.
+        tiles: Cache, shared by all windows.
 
     Returns:
-        ``(rows, columns)`` uint8, ``ignore_index`` where there is none.
+        ``(rows, columns)`` uint8, ``ignore_index`` where unlabelled.
 
     Raises:
         ReadError: The source of the labels is missing or cannot be read.
@@ -86,7 +86,7 @@ def labels_of(
 
 
 def mapped(values: np.ndarray, table: Mapping[str, int], ignore_index: int) -> np.ndarray:
-    """Classes for values: those of the table, ``ignore_index`` for all others."""
+    """Map values to classes by the table, all others to ``ignore_index``."""
     out = np.full(values.shape, ignore_index, "uint8")
     for value, number in table.items():
         out[values == int(value)] = number
@@ -94,7 +94,7 @@ def mapped(values: np.ndarray, table: Mapping[str, int], ignore_index: int) -> n
 
 
 def _labels_of_step(step: CubeStep, window: tuple[slice, slice]) -> np.ndarray:
-    """Sentinel-2's scene classification, as the cube has it."""
+    """Sentinel-2's scene classification, from the cube."""
     layer = next(layer for layer in step.layers if layer.name == "SCL")
     return step.step.read([layer], window)["SCL"]
 
@@ -102,7 +102,7 @@ def _labels_of_step(step: CubeStep, window: tuple[slice, slice]) -> np.ndarray:
 def _of_granules(
     parts: Sequence[GranuleFiles], resampling: str, geobox: GeoBox, owner: np.ndarray | None, tiles: TileCache
 ) -> np.ndarray:
-    """Sentinel-2's scene classification, of the granule that each pixel is of; 0 without."""
+    """Sentinel-2's scene classification, from the granule of each pixel; 0 without."""
     request = BandRequest("SCL", "uint8", 0, "class", resampling)
     out = np.zeros(geobox.shape, "uint8")
 
@@ -128,7 +128,7 @@ def _of_raster(path: str, rules: LabelRules, geobox: GeoBox) -> np.ndarray:
 
 
 def _of_clouds(clouds: CubeStep, geobox: GeoBox) -> np.ndarray:
-    """0 clear, 1 cloud, 2 shadow (cloud before shadow), 255 unknown, by the nearest pixel of the clouds cube."""
+    """0 clear, 1 cloud, 2 shadow (cloud takes precedence), 255 unknown, from the nearest pixel of the clouds cube."""
     whole = clouds.grid.geobox
     rows, columns = compute_reproject_roi(whole, geobox, padding=2).roi_src
     window = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
@@ -146,7 +146,7 @@ def _of_clouds(clouds: CubeStep, geobox: GeoBox) -> np.ndarray:
 
 
 def _of_vector(path: str, rules: LabelRules, geobox: GeoBox) -> np.ndarray:
-    """Shapes drawn in the order of the file: later ones lie on top."""
+    """Rasterise shapes in the order of the file: later ones are on top."""
     from rasterio.features import rasterize
 
     shapes = _shapes(path, rules.column, str(geobox.crs))
@@ -183,7 +183,7 @@ def _shapes(path: str, column: str, crs: str) -> tuple[tuple[Any, str], ...]:
 
 
 def value_text(value: Any) -> str:
-    """A value of a column as a mapping names it: whole numbers without a decimal point."""
+    """A value of a column as text for a mapping: whole numbers without a decimal point."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -197,8 +197,8 @@ class SampleWindow:
     Attributes:
         bands: ``(bands, rows, columns)`` float32, NaN where a band is not valid.
         valid: Same shape, bool: whether the band is valid.
-        angles: ``(channels, rows, columns)`` float32, NaN where unknown; None if none are wanted.
-        labels: ``(rows, columns)`` uint8; None if none are wanted.
+        angles: ``(channels, rows, columns)`` float32, NaN where unknown; None if not requested.
+        labels: ``(rows, columns)`` uint8; None if not requested.
     """
 
     bands: np.ndarray
@@ -221,14 +221,14 @@ def make_pixels(source: SampleSource, rules: SampleRules, window: Roi, tiles: Ti
     """Make a window of a sample.
 
     Args:
-        source: What it is made of.
-        rules: How.
+        source: Inputs of the sample.
+        rules: Rules of the samples.
         window: Within its grid.
-        tiles: Remembered from window to window of the sample; None where it has but one.
+        tiles: Cache, shared by all windows of the sample; None if it has only one.
 
     Raises:
         ReadError: A file is missing, or cannot be read.
-        RadiometryError: A metadata file is none.
+        RadiometryError: A metadata file is invalid.
     """
     if source.grid is None:
         raise ReadError(f"{source.id} has no grid")
@@ -252,10 +252,10 @@ def make_pixels(source: SampleSource, rules: SampleRules, window: Roi, tiles: Ti
 def _mosaic(
     parts: Sequence[GranuleFiles], rules: SampleRules, geobox: GeoBox, tiles: TileCache
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Granules one behind the other: a pixel takes all bands from the first in which most of them are valid.
+    """Mosaic granules in order: each pixel takes all bands from the first granule with the most valid ones.
 
     Returns:
-        Bands, and which granule each pixel is of, ``(rows, columns)`` int8, -1 for none.
+        Bands, and the index of the granule of each pixel, ``(rows, columns)`` int8, -1 without one.
     """
     bands = np.full((len(rules.chosen), *geobox.shape), np.nan, "float32")
     best, owner = np.zeros(geobox.shape, "uint8"), np.full(geobox.shape, -1, "int8")
@@ -271,7 +271,7 @@ def _mosaic(
 
 
 def _band(part: GranuleFiles, band: Band, rules: SampleRules, geobox: GeoBox, tiles: TileCache) -> np.ndarray:
-    """A band of a granule, NaN where too little of the pixel is valid."""
+    """Read a band of a granule, NaN where the valid fraction of the pixel is below the threshold."""
     measure = rules.measure(band, *part.factors[band.name])
 
     def read(image: Image, asset: AssetRef) -> tuple[np.ndarray, np.ndarray]:
@@ -281,13 +281,13 @@ def _band(part: GranuleFiles, band: Band, rules: SampleRules, geobox: GeoBox, ti
     found = of_asset(part.granule, request, read)
     assert found is not None  # it is not optional
     values, coverage = found
-    # A whole footprint may come out as a hair less than 1.
+    # Rounding can make the coverage of a fully covered pixel slightly less than 1.
     values[coverage < rules.threshold - 1e-4] = np.nan
     return values
 
 
 def _pixels_of_step(step: CubeStep, rules: SampleRules, window: Window) -> np.ndarray:
-    """Bands of a step of a cube, in physical units."""
+    """Read the bands of a step of a cube, in physical units."""
     layers = {layer.name: layer for layer in step.layers}
     wanted = [layers[name] for name in rules.names]
     stored = step.step.read(wanted, window)
@@ -300,7 +300,7 @@ def _pixels_of_step(step: CubeStep, rules: SampleRules, window: Window) -> np.nd
 def _angles(
     parts: Sequence[GranuleFiles], rules: AngleRules, bands: Sequence[Band], geobox: GeoBox, owner: np.ndarray | None
 ) -> np.ndarray:
-    """Channels of angles: of the granule that a pixel is of; where it is of none, of the first that knows them."""
+    """Channels of angles, from the granule of each pixel; elsewhere from the first granule that has them."""
     out: np.ndarray | None = None
     for place, part in enumerate(parts):
         own = _angles_of(part.tile_metadata, rules, tuple(band.name for band in bands), geobox)
@@ -321,7 +321,7 @@ def _angles_of(path: str, rules: AngleRules, bands: tuple[str, ...], geobox: Geo
     transform, (rows, columns) = geobox.transform, geobox.shape
     x = transform.c + transform.a * (np.arange(columns)[np.newaxis] + 0.5)
     y = transform.f + transform.e * (np.arange(rows)[:, np.newaxis] + 0.5)
-    # Of a Zarr store nobody knows which band a row of angles is of: all rows together make the one mean direction.
+    # In a Zarr store the band of each row of angles is unknown: all rows are merged into one mean direction.
     seen = tile.view.values() if split_store(path) else (tile.view[band] for band in bands)
     found: Iterable[Direction] = (interpolated(nodes, x, y, str(geobox.crs)) for nodes in seen)
     if rules.view == "single":
@@ -347,19 +347,19 @@ def _tile_angles(path: str, bands: tuple[str, ...]) -> TileAngles:
 
 
 def store_angles(store: str) -> TileAngles:
-    """The angles of a Zarr store of EOPF.
+    """Read the angles of a Zarr store of EOPF.
 
-    Those of the sun are the product's. Those of the view stand in the order of the product's XML under names of bands
-    that were sorted (converters of CPM 2.5.6 to 3.1.0), so that of no row can be told which band it is of.
+    The sun angles are those of the product. The rows of view angles are in the order of the product's XML, but their
+    band names are sorted (converters of CPM 2.5.6 to 3.1.0), so the band of a row is unknown.
 
     Args:
-        store: Its address.
+        store: Address of the store.
 
     Returns:
-        The sun, and the view of each row by its number; detectors merged.
+        The sun angles, and the view angles by row number; detectors merged.
 
     Raises:
-        ReadError: It has no such angles.
+        ReadError: The store has no such angles.
     """
     group = "conditions/geometry"
     try:
@@ -384,7 +384,7 @@ def store_angles(store: str) -> TileAngles:
     return TileAngles(AngleNodes(crs, corner, step, *sun.astype("float64")), views)
 
 
-# A sample on disk: a folder that is there whole or not.
+# A sample on disk: a folder that is written atomically.
 
 META = "meta.json"
 
@@ -394,27 +394,27 @@ OWN_FILES = frozenset(("x.tif", "y.tif", "angles.tif", META))
 SCHEMA = "stac2cube-sample/1"
 
 BLOCK = 1024
-"""Pixels along each edge of what is made at a time: bounds memory, whatever the size of the sample."""
+"""Edge of the windows made at a time, pixels: bounds memory, regardless of the size of the sample."""
 
 
 @dataclass(frozen=True)
 class MakeSample:
-    """The task: one sample into its folder.
+    """Task: make one sample in its folder.
 
     Attributes:
-        rules: How.
-        folder: Of the set, absolute.
+        rules: Rules of the samples.
+        folder: Folder of the set, absolute.
     """
 
     rules: SampleRules
     folder: str
 
     def __call__(self, source: SampleSource) -> Sample:
-        """Make it, and put it in place by one rename.
+        """Make the sample in a temporary folder, and rename that to its final name.
 
         Raises:
             ReadError: A file is missing, or cannot be read.
-            RadiometryError: A metadata file is none.
+            RadiometryError: A metadata file is invalid.
             OSError: The disk is full.
         """
         if source.lacking or source.grid is None:
@@ -478,10 +478,10 @@ class MakeSample:
 
 
 class Tally:
-    """What is counted of a sample, window by window.
+    """Pixel counts of a sample, added up window by window.
 
     Args:
-        bands: How many there are.
+        bands: Number of bands.
     """
 
     def __init__(self, bands: int) -> None:
@@ -490,7 +490,7 @@ class Tally:
         self.counts: Counter[int] = Counter()
 
     def add(self, pixels: SampleWindow) -> None:
-        """Count a window."""
+        """Add a window."""
         self.pixels += pixels.everywhere.size
         self.everywhere += int(pixels.everywhere.sum())
         self.valid += pixels.valid.sum(axis=(1, 2))
@@ -500,14 +500,14 @@ class Tally:
 
 
 def grid_windows(grid: Grid) -> Iterator[tuple[slice, slice]]:
-    """The windows of a grid that are made one after the other."""
+    """Windows of a grid, at most :data:`BLOCK` pixels wide and high."""
     for top in range(0, grid.shape[0], BLOCK):
         for left in range(0, grid.shape[1], BLOCK):
             yield slice(top, min(top + BLOCK, grid.shape[0])), slice(left, min(left + BLOCK, grid.shape[1]))
 
 
 def made_of(source: SampleSource, rules: SampleRules) -> dict[str, Any]:
-    """What decides the bytes of a sample: the rules, the grid, and the versions of its source."""
+    """Everything that determines the bytes of a sample: rules, grid, and source items."""
     return {
         "rules": rules.digest,
         "grid": None if source.grid is None else source.grid.to_json(),
@@ -516,10 +516,10 @@ def made_of(source: SampleSource, rules: SampleRules) -> dict[str, Any]:
 
 
 def present(folder: Path, source: SampleSource, rules: SampleRules) -> Sample | None:
-    """The sample of a source that is there already, None if it is not, or was made of older products.
+    """The existing sample of a source, None if there is none, or if it was made from older products.
 
     Raises:
-        BadInputError: There is one of that name that was made by other rules.
+        BadInputError: A sample of that name was made by other rules.
     """
     try:
         meta = json.loads((folder / source.id / META).read_text())
@@ -594,10 +594,10 @@ def _create(path: Path, grid: Grid, channels: Sequence[str], dtype: str, nodata:
 
 
 def _require_ours(place: Path) -> None:
-    """See that what a sample would replace is one: nothing but files that samples have, and no link.
+    """Check that an existing path is a sample, which may be replaced: only files of samples, and no link.
 
     Raises:
-        ReadError: It is something of somebody else's.
+        ReadError: The path is not a sample.
     """
     if place.is_symlink() or (
         place.exists() and (not place.is_dir() or {path.name for path in place.iterdir()} - OWN_FILES)
@@ -606,18 +606,18 @@ def _require_ours(place: Path) -> None:
 
 
 def _settle(staged: Path, place: Path) -> None:
-    """Make the files durable and put the folder where it belongs, whole; one that was there goes."""
+    """Make the files durable and give the folder its final name, atomically; an existing one is removed."""
     sync_tree(staged)
     passing("sample.made")
     if place.exists():
         if not exchange(staged, place):
-            old = staged.with_name(f"{staged.name}.old")  # which the next run removes, should this one be killed
+            old = staged.with_name(f"{staged.name}.old")  # the next run removes it if this one is killed
             place.rename(old)
             try:
                 passing("sample.away")
                 staged.rename(place)
             except BaseException:
-                old.rename(place)  # the new one cannot be had: the one that was there stays
+                old.rename(place)  # restore the existing folder if the rename failed
                 raise
             staged = old
         passing("sample.named")

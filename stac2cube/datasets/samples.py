@@ -52,14 +52,14 @@ from stac2cube.store.files import remove_partials, remove_tree, write_whole
 from stac2cube.store.ledger import Entry
 from stac2cube.trust.names import safe_name
 
-# Scenes of a manifest or a catalog as sources of samples, each checked for all that its sample needs.
+# Scenes of a manifest or a catalog as sources of samples; all inputs of each sample are checked.
 
 
 def scene_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSource]:
-    """The samples of a manifest or a catalog, oldest first; each with what it lacks.
+    """The samples of a manifest or a catalog, oldest first; each with its missing inputs.
 
     Raises:
-        BadInputError: Request and rules do not fit.
+        BadInputError: Request and rules contradict each other.
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
     """
@@ -83,17 +83,17 @@ def scene_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSour
 
 
 def needed_bands(rules: SampleRules) -> tuple[Band, ...]:
-    """The bands of a set and, where it is another, the one whose pixels they are brought to."""
+    """The bands of a set, and the target band if it is not among them."""
     target = [rules.page.bands[rules.target_band]] if rules.target_band else []
     return tuple({band.name: band for band in [*rules.chosen, *target]}.values())
 
 
 Unit = tuple[Scene, str, tuple[Granule, ...]]
-"""A scene, the id of a sample of it, and the granules that make that sample."""
+"""A scene, the id of a sample, and the granules of that sample."""
 
 
 def _units(scenes: Sequence[Scene], rules: SampleRules) -> Iterator[Unit]:
-    """A sample per granule on a band's pixels, one per scene on a grid."""
+    """One sample per granule for a target band, one per scene for a grid."""
     for scene in scenes:
         if rules.target == GRID or not scene.granules:
             yield scene, str(scene.key), scene.granules
@@ -106,18 +106,18 @@ def _units(scenes: Sequence[Scene], rules: SampleRules) -> Iterator[Unit]:
 
 
 def _class_granules(request: SampleRequest, catalog: Catalog) -> Classes:
-    """Level-2A of everything, by who it is."""
+    """All Level-2A granules, by acquisition."""
     scenes = search(replace(request.query, mission="sentinel-2-l2a", bands=("SCL",)), catalog)
     return {_acquisition(scene, granule): granule for scene in scenes for granule in scene.granules}
 
 
 def _acquisition(scene: Scene, granule: Granule) -> tuple[str, ...]:
-    """What Level-1C and Level-2A of one granule have in common."""
+    """Key that Level-1C and Level-2A of one granule share."""
     return scene.key.platform, str(scene.key.orbit), str(scene.key.day), granule.tile, granule.datastrip
 
 
 Classes = Mapping[tuple[str, ...], Granule]
-"""Level-2A granules by who they are, see :func:`_acquisition`."""
+"""Level-2A granules by acquisition, see :func:`_acquisition`."""
 
 
 def _source_of_scene(
@@ -168,10 +168,10 @@ def _part(scene: Scene, granule: Granule, rules: SampleRules, classes: Classes, 
 
 
 def _angles_file(item: Mapping[str, Any], rules: AngleRules) -> str:
-    """Where the angles of a granule are: its metadata file, or its Zarr store.
+    """Path or address of the angles of a granule: its metadata file, or its Zarr store.
 
     Raises:
-        ReadError: There are none, or not those that are asked for.
+        ReadError: There are no angles, or not the requested ones.
     """
     hrefs = [str(about["href"]) for about in item["assets"].values()]
     store = next((found[0] for href in hrefs if (found := split_store(href))), "")
@@ -186,7 +186,7 @@ def _angles_file(item: Mapping[str, Any], rules: AngleRules) -> str:
 
 
 def _light(granule: Granule) -> Granule:
-    """Without the whole item and its keys, which only the driver wants."""
+    """A granule without the complete item and its signed addresses, which only the driver needs."""
     parts = tuple((name, "") for name, _ in granule.completed_by)
     return replace(granule, item="", completed_by=parts, signed={})
 
@@ -198,7 +198,7 @@ def _require(granule: Granule, band: str) -> None:
     path = readable(asset.href, "none")
     if is_zarr_array(asset.href) and Path(path).is_dir():
         return
-    if not is_remote(asset.href) and not Path(path).is_file():  # nor a pipe or a device
+    if not is_remote(asset.href) and not Path(path).is_file():  # this refuses pipes and devices, too
         raise ReadError(f"{band}: {path} does not exist")
 
 
@@ -208,7 +208,7 @@ def _factors(granule: Granule, item: Mapping[str, Any], rules: SampleRules) -> d
     if rules.scaling == "product":
         scaling = scaling_of(metadata_file(item, "product_metadata"))
         return {band.name: scaling.factors(band.name) for band in rules.chosen}
-    # The stored form is count + shift; what it means is the mission's.
+    # The stored value is count + shift; scale and offset are the mission's.
     return {
         band.name: (
             band.quantity.scale,
@@ -220,7 +220,7 @@ def _factors(granule: Granule, item: Mapping[str, Any], rules: SampleRules) -> d
 
 
 def _target_grid(granule: Granule, band: str, area: Area | None) -> Grid:
-    """The pixels of a band, cut to the area.
+    """The pixel grid of a band, cut to the area.
 
     Raises:
         ReadError: The file cannot be opened, has no square pixels, or does not touch the area.
@@ -246,12 +246,12 @@ def _target_grid(granule: Granule, band: str, area: Area | None) -> Grid:
 
 
 def step_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSource]:
-    """The samples of a cube: a step each, on the cube's own grid; each with what it lacks.
+    """The samples of a cube: one per step, on the cube's own grid; each with its missing inputs.
 
     Raises:
         BadInputError: Request and rules do not fit the cube.
-        NothingFoundError: No step fits the words.
-        CubeError: It is no cube.
+        NothingFoundError: No step fits the request.
+        CubeError: The source is not a cube.
     """
     parent = Parent.read(request.source)
     layers = {layer.name: layer for layer in parent.spec.layers}
@@ -275,11 +275,11 @@ def step_sources(request: SampleRequest, rules: SampleRules) -> list[SampleSourc
 
 
 def with_clouds(sources: list[SampleSource], path: Path) -> list[SampleSource]:
-    """Sources with their steps of a clouds cube, found by the scene's key.
+    """Add the steps of a clouds cube to sources, by the scene's key.
 
     Raises:
-        CubeError: It is no cube.
-        BadInputError: It has no masks.
+        CubeError: The path is not a cube.
+        BadInputError: The cube has no cloud masks.
     """
     parent = Parent.read(path)
     layers = {layer.name: layer for layer in parent.spec.layers}
@@ -329,29 +329,29 @@ def _source_of_step(parent: Parent, row: Entry, step: CubeStep, rules: SampleRul
 
 
 def _nameless(item: str, row: Entry) -> Granule:
-    """A granule of which nothing is read but its metadata file."""
+    """A granule of which only the metadata file is read."""
     return Granule(item, "", "", "none", row.time, "", "", "", None, {}, "", None, {}, "")
 
 
-# Sets of samples: planned, made wherever they are told to be, and written down in one index.
+# Sets of samples: planned, made at any place, and listed in one index.
 
 log = logging.getLogger(__name__)
 
 Incomplete = Literal["refuse", "list"]
-"""What becomes of a run in which something is missing before it begins: nothing is made; or all else is made, and those
-samples are listed as failed."""
+"""Behaviour of a run with missing inputs: make nothing; or make all other samples, and list the incomplete ones as
+failed."""
 
 
 @dataclass
 class Report:
-    """What a run did.
+    """Result of a run.
 
     Attributes:
-        index: The set as it is now.
+        index: The current index of the set.
         made: Ids of the samples made.
-        present: Ids of those that were there already.
-        failed: Id and reason of those that could not be made; the next run tries them again.
-        stopped: Whether it was asked to stop before it was through.
+        present: Ids of the samples that existed already.
+        failed: Id -> reason of the samples that failed; the next run retries them.
+        stopped: Whether a stop was requested before the end.
     """
 
     index: SampleIndex
@@ -362,7 +362,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 2 some failed, 10 stopped in time: after 2 and 10 the same command goes on."""
+        """0 done, 2 some failed, 10 stopped in time: after 2 and 10 the same command continues."""
         return 10 if self.stopped else 2 if self.failed else 0
 
 
@@ -380,12 +380,12 @@ def make_samples(
     Run it again to make missing samples; existing samples stay as they are.
 
     Args:
-        source: A manifest of ``stac2cube download`` or its folder, another catalog, a cube, or a request that says
-            which of its scenes.
+        source: A manifest of ``stac2cube download`` or its folder, another catalog, a cube, or a request that chooses
+            scenes of one of these.
         out: Folder of the set: ``index.json``, and a folder per sample with ``x.tif`` (bands and validity, float32),
             ``y.tif`` (classes, uint8), ``angles.tif`` (float32) and ``meta.json``. As a cube:
             :func:`stac2cube.make_sample_cube`.
-        rules: What decides the numbers.
+        rules: Rules that determine the values.
         place: Where the work runs; threads of this process if None.
         overwrite: Replace an existing set that was made with other rules.
         incomplete: See :data:`Incomplete`.
@@ -394,9 +394,9 @@ def make_samples(
         The index.
 
     Raises:
-        BadInputError: An argument is invalid, an input is missing (all are named), or the set was made by other rules.
+        BadInputError: An argument is invalid, inputs are missing (all are named), or the set was made by other rules.
         CatalogError: The catalog cannot be read.
-        IncompleteError: Some samples failed; the others are there, the index lists both.
+        IncompleteError: Some samples failed; the others were made, the index lists both.
     """
     request = SampleRequest.of(source)
     report = run_samples(
@@ -409,10 +409,10 @@ def make_samples(
 
 
 def plan_samples(request: SampleRequest, rules: SampleRules, incomplete: Incomplete = "refuse") -> list[SampleSource]:
-    """The samples to be, each with what it lacks.
+    """Plan the samples to make, each with its missing inputs.
 
     Raises:
-        BadInputError: Words do not fit; or, where ``incomplete`` refuses, an input is missing: all are named.
+        BadInputError: Options contradict each other, or inputs are missing and ``incomplete`` is ``"refuse"``.
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
     """
@@ -442,7 +442,7 @@ def run_samples(
     options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Make or complete a set; raises what :func:`make_samples` does, but for failed samples, which the report has."""
+    """Make or complete a set; raises as :func:`make_samples`, except for failed samples, which are in the report."""
     sources = plan_samples(request, rules, incomplete)
     before = _before(out, rules, overwrite=overwrite)
     known = {} if overwrite else {s.id: found for s in sources if (found := present(out, s, rules)) is not None}
@@ -473,7 +473,7 @@ def run_samples(
 def _made(
     todo: Sequence[SampleSource], task: MakeSample, scheduler: Scheduler
 ) -> Iterator[tuple[SampleSource, Sample | None, str]]:
-    """Hand out samples, a few at a time, and give back each with what came of it."""
+    """Submit samples, a limited number at a time, and yield each with its result or the reason of its failure."""
     if not todo:
         return
     with (
@@ -496,17 +496,17 @@ def _with_label_file(source: SampleSource, pattern: str) -> SampleSource:
     return source if path.is_file() else replace(source, lacking=(*source.lacking, f"labels: {path} does not exist"))
 
 
-# What a set was made of is kept beside its index, so that it can be extended by the same words.
+# The request of a set is stored beside its index, so that it can be extended by the same options.
 
 REQUEST = "request.json"
 """Name of the file."""
 
 REQUEST_SCHEMA = "stac2cube-samples-request/1"
-"""Name and version of what is written; another version is refused, not guessed at."""
+"""Name and version of the format; other versions are refused."""
 
 
 def request_to_json(request: SampleRequest) -> dict[str, Any]:
-    """Plain JSON values, from which the same can be asked again; a path holds from anywhere, no key is kept."""
+    """Convert a request to plain JSON values, to repeat it; paths become absolute, keys of catalogs are left out."""
     source = Path(request.source)
     return {
         "source": str(source.resolve()) if source.exists() else public_catalog(request.source),
@@ -518,7 +518,7 @@ def request_to_json(request: SampleRequest) -> dict[str, Any]:
 
 
 def request_from_json(value: Mapping[str, Any]) -> SampleRequest:
-    """Read back what :func:`request_to_json` wrote."""
+    """Read the output of :func:`request_to_json`."""
     outline = None if value["area"] is None else shape(value["area"])
     area = None if outline is None else Area("area", outline, outline, WGS84)
     query = Query(area=area, time=value["time"], catalog=value["source"], **stored_filters(value))
@@ -537,12 +537,12 @@ def _remember(out: Path, request: SampleRequest, rules: SampleRules) -> None:
 
 
 def recall(out: Path) -> tuple[SampleRequest, SampleRules]:
-    """What the last run asked for that made or extended a folder of samples.
+    """Read the request and rules of the last run that made or extended a folder of samples.
 
-    A source that lies no longer where it was is looked for beside the folder, as both may have been moved.
+    If the source is not at its old path, it is searched beside the folder, as both may have been moved.
 
     Raises:
-        BadInputError: The folder does not remember it.
+        BadInputError: The folder has no stored request, or it is damaged.
     """
     value = read_document(
         out / REQUEST, REQUEST_SCHEMA, "request of samples", f"run `stac2cube samples SOURCE {out}` again"
@@ -560,11 +560,11 @@ def recall(out: Path) -> tuple[SampleRequest, SampleRules]:
 
 
 def drop_samples(out: Path, ids: Collection[str]) -> None:
-    """Take samples out of a folder: first out of its index, then their files.
+    """Remove samples from a folder: first from its index, then their files.
 
     Args:
         out: The folder.
-        ids: Of samples.
+        ids: Ids of the samples.
     """
     if not ids:
         return
@@ -576,10 +576,10 @@ def drop_samples(out: Path, ids: Collection[str]) -> None:
 
 
 def _before(out: Path, rules: SampleRules, *, overwrite: bool) -> tuple[Sample, ...]:
-    """Samples of a set that is there already.
+    """Samples of an existing set.
 
     Raises:
-        BadInputError: It was made by other rules, or is no set.
+        BadInputError: The set was made by other rules, or the folder is not a set.
     """
     if not (out / INDEX).exists():
         if out.exists() and any(path.name not in (INDEX, REQUEST) for path in out.iterdir()) and not _ours(out):
@@ -600,7 +600,7 @@ _AGREED = ("mission", "bands", "radiometry", "nodata", "target_grid", "validity"
 
 
 def _ours(out: Path) -> bool:
-    """Whether all that a folder holds are samples, as a run leaves them that was killed before its index."""
+    """Whether a folder contains only samples, as left by a run that was killed before it wrote an index."""
     return all(path.name.startswith(".") or path.name == REQUEST or (path / META).exists() for path in out.iterdir())
 
 
@@ -639,7 +639,7 @@ def _failed(source: SampleSource, reason: str) -> Sample:
 
 
 def _clear(out: Path, samples: dict[str, Sample]) -> None:
-    """Remove what a set held before and does no longer."""
+    """Remove samples that are no longer in the set."""
     for meta in sorted(out.glob(f"*/{META}")):
         known = samples.get(meta.parent.name)
         if known is None or known.status == "failed":

@@ -47,7 +47,7 @@ from stac2cube.store.files import (
 )
 from stac2cube.store.staging import fast_pipeline
 
-# A shard: patches that are stored together, and how their pixels are got.
+# A shard: patches that are stored together, and how their pixels are read.
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class KeptPatch:
     """A patch that goes into a shard.
 
     Attributes:
-        stack: Where its pixels are.
+        stack: The stack with its pixels.
         facts: Its row of the table, plain JSON values.
     """
 
@@ -64,20 +64,20 @@ class KeptPatch:
 
     @property
     def json(self) -> bytes:
-        """The facts, always in the same order."""
+        """The facts as JSON, with sorted keys."""
         return json.dumps(dict(self.facts), sort_keys=True).encode()
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What a worker needs to write a shard.
+    """Input of a worker that writes a shard.
 
     Attributes:
-        patches: In order.
-        most: Patches that a full shard holds.
+        patches: Patches, in order.
+        most: Number of patches in a full shard.
         size: Edge of a patch, pixels.
-        bands: Their names.
-        flat: Whether patches have one frame and no axis of time.
+        bands: Names of the bands.
+        flat: Whether patches have one frame and no time axis.
         statistics: Patches are clipped and standardised by them; None for physical values.
     """
 
@@ -95,10 +95,10 @@ class ShardPlan:
     def pixels(self) -> Iterator[tuple[KeptPatch, np.ndarray, np.ndarray | None]]:
         """Each patch with ``x`` ``([time,] bands, rows, columns)`` float32 and ``y`` ``([time,] rows, columns)`` uint8.
 
-        Without data x is NaN; standardised it is 0, the mean of all.
+        Without data, x is NaN; standardised, it is 0, the mean of all.
 
         Raises:
-            ReadError: A file is gone or damaged.
+            ReadError: A file is missing or damaged.
         """
         for kept in self.patches:
             row, column = kept.facts["row"], kept.facts["column"]
@@ -111,10 +111,10 @@ class ShardPlan:
 
 
 class Writer(Protocol):
-    """How shards are stored."""
+    """Storage form of shards."""
 
     def where(self, root: Path, split: str, number: int) -> Path:
-        """The file or folder whose being there says that a shard is there, whole."""
+        """The file or folder whose existence means that a shard is complete."""
         ...
 
     def write(self, shard: ShardPlan, out: Path) -> None:
@@ -122,32 +122,32 @@ class Writer(Protocol):
         ...
 
     def finish(self, root: Path, split: str, shards: ShardPlan, count: int) -> None:
-        """All shards of a split are there: write what makes them one.
+        """Write common metadata, after all shards of a split were written.
 
         Args:
             root: The folder.
             split: The split.
-            shards: Any one of its shards.
-            count: Patches of the split.
+            shards: Any shard of the split.
+            count: Number of patches of the split.
         """
         ...
 
 
 @contextmanager
 def partial_beside(out: Path) -> Iterator[Path]:
-    """A name beside a folder to be made, for :func:`finish_folder`; what is left there goes, however the block ends."""
+    """A temporary path beside a folder to be made, for :func:`finish_folder`; removed on exit, if it is still there."""
     partial = out.with_name(f".{out.name}.{uuid4().hex[:8]}.partial")
     try:
         yield partial
     finally:
-        remove_tree(partial)  # a full disk needs what it took
+        remove_tree(partial)  # frees its space if the disk is full
 
 
 def finish_folder(partial: Path, out: Path) -> None:
-    """A finished folder becomes durable and gets its name in one step."""
+    """Make a finished folder durable and give it its final name, atomically."""
     sync_tree(partial)
     passing("shard.made")
-    if out.exists():  # somebody else made the same one meanwhile
+    if out.exists():  # another process made the same folder meanwhile
         remove_tree(partial)
         return
     partial.rename(out)
@@ -155,13 +155,13 @@ def finish_folder(partial: Path, out: Path) -> None:
     sync_folder(out.parent)
 
 
-# The forms of shards: tar files as WebDataset reads them, a Zarr group per split, folders of GeoTIFFs.
+# The forms of shards: tar files for WebDataset, a Zarr group per split, folders of GeoTIFFs.
 
 
 class Tars:
     """``train-00000.tar``: per patch ``ID.x.npy``, ``ID.y.npy`` where there are labels, and ``ID.json``.
 
-    Names may be longer than the 100 characters of plain tar: those of stacks hold the ids of two samples.
+    Names may be longer than the 100 characters of plain tar: those of stacks contain the ids of two samples.
     """
 
     def where(self, root: Path, split: str, number: int) -> Path:
@@ -181,17 +181,17 @@ class Tars:
         write_whole(out, content.getvalue())
 
     def finish(self, root: Path, split: str, shards: ShardPlan, count: int) -> None:
-        """Tar files are one by their names."""
+        """Do nothing: the names of tar files show which belong together."""
 
 
 class ZarrGroups:
     """``train.zarr``: arrays ``x`` and ``y`` with the patches as first dimension, one file per shard.
 
-    Metadata are written when all shards are there, so that a group opens only when it is whole.
+    Metadata are written after all shards, so that a group can be opened only when it is complete.
     """
 
     def where(self, root: Path, split: str, number: int) -> Path:
-        """See :class:`stac2cube.datasets.shards.Writer`: ``x`` goes in last."""
+        """See :class:`stac2cube.datasets.shards.Writer`: ``x`` is written last."""
         return root / f"{split}.zarr" / "x" / "c" / str(number)
 
     def write(self, shard: ShardPlan, out: Path) -> None:
@@ -243,11 +243,11 @@ class Tiffs:
             finish_folder(partial, out)
 
     def finish(self, root: Path, split: str, shards: ShardPlan, count: int) -> None:
-        """Folders are one by their names."""
+        """Do nothing: the names of folders show which belong together."""
 
 
 FORMS: Mapping[str, Writer] = {"webdataset": Tars(), "zarr": ZarrGroups(), "geotiff": Tiffs()}
-"""Form -> who writes it."""
+"""Form -> its writer."""
 
 
 def _npy(values: np.ndarray) -> bytes:
@@ -257,7 +257,7 @@ def _npy(values: np.ndarray) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """A member with nothing in it that differs from run to run: no time, no owner."""
+    """Add a member that is the same for every run: no time, no owner."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     member.mode = 0o644
@@ -265,9 +265,9 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _array(path: Path, name: str, count: int, shape: tuple[int, ...], most: int) -> Any:
-    """An array of patches, one chunk each, so many to a file."""
+    """Create an array of patches, one chunk per patch, ``most`` chunks per shard file."""
     inner = ["band", "y", "x"] if name == "x" else ["y", "x"]
-    with fast_pipeline(writing=True):  # chunk after chunk, else equal patches would make files of other bytes
+    with fast_pipeline(writing=True):  # chunks in order, else equal patches would give files with different bytes
         return zarr.create_array(
             store=path,
             shape=(count, *shape),
@@ -301,23 +301,23 @@ def _write_tiff(path: Path, values: np.ndarray, kept: KeptPatch, nodata: float, 
             file.set_band_description(band, name)
 
 
-# A set of patches from beginning to end: look at all, choose, write shards, and say in a manifest what it is.
+# Making a set of patches: scan all, choose, write shards, and describe the set in a manifest.
 
 SCHEMA = "stac2cube-patches/1"
 
 MANIFEST, TABLE, ASKED = "manifest.json", "patches.parquet", ".asked.json"
 
 _FACTS = ("id", "place", "frames", "times", "crs", "bounds", "row", "column", "split", "valid", "cloud", "classes")
-"""What of a patch's row travels with its pixels."""
+"""Columns of a patch's row that are stored with its pixels."""
 
 
 @dataclass(frozen=True)
 class PatchSet:
-    """What was made.
+    """A set of patches.
 
     Attributes:
-        folder: Where.
-        manifest: What stands in ``manifest.json``; empty if it was stopped before the end.
+        folder: Its folder.
+        manifest: Content of ``manifest.json``; empty if the run was stopped before the end.
     """
 
     folder: Path
@@ -332,7 +332,7 @@ def make_patches(
     *,
     statistics: Statistics | None = None,
 ) -> PatchSet:
-    """Cut frames into patches, choose, split, and write them in shards.
+    """Cut frames into patches, choose and split them, and write them in shards.
 
     Run it again to make what is missing, with the same bytes.
 
@@ -344,7 +344,8 @@ def make_patches(
         statistics: Patches are clipped and standardised by them; physical values if None.
 
     Raises:
-        BadInputError: The folder holds another set, statistics are of other numbers, or no patch is good enough.
+        BadInputError: The folder holds another set, statistics do not fit the bands or their radiometry, or no patch is
+            good enough.
         IncompleteError: Images could not be read, and no shard was written. Run it again.
     """
     if statistics is not None:
@@ -380,10 +381,10 @@ def make_patches(
 
 
 def read_patch_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a set of patches.
+    """Read the manifest of a set of patches.
 
     Raises:
-        BadInputError: None there, or of another schema.
+        BadInputError: The manifest does not exist, or has another schema.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
@@ -395,7 +396,7 @@ def read_patch_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _asked(source: FrameSet, rules: PatchRules, statistics: Statistics | None) -> dict[str, Any]:
-    """All that decides the bytes of a set."""
+    """Everything that determines the bytes of a set."""
     return {
         "schema": SCHEMA,
         "source": source.name,
@@ -410,13 +411,13 @@ def _asked(source: FrameSet, rules: PatchRules, statistics: Statistics | None) -
 
 
 def _begin(out: Path, asked: dict[str, Any]) -> bool:
-    """Be sure that the folder is free or holds this very set; False if the set is there, whole."""
+    """Check that the folder is empty or holds this set; False if the set is complete."""
     made_folder(out)
     begun, finished = out / ASKED, out / MANIFEST
     plain = json.loads(json.dumps(asked))
     there = {file: _read(file) for file in (begun, finished) if file.exists()}
     for before in there.values():
-        # The same frames by another path are the same: a folder may be moved, or seen from elsewhere.
+        # The path of the source does not matter: a folder may be moved, or mounted elsewhere.
         differing = sorted(name for name in plain if name != "source" and before.get(name) != plain[name])
         if differing:
             raise BadInputError(
@@ -425,7 +426,7 @@ def _begin(out: Path, asked: dict[str, Any]) -> bool:
     if finished in there:
         if all((out / name).exists() for name in there[finished]["files"]):
             return False
-        finished.unlink()  # a shard went since: it is made again
+        finished.unlink()  # a shard is missing: it is made again
     elif begun not in there and any(out.iterdir()):
         raise BadInputError(f"{out} is not empty: give a new folder")
     write_whole(begun, json.dumps(plain).encode())
@@ -441,7 +442,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _clear(out: Path) -> None:
-    """The set is there, whole: what was needed on the way goes, and what killed runs left."""
+    """Remove temporary files of a complete set, and partial files left by killed runs."""
     remove_tree(out / ".seen")
     (out / ASKED).unlink(missing_ok=True)
     remove_partials(out, deep=True)
@@ -465,7 +466,7 @@ def _shards(
 
 
 def _checksum(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files in the order of their names."""
+    """SHA-256 of a file, or of the files of a folder in the order of their names."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     total = sha256()
     for file in files:

@@ -19,17 +19,17 @@ from stac2cube.datasets.patch_rules import StatisticsRules, digest_of
 from stac2cube.errors import BadInputError
 from stac2cube.store.files import remove_partials, remove_tree, write_whole
 
-# Histograms, the limits that percentiles set, and moments after clipping: sums that come out alike in any order.
+# Histograms, limits from percentiles, and moments after clipping: sums that do not depend on the order.
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Equal bins over a range; one more on either side holds what lies beyond.
+    """Equal bins over a range, and one more on either side for values beyond it.
 
     Attributes:
         low: Lower end of the range.
         high: Upper end; the last bin ends there or just beyond.
-        width: Of a bin.
+        width: Width of a bin.
     """
 
     low: float
@@ -42,12 +42,12 @@ class Bins:
 
     @classmethod
     def of(cls, rules: StatisticsRules) -> Bins:
-        """The bins that rules ask for."""
+        """The bins of rules."""
         return cls(rules.low, rules.high, rules.width)
 
     @property
     def count(self) -> int:
-        """Bins within the range."""
+        """Number of bins within the range."""
         return math.ceil(round((self.high - self.low) / self.width, 9))
 
     @property
@@ -56,7 +56,7 @@ class Bins:
         return self.low + self.width * np.arange(self.count + 1)
 
     def histogram(self, values: np.ndarray) -> np.ndarray:
-        """How many values lie in each bin, lower edge included.
+        """Count the values in each bin, lower edge included.
 
         Args:
             values: Any shape, floats; NaN is not counted.
@@ -65,19 +65,19 @@ class Bins:
             ``(count + 2,)`` int64: below the range, the bins, at or above its end.
         """
         found = values[np.isfinite(values)].astype("float64")
-        # One rule for edges, so that a value never falls into another bin than np.histogram would choose.
+        # The same rule for edges as np.histogram, so that a value always falls into the same bin.
         places = np.searchsorted(self.edges, found, side="right")
         counted: np.ndarray = np.bincount(places, minlength=self.count + 2)
         return counted
 
     def percentile(self, histogram: np.ndarray, percent: float) -> float:
-        """The value below which so many percent of the counted ones lie, even within a bin.
+        """Percentile of the counted values, interpolated linearly within a bin.
 
-        What lies beyond the range counts at its ends. The answer is never farther than a bin's width from that of all
-        values, if it lies within the range.
+        Values beyond the range count at its ends. The result differs by at most the width of a bin from the
+        percentile of all values, if that is within the range.
 
         Args:
-            histogram: As :meth:`histogram` gives it, or a sum of such.
+            histogram: Result of :meth:`histogram`, or a sum of such.
             percent: 0 to 100.
 
         Raises:
@@ -86,7 +86,7 @@ class Bins:
         total = int(histogram.sum())
         if total == 0:
             raise BadInputError("no valid pixel was counted: there is nothing to take percentiles of")
-        wanted = max(percent / 100 * total, _LEAST)  # of no values, the smallest: never an empty bin
+        wanted = max(percent / 100 * total, _LEAST)  # above 0, so that 0 percent does not choose an empty bin
         below = np.cumsum(histogram)
         place = int(np.searchsorted(below, wanted, side="left"))
         if place == 0:
@@ -99,10 +99,10 @@ class Bins:
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, sum and sum of squares of deviations from a fixed point, so that parts add up.
+    """Count, sum and sum of squares of deviations from a fixed origin, so that parts can be added.
 
     Attributes:
-        count: Values.
+        count: Number of values.
         first: Sum of value - origin, float64.
         second: Sum of (value - origin) squared, float64.
     """
@@ -117,8 +117,8 @@ def clipped_moments(values: np.ndarray, low: float, high: float) -> Moments:
 
     Args:
         values: Any shape, floats; NaN is left out.
-        low: Limit.
-        high: Limit.
+        low: Lower limit.
+        high: Upper limit.
     """
     found = np.clip(values[np.isfinite(values)].astype("float64"), low, high) - (low + high) / 2
     return Moments(int(found.size), float(found.sum()), float(np.square(found).sum()))
@@ -147,17 +147,17 @@ _LEAST = 1e-9
 def thinned(
     rows: int, columns: int, most: int | None, strips: Sequence[slice], seed: Sequence[int]
 ) -> list[np.ndarray]:
-    """Which pixels of a picture are looked at: at most so many, drawn evenly over its strips, always the same ones.
+    """Choose at most ``most`` pixels of a frame, evenly over its strips, reproducible by the seed.
 
     Args:
-        rows: Of the picture.
-        columns: Of the picture.
-        most: Pixels at most; None for all.
+        rows: Number of rows of the frame.
+        columns: Number of columns of the frame.
+        most: Largest number of pixels; None for all.
         strips: Rows of each part, in order.
-        seed: Decides which.
+        seed: Seed of the random choice.
 
     Returns:
-        Per strip the flat places within it, ascending.
+        Per strip the flat indices within it, ascending.
     """
     random = np.random.default_rng(list(seed))
     total, chosen = rows * columns, []
@@ -171,7 +171,7 @@ def thinned(
     return chosen
 
 
-# Statistics of a whole set: what is asked, what is known of each band, and the file that holds it.
+# Statistics of a whole set: the values of each band, and their file.
 
 SCHEMA = "stac2cube-statistics/1"
 
@@ -180,15 +180,15 @@ STATS, HISTOGRAM = "stats.json", "histogram.npz"
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """What is known of one band.
+    """Statistics of one band.
 
     Attributes:
-        name: Of the band.
-        pixels: Valid ones counted.
-        below: Of them below the range.
-        above: Of them at or above its end.
+        name: Name of the band.
+        pixels: Number of valid pixels.
+        below: Number of pixels below the range.
+        above: Number of pixels at or above its end.
         limits: The percentiles, physical units.
-        mean: Of values clipped to the limits; None before the second pass.
+        mean: Mean of the values clipped to the limits; None before the second pass.
         std: Their standard deviation (population); None before the second pass.
     """
 
@@ -206,12 +206,12 @@ class Statistics:
     """Statistics of a set.
 
     Attributes:
-        source: What it is of.
-        radiometry: What the numbers are, see :class:`stac2cube.datasets.frames.FrameSet`.
-        rules: How they were made.
-        frames: How many frames.
-        digest: Stands for the frames' keys.
-        bands: Per band.
+        source: Name of the source.
+        radiometry: Kind of the values, see :class:`stac2cube.datasets.frames.FrameSet`.
+        rules: How they were computed.
+        frames: Number of frames.
+        digest: Digest of the frames, see :attr:`stac2cube.datasets.frames.FrameSet.digest`.
+        bands: Statistics per band.
     """
 
     source: str
@@ -223,14 +223,14 @@ class Statistics:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the bands."""
+        """Names of the bands."""
         return tuple(band.name for band in self.bands)
 
     def require_fit(self, bands: Sequence[str], radiometry: str) -> None:
-        """Be sure that these statistics are of such numbers.
+        """Check that these statistics fit the bands and their radiometry.
 
         Raises:
-            BadInputError: Other bands or another radiometry: standardised by them, numbers would mean nothing.
+            BadInputError: Other bands or another radiometry: standardised values would be meaningless.
         """
         if self.names != tuple(bands):
             raise BadInputError(f"the statistics are of the bands {', '.join(self.names)}, not {', '.join(bands)}")
@@ -238,14 +238,14 @@ class Statistics:
             raise BadInputError(f"the statistics are of {self.radiometry!r}, the pixels are {radiometry!r}")
 
     def standardised(self, values: np.ndarray, axis: int = 0) -> np.ndarray:
-        """Values clipped to the limits, less the mean, by the deviation: float32; 0, the mean, where there is no data.
+        """Clip values to the limits, subtract the mean, divide by the standard deviation: float32; no data becomes 0.
 
         Args:
             values: Bands along ``axis``, NaN without data.
-            axis: Of the bands.
+            axis: Axis of the bands.
 
         Raises:
-            BadInputError: The second pass is still to be made.
+            BadInputError: The second pass was not run yet.
         """
         if any(band.mean is None or band.std is None for band in self.bands):
             raise BadInputError("these statistics have no mean yet: make their second pass")
@@ -264,7 +264,7 @@ class Statistics:
 
 
 def read_statistics(path: str | Path) -> Statistics:
-    """Read ``stats.json``, or that of a folder.
+    """Read ``stats.json``, from its path or its folder.
 
     Args:
         path: The file, or the folder that ``stac2cube statistics`` wrote.
@@ -273,7 +273,7 @@ def read_statistics(path: str | Path) -> Statistics:
         The statistics of every band.
 
     Raises:
-        BadInputError: It is not there, of another schema, or damaged.
+        BadInputError: The file does not exist, has another schema, or is damaged.
     """
     file = Path(path) / STATS if Path(path).is_dir() else Path(path)
     value = read_document(file, SCHEMA, "statistics", "make it with `stac2cube statistics`")
@@ -291,27 +291,27 @@ def write_statistics(out: Path, made: Statistics) -> None:
     write_whole(out / STATS, (json.dumps(made.to_json(), indent=1) + "\n").encode())
 
 
-# Statistics of a whole set in two passes: histograms set limits, then mean and deviation of what is clipped to them.
+# Statistics of a whole set in two passes: limits from histograms, then mean and deviation of the clipped values.
 #
 # The first pass writes ``histogram.npz`` and ``stats.json``; the second adds moments to ``stats.json``. Both add up
-# parts made at any place, one per frame; the sums are exact, so neither workers nor order change a digit.
+# parts made at any place, one per frame; the sums are exact, so neither workers nor order change the result.
 
 
 def count_values(
     source: FrameSet, rules: StatisticsRules, folder: str | Path, making: Making | None = None
 ) -> Statistics | None:
-    """The first pass: a histogram per band over all valid pixels, and the limits that it sets.
+    """Run the first pass: a histogram per band over all valid pixels, and the limits from it.
 
     If the folder already has it for the same pixels and rules, nothing is done.
 
     Args:
         source: The frames.
-        rules: How statistics are made.
+        rules: How statistics are computed.
         folder: For ``stats.json`` and ``histogram.npz``.
         making: Where the work is done; in threads of this process if None.
 
     Returns:
-        The statistics so far; None if it was stopped: run it again.
+        The statistics so far; None if the run was stopped: run it again.
 
     Raises:
         BadInputError: A band has no valid pixel.
@@ -345,7 +345,7 @@ def count_values(
 def add_moments(
     source: FrameSet, folder: str | Path, making: Making | None = None, *, rules: StatisticsRules | None = None
 ) -> Statistics | None:
-    """The second pass: mean and standard deviation of the same pixels, clipped to the limits of the first.
+    """Run the second pass: mean and standard deviation of the same pixels, clipped to the limits of the first.
 
     Args:
         source: The frames.
@@ -354,7 +354,7 @@ def add_moments(
         rules: Rules that the first pass must have used; any rules if None.
 
     Returns:
-        The whole statistics; None if it was stopped.
+        The complete statistics; None if the run was stopped.
 
     Raises:
         BadInputError: The first pass was of other bands, another radiometry, other frames, or by other rules.
@@ -394,7 +394,7 @@ def add_moments(
 
 @dataclass(frozen=True)
 class _Look:
-    """A frame, and how it is looked at."""
+    """A frame, and which of its pixels are read."""
 
     frame: Frame
     rules: StatisticsRules
@@ -441,7 +441,7 @@ def _parts(
 
 
 def _known(source: FrameSet, rules: StatisticsRules, out: Path) -> Statistics | None:
-    """What an earlier run counted of the same pixels by the same rules, if it did."""
+    """Statistics of an earlier run for the same pixels and rules, if there are any."""
     if not ((out / STATS).exists() and (out / HISTOGRAM).exists()):
         return None
     known = read_statistics(out)
@@ -450,7 +450,7 @@ def _known(source: FrameSet, rules: StatisticsRules, out: Path) -> Statistics | 
 
 
 def _clear(out: Path) -> None:
-    """A pass is through: its parts go, and what killed runs left."""
+    """Remove the parts of a finished pass, and partial files left by killed runs."""
     for left in [*out.glob(".counting-*"), *out.glob(".moments-*")]:
         remove_tree(left)
     remove_partials(out)

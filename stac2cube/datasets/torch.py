@@ -1,6 +1,6 @@
-"""Patches and cubes as torch sees them: a stream of shards, and a map over ground and time.
+"""Patches and cubes as torch datasets: a stream of shards, and a map-style dataset over ground and time.
 
-Samples are dictionaries in the words of TorchGeo: ``image`` float32, ``mask`` int64.
+Samples are dictionaries with the keys of TorchGeo: ``image`` float32, ``mask`` int64.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ except ImportError as error:
 Sample = dict[str, Any]
 
 GeoSlice = slice | tuple[slice] | tuple[slice, slice] | tuple[slice, slice, slice]
-"""x, y and t; a slice without ends means all, as TorchGeo's samplers and people say it."""
+"""x, y and t; a slice without ends means all, as in TorchGeo's samplers."""
 
 
 class PatchStream(IterableDataset[Sample]):
-    """The tar shards of a split, one patch after another, each once per round.
+    """The tar shards of a split as a stream of patches, each once per epoch.
 
     Worker processes of a DataLoader, and the ranks of a distributed run, share the shards without overlap.
 
     Args:
-        folder: As ``stac2cube patches`` made it, in the form ``webdataset``.
+        folder: Folder made by ``stac2cube patches``, in the form ``webdataset``.
         split: The split.
-        shuffle: Patches held back to be drawn from; 0 for the order on disk.
-        seed: Decides the order, with the number of the round (:meth:`set_epoch`).
-        rank: Of this process in a distributed run, from 0. None asks ``torch.distributed`` when reading begins, or,
-            where no process group is there, the environment of ``torchrun`` (``RANK`` and ``WORLD_SIZE``).
-        ranks: How many there are; None as above. Other launchers set neither: say both.
+        shuffle: Size of the shuffle buffer, in patches; 0 for the order on disk.
+        seed: Determines the order, together with the number of the epoch (:meth:`set_epoch`).
+        rank: Rank of this process in a distributed run, from 0. None queries ``torch.distributed`` when reading begins,
+            or, without a process group, the environment of ``torchrun`` (``RANK`` and ``WORLD_SIZE``).
+        ranks: Number of ranks; None as above. Other launchers set neither: give both.
 
     Raises:
-        BadInputError: No such set, another form, no such split, or a rank that is none.
+        BadInputError: No such set, another form, no such split, or an invalid rank.
     """
 
     def __init__(
@@ -78,32 +78,32 @@ class PatchStream(IterableDataset[Sample]):
         if (rank is None) != (ranks is None):
             raise BadInputError("say rank and ranks, or neither")
         self._share = None if rank is None or ranks is None else _required_share(rank, ranks)
-        # In memory that workers share: those that live from round to round hold a copy of everything else.
+        # In shared memory: persistent workers hold a copy of everything else.
         self._epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call] # torch types it in part
 
     def set_epoch(self, epoch: int) -> None:
-        """Another round, another order; seen by the workers of a DataLoader, too, those that persist.
+        """Set the epoch, which changes the order; persistent workers of a DataLoader see it, too.
 
         Args:
-            epoch: Number of the round, 0 or more.
+            epoch: Number of the epoch, 0 or more.
 
         Raises:
-            BadInputError: It is negative.
+            BadInputError: The number is negative.
         """
         if epoch < 0:
             raise BadInputError(f"rounds are counted from 0, and this is {epoch}")
         self._epoch.fill_(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a worker process gets: with the rank of this process, since it has no process group of its own."""
+        """State for a worker process: with the rank of this process, since a worker has no process group."""
         return self.__dict__ | {"_share": self._share or _share_of_this_process()}
 
     def __iter__(self) -> Iterator[Sample]:
         """``image`` ``([time,] bands, rows, columns)``, ``mask`` ``([time,] rows, columns)`` if labelled, ``facts``.
 
         Raises:
-            ReadError: A shard is gone, damaged or shorter than the manifest says.
+            ReadError: A shard is missing, damaged or has fewer patches than the manifest lists.
         """
         worker = get_worker_info()
         at, of = (0, 1) if worker is None else (worker.id, worker.num_workers)
@@ -113,7 +113,7 @@ class PatchStream(IterableDataset[Sample]):
         epoch = int(self._epoch)
         random = np.random.default_rng([self._seed, epoch])
         if self._shuffle:
-            random.shuffle(names)  # alike everywhere, so that shards are shared out without overlap
+            random.shuffle(names)  # the same in all processes, so that shards are divided without overlap
         random = np.random.default_rng([self._seed, epoch, place])
         held: list[Sample] = []
         for name in names[place::places]:
@@ -130,7 +130,7 @@ class PatchStream(IterableDataset[Sample]):
         yield from held
 
     def _patches_of(self, name: str) -> Iterator[Sample]:
-        """The patches of a shard, all of them: of a tar file that was cut off between two members none is missed."""
+        """All patches of a shard; their number is checked, to detect a tar file that was truncated between members."""
         before = self.shards.index(name) * self._per_shard
         expected, found = min(self._per_shard, self.count - before), 0
         try:
@@ -144,10 +144,10 @@ class PatchStream(IterableDataset[Sample]):
 
 
 def _share_of_this_process() -> tuple[int, int]:
-    """Rank and number of ranks, as torch knows them; one of one where nothing says that there are several.
+    """Rank and number of ranks from torch or the environment; (0, 1) without either.
 
     Raises:
-        BadInputError: The environment says how many there are and not which one this is.
+        BadInputError: The environment has only one of ``RANK`` and ``WORLD_SIZE``, or invalid values.
     """
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
@@ -167,19 +167,19 @@ def _required_share(rank: int, ranks: int) -> tuple[int, int]:
 
 
 class FramesDataset(Dataset[Sample]):
-    """Frames of cubes or samples by ground and time, without shards; TorchGeo's samplers draw from it.
+    """Frames of cubes or samples by ground and time, without shards; works with TorchGeo's samplers.
 
-    It has what they look for (``index``, ``crs``, ``res``, ``bounds``), and answers ``dataset[xmin:xmax, ymin:ymax,
-    tmin:tmax]``.
+    It has the attributes that they need (``index``, ``crs``, ``res``, ``bounds``), and supports
+    ``dataset[xmin:xmax, ymin:ymax, tmin:tmax]``.
 
     Args:
         source: Frames in one CRS and resolution, see :func:`stac2cube.datasets.frames.find_frames`.
         statistics: Pixels are clipped and standardised by them; physical values with NaN if None.
-        time_series: Give all frames of the time asked for, one after another; else the first one.
+        time_series: Return all frames in the requested time, stacked; else the first one.
         transforms: Called with every sample.
 
     Raises:
-        BadInputError: Frames of several CRSs or resolutions, or statistics of other numbers.
+        BadInputError: Frames of several CRSs or resolutions, or statistics of other bands or radiometry.
     """
 
     def __init__(
@@ -210,12 +210,12 @@ class FramesDataset(Dataset[Sample]):
 
     @property
     def crs(self) -> CRS:
-        """CRS of the ground."""
+        """CRS of the frames."""
         return CRS.from_user_input(self.index.crs)
 
     @property
     def bounds(self) -> tuple[slice, slice, slice]:
-        """All there is: x, y and t, with their steps."""
+        """Extent of all frames: x, y and t, with their step sizes."""
         west, south, east, north = self.index.total_bounds
         times = self.index.index
         first, last = times.min().left, times.max().right
@@ -225,7 +225,7 @@ class FramesDataset(Dataset[Sample]):
         return len(self.source.frames)
 
     def __getitem__(self, query: GeoSlice) -> Sample:
-        """Pixels of a box of ground and time.
+        """Read the pixels of a box of ground and time.
 
         Args:
             query: Slices of x, y (units of the CRS) and t (timestamps, UTC).
@@ -235,8 +235,8 @@ class FramesDataset(Dataset[Sample]):
             ``crs`` and ``bounds``.
 
         Raises:
-            IndexError: Nothing there.
-            ReadError: A file is gone or damaged.
+            IndexError: No frame in the box.
+            ReadError: A file is missing or damaged.
         """
         x, y, t = self._resolved(query)
         asked = box(x.start, y.start, x.stop, y.stop)
@@ -271,7 +271,7 @@ class FramesDataset(Dataset[Sample]):
 
 
 def _window(frame: Frame, x: slice, y: slice, bands: int, ignore: int) -> FrameWindow:
-    """Pixels of a box, nothing where it reaches beyond the frame; a box between pixels takes those nearest."""
+    """Read the pixels of a box, no data where it extends beyond the frame; the box is snapped to the nearest pixels."""
     a, _, left, _, e, top, *_ = frame.geobox.transform
     column, row = round((x.start - left) / a), round((y.stop - top) / e)
     width, height = max(round((x.stop - x.start) / a), 1), max(round((y.start - y.stop) / e), 1)

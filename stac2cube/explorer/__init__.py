@@ -1,7 +1,7 @@
-"""Choosing an area and dates by looking: a local page with a map and a calendar that writes a recipe.
+"""Interactive choice of an area and dates: a local page with a map and a calendar that writes a recipe.
 
-Nothing on it comes from anywhere else, unless an address of map tiles is given: its files are here, the outline of land
-is the one that odc-geo brings, and catalogs are asked by this side.
+The page loads nothing from other servers, unless an address of map tiles is given: its files are here, the outline of
+land is from odc-geo, and this process queries the catalogs.
 """
 
 from __future__ import annotations

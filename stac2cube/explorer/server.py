@@ -25,7 +25,7 @@ from stac2cube.errors import BadInputError, Stac2cubeError
 def land() -> str:
     """Land as a GeoJSON geometry in degrees.
 
-    It is what odc-geo's outline of the oceans leaves, some 4000 corners around the world: for orientation only.
+    It is the complement of odc-geo's outline of the oceans, with some 4000 vertices worldwide: for orientation only.
     """
     from odc.geo.data import ocean_geom
 
@@ -34,37 +34,37 @@ def land() -> str:
     return outline
 
 
-# The page's server: loopback only, behind a secret, for nobody but the page.
+# The server of the page: loopback only, behind a secret.
 
 log = logging.getLogger(__name__)
 
 LARGEST = 64 * 2**20
-"""Bytes of a request; a file of areas has to fit in."""
+"""Largest request, bytes; a file of areas must fit."""
 
 LOOK_AGAIN = 15
-"""Seconds after which a browser asks for a live page again."""
+"""Seconds after which a browser reloads a live page."""
 
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""What a question of the page is answered by: a JSON object to a JSON object."""
+"""Handler of a request of the page: JSON object -> JSON object."""
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the page and answers its questions.
+    """Serves the page and answers its requests.
 
     Args:
-        port: On the loopback; any that is free if 0.
+        port: Port on the loopback; any free port if 0.
         secret: First part of every path.
-        answers: By name of the question.
-        behind: Address of a proxy, "" if there is none: requests may come by its name too.
+        answers: Request name -> handler.
+        behind: Address of a proxy, "" if there is none: its host name is accepted, too.
         tiles: Address of map tiles, "" for none.
-        draw: Makes the one document that is served instead of the page, each time that it is asked for.
+        draw: Makes a single document that is served instead of the page, for every request.
 
     Raises:
-        BadInputError: The port is taken.
+        BadInputError: The port is in use.
     """
 
     daemon_threads = True
@@ -91,14 +91,14 @@ class Server(ThreadingHTTPServer):
 
 
 def _page_files() -> dict[str, bytes]:
-    """Contents of the page's files by path below it. Leaflet's folder holds its licence, too."""
+    """Contents of the page's files by relative path. Leaflet's folder includes its licence."""
     page = files("stac2cube.explorer").joinpath("page")
     leaflet = {f"leaflet/{entry.name}": entry.read_bytes() for entry in page.joinpath("leaflet").iterdir()}
     return leaflet | {entry.name: entry.read_bytes() for entry in page.iterdir() if entry.is_file()}
 
 
 class _RefusedError(Exception):
-    """A request that gets no answer, and why."""
+    """A request is refused; with status and reason."""
 
     def __init__(self, status: HTTPStatus, problem: str) -> None:
         super().__init__(problem)
@@ -106,14 +106,14 @@ class _RefusedError(Exception):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """Handler of one HTTP request."""
 
     server: Server
-    timeout = 60  # a connection serves one request (HTTP/1.0): none outlives the page
+    timeout = 60  # a connection serves one request (HTTP/1.0), so that no connection outlives the page
     server_version, sys_version = "stac2cube", ""
 
     def do_GET(self) -> None:
-        """Files of the page."""
+        """Serve a file of the page."""
         try:
             name = self._asked_for() or "index.html"
             if self.server.draw is not None and name == "index.html":
@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(error)
 
     def do_POST(self) -> None:
-        """Questions of the page."""
+        """Answer a request of the page."""
         try:
             answer = self._answer()
         except _RefusedError as error:
@@ -140,14 +140,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _drawn(self, draw: Callable[[], bytes]) -> bytes:
         try:
             return draw()
-        except (Stac2cubeError, OSError) as error:  # moved, or in the midst of a change: the next look may see it
+        except (Stac2cubeError, OSError) as error:  # moved, or being changed: the next reload may succeed
             raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
 
     def _answer(self) -> Mapping[str, Any]:
         name = self._asked_for()
         if name not in self.server.answers:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "there is no such question")
-        # Pages of other origins can send forms, but not this kind without being asked first, and nobody answers that.
+        # Pages of other origins can send forms, but this content type needs a CORS preflight, which is not answered.
         if self.headers.get_content_type() != "application/json":
             raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "questions are JSON")
         length = self.headers.get("Content-Length", "")
@@ -163,23 +163,23 @@ class _Handler(BaseHTTPRequestHandler):
             return self.server.answers[name](said)
         except Stac2cubeError as error:
             raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-        except OSError as error:  # the disk is full, the folder is gone
+        except OSError as error:  # the disk is full, or the folder was removed
             raise _RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, f"nothing was written: {error}") from error
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Requests are for those who look for faults; the secret is nobody's to read in a log."""
+        """Log requests for debugging, without the secret."""
         log.debug("%s", (format % args).replace(self.server.secret, "SECRET"))
 
     def _asked_for(self) -> str:
-        """What comes after the secret.
+        """The path after the secret.
 
         Raises:
-            _RefusedError: The request is not the page's.
+            _RefusedError: The request is not from the page.
         """
         host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
         origin = self.headers.get("Origin")
         if host not in self.server.hosts:
-            # A name of somebody else's that was made to lead here (DNS rebinding).
+            # A foreign host name that resolves to this machine (DNS rebinding).
             raise _RefusedError(HTTPStatus.FORBIDDEN, "not by this name")
         if origin is not None and urlsplit(origin).hostname not in self.server.hosts:
             raise _RefusedError(HTTPStatus.FORBIDDEN, "not from there")
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _policy(behind: str, tiles: str) -> str:
-    """What the page may load and who may frame it: notebooks of this machine, and of the proxy."""
+    """Content security policy: sources that the page may load, and origins that may frame it (notebooks, the proxy)."""
     pictures = f" {_origin(tiles)}" if tiles else ""
     frames = f" {_origin(behind)}" if behind else ""
     local = "http://localhost:* http://127.0.0.1:*"
@@ -224,19 +224,19 @@ def _origin(address: str) -> str:
 
 
 class LocalPage:
-    """A page that a thread serves at an address with a secret in it; who knows the address may use the page.
+    """A page that a thread serves at an address with a secret; anyone with the address may use it.
 
     It ends with :meth:`stop`, or at the end of its ``with`` block.
 
     Args:
-        port: Of this machine; any that is free if 0.
-        answers: By name of the question.
+        port: Port of this machine; any free port if 0.
+        answers: Request name -> handler.
         behind: Address at which a proxy shows the page, "" if there is none.
         tiles: Address of map tiles, "" for none.
-        draw: Makes the one document that is served instead of the page, each time that it is asked for.
+        draw: Makes a single document that is served instead of the page, for every request.
 
     Raises:
-        BadInputError: The port is taken, or an address will not do.
+        BadInputError: The port is in use, or an address is invalid.
     """
 
     def __init__(
@@ -253,11 +253,11 @@ class LocalPage:
         self._thread.start()
         base = behind.rstrip("/") or f"http://127.0.0.1:{self.port}"
         self.url = f"{base}/{secret}/"
-        """Where the page is; who knows it may use it."""
+        """Address of the page; anyone with the address may use it."""
 
     @property
     def port(self) -> int:
-        """Of this machine."""
+        """Port of this machine."""
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
@@ -274,15 +274,15 @@ class LocalPage:
 
 
 class LivePage(LocalPage):
-    """A local page that shows how something stands; it is drawn anew each time, and takes no question.
+    """A local page that shows a status; it is rendered for each request, and accepts no input.
 
     Args:
         draw: Makes the page, HTML without scripts.
-        port: Of this machine; any that is free if 0.
+        port: Port of this machine; any free port if 0.
         behind: Address at which a proxy shows the page, "" if there is none.
 
     Raises:
-        BadInputError: The port is taken, or an address will not do.
+        BadInputError: The port is in use, or an address is invalid.
     """
 
     def __init__(self, draw: Callable[[], bytes], port: int = 0, behind: str = "") -> None:

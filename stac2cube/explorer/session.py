@@ -36,20 +36,20 @@ from stac2cube.search.cubes import find_scenes, grid_for, spec_for
 from stac2cube.stages.layers import steps_for
 from stac2cube.store.files import write_whole
 
-# What is chosen on the page, and the recipe that says it.
+# The choices on the page, and their recipe.
 
 _NAME = re.compile(r"[A-Za-z0-9][\w-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class DraftProduct:
-    """Something the page offers to make of the layers.
+    """A derived product that the page offers.
 
     Attributes:
-        name: On the page.
-        title: For people.
-        needs: Common names of bands it is made from.
-        entries: Of the recipe.
+        name: Name on the page.
+        title: Title on the page.
+        needs: Names of the bands it is made from.
+        entries: Entries of the recipe.
     """
 
     name: str
@@ -59,7 +59,7 @@ class DraftProduct:
 
 
 def products_of(mission: Mission) -> tuple[DraftProduct, ...]:
-    """What can be offered for a mission."""
+    """Products that can be offered for a mission."""
     by_common = {band.common_name: band.name for band in mission.bands.values()}
     offered = [
         DraftProduct("clear", f"Hide clouds by {name}", (name,), {"clouds": {"method": name.lower()}, "mask": {}})
@@ -81,18 +81,18 @@ def products_of(mission: Mission) -> tuple[DraftProduct, ...]:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is chosen.
+    """The choices on the page.
 
     Attributes:
-        area: Its number in the session.
-        mission: Name.
+        area: Number of the area in the session.
+        mission: Name of the mission.
         catalog: Name, URL, path, or "auto".
-        time: Time words.
-        bands: Names; () for the mission's default.
+        time: Period, as text.
+        bands: Names of bands; () for the mission's default.
         resolution: Pixel edge, None for the finest band's.
         max_cloud_cover: Percent, None for any.
         products: Names of :func:`products_of`.
-        name: Of the recipe.
+        name: Name of the recipe.
     """
 
     area: int
@@ -107,10 +107,10 @@ class Draft:
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Draft:
-        """From what the page sends.
+        """Make a draft from a request of the page.
 
         Raises:
-            BadInputError: Something is lacking or of another kind.
+            BadInputError: A value is missing or invalid.
         """
         if said.get("area") is None:
             raise BadInputError("there is no area yet: draw one, open a file, or write its corners")
@@ -132,7 +132,7 @@ class Draft:
             raise BadInputError(f"the page sent something that is not understood: {error}") from error
 
     def chosen_bands(self) -> tuple[str, ...]:
-        """Names of the bands chosen and of those that products need; () where that is the mission's default.
+        """Names of the chosen bands and of those that products need; () for the mission's default.
 
         Raises:
             BadInputError: An unknown mission or band.
@@ -144,25 +144,25 @@ class Draft:
         return () if set(whole) == set(mission.default_bands) else whole
 
     def query(self, place: NamedArea) -> Query:
-        """What is looked for; the cloud limit is left to the page, which shows what it leaves out.
+        """The query of the draft, without the cloud limit: the page applies it, and shows the scenes left out.
 
         Args:
             place: The area.
 
         Raises:
-            BadInputError: A word is not understood.
+            BadInputError: A value is invalid.
         """
         time = parse_period(self.time).text if self.time else ""
         return Query(self.mission, place.area, time, self.chosen_bands() or None, self.catalog)
 
     def recipe(self, aoi: str | Mapping[str, Any]) -> str:
-        """The recipe.
+        """The recipe of the draft, as YAML text.
 
         Args:
-            aoi: The word for the area.
+            aoi: Value of the recipe's ``aoi``.
 
         Raises:
-            BadInputError: The name will not do for a file.
+            BadInputError: The name is not valid for a file.
         """
         if not _NAME.fullmatch(self.name):
             raise BadInputError(f"a recipe's name is letters, digits, - and _, not {self.name!r}")
@@ -196,7 +196,7 @@ def _number(value: Any) -> float | None:
 
 
 def _written(name: str, words: Mapping[str, Any]) -> str:
-    """An entry: nothing where nothing is said, short lists on their line."""
+    """An entry as YAML text: without a value if it has no options, short lists on one line."""
     if not words:
         return f"{name}:\n"
     lines = [f"{name}:"]
@@ -210,18 +210,18 @@ def _written(name: str, words: Mapping[str, Any]) -> str:
 # Areas that were drawn, written or opened on the page.
 
 _BESIDE = {".dbf", ".shx", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".xml"}
-"""Suffixes of the files that belong to a Shapefile."""
+"""Suffixes of the additional files of a Shapefile."""
 
 
 @dataclass(frozen=True)
 class NamedArea:
-    """An area, and how a recipe names it.
+    """An area, and its form in a recipe.
 
     Attributes:
-        area: What it is.
-        files: Files to lie beside the recipe, by name; the first is the area's. One without a name is called like the
-            recipe.
-        text: What a recipe says instead, "" where there are files.
+        area: The area.
+        files: Files to write beside the recipe, by name; the first is that of the area. A file without a name is named
+            after the recipe.
+        text: Text for the recipe instead of a file, "" with files.
     """
 
     area: Area
@@ -230,10 +230,10 @@ class NamedArea:
 
 
 def read_place(said: Mapping[str, Any]) -> NamedArea:
-    """An area from what the page sends: ``ring`` that was drawn, ``text`` that was written, or ``files`` opened.
+    """Read an area from a request of the page: a drawn ``ring``, a written ``text``, or opened ``files``.
 
     Raises:
-        BadInputError: It is none, or not an area.
+        BadInputError: No area, or an invalid one.
     """
     if "files" in said:
         return _opened(said["files"])
@@ -243,7 +243,7 @@ def read_place(said: Mapping[str, Any]) -> NamedArea:
     if not text:
         raise BadInputError("there is no area: draw one, open a file, or write its corners")
     if not re.fullmatch(r"[-+\d.,;\s\[\]()eE]+", text) and not text.startswith("{"):
-        # A path would be read from this machine's disk: files are opened by their button.
+        # Do not accept a path, which would be read from this machine's disk: the page has a button to open files.
         raise BadInputError("write a box as west, south, east, north, a point as lat, lon, or GeoJSON")
     edge = said.get("edge")
     (area,) = read_areas(text, edge=float(edge) if edge else None)
@@ -253,7 +253,7 @@ def read_place(said: Mapping[str, Any]) -> NamedArea:
 
 
 def area_for_page(place: NamedArea) -> dict[str, Any]:
-    """An area for the page: outline, name, size, place."""
+    """An area for the page: name, outline, bounds, size, UTM zone."""
     import shapely
     from pyproj import Geod
     from shapely.geometry.polygon import orient
@@ -262,7 +262,7 @@ def area_for_page(place: NamedArea) -> dict[str, Any]:
     ellipsoid = Geod(ellps="WGS84")
     parts = [orient(part) for part in shapely.get_parts(area.geometry)]
     middle = area.geometry.representative_point()
-    # Without its code the page can do: the poles have none.
+    # The zone is optional on the page: there is none at the poles.
     zone = utm_code(area.longitude, middle.y) if -80 <= middle.y <= 84 else ""
     return {
         "name": area.name,
@@ -274,7 +274,7 @@ def area_for_page(place: NamedArea) -> dict[str, Any]:
 
 
 def _drawn(ring: Any) -> NamedArea:
-    """A ring of longitudes and latitudes; longitudes may run on beyond 180 degrees."""
+    """An area from a ring of longitudes and latitudes; longitudes may continue beyond 180 degrees."""
     import shapely
 
     if not isinstance(ring, Sequence) or len(ring) < 3:
@@ -292,7 +292,7 @@ def _drawn(ring: Any) -> NamedArea:
 
 
 def _opened(files: Any) -> NamedArea:
-    """Files that were opened on the page, read as from a disk."""
+    """An area from files that were opened on the page, read from a temporary folder."""
     if not isinstance(files, Sequence) or not files:
         raise BadInputError("no file was opened")
     content: dict[str, bytes] = {}
@@ -320,22 +320,22 @@ def _geojson(area: Area) -> bytes:
     return (str(shapely.to_geojson(shape, indent=1)) + "\n").encode()
 
 
-# What there is for a draft: scenes day by day, and what a cube of them amounts to.
+# Search results for a draft: scenes by day, and the size of their cube.
 
 _FINE = 0.002
-"""Degrees by which outlines for the map may be simplified."""
+"""Tolerance of simplified outlines on the map, degrees."""
 
 
 def found_for_page(query: Query, resolution: float | None, found: Found) -> dict[str, Any]:
-    """What was found, for the page.
+    """Search results as JSON for the page.
 
     Args:
-        query: What is chosen.
+        query: The query of the draft.
         resolution: Pixel edge, None for the finest band's.
         found: The scenes over its area.
 
     Raises:
-        BadInputError: A grid that cannot be laid out.
+        BadInputError: An invalid grid.
     """
     spec = spec_for(query, grid_for(query, GridOptions(resolution), found.scenes))
     steps = tuple(steps_for(found.scenes, spec.grid, found.choice.why, [layer.name for layer in spec.layers]))
@@ -381,7 +381,7 @@ def _outline(granule: Granule) -> dict[str, Any]:
     return outline
 
 
-# The page as it runs: what was drawn and found so far, and how to stop it.
+# The running page: areas and search results so far.
 
 
 class Explorer(LocalPage):
@@ -390,10 +390,10 @@ class Explorer(LocalPage):
     A notebook displays it. It ends with :meth:`stop`, at the end of its ``with`` block, or with Python.
 
     Args:
-        folder: Where recipes are written.
+        folder: Folder for recipes.
         catalog: Catalog that the page searches first.
         mission: Mission that the page searches first.
-        port: Of this machine; any that is free if 0.
+        port: Port of this machine; any free port if 0.
         behind: Address at which a proxy shows the page.
         tiles: Address of map tiles.
 
@@ -468,7 +468,7 @@ class Explorer(LocalPage):
         draft = Draft.of(said)
         place = self._place(draft)
         query = draft.query(place)
-        whole = replace(query, bands=tuple(query.page.bands))  # one search, whatever bands will be chosen
+        whole = replace(query, bands=tuple(query.page.bands))  # one search for any choice of bands
         if whole not in self._found:
             self._found[whole] = find_scenes(whole, catalog_choices(whole))
         return found_for_page(query, draft.resolution, self._found[whole])
@@ -512,20 +512,20 @@ def explore(
 ) -> Explorer:
     """Open a local page with a map and a calendar, on which an area and dates are chosen and become a recipe.
 
-    It is served on this machine's loopback under an address that holds a secret, and loads nothing from elsewhere.
+    It is served on this machine's loopback at an address with a secret, and loads nothing from other servers.
 
     Args:
-        folder: Where recipes are written; nothing is written anywhere else.
+        folder: Folder for recipes; nothing is written anywhere else.
         catalog: Name, URL or path of the catalog that the page searches first; chosen automatically if "auto".
         mission: Mission that the page searches first.
-        port: Of this machine; any that is free if 0. Say one for a tunnel: ``ssh -L 8765:127.0.0.1:8765 HOST``.
-        behind: Address at which a proxy shows the page, as jupyter-server-proxy does:
+        port: Port of this machine; any free port if 0. Choose one for a tunnel: ``ssh -L 8765:127.0.0.1:8765 HOST``.
+        behind: Address at which a proxy shows the page, such as jupyter-server-proxy:
             ``"https://hub.example.org/user/me/proxy/8765"``.
-        tiles: Address of map tiles for those who have a network and want a background:
+        tiles: Address of map tiles for a background map, which needs a network:
             ``"https://tile.example.org/{z}/{x}/{y}.png"``.
 
     Returns:
-        The page: it shows itself in a notebook, and has ``url``, ``recipe`` (the file written last) and ``stop()``.
+        The page: notebooks display it, and it has ``url``, ``recipe`` (the file written last) and ``stop()``.
 
     Raises:
         BadInputError: The folder, mission, or an address is not valid, or the port is in use.
@@ -534,13 +534,13 @@ def explore(
 
 
 def _absolute(catalog: str) -> str:
-    """A path wherever a recipe may lie; names and URLs as they are."""
+    """Make a path absolute, as recipes may be moved; names and URLs are unchanged."""
     path = Path(catalog).expanduser()
     return str(path.resolve()) if "://" not in catalog and catalog not in catalogs() and path.exists() else catalog
 
 
 def _files(draft: Draft, place: NamedArea) -> dict[str, bytes]:
-    """Files of an area by the name they will have: what was drawn is called like its recipe."""
+    """Files of an area by their final name: drawn areas are named after the recipe."""
     return {name or f"{draft.name}.geojson": data for name, data in place.files.items()}
 
 

@@ -1,3 +1,3 @@
-"""What people make of a cube: pictures, files for other programs, reports."""
+"""Exports of a cube: pictures, files for other programs, reports."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a Dataset of :func:`stac2cube.open_cube` can say of itself: ``dataset.s2c``.
+"""The accessor ``dataset.s2c`` of a Dataset from :func:`stac2cube.open_cube`.
 
-It comes with the names of :mod:`stac2cube` that deal in Datasets, see ``stac2cube/__init__.py``.
+It is registered with the names of :mod:`stac2cube` that use Datasets, see ``stac2cube/__init__.py``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WHY = {FAILED: "failed", EMPTY: "nothing over the area"}
 
 @xr.register_dataset_accessor("s2c")  # type: ignore[no-untyped-call]
 class CubeAccessor:
-    """What is known of the cube behind a Dataset, of the steps that the Dataset has.
+    """Metadata of the cube behind a Dataset, for the steps that the Dataset has.
 
     Args:
         dataset: Opened by :func:`stac2cube.open_cube`, or a selection of it.
@@ -41,10 +41,10 @@ class CubeAccessor:
 
     @property
     def path(self) -> Path:
-        """The cube.
+        """Path of the cube.
 
         Raises:
-            BadInputError: The Dataset does not come from one, or does not know any more.
+            BadInputError: The Dataset does not come from a cube, or has lost its path.
         """
         source = self._dataset.encoding.get("source", "")
         if not source or "stac2cube" not in self._dataset.attrs:
@@ -53,7 +53,7 @@ class CubeAccessor:
 
     @property
     def provenance(self) -> pd.DataFrame:
-        """How each step came to be: a row per step, in the order of the Dataset.
+        """Provenance of the steps: a row per step, in the order of the Dataset.
 
         Returns:
             Index ``time`` (UTC); columns ``scene``, ``platform``, ``orbit``, ``catalog``, ``baselines``, ``items``
@@ -69,17 +69,17 @@ class CubeAccessor:
         return pd.DataFrame(rows, index=times)
 
     def gaps(self, catalogs: str | Sequence[str] = ()) -> pd.DataFrame:
-        """Scenes that the cube lacks, and why.
+        """Missing scenes of the cube, and the reasons.
 
         Args:
-            catalogs: Asked for scenes that the cube has never heard of, by name, URL or path; without any, those are
-                listed that failed or held nothing over the area.
+            catalogs: Catalogs to search for scenes that are not in the ledger, by name, URL or path; without any, the
+                failed scenes and those without data over the area are listed.
 
         Returns:
-            Columns ``scene``, ``time`` (a month, "2023-07", where catalogs were asked), ``reason``, ``catalogs``.
+            Columns ``scene``, ``time`` (with catalogs a month, "2023-07"), ``reason``, ``catalogs``.
 
         Raises:
-            BadInputError: Catalogs are asked for a cube that is not one of layers.
+            BadInputError: Catalogs are given for a cube that is not a cube of layers.
         """
         import pandas as pd
 
@@ -99,14 +99,14 @@ class CubeAccessor:
         return pd.DataFrame(rows, columns=columns)
 
     def quicklook(self, most: int = 12, edge: int = 240) -> Image:
-        """The Dataset's steps side by side, with one stretch for all; notebooks show it by themselves.
+        """Draw the Dataset's steps side by side, with one stretch for all; notebooks display the image.
 
         Args:
-            most: Steps at most, spread over the whole time.
-            edge: Longer edge of a picture at most, pixels.
+            most: Largest number of steps, spread over the whole time.
+            edge: Longest edge of a picture, pixels.
 
         Raises:
-            BadInputError: There is no step, or not the bands for a picture.
+            BadInputError: There is no step, or the bands for a picture are missing.
         """
         return sheet_of(frames_from(self._dataset, self.path, most, edge))
 
@@ -119,7 +119,7 @@ class CubeAccessor:
         return f"<stac2cube cube {self.path}: {self._dataset.sizes.get('time', 1)} steps>"
 
     def _repr_html_(self) -> str:
-        """The cube as a card: where, what, when; a picture of its clearest step."""
+        """The cube as an HTML card: location, content, times; a picture of its clearest step."""
         figures = figures_of(self.path, account=lambda _jobs: [])
         keys = {str(key) for key in np.atleast_1d(self._dataset["scene"].values)}
         scenes = [scene for scene in figures["scenes"] if scene["key"] in keys or scene["status"] != SEALED]
@@ -139,7 +139,7 @@ class CubeAccessor:
         )
 
     def _picture(self) -> str:
-        """The clearest step (of masks the first), as a data URL; "" where there is nothing to show."""
+        """The clearest step (for masks the first one) as a data URL; "" if there is nothing to show."""
         try:
             shown = self._dataset if is_mask(self.path) else _clearest(self._dataset)
             frames = frames_from(shown, self.path, 1, 260)
@@ -149,7 +149,7 @@ class CubeAccessor:
 
 
 def _clearest(dataset: xr.Dataset) -> xr.Dataset:
-    """The step with the most clear pixels, as far as its coordinates tell."""
+    """The step with the most clear pixels, according to its coordinates."""
     if dataset.sizes.get("time", 1) < 2:
         return dataset
     seen = np.zeros(dataset.sizes["time"])

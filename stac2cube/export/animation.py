@@ -1,4 +1,4 @@
-"""Frames of a cube, animations of them, and timelapses with title, scale bar, north arrow and legend."""
+"""Frames of a cube, animations, and timelapses with title, scale bar, north arrow and legend."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 Colour = tuple[int, int, int]
 
 COLOURS = 256
-"""Of a GIF: one table for all its pictures, so that what does not change keeps its colour."""
+"""Colours of a GIF: one table for all its pictures, so that unchanged areas keep their colour."""
 
 SAMPLES = 24
-"""Pictures from which the table of colours is made at most."""
+"""Largest number of pictures from which the colour table is made."""
 
 FPS = 25
-"""Pictures per second of an MP4; each step is repeated, for players that know no slower ones."""
+"""Pictures per second of an MP4; each step is repeated, for players that do not support lower rates."""
 
 BT709, LIMITED = 1, 1
 """Numbers of H.264 for primaries, transfer and matrix of BT.709, and for values from 16 to 235."""
@@ -49,13 +49,13 @@ BT709, LIMITED = 1, 1
 def write_animation(
     pictures: np.ndarray | Sequence[np.ndarray], out: Path, seconds: float = 0.7, *, keep: Sequence[Colour] = ()
 ) -> None:
-    """Write a ``.gif`` or ``.mp4``, whole or not at all.
+    """Write a ``.gif`` or ``.mp4``, atomically.
 
     Args:
         pictures: ``(steps, rows, columns, 3)`` uint8.
         out: The file.
-        seconds: That each is shown.
-        keep: Colours that a GIF shall show exactly, few or many as their pixels may be.
+        seconds: Seconds per picture.
+        keep: Colours that a GIF shows exactly, even if few pixels have them.
 
     Raises:
         BadInputError: Another kind of file, or an MP4 without the package av.
@@ -76,7 +76,7 @@ def write_gif(
     *,
     keep: Sequence[Colour] = (),
 ) -> None:
-    """A GIF that begins again at its end; arguments as :func:`write_animation`."""
+    """Write a looping GIF; arguments as for :func:`write_animation`."""
     from PIL import Image
 
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(SAMPLES, len(pictures))).round().astype(int))
@@ -93,7 +93,7 @@ def write_gif(
 
 
 def require_video() -> None:
-    """Be sure that an MP4 can be written.
+    """Check that an MP4 can be written.
 
     Raises:
         BadInputError: The package av is not installed.
@@ -107,9 +107,9 @@ def require_video() -> None:
 
 
 def _write_mp4(pictures: np.ndarray | Sequence[np.ndarray], out: Path, seconds: float) -> None:
-    """H.264 that every player shows: an even number of rows and columns, 4:2:0, and said of its colours what they are.
+    """Write H.264 that every player supports: an even number of rows and columns, 4:2:0, and a declared colour space.
 
-    Without a word some players take them for BT.601 and some for BT.709, depending on the height of the picture.
+    Without the declaration, some players assume BT.601 and some BT.709, depending on the height of the picture.
     """
     require_video()
     import av
@@ -133,7 +133,7 @@ def _write_mp4(pictures: np.ndarray | Sequence[np.ndarray], out: Path, seconds: 
         file.mux(stream.encode(None))
 
 
-# Pictures of the steps of a cube, small enough for a screen, with one stretch for all of them.
+# Pictures of the steps of a cube, small enough for a screen, with one stretch for all.
 
 SEASONS = {12: "Dec-Feb", 3: "Mar-May", 6: "Jun-Aug", 9: "Sep-Nov"}
 """Seasons by their first month."""
@@ -144,13 +144,13 @@ class Frames:
     """Pictures of some steps.
 
     Attributes:
-        titles: Date and platform of each.
+        titles: Date and platform of each picture.
         pictures: ``(steps, rows, columns, 3)`` uint8.
-        times: Of each, datetime64; none where a series of pictures has no times.
-        keys: Of their scenes, where they are those of a cube's steps.
-        origin: Where their pixels come from.
-        legend: What their colours mean.
-        pixels: How many pixels of the cube one of theirs covers along each axis; below 1 where they are enlarged.
+        times: Time of each picture, datetime64; empty where pictures have no times.
+        keys: Scene keys, where the pictures are steps of a cube.
+        origin: Source of their pixels.
+        legend: Meaning of their colours.
+        pixels: Pixels of the cube per pixel of a picture, along each axis; below 1 where pictures are enlarged.
     """
 
     titles: tuple[str, ...]
@@ -172,19 +172,19 @@ def frames_of(
     choice: TimeSelection | None = None,
     smooth: bool = False,
 ) -> Frames:
-    """Pictures of a cube.
+    """Draw pictures of a cube.
 
     Args:
         cube: The cube.
-        most: Steps at most, spread over the whole time; None for all.
-        edge: Longer edge of a picture at most, pixels.
-        look: What is shown; the usual if None.
-        hiding: What is hidden before.
-        choice: Which steps; all if None.
-        smooth: Whether pixels are means of those they cover, which reads all, and not one of them.
+        most: Largest number of steps, spread over the whole time; None for all.
+        edge: Longest edge of a picture, pixels.
+        look: Style of the picture; the default style if None.
+        hiding: Masks that are applied first.
+        choice: Steps to draw; all if None.
+        smooth: Whether a pixel is the mean of all pixels that it covers, which reads all of them, instead of one.
 
     Raises:
-        BadInputError: No steps, or nothing there to show.
+        BadInputError: No steps, or nothing to show.
     """
     hidden_by_other = hiding is not None and bool(hiding.clouds)
     level = 1 if hidden_by_other else _coarsest(cube, edge)
@@ -207,18 +207,18 @@ def frames_from(
     look: Style | None = None,
     smooth: bool = False,
 ) -> Frames:
-    """Pictures of an opened cube, or of a selection of it; arguments otherwise as of :func:`frames_of`.
+    """Draw pictures of an opened cube, or of a selection of it; other arguments as for :func:`frames_of`.
 
     Args:
         dataset: The steps, decoded or not.
-        cube: The cube that they are of.
-        most: Steps at most.
-        edge: Longer edge of a picture at most, pixels.
-        look: What is shown.
+        cube: Path of their cube.
+        most: Largest number of steps.
+        edge: Longest edge of a picture, pixels.
+        look: Style of the picture.
         smooth: Whether pixels are means.
 
     Raises:
-        BadInputError: No steps, or not all bands that make the picture.
+        BadInputError: No steps, or bands of the picture are missing.
     """
     if look is None or not look.show:
         _require_usual(dataset, cube)
@@ -244,12 +244,12 @@ def frames_from(
 
 
 def is_mask(cube: Path) -> bool:
-    """Whether a cube is shown by its masks."""
+    """Whether pictures of a cube show its masks."""
     return CLOUD_MASK in {layer.name for layer in read_root(cube).spec.layers}
 
 
 def _require_usual(dataset: xr.Dataset, cube: Path) -> None:
-    """A part of a cube in natural colour needs its three bands, and does not become something else without."""
+    """Check that a selection has the three bands of natural colour, instead of falling back to another picture."""
     known = common_names(open_cube(cube, chunks=None))
     usual = [known[colour] for colour in ("red", "green", "blue") if colour in known]
     lacking = sorted(set(usual) - {str(name) for name in dataset.data_vars}) if len(usual) == 3 else []
@@ -258,7 +258,7 @@ def _require_usual(dataset: xr.Dataset, cube: Path) -> None:
 
 
 def _coarsest(cube: Path, edge: int) -> int:
-    """The level of a cube that shows all its steps with the fewest pixels that are enough."""
+    """The coarsest level of a cube that has enough pixels and all steps."""
     steps, longest = read_root(cube).steps, max(read_root(cube).spec.grid.shape)
     enough = [level for level in levels_of(cube) if longest / level >= edge]
     whole = [level for level in enough if read_root(level_path(cube, level)).steps == steps]
@@ -266,7 +266,7 @@ def _coarsest(cube: Path, edge: int) -> int:
 
 
 def _only_seen(legend: Legend, pictures: np.ndarray) -> Legend:
-    """A legend of classes without those that no picture shows."""
+    """Remove classes that no picture shows from a legend."""
     if legend.ramp is not None or legend.swatches[:3] == legend.swatches:
         return legend
     seen = {tuple(colour) for colour in np.unique(pictures.reshape(-1, 3), axis=0).tolist()}
@@ -291,7 +291,7 @@ def _means(dataset: xr.Dataset, stride: int) -> xr.Dataset:
 
 
 def _title(dataset: xr.Dataset, place: int) -> str:
-    """Date and platform of a step; of a composite its period."""
+    """Date and platform of a step; for a composite its period."""
     day = str(dataset["time"].values[place])[:10]
     found = re.fullmatch(r"\d{8}_(.+)", str(np.atleast_1d(dataset["scene"].values)[place]))
     if found is not None:
@@ -303,7 +303,7 @@ def _title(dataset: xr.Dataset, place: int) -> str:
 
 
 def period_text(day: str, period: str) -> str:
-    """A period of a composite for people, from its first day: a month, a season by its months, a year."""
+    """Readable text of a composite's period, from its first day: a month, a season by its months, a year."""
     year, month = int(day[:4]), int(day[5:7])
     if period == "month":
         return day[:7]
@@ -314,22 +314,22 @@ def period_text(day: str, period: str) -> str:
     return day if period == "all" else f"{day} +{period}"
 
 
-# What makes a picture a map: scale bar, north arrow, legend. Drawn with Pillow.
+# Map elements: scale bar, north arrow, legend. Drawn with Pillow.
 
 INK, PALE, PAPER = (32, 36, 42), (110, 116, 124), (255, 255, 255)
-"""Colours of what is written, of what matters less, and of the ground under it."""
+"""Colours of text, of secondary text and lines, and of the background."""
 
 STEPS = (1, 2, 5)
-"""A scale bar is so many, times a power of ten, metres long."""
+"""Lengths of scale bars: one of these times a power of ten, metres."""
 
 
 ROW = 16
-"""Pixels from one row of a legend's swatches to the next."""
+"""Height of a row of swatches in a legend, pixels."""
 
 
 @dataclass(frozen=True)
 class Compass:
-    """How a grid lies on the earth, in its middle.
+    """Scale and orientation of a grid at its centre.
 
     Attributes:
         metres: Length of a pixel's upper edge on the ground.
@@ -341,7 +341,7 @@ class Compass:
 
     @classmethod
     def of(cls, grid: Grid) -> Compass:
-        """Measured on the WGS84 ellipsoid."""
+        """Compute scale and orientation on the WGS84 ellipsoid."""
         crs = CRS.from_user_input(grid.crs)
         to_globe = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
         x = grid.origin[0] + grid.resolution * grid.shape[1] / 2
@@ -365,13 +365,13 @@ def nice_length(longest: float) -> float:
 
 
 def length_text(metres: float) -> str:
-    """A round length for people: ``"500 m"``, ``"2 km"``."""
+    """Text of a round length: ``"500 m"``, ``"2 km"``."""
     return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
 
 
 @lru_cache(maxsize=32)
 def font(size: int, bold: bool = False) -> FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings, so that pictures are alike everywhere."""
+    """DejaVu Sans, which is included in matplotlib, so that pictures are the same on every machine."""
     import matplotlib as mpl
     from PIL import ImageFont
 
@@ -380,13 +380,13 @@ def font(size: int, bold: bool = False) -> FreeTypeFont:
 
 
 def draw_scale(pen: ImageDraw, corner: tuple[int, int], metres: float, width: int) -> None:
-    """A scale bar whose lower left corner is at a pixel.
+    """Draw a scale bar.
 
     Args:
         pen: Draws on the picture.
-        corner: Column and row.
-        metres: That a pixel of the picture is wide.
-        width: Of the picture, pixels; the bar takes a quarter of it at most.
+        corner: Column and row of its lower left corner.
+        metres: Width of a pixel of the picture, metres.
+        width: Width of the picture, pixels; the bar takes at most a quarter of it.
     """
     length = nice_length(metres * width / 4)
     pixels = round(length / metres)
@@ -399,7 +399,7 @@ def draw_scale(pen: ImageDraw, corner: tuple[int, int], metres: float, width: in
 
 
 def draw_north(pen: ImageDraw, middle: tuple[int, int], north: float, size: int = 15) -> None:
-    """An arrow to the north with an N over it; ``north`` as of :class:`Compass`."""
+    """Draw an arrow to the north with an N above it; ``north`` as in :class:`Compass`."""
     angle = math.radians(north)
 
     def turned(right: float, up: float) -> tuple[float, float]:
@@ -419,13 +419,13 @@ def draw_north(pen: ImageDraw, middle: tuple[int, int], north: float, size: int 
 
 
 def draw_legend(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: int) -> None:
-    """A legend whose upper right corner is at a pixel: a ramp with its limits, or swatches with their meanings.
+    """Draw a legend: a ramp with its limits, or swatches with their meanings.
 
     Args:
         pen: Draws on the picture.
-        corner: Column and row.
-        legend: What colours mean.
-        room: Pixels that it may take to the left.
+        corner: Column and row of its upper right corner.
+        legend: Meaning of the colours.
+        room: Largest width, pixels.
     """
     right, top = corner
     pen.text((right, top), shortened(legend.title, 12, room), font=font(12), fill=INK, anchor="ra")
@@ -448,7 +448,7 @@ def _draw_swatches(pen: ImageDraw, corner: tuple[int, int], swatches: Sequence[S
 
 
 def swatch_rows(swatches: Sequence[Swatch], room: int) -> list[list[Swatch]]:
-    """Swatches in as many rows as fit into some pixels; one that is too long has a row of its own."""
+    """Arrange swatches in rows of a width in pixels; a swatch that is too long has its own row."""
     rows: list[list[Swatch]] = []
     for swatch in swatches:
         if not rows or sum(map(_swatch_width, rows[-1])) + _swatch_width(swatch) > room:
@@ -462,7 +462,7 @@ def _swatch_width(swatch: Swatch) -> int:
 
 
 def _draw_ramp(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: int) -> int:
-    """How many pixels it takes to the left."""
+    """Draw a ramp; return its width, pixels."""
     assert legend.ramp is not None
     right, top = corner
     low, high = (f"{value:.2g}" if abs(value) < 1000 else f"{value:.0f}" for value in legend.limits)
@@ -479,28 +479,28 @@ def _draw_ramp(pen: ImageDraw, corner: tuple[int, int], legend: Legend, room: in
 
 
 def shortened(text: str, size: int, room: int) -> str:
-    """A text that takes so many pixels at most, with an ellipsis where something is left out."""
+    """Shorten a text to ``room`` pixels, with an ellipsis if something is left out."""
     while text and font(size).getlength(text) > room:
         text = text[:-2].rstrip() + "…" if len(text) > 1 else ""
     return text
 
 
-# A cube as a film: a picture per step with its date, legend, scale, north and the providers' attribution.
+# A cube as a timelapse: a picture per step with its date, legend, scale, north and the providers' attribution.
 
 LEAST = 420
-"""Columns below which small pictures are enlarged, so that there is room for what is written."""
+"""Smallest number of columns: smaller pictures are enlarged, so that there is room for the text."""
 
 STRIP = 66
-"""Rows below a picture on which date, legend and attribution stand; more where a legend has many swatches."""
+"""Rows below a picture for date, legend and attribution; more if a legend has many swatches."""
 
 
 def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None) -> Path:
-    """Make a film of a cube. The stretch is one for all steps, so that nothing flickers.
+    """Make a timelapse of a cube. The stretch is the same for all steps, so that nothing flickers.
 
     Args:
         cube: The cube.
-        out: ``.gif`` or ``.mp4``; replaced whole if it exists.
-        film: How; natural colour of all steps if None.
+        out: ``.gif`` or ``.mp4``; replaced atomically if it exists.
+        film: Options; natural colour of all steps if None.
 
     Returns:
         The file.
@@ -541,7 +541,7 @@ def write_timelapse(cube: str | Path, out: str | Path, film: Film | None = None)
 
 
 def enlarged(frames: Frames) -> Frames:
-    """Frames of at least :data:`LEAST` columns: small pictures with larger pixels."""
+    """Enlarge the pixels of small frames to at least :data:`LEAST` columns."""
     factor = -(-LEAST // frames.pictures.shape[2])
     if factor == 1:
         return frames
@@ -551,13 +551,13 @@ def enlarged(frames: Frames) -> Frames:
 
 @dataclass(frozen=True)
 class _Writing:
-    """What stands below all pictures of a film.
+    """Text below all pictures of a timelapse.
 
     Attributes:
-        title: Beside the date, shortened to half of the picture; "" for none.
+        title: Title beside the date, shortened to half of the picture; "" for no title.
         notice: The providers' attribution.
-        reach: Columns that the longest date and the title take.
-        rows: Below a picture; the notice stands under the legend's last row.
+        reach: Width of the longest date and the title, columns.
+        rows: Rows below a picture; the notice is below the legend's last row.
     """
 
     title: str
@@ -577,7 +577,7 @@ class _Writing:
 
 
 def _room(columns: int, reach: int) -> int:
-    """Columns for the legend, beside what is written to its left."""
+    """Columns for the legend, to the right of date and title."""
     return columns - 12 - reach - 24
 
 
@@ -586,7 +586,7 @@ def _date(frames: Frames, place: int) -> str:
 
 
 def _canvas(frames: Frames, place: int, compass: Compass, writing: _Writing) -> np.ndarray:
-    """One picture with all that stands on it and below it; uint8."""
+    """Draw one picture with its map elements and the text below it; uint8."""
     from PIL import Image, ImageDraw
 
     picture = frames.pictures[place]
@@ -607,7 +607,7 @@ def _canvas(frames: Frames, place: int, compass: Compass, writing: _Writing) -> 
 
 
 def _draw_timeline(pen, times: np.ndarray, place: int, row: int, columns: int) -> None:  # type: ignore[no-untyped-def]
-    """A line along the lower edge of the picture, as long as time has gone, with a mark for each step."""
+    """Draw a line along the lower edge of the picture, proportional to the elapsed time, with a mark for each step."""
     first, last = times[0], times[-1]
     whole = max((last - first) / np.timedelta64(1, "us"), 1.0)
     at = [round(float((time - first) / np.timedelta64(1, "us")) / whole * (columns - 1)) for time in times]
@@ -618,7 +618,7 @@ def _draw_timeline(pen, times: np.ndarray, place: int, row: int, columns: int) -
 
 
 def legend_text(legend: Legend) -> str:
-    """A legend in one line, for pages: ``"NDVI, 0.1 to 0.8"``."""
+    """A legend as one line of text, for pages: ``"NDVI, 0.1 to 0.8"``."""
     said = legend.title
     if legend.ramp is not None:
         low, high = legend.limits

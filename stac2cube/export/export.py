@@ -30,35 +30,35 @@ from stac2cube.store.files import DISK_ERRORS, system_error, written_whole
 from stac2cube.views.options import Export, FileFormat, Style
 from stac2cube.views.render import picture, settled
 
-# A step as a cloud-optimised GeoTIFF: its numbers, or a picture of it; and pictures as PNG.
+# A step as a cloud-optimised GeoTIFF, with its values or a picture; and pictures as PNG.
 
 MADE_FROM = "STAC2CUBE_MADE_FROM"
-"""Tag of a file that says what decided its pixels, so that a file that is right already is not made again."""
+"""Tag with the digest of everything that determined a file's pixels, so that an up-to-date file is not made again."""
 
 
 CACHE = 64 * 2**20
-"""Bytes that GDAL may keep of blocks while a file is written. Left alone it takes a twentieth of the machine's memory:
-on a large node more than a job may have."""
+"""Block cache of GDAL while a file is written, bytes. The default is a twentieth of the machine's memory: on a large
+node more than a job may use."""
 
 
 FULL = 2**20
-"""Bytes left on a disk below which a write that failed did so because it is full."""
+"""Free bytes on a disk below which a failed write is attributed to a full disk."""
 
 
 @contextmanager
 def small_cache() -> Iterator[None]:
-    """GDAL's cache within :data:`CACHE`, and as it was afterwards: it is one for the whole process."""
+    """Limit GDAL's cache to :data:`CACHE`, and restore it afterwards: it is global to the process."""
     before = int(get_gdal_config("GDAL_CACHEMAX"))
     try:
         with rasterio.Env(GDAL_CACHEMAX=min(before, CACHE)):
             yield
     finally:
         with rasterio.Env(GDAL_CACHEMAX=before):
-            pass  # this sets it; leaving an environment does not
+            pass  # entering an environment sets the cache; leaving one does not
 
 
 def is_made_from(path: Path, fingerprint: str) -> bool:
-    """Whether a file was made of just these pixels."""
+    """Whether a file was made from exactly these pixels."""
     if not path.exists():
         return False
     try:
@@ -69,9 +69,9 @@ def is_made_from(path: Path, fingerprint: str) -> bool:
 
 
 def stored_type(layers: Sequence[Layer]) -> tuple[np.dtype[Any], float]:
-    """The type and nodata value of a file of some layers.
+    """The dtype and nodata value of a file of several layers.
 
-    Layers that differ in their fill become floats with NaN where one of them is a float; integers keep theirs.
+    If one layer is a float, all become floats with NaN as nodata; integers keep their fill value.
 
     Raises:
         BadInputError: Integers with different fills.
@@ -95,14 +95,14 @@ def write_cog(
     pixels: Iterable[tuple[str, Window, np.ndarray]],
     tags: Mapping[str, str],
 ) -> Path:
-    """Write stored numbers as a COG: a band per layer with name, scale, offset, unit and nodata, and overviews.
+    """Write stored values as a COG: a band per layer with name, scale, offset, unit and nodata, and overviews.
 
     Args:
-        target: The file; replaced whole if it exists.
-        layers: Stored forms, in the order of the bands.
+        target: The file; replaced atomically if it exists.
+        layers: The layers, in the order of the bands.
         geobox: Lattice.
-        pixels: Name of a layer, where, and the numbers there, until all are said.
-        tags: What else the file shall say of itself.
+        pixels: Layer name, window and values of every part.
+        tags: Additional tags of the file.
 
     Raises:
         BadInputError: Layers with different nodata values.
@@ -141,12 +141,12 @@ def write_cog(
 
 
 def write_numbers(cut: Selection, step: str, out: Path, fingerprint: str = "") -> None:
-    """Write the numbers of a step, stored numbers unchanged.
+    """Write the stored values of a step, unchanged.
 
     Args:
-        cut: What is exported.
-        step: Its key.
-        out: The file; replaced whole.
+        cut: The selection.
+        step: Key of the step.
+        out: The file; replaced atomically.
         fingerprint: See :data:`MADE_FROM`.
 
     Raises:
@@ -164,14 +164,14 @@ def write_picture(cut: Selection, step: str, look: Style, out: Path, fingerprint
     """Write a picture of a step: red, green, blue and alpha, 0 where there is no data.
 
     Args:
-        cut: What is exported; all layers that the look needs.
-        step: Its key.
-        look: What is shown, see :func:`stac2cube.views.render.settled`.
-        out: ``.tif`` for a COG, ``.png`` with a world file ``.pgw`` beside it; replaced whole.
+        cut: The selection, with all layers that the style needs.
+        step: Key of the step.
+        look: Style of the picture, see :func:`stac2cube.views.render.settled`.
+        out: ``.tif`` for a COG, ``.png`` with a world file ``.pgw`` beside it; replaced atomically.
         fingerprint: See :data:`MADE_FROM`.
 
     Raises:
-        BadInputError: Nothing of that name to show.
+        BadInputError: The style names something unknown.
     """
     proof = _Proof()
     with written_whole(out) as partial, small_cache(), _beside(partial) as raw:
@@ -192,28 +192,28 @@ def write_picture(cut: Selection, step: str, look: Style, out: Path, fingerprint
     if out.suffix == ".png":
         with written_whole(out.with_suffix(".pgw")) as partial:
             a, b, c, d, e, f = cut.grid.transform
-            # Of the centre of the upper left pixel.
+            # World files refer to the centre of the upper left pixel.
             partial.write_text("".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)))
 
 
 class _Proof:
-    """What was written into a file, to be compared with what it reads: GDAL does not tell of every write that fails."""
+    """Checksums of written pixels, to compare with the file: GDAL does not report every failed write."""
 
     def __init__(self) -> None:
         self._written: list[tuple[int | list[int], Window, int]] = []
 
     def note(self, bands: int | list[int], window: Window, pixels: np.ndarray) -> None:
-        """Pixels were written to a band, or ``(bands, rows, columns)`` to several."""
+        """Record pixels written to a band, or ``(bands, rows, columns)`` to several."""
         self._written.append((bands, window, _sum(pixels)))
 
     def require_in(self, path: Path) -> None:
-        """Read all of it back.
+        """Read all pixels back and compare them.
 
         Raises:
-            OSError: It reads otherwise.
+            OSError: They differ.
         """
         with rasterio.open(path) as file:
-            # From top to bottom, as formats without blocks are read.
+            # From top to bottom, which is the read order of formats without blocks.
             for bands, window, code in sorted(self._written, key=lambda row: (row[1].row_off, row[1].col_off)):
                 if _sum(file.read(bands, window=window)) != code:
                     raise OSError("its content differs from what was written")
@@ -225,12 +225,12 @@ def _sum(pixels: np.ndarray) -> int:
 
 @contextmanager
 def _beside(partial: Path) -> Iterator[Path]:
-    """A path for the file that a COG or PNG is made from; it is gone afterwards. GDAL's errors come as the system's."""
+    """A path for the temporary file that a COG or PNG is made from. Converts GDAL's errors to OSError."""
     raw = partial.with_suffix(".raw.tif")
     try:
         yield raw
     except (GdalError, RasterioIOError) as error:
-        # GDAL says of a full disk only that a write failed; as long as the files lie there it can be seen.
+        # For a full disk GDAL only reports a failed write; check it while the files still exist.
         if disk_usage(raw.parent).free < FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(raw.parent)) from error
         raise OSError(str(error.__cause__ or error)) from error
@@ -254,7 +254,7 @@ def _tags(cut: Selection, step: str, fingerprint: str) -> dict[str, str]:
     return {"scene": step, "time": f"{cut.steps[step]:%Y-%m-%dT%H:%M:%S.%fZ}", MADE_FROM: fingerprint}
 
 
-# A cube for other programs: a cloud-optimised GeoTIFF or PNG per step, or one NetCDF; each made once.
+# A cube for other programs: a cloud-optimised GeoTIFF or PNG per step, or one NetCDF; existing files are kept.
 
 SUFFIXES: dict[str, FileFormat] = {".tif": "cog", ".tiff": "cog", ".png": "png", ".nc": "netcdf"}
 
@@ -268,23 +268,23 @@ def export(
 ) -> list[Path]:
     """Write steps of a cube, or of a mosaic of cubes on one lattice, for programs that do not read Zarr 3.
 
-    Each file is there whole or not at all. A file that was made of just these pixels is left alone, so that a run that
-    was killed goes on.
+    Each file is written atomically. A file that was made from exactly these pixels is kept, so that a killed run can be
+    continued.
 
     Args:
         cubes: One cube, or several of the same layers and resolution on one lattice: where several have data, the first
-            wins.
+            is used.
         out: ``.tif`` or ``.png`` for one step, ``.nc`` for all of them in one file, or a folder for a file per step.
-        how: What; all numbers of all steps if None.
-        progress: Told of every step.
+        how: Options; all values of all steps if None.
+        progress: Called for every step.
 
     Returns:
         The files, in order of time.
 
     Raises:
-        BadInputError: Nothing of that name, several steps for one file, layers that do not fit into one GeoTIFF.
+        BadInputError: An unknown name, several steps for one file, layers that do not fit into one GeoTIFF.
         CubeError: Not a cube.
-        CubeMismatchError: The cubes do not lie on one lattice.
+        CubeMismatchError: The cubes are not on one lattice.
     """
     how, target = how or Export(), Path(out)
     kind = SUFFIXES.get(target.suffix.lower(), how.format)
@@ -306,7 +306,7 @@ def export(
 
 
 def _written(cut: Selection, target: Path, kind: FileFormat, look: Style | None, progress: Progress) -> list[Path]:
-    """The files of a cut."""
+    """Write the files of a selection."""
     one_file = bool(target.suffix) and not target.is_dir()  # names of folders may have dots
     if kind == "netcdf":
         file = target if one_file else target / f"{cut.sources[0].path.stem}.nc"
@@ -340,7 +340,7 @@ def _check(how: Export, kind: FileFormat) -> None:
 
 
 def _writer(cut: Selection, look: Style | None) -> tuple[Callable[[str, Path, str], None], Style | None]:
-    """What writes a step, and the look with the stretch of the whole series."""
+    """The function that writes a step, and the style with the stretch of the whole series."""
     if look is None:
         stored_type(cut.layers)
 

@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from pyproj import CRS
 
 
-# Files for libraries that cannot bear that a write fails.
+# Files for libraries that cannot handle a failed write.
 
 
 class GuardedFile(io.RawIOBase):
-    """A file whose first error is kept, and whose writes after it are thrown away as if they had succeeded.
+    """A file that records its first write error, and then discards all writes as if they had succeeded.
 
-    HDF5 keeps what it could not write, tries again when the process ends, and crashes there (measured with HDF5 1.14 on
-    a full disk). So it is not told; whoever writes looks at :attr:`error` and gives up.
+    HDF5 keeps data that it could not write, retries when the process ends, and crashes then (measured with HDF5 1.14 on
+    a full disk). So errors are hidden from it; the caller checks :attr:`error` and stops.
 
     Args:
-        path: The file; made new.
+        path: The file; an existing one is overwritten.
 
     Attributes:
-        error: What the system said first, None as long as all is well.
+        error: The first error of the system, None without errors.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class GuardedFile(io.RawIOBase):
         return self._file.tell()
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """As files do; what was thrown away, and what lies beyond the end, reads as zeros."""
+        """As files do; discarded data and bytes beyond the end read as zeros."""
         view = memoryview(buffer).cast("B")
         done = 0
         while done < len(view) and (count := self._file.readinto(view[done:])):
@@ -81,7 +81,7 @@ class GuardedFile(io.RawIOBase):
         return len(view)
 
     def write(self, content: ReadableBuffer, /) -> int:
-        """As files do, whole; after an error in appearance only."""
+        """Write all bytes; discard them after an error."""
         view = memoryview(content).cast("B")
         done = 0
         try:
@@ -107,10 +107,10 @@ class GuardedFile(io.RawIOBase):
 
 @contextmanager
 def guarded(path: Path) -> Iterator[GuardedFile]:
-    """A new file for a library that cannot bear that a write fails.
+    """Open a new file for a library that cannot handle a failed write.
 
     Raises:
-        OSError: One failed: after the block, whatever the library made of what it read back.
+        OSError: A write failed; raised after the block, in place of any error of the library.
     """
     with GuardedFile(path) as file:
         try:
@@ -120,18 +120,18 @@ def guarded(path: Path) -> Iterator[GuardedFile]:
                 raise file.error
 
 
-# A cube as one CF NetCDF-4 file, written step by step: what is done is kept beside it until the file is whole.
+# A cube as one CF NetCDF-4 file, written step by step: finished steps are kept beside it until the file is complete.
 #
-# Each step is first a small HDF5 file in ``.NAME.parts``. When all are there, their compressed chunks are copied into
-# the NetCDF as they are, and the file appears at once. A run that was killed finds its parts again.
+# Each step is first written as a small HDF5 file in ``.NAME.parts``. When all are complete, their compressed chunks are
+# copied unchanged into the NetCDF, which appears atomically. The next run after a killed one reuses its parts.
 
 CONVENTIONS = "CF-1.11"
 
 FILTERS: dict[str, Any] = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-"""Which every netCDF library reads."""
+"""Filters that every netCDF library supports."""
 
 CHUNK = 512
-"""Rows and columns of a chunk at most."""
+"""Largest number of rows and of columns of a chunk."""
 
 TIME = {
     "standard_name": "time",
@@ -139,16 +139,16 @@ TIME = {
     "units_metadata": "leap_seconds: none",
     "axis": "T",
 }
-"""Attributes of time as CF wants them, but for its unit; the last but one is of version 1.11."""
+"""CF attributes of time, except for its unit; ``units_metadata`` is new in version 1.11."""
 
 BOUNDS = "time_bnds"
-"""Name of the variable with the first moment of each period and the first after it."""
+"""Name of the variable with the start and the (exclusive) end of each period."""
 
 MADE_FROM = "made_from"
 
 
 def require_netcdf() -> None:
-    """Be sure that NetCDF can be written.
+    """Check that NetCDF can be written.
 
     Raises:
         BadInputError: h5netcdf is not installed.
@@ -160,12 +160,12 @@ def require_netcdf() -> None:
 
 
 def export_netcdf(cube: str | Path, out: str | Path, time: str = "") -> Path:
-    """Write steps of a cube; :func:`stac2cube.export.export.export` knows more words.
+    """Write steps of a cube; :func:`stac2cube.export.export.export` has more options.
 
     Args:
         cube: The cube.
-        out: The file; replaced whole.
-        time: Which steps, in the words of :func:`stac2cube.model.period.parse_period`; all of them if "".
+        out: The file; replaced atomically.
+        time: Period of the steps, see :func:`stac2cube.model.period.parse_period`; all steps if "".
 
     Returns:
         The file.
@@ -180,15 +180,15 @@ def export_netcdf(cube: str | Path, out: str | Path, time: str = "") -> Path:
 
 
 def write_netcdf(cut: Selection, out: Path, progress: Progress | None = None) -> int:
-    """Write all steps of a cut.
+    """Write all steps of a selection.
 
     Args:
-        cut: What is exported.
-        out: The file; replaced whole.
-        progress: Told of every step.
+        cut: The selection.
+        out: The file; replaced atomically.
+        progress: Called for every step.
 
     Returns:
-        How many steps were read; the others were there from a run before.
+        Number of steps that were read; the others existed from an earlier run.
 
     Raises:
         BadInputError: h5netcdf is not installed.
@@ -212,7 +212,7 @@ def write_netcdf(cut: Selection, out: Path, progress: Progress | None = None) ->
 
 
 def _write_part(cut: Selection, step: str, path: Path) -> bool:
-    """One step; False where it is there already."""
+    """Write one step; return False if it exists already."""
     import h5py
 
     fingerprint = cut.fingerprint(step, format="netcdf", chunk=CHUNK, filters=FILTERS)
@@ -242,14 +242,14 @@ def _chunk(cut: Selection) -> tuple[int, int]:
 
 
 def _create(cut: Selection, sink: GuardedFile) -> None:
-    """The file with all its metadata and coordinates, its layers still empty."""
+    """Create the file with all its metadata and coordinates; its layers are still empty."""
     import h5netcdf
     from pyproj import CRS
 
     rows, columns = cut.grid.shape
     crs = CRS.from_user_input(cut.grid.crs)
     with h5netcdf.File(sink, "w") as file:
-        # Unlimited: NCO averages and joins files along such a dimension only.
+        # Unlimited, because NCO averages and joins files only along such a dimension.
         file.dimensions = {"time": None, "y": rows, "x": columns}
         file.resize_dimension("time", len(cut.steps))
         _describe(file, _about(cut))
@@ -260,13 +260,13 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
         reference = file.create_variable("spatial_ref", (), "int32", data=np.int32(0))
         mapping = _mapping(crs) | {"spatial_ref": crs.to_wkt(), "long_name": "coordinate reference system"}
         if 1 in cut.grid.shape:
-            # The coordinates of a single row or column do not tell the size of a pixel: GDAL would show the file
-            # without a place, and rioxarray refuse it. Of larger grids it is left out, see docs/readers.md.
+            # The coordinates of a single row or column do not determine the pixel size: GDAL would show the file
+            # without a geotransform, and rioxarray refuse it. Larger grids do not need it, see docs/readers.md.
             step, (west, north) = cut.grid.resolution, cut.grid.origin
             mapping["GeoTransform"] = " ".join(map(repr, (west, step, 0.0, north, 0.0, -step)))
         _describe(reference, mapping)
         for layer in cut.layers:
-            # A fill that is itself a class has no mark, so that readers keep integers; all chunks are written.
+            # A fill value that is a class has no _FillValue, so that readers keep integers; all chunks are written.
             marked = "_FillValue" in layer.attributes() or np.dtype(layer.dtype).kind == "f"
             made = file.create_variable(
                 layer.name,
@@ -276,7 +276,7 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
                 chunks=(1, *_chunk(cut)),
                 **FILTERS,
             )
-            # With the grid mapping, so that readers keep it as a coordinate beside any layer.
+            # Includes the grid mapping, so that readers keep it as a coordinate of each layer.
             about = {**_attributes(layer), "coordinates": " ".join([*facts, "spatial_ref"])}
             if composed:
                 about["cell_methods"] = f"time: {_CELL_METHODS.get(composed['method'], 'point')}"
@@ -284,7 +284,7 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
 
 
 def _mapping(crs: CRS) -> dict[str, Any]:
-    """CF's parameters of a projection (appendix F); PROJ leaves out which pole, where a true latitude tells it."""
+    """CF's parameters of a projection (appendix F); adds the pole, which PROJ omits if there is a standard parallel."""
     told = crs.to_cf()
     if told.get("grid_mapping_name") == "polar_stereographic" and "standard_parallel" in told:
         told.setdefault("latitude_of_projection_origin", math.copysign(90.0, told["standard_parallel"]))
@@ -292,13 +292,13 @@ def _mapping(crs: CRS) -> dict[str, Any]:
 
 
 _CELL_METHODS = {"median": "median", "mean": "mean", "max": "maximum", "min": "minimum"}
-"""Methods of composites that CF has a name for (appendix E); the others choose one observation."""
+"""Methods of composites with a name in CF (appendix E); the others choose one observation."""
 
 
 def _describe(place: Any, attributes: Mapping[str, Any]) -> None:
-    """Set attributes, texts of a fixed length: NC_CHAR, which NCO and Fortran read, where others are NC_STRING.
+    """Set attributes, with texts of fixed length: these are NC_CHAR, which NCO and Fortran read, not NC_STRING.
 
-    They are marked as UTF-8: readers take what is not for ASCII, and the degree signs of a WKT for damage.
+    They are marked as UTF-8: otherwise readers assume ASCII, and treat the degree signs of a WKT as damage.
     """
     import h5py
 
@@ -308,10 +308,10 @@ def _describe(place: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _write_times(file: h5netcdf.File, cut: Selection) -> None:
-    """When each step was, and of composites the periods that they stand for.
+    """Write the time of each step, and for composites the periods.
 
-    Seconds as float64 are what tools of climate science read; since the day of the first step they are exact to the
-    microsecond for 136 years, in which a float64 tells numbers apart by less than that.
+    Tools of climate science read seconds as float64. Counted from the day of the first step, they are exact to the
+    microsecond for 136 years, within which the resolution of a float64 is finer than that.
     """
     moments = np.array([time.astimezone(UTC).replace(tzinfo=None) for time in cut.steps.values()], "datetime64[us]")
     day = moments.min().astype("datetime64[D]")
@@ -333,14 +333,14 @@ def _write_times(file: h5netcdf.File, cut: Selection) -> None:
 
 
 def _axes(file: h5netcdf.File, cut: Selection, crs: CRS) -> None:
-    """Centres of pixels."""
+    """Write the coordinates of pixel centres."""
     described = {axis["axis"]: axis for axis in crs.cs_to_cf()}
     west, north = cut.grid.origin
     places = {"x": west + cut.grid.resolution * (np.arange(cut.grid.shape[1]) + 0.5)}
     places["y"] = north - cut.grid.resolution * (np.arange(cut.grid.shape[0]) + 0.5)
     for axis, values in places.items():
         words = described[axis.upper()]
-        units = {"metre": "m"}.get(words["units"], words["units"])  # the same to UDUNITS; CDO knows but the short one
+        units = {"metre": "m"}.get(words["units"], words["units"])  # the same to UDUNITS; CDO only supports "m"
         _coordinate(file, axis, values, standard_name=words["standard_name"], units=units, axis=axis.upper())
 
 
@@ -350,7 +350,7 @@ def _coordinate(file: h5netcdf.File, name: str, values: np.ndarray, **attributes
 
 
 def _write_facts(file: h5netcdf.File, cut: Selection) -> list[str]:
-    """What is known of each step, along time, the first cube that has it; names."""
+    """Write the properties of the steps along time, each from the first cube that has it; return their names."""
     import h5py
 
     known = {
@@ -379,7 +379,7 @@ def _fact(cut: Selection, step: str, name: str) -> Any:
 
 
 def _attributes(layer: Layer) -> dict[str, Any]:
-    """A layer's CF attributes, those about values in the layer's own type as CF wants them."""
+    """A layer's CF attributes; flags and nodata have the layer's own dtype, as CF requires."""
     attributes = {name: value for name, value in layer.attributes().items() if name != "_FillValue"}
     for name in ("flag_values", "flag_masks", "nodata"):
         if name in attributes:
@@ -410,7 +410,7 @@ def _about(cut: Selection) -> dict[str, str]:
 
 
 def _join(cut: Selection, sink: GuardedFile, parts: list[Path]) -> None:
-    """Copy the chunks of all steps into the file, compressed as they are."""
+    """Copy the compressed chunks of all steps into the file."""
     import h5py
 
     with h5py.File(sink, "r+") as file:

@@ -38,21 +38,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-# Pictures that travel inside a page.
+# Pictures that are embedded in a page.
 
 QUALITY = 84
-"""Of JPEG pictures, percent."""
+"""Quality of JPEG pictures, percent."""
 
 GAP, LINE = 6, 20
 """Pixels between the pictures of a sheet, and above each for its date."""
 
 
 def data_url(picture: np.ndarray, *, flat: bool = False) -> str:
-    """A picture as a data URL.
+    """Encode a picture as a data URL.
 
     Args:
         picture: ``(rows, columns, 3)`` uint8, or float from 0 to 1.
-        flat: Whether it has a few colours only, which PNG keeps smaller and sharper than JPEG.
+        flat: Whether it has only a few colours, for which PNG is smaller and sharper than JPEG.
     """
     from PIL import Image
 
@@ -68,7 +68,7 @@ def data_url(picture: np.ndarray, *, flat: bool = False) -> str:
 
 
 def drawn(cube: Path, draw: Callable[[Path, BinaryIO], None], kind: str) -> str:
-    """What a function draws of a cube as a data URL, "" for a cube that has nothing of the kind to show."""
+    """Encode the picture that a function draws of a cube as a data URL, "" if it raises BadInputError."""
     content = io.BytesIO()
     try:
         draw(cube, content)
@@ -78,7 +78,7 @@ def drawn(cube: Path, draw: Callable[[Path, BinaryIO], None], kind: str) -> str:
 
 
 def sheet_of(frames: Frames) -> Image:
-    """Frames side by side, their dates above them, as an image that notebooks show by themselves."""
+    """Arrange frames side by side, with their dates above them, as an image that notebooks display."""
     from PIL import Image, ImageDraw
 
     rows, columns = frames.pictures.shape[1:3]
@@ -94,15 +94,15 @@ def sheet_of(frames: Frames) -> Image:
 
 
 def thumbnails(cube: Path, most: int = 24, edge: int = 360) -> list[dict[str, Any]]:
-    """Small pictures of some steps, spread over the whole time; none for a cube that has nothing to show.
+    """Draw small pictures of some steps, spread over the whole time; an empty list if there is nothing to show.
 
     Args:
         cube: The cube.
-        most: Steps at most.
-        edge: Longer edge of a picture at most, pixels.
+        most: Largest number of steps.
+        edge: Longest edge of a picture, pixels.
 
     Returns:
-        Per step its picture (a data URL), its size, its key, and its title.
+        Per step its picture (a data URL), size, key and title.
     """
     try:
         frames = frames_of(cube, most, edge)
@@ -120,7 +120,7 @@ def _url(content: io.BytesIO, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-# A cube at a glance: a sheet with a panel per date, or an animation. The stretch is the same for all dates.
+# Quicklooks of a cube: a sheet with a panel per date, or an animation. The stretch is the same for all dates.
 
 
 def draw(
@@ -137,16 +137,16 @@ def draw(
     Args:
         cube: The cube.
         out: ``.png`` for a sheet of panels, ``.gif`` for an animation.
-        most: Dates shown at most, spread over the whole time.
-        look: What is shown; natural colour, or the first layer, if None.
-        hiding: What is hidden before.
-        choice: Which steps; all if None.
+        most: Largest number of dates, spread over the whole time.
+        look: Style of the pictures; natural colour, or the first layer, if None.
+        hiding: Masks that are applied first.
+        choice: Steps to draw; all if None.
 
     Returns:
         The file.
 
     Raises:
-        BadInputError: Another kind of file, a cube without steps, or nothing of that name to show.
+        BadInputError: Another kind of file, a cube without steps, or the style names something unknown.
     """
     target = Path(out)
     if target.suffix not in (".png", ".gif"):
@@ -161,14 +161,14 @@ def draw(
 
 
 def write_sheet(frames: Frames, out: Path | BinaryIO) -> None:
-    """A PNG with a panel per step."""
+    """Write a PNG with a panel per step."""
     from matplotlib.figure import Figure
 
     count = len(frames.titles)
     rows = -(-count // (4 if count <= 16 else 6))
     columns = -(-count // rows)
     height, width = frames.pictures.shape[1:3]
-    # A letter of 8 points is 1/15 inch wide on average, at most, and a line 0.16 inch high.
+    # A letter of 8 points is on average at most 1/15 inch wide, and a line 0.16 inch high.
     words = textwrap.wrap(legend_text(frames.legend), int(2.6 * columns * 15))
     size = (2.6 * columns, (2.6 * height / width + 0.3) * rows + 0.16 * len(words))
     figure = Figure(figsize=size, layout="constrained")
@@ -184,7 +184,7 @@ def write_sheet(frames: Frames, out: Path | BinaryIO) -> None:
 
 
 def with_titles(frames: Frames) -> list[np.ndarray]:
-    """The pictures with their titles in the corner; ``(rows, columns, 3)`` uint8 each."""
+    """Draw the titles into the corners of the pictures; ``(rows, columns, 3)`` uint8 each."""
     from PIL import Image, ImageDraw
 
     from stac2cube.export.animation import font
@@ -199,12 +199,12 @@ def with_titles(frames: Frames) -> list[np.ndarray]:
     return images
 
 
-# Templates of pages, and how numbers read in them.
+# Templates of pages, and number formats.
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this room; everything that comes from a cube is escaped, control characters too."""
+    """The templates of this package; all values from a cube are escaped, including control characters."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -221,24 +221,24 @@ def environment() -> Environment:
 
 
 def clean(value: Any) -> Any:
-    """What a template shows, texts without control characters; markup of our own as it is."""
+    """Remove control characters from the texts that a template shows; our own markup is unchanged."""
     return printable(value, lines=True) if type(value) is str else value
 
 
 def thousands(number: int) -> str:
-    """A whole number with thin spaces between thousands."""
+    """Format an integer with narrow spaces between thousands."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def join_words(value: Any) -> str:
-    """A number as it is, a dash for none."""
+    """Format a value, None as a dash."""
     return "\N{EN DASH}" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-# Two steps of a cube beside each other under a slider, as one HTML page that needs nothing else.
+# Two steps of a cube under a slider, as one self-contained HTML page.
 
 WIDTH = 1200
-"""Longer edge of a picture, pixels, if not said."""
+"""Default length of the longer edge of a picture, pixels."""
 
 
 def write_slider(
@@ -250,21 +250,21 @@ def write_slider(
     hiding: Hiding | None = None,
     width: int = WIDTH,
 ) -> Path:
-    """Write a page with a step on the left and another on the right of a line that moves.
+    """Write a page with one step to the left and another to the right of a movable line.
 
     Args:
         cube: The cube.
-        steps: Scene keys, or dates that are of one step only: left, right. Their stretch is one.
-        out: The HTML file; replaced whole if it exists.
-        look: What is shown; natural colour if None.
-        hiding: What is hidden before.
+        steps: Scene keys, or dates with only one step: left, right. Both have the same stretch.
+        out: The HTML file; replaced atomically if it exists.
+        look: Style of the pictures; natural colour if None.
+        hiding: Masks that are applied first.
         width: Longer edge of a picture, pixels.
 
     Returns:
         The file.
 
     Raises:
-        BadInputError: No such step, twice the same, nothing of that name to show.
+        BadInputError: No such step, twice the same step, or the style names something unknown.
         CubeError: Not a cube.
     """
     from jinja2 import Environment
@@ -306,7 +306,7 @@ def _day(cube: Path, choice: TimeSelection) -> str:
 
 
 def _data_url(picture: np.ndarray, compass: Compass) -> str:
-    """A picture with scale and north, as text that a page can hold."""
+    """Draw scale bar and north arrow on a picture, and encode it as a data URL."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(picture)

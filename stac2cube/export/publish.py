@@ -23,34 +23,34 @@ if TYPE_CHECKING:
     import pystac
 
 
-# A cube given to others: as a static STAC catalog, or into a STAC API.
+# Publishing a cube: as a static STAC catalog, or to a STAC API.
 
 PAGE = 500
-"""Items of which ids are asked for at a time."""
+"""Items per page when their ids are queried."""
 
 ANSWER = 90.0
-"""Seconds that one answer is waited for."""
+"""Timeout of one answer, seconds."""
 
 
 def write_stac(cube: Path, out: Path, href: str = "", address: str = "", name: str = "") -> Path:
     """Write a static catalog: ``collection.json`` and an Item per step, linked to each other.
 
-    Items of steps that the cube has no more are taken away.
+    Items of steps that the cube no longer has are removed.
 
     Args:
         cube: The cube.
         out: The folder; files of the same names are replaced.
-        href: Where people find the cube; its own path if "".
-        address: Where people will find the folder, for ``self`` links. If "", documents of a cube on this machine say
-            their own paths, and those of a cube elsewhere say nothing: where they go from here is not known.
-        name: What the id of the Collection is made from; the cube's file name if "".
+        href: Public address of the cube; its own path if "".
+        address: Public address of the folder, for ``self`` links. If "", documents of a cube on this machine have their
+            own paths as ``self`` links, and those of a cube elsewhere have none, as their final location is unknown.
+        name: Source of the id of the Collection; the cube's file name if "".
 
     Returns:
         The Collection's file.
 
     Raises:
         CubeError: Not a cube.
-        BadInputError: It has no step yet, or there are files of others, or links.
+        BadInputError: The cube has no step yet, or the folder has other files of these names, or links.
     """
     href = public(href)
     base = public(address).rstrip("/") or ("" if href else str(out.resolve()))
@@ -81,21 +81,21 @@ def write_stac(cube: Path, out: Path, href: str = "", address: str = "", name: s
 
 
 def link_to_self(base: str, path: str, kind: str) -> list[dict[str, str]]:
-    """The link of a document to itself, where it is known where it lies: absolute, as STAC wants it.
+    """The ``self`` link of a document, if its location is known: absolute, as STAC requires.
 
     Args:
-        base: Address of the folder that is published, without a slash at its end; "" if it is not known.
-        path: Of the document within it.
+        base: Address of the published folder, without a slash at its end; "" if unknown.
+        path: Path of the document within the folder.
         kind: Media type of the document.
     """
     return [{"rel": "self", "href": f"{base}/{path}", "type": kind}] if base else []
 
 
 def _own_items(target: Path) -> set[str]:
-    """Names of the Items that a Collection written here before lists.
+    """File names of the Items that an existing Collection of stac2cube lists.
 
     Raises:
-        BadInputError: There is a file of that name that was not written here.
+        BadInputError: The existing file was not written by stac2cube.
     """
     require_own(target, "the Collection")
     if not target.exists():
@@ -113,7 +113,7 @@ def _own_items(target: Path) -> set[str]:
 
 
 def _is_of(path: Path, name: str) -> bool:
-    """Whether a file is the Item of a step, which a run wrote that did not come to its end."""
+    """Whether a file is the Item of this step, left by an interrupted run."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -122,23 +122,23 @@ def _is_of(path: Path, name: str) -> bool:
 
 
 def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] | None = None, name: str = "") -> int:
-    """Put a cube into a STAC API that has the transaction extension; what is there already is replaced.
+    """Post a cube to a STAC API that has the transaction extension; existing documents are replaced.
 
-    Items of this very cube, by its address, whose steps it has no more are taken away.
+    Items of this cube (by its address) whose steps it no longer has are deleted.
 
     Args:
         cube: The cube.
         api: Landing page of the API.
-        href: Where people find the cube; its own path if "".
-        headers: Sent along, a token for example.
-        name: What the id of the Collection is made from; the cube's file name if "".
+        href: Public address of the cube; its own path if "".
+        headers: Additional request headers, for example with a token.
+        name: Source of the id of the Collection; the cube's file name if "".
 
     Returns:
         Number of Items.
 
     Raises:
         CatalogError: The API cannot be reached, or refuses.
-        BadInputError: The cube has no step yet, or keys would go over plain HTTP.
+        BadInputError: The cube has no step yet, or keys would be sent over plain HTTP.
     """
     import requests
 
@@ -153,7 +153,7 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
     with HostSession(api, login, headers) as session:
 
         def send(method: str, url: str, body: Mapping[str, Any] | None) -> requests.Response:
-            # A redirect is not followed: what is written would go to a place that nobody named.
+            # Redirects are not followed: documents would be sent to a server that the user did not name.
             return within(
                 ANSWER,
                 lambda: session.request(
@@ -189,10 +189,10 @@ def post_stac(cube: Path, api: str, href: str = "", headers: Mapping[str, str] |
 
 
 def _items_about(href: str, items: str, ask: Callable[..., Any]) -> set[str]:
-    """Ids of the Items of a Collection that are steps of the cube at an address: all its pages are looked through.
+    """Ids of the Items of a Collection that are steps of the cube at an address, from all pages.
 
     Raises:
-        CatalogError: Its pages lead to another server, to which what is sent along must not go.
+        CatalogError: A page is on another server, which must not receive the headers.
     """
     found: set[str] = set()
     seen: set[str] = set()
@@ -209,20 +209,20 @@ def _items_about(href: str, items: str, ask: Callable[..., Any]) -> set[str]:
     return found
 
 
-# A folder as a self-contained STAC catalog: ``catalog.json`` at its top, all links and hrefs relative.
+# A folder as a self-contained STAC catalog: ``catalog.json`` at the top, all links and hrefs relative.
 
 CATALOG = "catalog.json"
 
 
 class WholeFiles(DefaultStacIO):
-    """Writes each file so that others see the old content or the new."""
+    """Writes each file atomically."""
 
     def write_text_to_href(self, href: str, txt: str, *_: Any, **__: Any) -> None:
         """Write one file.
 
         Args:
-            href: Its path.
-            txt: Its content.
+            href: Path of the file.
+            txt: Content of the file.
         """
         path = Path(href)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,21 +230,21 @@ class WholeFiles(DefaultStacIO):
 
 
 class _SafeLayout(BestPracticesLayoutStrategy):
-    """The usual folders and files, named by ids only where these are names, see :mod:`stac2cube.trust.names`."""
+    """The layout of best practices, with ids made safe as file names, see :mod:`stac2cube.trust.names`."""
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._names, self._folders = Names(), folders
 
     def get_catalog_href(self, cat: pystac.Catalog, parent_dir: str, is_root: bool) -> str:
-        """Where a catalog goes."""
+        """Path of a catalog."""
         return str(self._folder(cat, parent_dir, is_root) / CATALOG)
 
     def get_collection_href(self, col: pystac.Collection, parent_dir: str, is_root: bool) -> str:
-        """Where a collection goes."""
+        """Path of a collection."""
         return str(self._folder(col, parent_dir, is_root) / "collection.json")
 
     def get_item_href(self, item: pystac.Item, parent_dir: str) -> str:
-        """Where an item goes."""
+        """Path of an item."""
         name = self._names.of(self._folders.get(item.id, item.id))
         return str(Path(parent_dir) / name / f"{name}.json")
 
@@ -255,20 +255,20 @@ class _SafeLayout(BestPracticesLayoutStrategy):
 def save_catalog(catalog: pystac.Catalog, folder: Path, folders: Mapping[str, str] | None = None) -> Path:
     """Write a catalog into a folder; asset hrefs below the folder become relative.
 
-    Documents link to each other and to their root, relatively. They have no ``self`` links, as STAC wants it of
+    Documents have relative links to each other and to their root. They have no ``self`` links, as STAC requires for
     catalogs that may be moved.
 
     Args:
-        catalog: With its children and items; hrefs of their assets are absolute.
-        folder: Where.
-        folders: What the folder of an item is named by, where that is not its id.
+        catalog: The catalog with its children and items; hrefs of their assets are absolute.
+        folder: Target folder.
+        folders: Id of an item -> name of its folder, where that is not the id.
 
     Returns:
         The catalog's file.
     """
     import pystac
 
-    # With the file: a folder whose name has a dot would pass for one.
+    # With the name of the file: a folder whose name has a dot would be treated as a file.
     catalog.normalize_hrefs(str(folder.resolve() / CATALOG), strategy=_SafeLayout(folders or {}))
     catalog.make_all_asset_hrefs_relative()
     catalog.save(pystac.CatalogType.SELF_CONTAINED, stac_io=WholeFiles())
@@ -279,7 +279,7 @@ def describe_cubes(folder: Path) -> Path:
     """Describe the cubes of a folder: a catalog with a Collection per cube and an Item per time step.
 
     Args:
-        folder: Holds the cubes; those without a step yet are left out.
+        folder: Folder of the cubes; cubes without steps are left out.
 
     Returns:
         The catalog's file.

@@ -36,23 +36,23 @@ from stac2cube.store.metadata import levels_of, now_text, read_root
 from stac2cube.store.repair import slots_in_order
 from stac2cube.version import __version__
 
-# What a cube holds, day by day over its years: marks to be set on a strip per year.
+# Calendar of a cube: a strip per year, with a mark per scene.
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 SHADES = 5
-"""Steps of colour from clear to covered."""
+"""Number of colours from clear to covered."""
 
 
 def calendar_of(scenes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A strip per year, all years from the first to the last.
 
     Args:
-        scenes: Of :func:`stac2cube.export.report.figures_of`.
+        scenes: ``scenes`` of :func:`stac2cube.export.report.figures_of`.
 
     Returns:
-        Per year its number, how many scenes were sealed in it, and marks: where on the strip (percent), of which kind
-        (``"clear0"`` to ``"clear4"`` by cloud, ``"failed"``, ``"empty"``, ``"unknown"``), and what to say of it.
+        Per year its number, the number of sealed scenes, and marks: position on the strip (percent), kind
+        (``"clear0"`` to ``"clear4"`` by cloud, ``"failed"``, ``"empty"``, ``"unknown"``), and text.
     """
     years: dict[int, list[dict[str, Any]]] = {}
     for scene in scenes:
@@ -94,18 +94,18 @@ def _words(scene: Mapping[str, Any]) -> str:
     return f"{day} {scene['platform']}, {cloud}"
 
 
-# Everything a report says of a cube, as plain JSON values: the page and ``report --json`` are made of the same.
+# All figures of a report, as plain JSON values: used by the page and by ``report --json``.
 
 CLEAR, CLOUDY = 20.0, 80.0
-"""Percent of cloud below which a scene counts as clear, above which as cloudy."""
+"""Cloud cover in percent below which a scene counts as clear, and above which as cloudy."""
 
 
 def figures_of(cube: Path, account: Account | None = None) -> dict[str, Any]:
-    """The figures of a cube.
+    """Collect the figures of a cube.
 
     Args:
         cube: The cube.
-        account: What jobs used, by their ids; SLURM's accounting if None.
+        account: Resources used by jobs, by their ids; SLURM's accounting if None.
 
     Raises:
         CubeError: Not a cube.
@@ -202,7 +202,7 @@ def _scene(row: Entry, grid: Grid) -> dict[str, Any]:
 
 
 def _lacking(rows: list[Entry], status: CubeStatus) -> list[dict[str, Any]]:
-    """What a reader should know is not there, worst first: a word, a sentence, and details."""
+    """Missing or doubtful content, worst first: kind, sentence, and details."""
     found: list[dict[str, Any]] = []
 
     def say(kind: str, what: str, details: Iterable[str] = ()) -> None:
@@ -238,7 +238,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _clouds(rows: list[Entry]) -> dict[str, Any] | None:
-    """How cloudy it was, by calendar month, and the longest wait for a scene and for a clear one."""
+    """Cloud cover by calendar month, and the longest gaps between scenes and between clear scenes."""
     known = [(row, float(row.cloud_percent)) for row in rows if row.cloud_percent is not None]
     if not known:
         return None
@@ -267,7 +267,7 @@ def _clouds(rows: list[Entry]) -> dict[str, Any] | None:
 
 
 def _longest(rows: Sequence[Entry]) -> dict[str, Any] | None:
-    """The longest stretch between two of some steps that follow each other."""
+    """The longest gap between consecutive steps."""
     waits = [((after.time - before.time).days, before, after) for before, after in pairwise(rows)]
     if not waits:
         return None
@@ -276,7 +276,7 @@ def _longest(rows: Sequence[Entry]) -> dict[str, Any] | None:
 
 
 def _mix(rows: list[Entry]) -> dict[str, dict[str, int]]:
-    """How many steps there are of each baseline, satellite and relative orbit."""
+    """Number of steps per baseline, satellite and relative orbit."""
     count: dict[str, Counter[str]] = {name: Counter() for name in ("baseline", "satellite", "orbit")}
     for row in rows:
         count["baseline"]["+".join(sorted(set(row.properties.get("baselines") or ()))) or "not said"] += 1
@@ -328,16 +328,16 @@ def _superres(spec: CubeSpec, rows: list[Entry]) -> dict[str, Any] | None:
     return {**about, "steps": steps}
 
 
-# One self-contained HTML page about one or several cubes: what they are, what they hold, what failed, what it took.
+# One self-contained HTML page about one or several cubes: their contents, failures and resources.
 
 
 def write_report(cubes: str | Path | Sequence[str | Path], out: str | Path, *, account: Account | None = None) -> Path:
     """Write the page.
 
     Args:
-        cubes: The cube, or several, which follow each other on the page.
-        out: The HTML file; replaced whole if it exists.
-        account: What SLURM jobs used, by their ids; SLURM's accounting if None.
+        cubes: The cube, or several, one after another on the page.
+        out: The HTML file; replaced atomically if it exists.
+        account: Resources used by SLURM jobs, by their ids; SLURM's accounting if None.
 
     Returns:
         The file.
@@ -373,7 +373,7 @@ def _folder(paths: Sequence[Path]) -> str:
 
 
 def _shown(cube: Path, number: int, account: Account | None) -> dict[str, Any]:
-    """All that the page shows of a cube: its figures, and what is drawn from them and from its pixels."""
+    """Content of the page for a cube: its figures, and drawings of them and of its pixels."""
     figures, spec = figures_of(cube, account), read_root(cube).spec
     west, south, east, north = figures["grid"]["bbox"]
     asked = rings_of(spec)
@@ -451,7 +451,7 @@ def _legend(cube: Path, spec: CubeSpec) -> str:
 
 
 def _columns(clouds: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """A column per calendar month: its height of the highest, and its clear, middling and cloudy parts."""
+    """A column per calendar month: its height relative to the highest, and its clear, middle and cloudy parts."""
     if clouds is None:
         return []
     most = max(month["scenes"] for month in clouds["months"])
@@ -474,7 +474,7 @@ def _columns(clouds: dict[str, Any] | None) -> list[dict[str, Any]]:
 def _pairs(cube: Path) -> list[dict[str, Any]]:
     try:
         pairs = pairs_of(cube)
-    except BadInputError:  # its layers are gone
+    except BadInputError:  # its cube of layers was removed
         return []
     return [
         {"day": pair.day, "pixel": pair.pixel, "coarse": data_url(pair.coarse), "fine": data_url(pair.fine)}

@@ -26,35 +26,35 @@ from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import open_cube
 from stac2cube.views.render import rgb_layers_of, stretched, white_of
 
-# Where a cube lies, drawn: on a globe that looks at it, and in a plan of its own grid. SVG, without any outside help.
+# Maps of a cube's location: a globe centred on it, and a plan of its grid. SVG without external resources.
 #
-# Colours are classes (``sea``, ``land``, ``line``, ``here`` ...) that the page styles, for light and for dark.
+# Colours are classes (``sea``, ``land``, ``line``, ``here`` ...) that the page styles, for light and dark mode.
 
 RADIUS = 98.0
-"""Of the globe, in units of its drawing, which is 200 wide."""
+"""Radius of the globe, in units of its drawing, which is 200 wide."""
 
 GRATICULE = 15
 """Degrees between the lines of the globe."""
 
 STEP = 3.0
-"""Degrees between points of a line at most, so that it bends with the globe."""
+"""Largest distance of points of a line, degrees, so that it follows the curvature of the globe."""
 
 
 @cache
 def _land() -> tuple[np.ndarray, ...]:
-    """Rings of land, ``(points, 2)`` longitude and latitude each, with land on the right hand."""
+    """Rings of land, ``(points, 2)`` longitude and latitude each, with land on the right of the line."""
     text = files("stac2cube.tables").joinpath("land.json").read_text()
     return tuple(np.array(ring, dtype="float64").reshape(-1, 2) / 10 for ring in json.loads(text)["rings"])
 
 
 def globe(longitude: float, latitude: float, box: Sequence[float]) -> str:
-    """An orthographic globe that looks at a point; a dot there, or the outline of what is too large for a dot.
+    """Draw an orthographic globe centred on a point, with a dot there, or the outline of a box too large for a dot.
 
     Formulas: Snyder, Map Projections, A Working Manual (USGS 1395, 1987), page 149.
 
     Args:
-        longitude: Of the point, degrees.
-        latitude: Of the point, degrees.
+        longitude: Longitude of the point, degrees.
+        latitude: Latitude of the point, degrees.
         box: West, south, east, north of the cube, degrees.
     """
     at = (longitude, latitude)
@@ -74,11 +74,11 @@ def globe(longitude: float, latitude: float, box: Sequence[float]) -> str:
 
 
 def draw_plan(grid: Grid, area: Sequence[Sequence[tuple[float, float]]] = ()) -> str:
-    """The grid seen from above: its outline, its files, the area that was asked for, and how long a kilometre is.
+    """Draw a plan of the grid: its outline, its files, the requested area, and a scale bar.
 
     Args:
         grid: The grid.
-        area: Rings of the area, in units of the grid's CRS.
+        area: Rings of the requested area, in units of the grid's CRS.
     """
     rows, columns = grid.shape
     size = 200.0
@@ -103,7 +103,7 @@ def draw_plan(grid: Grid, area: Sequence[Sequence[tuple[float, float]]] = ()) ->
 
 
 def rings_of(spec: CubeSpec) -> list[list[tuple[float, float]]]:
-    """Rings of the area that a cube was asked for, in its CRS; none where it does not say."""
+    """Rings of the requested area of a cube, in its CRS; empty if it is not stored."""
     area = spec.request.get("area")
     geometry = area.get("geometry") if isinstance(area, dict) else None
     if not geometry:
@@ -114,7 +114,7 @@ def rings_of(spec: CubeSpec) -> list[list[tuple[float, float]]]:
 
 
 def _scale_bar(grid: Grid, per_unit: float) -> tuple[float, str]:
-    """Length of the bar as drawn, and what it stands for: 1, 2 or 5 times a power of ten of the CRS's unit."""
+    """Length of the bar in the drawing, and its label: 1, 2 or 5 times a power of ten of the CRS's unit."""
     projected = bool(grid.geobox.crs and grid.geobox.crs.projected)
     longest = grid.shape[1] * grid.resolution * 0.5
     power = 10.0 ** math.floor(math.log10(longest))
@@ -130,7 +130,7 @@ def _graticule() -> list[np.ndarray]:
 
 
 def _dense(line: np.ndarray) -> np.ndarray:
-    """The same line with points at least every :data:`STEP` degrees; it goes the shorter way around the globe."""
+    """Densify a line to points at least every :data:`STEP` degrees; it takes the shorter way around the globe."""
     pieces = []
     for (west, south), (east, north) in pairwise(line):
         turn = (east - west + 180) % 360 - 180
@@ -141,7 +141,7 @@ def _dense(line: np.ndarray) -> np.ndarray:
 
 
 def _seen(points: np.ndarray, at: tuple[float, float]) -> np.ndarray:
-    """Points as the globe shows them, ``(points, 3)``: to the right, upwards, and towards us (negative: behind it)."""
+    """Project points, ``(points, 3)``: to the right, upwards, and towards the viewer (negative: behind the globe)."""
     longitude, latitude = np.radians(points[:, 0] - at[0]), np.radians(points[:, 1])
     sine, cosine = math.sin(math.radians(at[1])), math.cos(math.radians(at[1]))
     right = np.cos(latitude) * np.sin(longitude)
@@ -151,7 +151,7 @@ def _seen(points: np.ndarray, at: tuple[float, float]) -> np.ndarray:
 
 
 def _visible(points: np.ndarray) -> list[np.ndarray]:
-    """The stretches of a line before the horizon, each ending on it where the line goes on behind."""
+    """The parts of a line in front of the horizon, each ending on it where the line continues behind."""
     before = points[:, 2] >= 0
     runs = np.split(np.arange(len(points)), np.flatnonzero(np.diff(before)) + 1)
     found = []
@@ -169,7 +169,7 @@ def _on_horizon(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _filled(rings: Sequence[np.ndarray], at: tuple[float, float]) -> str:
-    """Closed paths of what lies before the horizon, along which pieces that it cuts are joined."""
+    """Closed paths of rings in front of the horizon; pieces that it cuts are joined along it."""
     paths, pieces = [], []
     for ring in rings:
         points = _seen(_dense(np.vstack([ring, ring[:1]])), at)
@@ -177,7 +177,7 @@ def _filled(rings: Sequence[np.ndarray], at: tuple[float, float]) -> str:
         if before.all():
             paths.append(points)
         elif before.any():
-            start = int(np.flatnonzero(~before)[0])  # where the ring is behind, so that no piece is cut in two
+            start = int(np.flatnonzero(~before)[0])  # start behind the horizon, so that no piece is cut in two
             pieces += _visible(np.vstack([points[start:-1], points[: start + 1]]))
     begins = np.array([math.atan2(piece[0, 1], piece[0, 0]) for piece in pieces])
     left = set(range(len(pieces)))
@@ -185,7 +185,7 @@ def _filled(rings: Sequence[np.ndarray], at: tuple[float, float]) -> str:
         first = here = left.pop()
         path = [pieces[first]]
         while True:
-            # Land is on the right: along the horizon it goes on clockwise, to where the next piece begins.
+            # Land is on the right: follow the horizon clockwise to the start of the next piece.
             end = math.atan2(pieces[here][-1, 1], pieces[here][-1, 0])
             turns = (end - begins) % (2 * math.pi)
             here = int(np.argmin(turns))
@@ -200,7 +200,7 @@ def _filled(rings: Sequence[np.ndarray], at: tuple[float, float]) -> str:
 
 
 def _stroked(line: np.ndarray, at: tuple[float, float]) -> str:
-    """An open path of what lies before the horizon."""
+    """Open paths of a line in front of the horizon."""
     return "".join(f"M{_points(piece)}" for piece in _visible(_seen(line, at)))
 
 
@@ -213,7 +213,7 @@ def _degrees(at: tuple[float, float]) -> str:
     return f"{abs(north):.2f}° {'N' if north >= 0 else 'S'}, {abs(east):.2f}° {'E' if east >= 0 else 'W'}"
 
 
-# Shifts at a glance: where each scene lay, how single windows lie beside their scene, the series before and after.
+# Figures of shifts: over time, per window relative to the scene, and the series before and after.
 
 CROP = 100
 """Edge of the pixels shown before and after."""
@@ -222,18 +222,18 @@ ENLARGED = 3
 """Edge of a shown pixel."""
 
 MOST = 16
-"""Scenes shown before and after at most."""
+"""Largest number of scenes shown before and after."""
 
 
 def shift_series(scenes: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Dots over time for the shifts of a series; None where none was measured.
+    """Dots over time for the shifts of a series; None if none was measured.
 
     Args:
-        scenes: Of the shifts of :func:`stac2cube.export.report.figures_of`.
+        scenes: ``scenes`` in the shifts of :func:`stac2cube.export.report.figures_of`.
 
     Returns:
-        The reach of the axis in metres, and per scene its place in time (percent) and, per axis, where from below
-        (percent) what was found and what is left of it lies.
+        The limit of the axis in metres, and per scene its position in time (percent) and, per axis, the heights
+        (percent, from below) of the measured and of the remaining shift.
     """
     measured = [scene for scene in scenes if None not in scene["found"]]
     if not measured:
@@ -257,13 +257,13 @@ def shift_series(scenes: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def shift_field(cube: Path) -> dict[str, Any] | None:
-    """How windows lie beside their scene, medians over time, as SVG; None where that was not kept or is nothing.
+    """Draw the shifts of windows relative to their scene, medians over time, as SVG; None if they were not kept.
 
     Args:
         cube: A co-registered cube.
 
     Returns:
-        The drawing, and the length in metres that a tenth of its width stands for.
+        The drawing, the length in metres of an arrow of 18 units (a window is 20 wide), and the largest shift.
 
     Raises:
         BadInputError: The cube is not co-registered.
@@ -305,11 +305,11 @@ def shift_field(cube: Path) -> dict[str, Any] | None:
 
 
 def draw_before_after(cube: Path, out: Path | BinaryIO) -> None:
-    """A GIF: the middle of the area, scene by scene, as it lay on the left and as it lies now on the right.
+    """Write a GIF of the middle of the area, scene by scene: before co-registration on the left, after it on the right.
 
     Args:
-        cube: A co-registered cube whose layers are still there.
-        out: Where.
+        cube: A co-registered cube whose cube of layers still exists.
+        out: Path of the file, or a file object.
 
     Raises:
         BadInputError: The cube is not co-registered, or no scene of it was moved.
@@ -343,7 +343,7 @@ def _coregistered(cube: Path) -> tuple[CubeSpec, dict[str, Entry]]:
 
 
 def _median(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, NaN where there is nothing."""
+    """Median over the first axis, NaN where there are no values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         middle: np.ndarray = np.nanmedian(values, axis=0)
@@ -354,24 +354,24 @@ def _found(row: Entry) -> bool:
     return row.properties["found_x"] is not None
 
 
-# A super-resolved cube at a glance: the same place as it was measured, and on the finer grid.
+# Figures of a super-resolved cube: the same place as measured, and on the finer grid.
 
 PAIR_CROP = 80
-"""Edge of the place shown, pixels of 10 m."""
+"""Edge of the shown place, pixels of 10 m."""
 
 DATES = 3
-"""Dates shown at most: the clearest."""
+"""Largest number of dates shown: the clearest."""
 
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """The same place twice.
+    """Pictures of the same place in both resolutions.
 
     Attributes:
-        day: Of the step.
-        coarse: As it was measured, ``(rows, columns, 3)`` float32, 0 to 1.
+        day: Date of the step.
+        coarse: As measured, ``(rows, columns, 3)`` float32, 0 to 1.
         fine: On the finer grid, with the same stretch.
-        pixel: Edge of a pixel there, units of the grid.
+        pixel: Edge of a pixel of the finer grid, units of the grid.
     """
 
     day: str
@@ -381,13 +381,13 @@ class BeforeAfter:
 
 
 def pairs_of(cube: Path) -> list[BeforeAfter]:
-    """The middle of the area on the clearest dates.
+    """Pictures of the middle of the area on the clearest dates.
 
     Args:
-        cube: A super-resolved cube whose layers are still there.
+        cube: A super-resolved cube whose cube of layers still exists.
 
     Raises:
-        BadInputError: The cube is not super-resolved, has no step, or its layers are gone.
+        BadInputError: The cube is not super-resolved, has no step, or its cube of layers was removed.
     """
     spec = read_root(cube).spec
     if spec.stage != "superres":
@@ -396,7 +396,7 @@ def pairs_of(cube: Path) -> list[BeforeAfter]:
     if not (parent / "zarr.json").exists():
         raise BadInputError(f"{parent}, from which {cube} was made, is not there any more")
     fine, coarse = open_cube(cube, chunks=None), open_cube(parent, chunks=None)
-    # Bands of 10 m are the same where only those of 20 m became finer: these are shown then.
+    # With a target of 10 m only the bands of 20 m become finer: show these.
     bands = rgb_layers_of(coarse, "true") if spec.recipe["superres"]["target"] != 10 else ["B12", "B11", "B8A"]
     if fine.sizes["time"] == 0:
         raise BadInputError(f"{cube} has no step to show yet")

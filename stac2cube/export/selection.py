@@ -1,4 +1,4 @@
-"""What is exported: pixels of one cube, or of several on one lattice, cut to an area and read by windows."""
+"""Selections to export: pixels of one cube, or of several on one lattice, cut to an area and read by windows."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 
 EDGE = 1024
-"""Rows and columns read at once at most: a few times the layers' 2 MB each."""
+"""Largest number of rows and of columns read at once: a few times 2 MB per layer."""
 
 Window = tuple[slice, slice]
 """Rows and columns of the grid of a :class:`Selection`."""
 
 
 def period_ends(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, datetime]:
-    """First moment after the period of each step of a composite.
+    """End of the period (exclusive) of each step of a composite.
 
     Args:
-        spec: Of the cube.
-        rows: Of its sealed steps by key.
+        spec: Spec of the cube.
+        rows: Ledger rows of its sealed steps by key.
 
     Returns:
-        By key, UTC; empty for a cube that is no composite. Steps of earlier releases, which did not record it, are left
-        out where the calendar does not tell: those of the period ``"all"``.
+        By key, UTC; empty for a cube that is not a composite. Earlier releases did not record it: for their steps it is
+        computed from the calendar; those of the period ``"all"`` are left out.
     """
     composite = spec.recipe.get("composite")
     if not composite or not rows:
@@ -59,14 +59,14 @@ def period_ends(spec: CubeSpec, rows: Mapping[str, Entry]) -> dict[str, datetime
 
 @dataclass(frozen=True)
 class SelectedCube:
-    """One cube of a cut.
+    """One cube of a selection.
 
     Attributes:
-        path: Where it is.
-        spec: What it is.
-        rows: Its sealed steps by key.
-        steps: The cube as stored, its chosen steps.
-        corner: Row and column of its upper left pixel in the grid of the cut; may be negative.
+        path: Path of the cube.
+        spec: Spec of the cube.
+        rows: Ledger rows of its sealed steps by key.
+        steps: The selected steps, with stored values.
+        corner: Row and column of its upper left pixel in the grid of the selection; may be negative.
     """
 
     path: Path
@@ -77,20 +77,20 @@ class SelectedCube:
 
     @cached_property
     def place_of(self) -> dict[str, int]:
-        """Place of each chosen step by key."""
+        """Index of each selected step by key."""
         return {str(key): place for place, key in enumerate(self.steps["scene"].values)}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Pixels to be exported.
+    """Pixels to export.
 
     Attributes:
-        sources: The cubes; where several have data the first wins.
-        grid: The pixels exported.
-        layers: What is exported.
-        hiding: What is hidden before.
-        outline: Polygons in the CRS of the grid, outside which there is no data; None for all.
+        sources: The cubes; where several have data, the first is used.
+        grid: Grid of the exported pixels.
+        layers: Exported layers.
+        hiding: Masks that are applied first.
+        outline: Polygons in the CRS of the grid, outside which there is no data; None for all pixels.
     """
 
     sources: tuple[SelectedCube, ...]
@@ -101,7 +101,7 @@ class Selection:
 
     @property
     def spec(self) -> CubeSpec:
-        """What the first cube is."""
+        """Spec of the first cube."""
         return self.sources[0].spec
 
     @cached_property
@@ -111,14 +111,14 @@ class Selection:
         return dict(sorted(times.items(), key=lambda pair: (pair[1], pair[0])))
 
     def windows(self, edge: int = EDGE) -> Iterator[Window]:
-        """The grid in parts of at most so many rows and columns."""
+        """Windows of the grid with at most ``edge`` rows and columns."""
         rows, columns = self.grid.shape
         for top in range(0, rows, edge):
             for left in range(0, columns, edge):
                 yield slice(top, min(top + edge, rows)), slice(left, min(left + edge, columns))
 
     def read(self, step: str, window: Window) -> dict[str, np.ndarray]:
-        """Stored pixels of all layers, ``(rows, columns)`` each, their fill where nothing is."""
+        """Read stored pixels of all layers, ``(rows, columns)`` each, their fill value where there is no data."""
         shape = tuple(part.stop - part.start for part in window)
         out = {layer.name: np.full(shape, layer.fill_scalar, layer.dtype) for layer in self.layers}
         for source in self.sources:
@@ -130,12 +130,12 @@ class Selection:
         return out
 
     def opened(self, step: str, window: Window) -> xr.Dataset:
-        """The same as views want it: stored numbers with their attributes, dims ``(y, x)``, coordinates of pixels."""
+        """Read as a Dataset for views: stored values with attributes, dims ``(y, x)``, coordinates of pixel centres."""
         west, north = self.grid.origin
         step_of = self.grid.resolution
         rows, columns = (np.arange(part.start, part.stop) + 0.5 for part in window)
         coordinates = {"y": north - step_of * rows, "x": west + step_of * columns}
-        # Fills that xarray would not decode (NaN, and classes) need no mark.
+        # Fill values that xarray would not decode (NaN, and classes) need no _FillValue attribute.
         layers = {
             name: (("y", "x"), values, {**layer.attributes(), **self._flags(name)})
             for (name, values), layer in zip(self.read(step, window).items(), self.layers, strict=True)
@@ -143,14 +143,14 @@ class Selection:
         return xr.Dataset(layers, coordinates, {"mission": self.spec.recipe.get("mission", "")})
 
     def series(self) -> xr.Dataset:
-        """All steps of the first cube after hiding, lazily: for a stretch that is one for all."""
+        """All steps of the first cube after masking, lazily: to compute one stretch for all."""
         source = self.sources[0]
         dataset = open_cube(source.path)
         dataset = dataset.isel(time=[key in source.place_of for key in dataset["scene"].values])
         return self.hiding.apply(dataset) if self.hiding else dataset
 
     def fingerprint(self, step: str, **how: Any) -> str:
-        """What decides the pixels of a step, as a short text: equal where they are equal."""
+        """Digest of everything that determines the pixels of a step."""
         parts: dict[str, Any] = {name: str(value) for name, value in how.items()}
         parts |= {"grid": self.grid.to_json(), "layers": [layer.name for layer in self.layers]}
         parts |= {"outline": None if self.outline is None else self.outline.wkt, "mask": self.hiding.mask}
@@ -181,14 +181,14 @@ class Selection:
         pixels = source.steps.isel(time=[place], y=theirs[0], x=theirs[1])
         pixels = self.hiding.apply(pixels) if self.hiding else pixels
         if pixels.sizes["time"] == 0:
-            return  # the clouds cube lacks it
+            return  # the clouds cube does not have the step
         for layer in self.layers:
             new, old = pixels[layer.name].values[0], out[layer.name][here]
             empty = np.isnan(old) if np.isnan(layer.fill) else old == layer.fill_scalar
             out[layer.name][here] = np.where(empty, new.astype(layer.dtype), old)
 
     def _inside(self, window: Window) -> np.ndarray:
-        """Pixels whose centre lies within the outline."""
+        """Mask of the pixels whose centre is within the outline."""
         from rasterio.features import geometry_mask
 
         geobox = self.grid.geobox[window]
@@ -204,19 +204,19 @@ def selection_of(
     hiding: Hiding | None = None,
     choice: TimeSelection | None = None,
 ) -> Selection:
-    """Decide what is exported.
+    """Select the pixels to export.
 
     Args:
-        cubes: One, or several of the same layers and resolution on one lattice.
-        clip: Polygons, in any form that :func:`stac2cube.model.geometry.read_areas` takes; None for all pixels.
-        layers: Names; all if None.
-        hiding: What is hidden before; a clouds cube goes with one cube only.
-        choice: Which steps; all if None.
+        cubes: One cube, or several with the same layers and resolution on one lattice.
+        clip: Polygons, in any form that :func:`stac2cube.model.geometry.read_areas` accepts; None for all pixels.
+        layers: Names of layers; all if None.
+        hiding: Masks that are applied first; a clouds cube only with a single cube.
+        choice: Steps to export; all if None.
 
     Raises:
         CubeError: Not a cube.
         CubeMismatchError: The cubes differ in lattice or layers.
-        BadInputError: No such layer or step, a polygon beside the cubes, clouds for several cubes.
+        BadInputError: No such layer or step, a polygon outside the cubes, a clouds cube with several cubes.
     """
     hiding, choice = hiding or Hiding(), choice or TimeSelection()
     sources = [_source(Path(cube)) for cube in cubes]
@@ -263,7 +263,11 @@ def _layers(spec: CubeSpec, names: Sequence[str] | None) -> tuple[Layer, ...]:
 
 
 def _require_alike(one: SelectedCube, other: SelectedCube) -> None:
-    """Two cubes can lie in one mosaic."""
+    """Check that two cubes can form a mosaic.
+
+    Raises:
+        CubeMismatchError: The cubes differ in lattice or layers.
+    """
     mine, theirs = one.spec, other.spec
     grids = (mine.grid, theirs.grid)
     if grids[0].crs != grids[1].crs or grids[0].resolution != grids[1].resolution:
@@ -283,7 +287,7 @@ def _stored(layer: Layer) -> tuple[Any, ...]:
 
 
 def _union(grids: Sequence[Grid]) -> Grid:
-    """The smallest grid on the lattice of the first that holds them all."""
+    """The smallest grid on the lattice of the first that contains all grids."""
     first = grids[0]
     if len(grids) == 1:
         return first
@@ -295,7 +299,7 @@ def _union(grids: Sequence[Grid]) -> Grid:
 
 
 def _clipped(grid: Grid, clip: object) -> tuple[Grid, BaseGeometry]:
-    """The part of a grid around polygons, and these in its CRS."""
+    """The part of a grid around polygons, and the polygons in its CRS."""
     from odc.geo.geom import Geometry
 
     from stac2cube.model.geometry import read_areas
@@ -313,7 +317,7 @@ def _clipped(grid: Grid, clip: object) -> tuple[Grid, BaseGeometry]:
 
 
 def _corner(grid: Grid, within: Grid) -> tuple[int, int]:
-    """Row and column of the upper left pixel of a grid in another one."""
+    """Row and column of a grid's upper left pixel in another grid."""
     return (
         round((within.origin[1] - grid.origin[1]) / within.resolution),
         round((grid.origin[0] - within.origin[0]) / within.resolution),

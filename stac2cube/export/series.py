@@ -1,4 +1,4 @@
-"""Points and polygons through time: a table with a row per place and step, as CSV or Parquet."""
+"""Time series of points and polygons: a table with a row per location and step, as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MOST = 2048 * 2048
-"""Pixels read at once at most; a polygon that covers more is refused."""
+"""Largest number of pixels read at once; a polygon that covers more is refused."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Location:
     """A point or polygon on the grid.
 
     Attributes:
-        name: What it is called.
-        rows: Of the grid that it covers; empty where it lies outside.
-        columns: The same.
+        name: Name of the location.
+        rows: Rows of the grid that it covers; empty if it is outside.
+        columns: Columns of the grid, likewise.
         shape: The point or polygon, in the CRS of the grid.
-        inside: ``(rows, columns)`` bool, pixels whose centre lies within; None for a point.
+        inside: ``(rows, columns)`` bool, pixels whose centre is within; None for a point.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Location:
 
     @property
     def outside(self) -> bool:
-        """Whether no pixel of the grid is its own."""
+        """Whether it covers no pixel of the grid."""
         return bool(self.rows.stop <= self.rows.start or self.columns.stop <= self.columns.start)
 
 
@@ -66,26 +66,26 @@ def write_series(
     choice: TimeSelection | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write what a cube says of points or polygons through time.
+    """Write the time series of a cube at points or polygons.
 
     Args:
         cube: The cube.
-        places: Features in any form that :func:`stac2cube.model.geometry.read_areas` takes, points too.
-        out: ``.csv`` or ``.parquet``; replaced whole.
-        columns: What is told; all layers if None.
-        hiding: What is hidden before.
-        choice: Which steps.
-        progress: Told of every place.
+        places: Features in any form that :func:`stac2cube.model.geometry.read_areas` accepts, also points.
+        out: ``.csv`` or ``.parquet``; replaced atomically.
+        columns: Columns of the table; all layers if None.
+        hiding: Masks that are applied first.
+        choice: Steps of the series.
+        progress: Called for every location.
 
     Returns:
-        The file. A row per place and step: ``name``, ``time``, ``scene``; for points a column per layer, the value of
-        the pixel they lie in; for polygons ``B04_mean`` and so on, and ``pixels`` (within) and ``valid`` (of these with
-        data in all continuous layers). Classes are told of points; of polygons as the class that is most. Times are UTC
-        and say so. A ``.parquet`` is GeoParquet: it has ``geometry`` in the CRS of the cube besides, and ``units`` in
-        the metadata of its columns.
+        The file. A row per location and step: ``name``, ``time``, ``scene``; for points a column per layer, the value
+        of their pixel; for polygons ``B04_mean`` and so on, ``pixels`` (number of pixels within) and ``valid`` (number
+        of these with data in all continuous layers). A layer of classes has one column, for polygons the most frequent
+        class. Times are marked as UTC. A ``.parquet`` is GeoParquet: it also has ``geometry`` in the CRS of the cube,
+        and ``units`` in the metadata of its columns.
 
     Raises:
-        BadInputError: Another kind of file, lines, a place that no pixel of the cube belongs to, no such layer.
+        BadInputError: Another kind of file, lines, a location without pixels of the cube, no such layer.
         CubeError: Not a cube.
     """
     target = Path(out)
@@ -104,7 +104,7 @@ def write_series(
 
 
 class _Told(NamedTuple):
-    """A table; the shape of each of its rows, and their CRS; units of columns."""
+    """A table; the shapes of its rows, and their CRS; units of columns."""
 
     table: pd.DataFrame
     shapes: list[BaseGeometry]
@@ -121,22 +121,22 @@ def series(
     choice: TimeSelection | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """The table that :func:`write_series` writes as CSV, times in UTC; arguments and errors as there."""
+    """Return the table that :func:`write_series` writes as CSV, times in UTC; arguments and errors as there."""
     how = columns or Columns(), hiding or Hiding(), choice or TimeSelection(), progress or Progress()
     return _told(Path(cube), places, *how).table
 
 
 def series_of(dataset: xr.Dataset, grid: Grid, places: object, columns: Columns) -> pd.DataFrame:
-    """The same of a Dataset that several cubes make together; nothing is hidden.
+    """The table of :func:`series` for a Dataset, which may combine several cubes; no masks are applied.
 
     Args:
         dataset: Layers ``(time, y, x)`` with ``time`` and ``scene``, physical values.
         grid: Its lattice.
-        places: As of :func:`write_series`.
-        columns: What is told.
+        places: As for :func:`write_series`.
+        columns: Columns of the table.
 
     Raises:
-        BadInputError: A place lies outside, no such layer, or no such statistic.
+        BadInputError: A location is outside, no such layer, or no such statistic.
     """
     return _table(dataset, grid, places, columns, Hiding(), Progress())[0]
 
@@ -144,7 +144,7 @@ def series_of(dataset: xr.Dataset, grid: Grid, places: object, columns: Columns)
 def _told(
     cube: Path, places: object, columns: Columns, hiding: Hiding, choice: TimeSelection, progress: Progress
 ) -> _Told:
-    """What the cube says, see :func:`write_series`."""
+    """The time series of a cube, see :func:`write_series`."""
     dataset, grid = choice.of(_opened(cube)), read_root(cube).spec.grid
     table, shapes = _table(dataset, grid, places, columns, hiding, progress)
     return _Told(table, shapes, grid.crs, _units(dataset, columns, table))
@@ -153,7 +153,7 @@ def _told(
 def _table(
     dataset: xr.Dataset, grid: Grid, places: object, columns: Columns, hiding: Hiding, progress: Progress
 ) -> tuple[pd.DataFrame, list[BaseGeometry]]:
-    """The table, and the shape of each of its rows."""
+    """The table, and the shapes of its rows."""
     import pandas as pd
 
     found = locations_on(grid, places)
@@ -173,7 +173,7 @@ def _table(
 
 
 def _units(dataset: xr.Dataset, columns: Columns, table: pd.DataFrame) -> dict[str, str]:
-    """Units of the columns that are layers, indices or statistics of these, in the words of CF."""
+    """CF units of the columns that are layers, indices or statistics of these."""
     known = {
         str(name): str(layer.attrs["units"]) for name, layer in dataset.data_vars.items() if "units" in layer.attrs
     }
@@ -186,8 +186,7 @@ def locations_on(grid: Grid, places: object) -> list[Location]:
     """Points and polygons on a grid, in the order given.
 
     Raises:
-        BadInputError: No feature, a line, points and polygons together, or a polygon of more pixels than are read at
-            once.
+        BadInputError: No feature, a line, points together with polygons, or a polygon of more than :data:`MOST` pixels.
     """
     from odc.geo.geom import Geometry
 
@@ -255,7 +254,7 @@ def _polygon(grid: Grid, name: str, shape: BaseGeometry) -> Location:
 
 
 def _groups(places: list[Location], chunk: tuple[int, int]) -> list[list[int]]:
-    """Numbers of places that are read together: points of one chunk, and each polygon by itself."""
+    """Indices of locations that are read together: points of one chunk, and each polygon separately."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, place in enumerate(places):
         chunk_of = (place.rows.start // chunk[0], place.columns.start // chunk[1])
@@ -264,9 +263,9 @@ def _groups(places: list[Location], chunk: tuple[int, int]) -> list[list[int]]:
 
 
 def _rows(dataset: xr.Dataset, places: list[Location], columns: Columns, hiding: Hiding) -> list[dict[str, list[Any]]]:
-    """What is told of each of some places that lie near each other: a value per step of each column.
+    """The columns of nearby locations, each with a value per step.
 
-    Steps are read one after the other, so that memory does not grow with time.
+    Steps are read one after another, so that memory does not grow with the number of steps.
     """
     top, left = (min(getattr(place, axis).start for place in places) for axis in ("rows", "columns"))
     bottom, right = (max(getattr(place, axis).stop for place in places) for axis in ("rows", "columns"))
@@ -296,7 +295,7 @@ def _layers(step: xr.Dataset, columns: Columns, hiding: Hiding) -> tuple[dict[st
     """Layers and indices of one step, ``(rows, columns)`` each, and names of those that are classes."""
     seen = hiding.apply(step) if hiding else step
     if seen.sizes["time"] == 0:
-        seen = step.where(False)  # the clouds cube lacks it: all is hidden
+        seen = step.where(False)  # the clouds cube does not have the step: hide all pixels
     names = [str(name) for name in (columns.layers or step.data_vars)]
     classes = {name for name in names if is_class(step[name])}
     layers = {name: (seen[name] if name in classes else physical(seen[name])).values[0] for name in names}
@@ -309,7 +308,7 @@ def _layers(step: xr.Dataset, columns: Columns, hiding: Hiding) -> tuple[dict[st
 def _over(
     layers: dict[str, np.ndarray], classes: set[str], inside: np.ndarray, statistics: tuple[str, ...]
 ) -> dict[str, Any]:
-    """A polygon's row."""
+    """The row of a polygon at one step."""
     told: dict[str, Any] = {"pixels": int(inside.sum())}
     whole = [np.isfinite(values[inside]) for name, values in layers.items() if name not in classes]
     told["valid"] = int(np.logical_and.reduce(whole).sum()) if whole else told["pixels"]
@@ -328,6 +327,6 @@ def _statistic(what: str, values: np.ndarray) -> float:
 
 
 def _most(values: np.ndarray) -> float:
-    """The value that is most, the lowest of equals."""
+    """The most frequent value, the lowest among equals."""
     found, counts = np.unique(values[np.isfinite(values)], return_counts=True)
     return float(found[counts.argmax()]) if found.size else float("nan")

@@ -31,7 +31,7 @@ from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import SUFFIX, levels_of, read_root
 from stac2cube.version import __version__
 
-# Layers and axes of a cube in the words of STAC: bands, variables, dimensions.
+# Layers and axes of a cube in STAC: bands, variables, dimensions.
 
 COMMON_NAMES = frozenset(
     (
@@ -43,11 +43,11 @@ COMMON_NAMES = frozenset(
 """Common names of the extension eo 2.0."""
 
 RED_EDGE = {"rededge1": "rededge071", "rededge2": "rededge075", "rededge3": "rededge078"}
-"""Red edges are numbered here; the extension calls them by their wavelength."""
+"""Names of red edge bands: numbered here, by wavelength in the extension."""
 
 
 def utc_text(time: datetime) -> str:
-    """RFC 3339, UTC, with microseconds."""
+    """Format a time as RFC 3339, UTC, with microseconds."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -55,8 +55,8 @@ def stac_bands_of(spec: CubeSpec, mission: Mission | None) -> list[dict[str, Any
     """A STAC 1.1 band per layer.
 
     Args:
-        spec: Of the cube.
-        mission: Whose bands some layers are.
+        spec: Spec of the cube.
+        mission: Mission whose bands are layers of the cube.
     """
     return [_band(layer, mission) for layer in spec.layers]
 
@@ -80,7 +80,7 @@ def _band(layer: Layer, mission: Mission | None) -> dict[str, Any]:
 
 
 def variables_of(spec: CubeSpec) -> dict[str, Any]:
-    """Layers in the words of the extension datacube."""
+    """Layers as variables of the extension datacube."""
     return {
         layer.name: {
             "type": "data",
@@ -96,7 +96,7 @@ def variables_of(spec: CubeSpec) -> dict[str, Any]:
 
 
 def dimensions_of(spec: CubeSpec, times: Sequence[datetime]) -> dict[str, Any]:
-    """Axes in the words of the extension datacube: extents are those of pixel centres, times are listed."""
+    """Axes as dimensions of the extension datacube: extents are those of pixel centres, times are listed."""
     grid = spec.grid
     code = int(grid.crs.removeprefix("EPSG:")) if grid.crs.startswith("EPSG:") else grid.crs
     west, north = grid.origin
@@ -133,7 +133,7 @@ def _classes(layer: Layer) -> list[dict[str, Any]]:
 
 
 def _bitfields(layer: Layer) -> list[dict[str, Any]]:
-    """Values under a mask, counted from its lowest bit."""
+    """Bit fields of a layer; values are shifted to the lowest bit of the mask."""
     fields = []
     for mask, members in groupby(sorted(layer.bits), key=lambda bit: bit[0]):
         offset = (mask & -mask).bit_length() - 1
@@ -144,17 +144,17 @@ def _bitfields(layer: Layer) -> list[dict[str, Any]]:
     return fields
 
 
-# What the makers of the data ask of those who pass them on: terms of use, attribution, and who they are.
+# Requirements of the data providers for redistribution: terms of use, attribution, and names of providers.
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Somebody who made, processed or hosts data.
+    """An organisation that made, processed or hosts data.
 
     Attributes:
-        name: As they call themselves.
-        url: Their page.
-        roles: STAC's words: producer, licensor, processor, host.
+        name: Its own name.
+        url: Its web page.
+        roles: Roles in STAC: producer, licensor, processor, host.
     """
 
     name: str
@@ -164,12 +164,12 @@ class Provider:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the pixels of some steps come from.
+    """Source of the pixels of steps.
 
     Attributes:
-        catalogs: Names of those through which they were read, where that is known.
+        catalogs: Names of the catalogs through which they were read, as far as known.
         simulated: Whether some are simulated.
-        measured: Whether some are what a satellite measured.
+        measured: Whether some were measured by a satellite.
     """
 
     catalogs: frozenset[str] = frozenset()
@@ -178,20 +178,20 @@ class Origin:
 
     @classmethod
     def of_rows(cls, rows: Iterable[Entry]) -> Origin:
-        """Of rows of a ledger."""
+        """Origin of ledger rows."""
         facts = [row.properties for row in rows]
         catalogs = [str(fact.get("catalog", "")) for fact in facts]
         return cls._of(catalogs, [bool(fact.get("simulated")) for fact in facts])
 
     @classmethod
     def of_steps(cls, *datasets: xr.Dataset) -> Origin:
-        """Of opened cubes, or parts of them."""
+        """Origin of opened cubes, or parts of them."""
         catalogs: list[str] = []
         simulated: list[bool] = []
         for dataset in datasets:
             names, marks = (dataset.coords.get(name) for name in ("catalog", "simulated"))
             catalogs += [] if names is None else [str(name) for name in np.atleast_1d(names.values)]
-            # A step that says nothing is NaN beside those that do.
+            # A step without the mark is NaN beside steps with it.
             simulated += [False] if marks is None else [bool(mark == 1) for mark in np.atleast_1d(marks.values)]
         return cls._of(catalogs, simulated)
 
@@ -206,9 +206,9 @@ class Terms:
     """The terms of a mission.
 
     Attributes:
-        url: Where they are written.
-        attribution: The words they ask for; ``{years}`` stands for the years of the data.
-        providers: Who is to be named.
+        url: Page with the terms.
+        attribution: Required text; ``{years}`` is replaced by the years of the data.
+        providers: Providers to name.
     """
 
     url: str
@@ -216,7 +216,7 @@ class Terms:
     providers: tuple[Provider, ...]
 
     def words(self, times: Collection[datetime]) -> str:
-        """The attribution for data of some times."""
+        """The attribution for data of these times."""
         years = sorted({time.year for time in times})
         text = "" if not years else f"{years[0]}" if len(years) == 1 else f"{years[0]}-{years[-1]}"
         return " ".join(self.attribution.format(years=text).split())
@@ -245,7 +245,7 @@ MISSIONS = {
         ),
     ),
 }
-"""By the beginning of a mission's name. Sources: the legal notice on Sentinel data (EU 1159/2013), USGS's data policy,
+"""Terms by prefix of the mission's name. Sources: the legal notice on Sentinel data (EU 1159/2013), USGS's data policy,
 and the licence of the Copernicus DEM."""
 
 SOURCES = {
@@ -254,21 +254,21 @@ SOURCES = {
     "earth-search": "Earth Search by Element 84",
     "cdse": "Copernicus Data Space Ecosystem",
 }
-"""Catalogs through which data are read, by name, as people know them."""
+"""Catalogs through which data are read: name -> title."""
 
 THANKS = {
     "terrabyte": "Data were accessed by terrabyte, the platform of the German Aerospace Center (DLR) and the Leibniz "
     "Supercomputing Centre (LRZ)",
 }
-"""What is to be said of some of them besides."""
+"""Additional acknowledgements of catalogs, by name."""
 
 
 SIMULATED = "Simulated by stac2cube, not measured by a satellite"
-"""What is said of scenes that are."""
+"""Notice for simulated scenes."""
 
 
 def mission_of_cubes(spec: CubeSpec) -> str:
-    """Name of the mission that a cube was made from, over however many cubes; "" where nobody can tell any more."""
+    """Name of the mission that a cube was made from, through all its parents; "" if a parent is missing."""
     while "mission" not in spec.recipe:
         parent = Path(str(spec.request.get("layers", "")))
         if not spec.request.get("layers") or not (parent / "zarr.json").exists():
@@ -278,20 +278,20 @@ def mission_of_cubes(spec: CubeSpec) -> str:
 
 
 def terms_of(spec: CubeSpec, origin: Origin) -> Terms | None:
-    """The terms of a cube's mission, None for one of which none are written down, and where nothing was measured."""
+    """The terms of a cube's mission, None for missions without recorded terms, and if nothing was measured."""
     mission = mission_of_cubes(spec) if origin.measured else ""
     return next((terms for name, terms in MISSIONS.items() if mission.startswith(name)), None)
 
 
 def attribution_of(spec: CubeSpec, times: Collection[datetime], origin: Origin) -> str:
-    """What a cube's makers and sources are to be named with; "" where nothing is asked for.
+    """The attribution that a cube's providers and catalogs require; "" if none is required.
 
-    Simulated scenes are said to be so, and nobody is named for them.
+    Simulated scenes are marked as simulated, without naming a provider.
 
     Args:
-        spec: Of the cube.
-        times: Of its steps.
-        origin: Where their pixels come from.
+        spec: Spec of the cube.
+        times: Times of its steps.
+        origin: Source of their pixels.
     """
     terms = terms_of(spec, origin)
     said = [terms.words(times)] if terms else []
@@ -299,21 +299,21 @@ def attribution_of(spec: CubeSpec, times: Collection[datetime], origin: Origin) 
     return ". ".join([*said, *(THANKS[name] for name in sorted(origin.catalogs & THANKS.keys()))])
 
 
-# How a cube came to be, in sentences: for those who use it without having made it.
+# Lineage of a cube in sentences, for users who did not make it.
 
 
 def lineage_of(spec: CubeSpec, rows: Iterable[Entry]) -> list[str]:
-    """One sentence per thing that was done, in the order in which it was done.
+    """One sentence per processing step, in order.
 
     Args:
-        spec: Of the cube.
-        rows: Of its sealed steps.
+        spec: Spec of the cube.
+        rows: Ledger rows of its sealed steps.
     """
     return list(_sentences(spec, list(rows)))
 
 
 def sources_of(rows: Iterable[Entry]) -> list[str]:
-    """Names of the catalogs that steps were read from; those that only this machine knows are "a local catalog"."""
+    """Titles of the catalogs that steps were read from; catalogs defined by the user become "a local catalog"."""
     known = catalogs()
     names = Origin.of_rows(rows).catalogs
     return sorted({SOURCES.get(name, name if name in known else "a local catalog") for name in names})
@@ -371,16 +371,16 @@ XARRAY = _EXTENSION.format("xarray-assets/v1.0.0")
 FILE = _EXTENSION.format("file/v2.1.0")
 GRID = _EXTENSION.format("grid/v1.1.0")
 SAT = _EXTENSION.format("sat/v1.1.0")
-"""Versions of the STAC extensions that are written."""
+"""STAC extensions in use, with versions."""
 
 ZARR = "application/vnd.zarr"
-"""Media type of a Zarr store; readers compare it as a whole, so its version stands in a field of its own."""
+"""Media type of a Zarr store; readers compare the whole text, so the version of Zarr is in a separate field."""
 
 OPENED = {"zarr:zarr_format": 3, "zarr:consolidated": True, "zarr:node_type": "group"}
-"""Fields by which readers of the extension zarr open a store."""
+"""Fields that readers of the extension zarr use to open a store."""
 
 MOMENT = timedelta(microseconds=1)
-"""The end of a period is exclusive here; that of a span in STAC is its last moment."""
+"""Subtracted from the end of a period: it is exclusive here, and inclusive in STAC."""
 
 SHOWN = (
     "valid_fraction",
@@ -393,7 +393,7 @@ SHOWN = (
     "baselines",
     "catalog",
 )
-"""Facts of a step that its Item shows."""
+"""Properties of a step that are in its Item."""
 
 
 def collection_of(cube: Path, href: str = "", name: str = "") -> dict[str, Any]:
@@ -401,12 +401,12 @@ def collection_of(cube: Path, href: str = "", name: str = "") -> dict[str, Any]:
 
     Args:
         cube: The cube.
-        href: Where people find it; its own path if "".
-        name: What its id is made from; its file name if "".
+        href: Public address of the cube; its own path if "".
+        name: Source of the id; the cube's file name if "".
 
     Raises:
         CubeError: Not a cube.
-        BadInputError: It has no step yet.
+        BadInputError: The cube has no step yet.
     """
     spec, rows = _look(cube)
     where = href or str(cube.resolve())
@@ -441,7 +441,7 @@ def collection_of(cube: Path, href: str = "", name: str = "") -> dict[str, Any]:
 
 
 def items_of(cube: Path, href: str = "", name: str = "") -> Iterator[dict[str, Any]]:
-    """An Item per sealed step of a cube, oldest first; see :func:`collection_of` for the words."""
+    """An Item per sealed step of a cube, oldest first; arguments as for :func:`collection_of`."""
     spec, rows = _look(cube)
     where, lineage = href or str(cube.resolve()), " ".join(lineage_of(spec, rows.values()))
     window, asset, ends = _window(spec), _asset(spec), period_ends(spec, rows)
@@ -468,7 +468,7 @@ def items_of(cube: Path, href: str = "", name: str = "") -> Iterator[dict[str, A
 
 
 def safe_id(name: str) -> str:
-    """A name as an id that is safe in addresses and on any disk: lower case, digits, ``-`` and ``_``."""
+    """Convert a name to an id that is safe in URLs and on any file system: lower case, digits, ``-`` and ``_``."""
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "cube"
 
 
@@ -494,7 +494,7 @@ def bbox_of(place: BaseGeometry) -> list[float]:
 
 
 def _seen(row: Entry, window: BaseGeometry) -> BaseGeometry:
-    """What a step shows of a cube; all of it where its footprint is not known, or none about a pole or 180 degrees."""
+    """The part of a cube's extent that a step covers; all if its footprint is unknown, or invalid at a pole or 180°."""
     if not row.footprint:
         return window
     try:
@@ -505,12 +505,12 @@ def _seen(row: Entry, window: BaseGeometry) -> BaseGeometry:
 
 
 def _window(spec: CubeSpec) -> BaseGeometry:
-    """Where a cube lies: WGS84 polygons, split at the antimeridian, closed along a pole within it."""
+    """Extent of a cube: WGS84 polygons, split at the antimeridian, closed along a pole within it."""
     return to_wgs84(box(*spec.grid.geobox.boundingbox), parse_crs(spec.grid.crs))
 
 
 UP = ("root", "parent", "collection")
-"""Links of an Item to what it is in."""
+"""Relations of the links from an Item to its containers."""
 
 
 def _look(cube: Path) -> tuple[CubeSpec, dict[str, Entry]]:
@@ -532,7 +532,7 @@ def _words(spec: CubeSpec) -> str:
 
 
 def _used(facts: Mapping[str, Any], asset: Mapping[str, Any]) -> list[str]:
-    """Those of the other extensions of which some field is there."""
+    """URIs of the optional extensions with a field in use."""
     names = {*facts, *asset, *(name for band in asset["bands"] for name in band)}
     known = {"eo:": EO, "raster:": RASTER, "classification:": CLASSIFICATION}
     return [uri for prefix, uri in known.items() if any(name.startswith(prefix) for name in names)]
@@ -558,7 +558,7 @@ def _summaries(spec: CubeSpec, rows: list[Entry]) -> dict[str, Any]:
 
 
 def _asset(spec: CubeSpec) -> dict[str, Any]:
-    """The cube as an asset, without where it is."""
+    """The cube as an asset, without its href."""
     return {
         "type": ZARR,
         "roles": ["data"],
@@ -572,20 +572,20 @@ def _asset(spec: CubeSpec) -> dict[str, Any]:
 
 
 def metres_of(grid: Grid) -> float:
-    """Edge of the pixels in metres, as STAC's ``gsd`` wants it, six digits; of pixels in degrees, along the equator."""
+    """Edge of the pixels in metres for STAC's ``gsd``, six digits; for pixels in degrees, along the equator."""
     crs = CRS.from_user_input(grid.crs)
     radius = crs.ellipsoid.semi_major_metre if crs.is_geographic and crs.ellipsoid else 1.0
     return float(f"{grid.resolution * crs.axis_info[0].unit_conversion_factor * radius:.6g}")
 
 
 def projected(grid: Grid) -> dict[str, Any]:
-    """A lattice in the words of the extension projection."""
+    """A lattice as fields of the extension projection."""
     crs = {"proj:code": grid.crs} if grid.crs.startswith("EPSG:") else {"proj:wkt2": grid.crs}
     return {**crs, "proj:shape": list(grid.shape), "proj:transform": list(grid.transform)}
 
 
 def _pyramid(cube: Path, where: str) -> dict[str, Any]:
-    """The group of overviews, where the cube has some."""
+    """The group of overviews as an asset, if the cube has overviews."""
     if not levels_of(cube):
         return {}
     beside = where.rstrip("/") + SUFFIX
@@ -616,7 +616,7 @@ def _properties(spec: CubeSpec, row: Entry, lineage: str) -> dict[str, Any]:
 
 
 def _derived_from(row: Entry) -> Iterator[dict[str, str]]:
-    """Links to the items that a step was made from, where they say where they are found."""
+    """Links to the source items of a step, for items with a ``self`` link."""
     for text in row.sources:
         for link in json.loads(text).get("links") or ():
             if link.get("rel") == "self" and str(link.get("href", "")).startswith("http"):

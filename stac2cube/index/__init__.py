@@ -1,1 +1,1 @@
-"""Scene indexes: searches that are stored as files and brought up to date."""
+"""Scene indexes: search results that are stored as files and updated."""

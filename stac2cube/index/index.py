@@ -39,21 +39,21 @@ from stac2cube.search.index_files import IndexManifest, read_index_manifest
 from stac2cube.search.index_headers import Target, changed, read_headers, stored_headers
 from stac2cube.search.search import Conditions, scenes_of
 
-# What scene indexes hold, told: their facts, a list of one's own, and all items as one file.
+# Reports of scene indexes: their properties, a list of the user's own, and all items as one file.
 
 
 def export_index(name: str | Path, out: str | Path) -> Path:
-    """An index as one file: ``.parquet`` (STAC GeoParquet, headers included) or ``.json`` (ItemCollection).
+    """Write an index as one file: ``.parquet`` (STAC GeoParquet, headers included) or ``.json`` (ItemCollection).
 
     Args:
         name: Name or path of the index.
-        out: The file to write. Its ending decides the format.
+        out: The file to write. Its suffix determines the format.
 
     Returns:
         The file.
 
     Raises:
-        BadInputError: Another ending.
+        BadInputError: Another suffix.
     """
     old, file = read_index(index_path(name)), Path(out)
     if file.suffix not in (".parquet", ".json", ".geojson"):
@@ -63,7 +63,7 @@ def export_index(name: str | Path, out: str | Path) -> Path:
 
 
 def index_info(name: str | Path) -> dict[str, Any]:
-    """What an index holds, as plain JSON values.
+    """Describe an index, as plain JSON values.
 
     Args:
         name: Name or path of the index.
@@ -97,7 +97,7 @@ def index_info(name: str | Path) -> dict[str, Any]:
 
 
 def list_indexes() -> list[dict[str, Any]]:
-    """The user's own indexes: name, path, and the manifest's facts."""
+    """List the user's own indexes: name, path, and properties from the manifest."""
     folder = indexes_folder()
     paths = sorted(path for path in folder.iterdir() if is_index(path)) if folder.is_dir() else []
     return [{"name": path.name, "path": str(path), **_short(read_index_manifest(path))} for path in paths]
@@ -108,17 +108,17 @@ def _short(manifest: IndexManifest) -> dict[str, Any]:
     return {"mission": manifest.request.get("mission", ""), "items": manifest.rows, **facts}
 
 
-# Scene indexes from queries: searched once, kept as files, brought up to date by their difference.
+# Scene indexes from queries: searched once, stored as files, updated by differences.
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was done to an index.
+    """Result of a change of an index.
 
     Attributes:
         path: The index.
-        manifest: What it says of itself now.
-        difference: What changed.
+        manifest: Its current manifest.
+        difference: The changes.
     """
 
     path: Path
@@ -141,25 +141,25 @@ def create_index(
 ) -> Path:
     """Search a catalog, and store the items as a catalog of your own.
 
-    The index is a folder of STAC GeoParquet by year and month, to be given as ``catalog=`` wherever a catalog can be.
+    The index is a folder of STAC GeoParquet by year and month, accepted as ``catalog=`` everywhere.
 
     Args:
         name: A path, or a name among the user's own indexes.
         mission: Name of a mission.
-        aoi: Area of interest, as of :func:`stac2cube.get_stac_layers`.
+        aoi: Area of interest, as for :func:`stac2cube.get_stac_layers`.
         time: Period, likewise.
-        bands: Bands whose headers are kept; the mission's default if None. The index holds all assets in any case.
+        bands: Bands whose headers are stored; the mission's default if None. The index always holds all assets.
         max_cloud_cover: Percent; scenes with more are left out.
         orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit.
         catalog: Name, URL of a STAC API, or path; chosen automatically if "auto".
         where: Conditions on items as CQL2 texts, ``"s2:nodata_pixel_percentage < 20"``.
-        headers: Read the headers of the images too, and keep them.
+        headers: Also read the headers of the images, and store them.
 
     Returns:
-        Where the index lies.
+        Path of the index.
 
     Raises:
-        BadInputError: An argument is invalid, nothing was found, something there already.
+        BadInputError: An argument is invalid, nothing was found, or the path exists already.
         CatalogError: The catalog cannot be read.
     """
     query = Query(
@@ -176,16 +176,16 @@ def create_index(
 
 
 def make_index(name: str | Path, query: Query, *, headers: bool = False, progress: Progress | None = None) -> Written:
-    """Search, and store what is found.
+    """Search, and store the items found.
 
     Args:
         name: A path, or a name among the user's own indexes.
-        query: What to look for, with an area.
-        headers: Read the headers of the images too, and keep them.
-        progress: Told of every file whose header is read.
+        query: The query, with an area.
+        headers: Also read the headers of the images, and store them.
+        progress: Called for every file whose header is read.
 
     Raises:
-        BadInputError: Several catalogs, or something is there already.
+        BadInputError: Several catalogs, or the index exists already.
         NothingFoundError: No scene.
         CatalogError: The catalog cannot be read.
     """
@@ -206,18 +206,18 @@ def make_index(name: str | Path, query: Query, *, headers: bool = False, progres
 def update_index(
     name: str | Path, *, time: Any = None, check: bool = False, progress: Progress | None = None
 ) -> Written:
-    """Search again with the options of an index, and apply what is new, changed or gone.
+    """Search again with the options of an index, and apply new, changed and removed items.
 
     Args:
         name: The index.
-        time: A further period; the search then goes over all periods ever asked for.
-        check: Compare size and ETag of every file whose header is kept, and read anew those that changed.
-        progress: Told of every file whose header is read.
+        time: An additional period; the search then covers all periods requested so far.
+        check: Compare size and ETag of every file with a stored header, and read changed headers again.
+        progress: Called for every file whose header is read.
 
     Raises:
-        BadInputError: It was not searched, or nothing at all is found now; nothing was changed.
+        BadInputError: The index was not made by a search, or nothing at all is found now; nothing was changed.
         CatalogError: The index or the catalog cannot be read.
-        CubeLockedError: Somebody else is writing it.
+        CubeLockedError: Another process is writing the index.
     """
     path = index_path(name)
     read_index_manifest(path)
@@ -241,15 +241,15 @@ def update_index(
 
 
 def filter_index(name: str | Path, out: str | Path, conditions: Conditions) -> Written:
-    """A smaller index of those items that fulfil some conditions, with their headers.
+    """Make a smaller index of the items that fulfil conditions, with their headers.
 
     Args:
         name: The index.
-        out: Path or name of the new one.
-        conditions: What items shall fulfil; also what later updates of the new index bring.
+        out: Path or name of the new index.
+        conditions: Conditions on items; they also apply to later updates of the new index.
 
     Raises:
-        BadInputError: No item does, or ``out`` is there already.
+        BadInputError: No item fulfils them, or ``out`` exists already.
     """
     old = read_index(index_path(name))
     chosen = _fulfilling(old.records, conditions)
@@ -263,7 +263,7 @@ def filter_index(name: str | Path, out: str | Path, conditions: Conditions) -> W
 
 
 def _kept(found: Found, query: Query) -> dict[Key, Record]:
-    """The items found, without those that the filters and conditions of the query leave out."""
+    """The items found, without those excluded by the filters and conditions of the query."""
     records = records_of(found.items)
     if (everything := query.unfiltered()) != query:
         dropped = _ids(scenes_of(found.items, everything, found.choice.catalog)) - _ids(found.scenes)
@@ -281,10 +281,10 @@ def _fulfilling(records: Mapping[Key, Record], conditions: Conditions) -> dict[K
 
 
 def _both(one: Conditions, other: Conditions) -> Conditions:
-    """Conditions that hold where both hold.
+    """The conjunction of two conditions.
 
     Raises:
-        BadInputError: Both say something of the same, other than by CQL2.
+        BadInputError: Both set the same condition, other than by CQL2.
     """
     first, second = one.to_json(), other.to_json()
     where = [*first.pop("where", []), *second.pop("where", [])]
@@ -299,7 +299,7 @@ def _manifest(query: Query, catalog: Catalog, *, headers: bool) -> IndexManifest
     area = area_of(query)
     return IndexManifest(
         commit=0,
-        # By its name a known catalog's items are read as its own; of others each item tells.
+        # Items of a known catalog are read by its rules, found by its name; others are read by the items' metadata.
         catalog=catalog.name if catalog.like or catalog.is_foreign else catalog.url,
         request={
             "mission": query.mission,
@@ -331,7 +331,7 @@ def _query_of(path: Path, manifest: IndexManifest, time: Any) -> Query:
 
 
 def _targets(records: Mapping[Key, Record], scenes: Sequence[Scene]) -> list[Target]:
-    """Files of the bands wanted, of the items that are kept."""
+    """Files of the requested bands, of the stored items."""
     hrefs = {asset["href"] for record in records.values() for asset in record.item["assets"].values()}
     granules = [granule for scene in scenes for granule in scene.granules]
     files = [(band, asset, granule.signer) for granule in granules for band, asset in granule.assets.items()]
@@ -359,17 +359,17 @@ def _without(records: Mapping[Key, Record], stale: set[str]) -> dict[Key, Record
     return made
 
 
-# A search done ahead, for compute nodes without a network.
+# A search in advance, for compute nodes without a network.
 
 
 @dataclass(frozen=True)
 class StoredSearch:
-    """What was stored.
+    """A stored search.
 
     Attributes:
-        catalog: Name of the catalog searched, to be asked for by name when the items are used.
-        why: Why it.
-        scenes: How many scenes the items make.
+        catalog: Name of the searched catalog, needed when the items are used.
+        why: Reason for its choice.
+        scenes: Number of scenes of the items.
         items: The file, STAC GeoParquet.
     """
 
@@ -380,11 +380,11 @@ class StoredSearch:
 
 
 def store_search(query: Query, file: Path, *, on_cluster: bool = True) -> StoredSearch:
-    """Search now, and store the items for a build that cannot.
+    """Search now, and store the items for a build without a network.
 
     Args:
-        query: What to look for.
-        file: Where the items go.
+        query: The query.
+        file: Path of the items.
         on_cluster: Whether the build will run on the nodes of a cluster, for the choice of the catalog.
 
     Raises:

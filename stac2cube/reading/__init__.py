@@ -1,3 +1,3 @@
-"""Pixels for small jobs, read directly without a cube: fields, plots, points."""
+"""Reading pixels directly, without a cube, for small tasks: fields, plots, points."""
 
 from __future__ import annotations

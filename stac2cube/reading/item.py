@@ -1,4 +1,4 @@
-"""Products of one STAC item, as application packages of Earth observation platforms make them."""
+"""Products of one STAC item, as made by application packages of Earth observation platforms."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-# Indices and pictures of one STAC item: cloud-optimised GeoTIFFs and the static catalog that describes them.
+# Indices and pictures of one STAC item: cloud-optimised GeoTIFFs and a static catalog that describes them.
 
 Item = Mapping[str, Any]
 
 KEPT = ("platform", "constellation", "instruments", "gsd", "eo:cloud_cover", "grid:code", "sat:relative_orbit")
-"""Properties that hold for what is derived, too."""
+"""Properties of the item that are also valid for its products."""
 
 SHA256 = "1220"
-"""How a SHA-256 begins as a multihash, which the extension file wants: its code, and 32 bytes
+"""Prefix of a SHA-256 as a multihash, which the extension file requires: its code, and a length of 32 bytes
 (github.com/multiformats/multicodec)."""
 
 
 def require_free(out: Path) -> None:
-    """See that there is nothing to be overwritten.
+    """Check that a folder is new or empty.
 
     Raises:
-        BadInputError: There is.
+        BadInputError: The path is a file, a broken link, or a folder with content.
     """
     if out.is_symlink() and not out.exists():
         raise BadInputError(f"{out} is a link that leads nowhere: name another folder, or remove it first")
@@ -72,12 +72,12 @@ def require_free(out: Path) -> None:
 
 @dataclass(frozen=True)
 class ProductBand:
-    """What is known of a product before its pixels are.
+    """Description of a product.
 
     Attributes:
-        title: What it is.
+        title: Title.
         picture: Whether it is a picture, uint8 red, green, blue and alpha; else an index, float32, NaN without data.
-        facts: Further fields of its asset.
+        facts: Additional fields of its asset.
     """
 
     title: str
@@ -86,7 +86,7 @@ class ProductBand:
 
     @property
     def dtype(self) -> str:
-        """Of its pixels."""
+        """Dtype of its pixels."""
         return "uint8" if self.picture else "float32"
 
 
@@ -97,20 +97,20 @@ def write_item_products(
     products: Mapping[str, ProductBand],
     blocks: Iterable[tuple[Tile, Mapping[str, np.ndarray]]],
 ) -> Path:
-    """Write products of an item; the folder is there whole, or not at all.
+    """Write products of an item; the folder appears atomically.
 
     Args:
         out: The folder, new or empty: ``catalog.json``, and a folder of the item with its description and files.
-        item: What they are derived from.
-        grid: Their lattice.
-        products: By name.
+        item: The source item.
+        grid: Lattice of the products.
+        products: Products by name.
         blocks: Every block of the lattice once, in any order: ``(bands, rows, columns)`` of each product.
 
     Returns:
         The catalog's file.
 
     Raises:
-        BadInputError: The folder holds something.
+        BadInputError: The folder is not empty.
     """
     import pystac
 
@@ -144,7 +144,7 @@ def _write_files(
     grid: Grid,
     blocks: Iterable[tuple[Tile, Mapping[str, np.ndarray]]],
 ) -> None:
-    """All products block by block, then each as a COG."""
+    """Write all products block by block, then convert each to a COG."""
     raw = {name: path.with_suffix(".raw.tif") for name, path in files.items()}
     with ExitStack() as stack:
         opened = {
@@ -181,7 +181,7 @@ def _profile(band: ProductBand, grid: Grid) -> dict[str, Any]:
 
 
 def _described(item: Item, grid: Grid) -> Any:
-    """The item of the products, without assets."""
+    """The STAC item of the products, without assets."""
     import pystac
     from shapely.geometry import box
 
@@ -190,7 +190,7 @@ def _described(item: Item, grid: Grid) -> Any:
 
     whole, window = footprint_of(item), to_wgs84(box(*grid.geobox.boundingbox), parse_crs(grid.crs))
     seen = polygons_of(whole.intersection(window))
-    # The corners of a rectangle of pixels are no straight line on the globe: what is all there keeps its own outline.
+    # The edges of a pixel grid are curved in degrees: a grid over the whole item keeps the item's own footprint.
     place = whole if seen.area > 0.999 * whole.area else seen
     described = pystac.Item(
         id=safe_id(str(item["id"])),
@@ -217,7 +217,7 @@ def _asset(path: Path, band: ProductBand) -> Any:
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    # Without data it is NaN. That as the text "nan" is valid, but a column of a table holds either numbers or texts.
+    # Nodata is NaN. The text "nan" would be valid, but a column of a table holds either numbers or texts.
     facts = {"data_type": band.dtype, **band.facts}
     return pystac.Asset(
         str(path.absolute()),
@@ -228,21 +228,21 @@ def _asset(path: Path, band: ProductBand) -> Any:
     )
 
 
-# One STAC item in the numbers and on the lattice that a cube would have, and what views make of it.
+# One STAC item with the values and on the lattice of a cube, and views of it.
 
 LOOK = 1000
-"""Pixels of the longer edge of the picture from which a stretch is found."""
+"""Longer edge of the picture from which a stretch is computed, pixels."""
 
 
 @dataclass(frozen=True)
 class OneItem:
-    """An item and how it is looked at.
+    """An item, and the area to read.
 
     Attributes:
-        item: As its catalog gave it, with absolute hrefs.
-        mission: Whose it is.
-        aoi: What is looked at of it, in any form of an area of interest; all of it if None.
-        origin: Address that it comes from, which decides what it may name; "" if it lies in a file of one's own.
+        item: The item from its catalog, with absolute hrefs.
+        mission: Its mission.
+        aoi: Area to read, in any form of an area of interest; the whole item if None.
+        origin: Address of its source, which determines the hrefs that it may have; "" for a local file of the user.
     """
 
     item: Mapping[str, Any] = field(repr=False)
@@ -252,10 +252,10 @@ class OneItem:
 
     @classmethod
     def of(cls, item: Mapping[str, Any], mission: str | None = None, aoi: Any = None, origin: str = "") -> OneItem:
-        """An item whose mission follows from its collection, if it is not said.
+        """Make it from an item; if no mission is given, it follows from the item's collection.
 
         Raises:
-            BadInputError: No mission, or several, have such a collection.
+            BadInputError: No mission, or several, have this collection.
         """
         item = parse_item(item)
         if mission is not None:
@@ -272,15 +272,15 @@ class OneItem:
         return cls(item, fits[0], aoi, origin)
 
     def job(self, bands: Sequence[str], resolution: float | None = None) -> LayersJob:
-        """Bands of the item on their lattice, to be looked at by :func:`stac2cube.stages.layers.lazy_layers`.
+        """Job for bands of the item on their lattice, for :func:`stac2cube.stages.layers.lazy_layers`.
 
         Args:
             bands: Names or common names.
             resolution: Pixel edge in units of the item's CRS; the finest band's if None.
 
         Raises:
-            BadInputError: Unknown band, or an area that the item does not touch.
-            CatalogError: The item lacks what no pixel can do without.
+            BadInputError: Unknown band, or an area that the item does not intersect.
+            CatalogError: The item has no metadata that are required to read it.
             RadiometryError: Its metadata contradict each other.
         """
         moment = time_of(self.item)
@@ -306,13 +306,13 @@ class OneItem:
 
 @dataclass(frozen=True)
 class ItemRequest:
-    """What is to be made of an item.
+    """Products to make from an item.
 
     Attributes:
         indices: Names of spectral indices.
         colours: Names of colour composites.
         resolution: Pixel edge in units of the item's CRS; the finest band's if None.
-        clear: Whether indices have no data where the scene's classes say cloud, shadow or no data.
+        clear: Whether indices have no data at cloud, shadow and nodata of the scene's classification.
     """
 
     indices: tuple[str, ...] = ()
@@ -321,11 +321,11 @@ class ItemRequest:
     clear: bool = False
 
     def of(self, one: OneItem) -> MakeProducts:
-        """How it is made of an item. A small picture of it is read, from which the stretch of colours is found.
+        """Plan the products of an item. Reads a small picture of the item to compute the stretch of colours.
 
         Raises:
-            BadInputError: Unknown index or colours, or a mission that lacks a band for them.
-            CatalogError: The item lacks what no pixel can do without.
+            BadInputError: Unknown index or colours, or a mission without a band that they need.
+            CatalogError: The item has no metadata that are required to read it.
             ReadError: The small picture cannot be read.
         """
         from stac2cube.views.indices import formula_for
@@ -359,10 +359,10 @@ class ItemProduct:
     """One product of an item: an index, or a picture.
 
     Attributes:
-        name: Of its file.
-        title: What it is.
-        bands: Shown as red, green and blue; none for an index.
-        white: What becomes white.
+        name: Name of its file.
+        title: Title.
+        bands: Bands shown as red, green and blue; empty for an index.
+        white: Reflectance that becomes white.
         index: The registry's name; "" for a picture.
     """
 
@@ -375,13 +375,13 @@ class ItemProduct:
 
 @dataclass(frozen=True)
 class MakeProducts:
-    """The task: all products of one block of an item. It runs on a worker.
+    """Task: all products of one block of an item. It runs on a worker.
 
     Attributes:
         read: Reads bands.
         scene: The item as a scene.
         spec: Its layers and lattice.
-        products: What is made.
+        products: Products to make.
         clear: See :class:`ItemRequest`.
     """
 
@@ -392,9 +392,9 @@ class MakeProducts:
     clear: bool
 
     def __call__(self, tile: Tile) -> dict[str, np.ndarray]:
-        """Products of one block by name, each ``(bands, rows, columns)``.
+        """Make the products of one block by name, each ``(bands, rows, columns)``.
 
-        Indices are float32, NaN without data; pictures uint8 in four bands, the last 0 without data, else 255.
+        Indices are float32, NaN without data; pictures are uint8 with four bands, the last 0 without data, else 255.
 
         Raises:
             ReadError: An asset is missing or cannot be read.
@@ -423,11 +423,11 @@ class MakeProducts:
 
 
 def blocks_of(task: MakeProducts, place: Place) -> Iterator[tuple[Tile, dict[str, np.ndarray]]]:
-    """All blocks of an item's products, in the order in which they are ready; few are in flight at a time.
+    """Make all blocks of an item's products; yields them in order of completion, with a limited number in flight.
 
     Raises:
         ReadError: A block could not be made.
-        PlaceError: The place cannot be had.
+        PlaceError: The place is not available.
     """
     scheduler = Scheduler(place, BuildOptions(), Progress())
     with (
@@ -441,7 +441,7 @@ def blocks_of(task: MakeProducts, place: Place) -> Iterator[tuple[Tile, dict[str
 
 
 def _extent(item: Mapping[str, Any]) -> Area:
-    """All of an item: the rectangle of its pixels where it tells it, else its footprint."""
+    """Extent of an item: the rectangle of its pixels if the item declares it, else its footprint."""
     for asset in item["assets"].values():
         if set(asset.get("roles") or ()) & _PICTURES:
             continue
@@ -454,17 +454,17 @@ def _extent(item: Mapping[str, Any]) -> Area:
 
 
 _PICTURES = {"thumbnail", "overview", "visual"}
-"""Roles of assets that may lie elsewhere than the bands do."""
+"""Roles of assets that may have another extent than the bands."""
 
 
 def _numbers(place: Mapping[str, Any], key: str, count: int) -> list[float]:
-    """The first numbers of a list, so many at most; none if there is something else among them."""
+    """The first ``count`` numbers of a list; empty if it holds other values."""
     said = place.get(key)
     return numbers_of(said[:count]) if isinstance(said, (list, tuple)) else []
 
 
 def _blank(mission: str) -> xr.Dataset:
-    """A Dataset without pixels that has all layers of a mission: it tells which of them a view needs."""
+    """A Dataset without pixels with all layers of a mission, to find the layers that a view needs."""
     import xarray as xr
 
     layers: dict[str, Any] = {
@@ -475,7 +475,7 @@ def _blank(mission: str) -> xr.Dataset:
 
 
 def _white(one: OneItem, bands: Sequence[str], grid: Grid) -> float:
-    """What becomes white, from a picture of the whole that is read from overviews."""
+    """Reflectance that becomes white, from a picture of the whole item that is read from overviews."""
     coarser = grid.resolution * math.ceil(max(grid.shape) / LOOK)
     small = lazy_layers(one.job(bands, coarser)).isel(time=0).load()
     return white_of(np.stack([small[band].values for band in bands], axis=-1))

@@ -53,11 +53,11 @@ STATISTICS: Mapping[str, Callable[[np.ndarray], float]] = {
     "median": np.median,
     "sum": np.sum,
 }
-"""What a zone's pixels may be reduced to; percentiles too, as ``p10``. ``count`` says how many hold data, ``mode`` the
-most frequent number, the smallest of several."""
+"""Statistics of a zone's pixels. There are also percentiles as ``p10``, ``count``, the number of pixels with data, and
+``mode``, the most frequent value (the smallest among equals)."""
 
 FOR_CLASSES = ("count", "mode")
-"""What makes sense of classes."""
+"""Statistics that are valid for classes."""
 
 
 def read_arrays(
@@ -72,22 +72,22 @@ def read_arrays(
     resampling: str | Mapping[str, str] | None = None,
     max_cloud_cover: float | None = None,
 ) -> GeoDataFrame:
-    """Pixels of geometries, a row for each geometry and scene.
+    """Read the pixels of geometries, a row for each geometry and scene.
 
     Args:
         source: An index or a catalog by name, path or URL; or STAC items.
         geometries: Polygons: anything that can be an area of interest, a GeoDataFrame for example.
         bands: Names or common names; the mission's default if None.
         time: Period; all times of an index or of given items if None.
-        mission: Name of the mission; what the index or the items tell if None.
+        mission: Name of the mission; that of the index or the items if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
-        crs: CRS of the pixels; that in which most of the area was delivered if None.
-        resampling: As of :func:`stac2cube.get_stac_layers`.
+        crs: CRS of the pixels; if None, that in which most of the area was delivered.
+        resampling: As for :func:`stac2cube.get_stac_layers`.
         max_cloud_cover: Percent; scenes with more are left out.
 
     Returns:
         Columns ``feature``, ``scene``, ``time``; per band an array ``(rows, columns)``, physical units in float32 with
-        NaN without data and outside the geometry (of classes: the stored numbers, the fill outside); ``transform``, six
+        NaN without data and outside the geometry (classes: stored values, the fill value outside); ``transform``, six
         coefficients from pixels to ``crs``; and ``geometry`` in WGS84.
 
     Raises:
@@ -121,24 +121,24 @@ def zonal_statistics(
     resampling: str | Mapping[str, str] | None = None,
     max_cloud_cover: float | None = None,
 ) -> GeoDataFrame:
-    """Statistics of the pixels whose centres lie within geometries, a row for each geometry and scene.
+    """Statistics of the pixels whose centres are within geometries, a row for each geometry and scene.
 
     Args:
         source: An index or a catalog by name, path or URL; or STAC items.
         geometries: Polygons: anything that can be an area of interest, a GeoDataFrame for example.
         bands: Names or common names.
         statistics: ``count`` of pixels with data, ``mean``, ``std``, ``min``, ``max``, ``median``, ``sum``, ``mode``,
-            percentiles as ``p10``. Of classes only ``count`` and ``mode`` are made.
+            percentiles as ``p10``. Classes only get ``count`` and ``mode``.
         time: Period.
         mission: Name of the mission.
         resolution: Pixel edge in units of the CRS.
         crs: CRS of the pixels.
-        resampling: As of :func:`stac2cube.get_stac_layers`.
+        resampling: As for :func:`stac2cube.get_stac_layers`.
         max_cloud_cover: Percent.
 
     Returns:
         Columns ``feature``, ``scene``, ``time``, a column ``B04_mean`` for each band and statistic, and ``geometry`` in
-        WGS84. Without any pixel with data all but the count is NaN.
+        WGS84. Without any pixel with data, all statistics except the count are NaN.
 
     Raises:
         BadInputError: An argument is invalid, or nothing was found.
@@ -191,7 +191,7 @@ def sample(
     resampling: str | Mapping[str, str] | None = None,
     max_cloud_cover: float | None = None,
 ) -> GeoDataFrame:
-    """Values of the pixels in which points lie, a row for each point and scene.
+    """Read the pixel values at points, a row for each point and scene.
 
     Args:
         source: An index or a catalog by name, path or URL; or STAC items.
@@ -201,15 +201,15 @@ def sample(
         mission: Name of the mission.
         resolution: Pixel edge in units of the CRS.
         crs: CRS of the pixels.
-        resampling: As of :func:`stac2cube.get_stac_layers`.
+        resampling: As for :func:`stac2cube.get_stac_layers`.
         max_cloud_cover: Percent.
 
     Returns:
-        Columns ``feature``, ``scene``, ``time``, one per band in physical units (NaN without data; of classes the
-        number), and ``geometry`` in WGS84.
+        Columns ``feature``, ``scene``, ``time``, one per band in physical units (NaN without data; for classes the
+        stored value), and ``geometry`` in WGS84.
 
     Raises:
-        BadInputError: Something else than points, an invalid argument, or nothing was found.
+        BadInputError: Geometries other than points, an invalid argument, or nothing was found.
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
@@ -241,7 +241,7 @@ def sample_table(
 
 
 _AROUND = 1.0
-"""Edge of the square around a point that is searched for, metres."""
+"""Edge of the search area around a point, metres."""
 
 
 def _selected(
@@ -258,7 +258,7 @@ def _table(
     make: Callable[[int, Pixels, Window], dict[str, Any]],
     progress: Progress | None,
 ) -> GeoDataFrame:
-    """Rows of what is made of every window."""
+    """Make a row per window and scene."""
     import pandas as pd
     from geopandas import GeoDataFrame
 
@@ -280,7 +280,7 @@ def _masked(selection: ReadSelection, layer: Layer, pixels: np.ndarray, within: 
 
 
 def _values(selection: ReadSelection, layer: Layer, pixels: np.ndarray) -> np.ndarray:
-    """Valid values of a zone, ``(n,)``; classes as stored numbers."""
+    """Valid values of a zone, ``(n,)``; classes as stored values."""
     if layer.flags or layer.bits:
         known: np.ndarray = pixels[pixels != layer.fill_scalar]
         return known
@@ -324,19 +324,19 @@ def save_per_geometry(
 ) -> list[Path]:
     """Write the pixels of each geometry and scene as ``FOLDER/<feature>/<scene>.tif``.
 
-    The files are cloud-optimised GeoTIFFs: a band per layer with name, scale, offset and unit, stored numbers, no data
-    outside the geometry. A scene without any pixel with data over a geometry gives no file.
+    The files are cloud-optimised GeoTIFFs of stored values: a band per layer with name, scale, offset and unit, no data
+    outside the geometry. A scene without data over a geometry gives no file.
 
     Args:
         source: An index or a catalog by name, path or URL; or STAC items.
         geometries: Polygons: anything that can be an area of interest.
-        folder: Where the files go.
+        folder: Target folder.
         bands: Names or common names; the mission's default if None.
         time: Period; all times of an index or of given items if None.
-        mission: Name of the mission; what the index or the items tell if None.
+        mission: Name of the mission; that of the index or the items if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
-        crs: CRS of the pixels; that in which most of the area was delivered if None.
-        resampling: As of :func:`stac2cube.get_stac_layers`.
+        crs: CRS of the pixels; if None, that in which most of the area was delivered.
+        resampling: As for :func:`stac2cube.get_stac_layers`.
         max_cloud_cover: Percent; scenes with more are left out.
 
     Returns:
@@ -392,10 +392,10 @@ def save_files(
 
 
 def _require_ours(file: Path) -> None:
-    """See that a file that is there was written here before: it says its scene and feature.
+    """Check by its tags that an existing file was written by stac2cube, so that it may be replaced.
 
     Raises:
-        BadInputError: It was not.
+        BadInputError: The file has no tags of scene and feature.
     """
     require_own(file, "the pixels of a geometry")
     if not file.exists():
@@ -409,10 +409,10 @@ def _require_ours(file: Path) -> None:
         raise BadInputError(f"{file} is there, and was not written by stac2cube: name another folder, or remove it")
 
 
-# Geometries as one Dataset: all scenes and bands on one lattice, pixels outside the geometries left out.
+# Geometries as one Dataset: all scenes and bands on one lattice, no data outside the geometries.
 
 MOST_BYTES = 8 << 30
-"""Largest Dataset that is read into memory; what is larger wants a cube."""
+"""Largest Dataset that is read into memory, bytes; build a cube for larger ones."""
 
 
 def read(
@@ -429,26 +429,26 @@ def read(
 ) -> xr.Dataset:
     """Read the pixels of geometries into memory, without building a cube.
 
-    Bands of all pixel sizes, scenes of all UTM zones come on one lattice, that of a cube over the same area; nodata and
-    offset are understood as there. Only what the geometries touch is read.
+    Bands of all pixel sizes and scenes of all UTM zones are resampled to one lattice, that of a cube over the same
+    area; nodata and offset are handled as in a cube. Only the windows around the geometries are read.
 
     Args:
         source: An index or a catalog by name, path or URL; or STAC items.
-        geometries: Anything that can be an area of interest, a GeoDataFrame of many for example.
+        geometries: Anything that can be an area of interest, for example a GeoDataFrame of many geometries.
         bands: Names or common names; the mission's default if None.
         time: Period; all times of an index or of given items if None.
-        mission: Name of the mission; what the index or the items tell if None.
+        mission: Name of the mission; that of the index or the items if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
-        crs: CRS of the pixels; that in which most of the area was delivered if None.
-        resampling: As of :func:`stac2cube.get_stac_layers`.
+        crs: CRS of the pixels; if None, that in which most of the area was delivered.
+        resampling: As for :func:`stac2cube.get_stac_layers`.
         max_cloud_cover: Percent; scenes with more are left out.
 
     Returns:
-        Layers ``(time, y, x)`` in physical units (float64, NaN without data and where the centre of a pixel lies in no
+        Layers ``(time, y, x)`` in physical units (float64, NaN without data and where the centre of a pixel is in no
         geometry; classes stay integers).
 
     Raises:
-        BadInputError: An argument is invalid, nothing was found, more than fits into memory.
+        BadInputError: An argument is invalid, nothing was found, or the Dataset is too large for memory.
         CatalogError: The source cannot be read.
         ReadError: An asset is missing or cannot be read.
     """
@@ -475,7 +475,7 @@ def read(
 
 
 def _stored(selection: ReadSelection, shapes: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Stored numbers per layer, ``(time, y, x)``, fill outside all geometries."""
+    """Read stored values per layer, ``(time, y, x)``, with the fill value outside all geometries."""
     shape = (len(selection.scenes), *selection.grid.shape)
     needed = sum(int(np.prod(shape)) * max(np.dtype(layer.dtype).itemsize, 8) for layer in selection.layers)
     if needed > MOST_BYTES:
@@ -490,7 +490,7 @@ def _stored(selection: ReadSelection, shapes: Sequence[Any]) -> dict[str, np.nda
     def put(scene: Scene, place: int, pixels: Pixels) -> None:
         within = inside(window_geobox(selection, windows[place]), shapes[place])
         for name, layer in pixels.items():
-            # Where geometries overlap, threads may write a pixel twice, the same number both times.
+            # Where geometries overlap, threads may write a pixel twice, with the same value.
             np.copyto(out[name][places[scene.key]][windows[place]], layer, where=within)
 
     read_windows(selection, windows, put)

@@ -1,4 +1,4 @@
-"""What is read without a cube: scenes, features, windows."""
+"""Selection of pixels to read without a cube: scenes, features, windows."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from stac2cube.search.index_files import read_index_manifest
 from stac2cube.search.parsing import Notes, parse_item
 from stac2cube.stages.layers import ReadScene, reader_of, touching_scenes
 
-# What is read: scenes of a catalog, an index or given items, bands, and one lattice for all of them.
+# Selections: scenes of a catalog, an index or given items, bands, and one lattice for all of them.
 
-# Drawing geometries, rasterio remarks that an array is no georeferenced file; where it lies is said in the call.
+# When rasterising geometries, rasterio warns that an array is not georeferenced; the call passes the transform.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module="rasterio.features")
 
 Source = str | Path | Iterable[Any]
@@ -48,11 +48,11 @@ Source = str | Path | Iterable[Any]
 
 @dataclass(frozen=True)
 class ReadSelection:
-    """What is read.
+    """Pixels to read.
 
     Attributes:
-        scenes: In order of time.
-        layers: Stored form of each band.
+        scenes: Scenes, in order of time.
+        layers: Storage form of each band.
         grid: The lattice over all features.
         task: Reads a block of a scene.
     """
@@ -63,7 +63,7 @@ class ReadSelection:
     task: ReadScene
 
     def shape_in_grid(self, shape: BaseGeometry, crs: str) -> BaseGeometry:
-        """A geometry in the CRS of the grid; long edges are bent as they should."""
+        """Transform a geometry to the CRS of the grid; long edges are densified."""
         geometry = odc_geom.Geometry(shape, crs_text(crs))
         if crs_text(crs) == self.grid.crs:
             return geometry.geom
@@ -72,7 +72,7 @@ class ReadSelection:
         return geometry.to_crs(self.grid.crs, resolution=dense or None).geom
 
     def decode(self, layer: Layer, pixels: np.ndarray) -> np.ndarray:
-        """Stored numbers in physical units: float32, NaN without data; classes and bits stay as they are."""
+        """Convert stored values to physical units: float32, NaN without data; classes and bits are unchanged."""
         if layer.flags or layer.bits:
             return pixels
         return layer.decoded(pixels)
@@ -87,19 +87,19 @@ def query_of_pixels(
     resampling: str | Mapping[str, str] | None,
     max_cloud_cover: float | None,
 ) -> tuple[Query, GridOptions]:
-    """What all functions of this room take: a query without area and catalog, and how pixels are laid out.
+    """Convert the common arguments of this package to a query, without area and catalog, and options of the grid.
 
     Args:
         bands: Names or common names; the mission's default if None.
         time: Period; all times of an index or of given items if None.
-        mission: Name of the mission; what the index or the items tell if None.
+        mission: Name of the mission; that of the index or the items if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
-        crs: CRS of the pixels; that in which most of the area was delivered if None.
-        resampling: As of :func:`stac2cube.get_stac_layers`.
+        crs: CRS of the pixels; if None, that in which most of the area was delivered.
+        resampling: As for :func:`stac2cube.get_stac_layers`.
         max_cloud_cover: Percent; scenes with more are left out.
 
     Raises:
-        BadInputError: A word that is not understood.
+        BadInputError: An invalid argument.
     """
     period = "" if time is None else parse_period(time).text
     names = None if bands is None else tuple(bands)
@@ -108,22 +108,22 @@ def query_of_pixels(
 
 
 def features_of(geometries: Any, edge: float | None = None) -> tuple[Area, tuple[Area, ...]]:
-    """Geometries together, and one by one with their names.
+    """The union of geometries, and the single geometries with their names.
 
     Args:
-        geometries: Anything :func:`stac2cube.model.geometry.read_areas` understands, or a list of shapely geometries
+        geometries: Anything that :func:`stac2cube.model.geometry.read_areas` accepts, or a list of shapely geometries
             in WGS84.
-        edge: Of the square around each point, metres.
+        edge: Edge of the square around each point, metres.
 
     Raises:
-        BadInputError: See there.
+        BadInputError: As :func:`stac2cube.model.geometry.read_areas`.
     """
     frame = as_frame(geometries)
     return read_areas(frame, edge=edge)[0], read_areas(frame, edge=edge, split=True)
 
 
 def as_frame(geometries: Any) -> Any:
-    """A list of shapely geometries as a GeoSeries in WGS84; all else as it is."""
+    """Convert a list of shapely geometries to a GeoSeries in WGS84; other values are returned unchanged."""
     if not (isinstance(geometries, Sequence) and geometries and all(isinstance(g, BaseGeometry) for g in geometries)):
         return geometries
     import geopandas
@@ -132,18 +132,17 @@ def as_frame(geometries: Any) -> Any:
 
 
 def select(source: Source, query: Query, options: GridOptions) -> ReadSelection:
-    """Search, and lay the lattice.
+    """Search the source, and define the lattice.
 
     Args:
-        source: Where.
-        query: What is looked for; the source says its catalog, its mission if none is named, and all its times if none
-            is given.
-        options: How pixels are laid out.
+        source: The source.
+        query: The query; the source provides its catalog and, if not given, its mission and all its times.
+        options: Options of the grid.
 
     Raises:
-        BadInputError: A word that is lacking, nothing found.
+        BadInputError: A missing argument, or nothing was found.
         CatalogError: The source cannot be read.
-        ReadError: An item found contradicts itself.
+        ReadError: An item found is inconsistent.
     """
     with tempfile.TemporaryDirectory(prefix="stac2cube-") as folder:
         catalog, mission, always = _understood(source, query.mission, Path(folder))
@@ -157,7 +156,7 @@ def select(source: Source, query: Query, options: GridOptions) -> ReadSelection:
 
 
 def _understood(source: Source, mission: str, folder: Path) -> tuple[str, str, bool]:
-    """The source as a catalog, the mission, and whether all times are meant if none is said."""
+    """The source as a catalog, the mission, and whether the default is all times."""
     if isinstance(source, str | Path):
         path = index_path(source)
         if not is_index(path):
@@ -191,10 +190,10 @@ def _mapping(item: Any) -> Mapping[str, Any]:
 
 
 def _mission_of(items: Sequence[Mapping[str, Any]]) -> str:
-    """The one mission that knows the collections of some items.
+    """The only mission with the collections of these items.
 
     Raises:
-        BadInputError: None does, or several do.
+        BadInputError: No mission or several have them.
     """
     collections = {str(item.get("collection")) for item in items}
     pages = {name: {page.collection for page in find_mission(name).pages} for name in mission_names()}
@@ -206,21 +205,21 @@ def _mission_of(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 def window_over(grid: Grid, shape: BaseGeometry) -> tuple[slice, slice]:
-    """Rows and columns of the grid that a geometry in its CRS touches, at least one of each."""
+    """Rows and columns of the grid that a geometry in its CRS covers, at least one of each."""
     west, south, east, north = shape.bounds
     (first_column, first_row), (last_column, last_row) = (
         (~grid.geobox.transform) * corner for corner in ((west, north), (east, south))
     )
     edges = []
     for first, last, length in ((first_row, last_row, grid.shape[0]), (first_column, last_column, grid.shape[1])):
-        # Where floating point misses an edge of pixels by a millionth, it is meant.
+        # Tolerance of a millionth of a pixel for rounding errors at pixel edges.
         begin = min(max(int(np.floor(first + 1e-6)), 0), length - 1)
         edges.append(slice(begin, min(max(int(np.ceil(last - 1e-6)), begin + 1), length)))
     return edges[0], edges[1]
 
 
 def inside(geobox: GeoBox, shape: BaseGeometry) -> np.ndarray:
-    """True where the centre of a pixel lies within a geometry in the CRS of the pixels; ``(rows, columns)``."""
+    """True where the centre of a pixel is within a geometry in the CRS of the pixels; ``(rows, columns)``."""
     from rasterio.features import geometry_mask
 
     transform: Affine = geobox.transform
@@ -228,23 +227,23 @@ def inside(geobox: GeoBox, shape: BaseGeometry) -> np.ndarray:
     return within
 
 
-# Many small windows of many scenes: those near each other are read together, once per scene, several at a time.
+# Many small windows of many scenes: nearby windows are read together, once per scene, several in parallel.
 
 Window = tuple[slice, slice]
 """Rows and columns of a grid."""
 
 CELL = 512
-"""Windows whose middles lie in the same square of so many pixels are read together: images come in tiles of about
-this size, of which a part costs as much as the whole."""
+"""Edge of a cell, pixels. Windows whose centres are in the same cell are read together: images have tiles of about this
+size, and reading a part of a tile costs as much as the whole."""
 
 LARGEST = 4096
-"""Pixels along an edge of what is read together; a window that is larger is read alone."""
+"""Edge in pixels above which a window is read alone."""
 
 T = TypeVar("T")
 
 
 def group_windows(windows: Sequence[Window]) -> list[tuple[Window, list[int]]]:
-    """Windows near each other: what covers them, and their places in the sequence."""
+    """Group nearby windows: the window that covers each group, and the indices of its members."""
     cells: dict[tuple[int, ...], list[int]] = {}
     for place, window in enumerate(windows):
         middle = tuple((part.start + part.stop) // 2 // CELL for part in window)
@@ -259,7 +258,7 @@ def _around(windows: Sequence[Window]) -> Window:
 
 
 Pixels = dict[str, np.ndarray]
-"""Stored numbers per layer, ``(rows, columns)``."""
+"""Stored values per layer, ``(rows, columns)``."""
 
 
 def read_windows(
@@ -268,13 +267,13 @@ def read_windows(
     make: Callable[[Scene, int, Pixels], T],
     progress: Progress | None = None,
 ) -> list[T]:
-    """What a function makes of every window of every scene that can touch it, in order of time, then of windows.
+    """Apply a function to every window of every scene that may cover it; results in order of time, then of windows.
 
     Args:
-        selection: What is read.
+        selection: The selection.
         windows: Windows of its grid.
-        make: Takes the scene, the place of the window in the sequence, and its pixels.
-        progress: Told of every block.
+        make: Function of the scene, the index of the window, and its pixels.
+        progress: Called for every block.
 
     Raises:
         ReadError: A scene has a problem, or an asset is missing or cannot be read.
@@ -294,7 +293,7 @@ def read_windows(
 
     scheduler = Scheduler(
         Threads(2 * usable_cores()), BuildOptions(), progress or Progress()
-    )  # they wait for the network, mostly
+    )  # threads mostly wait for the network
     made: list[tuple[int, int, T]] = []
     with (
         scheduler.progress.over(len(jobs)),

@@ -19,26 +19,26 @@ from stac2cube.errors import BadInputError
 from stac2cube.views.indices import indices
 from stac2cube.views.units import choose_layers, derived_attributes, is_class, names_text, physical
 
-# Periods of a calendar, laid out the same whatever dates a cube holds, so that an update never moves their edges.
+# Calendar periods. They do not depend on the dates of a cube, so that an update never moves their edges.
 
 WORDS = {"week": "7D", "month": "1MS", "season": "QS-DEC", "year": "1YS"}
-"""Periods by name. A season of winter begins in December and belongs to the year it begins in."""
+"""Periods by name. Winter begins in December and belongs to the year in which it begins."""
 
 FIRST_MONDAY = pd.Timestamp("1970-01-05")
-"""Where periods of whole days are counted from: those of 7 days are weeks from Monday to Sunday."""
+"""Origin of periods of whole days: those of 7 days are weeks from Monday to Sunday."""
 
 FIRST_YEAR = pd.Timestamp("1900-01-01")
-"""Where periods of months and years are counted from: before any satellite."""
+"""Origin of periods of months and years: before any satellite."""
 
 
 @dataclass(frozen=True)
 class CalendarPeriod:
-    """One stretch of time and the steps in it.
+    """A period and its steps.
 
     Attributes:
-        begin: Its first moment, UTC.
-        end: The first moment after it.
-        places: Places of its steps, in order of time; none where no scene was acquired.
+        begin: Start, UTC.
+        end: End, exclusive.
+        places: Indices of its steps, in order of time; empty if no scene was acquired.
     """
 
     begin: np.datetime64
@@ -51,13 +51,13 @@ def periods_of(times: np.ndarray, period: str, window: str = "") -> tuple[Calend
 
     Args:
         times: ``(time,)`` datetime64.
-        period: A word of :data:`WORDS`, or pandas' name of a frequency that says when a period begins: ``"1MS"``,
-            ``"QS-DEC"``, ``"YS"``, ``"10D"``; ``"all"`` is one period for all steps.
-        window: A number of days, ``"30D"``: a period's steps are those of so many days about its middle, also where
-            they lie in its neighbours. "" for the period itself.
+        period: A key of :data:`WORDS`, or a pandas frequency of period starts: ``"1MS"``, ``"QS-DEC"``, ``"YS"``,
+            ``"10D"``; ``"all"`` is one period for all steps.
+        window: A number of days, ``"30D"``: a period then has the steps of this many days around its middle, also those
+            in neighbouring periods. "" for the period itself.
 
     Raises:
-        BadInputError: No steps, or another word.
+        BadInputError: No steps, or an unknown period or window.
     """
     width = _width(window)
     if not len(times):
@@ -83,13 +83,13 @@ def periods_of(times: np.ndarray, period: str, window: str = "") -> tuple[Calend
 
 
 def _about(begin: np.datetime64, end: np.datetime64, width: np.timedelta64) -> tuple[np.datetime64, np.datetime64]:
-    """The stretch of a width about the middle of a period; its end is exclusive."""
+    """The window of a width around the middle of a period; its end is exclusive."""
     first = begin + (end - begin) / 2 - width / 2
     return first, first + width
 
 
 def _width(window: str) -> np.timedelta64 | None:
-    """Days as a stretch of time, None for no window."""
+    """Parse a window in days, None for no window."""
     if not window:
         return None
     found = re.fullmatch(r"(\d+)D", window)
@@ -99,7 +99,7 @@ def _width(window: str) -> np.timedelta64 | None:
 
 
 def _edges(first: pd.Timestamp, last: pd.Timestamp, step: pd.DateOffset) -> np.ndarray:
-    """Beginnings of periods, from before the first moment to after the last; datetime64[us]."""
+    """Starts of periods, from before the first moment to after the last; datetime64[us]."""
     begin = FIRST_YEAR
     if isinstance(step, pd.offsets.Day):
         length = pd.Timedelta(days=step.n)
@@ -109,7 +109,7 @@ def _edges(first: pd.Timestamp, last: pd.Timestamp, step: pd.DateOffset) -> np.n
 
 
 def _step(period: str) -> pd.DateOffset:
-    """A frequency that begins at days, months, quarters or years."""
+    """Parse a frequency of days, or of starts of months, quarters or years."""
     known = f"{', '.join(WORDS)}, all, or a frequency of pandas such as 1MS, QS-DEC, 1YS or 10D"
     try:
         step = pd.tseries.frequencies.to_offset(WORDS.get(period, period))
@@ -121,7 +121,7 @@ def _step(period: str) -> pd.DateOffset:
     return step
 
 
-# One picture per week, month, season or year, out of all observations in it: lazily, in blocks of bounded size.
+# One composite per week, month, season or year, from all observations in it: lazily, in blocks of bounded size.
 
 METHODS: dict[str, Callable[..., np.ndarray]] = {
     "median": temporal.median,
@@ -129,13 +129,13 @@ METHODS: dict[str, Callable[..., np.ndarray]] = {
     "max": temporal.highest,
     "min": temporal.lowest,
 }
-"""Methods that look at each layer by itself."""
+"""Methods that reduce each layer independently."""
 
 BLOCK_BYTES = 64 * 2**20
-"""How large a layer's block of all steps of a period may get in memory, as float32."""
+"""Largest size in memory of a layer's block with all steps of a period, as float32."""
 
 SMALLEST_EDGE = 128
-"""Blocks are not cut below this many pixels."""
+"""Smallest edge of a block, pixels."""
 
 N_VALID = "n_valid"
 OBSERVED = "observed"
@@ -154,24 +154,24 @@ def composite(
 
     Args:
         dataset: Dims ``(time, y, x)``, decoded or stored.
-        period: ``"week"``, ``"month"``, ``"season"``, ``"year"``, ``"all"``, or a frequency of pandas that says when a
-            period begins (``"1MS"``, ``"QS-DEC"``, ``"10D"``). Months of different years stay apart.
-        method: ``"median"``, ``"mean"``, ``"max"``, ``"min"`` or a percentile (``"p10"``), of each layer by itself; or
-            a whole observation: ``"medoid"``, the one nearest to all others over all layers, or ``"best"``, the one
-            that is highest in ``by``.
+        period: ``"week"``, ``"month"``, ``"season"``, ``"year"``, ``"all"``, or a pandas frequency of period starts
+            (``"1MS"``, ``"QS-DEC"``, ``"10D"``). Months of different years are different periods.
+        method: ``"median"``, ``"mean"``, ``"max"``, ``"min"`` or a percentile (``"p10"``), of each layer independently;
+            or one observation for all layers: ``"medoid"``, the one nearest to all others over all layers, or
+            ``"best"``, the one with the highest value of ``by``.
         by: For ``"best"``: a layer or a spectral index (``"NDVI"``).
         layers: Names; all that are not classes if None.
-        window: A number of days, ``"30D"``, for a rolling composite: what is composed lies within so many days about
-            the middle of each period. "" for the period itself.
+        window: A number of days, ``"30D"``, for a rolling composite of the observations of this many days around the
+            middle of each period. "" for the period itself.
 
     Returns:
-        The layers, float32, and ``n_valid`` (uint16): how many observations have data in all these layers; for
-        ``"medoid"`` and ``"best"`` also ``observed`` (datetime64, NaT where none). Coordinates ``time`` (a period's
-        begin), ``period_end`` (exclusive), ``steps`` (how many scenes). NaN where no observation has data, a whole
-        period long where there was no scene. Memory follows the longest period, not the cube.
+        The layers, float32, and ``n_valid`` (uint16): number of observations with data in all these layers; for
+        ``"medoid"`` and ``"best"`` also ``observed`` (datetime64, NaT without data). Coordinates ``time`` (start of the
+        period), ``period_end`` (exclusive), ``steps`` (number of scenes). NaN where no observation has data; a period
+        without scenes is all NaN. Memory depends on the longest period, not on the length of the cube.
 
     Raises:
-        BadInputError: Unknown method or period, no such layer, ``by`` missing, decibels to be averaged.
+        BadInputError: Unknown method or period, no such layer, ``by`` missing, a mean of decibels.
     """
     names = choose_layers(dataset, layers, lambda layer: not is_class(layer), "a quantity")
     if "time" not in dataset.dims:
@@ -205,7 +205,7 @@ def _check(dataset: xr.Dataset, names: Sequence[str], method: str, by: str | Non
 
 
 def _percent(method: str) -> float | None:
-    """The number of a percentile's name, None if it is none."""
+    """The number in a percentile's name, None for other names."""
     found = re.fullmatch(r"p(\d{1,3}(?:\.\d+)?)", method)
     return float(found[1]) if found and float(found[1]) <= 100 else None
 
@@ -220,7 +220,7 @@ def _score(dataset: xr.Dataset, by: str) -> xr.DataArray:
 def _compose(
     quantities: dict[str, xr.DataArray], score: xr.DataArray | None, period: CalendarPeriod, method: str
 ) -> xr.Dataset:
-    """One period: layers and counts, without time."""
+    """Compose one period: layers and counts, without the time dimension."""
     steps = list(period.places)
     if not steps:
         return _nothing(quantities, method)
@@ -248,7 +248,7 @@ _ABOUT = {N_VALID: {"long_name": "observations with data in all layers", "units"
 
 
 def _nothing(quantities: dict[str, xr.DataArray], method: str) -> xr.Dataset:
-    """A period without scenes, in the blocks of the others."""
+    """A period without scenes, with the same blocks as the others."""
     first = next(iter(quantities.values()))
     empty = {name: xr.full_like(layer.isel(time=0, drop=True), np.nan) for name, layer in quantities.items()}
     plain = first.isel(time=0, drop=True).drop_attrs()
@@ -259,13 +259,13 @@ def _nothing(quantities: dict[str, xr.DataArray], method: str) -> xr.Dataset:
 
 
 def _blocks(layer: xr.DataArray) -> xr.DataArray:
-    """A layer of dask's in blocks that hold all steps and are small enough."""
+    """Rechunk a dask layer to blocks that hold all steps and are small enough."""
     if layer.chunks is None:
         return layer
     most = math.isqrt(BLOCK_BYTES // (4 * layer.sizes["time"]))
     sizes: dict[Any, int] = {"time": -1}
     for axis in ("y", "x"):
-        edge = max(layer.variable.chunksizes[axis])  # coordinates may have chunks of their own
+        edge = max(layer.variable.chunksizes[axis])  # coordinates may have other chunks
         while edge > max(most, SMALLEST_EDGE):
             edge = -(-edge // 2)
         sizes[axis] = edge
@@ -278,7 +278,7 @@ def _reduce(
     dtype: str = "float32",
     cores: Sequence[Sequence[str]] | None = None,
 ) -> xr.DataArray:
-    """A kernel over time, block by block."""
+    """Apply a kernel over time, block by block."""
     reduced: xr.DataArray = xr.apply_ufunc(
         kernel,
         *layers,
@@ -295,18 +295,18 @@ def _time_at(place: np.ndarray, times: np.ndarray) -> np.ndarray:
     return found
 
 
-# Which steps of an opened cube: by time, by key, by how cloudy they are.
+# Steps of an opened cube: by time, key and cloud cover.
 
 
 def step_place(dataset: xr.Dataset, step: str) -> int:
-    """Place of a step in an opened cube.
+    """Index of a step in an opened cube.
 
     Args:
         dataset: The cube.
-        step: Scene key, or an ISO date that is that of one step only.
+        step: Scene key, or an ISO date with only one step.
 
     Raises:
-        BadInputError: None fits, or several do.
+        BadInputError: No step or several steps match.
     """
     keys = [str(key) for key in dataset["scene"].values]
     days = [str(time)[:10] for time in dataset["time"].values]
@@ -319,7 +319,7 @@ def step_place(dataset: xr.Dataset, step: str) -> int:
 
 
 def _others(step: str, keys: Sequence[str], days: Sequence[str]) -> str:
-    """What may be said instead: the steps of the days nearest to one that was said, else the first there are."""
+    """Hint for an error message: the steps nearest to a date, else the first keys."""
     if not keys:
         return "the cube is empty"
     try:
@@ -331,10 +331,10 @@ def _others(step: str, keys: Sequence[str], days: Sequence[str]) -> str:
 
 
 def cloud_percent(dataset: xr.Dataset) -> np.ndarray:
-    """How cloudy each step of an opened cube is: ``(time,)`` float, percent; NaN where it is not known.
+    """Cloud cover of each step of an opened cube: ``(time,)`` float, percent; NaN where unknown.
 
     Raises:
-        BadInputError: It is known of none.
+        BadInputError: The cube has no cloud cover.
     """
     if "cloud_fraction" in dataset.coords:
         return 100 * np.asarray(dataset["cloud_fraction"].values, float)

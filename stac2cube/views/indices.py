@@ -13,9 +13,9 @@ from stac2cube.errors import BadInputError, TableError
 from stac2cube.model.tables import shipped_and_own
 from stac2cube.views.units import apply, common_names, derived_attributes, mission_of, names_text, physical
 
-# Which index of the registry a name means: the names in use beside it, and those that mean several, stand in a table.
+# Names of indices: a table lists aliases of the registry's names, and ambiguous names.
 #
-# The registry is Awesome Spectral Indices, as the package spyndex brings it; the table is ``tables/indices.toml``.
+# The registry is Awesome Spectral Indices, from the package spyndex; the table is ``tables/indices.toml``.
 
 TABLE = "indices.toml"
 
@@ -23,17 +23,17 @@ USUAL = (
     *("NDVI", "EVI", "SAVI", "NDRE", "NDWI", "MNDWI", "NDMI", "NBR", "NDMIR", "NDBI", "NDSI"),
     *("VV/VH", "VH/VV", "DpRVIVV"),
 )
-"""Those that most people want, as they call them: told where all would be too many."""
+"""The most common indices, by their usual names: listed where all would be too many."""
 
 
 @dataclass(frozen=True)
 class IndexNames:
-    """What the table says.
+    """Content of the table.
 
     Attributes:
-        aliases: The registry's name for one in use, which is in upper case.
-        ambiguous: What a name, in upper case, may mean, in names that are not ambiguous.
-        constants: Values of single indices' constants, by the papers that define them.
+        aliases: Alias in upper case -> name in the registry.
+        ambiguous: Ambiguous name in upper case -> unambiguous names of its meanings.
+        constants: Index -> values of its constants, from the papers that define them.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -42,10 +42,10 @@ class IndexNames:
 
     @classmethod
     def read(cls) -> IndexNames:
-        """The shipped table, and a person's own that adds or overrides.
+        """Read the shipped table, and the user's own, which adds or overrides entries.
 
         Raises:
-            TableError: One of them is malformed, or leads to an index that the registry lacks.
+            TableError: A table is malformed, or refers to an index that is not in the registry.
         """
         parts: dict[str, dict[str, Any]] = {"aliases": {}, "ambiguous": {}, "constants": {}}
         for file in shipped_and_own(TABLE):
@@ -59,7 +59,7 @@ class IndexNames:
 
 
 def registry() -> Mapping[str, Any]:
-    """All indices of the registry by its own names."""
+    """All indices of the registry, by name."""
     import spyndex
 
     indices: Mapping[str, Any] = spyndex.indices
@@ -67,10 +67,10 @@ def registry() -> Mapping[str, Any]:
 
 
 def registry_name(name: str) -> str:
-    """The registry's spelling of a name in any case, or in use beside it.
+    """Find the registry's name for a name in any case, or for an alias.
 
     Raises:
-        BadInputError: No such index; a name that means several; two that differ in upper and lower case only.
+        BadInputError: No such index; an ambiguous name; a name that matches two indices except for case.
     """
     known, names = registry(), IndexNames.read()
     if name.upper() in names.ambiguous:
@@ -90,7 +90,7 @@ def registry_name(name: str) -> str:
 
 
 def plain_name(known: str) -> str:
-    """The name under which an index of the registry is asked for and stored: its own, but where that means several."""
+    """The name of an index in arguments and cubes: the registry's, or an unambiguous one if that is ambiguous."""
     names = IndexNames.read()
     if known.upper() not in names.ambiguous:
         return known
@@ -103,7 +103,7 @@ def _what(choice: str, names: IndexNames) -> str:
 
 
 def _check(path: str, part: str, name: str, value: Any) -> None:
-    """One line of the table is of the kind its part wants."""
+    """Check one entry of the table."""
     if part == "aliases" and not (isinstance(value, str) and value in registry()):
         raise TableError(f"{path}: the alias {name} should lead to an index of the registry, not to {value!r}")
     if part == "ambiguous" and not (isinstance(value, list) and all(isinstance(choice, str) for choice in value)):
@@ -116,7 +116,7 @@ def _check(path: str, part: str, name: str, value: Any) -> None:
             raise TableError(f"{path}: the constants of {name} should be numbers of an index of the registry")
 
 
-# Spectral indices by name, from the registry of Awesome Spectral Indices (package spyndex), on any mission's bands.
+# Computation of spectral indices from the registry, for the bands of any mission.
 #
 # Source of formulas and references: D. Montero et al., "A standardized catalogue of spectral indices to advance the
 # use of remote sensing in Earth system research", Scientific Data 10, 197, 2023, doi:10.1038/s41597-023-02096-0.
@@ -142,7 +142,7 @@ SYMBOLS = {
     "HH": ("hh",),
     "HV": ("hv",),
 }
-"""Common names of bands that stand for the registry's symbols; the first that is there."""
+"""Registry's symbol -> common names of its band; the first available one is used."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,12 @@ class IndexFormula:
     """An index, ready to be computed.
 
     Attributes:
-        name: The registry's, or ours where that means several.
-        formula: In the registry's symbols.
-        long_name: For people.
-        reference: Of the paper.
-        layers: Layer of each symbol that is a band.
-        constants: The others.
+        name: Name in the registry, or ours if that is ambiguous.
+        formula: Formula with the registry's symbols.
+        long_name: Readable name.
+        reference: Reference of the paper.
+        layers: Symbol -> layer, for bands.
+        constants: Symbol -> value, for constants.
     """
 
     name: str
@@ -173,23 +173,23 @@ def indices(
     bands: Mapping[str, str] | None = None,
     constants: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
-    """Spectral indices of an opened cube.
+    """Compute spectral indices of an opened cube.
 
     Args:
         dataset: Reflectance (radar: linear power; thermal: kelvin), decoded or stored, dims ``(time, y, x)``.
-        names: The registry's names in any case (``"NDVI"``, ``"evi"``), or one of
+        names: The registry's names in any case (``"NDVI"``, ``"evi"``), or a name of
             :data:`stac2cube.views.indices.TABLE`.
-        bands: Layer for a symbol or common name (``{"N": "B8A"}``, ``{"nir": "B8A"}``) where the mission's own band is
-            not to be used, or the mission is unknown.
-        constants: Values for the formulas' constants (``{"L": 0.5}``), for all the indices asked for; else those of
-            the table, the mission's wavelengths, and the registry's defaults.
+        bands: Symbol or common name -> layer (``{"N": "B8A"}``, ``{"nir": "B8A"}``), to replace the mission's band, or
+            if the mission is unknown.
+        constants: Values for the formulas' constants (``{"L": 0.5}``), for all requested indices; else those of the
+            table, the mission's wavelengths, and the registry's defaults.
 
     Returns:
-        One variable per index under the registry's name, float32, NaN where any band lacks data or the formula has no
+        One variable per index under the registry's name, float32, NaN where any band has no data or the formula has no
         finite value; attributes ``long_name``, ``formula``, ``reference``, ``bands``, ``constants``.
 
     Raises:
-        BadInputError: Unknown index, missing band, constant without a value; each with what is possible.
+        BadInputError: Unknown index, missing band, constant without a value; messages list the possible choices.
     """
     wanted = [formula_for(dataset, name, bands, constants) for name in ([names] if isinstance(names, str) else names)]
     if not wanted:
@@ -211,10 +211,10 @@ def indices(
 
 
 def describe_index(name: str) -> dict[str, str]:
-    """What an index is: name, what it is for, formula, bands by common name, constants, reference.
+    """Describe an index: name, long name, formula, bands by common name, constants, reference.
 
     Raises:
-        BadInputError: Unknown, or a name that means several.
+        BadInputError: An unknown or ambiguous name.
     """
     known = registry_name(name)
     entry = registry()[known]
@@ -232,14 +232,14 @@ def describe_index(name: str) -> dict[str, str]:
 
 
 def _number(symbol: str, value: float | None) -> str:
-    """A constant's value as it is told."""
+    """Text of a constant's value."""
     if symbol.startswith("lambda"):
         return "the mission's wavelength"
     return "to be given" if value is None else f"{value:g}"
 
 
 def possible_indices(dataset: xr.Dataset, bands: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Names of all indices whose bands and constants a Dataset has, in the registry's order."""
+    """Names of all indices that can be computed from a Dataset, in the registry's order."""
     found, given = _symbols(dataset, bands), _constants(dataset)
     return tuple(
         plain_name(name)
@@ -255,7 +255,7 @@ def formula_for(
     bands: Mapping[str, str] | None = None,
     constants: Mapping[str, float] | None = None,
 ) -> IndexFormula:
-    """How an index is computed on a Dataset; arguments and errors as in :func:`indices`."""
+    """The formula of an index for a Dataset; arguments and errors as in :func:`indices`."""
     entry = registry()[registry_name(name)]
     found = _symbols(dataset, bands)
     lacking = [symbol for symbol in entry.bands if symbol in SYMBOLS and symbol not in found]
@@ -284,7 +284,7 @@ def formula_for(
 
 
 def _some(names: Sequence[str]) -> str:
-    """Names for an error message: the usual ones among them, and how many more."""
+    """Names for an error message: the common ones among them, and the number of others."""
     usual = {registry_name(name) for name in USUAL}
     told = [name for name in names if registry_name(name) in usual] or list(names[:10])
     more = len(names) - len(told)
@@ -292,7 +292,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _symbols(dataset: xr.Dataset, bands: Mapping[str, str] | None) -> dict[str, str]:
-    """Layer of each of the registry's symbols that a Dataset has."""
+    """Registry's symbol -> layer, for the symbols that a Dataset has."""
     common = common_names(dataset)
     given = dict(bands or {})
     common_known = {name for names in SYMBOLS.values() for name in names}
@@ -313,7 +313,7 @@ def _symbols(dataset: xr.Dataset, bands: Mapping[str, str] | None) -> dict[str, 
 
 
 def _constants(dataset: xr.Dataset) -> dict[str, float | None]:
-    """The registry's defaults, and the mission's wavelengths in nanometres where formulas want them."""
+    """The registry's defaults, and the mission's wavelengths in nanometres for formulas that need them."""
     constants = _defaults()
     mission = mission_of(dataset)
     if mission is not None:
@@ -327,7 +327,7 @@ def _constants(dataset: xr.Dataset) -> dict[str, float | None]:
 
 
 def _defaults() -> dict[str, float | None]:
-    """The registry's constants; None where it gives no value."""
+    """The registry's default constants; None without a default value."""
     import spyndex
 
     return {name: constant.default for name, constant in spyndex.constants.items() if name not in SYMBOLS}
@@ -353,7 +353,7 @@ def _attributes(recipe: IndexFormula, dataset: xr.Dataset) -> dict[str, str]:
 
 
 def _evaluate(*values: np.ndarray, name: str, symbols: Sequence[str], constants: Mapping[str, float]) -> np.ndarray:
-    """An index of the registry on arrays; NaN where it has no finite value."""
+    """Compute an index of the registry on arrays; NaN where it has no finite value."""
     import spyndex
 
     named = {**dict(zip(symbols, values, strict=True)), **constants}

@@ -14,22 +14,22 @@ from stac2cube.model.classes import CLASS_VALUES, CLEAR, WORDS, pixels_of_class
 from stac2cube.model.tables import shipped_and_own
 from stac2cube.views.units import apply, common_names, derived_attributes, hide, is_class, names_text
 
-# Masks made of what classifications say of a pixel, in the words of :mod:`stac2cube.model.classes`.
+# Masks from classifications, with the class names of :mod:`stac2cube.model.classes`.
 
 
 def class_mask(dataset: xr.Dataset, words: Sequence[str], *, layer: str | None = None) -> xr.DataArray:
-    """Where a classification says one of some words.
+    """Mask of the pixels in given classes.
 
     Args:
         dataset: An opened cube with Sentinel-2's SCL or Landsat's QA_PIXEL, dims ``(time, y, x)``.
-        words: Of :data:`WORDS`, or ``"clear"``, which stands for :data:`CLEAR`.
-        layer: Name of the layer if it has both.
+        words: Class names of :data:`WORDS`, or ``"clear"``, which means :data:`CLEAR`.
+        layer: Name of the layer if the cube has both.
 
     Returns:
-        Same dims, bool, True where the pixel is one of the words.
+        Same dims, bool, True where the pixel is in one of the classes.
 
     Raises:
-        BadInputError: Unknown word, a word that this classification never says, no classification, or two of them.
+        BadInputError: Unknown class name, a class that this classification does not have, no classification, or two.
     """
     name, kind = classification(dataset, layer)
     said = CLASS_VALUES[kind]
@@ -50,17 +50,17 @@ def mask_classes(
 ) -> xr.Dataset:
     """Hide pixels by the cube's own classification.
 
-    ``mask_classes(cube)`` keeps what is clear; ``mask_classes(cube, drop=["cloud", "cirrus", "shadow", "snow"])`` hides
+    ``mask_classes(cube)`` keeps clear pixels; ``mask_classes(cube, drop=["cloud", "cirrus", "shadow", "snow"])`` hides
     the classes 3, 8, 9, 10 and 11 of Sentinel-2's SCL, and pixels without data.
 
     Args:
         dataset: An opened cube with Sentinel-2's SCL or Landsat's QA_PIXEL, dims ``(time, y, x)``.
-        keep: Words to keep, see :func:`class_mask`; ``("clear",)`` if neither is given.
-        drop: Words to hide instead, all others are kept; ``nodata`` is always hidden.
+        keep: Classes to keep, see :func:`class_mask`; ``("clear",)`` if neither is given.
+        drop: Classes to hide instead, all others are kept; ``nodata`` is always hidden.
         layer: Name of the classification if there are several.
 
     Returns:
-        The Dataset, NaN (stored numbers: their fill) where hidden. Layers of classes are left: they say why.
+        The Dataset, NaN (stored values: the fill value) where hidden. Layers of classes are unchanged, to show why.
 
     Raises:
         BadInputError: Both keep and drop, or as :func:`class_mask`.
@@ -75,13 +75,13 @@ def mask_classes(
 
 
 def hide_all(dataset: xr.Dataset, good: xr.DataArray) -> xr.Dataset:
-    """Every layer but classes without data where ``good`` is False."""
+    """Hide pixels of all layers except classes where ``good`` is False."""
     hidden = {name: hide(layer, good) for name, layer in dataset.data_vars.items() if not is_class(layer)}
     return dataset.assign(hidden).drop_attrs(deep=False).assign_attrs(derived_attributes(dataset))
 
 
 def classification(dataset: xr.Dataset, layer: str | None) -> tuple[str, str]:
-    """Name and kind of the layer that classifies."""
+    """Name and kind of the classification layer."""
     found = {name: common for common, name in common_names(dataset).items() if common in CLASS_VALUES}
     if layer is not None:
         found = {name: kind for name, kind in found.items() if name == layer}
@@ -96,7 +96,7 @@ def classification(dataset: xr.Dataset, layer: str | None) -> tuple[str, str]:
 
 
 def _spelled(words: Sequence[str]) -> set[str]:
-    """Words, with those that stand for several spelled out."""
+    """Class names, with ``clear`` replaced by its classes."""
     given = (words,) if isinstance(words, str) else tuple(words)
     unknown = [word for word in given if word not in (*WORDS, "clear")]
     if unknown:
@@ -116,14 +116,14 @@ SCL_COLOURS = {
 """ESA's own colours of Sentinel-2's scene classes (Sentinel-2 Level-2A algorithm overview)."""
 
 OTHER_COLOURS = ((225, 225, 225), (31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189))
-"""For other classes, in their order."""
+"""Colours of other classes, in their order."""
 
 
 def class_colours(layer: xr.DataArray) -> tuple[dict[int, tuple[int, int, int]], dict[int, str]]:
-    """Colour and meaning of each class of a layer, by its value.
+    """Colour and meaning of each class of a layer, by value.
 
     Raises:
-        BadInputError: It holds bits, or does not say what its classes are.
+        BadInputError: The layer holds bits, or has no list of classes.
     """
     if "flag_masks" in layer.attrs or "flag_values" not in layer.attrs:
         raise BadInputError(f"{layer.name} cannot be shown: it holds bits, or does not say what its classes are")
@@ -134,12 +134,12 @@ def class_colours(layer: xr.DataArray) -> tuple[dict[int, tuple[int, int, int]],
     return {value: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, value in enumerate(values)}, meanings
 
 
-# Layers without clouds: masks of a clouds cube laid over the cube they were made from.
+# Masking layers by the masks of the clouds cube that was made from them.
 
 USUAL_MASKS = ("cloud_mask", "shadow_mask")
 
 SHOWN = 3
-"""Scene keys named in a message at most."""
+"""Largest number of scene keys in a message."""
 
 
 def mask_clouds(
@@ -152,23 +152,23 @@ def mask_clouds(
 ) -> xr.Dataset:
     """Hide pixels that a clouds cube marks as cloud, shadow or unknown.
 
-    Steps are matched by scene key, whatever their order and number.
+    Steps are matched by scene key, regardless of their order and number.
 
     Args:
         layers: An opened cube, dims ``(time, y, x)``, coordinate ``scene`` along time.
         clouds: An opened clouds cube on the same grid, its masks uint8: 0 good, 255 no data, anything else bad.
-        masks: Names of the masks; ``cloud_mask``, and ``shadow_mask`` where there is one, if None. A pixel is kept
-            where all of them are 0.
-        missing: What is done with steps that the clouds cube does not have: an ``"error"``; ``"drop"`` leaves them out;
+        masks: Names of the masks; if None ``cloud_mask``, and ``shadow_mask`` if it exists. A pixel is kept where all
+            of them are 0.
+        missing: Handling of steps that the clouds cube does not have: an ``"error"``; ``"drop"`` leaves them out;
             ``"hide"`` keeps them without data.
         max_cloud: Leave out steps whose ``cloud_fraction`` is higher, 0 to 1.
 
     Returns:
-        ``layers``, NaN (stored numbers: their fill) where hidden. Layers of classes are left.
+        ``layers``, NaN (stored values: the fill value) where hidden. Layers of classes are unchanged.
 
     Raises:
-        BadInputError: No such mask, no scene keys, steps missing, another word for ``missing``.
-        CubeMismatchError: The cubes lie on different grids.
+        BadInputError: No such mask, no scene keys, missing steps, an invalid value of ``missing``.
+        CubeMismatchError: The cubes are on different grids.
     """
     if missing not in ("error", "drop", "hide"):
         raise BadInputError(f"steps missing from the clouds are an 'error', 'drop' or 'hide', not {missing!r}")
@@ -192,7 +192,7 @@ def mask_clouds(
 
 
 def _clear_enough(layers: xr.Dataset, clouds: xr.Dataset, most: float) -> xr.Dataset:
-    """The layers without the steps that the clouds cube knows to be cloudier."""
+    """Leave out steps with a higher cloud fraction in the clouds cube."""
     if not 0 <= most <= 1:
         raise BadInputError(f"max_cloud is a fraction, 0 to 1, not {most}")
     if "cloud_fraction" not in clouds.coords:
@@ -203,9 +203,9 @@ def _clear_enough(layers: xr.Dataset, clouds: xr.Dataset, most: float) -> xr.Dat
 
 
 def _good(layers: xr.Dataset, masks: xr.Dataset, places: Sequence[int | None]) -> xr.DataArray:
-    """Where all masks are 0, in the order of the layers' steps; nowhere in a step without a place."""
+    """Where all masks are 0, in the order of the layers' steps; all False for a step that the clouds cube lacks."""
     there = np.array([place is not None for place in places], bool)
-    # A step without masks borrows those of any other, and is hidden whole.
+    # A step without masks gets those of any other step, and is hidden completely by ``there``.
     rows = np.array([0 if place is None else place for place in places], int)
     if not masks.sizes["time"]:
         masks = masks.reindex(time=layers["time"].values[:1], fill_value=255)
@@ -245,19 +245,19 @@ def _require_same_grid(layers: xr.Dataset, clouds: xr.Dataset) -> None:
             )
 
 
-# What is hidden before anything is computed: recipes by name for classifications, or the masks of a clouds cube.
+# Mask recipes by name, for classifications.
 
 TABLE = "masks.toml"
 
 
 @dataclass(frozen=True)
 class MaskRecipe:
-    """What is kept, or what is hidden.
+    """Classes to keep, or classes to hide.
 
     Attributes:
-        keep: Words of :mod:`stac2cube.model.classes` that are kept, all others are hidden.
-        drop: Or those that are hidden, all others are kept.
-        about: For people.
+        keep: Class names of :mod:`stac2cube.model.classes` to keep, all others are hidden.
+        drop: Class names to hide, all others are kept.
+        about: Description.
     """
 
     keep: tuple[str, ...] = ()
@@ -266,7 +266,7 @@ class MaskRecipe:
 
 
 def mask_recipes() -> dict[str, MaskRecipe]:
-    """All recipes by name: as shipped, then a person's own that add or override.
+    """All recipes by name: the shipped ones, and the user's own, which add or override.
 
     Raises:
         TableError: A table is malformed.
@@ -289,15 +289,15 @@ def mask_by(dataset: xr.Dataset, recipe: str, *, layer: str | None = None) -> xr
 
     Args:
         dataset: An opened cube with Sentinel-2's SCL or Landsat's QA_PIXEL, dims ``(time, y, x)``.
-        recipe: A name of ``tables/masks.toml`` (``"clouds_snow"``); or, with commas, words to hide
+        recipe: A name of ``tables/masks.toml`` (``"clouds_snow"``); or, with commas, names of classes to hide
             (``"cloud,shadow"``) or numbers of classes to hide (``"3,8,9,10,11"``).
         layer: Name of the classification if there are several.
 
     Returns:
-        The Dataset, NaN (stored numbers: their fill) where hidden. Layers of classes are left: they say why.
+        The Dataset, NaN (stored values: the fill value) where hidden. Layers of classes are unchanged, to show why.
 
     Raises:
-        BadInputError: No such recipe, word or class, no classification, or two of them.
+        BadInputError: No such recipe or class, no classification, or two of them.
     """
     name, kind = classification(dataset, layer)
     known = mask_recipes()
@@ -317,7 +317,7 @@ def mask_by(dataset: xr.Dataset, recipe: str, *, layer: str | None = None) -> xr
 
 
 def _without_classes(dataset: xr.Dataset, name: str, numbers: list[int]) -> xr.Dataset:
-    """Layers where a classification has none of some numbers, and is not without data itself."""
+    """Hide pixels with given class numbers, and pixels without a class."""
     layer = dataset[name]
     if "flag_masks" in layer.attrs:
         raise BadInputError(f"{name} holds bits, not numbers of classes: say words to hide, of {names_text(WORDS)}")

@@ -1,4 +1,4 @@
-"""Options of views and of what is made of them: what is hidden, taken and shown; composites, films, files, series."""
+"""Options of views and their outputs: masks, steps, styles; composites, timelapses, files, series."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from stac2cube.model.cube_spec import CubeSpec
 
 Stretch = str | tuple[float, ...]
-"""``"series"``, percentiles of the series as ``"p2-p98"``, the values of black and white, or these for each of three
-bands: six values."""
+"""``"series"``, percentiles of the series as ``"p2-p98"``, the values of black and white, or six values: these two for
+each of three bands."""
 
 
 @documented
 @dataclass(frozen=True)
 class Hiding(Options):
-    """Which pixels of a cube are hidden."""
+    """Masks that hide pixels of a cube."""
 
     mask: str = option(
         "",
@@ -41,14 +41,14 @@ class Hiding(Options):
         return bool(self.mask or self.clouds)
 
     def apply(self, dataset: xr.Dataset) -> xr.Dataset:
-        """The cube without what is hidden.
+        """Apply the masks to a cube.
 
         Args:
-            dataset: As :func:`stac2cube.open_cube` gives it.
+            dataset: As returned by :func:`stac2cube.open_cube`.
 
         Raises:
             BadInputError: As :func:`mask_by` and :func:`stac2cube.mask_clouds`.
-            CubeMismatchError: The clouds lie on another grid.
+            CubeMismatchError: The clouds cube has another grid.
         """
         from stac2cube.store.reader import open_cube
         from stac2cube.views.masks import mask_by, mask_clouds
@@ -62,21 +62,21 @@ class Hiding(Options):
 
     @classmethod
     def of(cls, spec: CubeSpec) -> Hiding:
-        """What a cube that was made of a view remembers of what is hidden."""
+        """Read the options from the spec of a cube that was made from a view."""
         return cls(spec.recipe.get("mask", ""), spec.request.get("clouds", ""))
 
 
 def _within(part: xr.Dataset, whole: xr.Dataset) -> bool:
-    """Whether one is a window of the other."""
+    """Whether the first Dataset is a window of the second."""
     return all(bool(part[axis].isin(whole[axis]).all()) for axis in ("y", "x"))
 
 
 @documented
 @dataclass(frozen=True)
 class TimeSelection(Options):
-    """Which steps of a cube are taken.
+    """Steps to select from a cube.
 
-    How cloudy a step is says the clouds cube, else the catalog.
+    Cloud cover comes from the clouds cube, otherwise from the catalog.
     """
 
     time: str | None = option(
@@ -90,10 +90,10 @@ class TimeSelection(Options):
     )
 
     def of(self, dataset: xr.Dataset) -> xr.Dataset:
-        """The steps chosen, in order of time.
+        """Select the steps, in order of time.
 
         Raises:
-            BadInputError: None is left, a step is not there or means several, or nothing is known of clouds.
+            BadInputError: No step is left, a step does not exist or is ambiguous, or cloud cover is unknown.
         """
         from stac2cube.views.composite import cloud_percent, step_place
 
@@ -118,9 +118,9 @@ class TimeSelection(Options):
 @documented
 @dataclass(frozen=True)
 class Style(Options):
-    """What is shown, and how.
+    """Style of pictures.
 
-    What is shown unless it is said is natural colour where the cube has it, masks of clouds, else its first layer. The
+    The default picture is natural colour if the cube has its bands, masks for a clouds cube, else the first layer. The
     stretch ``"series"`` of a single layer is from its 2nd to its 98th percentile.
     """
 
@@ -146,7 +146,7 @@ class Composition(Options):
     """Options of a cube of composites; the same as those of :func:`stac2cube.composite`.
 
     Attributes:
-        hiding: Which pixels are hidden first: by a mask recipe, or by the masks of a clouds cube.
+        hiding: Masks that are applied first: a mask recipe, or the masks of a clouds cube.
     """
 
     period: str = option(
@@ -164,14 +164,14 @@ class Composition(Options):
     hiding: Hiding = field(default_factory=Hiding)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the recipe of a cube; what is hidden stands there by itself."""
+        """Convert to JSON for the recipe of a cube; masks are stored separately there."""
         plain = {"period": self.period, "method": self.method, "by": self.by}
         layers = None if self.layers is None else list(self.layers)
         return {**plain, "layers": layers, **({"window": self.window} if self.window else {})}
 
     @classmethod
     def of(cls, spec: CubeSpec) -> Composition:
-        """What a cube remembers."""
+        """Read the options from the spec of a cube."""
         about = dict(spec.recipe["composite"])
         layers = about.pop("layers")
         return cls(**about, layers=None if layers is None else tuple(layers), hiding=Hiding.of(spec))
@@ -180,12 +180,12 @@ class Composition(Options):
 @documented
 @dataclass(frozen=True)
 class Film(Options):
-    """How a timelapse is made.
+    """Options of a timelapse.
 
     Attributes:
-        look: What is shown.
-        hiding: What is hidden before.
-        choice: Which steps.
+        look: Style of the pictures.
+        hiding: Masks that are applied first.
+        choice: Steps to show.
     """
 
     look: Style = field(default_factory=Style)
@@ -214,14 +214,14 @@ FileFormat = Literal["cog", "png", "netcdf"]
 @documented
 @dataclass(frozen=True)
 class Export(Options):
-    """What is exported, and how.
+    """Options of an export.
 
     Attributes:
-        look: A picture of each step instead of its numbers; None for the numbers.
+        look: Style for pictures of the steps instead of their values; None for values.
         clip: Polygons outside which there is no data, in any form that :func:`stac2cube.model.geometry.read_areas`
-            takes.
-        hiding: What is hidden before.
-        choice: Which steps.
+            accepts.
+        hiding: Masks that are applied first.
+        choice: Steps to export.
     """
 
     layers: tuple[str, ...] | None = option(None, "Layers, separated by commas. Default: all.")
@@ -233,13 +233,13 @@ class Export(Options):
 
 
 STATISTICS = ("mean", "median", "std", "min", "max")
-"""Statistics of a layer over a polygon: of pixels with data whose centre lies within."""
+"""Statistics of a layer over a polygon, of the pixels with data whose centre is within."""
 
 
 @documented
 @dataclass(frozen=True)
 class Columns(Options):
-    """What is told of each place and step."""
+    """Columns of a time series."""
 
     layers: tuple[str, ...] | None = option(None, "Layers, separated by commas. Default: all.")
     indices: tuple[str, ...] = option((), "Spectral indices in addition to the layers, separated by commas: ndvi,nbr.")

@@ -18,15 +18,15 @@ from stac2cube.views.masks import class_colours
 from stac2cube.views.options import Stretch, Style
 from stac2cube.views.units import apply, common_names, derived_attributes, is_class, names_text, physical
 
-# Balance of a picture's colours in the words of rio-color: contrast, gamma and saturation.
+# Colour balance of a picture in rio-color's notation: contrast, gamma and saturation.
 #
-# The package color-operations, the maintained fork of rio-color that rio-tiler uses, does the arithmetic: ``sigmoidal
-# BANDS CONTRAST BIAS`` is ImageMagick's sigmoidal contrast, ``gamma BANDS G`` the power 1/G, ``saturation PROPORTION``
-# a factor on the chroma of CIE LCH.
+# The package color-operations, the maintained fork of rio-color that rio-tiler uses, implements them: ``sigmoidal BANDS
+# CONTRAST BIAS`` is ImageMagick's sigmoidal contrast, ``gamma BANDS G`` the power 1/G, ``saturation PROPORTION`` a
+# factor on the chroma of CIE LCH.
 
 
 def balanced(colours: np.ndarray, operations: str) -> np.ndarray:
-    """Colours after some operations, one after the other.
+    """Apply colour operations, one after another.
 
     Args:
         colours: ``(..., 3)`` float, 0 to 1.
@@ -36,7 +36,7 @@ def balanced(colours: np.ndarray, operations: str) -> np.ndarray:
         ``(..., 3)`` float32, 0 to 1.
 
     Raises:
-        BadInputError: Not such words, or color-operations is not installed.
+        BadInputError: Invalid operations, or color-operations is not installed.
     """
     flat = np.moveaxis(colours.reshape(-1, 1, 3), -1, 0).astype("float64")
     for operation in _parsed(operations):
@@ -46,7 +46,7 @@ def balanced(colours: np.ndarray, operations: str) -> np.ndarray:
 
 
 def check_balance(operations: str) -> str:
-    """The words themselves; errors as :func:`balanced`."""
+    """Validate operations and return them unchanged; errors as :func:`balanced`."""
     balanced(np.full((1, 3), 0.5), operations)
     return operations
 
@@ -68,23 +68,23 @@ def _parsed(operations: str):  # type: ignore[no-untyped-def]
     return found
 
 
-# From reflectance to what a screen shows: one stretch for all pictures of a series, so that nothing flickers.
+# From reflectance to screen values: one stretch for all pictures of a series, so that nothing flickers.
 
 BRIGHTEST = 98.0
-"""Percentile of all dates together that becomes white; clouds may saturate."""
+"""Percentile over all dates that becomes white; clouds may saturate."""
 
 GAMMA = 1 / 1.6
-"""Exponent that lifts dark land, as quicklooks of the agencies do."""
+"""Exponent that brightens dark land, as in the agencies' quicklooks."""
 
 GREY = 0.82
-"""Grey of pixels without data."""
+"""Grey value of pixels without data."""
 
 WHITE_BOUNDS = (0.05, 0.45)
-"""Reflectance that may become white: neither a night nor a sky full of clouds decides the stretch."""
+"""Limits of the reflectance that becomes white, so that dark or cloudy scenes do not determine the stretch."""
 
 
 def white_of(colours: np.ndarray) -> float:
-    """The value that becomes white, from pictures.
+    """Compute the value that becomes white from pictures.
 
     Args:
         colours: ``(..., 3)`` float, reflectance, NaN without data.
@@ -105,14 +105,14 @@ def stretched(
     gamma: float = GAMMA,
     nodata: float = GREY,
 ) -> np.ndarray:
-    """Values to screen: linear from black to white, cut off beyond, then to the power of gamma.
+    """Convert values to screen values: linear from black to white, clipped, then to the power of gamma.
 
     Args:
         colours: ``(..., 3)`` float, NaN without data.
-        white: What becomes 1, one value or one per channel.
-        black: What becomes 0.
+        white: Value that becomes 1, one or one per channel.
+        black: Value that becomes 0.
         gamma: Exponent.
-        nodata: What pixels become that lack data in any of the three.
+        nodata: Screen value of pixels without data in any of the three channels.
 
     Returns:
         ``(..., 3)`` float32, 0 to 1.
@@ -123,19 +123,19 @@ def stretched(
     return shown
 
 
-# Colour composites by name: which bands are shown as red, green and blue of a screen (``tables/colours.toml``).
+# Colour composites by name: bands shown as red, green and blue (``tables/colours.toml``).
 
 TABLE = "colours.toml"
 
 
 @dataclass(frozen=True)
 class Combination:
-    """Three bands.
+    """A combination of three bands.
 
     Attributes:
         bands: Common names, in the order red, green, blue of the screen.
-        about: What it shows.
-        aliases: Other names for it.
+        about: Description.
+        aliases: Other names.
     """
 
     bands: tuple[str, str, str]
@@ -144,7 +144,7 @@ class Combination:
 
 
 def combinations() -> dict[str, Combination]:
-    """All of them by name: as shipped, then a person's own that add or override.
+    """All combinations by name: the shipped ones, and the user's own, which add or override.
 
     Raises:
         TableError: A table is malformed.
@@ -157,7 +157,7 @@ def combinations() -> dict[str, Combination]:
 
 
 def find_combination(name: str) -> Combination | None:
-    """By its name or another for it; None if there is none."""
+    """Find a combination by name or alias; None if it does not exist."""
     known = combinations()
     return known.get(name) or next((one for one in known.values() if name in one.aliases), None)
 
@@ -170,7 +170,7 @@ def rgb_layers_of(dataset: xr.Dataset, recipe: str | Sequence[str]) -> list[str]
         recipe: A name, or three bands by common name or name of the layer.
 
     Raises:
-        BadInputError: Unknown name, not three bands, or one that is not there.
+        BadInputError: Unknown name, not three bands, or a missing band.
     """
     if isinstance(recipe, str):
         combination = find_combination(recipe)
@@ -189,19 +189,19 @@ def rgb_layers_of(dataset: xr.Dataset, recipe: str | Sequence[str]) -> list[str]
     return [common[band] for band in wanted]
 
 
-# Which values become black and white: one decision for all dates, so that nothing flickers.
+# Limits of the stretch: the same for all dates, so that nothing flickers.
 
 SAMPLE = 4_000_000
-"""Pixels, of all dates together, from which a stretch is found at most."""
+"""Largest number of pixels over all dates from which a stretch is computed."""
 
 _PERCENTILES = re.compile(r"p(\d{1,3}(?:\.\d+)?)-p(\d{1,3}(?:\.\d+)?)")
 
 
 def parse_stretch(text: str) -> Stretch:
-    """A stretch as it is written on a command line: ``series``, ``p2-p98`` or ``0,0.3``.
+    """Parse a stretch from the command line: ``series``, ``p2-p98`` or ``0,0.3``.
 
     Raises:
-        BadInputError: Something else.
+        BadInputError: An invalid stretch.
     """
     words = text.split(",")
     if len(words) == 1:
@@ -213,10 +213,10 @@ def parse_stretch(text: str) -> Stretch:
 
 
 def check_stretch(stretch: Stretch) -> Stretch:
-    """The stretch itself.
+    """Validate a stretch and return it unchanged.
 
     Raises:
-        BadInputError: It is none.
+        BadInputError: An invalid stretch.
     """
     if isinstance(stretch, str):
         fits = stretch == "series" or percentiles_of(stretch) is not None
@@ -237,18 +237,18 @@ def percentiles_of(stretch: Stretch) -> tuple[float, float] | None:
 
 
 def limits(layers: Sequence[xr.DataArray], stretch: Stretch) -> xr.DataArray:
-    """The values of black and white of each of some layers.
+    """The values of black and white of each layer.
 
     Args:
         layers: On one grid, in physical units, NaN without data.
-        stretch: ``"series"`` is 0 and what :func:`stac2cube.views.render.white_of` says of three layers of
-            reflectance, the same for all; percentiles are of each layer by itself.
+        stretch: ``"series"`` is 0 and :func:`stac2cube.views.render.white_of` of three layers of reflectance, the same
+            for all; percentiles are computed for each layer.
 
     Returns:
-        ``(channel, edge)`` float32: black, white. Lazy where the layers are; found from every n-th pixel.
+        ``(channel, edge)`` float32: black, white. Lazy if the layers are; computed from every n-th pixel.
 
     Raises:
-        BadInputError: No such stretch.
+        BadInputError: An invalid stretch.
     """
     check_stretch(stretch)
     if not isinstance(stretch, str):
@@ -280,7 +280,7 @@ def _limits(*layers: np.ndarray, percentiles: tuple[float, float] | None) -> np.
     for layer in layers:
         valid = layer[np.isfinite(layer)]
         black, white = np.percentile(valid, percentiles) if valid.size else (0.0, 1.0)
-        rows.append((black, white if white > black else black + 1.0))  # of one value, and of none
+        rows.append((black, white if white > black else black + 1.0))  # also for a constant layer, or an empty one
     return np.array(rows, dtype="float32")
 
 
@@ -291,7 +291,7 @@ def _refused(given: object) -> str:
     )
 
 
-# Colours for the eye: layers as red, green and blue of a screen, with one stretch for all dates.
+# Colour pictures: layers as red, green and blue, with one stretch for all dates.
 
 Nodata = Literal["grey", "white", "black", "alpha"]
 
@@ -307,7 +307,7 @@ def rgb(
     balance: str = "",
     nodata: Nodata = "white",
 ) -> xr.DataArray:
-    """A picture of each step, as a screen shows it.
+    """Make a colour picture of each step.
 
     Args:
         dataset: An opened cube of reflectance (or a composite of it), dims ``(time, y, x)`` or ``(y, x)``.
@@ -316,17 +316,18 @@ def rgb(
         stretch: Values that are shown as black and white, the same for all dates. ``"series"``: 0 and the 98th
             percentile of all bands and dates together, see :func:`stac2cube.views.render.white_of`; ``"p2-p98"``:
             percentiles of each band over all dates; or two values.
-        gamma: Exponent that lifts the dark, 1 for none; :data:`stac2cube.views.render.GAMMA` if None, and 1 where
-            there is a balance.
-        balance: Operations in the words of rio-color, after the stretch; see :mod:`stac2cube.views.render`.
-        nodata: What is shown where any of the three lacks data; ``"alpha"`` gives a fourth channel, 0 there, else 255.
+        gamma: Exponent that brightens dark pixels, 1 for none. None: :data:`stac2cube.views.render.GAMMA`, or 1 with a
+            balance.
+        balance: Operations in rio-color's notation, after the stretch; see :mod:`stac2cube.views.render`.
+        nodata: Colour of pixels without data in any of the three bands; ``"alpha"`` adds a fourth channel, 0 there,
+            else 255.
 
     Returns:
-        ``(time, y, x, rgb)`` uint8, coordinate ``rgb`` the names of the channels. Lazy where the cube is dask's, the
-        percentiles too; they are taken from every n-th pixel.
+        ``(time, y, x, rgb)`` uint8, coordinate ``rgb`` with the names of the channels. Lazy for a dask cube, including
+        the percentiles; these are computed from every n-th pixel.
 
     Raises:
-        BadInputError: Unknown recipe, missing band, black not below white, a balance that is not understood.
+        BadInputError: Unknown recipe, missing band, black not below white, an invalid balance.
     """
     if nodata not in SHADES:
         raise BadInputError(f"pixels without data are shown {' or '.join(SHADES)}, not {nodata!r}")
@@ -367,14 +368,14 @@ def _picture(
     return np.concatenate([picture, np.where(valid, np.uint8(255), np.uint8(0))], axis=-1)
 
 
-# What is shown of a cube, in one word: colours of three bands, an index, a layer, or classes; and its legend.
+# Pictures of a cube by one name: colours of three bands, an index, a layer, or classes; with legends.
 
 Colour = tuple[int, int, int]
 Swatch = tuple[Colour, str]
 """A colour and its meaning."""
 
 SCREEN: tuple[Colour, ...] = ((214, 69, 65), (46, 160, 67), (65, 105, 225))
-"""Red, green and blue as swatches of a legend."""
+"""Colours of the red, green and blue swatches of a legend."""
 
 RAMPS = {
     "vegetation": "YlGn",
@@ -386,37 +387,37 @@ RAMPS = {
     "urban": "OrRd",
     "radar": "viridis",
 }
-"""Matplotlib's colour maps for the domains of the registry of indices; other layers are shown in grey."""
+"""Domain in the registry of indices -> matplotlib colour map; other layers are shown in grey."""
 
 CLOUD_MASK, SHADOW_MASK = "cloud_mask", "shadow_mask"
-"""Layers of a clouds cube, which is shown by both together if nothing else is asked for."""
+"""Layers of a clouds cube; its default picture shows both."""
 
 MASKS = "masks"
-"""The word for that."""
+"""Name of that picture."""
 
 SKY: dict[int, Swatch] = {
     0: ((107, 143, 128), "clear"),
     1: ((36, 48, 56), "shadow"),
     2: ((247, 247, 245), "cloud"),
 }
-"""Colours and meanings of what masks say."""
+"""Colours and meanings of the combined masks."""
 
 NO_DATA: Swatch = ((round(255 * GREY),) * 3, "no data")
-"""The swatch of a legend for pixels without data, where a picture shows such."""
+"""Swatch of a legend for pixels without data, if a picture shows any."""
 
 INDEX_SHADES: dict[str, int] = {"grey": round(255 * GREY), "white": 255, "black": 0, "alpha": 0}
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What colours mean.
+    """Meaning of the colours of a picture.
 
     Attributes:
-        title: What is shown.
-        swatches: Colour and meaning: bands of a colour composite, classes, or what a ramp does not tell.
+        title: Title.
+        swatches: Colour and meaning: bands of a colour composite, classes, or additions to a ramp.
         ramp: ``(256, 3)`` uint8 from the lowest value to the highest, None without a ramp.
-        limits: These two values.
-        units: Theirs.
+        limits: The lowest and the highest value.
+        units: Units of the limits.
     """
 
     title: str
@@ -427,19 +428,19 @@ class Legend:
 
 
 def picture(dataset: xr.Dataset, look: Style | None = None, *, nodata: Nodata = "white") -> tuple[xr.DataArray, Legend]:
-    """Every step as a screen shows it, with one stretch for all of them, and the legend.
+    """Make a picture of every step, with one stretch for all of them, and the legend.
 
     Args:
         dataset: An opened cube, dims ``(time, y, x)``.
-        look: What is shown; the usual if None.
-        nodata: What is shown where there is no data, see :func:`stac2cube.rgb`.
+        look: Style of the pictures; the default style if None.
+        nodata: Colour of pixels without data, see :func:`stac2cube.rgb`.
 
     Returns:
-        ``(time, y, x, rgb)`` uint8 as of :func:`stac2cube.rgb`, lazy where the cube is dask's, and what it means. The
-        limits of a ramp are computed.
+        ``(time, y, x, rgb)`` uint8 as from :func:`stac2cube.rgb`, lazy for a dask cube, and the legend. The limits of a
+        ramp are computed immediately.
 
     Raises:
-        BadInputError: Nothing of that name, no such stretch, balance or ramp.
+        BadInputError: An unknown name, an invalid stretch, balance or ramp.
     """
     look = look or Style()
     if look.balance:
@@ -458,10 +459,10 @@ def picture(dataset: xr.Dataset, look: Style | None = None, *, nodata: Nodata = 
 
 
 def require_shown(dataset: xr.Dataset, word: str) -> None:
-    """Refuse a word by which nothing of a cube can be shown; of layers only their names are looked at.
+    """Check that a name can be shown for a cube; uses only the names of its layers.
 
     Raises:
-        BadInputError: With what can be shown.
+        BadInputError: The name is unknown; the message lists the possible ones.
     """
     if "," in word or find_combination(word) is not None:
         rgb_layers_of(dataset, _recipe(word))
@@ -476,9 +477,9 @@ def require_shown(dataset: xr.Dataset, word: str) -> None:
 
 
 def settled(dataset: xr.Dataset, look: Style | None = None) -> Style:
-    """A look with the values of black and white that a whole series decides, for pictures of parts of it.
+    """Fix the stretch of a style to the values of black and white of a series, for pictures of its parts.
 
-    Arguments and errors as in :func:`picture`; computes.
+    Arguments and errors as in :func:`picture`; computes immediately.
     """
     look = look or Style()
     word = look.show or _usual(dataset)
@@ -529,7 +530,7 @@ def _ramp(layer: xr.DataArray, look: Style, nodata: Nodata) -> tuple[xr.DataArra
 
 
 def _sky(dataset: xr.Dataset, nodata: Nodata) -> tuple[xr.DataArray, Legend]:
-    """Clear sky, cloud and its shadow in a colour each."""
+    """Picture of a clouds cube: one colour each for clear sky, cloud and shadow."""
     cloud = dataset[CLOUD_MASK]
     shadow = dataset[SHADOW_MASK] if SHADOW_MASK in dataset.data_vars else cloud.where(False, 0)
     said = apply(_sky_classes, cloud, shadow, dtype="uint8")
@@ -559,7 +560,7 @@ def _classes(layer: xr.DataArray, nodata: Nodata) -> tuple[xr.DataArray, Legend]
 
 @dataclass(frozen=True)
 class _Stretched:
-    """Values to places in a ramp of 256; -1 without data."""
+    """Convert values to indices of a ramp of 256 colours; -1 without data."""
 
     low: float
     high: float
@@ -572,7 +573,7 @@ class _Stretched:
 
 @dataclass(frozen=True)
 class _Classes:
-    """Classes to places in a table of 256; -1 without data."""
+    """Convert classes to indices of a table of 256 colours; -1 without data."""
 
     none: frozenset[int]
 
@@ -584,7 +585,7 @@ class _Classes:
 
 
 def _painted(layer: xr.DataArray, table: np.ndarray, nodata: Nodata, places: Any) -> xr.DataArray:
-    """Places in a table to its colours."""
+    """Colour a layer by a table; ``places`` converts its values to indices of the table."""
     if nodata not in INDEX_SHADES:
         raise BadInputError(f"pixels without data are shown {' or '.join(INDEX_SHADES)}, not {nodata!r}")
     colours = np.vstack([table, np.full((1, 3), INDEX_SHADES[nodata], "uint8")])

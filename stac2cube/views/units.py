@@ -17,41 +17,41 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.cube_spec import STORED_FORM
 from stac2cube.model.mission import Mission, find_mission, mission_names
 
-# A layer of an opened cube, as all views see it: which band it is, whether it holds classes, what it measures.
+# Properties of a layer of an opened cube: its band, whether it holds classes, its physical unit.
 
 STORED = ("_FillValue", "scale_factor", "add_offset")
-"""Attributes of a layer whose numbers are as stored (``open_cube(..., decode=False)``); decoding moves them away."""
+"""Attributes of a layer with stored values (``open_cube(..., decode=False)``); decoding moves them to the encoding."""
 
 CLASSIFICATIONS = ("scl", "qa_pixel", "qa_radsat")
-"""Names of layers, in lower case, that hold classes or bits whether or not their attributes say so."""
+"""Names of layers, in lower case, that hold classes or bits, even without attributes of classes."""
 
 CUBE_ONLY = ("stac2cube", "zarr_conventions")
-"""Attributes of a cube's root that are not true of what is derived from it."""
+"""Attributes of a cube's root that are not valid for Datasets derived from it."""
 
 
 def is_class(layer: xr.DataArray) -> bool:
-    """Whether a layer holds classes or bits, which no arithmetic may touch."""
+    """Whether a layer holds classes or bits, on which arithmetic is invalid."""
     told = "flag_values" in layer.attrs or "flag_masks" in layer.attrs
     return told or str(layer.name).lower() in CLASSIFICATIONS
 
 
 def is_stored(layer: xr.DataArray) -> bool:
-    """Whether a layer's numbers are still to be decoded."""
+    """Whether a layer has stored values, which are not decoded yet."""
     return any(name in layer.attrs for name in STORED)
 
 
 def physical(layer: xr.DataArray) -> xr.DataArray:
-    """A continuous layer in its physical unit, from stored numbers or decoded ones.
+    """Convert a continuous layer to its physical unit, from stored or decoded values.
 
     Args:
         layer: Any dims.
 
     Returns:
-        Same dims, float32, NaN without data: stored number * ``scale_factor`` + ``add_offset`` as CF 1.11 section 8.1
-        says, reckoned in float64.
+        Same dims, float32, NaN without data: stored value * ``scale_factor`` + ``add_offset`` as in CF 1.11 section
+        8.1, computed in float64.
 
     Raises:
-        BadInputError: It holds classes.
+        BadInputError: The layer holds classes.
     """
     if is_class(layer):
         raise BadInputError(f"{layer.name} holds classes, not a quantity: leave it out of what is computed")
@@ -65,20 +65,20 @@ def physical(layer: xr.DataArray) -> xr.DataArray:
 
 
 def hide(layer: xr.DataArray, keep: xr.DataArray) -> xr.DataArray:
-    """A layer without data wherever ``keep`` is False: NaN, or its fill value where it holds stored integers."""
+    """Set pixels where ``keep`` is False to no data: NaN, or the fill value for stored integers."""
     if "_FillValue" in layer.attrs and layer.dtype.kind in "iu":
         return layer.where(keep, layer.dtype.type(layer.attrs["_FillValue"]))
     return layer.where(keep)
 
 
 def apply(function: Callable[..., np.ndarray], *layers: xr.DataArray, dtype: str = "float32", **words: Any) -> Any:
-    """Run a pixelwise kernel on layers, block by block where they are dask's.
+    """Run a pixelwise kernel on layers, block by block for dask layers.
 
     Args:
         function: NumPy in, one array of the same shape out.
         *layers: On one grid.
-        dtype: NumPy dtype name of what the kernel gives.
-        **words: Further arguments of the kernel.
+        dtype: NumPy dtype name of the kernel's result.
+        **words: Additional arguments of the kernel.
 
     Returns:
         A DataArray without name and attributes.
@@ -91,10 +91,10 @@ def apply(function: Callable[..., np.ndarray], *layers: xr.DataArray, dtype: str
 def choose_layers(
     dataset: xr.Dataset, layers: Sequence[str] | None, fits: Callable[[xr.DataArray], bool], what: str
 ) -> list[str]:
-    """Names of layers to work on: those asked for, or all that fit.
+    """Names of layers to work on: the requested ones, or all that fit.
 
     Raises:
-        BadInputError: One asked for is not there, or none fits.
+        BadInputError: A requested layer does not exist, or none fits.
     """
     if layers is not None:
         lacking = [name for name in layers if name not in dataset.data_vars]
@@ -108,9 +108,9 @@ def choose_layers(
 
 
 def mission_of(dataset: xr.Dataset) -> Mission | None:
-    """The mission whose bands these are, as the cube's recipe or the attribute ``mission`` says; None if none does."""
+    """The mission of a Dataset, from the cube's recipe or the attribute ``mission``; None without either."""
     own = dataset.attrs.get("stac2cube", {})
-    own = json.loads(own) if isinstance(own, str) else own  # as open_cube gives it, or as plain xarray does
+    own = json.loads(own) if isinstance(own, str) else own  # a text from open_cube, a table from plain xarray
     recipe = own.get("spec", {}).get("recipe", {})
     name = recipe.get("mission", dataset.attrs.get("mission"))
     return find_mission(name) if name in mission_names() else None
@@ -119,7 +119,7 @@ def mission_of(dataset: xr.Dataset) -> Mission | None:
 def common_names(dataset: xr.Dataset) -> dict[str, str]:
     """Layers by common name (``red``, ``nir``, ``vv``); a layer's own name in lower case if the mission is unknown.
 
-    Where a mission has no band called ``nir``, its ``nir08`` is known by both names (Landsat's only near infrared).
+    If a mission has no band ``nir``, its ``nir08`` gets both names (Landsat's only near infrared).
     """
     mission = mission_of(dataset)
     names = {str(name): str(name).lower() for name in dataset.data_vars}
@@ -133,14 +133,14 @@ def common_names(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def derived_attributes(dataset: xr.Dataset) -> dict[str, Any]:
-    """Attributes of what is made from a cube: its own, without those that only a cube on disk may carry."""
+    """Attributes of a Dataset derived from a cube: those of the cube, without those valid only for a cube on disk."""
     mission = mission_of(dataset)
     attributes = {str(name): value for name, value in dataset.attrs.items() if name not in CUBE_ONLY}
     return attributes | ({"mission": mission.name} if mission is not None else {})
 
 
 def names_text(names: Iterable[Any]) -> str:
-    """Names for an error message."""
+    """Join names for an error message."""
     return ", ".join(str(name) for name in names) or "none"
 
 
@@ -150,7 +150,7 @@ def _decode(stored: np.ndarray, scale: float, offset: float, fill: float) -> np.
     return decoded
 
 
-# Kernels that look around a pixel, over arrays in blocks: each block gets a rim of its neighbours' pixels.
+# Kernels with a neighbourhood on arrays in blocks: each block gets a margin of its neighbours' pixels.
 
 
 def over_windows(
@@ -159,14 +159,14 @@ def over_windows(
     """Run a kernel on a layer whose last dims are y and x.
 
     Args:
-        function: Takes ``(..., y, x)`` float32 and, for each of ``rows``, ``(y, 1)`` float64; gives the shape of the
-            first, float32. Beyond the edge it may see NaN or nothing, which must be the same to it.
+        function: Takes ``(..., y, x)`` float32 and, for each of ``rows``, ``(y, 1)`` float64; returns the shape of the
+            first, float32. The result must be the same with NaN beyond the edge and without pixels there.
         layer: Float32, NaN without data.
-        radius: How far the kernel looks, pixels.
-        *rows: Further values, one per row, ``(y,)``.
+        radius: Radius of the kernel's neighbourhood, pixels.
+        *rows: Additional values, one per row, ``(y,)``.
 
     Returns:
-        Like ``layer``, lazy where that is dask's.
+        Like ``layer``, lazy for a dask layer.
     """
     columns = [values[:, None] for values in rows]
     if layer.chunks is None:
@@ -175,7 +175,7 @@ def over_windows(
 
     blocks = layer.data
     depth = dict.fromkeys(range(blocks.ndim), 0) | {blocks.ndim - 2: radius, blocks.ndim - 1: radius}
-    # Rows become images, so that every block gets, with its rim, its own part of them.
+    # Values per row become images, so that every block gets its part of them, including its margin.
     images = [
         da.broadcast_to(
             da.from_array(values, chunks=(blocks.chunks[-2], 1)), blocks.shape[-2:], chunks=blocks.chunks[-2:]
@@ -183,7 +183,7 @@ def over_windows(
         for values in columns
     ]
 
-    # dask trims the rim of the last array.
+    # dask trims the margin of the last array.
     def one(*parts: np.ndarray) -> np.ndarray:
         return function(parts[-1], *(part[:, radius : radius + 1] for part in parts[:-1]))
 
@@ -199,7 +199,7 @@ def over_windows(
     return layer.copy(data=result)
 
 
-# Physical units: reflectance, decibel, kelvin; and layers stacked along a dimension of their own.
+# Physical units: reflectance, decibel, kelvin; and layers stacked along a new dimension.
 
 POLARISATIONS = ("vv", "vh", "hh", "hv")
 
@@ -214,20 +214,20 @@ Saturated = Literal["keep", "mask"]
 def to_reflectance(
     dataset: xr.Dataset, *, layers: Sequence[str] | None = None, saturated: Saturated = "keep"
 ) -> xr.Dataset:
-    """Reflectance as float32, by the scale and offset each layer carries.
+    """Convert layers to reflectance, float32, by their scale and offset.
 
     Args:
         dataset: An opened cube, dims ``(time, y, x)``.
-        layers: Names; those whose standard name ends in ``reflectance`` if None. Others are left as they are.
-        saturated: What becomes of the largest number the stored type holds, the agency's mark of a saturated Sentinel-2
-            pixel and ours of a count beyond it: ``"keep"`` leaves that number (6.4535 for Sentinel-2), at least so
-            bright it was; ``"mask"`` makes it NaN.
+        layers: Names; those whose standard name ends in ``reflectance`` if None. Others are unchanged.
+        saturated: Handling of the largest value of the stored dtype, which marks saturated pixels of Sentinel-2 (by the
+            agency) and counts beyond the dtype (by us): ``"keep"`` keeps it (6.4535 for Sentinel-2) as a lower bound of
+            the reflectance; ``"mask"`` makes it NaN.
 
     Returns:
         The Dataset with reflectance layers float32, unit 1, NaN without data.
 
     Raises:
-        BadInputError: No such layer, none of reflectance, another rule for saturation.
+        BadInputError: No such layer, no layer of reflectance, an invalid value of ``saturated``.
     """
     if saturated not in ("keep", "mask"):
         raise BadInputError(f"saturated pixels are kept or masked: 'keep' or 'mask', not {saturated!r}")
@@ -239,19 +239,19 @@ def to_reflectance(
 
 
 def to_db(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Dataset:
-    """Radar backscatter from linear power to decibel, 10 log10(power); power not above 0 has no data.
+    """Convert radar backscatter from linear power to decibel, 10 log10(power); power not above 0 becomes no data.
 
-    Means, filters and resampling belong before this view: a mean of decibels is not the decibel of a mean.
+    Apply means, filters and resampling before this view: a mean of decibels is not the decibel of a mean.
 
     Args:
         data: An opened cube, dims ``(time, y, x)``.
-        layers: Names; VV, VH, HH and HV in linear power if None. Others are left as they are.
+        layers: Names; VV, VH, HH and HV in linear power if None. Others are unchanged.
 
     Returns:
         The Dataset with these layers float32, unit dB.
 
     Raises:
-        BadInputError: No such layer, none of backscatter, one that is in dB already.
+        BadInputError: No such layer, no layer of backscatter, a layer already in dB.
     """
 
     def convert(layer: xr.DataArray) -> xr.DataArray:
@@ -263,17 +263,17 @@ def to_db(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Datase
 
 
 def from_db(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Dataset:
-    """Back from decibel to linear power, 10^(dB / 10).
+    """Convert decibel to linear power, 10^(dB / 10).
 
     Args:
         data: Dims ``(time, y, x)``.
-        layers: Names; those whose unit is dB if None. Others are left as they are.
+        layers: Names; those whose unit is dB if None. Others are unchanged.
 
     Returns:
         The Dataset with these layers float32, unit 1.
 
     Raises:
-        BadInputError: No such layer, none in dB.
+        BadInputError: No such layer, no layer in dB.
     """
     return _convert(
         data, layers, _in_db, "in dB", lambda layer: _like(layer, apply(_power, physical(layer)), units="1")
@@ -281,33 +281,33 @@ def from_db(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Data
 
 
 def to_kelvin(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Dataset:
-    """Temperature layers in kelvin, float32: Landsat's surface temperature by the scale and offset it carries.
+    """Convert temperature layers to kelvin, float32: Landsat's surface temperature by its scale and offset.
 
     Args:
         data: An opened cube, dims ``(time, y, x)``.
-        layers: Names; those whose unit is kelvin or degree Celsius if None. Others are left as they are.
+        layers: Names; those whose unit is kelvin or degree Celsius if None. Others are unchanged.
 
     Returns:
         The Dataset with these layers float32, unit K, NaN without data.
 
     Raises:
-        BadInputError: No such layer, none of temperature.
+        BadInputError: No such layer, no layer of temperature.
     """
     return _convert(data, layers, _is_temperature, "a temperature", lambda layer: _like(layer, _kelvin(layer), "K"))
 
 
 def to_celsius(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.Dataset:
-    """As :func:`to_kelvin`, in degrees Celsius.
+    """Convert temperature layers to degrees Celsius, see :func:`to_kelvin`.
 
     Args:
         data: An opened cube ``(time, y, x)``, stored counts or decoded.
         layers: Layers to convert. Default: all layers of temperature.
 
     Returns:
-        The same layers, float32, in degrees Celsius; NaN where there is no data. Other layers stay as they are.
+        The same layers, float32, in degrees Celsius; NaN where there is no data. Other layers are unchanged.
 
     Raises:
-        BadInputError: A named layer is not there, or is no temperature.
+        BadInputError: No such layer, or a layer that is not a temperature.
     """
 
     def convert(layer: xr.DataArray) -> xr.DataArray:
@@ -319,19 +319,18 @@ def to_celsius(data: xr.Dataset, *, layers: Sequence[str] | None = None) -> xr.D
 
 
 def to_stack(dataset: xr.Dataset, dim: str = "band", *, layers: Sequence[str] | None = None) -> xr.DataArray:
-    """Layers one behind the other along a new dimension, values unchanged.
+    """Stack layers along a new dimension, values unchanged.
 
     Args:
         dataset: Dims ``(time, y, x)``.
-        dim: Name of the dimension; its coordinate holds the layers' names.
+        dim: Name of the dimension; its coordinate holds the names of the layers.
         layers: Names and order; all that are not classes if None.
 
     Returns:
-        Dims ``(time, band, y, x)`` (without time if there is none), of the dtype the layers have in common.
+        Dims ``(time, band, y, x)`` (without time if there is none), in the common dtype of the layers.
 
     Raises:
-        BadInputError: No such layer, or layers whose numbers do not mean the same (dtype, scale, offset, fill or unit
-            differ).
+        BadInputError: No such layer, or layers that differ in dtype, scale, offset, fill value or unit.
     """
     names = choose_layers(dataset, layers, lambda layer: not is_class(layer), "a quantity")
     forms = {name: _form(dataset[name]) for name in names}
@@ -370,7 +369,7 @@ def _is_temperature(layer: xr.DataArray) -> bool:
 
 
 def _unsaturated(layer: xr.DataArray) -> xr.DataArray:
-    """Where a layer does not hold the largest number of its stored type, decoded or not."""
+    """Where a layer does not hold the largest value of its stored dtype, decoded or not."""
     packing = layer.attrs if is_stored(layer) else layer.encoding.get(STORED_FORM, layer.encoding)
     stored = np.dtype(layer.dtype if is_stored(layer) else packing.get("dtype", "float32"))
     if stored.kind not in "iu":
@@ -401,7 +400,7 @@ def _convert(
 
 
 def _like(layer: xr.DataArray, values: xr.DataArray, units: str) -> xr.DataArray:
-    """Values with the attributes of a layer that still hold."""
+    """Add the attributes of a layer that are still valid to values."""
     kept = {name: layer.attrs[name] for name in ("long_name", "standard_name", "grid_mapping") if name in layer.attrs}
     named: xr.DataArray = values.rename(layer.name)
     return named.assign_attrs({**kept, "units": units})
@@ -435,7 +434,7 @@ def _add(values: np.ndarray, amount: float) -> np.ndarray:
     return summed
 
 
-# Radar images with less speckle, as a view.
+# Speckle filter of radar images, as a view.
 
 SENTINEL_1_LOOKS = 4.4
 """Equivalent number of looks of Sentinel-1's IW GRD in high resolution (ESA, Sentinel-1 Product Definition,
@@ -445,20 +444,20 @@ S1-RS-MDA-52-7440, table 5-1), from which RTC products of 10 m are made."""
 def despeckle(
     dataset: xr.Dataset, *, window: int = 7, looks: float = SENTINEL_1_LOOKS, layers: Sequence[str] | None = None
 ) -> xr.Dataset:
-    """Lee's filter over radar backscatter in linear power, step by step, see :func:`stac2cube.algorithms.raster.lee`.
+    """Apply Lee's filter to radar backscatter in linear power, see :func:`stac2cube.algorithms.raster.lee`.
 
     Args:
         dataset: An opened cube, dims ``(time, y, x)`` or ``(y, x)``.
         window: Edge of the filter's window, pixels, odd.
         looks: Equivalent number of looks of the images: the fewer, the smoother the result.
-        layers: Names; VV, VH, HH and HV if None. Others are left as they are.
+        layers: Names; VV, VH, HH and HV if None. Others are unchanged.
 
     Returns:
-        The Dataset with these layers float32, NaN exactly where there was no data or power not above 0; the same
-        numbers whatever the chunks.
+        The Dataset with these layers float32, NaN exactly where there was no data or power not above 0. The result does
+        not depend on the chunks.
 
     Raises:
-        BadInputError: No such layer, none of backscatter, one in dB, an even window, looks not above 0.
+        BadInputError: No such layer, no layer of backscatter, a layer in dB, an even window, looks not above 0.
     """
     check_window(window)
     names = choose_layers(dataset, layers, is_power, "radar backscatter")
@@ -475,7 +474,7 @@ def despeckle(
     return dataset.assign(filtered).drop_attrs(deep=False).assign_attrs(derived_attributes(dataset))
 
 
-# Slope, aspect and hillshade of a height model, as views; pixels are measured in metres whatever the CRS.
+# Slope, aspect and hillshade of a height model, as views; pixel sizes are in metres for any CRS.
 
 WGS84_AXIS = 6378137.0
 """Semi-major axis of the WGS84 ellipsoid, metres (NGA.STND.0036)."""
@@ -484,7 +483,7 @@ WGS84_ECCENTRICITY_SQUARED = 0.00669437999014
 """First eccentricity squared of the WGS84 ellipsoid (NGA.STND.0036)."""
 
 DISTORTION = 0.02
-"""How far lengths in a projection may be off before slopes in it are refused: 2 per cent. UTM is within 0.1."""
+"""Largest error of lengths in a projection for which slopes are computed: 2 per cent. UTM is within 0.1."""
 
 
 def slope(heights: xr.DataArray) -> xr.DataArray:
@@ -492,14 +491,14 @@ def slope(heights: xr.DataArray) -> xr.DataArray:
 
     Args:
         heights: Height above a level surface, metres, dims ``(..., y, x)`` with their coordinates and a CRS in the
-            coordinate ``spatial_ref``, as a layer of an opened cube has them.
+            coordinate ``spatial_ref``, like a layer of an opened cube.
 
     Returns:
-        Same dims, float32, degrees, 0 (flat) to 90; NaN where any of the 3 x 3 pixels around lacks data, and along the
-        outer rim.
+        Same dims, float32, degrees, 0 (flat) to 90; NaN where any of the 3 x 3 pixels around has no data, and along the
+        outer edge.
 
     Raises:
-        BadInputError: No CRS, no regular axes, or a projection in which lengths are off by more than 2 per cent.
+        BadInputError: No CRS, irregular axes, or a projection with errors of lengths above 2 per cent.
     """
     return _view(heights, terrain.horn_slope, "slope", "degree")
 
@@ -513,8 +512,8 @@ def aspect(heights: xr.DataArray) -> xr.DataArray:
         heights: Heights in metres ``(..., y, x)``, as in :func:`slope`.
 
     Returns:
-        Same dims, float32, degrees from 0 to 360. NaN where the ground is flat, beside pixels without data,
-        and along the edge.
+        Same dims, float32, degrees from 0 to 360. NaN where the ground is flat, next to pixels without data, and along
+        the edge.
 
     Raises:
         BadInputError: As :func:`slope`.
@@ -523,7 +522,7 @@ def aspect(heights: xr.DataArray) -> xr.DataArray:
 
 
 def hillshade(heights: xr.DataArray, *, azimuth: float = 315.0, altitude: float = 45.0) -> xr.DataArray:
-    """Brightness of terrain under a low sun, after Horn (1981): 0 to 1, float32.
+    """Hillshade of terrain after Horn (1981): 0 to 1, float32.
 
     Args:
         heights: As in :func:`slope`.
@@ -555,8 +554,8 @@ def _view(heights: xr.DataArray, function: Callable[..., np.ndarray], name: str,
 def pixel_sizes(layer: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """Width and height of the pixels of each row, metres.
 
-    On a projection they are its grid's steps. In degrees they are arcs of the WGS84 ellipsoid at the row's latitude:
-    the prime vertical's radius ``a / sqrt(1 - e² sin² φ)`` times ``cos φ`` eastwards, the meridian's
+    In a projection they are the spacing of the grid. In degrees they are arcs of the WGS84 ellipsoid at the row's
+    latitude: the prime vertical's radius ``a / sqrt(1 - e² sin² φ)`` times ``cos φ`` eastwards, the meridian's
     ``a (1 - e²) / (1 - e² sin² φ)^1.5`` northwards (J. P. Snyder, "Map projections: a working manual", USGS
     Professional Paper 1395, 1987, equations 4-18 to 4-21).
 
@@ -611,7 +610,7 @@ def _step(layer: xr.DataArray, axis: str) -> float:
 
 
 def _require_true_lengths(layer: xr.DataArray, crs: CRS) -> None:
-    """Refuse projections that stretch: a Mercator slope at 60 degrees would be half of what it is."""
+    """Refuse projections that distort lengths: a slope in Mercator at 60 degrees would be half of the true one."""
     x, y = (float(layer[axis].values[[0, -1]].mean()) for axis in ("x", "y"))
     projection = Proj(crs)
     factors = projection.get_factors(*projection(x, y, inverse=True))

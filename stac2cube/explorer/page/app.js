@@ -1,4 +1,4 @@
-// The page: what is chosen, what was found, and the recipe.
+// The page: choices, search results, and the recipe.
 
 import { ask, asBase64, land } from "./ask.js";
 import { Calendar } from "./calendar.js";
@@ -55,7 +55,7 @@ async function search(event) {
   problem(null);
   try {
     const found = await ask("search", draft());
-    if (number !== state.searches) return; // asked anew meanwhile
+    if (number !== state.searches) return; // a newer search was started meanwhile
     state.found = found;
     $("found").hidden = false;
     calendar.show(found.scenes, within);
@@ -73,7 +73,7 @@ async function search(event) {
   }
 }
 
-// One of each tile and orbit: from date to date they hardly differ, and ten years would be thousands.
+// One footprint per tile and orbit: they hardly differ between dates, and ten years would be thousands.
 function outlines(scenes) {
   const different = new Map();
   for (const { orbit, parts } of scenes) for (const part of parts) different.set(`${part.tile} ${orbit}`, part.geometry);
@@ -183,7 +183,7 @@ $("form").addEventListener("change", (event) => {
   if (["mission", "catalog", "time"].includes(event.target.id)) forget();
   if (event.target.id === "mission") form.showMission(state.choices);
   form.sayBands(state.choices);
-  // Other bands or pixels make another size; what was found stays.
+  // Other bands or pixels change the size of the cube, not the scenes found.
   if (state.found && event.target.closest("#bands, #resolution")) search();
   preview();
 });

@@ -1,4 +1,4 @@
-// A year a block (half a year where it is narrow), a week a column, a day a square: coloured where there is a scene, by how clear its clearest one is.
+// One block per year (or half-year on narrow screens), one column per week, one square per day: coloured by the clearest scene of the day.
 
 const CELL = 13;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -19,7 +19,7 @@ export class Calendar {
     place.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  // Show scenes; `within` says which of them the cloud limit keeps.
+  // Show scenes; `within` tells which of them are below the cloud limit.
   show(scenes, within) {
     this.days = new Map();
     for (const scene of scenes) this.days.set(scene.day, [...(this.days.get(scene.day) ?? []), scene]);

@@ -1,4 +1,4 @@
-// The form beside the map: filling it, reading it, and saying what was found.
+// The form beside the map: fill it, read it, and show search results.
 
 const $ = (id) => document.getElementById(id);
 
@@ -118,7 +118,7 @@ export function showWritten({ path, command }) {
       await navigator.clipboard.writeText(command);
       copy.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren(line); // not allowed to: then it is marked, to be copied by hand
+      getSelection().selectAllChildren(line); // no permission: select it, to be copied manually
       copy.textContent = "Marked";
     }
   });

@@ -1,6 +1,6 @@
 // Lines on the map: the graticule, and the zones of UTM and MGRS.
 
-// Degrees between lines that lie some pixels apart.
+// Spacing of lines in degrees, for a spacing in pixels.
 export function graticuleStep(pixelsPerDegree) {
   const steps = [30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
   return steps.findLast((step) => step * pixelsPerDegree > 95) ?? 30;

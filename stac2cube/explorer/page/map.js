@@ -3,10 +3,10 @@
 
 import { degrees, graticuleStep, gridZones } from "./grid.js";
 
-const COPIES = [-360, 0, 360]; // degrees by which shapes are drawn again, so that nothing ends at the antimeridian
-const CLOSE = 12; // pixels within which a click meets the first corner
+const COPIES = [-360, 0, 360]; // offsets in degrees of copies of shapes, so that nothing ends at the antimeridian
+const CLOSE = 12; // largest distance in pixels of a click that closes the ring at the first corner
 const CLICK = 8; // pixels that the pointer may move in a click
-const MARGIN = 0.22; // share of the map on each side of an area that is shown
+const MARGIN = 0.22; // fraction of the map left free on each side of an area
 const LAYERS = ["land", "grid", "zone", "outline", "picked", "area", "drawn"];
 
 export class WorldMap extends EventTarget {
@@ -21,7 +21,7 @@ export class WorldMap extends EventTarget {
       zoomSnap: 0,
       zoomAnimation: false,
       inertia: false,
-      keyboard: false, // the keys are below: they set corners too
+      keyboard: false, // keys are handled below: they also set corners
       zoomControl: false,
       attributionControl: false,
       worldCopyJump: true,
@@ -120,7 +120,7 @@ export class WorldMap extends EventTarget {
   #resize() {
     this.map.invalidateSize({ animate: false });
     const { x, y } = this.map.getSize();
-    if (x && y) this.map.setMinZoom(Math.log2(Math.max(x, y) / 256)); // one world fills it
+    if (x && y) this.map.setMinZoom(Math.log2(Math.max(x, y) / 256)); // one world fills the map
   }
 
   #draw(name, geometries, options = {}) {
@@ -150,7 +150,7 @@ export class WorldMap extends EventTarget {
       const { y } = this.map.latLngToContainerPoint([lat, west]);
       if (y > 70 && y < size.y - 60) this.#label(grid, "grid-label", degrees(lat, "NS", step), [lat, west]);
     }
-    if (east - west > 140) return; // the zones would be one beside the other
+    if (east - west > 140) return; // the zones would be too dense
     for (const [name, left, bottom, right, top] of gridZones(west, east, south, north)) {
       this.#line(zone, "zone", [[bottom, left], [bottom, right], [top, right], [top, left], [bottom, left]]);
       const [x, y] = [Math.min(right, east), Math.max(bottom, south)];
@@ -185,7 +185,7 @@ export class WorldMap extends EventTarget {
   #handlePointer() {
     const at = (event) => this.map.mouseEventToLatLng(event);
     let down = null;
-    let first = false; // this press has set the first corner of a rectangle
+    let first = false; // whether this press set the first corner of a rectangle
     this.element.addEventListener("pointerdown", (event) => {
       if (!this.tool || !event.isPrimary) return;
       down = [event.clientX, event.clientY];
