@@ -172,7 +172,7 @@ def find(
     """Search catalogs in order until one is usable; skipped catalogs are logged and listed with the reason.
 
     Args:
-        query: What to look for.
+        query: The query.
         candidates: The catalogs, in order.
         gather: Searches one catalog. It may store items elsewhere and return only some of them: their scenes decide
             whether the catalog is usable.

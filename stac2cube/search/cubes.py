@@ -167,7 +167,7 @@ def find_scenes(query: Query, choices: Sequence[CatalogChoice]) -> Found:
     """Search the catalogs for a cube.
 
     Args:
-        query: What to look for.
+        query: The query.
         choices: The catalogs to try, in order, see :func:`stac2cube.search.choose_catalog.catalog_choices`.
 
     Raises:
@@ -329,7 +329,7 @@ def band_requests(query: Query, resampling: str | Mapping[str, str]) -> tuple[Ba
     """The bands of a query, and how each is resampled to a lattice.
 
     Args:
-        query: What is looked for.
+        query: The query.
         resampling: Method for continuous bands, or one per band.
 
     Raises:
@@ -416,7 +416,7 @@ def compare_catalogs(query: Query, names: Sequence[str]) -> Iterator[Answer]:
     """Search several catalogs with the same query.
 
     Args:
-        query: What is looked for.
+        query: The query.
         names: Names, URLs or paths of the catalogs.
 
     Raises:

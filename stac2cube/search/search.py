@@ -181,7 +181,7 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
     that cannot be interpreted are left out too, and logged.
 
     Args:
-        query: What to look for.
+        query: The query.
         catalog: The catalog to search.
 
     Returns:
@@ -245,7 +245,7 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Note
 
     Args:
         items: The items.
-        query: What to look for.
+        query: The query.
         catalog: The catalog that the items come from.
         notes: Records items that are left out; if None, they are logged.
     """
@@ -354,7 +354,7 @@ def matching_items(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Mat
     need be held in memory. An item may occur twice, see :func:`newest_of`.
 
     Args:
-        query: What to look for.
+        query: The query.
         catalog: The catalog to search.
         notes: Records items that are left out.
 

@@ -356,21 +356,21 @@ def get_stac_layers(
     Args:
         out: Path of the cube, created or extended. None gives a lazy Dataset and writes nothing.
         mission: Name of a mission, ``"sentinel-2-l2a"``.
-        aoi: Area of interest: anything :func:`stac2cube.model.geometry.read_areas` understands (a file, GeoJSON, a
-            box, a geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is taken as the grid itself.
-        time: Anything :func:`stac2cube.model.period.parse_period` understands: ``"2018"``, ``"2018-06/2018-08"``,
-            ``"2018/2020 06-01/08-31"``.
+        aoi: Area of interest: any input of :func:`stac2cube.model.geometry.read_areas` (a file, GeoJSON, a box, a
+            geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is used as the grid itself.
+        time: Any input of :func:`stac2cube.model.period.parse_period`: ``"2018"``, ``"2018-06/2018-08"``, ``"2018/2020
+            06-01/08-31"``.
         bands: Names or common names; the mission's default if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
         crs: CRS of the cube; the native one of most of the area if None.
-        resampling: For continuous bands where lattices differ (bilinear if None), or per band. Classes are always
-            nearest or mode.
-        max_cloud_cover: Percent; scenes (all granules of an overpass together) with more are left out.
+        resampling: Method for continuous bands where lattices differ (bilinear if None), or one per band. Classes
+            always use nearest or mode.
+        max_cloud_cover: Percent; scenes (all granules of an overpass together) with higher cloud cover are left out.
         orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; all if None.
         fill: Fill missing tiles of a model from its coarser sibling (GLO-30 from GLO-90); the ledger names them.
-        strict: Refuse Sentinel-2 scenes whose pixels contradict what their metadata say of the offset; a small picture
-            of each is read before. Refuse also to take an older item where the newest one lacks a band or cannot be
-            read. They fail with that reason, the others are built.
+        strict: Refuse Sentinel-2 scenes whose pixels contradict their metadata about the offset; a preview of each
+            scene is read first. Also refuse to use an older item if the newest one lacks a band or cannot be read.
+            These steps fail with that reason, the others are built.
         catalog: Name, URL of a STAC API, or path of a local catalog; chosen automatically if None or "auto".
         place: Where the work runs; threads of this process if None.
         update: Take all arguments except ``time`` from the cube. Other arguments that are given must agree with it.
@@ -379,11 +379,11 @@ def get_stac_layers(
         The cube, opened by :func:`stac2cube.open_cube`; or the lazy Dataset. Layers ``(time, y, x)``.
 
     Raises:
-        BadInputError: An argument is invalid, nothing was found, a band that no item found has, a path that cannot
-            be written.
+        BadInputError: An argument is invalid, nothing was found, no item has one of the bands, or the path cannot be
+            written.
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made with other options; nothing was changed.
-        CubeLockedError: Somebody else is writing it.
+        CubeLockedError: Another process is writing it.
         IncompleteError: Some steps failed; the others are sealed, and the same call tries the failed ones again.
     """
     words = {
@@ -496,7 +496,7 @@ def prepare(out: Path | None, query: Query, options: GridOptions, *, on_cluster:
 
     Args:
         out: Path of the cube, None for a lazy Dataset.
-        query: What to look for.
+        query: The query.
         options: The user's options for the grid.
         on_cluster: Whether blocks are made on the nodes of a cluster.
 
