@@ -358,8 +358,8 @@ def get_stac_layers(
         mission: Name of a mission, ``"sentinel-2-l2a"``.
         aoi: Area of interest: any input of :func:`stac2cube.model.geometry.read_areas` (a file, GeoJSON, a box, a
             geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is used as the grid itself.
-        time: Any input of :func:`stac2cube.model.period.parse_period`: ``"2018"``, ``"2018-06/2018-08"``, ``"2018/2020
-            06-01/08-31"``.
+        time: Any input of :func:`stac2cube.model.period.parse_period`: ``"2018"``, ``"2018-06/2018-08"``,
+            ``"2018/2020 06-01/08-31"``.
         bands: Names or common names; the mission's default if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
         crs: CRS of the cube; the native one of most of the area if None.
