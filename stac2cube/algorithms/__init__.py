@@ -1,3 +1,3 @@
-"""NumPy in, NumPy out: the arithmetic of each stage, free of files and catalogs."""
+"""Functions from NumPy to NumPy: the computations of the stages, without files and catalogs."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the counts of a provider to stored values, what Sentinel-2 metadata say of scaling and angles, and the sun."""
+"""Convert the counts of providers to stored values; read scaling and angles from Sentinel-2 metadata; sun angles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyproj import CRS, Transformer
 
 from stac2cube.errors import RadiometryError
 
-# Where the sun stands.
+# Position of the sun.
 
 
 def sun_at(time: datetime, longitude: float, latitude: float) -> tuple[float, float]:
@@ -48,13 +48,14 @@ def sun_at(time: datetime, longitude: float, latitude: float) -> tuple[float, fl
 
 @dataclass(frozen=True)
 class SunAngles:
-    """Where the sun stands over an area: one pair of angles, or a coarse grid of them.
+    """Sun angles over an area: one pair of angles, or a coarse grid of them.
 
     Attributes:
-        crs: CRS whose north azimuths are counted from, and of the positions below.
+        crs: CRS of the positions below; azimuths are relative to its grid north.
         corner: x and y of the first value.
         step: Distance of the values, units of the CRS.
-        azimuth: ``(rows, columns)`` degrees clockwise from the CRS's north, rows running south; ``(1, 1)`` for one.
+        azimuth: ``(rows, columns)`` degrees clockwise from the CRS's north, rows running south; ``(1, 1)`` for one
+            pair.
         elevation: Same shape, degrees above the horizon.
     """
 
@@ -70,7 +71,7 @@ class SunAngles:
         return cls(crs, (0.0, 0.0), 1.0, np.array([[azimuth]]), np.array([[elevation]]))
 
     def at(self, x: float, y: float, crs: str) -> tuple[float, float]:
-        """Azimuth, clockwise from the north of another CRS's grid, and elevation at a position in it, degrees."""
+        """Azimuth, clockwise from the grid north of another CRS, and elevation at a position in that CRS, degrees."""
         from scipy import ndimage
 
         there = Transformer.from_crs(crs, self.crs, always_xy=True)
@@ -82,7 +83,7 @@ class SunAngles:
         ]
         elevation = float(ndimage.map_coordinates(self.elevation, place, order=1, mode="nearest")[0])
         azimuth = math.atan2(*directions)
-        # A step towards the sun, seen in the other CRS.
+        # A step towards the sun, transformed to the other CRS.
         geographic = CRS(self.crs).is_geographic
         length = 1e-3 if geographic else 100.0
         widening = 1 / math.cos(math.radians(north)) if geographic else 1.0
@@ -92,33 +93,33 @@ class SunAngles:
         return math.degrees(math.atan2(x1 - x0, y1 - y0)) % 360, elevation
 
 
-# From the counts a provider delivers to the stored form of a band, decided per item from its own metadata.
+# From the counts of a provider to the stored form of a band, decided per item from its own metadata.
 #
 # Since processing baseline 04.00 (January 2022) ESA adds 1000 to every valid Sentinel-2 count, so that slightly
-# negative reflectance survives: reflectance = (count - 1000) / 10000 (Sentinel-2 Products Specification Document,
-# issue 14.9, ``RADIO_ADD_OFFSET`` and ``BOA_ADD_OFFSET``). Reprocessed products carry the offset whatever their date.
-# The stored form is that of today, for all years: uint16, scale 1e-4, offset -0.1, 0 where there is no data.
+# negative reflectance is preserved: reflectance = (count - 1000) / 10000 (Sentinel-2 Products Specification Document,
+# issue 14.9, ``RADIO_ADD_OFFSET`` and ``BOA_ADD_OFFSET``). Reprocessed products have the offset whatever their date.
+# The stored form is the current one for all years: uint16, scale 1e-4, offset -0.1, 0 for no data.
 
 S2_OFFSET_COUNTS = 1000
 """Counts that baselines from 04.00 on add to every valid pixel."""
 
 S2_OFFSET = -0.1
-"""The same as catalogs declare it: what to add to count / 10000 to get reflectance."""
+"""The same offset as declared by catalogs: to add to count / 10000 to get reflectance."""
 
 SATURATED = np.uint16(65535)
-"""The agency's own mark of a saturated Sentinel-2 pixel, and the largest count that can be stored."""
+"""ESA's value of a saturated Sentinel-2 pixel, and the largest count that can be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class S2Facts:
-    """What an item says about the offset of its reflectance bands.
+    """An item's metadata about the offset of its reflectance bands.
 
     Attributes:
         item: Its id, for messages.
-        baseline: Processing baseline ``"05.00"``, "" if the item does not say.
+        baseline: Processing baseline ``"05.00"``, "" if not declared.
         declared: Offset that the band declares, in reflectance (0.0 or -0.1), None if it declares none.
-        removed: Whether the provider says that it has subtracted the offset from the pixels
-            (``earthsearch:boa_offset_applied``), None if it says nothing.
+        removed: Whether the provider declares that it has subtracted the offset from the pixels
+            (``earthsearch:boa_offset_applied``), None if it declares nothing.
     """
 
     item: str
@@ -127,16 +128,16 @@ class S2Facts:
     removed: bool | None
 
 
-@lru_cache(maxsize=1024)  # the bands of an item mostly say the same
+@lru_cache(maxsize=1024)  # the bands of an item mostly have the same metadata
 def s2_shift(facts: S2Facts) -> int:
     """Counts to add to the valid pixels of a Sentinel-2 reflectance band to reach the stored form.
 
-    0 where the pixels carry the agency's offset, 1000 where they do not: before baseline 04.00, or where the provider
-    has subtracted it. Earth Search keeps declaring -0.1 where its flag says that the pixels are shifted; there the flag
-    wins (seen in the pixels of recorded items). Planetary Computer declares nothing; the baseline decides.
+    0 if the pixels include ESA's offset, 1000 if they do not: before baseline 04.00, or if the provider has subtracted
+    it. Earth Search keeps declaring -0.1 where its flag declares that the pixels are shifted; in that case the flag
+    applies (verified with the pixels of recorded items). Planetary Computer declares nothing; the baseline decides.
 
     Raises:
-        RadiometryError: The item's own statements contradict each other, or it makes none.
+        RadiometryError: The item's metadata contradict each other, or there are none.
     """
     since_0400, declared = _since_0400(facts), _declared(facts)
     if facts.removed:
@@ -155,10 +156,10 @@ def s2_shift(facts: S2Facts) -> int:
 
 
 def apply_shift(counts: np.ndarray, shift: int, fill: int = 0) -> np.ndarray:
-    """Bring counts to the stored form: exact for every count that fits.
+    """Convert counts to the stored form: exact for every count that fits.
 
-    A pixel without data stays without data. A count that would exceed 65535 becomes 65535, the agency's mark of
-    saturation. A count that a provider has already clipped at 0 looks like no data and stays so: what it was is lost.
+    A pixel without data remains without data. A count that would exceed 65535 becomes 65535, ESA's value for
+    saturation. A count that a provider has already clipped at 0 looks like no data and remains so: its value is lost.
 
     Args:
         counts: Any shape, uint16, counts as delivered.
@@ -170,7 +171,7 @@ def apply_shift(counts: np.ndarray, shift: int, fill: int = 0) -> np.ndarray:
     """
     if shift == 0:
         return counts
-    shifted: np.ndarray = counts + np.uint16(shift)  # those beyond the end come round, and are put right
+    shifted: np.ndarray = counts + np.uint16(shift)  # overflowing counts wrap around, and are corrected below
     np.putmask(shifted, counts > SATURATED - shift, SATURATED)
     np.putmask(shifted, counts == fill, fill)
     return shifted
@@ -185,7 +186,7 @@ def _since_0400(facts: S2Facts) -> bool | None:
 
 
 def _declared(facts: S2Facts) -> bool | None:
-    """Whether the band declares the agency's offset; any other offset is one that no rule covers."""
+    """Whether the band declares ESA's offset; no rule covers any other offset."""
     if facts.declared is None:
         return None
     for offset, carries in ((0.0, False), (S2_OFFSET, True)):
@@ -201,12 +202,12 @@ def _contradiction(facts: S2Facts, what: str) -> RadiometryError:
     )
 
 
-# Where sun and sensor stand, from the coarse grids of a product to its pixels.
+# Angles of sun and sensor, interpolated from the coarse grids of a product to its pixels.
 #
 # A Sentinel-2 granule's metadata give zenith and azimuth at nodes every 5 km, the first on the tile's upper left
-# corner; of the view per band and per detector, NaN where a detector saw nothing (Sentinel-2 Products Specification
-# Document, issue 14.9, tile metadata). Twelve detectors look ahead and aback by turns, so their azimuths differ by
-# tens of degrees near the nadir.
+# corner; for the view per band and per detector, NaN where a detector has no view (Sentinel-2 Products Specification
+# Document, issue 14.9, tile metadata). Twelve detectors look alternately forward and backward, so their azimuths differ
+# by tens of degrees near the nadir.
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class AngleNodes:
     """Zenith and azimuth of one direction at the nodes of a coarse grid.
 
     Attributes:
-        crs: CRS of the positions, and whose grid north azimuths are counted from.
+        crs: CRS of the positions; azimuths are relative to its grid north.
         corner: x and y of the first node.
         step: Distance of the nodes, units of the CRS.
         zenith: ``(rows, columns)`` degrees, rows running south; NaN where unknown.
@@ -233,8 +234,8 @@ class TileAngles:
     """All angles of a granule.
 
     Attributes:
-        sun: Where the sun stands.
-        view: Band -> where the sensor stands, detectors merged.
+        sun: Angles of the sun.
+        view: Angles of the sensor by band, detectors merged.
     """
 
     sun: AngleNodes
@@ -243,13 +244,13 @@ class TileAngles:
 
 @dataclass(frozen=True)
 class Direction:
-    """Where something stands, seen from many places.
+    """Direction to the sun or sensor from many positions.
 
     Attributes:
         zenith: Degrees, float64, any shape; NaN where unknown.
-        east: Same shape: the azimuth's sine, of a unit vector; 0 where unknown.
-        north: Same shape: its cosine.
-        exact: Same shape: the azimuth in degrees where it is known as a number, NaN elsewhere; None for nowhere.
+        east: Same shape: sine of the azimuth; 0 where unknown.
+        north: Same shape: cosine of the azimuth.
+        exact: Same shape: the azimuth in degrees where it was given in degrees, NaN elsewhere; None for nowhere.
     """
 
     zenith: np.ndarray
@@ -267,7 +268,7 @@ class Direction:
 
     @property
     def known(self) -> np.ndarray:
-        """Where it is, bool."""
+        """Mask of known directions, bool."""
         known: np.ndarray = np.isfinite(self.zenith)
         return known
 
@@ -289,13 +290,13 @@ class Direction:
 
 
 def merged(directions: Iterable[Direction]) -> Direction:
-    """Several directions as one: where only one is known it is that, where more are their mean.
+    """Combine several directions: a single known one is used unchanged, several are averaged.
 
     Args:
-        directions: At least one, all of one shape; taken one after the other.
+        directions: At least one, all of one shape; consumed one after the other.
 
     Returns:
-        Zenith, the mean of those known; azimuth, that of the sum of unit vectors; unknown where none is known.
+        Zenith, the mean of the known ones; azimuth, that of the sum of unit vectors; unknown where none is known.
     """
     count, total = reduce(_added, ((one.known.astype("uint8"), one) for one in directions))
     with np.errstate(invalid="ignore"):
@@ -303,7 +304,7 @@ def merged(directions: Iterable[Direction]) -> Direction:
 
 
 def _added(one: tuple[np.ndarray, Direction], other: tuple[np.ndarray, Direction]) -> tuple[np.ndarray, Direction]:
-    """Counts and sums; an azimuth known as a number stays one only where it is alone."""
+    """Counts and sums; an exact azimuth remains only where a single direction is known."""
     (count, so_far), (more, added) = one, other
     exact = None
     if so_far.exact is not None or added.exact is not None:
@@ -316,7 +317,7 @@ def _added(one: tuple[np.ndarray, Direction], other: tuple[np.ndarray, Direction
 
 
 def _of_length_one(zenith: np.ndarray, east: np.ndarray, north: np.ndarray, exact: np.ndarray | None) -> Direction:
-    """A direction from a vector of any length; north where its length is 0, as of opposite directions."""
+    """A direction from a vector of any length; north if its length is 0, as for opposite directions."""
     length = np.sqrt(east * east + north * north)
     none = length == 0
     length[none] = 1
@@ -324,20 +325,20 @@ def _of_length_one(zenith: np.ndarray, east: np.ndarray, north: np.ndarray, exac
 
 
 def interpolated(nodes: AngleNodes, x: np.ndarray, y: np.ndarray, crs: str) -> Direction:
-    """Direction at positions: bilinear between nodes, of the azimuth as a unit vector.
+    """Directions at positions: bilinear between nodes, with the azimuth as a unit vector.
 
-    Where some of the four nodes around are unknown, at the edge of the swath, the others count alone. A position on a
-    node gets the node's value exactly.
+    If some of the four surrounding nodes are unknown, at the edge of the swath, only the others are used. A position on
+    a node gets the node's value exactly.
 
     Args:
         nodes: The grid.
-        x: Positions in ``crs``, any shape; ``(1, columns)`` with ``y`` of ``(rows, 1)`` for those of a lattice.
+        x: Positions in ``crs``, any shape; ``(1, columns)`` with ``y`` of ``(rows, 1)`` for a regular grid.
         y: Same shape.
-        crs: CRS of the positions, from whose grid north the azimuths given back are counted.
+        crs: CRS of the positions; returned azimuths are relative to its grid north.
 
     Returns:
-        Of the positions' shape, ``(rows, columns)`` of a lattice; unknown where all four nodes are or the position
-        lies outside the grid.
+        Same shape as the positions, ``(rows, columns)`` for a regular grid; unknown where all four nodes are unknown or
+        the position is outside the grid.
     """
     from pyproj import CRS, Transformer
 
@@ -367,7 +368,7 @@ def interpolated(nodes: AngleNodes, x: np.ndarray, y: np.ndarray, crs: str) -> D
 
 
 def _split(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The node before each place, how far it lies beyond that, 0 to 1, and whether it lies among the nodes."""
+    """The node before each position, the distance from it, 0 to 1, and whether the position is within the grid."""
     inside = (places >= 0) & (places <= count - 1)
     places = np.where(inside, places, 0)
     before = np.clip(np.floor(places).astype(int), 0, max(count - 2, 0))
@@ -376,13 +377,13 @@ def _split(places: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 @dataclass(frozen=True)
 class _Place:
-    """Positions among nodes; rows and columns are of one shape, or ``(rows, 1)`` and ``(1, columns)``.
+    """Positions among nodes; rows and columns have one shape, or ``(rows, 1)`` and ``(1, columns)``.
 
     Attributes:
-        row: Of the node above.
-        lower: How far below it, 0 to 1.
-        column: Of the node to the left.
-        further: How far right of it.
+        row: Row of the node above.
+        lower: Distance below it, 0 to 1.
+        column: Column of the node to the left.
+        further: Distance to the right of it, 0 to 1.
     """
 
     row: np.ndarray
@@ -395,7 +396,7 @@ class _Place:
         return self.row.ndim == 2 and self.row.shape[1] == 1 and self.column.shape[0] == 1
 
     def between(self, values: np.ndarray) -> np.ndarray:
-        """Values of nodes at the positions; of a lattice along its few nodes first, then along its rows."""
+        """Node values at the positions; for a regular grid first along its few nodes, then along its rows."""
         down, right = np.minimum(self.row + 1, values.shape[0] - 1), np.minimum(self.column + 1, values.shape[1] - 1)
         if self.is_lattice:
             lines = values[self.row[:, 0]] * (1 - self.lower) + values[down[:, 0]] * self.lower
@@ -407,7 +408,7 @@ class _Place:
         return between
 
     def on_nodes(self, azimuth: np.ndarray, known: np.ndarray) -> np.ndarray | None:
-        """The azimuth of the node for positions that lie on one, NaN for others; None if none does."""
+        """The azimuth of the node for positions on a node, NaN for others; None if there is no such position."""
         level, plumb = np.isin(self.lower, (0, 1)), np.isin(self.further, (0, 1))
         on = level & plumb & known
         if not on.any():
@@ -418,11 +419,11 @@ class _Place:
 
 
 _STRIDE = 100.0
-"""Metres of the step by which a direction is carried from one CRS to another."""
+"""Length in metres of the step by which a direction is transformed from one CRS to another."""
 
 
 def _turned(found: Direction, east: np.ndarray, north: np.ndarray, crs: str, other: str) -> Direction:
-    """Azimuths counted from the north of one (metric) CRS, counted from that of another."""
+    """Convert azimuths from the north of one (metric) CRS to that of another."""
     from pyproj import Transformer
 
     back = Transformer.from_crs(crs, other, always_xy=True)
@@ -432,7 +433,7 @@ def _turned(found: Direction, east: np.ndarray, north: np.ndarray, crs: str, oth
     return _of_length_one(found.zenith, np.where(known, x1 - x0, 0), np.where(known, y1 - y0, 0), None)
 
 
-# What a Sentinel-2 product's own metadata files say of its numbers and of the sun.
+# Scaling and angles from a Sentinel-2 product's own metadata files.
 #
 # The file is ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml`` (Sentinel-2 Products Specification Document, issue 14.9, product
 # metadata): ``PROCESSING_BASELINE``; ``QUANTIFICATION_VALUE`` of L1C, ``BOA_QUANTIFICATION_VALUE`` of L2A; since
@@ -440,15 +441,15 @@ def _turned(found: Direction, east: np.ndarray, north: np.ndarray, crs: str, oth
 # angles of the sun and, per band and detector, of the view every 5 km.
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-"""Bands in the order of the numbers (``band_id``, ``bandId``) by which the metadata files call them."""
+"""Bands in the order of their numbers (``band_id``, ``bandId``) in the metadata files."""
 
 QUANTIFICATION = 10_000
-"""Counts per unit of reflectance in all products so far: what the stored form is made for."""
+"""Counts per unit of reflectance in all products so far; the stored form assumes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProductFacts:
-    """What the file says.
+    """Facts of a product metadata file.
 
     Attributes:
         baseline: ``"05.09"``.
@@ -461,12 +462,12 @@ class ProductFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProductScaling:
-    """How a product's counts become reflectance: (count + offset of the band) / quantification.
+    """Conversion of a product's counts to reflectance: (count + offset of the band) / quantification.
 
     Attributes:
         baseline: ``"05.09"``.
         quantification: Counts per unit of reflectance.
-        offsets: Band -> counts to add; empty before baseline 04.00, which had none.
+        offsets: Counts to add, by band; empty before baseline 04.00, which had none.
     """
 
     baseline: str
@@ -477,7 +478,7 @@ class ProductScaling:
         """Scale and offset of a band: reflectance = count * scale + offset.
 
         Raises:
-            RadiometryError: The file gives offsets, but none for this band.
+            RadiometryError: The file has offsets, but none for this band.
         """
         if self.offsets and band not in self.offsets:
             raise RadiometryError(f"the product metadata have no offset for band {band}")
@@ -485,14 +486,14 @@ class ProductScaling:
 
 
 def parse_scaling(text: str, name: str) -> ProductScaling:
-    """Read of a product metadata file how its counts become reflectance, whatever the numbers are.
+    """Read the scaling of counts to reflectance from a product metadata file, whatever its values.
 
     Args:
         text: Its content.
-        name: What to call it in messages.
+        name: Its name in messages.
 
     Raises:
-        RadiometryError: It is no such file.
+        RadiometryError: It is not such a file.
     """
     try:
         root = ElementTree.fromstring(text)
@@ -519,10 +520,10 @@ def parse_product(text: str, name: str) -> ProductFacts:
 
     Args:
         text: Its content.
-        name: What to call it in messages.
+        name: Its name in messages.
 
     Raises:
-        RadiometryError: It is no such file, or has numbers that the stored form is not made for.
+        RadiometryError: It is not such a file, or has values that the stored form does not support.
     """
     scaling = parse_scaling(text, name)
     if scaling.quantification != QUANTIFICATION:
@@ -538,10 +539,10 @@ def parse_sun(text: str, name: str) -> SunAngles:
 
     Args:
         text: Its content.
-        name: What to call it in messages.
+        name: Its name in messages.
 
     Raises:
-        RadiometryError: It is no such file.
+        RadiometryError: It is not such a file.
     """
     sun = parse_angles(text, name, ()).sun
     return SunAngles(sun.crs, sun.corner, sun.step, sun.azimuth, 90 - sun.zenith)
@@ -552,11 +553,11 @@ def parse_angles(text: str, name: str, bands: Collection[str] = BANDS) -> TileAn
 
     Args:
         text: Its content.
-        name: What to call it in messages.
-        bands: Of which the view is wanted.
+        name: Its name in messages.
+        bands: Bands whose view angles are read.
 
     Raises:
-        RadiometryError: It is no such file, or lacks the view of a band.
+        RadiometryError: It is not such a file, or lacks the view angles of a band.
     """
     try:
         root = ElementTree.fromstring(text)
@@ -583,7 +584,7 @@ def _only(root: ElementTree.Element, tag: str) -> ElementTree.Element:
 
 
 def _nodes(grids: Sequence[ElementTree.Element], crs: str, corner: tuple[float, float]) -> AngleNodes:
-    """One grid out of one or, per detector, several; all of them on the same nodes."""
+    """Merge one or, per detector, several grids on the same nodes."""
     step = float(grids[0].findtext("Zenith/COL_STEP", ""))
     seen = (Direction.of_degrees(_values(grid, "Zenith"), _values(grid, "Azimuth")) for grid in grids)
     return AngleNodes(crs, corner, step, *merged(seen).degrees)

@@ -18,7 +18,7 @@ def lee(power: np.ndarray, window: int, looks: float) -> np.ndarray:
     variance ``V``; the surface then varies by ``Q = (V + m²) / (s² + 1) - m²`` (not less than 0) and is estimated as
     ``m + k (z - m)`` with ``k = Q / (m² s² + Q)``. Source: J.-S. Lee, "Digital image enhancement and noise filtering by
     use of local statistics", IEEE TPAMI 2(2), 165-168, 1980 (multiplicative case), doi:10.1109/TPAMI.1980.4766994.
-    Statistics are those of the pixels with data in the window; beyond the edge there is no data.
+    Statistics are those of the pixels with data in the window; there is no data beyond the edge.
 
     Args:
         power: ``(..., y, x)`` float, linear power; NaN and values not above 0 are without data.
@@ -50,7 +50,7 @@ def lee(power: np.ndarray, window: int, looks: float) -> np.ndarray:
 
 
 def check_window(window: int) -> None:
-    """Refuse a window without a middle.
+    """Refuse a window without a central pixel.
 
     Raises:
         BadInputError: It is even or smaller than 3.
@@ -60,10 +60,10 @@ def check_window(window: int) -> None:
 
 
 def box_sum(values: np.ndarray, radius: int) -> np.ndarray:
-    """Sums over square windows; what lies beyond the edge counts as 0.
+    """Sums over square windows; pixels beyond the edge count as 0.
 
     The terms are added in the same order for every pixel, whatever the size of the array, so that blocks with a halo of
-    ``radius`` give the very numbers of the whole image (running sums would not).
+    ``radius`` give exactly the values of the whole image (running sums would not).
 
     Args:
         values: ``(..., y, x)`` float, finite.
@@ -86,7 +86,7 @@ def box_sum(values: np.ndarray, radius: int) -> np.ndarray:
     return total
 
 
-# The shape of the ground from heights: slope, aspect and hillshade after Horn.
+# Terrain from heights: slope, aspect and hillshade after Horn.
 #
 # Gradients are those of B. K. P. Horn, "Hill shading and the reflectance map", Proceedings of the IEEE 69(1), 14-47,
 # 1981, doi:10.1109/PROC.1981.11918: central differences over 3 x 3 pixels, the middle row or column weighted twice.
@@ -95,16 +95,16 @@ def box_sum(values: np.ndarray, radius: int) -> np.ndarray:
 def gradients(
     heights: np.ndarray, east: np.ndarray | float, north: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much the ground rises to the east and to the north.
+    """Rise of the ground to the east and to the north.
 
     Args:
         heights: ``(..., y, x)`` float, metres, NaN without data; rows from north to south, columns from west to east.
-        east: Width of a pixel, metres; one number, or ``(y, 1)`` where it differs from row to row.
-        north: Height of a pixel, metres; the same.
+        east: Width of a pixel, metres; one number, or ``(y, 1)`` if it differs between rows.
+        north: Height of a pixel, metres; likewise.
 
     Returns:
         Rise to the east and to the north, ``(..., y, x)`` float64, metres per metre. NaN where any of the 3 x 3 pixels
-        has no data, and along the outer rim.
+        has no data, and along the outer edge.
     """
     padding = [(0, 0)] * (heights.ndim - 2) + [(1, 1), (1, 1)]
     padded = np.pad(heights.astype("float64"), padding, constant_values=np.nan)
@@ -143,17 +143,17 @@ def horn_aspect(heights: np.ndarray, east: np.ndarray | float, north: np.ndarray
 def horn_hillshade(
     heights: np.ndarray, east: np.ndarray | float, north: np.ndarray | float, azimuth: float, altitude: float
 ) -> np.ndarray:
-    """Light on the ground: the cosine between the sun and what stands upright on the ground, 0 where it faces away.
+    """Hillshade: the cosine of the angle between the sun and the surface normal, 0 where the surface faces away.
 
     Args:
         heights: As in :func:`gradients`.
         east: As in :func:`gradients`.
         north: As in :func:`gradients`.
-        azimuth: Where the sun stands, degrees clockwise from north.
-        altitude: How high it stands, degrees above the horizon.
+        azimuth: Azimuth of the sun, degrees clockwise from north.
+        altitude: Elevation of the sun, degrees above the horizon.
 
     Returns:
-        ``(..., y, x)`` float32, 0 to 1; NaN as in :func:`gradients`. Shadows cast by other ground are not in it.
+        ``(..., y, x)`` float32, 0 to 1; NaN as in :func:`gradients`. Cast shadows are not included.
     """
     to_east, to_north = gradients(heights, east, north)
     toward, up = np.radians(azimuth), np.radians(altitude)
@@ -163,9 +163,9 @@ def horn_hillshade(
     return shade
 
 
-# Many observations of a pixel into one: along the last axis, aware of those without data.
+# Statistics of the observations of a pixel along the last axis, ignoring those without data.
 #
-# Values are ``(..., time)`` float, NaN without data; results lack the last axis. Places count along it; -1 is none.
+# Values are ``(..., time)`` float, NaN without data; results lack the last axis. Places are indices along it, or -1.
 
 
 def quantile(values: np.ndarray, part: float) -> np.ndarray:
@@ -173,12 +173,12 @@ def quantile(values: np.ndarray, part: float) -> np.ndarray:
 
     Args:
         values: ``(..., time)`` float.
-        part: 0 the lowest, 0.5 the median, 1 the highest.
+        part: 0 for the lowest, 0.5 the median, 1 the highest.
 
     Returns:
         float32; NaN where no observation has data.
     """
-    ordered = np.sort(values, axis=-1)  # NaN goes last
+    ordered = np.sort(values, axis=-1)  # NaN is sorted last
     count = np.isfinite(values).sum(axis=-1, keepdims=True)
     place = np.maximum(count - 1, 0) * part
     lower = np.floor(place).astype("int64")
@@ -215,7 +215,7 @@ def highest(values: np.ndarray) -> np.ndarray:
 
 
 def count_whole(*layers: np.ndarray) -> np.ndarray:
-    """How many observations have data in every layer; uint16."""
+    """The number of observations with data in every layer; uint16."""
     counted: np.ndarray = _whole(layers).sum(axis=-1).astype("uint16")
     return counted
 
@@ -225,13 +225,13 @@ def medoid_place(*layers: np.ndarray) -> np.ndarray:
 
     Distances are Euclidean, among observations with data in every layer. Source: N. Flood, "Seasonal composite
     Landsat TM/ETM+ images using the medoid (a multi-dimensional median)", Remote Sensing 5(12), 6481-6500, 2013,
-    doi:10.3390/rs5126481. The earliest wins where several are as near.
+    doi:10.3390/rs5126481. The earliest of equals is chosen.
 
     Args:
-        *layers: Each ``(..., time)`` float, in units in which their distances compare.
+        *layers: Each ``(..., time)`` float, in units that make their distances comparable.
 
     Returns:
-        Its place, int16; -1 where no observation is whole.
+        Its place, int16; -1 where no observation has data in every layer.
     """
     whole = _whole(layers)
     steps = whole.shape[-1]
@@ -282,24 +282,24 @@ def _or_none(place: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return chosen
 
 
-# A picture at half its size: four pixels become one.
+# Halving of a picture: four pixels become one.
 
 
 def _fours(values: np.ndarray) -> np.ndarray:
-    """The four pixels of each new one: ``(4, rows / 2, columns / 2)``, in the order of reading."""
+    """The four pixels of each new one: ``(4, rows / 2, columns / 2)``, in row-major order."""
     rows, columns = values.shape
     return values.reshape(rows // 2, 2, columns // 2, 2).transpose(1, 3, 0, 2).reshape(4, rows // 2, columns // 2)
 
 
 def halved_mean(values: np.ndarray, fill: Any) -> np.ndarray:
-    """Means of the pixels that hold data; integers are rounded to the nearest, halves to the even.
+    """Means of the pixels with data; integers are rounded to the nearest, halves to even.
 
     Args:
         values: ``(rows, columns)``, both even.
-        fill: What pixels without data hold; NaN too.
+        fill: Value of pixels without data; NaN counts as no data too.
 
     Returns:
-        ``(rows / 2, columns / 2)`` of the same dtype; fill where none of the four holds data.
+        ``(rows / 2, columns / 2)`` of the same dtype; fill where none of the four has data.
     """
     floating = values.dtype.kind == "f"
     fours = _fours(values)
@@ -313,14 +313,14 @@ def halved_mean(values: np.ndarray, fill: Any) -> np.ndarray:
 
 
 def halved_mode(values: np.ndarray, fill: Any) -> np.ndarray:
-    """The most frequent of the values that are not fill; of equally frequent ones the first in the order of reading.
+    """The most frequent of the values that are not fill; of equally frequent ones the first in row-major order.
 
     Args:
         values: ``(rows, columns)`` integers, both even: classes or bits.
-        fill: What pixels without data hold.
+        fill: Value of pixels without data.
 
     Returns:
-        ``(rows / 2, columns / 2)`` of the same dtype; fill where none of the four holds data.
+        ``(rows / 2, columns / 2)`` of the same dtype; fill where none of the four has data.
     """
     fours = _fours(values)
     alike = (fours[:, None] == fours[None]).sum(axis=1, dtype="int8")
@@ -330,13 +330,13 @@ def halved_mode(values: np.ndarray, fill: Any) -> np.ndarray:
 
 
 def halved(picture: np.ndarray, way: str) -> np.ndarray:
-    """Pixels of 20 m from those of 10 m that were made of them.
+    """Recover pixels of 20 m from pixels of 10 m that were resampled from them.
 
     Args:
         picture: ``(rows, columns)``, even, beginning at the corner of a 20 m pixel.
-        way: ``"nearest"``: every pixel is there four times; ``"bilinear"``: each is a mix, three to one, along both
-            axes, which two pixels either side of an edge undo exactly; ``"mean"`` of four, for what was moved by parts
-            of a pixel: softer than what was measured.
+        way: ``"nearest"``: every pixel was repeated four times; ``"bilinear"``: each is a mix, three to one, along both
+            axes, which is inverted exactly from two pixels either side of an edge; ``"mean"`` of four, for pixels that
+            were shifted by fractions of a pixel: smoother than the measurement.
     """
     if way == "bilinear":
         return _unmixed(_unmixed(picture).T).T
@@ -346,7 +346,7 @@ def halved(picture: np.ndarray, way: str) -> np.ndarray:
 
 
 def _unmixed(picture: np.ndarray) -> np.ndarray:
-    """Along rows: of two pixels either side of an edge, 3/4 a + 1/4 b and 1/4 a + 3/4 b, the a and b; means of both."""
+    """Invert the mix along rows, 3/4 a + 1/4 b and 1/4 a + 3/4 b either side of an edge; returns means of a and b."""
     first, second = picture[0::2], picture[1::2]
     upper = first.copy()
     upper[1:] = 1.5 * first[1:] - 0.5 * second[:-1]

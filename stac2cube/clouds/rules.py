@@ -1,4 +1,4 @@
-"""What decides the pixels of a clouds cube, and what such a cube is."""
+"""Rules of a clouds cube, and its specification."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ METHODS = {
     "scl": "Sentinel-2 L2A: the cube's own scene classification",
     "qa_pixel": "Landsat: the cube's own quality bits",
 }
-"""Names of the ways to find clouds."""
+"""Methods of finding clouds."""
 
 CLOUD, SHADOW, DARK = 1, 2, 4
-"""Bits of the layer ``flags``: cloud, shadow of cloud, dark and no water."""
+"""Bits of the layer ``flags``: cloud, shadow of cloud, dark and not water."""
 
 Engine = Literal["forest", "library"]
-"""What runs the model: our own flat copy of it (:mod:`stac2cube.clouds.model`), or LightGBM itself."""
+"""Evaluation of the model: by our own flat copy of it (:mod:`stac2cube.clouds.model`), or by LightGBM itself."""
 
 Decode = Literal["exact", "reduced"]
 
@@ -41,9 +41,9 @@ DECODES: tuple[Decode, ...] = get_args(Decode)
 @documented
 @dataclass(frozen=True)
 class CloudRules(Options):
-    """What decides the pixels of a clouds cube.
+    """Rules of a clouds cube.
 
-    ``thresholds``, ``average_m``, ``resolution``, ``engine`` and ``decode`` count for s2cloudless only. The first
+    ``thresholds``, ``average_m``, ``resolution``, ``engine`` and ``decode`` apply to s2cloudless only. The first
     threshold makes ``cloud_mask``, others make ``cloud_mask_<percent>``.
     """
 
@@ -79,10 +79,10 @@ class CloudRules(Options):
     )
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse invalid options.
 
         Raises:
-            BadInputError: Naming the option that is wrong.
+            BadInputError: An option is invalid; the message names it.
         """
         super().__post_init__()
         if self.decode != "exact" and self.by_class:
@@ -103,12 +103,12 @@ class CloudRules(Options):
         return {"cloud_mask": first, **{f"cloud_mask_{round(100 * other):02d}": other for other in others}}
 
     def spec(self, parent: CubeSpec, layers: Path, catalog: str) -> CubeSpec:
-        """The clouds cube of a layers cube.
+        """Specification of the clouds cube of a layers cube.
 
         Args:
-            parent: What the layers cube is.
+            parent: Specification of the layers cube.
             layers: Its path.
-            catalog: Where the L1C is looked for.
+            catalog: The catalog searched for the L1C.
         """
         from stac2cube.clouds.model import NODATA, model_file
         from stac2cube.model.cube_spec import CubeSpec, Layer
@@ -136,7 +136,7 @@ class CloudRules(Options):
                 "average_m": self.average_m,
                 "work_resolution": self.resolution,
             }
-            if self.decode != "exact":  # cubes of earlier versions do not say it
+            if self.decode != "exact":  # cubes of earlier versions lack it
                 recipe["decode"] = self.decode
         recipe["shadows"] = self.shadows
         request = {"layers": str(layers), "catalog": public_catalog(catalog)}
@@ -144,7 +144,7 @@ class CloudRules(Options):
 
     @classmethod
     def of(cls, spec: CubeSpec) -> CloudRules:
-        """The rules by which a clouds cube was made."""
+        """The rules recorded in a clouds cube."""
         recipe = spec.recipe
         if recipe["method"] != "s2cloudless":
             return cls(recipe["method"], dilate_m=recipe["dilate_m"], shadows=recipe["shadows"])
@@ -160,7 +160,7 @@ class CloudRules(Options):
 
 
 def cloud_counts(layers: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """Sum and weight of cloud and of shadow among the pixels that have data."""
+    """Sum and weight of cloud and of shadow over the pixels with data."""
     import numpy as np
 
     from stac2cube.clouds.model import NODATA

@@ -1,4 +1,4 @@
-"""Clouds by s2cloudless: the L1C of the same overpass, read at 60 m."""
+"""Find clouds with s2cloudless, on the L1C of the same overpass, read at 60 m."""
 
 from __future__ import annotations
 
@@ -41,18 +41,19 @@ from stac2cube.search.choose_catalog import catalog_choices
 from stac2cube.search.cubes import band_requests, find_scenes, query_of
 from stac2cube.store.ledger import Entry
 
-# A coarser lattice under a block, the same whatever the block.
+# A coarser grid around a block; its cells do not depend on the block.
 
 
 @dataclass(frozen=True)
 class CoarseWindow:
-    """What a block needs of a lattice that begins at the cube's own corner.
+    """The part of a coarse grid that a block needs; the grid begins at the cube's own corner.
 
     Attributes:
         geobox: The part, with a halo.
-        rows: For each row of the block, the row of the part in which its pixels' centres lie.
+        rows: For each row of the block, the row of the part that contains its pixels' centres.
         columns: The same for columns.
-        middles: Rows and columns of the cube's grid in the middle of each cell of the part; some may lie outside.
+        middles: Rows and columns of the cube's grid in the middle of each cell of the part; some may be outside the
+            grid.
     """
 
     geobox: GeoBox
@@ -66,8 +67,8 @@ class CoarseWindow:
 
         Args:
             block: The block.
-            resolution: Pixel edge of the lattice, in units of the grid.
-            halo_m: How far beyond the block it reaches at least.
+            resolution: Pixel edge of the coarse grid, in units of the grid.
+            halo_m: Least distance that it extends beyond the block.
         """
         grid = block.grid
         window, halo = grid.window(block.tile), math.ceil(halo_m / resolution)
@@ -91,7 +92,7 @@ class CoarseWindow:
         return values
 
 
-# Clouds by s2cloudless: the L1C of the same overpass, read at 60 m.
+# Clouds by s2cloudless, on the L1C of the same overpass, read at 60 m.
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +101,12 @@ L1C = "sentinel-2-l1c"
 
 @dataclass(frozen=True)
 class L1CScene:
-    """What a worker needs to know of one step.
+    """Input of a worker for one step.
 
     Attributes:
-        granules: Of the L1C scene.
-        sun: Its angles.
-        problem: Why it cannot be done, "" if it can.
+        granules: Granules of the L1C scene.
+        sun: Angles of the sun.
+        problem: Why it cannot be processed, "" if it can.
     """
 
     granules: tuple[Granule, ...]
@@ -115,7 +116,7 @@ class L1CScene:
 
 @dataclass(frozen=True)
 class FindClouds:
-    """The task: the L1C of a step into the layers of one block."""
+    """The task that computes the layers of one block from the L1C of a step."""
 
     bands: tuple[BandRequest, ...]
     rules: CloudRules
@@ -124,7 +125,7 @@ class FindClouds:
         """Layers of one block.
 
         Raises:
-            ReadError: There is no L1C scene, it cannot be read, or what comes out cannot be right.
+            ReadError: There is no L1C scene, it cannot be read, or the result is implausible.
         """
         if sight.problem:
             raise ReadError(sight.problem)
@@ -141,7 +142,7 @@ class FindClouds:
 
 
 def may_carry_offset(granules: Sequence[Granule]) -> bool:
-    """Whether some granule's baseline is one of those with an offset (from 04.00 on), or is not known."""
+    """Whether some granule's baseline is one of those with an offset (from 04.00 on), or is unknown."""
     return any(not granule.baseline or float(granule.baseline) >= 4.0 for granule in granules)
 
 
@@ -156,12 +157,12 @@ def cloud_layers(
     """The layers of one block from probabilities.
 
     Args:
-        fine: Of the block's own pixels, uint8 percent.
-        percent: Of the window's cells, uint8 percent.
-        dark: Of the window's cells, see :func:`stac2cube.clouds.model.dark_land`.
+        fine: Probabilities of the block's own pixels, uint8 percent.
+        percent: Probabilities of the window's cells, uint8 percent.
+        dark: Mask of the window's cells, see :func:`stac2cube.clouds.model.dark_land`.
         sun: Azimuth from grid north and elevation, degrees.
-        window: The coarse lattice around the block.
-        rules: What decides.
+        window: The coarse grid around the block.
+        rules: The rules.
     """
     layers = {"cloud_probability": fine}
     nothing = fine == NODATA
@@ -182,13 +183,13 @@ def cloud_layers(
 
 
 def halo_m(rules: CloudRules, sun: tuple[float, float]) -> float:
-    """How far around a block something can lie that decides a pixel of it, metres."""
+    """Distance in metres around a block that can affect its pixels."""
     reach = shadow_reach_m(sun[1]) if rules.shadows else 0.0
     return rules.average_m + rules.dilate_m + reach + 2 * rules.resolution
 
 
 def sun_over(sun: SunAngles, block: Block) -> tuple[float, float]:
-    """Azimuth from the north of the cube's grid, and elevation, over the middle of a block."""
+    """Azimuth from the north of the cube's grid, and elevation of the sun, over the centre of a block."""
     box = block.geobox.boundingbox
     return sun.at((box.left + box.right) / 2, (box.bottom + box.top) / 2, block.grid.crs)
 
@@ -196,16 +197,16 @@ def sun_over(sun: SunAngles, block: Block) -> tuple[float, float]:
 def find_l1c_scenes(
     parent: Parent, rules: CloudRules, catalog: str, *, on_cluster: bool
 ) -> tuple[list[Step], FindClouds]:
-    """Look for the L1C of every step.
+    """Search for the L1C of every step.
 
     Args:
         parent: A cube of Sentinel-2.
-        rules: What decides.
-        catalog: Where to look.
+        rules: The rules.
+        catalog: The catalog to search.
         on_cluster: Whether blocks are made on the nodes of a cluster.
 
     Raises:
-        BadInputError: The cube is none of Sentinel-2 or too coarse, or s2cloudless is not installed.
+        BadInputError: The cube is not of Sentinel-2 or too coarse, or s2cloudless is not installed.
         CatalogError: The catalog cannot be read.
     """
     model_file()  # before anything is read
@@ -225,7 +226,7 @@ def find_l1c_scenes(
     except NothingFoundError as error:
         scenes, where, why = {}, catalog, str(error)
     mine = {key: scene for key, scene in scenes.items() if key in parent.rows}
-    lit = {key: scene for key, scene in mine.items() if scene.granules}  # of the others the reason is known
+    lit = {key: scene for key, scene in mine.items() if scene.granules}  # the others have a recorded problem
     with ThreadPoolExecutor(8) as pool:
         suns = dict(zip(lit, pool.map(_sun, lit.values()), strict=True))
     how = {} if rules.decode == "exact" else {"decode": rules.decode}
@@ -266,7 +267,7 @@ def _sight(row: Entry, scene: Scene | None, suns: Mapping[str, SunAngles], where
 
 
 def _sun(scene: Scene) -> SunAngles:
-    """The angles of the granule's own file where it lies on this machine, else as the item says, else computed."""
+    """Sun angles from the granule's own file if it is on this machine, else from the item, else computed."""
     granule = scene.granules[0]
     item = json.loads(granule.item)
     for name in ("granule_metadata", "granule-metadata"):
@@ -296,7 +297,7 @@ def _mean_sun(granule: Granule, item: Mapping[str, object], scene: Scene, proble
 
 
 def _degrees(properties: Mapping[str, object], *names: str) -> float | None:
-    """The first of some properties that is an angle; items have texts and nulls there, too."""
+    """The first of some properties that is a valid angle; items may have texts and nulls instead."""
     for name in names:
         with suppress(KeyError, TypeError, ValueError):
             value = float(properties[name])  # type: ignore[arg-type]
@@ -306,7 +307,7 @@ def _degrees(properties: Mapping[str, object], *names: str) -> float | None:
 
 
 def _reflectance(stored: np.ndarray) -> np.ndarray:
-    """Stored counts of a Sentinel-2 band as reflectance, NaN without data."""
+    """Convert stored counts of a Sentinel-2 band to reflectance, NaN without data."""
     return np.where(stored == 0, np.nan, stored * 1e-4 - 0.1)
 
 

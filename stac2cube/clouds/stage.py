@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-# Clouds as the cube's own classification has them: Sentinel-2's SCL, Landsat's QA_PIXEL.
+# Clouds from the cube's own classification: Sentinel-2's SCL, Landsat's QA_PIXEL.
 
 CLOUDY = ("cloud", "near_cloud", "cirrus")
-"""Words of :mod:`stac2cube.model.classes` that count as cloud."""
+"""Classes of :mod:`stac2cube.model.classes` that count as cloud."""
 
 
 @dataclass(frozen=True)
 class ReadClasses:
-    """The task: the classification of a step into the layers of one block.
+    """The task that converts the classification of a step to the layers of one block.
 
     Attributes:
         layer: The classification.
-        rules: What decides.
+        rules: The rules.
     """
 
     layer: Layer
@@ -73,10 +73,10 @@ class ReadClasses:
 
 
 def find_classes(parent: Parent, rules: CloudRules) -> tuple[list[Step], ReadClasses]:
-    """Every step of a cube that has the classification.
+    """The steps of a cube with a classification, and their task.
 
     Raises:
-        BadInputError: It has none.
+        BadInputError: The cube has no classification.
     """
     mission = find_mission(parent.mission) if parent.mission else None
     named = {band.name for band in mission.bands.values() if band.common_name == rules.method} if mission else set()
@@ -88,14 +88,14 @@ def find_classes(parent: Parent, rules: CloudRules) -> tuple[list[Step], ReadCla
     return steps, ReadClasses(found[0], rules)
 
 
-# Masks made anew from the probabilities that a clouds cube holds, without reading any L1C.
+# Masks recomputed from the probabilities of a clouds cube, without reading any L1C.
 
 _NEEDED = ("cloud_probability", "flags")
 
 
 @dataclass(frozen=True)
 class ProbabilityStep:
-    """What a worker needs to know of one step: where its probabilities are, and where the sun stood."""
+    """Input of a worker for one step: its stored probabilities, and the sun angles."""
 
     step: StoredStep
     sun: tuple[float, float]
@@ -103,7 +103,7 @@ class ProbabilityStep:
 
 @dataclass(frozen=True)
 class Rethreshold:
-    """The task: stored probabilities into the layers of one block."""
+    """The task that converts stored probabilities to the layers of one block."""
 
     layers: tuple[Layer, ...]
     rules: CloudRules
@@ -116,7 +116,7 @@ class Rethreshold:
         """
         window = CoarseWindow.around(block, self.rules.resolution, halo_m(self.rules, what.sun))
         fine = what.step.read(self.layers, block.grid.window(block.tile))["cloud_probability"]
-        # A cell's own probability is that of the pixel in its middle.
+        # A cell's own probability is that of the pixel at its centre.
         rows, columns = window.middles
         around = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
         cells = np.ix_(rows - rows[0], columns - columns[0])
@@ -129,19 +129,19 @@ class Rethreshold:
 def rethreshold(
     out: Path, rules: CloudRules, place: Place, *, options: BuildOptions | None = None, progress: Progress | None = None
 ) -> Summary:
-    """Make the masks of a clouds cube anew, by other rules, as its next generation.
+    """Recompute the masks of a clouds cube with other rules, as its next generation.
 
-    What lies outside the cube is not known any more: near its edge, shadows of clouds beyond it go.
+    Data outside the cube are no longer available: near its edge, shadows of clouds outside are lost.
 
     Args:
         out: The clouds cube.
         rules: The new rules; method and resolution must be the cube's.
-        place: Where.
-        options: How to behave.
-        progress: Told of every block.
+        place: Where the work runs.
+        options: Options of the build.
+        progress: Advanced for every block.
 
     Raises:
-        BadInputError: No cube of probabilities, or rules that need the L1C.
+        BadInputError: It is not a cube of probabilities, or the rules need the L1C.
     """
     parent = Parent.read(out)
     if parent.spec.stage != STAGE or "cloud_probability" not in {layer.name for layer in parent.spec.layers}:
@@ -149,13 +149,13 @@ def rethreshold(
     old = CloudRules.of(parent.spec)
     if (rules.method, rules.resolution) != (old.method, old.resolution):
         raise BadInputError(f"{out} was made by {old.method} at {old.resolution:g} m: other clouds need the L1C again")
-    rules = replace(rules, decode=old.decode)  # the probabilities stay as they were read
+    rules = replace(rules, decode=old.decode)  # the probabilities are not read again
     request = parent.spec.request
     spec = rules.spec(parent.spec, Path(request["layers"]), request["catalog"])
     making = parent.path.with_name(f".{parent.path.name}.remade")  # beside the cube, not beside a link to it
     options = options or BuildOptions()
     with open_writer(out, parent.spec, options.verdict) as writer:
-        parent = Parent.read(out)  # nobody else writes from here on
+        parent = Parent.read(out)  # nobody else can write from here on
         if making.exists() and read_root(making).spec != spec:
             remove_tree(making)
         needed = tuple(layer for layer in parent.spec.layers if layer.name in _NEEDED)

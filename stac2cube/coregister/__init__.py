@@ -1,1 +1,1 @@
-"""Stage 3: one shift per scene, measured, checked, applied once and recorded."""
+"""Stage 3: one shift per scene, which is measured, checked, applied once and recorded."""

@@ -1,4 +1,4 @@
-"""Move a scene by its shift: pixels are interpolated once."""
+"""Shift a scene; its pixels are interpolated once."""
 
 from __future__ import annotations
 
@@ -32,54 +32,54 @@ from stac2cube.search.search import scenes_of
 from stac2cube.store.ledger import Entry
 from stac2cube.store.staging import StoredStep, widened_window
 
-# Shifts that change over a scene: a smooth field through measured points, and moving pixels by it.
+# Shifts that vary over a scene: fitting a smooth field to measured points, and moving pixels by it.
 
 LEAST_POINTS = 30
-"""Points below which no field is drawn through them."""
+"""Fewest points to which a field is fitted."""
 
 BETTER = 0.8
-"""What is left at points that were held out must be at most this part of what one shift leaves there."""
+"""Largest ratio of the residual of a field to that of a single shift, at held-out points."""
 
 _PASSES = 10
 
 
 @dataclass(frozen=True)
 class Field:
-    """Shifts as polynomials of degree 2 in the place within the grid, -1 to 1 from edge to edge.
+    """Shifts as polynomials of degree 2 in the position within the grid, -1 to 1 from edge to edge.
 
     Attributes:
-        right: Coefficients of 1, u, v, u^2, uv, v^2; u to the right, v down.
-        down: The same.
+        right: Coefficients of 1, u, v, u^2, uv, v^2 of the shift to the right; u increases to the right, v down.
+        down: Coefficients of the shift down.
     """
 
     right: tuple[float, ...]
     down: tuple[float, ...]
 
     def at(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shifts to the right and down, of the unit of the coefficients."""
+        """Shifts to the right and down, in the unit of the coefficients."""
         terms = _terms(u, v)
         return terms @ np.array(self.right), terms @ np.array(self.down)
 
     @property
     def largest(self) -> float:
-        """Length of the largest shift anywhere."""
+        """Length of the largest shift in the grid."""
         u, v = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21))
         return float(np.hypot(*self.at(u, v)).max())
 
 
 def fit_field(points: np.ndarray, shifts: np.ndarray) -> tuple[Field, float, float] | None:
-    """A field through points, if it says more than one shift does.
+    """Fit a field to points, if it describes them clearly better than a single shift.
 
-    Robust least squares (Huber's weights, as in :mod:`stac2cube.coregister.measure`); every third point is held out and
-    judges.
+    Robust least squares (Huber's weights, as in :mod:`stac2cube.coregister.measure`); every third point is held out for
+    validation.
 
     Args:
-        points: ``(n, 2)`` places u and v.
+        points: ``(n, 2)`` positions u and v.
         shifts: ``(n, 2)`` to the right and down.
 
     Returns:
-        The field, fitted to all points; what one shift leaves at the points held out, and what the field leaves there
-        (medians of lengths). None where there are too few points or the field is not clearly better.
+        The field, fitted to all points; the residuals of a single shift and of the field at the held-out points
+        (medians of lengths). None if there are too few points or the field is not clearly better.
     """
     if len(points) < LEAST_POINTS:
         return None
@@ -94,17 +94,18 @@ def fit_field(points: np.ndarray, shifts: np.ndarray) -> tuple[Field, float, flo
 
 
 def moved_by(pixels: np.ndarray, missing: np.ndarray, down: np.ndarray, right: np.ndarray, order: int) -> np.ndarray:
-    """Pixels of a window moved by a field.
+    """Move the pixels of a window by a field.
 
     Args:
         pixels: ``(rows, columns)`` of the window with a margin around.
-        missing: Where it has no data.
-        down: ``(rows, columns)`` of the window without margin: the row, within ``pixels``, that each takes its value
-            from.
-        right: The same, columns.
-        order: Of the spline; 0 takes the nearest.
+        missing: Mask of the pixels without data.
+        down: ``(rows, columns)`` of the window without margin: the row, within ``pixels``, from which each pixel takes
+            its value.
+        right: The column, likewise.
+        order: Order of the spline; 0 takes the nearest pixel.
 
     Returns:
+        float64, NaN where the source has no data.
         float64, NaN where what is taken has no data.
     """
     from scipy import ndimage
@@ -135,7 +136,7 @@ def _fitted(points: np.ndarray, shifts: np.ndarray) -> Field:
 
 
 def places_in(rows: slice, columns: slice, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Places u and v of the pixels of a window of a grid: ``(rows, columns)`` each."""
+    """Positions u and v of the pixels of a window of a grid: ``(rows, columns)`` each."""
     v = 2 * (np.arange(rows.start, rows.stop) + 0.5) / shape[0] - 1
     u = 2 * (np.arange(columns.start, columns.stop) + 0.5) / shape[1] - 1
     across, along = np.meshgrid(u, v)
@@ -143,19 +144,19 @@ def places_in(rows: slice, columns: slice, shape: tuple[int, int]) -> tuple[np.n
 
 
 def margin_for(field: Field, resolution: float) -> int:
-    """Pixels around a window that moving it may look at; a spline of degree 3 forgets by four per pixel.
+    """Pixels around a window that moving it may read; in a cubic spline influence falls by a factor of four per pixel.
 
     Args:
-        field: In metres.
+        field: Field in metres.
         resolution: Pixel edge, metres.
     """
     return math.ceil(field.largest / resolution) + 20
 
 
-# Apply: a scene moved by its shift, its pixels interpolated once.
+# Application of a shift to a scene; its pixels are interpolated once.
 
 REACH = 6
-"""Pixels beyond a block that interpolation may look at."""
+"""Pixels beyond a block that interpolation may read."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,9 @@ class Moved:
 
     Attributes:
         step: Its pixels in the cube.
-        shift: x and y, metres, to be added to the positions of its pixels.
-        scene: Where to read its pixels anew, None to take the cube's.
-        field: Shifts that change over the scene, metres to the right and down, instead of the one.
+        shift: x and y in metres, added to the positions of its pixels.
+        scene: The scene, to read its pixels again; None to use the cube's pixels.
+        field: Shifts that vary over the scene, in metres to the right and down, used instead of ``shift``.
     """
 
     step: StoredStep
@@ -177,11 +178,11 @@ class Moved:
 
 @dataclass(frozen=True)
 class MoveScene:
-    """The task.
+    """The task that moves scenes.
 
     Attributes:
-        layers: Of the cube.
-        resampling: Of continuous layers; classes and bits take the nearest.
+        layers: Layers of the cube.
+        resampling: Method for continuous layers; classes and bits use nearest.
         seamless: See :func:`stac2cube.pixels.read.read_block`.
     """
 
@@ -226,7 +227,7 @@ class MoveScene:
         rows, columns = block.grid.window(block.tile)
         margin = margin_for(field, block.grid.resolution)
         right, down = field.at(*places_in(rows, columns, block.grid.shape))
-        # What lies at a pixel now lay before where its shift leads back to.
+        # The new pixel takes its value from the position before the shift.
         below = np.arange(rows.stop - rows.start)[:, None] + margin - down / block.grid.resolution
         beside = np.arange(columns.stop - columns.start)[None, :] + margin - right / block.grid.resolution
         wide = step.read(self.layers, widened_window((rows, columns), margin))
@@ -244,7 +245,7 @@ class MoveScene:
 
 
 def band_for(layer: Layer, resampling: str) -> BandRequest:
-    """How a layer is read from scenes, or resampled."""
+    """The request for reading a layer from scenes, or resampling it."""
     is_class = bool(layer.flags or layer.bits)
     return BandRequest(
         layer.name,
@@ -252,15 +253,15 @@ def band_for(layer: Layer, resampling: str) -> BandRequest:
         layer.fill,
         "class" if is_class else "continuous",
         "nearest" if is_class else resampling,
-        optional=True,  # what a scene never had is not missing now
+        optional=True,  # a band that the scene never had is not an error
     )
 
 
 def pixel_source(parent: CubeSpec, rows: Sequence[Entry], source: str) -> str:
-    """Whether moved pixels come from the scenes or from the cube.
+    """Decide whether moved pixels are read from the scenes or from the cube.
 
-    The cube's pixels are the scenes' own where no band was resampled on the way: same CRS, and pixels of the band's own
-    size on the mission's lattice.
+    The cube's pixels equal those of the scenes if no band was resampled: same CRS, and pixels of the band's own size on
+    the mission's lattice.
     """
     if source != "auto":
         return source
@@ -277,10 +278,10 @@ def pixel_source(parent: CubeSpec, rows: Sequence[Entry], source: str) -> str:
 
 
 def scenes_again(path: Path, rows: Sequence[Entry]) -> dict[str, Scene]:
-    """The scenes that steps of a layers cube were read from, from the items that its ledger keeps.
+    """The scenes that steps of a layers cube were read from, rebuilt from the items in its ledger.
 
     Raises:
-        BadInputError: The cube is none of layers, or a step came from several catalogs.
+        BadInputError: It is not a cube of layers, or a step came from several catalogs.
     """
     query = query_of(path)[1].unfiltered()
     found = {}
@@ -302,23 +303,24 @@ def _scene(row: Entry, query: Query, catalog: str) -> Scene:
 
 
 def refined_by_agency(cube: Parent, keys: Collection[str]) -> dict[str, bool]:
-    """Whether the agency itself fitted the geometry of steps to its reference image.
+    """Whether the agency itself refined the geometry of steps with its reference image.
 
-    The datastrip's metadata, ``MTD_DS.xml``, says it (``Image_Refining``; Sentinel-2 Products Specification Document,
-    datastrip metadata). It is read where an item names it as a file of this machine, as in archives that are mounted.
+    The datastrip's metadata, ``MTD_DS.xml``, declare it (``Image_Refining``; Sentinel-2 Products Specification
+    Document, datastrip metadata). They are read if an item names them as a file on this machine, as in mounted
+    archives.
 
     Args:
-        cube: Layers, or a cube made of them.
-        keys: Of steps.
+        cube: Layers, or a cube derived from them.
+        keys: Keys of steps.
 
     Returns:
-        Per step, if its files are there and say it: True if the geometry of all its datastrips was refined.
+        Per step whose files exist and declare it: True if the geometry of all its datastrips was refined.
     """
     rows = cube.rows
     if keys and cube.spec.stage != "layers":
         try:
             rows = Parent.read(origin(cube.path)).rows
-        except (BadInputError, CubeError):  # the layers are gone
+        except (BadInputError, CubeError):  # the layers no longer exist
             return {}
     files = {key: _datastrips(rows[key]) for key in keys if key in rows}
     every = sorted({file for some in files.values() for file in some})
@@ -329,7 +331,7 @@ def refined_by_agency(cube: Parent, keys: Collection[str]) -> dict[str, bool]:
 
 
 def _datastrips(row: Entry) -> set[str]:
-    """Files with the metadata of a step's datastrips."""
+    """Metadata files of a step's datastrips."""
     found = set()
     for text in row.sources:
         assets = json.loads(text).get("assets", {})
@@ -341,18 +343,18 @@ def _datastrips(row: Entry) -> set[str]:
 
 
 def _is_refined(href: str) -> bool | None:
-    """What a file says; None if it is not on this machine or does not say it."""
+    """The flag in a file; None if the file is not on this machine or has no flag."""
     text = local_bytes(href, _MOST_OF_METADATA)
     flags = set(re.findall(rb"<Image_Refining\b[^>]*\bflag\s*=\s*[\"'](NOT_REFINED|REFINED)[\"']", text))
     return flags == {b"REFINED"} if len(flags) == 1 else None
 
 
 _MOST_OF_METADATA = 64 << 20
-"""Bytes of a metadata file that are looked at; those of datastrips have some 10 MiB."""
+"""Most bytes that are read of a metadata file; those of datastrips have about 10 MiB."""
 
 
 def _crs(item: str) -> str:
-    """CRS of an item's pixels, "" if it does not say."""
+    """CRS of an item's pixels, an invalid code if none is declared."""
     properties = json.loads(item).get("properties", {})
     return str(properties.get("proj:code") or f"EPSG:{properties.get('proj:epsg')}")
 

@@ -1,4 +1,4 @@
-"""From pictures to one shift of a scene: per window, then robust, refined until nothing is left, and measured again.
+"""Measure the shift of a scene from pairs of pictures: window by window, combined robustly, iterated, and verified.
 
 Windows are matched by phase correlation or by AROSICS (Scheffler et al. 2017, doi:10.3390/rs9070676).
 """
@@ -24,12 +24,12 @@ from stac2cube.errors import BadInputError, EngineError
 
 @dataclass(frozen=True)
 class WindowShift:
-    """What moves one window of a picture onto the same window of a reference.
+    """Shift that moves one window of a picture onto the same window of a reference.
 
     Attributes:
         right: Pixels to the right.
         down: Pixels down.
-        reliability: 0 to 100; how far the match stands out.
+        reliability: 0 to 100; prominence of the match.
     """
 
     right: float
@@ -38,34 +38,34 @@ class WindowShift:
 
 
 UPSAMPLING = 100
-"""Fractions of a pixel that are told apart."""
+"""Resolution of a shift: steps per pixel."""
 
 HIGHEST_FREQUENCY = 0.35
-"""Cycles per pixel up to which phases count: near half a cycle the sensor passes little but noise."""
+"""Upper limit of the frequencies used, in cycles per pixel: near half a cycle the sensor passes little but noise."""
 
 AROUND = np.arange(-UPSAMPLING, UPSAMPLING + 1) / UPSAMPLING
-"""Pixels about a peak at which it is refined."""
+"""Offsets in pixels from a peak at which it is refined."""
 
 REACH = 10
-"""Pixels within which a peak is looked for."""
+"""Largest shift in pixels at which a peak is searched."""
 
 FAINTEST = 5.0
-"""A peak must stand so many times above what phases at random would give."""
+"""Fewest times that a peak must exceed the level expected of random phases."""
 
 
 def phase_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | None:
-    """Measure a window.
+    """Measure the shift of a window by phase correlation.
 
     Phase correlation (Kuglin and Hines 1975) of windows tapered by a Hann function, the peak refined by a matrix DFT
     about it (Guizar-Sicairos, Thurman and Fienup 2008, doi:10.1364/OL.33.000156).
 
     Args:
         reference: ``(rows, columns)`` float, without gaps.
-        target: The same shape; its content lies where it should be moved away from.
+        target: Window of the same shape that is to be moved.
 
     Returns:
-        What is to be added to the positions of the target's pixels; None where no peak stands out, as between pictures
-        of different places, of water, or of nothing.
+        The shift to add to the positions of the target's pixels; None if there is no clear peak, as between pictures of
+        different places, of water, or without content.
     """
     frame = _frame(reference.shape)
     product = frame.spectrum(reference) * np.conj(frame.spectrum(target))
@@ -81,7 +81,7 @@ def phase_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | None
         return None
     coarse = [float(np.fft.fftfreq(n)[place] * n) for place, n in zip(peak, correlation.shape, strict=True)]
     rows, columns = coarse[0] + AROUND, coarse[1] + AROUND
-    # Of real pictures one half of the spectrum says all, and of that only what has a weight.
+    # For real pictures half of the spectrum suffices, and of it only the frequencies with a weight.
     down, right = (np.exp(2j * np.pi * at * of) for at, of in zip(coarse, (frame.down, frame.right), strict=True))
     along = _product(frame.down_waves, down[:, None] * phases[frame.rows, : frame.right.size])
     waves = frame.right_waves * right[:, None]
@@ -92,17 +92,18 @@ def phase_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | None
 
 @dataclass(frozen=True)
 class _Frame:
-    """What all windows of a shape have in common.
+    """Values shared by all windows of a shape.
 
     Attributes:
         taper: ``(rows, columns)`` float64, a Hann function.
-        weight: Of every frequency of a half spectrum, 0 or 1.
+        weight: Weight of every frequency of a half spectrum, 0 or 1.
         total: Sum of the weights over the whole spectrum.
-        rows: Places of the frequencies down that have a weight.
-        down: Those frequencies, cycles per pixel.
-        right: Frequencies to the right that have a weight, from 0.
-        down_waves: ``(places, frequencies)`` complex128: waves of those frequencies at :data:`AROUND`.
-        right_waves: ``(frequencies, places)``: the same, twice for each that stands for its negative, too.
+        rows: Indices of the vertical frequencies with a weight.
+        down: Those frequencies, in cycles per pixel.
+        right: Horizontal frequencies with a weight, from 0.
+        down_waves: ``(offsets, frequencies)`` complex128: waves of the vertical frequencies at :data:`AROUND`.
+        right_waves: ``(frequencies, offsets)``: waves of the horizontal frequencies, doubled for those that also
+            represent their negative.
     """
 
     taper: np.ndarray
@@ -135,12 +136,12 @@ def _frame(shape: tuple[int, int]) -> _Frame:
 
 
 _ALONE = 1 << 17
-"""Multiplications of real numbers in one matrix product up to which OpenBLAS takes no further thread. On a busy node
-its threads wait for each other at full speed: four times the CPU time of one."""
+"""Real multiplications in one matrix product up to which OpenBLAS uses a single thread. On a busy node its threads wait
+for each other at full speed, which takes four times the CPU time of one."""
 
 
 def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A matrix product in pieces, by one thread; as many windows as there are cores are worked on already."""
+    """A matrix product in pieces, by one thread; as many windows as there are cores are processed already."""
     step = max(1, _ALONE // (right.size * (4 if np.iscomplexobj(right) else 1)))
     return np.concatenate([left[first : first + step] @ right for first in range(0, len(left), step)])
 
@@ -158,10 +159,10 @@ _talking = threading.Lock()
 
 
 def require_arosics() -> None:
-    """Be sure that it can be imported.
+    """Check that AROSICS can be imported.
 
     Raises:
-        BadInputError: It cannot; the message says how to install it.
+        BadInputError: It cannot be imported; the message explains how to install it.
     """
     try:
         _parts()
@@ -170,22 +171,23 @@ def require_arosics() -> None:
 
 
 def arosics_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | None:
-    """Measure a window.
+    """Measure the shift of a window with AROSICS.
 
-    The windows come without gaps, because AROSICS' global mode looks at no mask (it asks ``mask[y, x] is True`` of a
-    numpy array, which is never so); one window per call, because its own choice is the middle of the overlap, cloud or
-    not; the whole window, because halving it for any shift loses what was chosen; one core, because others work too.
+    The windows have no gaps, because AROSICS' global mode ignores masks (it tests ``mask[y, x] is True`` on a numpy
+    array, which is never true); one window per call, because its own choice is the middle of the overlap, cloudy or
+    not; the whole window, because halving it for any shift discards the chosen part; one core, because other blocks are
+    processed in parallel.
 
     Args:
         reference: ``(rows, columns)`` float, without gaps.
         target: The same shape.
 
     Returns:
-        See :func:`stac2cube.coregister.matching.phase_shift`; None where AROSICS finds no match.
+        See :func:`stac2cube.coregister.matching.phase_shift`; None if AROSICS finds no match.
 
     Raises:
-        EngineError: AROSICS fails. Told to ignore errors, it tells of windows that do not match and raises nothing:
-            what it raises is a fault of it, of GDAL or of the windows (they need more than 16 x 16 pixels).
+        EngineError: AROSICS fails. With errors ignored, it reports windows that do not match without an exception: an
+            exception is a fault of AROSICS, of GDAL or of the windows (they need more than 16 x 16 pixels).
     """
     coreg, geoarray = _parts()
     rows, columns = reference.shape
@@ -211,16 +213,16 @@ def arosics_shift(reference: np.ndarray, target: np.ndarray) -> WindowShift | No
 def arosics_points(
     reference: np.ndarray, target: np.ndarray, good: np.ndarray, edge: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shifts at many points, by AROSICS' local mode; points under clouds, and those it doubts, are left out.
+    """Shifts at many points, by AROSICS' local mode; points under clouds and unreliable ones are left out.
 
-    Of its filters only the first, reliability, is used: with present versions of what they lean on the second marks
-    every point and the third fails, and the fit that follows is robust by itself.
+    Only the first of its filters, reliability, is used: with current versions of its dependencies the second marks
+    every point and the third fails, and the fit that follows is robust itself.
 
     Args:
         reference: ``(rows, columns)`` float, without gaps.
         target: The same shape.
-        good: Where both show ground.
-        edge: Of the windows, pixels; the points lie half of it apart.
+        good: Mask of pixels where both show ground.
+        edge: Edge of the windows in pixels; the points are half of it apart.
 
     Returns:
         ``(n, 2)`` columns and rows, and ``(n, 2)`` shifts to the right and down, pixels. Both may be empty.
@@ -237,7 +239,7 @@ def arosics_points(
 
     rows, columns = reference.shape
     place, outline = _place(rows), _outline(rows, columns)
-    # It prints, whatever it is told; for that while nobody else may be heard.
+    # AROSICS prints whatever its settings are; stdout is therefore redirected, by one thread at a time.
     with _talking, contextlib.redirect_stdout(io.StringIO()), _failing():
         found = COREG_LOCAL(
             GeoArray(_counts(reference), *place),
@@ -245,7 +247,7 @@ def arosics_points(
             grid_res=edge // 2,
             window_size=(edge, edge),
             tieP_filter_level=1,
-            # Of one mask only: that of the reference fails where a point lies on the picture's last edge.
+            # A mask for one picture only: that of the reference fails if a point is on the picture's last edge.
             mask_baddata_tgt=GeoArray((~good).astype("uint8"), *place),
             footprint_poly_ref=outline,
             footprint_poly_tgt=outline,
@@ -264,7 +266,7 @@ def arosics_points(
 _NODATA = -9999.0
 
 _REACH = 10
-"""Pixels; how far is too far is decided later, for both engines alike."""
+"""Largest shift in pixels for AROSICS; the limit of the rules is applied later, for both engines alike."""
 
 _SETTINGS: Mapping[str, Any] = {
     "max_shift": _REACH,
@@ -276,11 +278,11 @@ _SETTINGS: Mapping[str, Any] = {
     "progress": False,
     "v": False,
 }
-"""What both of AROSICS' modes are told."""
+"""Settings of both modes of AROSICS."""
 
 
 def _counts(window: np.ndarray) -> np.ndarray:
-    """Numbers of one order of magnitude, whatever the band: AROSICS writes them into float32 in between."""
+    """Scale values to one order of magnitude, whatever the band: AROSICS converts them to float32 in between."""
     spread = float(window.std())
     scaled: np.ndarray = (1000 + 100 * (window - window.mean()) / (spread or 1.0)).astype("float32")
     return scaled
@@ -293,7 +295,7 @@ def _place(rows: int) -> tuple[tuple[float, ...], str]:
 
 @cache
 def _projection() -> str:
-    """Any projection in metres, as WKT: AROSICS' last step reads every other text as WKT, and fails with GDAL 3.8."""
+    """Any projection in metres, as WKT: AROSICS' last step parses any other text as WKT, and fails with GDAL 3.8."""
     from pyproj import CRS
 
     return str(CRS.from_epsg(32631).to_wkt("WKT1_GDAL"))
@@ -305,7 +307,7 @@ def _outline(rows: int, columns: int) -> str:
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """AROSICS without its warnings; what it raises says that it failed, and not that nothing matches."""
+    """Suppress AROSICS' warnings; turn its exceptions into errors, so that they do not count as missing matches."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -326,34 +328,35 @@ def _parts() -> tuple[Any, Any]:
 
 
 MARGIN = 16
-"""Pixels around a window, from which a moved target is drawn."""
+"""Pixels around a window, used to move the target."""
 
 AT_REST = 0.03
-"""Pixels; a pass that finds less is the last."""
+"""Shift in pixels below which a pass is the last."""
 
 Engine = Callable[[np.ndarray, np.ndarray], WindowShift | None]
 
 ENGINES: Mapping[str, tuple[Engine, int]] = {"arosics": (arosics_shift, 1), "phase": (phase_shift, 3)}
-"""What measures one window, and passes at most, each of the target moved by what was found before. AROSICS gets one: of
-a moved, therefore smoother target it finds a quarter of a pixel where there is nothing, for its fractions come from the
-height of the peak's neighbours alone. What it misses phase correlation adds; the more that is, the less is believed."""
+"""Function of each engine that measures one window, and its largest number of passes; in each pass the target is moved
+by the shift found before. AROSICS has one pass: for a moved, therefore smoother target it finds a quarter of a pixel
+where there is no shift, because it derives fractions only from the height of the peak's neighbours. Phase correlation
+adds what AROSICS misses; the larger that is, the less the result is trusted."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """What one engine found between two pictures, pixels.
+    """Result of one engine for two pictures, in pixels.
 
     Attributes:
-        right: To be added to the target's positions, to the right.
-        down: The same, down.
-        windows: That agree.
-        tried: Windows compared.
+        right: Shift to the right, added to the target's positions.
+        down: Shift down.
+        windows: Number of windows that agree.
+        tried: Number of windows compared.
         spread: Median absolute deviation of the windows' shifts, the larger of both axes.
-        first: The shift as the engine itself found it, to the right and down; by then the target was moved, and what
-            phase correlation still found was added.
-        residual: Length of what was added.
-        reliability: Median of the windows', 0 to 100.
-        each: For every window tried its shift to the right and down, None where none was found that agrees.
+        first: The shift found by the engine itself, to the right and down, without what phase correlation still found
+            after the target was moved by it.
+        residual: Length of that addition.
+        reliability: Median reliability of the windows, 0 to 100.
+        each: The shift of every window compared, to the right and down, None if none was found or it disagrees.
     """
 
     right: float
@@ -378,14 +381,14 @@ class Match:
 
 
 def match(patches: Sequence[Patch], engine: str) -> Match | None:
-    """Measure a target against a reference.
+    """Measure the shift of a target against a reference.
 
     Args:
         patches: Windows of both, with :data:`MARGIN` pixels around each.
-        engine: Of :data:`ENGINES`.
+        engine: Name in :data:`ENGINES`.
 
     Returns:
-        None where no window gives a shift.
+        None if no window gives a shift.
     """
     filled = [infilled((patch.reference, patch.target), patch.good) for patch in patches]
     pairs = [(_inner(reference), _Movable(target)) for reference, target in filled]
@@ -413,7 +416,7 @@ def match(patches: Sequence[Patch], engine: str) -> Match | None:
 
 
 def _left(pairs: Sequence[tuple[np.ndarray, _Movable]], total: np.ndarray) -> np.ndarray | None:
-    """What is still found after moving the targets; None where nothing matches any more."""
+    """The shift that remains after moving the targets; None if nothing matches any more."""
     found = [phase_shift(reference, target.inner(total)) for reference, target in pairs]
     known = np.array([(one.right, one.down) for one in found if one])
     return np.asarray(np.median(known[_agreeing(known)], axis=0)) if len(known) else None
@@ -424,7 +427,7 @@ def _pair(shift: np.ndarray) -> tuple[float, float]:
 
 
 def _agreeing(shifts: np.ndarray) -> np.ndarray:
-    """Which shifts lie near the median: within three robust deviations, at least a tenth of a pixel."""
+    """Mask of shifts near the median: within three robust deviations, at least a tenth of a pixel."""
     away = np.abs(shifts - np.median(shifts, axis=0))
     limit = np.maximum(3 * 1.4826 * np.median(away, axis=0), 0.1)
     near: np.ndarray = (away <= limit).all(axis=1)
@@ -436,10 +439,10 @@ def _inner(patch: np.ndarray) -> np.ndarray:
 
 
 class _Movable:
-    """A target, whose inner part can be drawn from anywhere within its margin: a cubic spline, fitted once.
+    """A target whose inner part can be moved within its margin by a cubic spline, fitted once.
 
-    What :func:`scipy.ndimage.shift` (order 3, mode "nearest") gives there; but the same shift of all pixels is one
-    sum of four neighbours along each axis, which takes a tenth of its time.
+    The result equals that of :func:`scipy.ndimage.shift` (order 3, mode "nearest"); but since all pixels have the same
+    shift, it is a sum of four neighbours along each axis, which takes a tenth of the time.
     """
 
     def __init__(self, pixels: np.ndarray) -> None:
@@ -454,7 +457,7 @@ class _Movable:
         return found
 
     def inner(self, shift: np.ndarray) -> np.ndarray:
-        """The inner part, moved to the right and down by some pixels; of the type of the target."""
+        """The inner part, moved to the right and down by a number of pixels; dtype of the target."""
         if not shift.any():
             return _inner(self._pixels)
         drawn = self._coefficients
@@ -472,11 +475,11 @@ class _Movable:
 
 
 _EDGE = 12
-"""Pixels of the edge repeated around a picture before a spline is fitted, as SciPy does."""
+"""Pixels by which a picture's edge is extended before a spline is fitted, as in SciPy."""
 
 
 def _cubic(part: float) -> tuple[float, float, float, float]:
-    """Cubic B-spline of the four neighbours of a place that lies ``part`` beyond the second (Unser 1999, eq. 4)."""
+    """Cubic B-spline weights of the four neighbours of a position, ``part`` beyond the second (Unser 1999, eq. 4)."""
     rest = 1 - part
     inner = [2 / 3 - x * x * (2 - x) / 2 for x in (part, rest)]
     return rest**3 / 6, inner[0], inner[1], part**3 / 6

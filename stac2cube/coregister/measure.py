@@ -1,4 +1,4 @@
-"""Measure how far scenes lie beside the reference and their neighbours, and give each scene one shift or a reason."""
+"""Measure shifts of scenes against the reference and their neighbours, and give each scene one shift or a reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stac2cube.store.staging import Window
 # From shifts between pairs of scenes to one shift per scene.
 
 REFERENCE = "reference"
-"""Name of the reference in pairs; it lies where it should."""
+"""Name of the reference in pairs; its shift is zero by definition."""
 
 Vector = tuple[float, float]
 
@@ -34,8 +34,8 @@ class MeasuredPair:
 
     Attributes:
         scene: Key of the scene.
-        other: Key of what it was measured against, or :data:`REFERENCE`.
-        shift: x and y, metres: what moves the scene onto the other as it lies.
+        other: Key of the scene that it was measured against, or :data:`REFERENCE`.
+        shift: x and y in metres that move the scene onto the other, unmoved one.
         sigma: Its standard error, metres.
     """
 
@@ -46,12 +46,13 @@ class MeasuredPair:
 
 
 def along(pairs: Sequence[MeasuredPair], fixed: Mapping[str, Vector], *, unknown_is_still: bool) -> dict[str, Vector]:
-    """Shifts by adding up: a scene's is that of its pair plus that of the other scene.
+    """Shifts by summation: a scene's shift is that of its pair plus that of the other scene.
 
     Args:
         pairs: At most one per scene.
-        fixed: Shifts that are known.
-        unknown_is_still: Another scene without a shift counts as unmoved; else what hangs on it has no shift either.
+        fixed: Known shifts.
+        unknown_is_still: Whether another scene without a shift counts as unmoved; if not, scenes measured against it
+            have no shift either.
     """
     by_scene = {pair.scene: pair for pair in pairs}
     known = {REFERENCE: (0.0, 0.0), **fixed}
@@ -68,23 +69,23 @@ def along(pairs: Sequence[MeasuredPair], fixed: Mapping[str, Vector], *, unknown
         known[scene] = (other[0] + pair.shift[0], other[1] + pair.shift[1])
         return known[scene]
 
-    # In the order given, so that chains of any length are followed without deep recursion.
+    # In the given order, so that chains of any length are followed without deep recursion.
     found = {pair.scene: follow(pair.scene, frozenset()) for pair in pairs}
     return {scene: shift for scene, shift in found.items() if shift is not None}
 
 
 def graph(pairs: Sequence[MeasuredPair], fixed: Mapping[str, Vector], passes: int = 10) -> dict[str, Vector]:
-    """Shifts by least squares over all pairs, those that contradict the others counting less.
+    """Shifts by least squares over all pairs; pairs that contradict the others have less weight.
 
     Iteratively reweighted with Huber's weights (Huber 1964), tuned to 1.345 robust deviations.
 
     Args:
         pairs: Any number per scene.
-        fixed: Shifts that are known and stay.
-        passes: Reweightings.
+        fixed: Known shifts, which are not changed.
+        passes: Number of reweightings.
 
     Returns:
-        Shifts of the scenes that hang together with the reference or a fixed one.
+        Shifts of the scenes that are connected with the reference or a fixed scene.
     """
     known = {REFERENCE: (0.0, 0.0), **fixed}
     tied = _tied(pairs, known)
@@ -96,7 +97,7 @@ def graph(pairs: Sequence[MeasuredPair], fixed: Mapping[str, Vector], passes: in
     used += [pair for pair in pairs if pair.scene in known and pair.other in places]
     rows, values = np.zeros((len(used), len(free))), np.zeros((len(used), 2))
     for row, pair in enumerate(used):
-        # The scene moved minus the other moved is what was measured between them.
+        # The shift of the scene minus that of the other equals the measured shift between them.
         values[row] = pair.shift
         for scene, sign in ((pair.scene, 1.0), (pair.other, -1.0)):
             if scene in places:
@@ -114,7 +115,7 @@ def graph(pairs: Sequence[MeasuredPair], fixed: Mapping[str, Vector], passes: in
 
 
 def _tied(pairs: Sequence[MeasuredPair], known: Collection[str]) -> set[str]:
-    """Scenes that a chain of pairs joins to a known one."""
+    """Scenes that a chain of pairs connects with a known one."""
     joined, grown = set(known), True
     while grown:
         grown = False
@@ -125,19 +126,19 @@ def _tied(pairs: Sequence[MeasuredPair], known: Collection[str]) -> set[str]:
     return joined
 
 
-# Solve: from what was measured to one shift per scene, or the reason why a scene stays where it is.
+# Solving: from measurements to one shift per scene, or the reason why a scene is not moved.
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a scene.
+    """The decision on a scene.
 
     Attributes:
-        shift: x and y to be added to its positions, metres; (0, 0) if it stays.
-        accepted: Whether it was measured to satisfaction, be it that it lies well already.
-        reason: Why it stays, "" if it is moved.
-        found: The shift that was solved, metres, None where nothing is believed.
-        field: Shifts that change over the scene, metres to the right and down, instead of the one.
+        shift: x and y in metres, added to its positions; (0, 0) if it is not moved.
+        accepted: Whether the measurement was accepted, also if the scene is in place already.
+        reason: Why it is not moved, "" if it is.
+        found: The solved shift in metres, None if no measurement was accepted.
+        field: Shifts that vary over the scene, in metres to the right and down, used instead of ``shift``.
     """
 
     shift: tuple[float, float]
@@ -150,12 +151,13 @@ class Verdict:
 def solve(
     rows: Mapping[str, Entry], sealed: Mapping[str, Entry], rules: ShiftRules, resolution: float
 ) -> dict[str, Verdict]:
-    """Decide for every scene that was measured and is not moved yet.
+    """Decide on every scene that was measured and is not moved yet.
 
     Args:
-        rows: Of the cube of shifts, by key.
-        sealed: Of the co-registered cube: these stay as they are, and others may lean on them.
-        rules: What decides.
+        rows: Ledger rows of the cube of shifts, by key.
+        sealed: Ledger rows of the co-registered cube: these steps do not change, and others may be measured against
+            them.
+        rules: The rules.
         resolution: Pixel edge, metres.
     """
     measured = {key: row for key, row in rows.items() if row.status != FAILED}
@@ -191,7 +193,7 @@ def _verdict(
         return Verdict((0.0, 0.0), accepted=False, reason=reason, found=None)
     found = (round(found[0], 4), round(found[1], 4))
     size = math.hypot(*found)
-    # A graph's best pair says how sure a shift is at least; of chains the pair is all there is.
+    # In a graph the best pair gives an upper limit of the error; in chains there is only one pair.
     sigma = min(pair["sigma"] for pair in pairs if pair["accepted"])
     if rules.strategy != "consecutive" and size > rules.max_shift * resolution:
         return Verdict((0.0, 0.0), accepted=False, reason=f"{size:.1f} m is more than max_shift", found=None)
@@ -205,20 +207,20 @@ def _verdict(
 
 
 NEIGHBOURS = 3
-"""Scenes before it against which a scene is measured for a graph."""
+"""Number of preceding scenes against which a scene is measured for a graph."""
 
 WINDOWS = {"arosics": 8, "phase": 12}
-"""Windows compared at most, per engine."""
+"""Most windows compared, per engine."""
 
 
 @dataclass(frozen=True)
 class Other:
-    """What a scene is measured against.
+    """A scene or reference that a scene is measured against.
 
     Attributes:
         name: Key of the scene, or :data:`stac2cube.coregister.measure.REFERENCE`.
         picture: Its pixels.
-        season: Of the reference, "" for a scene.
+        season: Season of a reference, "" for a scene.
     """
 
     name: str
@@ -228,7 +230,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Task:
-    """The scene and what it is measured against."""
+    """A scene and the pictures that it is measured against."""
 
     picture: Picture
     others: tuple[Other, ...]
@@ -236,15 +238,15 @@ class Task:
 
 @dataclass(frozen=True)
 class MeasureScene:
-    """The task: the shifts of one scene.
+    """The task that measures the shifts of one scene.
 
     Attributes:
-        look: How scenes are looked at.
-        reference_look: How references are looked at.
-        grid: Of the scenes.
-        edge: Of the windows, pixels.
-        cells: Per season of the reference and half window: the part that shows ground, and how much there is to see.
-        rules: What decides.
+        look: How pictures of scenes are read.
+        reference_look: How pictures of references are read.
+        grid: Grid of the scenes.
+        edge: Edge of the windows, pixels.
+        cells: Per season of the reference and half window: the fraction that shows ground, and the amount of texture.
+        rules: The rules.
     """
 
     look: MatchBand
@@ -255,7 +257,7 @@ class MeasureScene:
     rules: ShiftRules
 
     def __call__(self, task: Task, block: Block) -> Measured:
-        """Per window the shift against the first other, metres; as a fact of the step all pairs.
+        """The shift per window against the first other, in metres; all pairs as a fact of the step.
 
         Raises:
             ReadError: A cube cannot be read.
@@ -266,7 +268,7 @@ class MeasureScene:
             about, each = self._pair(task.picture, other, clear)
             if self.rules.mode == "local" and "shift_x" in about:
                 about["local"] = self._local(task.picture, other.picture)
-                if not about["local"]["reason"]:  # what one shift cannot say is no doubt of a field
+                if not about["local"]["reason"]:  # doubts about a single shift do not apply to a field
                     about |= {"accepted": True, "reason": ""}
             pairs.append(about)
             if place == 0:
@@ -283,7 +285,7 @@ class MeasureScene:
         theirs = ground if other.season else self.look.clear_cells(other.picture, self.grid, self.edge // 2)
         look = self.reference_look if other.season else self.look
         count = max(WINDOWS.values())
-        # Both are clear only where each is: of cells partly clear at least as much as this.
+        # Both are clear only where each is: for partly clear cells this is the lower limit.
         windows = choose_windows(_of_windows(np.clip(clear + theirs - 1, 0, 1)), _of_windows(rough), count)
         patches = [self._patch(picture, other.picture, look, window) for window in windows]
         seen = [patch for patch in patches if _shows_ground(patch)]
@@ -308,7 +310,7 @@ class MeasureScene:
         return about, each
 
     def _local(self, picture: Picture, reference: Picture) -> dict[str, Any]:
-        """A field of shifts as far as one can be believed: coefficients in metres, or why there is none."""
+        """A field of shifts, if one is reliable: coefficients in metres, or the reason why there is none."""
         whole = slice(0, self.grid.shape[0]), slice(0, self.grid.shape[1])
         target, seen = self.look.read(picture, whole)
         ground, there = self.reference_look.read(reference, whole)
@@ -386,10 +388,10 @@ def _others(
     pictures: Mapping[str, Picture],
     rules: ShiftRules,
 ) -> tuple[Other, ...]:
-    """What a scene is measured against."""
+    """The pictures that a scene is measured against."""
     if rules.strategy == "consecutive":
         return tuple(Other(one, pictures[one]) for one in before[-1:])
-    # A season's own reference is measured against the main one; the others of the season against it.
+    # A season's own reference is measured against the main one; the season's other scenes against it.
     own = reference.scenes[season] == (key,)
     season = reference.main if own else season
     name = REFERENCE if season == reference.main else reference.scenes[season][0]
@@ -400,7 +402,7 @@ def _others(
 
 
 def _shows_ground(patch: Patch) -> bool:
-    """Whether there is enough in a window, now that its pixels are known."""
+    """Whether the pixels of a window show enough ground."""
     inner = slice(MARGIN, -MARGIN)
     good = patch.good[inner, inner]
     if good.mean() < FLATTEST:
@@ -409,7 +411,7 @@ def _shows_ground(patch: Patch) -> bool:
 
 
 def _of_windows(cells: np.ndarray) -> np.ndarray:
-    """Means over windows of two by two cells, each half a window beside the next."""
+    """Means over windows of two by two cells, half a window apart."""
     means: np.ndarray = (cells[1:, 1:] + cells[1:, :-1] + cells[:-1, 1:] + cells[:-1, :-1]) / 4
     return means
 

@@ -1,4 +1,4 @@
-"""The picture against which scenes are measured: made once, and kept beside the cube."""
+"""The reference picture against which scenes are measured: made once, and stored beside the cube."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from stac2cube.store.ledger import SEALED, Entry
 from stac2cube.store.metadata import read_root
 
 MEDIAN_OF = 5
-"""Scenes of which a median is made."""
+"""Most scenes used for a median."""
 
 LEAST_OF_MEDIAN = 3
-"""Scenes that a median needs: of two it is their mean, a double image."""
+"""Fewest scenes for a median: that of two is their mean, a double image."""
 
 SEASONS = ("DJF", "MAM", "JJA", "SON")
 
 ONLY = "all year"
-"""Name of a reference that is not of a season."""
+"""Name of a reference that does not belong to a season."""
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """A person's own image as reference."""
+    """An image of the user as reference."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class MakeReference:
-    """The task: one picture from some.
+    """The task that makes a reference from pictures.
 
     Attributes:
-        look: How scenes are looked at.
+        look: How pictures of scenes are read.
     """
 
     look: MatchBand
 
     def __call__(self, made_of: tuple[Picture, ...] | ImageReference, block: Block) -> dict[str, np.ndarray]:
-        """The reference in one block, float32, NaN where it shows no ground; a median of fewer than three shows none.
+        """The reference in one block, float32, NaN without ground; a median needs three values per pixel.
 
         Raises:
             ReadError: A cube or the image cannot be read.
@@ -79,18 +79,18 @@ class MakeReference:
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference that is there.
+    """An existing reference.
 
     Attributes:
-        cube: Where it is kept.
-        scenes: Per season (or :data:`ONLY`) the keys of the scenes it was made of; none for a person's own image.
+        cube: The cube that stores it.
+        scenes: Keys, per season (or :data:`ONLY`), of the scenes that it was made from; empty for an image of the user.
     """
 
     cube: Parent
     scenes: Mapping[str, tuple[str, ...]]
 
     def season(self, time: datetime) -> str:
-        """The one for a time: its season's, or the only one."""
+        """The reference for a time: that of its season, or the only one."""
         if ONLY in self.scenes:
             return ONLY
         season = SEASONS[time.month % 12 // 3]
@@ -98,19 +98,19 @@ class Reference:
 
     @property
     def main(self) -> str:
-        """The one that lies where it should: the first made."""
+        """The season whose reference defines the position: the first made."""
         return next(iter(self.scenes))
 
     def look(self) -> MatchBand:
-        """How it is looked at: where it shows no ground it has no data."""
+        """How it is read: pixels that show no ground have no data."""
         return MatchBand(self.cube.spec.layers[0], ())
 
     def picture(self, season: str) -> Picture:
-        """Its pixels."""
+        """The picture of a season."""
         return Picture(self.cube.stored(self.cube.rows[season]), None)
 
     def cells(self, season: str, edge: int) -> tuple[np.ndarray, np.ndarray]:
-        """Per cell of ``edge`` pixels the part that shows ground, and how much there is to see."""
+        """Per cell of ``edge`` pixels the fraction that shows ground, and the amount of texture."""
         look, picture, grid = self.look(), self.picture(season), self.cube.spec.grid
         clear, rough = [], []
         for top in range(0, grid.shape[0] - edge + 1, edge):
@@ -123,19 +123,19 @@ class Reference:
 def reference_for(
     path: Path, parent: Parent, pictures: Mapping[str, Picture], look: MatchBand, rules: ShiftRules, place: Place
 ) -> Reference:
-    """The reference that is kept, or else a new one.
+    """The stored reference, or else a new one.
 
     Args:
-        path: Where it is kept.
+        path: Path of the reference cube.
         parent: The cube of the scenes.
-        pictures: The scenes that may be taken.
-        look: How they are looked at.
-        rules: Which reference.
+        pictures: The candidate scenes.
+        look: How they are read.
+        rules: The rules, which name the reference.
         place: Where it is made.
 
     Raises:
-        BadInputError: There is no such scene or image, or nothing in it.
-        CubeMismatchError: The one that is kept is another.
+        BadInputError: There is no such scene or image, or it shows no ground.
+        CubeMismatchError: The stored reference was made with other rules.
         IncompleteError: It could not be made.
     """
     chosen = _kept(path) or _choose(parent, pictures, rules)
@@ -147,7 +147,7 @@ def reference_for(
     for place_in_time, (season, keys) in enumerate(chosen.items()):
         rows = [parent.rows[key] for key in keys if key in parent.rows]
         made_of = ImageReference(image) if image else tuple(pictures[key] for key in keys if key in pictures)
-        # Times only keep the steps in order.
+        # The times only define the order of the steps.
         time = rows[0].time if rows else datetime(2000, 1, 1 + place_in_time, tzinfo=UTC)
         entry = Entry(season, time, SEALED, tuple(keys), {season: image or ",".join(keys)}, properties={"image": image})
         steps.append(Step(entry, made_of, tuple(parent.spec.grid.tiles())))
@@ -172,7 +172,7 @@ def _kept(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _choose(parent: Parent, pictures: Mapping[str, Picture], rules: ShiftRules) -> dict[str, tuple[str, ...]]:
-    """Scenes of which a reference is made; a person's own image is made of none."""
+    """Scenes that a reference is made from; an image of the user is made from none."""
     if rules.reference not in REFERENCES:
         if rules.reference in pictures:
             return {ONLY: (rules.reference,)}
@@ -199,6 +199,6 @@ def _choose(parent: Parent, pictures: Mapping[str, Picture], rules: ShiftRules) 
 
 
 def _clear(row: Entry) -> float:
-    """How much of the area a scene shows, as far as its ledger row says."""
+    """The fraction of the area that a scene shows, according to its ledger row."""
     valid = float(row.properties.get("valid_fraction", 1.0))
     return round(valid * (1 - (row.cloud_percent or 0.0) / 100), 6)

@@ -1,4 +1,4 @@
-"""What decides how scenes are co-registered, and what the cubes on the way are."""
+"""Rules of co-registration, and specifications of its cubes."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ STRATEGIES = {
     "graph": "every scene against the reference and its neighbours in time, robust least squares over all",
     "consecutive": "every scene against the one before, added up; drifts, kept for comparison with older tools",
 }
-"""Names of the ways from pairs to shifts."""
+"""Strategies from pairs to shifts."""
 
 REFERENCES = ("clearest", "median", "seasonal")
 """References that are made from the series itself: its clearest scene, the median of the clearest, or the clearest of
 each quarter of the year."""
 
 LEAST_WINDOWS = 5
-"""Windows that must agree."""
+"""Fewest windows that must agree."""
 
 MOST_SPREAD = 0.15
-"""Median absolute deviation of the windows' shifts, pixels."""
+"""Largest median absolute deviation of the windows' shifts, pixels."""
 
 MOST_LEFT = 0.2
-"""Pixels still found after moving, and between two engines."""
+"""Largest residual after moving, and largest difference between two engines, pixels."""
 
 DEAD_BAND = 0.1
-"""Shifts below, in pixels, or below two standard errors, are no reason to resample a scene."""
+"""Shifts below this, in pixels, or below two standard errors, do not justify resampling a scene."""
 
 
 @documented
@@ -48,8 +48,8 @@ DEAD_BAND = 0.1
 class ShiftRules(Options):
     """How shifts are measured and applied.
 
-    ``source`` makes no difference where the cube's pixels are the scenes' own: ``"auto"`` takes the cube where that is
-    so. Classes are never interpolated: ``resampling`` is of continuous bands.
+    ``source`` makes no difference where the cube's pixels are the scenes' own: ``"auto"`` uses the cube in that case.
+    Classes are never interpolated: ``resampling`` applies to continuous bands.
     """
 
     engine: str = option(
@@ -86,10 +86,10 @@ class ShiftRules(Options):
     )
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Refuse invalid options.
 
         Raises:
-            BadInputError: Naming the option that is wrong, or AROSICS is not installed.
+            BadInputError: An option is invalid, which the message names, or AROSICS is not installed.
         """
         from stac2cube.coregister.matching import require_arosics
         from stac2cube.model.image import CONTINUOUS_RESAMPLING
@@ -109,11 +109,11 @@ class ShiftRules(Options):
             require_arosics()
 
     def verdict(self, match: Match | None, check: Match | None) -> str:
-        """Why a measurement is not to be believed, "" if it is.
+        """Why a measurement is rejected, "" if it is accepted.
 
         Args:
-            match: What the engine found.
-            check: What phase correlation found, None where that is the engine.
+            match: Result of the engine.
+            check: Result of phase correlation, None if that is the engine.
         """
         if match is None:
             return "nothing matches"
@@ -135,7 +135,7 @@ class ShiftRules(Options):
 
 
 def reference_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, request: dict[str, object]) -> CubeSpec:
-    """The cube that keeps the reference, so that scenes of later years are measured against the same picture."""
+    """Specification of the cube of the reference, so that later scenes are measured against the same picture."""
     from stac2cube.model.cube_spec import CubeSpec, Layer
 
     layer = Layer("picture", "float32", float("nan"), long_name=f"{band.name} as reference")
@@ -144,7 +144,7 @@ def reference_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, request: di
 
 
 def shifts_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, layers: Path) -> CubeSpec:
-    """The cube of what was measured: a step per scene, a pixel per window.
+    """Specification of the cube of measurements: a step per scene, a pixel per window.
 
     Raises:
         BadInputError: The area is too small.
@@ -173,14 +173,14 @@ def shifts_spec(parent: CubeSpec, band: Layer, rules: ShiftRules, layers: Path) 
 def coregistered_spec(
     parent: CubeSpec, rules: ShiftRules, source: str, request: dict[str, object], band: Layer
 ) -> CubeSpec:
-    """The cube of the moved scenes.
+    """Specification of the cube of moved scenes.
 
     Args:
-        parent: The layers.
-        rules: What decides.
-        source: Whence the pixels come in fact: ``"scenes"`` or ``"cube"``.
-        request: Paths of what it is made from.
-        band: What was compared.
+        parent: Specification of the layers.
+        rules: The rules.
+        source: The source of the pixels after the decision: ``"scenes"`` or ``"cube"``.
+        request: Paths of the inputs.
+        band: The band that was compared.
     """
     from stac2cube.model.cube_spec import CubeSpec
 
@@ -189,7 +189,7 @@ def coregistered_spec(
 
 
 def measuring(rules: ShiftRules) -> dict[str, object]:
-    """The rules that decide what is measured."""
+    """The rules that affect the measurement."""
     return {name: value for name, value in asdict(rules).items() if name not in ("band", "resampling", "source")}
 
 

@@ -1,4 +1,4 @@
-"""Stage 3: every scene's shift measured, checked, applied once and recorded."""
+"""Stage 3: the shift of every scene is measured, checked, applied once and recorded."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a co-registered cube and what it leans on lie: ``x.zarr``, ``x.shifts.zarr``, ``x.reference.zarr``."""
+    """Paths of a co-registered cube and its auxiliary cubes: ``x.zarr``, ``x.shifts.zarr``, ``x.reference.zarr``."""
 
     out: Path
 
     @property
     def shifts(self) -> Path:
-        """The cube of what was measured."""
+        """The cube of measurements."""
         return self.out.with_name(f"{self.out.stem}.shifts.zarr")
 
     @property
     def reference(self) -> Path:
-        """The cube that keeps the reference."""
+        """The cube of the reference."""
         return self.out.with_name(f"{self.out.stem}.reference.zarr")
 
 
@@ -63,8 +63,8 @@ def coregister_scenes(
 ) -> xr.Dataset:
     """Measure the shift of every scene of a cube against a reference, and correct it.
 
-    Run it again for scenes that were added since: they are measured against the same reference. Scenes that were moved
-    once stay as they are.
+    Run it again for scenes that were added since: they are measured against the same reference. Scenes already moved do
+    not change.
 
     Args:
         layers: The cube.
@@ -138,19 +138,19 @@ COREGISTERED = coregistering(apply=True)
 def move_scenes(
     cube: str | Path, coregistered: str | Path, out: str | Path, *, place: Place | None = None
 ) -> xr.Dataset:
-    """Move the scenes of another cube, of clouds for example, by the shifts of a co-registered one.
+    """Move the scenes of another cube, of clouds for example, by the shifts of a co-registered cube.
 
     Args:
-        cube: On the grid of the co-registered cube.
-        coregistered: Whose shifts are taken.
+        cube: The cube to move, on the grid of the co-registered cube.
+        coregistered: The co-registered cube with the shifts.
         out: Path of the new cube, created or extended.
         place: Where the work runs; threads of this process if None.
 
     Returns:
-        The moved cube: steps that both have.
+        The moved cube, with the steps that both cubes have.
 
     Raises:
-        CubeMismatchError: The cubes lie on different grids.
+        CubeMismatchError: The cubes have different grids.
         BadInputError: They share no step.
         IncompleteError: Some steps could not be read.
     """
@@ -183,14 +183,14 @@ MOVED: Derived[None] = Derived("moved", lambda _: None, _plan_moved)
 
 
 def _source(out: Path, parent: Parent, rules: ShiftRules) -> str:
-    """Whence moved pixels come: decided once for a cube, when it is made."""
+    """The source of moved pixels, decided once for a cube, when it is made."""
     if rules.source == "auto" and out.exists():
         return str(read_root(out).spec.recipe.get("shifts", {}).get("source", "cube"))
     return pixel_source(parent.spec, list(parent.rows.values()), "cube" if rules.mode == "local" else rules.source)
 
 
 def _sealed(out: Path, parent: Parent, again: Collection[str]) -> dict[str, Entry]:
-    """Steps that stay as they are: done, from what the layers still hold."""
+    """Steps that do not change: sealed, and made from the layers' current content."""
     if not out.exists():
         return {}
     rows = Ledger(out, read_root(out).ledger).entries(whole=False)
@@ -240,7 +240,7 @@ def _steps(
 
 
 def _tiles(parent: Parent, row: Entry, shift: tuple[float, float]) -> tuple[tuple[int, int], ...]:
-    """Blocks that can hold data: moved, a scene may reach into the next."""
+    """Blocks that can hold data: a moved scene may reach into the next block."""
     if shift == (0.0, 0.0):
         return parent.tiles(row)
     near = {
@@ -250,6 +250,6 @@ def _tiles(parent: Parent, row: Entry, shift: tuple[float, float]) -> tuple[tupl
 
 
 def _is_seamless(spec: CubeSpec) -> bool:
-    """As the layers were read, see :class:`stac2cube.stages.layers.LayersJob`."""
+    """Whether the layers were read seamlessly, see :func:`stac2cube.stages.layers.reader_of`."""
     name = spec.recipe.get("mission")
     return bool(name) and find_mission(str(name)).seamless

@@ -1,3 +1,3 @@
-"""Reading cloud-optimised GeoTIFF without GDAL: header, byte ranges, tiles."""
+"""Read cloud-optimised GeoTIFF and JPEG 2000 without GDAL: headers, byte ranges, tiles."""
 
 from __future__ import annotations

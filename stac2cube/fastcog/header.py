@@ -20,22 +20,22 @@ from stac2cube.errors import Stac2cubeError
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-# What must be known of a GeoTIFF before its pixels can be fetched: where every tile lies, and how it is packed.
+# Header of a GeoTIFF: the location of every tile in the file, and its encoding, which are needed to fetch pixels.
 #
-# A :class:`CogHeader` is small and stays true as long as the file does, so it can be kept beside a catalog's items. It
-# describes only files whose pixels :mod:`stac2cube.source.cog` reads itself;
+# A :class:`CogHeader` is small and remains valid until the file changes, so it can be stored with a catalog's items. It
+# describes only files whose pixels :mod:`stac2cube.fastcog.image` can read;
 # :func:`stac2cube.fastcog.header.read_header` refuses all others.
 
 COMPRESSIONS = {1: "none", 5: "lzw", 8: "deflate", 32946: "deflate", 50000: "zstd"}
-"""Codes of the Compression tag (TIFF 6.0; libtiff's tiff.h for zstd) that are read here."""
+"""Supported codes of the Compression tag (TIFF 6.0; libtiff's tiff.h for zstd)."""
 
 
 class UnusualFileError(Stac2cubeError):
-    """A file that is none of those read here; GDAL may well read it. The message says what is unusual."""
+    """A file that is not supported here; GDAL may be able to read it. The message names the reason."""
 
 
 class NotForUsError(UnusualFileError):
-    """Nothing is known of the file: where it is, or who reads it, is for GDAL to find out."""
+    """Nothing is known about the file: only GDAL can find its location or the credentials for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,13 @@ class Level:
     """One image of the file: the full resolution or an overview.
 
     Attributes:
-        height: Pixels.
-        width: Pixels.
-        tile_height: Pixels; strips are tiles as wide as the image.
-        tile_width: Pixels.
+        height: Height in pixels.
+        width: Width in pixels.
+        tile_height: Height of a tile in pixels; strips are tiles as wide as the image.
+        tile_width: Width of a tile in pixels.
         offsets: uint64 ``(planes, tiles down, tiles across)``: first byte of each tile; one plane unless bands are
-            stored apart.
-        counts: uint64, likewise: bytes of each tile, 0 where a sparse file has none.
+            stored separately.
+        counts: uint64, same shape: bytes of each tile, 0 for missing tiles of a sparse file.
     """
 
     height: int
@@ -76,15 +76,15 @@ class CogHeader:
         compression: ``"none"``, ``"lzw"``, ``"deflate"`` or ``"zstd"``.
         predictor: 1 none, 2 horizontal differencing, 3 floating point (TIFF 6.0, section 14; TIFF technical note 3).
         bands: Samples per pixel.
-        planar: Whether bands are stored apart.
-        strips: Whether it is made of strips, whose last may be short.
-        nodata: Value of pixels without data, None if the file does not say.
-        masked: Whether it has an internal mask (which says nothing here: what holds no data is said by numbers).
-        transform: From pixels to coordinates, ``(a, b, c, d, e, f)`` as of :class:`affine.Affine`.
+        planar: Whether bands are stored separately.
+        strips: Whether it consists of strips, of which the last may be shorter.
+        nodata: Value of pixels without data, None if the file declares none.
+        masked: Whether it has an internal mask, which is ignored: missing data is marked by ``nodata``.
+        transform: Transform from pixels to coordinates, ``(a, b, c, d, e, f)`` as in :class:`affine.Affine`.
         crs: ``"EPSG:32632"``, or WKT.
         size: Bytes of the file, 0 if unknown.
-        etag: What the server calls this state of the file, "" if it does not say.
-        modified: When it was last changed, nanoseconds since 1970, 0 if unknown.
+        etag: The server's ETag of this state of the file, "" if there is none.
+        modified: Time of the last change, nanoseconds since 1970, 0 if unknown.
     """
 
     levels: tuple[Level, ...]
@@ -105,7 +105,7 @@ class CogHeader:
 
     @cached_property
     def geobox(self) -> GeoBox:
-        """Lattice of the full resolution."""
+        """Grid of the full resolution."""
         from affine import Affine
         from odc.geo.geobox import GeoBox
 
@@ -113,11 +113,11 @@ class CogHeader:
 
     @property
     def factors(self) -> list[int]:
-        """How many pixels of the full resolution make one of each overview, along a line."""
+        """Pixels of the full resolution per pixel of each overview, along a line."""
         return [round(self.levels[0].width / level.width) for level in self.levels[1:]]
 
     def geobox_of(self, level: int) -> GeoBox:
-        """Lattice of the full resolution (0) or of an overview (from 1)."""
+        """Grid of the full resolution (0) or of an overview (from 1)."""
         from affine import Affine
         from odc.geo.geobox import GeoBox
 
@@ -136,10 +136,10 @@ class CogHeader:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> CogHeader:
-        """The header of which :meth:`to_record` made a record.
+        """Restore a header from a record of :meth:`to_record`.
 
         Raises:
-            ValueError: It is no such record.
+            ValueError: It is not such a record.
         """
         try:
             values = dict(record)
@@ -152,24 +152,24 @@ class CogHeader:
             raise ValueError(f"no header of a GeoTIFF: {error}") from error
 
     def to_bytes(self) -> bytes:
-        """Everything in some hundred bytes."""
+        """The header in some hundred bytes."""
         record = self.to_record()
         tiles: bytes = record.pop("tiles")
         return json.dumps(record, separators=(",", ":")).encode() + b"\n" + tiles
 
     @classmethod
     def from_bytes(cls, content: bytes) -> CogHeader:
-        """The header of which :meth:`to_bytes` made bytes.
+        """Restore a header from the bytes of :meth:`to_bytes`.
 
         Raises:
-            ValueError: They are no such bytes.
+            ValueError: They are not such bytes.
         """
         facts, _, tiles = content.partition(b"\n")
         return cls.from_record(json.loads(facts) | {"tiles": tiles})
 
 
 def _packed(levels: tuple[Level, ...]) -> bytes:
-    """Offsets and counts of all tiles: tiles mostly follow each other, so what is kept is by how much they do not."""
+    """Offsets and counts of all tiles: most tiles are adjacent, so the gaps between tiles are stored."""
     offsets = np.concatenate([level.offsets.ravel() for level in levels]).astype("<i8")
     counts = np.concatenate([level.counts.ravel() for level in levels]).astype("<i8")
     gaps = np.diff(offsets, prepend=0) - np.concatenate([[0], counts[:-1]])
@@ -192,20 +192,20 @@ def _unpacked(tiles: bytes, sizes: list[tuple[int, ...]], planes: int) -> tuple[
     return tuple(levels)
 
 
-# Where a GeoTIFF lies: what its georeferencing tags mean.
+# Georeference of a GeoTIFF, from its tags.
 #
-# Source: OGC GeoTIFF 1.1 (19-008r4). What coordinate reference system the GeoTIFF keys mean, GDAL is asked: once for
-# each set of keys that a process meets.
+# Source: OGC GeoTIFF 1.1 (19-008r4). GDAL interprets the GeoTIFF keys of the CRS: once for each set of keys in a
+# process.
 
 _POINT = 2
 _RASTER_TYPE = 1025
 
 
 def transform_of(tags: dict[str, Any]) -> tuple[float, float, float, float, float, float]:
-    """From pixel corners to coordinates, as GDAL has it: where pixels are points, they are taken for their centres.
+    """Transform from pixel corners to coordinates, as in GDAL: pixels that are points are treated as pixel centres.
 
     Raises:
-        UnusualFileError: There is none, or one of another kind.
+        UnusualFileError: There is no transform, or an unsupported one.
     """
     if "matrix" in tags and tags["matrix"].size == 16:
         matrix = tags["matrix"]
@@ -224,7 +224,7 @@ def transform_of(tags: dict[str, Any]) -> tuple[float, float, float, float, floa
 
 
 def _key(tags: dict[str, Any], wanted: int) -> int | None:
-    """A short GeoTIFF key."""
+    """The value of a short GeoTIFF key."""
     for key, place, count, value in tags.get("keys", np.zeros(4, "u2"))[4:].reshape(-1, 4).tolist():
         if key == wanted and place == 0 and count == 1:
             return int(value)
@@ -235,14 +235,14 @@ _KNOWN_CRS: dict[tuple[bytes, bytes, bytes], str] = {}
 
 
 def crs_of(tags: dict[str, Any], head: bytes) -> str:
-    """What the keys mean, as a text.
+    """The CRS that the GeoTIFF keys define, as a text.
 
     Args:
-        tags: Of the first directory.
+        tags: Tags of the first directory.
         head: The file's first bytes, with that directory.
 
     Raises:
-        UnusualFileError: There is no CRS, or GDAL does not understand it.
+        UnusualFileError: There is no CRS, or GDAL cannot interpret it.
     """
     if "keys" not in tags:
         raise UnusualFileError("it has no CRS")
@@ -257,14 +257,14 @@ UTM_CODES = {*range(32601, 32661), *range(32701, 32761)}
 """EPSG codes of UTM zones on WGS 84."""
 
 _UTM_KEYS = {1024: {1}, 1025: {1, 2}, 1026: None, 2049: None, 2054: {9102}, 3072: None, 3076: {9001}}
-"""GeoTIFF keys of a file in UTM, and the values that they may have: model projected, pixels areas or points, names,
-degrees, the code of the CRS, metres (OGC GeoTIFF 1.1, annex B)."""
+"""GeoTIFF keys of a file in UTM, and their allowed values: model projected, pixels areas or points, names, degrees, the
+code of the CRS, metres (OGC GeoTIFF 1.1, annex B)."""
 
 
 def _plain_utm(tags: dict[str, Any]) -> str:
-    """The CRS of a file that says no more than a zone of UTM on WGS 84 by its code, "" of any other.
+    """The CRS of a file that declares only the code of a UTM zone on WGS 84, "" of any other.
 
-    Most files do; to let GDAL read them, rasterio would be imported (140 modules, boto3 among them).
+    Most files do. Interpreting them with GDAL would import rasterio (140 modules, boto3 among them).
     """
     keys = tags["keys"][4:].reshape(-1, 4).tolist()
     code = _key(tags, 3072) or 0
@@ -303,20 +303,21 @@ def _crs_by_gdal(head: bytes) -> str:
 # tags 42112 and 42113.
 
 HEAD_BYTES = 32_768
-"""Asked for first: directories and tile lists of a cloud-optimised tile of Sentinel-2 or Landsat fit well within."""
+"""Bytes of the first request: directories and tile lists of a cloud-optimised tile of Sentinel-2 or Landsat fit
+well."""
 
 MORE_BYTES = 262_144
-"""Asked for beyond what is surely needed where the first bytes do not suffice; there is no third request."""
+"""Bytes requested beyond those needed, if the first request does not suffice; there is no third request."""
 
 FARTHEST = 4 << 20
-"""A directory that lies farther from the file's first bytes than this is read on its own."""
+"""A directory farther than this from the file's first bytes is read separately."""
 
 _TYPES = {1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "", 6: "i1", 8: "i2", 9: "i4", 11: "f4", 12: "f8", 13: "u4"} | {
     16: "u8",
     17: "i8",
     18: "u8",
 }
-"""Types of a tag's values (TIFF 6.0, section 2, and BigTIFF); the number of bytes follows."""
+"""NumPy codes of the types of a tag's values (TIFF 6.0, section 2, and BigTIFF)."""
 
 _NEEDED = {
     "subfile": 254,
@@ -356,13 +357,13 @@ def read_header(read: Callable[[int, int], bytes], size: int = 0, etag: str = ""
     """Read the header of a GeoTIFF with at most two requests.
 
     Args:
-        read: Gives the bytes from a first to before a last, fewer where the file ends.
+        read: Returns the bytes from a first to before a last, fewer at the end of the file.
         size: Bytes of the file, 0 if unknown.
         etag: See :class:`CogHeader`.
-        modified: Likewise.
+        modified: See :class:`CogHeader`.
 
     Raises:
-        UnusualFileError: It is no TIFF, or one that is not read here.
+        UnusualFileError: It is not a TIFF, or not a supported one.
     """
     file = _Bytes(read)
     directories = _directories(file)
@@ -376,7 +377,7 @@ def read_header(read: Callable[[int, int], bytes], size: int = 0, etag: str = ""
             continue
         if not kind & 1:
             raise UnusualFileError("it holds several images")
-        # One pixel chosen out of each square does not stand for the square.
+        # A pixel selected from each square does not represent the square.
         if not any(word in directory.get("metadata", b"") for word in _CHOSEN):
             images.append(directory)
     packing = _packing(first)
@@ -402,7 +403,7 @@ def read_header(read: Callable[[int, int], bytes], size: int = 0, etag: str = ""
 
 @dataclass
 class _Bytes:
-    """A file's bytes as far as they have been asked for."""
+    """Bytes of a file that have been read so far."""
 
     read: Callable[[int, int], bytes]
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
@@ -412,10 +413,10 @@ class _Bytes:
         self.pieces.append((0, self.read(0, HEAD_BYTES)))
 
     def get(self, first: int, count: int) -> bytes:
-        """Some bytes.
+        """Return bytes of the file, read if needed.
 
         Raises:
-            UnusualFileError: They are not among those that two requests bring.
+            UnusualFileError: Two requests do not cover them.
         """
         for start, piece in self.pieces:
             if start <= first and first + count <= start + len(piece):
@@ -431,7 +432,7 @@ class _Bytes:
         return self.get(first, count) if start == head else more[:count]
 
     def number(self, content: bytes) -> int:
-        """A whole number without sign."""
+        """An unsigned integer."""
         return int.from_bytes(content, "little" if self.order == "<" else "big")
 
     def unpack(self, format_: str, first: int) -> tuple[Any, ...]:
@@ -439,7 +440,7 @@ class _Bytes:
 
 
 def _directories(file: _Bytes) -> list[dict[str, Any]]:
-    """Needed tags of all directories, in order; lists of one number as that number."""
+    """Needed tags of all directories, in order; lists with one number as that number."""
     magic = file.get(0, 4) if len(file.pieces[0][1]) >= 16 else b""
     if magic[:2] not in (b"II", b"MM"):
         raise UnusualFileError("it is no TIFF")
@@ -466,7 +467,7 @@ def _directory(file: _Bytes, start: int, *, big: bool) -> tuple[dict[str, Any], 
     count = file.unpack("Q" if big else "H", start)[0]
     if count > 1000:
         raise UnusualFileError("it has a directory of more than a thousand tags")
-    # An entry: tag, type, how many values, and these themselves or where they lie. The next directory's place follows.
+    # An entry: tag, type, number of values, and the values or their offset. The offset of the next directory follows.
     entry, room = struct.Struct(file.order + ("HHQ8s" if big else "HHI4s")), 8 if big else 4
     table = file.get(start + (8 if big else 2), count * entry.size + room)
     tags: dict[str, Any] = {}
@@ -484,10 +485,10 @@ def _directory(file: _Bytes, start: int, *, big: bool) -> tuple[dict[str, Any], 
 
 
 def _value(name: str, values: np.ndarray) -> Any:
-    """Bytes of texts, arrays of lists, and one whole number of everything else.
+    """The value of a tag: bytes for texts, an array for lists, and an integer for all others.
 
     Raises:
-        UnusualFileError: The tag is none of the kind.
+        UnusualFileError: The tag has an unexpected type.
     """
     wanted = "S" if name in _TEXTS else "f" if name in _REALS else "u"
     if values.dtype.kind != wanted or (not values.size and name not in _TEXTS):
@@ -502,10 +503,10 @@ def _value(name: str, values: np.ndarray) -> Any:
 
 
 NO_MEANS = ("NEAREST", "MODE", "GAUSS")
-"""GDAL's methods of overviews whose pixels are no means of those under them: Gaussian ones lie half a pixel aside."""
+"""GDAL's overview methods whose pixels are not averages of those they cover: Gaussian ones are half a pixel off."""
 
 _CHOSEN = tuple(f'name="RESAMPLING" sample="0">{method}<'.encode() for method in NO_MEANS)
-"""What GDAL writes into the metadata of an overview whose pixels are no means."""
+"""GDAL's metadata of an overview whose pixels are not averages."""
 
 _TEXTS = {"key_texts", "metadata", "nodata"}
 _REALS = {"pixel_scale", "tie_points", "matrix", "key_numbers"}
@@ -513,7 +514,7 @@ _LISTS = {"strip_offsets", "strip_counts", "tile_offsets", "tile_counts", "bits"
 
 
 def _packing(tags: dict[str, Any]) -> dict[str, Any]:
-    """How pixels are packed: what the images of one file must have in common."""
+    """Encoding of pixels, which all images of one file must share."""
     bits, formats = (
         {*np.atleast_1d(tags.get("bits", 1)).tolist()},
         {*np.atleast_1d(tags.get("sample_format", 1)).tolist()},

@@ -17,18 +17,18 @@ from stac2cube.model.image import Roi
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-# Bytes of a tile, compressed and not.
+# Decompression of tiles.
 
 Unpack = Callable[[memoryview, int], Any]
-"""From compressed bytes and how many they become to something with a buffer."""
+"""Takes compressed bytes and the size of the result in bytes; returns an object with a buffer."""
 
 
 class DamagedTileError(UnusualFileError):
-    """A tile does not hold what it should. Whether the file or what is known of it is wrong, GDAL may judge."""
+    """A tile is invalid. GDAL may find out whether the file or its known header is wrong."""
 
 
 class BrokenDeflateError(DamagedTileError):
-    """A deflated tile is damaged. GDAL does not look at its checksum, and would give wrong pixels of many of them."""
+    """A deflated tile is damaged. GDAL ignores its checksum, and would return wrong pixels for many such tiles."""
 
 
 def unpack(compression: str, content: memoryview, size: int) -> Any:
@@ -37,15 +37,15 @@ def unpack(compression: str, content: memoryview, size: int) -> Any:
     Args:
         compression: See :class:`stac2cube.fastcog.header.CogHeader`.
         content: The tile as in the file.
-        size: Bytes that it must become.
+        size: Expected size of the result in bytes.
 
     Returns:
         At least that many bytes.
 
     Raises:
         DamagedTileError: It cannot be decompressed, or is too short.
-        BrokenDeflateError: The same of a deflated tile, also where its checksum is another.
-        UnusualFileError: A library for that is not installed.
+        BrokenDeflateError: The same for a deflated tile, also if its checksum does not match.
+        UnusualFileError: A required library is not installed.
     """
     unpacker, errors = _unpacker(compression)
     try:
@@ -60,11 +60,11 @@ def unpack(compression: str, content: memoryview, size: int) -> Any:
 
 @cache
 def _unpacker(compression: str) -> tuple[Unpack, tuple[type[Exception], ...]]:
-    """A function, and the exceptions by which it says that a tile is damaged."""
+    """The function for a compression, and the exceptions that it raises for a damaged tile."""
     if compression == "none":
         return _as_it_is, ()
     if compression == "deflate":
-        # More than twice as fast as zlib (docs/benchmarks.md), and it checks the same sum.
+        # More than twice as fast as zlib (docs/benchmarks.md), and it verifies the same checksum.
         from isal import isal_zlib
 
         return _inflating(isal_zlib.decompress), (cast("type[Exception]", isal_zlib.error),)
@@ -82,7 +82,7 @@ def _as_it_is(content: memoryview, _size: int) -> memoryview:
 
 
 def _inflating(decompress: Callable[..., bytes]) -> Unpack:
-    # One byte more than is made: a buffer that is full to its end is taken to be too small, made larger and copied.
+    # One byte more than needed: a buffer that is filled completely is treated as too small, enlarged and copied.
     return lambda content, size: decompress(content, bufsize=size + 1)
 
 
@@ -92,7 +92,7 @@ def _unzstd(content: memoryview, _size: int) -> Any:
     return decompress(content)
 
 
-# A cloud-optimised GeoTIFF as an image that blocks are cut from: the tiles of a window, fetched and put together.
+# A cloud-optimised GeoTIFF as an image: the tiles of a window are fetched and assembled.
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class CogImage:
     """See :class:`stac2cube.model.image.Image`.
 
     Attributes:
-        header: What is known of it.
+        header: Its header.
         parts: The file.
     """
 
@@ -112,7 +112,7 @@ class CogImage:
 
     @property
     def geobox(self) -> GeoBox:
-        """Lattice of the full resolution."""
+        """Grid of the full resolution."""
         return self.header.geobox
 
     @property
@@ -127,11 +127,11 @@ class CogImage:
 
     @property
     def factors(self) -> list[int]:
-        """Of the overviews."""
+        """Factors of the overviews."""
         return self.header.factors
 
     def geobox_of(self, level: int) -> GeoBox:
-        """Lattice of a level."""
+        """Grid of a level."""
         return self.header.geobox_of(level)
 
     def is_averaged(self, level: int) -> bool:  # noqa: ARG002 - others are no levels of a header
@@ -142,8 +142,8 @@ class CogImage:
         """See :meth:`stac2cube.model.image.Image.read`.
 
         Raises:
-            ChangedFileError: It is another file than the header describes.
-            DamagedTileError: A tile does not hold what it should.
+            ChangedFileError: The file differs from the one that the header describes.
+            DamagedTileError: A tile is invalid.
             OSError: It cannot be read.
         """
         header, rows, columns = self.header, *roi
@@ -160,7 +160,7 @@ class CogImage:
                         raise DamagedTileError("a tile lies beyond the end of the file")
                     there.append((down, across))
                     spans.append((first, first + count))
-                else:  # a sparse file leaves such tiles out
+                else:  # missing tile of a sparse file
                     self._cut(out, roi, (down * height, across * width), (height, width))[1][...] = header.nodata or 0
         contents = self.parts.read(spans, State(header.size, header.etag, header.modified)) if spans else []
         for (down, across), content in zip(there, contents, strict=True):
@@ -174,7 +174,7 @@ class CogImage:
     def _cut(
         out: np.ndarray, roi: Roi, corner: tuple[int, int], shape: tuple[int, int]
     ) -> tuple[tuple[int, int], np.ndarray]:
-        """Where a window begins within a tile, and the part of the window that the tile fills."""
+        """The position within a tile at which a window begins, and the part of the window that the tile fills."""
         begins, ends, within = [], [], []
         for wanted, first, length in zip(roi, corner, shape, strict=True):
             begins.append(max(first, wanted.start) - wanted.start)
@@ -200,8 +200,8 @@ class CogImage:
 
 
 _LITTLE = 1 << 27
-"""Numbers whose differences a process sums up with NumPy. That takes 1.7 ns a number more than the compiled loops, but
-numba takes 0.65 s of CPU to import, and 350 modules (docs/benchmarks.md): a small build is done by then."""
+"""Most numbers whose differences a process sums with NumPy. That takes 1.7 ns a number more than the compiled loops,
+but numba takes 0.65 s of CPU to import, and 350 modules (docs/benchmarks.md): a small build is faster without it."""
 
 _summed = [0]
 
@@ -209,17 +209,17 @@ _summed = [0]
 def _is_little_work(count: int) -> bool:
     if "stac2cube.fastcog.kernels" in sys.modules:
         return False
-    _summed[0] += count  # threads may miss one another's: it is an estimate
+    _summed[0] += count  # threads may lose updates: it is an estimate
     return _summed[0] <= _LITTLE
 
 
 def place_by_numpy(tile: np.ndarray, dtype: np.dtype[Any], band: int, corner: tuple[int, int], out: np.ndarray) -> None:
-    """What :func:`stac2cube.fastcog.kernels.place_tile` does for horizontal differencing, without numba.
+    """Equivalent of :func:`stac2cube.fastcog.kernels.place_tile` for horizontal differencing, without numba.
 
     Args:
         tile: uint8 ``(rows, columns, samples, bytes per number)`` as decompressed.
-        dtype: Of the numbers, in the byte order of the file.
-        band: Which sample, from 0.
+        dtype: Type of the numbers, in the byte order of the file.
+        band: Index of the sample, from 0.
         corner: First row and column wanted.
         out: ``(rows, columns)`` of the numbers' type in native byte order; a view, overwritten.
     """

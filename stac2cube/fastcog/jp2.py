@@ -23,23 +23,24 @@ from stac2cube.fastcog.header import UnusualFileError
 from stac2cube.fastcog.ranges import KnownHeaders, LocalParts, Parts, header_reader, remote_file
 from stac2cube.model.image import Roi
 
-# What must be known of a JPEG 2000 file before parts of it can be fetched: where the bytes of every tile lie.
+# Header of a JPEG 2000 file: the positions of the bytes of every tile, which are needed to fetch parts of it.
 #
 # Sources: ISO/IEC 15444-1 (ITU-T T.800): annex A for the markers of the codestream, annex I for the boxes of a JP2
-# file. Where the main header lists the lengths of all tile-parts (marker TLM) its first bytes suffice; where it does
-# not, the tile-parts are followed from one to the next, which is cheap on disk and dear over a network.
+# file. If the main header lists the lengths of all tile-parts (marker TLM), its first bytes suffice; otherwise the
+# tile-parts are followed from one to the next, which is cheap on disk and expensive over a network.
 
 HEAD_BYTES = 32_768
-"""Asked for first: the boxes before the codestream and its main header, lengths of 121 tiles included, fit well."""
+"""Bytes of the first request: the boxes before the codestream and its main header, with lengths of 121 tiles, fit
+well."""
 
 MORE_BYTES = 1 << 20
-"""Asked for next where they do not; there is no third request for the main header."""
+"""Bytes of the second request, if they do not fit; there is no third request for the main header."""
 
 _SIZ, _COD, _COC, _TLM, _PLT, _SOT, _SOD = 0xFF51, 0xFF52, 0xFF53, 0xFF55, 0xFF58, 0xFF90, 0xFF93
 
 
 class NotJpeg2000Error(Stac2cubeError):
-    """A file that is no JPEG 2000, or one that ends or errs within its header."""
+    """A file that is not a JPEG 2000, or has a truncated or invalid header."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +48,24 @@ class Jp2Header:
     """A JPEG 2000 file without its pixels.
 
     Attributes:
-        height: Pixels.
-        width: Pixels.
-        tile_height: Pixels.
-        tile_width: Pixels.
+        height: Height in pixels.
+        width: Width in pixels.
+        tile_height: Height of a tile in pixels.
+        tile_width: Width of a tile in pixels.
         dtype: NumPy name of the type that holds the samples, ``"uint16"``.
-        bands: Components.
-        decompositions: Levels of the wavelet transform: overviews by factors of 2, 4 ... come with every tile.
-        tiles: int64 ``(parts,)``: index of the tile, row by row, of which each tile-part is; empty if the file does not
-            list its parts and they were not followed.
+        bands: Number of components.
+        decompositions: Levels of the wavelet transform: every tile contains overviews by factors of 2, 4 ...
+        tiles: int64 ``(parts,)``: row-major index of the tile that each tile-part belongs to; empty if the file does
+            not list its parts and they were not followed.
         offsets: int64 ``(parts,)``: first byte of each tile-part.
-        counts: int64 ``(parts,)``: its bytes.
+        counts: int64 ``(parts,)``: bytes of each tile-part.
         packets: Whether tile-parts list the lengths of their packets (marker PLT).
         size: Bytes of the file, 0 if unknown.
-        etag: What the server calls this state of the file, "" if it does not say.
-        modified: When it was last changed, nanoseconds since 1970, 0 if unknown.
-        reversible: Whether the main header names the 5-3 wavelet transform in whole numbers, by which any part of a
-            tile decodes to the pixels of the whole; False where it names the 9-7 one, or is not known. The header of a
-            tile may name another. No table keeps it.
+        etag: The server's ETag of this state of the file, "" if there is none.
+        modified: Time of the last change, nanoseconds since 1970, 0 if unknown.
+        reversible: Whether the main header names the 5-3 integer wavelet transform, with which any part of a tile
+            decodes to the pixels of the whole; False for the 9-7 transform, or if unknown. The header of a tile may
+            name another transform. Tables do not store it.
     """
 
     height: int
@@ -84,12 +85,12 @@ class Jp2Header:
     reversible: bool = False
 
     def ranges(self, tile: int) -> list[tuple[int, int]]:
-        """First and last byte (not included) of each part of a tile; none if they are not known."""
+        """First and last byte (not included) of each part of a tile; empty if unknown."""
         places = np.flatnonzero(self.tiles == tile)
         return [(int(self.offsets[p]), int(self.offsets[p] + self.counts[p])) for p in places]
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values for a table, as those of :class:`stac2cube.fastcog.header.CogHeader`."""
+        """Plain values for a table, like those of :class:`stac2cube.fastcog.header.CogHeader`."""
         record = asdict(self)
         for name in ("height", "width", "tile_height", "tile_width", "offsets", "counts", "reversible"):
             del record[name]
@@ -99,10 +100,10 @@ class Jp2Header:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Jp2Header:
-        """The header of which :meth:`to_record` made a record.
+        """Restore a header from a record of :meth:`to_record`.
 
         Raises:
-            ValueError: It is no such record.
+            ValueError: It is not such a record.
         """
         try:
             values = dict(record)
@@ -115,11 +116,11 @@ class Jp2Header:
 
 
 class CutOffError(NotJpeg2000Error):
-    """A file that ends before its pixels do."""
+    """A truncated file."""
 
 
 def is_jpeg2000(head: bytes) -> bool:
-    """Whether a file that begins so is a JP2 file or a bare codestream."""
+    """Whether the first bytes of a file are those of a JP2 file or a bare codestream."""
     return head[4:12] == b"jP  \r\n\x87\n" or head[:4] == b"\xff\x4f\xff\x51"
 
 
@@ -129,14 +130,14 @@ def read_jp2_header(
     """Read the header of a JPEG 2000 file with at most two requests, unless tile-parts are followed.
 
     Args:
-        read: Gives the bytes from a first to before a last, fewer where the file ends.
+        read: Returns the bytes from a first to before a last, fewer at the end of the file.
         size: Bytes of the file, 0 if unknown.
         etag: See :class:`Jp2Header`.
-        modified: Likewise.
-        follow: Follow the tile-parts where their lengths are not listed: a small read for each.
+        modified: See :class:`Jp2Header`.
+        follow: Follow the tile-parts if their lengths are not listed: a small read for each.
 
     Raises:
-        NotJpeg2000Error: It is none, or is cut off within its header.
+        NotJpeg2000Error: It is not a JPEG 2000, or is truncated within its header.
     """
     head = read(0, HEAD_BYTES)
     if not is_jpeg2000(head):
@@ -195,7 +196,7 @@ def _parse(head: bytes, read: Callable[[int, int], bytes], state: tuple[int, str
 
 
 def _codestream(head: bytes, size: int) -> tuple[int, int]:
-    """Where the codestream begins and ends (0 if the file does not say): of a JP2 file, its box ``jp2c``."""
+    """Begin and end of the codestream (0 if the file does not declare it): in a JP2 file, that of its box ``jp2c``."""
     if head[:2] == b"\xff\x4f":
         return 0, size
     place = 0
@@ -207,7 +208,7 @@ def _codestream(head: bytes, size: int) -> tuple[int, int]:
             first += 8
         if kind == b"jp2c":
             if head[first : first + 2] != b"\xff\x4f":
-                raise IndexError  # it lies beyond what was read
+                raise IndexError  # it is beyond the bytes read
             return first, place + length if length else size
         if length < 8:
             raise NotJpeg2000Error("it has a box without a length before its codestream")
@@ -227,7 +228,7 @@ def _segments(head: bytes, place: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _size_facts(body: bytes) -> dict[str, Any]:
-    """Marker SIZ (A.5.1): sizes of image and tiles, and what the samples are."""
+    """Marker SIZ (A.5.1): sizes of image and tiles, and the type of the samples."""
     _, right, down, left, top, tile_width, tile_height, *_ = struct.unpack_from(">HIIIIIIII", body)
     (bands,) = struct.unpack_from(">H", body, 34)
     depth = body[36]
@@ -244,7 +245,7 @@ def _size_facts(body: bytes) -> dict[str, Any]:
 
 
 def _is_reversible(main: dict[int, bytes]) -> bool:
-    """Whether marker COD (A.6.1, table A.20) names the 5-3 transform, and no component has one of its own (COC)."""
+    """Whether marker COD (A.6.1, table A.20) names the 5-3 transform, and no component has its own (COC)."""
     body = main[_COD]
     return _COC not in main and len(body) > 9 and body[9] == 1
 
@@ -264,7 +265,7 @@ def _listed_parts(lists: list[tuple[int, bytes]]) -> tuple[list[int], list[int]]
 
 
 def _followed_parts(read: Callable[[int, int], bytes], place: int, end: int) -> tuple[list[int], list[int]]:
-    """Markers SOT (A.4.2), each of which says where the next one stands."""
+    """Tiles and lengths by following markers SOT (A.4.2), each of which gives the position of the next one."""
     tiles: list[int] = []
     counts: list[int] = []
     while not end or place < end:
@@ -273,7 +274,7 @@ def _followed_parts(read: Callable[[int, int], bytes], place: int, end: int) -> 
             break
         index, length = struct.unpack_from(">HI", head, 4)
         tiles.append(index)
-        counts.append(length or end - 2 - place)  # the last may leave it open: up to the end marker
+        counts.append(length or end - 2 - place)  # the last length may be 0: up to the end marker
         if not length:
             break
         place += length
@@ -281,7 +282,7 @@ def _followed_parts(read: Callable[[int, int], bytes], place: int, end: int) -> 
 
 
 def _lists_packets(head: bytes, place: int) -> bool:
-    """Whether the header of the first tile-part holds a marker PLT, as far as it has been read."""
+    """Whether the header of the first tile-part has a marker PLT, within the bytes read."""
     try:
         for marker, _, _ in _segments(head, place):
             if marker in (_PLT, _SOD):
@@ -292,7 +293,7 @@ def _lists_packets(head: bytes, place: int) -> bool:
 
 
 def packet_lengths(body: bytes) -> list[int]:
-    """Lengths of packets that the body of a marker PLT lists (A.7.3): seven bits a byte, the eighth says "more"."""
+    """Lengths of packets in the body of a marker PLT (A.7.3): seven bits a byte, the eighth means "more"."""
     lengths, value = [], 0
     for byte in body[1:]:
         value = value << 7 | byte & 0x7F
@@ -302,27 +303,27 @@ def packet_lengths(body: bytes) -> list[int]:
     return lengths
 
 
-# JPEG 2000 on a disk, an area at a time: only what the area needs is decoded, where GDAL decodes whole tiles.
+# Decoding of areas of JPEG 2000 files on a disk: only the needed area is decoded; GDAL decodes whole tiles.
 #
-# OpenJPEG does it, as it does for GDAL, through glymur. The pixels are the same where the wavelet transform is the 5-3
-# one in whole numbers; by the 9-7 one a pixel of an area may differ by a count from that of the whole tile, so files
-# of that kind are left to GDAL. It pays for areas that are small beside the tiles they touch, and only there it is
-# used. And whether a file is whole: of a file that was cut off GDAL gives zeros for the tiles that it lacks, if its
-# main header lists where tiles lie, which those of Sentinel-2 do by now.
+# The decoder is OpenJPEG, as in GDAL, called through glymur. The pixels are equal if the wavelet transform is the 5-3
+# integer one; with the 9-7 one a pixel of an area may differ by a count from that of the whole tile, so those files are
+# left to GDAL. It is used only for areas that are small compared with the tiles they intersect, where it is faster.
+# Also here: the check that a file is complete. For a truncated file GDAL returns zeros for missing tiles if its main
+# header lists the positions of tiles, which those of Sentinel-2 do by now.
 
 log = logging.getLogger(__name__)
 
 ENDINGS = (".jp2", ".j2k", ".jpx")
 
 _LEAST_TILE = 512
-"""Pixels along the edge of a tile: OpenJPEG takes longer than GDAL to find its way through many small ones."""
+"""Smallest edge of a tile in pixels: OpenJPEG takes longer than GDAL to search many small tiles."""
 
 _SMALL = 0.5
-"""Areas that cover less than this part of the tiles they touch are decoded alone."""
+"""Areas that cover less than this fraction of the tiles they intersect are decoded separately."""
 
 
 def is_jpeg2000_name(href: str) -> bool:
-    """Whether a file is called like a JPEG 2000."""
+    """Whether a file's name has a suffix of JPEG 2000."""
     return urlsplit(href).path.lower().endswith(ENDINGS)
 
 
@@ -334,8 +335,8 @@ def fetch_jp2_header(parts: Parts, *, follow: bool) -> Jp2Header:
         follow: See :func:`stac2cube.fastcog.jp2.read_jp2_header`.
 
     Raises:
-        UnusualFileError: It is none.
-        OSError: The file is cut off, or cannot be read.
+        UnusualFileError: It is not a JPEG 2000.
+        OSError: The file is truncated, or cannot be read.
     """
     read, state = header_reader(parts, HEAD_BYTES)
     try:
@@ -347,18 +348,18 @@ def fetch_jp2_header(parts: Parts, *, follow: bool) -> Jp2Header:
 
 
 _KNOWN: KnownHeaders[Jp2Header, Parts] = KnownHeaders(lambda _href, parts: fetch_jp2_header(parts, follow=False))
-"""Of files behind a network, for the life of the process."""
+"""Cache of headers of remote files, for the life of the process."""
 
 
 def whole_header(href: str, way: Opening) -> Jp2Header | None:
-    """The header of a JPEG 2000 file that is as long as it says; None where that cannot be found out.
+    """Read the header of a JPEG 2000 file and check that the file is complete; None if that cannot be determined.
 
     Args:
-        href: Unsigned.
-        way: To the file.
+        href: Unsigned address.
+        way: How the file is opened.
 
     Raises:
-        OSError: The file is cut off, or cannot be read.
+        OSError: The file is truncated, or cannot be read.
     """
     try:
         parts = remote_file(way)
@@ -369,15 +370,15 @@ def whole_header(href: str, way: Opening) -> Jp2Header | None:
 
 
 def read_area(path: str, header: Jp2Header, roi: Roi) -> np.ndarray | None:
-    """Pixels of an area, of the full resolution.
+    """Decode the pixels of an area at the full resolution.
 
     Args:
-        path: Of a file of one band.
-        header: Of the file.
-        roi: Rows and columns, within it.
+        path: Path of a file with one band.
+        header: Header of the file.
+        roi: Rows and columns, within the image.
 
     Returns:
-        ``(rows, columns)``; None where GDAL is the better way, or the only one.
+        ``(rows, columns)``; None if GDAL is faster, or must be used.
     """
     if not _pays(header, roi) or not _is_installed() or _tiles_differ(path, header, roi):
         return None
@@ -405,7 +406,7 @@ def _pays(header: Jp2Header, roi: Roi) -> bool:
 
 
 def _tiles_differ(path: str, header: Jp2Header, roi: Roi) -> bool:
-    """Whether a tile that an area touches names a transform of its own: markers COD and COC, A.6.1 and A.6.2."""
+    """Whether a tile in an area names its own transform: markers COD and COC, A.6.1 and A.6.2."""
     if not header.tiles.size:
         header = fetch_jp2_header(LocalParts(path), follow=True)
     across = -(-header.width // header.tile_width)
@@ -419,7 +420,7 @@ def _tiles_differ(path: str, header: Jp2Header, roi: Roi) -> bool:
 
 
 def _names_transform(file: BinaryIO, first: int, last: int) -> bool:
-    """Whether the header of a tile's first tile-part, the only one that may, holds a marker COD or COC."""
+    """Whether the header of a tile's first tile-part, the only one allowed to, has a marker COD or COC."""
     place = first
     while place + 4 <= last:
         file.seek(place)
@@ -429,15 +430,15 @@ def _names_transform(file: BinaryIO, first: int, last: int) -> bool:
         if marker == _SOD:
             return False
         place += 2 + length
-    return True  # a header without an end is for GDAL
+    return True  # a header without an end is left to GDAL
 
 
 @cache
 def _is_installed() -> bool:
-    """Whether glymur is, and finds an OpenJPEG that decodes areas (2.3 or newer)."""
+    """Whether glymur is installed with an OpenJPEG that decodes areas (2.3 or newer)."""
     if find_spec("glymur") is None:
         return False
-    # Of boxes it does not know, and of others it finds odd, glymur warns; their pixels are read all the same.
+    # glymur warns about boxes that are unknown or look odd to it; their pixels can still be read.
     warnings.filterwarnings("ignore", category=UserWarning, module="glymur")
     import glymur
 

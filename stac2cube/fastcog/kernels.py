@@ -1,4 +1,4 @@
-"""Compiled loops (numba): pixels out of decompressed tiles, and resampling by positions."""
+"""Compiled loops (numba): extracting pixels from decompressed tiles, and resampling by positions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 from stac2cube.model.classes import not_nodata
 
-# Pixels out of a decompressed tile of a TIFF: predictor undone, cut to what is wanted, put in its place; in one pass.
+# Pixels of a decompressed TIFF tile: the predictor is undone and the wanted part copied to its place, in one pass.
 #
 # Source: TIFF revision 6.0, section 14 (horizontal differencing); Adobe Photoshop TIFF technical note 3 (floating
-# point). Compiled by numba, as :mod:`stac2cube.fastcog.kernels` is.
+# point).
 
 
 def place_tile(
     tile: np.ndarray, dtype: np.dtype[Any], predictor: int, band: int, corner: tuple[int, int], out: np.ndarray
 ) -> None:
-    """Put the part of a tile that begins at ``corner`` and is as large as ``out`` into ``out``.
+    """Copy the part of a tile that begins at ``corner`` and has the shape of ``out`` into ``out``.
 
     Args:
         tile: uint8 ``(rows, columns, samples, bytes per number)`` as decompressed.
-        dtype: Of the numbers, in the byte order of the file.
+        dtype: Type of the numbers, in the byte order of the file.
         predictor: 1 none, 2 horizontal differencing, 3 floating point.
-        band: Which sample, from 0.
+        band: Index of the sample, from 0.
         corner: First row and column wanted.
         out: ``(rows, columns)`` of the numbers' type in native byte order; a view, overwritten.
     """
@@ -47,9 +47,9 @@ def place_tile(
 
 @numba.njit(nogil=True, cache=True)
 def _differences(numbers: Any, band: int, top: int, left: int, out: Any) -> None:
-    """Running sums along lines, modulo the width of the numbers; compiled for each of their types."""
+    """Cumulative sums along lines, modulo the width of the numbers; compiled for each type."""
     row = 0
-    # Four lines at a time: within one, each sum waits for the one before.
+    # Four lines at a time: within one line, each sum depends on the one before.
     for row in range(0, out.shape[0] - 3, 4):
         one, two, three, four = (
             numbers[top + row],
@@ -80,7 +80,7 @@ def _differences(numbers: Any, band: int, top: int, left: int, out: Any) -> None
 
 @numba.njit(nogil=True, cache=True)
 def _floating(lines: Any, samples: int, band: int, top: int, left: int, out: Any) -> None:
-    """Sums along lines of bytes, then numbers put together from the planes of their bytes, most significant first."""
+    """Cumulative sums along lines of bytes, then numbers from the planes of their bytes, most significant first."""
     width = lines.shape[1]
     size = out.itemsize
     plane = width // size
@@ -99,27 +99,27 @@ def _floating(lines: Any, samples: int, band: int, top: int, left: int, out: Any
             out[row, column] = number
 
 
-# Resampling by positions that are worked out once for all images of a lattice: nearest and bilinear.
+# Resampling by positions that are computed once for all images of a grid: nearest and bilinear.
 #
-# Both give, bit for bit, what GDAL's warper (gdalwarpkernel.cpp of GDAL 3.10) gives for an image with a value for no
-# data, a kernel of its true size and the same positions; tests hold them to that. A pixel of the target needs its
-# nearest source pixel to be valid; of its four neighbours those count that are inside and valid. A mean that happens
-# to be the value for no data becomes its neighbour, so that it stays data: whole numbers the one below (above the
-# lowest), floats the next larger one of their type, as GDAL has it from 3.12 on (earlier releases let such a float be
-# no data).
+# Both give, bit for bit, the result of GDAL's warper (gdalwarpkernel.cpp of GDAL 3.10) for an image with a no-data
+# value, a kernel of its true size and the same positions; tests verify this. A pixel of the target needs a valid
+# nearest source pixel; of its four neighbours those that are inside and valid are used. An average that happens to
+# equal the no-data value is replaced by its neighbour, so that it remains data: whole numbers by the next lower one
+# (above the lowest), floats by the next larger one of their type, as in GDAL from 3.12 on (earlier releases let such a
+# float become no data).
 #
-# Runs of the target are arrays that belong together: ``row``, ``column`` and ``count`` say which pixels (int64), ``x``
-# and ``y`` where the first lies in the source (float64; pixels, counted from the corner of the first one), ``across``
-# and ``down`` how far each next one lies from the one before.
+# Runs of the target are parallel arrays: ``row``, ``column`` and ``count`` select the pixels (int64), ``x`` and ``y``
+# are the position of the first pixel in the source (float64; pixels, counted from the corner of the first one),
+# ``across`` and ``down`` the step from one pixel to the next.
 #
-# The functions are compiled by numba, which keeps them on disk from one process to the next: import this module where
-# it is used, and only where numba is installed (the extra ``fast``).
+# The functions are compiled by numba, which caches them on disk between processes: import this module where it is used,
+# and only if numba is installed (the extra ``fast``).
 
 Runs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """row, column, count, x, y, across, down; one element per run."""
 
 CLOSE = 1.0
-"""Source pixels: positions no farther outside the image than this are worked out exactly by whoever made the runs."""
+"""Source pixels: positions outside the image by at most this are computed exactly when the runs are made."""
 
 
 def resample_image(image: np.ndarray, fill: Any, runs: Runs, out: np.ndarray, *, bilinear: bool) -> None:
@@ -127,10 +127,10 @@ def resample_image(image: np.ndarray, fill: Any, runs: Runs, out: np.ndarray, *,
 
     Args:
         image: ``(rows, columns)`` numbers of at most 32 bits, or float64.
-        fill: What marks no data in it and in ``out``.
-        runs: Where the pixels of the target lie in it.
-        out: ``(rows, columns)`` of the target, of the same type; pixels without data keep what is there.
-        bilinear: Else nearest.
+        fill: No-data value of the image and of ``out``.
+        runs: Positions of the target's pixels in the image.
+        out: ``(rows, columns)`` of the target, of the same type; pixels without data keep their values.
+        bilinear: Bilinear if true, else nearest.
     """
     value = image.dtype.type(fill)
     if bilinear:
@@ -141,14 +141,14 @@ def resample_image(image: np.ndarray, fill: Any, runs: Runs, out: np.ndarray, *,
 
 
 def stray_pixels(shape: tuple[int, int], runs: Runs) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of target pixels that lie outside an image by less than :data:`CLOSE`, int64."""
+    """Rows and columns of target pixels that are outside an image by less than :data:`CLOSE`, int64."""
     found = _strays(shape[0], shape[1], runs)
     return found[:, 0], found[:, 1]
 
 
 @numba.njit(inline="always")
 def _place(x: float, y: float, height: int, width: int) -> Any:
-    """Row and column of the pixel that a position lies in; -1 if it lies outside."""
+    """Row and column of the pixel at a position; -1 if it is outside."""
     if not (x >= 0.0 and y >= 0.0 and x + 1e-10 <= width and y + 1e-10 <= height):
         return -1, -1
     return min(int(y + 1e-10), height - 1), min(int(x + 1e-10), width - 1)
@@ -161,7 +161,7 @@ def _is_fill(value: Any, fill: Any) -> Any:
 
 @numba.njit(inline="always")
 def _steps_within(at: float, stride: float, length: int) -> int:
-    """Steps from a place along a line after which it is surely still within."""
+    """Steps along a line during which a position certainly remains inside."""
     if abs(stride) < 1e-9:
         return 1 << 30
     return int(((length - 1 - at) if stride > 0 else (at - 1)) / abs(stride))
@@ -178,7 +178,7 @@ def _strays(height: int, width: int, runs: Any) -> Any:
             x, y = xs[run] + across[run] * step, ys[run] + down[run] * step
             step += 1
             if 1 < x < width - 1 and 1 < y < height - 1:
-                # As far as the run surely stays within, nothing is to be found.
+                # While the run certainly remains inside, there is nothing to find.
                 step += min(_steps_within(x, across[run], width), _steps_within(y, down[run], height))
             elif -CLOSE < x < width + CLOSE and -CLOSE < y < height + CLOSE and _place(x, y, height, width)[0] < 0:
                 if total == found.shape[0]:
@@ -204,7 +204,7 @@ def _nearest(image: Any, fill: Any, runs: Any, out: Any) -> None:
 
 @numba.njit(inline="always")
 def _four(a: Any, b: Any, c: Any, d: Any, near_left: float, near_top: float) -> Any:
-    """Sum of four neighbours by their weights, and the sum of these; in GDAL's order: a rounding may hang on it."""
+    """Weighted sum of four neighbours, and the sum of the weights; in GDAL's order, since rounding depends on it."""
     far_left, far_top = 1.0 - near_left, 1.0 - near_top
     e, f, g, h = near_left * near_top, far_left * near_top, near_left * far_top, far_left * far_top
     return a * e + b * f + c * g + d * h, e + f + g + h
@@ -218,19 +218,19 @@ def _is_between(x: float, y: float, height: int, width: int) -> Any:
 
 @numba.njit(inline="always")
 def _store(line: Any, place: Any, made: float, fill: Any, instead: Any, whole: bool) -> None:
-    """Store a mean: whole numbers rounded, and none that comes to mean that there is no data."""
+    """Store an average: whole numbers rounded, and replaced if it equals the no-data value."""
     line[place] = np.floor(made + 0.5) if whole else made
-    if line[place] == fill:  # as a number of its type: one too small for a float32 is 0 there
+    if line[place] == fill:  # compared in its type: a number too small for a float32 is 0 there
         line[place] = instead
 
 
 _PIECE = 64
-"""Pixels that are resampled together: what is known of them fits the nearest cache."""
+"""Pixels that are resampled together: their data fit the fastest cache."""
 
 
 @numba.njit(nogil=True, cache=True)
 def _some(image: Any, fill: Any, x: float, y: float) -> Any:
-    """The same of those neighbours that are inside and valid; nothing if the nearest pixel is not."""
+    """The same for those neighbours that are inside and valid; 0, 0 if the nearest pixel is not."""
     height, width = image.shape
     total = weights = 0.0
     row, column = _place(x, y, height, width)
@@ -253,10 +253,10 @@ def _some(image: Any, fill: Any, x: float, y: float) -> Any:
     return total, weights
 
 
-# With NumPy's rules of division: weights are never 0 there, and Python's would be looked after for each pixel.
+# With NumPy's rules of division: weights are never 0 there, and Python's check would cost time for each pixel.
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _bilinear(image: Any, fill: Any, instead: Any, whole: bool, runs: Any, out: Any) -> None:
-    """Pieces of runs inside the image together; by themselves what lies at its edge, or has neighbours without data."""
+    """Resample pieces of runs inside the image together, and pixels at its edge or beside no data one by one."""
     height, width = image.shape
     rows, columns, counts, xs, ys, across, down = runs
     flat = image.ravel()
@@ -274,14 +274,14 @@ def _bilinear(image: Any, fill: Any, instead: Any, whole: bool, runs: Any, out: 
             inside &= _is_between(x0 + right * last, y0 + low * last, height, width)
             lacking = count
             if inside:
-                # Each of these loops is one that the compiler turns into vector instructions, but for the second.
+                # The compiler vectorises each of these loops, except the second.
                 for step in range(count):
                     x, y = x0 + right * (first + step), y0 + low * (first + step)
                     left, top = int(x - 0.5), int(y - 0.5)
                     places[step] = top * width + left
                     near_left[step], near_top[step] = 1.5 - (x - left), 1.5 - (y - top)
                 for step in range(count):
-                    # Unsigned, so that it is not looked whether they count from the end.
+                    # Unsigned, so that no check for negative indices is made.
                     upper = np.uint64(places[step])
                     lower = upper + np.uint64(width)
                     a[step], b[step] = flat[upper], flat[upper + np.uint64(1)]

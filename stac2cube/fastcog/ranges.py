@@ -1,4 +1,4 @@
-"""Read byte ranges of local and remote files, few requests at a time."""
+"""Read byte ranges of local and remote files with few requests."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, HTTPStore, RetryConfig, S3Config, S3Store
 
 
-# Parts of files: neighbours together, all of one state of the file; from a disk here, see also :mod:`.remote`.
+# Parts of files: adjacent parts are read together, all from one state of the file; here from a disk, below remote.
 
 GAP = 4096
-"""Bytes between two parts of a file on a disk that are read with them rather than apart."""
+"""Bytes between two parts of a local file up to which they are read together."""
 
 LONGEST = 16 << 20
-"""Bytes asked for at once, unless a single tile is larger."""
+"""Most bytes of one request, unless a single tile is larger."""
 
 Span = tuple[int, int]
-"""From a first byte to before a last."""
+"""First byte, and the byte after the last."""
 
 
 class ChangedFileError(Stac2cubeError):
-    """A file is not what it was when its header was read."""
+    """A file changed after its header was read."""
 
 
 class TooLargeError(OSError):
-    """A file has more bytes than what it should hold can have."""
+    """A file has more bytes than its content can have."""
 
 
 @dataclass(frozen=True)
 class State:
-    """By what a file is known to be still the same; 0 or "" where that is unknown.
+    """State of a file, by which changes are detected; 0 or "" for unknown values.
 
     Attributes:
-        size: Bytes.
-        etag: The server's name for this state.
-        modified: Nanoseconds since 1970.
+        size: Size in bytes.
+        etag: The server's ETag of this state.
+        modified: Time of the last change, nanoseconds since 1970.
     """
 
     size: int
@@ -67,14 +67,14 @@ class State:
 
     @property
     def is_certain(self) -> bool:
-        """Whether a change would be noticed that keeps the size."""
+        """Whether a change that keeps the size would be detected."""
         return bool(self.size and (self.etag or self.modified))
 
     def check(self, now: State) -> None:
-        """Compare with what the file is now, as far as both are known.
+        """Compare with the current state, as far as both are known.
 
         Raises:
-            ChangedFileError: It is another.
+            ChangedFileError: They differ.
         """
         pairs = (self.size, now.size), (self.etag, now.etag), (self.modified, now.modified)
         if any(before and after and before != after for before, after in pairs):
@@ -85,23 +85,23 @@ class Parts(Protocol):
     """A file that is read in parts."""
 
     def first(self, count: int) -> tuple[memoryview, State]:
-        """The first bytes, fewer where the file ends, and what it is now."""
+        """The first bytes, fewer at the end of the file, and the current state."""
         ...
 
     def read(self, spans: Sequence[Span], state: State) -> list[memoryview]:
-        """Parts of it, good until this thread reads again.
+        """Read parts of the file; they are valid until this thread reads again.
 
         Raises:
-            ChangedFileError: It is no longer in that state.
+            ChangedFileError: The file is no longer in that state.
             OSError: It cannot be read.
         """
         ...
 
 
 def is_fickle(parts: Parts) -> bool:
-    """Whether a server gives one and the same content other marks at each request, as replicas do that make their own.
+    """Whether a server returns other marks at each request for the same content, as some replicas do.
 
-    Three requests of the same first bytes, one right after another.
+    Three consecutive requests of the same first bytes are made.
     """
     looks = [parts.first(_FIRST) for _ in range(3)]
     contents, states = [bytes(content) for content, _ in looks], [state for _, state in looks]
@@ -110,18 +110,18 @@ def is_fickle(parts: Parts) -> bool:
 
 
 _FIRST = 4096
-"""Bytes that are compared: of a TIFF's header, where its tiles lie, which differs if it was written anew."""
+"""Bytes that are compared: a TIFF's header has the positions of its tiles, which change if it is rewritten."""
 
 
 def header_reader(parts: Parts, count: int) -> tuple[Callable[[int, int], bytes], State]:
-    """What parsers of headers read with, the first bytes at hand, and what the file is now.
+    """A reader for parsers of headers, with the first bytes cached, and the current state.
 
     Args:
         parts: The file.
-        count: Bytes that are asked for at once, and not again.
+        count: Bytes that are requested first, once.
 
     Returns:
-        Gives the bytes from a first to before a last, fewer where the file ends.
+        A function that returns the bytes from a first to before a last, fewer at the end of the file; and the state.
 
     Raises:
         OSError: It cannot be read.
@@ -142,7 +142,7 @@ class LocalParts:
     """A file on a disk.
 
     Attributes:
-        path: Where.
+        path: Its path.
     """
 
     path: str
@@ -167,7 +167,7 @@ class LocalParts:
 
 
 def _into_memory(handle: int, spans: Sequence[Span]) -> list[memoryview]:
-    """Where a thread reads one file after the other it does so into the same memory: new memory must be cleared."""
+    """Read spans into memory that the thread reuses between files: new memory must be cleared."""
     size = sum(last - first for first, last in spans)
     memory = memoryview(_memory.most) if size <= _KEPT else memoryview(bytearray(size))
     parts = []
@@ -178,7 +178,7 @@ def _into_memory(handle: int, spans: Sequence[Span]) -> list[memoryview]:
 
 
 _KEPT = 8 << 20
-"""Bytes that a thread holds for that: the tiles of a block of one band."""
+"""Bytes of memory that a thread reuses: the tiles of a block of one band."""
 
 
 class _Memory(threading.local):
@@ -195,18 +195,18 @@ def _state_of(handle: int) -> State:
 
 
 def together(spans: Sequence[Span], gap: int, read: Callable[[Sequence[Span]], list[memoryview]]) -> list[memoryview]:
-    """Read spans, those near each other at once.
+    """Read spans, joining those close to each other.
 
     Args:
-        spans: In any order.
-        gap: Bytes between two that are worth less than a request.
+        spans: Spans in any order.
+        gap: Bytes between two spans up to which they are joined.
         read: Reads spans.
 
     Returns:
-        What lies in each.
+        The bytes of each span.
 
     Raises:
-        OSError: The file ends before.
+        OSError: The file ends before a span does.
     """
     joined: list[Span] = []
     for first, last in sorted(spans):
@@ -226,24 +226,24 @@ def together(spans: Sequence[Span], gap: int, read: Callable[[Sequence[Span]], l
     return found
 
 
-# Parts of files behind a network, by byte ranges over HTTP and S3, and the way to any file's parts.
+# Parts of remote files, by byte ranges over HTTP and S3, and the choice between local and remote parts.
 #
-# Over a network obstore asks (Rust's object_store). It repeats twice by itself what a busy server refuses; whoever
-# calls decides about more. What it raises becomes an ``OSError`` that says the server's status in the words that GDAL
-# uses, and never the address, which may hold a signature.
+# Remote requests are made by obstore (Rust's object_store). It retries twice when a busy server refuses; the caller
+# decides about more retries. Its exceptions become an ``OSError`` that gives the server's status in GDAL's words, and
+# never the address, which may hold a signature.
 
 REMOTE_GAP = 65_536
-"""Bytes between two parts that are read with them rather than asked for apart."""
+"""Bytes between two parts of a remote file up to which they are read together."""
 
 RANGES_AT_ONCE = 32
-"""Requests in flight beyond the first of each band, over all that one process reads."""
+"""Requests in flight beyond the first of each band, over all reading of one process."""
 
 
 def remote_file(way: Opening) -> Parts:
-    """The file that an opening leads to.
+    """The file for an opening.
 
     Raises:
-        UnusualFileError: It lies where only GDAL reads, or obstore is not installed.
+        UnusualFileError: Only GDAL can read from there, or obstore is not installed.
     """
     if not way.remote:
         return LocalParts(way.location)
@@ -259,11 +259,11 @@ def remote_file(way: Opening) -> Parts:
 
 @dataclass(frozen=True)
 class RemoteParts:
-    """A file behind a network.
+    """A remote file.
 
     Attributes:
-        store: Of obstore.
-        key: Its name there.
+        store: Store of obstore.
+        key: Key of the file in the store.
     """
 
     store: HTTPStore | S3Store
@@ -274,20 +274,20 @@ class RemoteParts:
         return self._get({"range": (0, count)})
 
     def whole(self, most: int) -> tuple[memoryview, State]:
-        """All of a file, and what it is.
+        """Read a whole file, and its state.
 
         Args:
-            most: Bytes that it may have.
+            most: Largest size allowed, in bytes.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: It does not exist.
             OSError: It cannot be read, or is larger.
             UnusualFileError: See :func:`remote_file`.
         """
         return self._get({}, most)
 
     def last(self, count: int) -> tuple[memoryview, State]:
-        """The last bytes of a file, and what it is; raises as :meth:`whole`."""
+        """Read the last bytes of a file, and its state; raises as :meth:`whole`."""
         return self._get({"range": {"suffix": count}})
 
     def read(self, spans: Sequence[Span], state: State) -> list[memoryview]:
@@ -340,8 +340,8 @@ class RemoteParts:
 
 
 _UNUSUAL_ANSWER = re.compile(r"Invalid last modified|Failed to parse value for|Received header containing non-ASCII")
-"""What obstore says of headers that RFC 9110 allows and it does not read: dates of RFC 850 and asctime (5.6.7), ranges
-of a file whose length is not told, and units in capitals (14.4). The file may be as good as any."""
+"""obstore's errors for headers that RFC 9110 allows and obstore cannot parse: dates of RFC 850 and asctime (5.6.7),
+ranges of a file of unknown length, and units in capitals (14.4). The file may be valid."""
 
 
 def _reason(error: Exception) -> str:
@@ -356,12 +356,12 @@ _MOVED = re.compile(r"status(?: code)?:? 30[1278]\b")
 
 
 def _innermost(text: str) -> str:
-    """What obstore says first, without addresses."""
+    """The first line of obstore's message, without addresses."""
     return re.sub(r"\S+://\S+", "the server", text.partition("\n")[0])
 
 
 def refusal_of(way: Opening) -> str:
-    """The code of the error by which S3 refuses a file, "" if it does not, or if that cannot be found out here."""
+    """The error code with which S3 refuses a file, "" if it does not, or if that cannot be determined here."""
     try:
         remote_file(way).first(1)
     except UnusualFileError:
@@ -378,7 +378,7 @@ def _range_pool() -> ThreadPoolExecutor:
 
 
 _ENCODED_RESERVED = re.compile(r"%(?:2[1246789ABCF]|3[ABD]|40|5[BD])", re.IGNORECASE)
-"""Characters that mean something else where they are not encoded (RFC 3986, 2.2), but those that end a path."""
+"""Characters with another meaning if they are not encoded (RFC 3986, 2.2), except those that end a path."""
 
 
 def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
@@ -396,7 +396,7 @@ def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
 _RETRIES: RetryConfig = {
     "max_retries": 2,
     "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=2)},
-    # No request is repeated that has waited so long for an answer: whoever calls repeats it, in time.
+    # A request that has waited this long for a response is not repeated: the caller repeats it, in time.
     "retry_timeout": timedelta(seconds=20),
 }
 _CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "45s"}
@@ -413,16 +413,16 @@ def _http_store(base: str, token: str) -> HTTPStore:
 
 
 def s3_store(bucket: str, settings: Mapping[str, str], region: str = "", *, signs: bool = False) -> S3Store:
-    """A bucket, as GDAL's settings open it.
+    """The store of a bucket for GDAL's settings.
 
     Args:
         bucket: Its name.
-        settings: Of :func:`stac2cube.access.sign.access`; what they leave open the environment says.
-        region: Where it lies, "" for where they say.
-        signs: Whether it signs addresses only, and reads nothing.
+        settings: Settings from :func:`stac2cube.access.sign.access`; missing ones are taken from the environment.
+        region: Region of the bucket, "" for that of the settings.
+        signs: Whether the store only signs addresses, and reads nothing.
 
     Raises:
-        NotForUsError: Nothing that can be read here says who reads, or where it is.
+        NotForUsError: The settings here do not include the credentials or the region.
         UnusualFileError: It would read with the keys of a session.
     """
     said = {name: os.environ[name] for name in _FROM_ENVIRONMENT if name in os.environ} | dict(settings)
@@ -456,7 +456,7 @@ def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
         config["request_payer"] = True
     if endpoint:
         scheme = "https" if is_true(said.get("AWS_HTTPS", "YES")) else "http"
-        # GDAL asks by path for buckets whose name has a dot, since no certificate covers such hosts.
+        # GDAL uses path-style requests for buckets whose name has a dot, since no certificate covers such hosts.
         by_host = is_true(said.get("AWS_VIRTUAL_HOSTING", "TRUE")) and "." not in bucket
         config["endpoint"] = f"{scheme}://{bucket}.{endpoint}" if by_host else f"{scheme}://{endpoint}"
         config["virtual_hosted_style_request"] = by_host
@@ -465,7 +465,7 @@ def _s3_store(bucket: str, settings: tuple[tuple[str, str], ...]) -> S3Store:
 
 
 def address_of_s3(way: Opening) -> str:
-    """An address of HTTP(S) that opens a file of a bucket for some hours, for who fetches it whole.
+    """An HTTP(S) address that opens a file of a bucket for some hours, to download it whole.
 
     Raises:
         NotForUsError: See :func:`s3_store`.
@@ -490,7 +490,7 @@ _OPEN_FOR = timedelta(hours=6)
 
 @lru_cache(maxsize=64)
 def _region_of(bucket: str) -> str:
-    """The region of a bucket, which S3 tells anybody (API reference, HeadBucket); "" if this one does not."""
+    """The region of a bucket, which S3 reveals without login (API reference, HeadBucket); "" if it does not."""
     try:
         answer = urllib3.request("HEAD", f"{bucket}/", retries=False, redirect=False, timeout=10)
     except urllib3.exceptions.HTTPError:
@@ -511,26 +511,26 @@ _FROM_ENVIRONMENT = (
     "AWS_HTTPS",
     "AWS_VIRTUAL_HOSTING",
 )
-"""What GDAL heeds, too."""
+"""Environment variables that GDAL uses, too."""
 
 
-# Headers that this process has seen, and how one is had that nobody has.
+# Headers cached by this process, and reading of those that are not.
 
 HeaderLookup = Callable[[str], object]
-"""From an unsigned href to the header that a catalog keeps with it, of any format, or None; it pickles."""
+"""From an unsigned href to the header that a catalog stores for it, of any format, or None; must be picklable."""
 
 SUFFIXES = (".tif", ".tiff", ".gtiff", ".cog")
-"""Files of other names are not asked for a header: it would cost a request for nothing."""
+"""Files with other suffixes are not read for a header: that would waste a request."""
 
 SIDE_FILES = (".aux.xml", ".ovr")
-"""Beside a file on a disk, they may hold another georeference, value for no data, or overviews, which GDAL heeds."""
+"""Files beside a local file that may hold another georeference, no-data value, or overviews, which GDAL uses."""
 
 
 def header_of(asset: AssetRef, signer: str) -> CogHeader:
     """Read the header of an asset, in at most two requests.
 
     Raises:
-        UnusualFileError: It is none of the files read here.
+        UnusualFileError: It is not a supported file.
         OSError: It cannot be read.
         ReadError: See :func:`stac2cube.access.sign.opening`.
     """
@@ -553,25 +553,25 @@ S = TypeVar("S")
 
 
 class KnownHeaders(Generic[H, S]):
-    """Headers, and what is known not to have one; the oldest are forgotten. Threads may share it.
+    """Cache of headers, and of reasons why files have none; the oldest are dropped. Threads may share it.
 
     Args:
-        fetch: Reads the header of a file whose unsigned href it is given, from its source: its parts, its store.
-        most: How many are kept.
+        fetch: Reads the header of a file, given its unsigned href and its source: its parts, or its store.
+        most: Number of entries kept.
     """
 
     def __init__(self, fetch: Callable[[str, S], H], most: int = 4096) -> None:
         self._fetch, self._most = fetch, most
         self._known: OrderedDict[str, H | str] = OrderedDict()
         self._lock = Lock()
-        # Who asks for a header that another thread is just reading waits for that one.
+        # Threads that need a header which another thread is reading wait for that thread.
         self._reading = [Lock() for _ in range(64)]
 
     def get(self, href: str, source: S) -> H:
         """The header of a file.
 
         Raises:
-            UnusualFileError: It is none of the files read here.
+            UnusualFileError: It is not a supported file.
             ChangedFileError: It changed while its header was read.
             OSError: It cannot be read.
         """
@@ -582,7 +582,7 @@ class KnownHeaders(Generic[H, S]):
                 try:
                     known = self._fetch(href, source)
                 except NotForUsError:
-                    raise  # it says nothing of the file
+                    raise  # the error is not about the file
                 except UnusualFileError as error:
                     known = str(error)
                 self._keep(href, known)
@@ -591,16 +591,16 @@ class KnownHeaders(Generic[H, S]):
         return known
 
     def keep(self, href: str, header: H) -> None:
-        """Let the next who ask be given a header that was read elsewhere."""
+        """Store a header that was read elsewhere."""
         self._keep(href, header)
 
     def forget(self, href: str) -> None:
-        """Let the next one who asks read it anew."""
+        """Remove a header, so that it will be read anew."""
         with self._lock:
             self._known.pop(href, None)
 
     def refuse(self, href: str, reason: str) -> None:
-        """Let the next who ask be told that it is none of the files read here."""
+        """Store the reason why a file is not supported."""
         self._keep(href, reason)
 
     def _keep(self, href: str, known: H | str) -> None:
@@ -611,19 +611,19 @@ class KnownHeaders(Generic[H, S]):
 
 
 KNOWN = KnownHeaders(_fetched)
-"""Those of this process."""
+"""The cache of this process."""
 
 
 def header_for(href: str, way: Opening, lookup: HeaderLookup | None) -> tuple[CogHeader, Parts]:
-    """The header of a file and the way to its tiles.
+    """The header of a file and access to its tiles.
 
     Args:
-        href: Unsigned.
-        way: To the file.
-        lookup: Where headers may be known already; one by which a change would go unnoticed is not believed.
+        href: Unsigned address.
+        way: How the file is opened.
+        lookup: Lookup of already known headers; one with which a change could not be detected is not used.
 
     Raises:
-        UnusualFileError: It is none of the files read here.
+        UnusualFileError: It is not a supported file.
         OSError: It cannot be read.
     """
     parts = remote_file(way)

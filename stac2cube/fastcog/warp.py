@@ -1,8 +1,8 @@
-"""Where the pixels of a block lie in an image: worked out once for all bands and dates of two lattices.
+"""Positions of a block's pixels in an image, computed once for all bands and dates of two grids.
 
 The positions are those of GDAL's approximate transformer (gdaltransformer.cpp of GDAL 3.10, with its error threshold of
-1/8 pixel): exact at both ends of a piece of a line and interpolated between them, halved where the middle would be off
-by more, and exact where one falls just outside the image. So what is resampled by them is what GDAL's warper makes.
+1/8 pixel): exact at both ends of a piece of a line and interpolated between them, halved if the middle would be off by
+more, and exact for a position just outside the image. So the resampled pixels equal those of GDAL's warper.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 
 
 TOLERANCE = 0.125
-"""Source pixels by which an interpolated position may be off in the middle of its piece."""
+"""Error in source pixels that is allowed for an interpolated position in the middle of its piece."""
 
 _SHORT = 5
-"""Pieces of no more pixels are not interpolated."""
+"""Pieces with at most this many pixels are not interpolated."""
 
 Exact = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Columns and rows of pixel centres in the target to x and y in the source; float64, pixels."""
+"""From columns and rows of pixel centres in the target to x and y in the source; float64, pixels."""
 
 
 def positions(source: GeoBox, target: GeoBox, width: int) -> Runs:
-    """Where the pixels of a lattice lie in another.
+    """Positions of the pixels of a grid in another grid.
 
     Args:
-        source: Lattice of the image, not turned.
-        target: Of the block.
+        source: Grid of the image, without rotation.
+        target: Grid of the block.
         width: Columns that are interpolated together.
 
     Returns:
-        At most a megabyte for a block of 2048 x 2048 pixels between CRSs.
+        Runs; at most a megabyte for a block of 2048 x 2048 pixels between CRSs.
     """
     return _positions(Same(source), Same(target), width)
 
 
 @dataclass(frozen=True)
 class Same:
-    """A lattice as a key: odc-geo writes out the CRS each time it is asked for a hash."""
+    """A grid as a key of a cache: odc-geo writes out the CRS each time its hash is computed."""
 
     geobox: GeoBox
 
@@ -87,7 +87,7 @@ def _positions(lattice: Same, block: Same, width: int) -> Runs:
 
 
 def _transform(source: GeoBox, target: GeoBox) -> Exact:
-    """In GDAL's order of operations."""
+    """The exact transform, with GDAL's order of operations."""
     to, within = target.transform, source.transform
     project = None
     if source.crs != target.crs:
@@ -110,7 +110,7 @@ def _projection(source: str, target: str) -> Transformer:
 
 
 def _pieces(exact: Exact, shape: tuple[int, int]) -> list[Runs]:
-    """Runs of a strip whose lines are interpolated as a whole, or in halves of halves where they must be."""
+    """Runs of a strip whose lines are interpolated as a whole, or repeatedly halved if needed."""
     made = []
     work = [(0, shape[1], np.arange(shape[0]))]
     while work:
@@ -130,7 +130,7 @@ def _pieces(exact: Exact, shape: tuple[int, int]) -> list[Runs]:
 
 
 def _run(rows: np.ndarray, first: int, count: int, exact: Exact) -> Runs:
-    """One run in each of some rows, interpolated between its ends."""
+    """One run in each of the rows, interpolated between its ends."""
     x, y = exact(np.full(rows.size, first + 0.5), rows + 0.5)
     across = down = np.zeros(rows.size)
     if count > 1:
@@ -140,7 +140,7 @@ def _run(rows: np.ndarray, first: int, count: int, exact: Exact) -> Runs:
 
 
 def _retried(source: GeoBox, target: GeoBox, width: int, rows: np.ndarray, columns: np.ndarray) -> list[Runs]:
-    """Runs of one pixel each for those that fall outside the image by interpolation, and inside by themselves."""
+    """Runs of one pixel each for pixels outside the image by interpolation, and inside by their exact position."""
     made = []
     height, long = source.shape
     for left in np.unique(columns // width) * width:
@@ -174,11 +174,11 @@ def resample_quickly(
 
     Args:
         image: ``(rows, columns)`` in stored form.
-        source: Its lattice.
-        target: Of the block.
+        source: Grid of the image.
+        target: Grid of the block.
         width: See :func:`positions`.
-        band: How it is wanted: nearest or bilinear.
-        out: ``(rows, columns)`` of the block; pixels without data keep what is there.
+        band: The request: fill, and the method nearest or bilinear.
+        out: ``(rows, columns)`` of the block; pixels without data keep their values.
     """
     from stac2cube.fastcog.kernels import resample_image
 
@@ -189,7 +189,7 @@ _TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "flo
 
 
 def is_same_as_gdal(source: GeoBox, target: GeoBox, dtype: np.dtype[Any], method: str) -> bool:
-    """Whether tests hold positions and kernels to GDAL's pixels: within any CRS, and from one UTM zone to another."""
+    """Whether tests verify that the pixels equal GDAL's: within any CRS, and from one UTM zone to another."""
     if method not in ("nearest", "bilinear") or str(dtype) not in _TYPES:
         return False
     if any((source.transform.b, source.transform.d, target.transform.b, target.transform.d)):

@@ -1,3 +1,3 @@
-"""From catalogs to scenes (driver side) and from scenes to pixels (worker side). This room knows no Zarr."""
+"""From images to blocks, on the worker: open, retry, warp and mosaic files and arrays of Zarr stores."""
 
 from __future__ import annotations

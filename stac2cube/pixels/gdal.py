@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from rasterio.io import DatasetReader
 
-# Files as GDAL opens them.
+# Opening of files with GDAL.
 
 
 @contextmanager
 def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str] | None = None) -> Iterator[None]:
-    """GDAL as it reads best: no folder listings and patient retries over a network, errors instead of gaps.
+    """Set GDAL options for reading: no folder listings and patient retries over a network, errors instead of gaps.
 
     Sources: GDAL's documentation of /vsicurl and the GTiff driver. A listing of the folder is needed on disk only, for
     georeferences in side files.
 
     Args:
-        remote: Whether the file lies behind a network.
-        fresh: Ask the server even for what GDAL remembers. It remembers failures, too, for the life of the process.
-        store: Settings that open where it lies, see :func:`stac2cube.access.sign.access`.
+        remote: Whether the file is on a network.
+        fresh: Request from the server even what GDAL has cached. GDAL caches failures, too, for the life of the
+            process.
+        store: Settings of the file's location, see :func:`stac2cube.access.sign.access`.
     """
     import rasterio
 
@@ -60,14 +61,14 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
     keys: dict[str, str] = {
         name: options.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in options
     }
-    # Without a session rasterio would look for keys by itself, where boto3 is installed, for whatever is opened.
+    # Without a session rasterio would look for keys itself, if boto3 is installed, for any file that is opened.
     with rasterio.Env(_session_class()(keys), **options):
         yield
 
 
 @cache
 def _session_class() -> Callable[[Mapping[str, str]], Any]:
-    """Made when first used: importing rasterio imports boto3, where it is installed, and opens 110 files."""
+    """Create the class on first use: importing rasterio imports boto3, if installed, and opens 110 files."""
     from rasterio.session import Session
 
     class Keys(Session):  # type: ignore[misc] # rasterio has no types
@@ -77,14 +78,14 @@ def _session_class() -> Callable[[Mapping[str, str]], Any]:
             self._keys = dict(keys)
 
         def get_credential_options(self) -> dict[str, str]:
-            """What GDAL is told."""
+            """The keys as GDAL options."""
             return self._keys
 
     return Keys
 
 
 def gdal_error() -> type[Exception]:
-    """What rasterio raises; said in an ``except`` clause, it is imported only where something was raised."""
+    """The base class of rasterio's errors; for an ``except`` clause, which imports it only after an exception."""
     from rasterio.errors import RasterioError
 
     found: type[Exception] = RasterioError
@@ -102,28 +103,28 @@ SILENT = (
     "GDAL_HTTP_SSLCERT",
     "GDAL_HTTP_SSLKEY",
 )
-"""Settings of the environment by which GDAL would tell every server who asks. They are held back; what a server may
-know is said for it, see :func:`stac2cube.access.sign.opening`."""
+"""Settings of the environment by which GDAL would reveal credentials to every server. They are suppressed; credentials
+for a server are set explicitly, see :func:`stac2cube.access.sign.opening`."""
 
 _silenced: set[str] = set()
-"""Those of :data:`SILENT` that the environment ever held: rasterio keeps what a variable said, thread by thread."""
+"""Those of :data:`SILENT` that the environment ever held: rasterio keeps a variable's value per thread."""
 
 FORMATS = ("GTiff", "COG", "LIBERTIFF", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG", "PNG")
-"""GDAL's drivers that open what a catalog names: formats that name no other file. A VRT, or the text of a connection,
-is none of them."""
+"""GDAL's drivers that may open files named by a catalog: formats that refer to no other file. A VRT, or the text of a
+connection, is excluded."""
 
 
 def open_image(location: str, *, level: int = 0, formats: Sequence[str] | None = FORMATS) -> DatasetReader:
-    """Open a file that a catalog names, by no other driver than :data:`FORMATS`.
+    """Open a file that a catalog names, with the drivers :data:`FORMATS` only.
 
     Args:
-        location: What GDAL opens.
+        location: Location as GDAL expects it.
         level: 0 for the full resolution, from 1 for an overview.
-        formats: Names of the drivers that may open it; None for all that GDAL has, for files that a person names.
+        formats: Names of the drivers that may open it; None for all of GDAL's drivers, for files named by the user.
 
     Raises:
         RasterioError: It cannot be opened (also OSError).
-        ReadError: It would have GDAL read another file: a TIFF can name one as its overviews.
+        ReadError: GDAL would read another file: a TIFF can name one as its overviews.
     """
     import rasterio
     from rasterio.io import DatasetReader
@@ -131,7 +132,7 @@ def open_image(location: str, *, level: int = 0, formats: Sequence[str] | None =
     options = {"overview_level": level - 1} if level else {}
     if formats is None:
         return rasterio.open(location, sharing=False, **options)
-    # rasterio.open takes one driver; the class that it makes takes several, and a location as it stands.
+    # rasterio.open takes one driver; the class that it instantiates takes several, and an unchanged location.
     image = DatasetReader(location, driver=list(formats), sharing=False, **options)
     other = image.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
     if other and not re.fullmatch(r":::BASE:::[\w.\-]+", other):
@@ -141,13 +142,13 @@ def open_image(location: str, *, level: int = 0, formats: Sequence[str] | None =
 
 
 class GdalImage:
-    """See :class:`stac2cube.model.image.Image`; ``tile`` are rows and columns of what is decoded together.
+    """See :class:`stac2cube.model.image.Image`; ``tile`` is the size in rows and columns of an internal tile.
 
     Args:
-        location: What GDAL opens.
-        opened: Closes what is opened.
+        location: Location as GDAL expects it.
+        opened: Closes the opened datasets.
         quick: See :class:`stac2cube.model.image.Image`.
-        jp2: Header of a JPEG 2000 file on a disk of which areas may be decoded alone.
+        jp2: Header of a JPEG 2000 file on a disk whose areas may be decoded separately.
         formats: See :func:`open_image`.
 
     Raises:
@@ -185,12 +186,12 @@ class GdalImage:
         self._jp2 = jp2
 
     def geobox_of(self, level: int) -> GeoBox:
-        """Lattice of a level.
+        """Grid of a level.
 
-        GDAL stretches the pixels of every overview over the outline of the file, and those that it made itself lie so,
-        whatever their number. Those of JPEG 2000 are the samples at every second, fourth ... place of the full
-        resolution, counted from its first pixel, since the low-pass filters of its wavelets are symmetric about them
-        (ISO/IEC 15444-1, annex F): they lie on the lattice of the full resolution.
+        GDAL stretches the pixels of every overview over the extent of the file. This is correct for overviews made by
+        GDAL, whatever their number of pixels. Levels of JPEG 2000 are the samples at every second, fourth ... position
+        of the full resolution, counted from its first pixel, since the low-pass filters of its wavelets are symmetric
+        about them (ISO/IEC 15444-1, annex F): they are on the lattice of the full resolution.
         """
         from affine import Affine
         from odc.geo.geobox import GeoBox
@@ -207,7 +208,7 @@ class GdalImage:
         )
 
     def is_averaged(self, level: int) -> bool:
-        """See :meth:`stac2cube.model.image.Image.is_averaged`; GDAL's overviews of TIFFs carry the method's name."""
+        """See :meth:`stac2cube.model.image.Image.is_averaged`; GDAL stores the method in the tags of TIFF overviews."""
         return self._level(level).tags(1).get("RESAMPLING", "") not in NO_MEANS
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
@@ -235,7 +236,7 @@ def gdal_image(
     """Open a file through GDAL.
 
     Args:
-        location: What GDAL opens.
+        location: Location as GDAL expects it.
         quick: See :class:`stac2cube.model.image.Image`.
         jp2: See :class:`GdalImage`.
         formats: See :func:`open_image`.
@@ -248,22 +249,23 @@ def gdal_image(
         yield GdalImage(location, opened, quick=quick, jp2=jp2, formats=formats)
 
 
-# JPEG 2000 read window by window: tiles that several windows touch are decoded once, and the last ones remembered.
+# JPEG 2000 read by windows: tiles used by several windows are decoded once, and the latest are cached.
 #
-# A tile is decoded as a whole or, by :mod:`stac2cube.fastcog.jp2`, at the price of most of it. Windows of one lattice
-# cut the tiles of another anywhere, so that each tile would be decoded for every window that touches it.
+# A tile is decoded as a whole or, by :mod:`stac2cube.fastcog.jp2`, in part for most of the cost of the whole. Windows
+# of one lattice cut the tiles of another anywhere, so that each tile would be decoded for every window that intersects
+# it.
 
 MOST = 256 << 20
-"""Bytes of tiles remembered: two rows of tiles of six bands of a whole Sentinel-2 tile at 20 m, or of four at 10 m."""
+"""Bytes of cached tiles: two rows of tiles of six bands of a whole Sentinel-2 tile at 20 m, or of four at 10 m."""
 
 
 @dataclass
 class TileCache:
-    """Tiles decoded lately; for one thread.
+    """Cache of decoded tiles; for one thread.
 
     Attributes:
-        most: Bytes of them at most; those that were used longest ago are forgotten. 0 where there is but one window:
-            then areas are decoded alone where that pays.
+        most: Most bytes held; the least recently used tiles are dropped. 0 if there is only one window: then areas are
+            decoded separately where that is faster.
     """
 
     most: int = MOST
@@ -271,18 +273,18 @@ class TileCache:
     _bytes: int = 0
 
     def of(self, image: Image, name: str) -> Image:
-        """An image that remembers its tiles, if it is one that is worth it.
+        """The image with a cache of its tiles, if it is a JPEG 2000 file read by GDAL; else the image itself.
 
         Args:
             image: The image, opened.
-            name: Unique among all that are remembered together: its address.
+            name: Unique key of the image in the cache: its address.
         """
         if self.most and isinstance(image, GdalImage) and image.is_jpeg2000:
             return CachedImage(image, name, self)
         return image
 
     def tile(self, image: GdalImage, name: str, index: int, row: int, column: int) -> np.ndarray:
-        """A tile of an image, not to be written to."""
+        """A tile of an image, not to be modified."""
         key = (name, index, row, column)
         if key not in self._held:
             height, width = image.tile
@@ -304,9 +306,9 @@ class CachedImage:
     """See :class:`stac2cube.model.image.Image`.
 
     Args:
-        image: Whoever reads it.
+        image: The uncached image.
         name: See :meth:`TileCache.of`.
-        tiles: Where its tiles are remembered.
+        tiles: The cache of tiles.
     """
 
     def __init__(self, image: GdalImage, name: str, tiles: TileCache) -> None:
@@ -315,7 +317,7 @@ class CachedImage:
         self.factors, self.is_jpeg2000, self.quick = image.factors, image.is_jpeg2000, image.quick
 
     def geobox_of(self, level: int) -> GeoBox:
-        """Lattice of a level."""
+        """Grid of a level."""
         return self._image.geobox_of(level)
 
     def is_averaged(self, level: int) -> bool:
@@ -323,7 +325,7 @@ class CachedImage:
         return self._image.is_averaged(level)
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:
-        """Pixels of a level; whole tiles and overviews as they come, for no other window needs them."""
+        """Pixels of a level; whole tiles and overviews are not cached, since no other window needs them."""
         if level or self._is_whole(roi):
             return self._image.read(index, roi, level)
         height, width = self._image.tile

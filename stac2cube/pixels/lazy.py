@@ -1,7 +1,7 @@
-"""Scenes as a lazy Dataset: the very function that fills cubes, called by dask when pixels are wanted.
+"""Scenes as a lazy Dataset: dask calls the function that also fills cubes when pixels are computed.
 
-The graph is made by array arithmetic, one layer that reads and one per band, whatever the number of scenes and blocks;
-tasks come to be only for what is computed.
+The graph is built by array operations, with one layer that reads and one per band, whatever the number of scenes and
+blocks; tasks are created only for what is computed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def lazy_scenes(
     grid: Grid,
     read_scene: Callable[[Scene, GeoBox], Mapping[str, np.ndarray]],
 ) -> xr.Dataset:
-    """Stored numbers of scenes, read when computed.
+    """A Dataset of the stored values of scenes, which are read when computed.
 
     Args:
-        scenes: In order of time.
-        bands: What is wanted of each.
-        grid: The lattice.
-        read_scene: Gives a block of a scene, per band; pickles.
+        scenes: Scenes in order of time.
+        bands: Bands to read of each.
+        grid: The grid.
+        read_scene: Reads a block of a scene and returns pixels per band; must be picklable.
 
     Returns:
         One variable per band with dims ``(time, y, x)``; all bands of a scene and block are read by one dask task.
@@ -79,7 +79,7 @@ def _read(
     grid: Grid,
     read_scene: Callable[[Scene, GeoBox], Mapping[str, np.ndarray]],
 ) -> np.ndarray:
-    """All bands of one scene and block, as the one element of an array ``(1, 1, 1)``."""
+    """All bands of one scene and block, as the only element of an array ``(1, 1, 1)``."""
     block = np.empty((1, 1, 1), dtype=object)
     block[0, 0, 0] = read_scene(scene[0], grid.tile_geobox((int(row[0]), int(column[0]))))
     return block

@@ -1,4 +1,4 @@
-"""Open an asset with the fast reader or with GDAL, retry what may pass, and stop at the deadline."""
+"""Open an asset with the fast reader or with GDAL, retry transient errors, and stop at the deadline."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from tenacity import RetryCallState
 
-# Who reads a file: GDAL reads everything; :mod:`stac2cube.fastcog.image` has the same pixels of most files sooner.
+# Choice of the reader: GDAL reads all files; :mod:`stac2cube.fastcog.image` reads the same pixels of most files faster.
 
 ENGINES = ("auto", "rasterio")
 
 VARIABLE = "STAC2CUBE_ENGINE"
-"""Environment variable that names the engine where the caller does not."""
+"""Environment variable that names the engine if the caller does not."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Who reads. It changes no pixel, so it is in no recipe.
+    """The reader of images. It changes no pixel, so it is not part of a recipe.
 
     Attributes:
-        name: ``"rasterio"`` has GDAL read everything; ``"auto"`` only what is unusual, or all if the extra ``fast`` is
-            not installed.
-        headers: Where headers of files may be known already, by unsigned href.
+        name: ``"rasterio"`` reads everything with GDAL; ``"auto"`` uses GDAL for unusual files only, or for all if the
+            extra ``fast`` is not installed.
+        headers: Lookup of already known headers of files, by unsigned href.
     """
 
     name: str = "auto"
@@ -76,17 +76,17 @@ class Engine:
 
     @classmethod
     def of_environment(cls) -> Engine:
-        """The one that the environment variable names, else ``"auto"``.
+        """The engine that the environment variable names, else ``"auto"``.
 
         Raises:
-            BadInputError: It names none.
+            BadInputError: The name is unknown.
         """
         return cls(os.environ.get(VARIABLE) or "auto")
 
 
 @cache
 def is_fast_installed() -> bool:
-    """Whether the extra ``fast`` is there."""
+    """Whether the extra ``fast`` is installed."""
     return all(find_spec(name) for name in ("isal", "numba", "obstore"))
 
 
@@ -99,13 +99,13 @@ def inspect(
     fresh: bool = False,
     formats: Sequence[str] | None = FORMATS,
 ) -> T:
-    """What ``read`` makes of an asset, opened by whoever is to read it.
+    """Open an asset with a suitable reader and return the result of ``read``.
 
     Args:
-        engine: Who may.
+        engine: The engine to use.
         asset: The file, and its band.
-        way: To the file.
-        read: Takes the opened image; may be called again if what was thought of the file proves wrong.
+        way: How the file is opened.
+        read: Takes the opened image; may be called again if the cached header of the file proves wrong.
         fresh: See :func:`stac2cube.pixels.gdal.gdal_settings`.
         formats: See :func:`stac2cube.pixels.gdal.open_image`.
 
@@ -114,7 +114,7 @@ def inspect(
         ReadError: It cannot be used.
     """
     if is_zarr_array(asset.href):
-        from stac2cube.pixels.zarr_image import read_array  # takes a while, and is seldom needed
+        from stac2cube.pixels.zarr_image import read_array  # slow to import, and rarely needed
 
         return read_array(engine.headers, asset, way, read)
     quick = engine.name == "auto" and is_fast_installed()
@@ -128,21 +128,21 @@ def inspect(
         gdal_settings(remote=way.remote, fresh=fresh, store=way.settings),
         gdal_image(way.location, quick=quick, jp2=jp2 if quick and not way.remote else None, formats=formats) as image,
     ):
-        if jp2 is None and image.is_jpeg2000:  # it goes by another name
+        if jp2 is None and image.is_jpeg2000:  # a JPEG 2000 file with another suffix
             whole_header(asset.href, way)
         return read(image, asset)
 
 
 def read_file(href: str, band: BandRequest, geobox: GeoBox) -> np.ndarray:
-    """Read the first band of a file that a person names into a lattice, through GDAL; see :func:`source_window`.
+    """Read the first band of a file named by the user onto a grid, through GDAL; see :func:`source_window`.
 
     Args:
         href: A path or URL, of any sensor and in any CRS.
-        band: How it is wanted.
-        geobox: Lattice of the block.
+        band: The request: dtype, fill and resampling.
+        geobox: Grid of the block.
 
     Raises:
-        RasterioError: It cannot be opened or read (also OSError, so too of a JPEG 2000 that is cut off).
+        RasterioError: It cannot be opened or read (also OSError, as for a truncated JPEG 2000).
         ReadError: See :func:`source_window`.
     """
     asset = AssetRef(href)
@@ -154,7 +154,7 @@ def read_file(href: str, band: BandRequest, geobox: GeoBox) -> np.ndarray:
 
 
 def file_geobox(asset: AssetRef, signer: str) -> GeoBox | None:
-    """The lattice of a file; None where it cannot be opened: reading it will say why."""
+    """The grid of a file; None if it cannot be opened: reading it will report the reason."""
     try:
         return inspect(Engine("rasterio"), asset, opening(asset, signer), lambda image, _: image.geobox)
     except (gdal_error(), ReadError, OSError) as error:
@@ -163,20 +163,20 @@ def file_geobox(asset: AssetRef, signer: str) -> GeoBox | None:
 
 
 def local_file(href: str) -> Path | None:
-    """The plain file of this machine that an item names, None if it names none that is there."""
+    """The regular file on this machine that an item names, None if there is none."""
     path = Path(local_path(href))
     return path if path.is_file() else None
 
 
 def local_bytes(href: str, most: int) -> bytes:
-    """The first bytes of a plain file of this machine.
+    """The first bytes of a regular file on this machine.
 
     Args:
-        href: As an item names it.
-        most: Bytes at most.
+        href: Address as in the item.
+        most: Most bytes to read.
 
     Returns:
-        They; none if the file lies elsewhere, or cannot be read.
+        The bytes; empty if the file is not on this machine, or cannot be read.
     """
     path = local_file(href)
     if path is None:
@@ -191,13 +191,13 @@ def local_bytes(href: str, most: int) -> bytes:
 def _look_quickly(
     lookup: HeaderLookup | None, asset: AssetRef, way: Opening, read: Callable[[Image, AssetRef], T]
 ) -> T:
-    """With the header that is known, and if the file has changed since, once more with the one that it has now."""
+    """Read with the known header; if the file changed since then, read again with a new header."""
     try:
         return read(CogImage(*header_for(asset.href, way, lookup)), asset)
     except ChangedFileError:
         log.info("%s was changed after its header was read: it is read anew", unsigned(asset.href))
         KNOWN.forget(asset.href)
-    except BrokenDeflateError:  # or its header is known wrongly
+    except BrokenDeflateError:  # or the cached header is wrong
         KNOWN.forget(asset.href)
     try:
         return read(CogImage(*header_for(asset.href, way, None)), asset)
@@ -214,29 +214,29 @@ def _look_quickly(
 
 
 def _marks_at_random(way: Opening) -> bool:
-    """Whether a server says that a file changed which did not; not where the file cannot be read again."""
+    """Whether a server reports a change of an unchanged file; False if the file cannot be read again."""
     try:
         return is_fickle(remote_file(way))
     except (ChangedFileError, OSError):
         return False
 
 
-# How stubbornly a file is read: tried again where that may help, and what is said where it does not.
+# Retries: what is read again, and the errors that are raised in the end.
 
 log = logging.getLogger(__name__)
 
 SECONDS = "STAC2CUBE_READ_SECONDS"
-"""Environment variable: seconds that one file behind a network is read for at most, all tries together."""
+"""Environment variable: time limit in seconds for one file on a network, over all attempts."""
 
 LONGEST = 110.0
-"""The same where it is not set: a server that stalls, or sends a byte now and then, ends in a failure that says so."""
+"""Default time limit: a server that stalls, or sends a byte now and then, ends in an error that reports it."""
 
 
 def longest_read() -> float:
-    """Seconds that one file behind a network is read for at most.
+    """The time limit for one file on a network, in seconds.
 
     Raises:
-        BadInputError: The environment variable holds no such number.
+        BadInputError: The environment variable holds no valid number.
     """
     text = os.environ.get(SECONDS)
     if not text:
@@ -252,12 +252,12 @@ def longest_read() -> float:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How stubbornly one asset is read.
+    """How often and how soon the reading of an asset is retried.
 
     Attributes:
-        attempts: Tries at most; only what can pass by itself is tried again.
-        first_wait: Seconds before the second try, doubled each time, with jitter.
-        longest_wait: Seconds at most.
+        attempts: Most attempts; only transient errors are retried.
+        first_wait: Seconds before the second attempt, doubled each time, with jitter.
+        longest_wait: Most seconds between attempts.
     """
 
     attempts: int = 6
@@ -270,11 +270,11 @@ DEFAULT_RETRIES = RetryPolicy()
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How assets are read: what changes no pixel.
+    """How assets are read; none of the options changes a pixel.
 
     Attributes:
-        retries: How stubbornly.
-        engine: By whom; the one that the environment names if it is not said.
+        retries: The retry policy.
+        engine: The engine; by default the one that the environment names.
     """
 
     retries: RetryPolicy = DEFAULT_RETRIES
@@ -287,13 +287,13 @@ T = TypeVar("T")
 def of_asset(
     granule: Granule, band: BandRequest, read: Callable[[Image, AssetRef], T], read_options: ReadOptions | None = None
 ) -> T | None:
-    """What ``read`` makes of the asset of a band, tried again where that may help; None if the band may be absent.
+    """Apply ``read`` to the asset of a band, with retries; None if the asset is absent and the band optional.
 
     Args:
-        granule: Of the item.
-        band: Its name, and whether it may be absent.
-        read: Takes the asset, opened.
-        read_options: How; as ever if None.
+        granule: The granule of the asset.
+        band: The name of the band, and whether it is optional.
+        read: Takes the opened image and the asset.
+        read_options: How to read; defaults if None.
 
     Raises:
         ReadError: The asset is missing or cannot be read.
@@ -320,7 +320,7 @@ def _retried(
     read: Callable[[Image, AssetRef], T],
     read_options: ReadOptions,
 ) -> T:
-    """What lies behind a network may be there a little later."""
+    """Read over a network, with retries."""
     from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
     def again(state: RetryCallState) -> None:
@@ -345,7 +345,7 @@ def _retried(
 
 
 _REFUSED_TRIES = 2
-"""Tries where a server says that a file is not there or not for us: once more, without what GDAL remembers."""
+"""Attempts if a server reports that a file is missing or forbidden: one retry, without GDAL's cache."""
 
 
 def _is_refused(state: RetryCallState) -> bool:
@@ -354,7 +354,7 @@ def _is_refused(state: RetryCallState) -> bool:
 
 
 def _reason(error: BaseException | None) -> str:
-    """The text of the first cause: what is raised last often only says that something went wrong before."""
+    """The text of the first cause: the last exception often only reports that something failed before."""
     while error is not None and error.__cause__ is not None:
         error = error.__cause__
     return str(error)
@@ -384,7 +384,7 @@ def _failure(granule: Granule, band: BandRequest, asset: AssetRef, error: BaseEx
 
 
 def _code_of(asset: AssetRef, signer: str) -> str:
-    """The code of the error by which S3 refuses a file, which GDAL does not tell; "" if it cannot be found out."""
+    """The error code with which S3 refuses a file, which GDAL does not report; "" if it cannot be found."""
     try:
         return within(_SECONDS_FOR_CODE, lambda: refusal_of(opening(asset, signer)), "the reason of a refusal")
     except (OSError, ReadError):
@@ -395,7 +395,7 @@ _SECONDS_FOR_CODE = 10.0
 
 
 def _about(asset: AssetRef) -> str:
-    """What to do about an address that its catalog signed and that is refused."""
+    """Advice for an address that was signed by its catalog and is refused."""
     end = ends_at(asset.signed)
     if end is not None and end < datetime.now(UTC):
         return (

@@ -1,4 +1,4 @@
-"""Read the granules of a scene into one block: mosaic, sea tiles, outlines of images."""
+"""Read the granules of a scene into one block: mosaic, sea tiles, footprints of blocks."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from pyproj import Transformer
 
-# Granules joined before they are resampled, where a product is cut into tiles without overlap.
+# Granules joined before they are resampled, for products that are cut into tiles without overlap.
 #
-# Resampled one by one, each tile would end in pixels that know nothing of their neighbours beyond the cut. Tiles whose
-# pixels lie on one lattice are therefore laid into one image, as far as a block needs it, and that is resampled once.
+# Resampled separately, each tile would end in pixels interpolated without their neighbours beyond the cut. Tiles on one
+# lattice are therefore pasted into one image, as far as a block needs it, which is resampled once.
 
 PADDING = 8
-"""Pixels around what a block covers, enough for every kernel."""
+"""Pixels around a block's extent, enough for every kernel."""
 
 
 @dataclass
 class Mosaic:
-    """One band of a block, joined from granules laid down in the order of :meth:`add`; the first valid pixel wins.
+    """One band of a block, joined from granules in the order of :meth:`add`; the first valid pixel wins.
 
     Attributes:
-        band: How it is wanted.
-        geobox: Lattice of the block.
+        band: The request: dtype, fill and resampling.
+        geobox: Grid of the block.
     """
 
     band: BandRequest
@@ -52,15 +52,15 @@ class Mosaic:
     _quick: bool = True
 
     def add(self, image: Image, asset: AssetRef) -> None:
-        """Lay one image down.
+        """Add one image.
 
         Args:
-            image: Whoever reads it.
+            image: The opened image.
             asset: Band within it, and counts to add.
 
         Raises:
             RasterioError: It cannot be read (also OSError).
-            ReadError: It has not that band.
+            ReadError: It lacks the band.
         """
         if not 1 <= asset.index <= image.bands:
             raise ReadError(f"it has {image.bands} band(s), and no band {asset.index}")
@@ -72,7 +72,7 @@ class Mosaic:
         self._quick = self._quick and image.quick
 
     def pixels(self) -> np.ndarray:
-        """``(rows, columns)`` of the band's dtype in stored form; where lattices differ, the first one's come first."""
+        """``(rows, columns)`` of the band's dtype in stored form; if lattices differ, the first takes precedence."""
         from odc.geo.overlap import compute_reproject_roi
 
         out = np.full(self.geobox.shape, self.band.fill, dtype=self.band.dtype)
@@ -87,10 +87,10 @@ class Mosaic:
 
 @dataclass
 class _Part:
-    """The part of an endless lattice that a block needs.
+    """The part of an unbounded lattice that a block needs.
 
     Attributes:
-        geobox: The part.
+        geobox: Grid of the part.
         array: ``(rows, columns)`` in stored form.
     """
 
@@ -99,7 +99,7 @@ class _Part:
 
     @classmethod
     def around(cls, source: GeoBox, target: GeoBox, band: BandRequest) -> _Part:
-        """What a block needs of the lattice on which a file lies."""
+        """The part of a file's lattice that a block needs, empty of data."""
         from affine import Affine
         from odc.geo.geobox import GeoBox
 
@@ -113,7 +113,7 @@ class _Part:
         return cls(geobox, np.full(shape, band.fill, dtype=band.dtype))
 
     def holds(self, source: GeoBox) -> bool:
-        """Whether a file's pixels lie on this lattice."""
+        """Whether a file's pixels are on this lattice."""
         if source.crs != self.geobox.crs:
             return False
         mine, theirs = self.geobox.transform, source.transform
@@ -122,7 +122,7 @@ class _Part:
         return bool(same and abs(column - round(column)) < 0.01 and abs(row - round(row)) < 0.01)
 
     def add(self, image: Image, asset: AssetRef, band: BandRequest) -> None:
-        """Paste what an image has of this part, where there is nothing yet."""
+        """Paste the image's pixels of this part where there is no data yet."""
         column, row = (round(value) for value in self._place(image.geobox))
         height, width = image.geobox.shape
         rows = slice(max(row, 0), min(row + height, self.array.shape[0]))
@@ -140,21 +140,21 @@ class _Part:
         return float(column), float(row)
 
 
-# Where blocks lie on the globe, for many blocks at once.
+# Footprints of many blocks at once.
 
 _POINTS_PER_EDGE = 32
-"""They follow the curve that a block's edge is in longitude and latitude closely enough in any projection."""
+"""Enough to follow the curve of a block's edge in longitude and latitude in any projection."""
 
 
 def outlines(geoboxes: Sequence[GeoBox]) -> NDArray[np.object_]:
-    """Outlines of blocks in WGS84.
+    """Footprints of blocks in WGS84.
 
-    Longitudes run on beyond 180 degrees where a block lies across the antimeridian. A block around a pole becomes
-    everything from its lowest latitude to the pole; one with corners off the globe becomes the whole globe, so that
-    nothing is missed.
+    Longitudes continue beyond 180 degrees for a block across the antimeridian. A block around a pole becomes everything
+    from its lowest latitude to the pole; one with corners off the globe becomes the whole globe, so that nothing is
+    missed.
 
     Args:
-        geoboxes: Of any CRS; those of one CRS are transformed in one call.
+        geoboxes: Grids of the blocks in any CRS; those of one CRS are transformed in one call.
 
     Returns:
         ``(len(geoboxes),)`` polygons.
@@ -173,14 +173,14 @@ def outlines(geoboxes: Sequence[GeoBox]) -> NDArray[np.object_]:
 
 @lru_cache(maxsize=64)
 def _to_degrees(crs: str) -> tuple[Transformer, bool]:
-    """From a CRS to longitude and latitude, and whether it has these itself; finding that out takes a millisecond."""
+    """The transformer from a CRS to longitude and latitude, and whether the CRS is geographic; takes a millisecond."""
     from pyproj import CRS, Transformer
 
     return Transformer.from_crs(crs, "EPSG:4326", always_xy=True), bool(CRS(crs).is_geographic)
 
 
 def _ring(geobox: GeoBox) -> NDArray[np.float64]:
-    """Points around a block, ``(4 x 32, 2)``, native x and y."""
+    """Points around a block, ``(4 x 32, 2)``, x and y in its CRS."""
     rows, columns = geobox.shape
     along = np.arange(_POINTS_PER_EDGE) / _POINTS_PER_EDGE
     zero, one = np.zeros_like(along), np.ones_like(along)
@@ -191,7 +191,7 @@ def _ring(geobox: GeoBox) -> NDArray[np.float64]:
 
 
 def _polygons(rings: NDArray[np.float64], *, jumps: bool) -> NDArray[np.object_]:
-    """Polygons of rings ``(n, points, 2)`` in degrees, whose longitudes may jump by 360 between neighbours."""
+    """Polygons from rings ``(n, points, 2)`` in degrees, whose longitudes may jump by 360 between neighbours."""
     whole = np.array([(-180.0, -90.0), (180.0, -90.0), (180.0, 90.0), (-180.0, 90.0)])
     lost: NDArray[np.bool_] = np.logical_not(np.isfinite(rings).all(axis=(1, 2)))
     rings = np.where(lost[:, None, None], whole[np.arange(rings.shape[1]) * 4 // rings.shape[1]], rings)
@@ -209,16 +209,16 @@ def _polygons(rings: NDArray[np.float64], *, jumps: bool) -> NDArray[np.object_]
     return shapes
 
 
-# Which granules can hold pixels of which blocks, by their footprints.
+# Which granules may have pixels in which blocks, by their footprints.
 
 _SLACK_DEGREES = 0.02
-"""About two kilometres: more than the simplification of any catalog's footprints seen."""
+"""About two kilometres: more than the simplification of footprints in any catalog seen."""
 
 
 def intersecting(granules: Sequence[Granule], geoboxes: Sequence[GeoBox]) -> list[tuple[int, ...]]:
-    """Which granules can touch which blocks: for each block their places in the sequence, in order.
+    """The granules that may intersect each block: per block their sorted positions in the sequence.
 
-    Footprints in catalogs are simplified, so they are taken a little larger than they say.
+    Footprints in catalogs are simplified, so they are enlarged slightly.
     """
     blocks, places = intersecting_pairs(granules, geoboxes)
     ends = np.searchsorted(blocks, np.arange(1, len(geoboxes)))
@@ -228,13 +228,13 @@ def intersecting(granules: Sequence[Granule], geoboxes: Sequence[GeoBox]) -> lis
 def intersecting_pairs(
     granules: Sequence[Granule], geoboxes: Sequence[GeoBox]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The same as pairs: places of blocks, sorted, and of granules, sorted within each block."""
+    """The same as pairs: positions of blocks, sorted, and of granules, sorted within each block."""
     if not granules or not geoboxes:
         return np.empty(0, "int64"), np.empty(0, "int64")
     tree = shapely.STRtree(shapely.buffer([shape(granule.footprint) for granule in granules], _SLACK_DEGREES))
     blocks = outlines(geoboxes)
     bounds = shapely.bounds(blocks)
-    # Footprints are split at 180 degrees, blocks run on beyond: they are looked for on either side of the seam.
+    # Footprints are split at 180 degrees, blocks continue beyond: blocks near the seam are queried on both sides of it.
     near_east, near_west = bounds[:, 2] > 180 - _SLACK_DEGREES, bounds[:, 0] < -180 + _SLACK_DEGREES
     found = []
     for turn, looked in ((0, np.ones(len(blocks), dtype=bool)), (-360, near_east), (360, near_west)):
@@ -247,16 +247,16 @@ def intersecting_pairs(
 
 
 def sorted_once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers in order, each once; many times faster than NumPy's ``unique``, which hashes them."""
+    """Sorted unique numbers; many times faster than NumPy's ``unique``, which hashes them."""
     ordered = np.sort(numbers)
     return ordered[np.diff(ordered, prepend=-1) != 0] if ordered.size else ordered
 
 
-# From scenes to pixels, on the worker: granules into a block, mosaicked so that a pixel's bands stay together.
+# From scenes to pixels, on the worker: granules into a block, mosaicked so that a pixel's bands come from one granule.
 
 
 class BlockReader(Protocol):
-    """An engine that brings granules into a block. :func:`read_block` is the one that reads everything GDAL reads."""
+    """An engine that reads granules into a block. :func:`read_block` reads all formats that GDAL reads."""
 
     def __call__(
         self, granules: Sequence[Granule], bands: Sequence[BandRequest], geobox: GeoBox
@@ -276,23 +276,22 @@ def read_block(
 ) -> dict[str, np.ndarray]:
     """Read a scene into a block.
 
-    Granules are laid down in the given order. A pixel takes all its bands from one granule: the first in which every
-    continuous band is valid there, or failing that the first in which any is. Granules that cannot add anything are
-    not opened.
+    Granules are used in the given order. A pixel takes all its bands from one granule: the first in which every
+    continuous band is valid there, or else the first in which any is. Granules that cannot add anything are not opened.
 
     Args:
-        granules: In mosaic order.
-        bands: What is wanted of each.
-        geobox: Lattice of the block.
-        retries: How stubbornly to read.
+        granules: Granules in mosaic order.
+        bands: Bands to read of each.
+        geobox: Grid of the block.
+        retries: The retry policy.
         seamless: Join granules of one lattice before they are resampled, see :mod:`stac2cube.pixels.read`.
-        engine: Who reads; None for the one that the environment names, see :class:`stac2cube.pixels.open.Engine`.
+        engine: The engine; None for the one that the environment names, see :class:`stac2cube.pixels.open.Engine`.
 
     Returns:
         Per band ``(rows, columns)`` of its dtype in stored form.
 
     Raises:
-        ReadError: An asset is missing or cannot be read. Nothing is filled in for it.
+        ReadError: An asset is missing or cannot be read. Its pixels are not replaced.
     """
     read_options = ReadOptions(retries, engine or Engine.of_environment())
     if seamless:
@@ -319,13 +318,13 @@ def read_block(
 
 
 _SCORES = ("nothing", "some bands", "all bands")
-"""What a granule can offer a pixel, by rank."""
+"""What a granule offers a pixel, by score."""
 
 
 def _lacking(best: np.ndarray, *, warped: bool) -> tuple[slice, slice]:
-    """Rows and columns around all pixels that a further granule could better, so that no more of it is read.
+    """Rows and columns around all pixels that another granule could improve; no more of that granule is read.
 
-    Where it is warped, columns are taken together as in the whole block, so that its pixels are those of the whole.
+    If it is warped, columns are grouped as in the whole block, so that its pixels equal those of the whole block.
     """
     lacks = best < len(_SCORES) - 1
     rows = np.flatnonzero(lacks.any(axis=1))
@@ -349,7 +348,7 @@ def _score(pixels: Mapping[str, np.ndarray], judges: Sequence[BandRequest]) -> n
 
 
 def _clear(pixels: Mapping[str, np.ndarray], bands: Sequence[BandRequest], judges: Sequence[BandRequest]) -> None:
-    """Take the other bands away where no band that judges is valid."""
+    """Set the other bands to fill where no band of ``judges`` is valid."""
     others = [band for band in bands if band not in judges]
     if not others:
         return
@@ -371,7 +370,7 @@ def _valid(pixels: Mapping[str, np.ndarray], band: BandRequest) -> np.ndarray:
 def _read_granule(
     granule: Granule, bands: Sequence[BandRequest], geobox: GeoBox, read_options: ReadOptions
 ) -> dict[str, np.ndarray]:
-    """All bands of a granule; over a network at the same time, because there most of the time is waiting."""
+    """All bands of a granule; over a network in parallel, because most of the time is spent waiting."""
     cuts = [partial(_own_window, granule=granule, band=band, geobox=geobox) for band in bands]
     reads = [partial(of_asset, granule, band, cut, read_options) for band, cut in zip(bands, cuts, strict=True)]
     remote = any(is_remote(asset.href) for asset in granule.assets.values())
@@ -389,7 +388,7 @@ REMOTE_BANDS = 16
 
 @cache
 def _network_pool() -> ThreadPoolExecutor:
-    """Threads that live as long as the process: GDAL keeps connections per thread, and making them anew is dear."""
+    """Threads that live as long as the process: GDAL keeps connections per thread, and new ones are expensive."""
     return ThreadPoolExecutor(REMOTE_BANDS, thread_name_prefix="band")
 
 
@@ -408,37 +407,37 @@ def _read_joined(
 
 def _own_window(image: Image, asset: AssetRef, granule: Granule, band: BandRequest, geobox: GeoBox) -> np.ndarray:
     found = source_window(image, asset, band, geobox)
-    # Pixels of another place are none of this one: an address may lead to the file of another tile.
+    # Pixels of another location must not be used: an address may lead to the file of another tile.
     if is_nodata(found, band.fill).all() and intersecting([granule], [image.geobox]) == [()]:
         raise ReadError("it lies elsewhere than its item says")
     return found
 
 
-# Pixels that no granule covers, of products in tiles of one degree that leave out tiles of open sea.
+# Pixels without a granule, in products with tiles of one degree that omit tiles of open sea.
 #
-# A tile that is not there is sea only where there is no land: elsewhere it is missing, from this catalog or from the
-# product, and its pixels hold no data.
+# A missing tile is sea only where there is no land: elsewhere this catalog or the product lacks it, and its pixels have
+# no data.
 
 Cell = tuple[int, int]
-"""South and west edge of a cell of one degree, degrees."""
+"""South and west edge of a cell of one degree, in degrees."""
 
 _BESIDE = 0.01
-"""Degrees at the south and east edge of a tile that may belong to the next one: tiles of the Copernicus DEM end half a
+"""Degrees at the south and east edge of a tile that may belong to the next tile: tiles of the Copernicus DEM end half a
 pixel north of their south edge and half a pixel west of their east edge, because their pixels are points (Product
 Handbook, issue 5.0). Half of the widest pixel, of GLO-90 near the poles, is 0.0042 degrees."""
 
 _SAMPLES = 256
-"""Points along each edge of a lattice by which the cells under it are found."""
+"""Points along each edge of a grid that determine the cells below it."""
 
 
 @equal_nan
 @dataclass(frozen=True)
 class Sea:
-    """What is known of missing tiles.
+    """Rules for missing tiles.
 
     Attributes:
-        value: The sea's.
-        withheld: West, south, east, north of where tiles are missing that are not sea, although there is no land.
+        value: The value of the sea.
+        withheld: West, south, east, north of areas where missing tiles are not sea, although there is no land.
     """
 
     value: float
@@ -449,8 +448,8 @@ class Sea:
 
         Args:
             pixels: ``(rows, columns)`` float, NaN without data.
-            geobox: Their lattice.
-            found: Cells of the tiles that are there: what has no data within them stays so, but for their south and
+            geobox: Their grid.
+            found: Cells of existing tiles: pixels without data inside them are not filled, except at their south and
                 east edge, see :data:`_BESIDE`.
         """
         missing = np.isnan(pixels)
@@ -470,7 +469,7 @@ class Sea:
         return filled
 
     def missing(self, geobox: GeoBox, found: Collection[Cell]) -> tuple[list[str], list[str]]:
-        """Names of the tiles under a lattice that are not there: those that hold land, and those of open sea."""
+        """Names of the missing tiles below a grid: those with land, and those of open sea."""
         height, width = geobox.shape
         rows, columns = np.meshgrid(np.linspace(0, height, _SAMPLES), np.linspace(0, width, _SAMPLES))
         longitude, latitude = _places(geobox, rows.ravel(), columns.ravel())
@@ -496,19 +495,19 @@ class Sea:
 
 
 def cells_of(granules: Collection[Granule]) -> frozenset[Cell]:
-    """The cells whose tiles some granules are, by the middle of their footprints."""
+    """The cells of granules, by the centroids of their footprints."""
     middles = [shape(granule.footprint).centroid for granule in granules]
     return frozenset((int(np.floor(middle.y)), int(np.floor(middle.x))) for middle in middles)
 
 
 def name_of(cell: Sequence[int]) -> str:
-    """``"N49E011"``: a cell by its south-west corner, as tiles are called."""
+    """``"N49E011"``: a cell by its south-west corner, as tiles are named."""
     south, west = cell[0], (cell[1] + 180) % 360 - 180
     return f"{'N' if south >= 0 else 'S'}{abs(south):02d}{'E' if west >= 0 else 'W'}{abs(west):03d}"
 
 
 def _places(geobox: GeoBox, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Longitude and latitude of places of a lattice, counted in pixels from its corner."""
+    """Longitude and latitude of positions in a grid, given in pixels from its corner."""
     from pyproj import Transformer
 
     a, b, c, d, e, f = tuple(geobox.transform)[:6]
@@ -523,5 +522,5 @@ def _land() -> NDArray[np.bool_]:
     rows = json.loads(files("stac2cube.tables").joinpath("land_cells.json").read_text())["rows"]
     bits = np.unpackbits(np.frombuffer(bytes.fromhex("".join(rows)), "uint8")).reshape(180, 360)
     land = bits[::-1].astype(bool)
-    land[:6] = True  # the table ends where Antarctica's ice does not: south of 84 degrees there is no open sea
+    land[:6] = True  # the table ends at 84 degrees south, but Antarctica's ice does not: there is no open sea
     return land

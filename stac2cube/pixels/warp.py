@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from odc.geo.overlap import ReprojectInfo
 
-# Whether the overviews of a file are means of pixels, or pixels that were chosen: then they lie beside their middle.
+# Whether the overviews of a file are averages of pixels, or selected pixels, which are displaced from their centres.
 #
-# A chosen pixel stands for the corner of what it covers, (F - 1) / 2 pixels from its middle at factor F. Files say
-# seldom how their overviews were made, so that a piece of one is laid beside the full resolution.
+# A selected pixel represents the corner of the area that it covers, (F - 1) / 2 pixels from its centre at factor F.
+# Files rarely declare how their overviews were made, so a sample of an overview is compared with the full resolution.
 
 _MOST = 512
-"""Pixels of the full resolution along the edge of a piece."""
+"""Edge of a sample, in pixels of the full resolution."""
 
 _FEWEST = 8
-"""Different values that a piece has at least: else chosen pixels and means are alike."""
+"""Fewest distinct values in a sample: with fewer, selected pixels and averages are alike."""
 
 
 def are_means(image: Image, index: int, level: int, near: Roi, href: str) -> bool:
-    """Whether the pixels of an overview are no pixels of the full resolution.
+    """Whether the pixels of an overview are averages, and not selected pixels of the full resolution.
 
     Args:
         image: The file.
         index: Band, from 1.
-        level: Of the overview, from 1.
-        near: Rows and columns of it that are wanted, of which a piece is looked at.
-        href: Where the file lies: of one host behind a network, files of one form are taken to be made alike.
+        level: Level of the overview, from 1.
+        near: Rows and columns of the overview to be read; the samples are taken from them.
+        href: Address of the file: on one remote host, files of the same shape and factors are assumed to be made alike.
 
     Returns:
-        False also where it cannot be told, as over a lake.
+        False also if it cannot be determined, as over a lake.
     """
     whole = image.geobox.shape
     kind = (href if not is_remote(href) else host_of(href), index, level, tuple(whole), tuple(image.factors))
@@ -74,7 +74,7 @@ _LOCK = Lock()
 
 
 def _pieces(near: Roi, factor: int) -> list[Roi]:
-    """The middle of an area, and two of its corners."""
+    """Three samples of an area: its middle, and towards two of its corners."""
     edge = max(_FEWEST, _MOST // factor)
     places = []
     for part in (0.5, 0.1, 0.9):
@@ -88,7 +88,7 @@ def _pieces(near: Roi, factor: int) -> list[Roi]:
 
 
 def _compared(image: Image, index: int, level: int, piece: Roi) -> bool | None:
-    """Whether a piece of an overview holds means; None if that cannot be told."""
+    """Whether a sample of an overview holds averages; None if that cannot be determined."""
     small = image.read(index, piece, level)
     if np.unique(small).size < _FEWEST:
         return None
@@ -110,10 +110,10 @@ def _compared(image: Image, index: int, level: int, piece: Roi) -> bool | None:
 
 
 def _places(image: Image, level: int, axis: int, part: slice) -> list[np.ndarray]:
-    """Where along an axis the pixels of an overview may have been chosen from, but for one distance in common.
+    """Candidate positions along an axis from which the pixels of an overview may be selected, up to a common shift.
 
-    By GDAL's rule (overview.cpp) from the full resolution, or from the level before, as it does where it makes several;
-    or at every second, fourth ... pixel.
+    Candidates follow GDAL's rule (overview.cpp) from the full resolution, or from the level before, as GDAL does if it
+    makes several levels; or every second, fourth ... pixel.
     """
     sizes = [int(image.geobox_of(number).shape[axis]) for number in range(level + 1)]
     here = np.arange(part.start, part.stop)
@@ -124,34 +124,34 @@ def _places(image: Image, level: int, axis: int, part: slice) -> list[np.ndarray
     return ways if len({way.tobytes() for way in ways}) > 1 else ways[:1]
 
 
-# One band of one granule into the lattice of a block: pasted where it fits, warped where not.
+# One band of one granule onto the grid of a block: copied if the grids match, warped if not.
 
-# Warping an array, rasterio remarks that the array is no georeferenced file. It is not meant to be; where it lies is
-# said in the call. (Not a context manager around the call: those are not safe among threads.)
+# rasterio warns that a warped array is not a georeferenced file. That is intended; the call passes the georeference.
+# (Not a context manager around the call: those are not thread-safe.)
 warnings.filterwarnings(
     "ignore", "Dataset has no geotransform|The given matrix is equal to Affine", module="rasterio.warp"
 )
 
 
 def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoBox) -> np.ndarray:
-    """Read one band of an image into a lattice, in stored form.
+    """Read one band of an image onto a grid, in stored form.
 
-    Where the image lies on the same lattice its pixels are copied. Else they are warped, nodata-aware; between lattices
-    of about the same pixel size with GDAL's kernel held at its true size (``XSCALE=1, YSCALE=1``), because GDAL would
-    widen a bilinear kernel as soon as one UTM zone is turned against another, and blur the image.
+    If the image is on the same lattice, its pixels are copied. Otherwise they are warped, nodata-aware; between
+    lattices of about the same pixel size with GDAL's kernel fixed at its true size (``XSCALE=1, YSCALE=1``), because
+    GDAL would widen a bilinear kernel as soon as one UTM zone is rotated against another, and blur the image.
 
     Args:
-        image: Whoever reads it.
+        image: The opened image.
         asset: Band within it, from 1; and counts to add, see :mod:`stac2cube.algorithms.radiometry`. They are added
             before interpolation, so that all providers' files of one product round alike.
-        band: How it is wanted.
-        geobox: Lattice of the block.
+        band: The request: dtype, fill and resampling.
+        geobox: Grid of the block.
 
     Returns:
         ``(rows, columns)`` of the band's dtype, fill where the file has no data.
 
     Raises:
-        ReadError: The file has no georeference, not that band, or values that the dtype cannot hold.
+        ReadError: The file has no georeference, lacks the band, or has values that the dtype cannot hold.
     """
     index = asset.index
     if not 1 <= index <= image.bands:
@@ -168,16 +168,16 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
         out = np.full(geobox.shape, band.fill, dtype=band.dtype)
         out[given] = pixels
         return out
-    # Overviews of classes may hold averages of them, so classes always come from the full resolution.
+    # Overviews of classes may hold averages, so classes are always read from the full resolution.
     level = 0
-    # The mean of decibels is no mean of power.
-    low_passed = band.exact and image.is_jpeg2000  # its levels are no averages
+    # An average of decibels is not an average of power.
+    low_passed = band.exact and image.is_jpeg2000  # its levels are not averages
     if band.kind == "continuous" and not asset.decibels and (band.reduced or not low_passed):
         if low_passed:
             level = _wavelet_level(image.factors, relation.scale)
         else:
             level = _overview(image.factors, relation.scale, evenly=band.exact)
-        # What only the item calls no data was mixed into its neighbours when the overviews were made.
+        # No-data values declared only by the item were mixed into neighbouring pixels when the overviews were made.
         clean = image.nodata is not None or _same_number(nodata, band.fill)
         level = level if level and clean and _may_be_read(image, index, level, geobox, asset) else 0
     cut = _cut(image, index, geobox, level)
@@ -194,29 +194,29 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
 
 
 def nodata_of(image: Image, asset: AssetRef, band: BandRequest) -> float:
-    """What marks no data: as the file says, else as its item says, else the band's fill.
+    """The no-data value: declared by the file, else by its item, else the band's fill.
 
     Args:
         image: The file, opened.
-        asset: What its item says of it.
-        band: How it is wanted.
+        asset: The asset, with the no-data value that its item declares.
+        band: The request: dtype, fill and resampling.
     """
     return next((value for value in (image.nodata, asset.nodata) if value is not None), band.fill)
 
 
 def _beside(cut: SourceWindow, geobox: GeoBox) -> np.ndarray:
-    """Which pixels of a block may hold light of pixels without data, as the low-pass filters of a wavelet mix them.
+    """Mask of a block's pixels that may mix values with no data, because the low-pass filters of a wavelet do.
 
-    Each pixel is judged by what lies around it, so that it is the same in every block.
+    Each pixel is judged by its neighbourhood, so that it is the same in every block.
 
     Args:
-        cut: ``(rows, columns)`` bool, True where a pixel of a lower level shows no data.
-        geobox: Lattice of the block.
+        cut: ``(rows, columns)`` bool, True where a pixel of a lower level has no data.
+        geobox: Grid of the block.
 
     Returns:
         ``(rows, columns)`` of the block, bool.
     """
-    from scipy import ndimage  # of the readers only this one needs it
+    from scipy import ndimage  # the only reader that needs it
 
     near = ndimage.binary_dilation(cut.pixels, np.ones((3, 3), bool), iterations=_MIXED).astype("uint8")
     out = np.zeros(geobox.shape, "uint8")
@@ -225,19 +225,19 @@ def _beside(cut: SourceWindow, geobox: GeoBox) -> np.ndarray:
 
 
 def _around(near: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns around all that is marked."""
+    """Smallest range of rows and columns with all marked pixels."""
     rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 _MIXED = 2
-"""Pixels of a wavelet level around one without data that may hold light of others: the low-pass filters of 5-3 reach 2
-pixels of the level before, those of 9-7 reach 4 (ISO/IEC 15444-1, annex F)."""
+"""Pixels of a wavelet level around a pixel without data that may be mixed with no data: the low-pass filters of 5-3
+reach 2 pixels of the level before, those of 9-7 reach 4 (ISO/IEC 15444-1, annex F)."""
 
 
 @lru_cache(maxsize=1024)
 def _relation(source: Same, target: Same) -> ReprojectInfo:
-    """How two lattices lie to each other: worked out once for all bands and dates."""
+    """The relation of two grids, computed once for all bands and dates."""
     from odc.geo.overlap import compute_reproject_roi
 
     return compute_reproject_roi(source.geobox, target.geobox, ttol=0.05, stol=_SAME_SIZE)
@@ -249,9 +249,9 @@ class SourceWindow:
 
     Attributes:
         pixels: ``(rows, columns)``, as in the file.
-        geobox: Their lattice.
-        scale: Size of the block's pixels in these.
-        quick: Whether GDAL need not be asked for what can be had without it, pixel for pixel; needs numba.
+        geobox: Their grid.
+        scale: Size of the block's pixels in pixels of the image.
+        quick: Whether the fast resampling, equal to GDAL's pixel for pixel, may be used; needs numba.
     """
 
     pixels: np.ndarray
@@ -261,7 +261,7 @@ class SourceWindow:
 
 
 def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> SourceWindow:
-    """Read what a block needs of the full resolution (0) or of an overview (from 1)."""
+    """Read the part that a block needs from the full resolution (0) or from an overview (from 1)."""
     source = image.geobox_of(level)
     taken, part, scale = _needed(Same(source), Same(geobox))
     return SourceWindow(image.read(index, taken, level), part, scale, image.quick)
@@ -269,7 +269,7 @@ def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> SourceWindow:
 
 @lru_cache(maxsize=1024)
 def _needed(source: Same, target: Same) -> tuple[Roi, GeoBox, float]:
-    """What of an image a block needs: rows and columns, their lattice, and the size of the block's pixels in these."""
+    """Rows and columns of an image that a block needs, their grid, and the block's pixel size in the image's pixels."""
     from odc.geo.overlap import compute_reproject_roi
 
     relation = compute_reproject_roi(source.geobox, target.geobox, padding=8)
@@ -278,7 +278,7 @@ def _needed(source: Same, target: Same) -> tuple[Roi, GeoBox, float]:
 
 
 def _may_be_read(image: Image, index: int, level: int, geobox: GeoBox, asset: AssetRef) -> bool:
-    """Whether the pixels of an overview stand for what they cover."""
+    """Whether the pixels of an overview are averages of the pixels that they cover."""
     if image.is_jpeg2000 or not image.is_averaged(level):
         return image.is_averaged(level)
     near, _, _ = _needed(Same(image.geobox_of(level)), Same(geobox))
@@ -286,10 +286,10 @@ def _may_be_read(image: Image, index: int, level: int, geobox: GeoBox, asset: As
 
 
 def _keeps_nodata(image: Image) -> bool:
-    """Whether overviews were made without mixing pixels that hold no data into their neighbours.
+    """Whether overviews were made without mixing pixels without data into their neighbours.
 
-    They were not where the file does not say what no data is, and never in JPEG 2000, whose overviews are the low-pass
-    half of a wavelet transform over all numbers alike.
+    False if the file declares no no-data value, and always for JPEG 2000, whose levels are the low-pass half of a
+    wavelet transform over all numbers alike.
     """
     return image.nodata is not None and not image.is_jpeg2000
 
@@ -299,8 +299,8 @@ def warp(cut: SourceWindow, band: BandRequest, geobox: GeoBox, out: np.ndarray) 
 
     Args:
         cut: The image.
-        band: How it is wanted.
-        geobox: Lattice of the block.
+        band: The request: dtype, fill and resampling.
+        geobox: Grid of the block.
         out: ``(rows, columns)`` of the block, overwritten.
     """
     plain = cut.scale < _COARSER
@@ -312,7 +312,7 @@ def warp(cut: SourceWindow, band: BandRequest, geobox: GeoBox, out: np.ndarray) 
 
 
 def _columns(source: GeoBox, target: GeoBox) -> int:
-    """Columns that are warped at a time."""
+    """Number of columns that are warped at a time."""
     return int(target.shape[1]) if source.crs == target.crs else WARP_COLUMNS
 
 
@@ -321,19 +321,19 @@ def resample_block(cut: SourceWindow, method: str, fill: float | None, geobox: G
 
     Args:
         cut: The image.
-        method: GDAL's name of it.
-        fill: Value of pixels without data, which take no part; None if all have some: what the image does not cover
-            then stays 0.
-        geobox: Lattice of the block.
+        method: GDAL's name of the resampling method.
+        fill: Value of pixels without data, which are ignored; None if all pixels have data: pixels that the image does
+            not cover then remain 0.
+        geobox: Grid of the block.
         out: ``(rows, columns)`` of the block, overwritten.
     """
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
 
-    # A target at most a little coarser than the source keeps the kernel at its own size. Its size is said in any case:
-    # GDAL would derive it from the outline of the block, and one pixel would differ from block to block.
+    # A target slightly coarser than the source keeps the kernel at its own size. The size is always set: GDAL would
+    # derive it from the extent of the block, and a pixel would differ from block to block.
     kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
-    # Before 3.12 GDAL lets a float that comes to be the value for no data be no data. Of NaN no mean is made.
+    # Before 3.12 GDAL marks a float as no data if it happens to equal the no-data value. NaN avoids this.
     pixels, missing = cut.pixels, fill
     swapped = fill is not None and out.dtype.kind == "f" and not math.isnan(fill)
     if fill is not None and swapped:
@@ -359,8 +359,8 @@ def resample_block(cut: SourceWindow, method: str, fill: float | None, geobox: G
             num_threads=1,
             XSCALE=kernel,
             YSCALE=kernel,
-            # Else GDAL would cut a block of which an image covers less than half, and interpolate positions over the
-            # pieces: a pixel would hang on how much of its block is covered.
+            # Else GDAL would split a block that an image covers to less than half, and interpolate positions over the
+            # pieces: a pixel would depend on the coverage of its block.
             SRC_FILL_RATIO_HEURISTICS="NO",
         )
         if swapped:
@@ -371,34 +371,34 @@ def resample_block(cut: SourceWindow, method: str, fill: float | None, geobox: G
 
 
 WARP_COLUMNS = 256
-"""Width of the columns that are warped at a time between CRSs, pixels.
+"""Width in pixels of the columns that are warped at a time between CRSs.
 
-GDAL interpolates positions along each line of the target, up to 1/8 of a pixel wrong in its middle. From one UTM zone
-to the next that left 52 % of the pixels in lines of 2048 at their true bilinear value (others up to 5 counts
-beside it); in lines of 256 it is 99 % (1 count), for a sixth more time. The error falls with the square of the width.
+GDAL interpolates positions along each line of the target, with an error of up to 1/8 of a pixel in its middle. From one
+UTM zone to the next, 52 % of the pixels in lines of 2048 had their true bilinear value (others differed by up to 5
+counts); in lines of 256 it is 99 % (1 count), for a sixth more time. The error falls with the square of the width.
 """
 
 _COARSE_COLUMNS = 32
-"""The same where pixels are averaged over, which takes far longer than to find out where they lie.
+"""The same for averaging, which takes far longer than computing positions.
 
-Of 10 m brought to 120 to 200 m in other CRSs, positions were up to 0.13 source pixels off in lines of 256, and are no
-more than 1/16 in these (tests/pixels/test_read_coarse.py).
+For 10 m resampled to 120 to 200 m in other CRSs, positions were up to 0.13 source pixels off in lines of 256, and are
+off by at most 1/16 in these (tests/pixels/test_read_coarse.py).
 """
 
 _SAME_SIZE = 1e-5
-"""Pixel sizes that differ by less are the same: over 10,000 pixels it makes a tenth of one."""
+"""Pixel sizes with a smaller relative difference are equal: over 10,000 pixels it adds up to a tenth of a pixel."""
 
 _COARSER = 1.2
-"""Target pixels more than this many times larger than the source's are averaged over, not sampled."""
+"""Target pixels larger than the source's by more than this factor are averaged, not sampled."""
 
 
 def _overview(factors: list[int], scale: float, *, evenly: bool) -> int:
-    """The coarsest overview that is still at least as fine as the target, from 1; 0 for the full resolution.
+    """The coarsest overview that is at least as fine as the target, from 1; 0 for the full resolution.
 
     Args:
-        factors: Of the overviews, ascending.
+        factors: Factors of the overviews, ascending.
         scale: Source pixels per target pixel.
-        evenly: Only those of which a whole number makes a target pixel.
+        evenly: Only overviews with a whole number of pixels per target pixel.
     """
     if math.isnan(scale):
         return 0
@@ -409,13 +409,13 @@ def _overview(factors: list[int], scale: float, *, evenly: bool) -> int:
 
 
 def _wavelet_level(factors: list[int], scale: float) -> int:
-    """The level of a JPEG 2000 that is averaged instead of all pixels, from 1; 0 for the full resolution.
+    """The level of a JPEG 2000 that is averaged instead of the full resolution, from 1; 0 for the full resolution.
 
-    The coarsest of which three pixels or more make one of the target, along an edge. Half the resolution does with one
-    and a half: of 20 m brought to 60 m.
+    It is the coarsest level with at least three pixels per target pixel along an edge. Half the resolution is also used
+    with one and a half: for 20 m resampled to 60 m.
 
     Args:
-        factors: Of the levels, ascending.
+        factors: Factors of the levels, ascending.
         scale: Source pixels per target pixel.
     """
     if math.isnan(scale) or not factors or scale < _FEW * (1 - _SAME_SIZE):
@@ -425,21 +425,21 @@ def _wavelet_level(factors: list[int], scale: float) -> int:
 
 
 _FEW = 3
-"""Pixels along the edge of a target pixel: fewer are no mean. So many of half the resolution were within 0.2 % of the
-cloud mask of all (docs/clouds.md)."""
+"""Fewest pixels along the edge of a target pixel for an average. With this number at half the resolution, the cloud
+mask was within 0.2 % of that from all pixels (docs/clouds.md)."""
 
 
 def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef) -> np.ndarray:
-    """Pixels as read, in the band's dtype, with its fill and its counts.
+    """Convert pixels to stored form: the band's dtype, fill and counts.
 
     Args:
-        pixels: As in the file.
-        nodata: What marks no data in them.
-        band: How they are wanted.
-        asset: What its item says of them.
+        pixels: Pixels as in the file.
+        nodata: Their no-data value.
+        band: The request: dtype, fill and resampling.
+        asset: The asset, with the metadata from its item.
 
     Raises:
-        ReadError: They do not fit the dtype; or where power is wanted they are none.
+        ReadError: They do not fit the dtype; or power is wanted and they cannot be power.
     """
     shift = asset.shift
     gone = is_nodata(pixels, nodata) if asset.decibels or band.above > -math.inf else np.zeros(0, bool)
@@ -473,11 +473,11 @@ def stored(pixels: np.ndarray, nodata: float, band: BandRequest, asset: AssetRef
 
 
 _LEAST_COUNT = 350
-"""Below it lie reflectance as a fraction or in percent, and temperature in kelvin or degrees; counts lie far above."""
+"""Reflectance as a fraction or in percent, and temperature in kelvin or degrees, are below; counts are far above."""
 
 
 def _require_counts(pixels: np.ndarray) -> None:
-    """See that valid pixels of a float file may be counts: resampled ones may be fractions, but are no small numbers.
+    """Check that valid pixels of a float file can be counts: resampled counts may be fractions, but not small numbers.
 
     Raises:
         ReadError: They are physical values.
@@ -490,16 +490,16 @@ def _require_counts(pixels: np.ndarray) -> None:
 
 
 _FAINTEST = -60
-"""dB that no backscatter falls below: what is less marks no data."""
+"""Lower limit of backscatter in dB; smaller values mark no data."""
 
 
 def _require_power(pixels: np.ndarray, asset: AssetRef) -> None:
-    """See that valid pixels may be linear power, or dB where their item says so.
+    """Check that valid pixels can be linear power, or dB if their item declares it.
 
-    Power is not below 0 but for noise, which is far from -1.
+    Power is not below 0 except for noise, which is far from -1.
 
     Raises:
-        ReadError: They cannot be.
+        ReadError: They cannot.
     """
     whole = pixels.dtype.kind in "iu"
     if asset.decibels:
@@ -528,21 +528,21 @@ def _is_empty(roi: tuple[slice, slice]) -> bool:
     return any(part.stop <= part.start for part in roi)
 
 
-# A band of a file on another grid as float32, with the share of every pixel that valid pixels of the file cover.
+# A band of a file on another grid as float32, with the fraction of every pixel that valid pixels of the file cover.
 
 
 @equal_nan
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How a file's counts become what is asked for.
+    """How a file's counts are converted and resampled.
 
     Attributes:
         scale: Value = count * scale + offset, before anything is resampled.
         offset: See ``scale``.
-        nodata: Count of pixels without data; None for what the file says, and without that ``unsaid``.
-        unsaid: Count of pixels without data in files that do not say: 0 in all of Sentinel-2.
-        upsampling: Method where the file's pixels are larger, or as large on another lattice.
-        downsampling: Method where they are smaller.
+        nodata: Count of pixels without data; None for the file's own value, or else ``unsaid``.
+        unsaid: Count of pixels without data in files that declare none: 0 in all of Sentinel-2.
+        upsampling: Method if the file's pixels are larger, or of the same size on another lattice.
+        downsampling: Method if they are smaller.
     """
 
     scale: float = 1.0
@@ -553,10 +553,10 @@ class Measure:
     downsampling: str = "average"
 
     def __post_init__(self) -> None:
-        """Refuse methods that are not known.
+        """Refuse unknown methods.
 
         Raises:
-            BadInputError: Naming it.
+            BadInputError: A method is unknown.
         """
         for method in (self.upsampling, self.downsampling):
             if method not in METHODS:
@@ -564,23 +564,23 @@ class Measure:
 
 
 def read_covered(image: Image, index: int, measure: Measure, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray]:
-    """Read one band of a file onto a lattice, always from its full resolution.
+    """Read one band of a file onto a grid, always from its full resolution.
 
-    Where the file lies on the same lattice, its pixels are copied. Else values and validity are resampled each by its
-    own rule: values by the method asked for, from valid pixels only; validity as the share of a pixel's footprint that
-    valid pixels cover, where what lies beyond the file's edge counts as not valid.
+    If the file is on the same lattice, its pixels are copied. Otherwise values and validity are resampled separately:
+    values by the chosen method, from valid pixels only; validity as the fraction of a pixel's footprint that valid
+    pixels cover, where the area beyond the file's edge counts as invalid.
 
     Args:
         image: The file, opened.
         index: Band within it, from 1.
-        measure: How it is wanted.
-        geobox: The lattice.
+        measure: Conversion and resampling.
+        geobox: The grid.
 
     Returns:
         Values, float32, NaN where there are none, and coverage, float32 from 0 to 1; both ``(rows, columns)``.
 
     Raises:
-        ReadError: The file has not that band.
+        ReadError: The file lacks the band.
     """
     from odc.geo.overlap import compute_reproject_roi
 
@@ -617,4 +617,4 @@ def read_covered(image: Image, index: int, measure: Measure, geobox: GeoBox) -> 
 
 
 _MARGIN = 8
-"""Pixels read around what a block needs: more than any kernel reaches."""
+"""Pixels read around a block's extent: more than any kernel reaches."""

@@ -1,4 +1,4 @@
-"""What a Zarr store says of an array, versions 2 and 3: how its pixels are kept, and where they lie."""
+"""Headers of arrays in Zarr stores, versions 2 and 3: the layout of their pixels, and their grid."""
 
 from __future__ import annotations
 
@@ -28,46 +28,46 @@ log = logging.getLogger(__name__)
 
 Json = Mapping[str, Any]
 
-# What an array is: its metadata, checked before anything is made of them.
+# Metadata of an array, checked before they are used.
 
 MOST_DOCUMENT = 64 << 20
-"""Bytes of a metadata document; consolidated ones of EOPF have half a million."""
+"""Most bytes of a metadata document; consolidated ones of EOPF have half a million."""
 
 MOST_CHUNK = 1 << 30
-"""Bytes that a chunk may unpack to: the largest seen have 10,980 x 10,980 pixels of 2 bytes."""
+"""Most bytes of an unpacked chunk: the largest seen have 10,980 x 10,980 pixels of 2 bytes."""
 
 _CODECS = {"bytes", "blosc", "zstd", "gzip", "crc32c", "transpose", "sharding_indexed"}
-"""Codecs of Zarr 3 that are read."""
+"""Supported codecs of Zarr 3."""
 
 _COMPRESSORS = {"blosc", "zstd", "gzip", "zlib", "lz4"}
-"""Compressors that are read."""
+"""Supported compressors."""
 
 _KNOWN_KEYS = {
     *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),
     *("attributes", "dimension_names", "storage_transformers", "consolidated_metadata"),
 }
-"""Keys of the metadata of an array in Zarr 3; others may ask readers to refuse the array (specification, 3.1)."""
+"""Known keys of array metadata in Zarr 3; others may require readers to refuse the array (specification, 3.1)."""
 
 _TYPES = re.compile(r"u?int(8|16|32|64)|float(32|64)")
 
 
 @dataclass(frozen=True)
 class ZarrLayout:
-    """How the pixels of an array are kept.
+    """Storage layout of an array's pixels.
 
     Attributes:
         shape: Pixels along each axis.
-        unit: Pixels along each axis of what is decoded together: a chunk, or within shards an inner chunk.
-        outer: The same of what is one object of the store: a chunk or a shard.
+        unit: Pixels along each axis of the unit of decoding: a chunk, or within shards an inner chunk.
+        outer: Pixels along each axis of one object of the store: a chunk or a shard.
         dtype: NumPy name, ``"uint16"``.
-        may_lack: Whether a chunk that is not there means pixels of the fill value.
-        compressor: What chunks were compressed by, within shards, too: a name of :data:`_COMPRESSORS`, "" for nothing.
-        plain: Whether a chunk is nothing but its pixels in C order, compressed or not, and needs no codec of zarr's.
-        code: NumPy's code of the numbers in a chunk, with their byte order: ``"<u2"``.
-        separator: Between the numbers in the name of a chunk.
-        prefix: Before them: ``"c/"`` in Zarr 3.
-        sharded: Whether chunks lie in shards.
-        index_first: Whether the index of a shard is at its begin.
+        may_lack: Whether a missing chunk means pixels of the fill value.
+        compressor: Compressor of chunks, also within shards: a name of :data:`_COMPRESSORS`, "" for none.
+        plain: Whether a chunk holds only its pixels in C order, compressed or not, and needs no codec of zarr.
+        code: NumPy's type code of the numbers in a chunk, with byte order: ``"<u2"``.
+        separator: Separator of the numbers in the name of a chunk.
+        prefix: Prefix of the name: ``"c/"`` in Zarr 3.
+        sharded: Whether chunks are in shards.
+        index_first: Whether the index of a shard is at its beginning.
     """
 
     shape: tuple[int, ...]
@@ -85,14 +85,14 @@ class ZarrLayout:
 
     @classmethod
     def of(cls, metadata: Json, dimensions: int) -> ZarrLayout:
-        """From the metadata of an array, ``.zarray`` with its attributes as ``attributes``, or ``zarr.json``.
+        """Parse the metadata of an array, ``.zarray`` with its attributes as ``attributes``, or ``zarr.json``.
 
         Args:
-            metadata: As parsed JSON.
-            dimensions: How many the array should have.
+            metadata: Parsed JSON.
+            dimensions: Expected number of dimensions.
 
         Raises:
-            ReadError: It is no such array, or one with what is not read here, which it names.
+            ReadError: It is not such an array, or uses an unsupported feature, which the message names.
         """
         try:
             made = cls._of_2(metadata) if metadata.get("zarr_format") == 2 else cls._of_3(metadata)
@@ -159,28 +159,28 @@ class ZarrLayout:
         separator = str(naming.get("configuration", {}).get("separator") or ((old and ".") or "/"))
         shape = tuple(map(int, metadata["shape"]))
         code, prefix = np.dtype(kind).newbyteorder(">" if big else "<").str, "" if old else f"c{separator}"
-        # Zarr 3 demands a fill value of every array.
+        # Zarr 3 requires a fill value for every array.
         first = sharded and codecs[0]["configuration"].get("index_location") == "start"
         return cls(shape, unit, outer, str(kind), True, compressor, plain, code, separator, prefix, sharded, first)
 
     @property
     def unpacked(self) -> int:
-        """Bytes of a unit."""
+        """Bytes of an unpacked unit."""
         return math.prod(self.unit) * np.dtype(self.dtype).itemsize
 
     def keys(self) -> Iterator[str]:
-        """Names of all objects of its pixels."""
+        """Names of all chunk or shard objects."""
         counts = [-(-whole // part) for whole, part in zip(self.shape, self.outer, strict=True)]
         for place in np.ndindex(*counts):
             yield self.key(place)
 
     def key(self, place: Sequence[int]) -> str:
-        """The name of an object of its pixels, by its numbers along the axes."""
+        """The name of a chunk or shard object, by its indices along the axes."""
         return self.prefix + self.separator.join(map(str, place))
 
 
 def attributes_in(metadata: Json) -> Json:
-    """The attributes of an array; none where they are no object."""
+    """The attributes of an array; empty if they are not an object."""
     said = metadata.get("attributes")
     return said if isinstance(said, Mapping) else {}
 
@@ -200,11 +200,11 @@ class ZarrHeader:
 
     Attributes:
         metadata: ``.zarray`` with its attributes as ``attributes``, or ``zarr.json``.
-        layout: What they say.
-        transform: Of its lattice, in the order of :class:`affine.Affine`.
+        layout: The layout parsed from the metadata.
+        transform: Transform of its grid, in the order of :class:`affine.Affine`.
         crs: ``"EPSG:32632"`` or WKT.
-        document: Path within the store of the document that the metadata are from.
-        state: What that was.
+        document: Path within the store of the document with the metadata.
+        state: State of that document when it was read.
     """
 
     metadata: Json = field(repr=False)
@@ -216,12 +216,12 @@ class ZarrHeader:
 
     @property
     def geobox(self) -> GeoBox:
-        """Its lattice."""
+        """The array's grid."""
         rows, columns = self.layout.shape
         return GeoBox((rows, columns), Affine(*self.transform), self.crs)
 
     def to_record(self) -> dict[str, Any]:
-        """Plain values for a table, as those of :class:`stac2cube.fastcog.header.CogHeader`."""
+        """Plain values for a table, like those of :class:`stac2cube.fastcog.header.CogHeader`."""
         kept = {"metadata": self.metadata, "document": self.document}
         return {
             "size": self.state.size,
@@ -238,10 +238,10 @@ class ZarrHeader:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ZarrHeader:
-        """The header of which :meth:`to_record` made a record.
+        """Restore a header from a record of :meth:`to_record`.
 
         Raises:
-            ValueError: It is no such record.
+            ValueError: It is not such a record.
         """
         try:
             kept = json.loads(zlib.decompress(record["tiles"]))
@@ -252,7 +252,7 @@ class ZarrHeader:
             raise ValueError(f"no header of a Zarr array: {error}") from error
 
 
-# Documents of a store: consolidated metadata, which one request gives for all arrays, or those of each array.
+# Documents of a store: consolidated metadata, which one request returns for all arrays, or those of each array.
 
 
 @dataclass(frozen=True)
@@ -260,10 +260,11 @@ class _Document:
     """Metadata of a store.
 
     Attributes:
-        nodes: By path: ``.zarray`` or ``zarr.json`` with attributes as ``attributes``; of the store itself by "".
-        name: Path of the document; "" where there is none, or each node has its own.
-        state: What the document was.
-        version: Of Zarr; 0 where it is not known.
+        nodes: ``.zarray`` or ``zarr.json`` by path, with attributes as ``attributes``; "" is the path of the store
+            itself.
+        name: Path of the document; "" if there is none, or each node has its own.
+        state: State of the document when it was read.
+        version: Version of Zarr; 0 if unknown.
     """
 
     nodes: Mapping[str, Json]
@@ -272,18 +273,18 @@ class _Document:
     version: int
 
     def attributes(self, path: str) -> Json:
-        """Of a node; none where it is not there."""
+        """Attributes of a node; empty if the node is missing."""
         found = self.nodes.get(path, {}).get("attributes")
         return found if isinstance(found, Mapping) else {}
 
 
 def _read_json(access: StoreAccess, key: str) -> tuple[dict[str, Any], State]:
-    """A document of a store.
+    """Read a document of a store.
 
     Raises:
-        FileNotFoundError: It is not there.
+        FileNotFoundError: It does not exist.
         OSError: It cannot be read.
-        ReadError: It is no JSON object.
+        ReadError: It is not a JSON object.
     """
     data, state = access.whole(key, MOST_DOCUMENT)
     try:
@@ -299,9 +300,9 @@ _V2_AT = {".zarray", ".zgroup", ".zattrs"}
 
 
 def _consolidated(access: StoreAccess) -> _Document:
-    """What a store says of all its nodes at once; without nodes where it does not."""
+    """The consolidated metadata of a store; without nodes if it has none."""
     host = access.way.location.rpartition("/")[0]
-    # Where only stores in Zarr 2 lie, as it seems, their document is asked for first.
+    # On a host that seems to have only stores in Zarr 2, their document is requested first.
     names = [".zmetadata", "zarr.json"] if _OF_2.get(host, 0) >= _ENOUGH_OF_2 else ["zarr.json", ".zmetadata"]
     for name in names:
         try:
@@ -329,13 +330,13 @@ def _consolidated(access: StoreAccess) -> _Document:
 
 
 _OF_2: dict[str, int] = {}
-"""How many stores in Zarr 2 were met one after another, by where they lie."""
+"""Number of consecutive stores in Zarr 2, by host and folder."""
 
 _ENOUGH_OF_2 = 3
 
 
 def _useful(attributes: Any) -> dict[str, Any]:
-    """Of the attributes of a store, whose history takes half of a document, what says where it lies."""
+    """The georeference in the attributes of a store, whose history takes half of a document."""
     said = attributes if isinstance(attributes, Mapping) else {}
     found: dict[str, Any] = {}
     for part, keys in (("stac_discovery", _PLACES), ("other_metadata", _CODES)):
@@ -350,14 +351,14 @@ _CODES = ("horizontal_crs_code", "horizontal_CRS_code")
 _PLACES = ("proj:code", "proj:epsg", "proj:bbox", "proj:wkt2")
 
 STORES: KnownHeaders[_Document, StoreAccess] = KnownHeaders(lambda _, access: _consolidated(access), most=64)
-"""Consolidated metadata of the stores read last: several arrays of one are read together."""
+"""Consolidated metadata of the latest stores: several arrays of one store are read together."""
 
 
 def _own_document(access: StoreAccess, path: str, version: int) -> tuple[Json, str, State]:
-    """The metadata of an array from its own document, its path, and what it was.
+    """The metadata of an array from its own document, the path of the document, and its state.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such document.
     """
     if version != 2:
         try:
@@ -373,7 +374,7 @@ def _own_document(access: StoreAccess, path: str, version: int) -> tuple[Json, s
 
 
 def _attributes(access: StoreAccess, key: str) -> Json:
-    """A document of attributes, which need not be there."""
+    """A document of attributes, which is optional."""
     try:
         return _read_json(access, key)[0]
     except FileNotFoundError:
@@ -381,7 +382,7 @@ def _attributes(access: StoreAccess, key: str) -> Json:
 
 
 def _metadata_of(access: StoreAccess, document: _Document, path: str) -> tuple[Json, str, State]:
-    """As :func:`_own_document`; from what the store says of all its nodes at once, where that has the array."""
+    """As :func:`_own_document`, but from the consolidated metadata if they include the array."""
     metadata = document.nodes.get(path)
     if metadata is None or "shape" not in metadata:
         return _own_document(access, path, document.version)
@@ -389,17 +390,17 @@ def _metadata_of(access: StoreAccess, document: _Document, path: str) -> tuple[J
 
 
 def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False) -> ZarrHeader:
-    """The header of an array.
+    """Read the header of an array.
 
     Args:
-        href: Of the array, unsigned.
+        href: Unsigned address of the array.
         access: Its store.
-        path: Where it lies there.
-        own: Whether its own document is to be read, since the consolidated ones of a store may lag behind.
+        path: Path of the array in the store.
+        own: Whether to read the array's own document, since the consolidated metadata of a store may be outdated.
 
     Raises:
         OSError: It cannot be read.
-        ReadError: It is no array that is read here, or does not say where it lies.
+        ReadError: It is not a supported array, or declares no georeference.
     """
     document = STORES.get(access.way.location, access)
     try:
@@ -427,13 +428,13 @@ def fetch_header(href: str, access: StoreAccess, path: str, *, own: bool = False
     return ZarrHeader(metadata, layout, tuple(lattice)[:6], crs, name, state)
 
 
-# Where the pixels of an array lie.
+# Georeference of an array.
 
 
 def _crs_of(places: Sequence[Json]) -> str:
-    """The CRS that attributes declare, the first first: of the array, its group, its grid mapping, the store.
+    """The CRS that attributes declare, in this order: of the array, its group, its grid mapping, the store.
 
-    What the store itself calls ``proj:code`` besides is that of its outline, degrees.
+    A further ``proj:code`` of the store itself is that of its footprint, in degrees.
     """
     for said in places:
         for key in ("proj:code", "proj:epsg", *_CODES, "crs_wkt", "spatial_ref", "proj:wkt2"):
@@ -450,7 +451,7 @@ def _crs_of(places: Sequence[Json]) -> str:
 
 
 def _said_lattice(array: Json, group: Json, shape: tuple[int, ...]) -> Affine | None:
-    """What attributes say, if they say it for an array of that shape; None where x and y are to be read."""
+    """The grid that attributes declare for an array of that shape; None if x and y must be read."""
     for said, key in ((group, "spatial"), (array, "proj")):
         numbers, whole = said.get(f"{key}:transform"), said.get(f"{key}:shape")
         try:
@@ -462,10 +463,10 @@ def _said_lattice(array: Json, group: Json, shape: tuple[int, ...]) -> Affine | 
 
 
 def _problem_of(lattice: Affine, path: str) -> str:
-    """Why a lattice cannot be that of an array, "" if it can.
+    """Why a grid cannot be that of an array, "" if it can.
 
-    Groups are called by their resolution (``r10m``). The corners of Sentinel-2's tiles are whole multiples of it, so
-    that positions which are not those of the middles of pixels show.
+    Groups are named by their resolution (``r10m``). The corners of Sentinel-2's tiles are whole multiples of it, which
+    reveals positions that are not the centres of pixels.
     """
     if lattice.b or lattice.d or lattice.a <= 0 or lattice.e >= 0 or not all(map(math.isfinite, lattice[:6])):
         return f"its pixels do not run east and south: {tuple(lattice)[:6]}"
@@ -481,11 +482,11 @@ def _problem_of(lattice: Affine, path: str) -> str:
 
 
 def _axes(place: tuple[StoreAccess, str, _Document]) -> tuple[Affine, tuple[int, int]]:
-    """The lattice of a group by its arrays ``x`` and ``y``, middles of pixels, and their lengths.
+    """The grid of a group by its arrays ``x`` and ``y``, centres of pixels, and their lengths.
 
     Raises:
-        FileNotFoundError: It has none.
-        ReadError: They are no lattice.
+        FileNotFoundError: The group lacks them.
+        ReadError: They are not evenly spaced.
     """
     access, group, document = place
     (across, west, columns), (down, north, rows) = both(
@@ -495,7 +496,7 @@ def _axes(place: tuple[StoreAccess, str, _Document]) -> tuple[Affine, tuple[int,
 
 
 def _positions(access: StoreAccess, path: str, document: _Document) -> tuple[float, float, int]:
-    """Step, outer edge of the first pixel and number of the pixels along an axis."""
+    """Step, outer edge of the first pixel and number of pixels along an axis."""
     metadata, _, _ = _metadata_of(access, document, path)
     layout = ZarrLayout.of(metadata, 1)
     if layout.shape[0] > 1 << 20:
@@ -513,7 +514,7 @@ def _positions(access: StoreAccess, path: str, document: _Document) -> tuple[flo
 GROUPS: KnownHeaders[tuple[Affine, tuple[int, int]], tuple[StoreAccess, str, _Document]] = KnownHeaders(
     lambda _, place: _axes(place)
 )
-"""Lattices of groups, by their address."""
+"""Grids of groups, by their address."""
 
 
 def _fitting(axes: tuple[Affine, tuple[int, int]], shape: tuple[int, ...]) -> Affine:
@@ -524,19 +525,19 @@ def _fitting(axes: tuple[Affine, tuple[int, int]], shape: tuple[int, ...]) -> Af
 
 
 def _lattice_of_bbox(said: Json, shape: tuple[int, ...]) -> Affine | None:
-    """From an outline in metres; None where it is none, as where it is in degrees."""
+    """The grid from a bounding box in metres; None if it is invalid or in degrees."""
     sides = sides_in_metres(said.get("proj:bbox"))
-    if sides is None or max(map(abs, sides)) > 1e9:  # no metres
+    if sides is None or max(map(abs, sides)) > 1e9:  # not metres
         return None
     west, south, east, north = sides
     return Affine((east - west) / shape[1], 0.0, west, 0.0, (south - north) / shape[0], north)
 
 
-# Decoding, by zarr; chunks that need no codec of its own straight by numcodecs, into the memory where they stay.
+# Decoding by zarr; chunks without codecs of zarr directly by numcodecs, into their final memory.
 
 
 def facts_of(path: str, layout: ZarrLayout, state: State) -> ArrayFacts:
-    """What fetching chunks of an array goes by; without a known state, no change is noticed."""
+    """The facts needed to fetch chunks of an array; without a known state, changes are not detected."""
     slack = 65_536 + layout.unpacked // 16
     outer = math.prod(layout.outer) // math.prod(layout.unit)
     most = (layout.unpacked + slack) * outer
@@ -545,7 +546,7 @@ def facts_of(path: str, layout: ZarrLayout, state: State) -> ArrayFacts:
 
 
 def documents_of(metadata: Json) -> dict[str, bytes]:
-    """The metadata of an array as its own documents."""
+    """The metadata of an array as separate documents."""
     if metadata["zarr_format"] == 3:
         kept = {key: part for key, part in metadata.items() if key != "consolidated_metadata"}
         return {"zarr.json": json.dumps({**kept, "attributes": {}}).encode()}
@@ -564,17 +565,17 @@ def unit_of(
 
     Args:
         store: The array.
-        layout: Of it.
-        place: Numbers of the chunk along the axes.
-        data: The chunk as it is stored, None where it is still to be fetched.
-        memory: uint8, as long as the chunk, to be written to; None for new memory.
+        layout: Its layout.
+        place: Indices of the chunk along the axes.
+        data: The chunk as stored, None if it must still be fetched.
+        memory: uint8 buffer of the chunk's size to decode into; None for new memory.
 
     Returns:
-        Its pixels, fewer than a chunk has at the end of an axis; perhaps in the memory given.
+        Its pixels, fewer than a full chunk at the end of an axis; possibly in the given memory.
 
     Raises:
         OSError: It cannot be read.
-        ReadError: It, or the array, is not what it should be.
+        ReadError: The chunk or the array is invalid.
     """
     part = tuple(
         slice(number * edge, min((number + 1) * edge, whole))
@@ -593,9 +594,9 @@ def unit_of(
 
 
 def _unpacked(data: memoryview, layout: ZarrLayout, memory: np.ndarray | None) -> np.ndarray:
-    """A chunk that is :attr:`ZarrLayout.plain`; at its end it may hold pixels beyond the array."""
+    """Unpack a chunk that is :attr:`ZarrLayout.plain`; at the end of an axis it may hold pixels beyond the array."""
     made: Any
-    if layout.compressor in ("gzip", "zlib"):  # of either header, and no more than a chunk has
+    if layout.compressor in ("gzip", "zlib"):  # either header; one byte more, to detect excess
         made = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(data, layout.unpacked + 1)
     elif layout.compressor:
         made = np.empty(layout.unpacked, "uint8") if memory is None else memory
@@ -608,16 +609,16 @@ def _unpacked(data: memoryview, layout: ZarrLayout, memory: np.ndarray | None) -
 
 
 def decoded(store: ArrayStore, layout: ZarrLayout, part: Any) -> np.ndarray:
-    """Pixels of an array, by zarr.
+    """Read pixels of an array with zarr.
 
     Args:
-        store: It.
-        layout: Of it.
+        store: The array.
+        layout: Its layout.
         part: Slices along its axes, ``...`` for all.
 
     Raises:
         OSError: A chunk cannot be read.
-        ReadError: A chunk, or the array, is not what it should be.
+        ReadError: A chunk, or the array, is invalid.
     """
     try:
         pixels = np.asarray(store.array[part])
@@ -629,35 +630,35 @@ def decoded(store: ArrayStore, layout: ZarrLayout, part: Any) -> np.ndarray:
 
 
 def zarr_header(asset: AssetRef, way: Opening) -> ZarrHeader:
-    """Read the header of an array anew.
+    """Read the header of an array, without the cache.
 
     Args:
         asset: The array.
-        way: To it.
+        way: How it is opened.
 
     Raises:
         OSError: It cannot be read.
-        ReadError: It is no array that is read here.
+        ReadError: It is not a supported array.
     """
     access, path = StoreAccess.of(way)
     return fetch_header(asset.href, access, path)
 
 
 def small_array(store: str, path: str, dimensions: int, signer: str = "none") -> np.ndarray:
-    """A whole array of a store that need not lie anywhere: angles, positions.
+    """Read a whole array that needs no georeference: angles, positions.
 
     Args:
         store: Address of the store.
-        path: Of the array there.
-        dimensions: How many it has.
+        path: Path of the array in the store.
+        dimensions: Expected number of dimensions.
         signer: See :mod:`stac2cube.access.sign`.
 
     Returns:
-        Its numbers, as they are stored.
+        Its numbers, as stored.
 
     Raises:
         OSError: It cannot be read.
-        ReadError: It is no such array, or has more than some million numbers.
+        ReadError: It is not such an array, or has more than some million numbers.
     """
     access, _ = StoreAccess.of(opening(AssetRef(f"{store}/{path}"), signer))
     metadata, _, _ = _metadata_of(access, STORES.get(access.way.location, access), path)
@@ -677,11 +678,11 @@ def crs_of_store(store: str, signer: str = "none") -> str:
 
 
 def state_of_document(header: ZarrHeader, way: Opening) -> State:
-    """What the document is now that a header is from.
+    """The current state of the document that a header was read from.
 
     Raises:
         OSError: It cannot be read.
-        ReadError: It may not be.
+        ReadError: Access to it is refused.
     """
     access, _ = StoreAccess.of(way)
     return access.whole(header.document, MOST_DOCUMENT)[1]

@@ -1,4 +1,4 @@
-"""Read arrays of a Zarr store as images: windows of them, from chunks that all blocks of a process share."""
+"""Read windows of arrays in a Zarr store as images, with a cache of chunks shared by all blocks of a process."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Pixels: zarr decodes chunks; those decoded lately are shared by all blocks of a process.
+# Pixels: zarr decodes chunks; the latest are shared by all blocks of a process.
 
 BYTES = "STAC2CUBE_CHUNK_BYTES"
-"""Environment variable: bytes of decoded chunks that a process holds at most."""
+"""Environment variable: most bytes of decoded chunks that a process holds."""
 
 MOST = 1 << 30
-"""The same where it is not set: chunks of 5,490 x 5,490 pixels of 16 bands have as much."""
+"""Its default: the size of one chunk of 5,490 x 5,490 pixels for each of 16 bands."""
 
 HELD_FOR = 300.0
-"""Seconds that a decoded chunk is taken for what it was when it was fetched: blocks of one row come soon after another,
-and a process may live for days."""
+"""Seconds for which a decoded chunk is used without checking for changes: blocks of one row follow each other soon, and
+a process may live for days."""
 
 
 class ChunkCache:
-    """Chunks decoded lately, and being decoded; threads share it.
+    """Cache of decoded chunks; shared by threads.
 
-    A chunk that a thread is decoding is waited for by others that want the same one. What is held and what is being
-    decoded stays within the bound together, but for a single chunk that is larger.
+    If a thread is decoding a chunk, other threads that need it wait. Held chunks and chunks being decoded stay within
+    the limit together, except for a single chunk larger than the limit.
 
     Args:
-        most: Bytes; None for what the environment says.
+        most: Limit in bytes; None for the value of the environment variable.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -73,18 +73,18 @@ class ChunkCache:
         self._bytes, self._busy_bytes, self._busy = 0, 0, set[Any]()
         self._turn = threading.Condition()
         self.peak = 0
-        """Most bytes that were held and being decoded at a time."""
+        """Most bytes that were held or being decoded at one time."""
 
     def get(self, name: Any, size: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """A chunk, not to be written to.
+        """A chunk, not to be modified.
 
         Args:
-            name: Unique.
-            size: Bytes that it has.
+            name: Unique key.
+            size: Its size in bytes.
             make: Decodes it.
 
         Raises:
-            OSError: It was not there in time.
+            OSError: The deadline passed while waiting.
         """
         most = self._most if self._most is not None else _most_bytes()
         with self._turn:
@@ -132,11 +132,11 @@ def _most_bytes() -> int:
 
 
 CHUNKS = ChunkCache()
-"""Those of this process."""
+"""The cache of this process."""
 
 
 def _renew() -> None:
-    """In a new child, whose parent's threads may have held the lock, or were decoding."""
+    """Renew the caches in a forked child: threads of its parent may have held the lock, or were decoding."""
     global CHUNKS, PACKED
     CHUNKS, PACKED = ChunkCache(), PackedChunks()
     _readers.cache_clear()
@@ -145,7 +145,7 @@ def _renew() -> None:
 
 @cache
 def _readers() -> ThreadPoolExecutor:
-    """Threads that wait for chunks of one window beyond its first."""
+    """Threads for the chunks of a window after its first."""
     return ThreadPoolExecutor(16, thread_name_prefix="zarr-window")
 
 
@@ -155,14 +155,14 @@ os.register_at_fork(after_in_child=_renew)
 class ZarrImage:
     """See :class:`stac2cube.model.image.Image`: one array of two dimensions, without overviews.
 
-    Pixels are as they are stored: no scale and no offset is applied. Values without data are those of the mission,
-    whatever the array calls its fill value. What was written as numbers with a point is brought back to the counts
-    that it was made from, see :class:`Packing`.
+    Pixels are returned as stored: no scale or offset is applied. The no-data value is the mission's, whatever the
+    array's fill value. Floating-point numbers are converted back to the counts that they were made from, see
+    :class:`Packing`.
 
     Args:
-        header: What is known of it.
-        access: The store that it lies in.
-        path: Where it lies there.
+        header: The header of the array.
+        access: The store of the array.
+        path: Path of the array in the store.
     """
 
     bands = 1
@@ -177,20 +177,20 @@ class ZarrImage:
         self._packing = _packing_of(header, path)
 
     def geobox_of(self, level: int) -> GeoBox:  # noqa: ARG002 - there is one
-        """Its lattice."""
+        """The array's grid."""
         return self.geobox
 
     def is_averaged(self, level: int) -> bool:  # noqa: ARG002 - there is none
-        """It has no overviews."""
+        """False: the array has no overviews."""
         return False
 
     def read(self, index: int, roi: Roi, level: int = 0) -> np.ndarray:  # noqa: ARG002 - it has one band and level
         """See :meth:`stac2cube.model.image.Image.read`.
 
         Raises:
-            ChangedFileError: It is another array than the header describes.
+            ChangedFileError: The array changed since its header was read.
             OSError: A chunk cannot be read.
-            ReadError: A chunk is not what it should be.
+            ReadError: A chunk is invalid.
         """
         layout = self.header.layout
         out = np.empty([part.stop - part.start for part in roi], layout.dtype)
@@ -211,7 +211,7 @@ class ZarrImage:
         return self._packing.counts(out) if self._packing else out
 
     def _paste(self, store: ArrayStore, place: tuple[int, int], roi: Roi, out: np.ndarray) -> None:
-        """Copy what a chunk has of a window."""
+        """Copy a chunk's part of a window."""
         layout = self.header.layout
         name = (self.access.way.location, self.path, self.header.state, place)
         taken, given = [], []
@@ -231,22 +231,22 @@ class ZarrImage:
         part[...] = chunk[tuple(taken)]
 
 
-# A small part of a chunk that nobody else may want: the chunk is unpacked into memory that is used again and again, and
-# kept as it is stored. New memory for all that it holds would cost more than unpacking it; so only who wants another
-# part of it has it unpacked to stay.
+# If a small part of a chunk is needed, the chunk is unpacked into reused memory, and kept in its stored form. New
+# memory for the unpacked chunk would cost more than unpacking it; so a chunk is cached unpacked only when a second part
+# is needed.
 
 _THIN = 0.25
-"""Less of a chunk than this is a small part."""
+"""Fraction of a chunk below which a part is small."""
 
 _SMALLEST, _LARGEST = 2 << 20, 16 << 20
-"""Bytes of chunks of which that holds. Others cost too little, or too much to be unpacked twice."""
+"""Range of chunk sizes in bytes to which this applies. Others cost too little, or too much to be unpacked twice."""
 
 
 class PackedChunks:
-    """Chunks as they are stored, of which a small part was wanted once; threads share it.
+    """Chunks in stored form, of which a small part was needed once; shared by threads.
 
     Args:
-        most: Bytes held; the oldest are forgotten.
+        most: Most bytes held; the oldest chunks are dropped.
     """
 
     def __init__(self, most: int = 128 << 20) -> None:
@@ -256,11 +256,11 @@ class PackedChunks:
         self._fetching = [threading.Lock() for _ in range(64)]
 
     def first(self, name: Any, fetch: Callable[[], memoryview | None]) -> memoryview | None:
-        """A chunk for who is the first to want it; None for others, and where it is not there.
+        """A chunk for the first caller; None for later callers, and if the chunk is missing.
 
         Args:
-            name: Unique.
-            fetch: Gives the chunk.
+            name: Unique key.
+            fetch: Returns the chunk.
         """
         with self._fetching[hash(name) % len(self._fetching)]:
             with self._lock:
@@ -276,7 +276,7 @@ class PackedChunks:
             return data
 
     def take(self, name: Any) -> memoryview | None:
-        """A chunk for who unpacks it to stay; None if it is not held, or for too long."""
+        """Remove and return a chunk that will be cached unpacked; None if it is not held, or was held too long."""
         with self._lock:
             data, since = self._held.pop(name, (None, 0.0))
             if data is not None:
@@ -285,12 +285,12 @@ class PackedChunks:
 
 
 PACKED = PackedChunks()
-"""Those of this process."""
+"""The stored chunks of this process."""
 
 
 @contextmanager
 def _memory(size: int) -> Iterator[np.ndarray]:
-    """Memory of so many bytes, for a while; there is as much of it as there are cores, so that some wait for others."""
+    """Reused memory of the given size; there is one buffer per core, so that threads may have to wait."""
     spare = _spare()
     memory = spare.get()
     try:
@@ -309,17 +309,17 @@ def _spare() -> queue.LifoQueue[np.ndarray]:
     return spare
 
 
-# Counts of Sentinel-2, in stores of EOPF.
+# Counts of Sentinel-2, in EOPF stores.
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How a converter makes numbers with a point of the counts of a product: ``count * scale + offset``.
+    """How a converter computes floating-point numbers from the counts of a product: ``count * scale + offset``.
 
     Attributes:
         scale: See above.
         offset: See above.
-        dtype: Of the counts.
+        dtype: Type of the counts.
     """
 
     scale: float
@@ -327,22 +327,22 @@ class Packing:
     dtype: str
 
     def counts(self, numbers: np.ndarray) -> np.ndarray:
-        """The counts from which numbers were made.
+        """Convert numbers back to counts.
 
         Args:
-            numbers: ``(rows, columns)``, float32 or float64; NaN without data. What the converter made of the count 0,
-                which means no data, too, comes back as 0.
+            numbers: ``(rows, columns)``, float32 or float64; NaN without data. The number for the count 0, which also
+                means no data, becomes 0.
 
         Returns:
             ``(rows, columns)`` of the dtype, 0 without data.
 
         Raises:
-            ReadError: A number is none that a count gives, as where it was resampled.
+            ReadError: A number matches no count, for example because it was resampled.
         """
         nothing = np.isnan(numbers)
         exact = (np.where(nothing, self.offset, numbers).astype("float64") - self.offset) / self.scale
         found = np.rint(exact)
-        with np.errstate(invalid="ignore"):  # infinity is none either
+        with np.errstate(invalid="ignore"):  # infinity matches no count either
             wrong = ~(np.abs(exact - found) <= _EXACT) | (found < 0) | (found > np.iinfo(self.dtype).max)
         if wrong.any():
             value = float(numbers[wrong][0])
@@ -355,18 +355,18 @@ PACKINGS = {
     "quality/atmosphere/": Packing(1e-3, 0.0, "uint16"),
     "conditions/mask/l2a_classification/": Packing(1.0, 0.0, "uint8"),
 }
-"""By group: scale and offset that EOPF's converters declare of every product, also of those whose counts have no offset
-(mappings of CPM 2.5.6 to 3.1.0), and that converters to GeoZarr apply."""
+"""By group: scale and offset that EOPF's converters declare for every product, also for those whose counts have no
+offset (mappings of CPM 2.5.6 to 3.1.0), and that converters to GeoZarr apply."""
 
 _EXACT = 0.02
-"""How far from a whole number a count may come back, in counts: numbers of 32 bits miss it by 0.01 at most."""
+"""Tolerance in counts between a converted number and a whole count: numbers of 32 bits deviate by 0.01 at most."""
 
 
 def _packing_of(header: ZarrHeader, path: str) -> Packing | None:
-    """How numbers of an array become counts again; None where it holds counts, or what is not known here.
+    """The conversion of an array's numbers to counts; None if it holds counts, or its group is unknown.
 
     Raises:
-        ReadError: It holds what cannot be the counts of a product.
+        ReadError: Its values cannot be the counts of a product.
     """
     packing = next((one for group, one in PACKINGS.items() if path.startswith(group)), None)
     if np.dtype(header.layout.dtype).kind == "f":
@@ -382,21 +382,21 @@ def _packing_of(header: ZarrHeader, path: str) -> Packing | None:
 _ARRAYS: KnownHeaders[ZarrHeader, tuple[StoreAccess, str]] = KnownHeaders(
     lambda href, place: fetch_header(href, *place)
 )
-"""Headers of arrays that this process has seen."""
+"""Cache of headers in this process."""
 
 
 def read_array(lookup: HeaderLookup | None, asset: AssetRef, way: Opening, read: Callable[[Image, AssetRef], T]) -> T:
-    """What a function makes of an array; again with its metadata read anew if these do not fit its chunks.
+    """Apply a function to an array; if its metadata do not fit its chunks, read them anew and try again.
 
     Args:
-        lookup: Where its header may be known already.
+        lookup: Lookup of already known headers.
         asset: The array.
-        way: To it.
-        read: Takes the array, opened; may be called a second time.
+        way: How it is opened.
+        read: Takes the opened image and the asset; may be called a second time.
 
     Raises:
         OSError: It cannot be read.
-        ReadError: It is none that is read here, or is damaged; the message names store, array and chunk.
+        ReadError: It is not a supported array, or is damaged; the message names store, array and chunk.
     """
     access, path = StoreAccess.of(way)
     known = lookup(asset.href) if lookup else None
@@ -408,7 +408,7 @@ def read_array(lookup: HeaderLookup | None, asset: AssetRef, way: Opening, read:
         log.info("%s: %s: its metadata are read anew", unsigned(asset.href), error)
     STORES.forget(access.way.location)
     GROUPS.forget(f"{access.way.location}/{path.rpartition('/')[0]}")
-    # From the array's own document: what the store says of all its arrays may be older than they are.
+    # From the array's own document: the consolidated metadata of the store may be older than the array.
     fresh = fetch_header(asset.href, access, path, own=True)
     store = ZarrImage(fresh, access, path)
     if fresh.metadata == known.metadata and fresh.transform == known.transform:
@@ -421,4 +421,4 @@ def read_array(lookup: HeaderLookup | None, asset: AssetRef, way: Opening, read:
 
 
 STALE = RememberedNames()
-"""Headers that an index keeps and that are no longer true: address and state."""
+"""Outdated headers of indexes: address and state."""

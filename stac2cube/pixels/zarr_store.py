@@ -1,8 +1,8 @@
-"""Bytes of a Zarr store that somebody else wrote, on a disk or behind a network, by this project's own rules of access.
+"""Read objects of a foreign Zarr store, on a disk or over a network, by the access rules of this project.
 
-zarr-python decodes, and asks a :class:`ArrayStore` for what it needs: documents that are known already, and chunks that
-are fetched with the time limits, keys and refusals that hold for all files. What zarr would take for pixels without
-data, because a chunk is not there, is that here only where the array declares a fill value and has other chunks.
+zarr-python decodes, and requests data from an :class:`ArrayStore`: documents that are known already, and chunks, which
+are fetched with the time limits, keys and access checks that apply to all files. zarr treats a missing chunk as pixels
+without data; here that holds only if the array declares a fill value and has other chunks.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 AT_ONCE = 32
-"""Chunks that one process fetches at the same time."""
+"""Number of chunks that one process fetches at the same time."""
 
 
 class DamagedChunkError(ReadError):
-    """A chunk does not hold what the array's metadata say; the message names store, array and chunk."""
+    """A chunk does not match the array's metadata; the message names store, array and chunk."""
 
 
 @dataclass(frozen=True)
 class StoreAccess:
-    """Objects of one store.
+    """Access to the objects of one store.
 
     Attributes:
         name: The store's own name, for messages.
-        way: To the store as a whole; its location ends without a slash.
-        query: What follows every address, with the question mark; "" on disks.
+        way: How the store is opened; its location ends without a slash.
+        query: Query string of every address, with the question mark; "" on disks.
     """
 
     name: str
@@ -63,13 +63,13 @@ class StoreAccess:
 
     @classmethod
     def of(cls, way: Opening) -> tuple[StoreAccess, str]:
-        """The store in which an array lies, and its path there.
+        """The store of an array, and the array's path in it.
 
         Args:
-            way: To the array.
+            way: How the array is opened.
 
         Raises:
-            ReadError: Its address names no array of a store, or leads out of it.
+            ReadError: Its address is not that of an array in a store, or leads out of the store.
         """
         prefix = next((kind for kind in ("/vsicurl/", "/vsis3/") if way.location.startswith(kind)), "")
         plain, mark, query = way.location.removeprefix(prefix).partition("?" if prefix == "/vsicurl/" else "\0")
@@ -81,35 +81,35 @@ class StoreAccess:
         return cls(found[0].rpartition("/")[2], store, mark + query), path
 
     def whole(self, key: str, most: int) -> tuple[memoryview, State]:
-        """An object, and what it is.
+        """Read an object, and its state.
 
         Args:
             key: Its name in the store.
-            most: Bytes that it may have.
+            most: Largest size allowed, in bytes.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: It does not exist.
             OSError: It cannot be read, or is larger.
-            ReadError: It may not be read, or not from here.
+            ReadError: Access to it is refused, or not possible from here.
         """
         if not self.way.remote:
             return self._local(key, 0, None, most)
         return self._remote(lambda parts: parts.whole(most), key)
 
     def part(self, key: str, first: int, last: int) -> tuple[memoryview, State]:
-        """Bytes of an object from a first to before a last; raises as :meth:`whole`."""
+        """Read the bytes of an object from ``first`` to before ``last``; raises as :meth:`whole`."""
         if not self.way.remote:
             return self._local(key, first, last, last - first)
         return self._remote(lambda parts: (parts.read([(first, last)], State(0, "", 0))[0], State(0, "", 0)), key)
 
     def end(self, key: str, count: int) -> tuple[memoryview, State]:
-        """The last bytes of an object; raises as :meth:`whole`."""
+        """Read the last bytes of an object; raises as :meth:`whole`."""
         if not self.way.remote:
             return self._local(key, -count, None, count)
         return self._remote(lambda parts: parts.last(count), key)
 
     def has(self, key: str) -> bool:
-        """Whether there is an object; raises as :meth:`whole`, but for one that is not there."""
+        """Whether an object exists; raises as :meth:`whole`, except for a missing object."""
         try:
             if self.way.remote:
                 self._remote(lambda parts: parts.first(1), key)
@@ -125,11 +125,11 @@ class StoreAccess:
             assert isinstance(parts, RemoteParts)
             return ask(parts)
         except UnusualFileError as error:
-            # There is no other reader of stores to turn to.
+            # There is no other reader of stores to fall back to.
             raise ReadError(f"{key} of {self.name}: {error}") from None
 
     def _local(self, key: str, first: int, last: int | None, most: int) -> tuple[memoryview, State]:
-        """From a disk: a plain file within the store, also where a link leads there."""
+        """Read from a disk: a regular file within the store, also through a link within it."""
         path = f"{self.way.location}/{key}"
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.way.location)):
             raise ReadError(f"{key} of {self.name} is a link that leads out of the store")
@@ -153,13 +153,13 @@ def _fetchers() -> ThreadPoolExecutor:
 
 
 def both(one: Callable[[], A], other: Callable[[], B]) -> tuple[A, B]:
-    """What two requests give that are made at the same time; if both fail, the error of the first is raised.
+    """Results of two simultaneous requests; if both fail, the error of the first is raised.
 
     Args:
         one: Called by this thread.
-        other: Called by a thread of its own, which is not waited for where ``one`` fails.
+        other: Called by a separate thread, which is not waited for if ``one`` fails.
     """
-    # Not by the threads that fetch chunks: requests may wait for those.
+    # Not by the threads that fetch chunks: requests may wait for them.
     pool = ThreadPoolExecutor(1, thread_name_prefix="zarr-document")
     try:
         second = pool.submit(other)
@@ -170,18 +170,18 @@ def both(one: Callable[[], A], other: Callable[[], B]) -> tuple[A, B]:
 
 @dataclass(frozen=True)
 class ArrayFacts:
-    """What fetching the chunks of an array goes by.
+    """Facts needed to fetch the chunks of an array.
 
     Attributes:
         path: The array's path in its store.
-        state: Of the document that its metadata are from.
-        names: Names of all its chunks below its path, or of its shards.
-        may_lack: Whether a chunk that is not there means pixels of the array's fill value.
-        most: Bytes that a chunk may have as it is stored.
-        unpacked: Bytes that a chunk becomes.
-        compressor: What chunks were compressed by: ``"blosc"``, ``"zstd"`` and ``"lz4"`` say before what they become.
+        state: State of the document with its metadata.
+        names: Returns the names of all its chunks or shards, relative to its path.
+        may_lack: Whether a missing chunk means pixels of the array's fill value.
+        most: Most bytes of a stored chunk.
+        unpacked: Bytes of an unpacked chunk.
+        compressor: Compressor of chunks; frames of ``"blosc"``, ``"zstd"`` and ``"lz4"`` declare their unpacked size.
         sharded: Whether objects are shards.
-        index_first: Whether the index of a shard is at its begin.
+        index_first: Whether the index of a shard is at its beginning.
     """
 
     path: str
@@ -196,12 +196,12 @@ class ArrayFacts:
 
 
 class ArrayStore(Store):
-    """One array, read-only, as a store of zarr's: what zarr reads of it, and when.
+    """One array, read-only, as a store for zarr.
 
     Args:
         access: The store of the array.
-        facts: Of the array.
-        documents: Its metadata by their names, as bytes.
+        facts: Facts of the array.
+        documents: Its metadata documents by name, as bytes.
     """
 
     def __init__(self, access: StoreAccess, facts: ArrayFacts, documents: Mapping[str, bytes]) -> None:
@@ -217,8 +217,8 @@ class ArrayStore(Store):
 
         Raises:
             OSError: The chunk cannot be read.
-            ReadError: It is not what it should be.
-            ChangedFileError: The array was changed after its metadata were read.
+            ReadError: It is invalid.
+            ChangedFileError: The array changed after its metadata were read.
         """
         data: Any = self.documents.get(key)
         if data is None:
@@ -234,22 +234,22 @@ class ArrayStore(Store):
         """The array, opened from its documents.
 
         Raises:
-            ValueError: Its metadata are none of an array (also TypeError, KeyError).
+            ValueError: Its metadata are invalid (also TypeError, KeyError).
         """
         with slow_pipeline():
             return zarr.open_array(self, mode="r", zarr_format=2 if ".zarray" in self.documents else 3)
 
     def name_of(self, key: str) -> str:
-        """A chunk in words."""
+        """Description of a chunk for messages."""
         return f"chunk {key} of array {self.facts.path} in {self.access.name}"
 
     def chunk(self, key: str, wanted: ByteRequest | None = None) -> memoryview | None:
-        """A chunk or shard as it is stored, or bytes of it; None where it is not there, and need not be.
+        """A chunk or shard as stored, or bytes of it; None if it is missing and means the fill value.
 
         Raises:
             OSError: It cannot be read.
-            ReadError: It is not what it should be.
-            ChangedFileError: The array was changed after its metadata were read.
+            ReadError: It is invalid.
+            ChangedFileError: The array changed after its metadata were read.
         """
         if time.monotonic() > self._until:
             raise OSError("it took too long")
@@ -282,19 +282,19 @@ class ArrayStore(Store):
                 return self.access.part(name, wanted.start, wanted.end)
             return _INDEXES.of((self._whole_name(), key, wanted.end), lambda: self.access.part(name, 0, wanted.end))
         if isinstance(wanted, SuffixByteRequest):
-            # The index of a shard, which is wanted again for each of its chunks.
+            # The index of a shard, which is needed again for each of its chunks.
             return _INDEXES.of((self._whole_name(), key, -wanted.suffix), lambda: self.access.end(name, wanted.suffix))
         assert isinstance(wanted, OffsetByteRequest)
         whole, state = self.access.whole(name, self.facts.most)
         return whole[wanted.offset :], state
 
     def _settle(self, key: str) -> None:
-        """See that a chunk that is younger than the metadata is still what they say.
+        """Check that the metadata still apply to a chunk that is younger than they are.
 
-        Before the first chunk of an array is used, it suffices that its own document says the same.
+        Before the first chunk of an array is used, it suffices that the array's own document is the same.
 
         Raises:
-            ChangedFileError: It may not be.
+            ChangedFileError: They may not apply.
         """
         if not _SEEN.has(self._whole_name()):
             name = "zarr.json" if "zarr.json" in self.documents else ".zarray"
@@ -311,7 +311,7 @@ class ArrayStore(Store):
         return self.access.way.location, self.facts.path, self.facts.state
 
     def _require_fill(self, key: str, error: OSError) -> None:
-        """See that a chunk that is not there means pixels of the fill value.
+        """Check that a missing chunk means pixels of the fill value.
 
         Raises:
             FileNotFoundError: It does not.
@@ -330,9 +330,9 @@ class ArrayStore(Store):
             _SEEN.add(self._whole_name())
 
     def _problem(self, data: memoryview, wanted: ByteRequest | None) -> str:
-        """Why a chunk cannot be what it should, by the size that it says itself to unpack to; "" if it may.
+        """Why a chunk is invalid, judged by the unpacked size in its header; "" if it is not.
 
-        Of shards that is asked of the chunks within; their indexes, and shards as a whole, begin with no such size.
+        In shards the inner chunks are checked; shards as a whole and their indexes have no such header.
         """
         if (wanted is None) == self.facts.sharded or isinstance(wanted, SuffixByteRequest):
             return ""
@@ -356,41 +356,41 @@ class ArrayStore(Store):
         return list(await asyncio.gather(*(self.get(key, prototype, wanted) for key, wanted in key_ranges)))
 
     async def exists(self, key: str) -> bool:
-        """Whether a document is known; chunks are fetched."""
+        """Whether a document is known; chunks are always requested."""
         return key in self.documents
 
     supports_writes = supports_deletes = supports_listing = False
 
     async def set(self, key: str, value: Buffer) -> None:
-        """It is read-only."""
+        """Not supported: the store is read-only."""
         raise NotImplementedError(key)
 
     async def delete(self, key: str) -> None:
-        """It is read-only."""
+        """Not supported: the store is read-only."""
         raise NotImplementedError(key)
 
     async def list(self) -> AsyncIterator[str]:
-        """Nothing is listed."""
+        """Yield nothing."""
         for key in list[str]():
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:  # noqa: ARG002 - nothing is listed
-        """Nothing is listed."""
+        """Yield nothing."""
         for key in list[str]():
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # noqa: ARG002 - nothing is listed
-        """Nothing is listed."""
+        """Yield nothing."""
         for key in list[str]():
             yield key
 
 
 _MOST_DOCUMENT = 1 << 22
-"""Bytes of the metadata of one array; some thousand are usual."""
+"""Most bytes of an array's metadata; some thousand are usual."""
 
 
 def _bare(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata of an array without what does not tell how its chunks are kept."""
+    """Metadata of an array without the parts that do not affect the storage of its chunks."""
     return {key: part for key, part in metadata.items() if key not in ("attributes", "consolidated_metadata")}
 
 
@@ -399,12 +399,12 @@ METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
 def unpacked_size(compressor: str, data: memoryview) -> int | None:
-    """Bytes that a frame says it unpacks to, before memory is taken for them; None if it does not say.
+    """Unpacked size that a frame declares, in bytes, to check it before memory is allocated; None if it declares none.
 
     Sources: the header of c-blosc 1 (README_CHUNK_FORMAT), bytes 4 to 8; RFC 8878, section 3.1.1.1, for zstd.
 
     Args:
-        compressor: ``"blosc"``, ``"zstd"`` or ``"lz4"``, before whose frames numcodecs puts the size.
+        compressor: ``"blosc"``, ``"zstd"`` or ``"lz4"``; numcodecs prepends the size to frames of lz4.
         data: The frame.
     """
     if compressor == "blosc" and len(data) >= 16:
@@ -421,45 +421,45 @@ def unpacked_size(compressor: str, data: memoryview) -> int | None:
 
 
 class RememberedNames:
-    """Names that are remembered, the oldest forgotten; threads may share it."""
+    """A bounded set of names that drops the oldest; may be shared by threads."""
 
     def __init__(self, most: int = 65_536) -> None:
         self._names: OrderedDict[Any, None] = OrderedDict()
         self._most, self._lock = most, Lock()
 
     def add(self, name: Any) -> None:
-        """Remember one."""
+        """Add a name."""
         with self._lock:
             self._names[name] = None
             while len(self._names) > self._most:
                 self._names.popitem(last=False)
 
     def has(self, name: Any) -> bool:
-        """Whether one is remembered."""
+        """Whether a name is in the set."""
         with self._lock:
             return name in self._names
 
 
 _SEEN = RememberedNames()
-"""Arrays of which at least one chunk was there."""
+"""Arrays of which at least one chunk was found."""
 
 _SETTLED = RememberedNames()
-"""Arrays whose metadata were read again after a chunk was found to be younger: so they were written."""
+"""Arrays whose chunks are younger than their metadata, although the metadata, read again, still apply."""
 
 
 def settle(access: StoreAccess, path: str, state: State) -> None:
-    """Take chunks of an array that are younger than its metadata no longer for a change.
+    """Accept chunks of an array that are younger than its metadata.
 
     Args:
         access: The store.
-        path: Of the array there.
-        state: Of the document that its metadata are from.
+        path: Path of the array in the store.
+        state: State of the document with its metadata.
     """
     _SETTLED.add((access.way.location, path, state))
 
 
 class _Indexes:
-    """Indexes of shards, the oldest forgotten; threads may share it."""
+    """Bounded cache of the indexes of shards, which drops the oldest; may be shared by threads."""
 
     def __init__(self, most: int = 1024) -> None:
         self._held: OrderedDict[Any, tuple[memoryview, State]] = OrderedDict()
@@ -480,5 +480,5 @@ class _Indexes:
 _INDEXES = _Indexes()
 
 
-# Threads of a parent are none of a child's.
+# A child process does not have the threads of its parent.
 os.register_at_fork(after_in_child=_fetchers.cache_clear)

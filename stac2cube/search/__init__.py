@@ -1,1 +1,1 @@
-"""From a query to scenes: catalogs, STAC APIs, files of items, and what is wrong with single items."""
+"""From a query to scenes: catalogs, STAC APIs, files of items, and checks of single items."""

@@ -21,22 +21,22 @@ from stac2cube.search.parsing import Notes
 from stac2cube.search.search import SearchResult, found_items, scenes_of
 from stac2cube.trust.deadline import within
 
-# Whether the assets that a catalog names can be read here.
+# Whether the assets of a catalog can be read on this machine.
 
 LONGEST = 60.0
-"""Seconds that are waited for a file to open."""
+"""Time limit for opening a file, in seconds."""
 
 
 def problem_of(scenes: Sequence[Scene]) -> str:
-    """Why the first or the last of some scenes cannot be read here; "" if both can.
+    """Why the first or the last scene cannot be read here; "" if both can.
 
-    One asset of each is opened, and of its pixels nothing is read.
+    One asset of each is opened; no pixels are read.
     """
     if not scenes:
         return "it has no scene for these words"
     for scene in {str(scene.key): scene for scene in (scenes[0], scenes[-1])}.values():
         if scene.problem or not scene.granules:
-            continue  # a matter of its metadata, recorded when it is built
+            continue  # a problem of the metadata, which is recorded when the scene is built
         granule = scene.granules[0]
         if problem := _problem_of_asset(granule, next(iter(granule.assets.values()))):
             return f"{granule.id} cannot be read here: {problem}"
@@ -60,7 +60,7 @@ def _problem_of_asset(granule: Granule, asset: AssetRef) -> str:
 
 
 def crs_of_file(granule: Granule) -> tuple[str, str]:
-    """The CRS that the file of a granule says, and why it says none, each "" where the other is not."""
+    """The CRS of a granule's file, and why there is none; one of the two is ""."""
     asset = next(iter(granule.assets.values()), None)
     if asset is None:
         return "", "it has no file"
@@ -79,21 +79,21 @@ def crs_of_file(granule: Granule) -> tuple[str, str]:
     return found, "" if found else "its file does not either"
 
 
-# Which catalog a search goes to: the one asked for, the site's own inside its jobs, or the first open one.
+# The catalog that is searched: the one requested, the site's own inside its jobs, or the first open one.
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CatalogChoice:
-    """A catalog to search, and why it.
+    """A catalog to search, with the reason.
 
     Attributes:
         catalog: The catalog.
         why: The reason, for log and ledger.
-        probe: Whether it counts only if some of its assets open here.
-        together: Whether it is one of several of which each scene is taken from the first that has it.
-        last_resort: Whether it is asked only where all before it answered, and had nothing.
+        probe: Whether it is used only if some of its assets can be opened here.
+        together: Whether it is one of several catalogs; each scene is taken from the first of them that has it.
+        last_resort: Whether it is searched only if all before it responded and had no scene.
     """
 
     catalog: Catalog
@@ -105,13 +105,13 @@ class CatalogChoice:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
-        choice: Where; its reason says also why others were passed over.
-        items: The items as the catalog gave them.
-        scenes: The same as scenes.
-        notes: What else was said by each catalog that was asked and is not passed over.
+        choice: The catalog used; its reason includes why others were skipped.
+        items: The items as the catalog returned them.
+        scenes: The scenes made of these items.
+        notes: Notes of each catalog that was searched and not skipped.
     """
 
     choice: CatalogChoice
@@ -123,13 +123,14 @@ class Found:
 def catalog_choices(query: Query, *, on_cluster: bool = False) -> tuple[CatalogChoice, ...]:
     """The catalogs to try, in order.
 
-    What is asked for by name always wins, and is the only one; of several names with commas, each scene is taken from
-    the first that has it readable. For "auto", where blocks are made on the nodes of a cluster, come first the catalogs
-    whose archive is mounted here: a site's own. Then comes the first open one that carries the mission; and where it
-    has nothing, those that have samples only.
+    A catalog requested by name is the only one. Of several names with commas, each scene is taken from the first
+    catalog in which it is readable. For "auto", where blocks are made on the nodes of a cluster, catalogs whose archive
+    is mounted here come first: a site's own. Then follows the first open catalog that carries the mission, and, for the
+    case that it has nothing, catalogs that have samples only.
 
     Args:
-        query: What is looked for: its mission, the catalog that it asks for, and a stored search result.
+        query: The query: its mission, its catalog, and a stored search result.
+        on_cluster: Whether blocks are made on the nodes of a cluster: in a SLURM job, or by the place ``Slurm``.
         on_cluster: Whether blocks are made on the nodes of a cluster: in a SLURM job, or by the place ``Slurm``.
 
     Raises:
@@ -168,17 +169,17 @@ def find(
     candidates: Sequence[CatalogChoice],
     gather: Callable[[Query, Catalog], SearchResult] = found_items,
 ) -> Found:
-    """Search the first of some catalogs that is of use; those passed over are logged and remembered with the reason.
+    """Search catalogs in order until one is usable; skipped catalogs are logged and listed with the reason.
 
     Args:
-        query: What to look for.
+        query: The query.
         candidates: The catalogs, in order.
-        gather: What searches one. It may keep what it finds elsewhere and give some items only: by their scenes is told
-            whether the catalog is of use.
+        gather: Searches one catalog. It may store items elsewhere and return only some of them: their scenes decide
+            whether the catalog is usable.
 
     Raises:
-        NothingFoundError: No scene in the last of them.
-        CatalogError: The last of them cannot be read.
+        NothingFoundError: The last catalog has no scene.
+        CatalogError: The last catalog cannot be read.
     """
     if any(candidate.together for candidate in candidates):
         return _find_together(query, candidates)
@@ -192,7 +193,7 @@ def find(
             problem = problem_of(scenes) if candidate.probe and scenes else "" if scenes else _nothing(harvest)
         except CatalogError as error:
             if last and not candidate.last_resort:
-                raise  # samples of another catalog do not stand in for one that cannot be asked
+                raise  # samples of another catalog do not replace a catalog that cannot be reached
             problem = str(error)
         if not problem:
             why = "; ".join([candidate.why, *passed])
@@ -205,18 +206,18 @@ def find(
 
 
 def _nothing(harvest: SearchResult) -> str:
-    """Why a search is of no use, the reasons of its items first."""
+    """Why a search found nothing usable; reasons of its items take precedence."""
     return harvest.notes.why_nothing() or "it has no scene for these words"
 
 
 def _is_whole(scene: Scene, query: Query) -> bool:
-    """Whether a scene has no problem and all bands that are asked for."""
+    """Whether a scene has no problem and all bands of the query."""
     wanted = {band.name for band in query.chosen}
     return not scene.problem and all(wanted <= granule.assets.keys() for granule in scene.granules)
 
 
 def _find_together(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
-    """Every scene from the first catalog that has it readable, and whole if any has; who is down is passed over."""
+    """Each scene from the first catalog where it is readable, preferably complete; unreachable catalogs are skipped."""
     chosen: dict[str, Scene] = {}
     items: list[Mapping[str, Any]] = []
     notes: list[Notes] = []
@@ -228,7 +229,7 @@ def _find_together(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
         except CatalogError as error:
             problems.append(f"not {name}: {error}")
             log.warning("catalog %s is passed over: %s", name, error)
-            # What it has cannot be known, so nothing may be taken for withdrawn.
+            # Its items are unknown, so none may be treated as withdrawn.
             notes.append(Notes(incomplete=f"{name} cannot be read"))
             continue
         scenes = scenes_of(harvest.items, query, candidate.catalog, harvest.notes)
@@ -242,7 +243,7 @@ def _find_together(query: Query, candidates: Sequence[CatalogChoice]) -> Found:
             for scene in scenes
             if str(scene.key) not in chosen or (str(scene.key) in lacking and _is_whole(scene, query))
         ]
-        # Over a network only reading itself can tell; what lies on disk is there or not.
+        # Over a network only reading itself can tell; a file on disk either exists or does not.
         readable = [scene for scene in new if not _on_disk(scene) or not problem_of([scene])]
         chosen |= {str(scene.key): scene for scene in readable}
         items += harvest.items
@@ -264,5 +265,5 @@ def _mounted(catalog: Catalog) -> bool:
 
 
 def _carries(catalog: Catalog, mission: Mission) -> bool:
-    # Of a catalog that a person described, nobody knows what it carries before it is searched.
+    # The content of a user-defined catalog is unknown before it is searched.
     return not catalog.like or any(page.catalog == catalog.like for page in mission.pages)

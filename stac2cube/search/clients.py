@@ -25,23 +25,23 @@ from stac2cube.search.parsing import Notes
 from stac2cube.trust.address import NOBODY, Login, has_secret, host_of, is_http, netrc_path, public
 from stac2cube.trust.text import parse_json, shown
 
-# Pages of a search: how they name the next, and when they have told enough or nonsense.
+# Pages of a search: links to the next page, and when paging must end.
 
 MOST_PAGES = 5_000
-"""Pages of one search: at 200 items each, a million."""
+"""Most pages of one search: at 200 items each, a million items."""
 
 
 MOST_REPEATED = 3
-"""Pages one after another that hold items, and none that was not there before."""
+"""Most consecutive pages whose items were all returned before."""
 
 
 def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
-    """The items of pages, each once.
+    """The items of pages, without repetitions.
 
     Args:
-        pages: Answers of a search, one after another.
-        notes: Told if there may be more items: the server counts more than it gave (``numberMatched``), or it repeated
-            some without counting, as happens where it pages by place while items are added or removed.
+        pages: Responses of a search, in order.
+        notes: Records that there may be more items: the server counts more than it returned (``numberMatched``), or
+            repeated some without a count. The latter happens with paging by position while items are added or removed.
 
     Raises:
         APIError: Pages repeat themselves, or do not end.
@@ -66,9 +66,9 @@ def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
         barren = 0 if fresh else barren + 1
         if barren >= MOST_REPEATED:
             if matched is not None and len(seen) >= matched:
-                break  # it has given all that it counts, and begins anew
+                break  # all counted items were returned, and the server starts over
             raise APIError(f"its pages repeat themselves: {len(seen)} items came, and then no other")
-        # Some servers estimate how many there are, so that twice as many are no nonsense yet.
+        # Some servers estimate the count, so up to twice as many items are accepted.
         if number >= MOST_PAGES or (matched is not None and len(seen) > 2 * matched + 1000):
             raise APIError(f"its pages do not end: {number} came, with {len(seen)} items")
     if matched is not None and len(seen) < matched:
@@ -78,7 +78,7 @@ def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
 
 
 def _matched(page: Mapping[str, Any], before: int | None) -> int | None:
-    """How many items the server counts; None if it does not say."""
+    """The number of items that the server counts; None if it reports none."""
     context = page.get("context")
     for said in (page.get("numberMatched"), context.get("matched") if isinstance(context, Mapping) else None):
         if isinstance(said, int) and not isinstance(said, bool) and said >= 0:
@@ -93,11 +93,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ItemFilter:
-    """What is looked for, as far as files can tell without their items being read.
+    """Conditions that files can be filtered by before their items are read.
 
     Attributes:
-        bounds: West, south, east, north of the parts of an area; everywhere if none is given.
-        intervals: First and last instant of each; always if none is given.
+        bounds: West, south, east, north of each part of an area; empty for everywhere.
+        intervals: Pairs of first and last instant; empty for any time.
     """
 
     bounds: tuple[tuple[float, ...], ...] = ()
@@ -108,15 +108,15 @@ EVERYTHING = ItemFilter()
 
 
 def items_of_path(path: Path, look: ItemFilter = EVERYTHING, notes: Notes | None = None) -> Iterator[Any]:
-    """Every item of a local source, with absolute hrefs; and what stands in the place of one, as it is.
+    """Every item of a local source, with absolute hrefs; values that are not items are yielded unchanged.
 
     Args:
         path: A scene index, a ``.parquet`` file of STAC GeoParquet, a JSON file (ItemCollection, list of items, item,
             static catalog or collection), or a folder: with a ``catalog.json``, ``collection.json`` or ``index.json``,
             else all items below it.
-        look: Items that certainly lie elsewhere or in another time may be left out.
-        notes: Told of files of a folder or static catalog that cannot be read. If None, the first one is an error, and
-            so is what is not an item.
+        look: Filter; items that certainly do not match may be left out.
+        notes: Records files of a folder or static catalog that cannot be read. If None, the first of them is an error,
+            and so is a value that is not an item.
 
     Raises:
         CatalogError: It is none of these, or holds no item.
@@ -156,7 +156,7 @@ def _items(path: Path, notes: Notes | None) -> Iterator[Any]:
 
 
 def _items_of_lines(path: Path, notes: Notes | None) -> Iterator[Any]:
-    """One item a line, as pgSTAC and rustac write them (newline-delimited JSON)."""
+    """Items of newline-delimited JSON, one per line, as pgSTAC and rustac write it."""
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -171,7 +171,7 @@ def _items_of_line(path: Path, number: int, line: bytes) -> Iterator[Any]:
 
 
 def _noted(values: Iterator[Any], notes: Notes | None) -> Iterator[Any]:
-    """What one of several files or lines gives; without notes, one that cannot be read is an error."""
+    """The values of one of several files or lines; an error is noted, or raised if there are no notes."""
     try:
         yield from values
     except CatalogError as error:
@@ -186,7 +186,7 @@ def _readable(path: Path, notes: Notes | None) -> Iterator[Any]:
 
 
 def _items_of_folder(folder: Path, notes: Notes | None) -> Iterator[Any]:
-    # An index.json is what `stac2cube download` leaves, beside tables that are no catalogs.
+    # `stac2cube download` leaves an index.json beside tables that are not catalogs.
     for name in ("catalog.json", "collection.json", "index.json"):
         if (folder / name).exists():
             yield from _items(folder / name, notes)
@@ -227,14 +227,14 @@ def _items_of_json(path: Path, value: Any, notes: Notes | None) -> Iterator[Any]
 
 
 def _items_of_links(start: Path, catalog: Mapping[str, Any], notes: Notes | None) -> Iterator[Any]:
-    """Follow the links of a static catalog on disk, items and children alike, each file once."""
+    """Follow the item and child links of a static catalog on disk, each file once."""
     followed, waiting, broken = {start.resolve()}, _targets(start, catalog), []
     while waiting:
         target = waiting.pop(0)
         if target in followed:
             continue
         followed.add(target)
-        if not (is_there(target) and target.is_file()):  # nor a pipe, of which nobody knows whether it ends
+        if not (is_there(target) and target.is_file()):  # a pipe may never end
             broken.append(target)
             continue
         for value in _readable(target, notes):
@@ -260,7 +260,7 @@ def _targets(path: Path, catalog: Mapping[str, Any]) -> list[Path]:
 
 
 def _on_disk(href: str, base: Path) -> Path:
-    """Where a reference of RFC 3986 leads from a folder: percent-encoded, or as file systems write it."""
+    """The path of a reference (RFC 3986) relative to a folder: percent-encoded, or as file systems write it."""
     named = href.lower().startswith("file:") and local_path(href)
     plain = named or href
     path = Path(os.path.normpath(base / plain))
@@ -270,16 +270,15 @@ def _on_disk(href: str, base: Path) -> Path:
 
 
 def _absolute_path(item: Any, path: Path) -> Any:
-    """The item with asset hrefs that hold from anywhere: relative ones are meant from the file that holds the item.
+    """The item with absolute asset hrefs; relative ones are resolved against the file that holds the item.
 
-    Where there is no such file, and the item says by its link ``self`` that it comes from a server, they are meant from
-    there.
+    If no such file exists and the item's link ``self`` points to a server, they are resolved against that link.
     """
     assets = item.get("assets") if isinstance(item, dict) else None
     if not isinstance(assets, dict):
         return item
     base, origin = path.resolve().parent, self_link(item)
-    # A GeoParquet file may hold a column per asset of all its items, empty where an item lacks the asset.
+    # A GeoParquet file may hold a column for every asset of any item, empty where an item lacks the asset.
     item["assets"] = {name: asset for name, asset in assets.items() if asset}
     for asset in item["assets"].values():
         href = asset.get("href") if isinstance(asset, dict) else None
@@ -290,7 +289,7 @@ def _absolute_path(item: Any, path: Path) -> Any:
 
 
 def self_link(item: Mapping[str, Any]) -> str:
-    """Where an item says that it comes from, if that is a server; "" else."""
+    """The address of an item by its link ``self``, if that is on a server; else ""."""
     for link in item.get("links") or () if isinstance(item.get("links"), list) else ():
         href = link.get("href") if isinstance(link, Mapping) and link.get("rel") == "self" else None
         if isinstance(href, str) and href.startswith(("http://", "https://")):
@@ -308,20 +307,21 @@ def _read_json(path: Path) -> Any:
 def _parsed(content: bytes, what: str) -> Any:
     try:
         return parse_json(content)
-    except ValueError as error:  # also what is not Unicode, and numbers of thousands of digits
+    except ValueError as error:  # also for text that is not Unicode, and numbers of thousands of digits
         raise CatalogError(f"{what} is not JSON: {error}") from error
 
 
-# Items of a STAC API, through pystac-client: paged, patient with a server under load.
+# Items of a STAC API, through pystac-client, with paging and retries.
 
 RETRIES = 6
-"""Repetitions after 429 and 5xx, see :mod:`stac2cube.access.http`."""
+"""Retries after 429 and 5xx, see :mod:`stac2cube.access.http`."""
 
 PAGE = 200
-"""Items asked for per page."""
+"""Items requested per page."""
 
 _MOST_CORNERS = 500
-"""An area with more corners is sent as its convex hull, since servers refuse long ones; the answer is filtered here."""
+"""Areas with more corners are sent as convex hulls, since servers refuse long requests; the response is filtered
+here."""
 
 
 def items_of_api(
@@ -332,18 +332,18 @@ def items_of_api(
     notes: Notes | None = None,
     login: Login = NOBODY,
 ) -> Iterator[Any]:
-    """Items that a STAC API finds, each once, with absolute hrefs; and what stands in the place of one, as it is.
+    """Items found by a STAC API, each once, with absolute hrefs; values that are not items are yielded unchanged.
 
     Args:
         url: Address of the API's landing page.
-        collections: Ids to look in.
-        area: WGS84.
-        intervals: First and last instant of each, UTC.
-        login: User, password and keys, which its host alone sees.
-        notes: Told if there may be more items than those that were found.
+        collections: Ids of the collections to search.
+        area: Geometry in WGS84.
+        intervals: Pairs of first and last instant, UTC.
+        login: User, password and keys, which are sent to the API's host only.
+        notes: Records that there may be more items than those found.
 
     Raises:
-        CatalogError: The API cannot be reached or answers an error, after retries; or its pages do not end.
+        CatalogError: The API cannot be reached or responds with an error, after retries; or its pages do not end.
     """
     from pystac import STACError
     from pystac_client import Client
@@ -356,7 +356,7 @@ def items_of_api(
 
     parts = getattr(area, "geoms", [area])
     corners = sum(len(part.exterior.coords) for part in parts)
-    # Hulls of the parts, not of the whole: an area split at the antimeridian would span the globe.
+    # Hulls of the parts, not of the union: an area split at the antimeridian would span the globe.
     shape = area if corners <= _MOST_CORNERS else union_all([part.convex_hull for part in parts])
     noted = Notes() if notes is None else notes
     try:
@@ -370,12 +370,12 @@ def items_of_api(
         raise CatalogError(
             f"{url} is no STAC API that can be searched: {_first_line(error)}. Check the address"
         ) from error
-    except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
+    except (APIError, RequestException, ValueError) as error:  # ValueError: the response is not JSON
         raise refused(url, error) from None
 
 
 def refused(url: str, error: Exception) -> CatalogError:
-    """What is said of a catalog that gives no answer; its own words shortened, without keys."""
+    """The error for a catalog that does not respond; its message shortened and without keys."""
     status = getattr(error, "status_code", None)
     if status in (401, 403):
         return CatalogError(
@@ -390,7 +390,7 @@ def refused(url: str, error: Exception) -> CatalogError:
 
 
 def _absolute_link(item: Any, url: str) -> Any:
-    """The item with absolute hrefs: relative ones are meant from where the item itself lies (STAC, item links)."""
+    """The item with absolute hrefs; relative ones are resolved against the item's own address (STAC, item links)."""
     assets = item.get("assets") if isinstance(item, dict) else None
     if not isinstance(assets, dict):
         return item
@@ -404,15 +404,15 @@ def _absolute_link(item: Any, url: str) -> Any:
 
 
 def item_url(url: str, collection: str, name: str) -> str:
-    """Where an API has an item (OGC API - Features, part 1)."""
+    """The address of an item in an API (OGC API - Features, part 1)."""
     return f"{url.rstrip('/')}/collections/{quote(collection, safe='')}/items/{quote(name, safe='')}"
 
 
 def is_gone(url: str, collection: str, name: str, login: Login = NOBODY) -> bool | None:
-    """Whether an API says of an item that it does not have it any more: by 404, by 410, or by calling it deprecated.
+    """Whether an API no longer has an item: it responds 404 or 410, or marks the item as deprecated.
 
     Returns:
-        None if it says nothing: it cannot be reached, or answers something else.
+        None if unknown: the API cannot be reached, or responds with something else.
     """
     from pystac_client.exceptions import APIError
     from requests.exceptions import RequestException
@@ -432,26 +432,26 @@ def is_gone(url: str, collection: str, name: str, login: Login = NOBODY) -> bool
 
 
 def _first_line(error: Exception) -> str:
-    # Of a connection that failed what lies below: the reason, without the tries and addresses around it.
+    # For a failed connection only the underlying reason, without the retries and addresses around it.
     below = [one.args[0] for one in (error, error.__cause__, error.__context__) if one is not None and one.args]
     reasons = [reason for one in below if (reason := getattr(one, "reason", None))]
     text = str(reasons[0] if reasons else error).strip()
     return shown(text.splitlines()[0][:300]) if text else type(error).__name__
 
 
-# One STAC item by itself: from a file, from a folder that a workflow staged, or from an address.
+# A single STAC item: from a file, from a folder that a workflow staged, or from an address.
 
 
 def read_item(where: str) -> dict[str, Any]:
-    """A STAC item with hrefs that hold from anywhere.
+    """Read a STAC item and make its hrefs absolute.
 
     Args:
-        where: Address of the item; or path of its file, or of a file or folder that holds it and no other, such as a
+        where: Address of the item; or path of its file, or of a file or folder that holds only this item, such as a
             static catalog.
 
     Raises:
-        BadInputError: There are several items.
-        CatalogError: It cannot be read, or is none.
+        BadInputError: The source holds several items.
+        CatalogError: It cannot be read, or is not an item.
     """
     if is_http(where):
         return _fetched(where)
@@ -472,7 +472,7 @@ def _fetched(url: str) -> dict[str, Any]:
     login = Login.of(url) if has_secret(url) else NOBODY
     try:
         item = StrictIO(RETRIES, plain, login).read_json(plain)
-    except (APIError, RequestException, ValueError) as error:  # a ValueError is an answer that is no JSON
+    except (APIError, RequestException, ValueError) as error:  # ValueError: the response is not JSON
         raise refused(plain, error) from None
     if item.get("type") != "Feature" or not isinstance(item.get("assets"), dict) or "properties" not in item:
         raise CatalogError(f"{plain} is no STAC item")

@@ -1,4 +1,4 @@
-"""Scenes and grid of a cube: search by a query, lay out the grid, read the query back, compare with catalogs."""
+"""Scenes and grid of a cube: search by a query, define the grid, read the query back, compare with catalogs."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from stac2cube.search.parsing import counted_reasons, utm_of_tile
 from stac2cube.store.ledger import FAILED, Ledger
 from stac2cube.store.metadata import read_root
 
-# Whether what was found can be used: problems, bands that are lacking, and where it lies.
+# Whether the scenes found can be used: problems, lacking bands, and CRS.
 
 log = logging.getLogger(__name__)
 
 
 def without_standins(scene: Scene) -> Scene:
-    """A scene that has a problem if an older item stands in for the newest."""
+    """The scene, marked as having a problem if an older item replaces the newest one."""
     if scene.problem or not scene.passed_over:
         return replace(scene, spares={})
     name, why = next(iter(scene.passed_over.items()))
@@ -44,7 +44,7 @@ def without_standins(scene: Scene) -> Scene:
 
 
 def lacking(scenes: Sequence[Scene], bands: Sequence[Band]) -> dict[str, int]:
-    """How many of the usable scenes have no item with a band, by band; without those that all have."""
+    """The number of usable scenes without an item that has a band, by band; bands that all have are left out."""
     usable = [scene for scene in scenes if scene.granules and not scene.problem]
     counts = {
         band.name: sum(all(band.name not in granule.assets for granule in scene.granules) for scene in usable)
@@ -54,16 +54,16 @@ def lacking(scenes: Sequence[Scene], bands: Sequence[Band]) -> dict[str, int]:
 
 
 def report_absent(scenes: Sequence[Scene], bands: Sequence[Band]) -> None:
-    """Log which bands some scenes have no item with."""
+    """Log the bands that some scenes lack."""
     for name, count in lacking(scenes, bands).items():
         log.warning("%d of %d scenes have no item with band %s: it has no data there", count, len(scenes), name)
 
 
 def require_usable(scenes: Sequence[Scene]) -> None:
-    """Be sure that there is something to lay out a grid for.
+    """Check that a grid can be defined for the scenes.
 
     Raises:
-        BadInputError: All scenes have a problem, and nothing tells their CRS.
+        BadInputError: All scenes have a problem, and no item declares a CRS.
     """
     problems = [scene.problem for scene in scenes if scene.problem]
     if problems and not any(granule.crs for scene in scenes for granule in scene.granules):
@@ -71,10 +71,10 @@ def require_usable(scenes: Sequence[Scene]) -> None:
 
 
 def require_bands(scenes: Sequence[Scene], bands: Sequence[Band]) -> None:
-    """Be sure that each band is in an item of some scene.
+    """Check that an item of some scene has each band.
 
     Raises:
-        BadInputError: No usable scene has one of them: its layer would hold nothing.
+        BadInputError: No usable scene has one of the bands: its layer would be empty.
     """
     usable = len([scene for scene in scenes if scene.granules and not scene.problem])
     absent = lacking(scenes, bands)
@@ -90,14 +90,14 @@ def require_bands(scenes: Sequence[Scene], bands: Sequence[Band]) -> None:
 
 
 _LOOKED_AT = 12
-"""Files that are opened at most to find out their CRS."""
+"""Most files that are opened to read their CRS."""
 
 
 def footprints_of(scenes: Sequence[Scene]) -> list[tuple[str, BaseGeometry]]:
-    """CRS and footprint of each granule; where no item says its CRS, the files of some do.
+    """CRS and footprint of each granule; if no item declares a CRS, it is read from some of the files.
 
     Raises:
-        BadInputError: No item says its CRS, and no file tells it.
+        BadInputError: Neither an item nor a file has a CRS.
     """
     granules = [granule for scene in scenes if not scene.problem for granule in scene.granules]
     granules = granules or [granule for scene in scenes for granule in scene.granules]
@@ -115,10 +115,10 @@ def footprints_of(scenes: Sequence[Scene]) -> list[tuple[str, BaseGeometry]]:
 
 
 def _doubtful_crs(granules: Sequence[Granule]) -> dict[tuple[str, str], str]:
-    """What files say of CRSs that may be those of previews, by tile and CRS as items say it; a few are opened.
+    """CRSs of files that differ from the declared ones, by tile and declared CRS.
 
-    That is the CRS of web maps, which no product has, and another UTM zone than the one that a tile of Sentinel-2 is
-    named after.
+    A few files are opened, only for declared CRSs that may be those of previews: the CRS of web maps, which no product
+    uses, and a UTM zone that differs from the one in the code of a Sentinel-2 tile.
     """
     doubtful = {
         (granule.tile, granule.crs): granule
@@ -138,7 +138,7 @@ _WEB_MERCATOR = "EPSG:3857"
 
 
 def corner_of_files(scenes: Sequence[Scene], crs: str) -> tuple[float, float] | None:
-    """Upper left corner of the first granule's pixels in a CRS: as its item says, or else its file."""
+    """Upper left corner of the first granule's pixels in a CRS, as declared by its item, or else read from its file."""
     granules = sorted((g for s in scenes for g in s.granules), key=lambda granule: (granule.tile, granule.id))
     for granule in granules:
         if granule.corner and granule.crs and crs_text(granule.crs) == crs:
@@ -151,14 +151,14 @@ def corner_of_files(scenes: Sequence[Scene], crs: str) -> tuple[float, float] | 
     return None
 
 
-# Scenes for a cube, its grid, and what it is.
+# Scenes for a cube, its grid, and its specification.
 
 STAGE = "layers"
 """Name of the stage in the cubes it makes."""
 
 
 def local_sources(choices: Sequence[CatalogChoice]) -> list[Path]:
-    """Indexes and files among the catalogs to try that may keep headers of images."""
+    """Indexes and files among the catalogs to try that may hold headers of images."""
     paths = [Path(choice.catalog.url) for choice in choices if choice.catalog.is_local]
     return [path for path in paths if is_index(path) or path.suffix == ".parquet"]
 
@@ -167,11 +167,11 @@ def find_scenes(query: Query, choices: Sequence[CatalogChoice]) -> Found:
     """Search the catalogs for a cube.
 
     Args:
-        query: What to look for.
+        query: The query.
         choices: The catalogs to try, in order, see :func:`stac2cube.search.choose_catalog.catalog_choices`.
 
     Raises:
-        NothingFoundError: No scene.
+        NothingFoundError: No scene was found.
         CatalogError: The catalog cannot be read.
     """
     try:
@@ -194,7 +194,7 @@ def area_of(query: Query) -> Area:
     """The area of a query for a cube.
 
     Raises:
-        BadInputError: It has none: a cube is not laid out over the whole Earth.
+        BadInputError: The query has no area: a cube cannot cover the whole Earth.
     """
     if query.area is None:
         raise BadInputError("say also aoi")
@@ -202,22 +202,22 @@ def area_of(query: Query) -> Area:
 
 
 def _filled(found: Found, query: Query) -> Found:
-    """Scenes of a model in tiles, with those of its coarser sibling behind them where that is asked for."""
+    """Scenes of a tiled elevation model, followed by granules of its coarser sibling if the query wants gaps filled."""
     if not query.fill:
         return found
     sibling = replace(query, mission=query.page.filler, bands=tuple(band.name for band in query.chosen), fill=False)
     others = [granule for scene in find(sibling, (found.choice,)).scenes for granule in scene.granules]
-    # Where lattices differ, the reader takes what comes first and fills its gaps with what follows.
+    # If the lattices differ, the reader uses the first granules and fills their gaps with the following ones.
     return replace(found, scenes=tuple(replace(s, granules=(*s.granules, *others)) for s in found.scenes))
 
 
 def grid_for(query: Query, options: GridOptions, scenes: Sequence[Scene]) -> Grid:
-    """The lattice of a new cube.
+    """The grid of a new cube.
 
     Args:
-        query: What was searched.
-        options: What is said of the lattice.
-        scenes: What was found.
+        query: The query searched for.
+        options: The user's options for the grid.
+        scenes: The scenes found.
 
     Raises:
         BadInputError: No scene can be used, no CRS can be found, or the area cannot be expressed in it.
@@ -239,39 +239,39 @@ def grid_for(query: Query, options: GridOptions, scenes: Sequence[Scene]) -> Gri
         )
     resolution = float(options.resolution or min(gsds))
     if CRS(crs).is_geographic:
-        # Sizes of bands are metres; here the product's own pixels are the lattice, if they are degrees too.
+        # Band sizes are in metres; here the product's own pixels are the lattice, if they are in degrees too.
         lattice = corner_of_files(scenes, crs) or mission.lattice
         return grid_over(area.native, area.native_crs, crs, resolution, lattice=lattice)
     # Corners on the lattice of the coarsest band, so that each of its pixels holds whole pixels of the cube.
     step = float(max(gsds)) if max(gsds) % resolution == 0 else resolution
     lattice = mission.lattice
     if mission.lattice_step % resolution != 0:
-        # No lattice of such pixels fits all scenes: at least the first tile's pixels need not be moved.
+        # No lattice of such pixels fits all scenes: at least the first tile's pixels need not be resampled.
         corners = sorted((g.tile, g.corner) for s in scenes for g in s.granules if g.corner and g.crs == crs)
         lattice = corners[0][1] if corners else lattice
     return grid_over(area.native, area.native_crs, crs, resolution, lattice=lattice, step=step)
 
 
 def _metric(crs: str, area: Area) -> str:
-    """The CRS itself, or the UTM zone of the area where it counts in degrees: a cube's pixels are metres."""
+    """The CRS itself, or the area's UTM zone if the CRS is in degrees: a cube's pixels are in metres."""
     from pyproj import CRS
 
     if not CRS(crs).is_geographic:
         return crs
-    # UTM ends at 80 S and 84 N; beyond, its CRS still counts in metres.
+    # UTM ends at 80 S and 84 N; its CRS is in metres beyond that too.
     return utm_code(area.longitude, min(max(area.geometry.representative_point().y, -80), 84))
 
 
 def spec_for(query: Query, grid: Grid, resampling: str | Mapping[str, str] = "bilinear") -> CubeSpec:
-    """What a cube is.
+    """The specification of a cube.
 
     Args:
-        query: What was searched.
-        grid: Its lattice.
+        query: The query searched for.
+        grid: The grid.
         resampling: Method for continuous bands, or one per band.
 
     Raises:
-        BadInputError: Methods are given for bands that are not asked for.
+        BadInputError: Methods are given for bands that are not in the query.
     """
     area, mission = area_of(query), query.page
     return CubeSpec(
@@ -296,11 +296,11 @@ def spec_for(query: Query, grid: Grid, resampling: str | Mapping[str, str] = "bi
 
 
 def query_of(path: Path) -> tuple[CubeSpec, Query]:
-    """What a cube is, and the query that its next update takes.
+    """The specification of a cube, and the query for its next update.
 
     Raises:
-        CubeError: Not a cube.
-        BadInputError: Made by another stage.
+        CubeError: The path is not a cube.
+        BadInputError: The cube was made by another stage.
     """
     spec = read_root(path).spec
     if spec.stage != STAGE:
@@ -321,19 +321,19 @@ def query_of(path: Path) -> tuple[CubeSpec, Query]:
 
 
 def interval_texts(intervals: Sequence[tuple[datetime, datetime]]) -> list[str]:
-    """Intervals as the texts that :func:`stac2cube.model.period.parse_period` understands."""
+    """Intervals as texts that :func:`stac2cube.model.period.parse_period` reads."""
     return [f"{first:%Y-%m-%dT%H:%M:%S.%fZ}/{last:%Y-%m-%dT%H:%M:%S.%fZ}" for first, last in intervals]
 
 
 def band_requests(query: Query, resampling: str | Mapping[str, str]) -> tuple[BandRequest, ...]:
-    """The bands of a query, and how each is brought to a lattice.
+    """The bands of a query, and how each is resampled to a lattice.
 
     Args:
-        query: What is looked for.
+        query: The query.
         resampling: Method for continuous bands, or one per band.
 
     Raises:
-        BadInputError: Methods are given for bands that are not asked for.
+        BadInputError: Methods are given for bands that are not in the query.
     """
     bands = query.chosen
     per_band = dict(resampling) if isinstance(resampling, Mapping) else {}
@@ -373,19 +373,19 @@ def _layer(band: Band) -> Layer:
     )
 
 
-# What catalogs have, side by side; and what a cube lacks of it.
+# Comparison of catalogs with each other and with a cube.
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one catalog has.
+    """Scenes of one catalog.
 
     Attributes:
         catalog: Its name.
         scenes: Its scenes by key.
-        seconds: How long it took to say so.
-        problem: Why it has none, "" if it has.
-        answered: Whether it could be asked at all.
+        seconds: Duration of the search.
+        problem: Why it has none, "" if it has some.
+        answered: Whether the catalog responded.
     """
 
     catalog: str
@@ -402,7 +402,7 @@ class Gap:
     Attributes:
         key: Its key.
         month: ``"2023-07"``.
-        catalogs: Who has it.
+        catalogs: The catalogs that have it.
         reason: Why the cube lacks it.
     """
 
@@ -413,11 +413,11 @@ class Gap:
 
 
 def compare_catalogs(query: Query, names: Sequence[str]) -> Iterator[Answer]:
-    """Search the same words in several catalogs.
+    """Search several catalogs with the same query.
 
     Args:
-        query: What is looked for.
-        names: Names, URLs or paths.
+        query: The query.
+        names: Names, URLs or paths of the catalogs.
 
     Raises:
         BadInputError: An argument is invalid, or a catalog does not carry the mission.
@@ -436,17 +436,17 @@ def compare_catalogs(query: Query, names: Sequence[str]) -> Iterator[Answer]:
 
 
 def gaps_of(cube: Path, names: Sequence[str]) -> tuple[list[Gap], list[Answer]]:
-    """Scenes that catalogs have within what a cube was asked for, and that it lacks.
+    """Scenes that catalogs have for a cube's query and that the cube lacks.
 
     Args:
-        cube: The cube.
-        names: Catalogs to ask.
+        cube: Path of the cube.
+        names: Catalogs to search.
 
     Returns:
-        The gaps by key, and what each catalog said.
+        The gaps by key, and the result of each catalog.
 
     Raises:
-        CubeError: Not a cube.
+        CubeError: The path is not a cube.
     """
     _, query = query_of(cube)
     answers = list(compare_catalogs(query, names))

@@ -1,8 +1,9 @@
-"""Which of several items of one tile are read, and how they complete each other.
+"""Choose the items of a tile that are read, and combine their bands.
 
 Items of one tile and datastrip are versions of the same pixels, or parts of them by band: the USGS serves reflectance
 and temperature of one scene as two items, and archives lack files. So the newest version is used that has all bands
-that any of them has; its items complete each other by band. Where none has all, the newest is completed by others.
+that any version has; its items complete each other by band. If no version has all bands, the newest is completed by
+others.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from stac2cube.search.items import Reading, to_granule
 from stac2cube.search.parsing import footprint_of
 
 Known = tuple[Item, Identity]
-"""An item, and who it is."""
+"""An item and its identity."""
 
 _HALF = 0.5
-"""Items of a tile whose datastrip nobody names are halves of it, not versions, where less than this of the smaller one
-lies in the other."""
+"""Overlap, as a fraction of the smaller footprint, below which items of a tile without datastrip are halves of the tile
+and not versions of each other."""
 
 
 def group_items(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
-    """Items by tile and datastrip, in mosaic order; within each the preferred first.
+    """Group items by tile and datastrip, in mosaic order; within each group the preferred item is first.
 
-    Preferred is the newest baseline; of one baseline what was made last; of one product in Zarr what was converted
-    last; then the collection that the mission lists first; then what its catalog wrote last; then the id, so that the
-    order in which a server answers never matters.
+    Preference: newest baseline; then latest processing time; then, for products in Zarr, latest conversion; then the
+    collection that the mission lists first; then the latest change by the catalog; then the id, so that the order of a
+    server's response never matters.
     """
     preference: dict[str, int] = {}
     for place, page in enumerate(mission.pages):
@@ -52,14 +53,14 @@ def group_items(items: Sequence[Known], mission: Mission) -> list[list[Known]]:
     groups = []
     for (tile, datastrip), members in sorted(found.items(), key=lambda entry: entry[0]):
         ordered = sorted(members, key=rank, reverse=True)
-        # Where the datastrip is unknown, items of one tile are versions of the same if they lie on each other.
+        # Where the datastrip is unknown, items of one tile are versions of each other if they overlap enough.
         unknown = bool(tile) and not datastrip and len(ordered) > 1
         groups += _halves(ordered) if unknown else [ordered]
     return groups
 
 
 def _settle(found: dict[tuple[str, str], list[Known]]) -> None:
-    """Put items that do not name their datastrip to those of the one datastrip of their tile on which they lie."""
+    """Assign items without datastrip to the datastrip of their tile, if they overlap exactly one."""
     for tile in [tile for tile, datastrip in found if tile and not datastrip]:
         strips = [(key, footprint_of(members[0][0])) for key, members in found.items() if key[0] == tile and key[1]]
         if not strips:
@@ -94,7 +95,7 @@ def _halves(ordered: Sequence[Known]) -> list[list[Known]]:
 
 
 def number_of(baseline: str) -> float:
-    """A processing baseline as a number that sorts, -1 if it is none."""
+    """A processing baseline as a sortable number, -1 if it is not a number."""
     try:
         return float(baseline)
     except ValueError:
@@ -106,13 +107,13 @@ class Chosen:
     """What is read of the items of one tile and datastrip.
 
     Attributes:
-        granule: What they make, None if they make none.
-        used: Those that are read.
-        problem: Why they cannot be.
-        left_out: Ids of the others.
-        passed_over: Why a preferred one was not used, by id.
-        spares: Granules with the same bands from other files: of items of the same version, then of older ones.
-        versions: Items used or passed over, with what tells whether they changed.
+        granule: The granule that they form, None if they form none.
+        used: Items that are read.
+        problem: Why they cannot be used, "" if they can.
+        left_out: Ids of the other items.
+        passed_over: Reason, by id, why a preferred item was not used.
+        spares: Granules with the same bands from other files: first of items of the same version, then of older ones.
+        versions: All items of the group, with the properties that show whether an item changed.
     """
 
     granule: Granule | None
@@ -128,7 +129,7 @@ def choose_items(group: Sequence[Known], reading: Reading) -> Chosen:
     """Choose what to read of the items of one tile and datastrip.
 
     Args:
-        group: The preferred first.
+        group: The items, the preferred one first.
         reading: How they are read.
     """
     if len(group) == 1:
@@ -179,7 +180,7 @@ def _made_otherwise(
     offers: Mapping[tuple[str, str], frozenset[str]],
     attempt: Callable[[Sequence[Known]], tuple[Granule | None, str]],
 ) -> list[tuple[Sequence[Known], Granule]]:
-    """What the version used makes if bands that several of its items have are read from the others.
+    """Granules of the version used in which bands that several items have are read from the other items.
 
     A file of the item that has all bands may be missing while another item of the same product has it: the USGS serves
     the temperature of a scene also in an item of its own.
@@ -198,7 +199,7 @@ def _made_otherwise(
 
 
 def _spares(whole: Sequence[Granule]) -> tuple[Granule, ...]:
-    """Those of some granules that read other files than the first, and than those before them."""
+    """Granules that read other files than the first granule and than those before them."""
     found: dict[tuple[tuple[str, str], ...], Granule] = {}
     for granule in whole:
         found.setdefault(tuple(sorted((band, asset.href) for band, asset in granule.assets.items())), granule)
@@ -210,15 +211,15 @@ def _key(known: Known) -> tuple[str, str]:
 
 
 def _offered(known: Known, reading: Reading) -> frozenset[str]:
-    """Names of the bands wanted that an item has."""
+    """Names of the wanted bands that an item has."""
     chosen = reading.assets_of(known[0])
     return frozenset(band.name for band, _ in chosen[1]) if chosen else frozenset()
 
 
 def _versions_of(group: Sequence[Known]) -> list[list[Known]]:
-    """Items of one baseline that were made at the same time, the preferred first; then those of one baseline.
+    """Candidate versions: items of one baseline and processing time, the preferred first; then items of one baseline.
 
-    Last each item by itself: of two copies, one may be broken.
+    Each item alone comes last: one of two copies may be broken.
     """
     made: dict[tuple[float, str], list[Known]] = {}
     for known in group:
@@ -232,14 +233,14 @@ def _versions_of(group: Sequence[Known]) -> list[list[Known]]:
 
 
 def _complete(members: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]]) -> list[Known]:
-    """The first that has all bands that any has; else the first, with those that have what is still lacking."""
+    """The first item that has all bands that any has; else the first item and those that add lacking bands."""
     everything = frozenset[str]().union(*(offers[_key(known)] for known in members))
     alone = next((known for known in members if offers[_key(known)] == everything), None)
     return [alone] if alone is not None else _in_turn(members, offers)
 
 
 def _in_turn(members: Sequence[Known], offers: Mapping[tuple[str, str], frozenset[str]]) -> list[Known]:
-    """The first, with those that have what those before them lack."""
+    """The items, in order, that add bands which the items before them lack."""
     taken, have = [], frozenset[str]()
     for known in members:
         if offers[_key(known)] - have:
@@ -249,7 +250,7 @@ def _in_turn(members: Sequence[Known], offers: Mapping[tuple[str, str], frozense
 
 
 def _attempt(members: Sequence[Known], reading: Reading) -> tuple[Granule | None, str]:
-    """What items make together, and why it cannot be used."""
+    """The granule that items form together, and why it cannot be used."""
     try:
         granules = [to_granule(item, reading, identity) for item, identity in members]
         joined = _joined(granules)
@@ -262,10 +263,10 @@ def _attempt(members: Sequence[Known], reading: Reading) -> tuple[Granule | None
 
 
 def _joined(granules: Sequence[Granule]) -> Granule:
-    """Granules of one tile as one, whose bands come from the first that has them.
+    """Combine granules of one tile; each band comes from the first granule that has it.
 
     Raises:
-        ItemError: They lie in different CRSs, or are not opened in the same way.
+        ItemError: They are in different CRSs, or are not opened in the same way.
     """
     first, *others = granules
     for other in others:

@@ -1,6 +1,6 @@
-"""Scene indexes, written: a commit is new files of the months that changed, then one replacement of the manifest.
+"""Writing of scene indexes: a commit writes new files for changed months, then replaces the manifest once.
 
-Whoever is killed before that leaves the index as it was, and files that nothing names, which the next commit removes.
+A process killed before that leaves the index unchanged. The files that it left are removed by the next commit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Record:
-    """An item with what is known of its images.
+    """An item with the headers of its images.
 
     Attributes:
         item: The item.
@@ -42,7 +42,7 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """By what it is known again."""
+        """Collection and id, which identify the item."""
         return str(self.item.get("collection") or ""), self.item["id"]
 
     @property
@@ -54,13 +54,13 @@ class Record:
 
 @dataclass(frozen=True)
 class IndexDifference:
-    """What an update changes.
+    """Changes made by an update.
 
     Attributes:
         new: Ids of items that were not there.
-        changed: Ids of items that the catalog tells otherwise now.
-        gone: Ids of items that the catalog has no more.
-        same: How many are as they were.
+        changed: Ids of items that the catalog describes differently now.
+        gone: Ids of items that the catalog no longer has.
+        same: Number of unchanged items.
         headers: Addresses of files whose headers were read.
     """
 
@@ -76,8 +76,8 @@ class Index:
     """The content of an index.
 
     Attributes:
-        manifest: What it says of itself.
-        records: By key.
+        manifest: Its manifest.
+        records: Records by key.
         places: File of each record.
     """
 
@@ -87,16 +87,16 @@ class Index:
 
 
 def records_of(items: Iterable[Item]) -> dict[Key, Record]:
-    """Items of any origin as records: unsigned, without links. Of items alike in collection and id the last one."""
+    """Items of any origin as records: unsigned, without links. Of items with the same key the last one is kept."""
     made = (Record(item if isinstance(item, StoredItem) else StoredItem(item_text(item))) for item in items)
     return {record.key: record for record in made}
 
 
 def read_index(folder: Path) -> Index:
-    """Everything in an index.
+    """Read a whole index.
 
     Raises:
-        CatalogError: It is none, or is damaged.
+        CatalogError: The folder is not an index, or is damaged.
     """
     manifest = read_index_manifest(folder)
     records, places = {}, {}
@@ -113,7 +113,7 @@ def _records_of_table(table: pa.Table) -> list[Record]:
 
 
 def compare(old: Mapping[Key, Record], now: Mapping[Key, Record]) -> tuple[dict[Key, Record], IndexDifference]:
-    """What an index shall hold after a search, and what that changes; what is as it was keeps its headers."""
+    """The records of an index after a search, and the changes; unchanged records keep their headers."""
     merged = {
         key: old[key] if key in old and old[key].item.text == record.item.text else record
         for key, record in now.items()
@@ -130,17 +130,17 @@ def create(folder: Path, records: Mapping[Key, Record], words: IndexManifest) ->
     """Write a new index.
 
     Args:
-        folder: Where; must not be there.
-        records: What it holds.
-        words: What the manifest shall say besides commit, time and parts.
+        folder: Folder of the index; it must not exist.
+        records: Records to store.
+        words: Values of the manifest besides commit, time and parts.
 
     Raises:
-        BadInputError: Something is there already.
-        CubeLockedError: Somebody else is writing it.
+        BadInputError: The folder exists already.
+        CubeLockedError: Another process is writing it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        # What a killed creation left has no manifest, and is taken over.
+        # A killed creation leaves a folder without manifest; it is reused.
         if is_index(folder) or (folder.exists() and any(not _is_stray(path.name) for path in folder.iterdir())):
             raise BadInputError(f"{folder} is there already: choose another name, or `stac2cube index update`")
         folder.mkdir(exist_ok=True)
@@ -152,24 +152,24 @@ def _is_stray(name: str) -> bool:
 
 
 def lock(folder: Path) -> CubeLock:
-    """Held while an index is written.
+    """The lock of an index, held while it is written.
 
     Raises:
-        CubeLockedError: On entering, somebody else is writing it.
+        CubeLockedError: On entering, if another process is writing it.
     """
     return CubeLock(folder, verdict=job_is_alive, inside=IN_FOLDER)
 
 
 def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> IndexManifest:
-    """Make an index hold some records; the caller holds its lock.
+    """Write records to an index; the caller holds its lock.
 
     Args:
         folder: The index.
-        old: What it holds, with what the new manifest shall say.
-        records: What it shall hold. Those that are the old ones' very objects count as unchanged.
+        old: Its content before, with the values for the new manifest.
+        records: Its content afterwards. Records that are identical objects to the old ones count as unchanged.
     """
     number = old.manifest.commit + 1
-    refuse_links(folder)  # what lies behind one would be taken for strays
+    refuse_links(folder)  # files behind a link would be removed as strays
     remove_strays(folder, old.manifest)
     fresh = [record for key, record in records.items() if record is not old.records.get(key)]
     before = _schema_of(folder, old.manifest)
@@ -177,7 +177,7 @@ def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> IndexMani
     months: dict[str, list[tuple[Key, Record]]] = {}
     for key, record in sorted(records.items()):
         months.setdefault(record.month, []).append((key, record))
-    # One schema for all files, so that other programs read them together.
+    # One schema for all files, so that other programs can read them together.
     kept = _kept_parts(old, months) if schema == before else {}
     parts = []
     for month, members in sorted(months.items()):
@@ -201,7 +201,7 @@ def content_of(records: Sequence[Record], schema: pa.Schema | None = None) -> by
 
     Args:
         records: The records.
-        schema: Columns of the items; those that these items need if None.
+        schema: Columns of the items; if None, the columns that these items need.
     """
     items = [record.item for record in records]
     schema = schema or item_schema(items)
@@ -211,7 +211,7 @@ def content_of(records: Sequence[Record], schema: pa.Schema | None = None) -> by
 
 
 def remove_strays(folder: Path, manifest: IndexManifest) -> None:
-    """Remove files that a killed commit left, or that were replaced."""
+    """Remove files that a killed commit left, and replaced files."""
     named = {part.file for part in manifest.parts}
     for path in folder.glob("year=*/month=*/*"):
         if str(path.relative_to(folder)) not in named:
@@ -235,7 +235,7 @@ def _schema_of(folder: Path, manifest: IndexManifest) -> pa.Schema | None:
 
 
 def _kept_parts(old: Index, months: Mapping[str, Sequence[tuple[Key, Record]]]) -> dict[str, IndexFile]:
-    """Files of months that hold the same records as before."""
+    """Files of months whose records did not change."""
     rows = {part.file: part for part in old.manifest.parts}
     kept = {}
     for month, members in months.items():
@@ -248,7 +248,7 @@ def _kept_parts(old: Index, months: Mapping[str, Sequence[tuple[Key, Record]]]) 
 
 
 def write_index_file(path: Path, records: Mapping[Key, Record]) -> None:
-    """Store records as one file, which is a catalog by itself: GeoParquet, or GeoJSON by its ending."""
+    """Store records as one file that is a catalog itself: GeoJSON or GeoParquet, depending on the suffix."""
     ordered = [record for _, record in sorted(records.items())]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in (".json", ".geojson"):
@@ -259,7 +259,7 @@ def write_index_file(path: Path, records: Mapping[Key, Record]) -> None:
 
 
 def with_headers(records: Mapping[Key, Record], rows: Mapping[str, Row]) -> dict[Key, Record]:
-    """Records with further headers of their files; those for which there is none are the very same objects.
+    """Add headers to records; records without new headers remain identical objects.
 
     Args:
         records: The records.

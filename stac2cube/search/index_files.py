@@ -1,4 +1,4 @@
-"""Items from scene indexes and from STAC GeoParquet that other programs wrote."""
+"""Read items from scene indexes, and from STAC GeoParquet written by other programs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from stac2cube.trust.text import parse_json, printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Scene indexes, read: items kept on disk with the headers of their images.
+# Reading of scene indexes: items kept on disk with the headers of their images.
 #
-# An index is a folder with a manifest, ``index.json``, which alone says what belongs to it: Parquet files by year and
-# month, of the form that :mod:`stac2cube.model.geoparquet` describes. One such file by itself is a catalog too, and
-# so is a part of a cube's ledger. :mod:`stac2cube.search.index_commits` writes them.
+# An index is a folder with a manifest, ``index.json``, which lists its files: Parquet files by year and month in the
+# form that :mod:`stac2cube.model.geoparquet` describes. A single such file is a catalog too, and so is a part of a
+# cube's ledger. :mod:`stac2cube.search.index_commits` writes them.
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ Interval = tuple[datetime, datetime]
 
 
 class StoredItem(dict[str, Any]):
-    """A STAC item that was stored as a text, and keeps it: unsigned, without links, with absolute hrefs.
+    """A STAC item parsed from a stored text, which it keeps: unsigned, without links, with absolute hrefs.
 
     Args:
         text: The item as JSON.
@@ -55,9 +55,9 @@ class IndexFile:
     """One file of an index.
 
     Attributes:
-        file: Where it lies in the index's folder.
+        file: Path relative to the index's folder.
         rows: Items in it.
-        size: Bytes.
+        size: Size in bytes.
     """
 
     file: str
@@ -67,16 +67,16 @@ class IndexFile:
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """What an index holds.
+    """The manifest of an index.
 
     Attributes:
-        commit: How often it was written.
-        catalog: Name, URL or path of the catalog that it was searched in.
-        request: The words of the search: mission, area, times, cloud cover, orbit, bands; empty if it was made
-            otherwise.
-        conditions: What else its items fulfil, see :class:`stac2cube.search.search.Conditions`.
-        headers: Whether headers of images are kept.
-        updated: When it was written, UTC.
+        commit: Number of commits made so far.
+        catalog: Name, URL or path of the catalog that was searched.
+        request: The search parameters: mission, area, times, cloud cover, orbit, bands; empty if the index was not made
+            by a search.
+        conditions: Further conditions on its items, see :class:`stac2cube.search.search.Conditions`.
+        headers: Whether it holds headers of images.
+        updated: Time of the commit, UTC.
         parts: Its files.
     """
 
@@ -90,19 +90,19 @@ class IndexManifest:
 
     @property
     def rows(self) -> int:
-        """Items."""
+        """The number of items."""
         return sum(part.rows for part in self.parts)
 
     def to_json(self) -> str:
-        """The content of the manifest's file."""
+        """The content of the manifest file."""
         return json.dumps({"stac2cube:index": VERSION, **asdict(self)}, indent=1)
 
 
 def read_index_manifest(folder: Path) -> IndexManifest:
-    """What an index holds.
+    """Read the manifest of an index.
 
     Raises:
-        CatalogError: The folder is no index, or one of a newer version.
+        CatalogError: The folder is not an index, or was written by a newer version.
     """
     if not is_index(folder):
         raise CatalogError(f"{folder} is no scene index: it has no {MANIFEST}")
@@ -119,9 +119,9 @@ def read_index_manifest(folder: Path) -> IndexManifest:
 
 
 def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The tables of an index, or of the one file that is given, some rows at a time; all of one state.
+    """The tables of an index, or of a single file, in batches of rows; all belong to one commit.
 
-    All files are opened before the first is read: what is open stays as it is while somebody writes the index.
+    All files are opened before the first is read: an open file does not change while the index is written.
 
     Raises:
         CatalogError: It cannot be read, or is damaged.
@@ -139,7 +139,7 @@ def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 
         for file, content in _of_each_file(path, opening):
             try:
-                # Read one at a time: what Parquet says of hundreds of columns takes more memory than their rows.
+                # Files are read one at a time: Parquet metadata of hundreds of columns take more memory than the rows.
                 with pq.ParquetFile(content, page_checksum_verification=True) as stored:
                     known = [name for name in columns if name in stored.schema_arrow.names]
                     for batch in stored.iter_batches(_ROWS, columns=known):
@@ -149,10 +149,10 @@ def _some_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _of_each_file(path: Path, take: Callable[[Path], T]) -> list[T]:
-    """What is taken of each file of an index, or of the one file that is given; all of one state of the index.
+    """Apply a function to each file of one commit of an index, or to a single file.
 
     Raises:
-        CatalogError: As ``take`` raises it, but for files that a newer state of the index has not.
+        CatalogError: As raised by ``take``, unless a newer commit no longer has the file.
     """
     if not path.is_dir():
         return [take(path)]
@@ -164,11 +164,11 @@ def _of_each_file(path: Path, take: Callable[[Path], T]) -> list[T]:
             now = read_index_manifest(path)
             if now.commit == manifest.commit:
                 raise
-            manifest = now  # it was written meanwhile, and files that it replaced are gone
+            manifest = now  # a commit was made in the meantime, and replaced files are gone
 
 
 def load_all(path: Path, columns: Sequence[str]) -> list[pa.Table]:
-    """The tables of an index, or of the one file that is given; all of one state, also while somebody writes it.
+    """The tables of an index, or of a single file; all belong to one commit, also while the index is written.
 
     Raises:
         CatalogError: It cannot be read, or is damaged.
@@ -177,7 +177,7 @@ def load_all(path: Path, columns: Sequence[str]) -> list[pa.Table]:
 
 
 def load(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A table as stored, its checksums compared.
+    """Read a table and verify its checksums.
 
     Raises:
         CatalogError: It cannot be read, or is damaged.
@@ -197,7 +197,7 @@ def is_ours(file: Path) -> bool:
     """Whether a Parquet file holds items as texts.
 
     Raises:
-        CatalogError: It is no Parquet.
+        CatalogError: It is not Parquet.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -212,12 +212,12 @@ def is_ours(file: Path) -> bool:
 def stored_items(
     path: Path, bounds: Sequence[tuple[float, ...]] = (), intervals: Sequence[Interval] = ()
 ) -> Iterator[StoredItem]:
-    """Items of an index or of a file of ours; those that certainly lie elsewhere or in another time are left unread.
+    """Items of an index or of a Parquet file of stac2cube; items that certainly do not match are not parsed.
 
     Args:
         path: The index, or the file.
-        bounds: West, south, east, north of the parts of an area; everywhere if none is given.
-        intervals: First and last instant of each; always if none is given.
+        bounds: West, south, east, north of each part of an area; empty for everywhere.
+        intervals: Pairs of first and last instant; empty for any time.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -238,7 +238,7 @@ def _may_lie_in(table: pa.Table, bounds: Sequence[tuple[float, ...]]) -> NDArray
         return np.ones(table.num_rows, dtype=bool)
     box = table["bbox"].combine_chunks()
     xmin, ymin, xmax, ymax = (pc.struct_field(box, side).to_numpy(zero_copy_only=False) for side in SIDES)
-    # What crosses the antimeridian is drawn in several ways; those are sorted out where footprints are understood.
+    # Boxes across the antimeridian are written in several ways; they are kept here, and footprints decide later.
     near: NDArray[np.bool_] = ~((xmin >= -180) & (xmax <= 180) & (xmax - xmin < 180))
     for west, south, east, north in bounds:
         near |= (xmin <= east) & (xmax >= west) & (ymin <= north) & (ymax >= south)
@@ -258,29 +258,29 @@ def _may_be_of(table: pa.Table, intervals: Sequence[Interval]) -> NDArray[np.boo
     return within
 
 
-# STAC GeoParquet of other programs, read as the items that it was made from.
+# STAC GeoParquet of other programs, converted back to items.
 #
 # rustac, stac-geoparquet and pgSTAC write the same specification (github.com/stac-utils/stac-geoparquet) in different
-# ways: a member of an item that any item has is a column of all, null where an item lacks it; numbers that may be
-# missing become floats; times have milli-, micro- or nanoseconds; ``bbox`` is a structure. No reader of theirs takes
-# all that they write: rustac refuses ``nodata: "nan"``, which STAC allows, beside a number in another item. So the
-# columns are read by pyarrow and what tables add is taken away again.
+# ways: a member of any item is a column for all, null where an item lacks it; numbers that may be missing become
+# floats; times have milli-, micro- or nanoseconds; ``bbox`` is a structure. None of their readers accepts all that they
+# write: rustac refuses ``nodata: "nan"``, which STAC allows, beside a number in another item. So the columns are read
+# by pyarrow, and the artefacts of the table form are removed.
 
 _TOP = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
-"""Members of an item that are no properties."""
+"""Members of an item that are not properties."""
 
 _ROWS = 512
-"""Rows held at a time: a row with all its assets takes some 20 kB."""
+"""Rows held at a time: a row with all its assets takes about 20 kB."""
 
 
 def foreign_items(path: Path) -> Iterator[dict[str, Any]]:
-    """The items of a file of STAC GeoParquet, hrefs as they stand there.
+    """The items of a file of STAC GeoParquet, with hrefs as stored.
 
     Args:
         path: The file.
 
     Raises:
-        CatalogError: It is no Parquet, or has not the columns of items.
+        CatalogError: It is not Parquet, or lacks the columns of items.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -336,7 +336,7 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a table as JSON has it: without nulls that stand for absent members."""
+    """A table value as in JSON: without nulls for absent members."""
     if isinstance(value, Mapping):
         parts = {name: _plain(part) for name, part in value.items()}
         return {name: part for name, part in parts.items() if part is not None} or None
@@ -353,7 +353,7 @@ def _plain(value: Any) -> Any:
 
 
 def _decoded(value: Any) -> Any:
-    """What a table holds as a text of JSON."""
+    """The value of a JSON text; any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -363,7 +363,7 @@ def _decoded(value: Any) -> Any:
 
 
 def _geometry(value: Any) -> Any:
-    """GeoJSON of WKB, or of a text of GeoJSON; None if it is neither."""
+    """GeoJSON from WKB, or from a text of GeoJSON; None for invalid WKB."""
     if not isinstance(value, bytes):
         return _decoded(value)
     try:

@@ -1,4 +1,4 @@
-"""Headers of images, kept with the items of an index: read many at a time, stored as rows, looked up by address."""
+"""Headers of images, stored with the items of an index: read in parallel, stored as rows, looked up by address."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST = 100.0
-"""Seconds that one header is waited for."""
+"""Time limit for reading one header, in seconds."""
 
 AT_ONCE = 32
-"""Files of which one process reads the headers at the same time."""
+"""Number of headers that one process reads at the same time."""
 
 _OF_TIFF = ("compression", "predictor", "big_endian", "planar", "strips", "masked", "nodata", "transform", "crs")
 _OF_JPEG2000 = ("decompositions", "packets")
 _OF_BOTH = ("size", "etag", "modified", "dtype", "bands", "levels", "tiles")
 
 Row = Mapping[str, Any]
-"""A header as a value of :func:`header_type`."""
+"""A header in the form of :func:`header_type`."""
 
 
 @cache
 def header_type() -> pa.DataType:
-    """One header as a value of a column.
+    """The Arrow type of one header.
 
     ``format`` is ``"tiff"``, ``"jpeg2000"``, ``"zarr"``, or ``"other"`` for a file that only GDAL reads, with the
-    reason as ``remark``. ``levels`` are rows and columns of each image and of its tiles, ``tiles`` the places of
-    all tiles, packed and in base64, because readers as rustac take no bytes within lists; see
-    :class:`~stac2cube.fastcog.header.CogHeader` and :class:`~stac2cube.fastcog.jp2.Jp2Header`. Of an array in a
-    Zarr store ``levels`` are its rows and columns and those of its chunks, ``tiles`` its metadata, and size, etag
-    and time are of the document that they are from; see :class:`~stac2cube.pixels.zarr_header.ZarrHeader`.
+    reason as ``remark``. ``levels`` are rows and columns of each image and of its tiles. ``tiles`` are the positions of
+    all tiles, packed and in base64, because readers such as rustac do not accept bytes within lists; see
+    :class:`~stac2cube.fastcog.header.CogHeader` and :class:`~stac2cube.fastcog.jp2.Jp2Header`. For an array in a Zarr
+    store ``levels`` are its rows and columns and those of its chunks, ``tiles`` its metadata, and size, etag and time
+    are those of the metadata document; see :class:`~stac2cube.pixels.zarr_header.ZarrHeader`.
     """
     import pyarrow as pa
 
@@ -88,10 +88,10 @@ def header_type() -> pa.DataType:
 
 
 def read_any_header(asset: AssetRef, signer: str) -> Header:
-    """Read the header of a file, over a network with at most two requests.
+    """Read the header of a file, with at most two requests over a network.
 
     Raises:
-        UnusualFileError: It is a file that only GDAL reads.
+        UnusualFileError: Only GDAL can read the file.
         OSError: It cannot be read.
         ReadError: See :func:`stac2cube.access.sign.opening`.
     """
@@ -114,10 +114,10 @@ def row_of(band: str, href: str, header: Header) -> Row:
 
 
 def header_in(row: Row) -> Header | None:
-    """The header that a row holds, None for a file that only GDAL reads.
+    """The header in a row, None for a file that only GDAL reads.
 
     Raises:
-        ValueError: It holds none, but should.
+        ValueError: The row holds no valid header.
     """
     if row["format"] == "other":
         return None
@@ -133,11 +133,11 @@ def header_in(row: Row) -> Header | None:
 
 @dataclass(frozen=True)
 class Target:
-    """A file whose header is wanted.
+    """A file whose header is to be read.
 
     Attributes:
         band: Name of the band.
-        asset: Where it lies.
+        asset: Its location.
         signer: How it is opened, see :mod:`stac2cube.access.sign`.
     """
 
@@ -147,17 +147,18 @@ class Target:
 
 
 def read_headers(targets: Sequence[Target], progress: Progress | None = None) -> dict[str, Row]:
-    """Headers of many files, some at a time.
+    """Read the headers of many files in parallel.
 
     Args:
         targets: The files.
-        progress: Told of every file.
+        progress: Advanced for every file.
 
     Returns:
-        Rows by unsigned address. A file that cannot be read now is left out, and a warning says how many.
+        Rows by unsigned address. A file that cannot be read now is left out; a warning reports the number of such
+        files.
 
     Raises:
-        BadInputError: Some lie behind a network, and obstore is not installed.
+        BadInputError: Some files are on a network, and obstore is not installed.
     """
     if any(is_remote(target.asset.href) for target in targets) and find_spec("obstore") is None:
         raise BadInputError("headers of files behind a network need obstore: pip install 'stac2cube[index]'")
@@ -165,7 +166,7 @@ def read_headers(targets: Sequence[Target], progress: Progress | None = None) ->
 
 
 def changed(rows: Iterable[Row], targets: Sequence[Target], progress: Progress | None = None) -> set[str]:
-    """Addresses of files that are no longer what their headers say, or are gone: one request of one byte for each."""
+    """Addresses of files that changed since their header was read, or are gone; one request of one byte for each."""
     kept = {row["href"]: row for row in rows if row["format"] != "other"}
     asked = [target for target in targets if target.asset.href in kept]
 
@@ -189,13 +190,13 @@ def _row_of_target(target: Target) -> Row:
     try:
         return row_of(target.band, target.asset.href, read_any_header(target.asset, target.signer))
     except NotForUsError as error:
-        raise ReadError(str(error)) from None  # it says nothing of the file
+        raise ReadError(str(error)) from None  # the error is not about the file
     except UnusualFileError as error:
         return {"band": target.band, "href": target.asset.href, "format": "other", "remark": str(error)}
 
 
 def _each(targets: Sequence[Target], work: Any, progress: Progress) -> dict[str, Any]:
-    """What a function makes of each file by address, without those where it cannot be read."""
+    """Results of a function for each file, by address; files that cannot be read are left out."""
     unique = {target.asset.href: target for target in targets}
     found: dict[str, Any] = {}
     problems: list[str] = []
@@ -209,7 +210,7 @@ def _each(targets: Sequence[Target], work: Any, progress: Progress) -> dict[str,
         except OSError as error:
             if "response code: 40" not in str(error) or target.signer == "none":
                 raise
-            forget(target.signer)  # the signature may have expired; a new one is asked for
+            forget(target.signer)  # the signature may have expired; request a new one
             return work(target)
 
     with progress.over(len(unique)), ThreadPoolExecutor(AT_ONCE, thread_name_prefix="header") as pool:
@@ -228,7 +229,7 @@ def _each(targets: Sequence[Target], work: Any, progress: Progress) -> dict[str,
 
 @dataclass(frozen=True)
 class StoredHeaders:
-    """Headers that indexes keep, by address. It travels to workers as names of files, which each process reads once.
+    """Headers that indexes store, by address. Workers receive the paths of the files, which each process reads once.
 
     Attributes:
         sources: Indexes, or single files of the same form.
@@ -237,7 +238,7 @@ class StoredHeaders:
     sources: tuple[Path, ...]
 
     def __call__(self, href: str) -> CogHeader | ZarrHeader | None:
-        """The header of a GeoTIFF or of an array in Zarr, None if none is known or only GDAL reads the file.
+        """The header of a GeoTIFF or of a Zarr array, None if it is unknown or only GDAL reads the file.
 
         Args:
             href: Its unsigned address.
@@ -246,11 +247,11 @@ class StoredHeaders:
         return None if isinstance(header, Jp2Header) else header
 
     def rows(self) -> dict[str, Row]:
-        """All of them as rows, by address."""
+        """All headers as rows, by address."""
         return {href: take() for source in self.sources for href, take in _stored(source, _stamp(source)).items()}
 
     def of(self, href: str) -> Header | None:
-        """The header of a file of any format, None if none is known or only GDAL reads it."""
+        """The header of a file of any format, None if it is unknown or only GDAL reads the file."""
         for source in self.sources:
             if (found := _stored(source, _stamp(source)).get(href)) is not None:
                 return header_in(found())
@@ -258,13 +259,13 @@ class StoredHeaders:
 
 
 def stored_headers(sources: Iterable[Path]) -> StoredHeaders | None:
-    """The headers of those sources that keep any; None if none does."""
+    """The headers of the sources that store any; None if none does."""
     keeping = tuple(source for source in sources if _stored(source, _stamp(source)))
     return StoredHeaders(keeping) if keeping else None
 
 
 def _stamp(source: Path) -> int:
-    """Changes when an index is written."""
+    """A value that changes when an index is written."""
     return (source / MANIFEST if source.is_dir() else source).stat().st_mtime_ns
 
 
@@ -277,7 +278,7 @@ def rows_in(table: pa.Table) -> list[list[Row]]:
 
 @lru_cache(maxsize=8)
 def _stored(source: Path, _stamp: int) -> dict[str, Callable[[], Row]]:
-    """What takes out the row of each address: most of the rows that a process holds it never needs."""
+    """Functions that extract the row of an address: a process never needs most of the rows."""
     import pyarrow.compute as pc
 
     found: dict[str, Callable[[], Row]] = {}

@@ -1,4 +1,4 @@
-"""One STAC item of any provider's shape as a :class:`~stac2cube.model.scene.Granule`."""
+"""Convert STAC items of any provider into a :class:`~stac2cube.model.scene.Granule`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from stac2cube.trust.deadline import within
 from stac2cube.trust.text import is_printable, printable
 
 SIMULATED = "stac2cube:simulated"
-"""Property of an item that says that no satellite measured it: true for the simulator's, absent elsewhere."""
+"""Property that marks simulated items: true for items of the simulator, absent elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Reading:
     """How the items of one search are read.
 
     Attributes:
-        mission: What is looked for.
+        mission: The mission searched for.
         catalog: Where the items come from.
         bands: Bands wanted.
     """
@@ -60,24 +60,25 @@ class Reading:
 
     @cached_property
     def known(self) -> Mapping[str, Catalog]:
-        """The catalogs of the tables, read once for all items."""
+        """The configured catalogs, read once for all items."""
         return catalogs()
 
     @cached_property
     def with_every_band(self) -> Reading:
-        """The same, as if every band of the mission were wanted."""
+        """The same reading with every band of the mission wanted."""
         return replace(self, bands=tuple(self.mission.bands.values()))
 
     @cached_property
     def _chosen(self) -> dict[tuple[Any, ...], tuple[Page, tuple[tuple[Band, str], ...]] | None]:
-        """What :meth:`_choose` said: nearly all items of a search have assets of the same names."""
+        """Cache of :meth:`_choose`: nearly all items of a search have assets of the same names."""
         return {}
 
     def assets_of(self, item: Item) -> tuple[Page, list[tuple[Band, Mapping[str, Any]]]] | None:
-        """The page that fits an item, and those of its assets that are bands wanted; None if no page fits.
+        """The page that fits an item, and its assets of the wanted bands; None if no page fits.
 
-        It fits if it is of the item's catalog and collection, else if it names most of its assets. Pages that say where
-        arrays lie in a Zarr store are for items that have one, and the others for those that have none.
+        A page fits if it is of the item's catalog and collection; otherwise the page that names most of the item's
+        assets is used. Pages with paths of arrays in a Zarr store are used for items that have a store, other pages for
+        other items.
         """
         assets = assets_of_today(item)
         store = ZarrStore.of(assets)
@@ -105,12 +106,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class ZarrStore:
-    """The Zarr store of an item, in which bands have arrays that no asset of their own need name.
+    """The Zarr store of an item; it may hold arrays of bands that have no asset of their own.
 
     Attributes:
         href: Its address, without a slash at its end.
-        query: What follows its address in the item, with the question mark, "" for nothing.
-        bands: Names of the bands that an asset for all of reflectance lists, in small letters; empty without such.
+        query: Query string of its address with the question mark, "" if there is none.
+        bands: Names of the bands listed by the asset of the reflectance group, in lower case; empty without that asset.
     """
 
     href: str
@@ -119,10 +120,10 @@ class ZarrStore:
 
     @classmethod
     def of(cls, assets: Mapping[str, Mapping[str, Any]]) -> ZarrStore | None:
-        """The store that most of some assets lie in, None if they lie in none.
+        """The store that most assets are in, None if there is no store.
 
         Args:
-            assets: Of an item, all with an address.
+            assets: Assets of an item, all with an address.
         """
         places = [(found, asset) for asset in assets.values() if (found := split_store(asset["href"]))]
         if not places:
@@ -140,7 +141,7 @@ class ZarrStore:
         return cls(href, query, frozenset(name.rpartition("/")[2].lower() for name in listed))
 
     def holds(self, path: str) -> bool:
-        """Whether an array may be there: not if it is a band that the asset for all of reflectance does not list."""
+        """Whether the array may exist: false for a band that the asset of the reflectance group does not list."""
         return not self.bands or not path.startswith(_REFLECTANCE) or path.rpartition("/")[2] in self.bands
 
 
@@ -154,7 +155,7 @@ def _query_of(href: str) -> str:
 
 
 def _asset_named(name: str, assets: Mapping[str, Any], store: ZarrStore | None) -> Mapping[str, Any]:
-    """An asset by its name, or by a path that :func:`_present` gave."""
+    """An asset by its name, or by a path from :func:`_present`."""
     if name in assets or store is None:
         found: Mapping[str, Any] = assets[name]
         return found
@@ -162,13 +163,13 @@ def _asset_named(name: str, assets: Mapping[str, Any], store: ZarrStore | None) 
 
 
 _PATH = "zarr:/"
-"""Before a path within a Zarr store, where the name of an asset stands elsewhere."""
+"""Prefix of a path within a Zarr store where otherwise the name of an asset is used."""
 
 
 def _present(
     page: Page, assets: Collection[str], store: ZarrStore | None, bands: Iterable[Band]
 ) -> list[tuple[Band, str]]:
-    """Bands that some assets hold, with the names of those, or with where their arrays lie in the store."""
+    """Bands that an item has, with the names of their assets or the paths of their arrays in the store."""
     found = []
     for band in bands:
         name = next((name for name in page.asset_names(band) if name in assets), None)
@@ -183,13 +184,13 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
     """Reduce an item to what building and bookkeeping need.
 
     Args:
-        item: With absolute hrefs.
-        reading: How to read it.
-        identity: Who it is.
+        item: The item, with absolute hrefs.
+        reading: How it is read.
+        identity: Its identity.
 
     Raises:
-        ItemError: It lacks what no cube can do without (a time, a geometry, a known asset), names what its catalog may
-            not name, or its bands disagree about where they lie.
+        ItemError: It lacks a required part (a time, a geometry, a known asset), names an address that its catalog may
+            not name, or its bands have contradicting CRSs or corners.
         RadiometryError: Its metadata contradict each other.
     """
     properties, name = item["properties"], item["id"]
@@ -229,10 +230,10 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
 
 
 def _check_words(item: Item) -> None:
-    """See that what names an item is fit to be shown and written.
+    """Check that the texts that name an item can be displayed and stored.
 
     Raises:
-        ItemError: It has control characters.
+        ItemError: A text has control characters, or is not a text.
     """
     properties = item["properties"]
     words = {"id": item["id"], "collection": item.get("collection") or ""}
@@ -243,13 +244,13 @@ def _check_words(item: Item) -> None:
 
 
 _NAMING = ("platform", "grid:code", "s2:mgrs_tile", "s2:processing_baseline", "processing:version", "sat:orbit_state")
-"""Properties of which a cube keeps the words."""
+"""Properties whose texts a cube stores."""
 
 
 def _reference(
     asset: Mapping[str, Any], shift: int, hosts: Collection[str], stored: tuple[bool, float | None]
 ) -> AssetRef:
-    """Where the pixels of a band are; ``hosts`` may see keys, ``stored`` is what :func:`_stored_as` says."""
+    """Reference to the pixels of a band; ``hosts`` may receive keys, ``stored`` comes from :func:`_stored_as`."""
     href = asset["href"]
     plain = public(href)
     return AssetRef(
@@ -264,7 +265,7 @@ def _reference(
 
 
 def _alternate(asset: Mapping[str, Any], hosts: Collection[str]) -> str:
-    """The HTTPS way to an asset, by STAC's alternate-assets extension; "" if its host may not see a token."""
+    """The HTTPS address of an asset by STAC's alternate-assets extension; "" if its host may not receive a token."""
     alternates = asset.get("alternate")
     way = alternates.get("https") if isinstance(alternates, Mapping) else None
     href = way.get("href") if isinstance(way, Mapping) else None
@@ -272,7 +273,7 @@ def _alternate(asset: Mapping[str, Any], hosts: Collection[str]) -> str:
 
 
 def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page: Page, catalog: Catalog) -> list[int]:
-    """Counts to add to each band, by the rule that the page names. Only reflectance ever carried the offset."""
+    """Counts to add to each band, by the rule that the page names. Only reflectance ever had the offset."""
     reflectance = [page.radiometry != "none" and band.quantity.name == "reflectance" for band, _ in present]
     if not any(reflectance):
         return [0] * len(present)
@@ -295,13 +296,13 @@ def _shifts(item: Item, present: Sequence[tuple[Band, Mapping[str, Any]]], page:
 
 
 def _eopf_shift(item: Item, baseline: str) -> int:
-    """Counts to add to the reflectance of a Zarr store of EOPF, whose counts are those of the product.
+    """Counts to add to the reflectance of an EOPF Zarr store, whose counts are those of the product.
 
     The scale of 1e-4 and the offset of -0.1 that arrays and items declare are constants of the converter, also where a
-    product of before baseline 04.00 has no offset. So the baseline alone decides.
+    product older than baseline 04.00 has no offset. So the baseline alone decides.
 
     Raises:
-        RadiometryError: The item names none.
+        RadiometryError: The item names no baseline.
     """
     if not baseline:
         raise RadiometryError(
@@ -313,10 +314,10 @@ def _eopf_shift(item: Item, baseline: str) -> int:
 
 
 def _stored_as(item: Item, band: Band, asset: Mapping[str, Any]) -> tuple[bool, float | None]:
-    """Whether backscatter is declared in dB, and what an item says marks no data in a band, None if nothing.
+    """Whether backscatter is declared in dB, and the declared no-data value of a band, None if there is none.
 
     Raises:
-        RadiometryError: The band is declared in a unit, or scaled in a way, that its mission does not have.
+        RadiometryError: The band is declared with a unit or scale that differs from the mission's.
     """
     lists = (asset.get(key) for key in ("raster:bands", "bands", "eo:bands"))
     bands = [part for found in lists if isinstance(found, list) for part in found if isinstance(part, Mapping)]
@@ -333,10 +334,10 @@ def _stored_as(item: Item, band: Band, asset: Mapping[str, Any]) -> tuple[bool, 
 
 
 def _declared_nodata(name: str, band: Band, places: Sequence[Mapping[str, Any]], *, strict: bool) -> float | None:
-    """The value that marks no data in a band; None if none is declared but its mission's own.
+    """The declared no-data value of a band; None if none is declared, or the mission's own.
 
     Raises:
-        RadiometryError: With ``strict``, if it is no number.
+        RadiometryError: With ``strict``, if it is not a number.
     """
     declared = (place[key] for place in places for key in ("nodata", "raster:nodata") if place.get(key) is not None)
     try:
@@ -357,14 +358,14 @@ _OTHER_UNITS = {
         r"(?:international |us survey )?(?:f(?:oo|ee)?t|cm|centimet(?:er|re)s?|dm|mm|k(?:ilo)?m.*)", re.I
     ),
 }
-"""By quantity, units that pixels may have in other products, in which they are other numbers."""
+"""Units by quantity in which other products store pixels; their values would be misread."""
 
 
 def _require_unit(name: str, band: Band, units: Iterable[str]) -> None:
-    """See that a band is not declared in a unit that is known not to be its mission's.
+    """Check that a band is not declared in a unit known to differ from its mission's.
 
     Raises:
-        RadiometryError: It is.
+        RadiometryError: The unit differs.
     """
     other = _OTHER_UNITS.get(band.quantity.name)
     for unit in units:
@@ -374,16 +375,17 @@ def _require_unit(name: str, band: Band, units: Iterable[str]) -> None:
 
 
 _NOT_BELIEVED = ("aerosol", "vapour")
-"""Quantities whose scale is wrong in items of the Copernicus Data Space, which declare that of reflectance."""
+"""Quantities whose scale is wrong in items of the Copernicus Data Space, which declare the scale of reflectance."""
 
 
 def _require_scale(name: str, band: Band, places: Sequence[Mapping[str, Any]]) -> None:
-    """See that a band is not declared with another scale or offset than its mission's.
+    """Check that a band is not declared with another scale or offset than its mission's.
 
-    A scale of 1 is none: tools write it where a file says nothing. The offset of Sentinel-2 has rules of its own.
+    A scale of 1 counts as not declared: tools write it where a file has no scale. The offset of Sentinel-2 has its own
+    rules.
 
     Raises:
-        RadiometryError: It is.
+        RadiometryError: The scale or offset differs, or is not a number.
     """
     quantity = band.quantity
     if quantity.name in _NOT_BELIEVED:
@@ -414,8 +416,8 @@ def _decibels(
 ) -> bool:
     """Whether backscatter is declared in dB.
 
-    It is by a unit of its asset, of its bands or of the item (``raster:bands``, ``bands``, ``s1:units``), by the name
-    of its band (``VV_dB``), and by words for people that do not speak of linear power.
+    The declaration may be a unit of the asset, of its bands or of the item (``raster:bands``, ``bands``, ``s1:units``),
+    the name of the band (``VV_dB``), or a title or description that does not mention linear power.
 
     Raises:
         RadiometryError: It is declared in a unit that is neither power nor dB, or scaled.
@@ -441,17 +443,17 @@ _UNIT_KEY = re.compile(r"(^|:)units?$")
 
 
 def _product_file(item: Item, catalog: Catalog) -> str:
-    """Where the product's own metadata lie on disk, "" if the item does not say, or may not, or they are elsewhere."""
+    """Path of the product's metadata file, "" if the item names none, may not name it, or it is not on disk."""
     hrefs = (item["assets"][key]["href"] for key in ("product_metadata", "product-metadata") if key in item["assets"])
     return next((path for href in hrefs if (path := local_path(href)) and not problem_of_href(href, catalog)), "")
 
 
 @lru_cache(maxsize=64)
 def product_facts(path: str) -> ProductFacts:
-    """What a product's own metadata file says, see :func:`stac2cube.algorithms.radiometry.parse_product`.
+    """Facts from a product's own metadata file, see :func:`stac2cube.algorithms.radiometry.parse_product`.
 
     Raises:
-        RadiometryError: It cannot be read, or says what no rule covers.
+        RadiometryError: It cannot be read, or no rule covers its content.
     """
     try:
         require_plain_file(path)
@@ -463,7 +465,7 @@ def product_facts(path: str) -> ProductFacts:
 
 
 def first_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an asset says of its first band, by the raster extension or by STAC 1.1; nothing if it says nothing."""
+    """An asset's metadata of its first band, by the raster extension or by STAC 1.1; empty if there are none."""
     for key in ("raster:bands", "bands"):
         bands = asset.get(key)
         if isinstance(bands, list) and bands and isinstance(bands[0], Mapping):
@@ -486,23 +488,23 @@ def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
 
 
 def item_text(item: Item) -> str:
-    """An item as JSON, unsigned and without links: what ledger and index keep of it."""
+    """An item as JSON, unsigned and without links, as ledger and index store it."""
     if isinstance(item, StoredItem):
         return item.text
     text = _encoded({**item, "links": []})
-    if not _MAY_BE_SECRET.search(text):  # as nearly always; walking through an item is slower than writing it
+    if not _MAY_BE_SECRET.search(text):  # nearly always; walking through an item is slower than encoding it
         return text
     return _encoded({**_unsigned_within(item), "links": []})
 
 
 _MAY_BE_SECRET = re.compile(r"://[^\s\"]*[@?#;=]|\"/[^\s\"]*\?")
-"""Whether a text holds an address that may carry a key."""
+"""Matches texts that hold an address that may contain a key."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def _encoded(item: Any) -> str:
-    """JSON, which knows neither NaN nor infinity: STAC writes them as texts (common metadata, nodata)."""
+    """JSON without NaN and infinity, which JSON lacks: STAC writes them as texts (common metadata, nodata)."""
     try:
         return _ENCODER.encode(item)
     except ValueError:
@@ -518,7 +520,7 @@ def _finite(value: Any) -> Any:
 
 
 def _unsigned_within(value: Any) -> Any:
-    """The same with every address :func:`~stac2cube.trust.address.public`, wherever it stands."""
+    """The same value with every address made :func:`~stac2cube.trust.address.public`, at any depth."""
     if isinstance(value, Mapping):
         return {key: _unsigned_within(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -526,41 +528,41 @@ def _unsigned_within(value: Any) -> Any:
     return public(value) if isinstance(value, str) else value
 
 
-# Whether a Sentinel-2 scene's pixels contradict what its metadata say of the offset.
+# Whether a Sentinel-2 scene's pixels contradict its metadata about the offset.
 #
-# Some items of Earth Search carry a flag that their pixels belie, in both directions (threads 9, 66 and 71 of
-# github.com/Element84/earth-search). Wrong by 1000 counts, dark surfaces give it away: their blue or red reflectance
-# lies near 0.02 to 0.05 in all light, and never far below zero.
+# Some items of Earth Search have a flag that contradicts their pixels, in both directions (threads 9, 66 and 71 of
+# github.com/Element84/earth-search). An error of 1000 counts shows in dark surfaces: their blue or red reflectance is
+# near 0.02 to 0.05 in all light, and never far below zero.
 
 LONGEST_LOOK = 60.0
-"""Seconds that are waited for a picture."""
+"""Time limit for reading a preview, in seconds."""
 
 LOOKED_AT = ("B02", "B04")
-"""Blue, or failing that red."""
+"""Bands to check: blue, or else red."""
 
 LOOK_EDGE = 256
-"""Pixels of the picture that is looked at, along each edge."""
+"""Edge of the preview, in pixels."""
 
 TOO_DARK = 800
-"""Stored counts (reflectance -0.02): if the darkest hundredth lies below, an offset is missing. In recorded scenes
-whose offset is right it lies between 1180 and 1515."""
+"""Stored counts (reflectance -0.02): if the darkest hundredth is below, an offset is missing. In recorded scenes with a
+correct offset it is between 1180 and 1515."""
 
 TOO_BRIGHT = 1900
-"""Stored counts (reflectance 0.09): if the darkest hundredth of vegetation and water lies above, an offset was added to
-pixels that had it."""
+"""Stored counts (reflectance 0.09): if the darkest hundredth of vegetation and water is above, an offset was added to
+pixels that already had it."""
 
 DARK_CLASSES = (3, 4, 6)
 """Cloud shadow, vegetation and water of the scene classification."""
 
 ENOUGH = 100
-"""Pixels of these classes that make a judgement."""
+"""Smallest number of pixels of these classes for a judgement."""
 
 
 def offset_problems(scenes: Sequence[Scene]) -> list[str]:
-    """Of each scene, why its pixels contradict its metadata, "" if they do not.
+    """Why the pixels of each scene contradict its metadata, "" if they do not.
 
-    A small picture of one band and of the classes is read of each granule; where that is not possible, nothing is said:
-    reading itself will tell.
+    A preview of one band and of the classes is read for each granule. If that fails, nothing is reported: reading the
+    pixels will raise the error.
     """
     with ThreadPoolExecutor(16, thread_name_prefix="judge") as pool:
         return list(pool.map(_contradiction_in, scenes))
@@ -573,12 +575,12 @@ def _contradiction_in(scene: Scene) -> str:
 
 
 def is_flagged(scene: Scene) -> bool:
-    """Whether a provider says of the scene that it changed the offset: only then can saying and doing differ."""
+    """Whether a provider declares that it changed the offset of a scene: only then can flag and pixels differ."""
     return any('"earthsearch:boa_offset_applied"' in granule.item for granule in scene.granules)
 
 
 def contradiction(granule: Granule) -> str:
-    """Why the pixels of a granule cannot be as its metadata say, "" if they can."""
+    """Why the pixels of a granule contradict its metadata, "" if they do not."""
     band = next((name for name in LOOKED_AT if name in granule.assets), None)
     if band is None:
         return ""
@@ -617,7 +619,7 @@ def _picture(granule: Granule, band: str) -> np.ndarray | None:
 
     asset = granule.assets.get(band)
     if asset is None or is_zarr_array(asset.href):
-        return None  # an array in Zarr has no small picture: it would have to be read whole
+        return None  # a Zarr array has no overview: the whole array would have to be read
 
     def look() -> np.ndarray:
         way = opening(asset, granule.signer)

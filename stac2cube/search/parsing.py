@@ -24,27 +24,25 @@ from stac2cube.model.geometry import WGS84, crs_name, numbers_of, parse_crs, pol
 from stac2cube.model.mission import Band, Mission
 from stac2cube.model.scene import Item, is_zarr_array, tile_of, time_of
 
-# Any JSON value as a STAC item whose fields have the types that we rely on, or the reason why it is none.
+# Any JSON value as a STAC item whose fields have the required types, or the reason why it is not an item.
 #
-# Catalogs are written by many programs. What a specification allows is understood in all its forms; what it does not
-# allow is either of no consequence and left out of the item, or the reason why the item as a whole is left out. One
-# such item never stops the others.
+# Catalogs are written by many programs. All forms that a specification allows are read. Invalid values are left out of
+# the item if they are irrelevant; otherwise the item as a whole is left out. Such an item never stops the others.
 
 log = logging.getLogger(__name__)
 
 
 def parse_item(value: Any) -> Item:
-    """A STAC item with an id that is a text, properties, and assets that all have an address.
+    """Check a value and return it as a STAC item with a text as id, properties, and assets that all have an address.
 
-    An item that is as it should be comes back as it is, and keeps what it was stored with. An id that is a number
-    becomes a text. A cloud cover that is no percentage counts as not said, one that is written as a text is read.
-    Assets without an address are left out.
+    Valid items are returned unchanged. An id that is a number is converted to a text. An invalid cloud cover is set to
+    None; a cloud cover given as a text is converted. Assets without an address are left out.
 
     Args:
         value: Parsed JSON.
 
     Raises:
-        ItemError: It is no item, or one without a time or geometry.
+        ItemError: It is not an item, or lacks a time or geometry.
     """
     if not isinstance(value, Mapping):
         raise ItemError(f"something that is not a STAC item: {value!r:.60}")
@@ -73,13 +71,13 @@ def parse_item(value: Any) -> Item:
 
 
 def _has_address(asset: Any) -> bool:
-    # Of a dict, which an asset nearly always is, this tells faster than the abstract class.
+    # The check of the type is faster than that of the abstract class; nearly all assets are dicts.
     plain = type(asset) is dict or isinstance(asset, Mapping)
     return plain and isinstance(asset.get("href"), str) and bool(asset["href"].strip())
 
 
 def _percentage(said: Any) -> float | None:
-    """A number from 0 to 100, also where it is written as a text; None for anything else."""
+    """A number from 0 to 100, also parsed from a text; None for anything else."""
     if isinstance(said, bool) or not isinstance(said, (int, float, str)):
         return None
     try:
@@ -91,15 +89,15 @@ def _percentage(said: Any) -> float | None:
 
 @dataclass
 class Notes:
-    """What is to be said of a search besides what it found.
+    """What a search reports besides the items it found.
 
     Attributes:
         left_out: Why an item was left out, by its id, or by a number where it has none.
-        met: Ids of all items that the catalog gave, whatever became of them.
-        deprecated: Ids of those that their catalog calls deprecated.
+        met: Ids of all items that the catalog returned, used or not.
+        deprecated: Ids of items that their catalog marks as deprecated.
         strangers: Ids of items of platforms that the mission does not have.
-        elsewhere: How many items of a local catalog are of collections that the mission does not know, by collection.
-        incomplete: Why more items may be there than were found, "" if nothing speaks for it.
+        elsewhere: Number of items of a local catalog by collection, for collections that are not the mission's.
+        incomplete: Why there may be more items than were found, "" if there is no sign of that.
     """
 
     left_out: dict[str, str] = field(default_factory=dict)
@@ -110,12 +108,12 @@ class Notes:
     incomplete: str = ""
 
     def leave_out(self, value: Any, error: CatalogError) -> None:
-        """Remember why an item is left out."""
+        """Record why an item is left out."""
         name = value.get("id") if isinstance(value, Mapping) else None
         self.left_out[str(name) if isinstance(name, (str, int)) else f"#{len(self.left_out) + 1}"] = str(error)
 
     def say(self, catalog: str) -> None:
-        """Say it, once for all items."""
+        """Log the notes, once for all items."""
         if self.left_out:
             log.warning(
                 "%s: left out %d items: %s", catalog, len(self.left_out), counted_reasons(self.left_out.values())
@@ -126,7 +124,7 @@ class Notes:
             log.warning("%s: the search may be incomplete: %s", catalog, self.incomplete)
 
     def why_nothing(self) -> str:
-        """Why a search found no scene that can be used, as far as its items tell."""
+        """Why a search found no usable scene, as far as its items show."""
         reasons = []
         if self.left_out:
             reasons.append(f"{len(self.left_out)} items cannot be used: {counted_reasons(self.left_out.values())}")
@@ -144,11 +142,11 @@ def _some(names: Iterable[str], most: int = 3) -> str:
 
 
 def counted_reasons(reasons: Iterable[str], most: int = 6) -> str:
-    """Reasons with how often each kind occurs, the most frequent first: of one kind are those that begin alike.
+    """Reasons with their counts, the most frequent first; reasons that differ only in the item's id count as one kind.
 
     Args:
         reasons: Sentences that name an item, ``"item X has no geometry"``.
-        most: Kinds that are said; of the others only how many there are.
+        most: Number of kinds that are listed; of the others only their number is given.
     """
     kinds: dict[str, list[str]] = {}
     for reason in reasons:
@@ -160,7 +158,7 @@ def counted_reasons(reasons: Iterable[str], most: int = 6) -> str:
 
 
 def _kind(reason: str) -> str:
-    """A reason without the id of the item that it begins with."""
+    """A reason without the id of the item at its beginning."""
     words = reason.split(" ", 2)
     return words[2] if words[0] == "item" and len(words) == 3 else reason
 
@@ -171,14 +169,14 @@ def _joined(members: list[str]) -> str:
     return members[0] + (f" (also {others})" if others else "")
 
 
-# Where an item lies: its footprint on the globe, and the CRS and corner of its bands.
+# The location of an item: its footprint on the globe, and the CRS and corner of its bands.
 
 
 def footprint_of(item: Item) -> BaseGeometry:
-    """Where the item lies: valid polygons in WGS84, split at the antimeridian, whichever way the item crosses it.
+    """The item's footprint: valid polygons in WGS84, split at the antimeridian, however the item crosses it.
 
     Raises:
-        ItemError: It has no geometry, or one that cannot be understood.
+        ItemError: It has no geometry, or an invalid one.
     """
     if not item.get("geometry"):
         raise ItemError(f"item {item['id']} has no geometry")
@@ -189,7 +187,7 @@ def footprint_of(item: Item) -> BaseGeometry:
         west, south, east, north = drawn.bounds
         if not (-361 <= west <= east <= 541 and -91 <= south <= north <= 91):
             raise ValueError(f"it runs from {west:g}, {south:g} to {east:g}, {north:g}, which are no degrees")
-        # What seems to span the globe lies across the antimeridian or around a pole. It is laid out before it is
+        # A shape that seems to span the globe is across the antimeridian or around a pole. It is split before it is
         # repaired: a repair may cut it into pieces.
         if east - west > 180 and drawn.geom_type == "Polygon":
             drawn = to_wgs84(drawn, parse_crs(WGS84), repair=True)
@@ -206,7 +204,7 @@ def footprint_of(item: Item) -> BaseGeometry:
 
 
 def _shape_of(said: Mapping[str, Any]) -> BaseGeometry:
-    """A shape of GeoJSON; one of a single ring, as nearly all footprints are, is made in a third of shapely's time."""
+    """A shape from GeoJSON; for a single ring, the usual case, three times as fast as shapely's ``shape``."""
     if said.get("type") == "Polygon" and len(said["coordinates"]) == 1:
         ring = np.asarray(said["coordinates"][0])
         if ring.dtype.kind in "if" and ring.ndim == 2 and ring.shape[1] in (2, 3):
@@ -215,7 +213,7 @@ def _shape_of(said: Mapping[str, Any]) -> BaseGeometry:
 
 
 def declared_box(item: Item) -> BaseGeometry | None:
-    """The item's ``bbox`` in WGS84; None if it has none, or one that is no box or crosses the antimeridian."""
+    """The item's ``bbox`` in WGS84; None if it is missing, invalid, or crosses the antimeridian."""
     said = item.get("bbox")
     numbers = numbers_of(said)
     if len(numbers) not in (4, 6):
@@ -227,11 +225,11 @@ def declared_box(item: Item) -> BaseGeometry | None:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Where the pixels of an item lie.
+    """CRS and corner of an item's pixels.
 
     Attributes:
-        crs: ``"EPSG:32632"`` or WKT; "" if the item does not say.
-        corner: x and y of the upper left corner, None if the item does not say.
+        crs: ``"EPSG:32632"`` or WKT; "" if not declared.
+        corner: x and y of the upper left corner, None if not declared.
     """
 
     crs: str
@@ -244,19 +242,20 @@ def place_of(
     mission: Mission,
     every_asset: Callable[[], Sequence[Mapping[str, Any]]],
 ) -> Footprint:
-    """CRS and corner of the bands asked for: as their assets say, else the item, else its other bands.
+    """CRS and corner of the requested bands, declared by their assets, else by the item, else by its other bands.
 
-    What previews, thumbnails and other files say never counts. An item of Sentinel-2 that says nothing lies in the UTM
-    zone that its tile's code begins with (ESA, Sentinel-2 tiling grid).
+    Previews, thumbnails and other files are ignored. An item of Sentinel-2 that declares no CRS is in the UTM zone that
+    its tile's code begins with (ESA, Sentinel-2 tiling grid).
 
     Args:
         item: The item.
-        present: The bands asked for, with their assets.
-        mission: What the item is of.
-        every_asset: Gives the assets of all bands of the mission; called where those asked for do not say enough.
+        present: The requested bands, with their assets.
+        mission: The mission of the item.
+        every_asset: Returns the assets of all bands of the mission; called if the requested bands do not declare
+            enough.
 
     Raises:
-        ItemError: Bands that are asked for lie in different CRSs, or more than a pixel apart.
+        ItemError: Requested bands are in different CRSs, or their corners are more than a pixel apart.
     """
     properties, assets = item["properties"], [asset for _, asset in present]
     said = {band.name: crs for band, asset in present if (crs := declared_crs(asset))}
@@ -289,9 +288,9 @@ def _first(values: Iterable[Any]) -> Any:
 
 
 def declared_crs(place: Mapping[str, Any]) -> str:
-    """What an asset or properties declare by the projection extension, "" if nothing, or nothing that is a CRS.
+    """The CRS that an asset or properties declare by the projection extension, "" if there is none or it is invalid.
 
-    Tables with gaps make 32632.0 of 32632 and "EPSG:None" of nothing.
+    Tables with gaps turn 32632 into 32632.0 and a missing code into "EPSG:None".
     """
     code, epsg = place.get("proj:code"), place.get("proj:epsg")
     if isinstance(code, str) and (crs := _known_crs(code)):
@@ -314,13 +313,14 @@ def _known_crs(text: str) -> str:
 
 
 _FARTHEST = 1e8
-"""No map of the Earth has coordinates beyond this: metres around the equator four times."""
+"""Upper limit of map coordinates on the Earth: four times its circumference in metres."""
 
 
 def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if it is not said.
+    """X and y of the upper left corner, and the pixel's edge, by ``proj:transform``; None if not declared.
 
-    Also in GDAL's order (x, width, 0, y, 0, height), which is none of STAC's, since no pixel has its width there.
+    GDAL's order (x, width, 0, y, 0, height) is accepted too. It is distinguishable from STAC's order, in which the
+    fifth number, the pixel's height, is never zero.
     """
     said = place.get("proj:transform")
     numbers = numbers_of(said[:6]) if isinstance(said, (list, tuple)) else []
@@ -334,23 +334,23 @@ def declared_lattice(place: Mapping[str, Any]) -> tuple[float, float, float] | N
 
 
 def _corner_of_bbox(properties: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """The same by ``proj:bbox`` in metres; some items of EOPF have it in degrees, which is none of the extension's."""
+    """The same by ``proj:bbox`` in metres; some EOPF items have it in degrees, against the extension."""
     sides = sides_in_metres(properties.get("proj:bbox"))
     return (sides[0], sides[3], 1.0) if sides else None
 
 
 def utm_of_tile(tile: str) -> str:
-    """The CRS of a tile of Sentinel-2 by its code, ``"32TPT"`` (ESA, tiling grid); "" for what is no such code."""
+    """The CRS of a Sentinel-2 tile by its code, ``"32TPT"`` (ESA, tiling grid); "" for an invalid code."""
     found = re.fullmatch(r"(\d{2})([C-HJ-NP-X])[A-Z]{2}", tile)
     if found is None or not 1 <= int(found[1]) <= 60:
         return ""
     return f"EPSG:{(32600 if found[2] >= 'N' else 32700) + int(found[1])}"
 
 
-# Assets of Landsat items as the USGS called them at first: by the ends of their file names, ``SR_B2.TIF``.
+# Assets of Landsat items by the first names that the USGS used: the ends of their file names, ``SR_B2.TIF``.
 #
 # Band numbers mean other colours on TM and ETM+ (Landsat 4 to 7) than on OLI (8 and 9): USGS, Landsat Collection 2
-# Level-2 Science Product Guides, LSDS-1618 and LSDS-1619. Today's items call assets by their common names.
+# Level-2 Science Product Guides, LSDS-1618 and LSDS-1619. Current items name assets by their common names.
 
 _TM = {"1": "blue", "2": "green", "3": "red", "4": "nir08", "5": "swir16", "7": "swir22"}
 _OLI = {"1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "nir08", "6": "swir16", "7": "swir22"}
@@ -359,7 +359,7 @@ _PRODUCT = re.compile(r"L([COET])0(\d)_")
 
 
 def assets_of_today(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Assets of an item by today's names; those that have them, and all of other items, as they are."""
+    """Assets of an item by their current names; current names, and assets of other missions, remain unchanged."""
     assets: Mapping[str, Any] = item["assets"]
     old = {key: match for key in assets if (match := _OLD.fullmatch(key))}
     product = _PRODUCT.match(str(item["id"])) if old else None

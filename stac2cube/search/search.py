@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cql2 import Expr
 
 
-# What the items of an index shall fulfil: time, area, platform, orbit, clouds, and any property by CQL2.
+# Conditions on the items of an index: time, area, platform, orbit, cloud cover, and any property by CQL2.
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ class Conditions:
     """Conditions on single items; all must hold.
 
     Attributes:
-        area: WGS84, which the item must touch.
-        intervals: First and last instant, UTC, of which one must hold its time; any time if there is none.
-        platforms: Of which it must be one, as the catalog writes them, in any case; any if there is none.
-        orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; "" for any.
-        max_cloud_cover: Percent that the catalog says of the item itself at most; items that do not say are kept.
-        where: CQL2 texts (OGC 21-065r2), ``"s2:nodata_pixel_percentage < 20"``. What they compare must be there.
+        area: Geometry in WGS84 that the item must intersect.
+        intervals: Pairs of first and last instant, UTC. The item's time must be in one of them; empty for any.
+        platforms: Accepted platforms as the catalog writes them, compared without case; empty accepts any platform.
+        orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; "" accepts any orbit.
+        max_cloud_cover: Highest cloud cover in percent that the item may declare; items that declare none are kept.
+        where: CQL2 texts (OGC 21-065r2), ``"s2:nodata_pixel_percentage < 20"``. The item must have the properties
+            compared.
     """
 
     area: BaseGeometry | None = None
@@ -69,10 +70,10 @@ class Conditions:
     where: tuple[str, ...] = ()
 
     def keep(self, items: Sequence[Item]) -> list[bool]:
-        """Whether each of some items fulfils them.
+        """Whether each item fulfils all conditions.
 
         Raises:
-            BadInputError: A text is no CQL2, or names a property that none of the items has.
+            BadInputError: A text is not CQL2, or names a property that none of the items has.
         """
         for expression, text in zip(self._expressions, self.where, strict=True):
             for name in _properties(expression.to_json()):
@@ -114,7 +115,7 @@ class Conditions:
         return {name.lower() for name in self.platforms}
 
     def to_json(self) -> dict[str, Any]:
-        """The conditions as plain JSON values, those that say nothing left out."""
+        """The conditions as plain JSON values; unset conditions are left out."""
         values: dict[str, Any] = {
             "area": None if self.area is None else json.loads(to_geojson(self.area)),
             "intervals": [[first.isoformat(), last.isoformat()] for first, last in self.intervals],
@@ -160,31 +161,31 @@ def _properties(expression: Any) -> Iterator[str]:
             yield from _properties(part)
 
 
-# From a catalog, an area and a time to scenes: what the driver does before any pixel is read.
+# From a catalog, an area and a time to scenes; the driver does this before any pixel is read.
 
 log = logging.getLogger(__name__)
 
 MARGIN = timedelta(minutes=15)
-"""How far beyond the times asked for the rest of a scene is looked for: an overpass of an area takes minutes and may
-straddle midnight, so that cutting it there would make half a scene of each half."""
+"""Time added before and after each interval to find complete scenes: an overpass of an area takes minutes and may
+straddle midnight, so that a cut there would split one scene into two incomplete ones."""
 
 
 def search(query: Query, catalog: Catalog) -> list[Scene]:
     """Find the scenes over an area.
 
-    Items of one platform, relative orbit and solar day are one scene. Of items of the same tile and datastrip the
+    Items of one platform, relative orbit and solar day form one scene. Of items of the same tile and datastrip the
     newest processing baseline is used; different datastrips of one overpass are both used; see
-    :mod:`stac2cube.search.dem_tiles` for items that lack bands. A scene of which one item lies within the times is
-    found whole. A scene with an item that contradicts itself, or without any known asset, is returned with its
-    problem, so that the others can be built. Items that their catalog calls deprecated are left out, and so is what
-    cannot be understood, which is logged.
+    :mod:`stac2cube.search.dem_tiles` for items that lack bands. A scene is returned with all its items if at least one
+    of them is within the times. A scene with an item that contradicts itself, or without any known asset, is returned
+    with its problem, so that the others can be built. Items that their catalog marks as deprecated are left out. Items
+    that cannot be interpreted are left out too, and logged.
 
     Args:
-        query: What to look for.
-        catalog: Where.
+        query: The query.
+        catalog: The catalog to search.
 
     Returns:
-        Scenes, sorted by key; none if nothing is there.
+        Scenes, sorted by key; empty if nothing is found.
 
     Raises:
         BadInputError: The catalog does not carry the mission.
@@ -198,11 +199,11 @@ def search(query: Query, catalog: Catalog) -> list[Scene]:
 
 @dataclass
 class SearchResult:
-    """What a catalog gave.
+    """Result of a search in one catalog.
 
     Attributes:
-        items: Items that touch the area, about the times.
-        notes: What else is to be said.
+        items: Items that intersect the area, within the times and :data:`MARGIN`.
+        notes: What is reported besides the items.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -210,7 +211,7 @@ class SearchResult:
 
 
 def found_items(query: Query, catalog: Catalog) -> SearchResult:
-    """The items that a search finds, as the catalog gives them; see :func:`search`.
+    """Search a catalog and return its items unchanged; see :func:`search`.
 
     Raises:
         CatalogError: The catalog cannot be read, or holds no STAC item.
@@ -224,15 +225,15 @@ def found_items(query: Query, catalog: Catalog) -> SearchResult:
 
 
 def require_items(catalog: Catalog, notes: Notes, *, found: bool) -> None:
-    """Be sure that what a catalog gave, if anything, was STAC.
+    """Check that a catalog returned STAC items, if it returned anything.
 
     Args:
         catalog: The catalog.
-        notes: What was said while it was searched.
+        notes: Notes of the search.
         found: Whether any item was found.
 
     Raises:
-        CatalogError: Nothing that it gave was a STAC item.
+        CatalogError: No returned value was a STAC item.
     """
     broken = [reason for reason in notes.left_out.values() if "not a STAC item" in reason]
     if not found and broken and len(broken) == len(notes.left_out) and not notes.met:
@@ -240,13 +241,13 @@ def require_items(catalog: Catalog, notes: Notes, *, found: bool) -> None:
 
 
 def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Notes | None = None) -> list[Scene]:
-    """Items of a catalog as scenes; see :func:`search`.
+    """Group items of a catalog into scenes; see :func:`search`.
 
     Args:
         items: The items.
-        query: What to look for.
-        catalog: Where they come from.
-        notes: Told of items that are left out; if None, they are logged.
+        query: The query.
+        catalog: The catalog that the items come from.
+        notes: Records items that are left out; if None, they are logged.
     """
     reading = Reading(query.page, catalog, query.chosen)
     noted = Notes() if notes is None else notes
@@ -256,7 +257,7 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Note
         try:
             identity = identify(item, query.page)
             if identity is None:
-                # An item that names no collection may be anybody's; others are the mission's and should be known.
+                # An item without a collection may belong to any mission; others are the mission's and should be known.
                 strangers.update({item["id"]} if item.get("collection") else ())
                 continue
             if not query.takes(item, identity):
@@ -279,7 +280,7 @@ def scenes_of(items: Iterable[Item], query: Query, catalog: Catalog, notes: Note
 
 
 def _fulfilling(items: Iterable[Item], query: Query) -> Iterable[Item]:
-    """Items that meet the conditions of a query in CQL2, which need all of them at once."""
+    """Items that meet the CQL2 conditions of a query; these conditions need all items at once."""
     if not query.where:
         return items
     held = list(items)
@@ -287,7 +288,7 @@ def _fulfilling(items: Iterable[Item], query: Query) -> Iterable[Item]:
 
 
 def solar_day(time: datetime, longitude: float) -> date:
-    """The date at which the sun stands where it stood: UTC plus four minutes per degree of longitude."""
+    """The local solar date: UTC plus four minutes per degree of longitude."""
     try:
         return (time + timedelta(hours=longitude / 15)).date()
     except OverflowError:  # in the hours around the years 1 and 9999
@@ -295,7 +296,7 @@ def solar_day(time: datetime, longitude: float) -> date:
 
 
 def _newest_of_each(items: Iterable[Item], notes: Notes) -> list[Item]:
-    """Each item once: two pages of a server, or two files of a folder, may hold it, one of them as it was before."""
+    """Items without duplicates: two pages of a server, or two files of a folder, may hold versions of the same item."""
     found: dict[tuple[str, str], Item] = {}
     for item in items:
         key = (str(item.get("collection") or ""), item["id"])
@@ -306,14 +307,15 @@ def _newest_of_each(items: Iterable[Item], notes: Notes) -> list[Item]:
 
 
 def newest_of(first: Item, item: Item, notes: Notes) -> Item:
-    """Of two items of one collection and id the one that is used.
+    """The one of two items of the same collection and id that is used.
 
-    Items of other times under one id are different ones, of which only one can be kept: the first, the other is told.
+    Items with one id and different times are different items, of which only one can be kept: the first. The other is
+    noted as left out.
 
     Args:
-        first: That came first.
-        item: The other.
-        notes: Told of an item that is left out.
+        first: The item found first.
+        item: The item found later.
+        notes: Records an item that is left out.
     """
     if abs(time_of(item) - time_of(first)) > MARGIN:
         notes.leave_out(item, ItemError(f"item {item['id']} is there twice, with other times: the first is used"))
@@ -336,8 +338,8 @@ class MatchedItem:
 
     Attributes:
         item: The item.
-        footprint: Where it lies, WGS84, split at the antimeridian.
-        identity: Who it is, None if it is of none of the mission's platforms.
+        footprint: Its footprint in WGS84, split at the antimeridian.
+        identity: Its identity, None if it belongs to none of the mission's platforms.
     """
 
     item: Item
@@ -346,14 +348,15 @@ class MatchedItem:
 
 
 def matching_items(query: Query, catalog: Catalog, notes: Notes) -> Iterator[MatchedItem]:
-    """Items of the mission's collections that touch the area, about the times; checked here, whatever a server does.
+    """Items of the mission's collections that intersect the area, within the times and :data:`MARGIN`.
 
-    They come as the catalog gives them, so that not all need be held; an item may come twice, see :func:`newest_of`.
+    All conditions are checked here, whatever the server does. Items are yielded in the catalog's order, so that not all
+    need be held in memory. An item may occur twice, see :func:`newest_of`.
 
     Args:
-        query: What to look for.
-        catalog: Where.
-        notes: Told of items that are left out.
+        query: The query.
+        catalog: The catalog to search.
+        notes: Records items that are left out.
 
     Raises:
         CatalogError: The catalog cannot be read.
@@ -385,7 +388,7 @@ def matching_items(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Mat
                 continue
             footprint = footprint_of(item)
             if query.geometry.intersects(footprint):
-                identity = identify(item, query.page)  # which raises where it does not say who it is
+                identity = identify(item, query.page)  # raises for an item that does not declare its identity
                 orbit_state(item)
                 yield MatchedItem(item, footprint, identity)
             elif (said := declared_box(item)) and query.geometry.intersects(said) and footprint.disjoint(said):
@@ -433,9 +436,9 @@ def _cloud_cover(granules: Sequence[Granule], area: BaseGeometry) -> float | Non
     return round(sum(weight * cover for weight, cover in known) / total, 4) if total else None
 
 
-# An archive's inventory: what its operator knows of every item, also of those that are not, or no longer, there.
+# An archive's inventory: the operator's list of all items, including those that are not, or no longer, in the archive.
 #
-# A Parquet file with the columns ``id``, ``datetime``, ``geometry`` (WKB, WGS84), ``status`` and ``deprecated``, as
+# It is a Parquet file with the columns ``id``, ``datetime``, ``geometry`` (WKB, WGS84), ``status`` and ``deprecated``;
 # terrabyte publishes one per collection.
 
 COLUMNS = ("id", "datetime", "geometry", "status", "deprecated")
@@ -452,7 +455,7 @@ THERE = "succeeded"
 
 @dataclass(frozen=True)
 class Inventory:
-    """What an inventory says about an area and a time.
+    """Entries of an inventory for an area and a time.
 
     Attributes:
         withdrawn: Ids of items that were removed or are deprecated.
@@ -464,14 +467,14 @@ class Inventory:
 
 
 def read_inventory(path: Path, query: Query) -> Inventory:
-    """Read what an inventory says about what is looked for.
+    """Read the entries of an inventory that match a query.
 
     Args:
         path: The file.
-        query: Area and times; rows about others are not even read where the file's statistics tell them apart.
+        query: Area and times; row groups that the file's statistics exclude are not read.
 
     Raises:
-        CatalogError: It is not there, no Parquet, lacks a column, or says something that is not understood.
+        CatalogError: It does not exist, is not Parquet, lacks a column, or holds an unknown status or an invalid value.
     """
     table = _rows(path, query)
     status = table["status"].to_pylist()
@@ -504,7 +507,7 @@ def _rows(path: Path, query: Query) -> pa.Table:
             raise CatalogError(f"{path}: datetime holds {kind} where times are expected")
         wanted = None
         for first, last in query.intervals:
-            # Without a zone, as some writers leave them, times are UTC.
+            # Times without a zone, as some writers leave them, are UTC.
             ends = [end.astimezone(UTC).replace(tzinfo=UTC if kind.tz else None) for end in (first, last)]
             within = (pc.field("datetime") >= pa.scalar(ends[0], kind)) & (
                 pc.field("datetime") <= pa.scalar(ends[1], kind)
@@ -516,7 +519,7 @@ def _rows(path: Path, query: Query) -> pa.Table:
 
 
 def _touching(table: pa.Table, path: Path, query: Query) -> np.ndarray:
-    """Which rows touch the area."""
+    """Mask of the rows whose geometry intersects the area."""
     try:
         shapes: Any = shapely.from_wkb(table["geometry"].to_pylist())
     except (shapely.errors.ShapelyError, TypeError) as error:

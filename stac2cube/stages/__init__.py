@@ -1,3 +1,3 @@
-"""What is made: each stage is a pure function from a block to pixels. Stages meet on disk only."""
+"""Stages: each is a pure function from a block to pixels. Stages exchange data on disk only."""
 
 from __future__ import annotations

@@ -50,14 +50,14 @@ if TYPE_CHECKING:
     import xarray as xr
     from odc.geo.geobox import GeoBox
 
-# Scenes as steps of a cube: what the ledger shall say of each, and which blocks it can touch.
+# Scenes as steps of a cube: their ledger entries, and the blocks that they can touch.
 
 
 def touching_scenes(scenes: Sequence[Scene], geoboxes: Sequence[GeoBox]) -> tuple[np.ndarray, np.ndarray]:
-    """Which scenes can touch which lattices.
+    """Which scenes can touch which grids.
 
     Returns:
-        Places of scenes, and of lattices that they can touch: int64, ordered by scene, then by lattice, each pair once.
+        Indices of scenes, and of grids that they can touch: int64, sorted by scene, then by grid, each pair once.
     """
     granules = [granule for scene in scenes for granule in scene.granules]
     near, places = intersecting_pairs(granules, geoboxes)
@@ -67,13 +67,13 @@ def touching_scenes(scenes: Sequence[Scene], geoboxes: Sequence[GeoBox]) -> tupl
 
 
 def steps_for(scenes: Sequence[Scene], grid: Grid, why: str, layers: Sequence[str] = ()) -> list[Step]:
-    """Scenes as steps: what the ledger shall say, and which blocks can hold anything.
+    """Convert scenes to steps, with their ledger entries and the blocks that can hold data.
 
     Args:
         scenes: The scenes.
-        grid: The cube's.
-        why: Why they come from this catalog.
-        layers: Names of the cube's layers, to say which of them an item lacks.
+        grid: Grid of the cube.
+        why: Why this catalog was chosen.
+        layers: Names of the cube's layers, to record which of them an item lacks.
     """
     tiles = list(grid.tiles())
     owners, blocks = touching_scenes(scenes, [grid.tile_geobox(tile) for tile in tiles])
@@ -81,7 +81,7 @@ def steps_for(scenes: Sequence[Scene], grid: Grid, why: str, layers: Sequence[st
     shared: dict[bytes, tuple[Tile, ...]] = {}  # most scenes touch the same blocks
     steps = []
     for scene, touched in zip(scenes, per_scene, strict=False):
-        # A scene with a problem gets a block to fail on, so that it is recorded and not taken for empty.
+        # A scene with a problem gets a block to fail on, so that it is recorded and not treated as empty.
         chosen = touched if touched.size or not scene.problem else np.zeros(1, dtype=touched.dtype)
         key = chosen.tobytes()
         if key not in shared:
@@ -128,43 +128,42 @@ def _absent(assets: Mapping[str, Any], layers: Sequence[str]) -> list[str]:
 
 
 def _shift_of(assets: Mapping[str, Any]) -> int:
-    """Counts added to the bands that ever carried an offset."""
+    """Counts added to the bands that may have an offset."""
     return max((asset.shift for asset in assets.values()), default=0)
 
 
 def _light(scene: Scene) -> Scene:
-    """The scene as it travels to the workers: without the whole items and their keys, which only the driver wants."""
+    """The scene as sent to workers: without the items' JSON and keys, which only the driver needs."""
     light = tuple(replace(granule, item="", completed_by=(), signed={}) for granule in scene.granules)
     return replace(scene, granules=light, spares={}, versions={}, passed_over={}, unreadable={})
 
 
-# Older items in the place of newer ones whose files cannot be read: chosen per step, said, and remembered.
+# Older items as substitutes for newer ones whose files cannot be read: chosen per step, reported, and remembered.
 #
-# A step is always read from one choice of items: no block of it from the newer, another from the older one. That the
-# newer one failed is remembered in the ledger, so that the next run does not try it again as long as the catalog says
-# the same of it.
+# A step is always read from one choice of items; blocks of newer and older items are never mixed. The failure of the
+# newer item is recorded in the ledger, so that the next run does not try it again until its catalog entry changes.
 
 _MAY_PASS = re.compile(
     r"response code: (?:0|408|429|5\d\d)\b|timed? ?out|could not resolve|connection|temporar|try again|"
     r"No space left|Stale file handle|Input/output error|took longer|given up|search anew",
     re.IGNORECASE,
 )
-"""Words of failures that may be over when it is tried again; all others are for good."""
+"""Texts of failures that may be transient; all others are permanent."""
 
 _OF_SERVERS = re.compile(r"response code: (?:0|408|429|5\d\d)\b|timed? ?out|took longer", re.IGNORECASE)
-"""Those of them by which a server can fail at one file for ever."""
+"""Transient failures that a server may repeat for the same file forever."""
 
 
 def is_for_good(reason: str) -> bool:
-    """Whether a failure will be the same at the next try."""
+    """Whether a failure is permanent."""
     return _MAY_PASS.search(reason) is None
 
 
 def remembered(scenes: Sequence[Scene], rows: Mapping[str, Entry]) -> tuple[Scene, ...]:
-    """Scenes with older items in the place of those that the ledger says cannot be read.
+    """Scenes in which older items replace those that cannot be read according to the ledger.
 
     Args:
-        scenes: As they were found.
+        scenes: Scenes as found.
         rows: The ledger's rows by key.
     """
     return tuple(_remembered(scene, rows.get(str(scene.key))) if scene.spares else scene for scene in scenes)
@@ -185,16 +184,16 @@ def _remembered(scene: Scene, row: Entry | None) -> Scene:
 
 
 def with_standins(scene: Scene, reason: str, name: str = "", *, again: bool = False) -> Scene | None:
-    """A scene with the next older item in the place of the one whose file cannot be read.
+    """Replace an item whose file cannot be read by the next older one.
 
     Args:
         scene: The scene.
         reason: Why its step failed; names the item.
         name: The item; the one that the reason names if "".
-        again: Whether the step failed in an earlier run, too: what a server still does is not waited for any longer.
+        again: Whether the step failed in an earlier run, too: then a server's repeated failure counts as permanent.
 
     Returns:
-        None where nothing can stand in, or the failure may pass by itself.
+        The scene with the substitute. None if there is no substitute, or the failure may be transient.
     """
     if not is_for_good(reason) and not (again and _OF_SERVERS.search(reason)):
         return None
@@ -218,18 +217,18 @@ def with_standins(scene: Scene, reason: str, name: str = "", *, again: bool = Fa
 
 
 def _reads_the_same(spare: Granule, granule: Granule, reason: str) -> bool:
-    """Whether a granule reads the file that a reason says cannot be read."""
+    """Whether a substitute reads the same file that could not be read according to the reason."""
     named = _BAND.search(reason)
     band = named[1] if named else ""
     return band in granule.assets and band in spare.assets and spare.assets[band].href == granule.assets[band].href
 
 
 _BAND = re.compile(r"item .*?, band (\w+): ")
-"""How reasons of reads begin."""
+"""Matches the beginning of reasons of failed reads."""
 
 
 def words_of(entry: Entry) -> str:
-    """What is said of a step in which older items stand in, "" if none does."""
+    """Description of a step with substituted items, "" if it has none."""
     passed = entry.properties.get("passed_over", {})
     if not passed:
         return ""
@@ -238,7 +237,7 @@ def words_of(entry: Entry) -> str:
 
 
 def add(summary: Summary, more: Summary) -> None:
-    """Take over what a further build of failed steps did."""
+    """Add the results of a further build of failed steps to a summary."""
     done = {*more.sealed, *more.replaced, *more.empty}
     summary.failed = {key: why for key, why in summary.failed.items() if key not in done} | more.failed
     summary.sealed += more.sealed
@@ -248,21 +247,21 @@ def add(summary: Summary, more: Summary) -> None:
     summary.seconds += more.seconds
 
 
-# How the pixels of scenes are read: the task of layers, of looks at them, and of reads without a cube.
+# Reading of a scene's pixels: the task of layers, also used for lazy Datasets and reads without a cube.
 
 _MUCH = 4
-"""Times that pixels of a cube may be larger than the source's and granules still be joined."""
+"""Largest ratio of the cube's pixel size to the source's at which granules are joined."""
 
 
 @dataclass(frozen=True)
 class ReadScene:
-    """The task of layers: the granules of a scene into one block.
+    """The task of layers: reads the granules of a scene into one block.
 
     Attributes:
-        bands: What is wanted.
-        seamless: Join granules before they are resampled.
-        sea: What is known of missing tiles, None for nothing.
-        headers: Headers of images that the catalog keeps, None if it keeps none.
+        bands: Bands to read.
+        seamless: Whether granules are joined before they are resampled.
+        sea: Rules for missing tiles, None if there are none.
+        headers: Headers of images stored with the catalog, None if it stores none.
     """
 
     bands: tuple[BandRequest, ...]
@@ -274,8 +273,8 @@ class ReadScene:
         """Pixels of one block, see :func:`stac2cube.pixels.read.read_block`.
 
         Args:
-            scene: What is read.
-            place: A block of a cube, or any lattice.
+            scene: The scene.
+            place: A block of a cube, or any grid.
 
         Raises:
             ReadError: The scene has a problem, or an asset is missing or cannot be read.
@@ -292,15 +291,15 @@ class ReadScene:
 
 
 def reader_of(query: Query, spec: CubeSpec, choices: Sequence[CatalogChoice]) -> ReadScene:
-    """What reads the blocks of a cube.
+    """The task that reads the blocks of a cube.
 
     Args:
-        query: What was searched.
-        spec: What the cube is.
-        choices: The catalogs to try; an index among them may keep headers of images.
+        query: The query searched for.
+        spec: Specification of the cube.
+        choices: The catalogs to try; an index among them may hold headers of images.
     """
     mission = query.page
-    # Of pixels much larger than the source's, an average over overviews shows no seam and reads far less.
+    # For pixels much larger than the source's, averages from overviews show no seam and need far less data.
     finest = min(band.gsd for band in query.chosen)
     seamless = mission.seamless and spec.grid.resolution <= _MUCH * finest
     bands = band_requests(query, spec.recipe["resampling"])
@@ -308,12 +307,12 @@ def reader_of(query: Query, spec: CubeSpec, choices: Sequence[CatalogChoice]) ->
 
 
 def sea_of(mission: Mission) -> Sea | None:
-    """What is known of missing tiles of a mission, None for nothing."""
+    """Rules for missing tiles of a mission, None if there are none."""
     return None if math.isnan(mission.sea) else Sea(mission.sea, mission.withheld)
 
 
 def name_missing(steps: Sequence[Step], sea: Sea, grid: Grid) -> list[Step]:
-    """Steps whose ledger rows name the tiles that are missing, and that visit every block where some is sea."""
+    """Record missing tiles in the ledger entries of steps; steps with sea tiles visit every block."""
     named = []
     for step in steps:
         lacking, open_sea = sea.missing(grid.geobox, cells_of(step.payload.granules))
@@ -357,21 +356,21 @@ def get_stac_layers(
     Args:
         out: Path of the cube, created or extended. None gives a lazy Dataset and writes nothing.
         mission: Name of a mission, ``"sentinel-2-l2a"``.
-        aoi: Area of interest: anything :func:`stac2cube.model.geometry.read_areas` understands (a file, GeoJSON, a
-            box, a geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is taken as the grid itself.
-        time: Anything :func:`stac2cube.model.period.parse_period` understands: ``"2018"``, ``"2018-06/2018-08"``,
+        aoi: Area of interest: any input of :func:`stac2cube.model.geometry.read_areas` (a file, GeoJSON, a box, a
+            geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is used as the grid itself.
+        time: Any input of :func:`stac2cube.model.period.parse_period`: ``"2018"``, ``"2018-06/2018-08"``,
             ``"2018/2020 06-01/08-31"``.
         bands: Names or common names; the mission's default if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
         crs: CRS of the cube; the native one of most of the area if None.
-        resampling: For continuous bands where lattices differ (bilinear if None), or per band. Classes are always
-            nearest or mode.
-        max_cloud_cover: Percent; scenes (all granules of an overpass together) with more are left out.
+        resampling: Method for continuous bands where lattices differ (bilinear if None), or one per band. Classes
+            always use nearest or mode.
+        max_cloud_cover: Percent; scenes (all granules of an overpass together) with higher cloud cover are left out.
         orbit: ``"ascending"``, ``"descending"``, or the number of a relative orbit; all if None.
         fill: Fill missing tiles of a model from its coarser sibling (GLO-30 from GLO-90); the ledger names them.
-        strict: Refuse Sentinel-2 scenes whose pixels contradict what their metadata say of the offset; a small picture
-            of each is read before. Refuse also to take an older item where the newest one lacks a band or cannot be
-            read. They fail with that reason, the others are built.
+        strict: Refuse Sentinel-2 scenes whose pixels contradict their metadata about the offset; a preview of each
+            scene is read first. Also refuse to use an older item if the newest one lacks a band or cannot be read.
+            These steps fail with that reason, the others are built.
         catalog: Name, URL of a STAC API, or path of a local catalog; chosen automatically if None or "auto".
         place: Where the work runs; threads of this process if None.
         update: Take all arguments except ``time`` from the cube. Other arguments that are given must agree with it.
@@ -380,11 +379,11 @@ def get_stac_layers(
         The cube, opened by :func:`stac2cube.open_cube`; or the lazy Dataset. Layers ``(time, y, x)``.
 
     Raises:
-        BadInputError: An argument is invalid, nothing was found, a band that no item found has, a path that cannot
-            be written.
+        BadInputError: An argument is invalid, nothing was found, no item has one of the bands, or the path cannot be
+            written.
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made with other options; nothing was changed.
-        CubeLockedError: Somebody else is writing it.
+        CubeLockedError: Another process is writing it.
         IncompleteError: Some steps failed; the others are sealed, and the same call tries the failed ones again.
     """
     words = {
@@ -401,7 +400,7 @@ def get_stac_layers(
         "time": None if time is None else parse_period(time).text,
         **area_words(aoi),
     }
-    from stac2cube.store.reader import open_cube  # xarray and pandas: workers and the command line do without
+    from stac2cube.store.reader import open_cube  # needs xarray and pandas, which workers and commands do not
 
     path = None if out is None else Path(out)
     place = place or Threads()
@@ -414,7 +413,7 @@ def get_stac_layers(
 
 
 def area_words(aoi: Any, **reading: Any) -> dict[str, Any]:
-    """An area of interest, or a GeoBox, as words for :func:`query_of_words`.
+    """An area of interest, or a GeoBox, as parameters for :func:`query_of_words`.
 
     Raises:
         BadInputError: See :func:`stac2cube.model.geometry.read_areas`.
@@ -430,15 +429,15 @@ def area_words(aoi: Any, **reading: Any) -> dict[str, Any]:
 
 
 def query_of_words(words: Mapping[str, Any], update_of: Path | None = None) -> tuple[Query, GridOptions]:
-    """What is looked for, and on which lattice, from the words given; for an update the others come from the cube.
+    """The query and grid options for the given parameters; in an update missing parameters are taken from the cube.
 
     Args:
-        words: Fields of :class:`Query` and of :class:`GridOptions`; None counts as not said.
+        words: Fields of :class:`Query` and of :class:`GridOptions`; None counts as not given.
         update_of: The cube to be updated.
 
     Raises:
-        BadInputError: An argument is invalid, or is lacking.
-        CubeError: The cube to be updated is none.
+        BadInputError: A parameter is invalid or missing.
+        CubeError: The path to be updated is not a cube.
     """
     given = {name: value for name, value in words.items() if value is not None}
     layout = {field.name: given.pop(field.name) for field in fields(GridOptions) if field.name in given}
@@ -460,16 +459,16 @@ _NEEDED = {"mission": "mission", "area": "aoi", "time": "time"}
 
 @dataclass(frozen=True)
 class LayersJob:
-    """A query, searched and laid on a grid: all that a build needs.
+    """A query with its scenes and grid: all that a build needs.
 
     Attributes:
-        out: The cube, None for a look.
-        query: What was looked for.
-        scenes: What was found.
-        spec: What the cube is or will be.
-        steps: Scenes as steps.
+        out: Path of the cube, None for a lazy Dataset.
+        query: The query.
+        scenes: The scenes found.
+        spec: Specification of the cube.
+        steps: The scenes as steps.
         choices: The catalogs to try, in order.
-        found: The search, None where there was none.
+        found: Result of the search, None if there was no search.
     """
 
     out: Path | None
@@ -481,29 +480,29 @@ class LayersJob:
     found: Found | None = None
 
     def task(self) -> ReadScene:
-        """What makes a block."""
+        """The task that makes a block."""
         return reader_of(self.query, self.spec, self.choices)
 
     def plan(self) -> Plan:
-        """What a build would do."""
+        """The plan of a build."""
         return plan(self.steps, known_entries(self.out, self.steps) if self.out else {})
 
 
 def prepare(out: Path | None, query: Query, options: GridOptions, *, on_cluster: bool = False) -> LayersJob:
-    """Everything before the first pixel: search, lay out the grid.
+    """Search for scenes and define the grid, before any pixel is read.
 
-    An existing cube keeps its CRS, and its whole grid unless an area is given anew: then the grid that follows from the
-    words must be the cube's, which the guard checks.
+    An existing cube keeps its CRS. It keeps its whole grid unless a new area is given: then the grid that follows from
+    the parameters must equal the cube's, which is checked.
 
     Args:
-        out: The cube, None for a look.
-        query: What is looked for.
-        options: What is said of the lattice.
+        out: Path of the cube, None for a lazy Dataset.
+        query: The query.
+        options: The user's options for the grid.
         on_cluster: Whether blocks are made on the nodes of a cluster.
 
     Raises:
-        BadInputError: No such catalog, no grid can be laid out, or no item found has a band.
-        NothingFoundError: No scene.
+        BadInputError: The catalog is unknown, no grid can be defined, or no item found has a band.
+        NothingFoundError: No scene was found.
         CatalogError: The catalog cannot be read.
         CubeMismatchError: The cube was made with other options.
     """
@@ -538,10 +537,10 @@ def _keys(scenes: Sequence[Scene]) -> list[str]:
 def run(
     job: LayersJob, place: Place, *, options: BuildOptions | None = None, progress: Progress | None = None
 ) -> Summary:
-    """Build or extend the cube of a job; see :func:`stac2cube.build.loop.build` for what it raises.
+    """Build or extend the cube of a job; raises the errors of :func:`stac2cube.build.loop.build`.
 
-    Where the file of an item cannot be read for good, or its server fails as it did in an earlier run, the step is made
-    of the next older item that has all bands, and the summary says so; not if the request is strict.
+    If the file of an item permanently cannot be read, or its server fails as in an earlier run, the step is made from
+    the next older item that has all bands, and the summary reports it; not if the request is strict.
     """
     if job.out is None:
         raise BadInputError("a cube needs a path")
@@ -581,9 +580,9 @@ def _by_key(scenes: Sequence[Scene]) -> dict[str, Scene]:
 
 
 def doubted(job: LayersJob) -> tuple[Step, ...]:
-    """The steps of a job; the ledger shall say of those to be made whether their pixels contradict their metadata.
+    """The steps of a job; ledger entries of steps to be made record whether pixels contradict their metadata.
 
-    Looked at are scenes of which a provider says that it changed the offset; ``strict`` looks at all, and refuses.
+    Only scenes with the provider's flag of a changed offset are checked; ``strict`` checks all, and refuses them.
     """
     todo = {step.entry.key for step in job.plan().todo}
     scenes = [scene for scene in job.scenes if str(scene.key) in todo and is_flagged(scene)]
@@ -600,7 +599,7 @@ def _with_doubt(step: Step, doubt: str) -> Step:
 
 
 def lazy_layers(job: LayersJob) -> xr.Dataset:
-    """The same pixels as a cube would hold, read when computed: for a look before building.
+    """The pixels of a cube as a lazy Dataset, to inspect them before building.
 
     Returns:
         Layers with dims ``(time, y, x)`` in physical units (float64, NaN without data; classes stay integers), one dask
@@ -620,7 +619,7 @@ def lazy_layers(job: LayersJob) -> xr.Dataset:
 
 
 def _same_grid_words(query: Query, options: GridOptions, old: CubeSpec) -> bool:
-    """Whether the words ask for the grid the cube has: then it is taken, and not laid out anew from other scenes."""
+    """Whether the parameters agree with the cube's grid: then it is used, and not derived again from other scenes."""
     from shapely.geometry import shape
 
     return (
@@ -632,6 +631,6 @@ def _same_grid_words(query: Query, options: GridOptions, old: CubeSpec) -> bool:
 
 
 def _all_times(old: CubeSpec, query: Query) -> list[str]:
-    """Every time ever asked for, merged: what the next update without a time looks through."""
+    """All times ever requested, merged: the next update without a time searches them."""
     now = interval_texts(query.intervals)
     return interval_texts(parse_period(",".join([*old.request["times"], *now])).intervals)

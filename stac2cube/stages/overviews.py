@@ -1,4 +1,4 @@
-"""Overviews: cubes of the same steps with pixels twice, four times, eight times as large, for maps and quick looks."""
+"""Overviews: cubes of the same steps with pixels 2, 4, 8 ... times as large, for maps and previews."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 
 SMALLEST = 256
-"""Longer edge, pixels, at which one stops halving: a picture that needs no overview."""
+"""Longer edge in pixels at which halving ends: such a picture needs no overview."""
 
 
 @dataclass(frozen=True)
 class Halve:
-    """The task: a block of a level from the four times as many pixels of the one before.
+    """The task that makes a block of a level from four times as many pixels of the level before.
 
     Attributes:
-        layers: Of both.
+        layers: Layers of both levels.
     """
 
     layers: tuple[Layer, ...]
 
     def __call__(self, step: StoredStep, block: Block) -> dict[str, np.ndarray]:
-        """Layers of one block: means, of classes and bits the most frequent.
+        """Layers of one block: means, and for classes and bits the most frequent value.
 
         Raises:
             ReadError: The level before cannot be read.
@@ -56,18 +56,18 @@ class Halve:
 
 
 def store_overviews(cube: str | Path, *, levels: int | None = None, place: Place | None = None) -> xr.Dataset:
-    """Make the overviews of a cube, or bring them up to what it holds by now.
+    """Make the overviews of a cube, or update them.
 
     Args:
-        cube: The cube: layers, or anything made from them.
-        levels: How often to halve; until the longer edge has at most 256 pixels if None.
+        cube: The cube: layers, or a cube derived from them.
+        levels: Number of halvings; until the longer edge has at most 256 pixels if None.
         place: Where the work runs; threads of this process if None.
 
     Returns:
         The coarsest level; ``open_cube(cube, level=4)`` opens others.
 
     Raises:
-        BadInputError: It is an overview itself, has no step, or is too small to have any.
+        BadInputError: It is an overview itself, has no step, or is too small for an overview.
         IncompleteError: Some steps failed; the others are sealed.
     """
     from stac2cube.store.reader import open_cube
@@ -85,10 +85,10 @@ def run_overviews(
     options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Make or extend all levels; raises what :func:`store_overviews` and :func:`stac2cube.build.loop.build` do.
+    """Make or extend all levels; raises the errors of :func:`store_overviews` and :func:`stac2cube.build.loop.build`.
 
     Returns:
-        What was done, keys with the level before them.
+        Summary of all levels; keys are prefixed by the level.
     """
     parent = Parent.read(cube)
     if parent.spec.stage == OVERVIEW.name:
@@ -126,7 +126,7 @@ OVERVIEW: Derived[None] = Derived("overview", lambda _: None, _plan)
 
 
 def _entry(parent: Parent, row: Entry) -> Entry:
-    """What the ledger says of a step: besides its parts the checksum of the pixels that it was made from."""
+    """Ledger entry of a step, whose parts include the checksum of the pixels that it was made from."""
     facts = {name: row.properties[name] for name in STEP_FACTS if row.properties.get(name) is not None}
     entry = parent.entry(row, **facts)
     shards = sorted(
@@ -147,7 +147,7 @@ def _tiles(parent: Parent, row: Entry, grid: Grid) -> tuple[tuple[int, int], ...
 
 
 def _halved(grid: Grid) -> Grid:
-    """The lattice whose pixels are four of another; the last row and column may reach beyond it by one."""
+    """The grid with pixels of twice the edge; its last row and column may extend beyond the original by one pixel."""
     rows, columns = ((size + 1) // 2 for size in grid.shape)
     return replace(grid, resolution=2 * grid.resolution, shape=(rows, columns), shard=shard_for((rows, columns)))
 
@@ -160,7 +160,7 @@ def _halvings(grid: Grid) -> int:
 
 
 def _factor(out: Path) -> int:
-    """How many times as large the pixels of a level are: its name."""
+    """The factor of the pixel size of a level, from its folder name."""
     if out.parent.suffix != SUFFIX or not out.name.isdigit():
         raise BadInputError(f"{out} is no level of overviews: they lie in NAME{SUFFIX}/2, /4, ...")
     return int(out.name)

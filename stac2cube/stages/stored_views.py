@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from stac2cube.views.composite import CalendarPeriod
 
-# Some steps of a cube as views want them, for the workers that store what views show.
+# Steps of a cube as inputs of views, for the workers that store views.
 
 
 @dataclass(frozen=True)
 class Viewed:
-    """A cube of which some pixels are hidden.
+    """A cube with hidden pixels.
 
     Attributes:
         parent: The cube.
-        hiding: What is hidden.
-        rows: Its sealed steps that can be seen, oldest first, by key: those that the clouds cube has too. Their parts
-            are of both, so that a step whose clouds are made anew is out of date.
-        clouds: What the clouds cube is, None where there is none.
+        hiding: Rules of what is hidden.
+        rows: Its sealed steps that are also in the clouds cube, if there is one, oldest first, by key. Their parts are
+            those of both cubes, so that a step becomes outdated if its clouds are rebuilt.
+        clouds: Specification of the clouds cube, None if there is none.
     """
 
     parent: Parent
@@ -49,12 +49,12 @@ class Viewed:
 
     @classmethod
     def read(cls, layers: Path, hiding: Hiding) -> Viewed:
-        """Look at a cube and its clouds.
+        """Read a cube and its clouds.
 
         Raises:
             CubeError: Not a cube.
-            CubeMismatchError: The clouds lie on another grid.
-            BadInputError: No step yet, or none that has clouds.
+            CubeMismatchError: The clouds are on another grid.
+            BadInputError: There is no step yet, or none with clouds.
         """
         parent = Parent.read(layers)
         if not hiding.clouds:
@@ -69,13 +69,13 @@ class Viewed:
         return cls(parent, replace(hiding, clouds=str(sky.path)), rows, sky.spec)
 
     def window(self, *keys: str) -> Window:
-        """Some of its steps, for a worker."""
+        """Some of its steps, as the input of a worker."""
         cubes = [str(self.parent.path), *([self.hiding.clouds] if self.hiding.clouds else [])]
         commits = tuple(read_root(Path(cube)).commit for cube in cubes)
         return Window(str(self.parent.path), commits, keys, self.hiding)
 
     def sample(self) -> xr.Dataset:
-        """One pixel of one step, from which a stage learns the layers of its view, and whether mask and rules fit."""
+        """One pixel of one step, which reveals the layers of a view, and whether mask and rules are valid."""
         return self.window(next(iter(self.rows))).open(slice(0, 1), slice(0, 1))
 
     def spec(self, stage: str, layers: tuple[Layer, ...], about: Mapping[str, Any]) -> CubeSpec:
@@ -95,13 +95,13 @@ class Viewed:
 
 @dataclass(frozen=True)
 class Window:
-    """Some steps of a cube, for a worker.
+    """Some steps of a cube, as the input of a worker.
 
     Attributes:
-        cube: Its path.
-        commits: Of the states, its own and its clouds', that were planned with.
-        keys: Of the steps.
-        hiding: What is hidden of them.
+        cube: Path of the cube.
+        commits: Commits of the cube and its clouds when the work was planned.
+        keys: Keys of the steps.
+        hiding: Rules of what is hidden.
     """
 
     cube: str
@@ -110,7 +110,7 @@ class Window:
     hiding: Hiding = Hiding()  # noqa: RUF009 - it is frozen
 
     def open(self, rows: slice, columns: slice) -> xr.Dataset:
-        """The steps within some rows and columns of the grid, decoded, lazily."""
+        """The steps in a window of the grid, decoded, lazily."""
         dataset = _opened(self.cube, self.commits)
         known = {key: place for place, key in enumerate(dataset["scene"].values)}
         part = dataset.isel(time=[known[key] for key in self.keys], y=rows, x=columns)
@@ -125,20 +125,20 @@ def _opened(cube: str, commits: tuple[int, ...]) -> xr.Dataset:  # noqa: ARG001 
 
 
 def parts_of_clouds(row: Entry) -> dict[str, str]:
-    """Parts of a step of a clouds cube, under the names that they have in steps made with it."""
+    """Parts of a step of a clouds cube, under their names in steps derived from it."""
     return {f"clouds {part}": version for part, version in row.parts.items()}
 
 
-# Composites in time stored as a cube that follows its parent: a step per period, made anew when its scenes change.
+# Stored composites in time: a step per period, rebuilt when its scenes change.
 
 EPOCH = np.datetime64("1970-01-01")
 """Days of ``observed`` are counted from here."""
 
 MEMORY = 256 * 2**20
-"""What composing holds at once per block in work, bytes, beside the block that it makes."""
+"""Default memory in bytes for composing a block, besides its output."""
 
 SMALLEST_EDGE = 32
-"""Pieces of a block are not cut below this many pixels."""
+"""Smallest edge in pixels into which a block is divided."""
 
 Piece = tuple[slice, slice]
 """Rows and columns of a grid."""
@@ -146,13 +146,13 @@ Piece = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class ComposePeriod:
-    """The task: one picture out of the steps of a period; see :func:`stac2cube.views.composite.composite`.
+    """The task that makes one picture from the steps of a period; see :func:`stac2cube.views.composite.composite`.
 
     Attributes:
-        method: Of composites.
-        by: For the method ``"best"``.
-        layers: That are composed, None for all that are not classes.
-        memory: Bytes that it may hold at once beside what it makes: it works in pieces that fit.
+        method: Method of the composite.
+        by: Criterion of the method ``"best"``.
+        layers: Layers to compose, None for all that are not classes.
+        memory: Most bytes of memory besides the output: a block is processed in pieces that fit.
     """
 
     method: str
@@ -161,12 +161,12 @@ class ComposePeriod:
     memory: int = MEMORY
 
     def __call__(self, window: Window, block: Block) -> dict[str, np.ndarray]:
-        """Layers of one block, float32, and what is counted."""
+        """Layers of one block, float32, and counts."""
         whole = block.grid.window(block.tile)
         shape = tuple(part.stop - part.start for part in whole)
         one = window.open(*(slice(part.start, part.start + 1) for part in whole))
         count = len(self.layers or one.data_vars) + (1 if self.by else 0)
-        # Every layer is held as float32; the one at work is decoded, sorted and reckoned with in float64 too.
+        # Every layer is held as float32; the current one is also decoded, sorted and computed in float64.
         most = self.memory // (len(window.keys) * (4 * count + 40))
         out: dict[str, np.ndarray] = {}
         for rows, columns in pieces(whole, block.grid.chunk, most):
@@ -182,7 +182,7 @@ class ComposePeriod:
         from stac2cube.views.composite import composite
 
         made = composite(steps, "all", self.method, by=self.by, layers=self.layers).isel(time=0)
-        made = made.load(scheduler="synchronous")  # the place decides how many work
+        made = made.load(scheduler="synchronous")  # the place decides on the number of threads
         out = {}
         for name, layer in made.data_vars.items():
             values = layer.values
@@ -194,12 +194,12 @@ class ComposePeriod:
 
 
 def pieces(whole: Piece, chunk: tuple[int, int], most: int) -> Iterator[Piece]:
-    """A block in parts of at most so many pixels: of whole chunks if one fits, so that each is read once.
+    """Divide a block into pieces of limited size: of whole chunks if one fits, so that each is read once.
 
     Args:
         whole: Rows and columns of the block.
         chunk: Rows and columns of a chunk of the stored cube.
-        most: Pixels; a part of :data:`SMALLEST_EDGE` may have more.
+        most: Most pixels of a piece; one with the edge :data:`SMALLEST_EDGE` may have more.
     """
     height, width = chunk
     columns = whole[1].stop - whole[1].start
@@ -228,17 +228,17 @@ def store_composites(
     Args:
         layers: The cube.
         out: Path of the new cube, created or extended.
-        composition: What decides; monthly medians if None.
+        composition: Rules of the composites; monthly medians if None.
         place: Where the work runs; threads of this process if None.
-        memory: Bytes held at once by each block in work, beside the block that it makes.
+        memory: Bytes held at once for each block being made, besides its output.
 
     Returns:
-        The cube: a step per period that has scenes, at its begin; layers float32, ``n_valid`` uint16, for ``"medoid"``
-        and ``"best"`` also ``observed``, days since 1970.
+        The cube: a step per period that has scenes, at its beginning; layers float32, ``n_valid`` uint16, for
+        ``"medoid"`` and ``"best"`` also ``observed``, days since 1970.
 
     Raises:
         BadInputError: Unknown method, period, layer, index or mask.
-        CubeMismatchError: The cube was made with other options, or its clouds lie on another grid.
+        CubeMismatchError: The cube was made with other options, or its clouds are on another grid.
         IncompleteError: Some periods failed; the others are sealed.
     """
     return derived_cube(composites_within(memory), Parents(Path(layers)), out, composition or Composition(), place)
@@ -302,7 +302,7 @@ def _entry(rows: Sequence[Entry], period: CalendarPeriod, composition: Compositi
 
 
 def _joined(words: Iterable[Any]) -> str:
-    """Words with commas between them, each once, of texts that may hold several."""
+    """The distinct words of texts that may hold several, joined by commas."""
     return ",".join(sorted({word for text in words if text for word in str(text).split(",")}))
 
 
@@ -315,7 +315,7 @@ def _layer(name: str, layer: Any) -> Layer:
     return Layer(name, "float32", float("nan"), units=units, long_name=what)
 
 
-# Spectral indices stored as a cube that follows its parent.
+# Stored spectral indices.
 
 
 @dataclass(frozen=True)
@@ -332,16 +332,16 @@ class IndexRules:
 
     @classmethod
     def of(cls, spec: CubeSpec) -> IndexRules:
-        """The rules that a stored cube names."""
+        """The rules recorded in a stored cube."""
         return cls(tuple(spec.recipe["indices"]), Hiding.of(spec))
 
 
 @dataclass(frozen=True)
 class ComputeIndices:
-    """The task: indices of one step.
+    """The task that computes indices of one step.
 
     Attributes:
-        names: In the registry.
+        names: Names in the registry.
     """
 
     names: tuple[str, ...]
@@ -377,7 +377,7 @@ def store_indices(
         The cube.
 
     Raises:
-        BadInputError: An index that is unknown, or that the cube has no bands for; nothing is left after hiding.
+        BadInputError: An index is unknown, or the cube lacks its bands; or nothing is left after hiding.
         CubeMismatchError: The cube was made with other options.
         IncompleteError: Some steps failed; the others are sealed.
     """
@@ -401,7 +401,7 @@ INDICES = Derived("indices", IndexRules.of, _plan_indices)
 """The stage of spectral indices: a stored view."""
 
 
-# Layers without clouds as a cube of their own, for those who cannot mask when they read.
+# Stored layers without clouds, for users who cannot mask when they read.
 
 USUAL = ("cloud_mask", "shadow_mask")
 
@@ -429,13 +429,13 @@ class MaskRules:
 
     @classmethod
     def of(cls, spec: CubeSpec) -> MaskRules:
-        """The rules that a stored cube names."""
+        """The rules recorded in a stored cube."""
         return cls(tuple(spec.recipe["masked_by"]), spec.recipe["max_cloud"])
 
 
 @dataclass(frozen=True)
 class MaskedStep:
-    """A step of the layers and the same step of the clouds."""
+    """A step of the layers and the same step of the clouds cube."""
 
     layers: StoredStep
     clouds: StoredStep
@@ -443,18 +443,18 @@ class MaskedStep:
 
 @dataclass(frozen=True)
 class HideClouds:
-    """The task.
+    """The task that hides clouds.
 
     Attributes:
-        layers: Of the layers cube.
-        masks: Of the clouds cube; a pixel is kept where all of them are 0.
+        layers: Layers of the layers cube.
+        masks: Layers of the clouds cube; a pixel is kept if all of them are 0.
     """
 
     layers: tuple[Layer, ...]
     masks: tuple[Layer, ...]
 
     def __call__(self, pair: MaskedStep, block: Block) -> dict[str, np.ndarray]:
-        """Layers of one block, their fill where hidden; classes and bits stay, they say why.
+        """Layers of one block, set to fill where hidden; classes and bits are kept, since they explain the gaps.
 
         Raises:
             ReadError: One of the cubes cannot be read.
@@ -480,7 +480,7 @@ def apply_masks(
     max_cloud: float | None = None,
     place: Place | None = None,
 ) -> xr.Dataset:
-    """Write a cube of the layers in which clouds, their shadows and what is unknown have no data.
+    """Write a cube of the layers in which clouds, their shadows and unknown pixels have no data.
 
     :func:`stac2cube.mask_clouds` gives the same as a view, without writing. Run it again to add steps that have clouds
     now.
@@ -498,7 +498,7 @@ def apply_masks(
 
     Raises:
         BadInputError: No such mask, or no step has clouds yet.
-        CubeMismatchError: The cubes lie on different grids, or the new one was made with other options.
+        CubeMismatchError: The cubes have different grids, or the new one was made with other options.
         IncompleteError: Some steps failed; the others are sealed.
     """
     rules = MaskRules(None if masks is None else tuple(masks), max_cloud)
