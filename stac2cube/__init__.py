@@ -1,6 +1,6 @@
 """stac2cube: satellite catalogs to analysis-ready Zarr cubes that can be extended safely for years.
 
-The public names stand in ``__init__.pyi``. They are imported when first used, so that ``import stac2cube`` stays quick
+The public names are listed in ``__init__.pyi``. They are imported when first used, so that ``import stac2cube`` is fast
 on a login node.
 """
 
@@ -14,7 +14,7 @@ import lazy_loader
 _import_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 _WITH_DATASETS = ("stac2cube.archives", "stac2cube.store", "stac2cube.stages", "stac2cube.views")
-"""Rooms whose functions take or give Datasets."""
+"""Subpackages whose functions take or return Datasets."""
 
 
 def __getattr__(name: str) -> Any:
