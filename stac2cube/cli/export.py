@@ -131,14 +131,14 @@ def _bands(task: MakeProducts) -> dict[str, ProductBand]:
 
 
 def _counted(blocks: Iterator[Block], grid: Grid, progress: Progress) -> Iterator[Block]:
-    """The same blocks, with progress shown."""
+    """The blocks unchanged, with progress shown."""
     with progress.over(sum(1 for _ in grid.tiles())):
         for block in blocks:
             yield block
             progress.advance()
 
 
-# Commands that give a cube to other eyes and programs: export, series, report, publish.
+# Commands that export a cube for people and programs: export, series, report, publish.
 
 
 @click.command()
@@ -235,7 +235,7 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
 
 
 def _published(tile: str, product: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """How a cube of an archive is published: in a folder, at an address and as a Collection of its own."""
+    """Options for publishing one cube of an archive: its own folder, address and Collection."""
     own = {"name": f"{tile}-{product}", "out": options["out"] and options["out"] / tile / product}
     own["href"] = options["href"] and f"{options['href'].rstrip('/')}/{tile}/{product}.zarr"
     own["address"] = options["address"] and f"{options['address'].rstrip('/')}/{tile}/{product}"
