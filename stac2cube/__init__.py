@@ -21,5 +21,5 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     value = _import_name(name)
     if str(getattr(value, "__module__", "")).startswith(_WITH_DATASETS):
-        import_module("stac2cube.export.accessor")  # so that their Datasets have .s2c
+        import_module("stac2cube.export.accessor")  # registers .s2c on their Datasets
     return value

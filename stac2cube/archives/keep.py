@@ -71,7 +71,7 @@ class FoundItems:
         text = item_text(item).encode()
         packed, shape = pa.compress(text, codec=_CODEC, asbytes=True), shapely.to_wkb(matched.footprint)
         try:
-            if not self._at_end:  # to seek empties the buffer, which is a call of the system per item
+            if not self._at_end:  # seeking flushes the buffer, which costs a system call per item
                 self._file.seek(self._offsets[-1])
                 self._at_end = True
             self._file.write(packed + shape)

@@ -255,7 +255,7 @@ class _TileSearch:
             notes, numbers = self._gathered(query, catalog, tiles, touched)
             return SearchResult([self.items.item(number) for number in numbers], notes)
 
-        if len(choices) > 1:  # which of them is of use is told by scenes
+        if len(choices) > 1:  # scenes decide which of them is usable
             return find(query, choices, gather).choice.catalog.name
         catalog = choices[0].catalog
         notes, _ = self._gathered(query, catalog, tiles, touched)
@@ -612,7 +612,7 @@ def usage(folder: Path) -> tuple[int, int]:
         try:
             entries = list(os.scandir(waiting.pop()))
         except (FileNotFoundError, NotADirectoryError):
-            continue  # moved by a commit meanwhile, or not there yet
+            continue  # moved by a commit meanwhile, or not made yet
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))

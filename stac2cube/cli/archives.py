@@ -201,7 +201,7 @@ def run_recipe_of_tiles(
             show_plan(plan)
             return 0, False
         if planned is None:
-            refresh_door(plan.archive)  # the tiles are known from the begin, whatever becomes of this run
+            refresh_door(plan.archive)  # the tiles are listed from the start, even if this run fails
         make = TileMaker(recipe, plan, query, layout.resampling, run_options, tuple(where), make_entry)
         limits = RunLimits(budget, stop, job_end(), run_options.place.parallel)
         summary = run_archive(plan, make, limits, name)

@@ -509,7 +509,7 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
 
     opened: LivePage | Explorer
     if is_archive(folder):
-        archive_status(folder)  # what is wrong with it is said here, not on the page
+        archive_status(folder)  # reports errors of the archive here, not on the page
         opened, said = LivePage(partial(draw_archive, folder), port, behind), f"how {folder} stands"
     else:
         opened = begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles)

@@ -88,7 +88,7 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
     from stac2cube.datasets.frames import find_frames
     from stac2cube.datasets.statistics import add_moments, count_values, read_statistics
 
-    moments_only = options["only"] == "moments"  # what is not said is then as the first pass was told
+    moments_only = options["only"] == "moments"  # options that are not given are then those of the first pass
     rules = statistics_rules_of(options, read_statistics(out).rules if moments_only else None)
     with console_for(options["quiet"]) as console, stoppable() as stop:
         run_options = RunOptions.of(options, console)

@@ -52,7 +52,7 @@ def cwl(out: Path, image: str, workers: int, cores: int, memory: int) -> None:
     documents = Package(image, workers, cores, memory).documents()
     out.mkdir(parents=True, exist_ok=True)
     for name, document in documents.items():
-        plain = json.loads(json.dumps(document))  # each part by itself, or YAML would refer from one to another
+        plain = json.loads(json.dumps(document))  # separate copies, or YAML would write references between them
         text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
         write_whole(out / f"{name}.cwl", f"#!/usr/bin/env cwl-runner\n{text}".encode())
         click.echo(out / f"{name}.cwl")

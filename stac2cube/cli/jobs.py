@@ -126,7 +126,7 @@ def entries_behind(recipe: Recipe) -> list[str]:
 def _is_behind(recipe: Recipe, entry: RecipeEntry) -> bool:
     from stac2cube.build.status import cube_status
     from stac2cube.stages.layers import prepare, query_of_words
-    from stac2cube.store.metadata import overviews_beside  # and what it takes along: every command would start later
+    from stac2cube.store.metadata import overviews_beside  # imported here: it would slow the start of all commands
 
     if entry.kind.name == "layers":
         out = recipe.made_by(entry)
@@ -420,7 +420,7 @@ def sites(name: str | None) -> None:
     click.echo(f"{'note':<11} {site.note or '-'}")
     click.echo(f"{'cluster':<11} {site.cluster or '-'}")
     said = asdict(site.slurm)
-    del said["site"]  # its own name
+    del said["site"]  # it is the site's name
     for key, value in said.items():
         click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
     gateway = {key: value for key, value in asdict(replace(site.gateway, site="")).items() if value}

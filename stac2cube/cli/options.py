@@ -353,7 +353,7 @@ def console_for(quiet: bool) -> Iterator[Console]:
         handler = logging.StreamHandler()
         handler.setFormatter(LineFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("stac2cube")
-    if logger.handlers:  # a command within a command: each line once
+    if logger.handlers:  # a command within a command: log each line once
         yield console
         return
     logger.addHandler(handler)
@@ -396,7 +396,7 @@ def apply(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
 @documented
 @dataclass(frozen=True)
 class WhereOptions(Options):
-    """Where the work runs, and how much is told meanwhile. It changes no pixel."""
+    """Where the work runs, and how much output is shown. It changes no pixel."""
 
     place: Literal["threads", "local", "slurm", "allocation", "gateway"] = option(
         "threads",

@@ -78,7 +78,7 @@ def require_bands(recipe: Recipe, entry: RecipeEntry, parameters_of: Parameters)
     if not said or source is None or (bands := _bands(recipe, source, parameters_of)) is None:
         return
     from stac2cube.views.indices import formula_for
-    from stac2cube.views.render import require_shown  # with xarray and pandas: only where there is something to check
+    from stac2cube.views.render import require_shown  # imports xarray and pandas: only if there is something to check
 
     try:
         for word, value in said.items():

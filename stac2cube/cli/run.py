@@ -234,7 +234,7 @@ def child_update(cube: Path, catalog: str | None) -> Callable[[RunOptions], int]
     from stac2cube.store.metadata import read_root
 
     if (cube / "zarr.json").exists() and read_root(cube).spec.stage == "layers":
-        return None  # told without importing what samples need
+        return None  # decided without the imports that samples need
     from stac2cube.datasets.sample_cube import follow_sample_files, follow_samples, holds_sample_files, holds_samples
     from stac2cube.maintain.update import is_derived, update
 

@@ -144,7 +144,7 @@ def _siblings(cpu: int) -> str:
     try:
         return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
     except OSError:
-        return str(cpu)  # the kernel does not tell
+        return str(cpu)  # the kernel does not report it
 
 
 def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:

@@ -354,7 +354,7 @@ def executor_of(client: Client) -> Iterator[Executor]:
     try:
         yield executor
     finally:
-        executor.shutdown(wait=False)  # first: a worker that holds results is not let go
+        executor.shutdown(wait=False)  # first: a worker that holds results is not retired
         with suppress(OSError, TimeoutError):
             client.retire_workers(close_workers=True, remove=True)
 

@@ -417,7 +417,7 @@ def site_text(site: Site, found: Mapping[str, Any]) -> str:
         found: Fields of ``[slurm]`` with the values that were found instead.
     """
     values = {**asdict(site.slurm), **found}
-    del values["site"]  # the file's own name
+    del values["site"]  # it is the name of the file
     lines = [f"title = {json.dumps(site.title)}", f"cluster = {json.dumps(_cluster(site))}", "", "[slurm]"]
     lines += [
         f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for name, value in values.items()
@@ -432,7 +432,7 @@ def _cluster(site: Site) -> str:
     try:
         return site.cluster or site.slurm.queue.name()
     except SlurmError:
-        return ""  # the checks have said so
+        return ""  # the checks have reported it
 
 
 def _job(place: Slurm, folder: Path, words: Sequence[str], *options: str, log: str = "/dev/null") -> JobScript:
@@ -513,7 +513,7 @@ def _on_two_nodes(place: Slurm, folder: Path, wait: float, found: dict[str, Any]
         )
         if not all(file.exists() for file in files):
             two.queue.cancel([job])
-            time.sleep(2)  # the nodes' last words reach the log after the job's end
+            time.sleep(2)  # the nodes' last output reaches the log after the job's end
             late = f"job {job} did not start within {wait:.0f} s"
             why = last_words(shared, "log", 8) or (late if not ended else "no word")
             yield Check("two nodes", None if not ended else False, why)

@@ -106,7 +106,7 @@ def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
                         yield executor
             finally:
                 jobs.end()
-                client.close()  # before its scheduler ends: otherwise it logs that it lost it
+                client.close()  # before its scheduler ends: otherwise it logs a lost connection
                 cluster.close(timeout=2 * GOODBYE)
 
 
@@ -282,7 +282,7 @@ class _Jobs:
             self._cluster.scheduler_address,
             nthreads=cores_of_task(),
             name=f"{self._name}-here",
-            memory_limit=0,  # SLURM's is the job's; this process cannot be restarted
+            memory_limit=0,  # SLURM limits the job; this process cannot be restarted
             security=self._submissions.security,
             local_directory=tempfile.gettempdir(),
             dashboard=False,

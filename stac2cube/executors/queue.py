@@ -435,7 +435,7 @@ class Queue:
         lines = self.call("sacct", ["-n", "-P", "--units=M", f"--jobs={wanted}", f"--format={columns}"]).splitlines()
         rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines if line.count("|") == len(names) - 1]
         found = {row["job"]: row for row in rows if "." not in row["job"]}
-        for row in rows:  # only the steps of a job, "7.batch" or "7.0", know how much memory it took
+        for row in rows:  # only the steps of a job, "7.batch" or "7.0", have the memory it used
             whole = found.get(row["job"].partition(".")[0])
             if whole is not None and float(row["memory"].rstrip("M") or 0) > float(whole["memory"].rstrip("M") or 0):
                 whole["memory"] = row["memory"]
@@ -605,7 +605,7 @@ def job_is_alive(holder: Owner) -> bool | None:
         # The same job held it before it was requeued, unless the holder is another process of the present run.
         return None if holder.restarts == os.environ.get("SLURM_RESTART_COUNT", "") else False
     if not holder.cluster:
-        return None  # clusters that share a file system number their jobs alike
+        return None  # clusters that share a file system may use the same job ids
     try:
         own = Queue()
         queue = own if holder.cluster == own.name() else Queue(holder.cluster)

@@ -91,7 +91,7 @@ class Room:
     files: int | None
 
     def lacks(self, files: int, size: int) -> str:
-        """Message about what is too little for so many more files and bytes; "" if the space is enough."""
+        """Message about the shortage for so many more files and bytes; "" if the space is enough."""
         short = []
         if self.files is not None and files > self.files:
             short.append(f"{self.files} files are left, and up to {files} come")

@@ -196,7 +196,7 @@ class Slurm(WorkerJobs):
                 named.
             SlurmError: SLURM refuses all jobs, or they keep dying.
         """
-        from stac2cube.executors.jobqueue import open_batch_jobs, open_jobs  # dask is heavy
+        from stac2cube.executors.jobqueue import open_batch_jobs, open_jobs  # importing dask takes long
 
         by_slurm = self.scheduler == "slurm"
         here = replace(self, clusters=self.beside_this_job()) if by_slurm else self

@@ -92,7 +92,7 @@ class WorkerJobs:
         if self.memory_as not in MEMORY_FORMS:
             raise BadInputError(f"memory_as {self.memory_as!r}: one of {', '.join(MEMORY_FORMS)}")
         for one in fields(self):
-            if one.name != "prologue":  # which is code
+            if one.name != "prologue":  # the prologue is code
                 value = getattr(self, one.name)
                 for word in value if isinstance(value, tuple) else (value,):
                     require_plain(str(word))

@@ -205,7 +205,7 @@ def repair(
     if found:
         tidy_up(cube, found, options.verdict)
         with open_writer(cube, read_root(cube).spec, options.verdict):
-            pass  # it cleans up after runs that died
+            pass  # opening it cleans up after runs that died
     years = {int(damage.key) for damage in found if damage.kind == "year"}
     if keys:
         kept = restore(cube, keys, years, place, options, progress)
@@ -286,7 +286,7 @@ def _whole_records(cube: Path, options: BuildOptions, *, deep: bool) -> tuple[li
     if any(damage.kind == "root" for damage in found):
         restore_root(cube, options.verdict)
         found = again()
-    for kind in ("ledger", "history"):  # what is lost of the history shows once the ledger is whole
+    for kind in ("ledger", "history"):  # damage of the history is found once the ledger is intact
         if any(damage.kind == kind for damage in found):
             restore_records(cube, found, options.verdict)
             found = again()

@@ -67,7 +67,7 @@ class ItemStates:
             return True
         catalogs = [catalog for name in self._names(row) for catalog in self._catalogs() if catalog.name == name]
         if len({catalog.name for catalog in catalogs}) < len(self._names(row)):
-            return False  # of a catalog that was not asked nobody knows
+            return False  # unknown for a catalog that was not searched
         if any(self._is_met(name) for name in names):
             log.warning("%s: the catalog has its items, but not as a scene for these words: it is kept", row.key)
             return False

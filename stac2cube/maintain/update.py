@@ -144,7 +144,7 @@ def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple
                 if kind.parent(path) == wanted:
                     found.setdefault(path.resolve(), (path, kind))
             except CubeError:
-                continue  # some other store
+                continue  # another kind of store
     return sorted(found.values(), key=lambda one: str(one[0]))
 
 

@@ -309,7 +309,7 @@ class Agreement:
         if near is None or not near.any():
             return picture
         plain = bicubic(measured, scale)
-        if self.consistency != "mtf" or agrees:  # else :meth:`made` will bring it into agreement
+        if self.consistency != "mtf" or agrees:  # otherwise :meth:`made` ensures agreement
             plain = agreeing(plain, measured, scale, gains(bands))
         times = picture.shape[-1] // near.shape[-1]
         calmed: np.ndarray = np.where(near.repeat(times, axis=0).repeat(times, axis=1), plain, picture)

@@ -214,7 +214,7 @@ def _pictures(phases: Iterable[np.ndarray], shape: tuple[int, ...], scale: int) 
 def _seen(phases: np.ndarray, scale: int, gain: float) -> np.ndarray:
     """Simulated coarse pixels: filtered down the rows, then along them."""
     weights = spread(scale, gain)
-    taps = weights.reshape(-1, scale)  # coarse pixels beside, fine ones within each
+    taps = weights.reshape(-1, scale)  # neighbouring coarse pixels x fine pixels in each
     columns = [_summed(phases[:, right], taps, 0) for right in range(scale)]
     return _summed(columns, taps, 1)
 

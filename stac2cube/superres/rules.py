@@ -23,8 +23,8 @@ MOST_BYTES = 4 * 2**30
 
 
 MARGIN = 32
-"""Pixels of 10 m around a tile: more than the networks' input reaches (2 x 8), and so many that what agreement with the
-optics carries from farther is below a millionth."""
+"""Pixels of 10 m around a tile: more than the networks' input reaches (2 x 8), and so many that the effect of agreement
+with the optics from farther pixels is below a millionth."""
 
 
 Consistency = Literal["mtf", "mean", "none"]

@@ -311,7 +311,7 @@ class Upscale:
         scale = self.rules.scale
         out = {}
         for picture, layer, lost in zip(made, bands, losses, strict=True):
-            if scale == 1 and layer.name in FINE:  # as it was measured, marks of saturation too
+            if scale == 1 and layer.name in FINE:  # as measured, values of saturation included
                 out[layer.name] = np.where(unseen[inner], layer.fill_scalar, stored[layer.name][inner])
                 continue
             counts = (picture - layer.offset) / layer.scale
