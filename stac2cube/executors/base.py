@@ -95,7 +95,7 @@ def in_step(values: Mapping[str, str]) -> bool:
     """Whether srun started this process, beside other tasks.
 
     The shell of an interactive ``salloc`` is also a step, but like a batch script it has the job's whole share of the
-    node, and counts as none.
+    node, so it does not count here.
     """
     step = values.get("SLURM_STEP_ID") or ""
     return step.isdigit() and int(step) < _SPECIAL_STEPS

@@ -55,7 +55,7 @@ dask.config.PATH = _home
 log = logging.getLogger(__name__)
 
 LIVES = 3
-"""Replacements per job without any block being made: a job that dies at once will die again."""
+"""Most replacements per job without any block being made: a job that dies at once will die again."""
 
 GOODBYE = 15.0
 """Seconds a worker gets to end before its job is cancelled."""
@@ -311,7 +311,7 @@ class _Jobs:
         self._seen |= {job.job_id for job in jobs if job.job_id}
         waiting = self._queue.waiting(self._seen)
         states = {job: state for job, (state, _) in waiting.items()}
-        # SLURM requeues most preempted jobs by itself, and they come back; otherwise the state stays PREEMPTED.
+        # A preempted job that SLURM requeues by itself comes back; otherwise its state stays PREEMPTED.
         preempted = {job for job in self._seen if states.get(job) == "PREEMPTED"}
         gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED} - (preempted - self._preempted)
         self._preempted = preempted - gone
@@ -364,7 +364,7 @@ class _Jobs:
             log.warning("%s", words)
 
 
-# Worker jobs of PBS and LSF, written and submitted by dask-jobqueue; their scripts are tested, not real clusters.
+# Worker jobs of PBS and LSF, written and submitted by dask-jobqueue; tested by their scripts, not on real clusters.
 
 
 def _classes(scheduler: str) -> tuple[Any, Any]:
@@ -408,7 +408,7 @@ def open_batch_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
         ):
 
             def look() -> str:
-                # Submits jobs that have ended again.
+                # Submit ended jobs again.
                 cluster.scale(jobs=wanted.jobs)
                 return refusals[0] if refusals and not cluster.scheduler_info["workers"] else ""
 

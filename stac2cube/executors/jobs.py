@@ -101,7 +101,7 @@ class Submission:
         return sorted(self.folder.glob("*.out"), key=lambda path: path.stat().st_mtime)
 
     def progress(self) -> dict[str, float] | None:
-        """Blocks made and seconds passed, summed over all running jobs; None before any began."""
+        """Blocks made, seconds per block and seconds left, over all its jobs; None before any began."""
         parts = [json.loads(file.read_text()) for file in self.folder.glob("progress*.json")]
         if not parts:
             return None
