@@ -316,7 +316,7 @@ def _layers_again(
     steps = []
     for key, scene in scenes.items():
         steps += steps_for([scene], spec.grid, str(rows[key].properties.get("catalog_choice", "")), layers)
-    # The scenes that the ledger keeps have no items: the row keeps its own.
+    # Scenes read from the ledger have no source items: the row keeps its own.
     steps = [replace(step, entry=replace(step.entry, sources=rows[step.entry.key].sources)) for step in steps]
     job = LayersJob(cube, query, tuple(scenes.values()), spec, tuple(steps), catalog_choices(query))
     return build(cube, spec, job.steps, job.task(), place, options=options, progress=progress)
