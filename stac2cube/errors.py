@@ -1,4 +1,4 @@
-"""Everything that can go wrong, by name. One clear line each: what is wrong and what to do."""
+"""Exceptions, each with a one-line message: what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CubeError(Stac2cubeError):
 
 
 class CubeMismatchError(CubeError):
-    """What is asked for differs from what the cube was made with; raised before any byte is written."""
+    """A request differs from the options with which the cube was made; raised before any byte is written."""
 
 
 class CubeLockedError(CubeError):
@@ -48,7 +48,7 @@ class CubeLockedError(CubeError):
 
 
 class EngineError(Stac2cubeError):
-    """A library that was chosen to do the work failed at it; another can be chosen."""
+    """A library that was chosen for a task failed; another can be chosen."""
 
 
 class IncompleteError(Stac2cubeError):
@@ -56,11 +56,11 @@ class IncompleteError(Stac2cubeError):
 
 
 class ProgramError(IncompleteError):
-    """Every block ends in the same fault of the program, so that the build was given up early; report it."""
+    """Every block fails with the same error of the program, so the build was stopped early; report it."""
 
 
 class PlaceError(Stac2cubeError):
-    """The place where blocks are made cannot be had, or lost every worker."""
+    """The place where blocks are made is not available, or lost every worker."""
 
 
 class GatewayError(PlaceError):
@@ -68,4 +68,4 @@ class GatewayError(PlaceError):
 
 
 class SlurmError(PlaceError):
-    """SLURM refused a request, cannot be reached, or lost every worker; the message holds SLURM's own words."""
+    """SLURM refused a request, cannot be reached, or lost every worker; the message contains SLURM's own."""

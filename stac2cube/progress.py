@@ -1,4 +1,4 @@
-"""Progress that reads well on a terminal and in the log file of a job."""
+"""Progress for a terminal or the log file of a job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Silent progress: the base of those that show something."""
+    """Silent progress: the base of classes that show something."""
 
     @contextmanager
     def over(self, total: int) -> Iterator[None]:  # noqa: ARG002 - silence needs no total
@@ -27,14 +27,14 @@ class Progress:
         yield
 
     def advance(self) -> None:
-        """One more block is done."""
+        """Count one more finished block."""
 
 
 class LineProgress(Progress):
     """One plain line per few percent, never a carriage return: for logs.
 
     Args:
-        what: What is counted.
+        what: Name of what is counted.
         percent: A line at least every so many percent ...
         seconds: ... but not more often than this.
     """
@@ -55,7 +55,7 @@ class LineProgress(Progress):
         yield
 
     def advance(self) -> None:
-        """One more block is done."""
+        """Count one more finished block."""
         self._done += 1
         now = time.monotonic()
         percent = 100 * self._done / max(self._total, 1)
@@ -70,8 +70,8 @@ class BarProgress(Progress):
     """A bar, for terminals.
 
     Args:
-        console: Where to draw it.
-        what: What is counted.
+        console: Console that shows it.
+        what: Name of what is counted.
     """
 
     def __init__(self, console: Console, what: str = "blocks") -> None:
@@ -92,20 +92,20 @@ class BarProgress(Progress):
             yield
 
     def advance(self) -> None:
-        """One more block is done."""
+        """Count one more finished block."""
         if self._task is not None:
             self._bar.advance(self._task)
 
 
 class FileProgress(Progress):
-    """Progress written to a small JSON file, which others may read at any time, besides being shown.
+    """Progress that is also written to a small JSON file, which other processes may read at any time.
 
-    A file that cannot be written stops nothing: it is told of once.
+    A file that cannot be written does not stop the work: one warning is logged.
 
     Args:
         path: The file.
-        shown: The progress that people see.
-        seconds: It is not written more often than this.
+        shown: Progress that is shown besides.
+        seconds: Shortest interval between writes.
     """
 
     def __init__(self, path: Path, shown: Progress, seconds: float = 5.0) -> None:
@@ -128,7 +128,7 @@ class FileProgress(Progress):
                 self._write()
 
     def advance(self) -> None:
-        """One more block is done."""
+        """Count one more finished block."""
         self._done += 1
         self._shown.advance()
         if time.time() - self._written >= self._seconds:
@@ -142,7 +142,7 @@ class FileProgress(Progress):
             partial.write_text(json.dumps(values))
             partial.replace(self._path)
         except OSError as error:
-            # Whoever looks on sees less; the work is not for the onlookers.
+            # Only observers are affected; the work goes on.
             log.log(logging.DEBUG if self._mute else logging.WARNING, "%s cannot be written: %s", self._path, error)
             self._mute = True
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""The version, in a room of its own: all that write it down stand below the package's front door."""
+"""The version, in a separate module, so that modules below the package's public interface can import it."""
 
 from __future__ import annotations
 
 __version__ = "0.2.0"
-"""What is installed, read by the build too."""
+"""Version of the installed package, read by the build too."""

@@ -1,4 +1,4 @@
-"""An archive on disk: its door, its tiles, the state of each, and which steps they hold."""
+"""An archive on disk: its entry point (the door), its tiles, the state of each, and the steps that they hold."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DOOR = "archive.json"
-"""The file that makes a folder an archive: a STAC Collection whose children are the Collections of its cubes."""
+"""Entry point of an archive: a STAC Collection whose children are the Collections of its cubes."""
 
 OWN_FOLDER = ".archive"
-"""Folder in an archive for what is neither a tile nor the door."""
+"""Folder in an archive for all but tiles and the entry point."""
 
 STATE = "state.json"
-"""The file in the folder of a tile that says how its last run ended."""
+"""File in the folder of a tile with the outcome of its last run."""
 
 FIELD = "stac2cube:archive"
-"""The field of the door that holds what stac2cube needs."""
+"""Field of the entry point with the data of stac2cube."""
 
 FORMAT = 1
-"""Version of the layout of an archive; a newer one is refused."""
+"""Version of the layout of an archive; newer versions are refused."""
 
 
 @dataclass(frozen=True)
 class TileState:
-    """How the last run of a tile ended.
+    """Outcome of the last run of a tile.
 
     Attributes:
         code: Exit code: 0 done, 2 some steps failed, 1 not made, 10 stopped before the end, -1 never run.
-        reason: Why it is not 0.
-        fingerprint: Of the items and the recipe that it was made from.
-        items: Items that were found for it.
-        steps: Steps by product, of those that are cubes.
+        reason: Reason of a code other than 0.
+        fingerprint: Digest of the items and the recipe from which it was made.
+        items: Number of items that were found for it.
+        steps: Number of steps by product, for products that are cubes.
         failures: Number of failed steps by reason.
-        files: Files in its folder after the run.
+        files: Number of files in its folder after the run.
         size: Their bytes.
         seconds: Wall time of the run.
-        cores: Blocks that were made at the same time.
+        cores: Number of blocks that were made at the same time.
         run: Name of the run.
-        updated: When it ended, UTC.
+        updated: End of the run, UTC.
         new_files: Files that the run added.
         new_bytes: Bytes that the run added.
         new_steps: Steps that the run added, over all products.
@@ -83,9 +83,9 @@ class TileArchive:
     """An archive.
 
     Attributes:
-        folder: Where it lies.
-        tiles: By name, in the fixed order of mosaics.
-        products: Names of its products, those that are cubes, in the order in which they are made.
+        folder: Folder of the archive.
+        tiles: Tiles by name, in the fixed order of mosaics.
+        products: Names of the products that are cubes, in the order in which they are made.
     """
 
     folder: Path
@@ -97,11 +97,11 @@ class TileArchive:
         return self.folder / tile.folder
 
     def cube(self, tile: ArchiveTile, product: str) -> Path:
-        """Where the cube of a product of a tile lies, or would."""
+        """Path of the cube of a product of a tile, which need not exist."""
         return self.folder / tile.folder / f"{product}.zarr"
 
     def cubes(self, product: str | None = None) -> Iterator[tuple[ArchiveTile, str, Path]]:
-        """Tile, product and path of the cubes that are there, tile by tile."""
+        """Tile, product and path of the cubes that exist, tile by tile."""
         for tile in self.tiles.values():
             for name in self.products if product is None else (product,):
                 path = self.cube(tile, name)
@@ -109,7 +109,7 @@ class TileArchive:
                     yield tile, name, path
 
     def state(self, tile: ArchiveTile) -> TileState:
-        """How the last run of a tile ended; of a file that cannot be read, that it was never run."""
+        """Outcome of the last run of a tile; "never run" if its file is missing or malformed."""
         try:
             state = TileState(**json.loads(read_plain(self.tile_folder(tile) / STATE)))
         except (OSError, ValueError, TypeError):
@@ -117,14 +117,14 @@ class TileArchive:
         return state if _is_sound(state) else TileState()
 
     def write_state(self, tile: ArchiveTile, state: TileState) -> None:
-        """Write how a run of a tile ended."""
+        """Write the outcome of a run of a tile."""
         write_whole(self.tile_folder(tile) / STATE, json.dumps(asdict(state), indent=1).encode())
 
     def lock(self, tile: ArchiveTile | None = None) -> CubeLock:
-        """Held while a tile is made; of no tile, while the door is written.
+        """The lock of a tile, held while it is made; without a tile, that of the entry point.
 
         Raises:
-            CubeLockedError: On entering, somebody else holds it.
+            CubeLockedError: On entering, another process holds it.
         """
         from stac2cube.executors.queue import job_is_alive
 
@@ -134,7 +134,7 @@ class TileArchive:
 
 
 def _is_sound(state: TileState) -> bool:
-    """Whether every field of a state is of its kind: the file may have been edited, or cut off."""
+    """Whether all fields of a state have valid types: the file may have been edited or truncated."""
     plain = TileState()
     for field_ in fields(state):
         value, kind = getattr(state, field_.name), type(getattr(plain, field_.name))
@@ -149,18 +149,18 @@ def _is_sound(state: TileState) -> bool:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a folder is an archive, or a path its door."""
+    """Whether a folder is an archive, or a path the entry point of one."""
     return path.name == DOOR or (path.is_dir() and (path / DOOR).is_file())
 
 
 def read_archive(path: str | Path) -> TileArchive:
-    """Read the door of an archive.
+    """Read the entry point of an archive.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
 
     Raises:
-        BadInputError: There is no archive, or one of a newer version, or what the door says is malformed.
+        BadInputError: There is no archive, its version is newer, or its entry point is malformed.
     """
     from stac2cube.archives.tiling import ArchiveTile
 
@@ -177,7 +177,7 @@ def read_archive(path: str | Path) -> TileArchive:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInputError(f"{folder / DOOR} is not the entry point of an archive: {error!r}") from error
     for name, tile in tiles.items():
-        # The door, too, may be somebody else's: no name leads out of the folder.
+        # The entry point is untrusted too: no name may lead out of the folder.
         if not is_harmless(tile.folder.replace(MARK, "-")):
             raise BadInputError(f"{folder / DOOR}: the folder of tile {name!r} is no name of a folder")
     if unsafe := [name for name in products if not is_harmless(name)]:
@@ -188,10 +188,10 @@ def read_archive(path: str | Path) -> TileArchive:
 def with_tiles(
     old: TileArchive | None, folder: Path, tiles: Sequence[ArchiveTile], products: Sequence[str]
 ) -> TileArchive:
-    """An archive with the tiles and products that it has and those that a recipe asks for.
+    """An archive with its present tiles and products and those of a recipe.
 
     Raises:
-        BadInputError: A tile is there on another lattice.
+        BadInputError: A tile exists on another lattice.
     """
     have = {} if old is None else dict(old.tiles)
     for tile in tiles:
@@ -210,17 +210,17 @@ def with_tiles(
 
 
 def describe(archive: TileArchive, tile: ArchiveTile) -> None:
-    """Write the Collections of those cubes of a tile that changed since theirs was written."""
+    """Write the Collections of those cubes of a tile that are newer than their Collection."""
     for product in archive.products:
         if (archive.cube(tile, product) / "zarr.json").exists():
             _described(archive, tile, product, archive.cube(tile, product))
 
 
 def write_door(archive: TileArchive) -> Path:
-    """Write ``archive.json``, the Collections of cubes that changed, and the table of steps; the caller holds the lock.
+    """Write ``archive.json``, the Collections of changed cubes, and the tables of steps; the caller holds the lock.
 
     Returns:
-        The door's file.
+        Path of ``archive.json``.
     """
     import numpy as np
     import shapely
@@ -261,7 +261,7 @@ def write_door(archive: TileArchive) -> Path:
 
 
 def _described(archive: TileArchive, tile: ArchiveTile, product: str, cube: Path) -> dict[str, str] | None:
-    """The link to the Collection of a cube, which is written anew where the cube is newer; None without a step."""
+    """The link to the Collection of a cube, which is rewritten if the cube is newer; None without a step."""
     from stac2cube.export.stac import collection_of
 
     name = f"{product}.json"
@@ -280,9 +280,9 @@ def _described(archive: TileArchive, tile: ArchiveTile, product: str, cube: Path
     return {"rel": "child", "href": f"./{tile.folder}/{name}", "type": "application/json", "title": title}
 
 
-# Which steps the tiles hold: a table per product, so that an archive of thousands of cubes opens in a second.
+# The steps of all tiles: a table per product, so that an archive of thousands of cubes opens in a second.
 #
-# The cubes alone are the truth. A tile whose root is not the one that the table was made from is read anew.
+# The tables are caches of the cubes. A tile whose root has changed since its table was written is read again.
 
 
 @dataclass(frozen=True)
@@ -291,10 +291,10 @@ class StepTable:
 
     Attributes:
         tiles: Names of the tiles that have the product.
-        stamps: Time of change of each tile's root, nanoseconds since 1970.
-        keys: Keys of scenes, without repetition, ``(keys,)``.
-        tile: Place in ``tiles`` of each step, int32 ``(steps,)``.
-        key: Place in ``keys`` of each step, int32 ``(steps,)``.
+        stamps: Modification time of each tile's root, nanoseconds since 1970.
+        keys: Unique keys of scenes, ``(keys,)``.
+        tile: Index in ``tiles`` of each step, int32 ``(steps,)``.
+        key: Index in ``keys`` of each step, int32 ``(steps,)``.
         times: Acquisition time of each step, microseconds since 1970 UTC, int64 ``(steps,)``.
     """
 
@@ -307,15 +307,15 @@ class StepTable:
 
 
 def steps_file(archive: TileArchive, product: str) -> Path:
-    """Where the table of steps of a product lies."""
+    """Path of the table of steps of a product."""
     return archive.folder / OWN_FOLDER / f"{product}.steps.parquet"
 
 
 def product_steps(archive: TileArchive, product: str) -> StepTable:
-    """The steps of a product as they are now; tiles that did not change are taken from the stored table.
+    """The present steps of a product; those of unchanged tiles come from the stored table.
 
     Raises:
-        CubeError: A cube that changed since cannot be read.
+        CubeError: A cube that has changed since cannot be read.
     """
     import numpy as np
 
@@ -353,7 +353,7 @@ def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
         "key": pa.array(table.key, pa.int32()),
         "time": pa.array(table.times, pa.int64()),
     }
-    # Keys stand beside the table: a column of texts would take several times the memory to read.
+    # Keys are in the metadata: a column of texts would take several times the memory to read.
     about = {_TILES: json.dumps([table.tiles, table.stamps]), _KEYS: json.dumps(table.keys.tolist())}
     stored = pa.table(columns).replace_schema_metadata(about)
     sink = pa.BufferOutputStream()
@@ -364,7 +364,7 @@ def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
 
 
 def _read_steps(path: Path) -> StepTable | None:
-    """A stored table; None where there is none that can be read: it is made anew then."""
+    """A stored table; None if it is missing or unreadable, and has to be rebuilt."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -392,7 +392,7 @@ _TILES, _KEYS = "stac2cube:tiles", "stac2cube:keys"
 
 
 def _stamp(cube: Path) -> int:
-    """When the root of a cube was changed, nanoseconds since 1970; 0 where there is none."""
+    """Modification time of the root of a cube, nanoseconds since 1970; 0 without a root."""
     try:
         return (cube / "zarr.json").stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""What a command on an archive keeps: the items of its search, and which cubes it has done."""
+"""Working data of a command on an archive: the items of its search, and the cubes that are done."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from stac2cube.store.files import read_plain, write_whole
 
 
 class FoundItems:
-    """The items of a search over an archive: in a temporary file, so that memory does not grow with their JSON.
+    """The items of a search over an archive, kept in a temporary file, so that memory does not grow with their JSON.
 
-    Of each item some 300 bytes stay in memory: its key, when its catalog changed it, and where it stands in the file.
-    An item is known by its number, in the order in which items came.
+    Some 300 bytes per item stay in memory: its key, its time of change in the catalog, and its offset in the file.
+    An item is identified by its number, in the order in which items were added.
     """
 
     def __init__(self) -> None:
@@ -47,14 +47,14 @@ class FoundItems:
         return len(self._numbers)
 
     def add(self, matched: MatchedItem, notes: Notes) -> int | None:
-        """Take an item in; it replaces one of the same collection and id if it is newer.
+        """Add an item; it replaces one of the same collection and id if it is newer.
 
         Args:
-            matched: The item, and where it lies.
-            notes: Told of an item that is there twice with other times.
+            matched: The item, with its footprint.
+            notes: Records items that occur twice with different times.
 
         Returns:
-            Its number; None if the one that came before is kept.
+            Number of the item; None if the earlier one is kept.
 
         Raises:
             OSError: The disk for temporary files is full.
@@ -71,7 +71,7 @@ class FoundItems:
         text = item_text(item).encode()
         packed, shape = pa.compress(text, codec=_CODEC, asbytes=True), shapely.to_wkb(matched.footprint)
         try:
-            if not self._at_end:  # to seek empties the buffer, which is a call of the system per item
+            if not self._at_end:  # seeking flushes the buffer, which costs a system call per item
                 self._file.seek(self._offsets[-1])
                 self._at_end = True
             self._file.write(packed + shape)
@@ -84,7 +84,7 @@ class FoundItems:
         return number
 
     def kept(self, numbers: Iterable[int]) -> array[int]:
-        """Those of some items that no later one replaced."""
+        """The given items without those that a later one replaced."""
         return array("L", (number for number in numbers if self._numbers[self._keys[number]] == number))
 
     def ids(self, numbers: Iterable[int]) -> list[str]:
@@ -92,22 +92,22 @@ class FoundItems:
         return [self._keys[number].partition(_BREAK)[2] for number in numbers]
 
     def marks(self, numbers: Sequence[int]) -> list[str]:
-        """What changes when a catalog tells an item otherwise, of some items."""
+        """Texts, one per item, that change when the catalog changes an item."""
         return [f"{name} {self._changes[number]}" for name, number in zip(self.ids(numbers), numbers, strict=True)]
 
     def item(self, number: int) -> Item:
-        """An item as it was stored: unsigned, without links."""
+        """An item as stored: unsigned, without links."""
         return StoredItem(self._read(number)[0])
 
     def write(self, path: Path, numbers: Iterable[int]) -> None:
         """Write some items as one GeoParquet file, which is a catalog by itself.
 
-        It has what reading it again takes, and no column per property: to write those for thousands of items takes
-        several times as long as to find the items.
+        It has only the columns that reading it again needs, and none per property: those would take several times as
+        long for thousands of items as the search itself.
 
         Args:
-            path: The file; replaced whole if it exists.
-            numbers: Of the items.
+            path: The file; replaced atomically if it exists.
+            numbers: Numbers of the items.
 
         Raises:
             OSError: The disk is full.
@@ -142,16 +142,16 @@ class FoundItems:
 
 
 _BREAK = "\0"
-"""Between collection and id in a key."""
+"""Separator of collection and id in a key."""
 
 _CODEC = "lz4"
-"""Makes a third of an item's JSON; it costs a tenth of parsing it."""
+"""Compresses an item's JSON to a third; costs a tenth of the time to parse it."""
 
 
 # Cubes that are done.
 
 LONGEST_PAUSE = 3 * 86400.0
-"""Seconds after which a command that was stopped begins anew: what it found may have changed since."""
+"""Seconds after which a stopped command starts again from the first cube: the archive may have changed since."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Journal:
 
     Attributes:
         path: The file; it is removed when the last cube is done.
-        codes: By tile and product.
+        codes: Exit codes by tile and product.
     """
 
     path: Path
@@ -168,12 +168,12 @@ class Journal:
 
     @classmethod
     def of(cls, archive: TileArchive, command: str, options: Mapping[str, str]) -> Journal:
-        """The journal of a command with some options: what it has done already if it was stopped.
+        """Open the journal of a command with some options, with the cubes it has done if it was stopped.
 
         Args:
             archive: The archive.
             command: Name of the command.
-            options: With other options it is another command.
+            options: Its options; each set of options has a separate journal.
         """
         digits = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
         path = archive.folder / OWN_FOLDER / f"{command}-{digits}.json"
@@ -190,12 +190,12 @@ class Journal:
         return name in self.codes
 
     def add(self, name: str, code: int) -> None:
-        """Write that a cube is done."""
+        """Record that a cube is done."""
         self.codes[name] = code
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, json.dumps(self.codes).encode())
 
     def close(self) -> int:
-        """The worst exit code of all cubes; the next run begins with the first."""
+        """Remove the journal, so that the next run begins with the first cube; returns the worst exit code."""
         self.path.unlink(missing_ok=True)
         return max(self.codes.values(), default=0)

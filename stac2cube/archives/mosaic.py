@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OPEN_TILES = 64
-"""Cubes that a Dataset keeps open."""
+"""Number of cubes that a Dataset keeps open."""
 
 
 def open_archive(
@@ -68,18 +68,19 @@ def open_archive(
 
     A time step is a scene: one platform, relative orbit and solar day, over all tiles. Where tiles overlap, the first
     tile with data counts: tiles in the Dataset's CRS come first, then the others, each by name. Pixels of tiles on the
-    Dataset's own lattice are taken as they are; those of others by the nearest pixel, so that no value is made up.
-    Cubes are opened when pixels of them are read.
+    Dataset's own lattice are copied unchanged; those of other tiles are resampled to the nearest pixel, so that no new
+    value arises. Cubes are opened when pixels of them are read.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
         product: Name of an entry of the recipe that makes cubes.
         crs: CRS of the Dataset, ``"EPSG:32632"`` or WKT; that of most tiles if None.
         resolution: Pixel edge, units of ``crs``; that of the tiles if None.
-        aoi: Only the window around this area, as :func:`stac2cube.get_stac_layers` takes one; all tiles if None.
+        aoi: Only the window around this area, in any form that :func:`stac2cube.get_stac_layers` takes; all tiles if
+            None.
         time: Only steps in this period, ``"2023"``, ``"2023-06/2023-08"``; all if None.
         bands: Names of layers; all if None.
-        tiles: Names of the only tiles that are taken; all if None.
+        tiles: Names of the tiles to use; all if None.
         decode: True gives physical values (float, NaN where there is no data); False the stored numbers.
         chunks: Dask chunks by dimension; None for no dask.
 
@@ -88,7 +89,7 @@ def open_archive(
         ``x``, ``y`` and ``spatial_ref``.
 
     Raises:
-        BadInputError: There is no archive, product, layer or tile of that name, or the area lies outside.
+        BadInputError: There is no archive, product, layer or tile of that name, or the area is outside.
         CubeError: A cube is damaged.
     """
     archive = read_archive(path)
@@ -131,7 +132,7 @@ def _chosen(archive: TileArchive, product: str, tiles: Sequence[str] | None) -> 
 
 
 def _most(tiles: Sequence[ArchiveTile]) -> str:
-    """The CRS of most tiles; of several alike the first by name."""
+    """The CRS of most tiles; the first by name if several are equally frequent."""
     counts: dict[str, int] = {}
     for tile in tiles:
         counts[tile.crs] = counts.get(tile.crs, 0) + 1
@@ -146,7 +147,7 @@ def _layers(cube: Path, bands: Sequence[str] | None) -> list[Layer]:
 
 
 def layers_of_product(path: str | Path, product: str, bands: Sequence[str] | None = None) -> list[Layer]:
-    """Layers of a product of an archive, as its first cube has them.
+    """Layers of a product of an archive, read from its first cube.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
@@ -154,7 +155,7 @@ def layers_of_product(path: str | Path, product: str, bands: Sequence[str] | Non
         bands: Names of layers; all if None.
 
     Raises:
-        BadInputError: No tile has a cube of it yet, or there is no such layer.
+        BadInputError: No tile has a cube of the product yet, or there is no such layer.
     """
     archive = read_archive(path)
     for _, _, cube in archive.cubes(product):
@@ -163,11 +164,11 @@ def layers_of_product(path: str | Path, product: str, bands: Sequence[str] | Non
 
 
 def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and times of the steps of some tiles, by time; of a key the earliest time counts."""
+    """Keys and times of the steps of some tiles, by time; each key has the earliest of its times."""
     names = {tile.name for tile in tiles}
     first = np.full(table.keys.size, np.iinfo(np.int64).max)
     taken = np.array([name in names for name in table.tiles], dtype=bool)
-    # Millions of steps: in pieces, so that no copy of all is made.
+    # There may be millions of steps: they are processed in pieces, so that no copy of all is made.
     for offset in range(0, table.tile.size, _PIECE):
         piece = slice(offset, offset + _PIECE)
         mine = taken[table.tile[piece]]
@@ -183,7 +184,7 @@ def _steps(table: StepTable, tiles: Sequence[ArchiveTile], time: Any) -> tuple[n
 
 
 _PIECE = 2**18
-"""Steps that are looked at together."""
+"""Number of steps that are processed together."""
 
 
 def _micros(moment: datetime) -> int:
@@ -191,7 +192,7 @@ def _micros(moment: datetime) -> int:
 
 
 def _geobox(tiles: Sequence[ArchiveTile], crs: str, resolution: float | None, area: Area | None) -> GeoBox:
-    """The window over the tiles, or over an area, on the lattice of the first tile."""
+    """The window over the tiles, or over an area, on the pixel lattice of the first tile."""
     own = [tile for tile in tiles if tile.crs == crs]
     edge = resolution or (own[0].resolution if own else None)
     if edge is None:
@@ -212,7 +213,7 @@ def _geobox(tiles: Sequence[ArchiveTile], crs: str, resolution: float | None, ar
 
 
 def _box_in(tile: ArchiveTile, crs: str) -> tuple[float, float, float, float]:
-    """West, south, east and north of a tile in a CRS."""
+    """West, south, east and north edge of a tile in a CRS."""
     if tile.crs == crs:
         return tile.bounds
     west, south, east, north = rasterio.warp.transform_bounds(tile.crs, crs, *tile.bounds, densify_pts=21)
@@ -227,14 +228,14 @@ def _touch(tile: ArchiveTile, geobox: GeoBox) -> bool:
 
 @dataclass
 class _Mosaic:
-    """The tiles of a product as its layers see them; cubes are opened when they are first read.
+    """The tiles of a product as a source of pixels; cubes are opened when they are first read.
 
     Attributes:
         folder: The archive.
         product: Name of the product.
-        tiles: In mosaic order.
+        tiles: Tiles in mosaic order.
         geobox: The lattice of the Dataset.
-        keys: Of its steps.
+        keys: Keys of its steps.
     """
 
     folder: Path
@@ -247,11 +248,11 @@ class _Mosaic:
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __reduce__(self) -> Any:
-        """Without what is open: another process opens it again."""
+        """Leave out open cubes when pickled: another process opens them again."""
         return _Mosaic, (self.folder, self.product, self.tiles, self.geobox, self.keys)
 
     def within(self, window: GeoBox) -> list[tuple[ArchiveTile, slice, slice]]:
-        """Tiles that touch a window of the Dataset, with the rows and columns of the window that each may reach."""
+        """Tiles that touch a window of the Dataset, with the rows and columns of the window that each may cover."""
         if not self._boxes:
             self._boxes = [_box_in(tile, str(self.geobox.crs)) for tile in self.tiles]
         x, y, edge = window.transform.c, window.transform.f, window.transform.a
@@ -264,7 +265,7 @@ class _Mosaic:
         return found
 
     def cube(self, tile: ArchiveTile) -> tuple[xr.Dataset, dict[str, int]]:
-        """The cube of a tile, stored numbers, and the place of each of its steps by key."""
+        """The cube of a tile, as stored numbers, and the index along ``time`` of each of its steps by key."""
         with self._guard:
             if tile.name not in self._open:
                 path = self.folder / tile.folder / f"{self.product}.zarr"
@@ -291,7 +292,7 @@ class MosaicLayer(OuterArray):
         self.shape, self.dtype = shape, np.dtype(layer.dtype)
 
     def outer(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Steps x rows x columns; a dimension for which one number was given is dropped.
+        """Read steps x rows x columns; a dimension indexed by one number is dropped.
 
         Raises:
             CubeError: A cube has another layout than the first one, or is damaged.
@@ -327,17 +328,17 @@ class MosaicLayer(OuterArray):
 def tile_pixels(
     layer: xr.DataArray, places: Sequence[int], tile: GeoBox, window: GeoBox, fill: Any
 ) -> np.ndarray | None:
-    """Pixels of a tile on another lattice: as they are where the lattices are one, else the nearest.
+    """Pixels of a tile on another lattice: copied where the pixels coincide, else resampled to the nearest.
 
     Args:
         layer: Layer of the tile's cube, stored numbers ``(time, y, x)``.
-        places: Places along ``time``.
+        places: Indices along ``time``.
         tile: Lattice of the layer.
-        window: Lattice wanted.
-        fill: What marks no data.
+        window: Target lattice.
+        fill: Value for no data.
 
     Returns:
-        ``(places, rows, columns)`` of ``window``, of the layer's dtype; None where they share no pixel.
+        ``(places, rows, columns)`` of ``window``, of the layer's dtype; None where the two do not overlap.
     """
     west, south, east, north = rasterio.warp.transform_bounds(
         str(window.crs), str(tile.crs), *window.boundingbox, densify_pts=21
@@ -374,14 +375,14 @@ def tile_pixels(
 
 
 def clipped(first: float, last: float, size: int) -> tuple[int, int]:
-    """Whole pixels between two edges, one more on each side, within a size; none where they do not meet it."""
+    """Range of whole pixels between two edges, one more on each side, within a size; empty if they do not overlap."""
     if not (first < size and last > 0):
         return 0, 0
     return max(math.floor(first) - 1, 0), min(math.ceil(last) + 1, size)
 
 
 def _same_lattice(part: GeoBox, window: GeoBox) -> tuple[int, int] | None:
-    """Row and column of a lattice within another; None where their pixels differ."""
+    """Row and column of a lattice within another; None where their pixels do not coincide."""
     if part.crs != window.crs or part.transform.a != window.transform.a:
         return None
     edge = window.transform.a
@@ -393,7 +394,7 @@ def _same_lattice(part: GeoBox, window: GeoBox) -> tuple[int, int] | None:
 
 
 _NEAR = 1e-4
-"""Parts of a pixel by which one lattice may miss another and be the same (floating point)."""
+"""Largest offset, in pixels, between two lattices that are treated as the same (floating point)."""
 
 
 def _numbers(part: Any, size: int) -> np.ndarray:
@@ -414,18 +415,18 @@ def map_tiles(
 
     Args:
         path: The archive's folder, or its ``archive.json``.
-        func: Takes the cube of a tile as :func:`stac2cube.open_cube` opens it, without dask: layers ``(time, y, x)``.
-            With an executor of other processes it has to pickle, and so does what it returns.
+        func: Function of the cube of a tile, opened as by :func:`stac2cube.open_cube`, without dask: layers
+            ``(time, y, x)``. With an executor of other processes, the function and its results must be picklable.
         product: Name of an entry of the recipe that makes cubes.
-        tiles: Names of the only tiles that are taken; all if None.
-        executor: Where it is called, ``dask.distributed.Client.get_executor()`` for example; here if None.
+        tiles: Names of the tiles to use; all if None.
+        executor: Executor of the calls, ``dask.distributed.Client.get_executor()`` for example; this process if None.
 
     Returns:
-        What the function returns, by name of the tile; tiles without that cube are left out.
+        Results of the function by name of the tile; tiles without that cube are left out.
 
     Raises:
         BadInputError: There is no archive, product or tile of that name.
-        Exception: Whatever the function raises, of the first tile by name.
+        Exception: An error of the function, that of the first tile by name.
     """
     archive = read_archive(path)
     chosen = _chosen(archive, product, tiles)
@@ -444,7 +445,7 @@ def _called(func: Callable[[xr.Dataset], Any], cube: Path) -> Any:
 # Products over all tiles: mosaics as COGs, series of points and polygons, a catalog.
 
 WINDOW = 2048
-"""Edge of the windows in which a mosaic is read and written, pixels: the shards of its tiles."""
+"""Edge of the windows in which a mosaic is read and written, pixels: the size of the shards of its tiles."""
 
 
 def export_mosaics(
@@ -458,14 +459,14 @@ def export_mosaics(
     crs: str | None = None,
     resolution: float | None = None,
 ) -> list[Path]:
-    """Write a cloud-optimised GeoTIFF over all tiles for each step of a product: of monthly composites, one per month.
+    """Write a cloud-optimised GeoTIFF over all tiles for each step of a product; one per month for monthly composites.
 
     Pixels are read and written window by window, so that memory does not grow with the area. They are stored numbers,
-    with scale, offset, unit and nodata in the file; see :func:`stac2cube.open_archive` for which tile counts where.
+    with scale, offset, unit and nodata in the file. For overlapping tiles see :func:`stac2cube.open_archive`.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
-        out: Folder of the files, which are called by the key of their step.
+        out: Folder of the files, which are named by the key of their step.
         product: Name of an entry of the recipe that makes cubes.
         bands: Names of layers, in the order of the bands; all if None.
         time: Only steps in this period, ``"2023"``, ``"2023-06/2023-08"``; all if None.
@@ -474,11 +475,11 @@ def export_mosaics(
         resolution: Pixel edge, units of ``crs``; that of the tiles if None.
 
     Returns:
-        The files, by time; each is replaced whole.
+        The files, by time; an existing file is replaced atomically.
 
     Raises:
-        BadInputError: As of :func:`stac2cube.open_archive`; no step in the period; or layers with different nodata
-            values, which do not fit into one file.
+        BadInputError: As for :func:`stac2cube.open_archive`; no step in the period; or layers with different nodata
+            values, which cannot be in one file.
         OSError: The disk is full.
     """
     words = {"bands": bands, "time": time, "aoi": aoi, "crs": crs, "resolution": resolution}
@@ -531,11 +532,12 @@ def archive_series(
 
     Returns:
         A row per place and step, places in their order: ``name``, ``tile`` (names, with commas where there are
-        several), ``time`` (UTC), ``scene``; for points a column per layer, the value of the pixel they lie in; for
-        polygons ``B04_mean`` and so on, ``pixels`` and ``valid``. Physical units; NaN where there is no data.
+        several), ``time`` (UTC), ``scene``; for points a column per layer, the value of the pixel that contains the
+        point; for polygons ``B04_mean`` and so on, ``pixels`` and ``valid``. Physical units; NaN where there is no
+        data.
 
     Raises:
-        BadInputError: There is no archive or product of that name, or a place lies in no tile of it.
+        BadInputError: There is no archive or product of that name, or a place is in no tile of it.
     """
     import pandas as pd
 
@@ -567,7 +569,7 @@ def _in_degrees(shape: Any, crs: Any) -> Any:
 
 
 def _tiles_of(tiles: Sequence[ArchiveTile], footprints: np.ndarray, shape: Any) -> list[ArchiveTile]:
-    """The first tile that holds a place whole, else all that hold a part of it."""
+    """The first tile that contains a place entirely, else all that contain a part of it."""
     near = np.flatnonzero(shapely.intersects(footprints, shape))
     whole = near[shapely.contains(footprints[near], shape)]
     return [tiles[int(place)] for place in (whole[:1] if whole.size else near)]
@@ -593,18 +595,18 @@ def _told(
 
 
 def write_catalog(path: str | Path, out: Path, address: str = "") -> Path:
-    """Write the STAC Catalog over the Collections of an archive that were published into a folder.
+    """Write the STAC Catalog of the Collections of an archive that were published into a folder.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
         out: The folder, with ``TILE/PRODUCT/collection.json``.
-        address: Where people will find the folder, for the ``self`` link; none if "".
+        address: Public address of the folder, for the ``self`` link; no such link if "".
 
     Returns:
-        The Catalog's file, ``catalog.json``; replaced whole if it exists.
+        The Catalog's file, ``catalog.json``; replaced atomically if it exists.
 
     Raises:
-        BadInputError: There is no archive, or something else is in the place of the file.
+        BadInputError: There is no archive, or the path of the file is taken by something else.
         OSError: The disk is full.
     """
     archive, target = read_archive(path), out / "catalog.json"

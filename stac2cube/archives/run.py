@@ -43,22 +43,22 @@ from stac2cube.store.metadata import now_text, read_root
 log = logging.getLogger(__name__)
 
 ITEMS = "items.parquet"
-"""The file in the folder of a tile that holds the items of the last search."""
+"""File in the folder of a tile with the items of the last search."""
 
 DOOR_EVERY = 600.0
-"""Seconds after which a long run writes the door of the archive again."""
+"""Seconds after which a long run writes the entry point of the archive again."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may use; it stops between two tiles when one limit is reached.
+    """Limits of a run; it stops between two tiles when one is reached. 0 is no limit.
 
     Attributes:
-        jobs: Jobs of a submission at most; any number if 0.
+        jobs: Jobs of a submission.
         tiles: Tiles made.
         files: Files added.
         size: Bytes added.
-        core_hours: Wall time of tiles times the blocks made at once, hours.
+        core_hours: Wall time of tiles times the number of blocks made at once, hours.
     """
 
     jobs: int = 0
@@ -72,7 +72,7 @@ class Budget:
         """Read ``"files=100000,bytes=1TiB,core-hours=50,tiles=20,jobs=8"``.
 
         Raises:
-            BadInputError: A word is not known, or a value is not a positive number.
+            BadInputError: A word is unknown, or a value is not a positive number.
         """
         found: dict[str, float] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -91,7 +91,7 @@ class Budget:
         return cls(**found)  # type: ignore[arg-type]
 
     def reached(self, done: Sequence[TileState]) -> str:
-        """Which limit some tiles have reached, "" if none."""
+        """The limit that the finished tiles have reached, "" if none."""
         spent = {
             "tiles": (len(done), self.tiles),
             "files": (sum(one.new_files for one in done), self.files),
@@ -106,16 +106,16 @@ _BUDGET = {"jobs": "jobs", "tiles": "tiles", "files": "files", "bytes": "size", 
 
 @dataclass(frozen=True)
 class ArchiveRequest:
-    """What an archive shall be.
+    """Specification of an archive.
 
     Attributes:
-        folder: Where it lies.
+        folder: Folder of the archive.
         tiling: Its tiling.
-        query: What its layers look for over the whole area.
+        query: The query of its layers over the whole area.
         resolution: Pixel edge of its tiles, units of their CRS.
-        products: Names of the cubes that a tile has.
+        products: Names of the cubes of a tile.
         mark: Text of everything in the recipe that changes a tile.
-        only: Names of the only tiles that are made; all if empty.
+        only: Names of the tiles to make; all if empty.
     """
 
     folder: Path
@@ -129,16 +129,16 @@ class ArchiveRequest:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """A tile for which there is something to do.
+    """A tile with work to do.
 
     Attributes:
         tile: The tile.
-        fingerprint: Of its items and the recipe.
-        found: Items found.
-        lacking: Items that its first cube does not know.
+        fingerprint: Digest of its items and the recipe.
+        found: Number of items found.
+        lacking: Number of items that are missing in its first cube.
         why: ``"new"``; ``"items"`` or ``"recipe"`` that changed; ``"failed"`` or ``"stopped"`` the last time;
-            a ``"product"`` that is lacking; a cube that was ``"changed"`` by others, rolled back for example.
-        numbers: Of its items in :attr:`ArchivePlan.items`; none where they are stored already.
+            a ``"product"`` that is missing; a cube that was ``"changed"`` outside a run, rolled back for example.
+        numbers: Numbers of its items in :attr:`ArchivePlan.items`; empty where they are stored already.
     """
 
     tile: ArchiveTile
@@ -151,15 +151,15 @@ class TilePlan:
 
 @dataclass(frozen=True)
 class ArchivePlan:
-    """What a run would do.
+    """The work of a run.
 
     Attributes:
         archive: The archive as it will be.
         catalog: The catalog that was searched.
-        todo: Tiles to make, in their order.
-        done: Names of tiles for which there is nothing to do.
-        outside: Names of tiles that the archive has and the recipe does not ask for.
-        items: What was found; None where the items of tiles are stored already.
+        todo: Tiles to make, in order.
+        done: Names of tiles without work to do.
+        outside: Names of tiles of the archive that are not in the recipe.
+        items: The items found; None where the items of tiles are stored already.
     """
 
     archive: TileArchive
@@ -183,18 +183,18 @@ class ArchivePlan:
 
 
 def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> ArchivePlan:
-    """Search once for all tiles, and say which of them lack something. Nothing is written.
+    """Search once for all tiles, and determine which of them need work. Nothing is written.
 
     Args:
-        wanted: What the archive shall be.
+        wanted: Specification of the archive.
         on_cluster: Whether blocks will be made on the nodes of a cluster, for the choice of the catalog.
 
     Raises:
-        BadInputError: An argument is invalid, no tile shares ground with the area, or a tile lies on another lattice.
+        BadInputError: An argument is invalid, no tile overlaps the area, or a tile exists on another lattice.
         NothingFoundError: The catalog has no scene over the area.
         CatalogError: The catalog cannot be read.
     """
-    # Limits on scenes hold per tile: over a country the clouds of one tile say nothing of another.
+    # Limits on scenes apply per tile: over a country, clouds over one tile mean nothing for another.
     query = replace(wanted.query, max_cloud_cover=None, strict=False)
     area, mission, choices = area_of(query), query.page, catalog_choices(query, on_cluster=on_cluster)
     if any(choice.together for choice in choices):
@@ -220,10 +220,10 @@ def plan_archive(wanted: ArchiveRequest, *, on_cluster: bool = False) -> Archive
 
 
 class _TileSearch:
-    """One search for all tiles. Items are given to their tiles as they come, and are not held.
+    """One search for all tiles. Items are assigned to their tiles as they arrive, and are not held in memory.
 
     Args:
-        mission: That is looked for.
+        mission: The mission to search for.
     """
 
     def __init__(self, mission: Mission) -> None:
@@ -234,28 +234,28 @@ class _TileSearch:
         self._numbers: dict[str, array[int]] = {}
 
     def run(self, query: Query, choices: Sequence[CatalogChoice], tiles: Sequence[ArchiveTile]) -> str:
-        """Search.
+        """Search the catalogs.
 
         Args:
-            query: What to look for.
+            query: The query.
             choices: The catalogs to try, in order.
-            tiles: Those that items may touch; none for the mission's own, which items name themselves.
+            tiles: Tiles to which items are assigned; empty for the mission's own tiles, which items name themselves.
 
         Returns:
             Name of the catalog that was searched.
 
         Raises:
-            NothingFoundError: It has no item.
-            CatalogError: It cannot be read.
+            NothingFoundError: The catalog has no matching item.
+            CatalogError: The catalog cannot be read.
         """
         touched = TilesTouched(tiles) if tiles else None
 
         def gather(query: Query, catalog: Catalog) -> SearchResult:
-            self._begin(query.page)  # without what a catalog gave that was passed over
+            self._begin(query.page)  # drops the items of a catalog that was tried before
             notes, numbers = self._gathered(query, catalog, tiles, touched)
             return SearchResult([self.items.item(number) for number in numbers], notes)
 
-        if len(choices) > 1:  # which of them is of use is told by scenes
+        if len(choices) > 1:  # scenes decide which of them is usable
             return find(query, choices, gather).choice.catalog.name
         catalog = choices[0].catalog
         notes, _ = self._gathered(query, catalog, tiles, touched)
@@ -269,7 +269,7 @@ class _TileSearch:
     def _gathered(
         self, query: Query, catalog: Catalog, tiles: Sequence[ArchiveTile], touched: TilesTouched | None
     ) -> tuple[Notes, list[int]]:
-        """Take all items in; what was said, and the numbers of those at both ends."""
+        """Add all items; returns notes on the search, and the numbers of the items at both ends."""
         notes, numbers = Notes(), array("L")
         for matched in matching_items(query, catalog, notes):
             number = self.items.add(matched, notes)
@@ -287,18 +287,18 @@ class _TileSearch:
         return notes, sorted({*numbers[:_ENDS], *numbers[-_ENDS:]})
 
     def of(self, tile: ArchiveTile) -> array[int]:
-        """Numbers of the items of a tile: of the mission's own those that name it, else those that touch it."""
+        """Numbers of the items of a tile: those that name it if it is the mission's own, else those that touch it."""
         return self.items.kept(self._numbers.get(tile.code or tile.name, ()))
 
 
 _ENDS = 100
-"""Items at both ends of a search, by which is told whether its catalog is of use."""
+"""Number of items at both ends of a search that decide whether its catalog is usable."""
 
 
 def _planned(
     archive: TileArchive, tiles: Sequence[ArchiveTile], search: _TileSearch, wanted: ArchiveRequest
 ) -> Iterator[TilePlan]:
-    """Each tile that is asked for, with "" as its reason where there is nothing to do."""
+    """Each requested tile; its reason is "" where there is nothing to do."""
     for tile in tiles:
         if wanted.only and tile.name not in wanted.only:
             continue
@@ -324,10 +324,10 @@ def _planned(
 
 
 def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], query: Query) -> None:
-    """Refuse other bands than the cubes have before any tile is made, and say what other bands would take.
+    """Refuse, before any tile is made, other bands than those of the cubes; the message lists the alternatives.
 
     Raises:
-        BadInputError: The recipe asks for other bands.
+        BadInputError: The recipe requests other bands.
     """
     asked = {band.name: np.dtype(band.quantity.dtype).itemsize for band in query.chosen}
     for one in todo:
@@ -348,13 +348,13 @@ def _require_same_bands(archive: TileArchive, todo: Sequence[TilePlan], query: Q
 
 
 def _ways_to_other_bands(archive: TileArchive, product: str, have: set[str], asked: Mapping[str, int]) -> str:
-    """What a user may do to have other bands, with the files and bytes that each way takes at most.
+    """Ways to get other bands, as text for the user, with the most files and bytes that each needs.
 
     Args:
         archive: The archive.
-        product: Its layers.
+        product: The product with the layers.
         have: Bands of its cubes.
-        asked: Bytes per pixel by band that the recipe asks for.
+        asked: Bytes per pixel of the bands in the recipe, by name.
     """
     steps, shards, pixels = 0, 0, 0
     for tile in archive.tiles.values():
@@ -382,7 +382,7 @@ def _ways_to_other_bands(archive: TileArchive, product: str, have: set[str], ask
 
 
 def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> bool:
-    """Whether cubes of a tile have other steps than its last run left."""
+    """Whether cubes of a tile have other numbers of steps than after its last run."""
     try:
         return any(read_root(archive.cube(tile, product)).steps != steps for product, steps in state.steps.items())
     except CubeError:
@@ -390,7 +390,7 @@ def _has_changed(archive: TileArchive, tile: ArchiveTile, state: TileState) -> b
 
 
 def _lacking(cube: Path, ids: Sequence[str]) -> int:
-    """Items that the ledger of a cube does not know."""
+    """Number of items that are not in the ledger of a cube."""
     try:
         rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
     except CubeError:
@@ -403,7 +403,7 @@ def _lacking(cube: Path, ids: Sequence[str]) -> int:
 
 
 def store_plan(plan: ArchivePlan, run: str) -> None:
-    """Write the door of an archive and the items of the tiles to be made: what tasks on other nodes need.
+    """Write the entry point of an archive and the items of the tiles to be made, which tasks on other nodes need.
 
     Args:
         plan: The plan.
@@ -421,12 +421,12 @@ def _store_items(plan: ArchivePlan, one: TilePlan) -> None:
 
 
 def query_of_tile(plan: ArchivePlan, one: TilePlan, query: Query) -> Query:
-    """The query of one tile: over its area, of its items.
+    """The query of one tile: over its area and restricted to its items.
 
     Args:
         plan: The plan.
         one: The tile.
-        query: What is looked for over the whole area.
+        query: The query over the whole area.
     """
     items = plan.archive.tile_folder(one.tile) / ITEMS
     return replace(query, area=one.tile.area, tile=one.tile.code, catalog=plan.catalog, items=items)
@@ -434,16 +434,16 @@ def query_of_tile(plan: ArchivePlan, one: TilePlan, query: Query) -> Query:
 
 @dataclass
 class ArchiveSummary:
-    """What a run did.
+    """Outcome of a run.
 
     Attributes:
         made: Names of tiles that are complete now.
-        failed: Reason by name of tiles that are not.
-        held: Who writes it, by name of tiles that somebody else is making.
+        failed: Reasons by name of tiles that are not complete.
+        held: Messages about the lock by name of tiles that another process is making.
         left: Names of tiles that were not begun.
         limit: The limit of the budget that was reached, "" for none.
         stopped: Whether it was asked to stop, or neared the end of its job.
-        shared: Whether it is a task of a submission: a tile that is held is then made, and told of, by another task.
+        shared: Whether it is a task of a submission: another task then makes and reports a tile that is held.
     """
 
     made: list[str] = field(default_factory=list)
@@ -456,24 +456,24 @@ class ArchiveSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 2 some tiles failed or are held by somebody else's run, 10 stopped before the end."""
+        """0 done, 2 some tiles failed or are held by another run, 10 stopped before the end."""
         lacking = self.failed or (self.held and not self.shared)
         return 10 if self.stopped or self.limit else 2 if lacking else 0
 
 
 Maker = Callable[[TilePlan], int]
-"""Makes all products of a tile; returns the exit code of the commands that it stands for."""
+"""Makes all products of a tile; returns the exit code of the equivalent commands."""
 
 
 @dataclass(frozen=True)
 class RunLimits:
-    """When a run ends before its last tile.
+    """Conditions under which a run ends before its last tile.
 
     Attributes:
-        budget: What it may use.
-        stop: Set by whoever asks it to stop.
-        deadline: When its job ends, seconds since 1970; None for never.
-        cores: Blocks that are made at the same time.
+        budget: Limits of the run.
+        stop: Set to ask the run to stop.
+        deadline: End of its job, seconds since 1970; None for no end.
+        cores: Number of blocks that are made at the same time.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -488,22 +488,22 @@ class RunLimits:
 
 
 _ANEW = ("product", "changed")
-"""Reasons that the state of a tile does not tell."""
+"""Reasons for work that the state of a tile does not show."""
 
 MARGIN = 60.0
-"""Seconds before the end of a job in which no tile is begun: a build itself knows when to stop."""
+"""Seconds before the end of a job in which no tile is begun; a build itself stops before the end of its job."""
 
 
 def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> ArchiveSummary:
-    """Make the tiles of a plan, one after the other. A fault of one tile never stops the others.
+    """Make the tiles of a plan, one after the other. An error in one tile never stops the others.
 
-    Several processes may run the same plan at once: each tile is made by the one that holds its lock.
+    Several processes may run the same plan at once: each tile is made by the process that holds its lock.
 
     Args:
         plan: The plan.
         make: Makes a tile.
-        limits: When to stop.
-        run: Name of the run; processes that share a budget share it.
+        limits: Conditions under which to stop.
+        run: Name of the run, common to all processes that share a budget.
     """
     archive, summary = plan.archive, ArchiveSummary()
     written = time.monotonic()
@@ -537,12 +537,12 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
 
 
 def _states_of(archive: TileArchive, plan: ArchivePlan, run: str) -> list[TileState]:
-    """States that tiles of a plan have by a run."""
+    """States of the tiles of a plan that a run has written."""
     return [state for one in plan.todo if (state := archive.state(one.tile)).run == run]
 
 
 def _made(plan: ArchivePlan, one: TilePlan, make: Maker, cores: int, run: str) -> TileState:
-    """Make a tile, and write down how it ended; the caller holds its lock."""
+    """Make a tile, and store its state; the caller holds its lock."""
     archive = plan.archive
     before, begun = archive.state(one.tile), time.monotonic()
     files, size = usage(archive.tile_folder(one.tile))
@@ -554,7 +554,7 @@ def _made(plan: ArchivePlan, one: TilePlan, make: Maker, cores: int, run: str) -
         code, reason = 0, f"no scene: {error}"
     except CubeLockedError as error:
         code, reason = 2, str(error)
-    except Exception as error:  # whatever a tile has, the others are made; its state says the reason
+    except Exception as error:  # the other tiles are made all the same; the state of this one has the reason
         code, reason = 1, f"{type(error).__name__}: {error}" if not str(error) else str(error)
         log.debug("tile %s", one.tile.name, exc_info=True)
     steps, failures = steps_and_failures(archive, one.tile)
@@ -586,7 +586,7 @@ def _made(plan: ArchivePlan, one: TilePlan, make: Maker, cores: int, run: str) -
 
 
 def steps_and_failures(archive: TileArchive, tile: ArchiveTile) -> tuple[dict[str, int], dict[str, int]]:
-    """Steps by product, and failed steps by reason, of the cubes of a tile as they are."""
+    """Number of steps by product, and of failed steps by reason, in the present cubes of a tile."""
     steps: dict[str, int] = {}
     failures: Counter[str] = Counter()
     for product in archive.products:
@@ -605,14 +605,14 @@ def steps_and_failures(archive: TileArchive, tile: ArchiveTile) -> tuple[dict[st
 
 
 def usage(folder: Path) -> tuple[int, int]:
-    """Files in a folder and below it, and their bytes; links are not followed."""
+    """Number of files in a folder and its subfolders, and their bytes; links are not followed."""
     files = size = 0
     waiting = [folder]
     while waiting:
         try:
             entries = list(os.scandir(waiting.pop()))
         except (FileNotFoundError, NotADirectoryError):
-            continue  # moved by a commit meanwhile, or not there yet
+            continue  # moved by a commit meanwhile, or not made yet
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
@@ -626,11 +626,11 @@ def usage(folder: Path) -> tuple[int, int]:
 
 
 def refresh_door(archive: TileArchive) -> None:
-    """Write the door of an archive as its tiles are now; while somebody else does, nothing."""
+    """Write the entry point of an archive from the present state of its tiles; not while another process holds it."""
     for _ in range(20):
         try:
             with archive.lock():
-                # Tiles that another run added meanwhile stay.
+                # Tiles that another run has added meanwhile are kept.
                 now = read_archive(archive.folder) if is_archive(archive.folder) else None
                 write_door(with_tiles(now, archive.folder, list(archive.tiles.values()), archive.products))
                 return
@@ -641,7 +641,7 @@ def refresh_door(archive: TileArchive) -> None:
 
 
 def run_name() -> str:
-    """A name for a run, unlike any other."""
+    """A unique name for a run."""
     return f"{now_text()}-{uuid4().hex[:8]}"
 
 

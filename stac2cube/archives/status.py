@@ -1,4 +1,4 @@
-"""How an archive stands: tiles, pace, failures, disk."""
+"""State of an archive: tiles, pace, failures, disk."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ArchiveFailure:
     """Failures with the same kind of reason.
 
     Attributes:
-        reason: One of them.
-        count: Tiles and steps that failed so.
+        reason: The reason of one of them.
+        count: Number of tiles and steps that failed for it.
         tiles: Names of the tiles.
     """
 
@@ -40,24 +40,24 @@ class ArchiveFailure:
 
 @dataclass(frozen=True)
 class ArchiveStatus:
-    """How an archive stands.
+    """State of an archive.
 
     Attributes:
         path: Its folder.
         products: Names of its products.
         tiles: Number of tiles.
-        done: Tiles whose last run was complete.
-        failed: Names of tiles whose last run was not, by themselves.
+        done: Number of tiles whose last run was complete.
+        failed: Names of tiles whose last run failed.
         behind: Names of tiles that were not run yet, or not to the end.
-        writing: Names of tiles that somebody is making now, or held when it died.
-        steps: Steps over all tiles, by product.
-        files: Files of all tiles.
+        writing: Names of tiles whose lock is held, by a running process or one that died.
+        steps: Number of steps over all tiles, by product.
+        files: Number of files of all tiles.
         size: Their bytes.
         pace: Tiles per hour in the last run; None before the first tile.
-        left: Seconds until the last tile at that pace; None where it is not known.
-        updated: When the last tile ended, UTC; "" before the first.
-        failures: By kind of reason, the most frequent first.
-        room: What is left: source, bytes, files (None where there is no limit).
+        left: Seconds until the last tile at that pace; None if unknown.
+        updated: End of the last tile, UTC; "" before the first.
+        failures: Failures by kind of reason, the most frequent first.
+        room: Space left: source, bytes, files (None where there is no limit).
     """
 
     path: str
@@ -78,7 +78,7 @@ class ArchiveStatus:
 
 
 def archive_status(path: str | Path) -> ArchiveStatus:
-    """Look at an archive without opening its cubes.
+    """Read the state of an archive without opening its cubes.
 
     Args:
         path: The archive's folder.
@@ -115,7 +115,7 @@ def archive_status(path: str | Path) -> ArchiveStatus:
 
 
 def _pace(states: Sequence[TileState]) -> float | None:
-    """Tiles per hour in the last run, from the begin of its first tile to the end of its last."""
+    """Tiles per hour in the last run, from the beginning of its first tile to the end of its last."""
     last = max((state for state in states if state.run), key=lambda state: state.updated, default=None)
     if last is None:
         return None
@@ -126,11 +126,11 @@ def _pace(states: Sequence[TileState]) -> float | None:
 
 
 def failures_of(archive: TileArchive, states: Mapping[str, TileState]) -> tuple[ArchiveFailure, ...]:
-    """Failures of tiles and steps, those with the same kind of reason together.
+    """Group the failures of tiles and steps by kind of reason.
 
     Args:
         archive: The archive.
-        states: By name of the tile.
+        states: States by name of the tile.
     """
     found: dict[str, tuple[str, int, list[str]]] = {}
     for name in archive.tiles:
@@ -147,21 +147,21 @@ def failures_of(archive: TileArchive, states: Mapping[str, TileState]) -> tuple[
 
 
 def _kind_of(reason: str) -> str:
-    """A reason without the names, paths and numbers that differ from step to step."""
+    """A reason without the names, paths and numbers that differ between steps."""
     return re.sub(r"\S*[\d/]\S*", "*", reason)
 
 
-# The page about an archive.
+# The HTML page about an archive.
 
 
 def write_archive_report(path: str | Path, out: str | Path) -> Path:
     """Write one self-contained HTML page about an archive.
 
-    It has a map of the tiles coloured by how they stand, steps by month, failures by reason, and the disk.
+    It has a map of the tiles coloured by their state, steps by month, failures by reason, and disk usage.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
-        out: The HTML file; replaced whole if it exists.
+        out: The HTML file; replaced atomically if it exists.
 
     Returns:
         The file.
@@ -177,7 +177,7 @@ def write_archive_report(path: str | Path, out: str | Path) -> Path:
 
 
 def draw_archive(path: str | Path) -> bytes:
-    """The page about an archive as HTML, see :func:`write_archive_report`. Nothing is written.
+    """Render the page about an archive as HTML, see :func:`write_archive_report`. Nothing is written.
 
     Args:
         path: The archive's folder, or its ``archive.json``.
@@ -207,7 +207,7 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 
 def _map(archive: TileArchive, status: ArchiveStatus) -> tuple[list[dict[str, str]], str]:
-    """Polygons of the tiles, and the box that shows them all; degrees, longitudes shortened as in the middle."""
+    """Polygons of the tiles, and the box around them; degrees, longitudes scaled as at the mean latitude."""
     failed, behind = set(status.failed), set(status.behind)
     footprints = tile_footprints(list(archive.tiles.values()))
     middle = float(np.mean([shape.centroid.y for shape in footprints]))
@@ -231,7 +231,7 @@ def _map(archive: TileArchive, status: ArchiveStatus) -> tuple[list[dict[str, st
 
 
 def _calendar(product: str, table: StepTable) -> dict[str, Any]:
-    """Steps by year and month over all tiles."""
+    """Number of steps by year and month over all tiles."""
     months = table.times.astype("datetime64[us]").astype("datetime64[M]").astype(int)
     years = {int(year): [0] * 12 for year in np.unique(months // 12 + 1970)}
     for month, count in zip(*np.unique(months, return_counts=True), strict=True):

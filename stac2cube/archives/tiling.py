@@ -1,4 +1,4 @@
-"""Tilings: which tiles an area needs, and the pixel lattice of each."""
+"""Tilings: the tiles that cover an area, and the pixel lattice of each."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ _GLANCE7_EDGE = 150_000.0
 """Edge of a GLANCE tile: 5000 pixels of 30 m (GLANCE grids, V01)."""
 
 _MGRS_EDGE = 109_800.0
-"""Edge of a Sentinel-2 tile, metres (Sentinel-2 Products Specification Document): for items that do not say theirs."""
+"""Edge of a Sentinel-2 tile, metres (Sentinel-2 Products Specification Document), for items without ``proj:shape``."""
 
 MOST_TILES = 20_000
-"""Tiles of an archive at most: a larger number is a wrong edge or CRS."""
+"""Most tiles of an archive: a larger number comes from a wrong edge or CRS."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class ArchiveTile:
     """One tile of an archive.
 
     Attributes:
-        name: As the tiling has it.
+        name: Its name in the tiling.
         folder: Its folder in the archive: the name, made safe.
         crs: ``"EPSG:32632"`` or WKT.
         resolution: Pixel edge, units of the CRS.
         origin: x and y of the upper left corner, units of the CRS.
         shape: Rows and columns, pixels.
-        code: Code of the only tile of the mission whose items are taken; "" for all items that touch it.
-        priority: Tiles with larger numbers come first.
+        code: Code of the mission's tile whose items are used; "" for all items that touch the tile.
+        priority: Tiles with larger numbers are made first.
     """
 
     name: str
@@ -102,7 +102,7 @@ class ArchiveTile:
 
     @cached_property
     def area(self) -> Area:
-        """The tile on the globe."""
+        """The tile as a geographic area."""
         return replace(read_areas(shapely.box(*self.bounds), crs=self.crs)[0], name=self.folder)
 
     def to_json(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class ArchiveTile:
 
 
 def tiles_for(words: TilingWords, area: Area, resolution: float, lattice: tuple[float, float]) -> list[ArchiveTile]:
-    """Tiles of a tiling that share ground with an area; of any tiling but ``mgrs``.
+    """Tiles of a tiling that overlap an area; for any tiling but ``mgrs``.
 
     Args:
         words: The tiling.
@@ -160,7 +160,7 @@ def tiles_for(words: TilingWords, area: Area, resolution: float, lattice: tuple[
 
 
 def _grid_name(column: int, row: int) -> str:
-    """By column and row of the lower left corner, counted from the origin: ``"E0042N0031"``, ``"W0001S0002"``."""
+    """Name by column and row of the lower left corner, counted from the origin: ``"E0042N0031"``, ``"W0001S0002"``."""
     return f"{'E' if column >= 0 else 'W'}{abs(column):04d}{'N' if row >= 0 else 'S'}{abs(row):04d}"
 
 
@@ -172,7 +172,7 @@ def _regular(
     resolution: float,
     name: Callable[[int, int], str],
 ) -> list[ArchiveTile]:
-    """Tiles of a lattice of squares; rows count northwards from the origin."""
+    """Tiles of a regular grid of squares; rows count northwards from the origin."""
     pixels = _whole_pixels(edge, resolution, "tile edge")
     shape = _area_in(area, crs)
     west, south, east, north = shape.bounds
@@ -197,11 +197,11 @@ def _regular(
 
 
 _TAKEN = {"\0jobs": "jobs", "\0staged": "staged", "\0door": "archive.json"}
-"""Names in the folder of an archive that no tile may have."""
+"""Names in the folder of an archive that a tile cannot have."""
 
 
 def _of_file(words: TilingWords, area: Area, resolution: float, lattice: tuple[float, float]) -> list[ArchiveTile]:
-    """The polygons of a file; each tile is the smallest window of the lattice around its polygon."""
+    """Tiles from the polygons of a file; each is the smallest window of the lattice around its polygon."""
     features = read_areas(words.path, split=True)
     priorities = _priorities(words.path, words.priority, len(features)) if words.priority else [0.0] * len(features)
     names, found = Names(_TAKEN), []
@@ -219,7 +219,7 @@ def _of_file(words: TilingWords, area: Area, resolution: float, lattice: tuple[f
             math.ceil((north - lattice[1]) / resolution - _SLACK),
         )
         origin = (lattice[0] + left * resolution, lattice[1] + top * resolution)
-        # A name from a file is a text of somebody else: it becomes a folder only by the rules for such texts.
+        # A name from a file is untrusted: it is made a safe folder name.
         folder = names.of(feature.name)
         found.append(
             ArchiveTile(feature.name, folder, crs, resolution, origin, (top - low, right - left), priority=priority)
@@ -228,14 +228,14 @@ def _of_file(words: TilingWords, area: Area, resolution: float, lattice: tuple[f
 
 
 def _projected(feature: Area) -> str:
-    """The CRS of a polygon; of one in degrees, the UTM zone of its centre."""
+    """The CRS of a polygon; for one in degrees, that of the UTM zone of its centre."""
     if not CRS(feature.native_crs).geographic:
         return feature.native_crs
     return utm_code(feature.longitude, feature.geometry.centroid.y)
 
 
 _SLACK = 1e-6
-"""Parts of a pixel by which a corner may miss the lattice (floating point)."""
+"""Largest offset, in pixels, of a corner from the lattice that is ignored (floating point)."""
 
 
 def _priorities(path: str, column: str, features: int) -> list[float]:
@@ -265,7 +265,7 @@ class MissionTiles:
     """The mission's own tiles, as its items describe them.
 
     Args:
-        mission: Of the items.
+        mission: The mission of the items.
     """
 
     def __init__(self, mission: Mission) -> None:
@@ -273,17 +273,17 @@ class MissionTiles:
         self._told: dict[str, Counter[tuple[str, float, float, float, float]]] = {}
 
     def add(self, item: Item, code: str) -> None:
-        """Look at what an item says of its tile.
+        """Record the lattice that an item declares for its tile.
 
         Args:
             item: The item.
-            code: Of its tile; "" if it does not say.
+            code: Code of its tile; "" if it declares none.
         """
         if code and (lattice := _lattice_of(item)):
             self._told.setdefault(code, Counter())[lattice] += 1
 
     def over(self, area: Area, resolution: float) -> list[ArchiveTile]:
-        """The tiles that share ground with an area, ordered by code.
+        """The tiles that overlap an area, ordered by code.
 
         Args:
             area: The area.
@@ -314,7 +314,7 @@ class MissionTiles:
 
 
 def _lattice_of(item: Item) -> tuple[str, float, float, float, float] | None:
-    """CRS, x and y of the upper left corner, height and width of an item's tile; None if it does not say."""
+    """CRS, x and y of the upper left corner, height and width of an item's tile; None if the item declares none."""
     for place in (*item["assets"].values(), item["properties"]):
         corner = declared_lattice(place)
         crs = declared_crs(place) or declared_crs(item["properties"])
@@ -341,7 +341,7 @@ def _whole_pixels(length: float, resolution: float, what: str) -> int:
 
 
 def _sharing_ground(shape: BaseGeometry, boxes: np.ndarray) -> np.ndarray:
-    """Which boxes share more than an edge with a shape."""
+    """Which boxes overlap a shape in more than an edge."""
     shapely.prepare(shape)
     near = shapely.intersects(shape, boxes)
     kept = np.zeros(len(boxes), dtype=bool)
@@ -350,10 +350,10 @@ def _sharing_ground(shape: BaseGeometry, boxes: np.ndarray) -> np.ndarray:
 
 
 def _area_in(area: Area, crs: str) -> BaseGeometry:
-    """An area in another CRS, its edges cut into pieces before they are bent.
+    """An area in another CRS; its edges are split into pieces before the transformation.
 
     Raises:
-        BadInputError: It cannot be expressed there.
+        BadInputError: The area cannot be expressed there.
     """
     if area.native_crs == crs:
         return area.native
@@ -371,9 +371,9 @@ def _area_in(area: Area, crs: str) -> BaseGeometry:
 
 
 def tile_footprints(tiles: Sequence[ArchiveTile]) -> np.ndarray:
-    """Tiles on the globe: shapely polygons in WGS84 degrees, ``(tiles,)`` objects.
+    """Footprints of tiles as shapely polygons in WGS84 degrees, ``(tiles,)`` objects.
 
-    All tiles of a CRS are transformed together, which for thousands takes a hundredth of the time.
+    All tiles of a CRS are transformed together, which takes a hundredth of the time for thousands of tiles.
     """
     found = np.empty(len(tiles), dtype=object)
     for crs in {tile.crs for tile in tiles}:
@@ -385,17 +385,17 @@ def tile_footprints(tiles: Sequence[ArchiveTile]) -> np.ndarray:
         for place, shape in zip(mine, shapes, strict=True):
             west, south, east, north = shape.bounds
             plain = math.isfinite(west + south + east + north) and east - west < 180 and shape.is_valid
-            # Over the antimeridian or a pole a ring means something else: the slow way knows.
+            # Rings across the antimeridian or around a pole need the slower conversion.
             found[place] = shape if plain and max(-south, north) < 89 else tiles[place].area.geometry
     return found
 
 
 _SIDES = 16
-"""Pieces of an edge of a tile that is bent into degrees."""
+"""Number of pieces into which an edge of a tile is split before it is transformed to degrees."""
 
 
 class TilesTouched:
-    """Which tiles an item touches.
+    """Finds the tiles that an item touches.
 
     Args:
         tiles: The tiles.
@@ -405,10 +405,10 @@ class TilesTouched:
         self._tree = shapely.STRtree(list(tile_footprints(tiles)))
 
     def by(self, footprint: BaseGeometry) -> list[int]:
-        """Places of the tiles that a footprint touches.
+        """Indices of the tiles that a footprint touches.
 
         Args:
-            footprint: WGS84.
+            footprint: Footprint of an item, WGS84.
         """
         places: list[int] = self._tree.query(footprint, predicate="intersects").tolist()
         return places

@@ -1,4 +1,4 @@
-"""The command line: the same words as the Python functions, one clear line for every error, honest exit codes."""
+"""The command line: options named like the arguments of the Python functions, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def cli() -> None:
 
 
 def as_typed(message: str, words: list[str]) -> str:
-    """An error in the words of the command line, ``--max-shift`` for ``max_shift=`` or ``max_shift should be``.
+    """Rewrite an error for the command line: ``--max-shift`` for ``max_shift=`` or ``max_shift should be``.
 
     Only names of options that the command has are replaced.
 
     Args:
-        message: As the Python functions say it.
-        words: What was typed.
+        message: Message of a Python function.
+        words: The words of the command line.
     """
     command: click.Command = cli
     for word in words:
@@ -85,13 +85,13 @@ cli.add_sections(
 
 def main() -> None:
     """Run the command line; errors of ours and of the system are one line on standard error."""
-    # A command that does not stop by itself ends at SIGTERM as at Ctrl-C: it lets go of the cube, also for other nodes.
+    # A command without other handling of SIGTERM ends as by Ctrl-C, and so releases the cube, also for other nodes.
     begin_command()
     leave_stopped(run_words())
 
 
 def run_words() -> int:
-    """Run the command line on what was typed, with all that it prints made clean; its exit code."""
+    """Run the command line with its output cleaned; returns the exit code."""
     with clean_streams():
         return _run()
 
@@ -109,7 +109,7 @@ def _run() -> int:
         click.echo(f"stac2cube: {shown(as_typed(str(error), sys.argv[1:]), lines=True)}", err=True)
         code = 2 if isinstance(error, IncompleteError) else 1
     except OSError as error:
-        # A folder that cannot be written, a full disk: what the system says is all that there is to say.
+        # A folder that cannot be written, a full disk: the system's message is sufficient.
         where = f"{error.filename}: " if error.filename else ""
         advice = "; make room and run again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         click.echo(f"stac2cube: {where}{error.strerror or error}{advice}", err=True)

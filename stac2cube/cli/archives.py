@@ -1,4 +1,4 @@
-"""Commands on archives: recipes with tiles are planned, run, submitted and looked at here."""
+"""Commands on archives: recipes with tiles are planned, run, submitted and examined here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OF_AREA = ("aoi", "aoi_crs", "edge", "items")
-"""Words of layers that choose tiles and items, and do not change what a tile is made of."""
+"""Options of layers that choose tiles and items, and are not part of the inputs of a tile."""
 
 budget_option = click.option(
     "--budget",
@@ -51,20 +51,20 @@ def _tiles() -> None:
 
 
 tiling_words = [one for one in _tiles.params if isinstance(one, click.Option)]
-"""Options that a recipe says of its tiles."""
+"""Options that a recipe may set in its tiles."""
 
 
 def archive_request(recipe: Recipe, query: Query, options: GridOptions, only: Sequence[str] = ()) -> ArchiveRequest:
-    """What the archive of a recipe shall be.
+    """Specification of the archive of a recipe.
 
     Args:
         recipe: A recipe with tiles.
-        query: What its layers look for, over the whole area.
-        options: What its layers say of the lattice.
-        only: Names of the only tiles that are made; all if empty.
+        query: The query of its layers, over the whole area.
+        options: The grid options of its layers.
+        only: Names of the tiles to make; all if empty.
 
     Raises:
-        BadInputError: A word of the tiles is wrong, or the layers say a CRS.
+        BadInputError: An option of the tiles is invalid, or the layers set a CRS.
     """
     from stac2cube.archives.run import ArchiveRequest
 
@@ -83,7 +83,7 @@ def archive_request(recipe: Recipe, query: Query, options: GridOptions, only: Se
 
 
 def _warn_of_references(recipe: Recipe) -> None:
-    """Say where tiles would be co-registered to references of their own."""
+    """Warn where each tile would be co-registered to a separate reference."""
     from stac2cube.coregister.rules import REFERENCES
 
     for entry in recipe.entries:
@@ -117,12 +117,12 @@ class TileMaker:
 
     Attributes:
         recipe: The recipe.
-        plan: What the run does.
-        query: What is looked for over the whole area.
-        resampling: How bands come to the lattice of a tile.
-        run_options: How.
-        where: The same as words of a command line.
-        make_entry: Makes an entry other than layers; its exit code.
+        plan: The plan of the run.
+        query: The query over the whole area.
+        resampling: Method by which bands are resampled to the lattice of a tile.
+        run_options: Options of the run.
+        where: The same as command-line options.
+        make_entry: Makes an entry other than layers; returns its exit code.
     """
 
     recipe: Recipe
@@ -134,7 +134,7 @@ class TileMaker:
     make_entry: MakeEntry
 
     def __call__(self, one: TilePlan) -> int:
-        """Make the tile; the worst exit code of its entries. An entry that stops before its end is the last."""
+        """Make the tile; returns the worst exit code of its entries. No entry is made after one that stopped early."""
         from stac2cube.archives.run import query_of_tile
         from stac2cube.model.grid import GridOptions
         from stac2cube.stages.layers import prepare
@@ -169,14 +169,14 @@ def run_recipe_of_tiles(
 
     Args:
         recipe: The recipe.
-        words: The words of the request of its layers, over the whole area.
-        make_entry: Makes an entry other than layers, of a tile; its exit code.
-        options: Of the command ``run``.
-        where: Options that say where and how it runs, as words.
+        words: The request of its layers, over the whole area.
+        make_entry: Makes an entry other than layers, of a tile; returns its exit code.
+        options: Options of the command ``run``.
+        where: Options of the place and the run, as on the command line.
         planned: A plan that was stored when the run was submitted; None to search now.
 
     Returns:
-        The exit code; and whether it ended for its job's time, and not for its budget.
+        The exit code; and whether the job may be requeued, which is False if the run ended by its budget.
 
     Raises:
         BadInputError: See :func:`stac2cube.archives.run.plan_archive`.
@@ -201,7 +201,7 @@ def run_recipe_of_tiles(
             show_plan(plan)
             return 0, False
         if planned is None:
-            refresh_door(plan.archive)  # the tiles are known from the begin, whatever becomes of this run
+            refresh_door(plan.archive)  # the tiles are listed from the start, even if this run fails
         make = TileMaker(recipe, plan, query, layout.resampling, run_options, tuple(where), make_entry)
         limits = RunLimits(budget, stop, job_end(), run_options.place.parallel)
         summary = run_archive(plan, make, limits, name)
@@ -211,7 +211,7 @@ def run_recipe_of_tiles(
 
 
 def show_plan(plan: ArchivePlan) -> None:
-    """Print what a run would do."""
+    """Print the plan of a run."""
     from rich.table import Table
 
     table = Table("tile", "why", "items", "lacking", "rows", "columns", "CRS", box=None)
@@ -229,7 +229,7 @@ def show_plan(plan: ArchivePlan) -> None:
 
 
 def say_summary(recipe: Recipe, plan: ArchivePlan, summary: ArchiveSummary) -> None:
-    """Say what a run did."""
+    """Print the outcome of a run."""
     from stac2cube.archives.run import counts_by_reason
 
     begun = f"{len(summary.made)} tiles made, {len(plan.done)} were complete, {len(summary.failed)} failed"
@@ -246,17 +246,17 @@ def say_summary(recipe: Recipe, plan: ArchivePlan, summary: ArchiveSummary) -> N
 
 
 def archive_folder(path: Path) -> Path:
-    """The folder of an archive, of which the folder or the door is given."""
+    """The folder of an archive, given the folder or its entry point."""
     return path if path.is_dir() else path.parent
 
 
 def show_archive_status(folder: Path, jobs: Mapping[str, str], *, machine: bool) -> None:
-    """Print how an archive stands, on one screen; or as JSON.
+    """Print the state of an archive, on one screen or as JSON.
 
     Args:
         folder: The archive.
-        jobs: What is said of its last submission.
-        machine: As JSON.
+        jobs: State of its last submission.
+        machine: Whether to print JSON.
 
     Raises:
         BadInputError: There is no archive.
@@ -272,7 +272,7 @@ def show_archive_status(folder: Path, jobs: Mapping[str, str], *, machine: bool)
 
 
 MOST_LINES = 8
-"""Kinds of failures and names that are shown; the others are counted."""
+"""Number of kinds of failures and of names that are shown; the others are counted."""
 
 
 def _status_lines(found: ArchiveStatus) -> list[tuple[str, str]]:
@@ -306,10 +306,10 @@ def _some(names: Sequence[str], most: int = MOST_LINES) -> str:
 
 
 def require_tiles_for(recipe: Recipe, said: Mapping[str, Any]) -> None:
-    """Refuse options of archives where a recipe makes none.
+    """Refuse options of archives for a recipe without tiles.
 
     Raises:
-        BadInputError: One of them is said, and the recipe has no tiles.
+        BadInputError: One of them is given, and the recipe has no tiles.
     """
     if recipe.tiles is None and any(said.values()):
         words = ", ".join("--tile" if name == "tiles" else f"--{name.replace('_', '-')}" for name in said if said[name])
@@ -317,16 +317,16 @@ def require_tiles_for(recipe: Recipe, said: Mapping[str, Any]) -> None:
 
 
 def refuse_tiles(recipe: Recipe, what: str) -> None:
-    """Refuse a recipe of an archive where a recipe of single cubes is meant.
+    """Refuse a recipe of an archive where only recipes of single cubes are accepted.
 
     Raises:
-        BadInputError: It has tiles.
+        BadInputError: The recipe has tiles.
     """
     if recipe.tiles is not None:
         raise BadInputError(f"{recipe.path} makes an archive of tiles: {what}")
 
 
-# Commands on one cube, for all cubes of an archive.
+# Commands on one cube, extended to all cubes of an archive.
 
 Keep = Callable[..., Any]
 Each = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
@@ -335,11 +335,12 @@ Each = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 def over_archive(
     applies: Callable[[Path, Mapping[str, Any]], bool] | None = None, each: Each | None = None
 ) -> Callable[[Keep], Keep]:
-    """Let a command on one cube take an archive too: it then runs on each cube, and goes on where it was stopped.
+    """Let a command on one cube accept an archive too: it then runs on each cube, and resumes where it was stopped.
 
     Args:
-        applies: Whether the command, with its options, is meant for a cube; for all if None.
-        each: Of the folder of a tile, a product and the options: the options for that cube; the same for all if None.
+        applies: Whether the command, with its options, applies to a cube; to all if None.
+        each: Given the folder of a tile, a product and the options, returns the options for that cube; the same for
+            all if None.
     """
 
     def decorate(command: Keep) -> Keep:
@@ -363,7 +364,7 @@ def _keep(
     applies: Callable[[Path, Mapping[str, Any]], bool] | None,
     each: Each | None,
 ) -> int:
-    """Run a command on the cubes of an archive; the worst exit code, 10 if it was stopped before the last."""
+    """Run a command on the cubes of an archive; returns the worst exit code, 10 if it was stopped before the last."""
     from stac2cube.archives.archive import read_archive
     from stac2cube.archives.keep import Journal
 
@@ -387,7 +388,7 @@ def _keep(
 
 
 def is_of_layers(cube: Path, _options: Mapping[str, Any]) -> bool:
-    """Whether a cube was made from a catalog; a damaged one by its name: the command itself tells of it."""
+    """Whether a cube was made from a catalog; a damaged cube is judged by its name: the command reports the damage."""
     from stac2cube.search.cubes import STAGE
     from stac2cube.store.metadata import read_root
 
@@ -398,7 +399,7 @@ def is_of_layers(cube: Path, _options: Mapping[str, Any]) -> bool:
 
 
 def has_year(cube: Path, options: Mapping[str, Any]) -> bool:
-    """Whether a cube has a step of the year that is asked for; of a damaged one the command itself tells."""
+    """Whether a cube has a step of the requested year; True for a damaged cube: the command reports the damage."""
     from stac2cube.store.ledger import Ledger
     from stac2cube.store.metadata import read_root
 
@@ -410,7 +411,7 @@ def has_year(cube: Path, options: Mapping[str, Any]) -> bool:
 
 
 def has_steps(cube: Path, _options: Mapping[str, Any]) -> bool:
-    """Whether a cube has a step; of a damaged one the command itself tells."""
+    """Whether a cube has a step; True for a damaged cube: the command reports the damage."""
     from stac2cube.store.metadata import read_root
 
     try:

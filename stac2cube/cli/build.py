@@ -112,25 +112,25 @@ def _layers(out: Path, words: dict[str, Any], options: dict[str, Any], console: 
     return build_layers(job, run_options)
 
 
-# The main job on simulated scenes, start to finish: build a year, add the next, add the one before, look at it.
+# The main job on simulated scenes: build a year, add the next, add an earlier one, and make pictures and reports.
 
 DEMO_YEARS = ("2023", "2024", "2022")
-"""In the order in which they are built: the last one lies before the first."""
+"""Years in the order in which they are built: the last one is before the first."""
 
 
 def show_demo(folder: Path, console: Console) -> dict[str, Path]:
     """Run the demo.
 
     Args:
-        folder: Where everything goes.
-        console: Where progress is shown.
+        folder: Folder for all files.
+        console: Console that shows progress.
 
     Returns:
-        What there is to look at, and where it lies.
+        Paths of the results by name.
 
     Raises:
-        IncompleteError: Steps of a stage failed: those after it are not tried.
-        Stac2cubeError: Anything else that goes wrong.
+        IncompleteError: Steps of a stage failed; later stages are not run.
+        Stac2cubeError: Any other error.
     """
     from stac2cube.executors.base import Threads
     from stac2cube.export.pictures import draw
@@ -170,7 +170,7 @@ def show_demo(folder: Path, console: Console) -> dict[str, Path]:
 
 
 def _finer(folder: Path, cube: Path) -> Path:
-    """The other stages, by engines that need no extra: co-registered, masked, on a grid of 2.5 m."""
+    """Run the other stages, with engines that need no extra: co-registered, masked, on a grid of 2.5 m."""
     from stac2cube.clouds.stage import get_cloud_layers
     from stac2cube.coregister.rules import ShiftRules
     from stac2cube.coregister.stage import coregister_scenes

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from stac2cube.search.cubes import Answer
     from stac2cube.search.search import Conditions
 
-# Commands about what catalogs have: compare, gaps.
+# Commands about the content of catalogs: compare, gaps.
 
 catalog_list = click.option(
     "--catalogs",
@@ -296,17 +296,17 @@ def _say(written: Written, machine: bool) -> None:
     click.echo(f"{written.path}: {manifest.rows} items ({', '.join(said) or 'none'})")
 
 
-# Mission pages to read elsewhere: the tables of docs/missions.md, and facts for programs.
+# Mission tables for other uses: Markdown for docs/missions.md, and JSON for programs.
 
 
 def mission_tables() -> str:
-    """Which catalog carries which mission and how that is known; then each mission's bands. Markdown."""
+    """Tables in Markdown: missions by catalog, with the evidence; then each mission's bands."""
     missions = [find_mission(name) for name in mission_names()]
     return "\n".join([*_matrix(missions), *(line for mission in missions for line in _bands(mission))]) + "\n"
 
 
 def mission_facts(mission: Mission) -> dict[str, Any]:
-    """A mission, its bands in their stored form, and its collection in each catalog. JSON."""
+    """A mission, its bands in their stored form, and its collection in each catalog, for JSON."""
     bands = [
         {
             "name": band.name,
@@ -450,13 +450,13 @@ def _table(
 
 
 def _csv(table: GeoDataFrame) -> bytes:
-    """With geometries as WKT."""
+    """The table as CSV with geometries as WKT."""
     text: str = as_cells(table.to_wkt()).to_csv(index=False)
     return text.encode()
 
 
 def _json(table: GeoDataFrame) -> bytes:
-    """Records without geometries: those are the caller's own."""
+    """Records as JSON without geometries: the caller has those."""
     text: str = table.drop(columns="geometry").to_json(orient="records", date_format="iso")
     return text.encode()
 
@@ -509,13 +509,13 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
 
     opened: LivePage | Explorer
     if is_archive(folder):
-        archive_status(folder)  # what is wrong with it is said here, not on the page
+        archive_status(folder)  # reports errors of the archive here, not on the page
         opened, said = LivePage(partial(draw_archive, folder), port, behind), f"how {folder} stands"
     else:
         opened = begin(folder, catalog=catalog, mission=mission, port=port, behind=behind, tiles=tiles)
         said = f"recipes go into {opened.folder}"
     with console_for(quiet=False), opened as page:
-        # Who reads the address may press Ctrl-C before anything else is done here.
+        # A reader of the address may press Ctrl-C before anything else is done here.
         try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             click.echo(page.url)
@@ -530,7 +530,7 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
 
 
 def _door(folder: Path, url: str) -> Path:
-    """A file that leads on to the page: an address on a command line could be read by everybody on this machine."""
+    """Write a file that redirects to the page: all users of this machine could read an address on a command line."""
     file = folder / "explore.html"
     file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">stac2cube</a>')
     file.chmod(0o600)

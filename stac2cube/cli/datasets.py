@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from stac2cube.datasets.rules import SampleSource
 
 
-# Commands for those who train: statistics, patches.
+# Commands for training data made from cubes: statistics, patches.
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -88,7 +88,7 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
     from stac2cube.datasets.frames import find_frames
     from stac2cube.datasets.statistics import add_moments, count_values, read_statistics
 
-    moments_only = options["only"] == "moments"  # what is not said is then as the first pass was told
+    moments_only = options["only"] == "moments"  # options that are not given are then those of the first pass
     rules = statistics_rules_of(options, read_statistics(out).rules if moments_only else None)
     with console_for(options["quiet"]) as console, stoppable() as stop:
         run_options = RunOptions.of(options, console)
@@ -108,14 +108,14 @@ def statistics(source: Path, out: Path, **options: Any) -> int:
 
 
 def statistics_rules_of(options: Mapping[str, Any], known: StatisticsRules | None = None) -> StatisticsRules:
-    """What `stac2cube statistics` is asked for.
+    """The rules that options of `stac2cube statistics` request.
 
     Args:
-        options: Of the command.
-        known: What holds where nothing is said; the defaults if None.
+        options: Options of the command.
+        known: Rules for options that are not given; the defaults if None.
 
     Raises:
-        BadInputError: It makes no sense.
+        BadInputError: An option is invalid.
     """
     low, high = options["ends"] or (None, None)
     return value_of(
@@ -163,10 +163,10 @@ def patches(source: Path, out: Path, **options: Any) -> int:
 
 
 def patch_rules_of(options: Mapping[str, Any]) -> PatchRules:
-    """What `stac2cube patches` is asked for: a file of rules, and what is said beside it.
+    """The rules that options of `stac2cube patches` request: a file of rules, overridden by other options.
 
     Raises:
-        BadInputError: It makes no sense.
+        BadInputError: An option is invalid.
     """
     from stac2cube.datasets.config import read_words
 
@@ -242,7 +242,7 @@ def download(folder: Path | None, config: Path | None, **options: Any) -> int:
 
 
 def _show_files(wanted: list[WantedFile], folder: Path) -> int:
-    """What would be fetched, per acquisition; the exit code."""
+    """Print the files that would be downloaded, per acquisition; returns the exit code."""
     from rich.table import Table
 
     from stac2cube.datasets.download import RemoteFile, is_fetched
@@ -259,7 +259,7 @@ def _show_files(wanted: list[WantedFile], folder: Path) -> int:
 
 
 SHOWN = 20
-"""Files that are named on the screen."""
+"""Number of missing files that are listed on the screen."""
 
 
 @click.command()
@@ -350,7 +350,7 @@ def _make(request: SampleRequest, out: Path, rules: SampleRules, options: dict[s
 
 
 def _words(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as words of a configuration."""
+    """Options as keys of a configuration."""
     words = {name: value for name, value in options.items() if name not in _OWN}
     words["bands"] = listed(options["bands"])
     if options["angles"] is not None:
@@ -373,7 +373,7 @@ _OWN = {"place", "workers", "site", "test", "quiet", "overwrite", "incomplete", 
     "labels_path",
     "mapping",
 }
-"""Options that are no words of a set."""
+"""Options that are not part of a configuration."""
 
 
 def _show(sources: list[SampleSource]) -> None:

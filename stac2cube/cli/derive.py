@@ -29,14 +29,14 @@ from stac2cube.coregister.rules import ShiftRules
 from stac2cube.superres.rules import SuperresRules
 from stac2cube.views.options import Composition, Hiding
 
-# Whether the parameters of a command make sense, before anything runs: nobody should read of the last after hours.
+# Checks of the parameters of a command before anything runs, so that a late entry cannot fail after hours.
 
 
 def check_layers(parameters: Mapping[str, Any]) -> None:
-    """Refuse a mission, area, time, band or catalog that is not known.
+    """Refuse an unknown mission, area, time, band or catalog.
 
     Raises:
-        BadInputError: Naming the word that is wrong.
+        BadInputError: A parameter is invalid, and named in the message.
     """
     from stac2cube.search.choose_catalog import catalog_choices
     from stac2cube.stages.layers import query_of_words
@@ -97,7 +97,7 @@ def mask(layers: Path, clouds: Path, out: Path, **options: Any) -> int:
         return built(out, partial(derive, MASKED, Parents(layers, clouds), out, rules), RunOptions.of(options, console))
 
 
-# Commands that store what views show: indices, composite, overviews.
+# Commands that store views: indices, composite, overviews.
 
 
 @click.command()
@@ -181,7 +181,7 @@ def overviews(cube: Path, levels: int | None, **options: Any) -> int:
         return built(overviews_folder(cube), make, RunOptions.of(options, console))
 
 
-# Commands that move scenes where they belong.
+# Commands that correct shifts of scenes.
 
 
 @click.command()
@@ -226,17 +226,17 @@ def move(cube: Path, coregistered: Path, out: Path, **options: Any) -> int:
 
 
 class _OrTrain(click.Group):
-    """A group whose own work is done where the first word names no subcommand."""
+    """A group that runs its own command if the first word is not a subcommand."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Take ``superres LAYERS OUT`` for ``superres make LAYERS OUT``."""
+        """Treat ``superres LAYERS OUT`` as ``superres make LAYERS OUT``."""
         known = args and args[0] in self.commands
         return super().resolve_command(ctx, args if known else ["make", *args])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Options before LAYERS are those of ``make``, too."""
+        """Treat options before LAYERS as options of ``make``, too."""
         if args and args[0] not in (*self.commands, "-h", "--help"):
             args = ["make", *args]
         return super().parse_args(ctx, args)

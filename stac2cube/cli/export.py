@@ -52,7 +52,7 @@ def cwl(out: Path, image: str, workers: int, cores: int, memory: int) -> None:
     documents = Package(image, workers, cores, memory).documents()
     out.mkdir(parents=True, exist_ok=True)
     for name, document in documents.items():
-        plain = json.loads(json.dumps(document))  # each part by itself, or YAML would refer from one to another
+        plain = json.loads(json.dumps(document))  # separate copies, or YAML would write references between them
         text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
         write_whole(out / f"{name}.cwl", f"#!/usr/bin/env cwl-runner\n{text}".encode())
         click.echo(out / f"{name}.cwl")
@@ -131,14 +131,14 @@ def _bands(task: MakeProducts) -> dict[str, ProductBand]:
 
 
 def _counted(blocks: Iterator[Block], grid: Grid, progress: Progress) -> Iterator[Block]:
-    """The same blocks, with progress shown."""
+    """The blocks unchanged, with progress shown."""
     with progress.over(sum(1 for _ in grid.tiles())):
         for block in blocks:
             yield block
             progress.advance()
 
 
-# Commands that give a cube to other eyes and programs: export, series, report, publish.
+# Commands that export a cube for people and programs: export, series, report, publish.
 
 
 @click.command()
@@ -235,7 +235,7 @@ def report(paths: tuple[Path, ...], machine: bool) -> None:
 
 
 def _published(tile: str, product: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """How a cube of an archive is published: in a folder, at an address and as a Collection of its own."""
+    """Options for publishing one cube of an archive: its own folder, address and Collection."""
     own = {"name": f"{tile}-{product}", "out": options["out"] and options["out"] / tile / product}
     own["href"] = options["href"] and f"{options['href'].rstrip('/')}/{tile}/{product}.zarr"
     own["address"] = options["address"] and f"{options['address'].rstrip('/')}/{tile}/{product}"

@@ -104,17 +104,17 @@ def _written(name: str, text: str) -> str:
     return f"wrote {target}: look through it, then use --site {name}"
 
 
-# Runs by a clock: what is new since the last one, what became of that, and what of it may go.
+# Scheduled runs: find new scenes, report on the last submission, remove old ones.
 
 UNDER_WAY = 600.0
-"""Seconds after which a submission that has not been written down is taken for dead."""
+"""Seconds after which a submission without a record is treated as dead."""
 
 
 def entries_behind(recipe: Recipe) -> list[str]:
-    """Entries for which there is something to do: labels, in their order.
+    """Labels of the entries with work to do, in order.
 
-    Layers: scenes that the catalog has and the cube has not. Cubes made from cubes: steps that the parent has. Anything
-    else: an input that was changed since.
+    For layers: the catalog has scenes that the cube does not have. For derived cubes: steps are missing or
+    stale. For anything else: an input was changed since.
 
     Raises:
         NothingFoundError: No scene.
@@ -126,7 +126,7 @@ def entries_behind(recipe: Recipe) -> list[str]:
 def _is_behind(recipe: Recipe, entry: RecipeEntry) -> bool:
     from stac2cube.build.status import cube_status
     from stac2cube.stages.layers import prepare, query_of_words
-    from stac2cube.store.metadata import overviews_beside  # and what it takes along: every command would start later
+    from stac2cube.store.metadata import overviews_beside  # imported here: it would slow the start of all commands
 
     if entry.kind.name == "layers":
         out = recipe.made_by(entry)
@@ -150,7 +150,7 @@ def _is_behind(recipe: Recipe, entry: RecipeEntry) -> bool:
 
 
 def _changed(path: Path) -> float:
-    """When a cube, a file, or what lies in a folder was changed, seconds since 1970."""
+    """When a cube, a file, or the content of a folder was changed, seconds since 1970."""
     root = path / "zarr.json"
     if root.exists() or not path.is_dir():
         return (root if root.exists() else path).stat().st_mtime
@@ -158,7 +158,7 @@ def _changed(path: Path) -> float:
 
 
 def tell_of_the_last(recipe: Recipe) -> None:
-    """Warn where jobs of the last submission ended badly: whoever runs this by a clock hears of it."""
+    """Log a warning if jobs of the last submission failed, for users of scheduled runs."""
     earlier = submissions(recipe.cubes)
     if not earlier:
         return
@@ -169,13 +169,13 @@ def tell_of_the_last(recipe: Recipe) -> None:
 
 
 def require_first(folder: Path) -> None:
-    """Refuse a submission while another for the same cubes is under way: of two at the same moment one goes on.
+    """Refuse a submission while another for the same cubes is being made: of two at the same moment one continues.
 
     Args:
-        folder: Its own, just made.
+        folder: Folder of this submission, just made.
 
     Raises:
-        BadInputError: Another has begun before.
+        BadInputError: Another submission began earlier.
     """
     for other in folder.parent.iterdir():
         begun = other.name < folder.name and other.is_dir() and not (other / "submission.json").exists()
@@ -184,17 +184,17 @@ def require_first(folder: Path) -> None:
 
 
 def remove_old(cubes: Path, keep: int) -> int:
-    """Remove scripts, logs and progress of submissions that have ended, but for the newest.
+    """Remove scripts, logs and progress files of submissions that have ended, except for the newest.
 
     Args:
         cubes: Folder of the cubes.
-        keep: Submissions to keep.
+        keep: Number of submissions to keep.
 
     Returns:
-        Submissions removed.
+        Number of submissions removed.
 
     Raises:
-        SlurmError: SLURM cannot be asked which have ended.
+        SlurmError: SLURM cannot be queried for their states.
     """
     old = [one for one in submissions(cubes)[:-keep] if not one.alive()]
     for one in old:
@@ -265,7 +265,7 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
         if options["dry_run"]:
             _dry_run(wanted, site, options)
             return
-        # What a script cannot say is refused before a byte.
+        # Values that cannot be in a script are refused before a byte is written.
         _scripts(wanted, site, wanted.cubes / "jobs" / "any", options)
         require_none_alive(wanted.cubes)
         if options["updating"]:
@@ -297,7 +297,7 @@ def submit(recipe: Path, changes: tuple[str, ...], **options: Any) -> None:
 
 @contextmanager
 def _submission_folder(cubes: Path) -> Iterator[Path]:
-    """The folder of a new submission; it goes again where the submission fails."""
+    """The folder of a new submission; it is removed if the submission fails."""
     from stac2cube.executors.jobs import new_submission_folder
 
     made = new_submission_folder(cubes)
@@ -310,7 +310,7 @@ def _submission_folder(cubes: Path) -> Iterator[Path]:
 
 
 def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
-    """Search once, and submit what makes the tiles that lack something."""
+    """Search once, and submit jobs for the tiles with work to do."""
     from stac2cube.archives.run import Budget, plan_archive, store_plan
     from stac2cube.executors.jobs import Submission, require_none_alive, require_one_cluster
     from stac2cube.stages.layers import query_of_words
@@ -356,7 +356,7 @@ def _submit_tiles(recipe: Recipe, site: Site, options: dict[str, Any]) -> None:
 def _tile_jobs(
     recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], tasks: int
 ) -> tuple[dict[str, str], str]:
-    """A job, or an array of as many tasks as SLURM lets in."""
+    """Submit a job, or an array of as many tasks as SLURM accepts."""
     from stac2cube.executors.jobs import submit_chain
 
     place = site.place(test=options["test"])
@@ -371,7 +371,7 @@ def _tile_jobs(
 
 
 def _tile_script(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], tasks: int) -> JobScript:
-    """The job that makes tiles: with worker jobs of its own, or as tasks of an array with their threads."""
+    """Script of the job that makes tiles: with separate worker jobs, or as tasks of an array with their threads."""
     from stac2cube.executors.jobs import script
 
     way: Way = "threads" if options["array"] and options["place"] == "slurm" else options["place"]
@@ -420,7 +420,7 @@ def sites(name: str | None) -> None:
     click.echo(f"{'note':<11} {site.note or '-'}")
     click.echo(f"{'cluster':<11} {site.cluster or '-'}")
     said = asdict(site.slurm)
-    del said["site"]  # its own name
+    del said["site"]  # it is the site's name
     for key, value in said.items():
         click.echo(f"{key:<11} {' | '.join(value) if isinstance(value, tuple) else value or '-'}")
     gateway = {key: value for key, value in asdict(replace(site.gateway, site="")).items() if value}
@@ -430,10 +430,10 @@ def sites(name: str | None) -> None:
 
 
 def cubes_folder(path: Path) -> Path:
-    """The folder of cubes that a recipe, a cube or the folder itself means.
+    """The folder of cubes for a recipe, a cube or the folder itself.
 
     Raises:
-        BadInputError: It is none of them.
+        BadInputError: The path is none of them.
     """
     if path.suffix in (".yaml", ".yml"):
         return recipe_at(path).cubes
@@ -454,7 +454,7 @@ def _submissions(path: Path) -> list[Submission]:
 
 
 def _frozen(recipe: Recipe, folder: Path) -> Recipe:
-    """A copy of a recipe for its jobs, so that neither a later edit nor another environment reaches them."""
+    """A copy of a recipe for its jobs, so that neither a later edit nor another environment affects them."""
     from stac2cube.recipe.file import write_recipe
 
     copy = replace(recipe, path=folder / "recipe.yaml")
@@ -463,7 +463,7 @@ def _frozen(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
-    """A job for each entry; one for all of them where SLURM lets in fewer."""
+    """Submit a job for each entry; one for all of them where SLURM accepts fewer."""
     from stac2cube.executors.jobs import submit_chain
 
     place, scripts = site.place(test=options["test"]), _scripts(recipe, site, folder, options)
@@ -478,7 +478,7 @@ def _chain(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) ->
 
 
 def _array(recipe: Recipe, site: Site, folder: Path, options: dict[str, Any]) -> tuple[dict[str, str], str]:
-    """Search and claim here, then an array, its sealing job, and the stages after layers."""
+    """Search and lock the cube here, then submit an array, its sealing job, and jobs for the stages after layers."""
     from stac2cube.build.array_job import ArrayLease, lease_cube
     from stac2cube.build.plan import BuildOptions
     from stac2cube.build.status import require_room
@@ -535,7 +535,7 @@ def _scripts(
 def _one_script(
     recipe: Recipe, site: Site, folder: Path, options: dict[str, Any], entries: Sequence[RecipeEntry]
 ) -> JobScript:
-    """One job for several entries, with what the largest of them needs."""
+    """Script of one job for several entries, with the resources of the largest."""
     from stac2cube.executors.jobs import script
 
     place = site.place(test=options["test"], gpu=any(entry.wants_gpu for entry in entries))

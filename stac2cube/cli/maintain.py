@@ -1,4 +1,4 @@
-"""Commands that keep and describe cubes: verify, sync, tidy, rollback, status, history."""
+"""Commands that maintain and describe cubes: verify, sync, tidy, rollback, status, history."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stac2cube.store.metadata import Root
 
 
-# Commands for keeping cubes: sync, verify, diff, rollback, tidy, seal-year.
+# Commands that maintain cubes: sync, verify, diff, rollback, tidy, seal-year.
 
 
 class CommitNumber(click.ParamType[int]):
@@ -31,7 +31,7 @@ class CommitNumber(click.ParamType[int]):
     name = "commit"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
+        """Parse the number."""
         digits = str(value).removeprefix("v")
         if not digits.isdecimal():
             self.fail(f"{value!r} is no commit: write its number, 3 or v3, see `stac2cube history`", param, ctx)
@@ -97,7 +97,7 @@ def sync(cube: Path, applying: bool, only: str | None, even_many: bool, inventor
 
 
 def _all_kinds() -> tuple[DerivedKind, ...]:
-    """All kinds of cubes that are made from others: stages do not know those of training sets."""
+    """All kinds of derived cubes: those of the stages, which do not import training sets, and samples."""
     from stac2cube.datasets.sample_cube import SampleFilesKind, SampleKind
     from stac2cube.maintain.update import STAGES
 
@@ -154,7 +154,7 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
 
 
 def _holds_samples(cube: Path) -> bool:
-    """Whether a cube is one of samples; False where its root is lost, which is put right first."""
+    """Whether a cube is one of samples; False where its root is lost, which is repaired first."""
     from stac2cube.datasets.sample_cube import holds_samples
     from stac2cube.errors import CubeError
 
@@ -252,7 +252,7 @@ def _root_json(root: Root, *, made: bool = True) -> str:
     return json.dumps({"commit": root.commit, "steps": root.steps, "generation": root.generation, "made": made})
 
 
-# Commands that look: status, history, missions, catalogs.
+# Commands that show information: status, history, missions, catalogs.
 
 
 @click.command()
@@ -315,7 +315,7 @@ def _load_words(load: dict[str, Any]) -> str:
 
 
 def _year_words(state: dict[str, Any]) -> str:
-    """How a sealed year stands to its cube."""
+    """Text about the state of a sealed year relative to its cube."""
     if not state["there"]:
         return "; sealed, but its store is gone: seal it again"
     kinds = [f"{len(state[kind])} {kind}" for kind in ("changed", "late", "withdrawn") if state[kind]]
@@ -325,7 +325,7 @@ def _year_words(state: dict[str, Any]) -> str:
 
 
 def _job_status(submission: Submission) -> dict[str, str]:
-    """Jobs, blocks and the last error of a submission, as words."""
+    """Jobs, blocks and the last error of a submission, as text."""
     from stac2cube.errors import SlurmError
     from stac2cube.progress import duration
 

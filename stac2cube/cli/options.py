@@ -28,14 +28,14 @@ from stac2cube.views.options import Hiding, Style, TimeSelection
 if TYPE_CHECKING:
     from rich.text import Text
 
-# A group whose help lists its commands by what one wants to do, in the order in which one comes to want it.
+# A group whose help lists its commands by purpose, in the usual order of use.
 
 
 class Sections(click.Group):
     """Commands under headings.
 
     Attributes:
-        sections: Commands per heading, in the order of the help.
+        sections: Commands by heading, in the order of the help.
     """
 
     sections: Mapping[str, Sequence[click.Command]] = {}
@@ -48,8 +48,8 @@ class Sections(click.Group):
                 self.add_command(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click asks so
-        """Write the first sentence of each command, never cut short, under its heading."""
-        # One column for all headings, so that the sentences begin below each other.
+        """Write the first sentence of each command in full, under its heading."""
+        # One column width for all headings, so that the sentences are aligned.
         widest = max(len(str(command.name)) for commands in self.sections.values() for command in commands)
         for heading, commands in self.sections.items():
             rows = [(f"{command.name:{widest}}", command.get_short_help_str(limit=500)) for command in commands]
@@ -57,14 +57,14 @@ class Sections(click.Group):
                 formatter.write_dl(rows)
 
 
-# The screen, and files in its place: what is printed is text, whatever a catalog or a cube from elsewhere holds.
+# Output to screen and files: printed as plain text, whatever catalogs or cubes from elsewhere contain.
 
 
 class CleanStream:
-    """A stream that writes control characters as escapes, and known keys not at all.
+    """A stream that escapes control characters and removes known keys.
 
     Args:
-        stream: The one that it writes to.
+        stream: The underlying stream.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -74,7 +74,7 @@ class CleanStream:
         """Write a text.
 
         Raises:
-            TypeError: It is none, by which others tell streams of texts from those of bytes.
+            TypeError: It is not a string, by which libraries distinguish text streams from byte streams.
         """
         if not isinstance(text, str):
             raise TypeError(f"a text is written here, not {type(text).__name__}")
@@ -82,34 +82,34 @@ class CleanStream:
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
-        """Write several."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's own."""
+        """Delegate all other attributes to the stream."""
         return getattr(self.stream, name)
 
 
 class SafeConsole(Console):
-    """A console whose colours are its own: of texts, neither escapes nor words in brackets are heeded."""
+    """A console that ignores escapes and markup in texts; only its own colours are shown."""
 
     def __init__(self, *, file: IO[str], quiet: bool = False, width: int | None = None) -> None:
         super().__init__(file=file, quiet=quiet, width=width, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A text, ready to be shown."""
+        """Clean a text and render it."""
         return super().render_str(printable(redacted(text), lines=True), **options)
 
 
 def raw(stream: Any) -> IO[str]:
-    """The stream below a :class:`CleanStream`: for those who write colours of their own."""
+    """The stream below a :class:`CleanStream`, for writers of their own colours."""
     return stream.stream if isinstance(stream, CleanStream) else cast("IO[str]", stream)
 
 
 @contextmanager
 def clean_streams() -> Iterator[None]:
-    """Whatever is printed meanwhile goes through a :class:`CleanStream`."""
+    """Send all output through a :class:`CleanStream` while the context lasts."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("Any", CleanStream(raw(stream))) for stream in before)
     try:
@@ -128,7 +128,7 @@ as_json = click.option("--json", "machine", is_flag=True, help="Print JSON for s
 
 
 class Spelled(click.types.StringParamType):
-    """Text that a recipe may spell otherwise too: as a list, as a table, or as a path from its own folder.
+    """Text that a recipe may also give in another form: as a list, as a table, or as a path from its own folder.
 
     Args:
         form: See :data:`stac2cube.recipe.schema.Form`.
@@ -145,13 +145,13 @@ AREA_FORMS = "a file of polygons, GeoJSON text, or a box 'west,south,east,north'
 TIME_FORMS = "A year, month, day, interval or season. Separate several by commas."
 """Short forms of the help of --aoi and --time, for commands that take them beside others."""
 
-# Options that a dataclass declares, see :mod:`stac2cube.model.fields`: from a field to an option, and back to a value.
+# Options declared by a dataclass, see :mod:`stac2cube.model.fields`: from a field to an option, and back to a value.
 
 Value = TypeVar("Value")
 
 
 Unset = Literal["", "told", "off"]
-"""What an option is to a command where it is not given, see :func:`options_of`."""
+"""Treatment of options that are not given, see :func:`options_of`."""
 
 
 class DeclaredOption(click.Option):
@@ -159,8 +159,8 @@ class DeclaredOption(click.Option):
 
     Args:
         flags: Names, see :class:`click.Option`.
-        declared: What the field says.
-        about: All else, see :class:`click.Option`.
+        declared: Declaration of the field.
+        about: Other arguments, see :class:`click.Option`.
     """
 
     def __init__(self, flags: Sequence[str], *, declared: Declared, **about: Any) -> None:
@@ -175,15 +175,15 @@ def options_of(
     flags: Mapping[str, Sequence[str]] | None = None,
     helps: Mapping[str, str] | None = None,
 ) -> Callable[[Command], Command]:
-    """A decorator that gives a command the options which a dataclass declares.
+    """A decorator that gives a command the options that a dataclass declares.
 
     Args:
         kind: The dataclass.
         names: Some of its fields in the order of the help; all if there are none.
-        unset: What an option that is not given is to the command: "" the default; ``"told"`` None, because the value
-            comes from elsewhere, and the help tells the default; ``"off"`` None, because then nothing is done.
-        flags: For fields that the command calls otherwise, names as click takes them: ``{"width": ("--bin-width",)}``.
-        helps: For fields that mean something narrower to the command, its help.
+        unset: Value of an option that is not given: "" the default; ``"told"`` None, because the value comes from
+            elsewhere, with the default in the help; ``"off"`` None, because then nothing is done.
+        flags: Names of fields that differ in the command, as click takes them: ``{"width": ("--bin-width",)}``.
+        helps: Help texts of fields whose meaning is narrower in the command.
     """
     declared = {name: replace(one, help=(helps or {}).get(name, one.help)) for name, one in options_in(kind).items()}
     made = [_option_of(declared[name], (flags or {}).get(name, ()), unset) for name in names or declared]
@@ -248,15 +248,15 @@ def _plain(value: Any) -> str:
 
 
 def value_of(kind: type[Value], options: Mapping[str, Any], **more: Any) -> Value:
-    """The value of a dataclass from the options that :func:`options_of` made of it.
+    """Make a dataclass from the options that :func:`options_of` made of it.
 
     Args:
         kind: The dataclass.
-        options: Of the command; what is not among them, or None, is the default.
-        more: Values of fields that are no options.
+        options: Options of the command; missing ones, and those that are None, have the default.
+        more: Values of fields that are not options.
 
     Raises:
-        BadInputError: Naming the option that is wrong.
+        BadInputError: An option is invalid, and named in the message.
     """
     given = {name: options[name] for name in options_in(kind) if options.get(name) is not None}
     for name, one in options_in(kind).items():
@@ -282,7 +282,7 @@ items_option = click.option(
 
 
 def search_options(command: Command) -> Command:
-    """What is looked for, and where."""
+    """Add the options of a search."""
     options = [
         options_of(Query, "mission", unset="off"),
         options_of(AreaOptions, unset="off"),
@@ -294,29 +294,29 @@ def search_options(command: Command) -> Command:
 
 
 grid_options = options_of(GridOptions, unset="off")
-"""On which lattice, and how bands come there."""
+"""Options of the grid, and of resampling to it."""
 
 
 def query_options(command: Command) -> Command:
-    """What a layers cube is made of."""
+    """Add the options that define a layers cube."""
     return search_options(grid_options(options_of(Query, "fill", "strict", unset="off")(command)))
 
 
 mask_options = options_of(Hiding)
-"""What is hidden before anything is made."""
+"""Options that hide pixels before anything is made."""
 
 selection_options = options_of(TimeSelection, "time", "max_cloud")
-"""Which steps are taken."""
+"""Options that select steps."""
 
 style_options = options_of(Style)
-"""What is shown, and how."""
+"""Options of pictures."""
 
 
 def look_of(options: Mapping[str, Any]) -> Style:
-    """What is shown.
+    """The style that options request.
 
     Raises:
-        BadInputError: The stretch is not understood.
+        BadInputError: The stretch is invalid.
     """
     from stac2cube.views.render import parse_stretch
 
@@ -324,10 +324,10 @@ def look_of(options: Mapping[str, Any]) -> Style:
 
 
 def query_words(**options: Any) -> dict[str, Any]:
-    """Words for :func:`stac2cube.stages.layers.query_of_words` from options.
+    """Arguments for :func:`stac2cube.stages.layers.query_of_words` from options.
 
     Raises:
-        BadInputError: A word is not understood.
+        BadInputError: An option is invalid.
     """
     from stac2cube.model.period import parse_period
     from stac2cube.stages.layers import area_words
@@ -353,7 +353,7 @@ def console_for(quiet: bool) -> Iterator[Console]:
         handler = logging.StreamHandler()
         handler.setFormatter(LineFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("stac2cube")
-    if logger.handlers:  # a command within a command: each line once
+    if logger.handlers:  # a command within a command: log each line once
         yield console
         return
     logger.addHandler(handler)
@@ -365,12 +365,12 @@ def console_for(quiet: bool) -> Iterator[Console]:
 
 
 def listed(text: str | None) -> tuple[str, ...] | None:
-    """Words with commas between them; None if nothing was said."""
+    """Split a text at commas; None if it is not given."""
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def resampling_words(text: str | None) -> str | dict[str, str] | None:
-    """A method for all bands, or one per band from ``BAND=METHOD`` with commas.
+    """A resampling method for all bands, or one per band from ``BAND=METHOD`` with commas.
 
     Raises:
         BadInputError: It is neither.
@@ -384,19 +384,19 @@ def resampling_words(text: str | None) -> str | dict[str, str] | None:
 
 
 def apply(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
-    """Give a command some options, in their order."""
+    """Add options to a command, in their order."""
     for one in reversed(options):
         command = one(command)
     return command
 
 
-# Where a command runs: the options that many share, and the place they mean. It changes no pixel.
+# The place where a command runs: common options, and the place that they select. It changes no pixel.
 
 
 @documented
 @dataclass(frozen=True)
 class WhereOptions(Options):
-    """Where the work runs, and how much is told meanwhile. It changes no pixel."""
+    """Where the work runs, and how much output is shown. It changes no pixel."""
 
     place: Literal["threads", "local", "slurm", "allocation", "gateway"] = option(
         "threads",
@@ -422,10 +422,10 @@ class WhereOptions(Options):
     quiet: bool = option(False, "Print warnings only, no progress.")
 
     def executor(self) -> Place:
-        """What runs the work.
+        """The place where the work runs.
 
         Raises:
-            BadInputError: It needs a site, or to run in a job.
+            BadInputError: The place needs a site, or to run in a job.
         """
         if self.place == "gateway":
             from stac2cube.executors.gateway import Gateway
@@ -453,7 +453,7 @@ class WhereOptions(Options):
         return Local(workers=count) if self.place == "local" else Threads(count)
 
     def limits(self) -> Limits | None:
-        """What a cube may grow to at the site; None where none is named, and the place itself knows or finds its own.
+        """Limits on the size of a cube at the site; None without a site, when the place determines its limits.
 
         Raises:
             BadInputError: The site is unknown.
@@ -469,5 +469,5 @@ _progress_file = click.option("--progress-file", type=CUBE, hidden=True)
 
 
 def where_options(command: Command) -> Command:
-    """Where the work runs; changes no pixel."""
+    """Add the options of the place where the work runs; it changes no pixel."""
     return options_of(WhereOptions, flags={"quiet": ("--quiet", "-q")})(_progress_file(command))

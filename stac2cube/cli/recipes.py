@@ -49,36 +49,36 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-# Whether the indices and colours that a recipe names have their bands: told by its words, before anything is made.
+# Checks that the indices and colours in a recipe have their bands, by its options, before anything is made.
 
 KEEPING = ("mask", "coregister", "superres")
-"""Kinds that have the bands of what they are made of."""
+"""Kinds of entries that keep the bands of their source."""
 
 SPEAKING = ("names", "by", "indices", "show")
-"""Words that speak of indices or colours."""
+"""Options that name indices or colours."""
 
 Parameters = Callable[[Recipe, RecipeEntry], Mapping[str, Any]]
 
 
 def require_bands(recipe: Recipe, entry: RecipeEntry, parameters_of: Parameters) -> None:
-    """Refuse an index or colours of bands that an entry is not made of.
+    """Refuse an index or colours whose bands the source of an entry does not have.
 
-    What is made of a cube that no entry makes is not known here, and neither are clouds.
+    Entries whose source is a cube made outside the recipe, or of clouds, cannot be checked here.
 
     Args:
         recipe: The recipe.
         entry: One of its entries.
-        parameters_of: What an entry's command understands.
+        parameters_of: Parses the parameters of an entry's command.
 
     Raises:
-        BadInputError: Naming the index and the band, and the entry that lacks it.
+        BadInputError: A band is missing; the message names the index, the band and the entry without it.
     """
     said = {word: entry.words[word] for word in SPEAKING if entry.words.get(word)}
     source = _source(recipe, entry)
     if not said or source is None or (bands := _bands(recipe, source, parameters_of)) is None:
         return
     from stac2cube.views.indices import formula_for
-    from stac2cube.views.render import require_shown  # with xarray and pandas: only where there is something to check
+    from stac2cube.views.render import require_shown  # imports xarray and pandas: only if there is something to check
 
     try:
         for word, value in said.items():
@@ -94,13 +94,13 @@ def require_bands(recipe: Recipe, entry: RecipeEntry, parameters_of: Parameters)
 
 
 def _source(recipe: Recipe, entry: RecipeEntry) -> RecipeEntry | None:
-    """The entry whose pixels another is made of."""
+    """The entry from whose pixels another is made."""
     names = entry.inputs.get("of", ())
     return next((other for other in recipe.entries if other.kind.feeds and names == (other.name,)), None)
 
 
 def _bands(recipe: Recipe, entry: RecipeEntry, parameters_of: Parameters) -> xr.Dataset | None:
-    """What an entry makes, with layers but without pixels; None if that is not known."""
+    """The cube that an entry makes, with layers but without pixels; None if they are unknown."""
     from stac2cube.model.mission import find_mission
     from stac2cube.views.indices import plain_name, registry_name
 
@@ -132,12 +132,12 @@ def _names(value: Any) -> list[str]:
     return list(value) if isinstance(value, tuple) else list(listed(str(value)) or ())
 
 
-# What a recipe may hold: commands. Their words, types, defaults and help are read from the commands themselves.
+# Kinds of entries of a recipe: commands. Their words, types, defaults and help are read from the commands themselves.
 #
 # A new command becomes a kind of entry by one line of :data:`_MAKINGS`.
 
 PIXELS = ("mask", "coregister", "layers")
-"""Where products take their pixels from unless told otherwise: the cleanest first."""
+"""Default sources of pixels for products: the cleanest first."""
 
 _WHERE = frozenset(option.name for option in click.command("where")(where_options(lambda: None)).params)
 
@@ -150,22 +150,22 @@ _ASIDE = _WHERE | {
     "from_probability",
     "measure_only",
 }
-"""Options that are no words of a recipe: they decide where and how a command runs, or look back at a cube."""
+"""Options that cannot be in a recipe: they decide where and how a command runs, or apply to an existing cube."""
 
 
 @dataclass(frozen=True)
 class _Making:
-    """How a command becomes a kind of entry.
+    """Description of a command as a kind of entry.
 
     Attributes:
         command: The command.
-        inputs: Cubes it is made from.
-        order: Its arguments in their order: words of cubes, ``"out"``, and words that are no options.
-        suffix: Of what it makes, see :class:`stac2cube.recipe.schema.Kind`.
-        arguments: Words that are no options.
-        needed: Options that a recipe has to say, though an update may leave them out.
-        check: Refuses parameters of the command that cannot be meant; before anything runs.
-        feeds: Whether others can be made from what it makes; a cube can always.
+        inputs: Its input cubes.
+        order: Its arguments in order: names of inputs, ``"out"``, and words that are not options.
+        suffix: Suffix of its result, see :class:`stac2cube.recipe.schema.Kind`.
+        arguments: Words that are not options.
+        needed: Options that are required in a recipe, though an update may leave them out.
+        check: Refuses invalid parameters of the command before anything runs.
+        feeds: Whether its result can be an input of other entries; a cube always can.
     """
 
     command: click.Command
@@ -183,7 +183,7 @@ _CUBES = ("layers", "clouds", "coregister", "move", "mask", "superres", "indices
 _SIDES = ("before", "after")
 
 _HIDING = Input("clouds", (), optional=True)
-"""A cube of clouds by which is hidden, where it is named: pixels of ``mask`` need none."""
+"""An optional cube of clouds that hides pixels: pixels of ``mask`` need none."""
 
 _CLEARED = (Input("of", PIXELS), _HIDING)
 
@@ -240,12 +240,12 @@ _MAKINGS: Mapping[str, _Making] = {
 
 
 def recipe_at(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe made of the commands there are; see :func:`stac2cube.recipe.file.read_recipe`."""
+    """Read a recipe of the known commands; see :func:`stac2cube.recipe.file.read_recipe`."""
     return read_recipe(path, KINDS, changes, tile_words=TILES)
 
 
 def command_lines(recipe: Recipe, entry: RecipeEntry) -> list[list[str]]:
-    """What to type to make an entry, without ``stac2cube``: a command, or one for each cube it is made of."""
+    """Command lines that make an entry, without ``stac2cube``: one command, or one for each of its source cubes."""
     making = _MAKINGS[entry.kind.name]
     first = making.inputs[0].word if making.inputs else ""
     several = entry.inputs.get(first) or ("",)
@@ -256,12 +256,12 @@ def command_lines(recipe: Recipe, entry: RecipeEntry) -> list[list[str]]:
 
 
 def make_entry(recipe: Recipe, entry: RecipeEntry, where: Sequence[str] = ()) -> int:
-    """Make an entry; the exit code.
+    """Make an entry; returns the exit code.
 
     Args:
         recipe: The recipe.
         entry: One of its entries.
-        where: Options that say where and how it runs; those that its command does not have are left out.
+        where: Options of the place and the run; those that its command does not have are left out.
     """
     command = _MAKINGS[entry.kind.name].command
     understood = {flag for option in command.params for flag in option.opts}
@@ -274,10 +274,10 @@ def make_entry(recipe: Recipe, entry: RecipeEntry, where: Sequence[str] = ()) ->
 
 
 def parameters_of(recipe: Recipe, entry: RecipeEntry) -> dict[str, Any]:
-    """The parameters of an entry's command, as click understands them.
+    """The parameters of an entry's command, parsed by click.
 
     Raises:
-        BadInputError: One is not understood.
+        BadInputError: A parameter is invalid.
     """
     (name, *words), *_ = command_lines(recipe, entry)
     try:
@@ -287,10 +287,10 @@ def parameters_of(recipe: Recipe, entry: RecipeEntry) -> dict[str, Any]:
 
 
 def check_recipe(recipe: Recipe, entries: Sequence[RecipeEntry] | None = None) -> None:
-    """Refuse what would fail later, as far as that can be known without reading a catalog or a cube.
+    """Refuse what would fail later, as far as possible without reading a catalog or a cube.
 
     Raises:
-        BadInputError: Naming recipe and entry.
+        BadInputError: An entry is invalid; the message names recipe and entry.
     """
     for entry in recipe.entries if entries is None else entries:
         parameters = parameters_of(recipe, entry)
@@ -403,7 +403,7 @@ KINDS: Mapping[str, Kind] = {name: _kind(name, making) for name, making in _MAKI
 TILES: Mapping[str, Option] = {
     word.name: replace(word, needed=word.name == "tiling") for word in map(_word, tiling_words)
 }
-"""What ``tiles:`` of a recipe may say."""
+"""Options allowed in ``tiles:`` of a recipe."""
 
 
 # Commands that work from a recipe: run, stage, and the three parts of a job array: claim, share, seal.
@@ -513,7 +513,7 @@ def stage(recipe: Path, folder: Path | None, changes: tuple[str, ...], quiet: bo
 
 
 def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] = ()) -> Path:
-    """Store a recipe with its search result and area; the stored recipe.
+    """Store a recipe with its search result and area; returns the path of the stored recipe.
 
     Raises:
         NothingFoundError: No scene.
@@ -614,25 +614,25 @@ def seal(recipe: Path, job: str | None, **options: Any) -> int:
 
 
 def layers_words(recipe: Recipe) -> dict[str, Any]:
-    """The words of the layers of a recipe.
+    """The options of the layers of a recipe, as arguments of a query.
 
     Raises:
-        BadInputError: It has none, or several; or a word is not understood.
+        BadInputError: The recipe has no layers, or several; or an option is invalid.
     """
     return query_words(**parameters_of(recipe, recipe.layers()))
 
 
 def where_words(options: Mapping[str, Any]) -> list[str]:
-    """What was said of where the work runs, to say it again to a command."""
+    """The given options of the place, as words of a command line for another command."""
     said = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value not in (None, False)}
     return [name if value is True else f"{name}={value}" for name, value in said.items()]
 
 
 def claim_of(job: str | None) -> Any:
-    """The claim of a sealing job, this one if none is named.
+    """The lease of a sealing job, of the present job if none is named.
 
     Raises:
-        BadInputError: None is named, and this is no job.
+        BadInputError: None is named, and this process runs in no job.
     """
     from stac2cube.build.array_job import ArrayLease
 

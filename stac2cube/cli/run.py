@@ -1,4 +1,4 @@
-"""What all commands that build do: check options, run the build, stop on signals, print the summary."""
+"""Common parts of all commands that build: check options, run the build, stop on signals, print the summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stac2cube.executors.slurm import Slurm
 from stac2cube.trust.deadline import stop_waiting, wait_again
 
 STOPPED = "stopped before the end: run the same command again to continue"
-"""Said where a command ended in time, at its limit or at a signal."""
+"""Printed where a command ended early, at its limit or at a signal."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from stac2cube.stages.layers import LayersJob
 
 
-# How a command is asked to stop, and stops with what is finished.
+# Stopping a command by a signal; finished steps are sealed.
 
 GRACE = 10.0
-"""Seconds that reads from servers still have when a command is asked to stop: SLURM waits 30 before it kills."""
+"""Seconds that reads from servers still have when a command is asked to stop: SLURM kills after 30."""
 
 FAREWELL = 3.0
-"""Seconds that threads have to end by themselves when a command that was asked to stop is through."""
+"""Seconds that threads have to end by themselves after the end of a command that was asked to stop."""
 
 
 def end_at_once(_number: int, _frame: FrameType | None) -> None:
-    """A signal's handler: what waits for a server is left, and the command ends as by Ctrl-C.
+    """Handler of a signal: abandon waits for servers, and end the command like Ctrl-C.
 
     Raises:
         KeyboardInterrupt: Always.
@@ -64,7 +64,7 @@ _ASKED = threading.Event()
 
 
 def begin_command() -> None:
-    """A command begins: nobody has asked it to stop, whatever ran in this process before."""
+    """Begin a command: clear any earlier request to stop, and let SIGTERM end it."""
     _ASKED.clear()
     signal.signal(signal.SIGTERM, end_at_once)
 
@@ -76,7 +76,7 @@ def was_asked_to_stop() -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """An event that Ctrl-C, SIGTERM and SIGUSR1 set: the build seals what is finished; a second one ends it at once."""
+    """An event set by Ctrl-C, SIGTERM and SIGUSR1: the build seals finished steps; a second signal ends it at once."""
     stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -102,7 +102,7 @@ def stoppable() -> Iterator[threading.Event]:
 def leave_stopped(code: int) -> None:
     """End the process.
 
-    Where it was asked to stop, threads that still wait for a server do not hold it up.
+    If it was asked to stop, threads that still wait for a server do not delay the end.
 
     Args:
         code: The exit code.
@@ -120,23 +120,23 @@ def leave_stopped(code: int) -> None:
     sys.exit(code)
 
 
-# What the commands that build have in common: a request prepared, a place opened, a build run, and how it went.
+# Common to commands that build: preparing a request, opening a place, running the build, reporting.
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a build is run, whatever it builds.
+    """Options of the run of a build, whatever it builds.
 
     Attributes:
-        place: Where.
-        console: Where progress is shown.
-        quiet: Show none.
-        machine: Say what was done as JSON.
+        place: Place where blocks are made.
+        console: Console that shows progress.
+        quiet: Show no progress.
+        machine: Print the outcome as JSON.
         superseded: See :class:`stac2cube.build.plan.BuildOptions`.
-        progress_file: Where progress is written too.
-        limits: What the cube may grow to, None for what the place's site allows.
+        progress_file: File to which progress is written too.
+        limits: Limits on the size of the cube, None for those of the place's site.
     """
 
     place: Place
@@ -149,10 +149,10 @@ class RunOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], console: Console) -> RunOptions:
-        """From the options of a command.
+        """Make them from the options of a command.
 
         Raises:
-            BadInputError: The place cannot be had.
+            BadInputError: The place is not available.
         """
         where = value_of(WhereOptions, options)
         place = where.executor()
@@ -172,7 +172,7 @@ class RunOptions:
         )
 
     def progress(self, what: str = "blocks") -> Progress:
-        """Progress as it shall be shown, counting so named things."""
+        """Progress as the options request it; `what` names what is counted."""
         from stac2cube.progress import FileProgress, Progress, progress_for
 
         shown = Progress() if self.quiet else progress_for(self.console, what)
@@ -180,7 +180,7 @@ class RunOptions:
 
 
 def prepared(out: Path, words: Mapping[str, Any], run_options: RunOptions, *, updating: bool = False) -> LayersJob:
-    """Words of layers understood, searched and laid out.
+    """Prepare the build of layers: parse the options, search, determine the steps.
 
     Raises:
         BadInputError: An argument is invalid, or there is nothing to update.
@@ -193,7 +193,7 @@ def prepared(out: Path, words: Mapping[str, Any], run_options: RunOptions, *, up
 
 
 def build_layers(job: LayersJob, run_options: RunOptions) -> int:
-    """Build or extend a layers cube and say what was done; the exit code."""
+    """Build or extend a layers cube and print the outcome; returns the exit code."""
     from stac2cube.stages.layers import run
 
     assert job.out is not None
@@ -201,12 +201,12 @@ def build_layers(job: LayersJob, run_options: RunOptions) -> int:
 
 
 def built(out: Path, make: Callable[..., Summary], run_options: RunOptions) -> int:
-    """Build a cube from a cube and say what was done; the exit code.
+    """Build a derived cube and print the outcome; returns the exit code.
 
     Args:
-        out: The cube, for what is said.
-        make: Takes ``place``, and ``options=`` and ``progress=``.
-        run_options: How.
+        out: The cube, for the output.
+        make: Function of ``place``, ``options=`` and ``progress=``.
+        run_options: Options of the run.
     """
     from stac2cube.build.plan import BuildOptions
 
@@ -219,22 +219,22 @@ def built(out: Path, make: Callable[..., Summary], run_options: RunOptions) -> i
 
 
 def child_update(cube: Path, catalog: str | None) -> Callable[[RunOptions], int] | None:
-    """How a cube that was made from another, or samples, are brought up to date; None for a cube of layers.
+    """The update of a derived cube, or of samples; None for a cube of layers.
 
     Args:
         cube: The cube, or the folder of samples.
-        catalog: Catalog of L1C instead of the stored one, None for that.
+        catalog: Catalog of L1C; None for the stored one.
 
     Returns:
-        Does it, says what was done, and gives the exit code.
+        A function that updates, prints the outcome, and returns the exit code.
 
     Raises:
-        BadInputError: A catalog for samples, which need none.
+        BadInputError: A catalog was given for samples, which need none.
     """
     from stac2cube.store.metadata import read_root
 
     if (cube / "zarr.json").exists() and read_root(cube).spec.stage == "layers":
-        return None  # told without importing what samples need
+        return None  # decided without the imports that samples need
     from stac2cube.datasets.sample_cube import follow_sample_files, follow_samples, holds_sample_files, holds_samples
     from stac2cube.maintain.update import is_derived, update
 
@@ -249,12 +249,12 @@ def child_update(cube: Path, catalog: str | None) -> Callable[[RunOptions], int]
 
 
 def made_samples(out: Path, make: Callable[..., Report], run_options: RunOptions) -> int:
-    """Make samples in files and say what was done; the exit code.
+    """Make samples in files and print the outcome; returns the exit code.
 
     Args:
         out: Their folder.
-        make: Makes them, given a place, ``build_options`` and ``progress``.
-        run_options: How.
+        make: Function of a place, ``build_options`` and ``progress``.
+        run_options: Options of the run.
     """
     from stac2cube.build.plan import BuildOptions
 
@@ -270,7 +270,7 @@ def made_samples(out: Path, make: Callable[..., Report], run_options: RunOptions
 
 
 def said(out: Path, summary: Summary, *, machine: bool = False) -> int:
-    """Say what a build did, for people or as a line of JSON; the exit code."""
+    """Print the outcome of a build, as text or as a line of JSON; returns the exit code."""
     if machine:
         click.echo(json.dumps({"cube": str(out), **asdict(summary)}))
     else:
@@ -280,7 +280,7 @@ def said(out: Path, summary: Summary, *, machine: bool = False) -> int:
 
 
 def leave(code: int, on_deadline: str) -> int:
-    """What a job does when it ends: asked to, and stopped at its deadline, it has itself requeued."""
+    """End of a job: requeue it if it was stopped before its end and ``on_deadline`` is "requeue"."""
     if code == 10 and on_deadline == "requeue" and in_job():
         job = os.environ["SLURM_JOB_ID"]
         log.info("job %s asks SLURM to run it again", job)
@@ -288,11 +288,11 @@ def leave(code: int, on_deadline: str) -> int:
     return code
 
 
-# How plans and summaries read.
+# Output of plans and summaries.
 
 
 def plan_table(job: LayersJob) -> Table:
-    """What a build would do, scene by scene, with totals."""
+    """Table of a plan, scene by scene, with totals."""
     from rich.table import Table
 
     plan = job.plan()
@@ -317,7 +317,7 @@ def plan_table(job: LayersJob) -> Table:
 
 
 def plan_json(job: LayersJob) -> dict[str, Any]:
-    """The same for programs."""
+    """The plan as a dictionary for JSON."""
     from stac2cube.build.status import forecast
 
     plan = job.plan()
@@ -332,7 +332,7 @@ def plan_json(job: LayersJob) -> dict[str, Any]:
 
 
 def figures_table(rows: list[dict[str, Any]]) -> str:
-    """How well coarser pictures were brought back, a line per step and method."""
+    """Scores of restored pictures, a line per step and method."""
     lines = [f"{'step':<12} {'method':<15} {'PSNR, dB':>9} {'RMSE':>9} {'SAM, deg':>9} {'ERGAS':>6}"]
     for row in rows:
         figures = f"{row['psnr']:>9.2f} {row['rmse']:>9.5f} {row['sam']:>9.2f} {row['ergas']:>6.2f}"
@@ -341,7 +341,7 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
 
 
 def plan_lines(job: LayersJob) -> Iterator[str]:
-    """Totals of a plan: blocks, bytes, files, now and with every year."""
+    """Totals of a plan: blocks, bytes and files, now and per year."""
     from stac2cube.build.status import IN_FILES, forecast, to_read
 
     plan, grid, layers = job.plan(), job.spec.grid, job.spec.layers
@@ -360,13 +360,13 @@ def plan_lines(job: LayersJob) -> Iterator[str]:
 
 
 def wide_console() -> Console:
-    """Where tables are printed: on a terminal as wide as it is, in a file or a pipe wide enough for keys of scenes."""
+    """Console for tables: as wide as the terminal; in a file or pipe wide enough for keys of scenes."""
     console = SafeConsole(file=raw(sys.stdout))
     return console if console.is_terminal else SafeConsole(file=raw(sys.stdout), width=160)
 
 
 def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
-    """What a build did, for people."""
+    """Outcome of a build as lines of text."""
     yield (
         f"{out}: {len(summary.sealed)} steps sealed, {len(summary.present)} were present, "
         f"{len(summary.replaced)} replaced, {len(summary.failed)} failed, in {summary.seconds:.1f} s"
@@ -385,7 +385,7 @@ def summary_lines(out: Path, summary: Summary) -> Iterator[str]:
 
 
 def human_bytes(count: float) -> str:
-    """``"3.2 GiB"``."""
+    """A number of bytes with a unit: ``"3.2 GiB"``."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if count < 1024 or unit == "TiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

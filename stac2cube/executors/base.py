@@ -1,4 +1,4 @@
-"""Where blocks are made: the interface, threads of this process, and the share of a node that a task has."""
+"""Places where blocks are made: the interface, threads of this process, and the resources of a task on its node."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from typing import Protocol
 
 from stac2cube.executors.queue import in_job
 
-# What a task of a SLURM job may use on its node: cores and memory, from what SLURM and the kernel say.
+# Cores and memory that a task of a SLURM job may use on its node, as SLURM and the kernel report them.
 
 MIB = 2**20
 
 _SPECIAL_STEPS = 0xFFFFFFF0
-"""Number from which on a step is none of tasks: batch, external, interactive and pending ones (slurm.h)."""
+"""Step numbers from here on belong to special steps without tasks: batch, external, interactive, pending (slurm.h)."""
 
 
 def cores_of_task(environment: Mapping[str, str] | None = None) -> int:
     """Cores that this process may use; never more than its job has on this node.
 
-    The affinity mask tells where SLURM binds tasks to cores. Where it does not, its variables tell. With
+    Where SLURM binds tasks to cores, the affinity mask gives them; elsewhere SLURM's variables do. With
     ``--hint=nomultithread`` or ``--threads-per-core=1`` the hyperthreads of one core count once.
     """
     values = os.environ if environment is None else environment
     usable = os.sched_getaffinity(0)
     found = len(usable) // hyperthreads(values, usable)
-    # On a login node inside salloc there is a job, but no node of it here.
+    # Inside salloc a login node has a job's variables, but is not one of the job's nodes.
     on_node = _cpus_here(values) if values.get("SLURMD_NODENAME") else None
     if on_node is None:
         return max(1, found)
     if in_step(values):
-        # Cores where hyperthreads do not count, see --cpus-per-task in srun(1).
+        # SLURM_CPUS_PER_TASK counts cores where hyperthreads do not count, see --cpus-per-task in srun(1).
         per_task = _number(values.get("SLURM_CPUS_PER_TASK"))
         return max(1, min(found, per_task or on_node // tasks_here(values) // hyperthreads(values, usable)))
     return max(1, min(found, on_node // hyperthreads(values, usable)))
 
 
 def hyperthreads(values: Mapping[str, str], usable: Set[int] | None = None) -> int:
-    """Of how many CPUs, as SLURM counts them, one core consists: 1 where each hyperthread may be used as a core.
+    """Number of CPUs, as SLURM counts them, per core: 1 where each hyperthread may be used as a core.
 
     Args:
-        values: SLURM's variables: ``--hint=nomultithread`` and ``--threads-per-core=1`` say that a core counts once.
-        usable: CPUs that this process may use; all that it is bound to if None.
+        values: SLURM's variables; ``--hint=nomultithread`` and ``--threads-per-core=1`` make a core count once.
+        usable: CPUs that this process may use. Default: all in its affinity mask.
     """
     if values.get("SLURM_HINT") != "nomultithread" and values.get("SLURM_THREADS_PER_CORE") != "1":
         return 1
@@ -62,15 +62,15 @@ def memory_of_task(
     proc: Path = Path("/proc"),
     cgroups: Path = Path("/sys/fs/cgroup"),
 ) -> int:
-    """Bytes that this task may use: the least of all that limits it, shared with the job's other tasks on this node.
+    """Bytes that this task may use: the smallest limit, shared with the job's other tasks on this node.
 
-    What limits it: ``SLURM_MEM_PER_CPU``, ``SLURM_MEM_PER_NODE``, ``SLURM_MEM_PER_GPU``, the cgroups (version 1 and 2)
-    it runs in, ``RLIMIT_RSS``, and the share of the node's memory that its cores are of the node's cores.
+    The limits are ``SLURM_MEM_PER_CPU``, ``SLURM_MEM_PER_NODE``, ``SLURM_MEM_PER_GPU``, the cgroups (version 1 and 2)
+    of this process, ``RLIMIT_RSS``, and the node's memory in proportion to the job's share of its cores.
 
     Args:
-        environment: Variables; this process's own if None.
-        proc: Where the kernel tells of processes.
-        cgroups: Where control groups are mounted.
+        environment: Variables. Default: those of this process.
+        proc: Mount point of procfs.
+        cgroups: Mount point of control groups.
     """
     values = os.environ if environment is None else environment
     tasks = tasks_here(values)
@@ -92,16 +92,17 @@ def memory_of_task(
 
 
 def in_step(values: Mapping[str, str]) -> bool:
-    """Whether this process was started by srun, beside other tasks.
+    """Whether srun started this process, beside other tasks.
 
-    The shell of an interactive ``salloc`` is a step, too: like a batch script it has its node's whole share.
+    The shell of an interactive ``salloc`` is also a step, but like a batch script it has the job's whole share of the
+    node, so it does not count here.
     """
     step = values.get("SLURM_STEP_ID") or ""
     return step.isdigit() and int(step) < _SPECIAL_STEPS
 
 
 def tasks_here(values: Mapping[str, str]) -> int:
-    """Tasks of this step on this node; 1 in a batch script, which has the job's share of its node for itself."""
+    """Tasks of this step on this node; 1 in a batch script, which has the job's whole share of its node."""
     if not in_step(values):
         return 1
     said = values.get("SLURM_STEP_TASKS_PER_NODE") or values.get("SLURM_TASKS_PER_NODE") or "1"
@@ -111,13 +112,13 @@ def tasks_here(values: Mapping[str, str]) -> int:
 
 
 def per_node(said: str) -> list[int]:
-    """A number for each node, as SLURM abbreviates them: ``"2(x3),1"`` is ``[2, 2, 2, 1]``."""
+    """Expand SLURM's list of one number per node: ``"2(x3),1"`` is ``[2, 2, 2, 1]``."""
     found = re.findall(r"(\d+)(?:\(x(\d+)\))?", said)
     return [int(number) for number, times in found for _ in range(int(times or 1))]
 
 
 def _cpus_here(values: Mapping[str, str]) -> int | None:
-    """CPUs of the job on this node, as SLURM says; None where it does not."""
+    """CPUs of the job on this node, as SLURM reports them; None if it does not."""
     if on_node := _number(values.get("SLURM_CPUS_ON_NODE")):
         return on_node
     each = per_node(values.get("SLURM_JOB_CPUS_PER_NODE") or "")
@@ -130,7 +131,7 @@ def _number(said: str | None) -> int | None:
 
 
 def _mib(said: str | None) -> int | None:
-    """A memory in SLURM's variables: a number of MiB, or with a unit as in ``--mem``; None if there is no limit."""
+    """MiB of a SLURM variable: a number of MiB, or with a unit as in ``--mem``; None if there is no limit."""
     found = re.fullmatch(r"(\d+)([KMGT]?)B?", said or "", re.IGNORECASE)
     if not found:
         return None
@@ -139,15 +140,15 @@ def _mib(said: str | None) -> int | None:
 
 
 def _siblings(cpu: int) -> str:
-    """What the CPUs of one core have in common."""
+    """Text that is the same for all CPUs of one core."""
     try:
         return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
     except OSError:
-        return str(cpu)  # the kernel does not tell
+        return str(cpu)  # the kernel does not report it
 
 
 def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:
-    """Memory limits, bytes, of the control groups of this process and of those around them."""
+    """Memory limits, in bytes, of the control groups of this process and of their parents."""
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:
@@ -174,7 +175,7 @@ def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:
                     yield int(said)
 
 
-# What every place offers: a standard executor, and how many blocks it works on at once.
+# The interface of a place: a standard executor, and the number of blocks that it processes at once.
 
 
 class Place(Protocol):
@@ -182,7 +183,7 @@ class Place(Protocol):
 
     @property
     def parallel(self) -> int:
-        """Blocks worked on at the same time."""
+        """Number of blocks processed at the same time."""
         ...
 
     @property
@@ -191,23 +192,23 @@ class Place(Protocol):
         ...
 
     def open(self) -> AbstractContextManager[Executor]:
-        """Start whatever is needed; it is stopped when the context ends, also after an error."""
+        """Start the workers; they are stopped when the context ends, also after an error."""
         ...
 
     def explain(self, error: BaseException) -> str:
-        """What an error of this place's own means for a person and what to do; "" for any other error."""
+        """Explanation and remedy for an error that is specific to this place; "" for any other error."""
         ...
 
 
 def usable_cores() -> int:
-    """Cores this process may use, which inside a job is fewer than the node has."""
+    """Number of cores this process may use, which inside a job is fewer than the node has."""
     return cores_of_task()
 
 
 # The place for a laptop, a test, or one node: threads of this process.
 
 LONGEST = 30.0
-"""Seconds that blocks at hand have to end when the work ends by an error."""
+"""Seconds that running blocks have to end when the work ends by an error."""
 
 
 @dataclass(frozen=True)
@@ -215,14 +216,14 @@ class Threads:
     """Threads of this process.
 
     Attributes:
-        workers: How many; all usable cores by default. Memory grows with it: one block each.
+        workers: Number of threads; all usable cores by default. Memory grows with it: one block per thread.
     """
 
     workers: int = field(default_factory=usable_cores)
 
     @property
     def parallel(self) -> int:
-        """Blocks worked on at the same time."""
+        """Number of blocks processed at the same time."""
         return self.workers
 
     @property
@@ -232,10 +233,11 @@ class Threads:
 
     @contextmanager
     def open(self) -> Iterator[Executor]:
-        """A thread pool; what has not begun when the context ends is dropped.
+        """A thread pool; blocks that have not begun when the context ends are dropped.
 
-        Where it ends by an error, blocks at hand are waited for no longer than :data:`LONGEST`: one whose future a
-        second Ctrl-C left locked would never end. What such a block still writes is of a dead run, and harmless.
+        After an error, running blocks are waited for no longer than :data:`LONGEST`: a second Ctrl-C can leave a
+        future locked, and its block would never end. What such a block still writes belongs to a dead run, and is
+        harmless.
         """
         threads: list[threading.Thread] = []
         pool = ThreadPoolExecutor(

@@ -1,4 +1,4 @@
-"""What every Dask cluster needs: TLS keys of the run, a watch over its workers, an end."""
+"""Shared parts of all Dask clusters: TLS keys of the run, supervision of its workers, shutdown."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ from stac2cube.executors.worker import MALLOC
 
 T = TypeVar("T")
 
-# The key of a run: a certificate made for it alone, without which nobody talks to its scheduler and workers.
+# The key of a run: a certificate made for it alone, which its scheduler and workers require of every connection.
 
 EARLY = timedelta(days=1)
-"""So much before now the certificate is valid, for nodes whose clocks are late. Dask's own ``Security.temporary()``
-makes certificates that such a node refuses."""
+"""Validity of the certificate before now, for nodes whose clocks are late. Such nodes refuse the certificates of Dask's
+own ``Security.temporary()``."""
 
 LONG = timedelta(days=366)
-"""So long it is valid: longer than any build."""
+"""Validity of the certificate from now: longer than any build."""
 
 
 _CLEARING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class SteadySocket(ssl.SSLSocket):
-    """A connection that is not taken for broken because another one is.
+    """A connection that does not fail because another connection is broken.
 
-    Python 3.13 leaves what a write to a closed connection raised in OpenSSL's queue of errors, and the next read of the
-    same thread raises it again, whatever connection it is of. Dask's nannies close theirs early, and the scheduler then
-    lost its client and its workers. With the queue cleared what is really broken says so a second time.
+    Python 3.13 leaves the error of a write to a closed connection in OpenSSL's error queue, and the next read of the
+    same thread raises it again, on any connection. Dask's nannies close their connections early, and the scheduler
+    then lost its client and its workers. After the queue is cleared, only a connection that is really broken fails the
+    second read.
     """
 
     def read(self, len: int | None = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the name of its base
@@ -58,7 +59,7 @@ class SteadySocket(ssl.SSLSocket):
         try:
             return super().read(len or 1024, buffer)
         except (BrokenPipeError, ConnectionResetError):
-            # A cipher that is none: the one public call that clears the queue.
+            # An invalid cipher: the one public call that clears the queue.
             with suppress(ssl.SSLError):
                 _CLEARING.set_ciphers("NONE-SUCH")
             return super().read(len or 1024, buffer)
@@ -67,7 +68,7 @@ class SteadySocket(ssl.SSLSocket):
 class SteadySecurity(Security):
     """Dask's security with :class:`SteadySocket`."""
 
-    __slots__ = Security.__slots__  # by which its constructor knows the words it takes
+    __slots__ = Security.__slots__  # its constructor accepts only these names
 
     def get_connection_args(self, role: str) -> dict[str, Any]:
         """See distributed.Security."""
@@ -85,10 +86,10 @@ def _steady(words: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Keys:
-    """A self-signed certificate and its key, PEM text.
+    """A self-signed certificate and its key, as PEM text.
 
     Attributes:
-        certificate: What both sides of a connection must show, and trust.
+        certificate: Certificate that both sides of a connection must present, and trust.
         key: The secret.
     """
 
@@ -97,7 +98,7 @@ class Keys:
 
     @classmethod
     def made(cls) -> Keys:
-        """New ones."""
+        """Generate a certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stac2cube")])
         subject = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -110,7 +111,7 @@ class Keys:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - EARLY)
             .not_valid_after(now + LONG)
-            # What OpenSSL's strict checks, on from Python 3.13 on, want of a certificate that is its own root.
+            # OpenSSL's strict checks, on by default from Python 3.13, require these of a self-signed certificate.
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(subject, critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject), critical=False)
@@ -121,7 +122,7 @@ class Keys:
         return cls(certificate.public_bytes(pem).decode(), secret.decode())
 
     def security(self) -> Security:
-        """What scheduler, workers and client of one process are given."""
+        """Security settings for the scheduler, workers and client of one process."""
         pair = {f"tls_{role}_cert": self.certificate for role in ("client", "scheduler", "worker")}
         pair |= {f"tls_{role}_key": self.key for role in ("client", "scheduler", "worker")}
         pair |= {"tls_ca_file": self.certificate}
@@ -153,32 +154,32 @@ class Keys:
             shutil.rmtree(own, ignore_errors=True)
 
 
-# What all places on dask share: settings, a closed scheduler, the watch over workers, and what their errors mean.
+# Shared by all places on Dask: settings, a closed scheduler, the watch over workers, and explanations of errors.
 
 log = logging.getLogger(__name__)
 
 SETTINGS = {
     **{f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in MALLOC.items()},
-    # A block is written and gone: nothing is ever worth spilling to disk.
+    # Each block is written and dropped: spilling to disk is never of use.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
-    # A worker that is silent for so long is given up, also when its node has lost the network and nothing was closed.
+    # A worker silent for this long is given up, also if its node has lost the network and no connection was closed.
     "distributed.scheduler.worker-ttl": "60s",
-    # So soon a worker that was lost may be replaced.
+    # A lost worker may be replaced after this time.
     "distributed.deploy.lost-worker-timeout": "2s",
     "distributed.comm.timeouts.connect": "60s",
 }
 
 NO_PAGES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-"""No pages over HTTP, which ask nobody for a key; dask listens for them all the same, on loopback."""
+"""No HTTP pages, which need no key; Dask listens for HTTP all the same, on loopback."""
 
 
 @contextmanager
 def quiet_dask(*, dashboard: bool = False) -> Iterator[None]:
-    """Dask as blocks need it, while the context lasts.
+    """Configure Dask for blocks while the context lasts.
 
     Args:
-        dashboard: Whether dask may show pages.
+        dashboard: Whether Dask may serve its dashboard.
     """
     with dask.config.set(SETTINGS if dashboard else {**SETTINGS, **NO_PAGES}):
         yield
@@ -188,22 +189,22 @@ def quiet_dask(*, dashboard: bool = False) -> Iterator[None]:
 def closed_scheduler(
     keys: Keys, *, host: str = "127.0.0.1", dashboard: bool = False, **workers: Any
 ) -> Iterator[LocalCluster]:
-    """A scheduler in this process that talks to those alone who have the run's key, and its workers on this machine.
+    """A scheduler in this process that accepts only connections with the run's key, and its workers on this machine.
 
-    Both end with the context. Dask asks a worker process to end, kills it after four seconds, and waits a few more. On
-    a machine too busy even for that, the work is done all the same, and only a warning is logged.
+    Both end with the context. Dask asks a worker process to end, kills it after four seconds, and waits a few more. If
+    the machine is too busy even for that, the work is done all the same, and only a warning is logged.
 
     Args:
-        keys: The run's.
-        host: Address on which it listens.
-        dashboard: Whether it shows pages, on loopback: whoever is logged in on this machine can look at them.
-        workers: What LocalCluster takes for workers; ``n_workers=0`` for none here.
+        keys: The run's certificate and key.
+        host: Address on which the scheduler listens.
+        dashboard: Whether it serves its dashboard, on loopback: all users of this machine can see it.
+        workers: Arguments of LocalCluster for workers; ``n_workers=0`` for none here.
     """
     cluster = LocalCluster(
         host=host,
         protocol="tls://",
         security=keys.security(),
-        # Even without pages dask listens; not where others on the network come by.
+        # Even without a dashboard Dask listens: on loopback, where the network does not reach it.
         dashboard_address="127.0.0.1:0",
         scheduler_kwargs={"dashboard": dashboard},
         silence_logs=logging.ERROR,
@@ -219,12 +220,12 @@ def closed_scheduler(
 
 
 class Watch:
-    """Looks after the workers of a cluster, and says so when they cannot be had.
+    """Supervises the workers of a cluster, and raises an error when none can be had.
 
     Args:
-        look: Called every few seconds; replaces what is lost. What it returns is why the work cannot go on, if so.
-        seconds: How often.
-        error: What is raised then.
+        look: Called every few seconds; replaces lost workers. Returns why the work cannot go on, "" if it can.
+        seconds: Seconds between calls.
+        error: Class of the error.
     """
 
     def __init__(
@@ -238,10 +239,10 @@ class Watch:
 
     @contextmanager
     def over(self, executor: Executor) -> Iterator[None]:
-        """Watch while the context lasts: when the work cannot go on, what waits is cancelled and the reason raised.
+        """Watch while the context lasts; when the work cannot go on, cancel waiting calls and raise an error.
 
         Raises:
-            PlaceError: Why the work could not go on.
+            PlaceError: The work could not go on; with the reason.
         """
         thread = threading.Thread(target=self._run, args=(executor,), name="watch", daemon=True)
         thread.start()
@@ -263,7 +264,7 @@ class Watch:
             try:
                 self.failure = self._look()
             except PlaceError as error:
-                # The controller may be restarting: the workers live on, and it is asked again.
+                # SLURM's controller may be restarting: the workers live on, and it is queried again.
                 log.warning("%s", error)
                 continue
             if self.failure:
@@ -272,13 +273,13 @@ class Watch:
 
 
 class ClusterExecutor(Executor):
-    """Runs functions on the workers of a client, each call anew.
+    """Runs functions on the workers of a client; equal calls are not merged.
 
     Like ``Client.get_executor()``, whose futures fail with "TypeError: cannot unpack" when a worker is lost just after
-    its result came (distributed 2026.8): it looks at a task's status again after it fetched the result.
+    its result arrived (distributed 2026.8): it reads a task's status again after it fetched the result.
 
     Args:
-        client: Of the cluster.
+        client: Client of the cluster.
     """
 
     def __init__(self, client: Client) -> None:
@@ -287,15 +288,15 @@ class ClusterExecutor(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Have a function called by a worker.
+        """Submit a call to a worker.
 
         Args:
-            fn: The function, which can be pickled.
-            args: What it takes by position.
-            kwargs: What it takes by name.
+            fn: The function, which must be picklable.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
 
         Returns:
-            Its result, later; cancelling it cancels the task.
+            A future of its result; cancelling it cancels the task.
 
         Raises:
             RuntimeError: The executor was shut down.
@@ -311,7 +312,7 @@ class ClusterExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls.
+        """Accept no more calls.
 
         Args:
             wait: Wait until all calls have ended; otherwise cancel those that have not.
@@ -328,12 +329,12 @@ class ClusterExecutor(Executor):
 
 
 async def _hand_over(task: DaskFuture[Any], future: Future[Any]) -> None:
-    """Give a future what became of its task; called in the client's loop."""
+    """Pass the outcome of a task to its future; called in the client's loop."""
     try:
         result = await task
     except (CancelledError, asyncio.CancelledError):
         future.cancel()
-        future.set_running_or_notify_cancel()  # wakes who waits
+        future.set_running_or_notify_cancel()  # wakes waiting threads
     except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
         if future.set_running_or_notify_cancel():
             future.set_exception(error)
@@ -344,22 +345,22 @@ async def _hand_over(task: DaskFuture[Any], future: Future[Any]) -> None:
 
 @contextmanager
 def executor_of(client: Client) -> Iterator[Executor]:
-    """The executor of a client. When the context ends, its futures are cancelled and workers told to end by themselves.
+    """The executor of a client. At the end of the context futures are cancelled and workers asked to end by themselves.
 
     Args:
-        client: Of a cluster whose workers are of this run alone.
+        client: Client of a cluster whose workers serve this run alone.
     """
     executor = ClusterExecutor(client)
     try:
         yield executor
     finally:
-        executor.shutdown(wait=False)  # first: a worker that holds results is not let go
+        executor.shutdown(wait=False)  # first: a worker that holds results is not retired
         with suppress(OSError, TimeoutError):
             client.retire_workers(close_workers=True, remove=True)
 
 
 def dead_worker(error: BaseException, limit: str, remedy: str) -> str:
-    """What it means that a block killed its workers; "" for any other error."""
+    """Explain the error of a block that killed its workers; "" for any other error."""
     if not isinstance(error, KilledWorker):
         return ""
     return (

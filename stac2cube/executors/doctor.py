@@ -1,4 +1,4 @@
-"""Whether an HPC site can run stac2cube: asked of SLURM, tried on its nodes. And the text of a bug report."""
+"""Checks whether an HPC site can run stac2cube, with SLURM's answers and trials on its nodes; text of a bug report."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ from stac2cube.trust.address import is_secret_name, public_text, redacted, remem
 from stac2cube.trust.text import printable
 from stac2cube.version import __version__
 
-# What a person sends with a bug report: versions, the newest rows of a ledger, the ends of logs, and no secret.
+# Content of a bug report: versions, the newest rows of a ledger, the ends of logs, and no secret.
 
 ROWS = 10
-"""Newest rows of a ledger that a bug report holds."""
+"""Number of newest rows of a ledger in a bug report."""
 
 LINES = 40
-"""Lines at the end of each log that a bug report holds."""
+"""Number of lines at the end of each log in a bug report."""
 
 _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASS|PWD|AUTH|BEARER|COOKIE|HTTP_HEADERS|^CDSE_USERNAME$")
-"""Environment variables whose values no bug report holds."""
+"""Environment variables whose values are left out of bug reports."""
 
 _VALUE = re.compile(
     r"(?i)(\b[\w-]*(?:authorization|password|passwd|secret|token|api[-_]?key|access[-_]?key|bearer)[\w-]*[\"']?\s*[:=]\s*)[^\n]+"
 )
-"""What follows a word for a secret in a log, to the end of the line."""
+"""The text after a word for a secret in a log, to the end of the line."""
 
 
 def bug_report(cube: Path | None = None, logs: Sequence[Path] = ()) -> str:
     """Facts about this installation, and about a cube, as text for a bug report.
 
-    Keys, passwords and signatures are replaced by ``***`` or left out: those in addresses, those that the environment
-    holds, and those that stand behind a word such as ``token=`` in a log. The home folder is written as ``~``.
+    Keys, passwords and signatures are replaced by ``***`` or left out: those in addresses, those in the environment,
+    and those after a word such as ``token=`` in a log. The home folder is written as ``~``.
 
     Args:
-        cube: The cube with which the fault was seen; None for the installation alone.
+        cube: The cube that shows the fault; None for the installation alone.
         logs: Log files, of which the last :data:`LINES` lines are shown.
 
     Returns:
@@ -86,7 +86,7 @@ def bug_report(cube: Path | None = None, logs: Sequence[Path] = ()) -> str:
 
 
 def _versions() -> str:
-    """stac2cube, Python, the system, and every library that stac2cube names as a dependency."""
+    """Versions of stac2cube, Python, the system, and all declared dependencies of stac2cube."""
     from rasterio import __gdal_version__, __proj_version__
 
     lines = [f"stac2cube {__version__}", f"Python {platform.python_version()} on {platform.platform()}"]
@@ -95,7 +95,7 @@ def _versions() -> str:
         needed = requires("stac2cube") or []
     except PackageNotFoundError:
         return "\n".join([*lines, "stac2cube is not installed as a package"])
-    # Extras too: torch, arosics and others decide what a stage does.
+    # Extras too: torch, arosics and others affect the results of stages.
     names = sorted({found[0] for one in needed if (found := re.match(r"[\w.-]+", one))}, key=str.lower)
     for name in names:
         try:
@@ -106,7 +106,7 @@ def _versions() -> str:
 
 
 def _environment() -> str:
-    """Names of variables that matter; values only where they hold no secret and are short."""
+    """Names of relevant variables; values only of those that hold no secret and are short."""
     names = [
         name
         for name in sorted(os.environ)
@@ -118,7 +118,7 @@ def _environment() -> str:
 
 
 def _of_cube(cube: Path) -> str:
-    """Root and newest rows of a cube, or why they cannot be read."""
+    """Root and newest rows of a cube, or the reason why they cannot be read."""
     try:
         root = read_root(cube)
         rows = list(Ledger(cube, root.ledger).entries(whole=False).values())
@@ -141,20 +141,20 @@ def _last_lines(log: Path) -> list[str]:
         return [f"cannot be read: {error.strerror}"]
 
 
-# What a cluster says of its habits, by its configuration and on its nodes: limits, memory, hyperthreads, software.
+# Properties of a cluster, by its configuration and on its nodes: limits, memory, hyperthreads, software.
 
 Finding = tuple[str, bool | None, str]
-"""What was looked at; whether it is well, None where there is nothing to mend; what was found, and what to do."""
+"""The subject; whether it is well, None where nothing needs mending; the finding, and what to do."""
 
 CHAIN = 3
-"""Jobs of a usual recipe beside its worker jobs."""
+"""Number of jobs of a usual recipe besides its worker jobs."""
 
 
 def habits(place: Slurm) -> Iterator[Finding]:
-    """What SLURM says of itself that concerns the jobs of a place; what it does not tell is left out.
+    """Settings of SLURM that affect the jobs of a place; those that SLURM does not report are left out.
 
     Args:
-        place: Where the jobs would go.
+        place: The place that submits the jobs.
     """
     queue = place.queue
     config = _pairs(_said(queue, "scontrol", "show", "config"))
@@ -184,7 +184,7 @@ def habits(place: Slurm) -> Iterator[Finding]:
 
 
 def software() -> dict[str, Any]:
-    """What a job finds on its node: versions, folders for temporary files, home, permissions."""
+    """Software and permissions of this node: versions, folders for temporary files, home, umask."""
     temporary, home = Path(tempfile.gettempdir()), Path.home()
     return {
         "python": platform.python_version(),
@@ -199,7 +199,7 @@ def software() -> dict[str, Any]:
 
 
 def judged_software(found: list[dict[str, Any]]) -> Iterator[Finding]:
-    """What is to be said of what nodes have told, see :func:`software`."""
+    """Findings about the software of nodes, from the results of :func:`software` there."""
     here = software()
     for name in ("stac2cube", "python", "libc"):
         values = sorted({of[name] for of in found})
@@ -218,11 +218,11 @@ def judged_software(found: list[dict[str, Any]]) -> Iterator[Finding]:
 
 
 def working_memory_form(place: Slurm, takes: dict[str, bool]) -> str:
-    """The first way of asking for memory that sbatch takes, the place's own before the others; "" if none.
+    """The first form of memory request that sbatch accepts, the place's own before the others; "" if none.
 
     Args:
-        place: Where the jobs would go.
-        takes: Whether sbatch takes a job, by the form in which it asks.
+        place: The place that submits the jobs.
+        takes: Whether sbatch accepts a job, by the form of its memory request.
     """
     order = (place.memory_as, "mem", "mem-per-cpu", "none", "all")
     return next((form for form in order if takes.get(form)), "")
@@ -290,7 +290,7 @@ def _said(queue: Queue, program: str, *words: str) -> str:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """``Name = value`` and ``Name=value`` of scontrol."""
+    """Pairs of ``Name = value`` and ``Name=value`` in output of scontrol."""
     return dict(re.findall(r"(\w+)[ \t]*=[ \t]*(\S*)", text))
 
 
@@ -301,13 +301,13 @@ def _umask() -> int:
     return mask
 
 
-# Whether an HPC site can do what stac2cube needs: asked of SLURM, and tried out on two of its nodes.
+# Checks of an HPC site: by queries to SLURM, and by trials on two of its nodes.
 
 ROUNDS = 20
-"""Races that two nodes run for a lock."""
+"""Number of races for a lock between two nodes."""
 
 LATEST = 60.0
-"""Seconds between the clocks of two nodes from which on something is wrong: sealed steps and logs bear these times."""
+"""Difference, in seconds, between the clocks of two nodes that is an error: sealed steps and logs hold these times."""
 
 FEW_INODES = 100_000
 """Files that a multi-year cube of one Sentinel-2 tile may need."""
@@ -318,9 +318,9 @@ class Check:
     """One line of the report.
 
     Attributes:
-        name: What was looked at.
+        name: Subject of the check.
         ok: Whether it is well; None where it is a matter of taste or could not be tried.
-        words: What was found, and what to do if it is not well.
+        words: The finding, and what to do if it is not well.
     """
 
     name: str
@@ -333,12 +333,12 @@ def checks(site: Site, folder: Path, wait: float, found: dict[str, Any] | None =
 
     Args:
         site: The site.
-        folder: On the file system that cubes shall lie on; must be seen by all nodes.
+        folder: Folder on the file system for the cubes; all nodes must see it.
         wait: Seconds that the test jobs may wait in the queue.
-        found: Gets the fields of the site's ``[slurm]`` that were found to be otherwise.
+        found: Receives the fields of the site's ``[slurm]`` that should have other values.
 
     Raises:
-        BadInputError: The site's scheduler is another than SLURM.
+        BadInputError: The site's scheduler is not SLURM.
     """
     found = {} if found is None else found
     if site.slurm.scheduler != "slurm":
@@ -368,10 +368,10 @@ def checks(site: Site, folder: Path, wait: float, found: dict[str, Any] | None =
 
 
 def probe(folder: Path, rank: int) -> None:
-    """What each of two nodes does: look around, and run races for locks with the other; writes ``probe-<rank>.json``.
+    """Examine one of two nodes and run races for locks with the other; writes ``probe-<rank>.json``.
 
     Args:
-        folder: Shared by both.
+        folder: Folder shared by both nodes.
         rank: 0 or 1.
     """
     (folder / f"here-{rank}").write_text(str(time.time()))
@@ -410,14 +410,14 @@ def probe(folder: Path, rank: int) -> None:
 
 
 def site_text(site: Site, found: Mapping[str, Any]) -> str:
-    """A site file from what is known, to be edited.
+    """Text of a site file from the known settings, to be edited.
 
     Args:
-        site: What was known before.
-        found: Fields of ``[slurm]`` that were found to be otherwise.
+        site: The present settings.
+        found: Fields of ``[slurm]`` with the values that were found instead.
     """
     values = {**asdict(site.slurm), **found}
-    del values["site"]  # the file's own name
+    del values["site"]  # it is the name of the file
     lines = [f"title = {json.dumps(site.title)}", f"cluster = {json.dumps(_cluster(site))}", "", "[slurm]"]
     lines += [
         f"{name} = {json.dumps(list(value) if isinstance(value, tuple) else value)}" for name, value in values.items()
@@ -432,7 +432,7 @@ def _cluster(site: Site) -> str:
     try:
         return site.cluster or site.slurm.queue.name()
     except SlurmError:
-        return ""  # the checks have said so
+        return ""  # the checks have reported it
 
 
 def _job(place: Slurm, folder: Path, words: Sequence[str], *options: str, log: str = "/dev/null") -> JobScript:
@@ -483,7 +483,7 @@ def _room(room: Room) -> Check:
 
 
 def _otherwise(place: Slurm, folder: Path, refused: Check, found: dict[str, Any]) -> Check:
-    """Whether sbatch takes the jobs if they ask for memory in another way."""
+    """Try whether sbatch accepts the jobs with another form of memory request."""
 
     def takes(form: str) -> bool:
         try:
@@ -513,7 +513,7 @@ def _on_two_nodes(place: Slurm, folder: Path, wait: float, found: dict[str, Any]
         )
         if not all(file.exists() for file in files):
             two.queue.cancel([job])
-            time.sleep(2)  # the nodes' last words reach the log after the job's end
+            time.sleep(2)  # the nodes' last output reaches the log after the job's end
             late = f"job {job} did not start within {wait:.0f} s"
             why = last_words(shared, "log", 8) or (late if not ended else "no word")
             yield Check("two nodes", None if not ended else False, why)
@@ -553,7 +553,7 @@ def _judged(found: list[dict[str, Any]]) -> Iterator[Check]:
     shares = "; ".join(f"{of['node']}: {of['cores']} cores, {of['memory'] // 2**20} MiB" for of in found)
     yield Check("a task's share", True, shares)
     apart = abs(one["clock"] - other["clock"])
-    # The two look at each other's files last, so that they come here at about the same time.
+    # Both nodes read their clocks just after they have seen each other's last file.
     yield Check("clocks", apart < LATEST, f"{apart:.0f} s apart")
     common = sorted(set(one["interfaces"]) & set(other["interfaces"]) - {"lo"})
     addresses = ", ".join(f"{name} {one['interfaces'][name]}" for name in common)
@@ -563,7 +563,7 @@ def _judged(found: list[dict[str, Any]]) -> Iterator[Check]:
 
 
 def _renames_seen(folder: Path, rank: int) -> bool:
-    """Rank 0 replaces a file again and again; rank 1 must always read one whole version."""
+    """Whether renames are atomic: rank 0 replaces a file repeatedly; rank 1 must always read one whole version."""
     file, over = folder / "renamed", folder / "renamed-over"
     if rank == 0:
         for number in range(200):

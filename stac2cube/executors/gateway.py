@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-# What a Dask Gateway is asked: for its clusters, what became of one, and that one be stopped.
+# Requests to a Dask Gateway: its clusters, their status, and stopping one.
 
 
 @contextmanager
 def gateway_server(address: str = "", auth: str = "") -> Iterator[Server]:
-    """A Dask Gateway, while the context lasts.
+    """Connect to a Dask Gateway while the context lasts.
 
     Args:
-        address: What dask's configuration says if "".
-        auth: The same.
+        address: Its address. Default: from Dask's configuration.
+        auth: Kind of authentication. Default: from Dask's configuration.
 
     Raises:
-        BadInputError: dask-gateway is not installed, no address is known, or no such way to authenticate.
+        BadInputError: dask-gateway is not installed, the address is unknown, or the kind of authentication is.
     """
     try:
         from dask_gateway import Gateway as Server
@@ -40,10 +40,10 @@ def gateway_server(address: str = "", auth: str = "") -> Iterator[Server]:
         raise BadInputError("the place 'gateway' needs dask-gateway: install stac2cube[gateway]") from error
 
     class Closed(Server):  # type: ignore[misc] # dask-gateway has no types
-        """One that its context closes: when collected, dask-gateway's own closes again, and complains."""
+        """A client that its context closes; dask-gateway's own closes again when it is collected, and complains."""
 
         def __del__(self) -> None:
-            """Nothing is left to do."""
+            """Do nothing: the context has closed the client."""
 
     try:
         server = Closed(address=address or None, auth=auth or None)
@@ -57,7 +57,7 @@ def gateway_server(address: str = "", auth: str = "") -> Iterator[Server]:
 
 
 def started(server: Server, name: str, patience: float) -> Any:
-    """The report of a cluster that runs, waited for."""
+    """Wait until a cluster runs; returns its report."""
     give_up = time.monotonic() + patience
     while time.monotonic() < give_up:
         if failure := ended(server, name):
@@ -71,7 +71,7 @@ def started(server: Server, name: str, patience: float) -> Any:
 
 
 def ended(server: Server, name: str) -> str:
-    """Why a cluster is of no more use, "" while it is."""
+    """Why a cluster can no longer be used, "" while it can."""
     with asking(server):
         try:
             status = server.get_cluster(name).status.name
@@ -81,7 +81,7 @@ def ended(server: Server, name: str) -> str:
 
 
 def stop(server: Server, name: str) -> None:
-    """Stop a cluster; one that may still run is warned of."""
+    """Stop a cluster; logs a warning if it may still run."""
     try:
         with asking(server):
             server.stop_cluster(name)
@@ -92,7 +92,7 @@ def stop(server: Server, name: str) -> None:
 
 @contextmanager
 def asking(server: Server) -> Iterator[None]:
-    """What a gateway or the network on the way to it says, as one of our errors."""
+    """Turn errors of a gateway, or of the network on the way to it, into ours."""
     from aiohttp import ClientError
     from dask_gateway.client import GatewayClusterError, GatewayServerError
 
@@ -102,7 +102,7 @@ def asking(server: Server) -> Iterator[None]:
         raise GatewayError(f"the Dask Gateway {server.address}: {error or type(error).__name__}") from error
 
 
-# The place on a platform: workers of a Dask Gateway, or of a Dask cluster that somebody else has started.
+# The place on a platform: workers of a Dask Gateway, or of a Dask cluster that is already running.
 
 log = logging.getLogger(__name__)
 
@@ -113,27 +113,27 @@ ANSWER = 20.0
 """Seconds within which a scheduler should answer."""
 
 UNKNOWN = 64
-"""Blocks that a cluster of unknown size is taken to work on at a time."""
+"""Number of blocks that a cluster of unknown size is assumed to process at a time."""
 
 
 @dataclass(frozen=True)
 class Gateway:
     """Workers of a Dask Gateway, or of a running Dask cluster. They need the cube's folder at the same path.
 
-    A cluster that is made here is shut down when the work ends, however it ends. One that was there is left alone.
-    Other settings come from dask's own configuration (``gateway.address``, ``gateway.auth``,
-    ``gateway.cluster.options``), where credentials belong: none is kept here.
+    A cluster that is made here is shut down when the work ends, also after an error. One that was running before is
+    left running. Other settings come from Dask's own configuration (``gateway.address``, ``gateway.auth``,
+    ``gateway.cluster.options``). Credentials belong there: none is kept here.
 
     Attributes:
-        address: Of the gateway, ``"https://hub.example.org/services/dask-gateway"``.
+        address: Address of the gateway, ``"https://hub.example.org/services/dask-gateway"``.
         cluster: A running cluster to use: its name on the gateway, or the address of its scheduler
-            (``"tcp://10.0.0.7:8786"``). If "", what the environment variable ``DASK_CLUSTER`` says, else a new one.
+            (``"tcp://10.0.0.7:8786"``). Default: the environment variable ``DASK_CLUSTER``, else a new cluster.
         workers: Workers of a new cluster, at most.
         adaptive: Whether the gateway may keep fewer workers, down to one, while there is less to do.
-        options: Of a new cluster, by the gateway's own names: often ``worker_cores``, ``worker_memory``, ``image``.
-        auth: How to authenticate, as dask-gateway names it: ``"basic"``, ``"jupyterhub"``, ``"kerberos"``.
+        options: Options of a new cluster, by the gateway's names: often ``worker_cores``, ``worker_memory``, ``image``.
+        auth: Kind of authentication, as dask-gateway names it: ``"basic"``, ``"jupyterhub"``, ``"kerberos"``.
         patience: Seconds to wait for a cluster and its first worker, and to be without any.
-        site: Name of the site that it was read from, whose limits hold for what is built here; "" for none.
+        site: Name of the site from which this was read. Its limits hold for the cubes that are built. "" for no site.
     """
 
     address: str = ""
@@ -146,7 +146,7 @@ class Gateway:
     site: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Validate the fields.
 
         Raises:
             BadInputError: Less than one worker.
@@ -156,12 +156,12 @@ class Gateway:
 
     @property
     def running(self) -> str:
-        """Name or address of the running cluster to be used, "" for a new one."""
+        """Name or address of the running cluster to use, "" for a new one."""
         return self.cluster or os.environ.get(CLUSTER, "")
 
     @property
     def parallel(self) -> int:
-        """Blocks worked on at the same time, as far as that can be known before the cluster is there."""
+        """Number of blocks processed at the same time, estimated where the cluster does not run yet."""
         if self.running:
             return UNKNOWN
         cores = self.options.get("worker_cores", 1)
@@ -169,7 +169,7 @@ class Gateway:
 
     @property
     def on_cluster(self) -> bool:
-        """Always: blocks are made by workers elsewhere."""
+        """Always True: blocks are made by workers elsewhere."""
         return True
 
     @contextmanager
@@ -177,8 +177,8 @@ class Gateway:
         """Start a cluster or join the running one, and wait for its first worker.
 
         Raises:
-            BadInputError: dask-gateway is not installed, no gateway is known, or it has no such option.
-            GatewayError: No cluster or worker is to be had, workers lack this version of stac2cube, or all are lost.
+            BadInputError: dask-gateway is not installed, the gateway's address is unknown, or it has no such option.
+            GatewayError: No cluster or worker is available, workers lack this version of stac2cube, or all are lost.
         """
         from stac2cube.executors.dask import ClusterExecutor, Watch, quiet_dask
 
@@ -189,13 +189,13 @@ class Gateway:
                 with Watch(cluster.look, error=GatewayError).over(executor):
                     yield executor
             except CancelledError as error:
-                # Not by us: the scheduler is gone, and with it all that was handed out.
+                # Not cancelled by us: the scheduler is gone, and with it all submitted blocks.
                 raise GatewayError(f"{cluster.name} ended, or cannot be reached any more") from error
             finally:
                 executor.shutdown(wait=False)
 
     def explain(self, error: BaseException) -> str:
-        """What a worker means that keeps dying, lacks stac2cube or does not see the cube."""
+        """Explain the error of a worker that keeps dying, lacks stac2cube or does not see the cube."""
         from stac2cube.executors.dask import dead_worker
 
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("stac2cube"):
@@ -207,7 +207,7 @@ class Gateway:
 
     @contextmanager
     def _joined(self) -> Iterator[_Cluster]:
-        """The cluster, which is stopped in the end if it was made here."""
+        """The cluster, which is stopped at the end if it was made here."""
         running = self.running
         if "://" in running:
             log.info("using the running cluster %s", running)
@@ -230,7 +230,7 @@ class Gateway:
                     stop(server, name)
 
     def _submit(self, server: Server) -> str:
-        """Ask for a new cluster; its name."""
+        """Request a new cluster; returns its name."""
         with asking(server):
             options = server.cluster_options()
             for name, value in self.options.items():
@@ -252,13 +252,13 @@ class Gateway:
 
 
 class _Cluster:
-    """A cluster that is open.
+    """An open cluster.
 
     Args:
-        client: Connected to its scheduler.
-        name: For messages.
-        patience: Seconds to be without a worker.
-        ended: Why it ended, "" while it runs.
+        client: Client of its scheduler.
+        name: Name for messages.
+        patience: Seconds that it may be without a worker.
+        ended: Returns why the cluster ended, "" while it runs.
     """
 
     def __init__(self, client: Client, name: str, patience: float, ended: Callable[[], str]) -> None:
@@ -269,10 +269,10 @@ class _Cluster:
         self._served = time.monotonic()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the first worker and see that workers can do the work.
+        """Wait for the first worker and check the version of stac2cube on the workers.
 
         Raises:
-            GatewayError: No worker came, or they lack this stac2cube.
+            GatewayError: No worker came, or they lack this version of stac2cube.
         """
         give_up = time.monotonic() + seconds
         while not self._workers():
@@ -281,7 +281,7 @@ class _Cluster:
             if time.monotonic() > give_up:
                 raise GatewayError(f"{self.name} has had no worker for {seconds:.0f} s: ask those who run it")
             time.sleep(0.2)
-        # By a function that a worker without stac2cube can read, too.
+        # A function that can be unpickled by a worker without stac2cube.
         answers = self.client.run(pkgutil.resolve_name, "stac2cube:__version__", on_error="return")
         for worker, found in answers.items():
             if found != __version__:
@@ -292,7 +292,7 @@ class _Cluster:
                 )
 
     def look(self) -> str:
-        """Why the work cannot go on, if so. Lost workers are replaced by the gateway itself."""
+        """Return why the work cannot go on, "" if it can. The gateway itself replaces lost workers."""
         if failure := self._ended():
             return failure
         now = time.monotonic()

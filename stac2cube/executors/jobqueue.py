@@ -36,14 +36,15 @@ from stac2cube.executors.queue import (
 )
 from stac2cube.executors.worker_jobs import WorkerJobs
 
-# Worker jobs at work: dask-jobqueue scales them, our queue submits them; lost and refused ones are told and replaced.
+# Worker jobs in operation: dask-jobqueue scales them, our queue submits them; lost and refused jobs are reported and
+# replaced.
 #
-# Only what dask-jobqueue and distributed document is used: ``SLURMCluster(job_cls=...)``; the methods ``job_script``,
-# ``start`` and ``close`` of a job; ``workers``, ``scale`` and ``scheduler_info`` of a cluster. A job's script is our
-# own, because dask-jobqueue writes folders, names and Python's path into scripts without quotes. A job that SLURM
-# refuses must not end the cluster, as an error raised by ``start`` would.
+# Only documented parts of dask-jobqueue and distributed are used: ``SLURMCluster(job_cls=...)``; the methods
+# ``job_script``, ``start`` and ``close`` of a job; ``workers``, ``scale`` and ``scheduler_info`` of a cluster. We write
+# the job scripts, because dask-jobqueue writes folders, names and Python's path into scripts without quotes. A job
+# that SLURM refuses must not end the cluster, as an error raised by ``start`` would.
 
-# On import dask-jobqueue puts a file of comments into the user's ~/.config/dask.
+# On import, dask-jobqueue writes a file of comments into the user's ~/.config/dask.
 _home = dask.config.PATH
 with TemporaryDirectory() as _elsewhere:
     dask.config.PATH = _elsewhere
@@ -54,37 +55,37 @@ dask.config.PATH = _home
 log = logging.getLogger(__name__)
 
 LIVES = 3
-"""Times each job may be replaced at most without any block being made: a job that dies at once will die again."""
+"""Most replacements per job without any block being made: a job that dies at once will die again."""
 
 GOODBYE = 15.0
 """Seconds a worker gets to end before its job is cancelled."""
 
 AGAIN = 300.0
-"""Seconds after which a job that SLURM refused is submitted again while others work: a limit may have been left."""
+"""Seconds after which a job that SLURM refused is submitted again while others work: it may be below the limit now."""
 
 ALONE = 30.0
-"""The same where no other is left."""
+"""The same while no other job is alive."""
 
 _USUAL = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning")
-"""Reasons for which jobs wait at every site; others are told, as a limit or a held job may need somebody to act."""
+"""Reasons for which jobs wait at every site; others are logged, as a limit or a held job may need a person to act."""
 
 REFUSALS = 10
-"""Times in a row that SLURM refuses jobs, with no job left, after which the build ends."""
+"""Consecutive refusals by SLURM, with no job left, after which the build ends."""
 
 
 @contextmanager
 def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
-    """Submit worker jobs and watch over them.
+    """Submit worker jobs and watch them.
 
-    Scheduler and workers talk to those alone who have a key that is made for this run. The workers find it in a folder
-    beside their logs, which nobody else can read and which is removed in the end.
+    Scheduler and workers accept only connections with a key that is made for this run. The workers find it in a
+    private folder beside their logs, which is removed at the end.
 
     Args:
-        wanted: What they are.
-        name: What SLURM calls them, with a number behind.
+        wanted: Settings of the jobs.
+        name: Prefix of their names in SLURM, followed by a number.
 
     Raises:
-        BadInputError: A value of theirs can stand in no job script.
+        BadInputError: A value cannot be written into a job script.
         SlurmError: SLURM refuses all jobs, or they keep dying.
     """
     logs = Path(wanted.logs).resolve()
@@ -105,28 +106,28 @@ def open_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
                         yield executor
             finally:
                 jobs.end()
-                client.close()  # before its scheduler ends: otherwise it logs that it lost it
+                client.close()  # before its scheduler ends: otherwise it logs a lost connection
                 cluster.close(timeout=2 * GOODBYE)
 
 
 def _security(keys: Path) -> Security:
-    """By which scheduler and workers know each other, of a folder with the run's certificate and key."""
+    """TLS settings of scheduler and workers, from a folder with the run's certificate and key."""
     return Keys(str(keys / "certificate.pem"), str(keys / "key.pem")).security()
 
 
 class _Submissions:
-    """Submits worker jobs, and knows what SLURM answered.
+    """Submits worker jobs, and keeps SLURM's last refusal.
 
     Args:
-        wanted: What they are.
+        wanted: Settings of the jobs.
         keys: Folder of the run's certificate and key.
-        logs: For their logs, absolute.
+        logs: Folder for their logs, absolute.
 
     Attributes:
         keys: As above.
-        security: By which scheduler and workers know each other.
-        refusal: What SLURM said last when it refused a job; None once it took one.
-        answered: Set when SLURM has taken or refused the first job.
+        security: TLS settings of scheduler and workers.
+        refusal: SLURM's last refusal of a job; None once it accepted one.
+        answered: Set when SLURM has accepted or refused the first job.
     """
 
     def __init__(self, wanted: WorkerJobs, keys: Path, logs: Path) -> None:
@@ -141,12 +142,12 @@ class _Submissions:
         """The script of a worker's job.
 
         Raises:
-            BadInputError: A value can stand in no job script.
+            BadInputError: A value cannot be written into a job script.
         """
         return self._wanted.worker_script(worker, scheduler, self.keys, self._logs)
 
     def submit(self, scheduler: str, worker: str) -> str:
-        """Submit the job of a worker; its id, "" if SLURM refused it."""
+        """Submit the job of a worker; returns its id, "" if SLURM refused it."""
         try:
             job = self._wanted.queue.submit(self.script(scheduler, worker))
         except SlurmError as error:
@@ -157,7 +158,7 @@ class _Submissions:
         return job
 
     def end(self, job: str) -> None:
-        """Let the worker of a job, which was told to go, end it by itself (COMPLETED); else cancel it."""
+        """Let the worker of a job, which was asked to stop, end by itself (COMPLETED); otherwise cancel the job."""
         queue, give_up = self._wanted.queue, time.monotonic() + GOODBYE
         try:
             while set(states := set(queue.states([job]).values())) & {"RUNNING", "COMPLETING"}:
@@ -167,7 +168,7 @@ class _Submissions:
             if states - ENDED:
                 queue.cancel([job])
         except SlurmError as error:
-            # Without its scheduler the worker ends by itself, too.
+            # Without its scheduler the worker ends by itself.
             log.warning("worker job %s may still wait or run: %s", job, error)
 
 
@@ -179,11 +180,11 @@ class _Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
         self._submissions = submissions
 
     def job_script(self) -> str:
-        """The text that is submitted."""
+        """The script that is submitted."""
         return self._submissions.script(str(self.scheduler), str(self.name)).text
 
     async def start(self) -> None:
-        """Submit the job. One that SLURM refuses has no id; it is submitted again later."""
+        """Submit the job. A refused job has no id; it is submitted again later."""
         self.job_id = await asyncio.to_thread(self._submissions.submit, str(self.scheduler), str(self.name))
         self.status = Status.running
 
@@ -195,21 +196,21 @@ class _Job(SLURMJob):  # type: ignore[misc] # dask-jobqueue has no types
 
 
 def _cluster(kind: Any, wanted: WorkerJobs, name: str, security: Security, options: Mapping[str, Any]) -> Any:
-    """A cluster of dask-jobqueue, of a kind, with the scheduler in this process.
+    """A cluster of a class of dask-jobqueue, with the scheduler in this process.
 
     Args:
         kind: Class of dask-jobqueue.
-        wanted: Its worker jobs.
-        name: Its own.
-        security: By which scheduler and workers know each other.
-        options: Its others.
+        wanted: Settings of its worker jobs.
+        name: Name of the cluster.
+        security: TLS settings of scheduler and workers.
+        options: Further arguments of the class.
     """
     host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
     return kind(
         name=name,
         security=security,
         protocol="tls://",
-        # Even without pages dask listens; not where others on the network come by.
+        # Even without a dashboard Dask listens: on loopback, where the network does not reach it.
         scheduler_options={"host": host, "dashboard": wanted.dashboard, "dashboard_address": "127.0.0.1:0"},
         silence_logs=logging.ERROR,
         **options,
@@ -217,7 +218,7 @@ def _cluster(kind: Any, wanted: WorkerJobs, name: str, security: Security, optio
 
 
 def _size(wanted: WorkerJobs) -> dict[str, Any]:
-    """What a job may use, in dask-jobqueue's words."""
+    """Resources of a job, as arguments of dask-jobqueue."""
     return {"cores": wanted.cores, "processes": 1, "memory": f"{wanted.memory_bytes}B"}
 
 
@@ -225,10 +226,10 @@ class _Jobs:
     """The worker jobs of a run.
 
     Args:
-        wanted: What they are, and how many.
-        cluster: Scales them.
-        submissions: Submits them.
-        name: Of the cluster, with which the names of the jobs begin.
+        wanted: Settings and number of the jobs.
+        cluster: Scales the jobs.
+        submissions: Submits the jobs.
+        name: Name of the cluster, the prefix of the names of the jobs.
     """
 
     def __init__(self, wanted: WorkerJobs, cluster: SLURMCluster, submissions: _Submissions, name: str) -> None:
@@ -245,13 +246,13 @@ class _Jobs:
         self._helper: Worker | None = None
 
     def begin(self) -> None:
-        """Submit the first job, whose refusal is the whole build's, then the others.
+        """Submit the first job, whose refusal ends the build, then the others.
 
-        Where no job is let in because there are too many, and this process runs in a job itself, that job helps out:
-        the jobs that wait to follow it may be those that fill the queue.
+        Where SLURM refuses it because there are too many jobs, and this process itself runs in a job, this process
+        starts a worker: the queue may be full of the jobs that wait for this one to end.
 
         Raises:
-            SlurmError: SLURM refuses, in its own words, or does not answer.
+            SlurmError: SLURM refuses, with its message, or does not answer.
         """
         try:
             self._queue.test(self._submissions.script(self._cluster.scheduler_address, self._name))
@@ -276,12 +277,12 @@ class _Jobs:
                 self._cluster.sync(self._helper.close)
 
     async def _start_helper(self) -> Worker:
-        """A worker in this process, with the cores of its job; one of its own would need memory for a second Python."""
+        """Start a worker in this process, with the cores of its job; a second Python would need more memory."""
         helper: Worker = await Worker(
             self._cluster.scheduler_address,
             nthreads=cores_of_task(),
             name=f"{self._name}-here",
-            memory_limit=0,  # SLURM's is the job's; this process cannot be restarted
+            memory_limit=0,  # SLURM limits the job; this process cannot be restarted
             security=self._submissions.security,
             local_directory=tempfile.gettempdir(),
             dashboard=False,
@@ -290,12 +291,12 @@ class _Jobs:
         return helper
 
     def look(self) -> str:
-        """Replace lost jobs; why the work cannot go on, if so.
+        """Replace lost jobs; returns why the work cannot go on, "" if it can.
 
         Raises:
-            SlurmError: SLURM cannot be asked just now.
+            SlurmError: SLURM cannot be queried just now.
         """
-        # Both look at the same jobs: answers of SLURM come in between.
+        # One list for both calls: the jobs may change while SLURM answers.
         jobs = list(self._cluster.workers.values())
         self._miss(jobs)
         if self._cluster.scheduler_info["workers"]:
@@ -310,7 +311,7 @@ class _Jobs:
         self._seen |= {job.job_id for job in jobs if job.job_id}
         waiting = self._queue.waiting(self._seen)
         states = {job: state for job, (state, _) in waiting.items()}
-        # A job that is preempted is requeued by SLURM itself and comes back; where it is not, it stays so.
+        # A preempted job that SLURM requeues by itself comes back; otherwise its state stays PREEMPTED.
         preempted = {job for job in self._seen if states.get(job) == "PREEMPTED"}
         gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED} - (preempted - self._preempted)
         self._preempted = preempted - gone
@@ -324,7 +325,7 @@ class _Jobs:
                 self._once(f"worker job {job} waits ({reason}); the build goes on with those that run", reason)
 
     def _fill(self, jobs: Sequence[_Job]) -> str:
-        """Submit those that lack, unless SLURM refused some a moment ago; why the work cannot go on, if so."""
+        """Submit missing jobs, unless SLURM refused some just now; returns why the work cannot go on, "" if it can."""
         alive = len(self._seen)
         self._most = max(self._most, alive)
         refused = any(not job.job_id and job.status == Status.running for job in jobs)
@@ -350,8 +351,8 @@ class _Jobs:
         return ""
 
     def _forget(self, jobs: set[str]) -> None:
-        # The cluster misses only workers that it has seen: a job that was refused or died before its worker came is
-        # forgotten here, so that scale() makes another.
+        # The cluster notices the loss only of workers that it has seen. A job that was refused, or died before its
+        # worker connected, is removed here, so that scale() makes another.
         connected = {worker["name"] for worker in self._cluster.scheduler_info["workers"].values()}
         for name, job in list(self._cluster.workers.items()):
             if job.job_id in jobs and job.status == Status.running and name not in connected:
@@ -363,12 +364,12 @@ class _Jobs:
             log.warning("%s", words)
 
 
-# Worker jobs of PBS and LSF, as dask-jobqueue writes and submits them; made and read as text, untried on real ones.
+# Worker jobs of PBS and LSF, written and submitted by dask-jobqueue; tested by their scripts, not on real clusters.
 
 
 def _classes(scheduler: str) -> tuple[Any, Any]:
     """Dask-jobqueue's classes of clusters and of jobs."""
-    # First ours, which sees to it that dask-jobqueue writes no file into the home.
+    # These imports come after ours above, which keeps dask-jobqueue from writing a file into the home.
 
     if scheduler == "pbs":
         from dask_jobqueue import PBSCluster
@@ -386,12 +387,12 @@ def open_batch_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
     """Submit worker jobs to PBS or LSF, with the scheduler in this process; they end with the context.
 
     Args:
-        wanted: What they are; its ``scheduler`` says to which.
-        name: What the jobs are called.
+        wanted: Settings of the jobs; its ``scheduler`` is PBS or LSF.
+        name: Name of the jobs.
 
     Raises:
-        BadInputError: A value cannot stand in dask-jobqueue's scripts.
-        PlaceError: A job is refused, or the scheduler's programs are not there.
+        BadInputError: A value cannot be written into dask-jobqueue's scripts.
+        PlaceError: A job is refused, or the scheduler's programs do not exist.
     """
     clusters, jobs = _classes(wanted.scheduler)
     program = jobs.submit_command
@@ -407,7 +408,7 @@ def open_batch_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
         ):
 
             def look() -> str:
-                # Jobs that have ended are submitted again.
+                # Submit ended jobs again.
                 cluster.scale(jobs=wanted.jobs)
                 return refusals[0] if refusals and not cluster.scheduler_info["workers"] else ""
 
@@ -416,27 +417,27 @@ def open_batch_jobs(wanted: WorkerJobs, name: str) -> Iterator[Executor]:
 
 
 def batch_script(wanted: WorkerJobs, name: str, scheduler: str, keys: Path, logs: Path) -> str:
-    """The text of a worker's job.
+    """The script of a worker's job.
 
     Args:
-        wanted: What it is.
-        name: What the job is called.
-        scheduler: Address of dask's scheduler.
+        wanted: Settings of the job.
+        name: Name of the job.
+        scheduler: Address of Dask's scheduler.
         keys: Folder of the run's certificate and key.
-        logs: For logs, absolute.
+        logs: Folder for logs, absolute.
 
     Raises:
-        BadInputError: A value cannot stand in dask-jobqueue's scripts.
+        BadInputError: A value cannot be written into dask-jobqueue's scripts.
     """
     job = _classes(wanted.scheduler)[1](scheduler=scheduler, name=name, **job_options(wanted, name, keys, logs))
     return str(job.job_script())
 
 
 def job_options(wanted: WorkerJobs, name: str, keys: Path, logs: Path) -> dict[str, Any]:
-    """What dask-jobqueue's classes are told.
+    """Arguments of dask-jobqueue's classes of jobs.
 
     Raises:
-        BadInputError: A folder, name or Python holds what dask-jobqueue would write into a script without quotes.
+        BadInputError: A folder, name or Python has characters that dask-jobqueue would write without quotes.
     """
     python = python_words(wanted.python)
     for value in (str(keys), str(logs), name, wanted.partition, wanted.account, wanted.interface, *python):
@@ -468,11 +469,11 @@ def job_options(wanted: WorkerJobs, name: str, keys: Path, logs: Path) -> dict[s
 
 
 def _telling(base: Any, refusals: list[str]) -> Any:
-    """A class of jobs that says why one was refused, which dask-jobqueue only logs."""
+    """A class of jobs that records why one was refused, which dask-jobqueue only logs."""
 
     class Told(base):  # type: ignore[misc] # dask-jobqueue has no types
         async def start(self) -> None:
-            """Submit the job; one that is refused has no id."""
+            """Submit the job; a refused job has no id."""
             try:
                 await super().start()
             except (RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Jobs as users think of them: a recipe submitted, looked at, cancelled. Nothing stays running where this is called."""
+"""Jobs of a recipe: submitted, examined, cancelled. No process stays running where this is called."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from stac2cube.trust.address import has_secret
 log = logging.getLogger(__name__)
 
 Way = Literal["slurm", "allocation", "threads"]
-"""How a job's blocks are made: by worker jobs of their own, by workers in the job's own tasks, by its threads."""
+"""How a job's blocks are made: by separate worker jobs, by workers in the job's own tasks, by its threads."""
 
 CONTROLLER_MEMORY = 4 * 2**30
-"""Bytes for a job that only hands out blocks: the search result of a tile over ten years needs about one."""
+"""Bytes for a job that only distributes blocks: the search result of a tile over ten years needs about one GiB."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Submission:
     """Jobs submitted together for one recipe.
 
     Attributes:
-        folder: Where their scripts, logs and progress lie.
-        recipe: The recipe as it was.
+        folder: Folder of their scripts, logs and progress files.
+        recipe: Path of the recipe.
         site: Name of the site.
         clusters: Name for ``--clusters``, "" where there is one.
         jobs: Name and id of each job.
-        made: When.
+        made: Time of submission.
     """
 
     folder: Path
@@ -57,22 +57,22 @@ class Submission:
 
     @property
     def queue(self) -> Queue:
-        """Where they are."""
+        """The queue that holds them."""
         return Queue(self.clusters)
 
     @classmethod
     def now(cls, folder: Path, recipe: Path, site: str, clusters: str, jobs: Mapping[str, str]) -> Submission:
-        """Jobs just submitted, written down beside their logs."""
+        """Record jobs that were just submitted in a file beside their logs."""
         made = cls(folder, str(recipe), site, clusters, dict(jobs), datetime.now(UTC).isoformat(timespec="seconds"))
         content = asdict(made) | {"folder": str(folder)}
         (folder / "submission.json").write_text(json.dumps(content, indent=1))
         return made
 
     def states(self) -> dict[str, str]:
-        """State of each job (of an array: of each task) by name and id; ``"ENDED"`` when nobody remembers it.
+        """State of each job (of each task of an array) by name and id; ``"ENDED"`` if SLURM has no record of it.
 
         Raises:
-            SlurmError: SLURM cannot be asked.
+            SlurmError: SLURM cannot be queried.
         """
         known = self.queue.states(self.jobs.values())
         remembered = {task.partition("_")[0] for task in known}
@@ -84,11 +84,11 @@ class Submission:
         return found
 
     def alive(self) -> bool:
-        """Whether any of its jobs waits or runs."""
+        """Whether any of its jobs is waiting or running."""
         return any(state not in {*ENDED, "ENDED"} for state in self.states().values())
 
     def cancel(self) -> None:
-        """Cancel what has not ended.
+        """Cancel the jobs that have not ended.
 
         Raises:
             SlurmError: SLURM refuses.
@@ -101,7 +101,7 @@ class Submission:
         return sorted(self.folder.glob("*.out"), key=lambda path: path.stat().st_mtime)
 
     def progress(self) -> dict[str, float] | None:
-        """Blocks made and seconds passed over all its running jobs; None before any began."""
+        """Blocks made, seconds per block and seconds left, over all its jobs; None before any began."""
         parts = [json.loads(file.read_text()) for file in self.folder.glob("progress*.json")]
         if not parts:
             return None
@@ -116,7 +116,7 @@ class Submission:
         }
 
     def last_error(self) -> str:
-        """The last line of the newest logs that speaks of a failure, "" if there is none."""
+        """The last line of the newest logs that reports a failure, "" if there is none."""
         for log in reversed(self.logs()):
             lines = log.read_text(errors="replace").splitlines()
             found = [
@@ -128,7 +128,7 @@ class Submission:
 
 
 def new_submission_folder(cubes: Path) -> Path:
-    """A folder for the scripts, logs and progress of the jobs to come."""
+    """Make a folder for the scripts, logs and progress files of jobs to be submitted."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for number in range(100):
         folder = cubes / "jobs" / (f"{stamp}-{number}" if number else stamp)
@@ -150,14 +150,14 @@ def submissions(cubes: Path) -> list[Submission]:
 
 
 def require_none_alive(cubes: Path) -> None:
-    """Refuse a second submission for the same cubes while the first waits or runs.
+    """Refuse a second submission for the same cubes while jobs of the first wait or run.
 
     Raises:
-        BadInputError: Naming its jobs.
+        BadInputError: Such jobs exist; the message names them.
     """
     earlier = submissions(cubes)
     for clusters in sorted({submission.clusters for submission in earlier}):
-        # One question for the submissions of years: what SLURM has forgotten has ended.
+        # One query for the submissions of years: a job that SLURM has forgotten has ended.
         jobs = {job: name for one in earlier if one.clusters == clusters for name, job in one.jobs.items()}
         states = Queue(clusters).states(jobs)
         alive = {task: state for task, state in states.items() if state not in ENDED}
@@ -174,11 +174,11 @@ def script(
     """A job script.
 
     Args:
-        place: Site facts.
+        place: Settings of the site.
         name: What the job does.
         command: Words after ``stac2cube``.
-        folder: For its log.
-        way: What it needs.
+        folder: Folder for its log.
+        way: How its blocks are made, which decides the resources it needs.
         extra: Further sbatch options.
 
     Raises:
@@ -190,11 +190,11 @@ def script(
             "may read: make the address, with what it holds, the url of an entry of catalogs.toml, and say its name"
         )
     cubes = folder.parents[1].name
-    # Not in the header of worker jobs: an array's log has its task's number.
+    # The log of an array's task has the number of the task in its name.
     log = "%x-%A_%a.out" if any(option.startswith("--array") for option in extra) else "%x-%j.out"
     called = f"{name}-{cubes}"
     options = [*place.header(called, [*_needs(place, way), *place.again_options()]), *extra]
-    # As many blocks are worked on as the job has cores: libraries start no threads of their own for each.
+    # The job processes as many blocks at once as it has cores: libraries start no further threads.
     words = python_words(place.python, "-m", "stac2cube", *command)
     awaits = [Path(word) for word in command[1:2] if word.startswith(f"{folder}/")]  # the recipe
     body = Body(place.prologue, words, [(name, "1") for name in ONE_THREAD], awaits)
@@ -215,21 +215,21 @@ def _needs(place: Slurm, way: Way) -> list[str]:
 def submit_chain(
     place: Slurm, scripts: Sequence[JobScript], folder: Path, after: str = ""
 ) -> tuple[dict[str, str], str]:
-    """Submit jobs one after the other: each begins when the one before has ended, well or not.
+    """Submit jobs one after the other: each begins when the one before has ended, successfully or not.
 
-    A stage follows what its parent has sealed, so that a failed step does not stop the chain.
+    A stage follows the steps that its parent has sealed, so a failed step does not stop the chain.
 
     Args:
-        place: Site facts.
-        scripts: In order.
-        folder: Where the scripts are kept.
-        after: Job that comes before the first.
+        place: Settings of the site.
+        scripts: Scripts in order.
+        folder: Folder in which the scripts are kept.
+        after: Id of the job that precedes the first.
 
     Returns:
-        Job ids by name; and the cluster that they are on, where the site names several and sbatch chose one.
+        Job ids by name; and the cluster on which they are, where the site names several and sbatch chose one.
 
     Raises:
-        SlurmError: SLURM refuses one; those before it are cancelled.
+        SlurmError: SLURM refuses a job; those before it are cancelled.
     """
     jobs: dict[str, str] = {}
     queue = place.queue
@@ -239,22 +239,22 @@ def submit_chain(
             options = [f"--dependency=afterany:{after}"] if after else []
             after, cluster = _submit(queue, job, folder, options)
             jobs[job.name] = after
-            # Jobs follow each other on one cluster alone.
+            # Dependencies work only within one cluster.
             queue = Queue(cluster) if cluster and "," in queue.clusters else queue
     return jobs, queue.clusters
 
 
 @dataclass(frozen=True)
 class ArrayJobs:
-    """A job array, the job that seals what it made, and the jobs that follow.
+    """A job array, the job that seals its steps, and the jobs that follow.
 
     Attributes:
-        seal: The sealing job.
-        share_for: The array's script, given the id of the sealing job and the number of tasks.
-        claim: Takes the cube for the sealing job, given its id.
-        tasks: Tasks wished.
-        rest: Jobs after the sealing one.
-        rest_in_one: A job that does what all these do.
+        seal: Script of the sealing job.
+        share_for: Makes the array's script, given the id of the sealing job and the number of tasks.
+        claim: Locks the cube for the sealing job, given its id.
+        tasks: Desired number of tasks.
+        rest: Scripts of the jobs after the sealing job.
+        rest_in_one: The script of one job that does the work of all of `rest`.
     """
 
     seal: JobScript
@@ -266,10 +266,10 @@ class ArrayJobs:
 
 
 def require_one_cluster(place: Slurm) -> None:
-    """Be sure that a job array can be submitted.
+    """Refuse sites at which no job array can be submitted.
 
     Args:
-        place: Site facts.
+        place: Settings of the site.
 
     Raises:
         BadInputError: The site names several clusters.
@@ -279,20 +279,20 @@ def require_one_cluster(place: Slurm) -> None:
 
 
 def submit_array(place: Slurm, wanted: ArrayJobs, folder: Path) -> dict[str, str]:
-    """Submit a job array and what follows it; with fewer jobs where SLURM lets in fewer.
+    """Submit a job array and the jobs that follow it; fewer jobs where SLURM's limits require it.
 
     Args:
-        place: Site facts.
+        place: Settings of the site.
         wanted: The jobs.
-        folder: Where the scripts are kept.
+        folder: Folder in which the scripts are kept.
 
     Returns:
         Job ids by name: the array, the sealing job, those that follow.
 
     Raises:
         BadInputError: The site names several clusters.
-        SlurmError: SLURM refuses, a single task, too.
-        CubeLockedError: The cube is held by somebody else; nothing stays submitted.
+        SlurmError: SLURM refuses even an array of one task.
+        CubeLockedError: Another process holds the cube; no job stays submitted.
     """
     require_one_cluster(place)
     tries = [(wanted.tasks, wanted.rest)]
@@ -317,7 +317,7 @@ def submit_array(place: Slurm, wanted: ArrayJobs, folder: Path) -> dict[str, str
 def _submit_array(
     place: Slurm, wanted: ArrayJobs, folder: Path, tasks: int, rest: Sequence[JobScript]
 ) -> dict[str, str]:
-    """All or none. The first two are held, so that the cube is claimed before the first share can run."""
+    """Submit all jobs or none. The first two are held, so that the cube is locked before the first share can run."""
     queue = place.queue
     jobs: dict[str, str] = {}
     with _all_or_none(jobs) as queues:
@@ -343,7 +343,7 @@ def _submit(queue: Queue, job: JobScript, folder: Path, options: Sequence[str] =
 
 @contextmanager
 def _all_or_none(jobs: Mapping[str, str]) -> Iterator[list[Queue]]:
-    """Cancel the jobs submitted so far when the rest cannot be; on the queue that was named last."""
+    """Cancel the jobs submitted so far, on the queue appended last, if a later one cannot be submitted."""
     queues: list[Queue] = []
     try:
         yield queues

@@ -20,27 +20,27 @@ from stac2cube.executors.base import memory_of_task, usable_cores
 from stac2cube.executors.queue import in_job
 from stac2cube.executors.worker import MARGIN
 
-# Turns at a GPU, so that many worker processes do not fill its memory at once.
+# Limits the processes that use a GPU at the same time, so that many workers do not fill its memory.
 
 AT_ONCE = 2
-"""Processes that use the GPU of a node at the same time."""
+"""Number of processes that use the GPU of a node at the same time."""
 
 _NAMES = 64
-"""Names that are tried for the private folder."""
+"""Number of names that are tried for the private folder."""
 
 
 @contextmanager
 def gpu_turn(folder: Path | None = None) -> Iterator[int]:
-    """Wait for one of the node's turns, and hold it; a killed process gives it back.
+    """Wait for one of the node's turns at the GPU and hold it; the turn of a killed process is free again.
 
     Args:
-        folder: Where the turns are; a folder of this user's own below the node's temporary folder if None.
+        folder: Folder of the lock files. Default: a private folder of this user in the node's temporary folder.
 
     Yields:
-        Which turn.
+        Number of the turn.
 
     Raises:
-        PlaceError: Other users took every name that such a folder could have.
+        PlaceError: Other users took all names that the private folder could have.
     """
     own = f"gpu-{os.environ.get('CUDA_VISIBLE_DEVICES', '0').replace(',', '-').replace('/', '-')}"
     root = folder or private_folder(Path(tempfile.gettempdir()))
@@ -61,17 +61,16 @@ def gpu_turn(folder: Path | None = None) -> Iterator[int]:
 
 
 def private_folder(base: Path) -> Path:
-    """A folder that is this user's alone, the same for all processes of the user on this node.
+    """A private folder of this user, the same for all processes of the user on this node.
 
-    Turns must have names that processes find without telling each other, so that ``tempfile.mkdtemp`` is no help. In a
-    folder where everybody may write, another user may have made the folder, or a link, by that name: then the next name
-    is taken.
+    Processes must find the lock files by name without communicating, so ``tempfile.mkdtemp`` cannot be used. In a
+    world-writable folder another user may have made a folder or a link of that name: then the next name is tried.
 
     Args:
-        base: Where; everybody may write there.
+        base: A world-writable folder.
 
     Raises:
-        PlaceError: All names are taken by others.
+        PlaceError: Other users took all names.
     """
     for number in range(_NAMES):
         path = base / f"stac2cube-{os.getuid()}-{number}"
@@ -83,12 +82,12 @@ def private_folder(base: Path) -> Path:
     raise PlaceError(f"other users hold every name for a folder of yours in {base}: set TMPDIR to a folder of your own")
 
 
-# The place for one machine with many cores: worker processes of a dask LocalCluster.
+# The place for one machine with many cores: worker processes of a Dask LocalCluster.
 
 log = logging.getLogger(__name__)
 
-# A process that ended is started again by its nanny. When that takes longer than this, dask counts it as lost, closes
-# the nanny and starts no other: with the 2 s of the other places a busy machine had no worker left and waited for ever.
+# The nanny restarts a process that ended. If that takes longer than this, Dask counts the worker as lost, closes the
+# nanny and starts no other: with the 2 s of the other places a busy machine was left without workers and hung.
 RESTARTS = {"distributed.deploy.lost-worker-timeout": "1 day"}
 
 
@@ -97,11 +96,11 @@ class Local:
     """Worker processes on this machine.
 
     Attributes:
-        workers: Processes; all usable cores by default.
+        workers: Number of processes; all usable cores by default.
         threads: Threads per process.
-        memory: Limit per process as dask writes it (``"4GiB"``), or "auto" for a fair share of nine tenths of the
-            machine, inside a job of what SLURM gives it.
-        dashboard: Whether dask shows its pages, on loopback; whoever is logged in on this machine can look at them.
+        memory: Limit per process as Dask writes it (``"4GiB"``), or "auto" for an equal share of nine tenths of the
+            machine's memory; inside a job, of the memory that SLURM gives it.
+        dashboard: Whether Dask serves its dashboard, on loopback; all users of this machine can see it.
     """
 
     workers: int = field(default_factory=usable_cores)
@@ -111,7 +110,7 @@ class Local:
 
     @property
     def parallel(self) -> int:
-        """Blocks worked on at the same time."""
+        """Number of blocks processed at the same time."""
         return self.workers * self.threads
 
     @property
@@ -123,7 +122,7 @@ class Local:
     def open(self) -> Iterator[Executor]:
         """A cluster with its scheduler in this process; workers end with the context.
 
-        Nobody else on this machine can talk to them: they ask for a key that is made here and kept in memory.
+        Other users of this machine cannot connect: connections need a key that is made here and kept in memory.
         """
         import dask
         from distributed import Client
@@ -144,7 +143,7 @@ class Local:
             yield ClusterExecutor(client)
 
     def explain(self, error: BaseException) -> str:
-        """What a worker that keeps dying means."""
+        """Explain the error of a worker that keeps dying."""
         from stac2cube.executors.dask import dead_worker
 
         return dead_worker(error, f"each worker process may use {self.memory} of memory", "fewer workers")

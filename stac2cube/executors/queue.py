@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from stac2cube.store.lock import Owner
 
 
-# Job scripts: how one is written, and the one way in which values come into it.
+# Job scripts: their text, and the quoting of all values in them.
 
 LATE = 60
-"""Seconds for which a job waits for a file that its node does not see yet: NFS keeps what it knows of a folder for up
-to a minute (acdirmax in nfs(5))."""
+"""Seconds for which a job waits for a file that its node does not see yet: NFS caches the content of a folder for up to
+a minute (acdirmax in nfs(5))."""
 
 _MODULES = (
     "if ! type module >/dev/null 2>&1; then",
     "    for script in /etc/profile.d/{modules,lmod,z00_lmod}.sh; do [ -r $script ] && . $script; done",
     "fi",
 )
-"""The shell of a job that was submitted without its person's environment does not know ``module`` yet."""
+"""Shell lines that define ``module``, which is missing in a job submitted without its user's environment."""
 
 _CONTROL = ("Cc", "Zl", "Zp")
 """Unicode categories of control characters and of line and paragraph separators."""
@@ -45,11 +45,11 @@ class JobScript:
     """A job script.
 
     Attributes:
-        name: What it does: ``"layers"``, ``"layers-share"``.
-        text: For sbatch.
+        name: Kind of job: ``"layers"``, ``"layers-share"``.
+        text: Text for sbatch.
         job_name: SLURM's name of the job.
-        folder: Working folder of the job, absolute, in which its log lies. With the job's name it tells the job from
-            all others of the same person.
+        folder: Working folder of the job, absolute, which holds its log. Together with the job's name it identifies
+            the job among all others of the same user.
     """
 
     name: str
@@ -60,14 +60,14 @@ class JobScript:
 
 @dataclass(frozen=True)
 class Body:
-    """What a job does.
+    """The commands of a job.
 
     Attributes:
         prologue: Shell lines before the program, code that the site's owner wrote.
         words: The program and its arguments.
-        environment: Set before the prologue, which may set it otherwise.
-        awaits: Files that have to be there; on file systems that keep what they know of a folder for a while they may
-            appear late on another node.
+        environment: Variables set before the prologue, which may change them.
+        awaits: Files that must exist before the program starts; they may appear late on another node where the file
+            system caches the content of folders.
     """
 
     prologue: Sequence[str]
@@ -76,7 +76,7 @@ class Body:
     awaits: Sequence[Path] = ()
 
     def lines(self, folder: Path) -> list[str]:
-        """Lines of shell that run it in a folder.
+        """Shell lines that run the commands in a folder.
 
         Raises:
             BadInputError: A value holds a control character.
@@ -87,13 +87,13 @@ class Body:
             *(_MODULES if any(re.search(r"\b(module|ml)\b", line) for line in self.prologue) else ()),
             *self.prologue,
             *(line for path in self.awaits for line in _awaited(path)),
-            # In the place of the shell, so that signals for the job reach it.
+            # exec replaces the shell, so that signals for the job reach the program.
             " ".join(["exec", *map(quoted, self.words)]),
         ]
 
 
 def _awaited(path: Path) -> list[str]:
-    """Lines of shell that wait for a file; reading its folder makes the node ask the server again."""
+    """Shell lines that wait for a file; listing its folder makes the node ask the file server again."""
     file, folder = quoted(str(path)), quoted(str(path.parent))
     return [
         f"for second in {{1..{LATE}}}; do",
@@ -105,38 +105,39 @@ def _awaited(path: Path) -> list[str]:
 
 
 def python_words(python: str, *words: str) -> list[str]:
-    """A program of Python as a job runs it.
+    """Command line of a Python program in a job.
 
     Args:
-        python: Python on the nodes; the one that runs now if "". Words of a shell, where it is started by something
-            else (``"apptainer exec stac2cube.sif python"``), unless there is a file of that name.
+        python: Python on the nodes. Default: the one that runs now. If there is no file of that name, it is split as
+            shell words (``"apptainer exec stac2cube.sif python"``).
         words: ``"-m"``, a module, and its arguments.
 
     Raises:
-        BadInputError: Its quotes are not closed.
+        BadInputError: `python` has an unclosed quote.
     """
     try:
         program = shlex.split(python) if python and not Path(python).exists() else [python or sys.executable]
     except ValueError as error:
         raise BadInputError(f"python {python!r}: {error}") from error
-    # Without a person's own packages where this process runs without them.
+    # Without the user's site packages where this process runs without them.
     return [*program, *(["-s"] if sys.flags.no_user_site else []), *words]
 
 
 def job_script(
     name: str, job_name: str, options: Sequence[str], body: Body, folder: Path, log: str = "%x-%j.out"
 ) -> JobScript:
-    """A job script.
+    """Write a job script.
 
-    Nothing in a folder's name is taken for one of sbatch's patterns (``%j``). A backslash switches these off, and SLURM
-    drops it from the name: a folder with one is refused.
+    sbatch's patterns (``%j``) in a folder's name are escaped. A backslash would switch patterns off, and SLURM drops it
+    from the name: a folder with one is refused.
 
     Args:
-        name: What it does.
-        job_name: What SLURM calls the job; what is unsafe in file names is replaced.
-        options: Of sbatch, that name among them: ``"--time=10"``, ``"--exclusive"``, ``"-C haswell"``. Later ones win.
-        body: What it does.
-        folder: For its log, absolute; need not exist yet.
+        name: Kind of job.
+        job_name: SLURM's name of the job; characters that are unsafe in file names are replaced.
+        options: Options of sbatch, the job name among them: ``"--time=10"``, ``"--exclusive"``, ``"-C haswell"``.
+            Later ones win.
+        body: Commands of the job.
+        folder: Folder for its log, absolute; need not exist yet.
         log: File name pattern of sbatch(1), or an absolute path.
 
     Raises:
@@ -151,7 +152,7 @@ def job_script(
 
 
 def require_log_folder(folder: Path) -> None:
-    """Refuse a folder whose name SLURM would not write as it is.
+    """Refuse a folder whose name SLURM would change.
 
     Raises:
         BadInputError: It has a backslash, or a control character.
@@ -164,13 +165,13 @@ def require_log_folder(folder: Path) -> None:
 
 
 def quoted(value: str) -> str:
-    """A value as one word, for the shell and for sbatch's own reader of ``#SBATCH`` lines alike.
+    """Quote a value as one word, for both the shell and sbatch's parser of ``#SBATCH`` lines.
 
-    Between double quotes both take the character behind a backslash as it is; sbatch does so between single quotes
-    too, where the shell does not.
+    Between double quotes both take the character after a backslash literally; between single quotes sbatch does so
+    too, but the shell does not.
 
     Args:
-        value: Anything: a path, a name, a number.
+        value: Any text: a path, a name, a number.
 
     Raises:
         BadInputError: It holds a newline or another control character.
@@ -182,7 +183,7 @@ def quoted(value: str) -> str:
 
 
 def directive(option: str) -> str:
-    """An option of sbatch as it stands behind ``#SBATCH``.
+    """Quote an option of sbatch for a ``#SBATCH`` line.
 
     Args:
         option: ``"--comment=two words"``, whose value may have quotes around it already; or words, ``"-C haswell"``.
@@ -199,7 +200,7 @@ def directive(option: str) -> str:
 
 
 def require_plain(value: str) -> None:
-    """Refuse a value with control characters: no honest path or name has them, and each is a way into a script.
+    """Refuse a value with control characters: no regular path or name has them, and they allow injection into scripts.
 
     Raises:
         BadInputError: It holds one.
@@ -209,12 +210,12 @@ def require_plain(value: str) -> None:
 
 
 def safe_job_name(name: str) -> str:
-    """A name of letters, digits and ``._+-`` alone, for jobs and their files: ``"Zürich 1%"`` is ``"Zurich_1_"``."""
+    """Replace all but letters, digits and ``._+-`` in a name of a job: ``"Zürich 1%"`` becomes ``"Zurich_1_"``."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^\w.+-]", "_", plain, flags=re.ASCII) or "_"
 
 
-# What sbatch answers, at sites whose own sbatch says more than SLURM's does: banners, advice, the id in a sentence.
+# Answers of sbatch, also at sites whose own sbatch prints more than SLURM's: banners, advice, the id in a sentence.
 
 _SENTENCE = re.compile(r"\bSubmitted batch job (\d+)(?: on cluster (\S+))?")
 _PARSABLE = re.compile(r"(\d+)(?:;([\w.-]+))?")
@@ -226,10 +227,10 @@ _TOO_MANY = re.compile(
 
 
 def job_in(said: str) -> tuple[str, str]:
-    """Job id and cluster in an answer of sbatch, "" for what it does not say.
+    """Job id and cluster in an answer of sbatch, "" for what is missing.
 
-    The sentence of SLURM's own sbatch counts before a line that is a number, which a banner may have too; a line as
-    ``--parsable`` makes it, with the cluster, counts before one without.
+    The sentence of SLURM's own sbatch has precedence over a line that is a number, which a banner may have too; a line
+    of ``--parsable`` with the cluster has precedence over one without.
 
     Args:
         said: Standard output.
@@ -245,34 +246,34 @@ def job_in(said: str) -> tuple[str, str]:
 
 
 def is_plain(said: str) -> bool:
-    """Whether an answer is what ``sbatch --parsable`` says, and nothing else."""
+    """Whether an answer is the output of ``sbatch --parsable`` and nothing else."""
     return _PARSABLE.fullmatch(said.strip()) is not None
 
 
 def in_one_line(said: str) -> str:
-    """What was said, on one line, control characters left out."""
+    """Join an answer into one line, without control characters."""
     lines = ("".join(c for c in line if c.isprintable()).strip() for line in said.splitlines())
     return "; ".join(line for line in lines if line)
 
 
 def lets_in_no_more(said: str) -> bool:
-    """Whether sbatch refused a job because there are too many, or an array as too large: fewer may be let in.
+    """Whether sbatch refused a job because of too many jobs or a too large array, so that fewer may be accepted.
 
     Args:
-        said: Its words, or those of a site's own submit plugin. A limit that SLURM names (``"AssocMaxSubmitJobLimit"``)
-            counts before the sentence that it writes for all limits.
+        said: The message of sbatch, or of a site's own submit plugin. A limit that SLURM names
+            (``"AssocMaxSubmitJobLimit"``) has precedence over the sentence that it writes for all limits.
     """
     named = _LIMIT.findall(said)
     return any("Submit" in limit for limit in named) if named else _TOO_MANY.search(said) is not None
 
 
-# The queue: what SLURM is told and asked, through its own commands and with its own words for what is wrong.
+# The queue: SLURM's commands and their error messages.
 
 log = logging.getLogger(__name__)
 
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
-"""The only SLURM_* variables that are a person's settings; all others describe the job in which they are found, and
-would bend a job submitted from there (``SLURM_MEM_PER_CPU`` against ``--mem``, array numbers, node lists)."""
+"""The only SLURM_* variables that are a user's settings. All others describe the job in which they are set, and would
+affect a job submitted from there (``SLURM_MEM_PER_CPU`` against ``--mem``, array numbers, node lists)."""
 
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"}
@@ -281,7 +282,7 @@ ENDED = frozenset(
 """States of ``squeue(1)`` after which no process of a job runs."""
 
 PATIENCE = 60
-"""Seconds after which a command that does not answer is given up; without its controller squeue takes 9 s to say so."""
+"""Seconds after which a command that does not answer is given up; without its controller squeue takes 9 s to fail."""
 
 
 @dataclass(frozen=True)
@@ -289,13 +290,13 @@ class Queue:
     """A SLURM queue.
 
     Attributes:
-        clusters: Name for ``--clusters``; "" for the cluster that the commands know by themselves.
+        clusters: Name for ``--clusters``; "" for the default cluster of the commands.
     """
 
     clusters: str = ""
 
     def call(self, program: str, arguments: Sequence[str] = (), *, text: str | None = None) -> str:
-        """What a SLURM command prints.
+        """Run a SLURM command; returns its output.
 
         Args:
             program: ``sbatch``, ``squeue`` and so on.
@@ -303,7 +304,7 @@ class Queue:
             text: Its standard input.
 
         Raises:
-            SlurmError: The command is not there, fails, or does not answer.
+            SlurmError: The command does not exist, fails, or does not answer.
         """
         require_program(program)
         done = self._run(program, arguments, text)
@@ -313,24 +314,24 @@ class Queue:
         return done.stdout or done.stderr
 
     def submit(self, script: JobScript, arguments: Sequence[str] = ()) -> str:
-        """Submit a job script; its job id.
+        """Submit a job script; returns its job id.
 
         Raises:
-            SlurmError: SLURM refuses, in its own words; or its answer names no job, and nothing stays submitted.
+            SlurmError: SLURM refuses, with its message; or its answer names no job, and no job stays submitted.
         """
         return self.submitted(script, arguments)[0]
 
     def submitted(self, script: JobScript, arguments: Sequence[str] = ()) -> tuple[str, str]:
-        """Submit a job script; its job id, and the cluster if the answer names it.
+        """Submit a job script; returns its job id, and the cluster if the answer names it.
 
         Raises:
-            SlurmError: SLURM refuses, in its own words; or its answer names no job, and nothing stays submitted.
+            SlurmError: SLURM refuses, with its message; or its answer names no job, and no job stays submitted.
         """
         require_program("sbatch")
         try:
             done = self._run("sbatch", ["--parsable", *arguments], script.text)
         except SlurmError:
-            # It may have been taken all the same, a moment before or after.
+            # SLURM may have accepted the job all the same.
             with suppress(SlurmError):
                 self.cancel(self.alike(script))
             raise
@@ -340,7 +341,7 @@ class Queue:
         job, cluster = job_in(done.stdout)
         if done.returncode != 0 and not done.stdout.strip():
             raise SlurmError(f"sbatch: {words or f'exit code {done.returncode}'}")
-        # An sbatch that talks: SLURM is asked what it has really submitted.
+        # sbatch prints more than SLURM's: squeue shows which jobs were really submitted.
         there = Queue(cluster) if cluster and "," in self.clusters else self
         try:
             known = there.alike(script) or there.alike(script, ended=True)
@@ -359,11 +360,11 @@ class Queue:
         raise SlurmError(f"sbatch's answer names no job, so that it could not be followed{gone}. It said: {words}")
 
     def alike(self, script: JobScript, *, ended: bool = False) -> list[str]:
-        """Ids of one's own jobs of a script's name and folder; of an array, its one id.
+        """Ids of the user's own jobs with the name and folder of a script; an array has one id.
 
         Args:
             script: The script.
-            ended: Also those that have ended, as long as SLURM remembers them.
+            ended: Include jobs that have ended, as long as SLURM has a record of them.
         """
         words = ["--noheader", f"--name={script.job_name}", f"--user={os.getuid()}", "--format=%F %Z"]
         lines = self.call("squeue", [*words, *(["--states=all"] if ended else [])])
@@ -371,27 +372,27 @@ class Queue:
         return sorted({job for job, _, folder in pairs if folder.strip() == str(script.folder).strip()})
 
     def test(self, script: JobScript, arguments: Sequence[str] = ()) -> str:
-        """Ask whether SLURM would take a job script, and when it could start; nothing is submitted.
+        """Ask whether SLURM would accept a job script, and when it could start; nothing is submitted.
 
         Raises:
-            SlurmError: It would not, in its own words.
+            SlurmError: SLURM would refuse it; with its message.
         """
         said = self.call("sbatch", ["--test-only", *arguments], text=script.text)
         return _own_words(said)
 
     def states(self, jobs: Iterable[str]) -> dict[str, str]:
-        """State of each job that SLURM still knows, by job id; of an array, of each task (``"7_3"``).
+        """State of each job of which SLURM has a record, by job id; of each task of an array (``"7_3"``).
 
         Raises:
-            SlurmError: SLURM cannot be asked.
+            SlurmError: SLURM cannot be queried.
         """
         return {job: state for job, (state, _) in self.waiting(jobs).items()}
 
     def waiting(self, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """State and reason (``"AssocMaxJobsLimit"``, "None") of each job that SLURM still knows.
+        """State and reason (``"AssocMaxJobsLimit"``, "None") of each job of which SLURM has a record.
 
         Raises:
-            SlurmError: SLURM cannot be asked.
+            SlurmError: SLURM cannot be queried.
         """
         wanted = ",".join(jobs)
         if not wanted:
@@ -403,13 +404,13 @@ class Queue:
             if "Invalid job id" in str(error):
                 return {}
             raise
-        # Not what a site's own squeue says beside: "7", "7_3", "7_[1-3]", of heterogeneous jobs "7+1".
+        # Skip other output of a site's own squeue. Ids are "7", "7_3", "7_[1-3]", and "7+1" of heterogeneous jobs.
         asked = {re.split(r"[_+]", job)[0] for job in wanted.split(",")}
         found = (re.match(r"\s*((\d+)(?:[_+]\S+)?)\s+([A-Z_]+)\s*(.*)", line) for line in lines)
         return {row[1]: (row[3], row[4].strip()) for row in found if row and row[2] in asked}
 
     def final_states(self, jobs: Iterable[str]) -> dict[str, str]:
-        """State of jobs that SLURM itself has forgotten, from its accounting; empty on a cluster that keeps none."""
+        """State of jobs that squeue no longer lists, from SLURM's accounting; empty on a cluster without accounting."""
         wanted = ",".join(jobs)
         if not wanted:
             return {}
@@ -421,10 +422,10 @@ class Queue:
         return {job: state.split()[0] for job, _, state in pairs}
 
     def usage(self, jobs: Iterable[str]) -> list[dict[str, str]]:
-        """What jobs used, from SLURM's accounting: name, state, elapsed and CPU time, CPUs, most memory, nodes.
+        """Resources used by jobs, from SLURM's accounting: name, state, elapsed and CPU time, CPUs, peak memory, nodes.
 
         Raises:
-            SlurmError: The cluster keeps no accounts, or SLURM is not there.
+            SlurmError: The cluster has no accounting, or SLURM is not installed.
         """
         wanted = ",".join(jobs)
         if not wanted:
@@ -434,14 +435,14 @@ class Queue:
         lines = self.call("sacct", ["-n", "-P", "--units=M", f"--jobs={wanted}", f"--format={columns}"]).splitlines()
         rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines if line.count("|") == len(names) - 1]
         found = {row["job"]: row for row in rows if "." not in row["job"]}
-        for row in rows:  # only the steps of a job, "7.batch" or "7.0", know how much memory it took
+        for row in rows:  # only the steps of a job, "7.batch" or "7.0", have the memory it used
             whole = found.get(row["job"].partition(".")[0])
             if whole is not None and float(row["memory"].rstrip("M") or 0) > float(whole["memory"].rstrip("M") or 0):
                 whole["memory"] = row["memory"]
         return list(found.values())
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        """Cancel jobs; those that have ended already are left alone.
+        """Cancel jobs; those that have ended already are ignored.
 
         Raises:
             SlurmError: SLURM refuses.
@@ -451,10 +452,10 @@ class Queue:
             self.call("scancel", wanted)
 
     def job(self, job: str) -> dict[str, str]:
-        """What ``scontrol show job`` says; empty when SLURM no longer knows the job. Of an array: its first live task.
+        """Fields of ``scontrol show job``, of an array those of its first live task; empty without a record of the job.
 
         Raises:
-            SlurmError: SLURM cannot be asked.
+            SlurmError: SLURM cannot be queried.
         """
         try:
             lines = self.call("scontrol", ["--oneliner", "show", "job", job]).splitlines()
@@ -483,10 +484,10 @@ class Queue:
             raise SlurmError(f"{program} did not answer within {PATIENCE} s: is SLURM's controller up?") from error
 
     def name(self) -> str:
-        """Name of the cluster the commands talk to.
+        """Name of the cluster that the commands address.
 
         Raises:
-            SlurmError: SLURM cannot be asked.
+            SlurmError: SLURM cannot be queried.
         """
         if self.clusters:
             return self.clusters
@@ -495,10 +496,10 @@ class Queue:
 
 
 def require_program(program: str) -> None:
-    """See that one of SLURM's commands is there.
+    """Refuse to go on without one of SLURM's commands.
 
     Raises:
-        SlurmError: It is not.
+        SlurmError: It is not on PATH.
     """
     if which(program) is None:
         raise SlurmError(
@@ -508,7 +509,7 @@ def require_program(program: str) -> None:
 
 
 def without_job(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment without what describes the job in which this process runs; see :data:`KEPT`."""
+    """The environment without the variables that describe the job in which this process runs; see :data:`KEPT`."""
     values = os.environ if environment is None else environment
     return {name: value for name, value in values.items() if not name.startswith("SLURM") or name in KEPT}
 
@@ -519,9 +520,9 @@ def in_job(environment: Mapping[str, str] | None = None) -> bool:
 
 
 def job_end(environment: Mapping[str, str] | None = None) -> float | None:
-    """When the job of this process will be killed, seconds since 1970; None outside a job and where nobody can tell.
+    """When the job of this process will be killed, in seconds since 1970; None outside a job and where it is unknown.
 
-    SLURM 23.02 and later say it in ``SLURM_JOB_END_TIME``; earlier ones are asked for the time left.
+    SLURM 23.02 and later set ``SLURM_JOB_END_TIME``; for earlier versions squeue is queried for the time left.
     """
     values = os.environ if environment is None else environment
     if end := values.get("SLURM_JOB_END_TIME"):
@@ -533,13 +534,13 @@ def job_end(environment: Mapping[str, str] | None = None) -> float | None:
         left = Queue().call("squeue", ["--noheader", f"--jobs={job}", "--format=%L"])
     except SlurmError:
         return None
-    # A site's own squeue may say more: a year in a banner is no time with a colon, as squeue writes it.
+    # A site's own squeue may print more: a year in a banner has no colon, unlike the times that squeue writes.
     found = [seconds for line in left.splitlines() if ":" in line and (seconds := duration_seconds(line.strip()))]
     return now + found[-1] if found else None
 
 
 def duration_seconds(text: str) -> float | None:
-    """Seconds of a SLURM time: minutes, ``m:s``, ``h:m:s``, ``d-h``, ``d-h:m``, ``d-h:m:s``; None if it is none.
+    """Seconds of a SLURM time: minutes, ``m:s``, ``h:m:s``, ``d-h``, ``d-h:m``, ``d-h:m:s``; None if it is not a time.
 
     The forms are those of ``--time`` in sbatch(1).
     """
@@ -558,10 +559,10 @@ def duration_seconds(text: str) -> float | None:
 
 
 def memory_bytes(text: str) -> int:
-    """Bytes of ``"8GiB"``, ``"500 MB"``, ``"16G"``.
+    """Parse an amount of memory, ``"8GiB"``, ``"500 MB"`` or ``"16G"``, into bytes.
 
     Raises:
-        BadInputError: It cannot be understood.
+        BadInputError: The text is malformed.
     """
     units = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     number = text.strip().rstrip("iBKMGTkmgtb").strip()
@@ -573,7 +574,7 @@ def memory_bytes(text: str) -> int:
 
 
 def last_words(folder: Path, pattern: str, lines: int = 3) -> str:
-    """The end of the newest log file of that pattern that says anything; "" if there is none."""
+    """The last lines of the newest non-empty log file that matches a pattern; "" if there is none."""
     logs = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
     for log in reversed(logs):
         said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -583,28 +584,28 @@ def last_words(folder: Path, pattern: str, lines: int = 3) -> str:
 
 
 def _own_words(said: str) -> str:
-    """SLURM's message without the name of the program before it, on one line."""
+    """SLURM's message without the program's name, on one line."""
     lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines()]
     return "; ".join(line for line in lines if line)
 
 
-# Whether whoever holds a cube still lives, asked of SLURM where this node cannot know.
+# Whether the job that holds a cube still runs, queried from SLURM where this node cannot tell.
 
 
 def job_is_alive(holder: Owner) -> bool | None:
-    """Whether the job of a holder still runs, or will run: True, False, or None where nobody can tell.
+    """Whether the job of a holder still runs, or will run: True, False, or None if unknown.
 
     Args:
-        holder: Owner of a lock that does not live on this node.
+        holder: Owner of a lock, whose process is not on this node.
     """
     if not holder.job:
         return None
     ours = os.environ.get("SLURM_CLUSTER_NAME", "")
     if holder.job == os.environ.get("SLURM_JOB_ID") and holder.cluster in ("", ours):
-        # The same job held it before it was requeued: an earlier life of ours, unless it is a process beside us.
+        # The same job held it before it was requeued, unless the holder is another process of the present run.
         return None if holder.restarts == os.environ.get("SLURM_RESTART_COUNT", "") else False
     if not holder.cluster:
-        return None  # clusters that share a file system number their jobs alike
+        return None  # clusters that share a file system may use the same job ids
     try:
         own = Queue()
         queue = own if holder.cluster == own.name() else Queue(holder.cluster)
@@ -615,5 +616,5 @@ def job_is_alive(holder: Owner) -> bool | None:
     if not job or job["JobState"] in ENDED:
         log.warning("job %s, which held the cube, is gone: taking over", holder.job)
         return False
-    # Requeued since: what held the lock was ended, and the job will come and ask for it again.
+    # If it was requeued since, the process that held the lock has ended, and the job will acquire the lock again.
     return job.get("Restarts", "0") == (holder.restarts or "0")

@@ -20,31 +20,31 @@ from stac2cube.executors.queue import in_job, memory_bytes
 from stac2cube.executors.slurm import Slurm
 from stac2cube.model.tables import TableFile, names_in, shipped_and_own
 
-# How large a cube may grow at a site: files and bytes, because both have quotas there.
+# Limits on the size of a cube at a site, in files and bytes, because quotas count both.
 
 log = logging.getLogger(__name__)
 
 QUICK = 10.0
-"""Seconds within which a command about quotas has to answer; a file system that is slow to tell is not waited for."""
+"""Seconds within which a quota command has to answer; a slow file system is not waited for."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one cube may hold, the stores of its sealed years included.
+    """Largest size of one cube, the stores of its sealed years included.
 
     Attributes:
-        max_files: Files of pixels; any number if 0.
-        max_bytes: Their bytes, ``"20TiB"``; any number if "".
+        max_files: Number of pixel files; 0 for no limit.
+        max_bytes: Bytes in these files, ``"20TiB"``; "" for no limit.
     """
 
     max_files: int = 0
     max_bytes: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Validate the fields.
 
         Raises:
-            BadInputError: A negative number, or a text that is no number of bytes.
+            BadInputError: A negative number, or a text that is not a number of bytes.
         """
         if self.max_files < 0:
             raise BadInputError(f"max_files is a number of files, not {self.max_files}")
@@ -52,15 +52,15 @@ class Limits:
             memory_bytes(self.max_bytes)
 
     def require(self, cube: Path, now: tuple[int, int], more: tuple[int, int]) -> None:
-        """Be sure that a cube stays within them.
+        """Refuse to let a cube grow beyond these limits.
 
         Args:
             cube: The cube, for the message.
-            now: Files and bytes it has.
-            more: Files and bytes that would be added, at most.
+            now: Its present files and bytes.
+            more: Files and bytes to be added, at most.
 
         Raises:
-            BadInputError: It would not; nothing was written.
+            BadInputError: The cube would exceed a limit; nothing was written.
         """
         files, size = (have + add for have, add in zip(now, more, strict=True))
         room = memory_bytes(self.max_bytes) if self.max_bytes else 0
@@ -78,12 +78,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Room:
-    """What may still be written into a folder.
+    """Space left in a folder.
 
     Attributes:
-        source: Who says so: ``"lfs quota of user anna"``, ``"the file system"``.
+        source: Source of the numbers: ``"lfs quota of user anna"``, ``"the file system"``.
         size: Bytes left; None without a limit.
-        files: Files left; None without a limit, or where the file system does not tell.
+        files: Files left; None without a limit, or where the file system does not report it.
     """
 
     source: str
@@ -91,7 +91,7 @@ class Room:
     files: int | None
 
     def lacks(self, files: int, size: int) -> str:
-        """What is too little for so much more, in words; "" if it is enough."""
+        """Message about the shortage for so many more files and bytes; "" if the space is enough."""
         short = []
         if self.files is not None and files > self.files:
             short.append(f"{self.files} files are left, and up to {files} come")
@@ -101,14 +101,14 @@ class Room:
 
 
 def rooms(folder: Path) -> Iterator[Room]:
-    """What is left in a folder: on the file system, and by quotas of Lustre, GPFS and NFS whose commands are there.
+    """Space left in a folder: on the file system, and by the quotas of Lustre, GPFS and NFS if their commands exist.
 
     Args:
-        folder: Where will be written; the nearest folder above it that exists is asked for.
+        folder: Folder to be written to. It need not exist: the nearest existing parent is examined.
     """
     here = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     system = os.statvfs(here)
-    # Zero inodes in all: a file system that makes them as they are needed.
+    # A total of zero inodes: the file system makes them on demand.
     yield Room("the file system", system.f_bavail * system.f_frsize, system.f_favail if system.f_files else None)
     user, group = user_name(), str(here.stat().st_gid)
     for kind, whose in (("-u", user), ("-g", group)):
@@ -121,7 +121,7 @@ def rooms(folder: Path) -> Iterator[Room]:
 
 
 def lfs_room(said: str, source: str) -> Room | None:
-    """What ``lfs quota`` leaves; None where it names no limit.
+    """Space left according to ``lfs quota``; None if it reports no limit.
 
     Args:
         said: Its output: file system, KiB used, quota, limit, grace, files used, quota, limit, grace.
@@ -132,14 +132,14 @@ def lfs_room(said: str, source: str) -> Room | None:
 
 
 def nfs_rooms(said: str, device: str) -> Iterator[Room]:
-    """What ``quota -w -p`` leaves on a device; its columns are those of :func:`lfs_room`."""
+    """Space left on a device according to ``quota -w -p``; its columns are those of :func:`lfs_room`."""
     for found in re.finditer(rf"^\s*{re.escape(device)}\s+{_EIGHT}", said, re.MULTILINE):
         if room := _room("quota", found.groups()):
             yield room
 
 
 def gpfs_rooms(said: str, device: str) -> Iterator[Room]:
-    """What ``mmlsquota -Y`` leaves on a device: lines of fields between colons, with a line of their names before."""
+    """Space left on a device according to ``mmlsquota -Y``: a header line and lines of fields, separated by colons."""
     names: list[str] = []
     for line in said.splitlines():
         fields = line.split(":")
@@ -155,7 +155,7 @@ def gpfs_rooms(said: str, device: str) -> Iterator[Room]:
 
 
 _EIGHT = r"(\d+)\*?\s+(\d+)\s+(\d+)\s+\S+\s+(\d+)\*?\s+(\d+)\s+(\d+)"
-"""KiB used, quota and limit, grace, files used, quota and limit."""
+"""Columns: KiB used, quota and limit, grace, files used, quota and limit."""
 
 
 def _room(source: str, values: Sequence[str]) -> Room | None:
@@ -166,11 +166,11 @@ def _room(source: str, values: Sequence[str]) -> Room | None:
 
 
 def _said(command: list[str]) -> str:
-    """What a command prints; "" where it is not there, or does not answer."""
+    """Output of a command; "" if it does not exist or does not answer."""
     if which(command[0]) is None:
         return ""
     try:
-        # Some end with an error where a quota is exceeded, which is to be read all the same.
+        # Some commands fail where a quota is exceeded, and their output is needed all the same.
         return subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=QUICK, check=False
         ).stdout
@@ -180,7 +180,7 @@ def _said(command: list[str]) -> str:
 
 
 def user_name() -> str:
-    """Who runs this: a name, or a number where the user has none."""
+    """Name of the current user, or the numeric id of a user without a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in a container
@@ -188,7 +188,7 @@ def user_name() -> str:
 
 
 def _device(folder: Path) -> str:
-    """What is mounted where a folder lies, as the kernel names it."""
+    """Device of the file system that holds a folder, as the kernel names it."""
     found, depth = "", -1
     try:
         lines = Path("/proc/self/mounts").read_text().splitlines()
@@ -202,7 +202,7 @@ def _device(folder: Path) -> str:
     return found
 
 
-# Sites: what one must know of an HPC centre to run jobs there, read from a TOML file.
+# Sites: the settings of an HPC centre that are needed to run jobs there, read from a TOML file.
 
 
 @dataclass(frozen=True)
@@ -211,15 +211,15 @@ class Site:
 
     Attributes:
         name: Name of its file.
-        title: What people call it.
+        title: Its name for people.
         note: A remark for people.
-        slurm: Its worker jobs.
-        test: What differs in a short try: a test partition, a short time limit.
-        gpu: What differs for stages that want a GPU.
+        slurm: Settings of its worker jobs.
+        test: Settings that differ in a short test run: a test partition, a short time limit.
+        gpu: Settings that differ for stages that use a GPU.
         gateway: Its Dask Gateway.
-        limits: What one cube may grow to here.
-        cluster: SLURM's own name of the cluster (``ClusterName``), by which a job that runs there finds its site; what
-            ``[slurm] clusters`` says if "".
+        limits: Limits on the size of one cube.
+        cluster: SLURM's own name of the cluster (``ClusterName``), by which a job that runs there finds its site. If
+            "", ``[slurm] clusters`` is used.
     """
 
     name: str
@@ -233,23 +233,23 @@ class Site:
     cluster: str = ""
 
     def place(self, *, test: bool = False, gpu: bool = False) -> Slurm:
-        """Worker jobs here.
+        """The place for worker jobs at this site.
 
         Args:
-            test: For a short try.
-            gpu: With a GPU each.
+            test: For a short test run.
+            gpu: With one GPU per job.
         """
         changes = {**(self.gpu if gpu else {}), **(self.test if test else {})}
         return replace(self.slurm, **changes)
 
 
 def site_names() -> tuple[str, ...]:
-    """All sites known by name."""
+    """Names of all known sites."""
     return names_in("sites")
 
 
 def find_site(name: str) -> Site:
-    """A site by name: as shipped, with what a person's own file of that name adds or overrides.
+    """A site by name: the shipped file, extended and overridden by the user's own file of that name.
 
     Args:
         name: Name of the site, which is the name of its file without ``.toml``.
@@ -258,7 +258,7 @@ def find_site(name: str) -> Site:
         The site. Its method ``place`` gives the place where blocks are made.
 
     Raises:
-        BadInputError: Unknown.
+        BadInputError: The site is unknown.
         TableError: A file is malformed.
     """
     files = list(shipped_and_own(f"sites/{name}.toml"))
@@ -286,10 +286,10 @@ def find_site(name: str) -> Site:
 
 
 def limits_at(place: Place) -> tuple[Limits, ...]:
-    """What a cube that is built at a place may grow to.
+    """Limits on the size of a cube that is built at a place.
 
-    That of the site that the place was read from. A place that was not is at every site whose cluster it names, or in a
-    job of whose cluster this process runs: all their limits hold.
+    For a place read from a site file these are the limits of that site. For any other place, all sites count whose
+    cluster the place names, or in whose cluster this process runs as a job.
 
     Raises:
         TableError: A site file is malformed.

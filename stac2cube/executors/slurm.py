@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stac2cube.executors.dask import Keys
 
 
-# The place inside one SLURM job of several tasks: a worker per task, started by srun on the job's own nodes.
+# The place inside one SLURM job of several tasks: srun starts a worker per task on the job's nodes.
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,16 @@ log = logging.getLogger(__name__)
 class Allocation:
     """Workers on the nodes of the job in which this process runs: no further job is submitted.
 
-    Each finds out on its node what memory it may use, see :func:`stac2cube.executors.base.memory_of_task`.
+    Each worker determines on its node how much memory it may use, see
+    :func:`stac2cube.executors.base.memory_of_task`.
 
     Attributes:
         tasks: Number of workers, one per task of the job.
         cores: Threads per worker, the job's cores per task.
-        memory: Limit per worker as dask writes it, ``"8GiB"``; "auto" for what SLURM gives its task on its node,
-            which no other limit exceeds. Workers keep to nine tenths.
-        interface: Network interface on which nodes reach each other; what the host name means if "".
-        dashboard: Whether dask shows its pages, on loopback of the node on which this process runs.
+        memory: Limit per worker as Dask writes it, ``"8GiB"``; "auto" for the memory that SLURM gives its task on its
+            node, which is the most that any limit allows. Workers use at most nine tenths.
+        interface: Network interface on which nodes reach each other. Default: that of the host name.
+        dashboard: Whether Dask serves its dashboard, on loopback of the node on which this process runs.
     """
 
     tasks: int
@@ -65,7 +66,7 @@ class Allocation:
             raise BadInputError("the place 'allocation' is for the inside of a SLURM job: use it in an sbatch script")
         cpus = per_node(os.environ.get("SLURM_JOB_CPUS_PER_NODE", "1"))
         nodes = _count("SLURM_JOB_NUM_NODES") or _count("SLURM_NNODES") or len(cpus)
-        # As srun counts them: a task for each node where nothing else is said.
+        # As srun counts tasks: one per node by default.
         tasks = _count("SLURM_NTASKS") or nodes * (_count("SLURM_NTASKS_PER_NODE") or 1)
         each = per_node(os.environ.get("SLURM_TASKS_PER_NODE", "")) or [-(-tasks // nodes)] * nodes
         threads = hyperthreads(os.environ)
@@ -74,12 +75,12 @@ class Allocation:
 
     @property
     def parallel(self) -> int:
-        """Blocks worked on at the same time."""
+        """Number of blocks processed at the same time."""
         return self.tasks * self.cores
 
     @property
     def on_cluster(self) -> bool:
-        """Always: it is a job."""
+        """Always True: this process runs in a job."""
         return True
 
     @contextmanager
@@ -87,7 +88,7 @@ class Allocation:
         """Start the workers as a job step, with the scheduler in this process; they end with the context.
 
         Raises:
-            SlurmError: Every worker is lost.
+            SlurmError: All workers are lost.
         """
         from distributed import Client
         from distributed.utils import get_ip, get_ip_interface
@@ -95,7 +96,7 @@ class Allocation:
         from stac2cube.executors.dask import Keys, Watch, closed_scheduler, executor_of, quiet_dask
 
         keys = Keys.made()
-        # An address that other nodes reach.
+        # The scheduler listens on an address that other nodes reach.
         host = get_ip_interface(self.interface) if self.interface else get_ip()
         with (
             quiet_dask(dashboard=self.dashboard),
@@ -112,7 +113,7 @@ class Allocation:
                 _end(step)
 
     def explain(self, error: BaseException) -> str:
-        """What a worker that keeps dying means."""
+        """Explain the error of a worker that keeps dying."""
         from stac2cube.executors.dask import dead_worker
 
         limit = f"a task has its share of the job's memory for {self.cores} cores"
@@ -122,21 +123,21 @@ class Allocation:
         worker = [sys.executable, "-m", "stac2cube.executors.worker", address, "--threads", str(self.cores)]
         worker += [] if self.memory == "auto" else ["--memory", str(memory_bytes(self.memory))]
         worker += ["--interface", self.interface] if self.interface else []
-        # --no-kill: a node that fails takes its own worker along, not the others. --overlap: the first task shares its
-        # node with this process. --export: also in jobs that were submitted with --export=NONE. --output: one file,
-        # which srun writes here; a file per task would be written on each node, where this folder may not be.
+        # --no-kill: a node that fails ends its own worker, not the others. --overlap: the first task shares its node
+        # with this process. --export: needed in jobs submitted with --export=NONE. --output: one file, which srun
+        # writes here; a file per task would be written on each node, where this folder may not exist.
         step = [
             "srun", f"--ntasks={self.tasks}", f"--cpus-per-task={self.cores}", "--no-kill", "--kill-on-bad-exit=0",
             "--overlap", "--mpi=none", "--export=ALL", f"--output={_pattern(logs)}/workers.log", "--label",
         ]  # fmt: skip
         log.info("starting %d worker(s) of %d core(s) in this job", self.tasks, self.cores)
-        # The key goes by the environment, which no other user can read, not by a file: no folder need be shared.
+        # The key is passed in the environment, which no other user can read, so no shared folder is needed.
         environment = os.environ | tls_settings(keys.certificate, keys.key)
         return subprocess.Popen([*step, *worker], stdin=subprocess.DEVNULL, env=environment)
 
 
 def _pattern(folder: Path) -> str:
-    """A folder in a pattern of srun, in which only what is meant stands for something else."""
+    """A folder in a file name pattern of srun, with its percent signs escaped."""
     return str(folder).replace("%", "%%")
 
 
@@ -158,7 +159,7 @@ def _end(step: subprocess.Popen[bytes]) -> None:
         step.wait()
 
 
-# The place on a cluster: every worker is a SLURM job of its own.
+# The place on a cluster: every worker is a separate SLURM job.
 
 
 @dataclass(frozen=True)
@@ -170,19 +171,19 @@ class Slurm(WorkerJobs):
 
     @property
     def parallel(self) -> int:
-        """Blocks worked on at the same time."""
+        """Number of blocks processed at the same time."""
         return self.jobs * self.cores
 
     @property
     def on_cluster(self) -> bool:
-        """Always: blocks are made in jobs, also when this process runs on a login node."""
+        """Always True: blocks are made in jobs, also when this process runs on a login node."""
         return True
 
     def require_logs(self) -> None:
-        """Refuse a folder for logs in which SLURM writes none; commands ask this before they write anything.
+        """Refuse a log folder in which SLURM cannot write; commands call this before they write anything.
 
         Raises:
-            BadInputError: It has a backslash or a control character in its path.
+            BadInputError: Its path has a backslash or a control character.
         """
         require_log_folder(Path(self.logs).absolute())
 
@@ -191,10 +192,11 @@ class Slurm(WorkerJobs):
         """Submit worker jobs, with the scheduler in this process; they end with the context.
 
         Raises:
-            BadInputError: A folder or a value of the site can stand in no job script, or names several clusters.
+            BadInputError: A folder or value of the site cannot be written into a job script, or several clusters are
+                named.
             SlurmError: SLURM refuses all jobs, or they keep dying.
         """
-        from stac2cube.executors.jobqueue import open_batch_jobs, open_jobs  # dask is heavy
+        from stac2cube.executors.jobqueue import open_batch_jobs, open_jobs  # importing dask takes long
 
         by_slurm = self.scheduler == "slurm"
         here = replace(self, clusters=self.beside_this_job()) if by_slurm else self
@@ -206,7 +208,7 @@ class Slurm(WorkerJobs):
             yield executor
 
     def explain(self, error: BaseException) -> str:
-        """What a worker that keeps dying means."""
+        """Explain the error of a worker that keeps dying."""
         from stac2cube.executors.dask import dead_worker
 
         if self.takes_what_it_gets:

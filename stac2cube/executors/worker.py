@@ -1,4 +1,4 @@
-"""What a worker's job or task runs: it takes what SLURM gives it here, and becomes a worker of dask.
+"""Entry point of a worker's job or task: reads the resources that SLURM gives it, then becomes a Dask worker.
 
 python -m stac2cube.executors.worker SCHEDULER --threads 4 --memory 8589934592 [--keys FOLDER] [options of dask worker]
 """
@@ -17,23 +17,23 @@ from stac2cube.executors.base import cores_of_task, memory_of_task
 from stac2cube.executors.queue import LATE, memory_bytes
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_TRIM_THRESHOLD_": 2**27}
-"""Environment of worker processes, bytes, see mallopt(3): the memory of arrays up to 32 MiB is used again, as glibc
-comes to do by itself. Dask lets workers give back all beyond 64 KiB whenever an array is freed, and the system then
-clears every page anew for the next one: blocks of super-resolution took twice as long."""
+"""Environment of worker processes, bytes, see mallopt(3). The memory of arrays up to 32 MiB is reused, which glibc
+learns to do by itself. Dask's setting returns all beyond 64 KiB whenever an array is freed, and the system then clears
+every page again for the next array: blocks of super-resolution took twice as long."""
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Each block is worked on by one thread: libraries that start threads of their own would start them for every block."""
+"""One thread processes each block: libraries with threads of their own would start them for every block."""
 
 POOLS = ("NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-"""Pools of threads that a process has once, for all blocks: unless told otherwise they are as large as the node where
-SLURM binds tasks to no cores."""
+"""Thread pools of a process, shared by all blocks. By default they are as large as the node where SLURM does not bind
+tasks to cores."""
 
 MARGIN = 0.9
-"""Part of its memory that a worker keeps to, so that it is stopped with a message before SLURM kills it without one."""
+"""Part of its memory that a worker may use, so that it stops with a message before SLURM kills it without one."""
 
 
 def main() -> None:
-    """Become a worker."""
+    """Read the options and become a Dask worker."""
     words = argparse.ArgumentParser()
     words.add_argument("scheduler")
     words.add_argument("--threads", "--nthreads", type=int, required=True, help="at most")
@@ -55,17 +55,17 @@ def main() -> None:
     alone = ["-s"] if sys.flags.no_user_site else []
     command = [sys.executable, *alone, "-m", "distributed.cli.dask_worker", given.scheduler]
     command += ["--nworkers", "1", "--nthreads", str(threads), "--memory-limit", str(memory)]
-    # A TMPDIR that is not there is passed over.
+    # gettempdir ignores a TMPDIR that does not exist.
     command += ["--local-directory", tempfile.gettempdir(), "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     os.execve(sys.executable, [*command, "--death-timeout", "120", *options], environment)
 
 
 def wait_for_file(path: Path, seconds: float = LATE) -> None:
-    """Wait for a file that another node has just written, and say so; what needs it fails if it does not appear.
+    """Wait for a file that another node has just written, and report it; its reader fails if it does not appear.
 
     Args:
         path: The file.
-        seconds: At most.
+        seconds: Longest wait.
     """
     give_up = time.monotonic() + seconds
     while not path.exists():
@@ -75,11 +75,11 @@ def wait_for_file(path: Path, seconds: float = LATE) -> None:
         sys.stderr.write(f"waiting for {path}, which this node does not see yet\n")
         time.sleep(1)
         with suppress(OSError):
-            any(path.parent.iterdir())  # asks the server again
+            any(path.parent.iterdir())  # makes the node ask the file server again
 
 
 def tls_settings(certificate: str, key: str) -> dict[str, str]:
-    """Environment by which dask lets nobody in without the run's key.
+    """Environment with which Dask refuses connections without the run's key.
 
     Args:
         certificate: Its path, or its text in PEM.

@@ -1,4 +1,4 @@
-"""What a worker's job is: where it queues, what it may use, how it begins."""
+"""Settings of worker jobs: their queue, their resources, their script."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from stac2cube.executors.queue import (
 )
 
 MEMORY_FORMS = ("mem", "mem-per-cpu", "mem-per-gpu", "all", "none")
-"""How SLURM is told of memory: by the options of those names; ``--mem=0``, all that a node has; not at all."""
+"""How SLURM is asked for memory: by the options of those names; by ``--mem=0``, all that a node has; not at all."""
 
 SCHEDULERS = ("slurm", "pbs", "lsf")
-"""What starts jobs."""
+"""Schedulers that can start worker jobs."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class WorkerJobs:
     scheduler: str = "slurm"
 
     def __post_init__(self) -> None:
-        """Refuse what SLURM would misunderstand.
+        """Validate the fields.
 
         Raises:
             BadInputError: A field makes no sense.
@@ -92,7 +92,7 @@ class WorkerJobs:
         if self.memory_as not in MEMORY_FORMS:
             raise BadInputError(f"memory_as {self.memory_as!r}: one of {', '.join(MEMORY_FORMS)}")
         for one in fields(self):
-            if one.name != "prologue":  # which is code
+            if one.name != "prologue":  # the prologue is code
                 value = getattr(self, one.name)
                 for word in value if isinstance(value, tuple) else (value,):
                     require_plain(str(word))
@@ -105,27 +105,27 @@ class WorkerJobs:
         """Memory per job in bytes.
 
         Raises:
-            BadInputError: It cannot be understood.
+            BadInputError: `memory` is malformed.
         """
         return memory_bytes(self.memory)
 
     @property
     def queue(self) -> Queue:
-        """The queue it submits to."""
+        """The queue to which the jobs are submitted."""
         return Queue(self.clusters)
 
     @property
     def takes_what_it_gets(self) -> bool:
-        """Whether a worker's memory is not what `memory` says, but all that SLURM gives its job."""
+        """Whether a worker may use all memory that SLURM gives its job, whatever `memory` is."""
         return self.memory_as in ("all", "none") or any(map(_asks_for_memory, self.directives))
 
     def header(self, job_name: str, needs: Sequence[str] = ()) -> list[str]:
         """The sbatch options of a job of this site.
 
         Args:
-            job_name: What SLURM shall call it.
-            needs: What it needs besides cluster, partition, account and time limit. The site's directives come last,
-                so that they win.
+            job_name: SLURM's name of the job.
+            needs: Options besides cluster, partition, account and time limit. The site's directives come last, so that
+                they win.
         """
         options = {
             "job-name": safe_job_name(job_name),
@@ -138,12 +138,12 @@ class WorkerJobs:
         return [*said, *needs, *self.directives]
 
     def memory_options(self, mib: int, cores: int, memory_as: str = "") -> list[str]:
-        """The sbatch options by which a job asks for memory, none where a directive does.
+        """The sbatch options by which a job requests memory; none if a directive does.
 
         Args:
             mib: Memory of a task, MiB.
-            cores: Its cores.
-            memory_as: Another form than the site's.
+            cores: Cores of a task.
+            memory_as: Form of the request. Default: that of the site.
         """
         if any(map(_asks_for_memory, self.directives)):
             return []
@@ -151,7 +151,7 @@ class WorkerJobs:
         said = {
             "mem": [f"--mem={mib}M"],
             "mem-per-cpu": [f"--mem-per-cpu={mib // cores}M"],
-            # Refused for jobs that ask for no GPU.
+            # SLURM refuses --mem-per-gpu for jobs that request no GPU.
             "mem-per-gpu": [f"--mem-per-gpu={mib}M", *([] if self._has_gpu() else ["--gres=gpu:1"])],
             "all": ["--mem=0"],
             "none": [],
@@ -159,11 +159,11 @@ class WorkerJobs:
         return said[form]
 
     def _has_gpu(self) -> bool:
-        """Whether a directive asks for GPUs."""
+        """Whether a directive requests GPUs."""
         return any(re.match(r"--gres=.*gpu|--gpus|-G|--tres-per-\w+=.*gpu", one) for one in self.directives)
 
     def again_options(self) -> list[str]:
-        """The sbatch options by which a job is requeued after its node's failure, and goes on in its log."""
+        """The sbatch options by which a job is requeued after its node's failure, and appends to its log."""
         forbidden = any(one.startswith("--no-requeue") for one in self.directives)
         return ["--open-mode=append", *([] if forbidden else ["--requeue"])]
 
@@ -171,16 +171,16 @@ class WorkerJobs:
         """The script of a worker job.
 
         Args:
-            name: What SLURM calls the job, and dask its worker.
-            scheduler: Its address.
+            name: Name of the job in SLURM, and of its worker in Dask.
+            scheduler: Address of Dask's scheduler.
             keys: Folder of the run's certificate and key.
-            logs: For their logs, absolute.
+            logs: Folder for logs, absolute.
 
         Raises:
-            BadInputError: A value can stand in no job script.
+            BadInputError: A value cannot be written into a job script.
         """
         seconds = duration_seconds(self.walltime) or 0.0
-        # Workers leave before they are killed, not all at the same moment.
+        # Workers end before they are killed, at different moments.
         margin = max(30.0, min(300.0, seconds / 10))
         words = python_words(self.python, "-m", "stac2cube.executors.worker", scheduler)
         words += ["--name", name, "--keys", str(keys), "--threads", str(self.cores)]
@@ -190,14 +190,14 @@ class WorkerJobs:
         needs = ["--nodes=1", "--ntasks=1", f"--cpus-per-task={self.cores}"]
         needs += [*self.memory_options(self.memory_bytes // 2**20, self.cores), *self.again_options()]
         body = Body(self.prologue, words)
-        # Not *.out: what a dying worker says is no word of the job that a person submitted.
+        # Not *.out: the log of a dying worker must not be taken for that of the job which the user submitted.
         return job_script("workers", name, self.header(name, needs), body, logs, "%x-%j.log")
 
     def beside_this_job(self, environment: Mapping[str, str] | None = None) -> str:
-        """The one cluster on which worker jobs run: of several, that of the job in which their controller runs.
+        """The one cluster for worker jobs: of several, that of the job in which their controller runs.
 
         Raises:
-            BadInputError: There are several, and the controller runs in no job of theirs.
+            BadInputError: There are several, and the controller runs in no job on any of them.
         """
         values = os.environ if environment is None else environment
         if "," not in self.clusters:
@@ -212,7 +212,7 @@ class WorkerJobs:
 
 
 def _options_of(line: str) -> list[str]:
-    """Options of sbatch in a line as people copy it from a job script: ``"#SBATCH --qos=high --mem-per-cpu=1G"``.
+    """Split a line copied from a job script into options of sbatch: ``"#SBATCH --qos=high --mem-per-cpu=1G"``.
 
     A line with quotes is one option.
     """

@@ -1,4 +1,4 @@
-"""Keep a cube for years: verify, repair, tidy, roll back, restore files from sealed years."""
+"""Maintain a cube for years: verify, repair, tidy, roll back, restore files from sealed years."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ from stac2cube.store.verify import find_damage
 from stac2cube.store.writer import open_writer
 from stac2cube.store.yearly_store import PIXELS_OF, pixel_commit, year_stores
 
-# Lost files of a cube, brought back from the store of a sealed year: the same pixels, and nothing else is asked.
+# Recovery of lost files from the store of a sealed year: the same pixels, without another source.
 
 
 @dataclass(frozen=True)
 class StepInYear:
-    """A step as the store of a year has it.
+    """A step in the store of a year.
 
     Attributes:
         store: Path of the store.
-        place: Of the step in it.
+        place: Index of the step in it.
     """
 
     store: str
@@ -60,16 +60,16 @@ class StepInYear:
 
 @dataclass(frozen=True)
 class ReadYearStep:
-    """The task.
+    """The task of a block.
 
     Attributes:
-        layers: Of the cube.
+        layers: Layers of the cube.
     """
 
     layers: tuple[Layer, ...]
 
     def __call__(self, kept: StepInYear, block: Block) -> dict[str, np.ndarray]:
-        """Pixels of one block.
+        """Read the pixels of one block.
 
         Raises:
             ReadError: The store cannot be read.
@@ -92,18 +92,18 @@ def restore(
     options: BuildOptions,
     progress: Progress | None = None,
 ) -> Summary:
-    """Bring steps back from sealed years, as far as these have them.
+    """Restore steps from the stores of sealed years, as far as these hold them.
 
     Args:
         cube: The cube.
-        keys: Of steps whose files are damaged.
-        damaged: Years whose own stores are, and are not asked.
-        place: Where the work runs.
-        options: How.
-        progress: Told of every block.
+        keys: Keys of steps whose files are damaged.
+        damaged: Years whose stores are damaged and not used.
+        place: Place where blocks are made.
+        options: Options of the build.
+        progress: Receives every finished block.
 
     Returns:
-        A summary that names the steps brought back as replaced.
+        A summary that lists the restored steps as replaced.
     """
     root = read_root(cube)
     rows = Ledger(cube, root.ledger).entries(keys=keys)
@@ -121,7 +121,7 @@ def restore(
 
 
 def _again(row: Entry) -> Entry:
-    """The row of a step made anew from its own pixels: whoever has these need not read them again."""
+    """The row of a step rebuilt from its own pixels: readers that have these need not read them again."""
     return replace(row, receipts=(), properties={**row.properties, PIXELS_OF: pixel_commit(row)})
 
 
@@ -132,17 +132,17 @@ def _tiles(row: Entry) -> tuple[tuple[int, int], ...]:
     return tuple(tile for tile, valid in filled.items() if valid)
 
 
-# Keeping a cube for years: verified and repaired, put in order, rolled back.
+# Maintenance of a cube for years: verification and repair, order of steps, rollback.
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair did.
+    """Outcome of a repair.
 
     Attributes:
-        found: What was wrong before.
-        left: What is wrong still.
-        summary: Of the steps that were made anew.
+        found: Damage before.
+        left: Damage that remains.
+        summary: Summary of the steps that were rebuilt.
     """
 
     found: tuple[Damage, ...]
@@ -156,11 +156,11 @@ def verify(cube: str | Path, *, deep: bool = True) -> list[Damage]:
 
 
 def remarks(cube: Path, derived: Sequence[DerivedKind] = STAGES) -> list[str]:
-    """What is no damage and may be mended all the same: slots out of the order of time, children out of step.
+    """Conditions that are not damage but can be mended: slots not in order of time, outdated derived cubes.
 
     Args:
-        cube: A cube whose ledger is whole.
-        derived: Kinds of cubes that are made from others.
+        cube: A cube with an intact ledger.
+        derived: Kinds of derived cubes.
     """
     rows = list(Ledger(cube, read_root(cube).ledger).entries(whole=False).values())
     found = [] if slots_in_order(rows) else [f"steps are not in the order of time: stac2cube tidy {cube}"]
@@ -179,22 +179,22 @@ def repair(
     deep: bool = True,
     again: Callable[..., Summary] | None = None,
 ) -> Repair:
-    """Make anew what is damaged, and only that.
+    """Rebuild what is damaged, and only that.
 
-    Steps come from the store of their year where it was sealed and is sound, else from the items or the cube that they
-    were made from.
+    Steps come from the store of their year where it was sealed and is intact, else from the items or the cube from
+    which they were made.
 
     Args:
         cube: The cube.
-        place: Where the work runs.
-        options: How.
-        progress: Told of every block.
+        place: Place where blocks are made.
+        options: Options of the build.
+        progress: Receives every finished block.
         deep: Compare checksums of files too, not their sizes alone.
-        again: Makes steps of it again, as :func:`stac2cube.maintain.update.update` does; by its stage if None.
+        again: Rebuilds steps, as :func:`stac2cube.maintain.update.update` does; chosen by the cube's stage if None.
 
     Raises:
         CubeError: Not a cube.
-        BadInputError: The ledger itself is lost: roll back to a commit that has one, or build the cube anew.
+        BadInputError: The ledger itself is lost: roll back to a commit that has one, or rebuild the cube.
     """
     options = options or BuildOptions()
     first, found = _whole_records(cube, options, deep=deep)
@@ -205,7 +205,7 @@ def repair(
     if found:
         tidy_up(cube, found, options.verdict)
         with open_writer(cube, read_root(cube).spec, options.verdict):
-            pass  # it cleans up after runs that died
+            pass  # opening it cleans up after runs that died
     years = {int(damage.key) for damage in found if damage.kind == "year"}
     if keys:
         kept = restore(cube, keys, years, place, options, progress)
@@ -221,11 +221,11 @@ def repair(
 
 
 def tidy(cube: Path, *, options: BuildOptions | None = None) -> Root | None:
-    """Put the steps of a cube in the order of time, in a new generation of hard links; None where they are.
+    """Put the steps of a cube in order of time, in a new generation of hard links; None if they are already.
 
     Raises:
         CubeError: Not a cube.
-        CubeLockedError: Somebody else writes it.
+        CubeLockedError: Another process is writing the cube.
     """
     require_renamable(cube, "tidy")
     with open_writer(cube, read_root(cube).spec, (options or BuildOptions()).verdict) as writer:
@@ -236,21 +236,21 @@ def tidy(cube: Path, *, options: BuildOptions | None = None) -> Root | None:
 
 
 def rollback(cube: Path, number: int, *, options: BuildOptions | None = None) -> Root:
-    """Make the state of an older commit the present one; see :func:`stac2cube.store.repair.roll_back`."""
+    """Restore the state of an older commit; see :func:`stac2cube.store.repair.roll_back`."""
     require_renamable(cube, "rollback")
     with open_writer(cube, read_root(cube).spec, (options or BuildOptions()).verdict) as writer:
         return roll_back(writer, number)
 
 
 def last_commit_before(cube: Path, date: str) -> int:
-    """The number of the last commit of a cube that was made before a date.
+    """Number of the last commit of a cube that was made before a date.
 
     Args:
         cube: The cube.
         date: ``"2025-03-01"`` or ``"2025-03-01T12:00:00Z"``, UTC.
 
     Raises:
-        BadInputError: It is no date, or no commit was made before it.
+        BadInputError: The date is malformed, or no commit was made before it.
         CubeError: Not a cube.
     """
     limit = moment_or_none(date)
@@ -263,13 +263,13 @@ def last_commit_before(cube: Path, date: str) -> int:
 
 
 def _whole_records(cube: Path, options: BuildOptions, *, deep: bool) -> tuple[list[Damage], list[Damage]]:
-    """Put root, ledger and rights of a cube right, without which nobody knows what else is wrong.
+    """Repair root, ledger and permissions of a cube, without which other damage cannot be found.
 
     Returns:
-        What was wrong before, and what is then.
+        Damage before, and damage after.
 
     Raises:
-        BadInputError: They cannot be put right, or there are symbolic links in the cube; nothing else was changed.
+        BadInputError: They cannot be repaired, or there are symbolic links in the cube; nothing else was changed.
     """
     first = found = find_damage(cube, deep=deep)
 
@@ -286,7 +286,7 @@ def _whole_records(cube: Path, options: BuildOptions, *, deep: bool) -> tuple[li
     if any(damage.kind == "root" for damage in found):
         restore_root(cube, options.verdict)
         found = again()
-    for kind in ("ledger", "history"):  # what is lost of the history shows once the ledger is whole
+    for kind in ("ledger", "history"):  # damage of the history is found once the ledger is intact
         if any(damage.kind == kind for damage in found):
             restore_records(cube, found, options.verdict)
             found = again()
@@ -296,7 +296,7 @@ def _whole_records(cube: Path, options: BuildOptions, *, deep: bool) -> tuple[li
 
 
 def _advice(cube: Path) -> str:
-    """What to do where the ledger is lost."""
+    """Advice for a lost ledger."""
     number = last_whole_commit(cube)
     if number is None:
         return "roll back or build it anew; no commit of its history has its whole ledger"
@@ -316,7 +316,7 @@ def _layers_again(
     steps = []
     for key, scene in scenes.items():
         steps += steps_for([scene], spec.grid, str(rows[key].properties.get("catalog_choice", "")), layers)
-    # The light scenes of the ledger have no items of their own: the row keeps those it had.
+    # Scenes read from the ledger have no source items: the row keeps its own.
     steps = [replace(step, entry=replace(step.entry, sources=rows[step.entry.key].sources)) for step in steps]
     job = LayersJob(cube, query, tuple(scenes.values()), spec, tuple(steps), catalog_choices(query))
     return build(cube, spec, job.steps, job.task(), place, options=options, progress=progress)

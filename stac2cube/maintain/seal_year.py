@@ -1,4 +1,4 @@
-"""Seal a year: its steps once more in files that are deep in time, beside the cube."""
+"""Seal a year: store its steps a second time beside the cube, in files that are deep in time."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SealedYear:
-    """What sealing a year did.
+    """Outcome of sealing a year.
 
     Attributes:
         year: UTC.
-        store: Its store, "" if the run was stopped before it was whole.
-        steps: In it.
-        files: Of pixels in it.
+        store: Path of its store, "" if the run was stopped before it was complete.
+        steps: Number of steps in it.
+        files: Number of pixel files in it.
         size: Their bytes.
-        files_before: Of the same pixels in the cube.
+        files_before: Number of files of the same pixels in the cube.
         size_before: Their bytes.
-        made: Whether anything was to be done.
+        made: Whether there was anything to do.
         seconds: Wall time.
     """
 
@@ -66,7 +66,7 @@ class SealedYear:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 10 stopped in time: the same command goes on."""
+        """0 done, 10 stopped in time: the same command continues."""
         return 0 if self.store else 10
 
 
@@ -88,14 +88,14 @@ def seal_year(
     Args:
         cube: The cube.
         year: UTC.
-        place: Where the work runs; threads of this process if None.
-        options: When to stop, and limits of the size of the cube.
+        place: Place where blocks are made; threads of this process if None.
+        options: When to stop, and limits on the size of the cube.
         progress: Called for every layer and tile.
         anew: Write the year again even if nothing changed, because its store is damaged.
 
     Raises:
         CubeError: Not a cube, or a file of it is damaged.
-        CubeLockedError: Somebody else writes it.
+        CubeLockedError: Another process is writing the cube.
         BadInputError: The year is not over, the cube has no step of it, or would outgrow its limits.
     """
     path, place, options = Path(cube), place or Threads(), options or BuildOptions()
@@ -139,7 +139,7 @@ def seal_year(
 def mend_years(
     cube: Path, years: Collection[int], place: Place, options: BuildOptions, progress: Progress | None = None
 ) -> None:
-    """Write damaged stores of years anew; one of whose year the cube has no step any more is forgotten."""
+    """Rebuild damaged stores of years; the store of a year without steps in the cube is dropped from the root."""
     for year in sorted(years):
         if rows_of(year, Ledger(cube, read_root(cube).ledger).entries(whole=False)):
             seal_year(cube, year, place, options=options, progress=progress, anew=True)
@@ -156,7 +156,7 @@ def _require_room(path: Path, spec: CubeSpec, rows: Sequence[Entry], limits: Seq
 
 
 def _make(parts: Sequence[YearPart], scheduler: Scheduler) -> bool:
-    """Make the parts that have no receipt; whether all are made."""
+    """Make the parts that have no receipt; returns whether all are made."""
     todo, done = [part for part in parts if not part.receipt.exists()], 0
     with (
         scheduler.place.open() as executor,
@@ -172,7 +172,7 @@ def _make(parts: Sequence[YearPart], scheduler: Scheduler) -> bool:
 
 
 def _purge(writer: CubeWriter) -> None:
-    """Remove stores that the root has not named for as long as an old generation is kept for its readers."""
+    """Remove stores that have been unnamed in the root for as long as an old generation is kept for its readers."""
     named = set(writer.root.years.values())
     for store in years_folder(writer.path).glob("*.zarr"):
         mark = store.with_name(f".{store.name}.unnamed")

@@ -26,27 +26,27 @@ from stac2cube.store.files import require_renamable
 from stac2cube.store.ledger import FAILED, SEALED, Entry, Ledger
 from stac2cube.store.metadata import read_root
 
-# Whether items that a search did not find are gone: their catalog is asked for each of them.
+# Whether items that a search did not find are withdrawn: their catalog is queried for each of them.
 #
 # A search may be incomplete: servers time out, page wrongly, hide items for an hour, or change a property that the
-# search goes by. Steps are taken out of cubes only for items of which their own catalog says, by 404 or 410, that it
-# has them no more (RFC 9110, 15.5.5 and 15.5.11), or that they are deprecated.
+# search uses. Steps are removed from cubes only for items that their own catalog reports as gone, by 404 or 410 (RFC
+# 9110, 15.5.5 and 15.5.11), or as deprecated.
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
-"""Items that a catalog is asked for at the same time."""
+"""Number of items for which a catalog is queried at the same time."""
 
 
 @dataclass
 class ItemStates:
-    """What became of items.
+    """Determines whether items were withdrawn.
 
     Attributes:
         cube: The cube that was made from them.
-        withdrawn: Ids of items that an inventory knows to be gone.
-        choices: The catalogs that were to be searched, in order.
-        found: What was found, None if nothing.
+        withdrawn: Ids of items that were withdrawn according to an inventory.
+        choices: The catalogs to be searched, in order.
+        found: Result of the search, None if it found nothing.
     """
 
     cube: Path
@@ -57,17 +57,17 @@ class ItemStates:
     _serves: dict[str, bool] = field(default_factory=dict)
 
     def all_gone(self, row: Entry) -> bool:
-        """Whether all items of a step are."""
+        """Whether all items of a step are certainly withdrawn."""
         return self.are_gone(row, row.items)
 
     def are_gone(self, row: Entry, items: Collection[str]) -> bool:
-        """Whether some items of a step are gone for certain."""
+        """Whether the given items of a step are certainly withdrawn."""
         names = [name for name in items if name not in self.withdrawn]
         if not names:
             return True
         catalogs = [catalog for name in self._names(row) for catalog in self._catalogs() if catalog.name == name]
         if len({catalog.name for catalog in catalogs}) < len(self._names(row)):
-            return False  # of a catalog that was not asked nobody knows
+            return False  # unknown for a catalog that was not searched
         if any(self._is_met(name) for name in names):
             log.warning("%s: the catalog has its items, but not as a scene for these words: it is kept", row.key)
             return False
@@ -87,7 +87,7 @@ class ItemStates:
         return _whole(row) not in {catalog.name for catalog in self._catalogs()}
 
     def _catalogs(self) -> list[Catalog]:
-        """Those that could have told of an item: what another one lacks was not withdrawn."""
+        """Catalogs that could have listed an item; items missing in other catalogs were not withdrawn."""
         together = [choice.catalog for choice in self.choices if choice.together]
         if together:
             return together
@@ -98,7 +98,7 @@ class ItemStates:
         return self.found.notes if self.found else ()
 
     def _is_met(self, name: str) -> bool:
-        """Whether the search met an item that its catalog does not call deprecated."""
+        """Whether the search met an item, without the catalog marking it as deprecated."""
         notes = self._notes()
         met = any(name in note.met or name in note.left_out for note in notes)
         return met and not any(name in note.deprecated for note in notes)
@@ -112,7 +112,7 @@ class ItemStates:
         return self._asked[collection, name]
 
     def _has_items(self, catalog: Catalog) -> bool:
-        """Whether a catalog can be asked for items: it must not call one gone that the search just found there."""
+        """Whether a catalog answers queries for items: it must not call an item gone that the search just found."""
         if catalog.url not in self._serves:
             granules = [one for scene in (self.found.scenes if self.found else ()) for one in scene.granules]
             there = next((one for one in granules if one.catalog == catalog.name), None)
@@ -122,7 +122,7 @@ class ItemStates:
         return self._serves[catalog.url]
 
     def _collections(self, row: Entry, names: Collection[str]) -> list[tuple[str, str]]:
-        """Collection and id of items, from the items that the ledger keeps."""
+        """Collection and id of items, from the items stored in the ledger."""
         whole = Ledger(self.cube, read_root(self.cube).ledger).entries(keys=[row.key])[row.key]
         items = [json.loads(text) for text in whole.sources]
         known = {str(item["id"]): str(item.get("collection") or "") for item in items}
@@ -133,31 +133,31 @@ def _whole(row: Entry) -> str:
     return str(row.properties.get("catalog", ""))
 
 
-# A cube and its catalog, compared over the whole time it covers, and brought together again.
+# Comparison of a cube with its catalog over the whole time it covers, and synchronisation of the two.
 
 KINDS = ("new", "late", "failed", "superseded", "reduced", "withdrawn", "children")
-"""What can be brought together, by name."""
+"""Kinds of differences that can be removed, by name."""
 
 _BUILT = ("new", "late", "failed", "superseded", "reduced")
-"""Those of them that are built."""
+"""Kinds that require a build."""
 
 MOST_WITHDRAWN = 0.2
-"""Part of a cube's steps that may go at once: a catalog that lost more is more likely ill than right."""
+"""Largest part of a cube's steps that is removed at once: a catalog that lost more is probably at fault."""
 
 
 @dataclass(frozen=True)
 class Sync:
-    """How a cube stands to its catalog, by keys of scenes.
+    """Differences between a cube and its catalog, by keys of scenes.
 
     Attributes:
-        new: In the catalog, later than all that is sealed.
-        late: In the catalog, earlier than the last that is sealed.
-        failed: That failed when they were last tried.
+        new: In the catalog, later than all sealed steps.
+        late: In the catalog, earlier than the last sealed step.
+        failed: Failed at the last attempt.
         superseded: Sealed from older, other or fewer items than there are now.
-        reduced: Sealed from items of which some were withdrawn, while others of the scene are still there.
-        withdrawn: Sealed, and not in the catalog any more.
-        children: Cubes made from this one, and from those, that lack steps, hold stale ones, or some too many.
-        awaited: Status by item id of what the inventory knows and the archive has not yet: nothing to do but wait.
+        reduced: Sealed from items of which some were withdrawn, while others of the scene still exist.
+        withdrawn: Sealed, and no longer in the catalog.
+        children: Cubes derived from this one, and from those, with missing, stale or surplus steps.
+        awaited: Status by id of items that are in the inventory and not yet in the archive: they need no action.
     """
 
     new: tuple[str, ...] = ()
@@ -171,14 +171,14 @@ class Sync:
 
     @property
     def nothing(self) -> bool:
-        """Whether all is in step."""
+        """Whether there is no difference."""
         return not any(getattr(self, kind) for kind in KINDS)
 
     def only(self, kinds: Collection[str]) -> Sync:
-        """What of it is of some of :data:`KINDS`.
+        """The differences of some of :data:`KINDS`.
 
         Raises:
-            BadInputError: Not a kind.
+            BadInputError: A kind is unknown.
         """
         _require_known(kinds)
         left_out: dict[str, Any] = {kind: {} if kind == "children" else () for kind in KINDS if kind not in kinds}
@@ -190,22 +190,22 @@ def compare_with_catalog(
 ) -> tuple[Sync, LayersJob | None]:
     """Compare a layers cube with its catalog; nothing is changed.
 
-    An item counts as withdrawn when the catalog it came from, asked for the item itself, says that it does not have it
-    any more, or calls it deprecated; or when the inventory says that it was removed. That a search does not find it is
-    not enough. A step whose items were replaced by others of the same tile and time is superseded, not withdrawn.
+    An item counts as withdrawn when the catalog from which it came, queried for the item itself, reports it as gone or
+    deprecated; or when the inventory lists it as removed. It is not enough that a search does not find it. A step whose
+    items were replaced by others of the same tile and time is superseded, not withdrawn.
 
     Args:
         cube: The cube.
         on_cluster: Whether blocks will be made on the nodes of a cluster.
-        inventory: Of the catalog's archive, see :mod:`stac2cube.search.search`.
-        derived: Kinds of cubes that are made from others.
+        inventory: Inventory of the catalog's archive, see :mod:`stac2cube.search.search`.
+        derived: Kinds of derived cubes.
 
     Returns:
-        How they differ; and what would build it, None where the catalog has no scene at all.
+        The differences; and the job that would build the cube, None if the catalog has no scene at all.
 
     Raises:
         CubeError: Not a cube.
-        BadInputError: Not one of layers.
+        BadInputError: Not a cube of layers.
         CatalogError: The catalog or the inventory cannot be read.
     """
     rows = Ledger(cube, read_root(cube).ledger).entries(whole=False)
@@ -246,7 +246,7 @@ def compare_with_catalog(
 
 
 def _reduced(row: Entry, now: Entry) -> bool:
-    """Whether a step was made from items of which the same catalog now shows others, older ones, or fewer."""
+    """Whether the same catalog now shows other items for a step, older ones, or fewer."""
     same = row.properties.get("catalog") == now.properties.get("catalog")
     other = any(baseline(version) not in versions_like(part, now.parts) for part, version in row.parts.items())
     return same and (other or bool(_missing(row, now)))
@@ -267,20 +267,21 @@ def sync(
     progress: Progress | None = None,
     derived: Sequence[DerivedKind] = STAGES,
 ) -> Summary:
-    """Bring a cube and its catalog together again, and what was made from the cube with it.
+    """Synchronise a cube with its catalog, and derived cubes with the cube.
 
     Args:
         cube: A layers cube.
-        place: Where the work runs.
-        kinds: Of :data:`KINDS`, what is done.
-        even_many: Take steps out, or make them anew from less, however many items were withdrawn.
-        inventory: Of the catalog's archive.
-        options: How.
-        progress: Told of every block.
-        derived: Kinds of cubes that are made from others.
+        place: Place where blocks are made.
+        kinds: Which of :data:`KINDS` are synchronised.
+        even_many: Remove steps, or rebuild them from fewer items, however many items were withdrawn.
+        inventory: Inventory of the catalog's archive.
+        options: Options of the build.
+        progress: Receives every finished block.
+        derived: Kinds of derived cubes.
 
     Raises:
-        BadInputError: Not a kind, not a layers cube, or so much was withdrawn that it cannot be right.
+        BadInputError: A kind is unknown, the cube is not of layers, or so much was withdrawn that the catalog is
+            probably at fault.
         CatalogError: The catalog cannot be read.
     """
     _require_known(kinds)

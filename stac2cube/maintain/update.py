@@ -1,4 +1,4 @@
-"""Update cubes that were made from other cubes, whatever their stage."""
+"""Update derived cubes, whatever their stage."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stac2cube.executors.base import Place
 from stac2cube.progress import Progress
 from stac2cube.store.metadata import read_root
 
-# Bring a cube that was made from another up to date, whatever it is.
+# Update of one derived cube.
 
 DERIVED = {"clouds", "masked", "coregistered", "moved", "superres", "indices", "composite", "overview"}
-"""Names of the stages that make a cube from a cube."""
+"""Names of the stages that derive a cube from a cube."""
 
 
 def derived_stage(name: str) -> Derived[Any]:
-    """The stage of a name of :data:`DERIVED`; stages are imported when one is used."""
+    """The stage with a name of :data:`DERIVED`; stages are imported when one is used."""
     from stac2cube.clouds.stage import CLOUDS
     from stac2cube.coregister.stage import COREGISTERED, MOVED
     from stac2cube.stages.overviews import OVERVIEW
@@ -36,7 +36,7 @@ def derived_stage(name: str) -> Derived[Any]:
 
 
 def is_derived(cube: Path) -> bool:
-    """Whether a cube follows another; False where there is no cube."""
+    """Whether a cube is derived from another; False if it does not exist."""
     return cube.exists() and read_root(cube).spec.stage in DERIVED
 
 
@@ -48,7 +48,7 @@ def update(
     options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Bring a derived cube up to date with its inputs, by the rules that it stores; see :func:`derive`.
+    """Update a derived cube from its inputs, by the rules that it stores; see :func:`derive`.
 
     Args:
         cube: A cube for which :func:`is_derived` is true.
@@ -58,7 +58,7 @@ def update(
         progress: Receives every finished block. Default: shows nothing.
 
     Returns:
-        What was done.
+        Summary of the build.
 
     Raises:
         BadInputError: A catalog was given for a cube that reads none; or an error of the stage of the cube.
@@ -71,20 +71,20 @@ def update(
     return derive(stage, parents, cube, stage.rules_of(spec), place, options=options, progress=progress)
 
 
-# Cubes that were made from a cube: which there are beside it, how they stand to it, and how they follow.
+# Derived cubes beside a cube: which exist, what they are missing, and their update.
 
 log = logging.getLogger(__name__)
 
 
 class DerivedKind(Protocol):
-    """A kind of cubes, or of folders of samples, that are made from cubes."""
+    """A kind of cubes, or of folders of samples, that are derived from cubes."""
 
     def candidates(self, cube: Path) -> Iterable[Path]:
-        """What lies beside a cube and may be of this kind."""
+        """Paths beside a cube that may be of this kind."""
         ...
 
     def parent(self, cube: Path) -> Path | None:
-        """The cube that a cube of this kind was made from; None for any other.
+        """The parent of a cube of this kind; None for any other path.
 
         Raises:
             CubeError: Not a cube.
@@ -92,50 +92,50 @@ class DerivedKind(Protocol):
         ...
 
     def behind(self, cube: Path) -> tuple[int, int]:
-        """Steps that a cube of this kind lacks, and how many it has that were made anew in its parent since."""
+        """Number of steps that a cube of this kind is missing, and of steps that its parent has rebuilt since."""
         ...
 
     def too_many(self, cube: Path, keys: Collection[str]) -> set[str]:
-        """Steps that a cube of this kind has and of which its parent's are none, by the keys of those."""
+        """Keys of the steps of a cube of this kind that have no step in its parent, given the parent's keys."""
         ...
 
     def drop(self, cube: Path, keys: Collection[str], options: BuildOptions) -> None:
-        """Take such steps out."""
+        """Remove such steps."""
         ...
 
     def inputs(self, cube: Path) -> set[Path]:
-        """Cubes that a cube of this kind reads besides its parent; absolute paths."""
+        """Absolute paths of the cubes that a cube of this kind reads besides its parent."""
         ...
 
     def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
-        """Bring a cube of this kind up to its parent."""
+        """Update a cube of this kind from its parent."""
         ...
 
 
 class StageKinds(CubesBeside):
-    """What the stages make from a cube: clouds, masked, co-registered, super-resolved cubes, overviews ..."""
+    """Cubes derived by the stages: clouds, masked, co-registered, super-resolved cubes, overviews ..."""
 
     def parent(self, cube: Path) -> Path | None:
-        """The cube that a cube was made from."""
+        """The parent of a cube."""
         request = read_root(cube).spec.request
         return Path(request["layers"]) if is_derived(cube) and request.get("layers") else None
 
     def behind(self, cube: Path) -> tuple[int, int]:
-        """Steps lacking and stale."""
+        """Number of missing and of stale steps."""
         status = cube_status(cube)
         return status.lacking, len(status.stale)
 
     def follow(self, cube: Path, place: Place, *, options: BuildOptions, progress: Progress | None) -> Summary:
-        """Bring a cube up to its parent."""
+        """Update a cube from its parent."""
         return update(cube, place, options=options, progress=progress)
 
 
 STAGES: tuple[DerivedKind, ...] = (StageKinds(),)
-"""The kinds that are followed if nobody says more."""
+"""The default kinds of derived cubes."""
 
 
 def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple[Path, DerivedKind]]:
-    """Cubes beside a cube that were made from it, in the order of their paths; its overviews among them."""
+    """Cubes beside a cube that were derived from it, sorted by path; its overviews among them."""
     wanted = cube.resolve()
     found: dict[Path, tuple[Path, DerivedKind]] = {}
     for kind in kinds:
@@ -144,15 +144,15 @@ def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple
                 if kind.parent(path) == wanted:
                     found.setdefault(path.resolve(), (path, kind))
             except CubeError:
-                continue  # some other store
+                continue  # another kind of store
     return sorted(found.values(), key=lambda one: str(one[0]))
 
 
 def derived_from(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple[Path, Path, DerivedKind]]:
-    """The children of a cube, and theirs: each with its parent before it, and after all cubes that it is made from.
+    """All cubes derived from a cube, directly or not: parent, path and kind, each after all cubes that it reads.
 
     Raises:
-        CubeError: Cubes are made from each other.
+        CubeError: Cubes are derived from each other.
     """
     found: dict[Path, tuple[Path, Path, DerivedKind]] = {}
     waiting = [cube]
@@ -168,9 +168,9 @@ def derived_from(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tupl
 
 
 def outdated_children(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> dict[str, dict[str, int]]:
-    """How the children of a cube, and theirs, stand to their parents, those that are not in step; by path.
+    """Missing, stale and surplus steps of the derived cubes of a cube, by path; cubes that are up to date are left out.
 
-    One of which that cannot be told, because it is damaged or an input of it is gone, is named in the log.
+    A cube that cannot be compared, because it or one of its inputs is damaged or missing, is named in the log.
     """
     found: dict[str, dict[str, int]] = {}
     for parent, child, kind in derived_from(cube, kinds):
@@ -194,14 +194,14 @@ def update_children(
     summary: Summary,
     kinds: Sequence[DerivedKind] = STAGES,
 ) -> None:
-    """Update the children of a cube, and theirs, until all are up to date or the run is stopped.
+    """Update all cubes derived from a cube, directly or not, until all are up to date or the run is stopped.
 
     Args:
         cube: The cube.
         place: Where the work runs.
         options: Options of the build.
         progress: Receives every finished block. None: shows nothing.
-        summary: Receives what failed, and whether the run was stopped.
+        summary: Receives failures, and whether the run was stopped.
         kinds: Kinds of cubes that are updated.
     """
     for parent, child, kind in derived_from(cube, kinds):

@@ -1,4 +1,4 @@
-"""Backends of super-resolution behind one small interface; pixels that are too bright for a network."""
+"""Backends of super-resolution with a common interface; handling of pixels that are too bright for a network."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from stac2cube.superres.optics import (
 )
 from stac2cube.superres.rules import Consistency, SuperresRules
 
-# Pixels too bright for a network: saturated ones hold no measurement, others lie beyond what it learned.
+# Pixels too bright for a network: saturated ones hold no measurement, others are beyond its training data.
 
 BRIGHT = 1.2
-"""Reflectance above which no network is asked: surfaces stay below, clouds, glint and mirrors may not."""
+"""Reflectance above which no network is used: surfaces are below it; clouds, glint and mirrors may be above."""
 
 SATURATED = 2.0
-"""Reflectance above which a pixel holds no measurement. The agency's mark of saturation, count 65535, reads as 6.45; a
-pixel that resampling made of the mark and its neighbours lies between. Detectors of Sentinel-2 reach at most about 1.8
+"""Reflectance above which a pixel holds no measurement. The agency's value for saturation, count 65535, reads as 6.45;
+a pixel that resampling mixed from it and its neighbours is between. Detectors of Sentinel-2 reach at most about 1.8
 (Sentinel-2 User Handbook, table of Lref and Lmax, for a low sun)."""
 
 _SQUARE = np.ones((3, 3), dtype=bool)
 
 
 def saturated(picture: np.ndarray, around: int) -> np.ndarray:
-    """Where a band holds no measurement.
+    """Mask of the pixels of a band that hold no measurement.
 
     Args:
         picture: ``(rows, columns)`` reflectance.
-        around: Pixels around each saturated one that resampling may have mixed it into.
+        around: Pixels around each saturated one into which resampling may have mixed it.
 
     Returns:
-        ``(rows, columns)`` bool, True where it holds none.
+        ``(rows, columns)`` bool, True where there is no measurement.
     """
     return grown_mask(picture > SATURATED, around)
 
 
 def grown_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """A mask with all pixels around it, diagonally too, in ``pixels`` steps; ``(rows, columns)`` bool."""
+    """Dilate a mask by ``pixels`` steps, diagonally too; ``(rows, columns)`` bool."""
     if not pixels or not mask.any():
         return mask
     wider: np.ndarray = ndimage.binary_dilation(mask, _SQUARE, iterations=pixels)
@@ -64,18 +64,18 @@ def grown_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def without(picture: np.ndarray, gone: np.ndarray, reach: int) -> np.ndarray:
-    """A picture whose gaps take the nearest pixel there is within ``reach`` pixels; farther in it is 0.
+    """Fill the gaps of a picture with the nearest pixel within ``reach`` pixels, with 0 farther in.
 
     Args:
         picture: ``(rows, columns)`` float32.
-        gone: ``(rows, columns)`` bool, True where there is nothing.
+        gone: ``(rows, columns)`` bool, True in gaps.
         reach: Pixels.
     """
     return without_all([picture], gone, reach)[0]
 
 
 def without_all(pictures: Sequence[np.ndarray], gone: np.ndarray, reach: int) -> list[np.ndarray]:
-    """The same for pictures that have their gaps at the same places."""
+    """Fill the gaps of pictures, as in :func:`without`, that have them at the same places."""
     if not gone.any():
         return list(pictures)
     away, (rows, columns) = ndimage.distance_transform_edt(gone, return_indices=True)
@@ -83,33 +83,33 @@ def without_all(pictures: Sequence[np.ndarray], gone: np.ndarray, reach: int) ->
     return [np.where(near, picture[rows, columns], np.float32(0)) for picture in pictures]
 
 
-# From bands of 10 and 20 m to 10 m and to 2.5 m, by backends behind one small interface.
+# From bands of 10 and 20 m to 10 m and to 2.5 m, by backends with a common interface.
 
 FOLDERS = ("sen2sr", "onnx")
-"""Those whose weights are a folder."""
+"""Backends whose weights are a folder."""
 
 
 class Upscaler(Protocol):
-    """What a backend does. Pictures are reflectance, float32, without gaps."""
+    """Interface of a backend. Pictures are reflectance, float32, without gaps."""
 
     @property
     def radius(self) -> int:
-        """Pixels of 10 m from which a network's answer may depend on others."""
+        """Pixels of 10 m within which others may affect a pixel of the result."""
         ...
 
     @property
     def reach(self) -> int:
-        """The same of one step alone, to 10 m or to 2.5 m; 0 without a network."""
+        """The same for the network of one step alone, to 10 m or to 2.5 m; 0 without a network."""
         ...
 
     @property
     def spare(self) -> int:
-        """Pixels of 10 m at the edges that the second step needs no more."""
+        """Pixels of 10 m at the edges that the second step does not need."""
         ...
 
     @property
     def agrees(self) -> bool:
-        """Whether its pictures agree with what was measured already, as far as they should."""
+        """Whether its pictures already agree with the measured pixels, as far as they should."""
         ...
 
     def fuse(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
@@ -117,13 +117,13 @@ class Upscaler(Protocol):
         ...
 
     def sharpen(self, fine: np.ndarray, coarse: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-        """All at 2.5 m: ``(4 + n, 4 rows, 4 columns)``, both given at 10 m."""
+        """All bands at 2.5 m: ``(4 + n, 4 rows, 4 columns)``, both inputs at 10 m."""
         ...
 
 
 @dataclass(frozen=True)
 class Bicubic:
-    """Between pixels only."""
+    """Bicubic interpolation alone."""
 
     radius: int = 4
     reach: int = 0
@@ -141,10 +141,10 @@ class Bicubic:
 
 @dataclass(frozen=True)
 class Native:
-    """Our networks as older cubes were made with them: what they add to the back-projected picture.
+    """Our networks as used for older cubes: they add to the back-projected picture everywhere.
 
     Attributes:
-        networks: By name, see :mod:`stac2cube.superres.networks`.
+        networks: Networks by name, see :mod:`stac2cube.superres.networks`.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
@@ -166,7 +166,7 @@ class Native:
         """See :class:`Upscaler`."""
         every = np.concatenate([fine, coarse])
         raised = agreeing(bicubic(every, 4), every, 4, gains([*FINE, *bands]))
-        # One band after the other: all at once would hold ten times the features.
+        # One band after the other: all at once would need ten times the memory for features.
         for place, band in enumerate(every):
             raised[place] += answer(self.networks["sharpen"], np.concatenate([band[None], fine])[None], self.device)[
                 0, 0
@@ -176,15 +176,15 @@ class Native:
 
 @dataclass(frozen=True)
 class Gated:
-    """Our networks, as far as the picture bears the optics that they believe in, see :mod:`stac2cube.superres.optics`.
+    """Our networks, where the picture is compatible with the assumed optics, see :mod:`stac2cube.superres.optics`.
 
-    To 2.5 m only the four bands of 10 m ask the network; the others take part in what it says of these as their details
-    go with those of the four.
+    To 2.5 m the network is run for the four bands of 10 m only. The others receive a combination of its additions, with
+    the coefficients that relate their details to those of the four.
 
     Attributes:
-        networks: By name, see :mod:`stac2cube.superres.networks`.
+        networks: Networks by name, see :mod:`stac2cube.superres.networks`.
         device: ``"cpu"`` or ``"cuda"``.
-        held: Whether the pictures are brought into agreement with what was measured.
+        held: Whether the pictures are brought into agreement with the measured pixels.
     """
 
     networks: Any
@@ -239,7 +239,7 @@ class Sen2sr:
 
 @dataclass(frozen=True)
 class Onnx:
-    """A model of somebody else, see :mod:`stac2cube.superres.networks`."""
+    """A model by others, see :mod:`stac2cube.superres.networks`."""
 
     model: OnnxModel
     spare: int = 0
@@ -268,12 +268,12 @@ class Onnx:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What is held to be consistent with what.
+    """The kind of agreement with the measured pixels.
 
     Attributes:
-        backend: Of :data:`stac2cube.superres.rules.BACKENDS`.
-        consistency: ``"mtf"``: seen through the sensor's optics the picture is what was measured; ``"mean"``: its
-            means are, exactly; ``"none"``.
+        backend: One of :data:`stac2cube.superres.rules.BACKENDS`.
+        consistency: ``"mtf"``: through the sensor's optics the picture gives the measured pixels; ``"mean"``: its
+            means give them, exactly; ``"none"``.
     """
 
     backend: str
@@ -281,17 +281,17 @@ class Agreement:
 
     @classmethod
     def by(cls, rules: SuperresRules) -> Agreement:
-        """What rules say of it."""
+        """The agreement that options request."""
         return cls(rules.backend, rules.consistency)
 
     def asked(self, upscaler: Upscaler) -> Upscaler:
-        """A backend that holds to what was measured by itself, told whether it shall."""
+        """The backend; one that can ensure agreement by itself is configured to do so or not."""
         return replace(upscaler, held=self.consistency != "none") if isinstance(upscaler, Gated) else upscaler
 
     def made(
         self, picture: np.ndarray, measured: np.ndarray, scale: int, bands: Sequence[str], agrees: bool = False
     ) -> np.ndarray:
-        """A picture brought into agreement, where that is wanted and not done already."""
+        """Bring a picture into agreement, where requested and not done already."""
         if self.backend == "bicubic" or self.consistency == "none" or (agrees and self.consistency == "mtf"):
             return picture
         return agreeing(picture, measured, scale, gains(bands) if self.consistency == "mtf" else None)
@@ -305,11 +305,11 @@ class Agreement:
         near: np.ndarray | None,
         agrees: bool = False,
     ) -> np.ndarray:
-        """A network's picture, back-projected alone where ``near``, ``(rows, columns)`` of 10 m or None, says so."""
+        """A network's picture, by back-projection alone where ``near`` is True, ``(rows, columns)`` of 10 m or None."""
         if near is None or not near.any():
             return picture
         plain = bicubic(measured, scale)
-        if self.consistency != "mtf" or agrees:  # else :meth:`made` will bring it into agreement
+        if self.consistency != "mtf" or agrees:  # otherwise :meth:`made` ensures agreement
             plain = agreeing(plain, measured, scale, gains(bands))
         times = picture.shape[-1] // near.shape[-1]
         calmed: np.ndarray = np.where(near.repeat(times, axis=0).repeat(times, axis=1), plain, picture)
@@ -330,22 +330,21 @@ def upscale(
     target: float,
     bright: np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Everything between the cube's numbers.
+    """Compute the finer picture from reflectance.
 
     Args:
-        upscaler: The backend. For a target of 2.5 m the edges that it can spare are left out of the result.
-        agreement: What is held to be consistent.
+        upscaler: The backend. For a target of 2.5 m the edges that it does not need are left out of the result.
+        agreement: The kind of agreement.
         fine: ``(4, rows, columns)`` reflectance of the bands of 10 m, float32, without gaps, sizes even.
         coarse: ``(n, rows / 2, columns / 2)`` of bands of 20 m; n may be 0.
         bands: Names of these.
         target: 10 or 2.5, metres.
-        bright: ``(rows, columns)`` bool, True where some band is so bright that no network shall be asked: what one
-            says of these pixels, and of all from which it can see them, is replaced by the back-projected picture.
-            None for nowhere.
+        bright: ``(rows, columns)`` bool, True where some band is too bright for a network: its result for these pixels,
+            and for all that they affect, is replaced by the back-projected picture. None for nowhere.
 
     Returns:
-        ``(4 + n, rows, columns)``, or four times the rows and columns, without ``4 * spare`` at each edge; and how far
-        it is from what was measured, reflectance per measured pixel: ``residual_mtf`` and ``residual_mean``.
+        ``(4 + n, rows, columns)``, or four times the rows and columns, without ``4 * spare`` at each edge; and its
+        difference from the measured pixels, reflectance per measured pixel: ``residual_mtf`` and ``residual_mean``.
     """
     upscaler = agreement.asked(upscaler)
     near, agrees = None, upscaler.agrees
@@ -375,7 +374,7 @@ def open_upscaler(backend: str, weights: str, device: str) -> Upscaler:
     """A backend, opened once per process.
 
     Raises:
-        BadInputError: Weights are not there or not what they should be.
+        BadInputError: Weights are missing or invalid.
     """
     if backend in ("bicubic", "backproject"):
         return Bicubic()
@@ -388,10 +387,10 @@ def open_upscaler(backend: str, weights: str, device: str) -> Upscaler:
 
 
 def device_for(wanted: str) -> str:
-    """``"cpu"`` or ``"cuda"``.
+    """Device for the networks: ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        BadInputError: A GPU was asked for, and there is none.
+        BadInputError: A GPU was requested, and there is none.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The networks: ours, SEN2SR-Lite and local ONNX models."""
+"""Networks: ours, SEN2SR-Lite and local ONNX models."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # Our two small networks, and reading their weights.
 #
-# Both are without any bias and see only how a picture differs from its surroundings, so that twice the light gives
-# twice the answer: what they learned over one field holds over a brighter one, and there are no statistics of a tile
-# that could make a seam.
+# Both have no bias and take as input only the difference of a picture from its surroundings, so that twice the light
+# gives twice the result: what they learned over one field holds over a brighter one, and no statistics of a tile can
+# make a seam.
 
 FINE = ("B02", "B03", "B04", "B08")
 """Bands of 10 m."""
@@ -38,14 +38,14 @@ FEATURES, LAYERS = 40, 4
 """Width and depth of both networks."""
 
 RADIUS = 2 + 1 + LAYERS + 1
-"""Pixels, at the networks' own input size, from which others can change a pixel of the answer."""
+"""Pixels, at the networks' own input size, within which others affect a pixel of the result."""
 
 _SURROUNDINGS = 5
-"""Pixels across which surroundings are averaged."""
+"""Width in pixels over which surroundings are averaged."""
 
 
 def require_torch() -> None:
-    """Be sure that torch can be imported.
+    """Require that torch can be imported.
 
     Raises:
         BadInputError: It cannot.
@@ -59,9 +59,9 @@ def require_torch() -> None:
 
 
 def sharpener() -> nn.Module:
-    """Network of the second step: any one band with the four of 10 m beside it, to a fourth of the pixel size.
+    """Network of the second step: any one band together with the four of 10 m, to a fourth of the pixel size.
 
-    ``(batch, 5, rows, columns)`` float32 -> ``(batch, 1, 4 rows, 4 columns)``: what is to be added to the band's own
+    ``(batch, 5, rows, columns)`` float32 -> ``(batch, 1, 4 rows, 4 columns)``: the addition to the band's
     back-projected picture.
     """
     return _network(1 + len(FINE), 4**2, 4)
@@ -70,20 +70,20 @@ def sharpener() -> nn.Module:
 def fuser() -> nn.Module:
     """Network of the first step: the six bands of 20 m, back-projected to 10 m, with the four of 10 m.
 
-    ``(batch, 10, rows, columns)`` float32 -> ``(batch, 6, rows, columns)``: what is to be added to the six.
+    ``(batch, 10, rows, columns)`` float32 -> ``(batch, 6, rows, columns)``: the addition to the six.
     """
     return _network(len(COARSE) + len(FINE), len(COARSE), 1)
 
 
 NETWORKS = {"sharpen": sharpener, "fuse": fuser}
-"""What a file of ours holds, by the prefix of its tensors."""
+"""Networks in a file of ours, by the prefix of their tensors."""
 
 
 def read_weights(path: Path) -> Mapping[str, nn.Module]:
-    """Our networks from a safetensors file, ready to answer.
+    """Our networks from a safetensors file, in evaluation mode.
 
     Raises:
-        BadInputError: Not there, not safetensors (pickles are never opened), or of other shapes.
+        BadInputError: The file is missing, not safetensors (pickles are never opened), or has other shapes.
     """
     tensors = read_tensors(path)
     made = {}
@@ -99,10 +99,10 @@ def read_weights(path: Path) -> Mapping[str, nn.Module]:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file.
+    """Read the tensors of a safetensors file.
 
     Raises:
-        BadInputError: Not there, or not such a file.
+        BadInputError: The file is missing, or not safetensors.
     """
     require_torch()
     from safetensors import SafetensorError
@@ -119,10 +119,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def generation_of(path: Path) -> int:
-    """Whose pictures a file of ours makes: 1 without gates, as in older cubes, or 2.
+    """Generation of a file of ours: 1 is used without gates, as in older cubes, 2 with them.
 
     Raises:
-        BadInputError: It is no safetensors file.
+        BadInputError: It is not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -141,7 +141,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch work with one thread: sums over several are rounded otherwise, and places run several tasks anyway."""
+    """Run torch with one thread: sums over several are rounded differently, and places run several tasks anyway."""
     import torch
 
     before = torch.get_num_threads()
@@ -153,15 +153,15 @@ def one_thread() -> Iterator[None]:
 
 
 def answer(network: nn.Module, pictures: np.ndarray, device: str, phases: bool = False) -> np.ndarray:
-    """What a network says, in parts that fit the device: ``(batch, bands, rows, columns)`` float32.
+    """Result of a network, computed in parts that fit the device: ``(batch, bands, rows, columns)`` float32.
 
-    On a GPU the network runs in bfloat16, its answer is float32 again. What does not fit is halved until it does.
+    On a GPU the network runs in bfloat16, and its result is converted to float32. Parts are halved until they fit.
 
     Args:
         network: One of ours, or any other.
         pictures: ``(batch, bands, rows, columns)``.
         device: ``"cpu"`` or ``"cuda"``.
-        phases: What ours says of the fine pixels of each coarse one as channels, ``(batch, out * scale**2, ...)``.
+        phases: Return the fine pixels of each coarse one as channels, ``(batch, out * scale**2, ...)``; ours only.
 
     Raises:
         MemoryError: Not even one picture fits.
@@ -189,7 +189,7 @@ def _answer(network: nn.Module, pictures: np.ndarray, device: str, phases: bool)
     with one_thread(), torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
         given = torch.from_numpy(np.ascontiguousarray(pictures, dtype="float32")).to(device)
         asked = network.to(device)
-        # Convolutions are faster where the channels of a pixel lie beside each other.
+        # Convolutions are faster where the channels of a pixel are contiguous in memory.
         given = given.contiguous(memory_format=torch.channels_last)
         answered = asked.phases(given) if phases else asked(given)  # type: ignore[operator]
         said: np.ndarray = answered.float().cpu().contiguous().numpy()
@@ -201,7 +201,7 @@ def _network(bands: int, out: int, scale: int) -> nn.Module:
     from torch.nn.functional import avg_pool2d, pad
 
     class Residual(nn.Module):
-        """Convolutions without bias over what differs from its surroundings."""
+        """Convolutions without bias over the difference from the surroundings."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -215,14 +215,14 @@ def _network(bands: int, out: int, scale: int) -> nn.Module:
             return said
 
         def phases(self, pictures: torch.Tensor) -> torch.Tensor:
-            """What is said of the fine pixels of each coarse one, as channels of this."""
+            """Result for the fine pixels of each coarse one, as channels."""
             around = pad(pictures, [_SURROUNDINGS // 2] * 4, mode="replicate")
             seen = pictures - avg_pool2d(around, _SURROUNDINGS, stride=1)
             for place, layer in enumerate(self.layers):
                 more = nn.functional.leaky_relu(layer(pad(seen, [1] * 4, mode="replicate")), 0.1, inplace=True)
                 if place and not is_inference_mode_enabled():
                     more = more + seen
-                elif place:  # nobody looks back: the same sum without another picture of all features
+                elif place:  # no gradients: the same sum in place, without another array of all features
                     more += seen
                 seen = more
             said: torch.Tensor = self.last(pad(seen, [1] * 4, mode="replicate"))
@@ -235,23 +235,23 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
-# A local ONNX model for the bands of 10 m, with a small YAML file that says how it wants to be asked.
+# A local ONNX model for the bands of 10 m, with a small YAML file that describes its input.
 
 MODEL, ABOUT = "model.onnx", "model.yaml"
-"""Files of the folder."""
+"""Files in the folder of a model."""
 
 _WORDS = {"bands", "factor", "margin", "licence"}
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that is asked for all its bands at once, ``(1, bands, rows, columns)`` float32, four times finer.
+    """A model of all its bands at once, ``(1, bands, rows, columns)`` float32, that returns them four times finer.
 
     Attributes:
-        session: Of onnxruntime.
-        bands: In the order in which it wants them, all of 10 m; it answers in the same order.
-        factor: What reflectance is multiplied by before, and the answer divided by after.
-        margin: Pixels around that it may look at.
+        session: Session of onnxruntime.
+        bands: Bands of 10 m in the order of the model's input, which is that of its output, too.
+        factor: Factor by which reflectance is multiplied before, and the result divided after.
+        margin: Pixels around each pixel that may affect its result.
     """
 
     session: Any
@@ -260,14 +260,14 @@ class OnnxModel:
     margin: int
 
     def sharpened(self, every: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Its bands at 2.5 m, reflectance: ``(4 rows, 4 columns)`` each.
+        """Run the model; its bands at 2.5 m, reflectance: ``(4 rows, 4 columns)`` each.
 
         Args:
             every: ``(n, rows, columns)`` reflectance at 10 m.
-            names: Of these.
+            names: Names of these bands.
 
         Raises:
-            BadInputError: A band is missing, or the model answers in another shape.
+            BadInputError: A band is missing, or the model's result has another shape.
         """
         lacking = [band for band in self.bands if band not in names]
         if lacking:
@@ -284,7 +284,7 @@ def read_model(folder: Path, device: str) -> OnnxModel:
     """Open a model; onnxruntime runs its graph and no code.
 
     Raises:
-        BadInputError: A file is not there or not what it should be, or onnxruntime is missing.
+        BadInputError: A file is missing or invalid, or onnxruntime is missing.
     """
     try:
         import onnxruntime
@@ -301,13 +301,13 @@ def read_model(folder: Path, device: str) -> OnnxModel:
         raise BadInputError(f"{folder / ABOUT}: the model should make {', '.join(FINE)}, it makes {', '.join(bands)}")
     wanted = ["CUDAExecutionProvider"] if device == "cuda" else []
     options = onnxruntime.SessionOptions()
-    # The place decides how many tasks work; sums over several threads would be rounded otherwise.
+    # The place decides how many tasks run; sums over several threads would be rounded differently.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(
             str(folder / MODEL), options, providers=[*wanted, "CPUExecutionProvider"]
         )
-    # It has a dozen kinds of its own, without a common one.
+    # onnxruntime has a dozen kinds of errors without a common class.
     except Exception as error:
         raise BadInputError(f"{folder / MODEL} is no ONNX model: {' '.join(str(error).split())[:160]}") from error
     if wanted and "CUDAExecutionProvider" not in session.get_providers():
@@ -317,17 +317,17 @@ def read_model(folder: Path, device: str) -> OnnxModel:
 
 # The networks of SEN2SR-Lite, in the layout in which they are published, by a module of our own.
 #
-# Layout and order of operations follow ESAOpenSR/SEN2SR (CC0-1.0); its code is neither used nor run, and its
-# constraint in Fourier space, which cannot be tiled without seams, is left out: ours takes its place.
+# Layout and order of operations follow ESAOpenSR/SEN2SR (CC0-1.0); its code is neither used nor run. Its constraint in
+# Fourier space, which cannot be tiled without seams, is replaced by ours.
 
 FILES = {"sr_model": (4, 4, 4), "f2_model": (10, 6, 1), "model": (10, 6, 1)}
-"""Files of the published cascade ``SEN2SRLite/main``: bands in and out, and how much finer. The four bands of 10 m to
-2.5 m; the six of 20 m to 10 m; the six to 2.5 m with the finer four beside them."""
+"""Files of the published cascade ``SEN2SRLite/main``: bands in and out, and increase in resolution. The four bands of
+10 m to 2.5 m; the six of 20 m to 10 m; the six to 2.5 m together with the finer four."""
 
 SUFFIX = ".safetensor"
 
 SEN2SR_RADIUS = 7
-"""Pixels of its input from which others change one of the answer."""
+"""Pixels of the input within which others affect one of the result."""
 
 _FEATURES = 24
 _BLOCKS = 6
@@ -350,7 +350,7 @@ def network(bands: int, out: int, finer: int) -> nn.Module:
             self.eval_conv = nn.Conv2d(given, made, 3, padding=1)
 
         def fold(self) -> None:
-            """What the file's ``eval_conv`` should be, computed from the others as the published code does."""
+            """Compute ``eval_conv`` from the other tensors, as the published code does."""
             first, middle, last = self.conv
             assert isinstance(first, nn.Conv2d)
             assert isinstance(middle, nn.Conv2d)
@@ -372,7 +372,7 @@ def network(bands: int, out: int, finer: int) -> nn.Module:
             return made
 
     class Block(nn.Module):
-        """Three of them, and how much of what they say counts."""
+        """Three such convolutions, with attention computed from their result."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -384,7 +384,7 @@ def network(bands: int, out: int, finer: int) -> nn.Module:
             return (third + seen) * (torch.sigmoid(third) - 0.5), first
 
     class Cnn(nn.Module):
-        """Every block sees the same features, so that only the first and the last count; kept as published."""
+        """All blocks have the same input, so that only the first and the last matter; kept as published."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -406,10 +406,10 @@ def network(bands: int, out: int, finer: int) -> nn.Module:
 
 
 def read_cascade(folder: Path) -> dict[str, nn.Module]:
-    """The three networks of a local folder, folded and ready. Nothing in the folder is run.
+    """The three networks of a local folder, folded, in evaluation mode. No code in the folder is run.
 
     Raises:
-        BadInputError: A file is not there, is no safetensors file, or holds other tensors.
+        BadInputError: A file is missing, is not a safetensors file, or holds other tensors.
     """
     import torch
 
@@ -423,7 +423,7 @@ def read_cascade(folder: Path) -> dict[str, nn.Module]:
         except RuntimeError as error:
             problem = " ".join(str(error).split())[:160]
             raise BadInputError(f"{path} does not hold the network of SEN2SR-Lite: {problem}") from error
-        with one_thread(), torch.no_grad():  # sums over several threads are rounded otherwise
+        with one_thread(), torch.no_grad():  # sums over several threads are rounded differently
             for part in one.modules():
                 fold = getattr(part, "fold", None)
                 if fold is not None:

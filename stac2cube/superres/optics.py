@@ -1,4 +1,4 @@
-"""What a sensor's optics do to a picture, agreement with it, and gates where a picture contradicts them."""
+"""Model of a sensor's optics, agreement of pictures with it, and gates where a picture contradicts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-# What a sensor's optics do to a picture, and bringing a sharper picture into agreement with what was measured.
+# The blur of a sensor's optics, and correction of a sharper picture until it agrees with the measured one.
 
 MTF: Mapping[str, float] = {
     "B02": 0.26,
@@ -26,21 +26,21 @@ MTF: Mapping[str, float] = {
 Mura and Sveinsson 2019, doi:10.1109/TGRS.2019.2906048, took them from ESA's data quality reports)."""
 
 ITERATIONS = 5
-"""Back-projections; three to ten gain the same, thirty less."""
+"""Number of back-projections; three to ten give the same gain, thirty less."""
 
 _SIGMAS = 3.0
-"""Standard deviations after which a point spread is cut off."""
+"""Standard deviations at which a point spread function is truncated."""
 
 
 def spread(scale: int, gain: float) -> np.ndarray:
-    """Weights with which fine pixels make a coarse one, along one axis: a Gaussian with that gain at Nyquist.
+    """Weights of fine pixels in a coarse one, along one axis: a Gaussian with the given gain at Nyquist.
 
     Args:
         scale: Fine pixels per coarse one.
         gain: Modulation transfer at half a cycle per coarse pixel.
 
     Returns:
-        ``(scale + 2 * n,)`` float32 that sum to 1, about the middle of the coarse pixel.
+        ``(scale + 2 * n,)`` float32 that sum to 1, centred on the coarse pixel.
     """
     sigma = scale * math.sqrt(-2 * math.log(gain)) / math.pi
     reach = _reach(scale, gain)
@@ -51,12 +51,12 @@ def spread(scale: int, gain: float) -> np.ndarray:
 
 
 def degraded(picture: np.ndarray, scale: int, gains: Sequence[float]) -> np.ndarray:
-    """What a sensor of coarser pixels would see.
+    """Simulate the picture of a sensor with coarser pixels.
 
     Args:
         picture: ``(bands, rows, columns)`` float32, sizes multiples of ``scale``.
         scale: Fine pixels per coarse one.
-        gains: Per band, see :func:`spread`.
+        gains: Modulation transfer per band, see :func:`spread`.
 
     Returns:
         ``(bands, rows / scale, columns / scale)`` float32. Beyond the edge the picture is mirrored.
@@ -65,15 +65,15 @@ def degraded(picture: np.ndarray, scale: int, gains: Sequence[float]) -> np.ndar
 
 
 def bicubic(picture: np.ndarray, scale: int) -> np.ndarray:
-    """Between pixels by cubic convolution (Keys 1981, a = -0.5): ``(bands, rows, columns)``, each axis times ``scale``.
+    """Cubic convolution (Keys 1981, a = -0.5): ``(bands, rows, columns)``, each axis times ``scale``.
 
-    Pixel edges stay where they are: a coarse pixel's centre lies in the middle of its fine ones.
+    Pixel edges coincide: the centre of a coarse pixel is the centre of its fine ones.
     """
     return _pictures((_raised(band, scale, _keys) for band in picture), picture.shape, scale)
 
 
 def linear(picture: np.ndarray, scale: int) -> np.ndarray:
-    """Between pixels by straight lines: ``(bands, rows, columns)``, each axis times ``scale``."""
+    """Linear interpolation: ``(bands, rows, columns)``, each axis times ``scale``."""
     return _pictures((_raised(band, scale, _tent) for band in picture), picture.shape, scale)
 
 
@@ -89,19 +89,19 @@ def means(picture: np.ndarray, scale: int) -> np.ndarray:
 
 
 def agreeing(fine: np.ndarray, coarse: np.ndarray, scale: int, gains: Sequence[float] | None) -> np.ndarray:
-    """A fine picture moved until the sensor would have seen the coarse one in it (Irani and Peleg 1991).
+    """Correct a fine picture until the sensor would measure the coarse one in it (Irani and Peleg 1991).
 
     Args:
         fine: ``(bands, rows, columns)`` float32.
         coarse: ``(bands, rows / scale, columns / scale)`` float32, as measured.
         scale: Fine pixels per coarse one.
-        gains: Modulation transfer per band; None for plain means, which are met exactly.
+        gains: Modulation transfer per band; None for plain means, which are matched exactly.
 
     Returns:
         Shape of ``fine``.
     """
     if gains is None:
-        # Adding each mean's error to all of its pixels meets the means in one step.
+        # Adding each mean's error to all of its pixels matches the means in one step.
         missing = (coarse - means(fine, scale)).repeat(scale, axis=1).repeat(scale, axis=2)
     else:
         missing = bicubic(correction(coarse - degraded(fine, scale, gains), scale, gains), scale)
@@ -110,14 +110,14 @@ def agreeing(fine: np.ndarray, coarse: np.ndarray, scale: int, gains: Sequence[f
 
 
 def correction(apart: np.ndarray, scale: int, gains: Sequence[float]) -> np.ndarray:
-    """What to add to coarse pixels, so that the finer picture raised from them is right by that much more.
+    """Correction of coarse pixels whose bicubic interpolation corrects the finer picture.
 
     Back-projecting ``ITERATIONS`` times adds ``U (1 + K + ... + K^(n-1)) e`` to the fine picture, with ``U`` bicubic
-    interpolation, ``D`` the optics, ``K = 1 - D U``, ``e`` what the sensor would have seen otherwise: everything but
-    the last ``U`` can be done on coarse pixels.
+    interpolation, ``D`` the optics, ``K = 1 - D U``, ``e`` the difference between the measured and the simulated
+    pixels: everything but the last ``U`` can be computed on coarse pixels.
 
     Args:
-        apart: ``(bands, rows, columns)`` float32: what was measured minus what the sensor would see.
+        apart: ``(bands, rows, columns)`` float32: measured minus simulated pixels.
         scale: Fine pixels per coarse one.
         gains: Modulation transfer per band.
 
@@ -138,15 +138,16 @@ def correction(apart: np.ndarray, scale: int, gains: Sequence[float]) -> np.ndar
 def gated(
     added: np.ndarray, coarse: np.ndarray, gains: Sequence[float], gate: np.ndarray, held: bool = True
 ) -> np.ndarray:
-    """Bicubic interpolation, and as far as a gate is open back-projection, what is added to that, and agreement again.
+    """Bicubic interpolation; where a gate is open, also back-projection, the network's addition, and agreement again.
 
     Args:
         added: ``(bands, scale, scale, rows, columns)`` float32: what a network adds to the fine pixels of each coarse
             one of the back-projected picture.
         coarse: ``(bands, rows, columns)`` float32, as measured.
         gains: Modulation transfer per band.
-        gate: ``(rows, columns)``, 0 to 1. All open, this is :func:`agreeing` of bicubic interpolation, then of the sum.
-        held: Whether the sum is brought into agreement again.
+        gate: ``(rows, columns)``, 0 to 1. If it is 1 everywhere, this is :func:`agreeing` of bicubic interpolation,
+            then of the sum.
+        held: Whether the sum is corrected for agreement again.
 
     Returns:
         ``(bands, scale * rows, scale * columns)`` float32.
@@ -168,27 +169,27 @@ def gated(
 
 
 def phases_of(pictures: np.ndarray, scale: int) -> np.ndarray:
-    """Fine pixels by their place in the coarse one: ``(bands, scale, scale, rows / scale, columns / scale)``."""
+    """Fine pixels by their position in the coarse one: ``(bands, scale, scale, rows / scale, columns / scale)``."""
     return np.stack([_phases(picture, scale) for picture in pictures])
 
 
 def residual(fine: np.ndarray, coarse: np.ndarray, scale: int, gains: Sequence[float] | None) -> np.ndarray:
-    """What the sensor would have seen otherwise, per coarse pixel: mean absolute difference over the bands."""
+    """Difference between the simulated and the coarse picture per coarse pixel: mean absolute value over the bands."""
     seen = means(fine, scale) if gains is None else degraded(fine, scale, gains)
     apart: np.ndarray = np.abs(seen - coarse).mean(axis=0)
     return apart
 
 
 def _reach(scale: int, gain: float) -> int:
-    """Coarse pixels beside its own from which light reaches a coarse pixel."""
+    """Number of coarse pixels on each side from which light reaches a coarse pixel."""
     sigma = scale * math.sqrt(-2 * math.log(gain)) / math.pi
     return math.ceil(_SIGMAS * sigma / scale - 0.5)
 
 
 def _phases(picture: np.ndarray, scale: int) -> np.ndarray:
-    """Fine pixels by their place in the coarse one, ``(scale, scale, rows, columns)``.
+    """Fine pixels by their position in the coarse one, ``(scale, scale, rows, columns)``.
 
-    Every step of a filter then runs over whole planes whose pixels lie beside each other in memory.
+    Every step of a filter then processes whole planes that are contiguous in memory.
     """
     rows, columns = picture.shape
     phases = np.empty((scale, scale, rows // scale, columns // scale), "float32")
@@ -200,7 +201,7 @@ def _phases(picture: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _pictures(phases: Iterable[np.ndarray], shape: tuple[int, ...], scale: int) -> np.ndarray:
-    """Pictures of such pixels, ``(bands, scale * rows, scale * columns)``; ``shape`` is that of the coarse ones."""
+    """Pictures from phases, ``(bands, scale * rows, scale * columns)``; ``shape`` is that of the coarse pictures."""
     bands, rows, columns = shape
     cells = np.empty((bands, rows, scale, columns, scale), "float32")
     for band, mine in zip(cells, phases, strict=True):
@@ -211,9 +212,9 @@ def _pictures(phases: Iterable[np.ndarray], shape: tuple[int, ...], scale: int) 
 
 
 def _seen(phases: np.ndarray, scale: int, gain: float) -> np.ndarray:
-    """The light of each coarse pixel: down the rows, then along them."""
+    """Simulated coarse pixels: filtered down the rows, then along them."""
     weights = spread(scale, gain)
-    taps = weights.reshape(-1, scale)  # coarse pixels beside, fine ones within each
+    taps = weights.reshape(-1, scale)  # neighbouring coarse pixels x fine pixels in each
     columns = [_summed(phases[:, right], taps, 0) for right in range(scale)]
     return _summed(columns, taps, 1)
 
@@ -222,7 +223,7 @@ def _summed(planes: Sequence[np.ndarray] | np.ndarray, taps: np.ndarray, axis: i
     """Weighted sum of planes and of their neighbours along an axis.
 
     Args:
-        planes: One per fine pixel within a coarse one, in their order along the axis; ``(rows, columns)`` each.
+        planes: One per fine pixel within a coarse one, in order along the axis; ``(rows, columns)`` each.
         taps: ``(2 * reach + 1, planes)`` weights.
         axis: 0 or 1.
     """
@@ -230,7 +231,7 @@ def _summed(planes: Sequence[np.ndarray] | np.ndarray, taps: np.ndarray, axis: i
     total = np.zeros(planes[0].shape, "float32")
     product = np.empty_like(total)
     for place, plane in enumerate(planes):
-        # Beyond the edge the fine picture is mirrored: its pixels come in the opposite order.
+        # Beyond the edge the fine picture is mirrored: its pixels are in reverse order.
         padded = _padded(plane, planes[len(planes) - 1 - place], reach, axis)
         for move, weight in enumerate(taps[:, place]):
             if weight:
@@ -239,13 +240,13 @@ def _summed(planes: Sequence[np.ndarray] | np.ndarray, taps: np.ndarray, axis: i
 
 
 def _again(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Coarse pixels raised and seen again, see :func:`_there_and_back`."""
+    """Coarse pixels interpolated and simulated again, see :func:`_there_and_back`."""
     return _summed([_summed([picture], weights, 0)], weights, 1)
 
 
 def _padded(plane: np.ndarray, mirror: np.ndarray, reach: int, axis: int) -> np.ndarray:
-    """A plane with ``reach`` lines before and behind it along an axis, taken from what mirrors it."""
-    # Small pictures may be narrower than the reach: they are mirrored again.
+    """A plane with ``reach`` lines before and after it along an axis, taken from its mirror image."""
+    # Small pictures may be narrower than the reach: they are mirrored repeatedly.
     size = plane.shape[axis]
     outside = np.arange(1, reach + 1) - 1
     turns, places = np.divmod(outside, size)
@@ -266,7 +267,7 @@ def _from(padded: np.ndarray, start: int, shape: tuple[int, ...], axis: int) -> 
 
 
 def _raised(picture: np.ndarray, scale: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Phases of a finer picture, ``(scale, scale, rows, columns)``: along the rows, then down them."""
+    """Phases of an interpolated picture, ``(scale, scale, rows, columns)``: along the rows, then down them."""
     taps = _raising(scale, kernel)
     phases = np.empty((scale, scale, *picture.shape), "float32")
     for right in range(scale):
@@ -278,7 +279,7 @@ def _raised(picture: np.ndarray, scale: int, kernel: Callable[[np.ndarray], np.n
 
 @lru_cache(maxsize=64)
 def _raising(scale: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Weights of five coarse pixels for each fine one: ``(scale, 5, 1)``."""
+    """Weights of five coarse pixels in each fine one: ``(scale, 5, 1)``."""
     taps = np.zeros((scale, 5, 1), "float32")
     for phase in range(scale):
         first, weights = _weights(phase, scale, kernel)
@@ -288,7 +289,7 @@ def _raising(scale: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarr
 
 @lru_cache(maxsize=64)
 def _there_and_back(scale: int, gain: float) -> np.ndarray:
-    """Weights with which coarse pixels, raised and seen again, make one, along one axis: ``(n, 1)``, n odd."""
+    """Weights of coarse pixels in one after interpolation and simulation, along one axis: ``(n, 1)``, n odd."""
     seen, raised = spread(scale, gain).reshape(-1, scale), _raising(scale, _keys)[:, :, 0]
     both = sum(np.convolve(seen[:, phase], raised[phase]) for phase in range(scale))
     return np.asarray(both, "float32")[:, None]
@@ -296,7 +297,7 @@ def _there_and_back(scale: int, gain: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _weights(phase: int, scale: int, kernel: Callable[[np.ndarray], np.ndarray]) -> tuple[int, tuple[np.float32, ...]]:
-    """First of the four coarse pixels and their weights for a fine pixel."""
+    """Index of the first of four coarse pixels, and their weights in a fine pixel."""
     place = (phase + 0.5) / scale - 0.5
     base = math.floor(place)
     return base - 1, tuple(kernel(np.abs(place - (base + np.arange(-1, 3)))).astype("float32"))
@@ -314,45 +315,45 @@ def _tent(away: np.ndarray) -> np.ndarray:
     return weights
 
 
-# How far a picture bears the optics that are believed: gates between 0 and 1, and how bands go with each other.
+# Whether a picture is compatible with the assumed optics: gates between 0 and 1, and relations between bands.
 #
-# Agreement with the optics sharpens what they blurred, and networks learned from pictures blurred like that. Where a
-# picture was seen by sharper optics than the table says, both would sharpen it twice; there the gates close. Nothing
-# here is learned. All sums are of elements in a fixed order, so that pixels do not hang on a library's threads.
+# Agreement with the optics sharpens what they blurred, and the networks were trained on pictures blurred like that. A
+# picture from sharper optics than those of the table would be sharpened twice; there the gates close. Nothing here is
+# trained. All sums have a fixed order of elements, so that pixels do not depend on a library's threads.
 
 _SHARP_WINDOW, _SHARP_MIDDLE, _SHARP_SLOPE = 25, 0.51, 30
-"""Pixels of 10 m across which contrasts are averaged; where the gate is half open, and how steeply it closes. Over one
-pixel and over two the contrast of measured ground is as 0.41 to 0.47 through the optics of the table, and as 0.50 to
-0.60 where plain averages take their place."""
+"""Width in pixels of 10 m over which contrasts are averaged; value at which the gate is half open, and its steepness.
+The ratio of contrast over one pixel to that over two is 0.41 to 0.47 on measured ground through the optics of the
+table, and 0.50 to 0.60 with plain averages instead."""
 
 _FUSE_WINDOWS, _FUSE_MIDDLE, _FUSE_SLOPE = (7, 7), 1.1, 12
-"""Pixels of 20 m across which bands are compared and errors averaged; the rest as above. The error with the optics of
-the table is 0.6 to 0.85 of that with plain averages where the first hold, and 1.1 to 1.4 where the second do."""
+"""Widths in pixels of 20 m over which bands are compared and errors averaged; the rest as above. The error with the
+optics of the table is 0.6 to 0.85 of that with plain averages where the table holds, 1.1 to 1.4 where averages do."""
 
 _BLUR = 0.3
-"""Modulation transfer that stands for all bands of 20 m."""
+"""Modulation transfer used for all bands of 20 m."""
 
 _MIX_WINDOW = 5
-"""Pixels of 10 m across which details of bands are compared."""
+"""Width in pixels of 10 m over which details of bands are compared."""
 
 RIDGE = 0.02
-"""Part of the guides' contrast that is added to their own, so that equal guides share what they explain."""
+"""Ridge, as a part of the guides' contrast, so that equal guides share what they explain."""
 
 SHARP_SEEN = 2 + _SHARP_WINDOW // 2
-"""Pixels of 10 m from which others change :func:`sharp_gate`."""
+"""Pixels of 10 m within which others affect :func:`sharp_gate`."""
 
 FUSE_SEEN = 2 * (2 + 1 + sum(window // 2 for window in _FUSE_WINDOWS))
-"""Pixels of 10 m from which others change :func:`fuse_gate`."""
+"""Pixels of 10 m within which others affect :func:`fuse_gate`."""
 
 
 def sharp_gate(fine: np.ndarray) -> np.ndarray:
-    """Whether bands of 10 m are as blurred as the table says.
+    """Gate that is open where bands of 10 m are as blurred as the table states.
 
     Args:
         fine: ``(4, rows, columns)`` reflectance, float32.
 
     Returns:
-        ``(rows, columns)`` float32, 1 where they are, 0 where they are much sharper. Noise closes it too.
+        ``(rows, columns)`` float32, 1 where they are, 0 where they are much sharper. Noise closes it, too.
     """
     padded = np.pad(fine, ((0, 0), (2, 2), (2, 2)), mode="symmetric")
     near, far = (boxed(_contrast(padded, step), _SHARP_WINDOW) + np.float32(1e-6) for step in (1, 2))
@@ -360,7 +361,7 @@ def sharp_gate(fine: np.ndarray) -> np.ndarray:
 
 
 def fuse_gate(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Whether bands of 20 m go with those of 10 m better through the table's optics than through plain averages.
+    """Gate that is open where bands of 20 m follow from those of 10 m better by the table's optics than by averages.
 
     Args:
         fine: ``(4, 2 rows, 2 columns)`` reflectance, float32.
@@ -382,20 +383,20 @@ def fuse_gate(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
 
 
 def details_mix(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """How the details of some bands follow from those of the bands of 10 m around each pixel.
+    """Coefficients of the details of some bands on those of the bands of 10 m, around each pixel.
 
     Args:
         fine: ``(4, rows, columns)`` reflectance, float32.
         coarse: ``(n, rows, columns)`` at 10 m too.
 
     Returns:
-        ``(n, 4, rows, columns)`` float32: parts of each of the four.
+        ``(n, 4, rows, columns)`` float32: coefficients of each of the four.
     """
     return mixed(_details(fine, 5), _details(coarse, 5), _MIX_WINDOW)
 
 
 def mixed(guides: np.ndarray, bands: np.ndarray, window: int) -> np.ndarray:
-    """Least squares around each pixel, with a ridge: ``(n, guides, rows, columns)`` from ``(n, rows, columns)``."""
+    """Ridge regression around each pixel: ``(n, guides, rows, columns)`` from ``(n, rows, columns)``."""
     count = len(guides)
     matrix: list[list[np.ndarray]] = [[guides[0]] * count for _ in range(count)]
     for row in range(count):
@@ -405,7 +406,7 @@ def mixed(guides: np.ndarray, bands: np.ndarray, window: int) -> np.ndarray:
     for place in range(count):
         matrix[place][place] = matrix[place][place] + ridge
     sides = [[boxed(guide * band, window) for guide in guides] for band in bands]
-    # Elimination without pivots: the matrix is positive.
+    # Elimination without pivots: the matrix is positive definite.
     for place in range(count):
         for row in range(place + 1, count):
             factor = matrix[row][place] / matrix[place][place]
@@ -439,7 +440,7 @@ def _details(pictures: np.ndarray, window: int) -> np.ndarray:
 
 
 def _contrast(padded: np.ndarray, step: int) -> np.ndarray:
-    """Second differences over so many pixels along both axes, summed over bands; two pixels less on every side."""
+    """Second differences over ``step`` pixels along both axes, summed over bands; two pixels less on every side."""
     rows, columns = (size - 4 for size in padded.shape[1:])
     middle = 2 * padded[:, 2:-2, 2:-2]
     total = np.zeros((rows, columns), "float32")
@@ -451,7 +452,7 @@ def _contrast(padded: np.ndarray, step: int) -> np.ndarray:
 
 
 def _opened(ratio: np.ndarray, middle: float, slope: int) -> np.ndarray:
-    # Ten times the middle closes any gate, and its power is still a number.
+    # Ten times the middle closes any gate, and its power does not overflow.
     opened: np.ndarray = 1 / (1 + np.minimum(ratio / np.float32(middle), 10) ** slope)
     return opened.astype("float32")
 

@@ -1,4 +1,4 @@
-"""What decides a super-resolved cube, and what such a cube is."""
+"""Options of super-resolution, and the spec of a super-resolved cube."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from stac2cube.store.ledger import Entry
 
 STAGE = "superres"
-"""Name of the stage in the cubes it makes."""
+"""Name of the stage in the cubes that it makes."""
 
 MOST_BYTES = 4 * 2**30
-"""Of pixels per date, above which a cube is made only if that is asked for."""
+"""Bytes of pixels per date above which a cube is made only with the option `large`."""
 
 
 MARGIN = 32
-"""Pixels of 10 m around a tile: more than the networks see (2 x 8), and so many that what agreement with the optics
-carries from farther is below a millionth."""
+"""Pixels of 10 m around a tile: more than the networks' input reaches (2 x 8), and so many that the effect of agreement
+with the optics from farther pixels is below a millionth."""
 
 
 Consistency = Literal["mtf", "mean", "none"]
-"""How a picture agrees with what was measured: through the sensor's optics, in plain means, or not."""
+"""Kind of agreement between a picture and the measured pixels: through the sensor's optics, in plain means, or none."""
 
 BACKENDS = {
     "native": "our own small networks, shipped",
@@ -41,17 +41,17 @@ BACKENDS = {
 """Names of the backends."""
 
 LEARNED = ("native", "selftrain", "sen2sr")
-"""Those that need torch, and all ten bands."""
+"""Backends that need torch and all ten bands."""
 
 
 @documented
 @dataclass(frozen=True)
 class SuperresRules(Options):
-    """What decides a super-resolved cube.
+    """Options of a super-resolved cube.
 
-    With a target of 10 m only the bands of 20 m are brought to 10 m, which is what can be trusted. ``weights`` are a
-    file of the backends native and selftrain, a folder of sen2sr and onnx. ``device`` changes pixels in the last count
-    only, ``tile`` changes none.
+    With a target of 10 m only the bands of 20 m are brought to 10 m, which can be trusted. ``weights`` is a file for
+    the backends native and selftrain, a folder for sen2sr and onnx. ``device`` changes pixels in the last count only,
+    ``tile`` changes none.
     """
 
     target: float = option(2.5, "Pixel size in metres: 2.5 or 10.", unit="metres", choices=(2.5, 10))
@@ -89,10 +89,10 @@ class SuperresRules(Options):
     large: bool = option(False, "Allow cubes of more than 4.3 GB per date.", compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Validate the options.
 
         Raises:
-            BadInputError: Naming the option that is wrong, or torch is missing.
+            BadInputError: An option is invalid, and named in the message; or torch is missing.
         """
         from stac2cube.superres.networks import require_torch
 
@@ -105,17 +105,17 @@ class SuperresRules(Options):
 
     @property
     def scale(self) -> int:
-        """Pixels of the cube made per pixel of 10 m, along an axis."""
+        """Pixels of the new cube per pixel of 10 m, along an axis."""
         return 1 if self.target == 10 else 4
 
     def weights_of(self, out: Path) -> str:
-        """File or folder of the weights; "" for backends without.
+        """File or folder of the weights; "" for backends without weights.
 
         Args:
-            out: The cube, beside which its own weights lie.
+            out: The cube; weights trained on it are beside it.
 
         Raises:
-            BadInputError: They are nowhere, or not what they should be.
+            BadInputError: They are missing, or invalid.
         """
         from stac2cube.superres.weights import find_folder, shipped
 
@@ -131,7 +131,7 @@ class SuperresRules(Options):
         return self.weights or str(usual)
 
     def _made_with(self, out: Path) -> str:
-        """SHA-256 of the weights that a cube of this backend was made with; "" if there is none yet."""
+        """SHA-256 of the weights with which a cube of this backend was made; "" if there is none yet."""
         if self.weights or not out.exists():
             return ""
         from stac2cube.store.metadata import read_root
@@ -140,11 +140,11 @@ class SuperresRules(Options):
         return str(about.get("weights_sha256", "")) if about.get("backend") == self.backend else ""
 
     def spec(self, parent: CubeSpec, layers: Path, weights: str) -> CubeSpec:
-        """The cube made from a cube.
+        """Spec of the cube made from a parent.
 
         Args:
-            parent: What the cube of 10 m is.
-            layers: Its path.
+            parent: Spec of the cube of 10 m.
+            layers: Path of that cube.
             weights: See :meth:`weights_of`.
 
         Raises:
@@ -163,7 +163,7 @@ class SuperresRules(Options):
             origin=old.origin,
             shape=(rows, columns),
             chunk=old.chunk,
-            # Whole pixels of 20 m per block, so that blocks are cut where the sensor cuts.
+            # Whole pixels of 20 m per block, so that blocks end at edges of the sensor's pixels.
             shard=(_shard_edge(rows), _shard_edge(columns)),
         )
         size = rows * columns * len(kept) * 2
@@ -193,7 +193,7 @@ class SuperresRules(Options):
 
     @classmethod
     def of(cls, spec: CubeSpec) -> SuperresRules:
-        """The rules by which a cube was made."""
+        """The options with which a cube was made."""
         about, asked = spec.recipe["superres"], spec.request
         margin = asked.get("margin", MARGIN)
         return cls(
@@ -213,12 +213,12 @@ def _shard_edge(size: int) -> int:
 
 
 def own_weights(out: Path) -> Path:
-    """Where the weights of a cube that trained its own lie: ``x.weights.safetensors`` beside ``x.zarr``."""
+    """Path of the weights of a cube trained on itself: ``x.weights.safetensors`` beside ``x.zarr``."""
     return out.with_name(f"{out.stem}.weights.safetensors")
 
 
 def superres_layers(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]:
-    """Layers of the cube made: bands of 10 m, bands of 20 m, and classes as they are.
+    """Layers of the new cube: bands of 10 m, bands of 20 m, and classes unchanged.
 
     Raises:
         BadInputError: A band is missing, or the cube's pixels are not 10 m.
@@ -242,7 +242,7 @@ def superres_layers(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]
 
 
 def ways_back(parent: CubeSpec, layers: Sequence[Layer], row: Entry) -> tuple[str, ...]:
-    """How the sensor's own pixels of a step are got back, per band of 20 m among some layers."""
+    """Methods to recover the sensor's own pixels of a step, one per band of 20 m among some layers."""
     from stac2cube.superres.networks import COARSE
 
     resampled = parent.recipe.get("resampling", {})

@@ -1,4 +1,4 @@
-"""Stage 4: bands of 10 m and 20 m on one grid of 10 m or 2.5 m, and training on own cubes."""
+"""Stage 4: bands of 10 m and 20 m on one grid of 10 m or 2.5 m, and training on the user's cubes."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-# Training our networks on a person's own cubes.
+# Training of our networks on the user's cubes.
 
 EDGE = 128
-"""Edge of the parts of scenes that teach or judge, pixels of 10 m."""
+"""Edge of the parts of scenes for training and scoring, pixels of 10 m."""
 
 MOST = 48
-"""Parts taken at most, spread over places and dates."""
+"""Most parts that are used, spread over positions and dates."""
 
 HELD_OUT = 5
-"""Every fifth place judges and never teaches, whatever the date."""
+"""Every fifth position is for scoring and never for training, whatever the date."""
 
 QUICK = {"sharpen": 500, "fuse": 400}
-"""Steps of training from the shipped weights on: minutes on one core."""
+"""Training steps when starting from the shipped weights: minutes on one core."""
 
 
 def train_on(
@@ -70,21 +70,21 @@ def train_on(
     device: str = "cpu",
     told: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Train on cubes, from the shipped weights on, and judge on parts of them that were held out.
+    """Train on cubes, starting from the shipped weights, and score on parts of them that were held out.
 
     Args:
         cubes: Layers of Sentinel-2 with all ten bands, pixels of 10 m.
         out: The safetensors file; beside it a card, ``.json``: data, seed, figures.
-        steps: Per network; :data:`QUICK` if None.
-        seed: Decides the order of what is shown.
+        steps: Steps per network; :data:`QUICK` if None.
+        seed: Decides the order of the samples.
         device: ``"cpu"`` or ``"cuda"``.
-        told: Hears how it goes.
+        told: Called with messages about progress.
 
     Returns:
         The file.
 
     Raises:
-        BadInputError: A band is missing, or there is too little that is clear.
+        BadInputError: A band is missing, or there are too few clear pixels.
     """
     require_torch()
     from safetensors.torch import save_file
@@ -142,7 +142,7 @@ def mean_figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def training_areas(parent: Parent) -> tuple[list[TrainingArea], dict[str, TrainingArea]]:
-    """Clear parts of a cube that teach, and others, at other places, that judge.
+    """Clear parts of a cube for training, and others, at other positions, for scoring.
 
     Raises:
         BadInputError: A band is missing.
@@ -199,20 +199,20 @@ def _cloudy(parent: Parent, stored: Mapping[str, np.ndarray]) -> bool:
 log = logging.getLogger(__name__)
 
 UNSURE = 2
-"""Pixels of 10 m around what has no data that have none either: the optics mix them."""
+"""Pixels of 10 m around missing data that become missing, too: the optics mix them."""
 
 
 FILLED = 8
-"""Pixels of 10 m to which a gap is filled from around it, so that its edge does not ring."""
+"""Pixels of 10 m by which a gap is filled from its surroundings, so that its edge does not ring."""
 
 
 @dataclass(frozen=True)
 class SuperresStep:
-    """One step to be made finer.
+    """One step to be super-resolved.
 
     Attributes:
-        step: Its pixels.
-        halving: Per band of 20 m, how its own pixels are got back from the cube's, see
+        step: Its stored pixels.
+        halving: Method per band of 20 m to recover its own pixels from the cube's, see
             :func:`stac2cube.algorithms.raster.halved`.
     """
 
@@ -222,12 +222,12 @@ class SuperresStep:
 
 @dataclass(frozen=True)
 class Upscale:
-    """The task.
+    """The task of a block.
 
     Attributes:
-        layers: Of the cube made.
-        rules: What decides.
-        weights: File or folder.
+        layers: Layers of the new cube.
+        rules: Options.
+        weights: File or folder of the weights.
     """
 
     layers: tuple[Layer, ...]
@@ -235,11 +235,11 @@ class Upscale:
     weights: str
 
     def __call__(self, source: SuperresStep, block: Block) -> Measured:
-        """Layers of one block, tile after tile.
+        """Make the layers of one block, tile after tile.
 
         Raises:
             ReadError: The cube cannot be read.
-            BadInputError: No GPU although one was asked for, or weights are gone.
+            BadInputError: There is no GPU although one was requested, or weights are missing.
         """
         scale, size = self.rules.scale, self.rules.tile
         shape = (block.grid.shape[0] // scale, block.grid.shape[1] // scale)
@@ -264,12 +264,12 @@ class Upscale:
     def tile(
         self, source: SuperresStep, window: Window, shape: tuple[int, int]
     ) -> tuple[dict[str, np.ndarray], dict[str, tuple[float, float]]]:
-        """Layers of a window of the cube of 10 m, which has that shape, and what is left to what was measured."""
+        """Layers of a window of the cube of 10 m, whose shape is given, and sums and weights of the residuals."""
         rules = self.rules
         device = device_for(rules.device) if rules.backend in LEARNED else "cpu"
         upscaler = open_upscaler(rules.backend, self.weights, device)
         margin = self.rules.margin
-        # Even sizes, for they lie on the sensor's own 20 m pixels.
+        # Even sizes, so that they match the sensor's own 20 m pixels.
         rows, columns = (slice(p.start - margin, p.stop + margin + (p.stop - p.start) % 2) for p in window)
         stored = source.step.read(self.layers, (rows, columns))
         bands = [layer for layer in self.layers if layer.name in (*FINE, *COARSE)]
@@ -283,7 +283,7 @@ class Upscale:
         with gpu_turn() if device == "cuda" else nullcontext():
             made, left = upscale(upscaler, Agreement.by(rules), fine, coarse, names, rules.target, bright)
         left["bright_fraction"] = bright.astype("float32")
-        # Beyond the cube nothing is missing: there it was not asked for.
+        # Pixels outside the cube are not missing data: they were never requested.
         within = (
             (np.arange(part.start, part.stop) >= 0) & (np.arange(part.start, part.stop) < size)
             for part, size in zip((rows, columns), shape, strict=True)
@@ -311,7 +311,7 @@ class Upscale:
         scale = self.rules.scale
         out = {}
         for picture, layer, lost in zip(made, bands, losses, strict=True):
-            if scale == 1 and layer.name in FINE:  # as it was measured, marks of saturation too
+            if scale == 1 and layer.name in FINE:  # as measured, values of saturation included
                 out[layer.name] = np.where(unseen[inner], layer.fill_scalar, stored[layer.name][inner])
                 continue
             counts = (picture - layer.offset) / layer.scale
@@ -333,7 +333,7 @@ class Upscale:
         return out
 
     def _classes(self) -> list[Layer]:
-        """Never interpolated: they say where clouds are."""
+        """Layers of classes, which are never interpolated."""
         return [layer for layer in self.layers if layer.name not in (*FINE, *COARSE)]
 
 
@@ -343,19 +343,19 @@ def super_resolution(
     """Bring the bands of a Sentinel-2 cube to one grid of 2.5 m, or of 10 m.
 
     20 m to 10 m, guided by the bands of 10 m, can be trusted; docs/superres.md has the figures. 10 m to 2.5 m makes
-    pictures on a grid of 2.5 m that agree with what was measured; what they show between is likely, not seen.
+    pictures on a grid of 2.5 m that agree with the measured pixels; details between these are likely, not measured.
 
     Args:
         layers: A cube of 10 m pixels, as layers, masked or co-registered, with the bands of 20 m in them.
         out: Path of the new cube, created or extended.
         rules: Target, backend and options. Default: the shipped networks, to 2.5 m, consistent with the
             sensor's optics.
-        place: Where the work runs; threads of this process if None.
+        place: Place where blocks are made; threads of this process if None.
 
     Returns:
         The cube: bands in the stored form of the layers; classes repeated, never interpolated; along time
         ``residual_mtf`` and ``residual_mean``, reflectance, and ``bright_fraction``, the part of the pixels that are
-        saturated or brighter than a reflectance of 1.2 in some band: no network was asked about these and their
+        saturated or brighter than a reflectance of 1.2 in some band: no network was used for these and their
         surroundings. A saturated band has no data there.
 
     Raises:
@@ -399,7 +399,7 @@ SUPERRES = Derived(STAGE, SuperresRules.of, _plan)
 
 
 def _warn_of(rules: SuperresRules, layers: Path, out: Path, weights: str) -> None:
-    """Say what is wrong with the weights that an older cube was made with, and how to make it anew."""
+    """Log what is wrong with the weights with which an older cube was made, and how to rebuild the cube."""
     about = next((one.about for one in all_shipped() if str(one.path) == weights), "")
     if about:
         log.warning(
@@ -421,16 +421,16 @@ def _reflectance(stored: np.ndarray, layer: Layer) -> np.ndarray:
 def _trusted(
     pictures: Sequence[np.ndarray], halving: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
-    """What was measured, without what is saturated.
+    """Measured reflectance without saturated pixels.
 
     Args:
         pictures: Bands of 10 m, then of 20 m, on pixels of 10 m; reflectance, without gaps.
-        halving: Of the bands of 20 m, see :class:`SuperresStep`.
+        halving: Methods for the bands of 20 m, see :class:`SuperresStep`.
 
     Returns:
-        Bands of 10 m ``(4, rows, columns)`` and of 20 m ``(n, rows / 2, columns / 2)``, whose saturated pixels take the
-        nearest others'; where some band is too bright for a network, ``(rows, columns)``; and per band where it holds
-        no measurement, likewise.
+        Bands of 10 m ``(4, rows, columns)`` and of 20 m ``(n, rows / 2, columns / 2)``, whose saturated pixels have the
+        values of the nearest others; a mask of pixels where some band is too bright for a network, ``(rows, columns)``;
+        and such a mask per band of pixels without a measurement.
     """
     fine, coarse, lost = [], [], []
     for picture in pictures[: len(FINE)]:
@@ -439,7 +439,7 @@ def _trusted(
         lost.append(gone)
     for picture, way in zip(pictures[len(FINE) :], halving, strict=True):
         half = halved(picture, way)
-        # What cannot be undone exactly has mixed saturated pixels into others as far as two pixels away.
+        # A method that is not exact has mixed saturated pixels into others as far as two pixels away.
         gone = saturated(half, UNSURE // 2 if way in ("nearest", "bilinear") else UNSURE)
         coarse.append(without(half, gone, FILLED // 2))
         lost.append(_repeated(gone, 2))

@@ -1,4 +1,4 @@
-"""Training our networks: what was measured is the truth, made coarser and looked for again (Wald et al. 1997)."""
+"""Training of our networks: measured pictures are the reference, degraded and restored again (Wald et al. 1997)."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ STEPS = {"sharpen": 3000, "fuse": 1000}
 """Steps of training from random weights."""
 
 BATCH, PATCH = 24, 16
-"""Patches per step, and their edge in pixels of the network's input for ``sharpen``; ``fuse`` takes twice the edge."""
+"""Patches per step, and their edge in pixels of the network's input for ``sharpen``; ``fuse`` has twice the edge."""
 
 UNSURE = (-0.08, -0.04, 0.0, 0.04, 0.08)
-"""By how much the optics of training differ from the table: nobody knows them better."""
+"""Differences of the optics in training from the table, whose accuracy is no better than that."""
 
 MOVES = ((0, 0), (1, 0), (0, 1), (1, 1), (0, 0))
-"""Pixels of 20 m by which scenes are cut, for each of these optics: coarser pixels then begin at other places."""
+"""Pixels of 20 m by which scenes are cropped for each of these optics, so that coarser pixels begin elsewhere."""
 
 MEANS, DSEN2 = "means", "dsen2"
 """Optics other than a Gaussian: plain averages, and those of Lanaras et al. 2018 (doi:10.1016/j.isprsjprs.2018.09.018):
 a Gaussian whose standard deviation is one fine pixel through the scale, then averages."""
 
 Optics = float | str
-"""By how much the gain of a Gaussian differs from :data:`stac2cube.superres.optics.MTF`, or one of the names above."""
+"""Difference of the gain of a Gaussian from :data:`stac2cube.superres.optics.MTF`, or one of the names above."""
 
 NOISE = 0.0015
-"""Noise of what is shown, reflectance at most: detail that drowns in it is not to be invented."""
+"""Most noise that is added to the input, reflectance: detail below the noise must not be invented."""
 
 REMEMBERED = 0.995
-"""Of the weights of the step before, in the running mean that is kept."""
+"""Weight of the previous steps in the running mean of the network's weights, which is kept."""
 
 LEAST = 16
-"""Edge of a coarsened scene, in pixels, from which on its bands of 20 m are judged to 2.5 m."""
+"""Smallest edge of a coarsened scene, in pixels, for which its bands of 20 m are scored at 2.5 m."""
 
 BORDER = 8
-"""Pixels at the edges that are not judged."""
+"""Pixels at the edges that are not scored."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class TrainingArea:
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """What a network is shown, and what it should have said.
+    """Input of a network, and the result it should give.
 
     Attributes:
         given: ``(bands, rows, columns)`` the network's input.
-        wanted: ``(out, scale * rows, scale * columns)`` the truth minus its back-projected picture.
+        wanted: ``(out, scale * rows, scale * columns)`` the reference minus its back-projected picture.
     """
 
     given: np.ndarray
@@ -86,7 +86,7 @@ def gains_of(bands: Sequence[str], off: float = 0.0) -> list[float]:
 
 
 def training_samples(truth: TrainingArea, name: str, off: float) -> list[TrainingSample]:
-    """What a scene teaches one of the networks, by optics that differ from the table by ``off``."""
+    """Training samples of a scene for one of the networks, by optics that differ from the table by ``off``."""
     if name == "sharpen":
         coarse = degraded(truth.fine, 4, gains_of(FINE, off))
         gains = gains_of(FINE)
@@ -110,15 +110,15 @@ def train(
     device: str = "cpu",
     told: Callable[[str, int, float], None] = lambda *_: None,
 ) -> dict[str, nn.Module]:
-    """Train both networks, on one thread: the same seed gives the same weights whatever the number of cores.
+    """Train both networks on one thread: the same seed gives the same weights whatever the number of cores.
 
     Args:
-        scenes: What they learn from.
-        steps: Per network; :data:`STEPS` if None.
+        scenes: Training data.
+        steps: Steps per network; :data:`STEPS` if None.
         seed: Decides first weights and order; on a CPU the same seed gives the same weights.
-        start: Networks to begin from, by name, which are left as they are; random weights if None.
+        start: Networks to begin from, by name, which are not changed; random weights if None.
         device: ``"cpu"`` or ``"cuda"``.
-        told: Called with network, step and loss now and then.
+        told: Called with network, step and loss at intervals.
     """
     import torch
 
@@ -141,7 +141,7 @@ def train(
 
 
 def _moved(scene: TrainingArea, by: tuple[int, int]) -> TrainingArea:
-    """A scene without its first rows and columns, pixels of 20 m; unchanged if too little of it would be left."""
+    """A scene without its first rows and columns, pixels of 20 m; unchanged if the rest would be too small."""
     rows, columns = by
     size = [(edge - 2 * move) // 8 * 8 for edge, move in zip(scene.fine.shape[1:], by, strict=True)]
     if min(size) < 4 * PATCH:
@@ -159,7 +159,7 @@ def _fit(
 ) -> None:
     import torch
 
-    # Convolutions are faster where the channels of a pixel lie beside each other.
+    # Convolutions are faster where the channels of a pixel are contiguous in memory.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = torch.optim.Adam(network.parameters(), lr=2e-3)
     pace = torch.optim.lr_scheduler.OneCycleLR(learner, 2e-3, total_steps=max(steps, 2), pct_start=0.1)
@@ -186,7 +186,7 @@ def _running_mean(mean: torch.Tensor, now: torch.Tensor, _: object) -> torch.Ten
 def _batches(
     taught: Sequence[TrainingSample], edge: int, seed: int, device: str
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Patches at random, turned and mirrored, of about the same contrast: a dull field teaches as much as a town."""
+    """Random patches, rotated and mirrored, scaled to similar contrast: a field counts as much as a town."""
     import torch
 
     rng = np.random.default_rng(seed)
@@ -214,7 +214,7 @@ def _batches(
 
 
 def seen_by(picture: np.ndarray, scale: int, bands: Sequence[str], optics: Optics) -> np.ndarray:
-    """What a sensor of coarser pixels and some optics would see, as ``degraded`` of the optics does."""
+    """Simulate a sensor with coarser pixels and some optics, like ``degraded`` of the optics."""
     if optics == MEANS:
         return means(picture, scale)
     if optics == DSEN2:
@@ -224,17 +224,17 @@ def seen_by(picture: np.ndarray, scale: int, bands: Sequence[str], optics: Optic
 
 
 def judged(scenes: Mapping[str, TrainingArea], upscaler: Upscaler, optics: Optics = 0.0) -> list[dict[str, Any]]:
-    """How well coarser pictures of scenes are brought back, by everything there is.
+    """Score how well each method restores coarser pictures of scenes.
 
     Args:
-        scenes: By title.
+        scenes: Scenes by title.
         upscaler: A network.
-        optics: By which the scenes are made coarser; all methods believe in those of the table.
+        optics: Optics by which the scenes are made coarser; all methods assume those of the table.
 
     Returns:
         Per scene, step and method: ``psnr`` (dB, peak 1), ``rmse`` (reflectance), ``sam`` (degrees), ``ergas``.
-        ``"10 to 2.5 m"`` is judged by the four bands of 10 m, from 40 to 10 m; ``"10 to 2.5 m, bands of 20 m"`` by the
-        six others, from 80 to 20 m.
+        ``"10 to 2.5 m"`` is scored with the four bands of 10 m, from 40 to 10 m; ``"10 to 2.5 m, bands of 20 m"`` with
+        the six others, from 80 to 20 m.
     """
     rows = []
     for title, scene in scenes.items():
@@ -261,7 +261,7 @@ def judged(scenes: Mapping[str, TrainingArea], upscaler: Upscaler, optics: Optic
 
 
 def _exams(scene: TrainingArea, optics: Optics) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]]]:
-    """Per step what is given, what guides, what is true, and the bands that judge."""
+    """Per step: coarse picture, guide, reference, and bands that are scored."""
     fine, coarse = scene.fine, scene.coarse
     low = seen_by(coarse, 2, COARSE, optics)
     exams: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]]] = {}

@@ -1,4 +1,4 @@
-"""Weights of networks: where they are looked for, and fetching those of others on a node that has a network."""
+"""Weights of networks: their locations, and download of weights by others on a node with network access."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from stac2cube.model.tables import shipped_and_own
 from stac2cube.superres.networks import sha256_of
 
 VARIABLE = "STAC2CUBE_WEIGHTS"
-"""Environment variable that names a folder of weights, of a site for example."""
+"""Environment variable with a folder of weights, for example that of a site."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A file of weights that we know of.
+    """A known file of weights by others.
 
     Attributes:
-        backend: Who uses it.
-        name: Of the file, within the folder of its backend.
-        sha256: What it must be.
-        url: Where it is to be had.
-        licence: Under which.
+        backend: Backend that uses it.
+        name: Name of the file, within the folder of its backend.
+        sha256: Its required SHA-256.
+        url: Address from which it is downloaded.
+        licence: Its licence.
     """
 
     backend: str
@@ -47,9 +47,9 @@ class Shipped:
     """A file of our own weights.
 
     Attributes:
-        name: Of the file.
-        sha256: What it is.
-        about: What is wrong with it; "" for the one that new cubes get.
+        name: Name of the file.
+        sha256: Its SHA-256.
+        about: A flaw of these weights; "" for the weights of new cubes.
     """
 
     name: str
@@ -58,28 +58,28 @@ class Shipped:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Path of the file."""
         return Path(str(files("stac2cube.tables").joinpath(f"weights/{self.name}")))
 
 
 def all_shipped() -> list[Shipped]:
-    """Our own weights, those of new cubes first, then those that older cubes were made with."""
+    """Our own weights: those for new cubes first, then those with which older cubes were made."""
     table = tomllib.loads(files("stac2cube.tables").joinpath("weights/own.toml").read_text())
     return [Shipped(one["name"], one["sha256"], one.get("about", "")) for one in table["files"]]
 
 
 def shipped(sha256: str = "") -> Path:
-    """Our own weights.
+    """Path of our own weights.
 
     Args:
-        sha256: Those that a cube was made with; those of new cubes if "" or if none of ours are these.
+        sha256: SHA-256 of the weights with which a cube was made; the weights of new cubes if "" or unknown.
     """
     every = all_shipped()
     return next((one for one in every if one.sha256 == sha256), every[0]).path
 
 
 def known() -> list[Known]:
-    """Weights of others that can be fetched."""
+    """Weights by others that can be downloaded."""
     table: dict[str, Any] = {}
     for file in shipped_and_own("weights/known.toml"):
         table |= file.parse()
@@ -91,20 +91,20 @@ def known() -> list[Known]:
 
 
 def folders(backend: str) -> list[Path]:
-    """Where weights of a backend are looked for, in this order: the site's, the user's."""
+    """Folders that may hold weights of a backend, in order of precedence: the site's, the user's."""
     roots = [os.environ[VARIABLE]] if os.environ.get(VARIABLE) else []
     return [Path(root) / backend for root in [*roots, platformdirs.user_cache_dir("stac2cube/weights")]]
 
 
 def find_folder(backend: str, given: str = "") -> Path:
-    """The folder with the weights of a backend, all of them there and unharmed.
+    """Find the folder with the weights of a backend, and check that all files are there and intact.
 
     Args:
-        backend: Its name.
-        given: A folder to take instead of looking for one.
+        backend: Name of the backend.
+        given: A folder to use instead of searching for one.
 
     Raises:
-        BadInputError: It is nowhere, or a file is not what it should be.
+        BadInputError: There is no such folder, or a file has another SHA-256.
     """
     wanted = [file for file in known() if file.backend == backend]
     looked = [Path(given)] if given else folders(backend)
@@ -121,10 +121,10 @@ def find_folder(backend: str, given: str = "") -> Path:
 
 
 def check(path: Path, sha256: str) -> None:
-    """Be sure of a file.
+    """Check the SHA-256 of a file.
 
     Raises:
-        BadInputError: It is another.
+        BadInputError: It differs.
     """
     found = sha256_of(path)
     if found != sha256:
@@ -132,14 +132,14 @@ def check(path: Path, sha256: str) -> None:
 
 
 def fetch(backend: str, folder: Path | None = None) -> Iterator[Path]:
-    """Download the weights of a backend; a file that is there and right is left alone.
+    """Download the weights of a backend; a file that exists and is intact is kept.
 
     Yields:
-        Each file, once it is there.
+        Each file, once it exists.
 
     Raises:
-        BadInputError: No such weights, the network is not there, or a file is not what it should be: then it is not
-            kept.
+        BadInputError: There are no such weights, the network cannot be reached, or a file has another SHA-256: it is
+            deleted.
     """
     wanted = [file for file in known() if file.backend == backend]
     if not wanted:

@@ -1,7 +1,7 @@
 """A simulated archive of Sentinel-2-like scenes with known truth, for the demo, the tests and the benchmarks.
 
-It imports nothing of the house but errors, so that it cannot agree with a mistake made there; only
-:func:`stac2cube.cli.build.show_demo`, which runs the main job on it, does.
+It imports nothing of the package but errors, so that it cannot repeat a mistake made there; only
+:func:`stac2cube.cli.build.show_demo`, which runs the main job on the archive, imports more.
 """
 
 from __future__ import annotations

@@ -43,17 +43,17 @@ from stac2cube.testing.scenes import (
 
 @dataclass(frozen=True)
 class ArchiveSpec:
-    """Everything that decides the bytes of an archive.
+    """Specification that determines the bytes of an archive.
 
     Attributes:
-        seed: Of the landscape and the weather.
+        seed: Seed of the landscape and the weather.
         years: Years with scenes.
-        dates_per_year: Overpasses a year.
+        dates_per_year: Overpasses per year.
         tile_px: 10 m pixels per tile edge, a multiple of 12.
-        catalogs: Which catalogs describe it.
-        faults: Whether there are a late scene, a late granule and a corrupt file; takes four overpasses or more.
+        catalogs: Names of the catalogs that describe it.
+        faults: Whether there are a late scene, a late granule and a corrupt file; needs four overpasses or more.
         cloud: Mean cloud cover of the cloudy dates.
-        jp2: Whether terrabyte's and the Copernicus Data Space's files are JPEG 2000 (else GeoTIFF).
+        jp2: Whether the files of terrabyte and the Copernicus Data Space are JPEG 2000 (else GeoTIFF).
     """
 
     seed: int = 7
@@ -71,7 +71,7 @@ class Archive:
 
     Args:
         root: Its folder.
-        spec: What it is.
+        spec: Its specification.
     """
 
     def __init__(self, root: Path, spec: ArchiveSpec) -> None:
@@ -82,22 +82,22 @@ class Archive:
 
     @property
     def duplicate(self) -> Overpass:
-        """The overpass whose products exist twice: as first processed, and reprocessed in a newer baseline."""
+        """The overpass whose products exist twice: as first processed, and reprocessed with a newer baseline."""
         return self.overpasses[0]
 
     @property
     def late(self) -> Overpass:
-        """The overpass none of whose items is there at first, in archives with faults."""
+        """The overpass all of whose items appear late, in archives with faults."""
         return self.overpasses[len(self.overpasses) // 2]
 
     @property
     def late_granule(self) -> tuple[Overpass, Tile]:
-        """The one granule that comes later than the others of its overpass, in archives with faults."""
+        """The one granule that appears later than the others of its overpass, in archives with faults."""
         return self.overpasses[1], self.tiles[1]
 
     @property
     def corrupt(self) -> tuple[Overpass, Tile, str]:
-        """The granule and band whose file is cut off, in archives with faults."""
+        """The granule and band whose file is truncated, in archives with faults."""
         return self.overpasses[-1], self.tiles[0], "B03"
 
     def area(self, *, two_zones: bool = False) -> Json:
@@ -110,35 +110,35 @@ class Archive:
         return {"type": "Polygon", "coordinates": [lonlat(second.epsg, corners)]}
 
     def image(self, overpass: Overpass, tile: Tile) -> GranuleImage:
-        """The picture of a tile and the truth behind it."""
+        """The image of a tile and the true surface."""
         return image(tile, overpass, self.spec.seed)
 
     def truth(self, overpass: Overpass, epsg: int, transform: Affine, shape: tuple[int, int]) -> SurfaceTruth:
-        """The world at the pixel centres of any lattice, of any pixel size.
+        """The true surface at the pixel centres of any lattice, of any pixel size.
 
         Args:
-            overpass: When, and under which sky.
+            overpass: Time and weather.
             epsg: CRS of the lattice.
             transform: From pixel corners to that CRS, north up.
             shape: Rows and columns.
         """
         columns, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
-        # A lattice north up: the transform's other two terms are 0.
+        # For a lattice with north up the transform's other two terms are 0.
         x, y = transform.c + transform.a * columns, transform.f + transform.e * rows
         if f"EPSG:{epsg}" != WORLD:
             x, y = Transformer.from_crs(epsg, WORLD, always_xy=True).transform(x, y)
         return view_surface(x, y, overpass.time.timetuple().tm_yday, overpass.sky, self.spec.seed)
 
     def file(self, catalog: str, product: GranuleProduct, band: str, *, collection: int = 0) -> Path:
-        """Where a catalog's file of a band lies; Earth Search has a second collection, number 1."""
+        """Path of a catalog's file of a band; Earth Search has a second collection, number 1."""
         return self.path(VIEWS[catalog][collection].form, product, band)
 
     def path(self, form: Form, product: GranuleProduct, band: str) -> Path:
-        """Where the file of a band in a form lies."""
+        """Path of the file of a band in a form."""
         return self.root / "files" / form.file_name(product, band, jp2=self.spec.jp2)
 
     def products(self) -> list[GranuleProduct]:
-        """Every product, the reprocessed ones included."""
+        """All products, the reprocessed ones included."""
         found = []
         for overpass in self.overpasses:
             for tile in self.tiles:
@@ -152,7 +152,7 @@ class Archive:
 
         Args:
             catalog: Its name.
-            late: Whether what comes late has come.
+            late: Whether late items are included.
             base_url: Address under which the archive's folder is served; paths on disk if None.
         """
         items = []
@@ -174,13 +174,13 @@ class Archive:
         return collections(self.items(catalog))
 
     def catalog(self, name: str, *, late: bool = False) -> Path:
-        """An ItemCollection of a catalog's items with absolute paths, written anew."""
+        """Write an ItemCollection of a catalog's items with absolute paths."""
         path = self.root / f"{name}{'-late' if late else ''}.json"
         path.write_text(json.dumps({"type": "FeatureCollection", "features": self.items(name, late=late)}))
         return path
 
     def static_catalog(self, name: str, *, late: bool = False) -> Path:
-        """A self-contained static STAC catalog with relative links, one child per collection, written anew."""
+        """Write a self-contained static STAC catalog with relative links, one child per collection."""
         folder = self.root / f"{name}{'-late' if late else ''}-static"
         items = self.items(name, late=late)
         catalog = pystac.Catalog(name, "Simulated Sentinel-2 L2A scenes")
@@ -204,20 +204,20 @@ class Archive:
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        """Footprint and cloud cover of each granule, found when its files were made."""
+        """Footprint and cloud cover of each granule, computed when its files were made."""
         facts: dict[str, Any] = json.loads((self.root / "facts.json").read_text())
         return facts
 
 
 def key_of(overpass: Overpass, tile: Tile) -> str:
-    """Of a granule among the facts of an archive."""
+    """Key of a granule among the facts of an archive."""
     return f"{overpass.time.isoformat()} {tile.code}"
 
 
 def versions_of(
     archive: Archive, overpass: Overpass, tile: Tile, footprint: Json, cloud: float
 ) -> list[GranuleProduct]:
-    """A granule's product as first processed, and the reprocessed one of the overpass that has both."""
+    """A granule's product as first processed, and also the reprocessed one for the overpass that has both."""
     versions = [GranuleProduct(tile, overpass, footprint, cloud)]
     if overpass == archive.duplicate:
         newer = "05.00" if float(overpass.baseline) < 5 else "05.11"
@@ -229,14 +229,14 @@ def versions_of(
 
 
 def write_simulated_cog(path: Path, pixels: np.ndarray, epsg: int, transform: Affine) -> None:
-    """A COG with overviews, nodata 0."""
+    """Write a COG with overviews, nodata 0."""
     overviews = "nearest" if pixels.dtype == np.uint8 else "average"
     options = {"nodata": 0, "compress": "deflate", "predictor": 2, "blocksize": 256, "overview_resampling": overviews}
     _write(path, pixels, epsg, transform, {"driver": "COG", **options})
 
 
 def write_jp2(path: Path, pixels: np.ndarray, epsg: int, transform: Affine) -> None:
-    """A lossless JPEG 2000 without a nodata tag, as ESA's products are."""
+    """Write a lossless JPEG 2000 without a nodata tag, like ESA's products."""
     options = {"driver": "JP2OpenJPEG", "reversible": "YES", "quality": 100, "ycbcr420": "NO"}
     _write(path, pixels, epsg, transform, options)
 
@@ -248,18 +248,18 @@ def _write(path: Path, pixels: np.ndarray, epsg: int, transform: Affine, options
         file.write(pixels, 1)
 
 
-# The archive's files are made: every granule in every form, once.
+# Making the archive's files: every granule in every form, once.
 
 
 def simulate(
     root: Path, spec: ArchiveSpec | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Archive:
-    """Make an archive, or take the one that is there if it was made to the same specification.
+    """Make an archive, or use the existing one if it was made to the same specification.
 
     Args:
         root: Its folder.
-        spec: What it shall be.
-        progress: Called with granules done and granules in all.
+        spec: Its specification.
+        progress: Called with the number of granules done and the number of all.
 
     Raises:
         BadInputError: A tile edge that its pixel sizes do not divide, an unknown catalog, too few overpasses.
@@ -276,7 +276,7 @@ def simulate(
     if stamp.exists() and stamp.read_text() == mark:
         return archive
     stamp.unlink(missing_ok=True)
-    # Files of another specification, or of a run that was killed, would pass for ours.
+    # Files of another specification, or of a run that was killed, would be used as ours.
     shutil.rmtree(root / "files", ignore_errors=True)
     root.mkdir(parents=True, exist_ok=True)
     jobs = [(overpass, tile) for overpass in archive.overpasses for tile in archive.tiles]
@@ -319,7 +319,7 @@ def _forms(archive: Archive, product: GranuleProduct) -> list[Form]:
 
 
 def _pixels(picture: GranuleImage, band: str, product: GranuleProduct, form: Form) -> np.ndarray:
-    """What a file holds."""
+    """Pixels of a file."""
     if band in OTHER:
         pixels = {"SCL": picture.scl, "AOT": picture.aot, "WVP": picture.wvp}[band]
         step = form.gsd(band) // GSD[band]
@@ -332,7 +332,7 @@ def _pixels(picture: GranuleImage, band: str, product: GranuleProduct, form: For
 
 
 def _break(archive: Archive) -> None:
-    """Cut off the corrupt file in every form."""
+    """Truncate the corrupt file in every form."""
     overpass, tile, band = archive.corrupt
     products = [product for product in archive.products() if (product.overpass, product.tile) == (overpass, tile)]
     for path in {archive.path(form, product, band) for product in products for form in _forms(archive, product)}:
@@ -340,7 +340,7 @@ def _break(archive: Archive) -> None:
 
 
 def _version() -> str:
-    """Changes when the simulator does, so that an archive of an older one is not taken for today's."""
+    """Digest that changes with the simulator's code, so that an archive of older code is not used."""
     folder = Path(__file__).parent
     names = ("scenes", "items", "archive")
     return hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in names)).hexdigest()[:12]

@@ -9,12 +9,12 @@ from typing import Any
 
 from stac2cube.testing.scenes import GSD, Overpass, Tile
 
-# Products of granules: ESA's names for them, and the forms in which collections store them.
+# Products of granules: ESA's names, and the forms in which collections store them.
 
 Json = dict[str, Any]
 
 OTHER = ("SCL", "AOT", "WVP")
-"""Bands that are no reflectance."""
+"""Bands that are not reflectance."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class GranuleProduct:
     """One processing of one granule.
 
     Attributes:
-        tile: Where.
-        overpass: When, and in which baseline.
+        tile: The tile.
+        overpass: The overpass, with the processing baseline.
         footprint: GeoJSON geometry of its valid pixels, WGS84.
         cloud_cover: Percent.
         sequence: Number that Earth Search gives to repeated processings.
@@ -37,17 +37,17 @@ class GranuleProduct:
 
     @property
     def sensed(self) -> str:
-        """Start of the datastrip, as it stands in product names."""
+        """Start of the datastrip, as in product names."""
         return f"{self.overpass.time + timedelta(minutes=2):%Y%m%dT%H%M%S}"
 
     @property
     def made(self) -> datetime:
-        """When it was processed."""
+        """Time of processing."""
         return self.overpass.time + timedelta(days=1 if self.sequence == 0 else 900)
 
     @property
     def since_0400(self) -> bool:
-        """Whether ESA added the offset to its counts."""
+        """Whether its counts include ESA's offset."""
         return float(self.overpass.baseline) >= 4
 
     @property
@@ -73,11 +73,11 @@ class GranuleProduct:
 
 @dataclass(frozen=True)
 class Form:
-    """How a collection stores pixels.
+    """The form in which a collection stores pixels.
 
     Attributes:
         shifted: Whether the offset has been subtracted from the counts (and clipped at 0).
-        jp2: Whether the files are JPEG 2000 when the archive asks for it.
+        jp2: Whether the files are JPEG 2000 if the archive's specification requests it.
         fine_haze: Whether aerosol and water vapour are stored at 10 m, else at 20 m.
     """
 
@@ -108,23 +108,23 @@ def in_collection_1(product: GranuleProduct) -> bool:
     return float(product.overpass.baseline) >= 5.10 and product.overpass.orbit == 108 and product.sequence == 0
 
 
-# What items of all catalogs have in common: properties, assets, bands; and that they are simulated.
+# Common parts of the items of all catalogs: properties, assets, bands, and the mark that they are simulated.
 
 SIMULATED = "stac2cube:simulated"
-"""Property of every item of the simulator: no satellite measured this, and nobody is to be named as if one had."""
+"""Property of every item of the simulator: no satellite measured it, and it must not be attributed to a provider."""
 
 COMMON_NAMES = {
     "B01": "coastal", "B02": "blue", "B03": "green", "B04": "red", "B05": "rededge1", "B06": "rededge2",
     "B07": "rededge3", "B08": "nir", "B8A": "nir08", "B09": "nir09", "B11": "swir16", "B12": "swir22",
     "SCL": "scl", "AOT": "aot", "WVP": "wvp",
 }  # fmt: skip
-"""What STAC calls the bands."""
+"""Common names of the bands in STAC."""
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
 def common_of(product: GranuleProduct, time: datetime) -> Json:
-    """Properties that all but the Data Space give."""
+    """Properties given by all catalogs but the Data Space."""
     return {
         "datetime": time_text(time),
         "platform": product.overpass.platform,
@@ -141,12 +141,12 @@ def common_of(product: GranuleProduct, time: datetime) -> Json:
 
 
 def sun_of(over: Overpass) -> Json:
-    """Where the sun stands."""
+    """Position of the sun."""
     return {"view:sun_azimuth": over.sky.sun_azimuth, "view:sun_elevation": round(over.sky.sun_elevation, 4)}
 
 
 def asset_of(product: GranuleProduct, href: str, gsd: int, media: str) -> Json:
-    """A file: its address, type and lattice."""
+    """An asset: its address, type and lattice."""
     pixels = product.tile.pixels * 10 // gsd
     return {
         "href": href,
@@ -165,12 +165,12 @@ def box_of(tile: Tile) -> list[float]:
 
 
 def eo_of(band: str, name: str) -> Json:
-    """What is said of a spectral band."""
+    """Description of a spectral band."""
     return {} if band in OTHER else {"eo:bands": [{"name": name, "common_name": COMMON_NAMES[band]}]}
 
 
 def raster_band_of(band: str, form: Form, *, offset: bool) -> Json:
-    """What is said of the numbers of a file, and whether an offset is declared."""
+    """Description of the numbers in a file, with or without a declared offset."""
     if band == "SCL":
         return {"nodata": 0, "data_type": "uint8", "spatial_resolution": 20}
     scale, shift = (0.001, 0) if band in OTHER else (0.0001, -0.1 if offset else 0)
@@ -181,7 +181,7 @@ def raster_band_of(band: str, form: Form, *, offset: bool) -> Json:
 def item_of(
     names: tuple[str, str, str], extensions: tuple[str, ...], product: GranuleProduct, properties: Json, assets: Json
 ) -> Json:
-    """An item of the id, collection and STAC version in ``names``."""
+    """An item with the id, collection and STAC version in ``names``."""
     corners = [corner for ring in product.footprint["coordinates"] for corner in ring]
     longitudes, latitudes = zip(*corners, strict=True)
     return {
@@ -217,16 +217,16 @@ def time_text(time: datetime) -> str:
     return f"{time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
-# The same granule as four catalogs describe it: item ids, asset names, statements about offsets, addresses.
+# The same granule as four catalogs describe it: item ids, asset names, declared offsets, addresses.
 #
-# Property and asset names follow items that the catalogs served; the values are the simulator's own.
+# Property and asset names follow items that the catalogs served; the values are simulated.
 
 Href = Callable[[str], str]
 """Address of a band's file."""
 
 
 def earth_search(product: GranuleProduct, href: Href) -> Json:
-    """As Earth Search v1: common names, a flag, and a declared offset that the flag overrules."""
+    """Item as in Earth Search v1: common names, a flag, and a declared offset that the flag overrides."""
     over, tile = product.overpass, product.tile
     properties = {
         **_earth_search_properties(product),
@@ -239,7 +239,7 @@ def earth_search(product: GranuleProduct, href: Href) -> Json:
 
 
 def earth_search_c1(product: GranuleProduct, href: Href) -> Json:
-    """As Earth Search's Collection 1: ESA's counts as they are, a declared offset that holds, no flag."""
+    """Item as in Earth Search's Collection 1: ESA's counts unchanged, a declared offset that applies, no flag."""
     over, tile = product.overpass, product.tile
     name = f"{over.unit}_T{tile.code}_{product.sensed}_L2A"
     assets = _earth_search_assets(product, href, EARTH_SEARCH_C1)
@@ -248,7 +248,7 @@ def earth_search_c1(product: GranuleProduct, href: Href) -> Json:
 
 
 def planetary_computer(product: GranuleProduct, href: Href) -> Json:
-    """As the Planetary Computer does: ESA's band names, no word about offsets, its own capitals in the platform."""
+    """Item as in the Planetary Computer: ESA's band names, no declared offset, its own capitals in the platform."""
     over = product.overpass
     properties = {
         **common_of(product, over.time),
@@ -272,7 +272,7 @@ def planetary_computer(product: GranuleProduct, href: Href) -> Json:
 
 
 def terrabyte(product: GranuleProduct, href: Href) -> Json:
-    """As terrabyte: product name as id, declared offsets, addresses of files on its own disks.
+    """Item as in terrabyte: product name as id, declared offsets, addresses of files on its own disks.
 
     Its older collection, here until 2022, names assets by common name; items since 2024 have ``proj:code``.
     """
@@ -304,7 +304,7 @@ def terrabyte(product: GranuleProduct, href: Href) -> Json:
 
 
 def cdse(product: GranuleProduct, href: Href) -> Json:
-    """As the Copernicus Data Space: STAC 1.1, pixel size in asset names, an offset declared on AOT and WVP too."""
+    """Item as in the Copernicus Data Space: STAC 1.1, pixel size in asset names, an offset also on AOT and WVP."""
     over, tile = product.overpass, product.tile
     time = time_text(over.time)
     properties = {
@@ -332,7 +332,7 @@ def cdse(product: GranuleProduct, href: Href) -> Json:
         gsd, address = CDSE.gsd(band), href(band)
         asset = asset_of(product, address, gsd, "image/jp2" if address.endswith(".jp2") else COG)
         asset |= {"proj:code": f"EPSG:{tile.epsg}", "proj:bbox": box_of(tile), "nodata": 0}
-        # The web address is behind a login: it is here to be left alone.
+        # The web address requires a login: it must not be used.
         elsewhere = f"https://download.invalid/{product.uri}/{band}_{gsd}m.jp2"
         asset["alternate"] = {"https": {"href": elsewhere, "auth:refs": ["oidc"], "alternate:name": "HTTPS"}}
         asset["data_type"] = "uint8" if band == "SCL" else "uint16"
@@ -351,7 +351,7 @@ class View:
 
     Attributes:
         describe: Makes the item of a product, given the address of each band's file.
-        form: How it stores pixels.
+        form: Form in which it stores pixels.
         holds: Whether it has a product.
     """
 
@@ -366,7 +366,7 @@ VIEWS: Mapping[str, tuple[View, ...]] = {
     "terrabyte": (View(terrabyte, TERRABYTE),),
     "cdse": (View(cdse, CDSE),),
 }
-"""Per catalog its collections."""
+"""Collections by catalog."""
 
 
 def collections(items: list[Json]) -> list[Json]:
@@ -395,7 +395,7 @@ def _extent(items: list[Json]) -> Json:
 
 def _earth_search_properties(product: GranuleProduct) -> Json:
     over, tile = product.overpass, product.tile
-    # Its times are those of each tile, some minutes after the datatake's start that the others give.
+    # Its times differ by tile, and are some minutes after the datatake's start, which the other catalogs give.
     seconds = 13 * (1 + int(tile.code[:2]) % 2) + ord(tile.code[3]) % 7
     return {
         **common_of(product, over.time + timedelta(minutes=7, seconds=seconds)),
@@ -409,7 +409,7 @@ def _earth_search_properties(product: GranuleProduct) -> Json:
 
 
 def _earth_search_assets(product: GranuleProduct, href: Href, form: Form) -> Json:
-    # The declared offset stands there whether the counts still carry it or not.
+    # The offset is declared whether the counts still include it or not.
     return {
         COMMON_NAMES[band]: {
             **asset_of(product, href(band), form.gsd(band), COG),

@@ -1,4 +1,4 @@
-"""The simulated world and the overpasses that see it."""
+"""The simulated world and the overpasses that observe it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import numpy as np
 from affine import Affine
 from pyproj import Transformer
 
-# The simulated world: a landscape, its seasons, its clouds. Everything follows from a position, a day and a seed.
+# The simulated world: a landscape, its seasons, its clouds. Everything is determined by position, day and seed.
 #
-# Positions are metres in UTM zone 32, whatever lattice asks, so that overlapping tiles agree on the ground.
-# Reflectances are of the order that textbooks give for crops, soil, forest, water and roofs; they are made up, not
-# measured.
+# Positions are metres in UTM zone 32 for every lattice, so that overlapping tiles agree on the ground. Reflectances are
+# of the order given in textbooks for crops, soil, forest, water and roofs; they are invented, not measured.
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 """Reflectance bands of Sentinel-2 L2A in order of their number."""
@@ -41,7 +40,7 @@ class Sky:
     """The weather of one overpass.
 
     Attributes:
-        seed: Decides where the clouds are.
+        seed: Determines the positions of the clouds.
         cover: Fraction of the sky under cloud, 0 to 1.
         sun_azimuth: Degrees clockwise from north.
         sun_elevation: Degrees.
@@ -57,7 +56,7 @@ class Sky:
 
 @dataclass(frozen=True)
 class SurfaceTruth:
-    """What was really there, on one lattice of shape ``(rows, columns)``.
+    """The true surface, on one lattice of shape ``(rows, columns)``.
 
     Attributes:
         reflectance: Surface seen through clouds and in their shadow, per band, float32.
@@ -77,7 +76,7 @@ class SurfaceTruth:
 
 
 _TILE = 256
-"""Edge of the squares worked on at a time: what lies between positions and pixels stays in the processor's cache."""
+"""Edge of the squares processed at a time, pixels: intermediate arrays stay in the processor's cache."""
 
 
 def view_surface(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) -> SurfaceTruth:
@@ -100,7 +99,7 @@ def view_surface(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed:
 
 
 def clouds(x: np.ndarray, y: np.ndarray, sky: Sky) -> np.ndarray:
-    """The opacity of the clouds alone, float32, as :func:`view_surface` has it."""
+    """Opacity of the clouds alone, float32, as in :func:`view_surface`."""
     opacity = np.empty(x.shape, "float32")
     for tile in _tiles(x.shape):
         opacity[tile] = _clouds(x[tile], y[tile], sky)
@@ -119,7 +118,7 @@ def _look(x: np.ndarray, y: np.ndarray, day_of_year: int, sky: Sky, seed: int) -
     relief = _fractal(x, y, 400.0, sky.seed + 50, 4) if sky.cover > 0 else np.zeros(x.shape)
     shift = sky.height / math.tan(math.radians(sky.sun_elevation))
     azimuth = math.radians(sky.sun_azimuth)
-    # The shadow at a place is cast by the cloud that stands towards the sun from it.
+    # The shadow at a position is cast by the cloud in the direction of the sun.
     shadow = _clouds(x + shift * math.sin(azimuth), y + shift * math.cos(azimuth), sky) * (1 - cloud)
     clear, seen = {}, {}
     for place, band in enumerate(BANDS):
@@ -162,7 +161,7 @@ def _cover(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> tuple[dict[str,
 
 
 def _fields(x: np.ndarray, y: np.ndarray, day: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Green fraction and lightness of the soil: parcels with crisp edges, each with its own crop calendar."""
+    """Green fraction and lightness of the soil: parcels with sharp edges, each with its own crop calendar."""
     angle = 0.35
     u = x * math.cos(angle) + y * math.sin(angle)
     v = -x * math.sin(angle) + y * math.cos(angle)
@@ -188,7 +187,7 @@ def _town(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _clouds(x: np.ndarray, y: np.ndarray, sky: Sky) -> np.ndarray:
-    """Opacity of the cloud above each place: soft blobs of several sizes."""
+    """Opacity of the cloud above each position: soft blobs of several sizes."""
     if sky.cover <= 0:
         return np.zeros(x.shape)
     field = _fractal(x, y, 1300.0, sky.seed, 6)
@@ -197,7 +196,7 @@ def _clouds(x: np.ndarray, y: np.ndarray, sky: Sky) -> np.ndarray:
 
 
 _SPREAD = 0.115
-"""Standard deviation of :func:`_fractal`, measured; with it a threshold leaves about the cover asked for."""
+"""Standard deviation of :func:`_fractal`, measured; from it follows the threshold that gives a cloud cover."""
 
 
 def _fractal(x: np.ndarray, y: np.ndarray, size: float, seed: int, octaves: int) -> np.ndarray:
@@ -210,7 +209,7 @@ def _fractal(x: np.ndarray, y: np.ndarray, size: float, seed: int, octaves: int)
 def _noise(x: np.ndarray, y: np.ndarray, size: float, seed: int) -> np.ndarray:
     """Smooth noise, 0 to 1, of one grain in metres: random values on a lattice, blended between.
 
-    The lattice is turned by an angle of its own, so that grains laid over each other do not line up with the axes.
+    The lattice is rotated by an angle that depends on the seed, so that overlaid grains do not align with the axes.
     """
     angle = 2.4 * seed
     along = (x * math.cos(angle) + y * math.sin(angle)) / size
@@ -222,7 +221,7 @@ def _noise(x: np.ndarray, y: np.ndarray, size: float, seed: int) -> np.ndarray:
     left, top = column.min(), row.min()
     knots = np.meshgrid(np.arange(left, column.max() + 2), np.arange(top, row.max() + 2))
     drawn = _hash(*knots, seed)
-    # A knot and its neighbours as places in one long row, which is quicker than by row and column.
+    # A knot and its neighbours as indices into a flat array, which is faster than by row and column.
     wide, knot = drawn.shape[1], ((row - top) * drawn.shape[1] + (column - left)).astype("intp")
     low = drawn.ravel().take(knot) * (1 - u) + drawn.ravel()[1:].take(knot) * u
     high = drawn.ravel()[wide:].take(knot) * (1 - u) + drawn.ravel()[wide + 1 :].take(knot) * u
@@ -246,7 +245,7 @@ def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-# Overpasses and granules: when the simulated satellites pass, over which tiles, processed by which baseline.
+# Overpasses and granules: times of the simulated satellites, tiles, processing baselines.
 
 WORLD = "EPSG:32632"
 """CRS in which the world is described."""
@@ -261,7 +260,7 @@ OFFSET = 1000
 
 @dataclass(frozen=True)
 class Tile:
-    """A granule's lattice: a smaller sister of an MGRS tile.
+    """A granule's lattice: a smaller version of an MGRS tile.
 
     Attributes:
         code: MGRS-like code, ``"32TPT"``.
@@ -306,7 +305,7 @@ class Overpass:
         time: Start of the datatake, UTC.
         platform: ``"sentinel-2a"``.
         orbit: Relative orbit.
-        baseline: Processing baseline of the products first made.
+        baseline: Processing baseline of the first products.
         sky: The weather.
         swath_edge: Whether the swath ends within the tiles.
     """
@@ -320,12 +319,12 @@ class Overpass:
 
     @property
     def unit(self) -> str:
-        """``"S2A"``."""
+        """Short name of the platform, ``"S2A"``."""
         return f"S2{self.platform[-1].upper()}"
 
     @property
     def absolute_orbit(self) -> int:
-        """Orbits since launch: of the right order for the date, and of the cycle's 143 the one that is flown.
+        """Orbits since launch: consistent with the date, and with the relative orbit within the cycle of 143.
 
         Counted from real passages: Sentinel-2A's orbit 24558 of 5 March 2020 was R108, 2B's 17394 of 5 July 2020 R065.
         """
@@ -351,7 +350,7 @@ def overpasses(years: tuple[int, ...], per_year: int, cloud: float, seed: int) -
             day = int(18 + 347 * number / per_year)
             time = datetime(year, 1, 1, 10, 20 + 10 * (place % 2), 31, 24_000, tzinfo=UTC) + timedelta(days=day)
             summer = 0.5 - 0.5 * math.cos(2 * math.pi * (day - 20) / 365)
-            # The first of a year is cloudy and the summer ones are not all, so that a demo has something to show.
+            # The first of a year is cloudy and not all summer ones are, so that a demo has something to show.
             cover = 0.0 if place % 3 == 2 else cloud * (0.6 + 0.8 * ((place * 7 + seed) % 5) / 4)
             passages.append(
                 Overpass(
@@ -379,12 +378,12 @@ def _baseline_of(time: datetime) -> str:
 
 @dataclass(frozen=True)
 class GranuleImage:
-    """What a granule's files hold, and the truth behind them.
+    """Contents of a granule's files, and the true surface.
 
     Attributes:
         truth: The world on the tile's 10 m lattice.
         valid: True within the swath, ``(rows, columns)``.
-        reflectance: Per band at its own pixel size: float32, what the processor found, NaN outside the swath. A few
+        reflectance: Per band at its own pixel size: float32, as found by the processor, NaN outside the swath. A few
             single pixels are slightly negative and a few glints far above 1, as in real products.
         scl: Scene classes at 20 m, uint8, 0 outside the swath.
         aot: Aerosol optical thickness at 10 m, counts of 0.001, 0 outside the swath.
@@ -405,7 +404,7 @@ GSD |= dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20) | di
 
 
 def image(tile: Tile, overpass: Overpass, seed: int) -> GranuleImage:
-    """Take the picture of a tile."""
+    """Simulate the image of a tile."""
     x, y = tile.centres()
     truth = view_surface(x, y, overpass.time.timetuple().tm_yday, overpass.sky, seed)
     # The swath's western edge runs obliquely over the middle of the first tile.
@@ -421,7 +420,7 @@ def image(tile: Tile, overpass: Overpass, seed: int) -> GranuleImage:
         factor = GSD[band] // 10
         reflectance[band] = np.where(_all(valid, factor), _mean(values, factor), np.nan).astype("float32")
     scl = np.where(_all(valid, 2), _classes(truth), 0).astype("uint8")
-    # Both are smooth: like the processor, they are computed at 20 m, and repeated at 10 m.
+    # Both are smooth: as in ESA's processor, they are computed at 20 m, and repeated at 10 m.
     haze = np.where(scl > 0, 120 + 80 * _mean(truth.cloud, 2), 0)
     vapour = np.where(scl > 0, 1500 + 400 * np.sin(_mean(x + 2 * y, 2) / 9000), 0)
     return GranuleImage(
@@ -430,7 +429,7 @@ def image(tile: Tile, overpass: Overpass, seed: int) -> GranuleImage:
 
 
 def counts(reflectance: np.ndarray, baseline: str) -> np.ndarray:
-    """What ESA's processor writes: 0 without data, else round(reflectance * 10000) plus the offset since 04.00."""
+    """Counts as ESA's processor writes them: 0 without data, else round(reflectance * 10000) + offset since 04.00."""
     offset = OFFSET if float(baseline) >= 4 else 0
     numbers = np.round(np.nan_to_num(reflectance).astype("float64") * 10_000) + offset
     return np.where(np.isnan(reflectance), 0, np.clip(numbers, 1, SATURATED)).astype("uint16")
@@ -456,7 +455,7 @@ def lonlat(epsg: int, corners: list[tuple[float, float]]) -> list[list[float]]:
 
 
 def _grid_points(x: np.ndarray, y: np.ndarray, phase: int) -> np.ndarray:
-    """True at about one 10 m pixel in 7,000, the same places on the ground whichever tile of the zone looks."""
+    """True at about one 10 m pixel in 7,000, at the same positions on the ground for all tiles of the zone."""
     points: np.ndarray = (np.floor(x / 10) % 89 == phase) & (np.floor(y / 10) % 79 == phase)
     return points
 
