@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 EDGE = 1024
 """Rows and columns read at once at most: a few times the layers' 2 MB each."""
 
+SMALL = 64
+"""Rows and columns up to which it is looked at whether a clip polygon holds any pixel."""
+
 Window = tuple[slice, slice]
 """Rows and columns of the grid of a :class:`Selection`."""
 
@@ -296,20 +299,23 @@ def _union(grids: Sequence[Grid]) -> Grid:
 
 def _clipped(grid: Grid, clip: object) -> tuple[Grid, BaseGeometry]:
     """The part of a grid around polygons, and these in its CRS."""
-    from odc.geo.geom import Geometry
+    from rasterio.features import geometry_mask
 
     from stac2cube.model.geometry import read_areas
 
     (area,) = read_areas(clip)
-    around = grid_over(area.native, area.native_crs, grid.crs, grid.resolution, lattice=grid.origin)
+    outline = grid.shape_of(area.native, area.native_crs)
+    around = grid_over(outline, grid.crs, grid.crs, grid.resolution, lattice=grid.origin)
     corner = _corner(around, grid)
     top, left = (max(part, 0) for part in corner)
     bottom, right = (min(part + size, most) for part, size, most in zip(corner, around.shape, grid.shape, strict=True))
     if bottom <= top or right <= left:
         raise BadInputError("the clip polygon lies outside the cube")
     origin = (grid.origin[0] + left * grid.resolution, grid.origin[1] - top * grid.resolution)
-    outline = Geometry(area.native, area.native_crs).to_crs(grid.crs).geom
-    return replace(grid, origin=origin, shape=(bottom - top, right - left)), outline
+    cut = replace(grid, origin=origin, shape=(bottom - top, right - left))
+    if max(cut.shape) <= SMALL and not geometry_mask([outline], cut.shape, cut.geobox.transform, invert=True).any():
+        raise BadInputError("the clip polygon holds the centre of no pixel: make it larger")
+    return cut, outline
 
 
 def _corner(grid: Grid, within: Grid) -> tuple[int, int]:

@@ -189,15 +189,13 @@ def locations_on(grid: Grid, places: object) -> list[Location]:
         BadInputError: No feature, a line, points and polygons together, or a polygon of more pixels than are read at
             once.
     """
-    from odc.geo.geom import Geometry
-
     stem, features = read_features(places, None)
     if not features:
         raise BadInputError(f"{stem!r} has no feature with a geometry")
     found = []
     for number, feature in enumerate(features, start=1):
         name = next((name for name in feature.names if name), f"{stem}-{number}" if len(features) > 1 else stem)
-        shape = Geometry(feature.shape, feature.crs.to_wkt()).to_crs(grid.crs).geom
+        shape = grid.shape_of(feature.shape, feature.crs)
         if shape.geom_type == "Point":
             found.append(_point(grid, name, shape))
         elif shape.geom_type in ("Polygon", "MultiPolygon"):

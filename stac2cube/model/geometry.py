@@ -138,6 +138,44 @@ def to_wgs84(shape: BaseGeometry, crs: CRS, *, repair: bool = False) -> BaseGeom
     return polygons_of(shapely.union_all([piece for part in parts for piece in _wrapped(part)]))
 
 
+def shape_in(shape: BaseGeometry, crs: object, target: object, tolerance: float = 0.0) -> BaseGeometry:
+    """A geometry in another CRS, its long edges bent: a straight line in degrees is a curve on a map.
+
+    Polygons in WGS84 may cross the antimeridian, as in :func:`to_wgs84`; their longitudes then run on beyond 180.
+
+    Args:
+        shape: Two-dimensional geometry of any type.
+        crs: Its CRS.
+        target: The CRS that is wanted.
+        tolerance: Edges that would bend by no more than this stay straight, units of ``target``.
+
+    Returns:
+        The same type of geometry, x first.
+    """
+    import numpy as np
+    import shapely
+    from pyproj import Transformer
+
+    source, wanted = parse_crs(crs), parse_crs(target)
+    is_polygon = shape.geom_type in ("Polygon", "MultiPolygon") and not shape.is_empty
+    if is_polygon and is_wgs84(source):
+        parts = [_unrolled(part) for part in shapely.get_parts(shape)]
+        shape = parts[0] if shape.geom_type == "Polygon" else shapely.MultiPolygon(parts)
+    if shape.is_empty or source.equals(wanted, ignore_axis_order=True):
+        return shape
+    transform = Transformer.from_crs(source, wanted, always_xy=True).transform
+    lines = shapely.get_rings(shape) if is_polygon else shapely.get_parts(shape)
+    points, line = shapely.get_coordinates(lines, return_index=True)
+    edges = line[1:] == line[:-1]
+    ends = np.column_stack(transform(*points.T))
+    middles = np.column_stack(transform(*((points[1:] + points[:-1]) / 2)[edges].T))
+    bend = np.abs(middles - ((ends[1:] + ends[:-1]) / 2)[edges]).max(initial=0.0)
+    if not bend <= tolerance:
+        west, south, east, north = shape.bounds
+        shape = shapely.segmentize(shape, max(east - west, north - south) / _SIDES)
+    return shapely.transform(shape, transform, interleaved=False)
+
+
 def polygons_of(shape: BaseGeometry) -> BaseGeometry:
     """The polygons of a shape, without the points and lines that set operations leave behind."""
     import shapely

@@ -265,6 +265,11 @@ def test_only_measuring_and_moving_clouds_along(layers: Path, moved: Path, tmp_p
         stac2cube.open_cube(tmp_path / "along.zarr", decode=False).cloud_mask[2] == 1, after.SCL[2] == 9
     )
     assert cli.main(["update", str(tmp_path / "along.zarr"), "-q"], standalone_mode=False) == 0
+    stac2cube.get_cloud_layers(moved, tmp_path / "of-moved.zarr", method="scl", dilate_m=0)
+    for cube in (moved, tmp_path / "along.zarr", tmp_path / "of-moved.zarr"):
+        with pytest.raises(BadInputError, match="moved already"):
+            stac2cube.move_scenes(cube, moved, tmp_path / "twice.zarr")
+    assert not (tmp_path / "twice.zarr").exists()
     rules = replace(PHASE, strategy="graph")
     by_clouds = stac2cube.coregister_scenes(layers, tmp_path / "by.zarr", clouds=tmp_path / "clouds.zarr", rules=rules)
     assert by_clouds.shift_x.values[1] == pytest.approx(-12, abs=1)
