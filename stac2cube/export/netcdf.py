@@ -22,7 +22,7 @@ from stac2cube.store.files import real_folder, remove_tree, written_whole
 from stac2cube.store.ledger import STEP_FACTS
 from stac2cube.store.metadata import now_text
 from stac2cube.version import __version__
-from stac2cube.views.composite import OWN
+from stac2cube.views.composite import OBSERVATIONS
 from stac2cube.views.options import TimeSelection
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
             )
             # With the grid mapping, so that readers keep it as a coordinate beside any layer.
             about = {**_attributes(layer), "coordinates": " ".join([*facts, "spatial_ref"])}
-            if composed and layer.name not in OWN:
+            if composed and layer.name not in OBSERVATIONS:
                 about["cell_methods"] = _cell_methods(composed)
             _describe(made, about)
 

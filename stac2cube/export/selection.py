@@ -21,6 +21,7 @@ from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import open_cube
 from stac2cube.views.composite import periods_of
+from stac2cube.views.masks import mask_recipes
 from stac2cube.views.options import Hiding, TimeSelection
 
 if TYPE_CHECKING:
@@ -157,6 +158,8 @@ class Selection:
         parts: dict[str, Any] = {name: str(value) for name, value in how.items()}
         parts |= {"grid": self.grid.to_json(), "layers": [layer.name for layer in self.layers]}
         parts |= {"outline": None if self.outline is None else self.outline.wkt, "mask": self.hiding.mask}
+        if self.hiding.mask in (recipes := mask_recipes()):
+            parts["mask recipe"] = str(recipes[self.hiding.mask])  # a person's own may change
         cubes = [(source.rows.get(step) if step in source.place_of else None) for source in self.sources]
         parts["pixels"] = [_checksums(row) for row in cubes]
         if self.hiding.clouds:

@@ -21,7 +21,7 @@ from stac2cube.store.reader import open_cube
 from stac2cube.trust.text import as_cells
 from stac2cube.views.indices import formula_for, indices
 from stac2cube.views.options import STATISTICS, Columns, Hiding, TimeSelection
-from stac2cube.views.units import is_class, names_text, physical
+from stac2cube.views.units import DAYS, is_class, names_text, physical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,6 +177,7 @@ def _units(dataset: xr.Dataset, columns: Columns, table: pd.DataFrame) -> dict[s
     known = {
         str(name): str(layer.attrs["units"]) for name, layer in dataset.data_vars.items() if "units" in layer.attrs
     }
+    known |= {str(name): DAYS for name, layer in dataset.data_vars.items() if layer.dtype.kind == "M"}
     known |= {str(name): "1" for name in table if str(name).lower() in {index.lower() for index in columns.indices}}
     statistics = {f"{name}_{what}": unit for name, unit in known.items() for what in STATISTICS}
     return {name: unit for name, unit in (known | statistics).items() if name in table}

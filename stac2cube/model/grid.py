@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,13 @@ class Grid:
                 "CRS (crs=), for example UTM"
             )
 
-    def shape_of(self, shape: BaseGeometry, crs: object) -> BaseGeometry:
+    @cached_property
+    def _is_geographic(self) -> bool:
+        from pyproj import CRS
+
+        return bool(CRS.from_user_input(self.crs).is_geographic)
+
+    def shape_of(self, shape: BaseGeometry, crs: Hashable) -> BaseGeometry:
         """A geometry where it lies on this grid.
 
         Args:
@@ -133,12 +139,11 @@ class Grid:
         """
         import numpy as np
         import shapely
-        from pyproj import CRS
 
         from stac2cube.model.geometry import shape_in
 
         placed = shape_in(shape, crs, self.crs, self.resolution / 100)
-        if placed.is_empty or not CRS.from_user_input(self.crs).is_geographic:
+        if placed.is_empty or not self._is_geographic:
             return placed
         west, east = self.origin[0], self.origin[0] + self.resolution * self.shape[1]
         turned = [

@@ -139,7 +139,7 @@ SMALLEST_EDGE = 128
 
 N_VALID = "n_valid"
 OBSERVED = "observed"
-OWN = (N_VALID, OBSERVED)
+OBSERVATIONS = (N_VALID, OBSERVED)
 """Layers in which a composite says of itself how it was made."""
 
 
@@ -198,11 +198,11 @@ def composite(
 
 def _composed(dataset: xr.Dataset, layers: Sequence[str] | None) -> list[str]:
     """Names of the layers that are composed."""
-    own = [name for name in layers or () if name in OWN]
+    own = [name for name in layers or () if name in OBSERVATIONS]
     if own:
         raise BadInputError(f"{names_text(own)} is what a composite says of itself: leave it out")
     return choose_layers(
-        dataset, layers, lambda layer: not is_class(layer) and str(layer.name) not in OWN, "a quantity"
+        dataset, layers, lambda layer: not is_class(layer) and str(layer.name) not in OBSERVATIONS, "a quantity"
     )
 
 

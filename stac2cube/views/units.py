@@ -19,6 +19,9 @@ from stac2cube.model.mission import Mission, find_mission, mission_names
 
 # A layer of an opened cube, as all views see it: which band it is, whether it holds classes, what it measures.
 
+DAYS = "days since 1970-01-01"
+"""Unit of layers of times as numbers."""
+
 STORED = ("_FillValue", "scale_factor", "add_offset")
 """Attributes of a layer whose numbers are as stored (``open_cube(..., decode=False)``); decoding moves them away."""
 
@@ -48,13 +51,16 @@ def physical(layer: xr.DataArray) -> xr.DataArray:
 
     Returns:
         Same dims, float32, NaN without data: stored number * ``scale_factor`` + ``add_offset`` as CF 1.11 section 8.1
-        says, reckoned in float64.
+        says, reckoned in float64. Times are days since 1970-01-01.
 
     Raises:
         BadInputError: It holds classes.
     """
     if is_class(layer):
         raise BadInputError(f"{layer.name} holds classes, not a quantity: leave it out of what is computed")
+    if layer.dtype.kind == "M":
+        days = (layer - np.datetime64("1970-01-01", "us")) / np.timedelta64(1, "D")
+        return days.astype("float32").assign_attrs({**layer.attrs, "units": DAYS})
     if not is_stored(layer):
         return layer if layer.dtype == np.float32 else layer.astype("float32")
     scale, offset = layer.attrs.get("scale_factor", 1.0), layer.attrs.get("add_offset", 0.0)

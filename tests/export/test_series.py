@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import xarray as xr
 from odc.geo.geom import Geometry
 from pyproj import Transformer
 from rasterio.features import geometry_mask
@@ -19,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
-from stac2cube.export.series import Columns, locations_on, series, write_series
+from stac2cube.export.series import Columns, locations_on, series, series_of, write_series
 from stac2cube.model.grid import Grid
 from stac2cube.views.options import Hiding, TimeSelection
 from tests.views.cubes import DATES, GRID, classes, key, make_cube, truth
@@ -78,6 +79,19 @@ def test_polygons_on_a_grid_in_degrees_that_crosses_the_antimeridian(given: obje
     assert int(place.inside.sum()) == pixels
     (point,) = locations_on(ACROSS, mapping(Point(-179.805, -16.505)))
     assert (point.rows.start, point.columns.start) == (50, 119)
+
+
+def test_a_layer_of_times_is_days(tmp_path: Path) -> None:
+    days = np.array([[["2023-01-05", "2023-01-07"], ["NaT", "2023-01-09"]]], "datetime64[us]")
+    grid = Grid("EPSG:32632", 10.0, (500_000.0, 5_300_000.0), (2, 2))
+    axes = {"time": np.array(["2023-01-01"], "datetime64[us]"), "scene": ("time", ["20230101_month"])}
+    axes |= {"y": [5_299_995.0, 5_299_985.0], "x": [500_005.0, 500_015.0]}
+    dataset = xr.Dataset({"observed": (("time", "y", "x"), days)}, axes)
+    square = mapping(_degrees(box(500_001, 5_299_981, 500_019, 5_299_999)))
+    (row,) = series_of(dataset, grid, square, Columns(statistics=("min", "median", "max"))).to_dict("records")
+    first = (np.datetime64("2023-01-05") - np.datetime64("1970-01-01")).astype(int)
+    assert (row["pixels"], row["valid"]) == (4, 3)
+    assert [row[f"observed_{what}"] for what in ("min", "median", "max")] == [first, first + 2, first + 4]
 
 
 def test_points_in_csv_are_the_pixels_they_lie_in(cube: Path, tmp_path: Path) -> None:
