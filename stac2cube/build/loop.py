@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
@@ -298,6 +299,9 @@ def _measured(entry: Entry, spec: CubeSpec) -> dict[str, float]:
             before = sums.get(name, (0.0, 0.0))
             sums[name] = (before[0] + total, before[1] + weight)
     pixels = spec.grid.shape[0] * spec.grid.shape[1]
+    # Beside floats, whole numbers are counts of observations, which say 0 where there is no data.
+    floats = {layer.name for layer in spec.layers if math.isnan(layer.fill)}
+    valid = {name: count for name, count in valid.items() if name in floats or not floats}
     means = {name: round(total / weight, 6) for name, (total, weight) in sums.items() if weight}
     return {"valid_fraction": round(max(valid.values(), default=0) / pixels, 6), **means}
 

@@ -237,11 +237,28 @@ class MoveScene:
             pixels = wide[layer.name]
             order = 0 if is_class else 1 if self.resampling == "bilinear" else 3
             values = moved_by(pixels, is_nodata(pixels, layer.fill), below, beside, order)
-            limits = np.iinfo(layer.dtype) if pixels.dtype.kind in "iu" else np.finfo(layer.dtype)
-            numbers = np.rint(values) if pixels.dtype.kind in "iu" else values
-            kept = np.where(np.isnan(numbers), 0, numbers).clip(float(limits.min), float(limits.max))
-            made[layer.name] = np.where(np.isnan(values), layer.fill_scalar, kept.astype(layer.dtype))
+            made[layer.name] = as_stored(values, layer)
         return made
+
+
+def as_stored(values: np.ndarray, layer: Layer) -> np.ndarray:
+    """Values as a layer stores them.
+
+    Args:
+        values: float64 in stored numbers, NaN without data.
+        layer: The layer.
+
+    Returns:
+        Of its dtype, its fill without data; a value that would be taken for the fill is the number beside it.
+    """
+    if np.dtype(layer.dtype).kind == "f":
+        limits = np.finfo(layer.dtype)
+        kept = np.where(np.isnan(values), 0, values).clip(float(limits.min), float(limits.max))
+    else:
+        least, most = np.iinfo(layer.dtype).min, np.iinfo(layer.dtype).max
+        kept = np.rint(np.where(np.isnan(values), 0, values)).clip(least, most)
+        kept[kept == layer.fill] += 1 if layer.fill < most else -1
+    return np.where(np.isnan(values), layer.fill_scalar, kept.astype(layer.dtype))
 
 
 def band_for(layer: Layer, resampling: str) -> BandRequest:

@@ -150,8 +150,8 @@ def move_scenes(
         The moved cube, with the steps that both cubes have.
 
     Raises:
-        CubeMismatchError: The cubes have different grids.
-        BadInputError: They share no step.
+        CubeMismatchError: The cubes lie on different grids.
+        BadInputError: They share no step, or the cube was made of scenes that are moved already.
         IncompleteError: Some steps could not be read.
     """
     return derived_cube(MOVED, Parents(Path(cube), shifts=Path(coregistered)), out, None, place)
@@ -165,6 +165,10 @@ def _plan_moved(parents: Parents, _: None, __: Derivation) -> DerivedPlan:
         raise BadInputError(f"{shifts.path} is no co-registered cube")
     if not pairs:
         raise BadInputError(f"{parent.path} and {shifts.path} share no step")
+    if _is_moved(parent.spec):
+        raise BadInputError(
+            f"{parent.path} was made of scenes that are moved already: moved again they would lie wrong"
+        )
     steps = []
     for row, moved in pairs:
         facts = {name: moved.properties[name] for name in ("shift_x", "shift_y", "shift_accepted", "shift_field")}
@@ -180,6 +184,17 @@ def _plan_moved(parents: Parents, _: None, __: Derivation) -> DerivedPlan:
 
 MOVED: Derived[None] = Derived("moved", lambda _: None, _plan_moved)
 """The stage of cubes that are moved by the shifts of a co-registered cube."""
+
+
+def _is_moved(spec: CubeSpec) -> bool:
+    """Whether the pixels of a cube lie where a co-registration put them: its own, or those that it was made of."""
+    while not {"shifts", "moved_by"} & spec.recipe.keys():
+        parent = Path(str(spec.request.get("layers", "")))
+        # s2cloudless reads scenes as they were delivered, whatever was done to the layers since.
+        if spec.recipe.get("method") == "s2cloudless" or not (parent / "zarr.json").exists():
+            return False
+        spec = read_root(parent).spec
+    return True
 
 
 def _source(out: Path, parent: Parent, rules: ShiftRules) -> str:

@@ -120,11 +120,24 @@ class Splits(Options):
 
 
 def ground_bounds(crs: str, boxes: Sequence[Bounds]) -> list[Bounds]:
-    """Bounding boxes in WGS84 degrees of boxes in any CRS, edges densified."""
+    """Boxes of any CRS as boxes around them in WGS84 degrees, edges densified.
+
+    Longitudes are within -180 to 180, also those of grids in degrees that run on beyond: the same ground has the same
+    place. Across the antimeridian west is the larger number.
+    """
     from pyproj import Transformer
 
     transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    return [transformer.transform_bounds(*box) for box in boxes]
+    found = [transformer.transform_bounds(*box) for box in boxes]
+    return [
+        (
+            west if -180 <= west < 180 else (west + 180) % 360 - 180,
+            south,
+            east if -180 < east <= 180 else (east + 180) % 360 - 180,
+            north,
+        )
+        for west, south, east, north in found
+    ]
 
 
 def drawn_order(seed: int, names: Sequence[str]) -> np.ndarray:

@@ -14,8 +14,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-from pyproj import Transformer
-from shapely import box
+from shapely import MultiPolygon, box
 
 from stac2cube.datasets.frames import Frame, FrameSet, FrameWindow
 from stac2cube.datasets.patch_rules import PatchQuality, PatchRules, Splits, drawn_order, ground_bounds
@@ -73,7 +72,7 @@ def as_geoparquet(table: pd.DataFrame) -> bytes:
     for name in ("cloud", "ignore", "majority"):
         columns[name] = pd.to_numeric(columns[name]).astype("float64" if name != "majority" else "Int64")
     out = io.BytesIO()
-    gpd.GeoDataFrame(columns, geometry=_outlines(table), crs="EPSG:4326").to_parquet(out, index=False)
+    gpd.GeoDataFrame(columns, geometry=outlines_of(table), crs="EPSG:4326").to_parquet(out, index=False)
     return out.getvalue()
 
 
@@ -145,12 +144,19 @@ def _deal_out(table: pd.DataFrame, rules: PatchRules) -> None:
         table.loc[group.index[order], "at"] = numbers % rules.per_shard
 
 
-def _outlines(table: pd.DataFrame) -> list[Any]:
+def outlines_of(table: pd.DataFrame) -> list[Any]:
+    """Where the patches of a table lie: WGS84 polygons, those across the antimeridian in two halves.
+
+    Args:
+        table: ``crs`` and ``bounds`` (west, south, east, north in that CRS) of each patch, numbered from 0.
+    """
     outlines: list[Any] = [None] * len(table)
     for crs, group in table.groupby("crs"):
-        transformer = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-        for place, bounds in zip(group.index, group["bounds"], strict=True):
-            outlines[place] = box(*transformer.transform_bounds(*bounds))
+        for place, (west, south, east, north) in zip(
+            group.index, ground_bounds(str(crs), list(group["bounds"])), strict=True
+        ):
+            halves = [box(west, south, 180, north), box(-180, south, east, north)]
+            outlines[place] = box(west, south, east, north) if west <= east else MultiPolygon(halves)
     return outlines
 
 

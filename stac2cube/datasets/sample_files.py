@@ -29,6 +29,7 @@ from stac2cube.algorithms.radiometry import AngleNodes, Direction, TileAngles, i
 from stac2cube.datasets.index import Sample, SampleGrid, sample_from_json, sample_to_json
 from stac2cube.datasets.rules import AngleRules, CubeStep, GranuleFiles, LabelRules, SampleRules, SampleSource
 from stac2cube.errors import BadInputError, ReadError
+from stac2cube.model.geometry import shape_in
 from stac2cube.model.grid import Grid
 from stac2cube.model.image import BandRequest, Image, Roi
 from stac2cube.model.mission import Band
@@ -179,7 +180,8 @@ def _shapes(path: str, column: str, crs: str) -> tuple[tuple[Any, str], ...]:
     if column and column not in frame.columns:
         raise BadInputError(f"labels: {path} has no column {column!r}; there are {', '.join(map(str, frame.columns))}")
     values = [value_text(value) for value in frame[column]] if column else ["1"] * len(frame)
-    return tuple(zip(frame.to_crs(crs).geometry, values, strict=True))
+    shapes = zip(frame.geometry, values, strict=True)
+    return tuple((shape_in(one, frame.crs, crs), value) for one, value in shapes if one is not None)
 
 
 def value_text(value: Any) -> str:

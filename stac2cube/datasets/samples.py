@@ -39,7 +39,7 @@ from stac2cube.datasets.sample_files import META, MakeSample, iso_text, present
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError, ReadError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.model.catalog import Catalog, find_catalog, public_catalog
-from stac2cube.model.geometry import WGS84, Area
+from stac2cube.model.geometry import WGS84, Area, shape_in
 from stac2cube.model.grid import Grid, grid_from_geobox
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.mission import Band
@@ -231,7 +231,7 @@ def _target_grid(granule: Granule, band: str, area: Area | None) -> Grid:
 
     geobox = of_asset(granule, BandRequest(band, "float32", 0, "continuous"), look)
     if area is not None and geobox is not None and geobox.crs is not None:
-        outline = Geometry(area.geometry, WGS84).to_crs(geobox.crs)
+        outline = Geometry(shape_in(area.geometry, WGS84, str(geobox.crs)), geobox.crs)
         rows, columns = geobox.overlap_roi(geobox.enclosing(outline))
         geobox = geobox[rows, columns]
     if geobox is None or not all(geobox.shape):

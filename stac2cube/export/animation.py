@@ -285,8 +285,9 @@ def _means(dataset: xr.Dataset, stride: int) -> xr.Dataset:
         if is_class(layer):
             layers[name] = layer.isel(every).isel(y=slice(rows), x=slice(columns)).drop_vars(("y", "x"))
         else:
-            means = physical(layer).coarsen(window, boundary="trim").mean().drop_vars(("y", "x"))
-            layers[name] = means.astype("float32").assign_attrs(layer.attrs)
+            quantity = physical(layer)  # whose attributes no longer say how numbers were stored
+            means = quantity.coarsen(window, boundary="trim").mean().drop_vars(("y", "x"))
+            layers[name] = means.astype("float32").assign_attrs(quantity.attrs)
     return xr.Dataset(layers, attrs=dataset.attrs)
 
 

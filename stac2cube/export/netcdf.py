@@ -22,6 +22,7 @@ from stac2cube.store.files import real_folder, remove_tree, written_whole
 from stac2cube.store.ledger import STEP_FACTS
 from stac2cube.store.metadata import now_text
 from stac2cube.version import __version__
+from stac2cube.views.composite import OBSERVATIONS
 from stac2cube.views.options import TimeSelection
 
 if TYPE_CHECKING:
@@ -278,8 +279,8 @@ def _create(cut: Selection, sink: GuardedFile) -> None:
             )
             # Includes the grid mapping, so that readers keep it as a coordinate of each layer.
             about = {**_attributes(layer), "coordinates": " ".join([*facts, "spatial_ref"])}
-            if composed:
-                about["cell_methods"] = f"time: {_CELL_METHODS.get(composed['method'], 'point')}"
+            if composed and layer.name not in OBSERVATIONS:
+                about["cell_methods"] = _cell_methods(composed)
             _describe(made, about)
 
 
@@ -293,6 +294,13 @@ def _mapping(crs: CRS) -> dict[str, Any]:
 
 _CELL_METHODS = {"median": "median", "mean": "mean", "max": "maximum", "min": "minimum"}
 """Methods of composites with a name in CF (appendix E); the others choose one observation."""
+
+
+def _cell_methods(composed: Mapping[str, Any]) -> str:
+    """How a composite was made, in CF's words (7.3); a rolling one looks beyond its period."""
+    method = f"time: {_CELL_METHODS.get(composed['method'], 'point')}"
+    window = composed.get("window")
+    return f"{method} (comment: over {window} about the middle of each period)" if window else method
 
 
 def _describe(place: Any, attributes: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import open_cube
 from stac2cube.views.composite import periods_of
+from stac2cube.views.masks import mask_recipes
 from stac2cube.views.options import Hiding, TimeSelection
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 EDGE = 1024
 """Largest number of rows and of columns read at once: a few times 2 MB per layer."""
+
+SMALL = 64
+"""Rows and columns up to which it is looked at whether a clip polygon holds any pixel."""
 
 Window = tuple[slice, slice]
 """Rows and columns of the grid of a :class:`Selection`."""
@@ -154,6 +158,8 @@ class Selection:
         parts: dict[str, Any] = {name: str(value) for name, value in how.items()}
         parts |= {"grid": self.grid.to_json(), "layers": [layer.name for layer in self.layers]}
         parts |= {"outline": None if self.outline is None else self.outline.wkt, "mask": self.hiding.mask}
+        if self.hiding.mask in (recipes := mask_recipes()):
+            parts["mask recipe"] = str(recipes[self.hiding.mask])  # a person's own may change
         cubes = [(source.rows.get(step) if step in source.place_of else None) for source in self.sources]
         parts["pixels"] = [_checksums(row) for row in cubes]
         if self.hiding.clouds:
@@ -299,21 +305,24 @@ def _union(grids: Sequence[Grid]) -> Grid:
 
 
 def _clipped(grid: Grid, clip: object) -> tuple[Grid, BaseGeometry]:
-    """The part of a grid around polygons, and the polygons in its CRS."""
-    from odc.geo.geom import Geometry
+    """The part of a grid around polygons, and these in its CRS."""
+    from rasterio.features import geometry_mask
 
     from stac2cube.model.geometry import read_areas
 
     (area,) = read_areas(clip)
-    around = grid_over(area.native, area.native_crs, grid.crs, grid.resolution, lattice=grid.origin)
+    outline = grid.shape_of(area.native, area.native_crs)
+    around = grid_over(outline, grid.crs, grid.crs, grid.resolution, lattice=grid.origin)
     corner = _corner(around, grid)
     top, left = (max(part, 0) for part in corner)
     bottom, right = (min(part + size, most) for part, size, most in zip(corner, around.shape, grid.shape, strict=True))
     if bottom <= top or right <= left:
         raise BadInputError("the clip polygon lies outside the cube")
     origin = (grid.origin[0] + left * grid.resolution, grid.origin[1] - top * grid.resolution)
-    outline = Geometry(area.native, area.native_crs).to_crs(grid.crs).geom
-    return replace(grid, origin=origin, shape=(bottom - top, right - left)), outline
+    cut = replace(grid, origin=origin, shape=(bottom - top, right - left))
+    if max(cut.shape) <= SMALL and not geometry_mask([outline], cut.shape, cut.geobox.transform, invert=True).any():
+        raise BadInputError("the clip polygon holds the centre of no pixel: make it larger")
+    return cut, outline
 
 
 def _corner(grid: Grid, within: Grid) -> tuple[int, int]:

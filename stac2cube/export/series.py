@@ -21,7 +21,7 @@ from stac2cube.store.reader import open_cube
 from stac2cube.trust.text import as_cells
 from stac2cube.views.indices import formula_for, indices
 from stac2cube.views.options import STATISTICS, Columns, Hiding, TimeSelection
-from stac2cube.views.units import is_class, names_text, physical
+from stac2cube.views.units import DAYS, is_class, names_text, physical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,6 +177,7 @@ def _units(dataset: xr.Dataset, columns: Columns, table: pd.DataFrame) -> dict[s
     known = {
         str(name): str(layer.attrs["units"]) for name, layer in dataset.data_vars.items() if "units" in layer.attrs
     }
+    known |= {str(name): DAYS for name, layer in dataset.data_vars.items() if layer.dtype.kind == "M"}
     known |= {str(name): "1" for name in table if str(name).lower() in {index.lower() for index in columns.indices}}
     statistics = {f"{name}_{what}": unit for name, unit in known.items() for what in STATISTICS}
     return {name: unit for name, unit in (known | statistics).items() if name in table}
@@ -188,15 +189,13 @@ def locations_on(grid: Grid, places: object) -> list[Location]:
     Raises:
         BadInputError: No feature, a line, points together with polygons, or a polygon of more than :data:`MOST` pixels.
     """
-    from odc.geo.geom import Geometry
-
     stem, features = read_features(places, None)
     if not features:
         raise BadInputError(f"{stem!r} has no feature with a geometry")
     found = []
     for number, feature in enumerate(features, start=1):
         name = next((name for name in feature.names if name), f"{stem}-{number}" if len(features) > 1 else stem)
-        shape = Geometry(feature.shape, feature.crs.to_wkt()).to_crs(grid.crs).geom
+        shape = grid.shape_of(feature.shape, feature.crs)
         if shape.geom_type == "Point":
             found.append(_point(grid, name, shape))
         elif shape.geom_type in ("Polygon", "MultiPolygon"):

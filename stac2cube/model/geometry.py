@@ -7,9 +7,9 @@ import math
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,9 @@ WGS84 = "EPSG:4326"
 
 _SIDES = 64
 """Number of pieces into which an edge is cut before reprojection, because straight lines become curves."""
+
+_MOST_SIDES = 1024
+"""And into no more than this."""
 
 
 def parse_crs(crs: object) -> CRS:
@@ -136,6 +139,54 @@ def to_wgs84(shape: BaseGeometry, crs: CRS, *, repair: bool = False) -> BaseGeom
     # Reprojection can make edges touch that were almost touching. This shape is for searching; the native one is exact.
     parts = [part if part.is_valid else shapely.make_valid(part) for part in parts]
     return polygons_of(shapely.union_all([piece for part in parts for piece in _wrapped(part)]))
+
+
+@lru_cache(maxsize=32)
+def _between(crs: Hashable, target: Hashable) -> tuple[bool, Callable[..., Any] | None]:
+    """Whether a CRS is WGS84 in degrees, and what brings x and y into another; None where both are the same."""
+    from pyproj import Transformer
+
+    source, wanted = parse_crs(crs), parse_crs(target)
+    same = source.equals(wanted, ignore_axis_order=True)
+    return is_wgs84(source), None if same else Transformer.from_crs(source, wanted, always_xy=True).transform
+
+
+def shape_in(shape: BaseGeometry, crs: Hashable, target: Hashable, tolerance: float = 0.0) -> BaseGeometry:
+    """A geometry in another CRS, its long edges bent: a straight line in degrees is a curve on a map.
+
+    Polygons in WGS84 may cross the antimeridian, as in :func:`to_wgs84`; their longitudes then run on beyond 180.
+
+    Args:
+        shape: Two-dimensional geometry of any type.
+        crs: Its CRS.
+        target: The CRS that is wanted.
+        tolerance: Edges that would bend by no more than this stay straight, units of ``target``.
+
+    Returns:
+        The same type of geometry, x first.
+    """
+    import numpy as np
+    import shapely
+
+    degrees, transform = _between(crs, target)
+    is_polygon = shape.geom_type in ("Polygon", "MultiPolygon") and not shape.is_empty
+    if is_polygon and degrees:
+        parts = [_unrolled(part) for part in shapely.get_parts(shape)]
+        shape = parts[0] if shape.geom_type == "Polygon" else shapely.MultiPolygon(parts)
+    if shape.is_empty or transform is None:
+        return shape
+    lines = shapely.get_rings(shape) if is_polygon else shapely.get_parts(shape)
+    points, line = shapely.get_coordinates(lines, return_index=True)
+    edges = line[1:] == line[:-1]
+    ends = np.column_stack(transform(*points.T))
+    middles = np.column_stack(transform(*((points[1:] + points[:-1]) / 2)[edges].T))
+    bend = float(np.abs(middles - ((ends[1:] + ends[:-1]) / 2)[edges]).max(initial=0.0))
+    if not bend <= tolerance:
+        longest = float(np.hypot(*np.diff(points, axis=0)[edges].T).max())
+        # An edge half as long bends a quarter as much.
+        pieces = math.ceil(math.sqrt(bend / tolerance)) if tolerance and math.isfinite(bend) else _SIDES
+        shape = shapely.segmentize(shape, (longest or 1.0) / min(pieces, _MOST_SIDES))
+    return shapely.transform(shape, transform, interleaved=False)
 
 
 def polygons_of(shape: BaseGeometry) -> BaseGeometry:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from stac2cube.errors import BadInputError
@@ -119,6 +119,42 @@ class Grid:
                 f"{what} counts in metres, and the pixels of the cube are in degrees: build the cube in a projected "
                 "CRS (crs=), for example UTM"
             )
+
+    @cached_property
+    def _is_geographic(self) -> bool:
+        from pyproj import CRS
+
+        return bool(CRS.from_user_input(self.crs).is_geographic)
+
+    def shape_of(self, shape: BaseGeometry, crs: Hashable) -> BaseGeometry:
+        """A geometry where it lies on this grid.
+
+        Args:
+            shape: Two-dimensional geometry of any type.
+            crs: Its CRS.
+
+        Returns:
+            The same in the CRS of the grid, long edges bent where that moves them by more than a hundredth of a pixel.
+            On a grid in degrees that crosses the antimeridian, longitudes are those of the grid.
+        """
+        import numpy as np
+        import shapely
+
+        from stac2cube.model.geometry import shape_in
+
+        placed = shape_in(shape, crs, self.crs, self.resolution / 100)
+        if placed.is_empty or not self._is_geographic:
+            return placed
+        west, east = self.origin[0], self.origin[0] + self.resolution * self.shape[1]
+        turned = [
+            (turn, shapely.transform(part, partial(np.add, (turn, 0))))
+            for part in shapely.get_parts(placed)
+            for turn in (0, -360, 360)
+        ]
+        here = [(turn, part) for turn, part in turned if part.bounds[0] < east and part.bounds[2] > west]
+        if not any(turn for turn, _ in here):
+            return placed
+        return shapely.union_all([shapely.make_valid(part) for _, part in here])
 
     def to_json(self) -> dict[str, Any]:
         """The grid as plain JSON values, for a cube's recipe."""

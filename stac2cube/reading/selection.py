@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from affine import Affine
-from odc.geo import geom as odc_geom
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 from shapely.geometry.base import BaseGeometry
@@ -24,7 +23,7 @@ from stac2cube.executors.base import Threads, usable_cores
 from stac2cube.model.catalog import index_path, is_index
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.geometry import Area, read_areas
-from stac2cube.model.grid import Grid, GridOptions, crs_text
+from stac2cube.model.grid import Grid, GridOptions
 from stac2cube.model.mission import find_mission, mission_names
 from stac2cube.model.period import parse_period
 from stac2cube.model.query import Query
@@ -63,13 +62,8 @@ class ReadSelection:
     task: ReadScene
 
     def shape_in_grid(self, shape: BaseGeometry, crs: str) -> BaseGeometry:
-        """Transform a geometry to the CRS of the grid; long edges are densified."""
-        geometry = odc_geom.Geometry(shape, crs_text(crs))
-        if crs_text(crs) == self.grid.crs:
-            return geometry.geom
-        west, south, east, north = shape.bounds
-        dense = max(east - west, north - south) / 64
-        return geometry.to_crs(self.grid.crs, resolution=dense or None).geom
+        """A geometry in the CRS of the grid; long edges are bent as they should."""
+        return self.grid.shape_of(shape, crs)
 
     def decode(self, layer: Layer, pixels: np.ndarray) -> np.ndarray:
         """Convert stored values to physical units: float32, NaN without data; classes and bits are unchanged."""

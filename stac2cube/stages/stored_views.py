@@ -312,7 +312,8 @@ def _layer(name: str, layer: Any) -> Layer:
         return Layer(name, "uint16", 0, units="days since 1970-01-01", long_name="day of the observation taken")
     if layer.dtype.kind in "iu":
         return Layer(name, str(layer.dtype), np.iinfo(layer.dtype).max, units=units, long_name=what)
-    return Layer(name, "float32", float("nan"), units=units, long_name=what)
+    kind = str(layer.attrs.get("standard_name", ""))
+    return Layer(name, "float32", float("nan"), units=units, long_name=what, standard_name=kind)
 
 
 # Stored spectral indices.

@@ -238,6 +238,11 @@ def superres_layers(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]
     if lacking:
         raise BadInputError(f"the cube lacks {', '.join(lacking)}, which {rules.backend} needs")
     kept = [layers[band] for band in (*FINE, *COARSE) if band in layers]
+    if any(layer.dtype.startswith("float") for layer in kept):
+        raise BadInputError(
+            "super-resolution starts from scenes in stored counts, and these are floats, as composites are: make the "
+            "scenes finer first, then compose them"
+        )
     return (*kept, *(replace(layer) for layer in parent.layers if layer.flags or layer.bits))
 
 

@@ -139,6 +139,8 @@ SMALLEST_EDGE = 128
 
 N_VALID = "n_valid"
 OBSERVED = "observed"
+OBSERVATIONS = (N_VALID, OBSERVED)
+"""Layers in which a composite says of itself how it was made."""
 
 
 def composite(
@@ -160,9 +162,10 @@ def composite(
             or one observation for all layers: ``"medoid"``, the one nearest to all others over all layers, or
             ``"best"``, the one with the highest value of ``by``.
         by: For ``"best"``: a layer or a spectral index (``"NDVI"``).
-        layers: Names; all that are not classes if None.
-        window: A number of days, ``"30D"``, for a rolling composite of the observations of this many days around the
-            middle of each period. "" for the period itself.
+        layers: Names; all that are not classes if None. For ``"medoid"`` they should be of one unit. What a composite
+            says of itself (``n_valid``, ``observed``) is never composed again.
+        window: A number of days, ``"30D"``, for a rolling composite: what is composed lies within so many days about
+            the middle of each period. "" for the period itself.
 
     Returns:
         The layers, float32, and ``n_valid`` (uint16): number of observations with data in all these layers; for
@@ -173,7 +176,7 @@ def composite(
     Raises:
         BadInputError: Unknown method or period, no such layer, ``by`` missing, a mean of decibels.
     """
-    names = choose_layers(dataset, layers, lambda layer: not is_class(layer), "a quantity")
+    names = _composed(dataset, layers)
     if "time" not in dataset.dims:
         raise BadInputError("a composite needs time steps, and this dataset has none")
     _check(dataset, names, method, by)
@@ -191,6 +194,16 @@ def composite(
     said = f"{method}{f' by {by}' if by else ''} per {period}{f' over {window}' if window else ''}"
     attributes = derived_attributes(dataset) | {"composite": said}
     return whole.assign_coords(coordinates).assign_attrs(attributes)
+
+
+def _composed(dataset: xr.Dataset, layers: Sequence[str] | None) -> list[str]:
+    """Names of the layers that are composed."""
+    own = [name for name in layers or () if name in OBSERVATIONS]
+    if own:
+        raise BadInputError(f"{names_text(own)} is what a composite says of itself: leave it out")
+    return choose_layers(
+        dataset, layers, lambda layer: not is_class(layer) and str(layer.name) not in OBSERVATIONS, "a quantity"
+    )
 
 
 def _check(dataset: xr.Dataset, names: Sequence[str], method: str, by: str | None) -> None:

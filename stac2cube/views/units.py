@@ -19,6 +19,9 @@ from stac2cube.model.mission import Mission, find_mission, mission_names
 
 # Properties of a layer of an opened cube: its band, whether it holds classes, its physical unit.
 
+DAYS = "days since 1970-01-01"
+"""Unit of layers of times as numbers."""
+
 STORED = ("_FillValue", "scale_factor", "add_offset")
 """Attributes of a layer with stored values (``open_cube(..., decode=False)``); decoding moves them to the encoding."""
 
@@ -47,14 +50,17 @@ def physical(layer: xr.DataArray) -> xr.DataArray:
         layer: Any dims.
 
     Returns:
-        Same dims, float32, NaN without data: stored value * ``scale_factor`` + ``add_offset`` as in CF 1.11 section
-        8.1, computed in float64.
+        Same dims, float32, NaN without data: stored number * ``scale_factor`` + ``add_offset`` as CF 1.11 section 8.1
+        says, reckoned in float64. Times are days since 1970-01-01.
 
     Raises:
         BadInputError: The layer holds classes.
     """
     if is_class(layer):
         raise BadInputError(f"{layer.name} holds classes, not a quantity: leave it out of what is computed")
+    if layer.dtype.kind == "M":
+        days = (layer - np.datetime64("1970-01-01", "us")) / np.timedelta64(1, "D")
+        return days.astype("float32").assign_attrs({**layer.attrs, "units": DAYS})
     if not is_stored(layer):
         return layer if layer.dtype == np.float32 else layer.astype("float32")
     scale, offset = layer.attrs.get("scale_factor", 1.0), layer.attrs.get("add_offset", 0.0)

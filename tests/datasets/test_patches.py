@@ -14,6 +14,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import zarr
@@ -24,6 +25,7 @@ from stac2cube.cli import cli
 from stac2cube.datasets.files import Making
 from stac2cube.datasets.frames import frames_of_cube
 from stac2cube.datasets.patch_rules import PatchQuality, PatchRules, Splits, ground_bounds
+from stac2cube.datasets.patches import outlines_of
 from stac2cube.datasets.shards import make_patches
 from stac2cube.datasets.statistics import StatisticsRules, add_moments, count_values
 from stac2cube.errors import BadInputError, IncompleteError
@@ -131,6 +133,19 @@ def test_the_same_ground_has_one_split_in_every_zone() -> None:
     drawn = [splits.of_block(column, row) for column in range(60) for row in range(60)]
     for name, share in splits.shares.items():
         assert drawn.count(name) / len(drawn) == pytest.approx(share, abs=0.03)
+
+
+def test_the_same_ground_has_one_place_on_either_side_of_the_antimeridian() -> None:
+    boxes = [(180.1, -17.0, 180.2, -16.9), (-179.9, -17.0, -179.8, -16.9), (180.0, -17.0, 180.2, -16.9)]
+    beyond, within, beside = ground_bounds("EPSG:4326", boxes)
+    assert beyond == pytest.approx(within)
+    assert beside == pytest.approx((-180.0, -17.0, -179.8, -16.9))
+    (across,) = ground_bounds("EPSG:4326", [(179.9, -17.0, 180.1, -16.9)])
+    assert across == pytest.approx((179.9, -17.0, -179.9, -16.9))
+    splits = Splits(block=1400.0)
+    assert splits.blocks(beyond) == splits.blocks(within)
+    (outline,) = outlines_of(pd.DataFrame({"crs": ["EPSG:4326"], "bounds": [(179.9, -17.0, 180.1, -16.9)]}))
+    assert outline.area == pytest.approx(0.2 * 0.1)
 
 
 def test_splits_by_time_share_no_day(cube: Path, tmp_path: Path) -> None:

@@ -119,6 +119,39 @@ def test_a_composite_with_floats_and_counts_fits_into_one_file(cube: Path, tmp_p
         assert file.descriptions[-1] == "n_valid"
         np.testing.assert_array_equal(file.read(1), made.B02.values[1])
         np.testing.assert_array_equal(file.read(len(file.descriptions)), made.n_valid.values[1])
+    shown = stac2cube.to_reflectance(made, layers=None)
+    assert shown.B02.attrs["standard_name"] == "surface_bidirectional_reflectance"
+    # How often a pixel was seen is known where it has no data, too.
+    seen = np.isfinite(made.B02.values).mean(axis=(1, 2))
+    np.testing.assert_allclose(made.valid_fraction.values, seen, atol=1e-6)
+    stac2cube.store_composites(tmp_path / "c.zarr", tmp_path / "r.zarr", stac2cube.Composition("season", window="120D"))
+    export(tmp_path / "r.zarr", tmp_path / "r.nc")
+    with xr.open_dataset(tmp_path / "r.nc", decode_cf=False) as file:
+        told = "time: median (comment: over 120D about the middle of each period)"
+        assert file.B02.attrs["cell_methods"] == told
+        assert "cell_methods" not in file.n_valid.attrs
+
+
+def test_a_clip_that_holds_no_pixel_is_refused(cube: Path, tmp_path: Path) -> None:
+    speck = mapping(_degrees(Polygon([(500_051, 5_299_901), (500_053, 5_299_901), (500_052, 5_299_903)])))
+    with pytest.raises(BadInputError, match="holds the centre of no pixel"):
+        export(cube, tmp_path / "none", Export(clip=speck))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_clip_across_the_antimeridian(tmp_path: Path) -> None:
+    grid = Grid("EPSG:4326", 0.01, (179.0, -16.0), (100, 200))
+    spec = CubeSpec("layers", grid, (Layer("B02", "uint16", 0),))
+    step = Step(Entry("a", datetime(2023, 1, 1, tzinfo=UTC), SEALED, ("i",)), None, tuple(grid.tiles()))
+    assert build(tmp_path / "a.zarr", spec, [step], _everywhere, Threads(1)).exit_code == 0
+    export(tmp_path / "a.zarr", tmp_path / "a.tif", Export(clip="179.5,-16.9,-179.5,-16.1"))
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert file.bounds == pytest.approx((179.5, -16.9, 180.5, -16.1))
+        assert (file.read(1) == 7).all()
+
+
+def _everywhere(_payload: object, _block: object) -> dict[str, np.ndarray]:
+    return {"B02": np.full((100, 200), 7, "uint16")}
 
 
 def test_clipped_to_a_polygon(cube: Path, tmp_path: Path) -> None:

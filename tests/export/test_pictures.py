@@ -21,6 +21,7 @@ from stac2cube.export.animation import (
     STRIP,
     Compass,
     Film,
+    frames_from,
     frames_of,
     legend_text,
     length_text,
@@ -244,6 +245,12 @@ def test_scale_and_north_are_those_on_the_ground(crs: str, origin: tuple[float, 
     assert compass.north == pytest.approx(-azimuth, abs=0.01), "where up points to, seen from north, is how north leans"
     if crs == "EPSG:32632":
         assert compass.north == pytest.approx(-2.15, abs=0.3), "east of a zone's middle north leans to the left"
+
+
+def test_smooth_pictures_of_stored_numbers_are_those_of_decoded_ones(cube: Path) -> None:
+    stored, decoded = (stac2cube.open_cube(cube, decode=decode).isel(time=[1]) for decode in (False, True))
+    one, other = (frames_from(some, cube, edge=40, smooth=True).pictures for some in (stored, decoded))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_periods_of_composites_are_named(cube: Path, tmp_path: Path) -> None:

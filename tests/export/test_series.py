@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import xarray as xr
 from odc.geo.geom import Geometry
+from pyproj import Transformer
 from rasterio.features import geometry_mask
-from shapely.geometry import LineString, Point, Polygon, box, mapping
+from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box, mapping
 from shapely.geometry.base import BaseGeometry
 
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError
-from stac2cube.export.series import Columns, series, write_series
+from stac2cube.export.series import Columns, locations_on, series, series_of, write_series
+from stac2cube.model.grid import Grid
 from stac2cube.views.options import Hiding, TimeSelection
 from tests.views.cubes import DATES, GRID, classes, key, make_cube, truth
 
@@ -42,6 +45,53 @@ def collection(**shapes: BaseGeometry) -> str:
 
 def _degrees(shape: BaseGeometry) -> BaseGeometry:
     return Geometry(shape, "EPSG:32632").to_crs("EPSG:4326").geom
+
+
+WIDE = Grid("EPSG:32632", 100.0, (400_000.0, 5_380_000.0), (800, 2000))
+ACROSS = Grid("EPSG:4326", 0.01, (179.0, -16.0), (100, 200))
+
+
+def test_long_edges_in_degrees_are_curves_on_a_map() -> None:
+    inside = locations_on(WIDE, "8,48,10,48.5")[0].inside
+    assert inside is not None
+    easting = WIDE.origin[0] + WIDE.resolution * (np.arange(WIDE.shape[1]) + 0.5)
+    northing = WIDE.origin[1] - WIDE.resolution * (np.arange(WIDE.shape[0]) + 0.5)
+    to_degrees = Transformer.from_crs(WIDE.crs, "EPSG:4326", always_xy=True)
+    longitude, latitude = to_degrees.transform(*np.meshgrid(easting, northing))
+    truth = (longitude > 8) & (longitude < 10) & (latitude > 48) & (latitude < 48.5)
+    assert abs(int(inside.sum()) - int(truth.sum())) < 20, "straight lines would miss some 16,000"
+    assert inside.shape[0] >= np.flatnonzero(truth.any(axis=1)).size
+
+
+@pytest.mark.parametrize(
+    ("given", "pixels"),
+    [
+        ("179.5,-16.9,-179.5,-16.1", 8000),
+        ("-179.9,-16.9,-179.5,-16.1", 3200),
+        ("180.1,-16.9,180.5,-16.1", 3200),
+        (mapping(Polygon([(179.5, -16.9), (-179.5, -16.9), (-179.5, -16.1), (179.5, -16.1)])), 8000),
+        (mapping(MultiPolygon([box(179.5, -16.9, 180, -16.1), box(-180, -16.9, -179.5, -16.1)])), 8000),
+    ],
+)
+def test_polygons_on_a_grid_in_degrees_that_crosses_the_antimeridian(given: object, pixels: int) -> None:
+    (place,) = locations_on(ACROSS, given)
+    assert place.inside is not None
+    assert int(place.inside.sum()) == pixels
+    (point,) = locations_on(ACROSS, mapping(Point(-179.805, -16.505)))
+    assert (point.rows.start, point.columns.start) == (50, 119)
+
+
+def test_a_layer_of_times_is_days(tmp_path: Path) -> None:
+    days = np.array([[["2023-01-05", "2023-01-07"], ["NaT", "2023-01-09"]]], "datetime64[us]")
+    grid = Grid("EPSG:32632", 10.0, (500_000.0, 5_300_000.0), (2, 2))
+    axes = {"time": np.array(["2023-01-01"], "datetime64[us]"), "scene": ("time", ["20230101_month"])}
+    axes |= {"y": [5_299_995.0, 5_299_985.0], "x": [500_005.0, 500_015.0]}
+    dataset = xr.Dataset({"observed": (("time", "y", "x"), days)}, axes)
+    square = mapping(_degrees(box(500_001, 5_299_981, 500_019, 5_299_999)))
+    (row,) = series_of(dataset, grid, square, Columns(statistics=("min", "median", "max"))).to_dict("records")
+    first = (np.datetime64("2023-01-05") - np.datetime64("1970-01-01")).astype(int)
+    assert (row["pixels"], row["valid"]) == (4, 3)
+    assert [row[f"observed_{what}"] for what in ("min", "median", "max")] == [first, first + 2, first + 4]
 
 
 def test_points_in_csv_are_the_pixels_they_lie_in(cube: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stac2cube.build.derived import Parent
 from stac2cube.build.plan import Block
 from stac2cube.build.status import cube_status
 from stac2cube.cli import cli
-from stac2cube.coregister.apply import Moved, MoveScene
+from stac2cube.coregister.apply import Moved, MoveScene, as_stored
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.coregister.stage import Paths
 from stac2cube.errors import BadInputError, CubeMismatchError
@@ -28,6 +28,7 @@ from stac2cube.executors.base import Threads
 from stac2cube.executors.local import Local
 from stac2cube.export.report import figures_of, write_report
 from stac2cube.export.report_figures import draw_before_after
+from stac2cube.model.cube_spec import Layer
 from stac2cube.model.grid import grid_from_geobox
 from stac2cube.store.ledger import Entry, Ledger
 from stac2cube.store.metadata import read_root
@@ -252,6 +253,13 @@ def test_the_older_way_adds_up(tmp_path: Path) -> None:
     assert list(made.shift_accepted.values) == [False, True, True, False]
 
 
+def test_what_is_dark_after_interpolation_is_no_hole() -> None:
+    values = np.array([np.nan, -3.2, 0.4, 7.5, 70000.0])
+    assert as_stored(values, Layer("B02", "uint16", 0)).tolist() == [0, 1, 1, 8, 65535]
+    assert as_stored(values, Layer("n", "uint16", 65535)).tolist() == [65535, 0, 0, 8, 65534]
+    np.testing.assert_array_equal(as_stored(values, Layer("vv", "float32", np.nan)), values.astype("float32"))
+
+
 def test_only_measuring_and_moving_clouds_along(layers: Path, moved: Path, tmp_path: Path) -> None:
     table = stac2cube.coregister_scenes(layers, tmp_path / "only.zarr", rules=PHASE, apply=False)
     assert not (tmp_path / "only.zarr").exists()
@@ -265,6 +273,11 @@ def test_only_measuring_and_moving_clouds_along(layers: Path, moved: Path, tmp_p
         stac2cube.open_cube(tmp_path / "along.zarr", decode=False).cloud_mask[2] == 1, after.SCL[2] == 9
     )
     assert cli.main(["update", str(tmp_path / "along.zarr"), "-q"], standalone_mode=False) == 0
+    stac2cube.get_cloud_layers(moved, tmp_path / "of-moved.zarr", method="scl", dilate_m=0)
+    for cube in (moved, tmp_path / "along.zarr", tmp_path / "of-moved.zarr"):
+        with pytest.raises(BadInputError, match="moved already"):
+            stac2cube.move_scenes(cube, moved, tmp_path / "twice.zarr")
+    assert not (tmp_path / "twice.zarr").exists()
     rules = replace(PHASE, strategy="graph")
     by_clouds = stac2cube.coregister_scenes(layers, tmp_path / "by.zarr", clouds=tmp_path / "clouds.zarr", rules=rules)
     assert by_clouds.shift_x.values[1] == pytest.approx(-12, abs=1)

@@ -248,6 +248,9 @@ def test_input_that_makes_no_sense_is_refused(layers: Path, tmp_path: Path) -> N
     few = replace(spec, layers=tuple(layer for layer in spec.layers if layer.name not in ("B05", "B11")))
     with pytest.raises(BadInputError, match="lacks B05, B11"):
         SuperresRules().spec(few, layers, "")
+    composed = [replace(layer, dtype="float32", fill=float("nan"), scale=1.0, offset=0.0) for layer in spec.layers]
+    with pytest.raises(BadInputError, match="then compose them"):
+        SuperresRules().spec(replace(spec, layers=tuple(composed)), layers, "")
     with pytest.raises(BadInputError, match="pixels of 10 m"):
         SuperresRules().spec(replace(spec, grid=replace(spec.grid, resolution=20)), layers, "")
     tile = Grid(spec.grid.crs, 10, spec.grid.origin, (10980, 10980))

@@ -116,6 +116,18 @@ def test_the_medoid_is_an_observation_that_was_made(cube: Path) -> None:
     assert np.array_equal(winter["n_valid"].values, whole.sum(axis=0))
 
 
+def test_a_composite_of_composites_leaves_out_what_they_say_of_themselves(cube: Path) -> None:
+    months = composite(open_cube(cube, chunks=None), "month", "best", by="NDVI", layers=["B04", "B08"])
+    plain = months.drop_vars(["observed", "n_valid"])
+    for method in ("median", "medoid"):
+        made = composite(months, "season", method)
+        for name in ("B04", "B08", "n_valid"):
+            assert made[name].equals(composite(plain, "season", method)[name])
+        assert ("observed" in made) == (method == "medoid")
+    with pytest.raises(BadInputError, match="n_valid is what a composite says of itself"):
+        composite(months, "season", layers=["B04", "n_valid"])
+
+
 def test_masked_pixels_do_not_count(cube: Path) -> None:
     found = composite(mask_classes(open_cube(cube)), "all", "mean", layers=["B08"])
     clear = np.stack([np.isin(classes(step), [4, 5, 6, 11]) for step in range(7)])
