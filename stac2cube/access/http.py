@@ -233,12 +233,15 @@ class StrictIO(StacApiIO):
         """Parse an answer.
 
         Raises:
-            APIError: It is JSON, but not an object.
+            APIError: It is JSON, but not an object, or has too many levels.
         """
-        value: Any = super().json_loads(txt, *args, **kwargs)
+        try:
+            value: Any = unicode_only(super().json_loads(txt, *args, **kwargs), txt)
+        except RecursionError:
+            raise APIError("the answer is JSON of more levels than can be read") from None
         if not isinstance(value, dict):
             raise APIError(f"the answer is no JSON object but {txt[:40]!r}")
-        parsed: dict[str, Any] = unicode_only(value, txt)
+        parsed: dict[str, Any] = value
         return parsed
 
     def get_pages(

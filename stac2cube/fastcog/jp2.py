@@ -354,7 +354,7 @@ def whole_header(href: str, way: Opening) -> Jp2Header | None:
     """The header of a JPEG 2000 file that is as long as it says; None where that cannot be found out.
 
     Args:
-        href: Unsigned.
+        href: As the catalog gave it.
         way: To the file.
 
     Raises:

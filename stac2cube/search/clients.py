@@ -32,6 +32,9 @@ MOST_PAGES = 5_000
 """Pages of one search: at 200 items each, a million."""
 
 
+MOST_BEYOND = 20_000
+"""Items that may come beyond ten times what the server counts."""
+
 MOST_REPEATED = 3
 """Pages one after another that hold items, and none that was not there before."""
 
@@ -69,8 +72,8 @@ def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
             if matched is not None and len(seen) >= matched:
                 break  # it has given all that it counts, and begins anew
             raise APIError(f"its pages repeat themselves: {len(seen)} items came, and then no other")
-        # Some servers estimate how many there are, so that twice as many are no nonsense yet.
-        if number >= MOST_PAGES or (matched is not None and len(seen) > 2 * matched + 1000):
+        # Some servers estimate how many there are, and so do badly for areas (pgSTAC), or count the page alone.
+        if number >= MOST_PAGES or (matched is not None and len(seen) > 10 * matched + MOST_BEYOND):
             raise APIError(f"its pages do not end: {number} came, with {len(seen)} items")
     if matched is not None and len(seen) < matched:
         notes.incomplete = f"the server counts {matched} items and gave {len(seen)}"

@@ -224,7 +224,9 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         },
         item=item_text(item),
         simulated=properties.get(SIMULATED) is True,
-        signed={public(href): href for asset in item["assets"].values() if has_secret(href := str(asset.get("href")))},
+        signed={
+            (name, key): href for key, asset in item["assets"].items() if has_secret(href := str(asset.get("href")))
+        },
     )
 
 
@@ -505,24 +507,32 @@ def _encoded(item: Any) -> str:
     """JSON, which knows neither NaN nor infinity: STAC writes them as texts (common metadata, nodata)."""
     try:
         return _ENCODER.encode(item)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _ENCODER.encode(_finite(item))
 
 
-def _finite(value: Any) -> Any:
+_DEEPEST = 100
+"""Levels of lists and objects within each other that are kept of an item; no extension of STAC has a tenth of them."""
+
+
+def _finite(value: Any, level: int = 0) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if level > _DEEPEST:
+        return None
     if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list) else value
+        return {key: _finite(part, level + 1) for key, part in value.items()}
+    return [_finite(part, level + 1) for part in value] if isinstance(value, list) else value
 
 
-def _unsigned_within(value: Any) -> Any:
+def _unsigned_within(value: Any, level: int = 0) -> Any:
     """The same with every address :func:`~stac2cube.trust.address.public`, wherever it stands."""
+    if level > _DEEPEST:
+        return None
     if isinstance(value, Mapping):
-        return {key: _unsigned_within(part) for key, part in value.items()}
+        return {key: _unsigned_within(part, level + 1) for key, part in value.items()}
     if isinstance(value, list):
-        return [_unsigned_within(part) for part in value]
+        return [_unsigned_within(part, level + 1) for part in value]
     return public(value) if isinstance(value, str) else value
 
 

@@ -97,7 +97,7 @@ class Notes:
         met: Ids of all items that the catalog gave, whatever became of them.
         deprecated: Ids of those that their catalog calls deprecated.
         strangers: Ids of items of platforms that the mission does not have.
-        elsewhere: How many items of a local catalog are of collections that the mission does not know, by collection.
+        elsewhere: How many items are of collections that the mission does not know, by collection.
         incomplete: Why more items may be there than were found, "" if nothing speaks for it.
     """
 
