@@ -464,17 +464,11 @@ def product_facts(path: str) -> ProductFacts:
         raise RadiometryError(str(error)) from error
 
 
-def first_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an asset says of its first band, by the raster extension or by STAC 1.1; nothing if it says nothing."""
-    for key in ("raster:bands", "bands"):
-        bands = asset.get(key)
-        if isinstance(bands, list) and bands and isinstance(bands[0], Mapping):
-            return bands[0]
-    return {}
-
-
 def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
-    for place in (asset, first_band(asset)):
+    """What an asset or its first band declare, by the raster extension or by STAC 1.1; a list may lack it."""
+    lists = (asset.get(key) for key in ("raster:bands", "bands"))
+    firsts = (found[0] for found in lists if isinstance(found, list) and found and isinstance(found[0], Mapping))
+    for place in (asset, *firsts):
         for key in ("raster:offset", "offset"):
             if place.get(key) is None:
                 continue

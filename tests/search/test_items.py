@@ -182,6 +182,10 @@ def test_an_offset_that_sentinel_2_never_had(tmp_path: Path, offset: Any, messag
     odd = item()
     odd["assets"]["red"]["raster:bands"][0]["offset"] = offset
     assert message in find([odd], tmp_path)[0].problem
+    # In items that were migrated to STAC 1.1 the one list may have what the other lacks.
+    del odd["assets"]["red"]["raster:bands"][0]["offset"]
+    odd["assets"]["red"]["bands"] = [{"name": "red", "raster:offset": offset}]
+    assert message in find([odd], tmp_path)[0].problem
 
 
 def test_an_item_without_any_known_asset_does_not_end_the_search(tmp_path: Path) -> None:
