@@ -234,6 +234,7 @@ class StrictIO(StacApiIO):
 
         Raises:
             APIError: It is JSON, but not an object.
+            ValueError: It is not JSON, or nested too deeply.
         """
         value = parse_json(txt)
         if not isinstance(value, dict):

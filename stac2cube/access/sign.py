@@ -77,9 +77,12 @@ def _known_to(asset: AssetRef) -> dict[str, str]:
     settings = {name: os.environ[name] for name in _TELLING if name in os.environ}
     headers = os.environ.get("GDAL_HTTP_HEADERS", "")
     names = re.findall(r"(?:^|[\n,])\s*([\w-]+)\s*:", headers)
-    if names and all(name.lower() == "authorization" for name in names):
+    if [name.lower() for name in names] == ["authorization"]:
         settings["GDAL_HTTP_HEADERS"] = headers
-    return {**settings, "GDAL_HTTP_NETRC": "YES"} if netrc_of(host_of(asset.href)) else settings
+    # GDAL does not look into .netrc itself: along a redirect it would send the entry of that host, or the default one.
+    if "GDAL_HTTP_USERPWD" not in settings and (pair := netrc_of(host_of(asset.href))):
+        settings["GDAL_HTTP_USERPWD"] = ":".join(pair)
+    return settings
 
 
 def forget(signer: str) -> None:
@@ -373,7 +376,7 @@ def asked_wait(response: urllib3.BaseHTTPResponse) -> float | None:
     """Seconds that a server asks to wait, as a number or a date; None if it gives neither."""
     try:
         return urllib3.Retry().get_retry_after(response)
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # the latter of a year beyond the calendar
         return None
 
 

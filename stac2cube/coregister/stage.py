@@ -150,8 +150,8 @@ def move_scenes(
         The moved cube, with the steps that both cubes have.
 
     Raises:
-        CubeMismatchError: The cubes lie on different grids.
-        BadInputError: They share no step, or the cube was made of scenes that are moved already.
+        CubeMismatchError: The cubes have different grids.
+        BadInputError: They share no step, or the scenes of the cube are moved already.
         IncompleteError: Some steps could not be read.
     """
     return derived_cube(MOVED, Parents(Path(cube), shifts=Path(coregistered)), out, None, place)
@@ -187,10 +187,10 @@ MOVED: Derived[None] = Derived("moved", lambda _: None, _plan_moved)
 
 
 def _is_moved(spec: CubeSpec) -> bool:
-    """Whether the pixels of a cube lie where a co-registration put them: its own, or those that it was made of."""
+    """Whether the pixels of a cube, or of one of its parents, were moved by a co-registration."""
     while not {"shifts", "moved_by"} & spec.recipe.keys():
         parent = Path(str(spec.request.get("layers", "")))
-        # s2cloudless reads scenes as they were delivered, whatever was done to the layers since.
+        # s2cloudless reads L1C scenes from the catalog, not the layers, so its clouds are not moved.
         if spec.recipe.get("method") == "s2cloudless" or not (parent / "zarr.json").exists():
             return False
         spec = read_root(parent).spec

@@ -191,7 +191,7 @@ def _wanted(one: Acquisition, role: Role) -> WantedFile:
             "it is (stac2cube layers), or mirror the whole store with a tool for that",
         )
     path = f"{safe_name(str(item['id']))}/{_file_names(item)[asset]}"
-    return replace(wanted, path=path, signed=granule.signed.get(str(item["assets"][asset]["href"]), ""))
+    return replace(wanted, path=path, signed=granule.signed.get((str(item["id"]), asset), ""))
 
 
 def _file_names(item: Mapping[str, Any]) -> dict[str, str]:

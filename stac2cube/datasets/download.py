@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import random
+import re
 import shutil
 import threading
 import time
@@ -14,13 +15,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
-from urllib.parse import urljoin
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from stac2cube.access import sign as cdse
-from stac2cube.access.hrefs import check_href, require_plain_file
+from stac2cube.access.hrefs import absolute, check_href, require_plain_file
 from stac2cube.access.http import LONGEST_WAIT
 from stac2cube.access.s3 import refusal_in
 from stac2cube.access.sign import TIMEOUT, Tokens, asked_wait, is_remote, opening, readable, unsigned
@@ -164,7 +164,7 @@ class Fetcher:
         if not is_remote(file.href):
             self._copy(readable(file.href, "none"), part)
             return
-        if not file.href.startswith(("http://", "https://")):
+        if not is_http(file.href):
             raise ReadError(f"{unsigned(file.href)}: files are fetched over http(s) only")
         have = part.stat().st_size if part.exists() and hasher(file.checksum) else 0
         if file.size is not None and have == file.size:
@@ -194,11 +194,13 @@ class Fetcher:
         return StoppedError() if self.stop.is_set() else _AgainError(str(error))
 
     def _receive(self, response: urllib3.BaseHTTPResponse, part: Path, have: int, patience: Patience) -> None:
-        if response.status == 206 and not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
-            part.unlink(missing_ok=True)
+        packed = (response.headers.get("Content-Encoding") or "identity").strip().lower() != "identity"
+        said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range") or "")
+        if response.status == 206 and (said is None or int(said[1]) != have or (packed and have)):
+            part.unlink(missing_ok=True)  # a range of packed content is counted in packed bytes
             raise _AgainError("the server answered another range than it was asked for")
-        chunks = response.stream(CHUNK, decode_content=False)
-        with open_new(part, append=response.status == 206) as out:
+        chunks = response.stream(CHUNK, decode_content=packed)
+        with open_new(part, append=have > 0 and response.status == 206) as out:
             while chunk := within(patience.left, lambda: next(chunks, b""), f"a part of {CHUNK >> 10} KiB"):
                 out.write(chunk)
                 patience.came()
@@ -206,6 +208,8 @@ class Fetcher:
                     raise StoppedError
             out.flush()
             os.fsync(out.fileno())
+        if response.status == 206 and said is not None and said[3] not in ("*", str(int(said[2]) + 1)):
+            raise _AgainError("the server answered only a part of what it was asked for")
 
     def _answer(self, file: RemoteFile, have: int) -> urllib3.BaseHTTPResponse:
         """Request the file, or the rest of it; follows redirects and renews a refused token."""
@@ -215,17 +219,14 @@ class Fetcher:
             if not is_http(url):
                 raise ReadError(f"{unsigned(file.href)} leads to what is no address of http or https")
             trusted = self.tokens is not None and self.tokens.service.may_see_token(url)
-            if trusted and self.tokens is not None:
-                token = token or self.tokens.token()
-            bearer = {"Authorization": f"Bearer {token}"} if trusted else {}
+            token = self.tokens.token() if trusted and self.tokens is not None and not token else token
+            told = {"Authorization": f"Bearer {token}"} if trusted else {}
             try:
-                response = self._http.request(
-                    "GET", url, headers=headers | bearer, preload_content=False, redirect=False
-                )
+                response = self._http.request("GET", url, headers=headers | told, preload_content=False, redirect=False)
             except HTTPError as error:
                 raise _AgainError(f"the server does not answer ({type(error).__name__})") from None
             if response.status in (301, 302, 303, 307, 308) and response.headers.get("Location"):
-                url = urljoin(url, response.headers["Location"])
+                url = absolute(response.headers["Location"], url)
                 response.drain_conn()
             elif response.status in (401, 403) and trusted and self.tokens is not None and not refused:
                 response.drain_conn()
@@ -298,6 +299,8 @@ def damage(file: RemoteFile, path: Path) -> str:
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"it has {size} bytes, not {file.size}"
+    if not size and file.size is None:
+        return "it is empty"
     made = hasher(file.checksum)
     if made is None:
         return ""
@@ -603,6 +606,7 @@ def address_of(one: WantedFile, catalog: Catalog) -> str:
     alternate = one.about.get("alternate")
     https = alternate.get("https") if isinstance(alternate, Mapping) else None
     if href.startswith("s3:") and isinstance(https, Mapping) and is_http(str(https.get("href"))):
+        check_href(str(one.item["id"]), one.asset, https["href"], catalog)
         return cdse.repaired(str(https["href"]))
     if href.startswith("s3:") and catalog.signer == "cdse":
         inside = str(one.about.get("file:local_path") or "") or href[href.find(".SAFE") :]

@@ -120,10 +120,10 @@ class Splits(Options):
 
 
 def ground_bounds(crs: str, boxes: Sequence[Bounds]) -> list[Bounds]:
-    """Boxes of any CRS as boxes around them in WGS84 degrees, edges densified.
+    """Bounding boxes in WGS84 degrees of boxes in any CRS, edges densified.
 
-    Longitudes are within -180 to 180, also those of grids in degrees that run on beyond: the same ground has the same
-    place. Across the antimeridian west is the larger number.
+    Longitudes are within -180 to 180, also for grids in degrees with longitudes beyond 180, so that the same ground has
+    the same bounds. A box across the antimeridian has west > east.
     """
     from pyproj import Transformer
 

@@ -108,7 +108,7 @@ def _of_granules(
     out = np.zeros(geobox.shape, "uint8")
 
     def read(image: Image, asset: AssetRef) -> np.ndarray:
-        return source_window(tiles.of(image, asset.href), asset, request, geobox)
+        return source_window(tiles.of(image, asset.address), asset, request, geobox)
 
     for place, part in enumerate(parts):
         if part.classes is None:
@@ -277,7 +277,7 @@ def _band(part: GranuleFiles, band: Band, rules: SampleRules, geobox: GeoBox, ti
     measure = rules.measure(band, *part.factors[band.name])
 
     def read(image: Image, asset: AssetRef) -> tuple[np.ndarray, np.ndarray]:
-        return read_covered(tiles.of(image, asset.href), asset.index, measure, geobox)
+        return read_covered(tiles.of(image, asset.address), asset.index, measure, geobox)
 
     request = BandRequest(band.name, "float32", math.nan, "continuous")
     found = of_asset(part.granule, request, read)

@@ -32,7 +32,7 @@ EDGE = 1024
 """Largest number of rows and of columns read at once: a few times 2 MB per layer."""
 
 SMALL = 64
-"""Rows and columns up to which it is looked at whether a clip polygon holds any pixel."""
+"""Largest edge of a clip, pixels, up to which it is checked that the polygon contains the centre of a pixel."""
 
 Window = tuple[slice, slice]
 """Rows and columns of the grid of a :class:`Selection`."""
@@ -305,7 +305,7 @@ def _union(grids: Sequence[Grid]) -> Grid:
 
 
 def _clipped(grid: Grid, clip: object) -> tuple[Grid, BaseGeometry]:
-    """The part of a grid around polygons, and these in its CRS."""
+    """The part of a grid around polygons, and the polygons in its CRS."""
     from rasterio.features import geometry_mask
 
     from stac2cube.model.geometry import read_areas

@@ -355,7 +355,7 @@ def whole_header(href: str, way: Opening) -> Jp2Header | None:
     """Read the header of a JPEG 2000 file and check that the file is complete; None if that cannot be determined.
 
     Args:
-        href: Unsigned address.
+        href: Address as given by the catalog.
         way: How the file is opened.
 
     Raises:

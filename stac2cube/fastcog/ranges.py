@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from base64 import b64encode
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -389,8 +390,23 @@ def _over_http(url: str, settings: Mapping[str, str]) -> RemoteParts:
     if "@" in parts.netloc or not key or any(part in ("", ".", "..") for part in key.split("/")):
         raise UnusualFileError("its address is unusual")
     query = f"?{parts.query}" if parts.query else ""
-    token = settings.get("GDAL_HTTP_BEARER", "")
-    return RemoteParts(_http_store(f"{parts.scheme}://{parts.netloc}/{query}", token), key)
+    return RemoteParts(_http_store(f"{parts.scheme}://{parts.netloc}/{query}", _authorization(settings)), key)
+
+
+def _authorization(settings: Mapping[str, str]) -> str:
+    """The header by which a server is told who asks, "" for none: as GDAL tells it by the same settings.
+
+    Raises:
+        NotForUsError: It is told in a way that only GDAL knows.
+    """
+    if token := settings.get("GDAL_HTTP_BEARER"):
+        return f"Bearer {token}"
+    way = settings.get("GDAL_HTTP_AUTH", "").upper()
+    if settings.get("GDAL_HTTP_SSLCERT") or way not in ("", "BASIC", "ANY", "ANYSAFE"):
+        raise NotForUsError("its server is told who asks in a way that only GDAL knows")
+    if pair := settings.get("GDAL_HTTP_USERPWD"):
+        return f"Basic {b64encode(pair.encode()).decode()}"
+    return settings.get("GDAL_HTTP_HEADERS", "").partition(":")[2].strip()
 
 
 _RETRIES: RetryConfig = {
@@ -403,12 +419,12 @@ _CLIENT: ClientConfig = {"connect_timeout": "10s", "timeout": "45s"}
 
 
 @lru_cache(maxsize=64)
-def _http_store(base: str, token: str) -> HTTPStore:
+def _http_store(base: str, authorization: str) -> HTTPStore:
     from obstore.store import HTTPStore
 
     options: ClientConfig = {**_CLIENT, "allow_http": base.startswith("http://")}
-    if token:
-        options["default_headers"] = {"Authorization": f"Bearer {token}"}
+    if authorization:
+        options["default_headers"] = {"Authorization": authorization}
     return HTTPStore(base, client_options=options, retry_config=_RETRIES)
 
 
@@ -614,11 +630,11 @@ KNOWN = KnownHeaders(_fetched)
 """The cache of this process."""
 
 
-def header_for(href: str, way: Opening, lookup: HeaderLookup | None) -> tuple[CogHeader, Parts]:
+def header_for(asset: AssetRef, way: Opening, lookup: HeaderLookup | None) -> tuple[CogHeader, Parts]:
     """The header of a file and access to its tiles.
 
     Args:
-        href: Unsigned address.
+        asset: The file.
         way: How the file is opened.
         lookup: Lookup of already known headers; one with which a change could not be detected is not used.
 
@@ -627,7 +643,7 @@ def header_for(href: str, way: Opening, lookup: HeaderLookup | None) -> tuple[Co
         OSError: It cannot be read.
     """
     parts = remote_file(way)
-    found = lookup(href) if lookup else None
+    found = lookup(asset.href) if lookup else None
     if isinstance(found, CogHeader) and State(found.size, found.etag, found.modified).is_certain:
         return found, parts
-    return KNOWN.get(href, parts), parts
+    return KNOWN.get(asset.address, parts), parts

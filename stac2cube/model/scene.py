@@ -67,9 +67,9 @@ def _require_level(item: Item, mission: Mission) -> None:
     wanted = re.search(r"-l(\d[a-z]?)$", mission.name)
     if wanted is None or mission.identity not in _LEVELS:
         return
-    key, pattern = _LEVELS[mission.identity]
-    said = item["properties"].get(key)
-    words = [said if isinstance(said, str) else "", item["id"] if anybody else ""]
+    keys, pattern = _LEVELS[mission.identity]
+    said = [word for key in keys if isinstance(word := item["properties"].get(key), str)]
+    words = [*said, item["id"] if anybody else ""]
     found = pattern.search(" ".join(words))
     if found and next(filter(None, found.groups())).lower() != wanted[1]:
         raise ItemError(f"item {item['id']} is a product of level {found[0].strip('_')}, and not {mission.title}")
@@ -79,10 +79,10 @@ _NOT_CORRECTED = re.compile(r"S1[A-D]_\w\w_(GRD|SLC|OCN)._\w{4}_\d{8}T\d{6}_\d{8
 """Ids of ESA's products; a terrain corrected one has a suffix (``_rtc``)."""
 
 _LEVELS = {
-    "sentinel-2": ("s2:product_type", re.compile(r"S2MSI(1C|2A)\b|_MSIL(1C|2A)_|_L(1C|2A)\b")),
-    "landsat": ("landsat:correction", re.compile(r"^L([12])(?=[A-Z]{2}\b)|_L([12])(?=[A-Z]{2}_)")),
+    "sentinel-2": (("s2:product_type", "product:type"), re.compile(r"S2MSI(1C|2A)\b|_MSIL(1C|2A)_|_L(1C|2A)\b")),
+    "landsat": (("landsat:correction",), re.compile(r"^L([12])(?=[A-Z]{2}\b)|_L([12])(?=[A-Z]{2}_)")),
 }
-"""By identity: the property with a product's level, and the position of the level in it and in ids (ESA, naming
+"""By identity: the properties with a product's level, and the position of the level in them and in ids (ESA, naming
 conventions; USGS, Landsat Collection 2 product identifiers)."""
 
 
@@ -500,6 +500,11 @@ class AssetRef:
     signed: str = field(default="", repr=False)
     keys: bool = False
 
+    @property
+    def address(self) -> str:
+        """The href as its catalog gave it, in memory only: two files may differ only in a parameter like a key."""
+        return self.signed or self.href
+
 
 @dataclass(frozen=True, slots=True)
 class Granule:
@@ -523,7 +528,7 @@ class Granule:
         completed_by: Id and JSON text of further items of the same tile that supply bands missing in this one; their
             assets are among ``assets``.
         simulated: Whether the item declares that it is simulated.
-        signed: Unsigned href -> href signed by the catalog, for the assets that it signed; in memory only.
+        signed: (item id, asset key) -> href signed by the catalog, for the assets that it signed; in memory only.
     """
 
     id: str
@@ -541,7 +546,7 @@ class Granule:
     assets: dict[str, AssetRef] = field(hash=False)
     item: str = field(hash=False, repr=False)
     simulated: bool = False
-    signed: dict[str, str] = field(default_factory=dict, hash=False, repr=False)
+    signed: dict[tuple[str, str], str] = field(default_factory=dict, hash=False, repr=False)
     completed_by: tuple[tuple[str, str], ...] = field(default=(), hash=False, repr=False)
 
     @property

@@ -123,13 +123,13 @@ def inspect(
             return _look_quickly(engine.headers, asset, way, read)
         except UnusualFileError as reason:
             log.debug("GDAL reads %s: %s", unsigned(asset.href), reason)
-    jp2 = whole_header(asset.href, way) if is_jpeg2000_name(asset.href) else None
+    jp2 = whole_header(asset.address, way) if is_jpeg2000_name(asset.href) else None
     with (
         gdal_settings(remote=way.remote, fresh=fresh, store=way.settings),
         gdal_image(way.location, quick=quick, jp2=jp2 if quick and not way.remote else None, formats=formats) as image,
     ):
         if jp2 is None and image.is_jpeg2000:  # a JPEG 2000 file with another suffix
-            whole_header(asset.href, way)
+            whole_header(asset.address, way)
         return read(image, asset)
 
 
@@ -193,22 +193,22 @@ def _look_quickly(
 ) -> T:
     """Read with the known header; if the file changed since then, read again with a new header."""
     try:
-        return read(CogImage(*header_for(asset.href, way, lookup)), asset)
+        return read(CogImage(*header_for(asset, way, lookup)), asset)
     except ChangedFileError:
         log.info("%s was changed after its header was read: it is read anew", unsigned(asset.href))
-        KNOWN.forget(asset.href)
+        KNOWN.forget(asset.address)
     except BrokenDeflateError:  # or the cached header is wrong
-        KNOWN.forget(asset.href)
+        KNOWN.forget(asset.address)
     try:
-        return read(CogImage(*header_for(asset.href, way, None)), asset)
+        return read(CogImage(*header_for(asset, way, None)), asset)
     except BrokenDeflateError as error:
-        KNOWN.forget(asset.href)
+        KNOWN.forget(asset.address)
         raise OSError(f"it is damaged: {error}") from None
     except ChangedFileError as error:
-        KNOWN.forget(asset.href)
+        KNOWN.forget(asset.address)
         if way.remote and _marks_at_random(way):
             reason = "its server marks it as changed at each request"
-            KNOWN.refuse(asset.href, reason)
+            KNOWN.refuse(asset.address, reason)
             raise UnusualFileError(reason) from None
         raise OSError("it is being changed while it is read") from error
 

@@ -282,7 +282,7 @@ def _may_be_read(image: Image, index: int, level: int, geobox: GeoBox, asset: As
     if image.is_jpeg2000 or not image.is_averaged(level):
         return image.is_averaged(level)
     near, _, _ = _needed(Same(image.geobox_of(level)), Same(geobox))
-    return are_means(image, index, level, near, asset.href)
+    return are_means(image, index, level, near, asset.address)
 
 
 def _keeps_nodata(image: Image) -> bool:

@@ -62,7 +62,7 @@ class ReadSelection:
     task: ReadScene
 
     def shape_in_grid(self, shape: BaseGeometry, crs: str) -> BaseGeometry:
-        """A geometry in the CRS of the grid; long edges are bent as they should."""
+        """Transform a geometry to the CRS of the grid; long edges are densified."""
         return self.grid.shape_of(shape, crs)
 
     def decode(self, layer: Layer, pixels: np.ndarray) -> np.ndarray:

@@ -31,6 +31,9 @@ MOST_PAGES = 5_000
 """Most pages of one search: at 200 items each, a million items."""
 
 
+MOST_BEYOND = 20_000
+"""Items that are accepted beyond ten times the count of the server."""
+
 MOST_REPEATED = 3
 """Most consecutive pages whose items were all returned before."""
 
@@ -68,8 +71,8 @@ def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
             if matched is not None and len(seen) >= matched:
                 break  # all counted items were returned, and the server starts over
             raise APIError(f"its pages repeat themselves: {len(seen)} items came, and then no other")
-        # Some servers estimate the count, so up to twice as many items are accepted.
-        if number >= MOST_PAGES or (matched is not None and len(seen) > 2 * matched + 1000):
+        # Some servers estimate the count, badly for areas (pgSTAC), or count only the items of the page.
+        if number >= MOST_PAGES or (matched is not None and len(seen) > 10 * matched + MOST_BEYOND):
             raise APIError(f"its pages do not end: {number} came, with {len(seen)} items")
     if matched is not None and len(seen) < matched:
         notes.incomplete = f"the server counts {matched} items and gave {len(seen)}"

@@ -285,7 +285,7 @@ def _joined(granules: Sequence[Granule]) -> Granule:
         cloud_cover=covers[0] if covers else None,
         footprint=dict(mapping(union_all([shape(granule.footprint) for granule in granules]))),
         assets=assets,
-        signed={plain: href for granule in reversed(granules) for plain, href in granule.signed.items()},
+        signed={place: href for granule in reversed(granules) for place, href in granule.signed.items()},
         completed_by=tuple((granule.id, granule.item) for granule in others),
     )
 

@@ -225,7 +225,9 @@ def to_granule(item: Item, reading: Reading, identity: Identity) -> Granule:
         },
         item=item_text(item),
         simulated=properties.get(SIMULATED) is True,
-        signed={public(href): href for asset in item["assets"].values() if has_secret(href := str(asset.get("href")))},
+        signed={
+            (name, key): href for key, asset in item["assets"].items() if has_secret(href := str(asset.get("href")))
+        },
     )
 
 
@@ -464,17 +466,11 @@ def product_facts(path: str) -> ProductFacts:
         raise RadiometryError(str(error)) from error
 
 
-def first_band(asset: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An asset's metadata of its first band, by the raster extension or by STAC 1.1; empty if there are none."""
-    for key in ("raster:bands", "bands"):
-        bands = asset.get(key)
-        if isinstance(bands, list) and bands and isinstance(bands[0], Mapping):
-            return bands[0]
-    return {}
-
-
 def _declared_offset(item: Item, asset: Mapping[str, Any]) -> float | None:
-    for place in (asset, first_band(asset)):
+    """A value declared by an asset or by its first band, in the raster extension or in STAC 1.1."""
+    lists = (asset.get(key) for key in ("raster:bands", "bands"))
+    firsts = (found[0] for found in lists if isinstance(found, list) and found and isinstance(found[0], Mapping))
+    for place in (asset, *firsts):
         for key in ("raster:offset", "offset"):
             if place.get(key) is None:
                 continue
@@ -507,24 +503,32 @@ def _encoded(item: Any) -> str:
     """JSON without NaN and infinity, which JSON lacks: STAC writes them as texts (common metadata, nodata)."""
     try:
         return _ENCODER.encode(item)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _ENCODER.encode(_finite(item))
 
 
-def _finite(value: Any) -> Any:
+_DEEPEST = 100
+"""Deepest nesting of lists and objects that is kept of an item; no STAC extension uses a tenth of it."""
+
+
+def _finite(value: Any, level: int = 0) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if level > _DEEPEST:
+        return None
     if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list) else value
+        return {key: _finite(part, level + 1) for key, part in value.items()}
+    return [_finite(part, level + 1) for part in value] if isinstance(value, list) else value
 
 
-def _unsigned_within(value: Any) -> Any:
+def _unsigned_within(value: Any, level: int = 0) -> Any:
     """The same value with every address made :func:`~stac2cube.trust.address.public`, at any depth."""
+    if level > _DEEPEST:
+        return None
     if isinstance(value, Mapping):
-        return {key: _unsigned_within(part) for key, part in value.items()}
+        return {key: _unsigned_within(part, level + 1) for key, part in value.items()}
     if isinstance(value, list):
-        return [_unsigned_within(part) for part in value]
+        return [_unsigned_within(part, level + 1) for part in value]
     return public(value) if isinstance(value, str) else value
 
 

@@ -96,7 +96,7 @@ class Notes:
         met: Ids of all items that the catalog returned, used or not.
         deprecated: Ids of items that their catalog marks as deprecated.
         strangers: Ids of items of platforms that the mission does not have.
-        elsewhere: Number of items of a local catalog by collection, for collections that are not the mission's.
+        elsewhere: Number of items by collection, for collections that are not the mission's.
         incomplete: Why there may be more items than were found, "" if there is no sign of that.
     """
 

@@ -373,7 +373,7 @@ def matching_items(query: Query, catalog: Catalog, notes: Notes) -> Iterator[Mat
         values = items_of_api(catalog.url, collections, query.geometry, around, notes, catalog.login)
     shapely.prepare(query.geometry)
     for value in values:
-        if catalog.is_local and isinstance(value, Mapping) and (other := _collection(value)) not in wanted:
+        if isinstance(value, Mapping) and (other := _collection(value)) not in wanted:  # some servers heed no filter
             notes.elsewhere[str(other)] += 1
             continue
         try:

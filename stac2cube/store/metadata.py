@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from stac2cube.errors import BadInputError, CubeError
 from stac2cube.model.cube_spec import FORMAT, CubeSpec, Layer
 from stac2cube.model.grid import Grid
 from stac2cube.store.files import read_plain, real_folder, write_whole
+from stac2cube.trust.text import printable
 
 # Locations of related cubes, which a cube stores by path, also after all of them were moved together.
 
@@ -204,17 +206,42 @@ def read_root(path: Path, file: Path | None = None) -> Root:
         lost = file is None and (path / OWN / "history").is_dir()
         advice = f". Its root is lost: stac2cube verify {path} looks for it in its history" if lost else ""
         raise CubeError(f"{path} is not a cube: it has no zarr.json{advice}") from None
-    except (NotADirectoryError, IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (NotADirectoryError, IsADirectoryError, ValueError, RecursionError) as error:
         raise CubeError(f"{path} is not a cube: {error}") from error
-    own = document.get("attributes", {}).get("stac2cube") if isinstance(document, dict) else None
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    own = attributes.get("stac2cube") if isinstance(attributes, dict) else None
     if not isinstance(own, dict) or "consolidated_metadata" not in document:
         raise CubeError(f"{path} is a Zarr store but not a cube of stac2cube")
     if "year" in own:
         raise CubeError(f"{path} holds one sealed year of a cube: open the cube")
-    if own.get("format", 0) > FORMAT:
-        raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
-    own["spec"]["request"] = found_again(path, own["spec"]["request"])
-    return Root(document)
+    try:
+        if own.get("format", 0) > FORMAT:
+            raise CubeError(f"{path} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
+        own["spec"]["request"] = found_again(path, own["spec"]["request"])
+        root = Root(document)
+        _require_sound(root)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        words = " ".join(str(error).split())[:120] or type(error).__name__
+        raise CubeError(
+            f"{path} has a root that is damaged, or none of stac2cube's ({type(error).__name__}: {printable(words)}): "
+            f"stac2cube verify {path} looks for a sound one in its history"
+        ) from error
+    return root
+
+
+def _require_sound(root: Root) -> None:
+    """See that a root says all that it has to, each in its own form; what raises here would raise anywhere later."""
+    spec, grid = root.spec, root.spec.grid
+    root.commit, root.generation, root.steps, root.years  # noqa: B018 - they raise what they cannot read
+    if not all(isinstance(name, str) for name in (spec.stage, grid.crs, *root.ledger)):
+        raise TypeError("its stage, its CRS or its ledger are no names")
+    if not isinstance(spec.recipe, dict):
+        raise TypeError("its recipe is none")
+    places = (grid.origin, grid.shape, grid.chunk, grid.shard)
+    if any(len(pair) != 2 or not all(map(math.isfinite, pair)) for pair in places):
+        raise ValueError("its grid is none")
+    if min(*grid.shape, *grid.chunk, *grid.shard, grid.resolution, root.steps + 1) <= 0:
+        raise ValueError("its grid is none, or it has fewer than no steps")
 
 
 def _put_in_place(path: Path) -> bool:

@@ -34,6 +34,7 @@ from stac2cube.store.ledger import Entry, Ledger, step_facts
 from stac2cube.store.metadata import COORDINATES, Root, level_path, next_folder, read_root
 from stac2cube.store.staging import Shard, fast_pipeline, shard_file
 from stac2cube.store.yearly_store import YearStore, years_folder
+from stac2cube.trust.text import printable
 
 # A layer of an opened cube and of its sealed years as one array.
 #
@@ -321,6 +322,23 @@ def open_cube(
     """
     cube = level_path(Path(path), level).resolve()
     root = _patiently(cube)
+    try:
+        dataset = _assembled(cube, root, decode=decode, years=years)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        words = printable(" ".join(str(error).split())[:120])
+        raise CubeError(
+            f"{cube} has metadata of arrays, or coordinates, that cannot be read ({type(error).__name__}: {words}): "
+            f"stac2cube verify {cube}"
+        ) from error
+    if chunks is None:
+        return dataset
+    sizes = _dask_chunks(dataset, root.spec.grid, chunks)
+    # Of the variables alone: the coordinates stay in memory.
+    return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
+
+
+def _assembled(cube: Path, root: Root, *, decode: bool, years: bool) -> xr.Dataset:
+    """The sealed steps of a cube with their coordinates, sorted, none of them loaded; see :func:`open_cube`."""
     times = xr.coders.CFDatetimeCoder(time_unit="us")
     with fast_pipeline():
         # A store, not a path: xarray passes paths as text, and zarr 3.4 treats one with "#" or "?" as an address.
@@ -348,11 +366,7 @@ def open_cube(
     order = np.lexsort((keys.values, dataset["time"].values))
     if np.any(np.diff(order) != 1):  # indexing copies even if nothing moves
         dataset = dataset.isel(time=order)
-    if chunks is None:
-        return dataset
-    sizes = _dask_chunks(dataset, root.spec.grid, chunks)
-    # Variables only: the coordinates stay in memory.
-    return dataset.assign({name: layer.variable.chunk(sizes) for name, layer in dataset.data_vars.items()})
+    return dataset
 
 
 def _portable(attributes: Mapping[str, Any]) -> dict[str, Any]:

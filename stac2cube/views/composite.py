@@ -140,7 +140,7 @@ SMALLEST_EDGE = 128
 N_VALID = "n_valid"
 OBSERVED = "observed"
 OBSERVATIONS = (N_VALID, OBSERVED)
-"""Layers in which a composite says of itself how it was made."""
+"""Layers of a composite that describe how it was made."""
 
 
 def composite(
@@ -162,10 +162,10 @@ def composite(
             or one observation for all layers: ``"medoid"``, the one nearest to all others over all layers, or
             ``"best"``, the one with the highest value of ``by``.
         by: For ``"best"``: a layer or a spectral index (``"NDVI"``).
-        layers: Names; all that are not classes if None. For ``"medoid"`` they should be of one unit. What a composite
-            says of itself (``n_valid``, ``observed``) is never composed again.
-        window: A number of days, ``"30D"``, for a rolling composite: what is composed lies within so many days about
-            the middle of each period. "" for the period itself.
+        layers: Names; all that are not classes if None. For ``"medoid"`` they should have one unit. The layers
+            ``n_valid`` and ``observed`` of a composite are never used.
+        window: A number of days, ``"30D"``, for a rolling composite of the observations of this many days around the
+            middle of each period. "" for the period itself.
 
     Returns:
         The layers, float32, and ``n_valid`` (uint16): number of observations with data in all these layers; for

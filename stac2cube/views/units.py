@@ -20,7 +20,7 @@ from stac2cube.model.mission import Mission, find_mission, mission_names
 # Properties of a layer of an opened cube: its band, whether it holds classes, its physical unit.
 
 DAYS = "days since 1970-01-01"
-"""Unit of layers of times as numbers."""
+"""Unit of times that are given as numbers."""
 
 STORED = ("_FillValue", "scale_factor", "add_offset")
 """Attributes of a layer with stored values (``open_cube(..., decode=False)``); decoding moves them to the encoding."""
@@ -50,8 +50,8 @@ def physical(layer: xr.DataArray) -> xr.DataArray:
         layer: Any dims.
 
     Returns:
-        Same dims, float32, NaN without data: stored number * ``scale_factor`` + ``add_offset`` as CF 1.11 section 8.1
-        says, reckoned in float64. Times are days since 1970-01-01.
+        Same dims, float32, NaN without data: stored value * ``scale_factor`` + ``add_offset`` as in CF 1.11 section
+        8.1, computed in float64. Times are days since 1970-01-01.
 
     Raises:
         BadInputError: The layer holds classes.

@@ -173,7 +173,10 @@ def test_what_expired_is_asked_for_once_more(bouncer: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [(None, None), ("3", 3.0), ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0), ("soon", None), ("", None)],
+    [
+        *((None, None), ("3", 3.0), ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0), ("soon", None), ("", None)),
+        *(("Fri, 31 Dec 99999 23:59:59 GMT", None), ("9" * 5000, None)),
+    ],
 )
 def test_a_wait_that_nobody_understands_is_none_that_was_asked_for(said: str | None, seconds: float | None) -> None:
     answer = urllib3.HTTPResponse(headers={} if said is None else {"Retry-After": said}, status=429)

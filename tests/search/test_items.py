@@ -138,6 +138,7 @@ def test_an_unknown_platform_is_left_out_and_said(tmp_path: Path, caplog: pytest
         ({"datetime": "soon"}, "item S2A_.* has a time that is none: 'soon'"),
         ({"datetime": None}, "item S2A_.* has no time"),
         ({"s2:product_uri": "absent"}, "item S2A_.* does not say its relative orbit"),
+        ({"product:type": "S2MSI1C"}, "item S2A_.* is a product of level S2MSI1C"),
     ],
 )
 def test_what_no_scene_can_do_without_is_named(
@@ -149,6 +150,16 @@ def test_what_no_scene_can_do_without_is_named(
         (scene,) = find([item(**change), good], tmp_path)
     assert scene.item_ids == ("S2A_32TMT_20200306_1_L2A",)
     assert re.search(f"left out 1 items: {message}", caplog.text)
+
+
+def test_levels_beyond_count_are_left_out_of_what_is_kept(tmp_path: Path) -> None:
+    """They must not end a search, as they would where walking through the item is needed."""
+    one = item(deep=json.loads("[" * 800 + "NaN" + "]" * 800))
+    one["assets"]["red"]["href"] += "?sig=abc"
+    (scene,) = find([one], tmp_path)
+    assert not scene.problem
+    assert "sig=" not in scene.granules[0].item
+    assert "NaN" not in scene.granules[0].item
 
 
 @pytest.mark.parametrize(
@@ -170,6 +181,10 @@ def test_contradictions_are_the_scenes_problem(tmp_path: Path, change: Json, mes
 def test_an_offset_that_sentinel_2_never_had(tmp_path: Path, offset: Any, message: str) -> None:
     odd = item()
     odd["assets"]["red"]["raster:bands"][0]["offset"] = offset
+    assert message in find([odd], tmp_path)[0].problem
+    # In items that were migrated to STAC 1.1 the one list may have what the other lacks.
+    del odd["assets"]["red"]["raster:bands"][0]["offset"]
+    odd["assets"]["red"]["bands"] = [{"name": "red", "raster:offset": offset}]
     assert message in find([odd], tmp_path)[0].problem
 
 

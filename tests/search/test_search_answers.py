@@ -215,6 +215,24 @@ def test_a_server_that_gives_fewer_than_it_counts_is_told(server: Server) -> Non
     assert notes.incomplete == "the server gave 1 items twice, and does not say how many there are"
 
 
+def test_a_count_much_too_low_is_an_estimate(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, headers, page = server.page([f"i{number}" for number in range(3000)])
+    server.searches = [(status, headers, page | {"numberMatched": 200})]
+    assert len(server.find()) == 3000
+    monkeypatch.setattr(paging, "MOST_BEYOND", 500)
+    with pytest.raises(CatalogError, match="do not end"):
+        server.find()
+
+
+def test_an_answer_of_too_many_levels_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deep(*_: Any, **__: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr("pystac_client.stac_api_io.StacApiIO.json_loads", deep)
+    with pytest.raises(CatalogError, match="levels"):
+        server.find()
+
+
 def test_features_that_are_none_are_handed_on_to_be_named(server: Server) -> None:
     status, headers, page = server.page(["a"])
     server.searches = [(status, headers, page | {"features": [None, "x", *page["features"], {"id": 5}]})]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import re
 import time
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from stac2cube.datasets.download import Fetcher, RemoteFile
+from stac2cube.errors import ReadError
 from stac2cube.export.stac import safe_id
 from stac2cube.trust.text import is_printable
 from tests.trust.conftest import Done, Run
@@ -176,6 +182,40 @@ def test_servers_that_lie(kind: str, private: Path, server: Server, place: Path,
     assert "stolen" not in done.said
     if (place / "a.zarr").exists():
         assert set(np.unique(stored(place / "a.zarr"))) <= {0, 1500}
+
+
+def test_files_in_odd_answers_are_whole_or_not_there(server: Server, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 40
+    checksum = "1220" + hashlib.sha256(content).hexdigest()
+
+    def in_parts(handler: Any) -> None:
+        first = int(re.sub(r"\D", "", handler.headers.get("Range", "0")) or 0)
+        last = min(first + 4000, len(content)) - 1
+        handler.answer(206, content[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(content)}"})
+
+    def answering(status: int, body: bytes, **headers: str) -> Any:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return lambda handler: handler.answer(status, body, named)
+
+    server.files |= {
+        "/packed": answering(200, gzip.compress(content), Content_Encoding="gzip"),
+        "/deflated": answering(200, zlib.compress(content), Content_Encoding="deflate"),
+        "/parts": in_parts,
+        "/plain": content,
+        "/empty": answering(200, b""),
+        "/nowhere": answering(302, b"", Location="https://[x/"),
+        "/busy": answering(429, b"", Retry_After="Fri, 31 Dec 99999 23:59:59 GMT"),
+    }
+    fetcher = Fetcher(attempts=4, first_wait=0.01)
+    capitals = server.url.replace("http", "HTTP")
+    for address, known in (("/packed", ""), ("/deflated", checksum), ("/parts", checksum), ("/plain", "")):
+        path = tmp_path / f"{address[1:]}.bin"
+        fetcher.fetch(RemoteFile(capitals + address, checksum=known), path)
+        assert path.read_bytes() == content, address
+    for address in ("/parts", "/empty", "/nowhere", "/busy"):
+        with pytest.raises(ReadError):
+            fetcher.fetch(RemoteFile(server.url + address), tmp_path / "none")
+        assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("engine", ["auto", "rasterio"])

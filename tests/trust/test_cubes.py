@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,9 @@ from stac2cube.errors import CubeError
 from stac2cube.export.publish import write_stac
 from stac2cube.store.ledger import Ledger
 from stac2cube.store.metadata import read_root
+from stac2cube.store.reader import open_cube
 from stac2cube.trust.text import is_printable
+from tests.search.mutations import put
 from tests.trust.conftest import Run
 from tests.trust.hostile import GOOD, Server, item
 from tests.trust.test_commands import WHAT, clean
@@ -53,6 +57,44 @@ def test_names_of_layers_are_names(cube: Path, run: Run) -> None:
     done = run("status", cube)
     clean(done)
     assert "which is no name" in done.said
+
+
+def test_a_root_of_any_content_is_read_or_refused(cube: Path, run: Run) -> None:
+    """By a line that names the cube, and not by a traceback."""
+    whole = json.loads((cube / "zarr.json").read_text())
+    own, arrays = ("attributes", "stac2cube"), ("consolidated_metadata", "metadata")
+    roots = [
+        *((*own, name) for name in ("spec", "commit", "generation", "ledger")),
+        *((*own, "spec", name) for name in ("stage", "grid", "layers", "request")),
+        *((*own, "spec", "grid", name) for name in ("origin", "shape", "shard", "resolution")),
+        *(
+            (*own, "ledger", 0),
+            (*own, "spec", "grid", "shape", 1),
+            (*arrays, "time", "shape"),
+            (*arrays, "time"),
+            arrays,
+        ),
+    ]
+    for place, changed in [(place, put(whole, place, [None])) for place in roots] + [
+        ((), [5]),
+        ((), {"attributes": 5}),
+    ]:
+        (cube / "zarr.json").write_text(json.dumps(changed))
+        with pytest.raises(CubeError, match=re.escape(str(cube))):
+            read_root(cube)
+        assert place or run("status", cube).code == 1
+    odd: list[tuple[tuple[Any, ...], Any]] = [
+        *(
+            ((*arrays, "scene", "codecs"), []),
+            ((*arrays, "x", "data_type"), "../../x"),
+            ((*arrays, "y", "shape"), [-1]),
+        ),
+        *(((*arrays, "B04", "attributes"), 0), ((*arrays, "B04", "shape"), [1, 10**29, 1])),
+    ]
+    for place, value in odd:
+        (cube / "zarr.json").write_text(json.dumps(put(whole, place, value)))
+        with pytest.raises(CubeError, match=re.escape(str(cube))):
+            open_cube(cube)
 
 
 def test_words_of_a_ledger_are_escaped(cube: Path, tmp_path: Path, run: Run) -> None:

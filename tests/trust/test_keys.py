@@ -16,6 +16,7 @@ from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.export.publish import post_stac
 from stac2cube.model.scene import AssetRef
 from stac2cube.pixels.gdal import gdal_settings, open_image
+from stac2cube.pixels.open import Engine, inspect
 from tests.trust.conftest import Run
 from tests.trust.hostile import AOI, GOOD, Server, item, redirect, tif
 from tests.trust.test_commands import WHAT
@@ -133,6 +134,50 @@ def test_netrc_by_name_over_a_private_way_only(
     assert run("layers", tmp_path / "a.zarr", *WHAT, "--catalog", server.api).code == 0
     assert server.saw(basic)
     assert not other.saw(basic)
+
+
+@pytest.mark.parametrize("engine", ["auto", "rasterio"])
+def test_netrc_opens_files_and_follows_no_redirect(
+    engine: str, server: Server, other: Server, files: bytes, tmp_path: Path
+) -> None:
+    def locked(handler: BaseHTTPRequestHandler) -> None:
+        known = "Authorization" in handler.headers
+        handler.part(files) if known else handler.answer(401, b"", {"WWW-Authenticate": "Basic"})  # type: ignore[attr-defined]
+
+    netrc = tmp_path / "home" / ".netrc"
+    netrc.write_text(f"machine 127.0.0.1 login me password {PASSWORD}\ndefault login you password {KEY}\n")
+    netrc.chmod(0o600)
+    server.files["/f/locked.tif"] = locked
+    server.files["/f/moved.tif"] = redirect(f"{stranger(other)}/f/good.tif")
+    for path in ("locked", "moved"):
+        asset = AssetRef(f"{server.url}/f/{path}.tif", keys=True)
+        assert inspect(Engine(engine), asset, opening(asset, "none"), lambda image, _: image.geobox.shape) == (60, 60)
+    mine, defaults = (base64.b64encode(text.encode()).decode() for text in (f"me:{PASSWORD}", f"you:{KEY}"))
+    assert server.saw(mine)
+    assert other.log
+    assert not other.saw(mine)
+    assert not server.saw(defaults) + other.saw(defaults)
+
+
+def test_files_that_differ_only_in_what_looks_like_a_key(server: Server, tmp_path: Path, run: Run) -> None:
+    """Their addresses are the same where keys are taken out: ``?key=`` may name the file."""
+    counts = {"B04": 2000, "B02": 3000}
+    made = {band: tif(tmp_path / f"{band}.tif", value).read_bytes() for band, value in counts.items()}
+    server.files["/get.tif"] = lambda handler: handler.part(made[handler.path.rpartition("=")[2]])  # type: ignore[attr-defined]
+    one = item(GOOD, f"{server.url}/get.tif?key=B04")
+    one["assets"]["blue"] = {**one["assets"]["red"], "href": f"{server.url}/get.tif?key=B02"}
+    server.items = [one]
+    where = ("--aoi", AOI, "--time", "2023-01", "--catalog", server.api)
+    folder = tmp_path / "files"
+    assert run("download", folder, "--roles", "l2a.band.B04,l2a.band.B02", *where).code == 0
+    for name, band in (("red", "B04"), ("blue", "B02")):
+        (path,) = folder.rglob(f"{name}_get.tif")
+        assert path.read_bytes() == made[band]
+    assets = {band: AssetRef(f"{server.url}/get.tif", signed=f"{server.url}/get.tif?key={band}") for band in counts}
+    for band in (*counts, *counts):
+        asset = assets[band]
+        pixel = inspect(Engine("auto"), asset, opening(asset, "none"), lambda image, _: image.read(1, np.s_[0:1, 0:1]))
+        assert pixel[0, 0] == counts[band]
 
 
 def test_a_password_of_a_catalog_goes_to_its_host_only(
