@@ -236,7 +236,7 @@ def _walker() -> Callable[..., None]:
         for tree in range(forest.shape[0]):
             nodes, leaves = forest[tree], values[tree]
             find_exits(tops[tree], counts, exits)
-            left = 0
+            left = np.int64(0)
             for pixel in range(sums.size):
                 node = nodes[exits[pixel]]
                 at[pixel], listed[left] = node, pixel
