@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from heapq import heappop, heappush
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,19 +25,32 @@ if TYPE_CHECKING:
 #
 # A forest that was trained on binned numbers compares each feature with few distinct cuts (253 in s2cloudless' model),
 # so a feature can be replaced by the number of cuts below it, which fits in a byte, and no comparison changes its
-# outcome. A tree then is a few kilobytes that stay in the innermost cache while all pixels walk it, eight side by
-# side, so that the processor never waits for one of them. Leaf values are summed in the order of the trees, in double
-# precision, as LightGBM does, and the logistic function is that of the same C library: hence the same bits.
+# outcome. A block of pixels, whose bytes stay in the cache, passes each tree in two parts:
+#
+# - The top: the nodes that most pixels of the training passed. It ends in 64 exits. Every one of its nodes is evaluated
+#   for every pixel. No memory access depends on the one before, so the compiler uses vector instructions (16 to 64
+#   pixels in one), and all 63 nodes cost less than two steps down the tree.
+# - The rest: what lies below the exits. Four of ten pixels are at a leaf already, the others need three steps. They are
+#   listed, all of the list take one step, and those not at a leaf are listed again: no pixel waits for another, and the
+#   processor works on many at a time.
+#
+# Leaf values are summed in the order of the trees, in double precision, as LightGBM does, and the logistic function is
+# that of the same C library: hence the same bits.
 
 MOST_CUTS = 255
 """Distinct cuts of a feature that a byte can count."""
 
-_LEAF, _CUT, _NEXT = 1 << 31, 4, 12
-"""Layout of a node in 32 bits: feature in the lowest 4, cut in 8, place of the left child from bit 12, the right one
-follows it; the highest bit marks a leaf, which is its own left child."""
+_MOST_FEATURES = 16
 
-_ROW = 16
-"""Bytes per pixel: features, padded to a power of two."""
+_EXITS = 64
+"""Of the top of a tree, 256 at most: with 48 or 128, a pixel takes a tenth longer."""
+
+_BLOCK = 2048
+"""Pixels that pass a tree together: 20 KiB of bytes and 40 KiB of lists."""
+
+_LEAF, _FEATURE, _NEXT = 1 << 31, 8, 12
+"""Layout of a node below the top in 32 bits: cut in the lowest 8, feature in 4, place of the left child from bit 12,
+the right one follows it; the highest bit marks a leaf, which holds its own place."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +59,14 @@ class Forest:
 
     Attributes:
         cuts: Per feature its distinct cuts, ascending, float64.
-        nodes: ``(trees, places)`` uint32, see above; unused places are 0.
+        tops: ``(trees, 63, 4)`` uint8, the nodes of the top, each before those below it: feature, cut, first exit of
+            the node and first exit of its right child; exits are numbered from left to right. Unused ones are 0.
+        nodes: ``(trees, places)`` uint32, see above, exits first; unused places are 0.
         values: ``(trees, places)`` float64, what a leaf adds.
     """
 
     cuts: tuple[np.ndarray, ...]
+    tops: np.ndarray
     nodes: np.ndarray
     values: np.ndarray
 
@@ -65,13 +82,15 @@ class Forest:
         Raises:
             BadInputError: numba is not installed.
         """
-        rows = np.zeros((-(-len(features) // 8) * 8, _ROW), "uint8")
-        for feature, cuts in enumerate(self.cuts):
-            rows[: len(features), feature] = np.searchsorted(cuts, features[:, feature], side="left")
-        sums = np.zeros(len(rows))
-        _walker()(rows, self.nodes, self.values, sums)
-        answers: np.ndarray = sums[: len(features)]
-        return answers
+        walk = _walker()
+        cuts = np.full((len(self.cuts), MOST_CUTS), np.inf)
+        for feature, some in enumerate(self.cuts):
+            cuts[feature, : len(some)] = some
+        sums = np.zeros(len(features))
+        for at in range(0, len(features), _BLOCK):
+            block = np.array(features[at : at + _BLOCK].T, "float64", order="C")
+            walk(block, cuts, self.tops, self.nodes, self.values, sums[at : at + _BLOCK])
+        return sums
 
 
 @cache
@@ -87,7 +106,7 @@ def read_forest(path: Path) -> Forest:
     features = int(_field(head, "max_feature_idx")) + 1
     kinds = {kind for tree in parsed for kind in tree["decision_type"]}
     plain = "objective=binary sigmoid:1" in head and "num_class=1\n" in head and kinds <= {"0", "2"}
-    if not plain or features > _ROW - 1 or any("is_linear=1" in tree for tree in trees):
+    if not plain or features > _MOST_FEATURES or any("is_linear=1" in tree for tree in trees):
         raise BadInputError(f"{path.name} is a forest of another kind: use the engine 'library'")
     split = [np.array(tree["split_feature"], int) for tree in parsed]
     at = [np.array(tree["threshold"], float) for tree in parsed]
@@ -97,17 +116,18 @@ def read_forest(path: Path) -> Forest:
         raise BadInputError(f"{path.name} has more than {MOST_CUTS} cuts of one feature: use the engine 'library'")
     places = max(2 * len(one) + 1 for one in split)
     nodes, values = np.zeros((len(parsed), places), "uint32"), np.zeros((len(parsed), places))
+    tops = np.zeros((len(parsed), _EXITS - 1, 4), "uint8")
     for number, tree in enumerate(parsed):
         cut = np.zeros(len(split[number]), int)
         for feature in range(features):
             mine = split[number] == feature
             cut[mine] = np.searchsorted(cuts[feature], at[number][mine])
-        _lay_flat(tree, split[number] | cut << _CUT, nodes[number], values[number])
-    return Forest(cuts, nodes, values)
+        _lay_flat(tree, split[number], cut, (tops[number], nodes[number], values[number]))
+    return Forest(cuts, tops, nodes, values)
 
 
 def _parse(tree: str) -> dict[str, list[str]]:
-    names = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "leaf_value")
+    names = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "leaf_value", "internal_count")
     return {name: _field(tree, name).split() for name in names}
 
 
@@ -115,20 +135,46 @@ def _field(text: str, name: str) -> str:
     return text.split(f"\n{name}=", 1)[1].split("\n", 1)[0]
 
 
-def _lay_flat(tree: dict[str, list[str]], heads: np.ndarray, nodes: np.ndarray, values: np.ndarray) -> None:
-    """Give every node a place, level by level, siblings side by side."""
+def _lay_flat(
+    tree: dict[str, list[str]], split: np.ndarray, cut: np.ndarray, into: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    """Write the top of a tree, and give every node below it a place: exits, then level by level, siblings together."""
+    top, nodes, values = into
     children = list(zip(map(int, tree["left_child"]), map(int, tree["right_child"]), strict=True))
-    queue, place_of, following = [0], {0: 0}, 1
-    for node in queue:
-        nodes[place_of[node]] = heads[node] | following << _NEXT
+    inside = _most_visited(children, [int(count) for count in tree["internal_count"]])
+    exits: list[int] = []
+    # Left before right, so that exits are met in their order; with a right child goes the row of its parent.
+    waiting, row = [(0, -1)], 0
+    while waiting:
+        node, parent = waiting.pop()
+        if parent >= 0:
+            top[parent, 3] = len(exits)
+        if node in inside:
+            top[row, :3] = split[node], cut[node], len(exits)
+            waiting += [(children[node][1], row), (children[node][0], -1)]
+            row += 1
+        else:
+            exits.append(node)
+    places = exits
+    for place, node in enumerate(places):
+        if node < 0:  # LightGBM numbers leaves -1, -2, ...
+            nodes[place], values[place] = _LEAF | place << _NEXT, float(tree["leaf_value"][~node])
+        else:
+            nodes[place] = cut[node] | split[node] << _FEATURE | len(places) << _NEXT
+            places += children[node]
+
+
+def _most_visited(children: list[tuple[int, int]], visits: list[int]) -> set[int]:
+    """The inner nodes around the root that most of the training passed."""
+    found: set[int] = set()
+    edge = [(-visits[0], 0)]
+    while edge and len(found) < _EXITS - 1:
+        _, node = heappop(edge)
+        found.add(node)
         for child in children[node]:
             if child >= 0:
-                place_of[child] = following
-                queue.append(child)
-            else:  # LightGBM numbers leaves -1, -2, ...; cut 255 sends every byte to the left, to the leaf itself
-                nodes[following] = _LEAF | 255 << _CUT | following << _NEXT
-                values[following] = float(tree["leaf_value"][~child])
-            following += 1
+                heappush(edge, (-visits[child], child))
+    return found
 
 
 @cache
@@ -141,36 +187,65 @@ def _walker() -> Callable[..., None]:
             "the engine 'forest' needs numba: pip install 'stac2cube[clouds]', or use the engine 'library'"
         ) from error
 
-    leaf, mask = np.uint32(_LEAF), np.uint32((_LEAF >> _NEXT) - 1)
-    next_at, cut_at, byte, nibble = np.uint32(_NEXT), np.uint32(_CUT), np.uint32(255), np.uint32(15)
+    # Unsigned numbers throughout: numba counts a negative index from the end, and has to look for one.
+    next_at, feature_at, leaf_at, one = np.uint32(_NEXT), np.uint32(_FEATURE), np.uint32(31), np.uint32(1)
+    byte, nibble, place = np.uint32(255), np.uint32(15), np.uint32((_LEAF >> _NEXT) - 1)
 
-    @numba.njit(inline="always")
-    def step(node: Any, nodes: Any, row: Any) -> Any:
-        right = np.uint32(row[node & nibble] > ((node >> cut_at) & byte))
-        return nodes[((node >> next_at) & mask) + right]
+    @numba.njit
+    def count_cuts(features: Any, cuts: Any, counts: Any) -> None:
+        for feature in range(features.shape[0]):
+            values, mine, into = features[feature], cuts[feature], counts[feature]
+            for pixel in range(values.size):
+                below = 0
+                for bit in (128, 64, 32, 16, 8, 4, 2, 1):
+                    below += bit * (mine[below + bit - 1] < values[pixel])
+                into[pixel] = below
+
+    @numba.njit
+    def find_exits(top: Any, counts: Any, exits: Any) -> None:
+        # A pixel is at the first exit of the node it has come to, and no pixel elsewhere is at this exit.
+        exits[:] = 0
+        for node in range(top.shape[0]):
+            column, cut, first, right = counts[top[node, 0]], top[node, 1], top[node, 2], top[node, 3]
+            for pixel in range(exits.size):
+                here = exits[pixel]
+                exits[pixel] = right if (here == first) & (column[pixel] > cut) else here
+
+    @numba.njit
+    def find_leaves(nodes: Any, counts: Any, at: Any, listed: Any, left: Any) -> None:
+        while left:
+            walking, left = left, 0
+            for number in range(walking):
+                pixel = listed[number]
+                node = at[pixel]
+                count = counts[(node >> feature_at) & nibble, pixel]
+                node = nodes[((node >> next_at) & place) + np.uint32(count > (node & byte))]
+                # Written always, and kept by counting on: a branch would be predicted wrongly every few pixels.
+                at[pixel], listed[left] = node, pixel
+                left += np.int64((node >> leaf_at) ^ one)
 
     @numba.njit(nogil=True)
-    def walk(rows: Any, forest: Any, values: Any, sums: Any) -> None:
+    def walk(features: Any, cuts: Any, tops: Any, forest: Any, values: Any, sums: Any) -> None:
+        counts = np.empty((features.shape[0], _BLOCK), np.uint8)
+        count_cuts(features, cuts, counts)
+        exits, at, listed = (
+            np.empty(sums.size, np.uint8),
+            np.empty(sums.size, np.uint32),
+            np.empty(sums.size, np.uint32),
+        )
         for tree in range(forest.shape[0]):
             nodes, leaves = forest[tree], values[tree]
-            for i in range(0, rows.shape[0], 8):
-                r0, r1, r2, r3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
-                r4, r5, r6, r7 = rows[i + 4], rows[i + 5], rows[i + 6], rows[i + 7]
-                a = b = c = d = e = f = g = h = nodes[0]
-                while not a & b & c & d & e & f & g & h & leaf:
-                    for _ in range(2):
-                        a, b, c, d = step(a, nodes, r0), step(b, nodes, r1), step(c, nodes, r2), step(d, nodes, r3)
-                        e, f, g, h = step(e, nodes, r4), step(f, nodes, r5), step(g, nodes, r6), step(h, nodes, r7)
-                sums[i] += leaves[(a >> next_at) & mask]
-                sums[i + 1] += leaves[(b >> next_at) & mask]
-                sums[i + 2] += leaves[(c >> next_at) & mask]
-                sums[i + 3] += leaves[(d >> next_at) & mask]
-                sums[i + 4] += leaves[(e >> next_at) & mask]
-                sums[i + 5] += leaves[(f >> next_at) & mask]
-                sums[i + 6] += leaves[(g >> next_at) & mask]
-                sums[i + 7] += leaves[(h >> next_at) & mask]
-        for i in range(sums.size):
-            sums[i] = 1.0 / (1.0 + math.exp(-sums[i]))
+            find_exits(tops[tree], counts, exits)
+            left = np.int64(0)
+            for pixel in range(sums.size):
+                node = nodes[exits[pixel]]
+                at[pixel], listed[left] = node, pixel
+                left += np.int64((node >> leaf_at) ^ one)
+            find_leaves(nodes, counts, at, listed, left)
+            for pixel in range(sums.size):
+                sums[pixel] += leaves[(at[pixel] >> next_at) & place]
+        for pixel in range(sums.size):
+            sums[pixel] = 1.0 / (1.0 + math.exp(-sums[pixel]))
 
     compiled: Callable[..., None] = walk
     return compiled

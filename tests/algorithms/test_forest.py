@@ -49,6 +49,17 @@ def test_numbers_on_and_beside_every_cut_fall_as_in_the_library() -> None:
     np.testing.assert_array_equal(cloud_probability(every), cloud_probability(every, "library"))
 
 
+def test_numbers_far_from_every_cut_fall_as_in_the_library() -> None:
+    odd = np.array([-np.inf, -1e300, -1.0, -0.0, 0.0, 5e-324, 1e-40, 0.3, 1.0, 1e300, np.inf])
+    every = spectra(5000, seed=4)
+    rng = np.random.default_rng(5)
+    every = np.where(rng.random(every.shape) < 0.4, rng.choice(odd, every.shape), every)
+    np.testing.assert_array_equal(cloud_probability(every), cloud_probability(every, "library"))
+    with np.errstate(over="ignore"):
+        single = every.astype("float32")
+    np.testing.assert_array_equal(cloud_probability(single), cloud_probability(single, "library"))
+
+
 def test_blocks_and_threads_change_nothing() -> None:
     image = spectra(5003)
     whole = cloud_probability(image)
