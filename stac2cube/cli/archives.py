@@ -333,13 +333,14 @@ Each = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 def over_archive(
-    applies: Callable[[Path, Mapping[str, Any]], bool] | None = None, each: Each | None = None
+    applies: Callable[[Path, Mapping[str, Any]], bool] | None = None, each: Each | None = None, *, lost: bool = False
 ) -> Callable[[Keep], Keep]:
     """Let a command on one cube take an archive too: it then runs on each cube, and goes on where it was stopped.
 
     Args:
         applies: Whether the command, with its options, is meant for a cube; for all if None.
         each: Of the folder of a tile, a product and the options: the options for that cube; the same for all if None.
+        lost: Whether a cube that the archive had and that is not there is told of, with exit code 2.
     """
 
     def decorate(command: Keep) -> Keep:
@@ -349,7 +350,9 @@ def over_archive(
 
             if not is_archive(cube):
                 return command(cube, **options)
-            return _keep(command, archive_folder(cube), options, applies, each)
+            folder = archive_folder(cube)
+            code = _keep(command, folder, options, applies, each)
+            return max(code, _tell_lost(folder)) if lost and code != 10 else code
 
         return on_each
 
@@ -384,6 +387,16 @@ def _keep(
             return 10
         journal.add(name, code)
     return journal.close()
+
+
+def _tell_lost(folder: Path) -> int:
+    """Say which cubes are not there any more; the exit code."""
+    from stac2cube.archives.archive import lost_cubes, read_archive
+
+    gone = lost_cubes(read_archive(folder))
+    for name in gone:
+        click.echo(f"{folder}/{name}.zarr is lost: put it back, or run the recipe to make it again", err=True)
+    return 2 if gone else 0
 
 
 def is_of_layers(cube: Path, _options: Mapping[str, Any]) -> bool:
