@@ -164,7 +164,7 @@ def run_recipe_of_tiles(
     options: Mapping[str, Any],
     where: Sequence[str],
     planned: Path | None = None,
-) -> tuple[int, bool]:
+) -> tuple[int, bool, bool]:
     """Make the archive of a recipe.
 
     Args:
@@ -176,7 +176,7 @@ def run_recipe_of_tiles(
         planned: A plan that was stored when the run was submitted; None to search now.
 
     Returns:
-        The exit code; and whether it ended for its job's time, and not for its budget.
+        The exit code; whether it ended for its job's time, and not for its budget; whether any tile came further.
 
     Raises:
         BadInputError: See :func:`stac2cube.archives.run.plan_archive`.
@@ -199,7 +199,7 @@ def run_recipe_of_tiles(
             name = planned.parent.name
         if options["dry_run"]:
             show_plan(plan)
-            return 0, False
+            return 0, False, False
         if planned is None:
             refresh_door(plan.archive)  # the tiles are known from the begin, whatever becomes of this run
         make = TileMaker(recipe, plan, query, layout.resampling, run_options, tuple(where), make_entry)
@@ -207,7 +207,7 @@ def run_recipe_of_tiles(
         summary = run_archive(plan, make, limits, name)
         summary.shared = planned is not None
     say_summary(recipe, plan, summary)
-    return summary.exit_code, not summary.limit
+    return summary.exit_code, not summary.limit, bool(summary.made or summary.failed or summary.new_steps)
 
 
 def show_plan(plan: ArchivePlan) -> None:

@@ -116,7 +116,7 @@ def python_words(python: str, *words: str) -> list[str]:
         BadInputError: Its quotes are not closed.
     """
     try:
-        program = shlex.split(python) if python and not Path(python).exists() else [python or sys.executable]
+        program = shlex.split(python) if python and not os.path.exists(python) else [python or sys.executable]  # noqa: PTH110 - words may be longer than a name
     except ValueError as error:
         raise BadInputError(f"python {python!r}: {error}") from error
     # Without a person's own packages where this process runs without them.
@@ -471,12 +471,12 @@ class Queue:
         try:
             return subprocess.run(
                 command,
-                input=text,
+                input=text or "",  # none asks a terminal
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
                 timeout=PATIENCE,
-                env=without_job(),
+                env=without_defaults(without_job(), text or ""),
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
@@ -513,9 +513,71 @@ def without_job(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in values.items() if not name.startswith("SLURM") or name in KEPT}
 
 
+_OPTIONS = {"timelimit": "time", "mem-per-node": "mem", "mem-per-cpu": "mem", "mem-per-gpu": "mem"}
+"""Variables of sbatch that are not called like their options; of memory one option excludes the others."""
+
+_NEVER = frozenset({"ARRAY_INX", "WAIT", "WRAP", "TEST_ONLY"})
+"""Variables of sbatch that would make another job of a script, or let sbatch wait for its end."""
+
+
+def without_defaults(environment: Mapping[str, str], script: str) -> dict[str, str]:
+    """An environment without a person's own defaults for SLURM's commands that would change what is done or understood.
+
+    What ``SBATCH_*`` says counts before the ``#SBATCH`` lines of a script (sbatch(1)): it stays for options that the
+    script leaves open. What ``SQUEUE_*``, ``SACCT_*`` and so on say would hide jobs, or ask a question.
+
+    Args:
+        environment: Variables.
+        script: Text of the job script that is submitted, "" for other commands.
+    """
+    said = set(re.findall(r"^#SBATCH \"?--([a-z-]+)", script, re.MULTILINE))
+    said |= {"mem"} if any(option.startswith("mem-per-") for option in said) else set()
+
+    def stays(name: str) -> bool:
+        program, _, rest = name.partition("_")
+        if program != "SBATCH":
+            return program not in ("SQUEUE", "SACCT", "SCANCEL", "SCONTROL")
+        option = rest.lower().replace("_", "-")
+        return rest not in _NEVER and _OPTIONS.get(option, option) not in said
+
+    return {name: value for name, value in environment.items() if stays(name)}
+
+
 def in_job(environment: Mapping[str, str] | None = None) -> bool:
     """Whether this process runs inside a SLURM job."""
     return bool((os.environ if environment is None else environment).get("SLURM_JOB_ID"))
+
+
+def share_of_array(number: int | None, of: int | None, environment: Mapping[str, str] | None = None) -> tuple[int, int]:
+    """Which share of how many the task of a job array makes; ``--array=0-14:2`` has eight.
+
+    Args:
+        number: The share, from 0, where a person says it.
+        of: The same of their number.
+        environment: Variables; this process's own if None.
+
+    Raises:
+        BadInputError: This is no task of an array, or its numbers leave some out, as ``--array=1,5`` does.
+    """
+    values = os.environ if environment is None else environment
+
+    def said(name: str) -> int:
+        value = values.get(f"SLURM_ARRAY_TASK_{name}", "")
+        if not value.isdecimal():
+            raise BadInputError("give --number and --of, or run this in a job array (sbatch --array=0-7)")
+        return int(value)
+
+    step = values.get("SLURM_ARRAY_TASK_STEP", "1")
+    by = int(step) if step.isdecimal() and int(step) else 1
+    which = (said("ID") - said("MIN")) // by if number is None else number
+    many = said("COUNT") if of is None else of
+    last = values.get("SLURM_ARRAY_TASK_MAX", "") if number is None and of is None else ""
+    if which >= many or (last.isdecimal() and (int(last) - said("MIN")) // by + 1 != many):
+        raise BadInputError(
+            f"share {which} of {many}: shares are counted from 0, and the numbers of an array's tasks should follow "
+            "each other (sbatch --array=0-7); else give --number and --of"
+        )
+    return which, many
 
 
 def job_end(environment: Mapping[str, str] | None = None) -> float | None:
@@ -524,8 +586,10 @@ def job_end(environment: Mapping[str, str] | None = None) -> float | None:
     SLURM 23.02 and later say it in ``SLURM_JOB_END_TIME``; earlier ones are asked for the time left.
     """
     values = os.environ if environment is None else environment
-    if end := values.get("SLURM_JOB_END_TIME"):
-        return float(end)
+    said = values.get("SLURM_JOB_END_TIME", "")
+    # A job without a time limit, or a site's own wrapper, may say something else here: a word, or no time at all.
+    if re.fullmatch(r"\d+(\.\d+)?", said) and float(said):
+        return float(said)
     if not (job := values.get("SLURM_JOB_ID")):
         return None
     now = time.time()
@@ -567,8 +631,11 @@ def memory_bytes(text: str) -> int:
     number = text.strip().rstrip("iBKMGTkmgtb").strip()
     unit = text.strip()[len(number) :].strip().upper().replace("IB", "").removesuffix("B")
     try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError) as error:
+        size = int(float(number) * units[unit])
+        if size < 0:
+            raise ValueError("it is negative")
+        return size
+    except (ValueError, KeyError, OverflowError) as error:
         raise BadInputError(f"memory {text!r}: write a number and a unit, as in 8GiB") from error
 
 

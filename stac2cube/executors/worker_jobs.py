@@ -179,7 +179,8 @@ class WorkerJobs:
         Raises:
             BadInputError: A value can stand in no job script.
         """
-        seconds = duration_seconds(self.walltime) or 0.0
+        # SLURM takes whole minutes, rounded up (sbatch(1), --time).
+        seconds = -(-(duration_seconds(self.walltime) or 0.0) // 60) * 60
         # Workers leave before they are killed, not all at the same moment.
         margin = max(30.0, min(300.0, seconds / 10))
         words = python_words(self.python, "-m", "stac2cube.executors.worker", scheduler)
