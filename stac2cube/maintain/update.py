@@ -143,8 +143,8 @@ def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple
             try:
                 if kind.parent(path) == wanted:
                     found.setdefault(path.resolve(), (path, kind))
-            except CubeError:
-                continue  # some other store
+            except (CubeError, OSError):
+                continue  # some other store, or somebody else's
     return sorted(found.values(), key=lambda one: str(one[0]))
 
 

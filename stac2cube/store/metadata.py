@@ -194,8 +194,10 @@ def read_root(path: Path, file: Path | None = None) -> Root:
         file: Another root than the present one: one of the cube's history.
 
     Raises:
-        CubeError: Nothing there, not a cube of ours, damaged, or written by a newer version.
+        CubeError: Nothing there, not a cube of ours, damaged, not to be read by this user, or written by a newer
+            version.
     """
+    what = file or path
     try:
         document = json.loads(read_plain(file or path / "zarr.json", follow=True))
     except FileNotFoundError:
@@ -203,9 +205,13 @@ def read_root(path: Path, file: Path | None = None) -> Root:
             return read_root(path)
         lost = file is None and (path / OWN / "history").is_dir()
         advice = f". Its root is lost: stac2cube verify {path} looks for it in its history" if lost else ""
-        raise CubeError(f"{path} is not a cube: it has no zarr.json{advice}") from None
+        raise CubeError(
+            f"{file} is not there" if file else f"{path} is not a cube: it has no zarr.json{advice}"
+        ) from None
     except (NotADirectoryError, IsADirectoryError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CubeError(f"{path} is not a cube: {error}") from error
+        raise CubeError(f"{what} is not a cube: {error}") from error
+    except OSError as error:  # somebody else's cube beside ours: whoever looks at several goes on with the others
+        raise CubeError(f"{what} cannot be read: {error.strerror or error}") from error
     own = document.get("attributes", {}).get("stac2cube") if isinstance(document, dict) else None
     if not isinstance(own, dict) or "consolidated_metadata" not in document:
         raise CubeError(f"{path} is a Zarr store but not a cube of stac2cube")
