@@ -329,7 +329,7 @@ class Queue:
         require_program("sbatch")
         try:
             done = self._run("sbatch", ["--parsable", *arguments], script.text)
-        except SlurmError:
+        except (SlurmError, KeyboardInterrupt):
             # It may have been taken all the same, a moment before or after.
             with suppress(SlurmError):
                 self.cancel(self.alike(script))

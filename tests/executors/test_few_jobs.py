@@ -15,7 +15,7 @@ from stac2cube.cli import jobs as job_commands
 from stac2cube.errors import SlurmError
 from stac2cube.executors import jobqueue
 from stac2cube.executors.jobs import ArrayJobs, Submission, submissions, submit_array, submit_chain
-from stac2cube.executors.queue import Body, JobScript, job_script
+from stac2cube.executors.queue import Body, JobScript, Queue, job_script
 from stac2cube.executors.slurm import Slurm
 
 SBATCH = """#!/usr/bin/env bash
@@ -196,6 +196,23 @@ def test_submissions_of_moved_and_copied_folders_and_half_files(
     monkeypatch.setattr(job_commands.shutil, "rmtree", refuse)
     job_commands.remove_old(limited / "moved", 1)
     assert "cannot be removed: Permission denied" in caplog.text
+
+
+def test_a_job_whose_submission_was_interrupted_does_not_stay(limited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (limited / "squeue").write_text("#!/bin/sh\necho 7 /f\n")
+    (limited / "squeue").chmod(0o755)
+    (limited / "queue").write_text("7\n8\n")
+    real = Queue._run
+
+    def run(queue: Queue, program: str, *words: object) -> object:
+        if program == "sbatch":
+            raise KeyboardInterrupt
+        return real(queue, program, *words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Queue, "_run", run)
+    with pytest.raises(KeyboardInterrupt):
+        Queue().submit(script("x"))
+    assert (limited / "queue").read_text() == "8\n"
 
 
 def test_jobs_that_cannot_be_written_down_are_cancelled(limited: Path) -> None:
