@@ -293,8 +293,8 @@ def status(path: Path, machine: bool) -> int:
         _show_cube(values)
     for name, value in jobs.items():
         click.echo(f"{name:<16} {value}")
-    for error in odd.values():
-        click.echo(f"{'unreadable':<16} {error}")
+    for why in odd.values():
+        click.echo(f"{'unreadable':<16} {why}")
     if not found and not jobs and not odd:
         click.echo(f"{folder} holds no cube yet, and nothing was submitted for it")
     return 2 if odd else 0
