@@ -14,7 +14,7 @@ from shapely.geometry import box, mapping
 import stac2cube
 from stac2cube.errors import BadInputError
 from stac2cube.model.geometry import read_areas
-from stac2cube.model.grid import Grid, grid_from_geobox, grid_over, native_crs
+from stac2cube.model.grid import Grid, crs_text, grid_from_geobox, grid_over, native_crs
 from stac2cube.store.metadata import read_root
 from tests.pixels.granules import write
 
@@ -114,3 +114,18 @@ def test_one_cube_on_both_sides_of_the_antimeridian(tmp_path: Path) -> None:
     values = dataset["B04"][0].values
     assert np.isfinite(values).mean() > 0.9
     assert {round(float(v), 4) for v in np.unique(values[np.isfinite(values)])} == {0.2, 0.4}
+
+
+@pytest.mark.parametrize(
+    ("crs", "why"),
+    [
+        ("EPSG:2154+5720", "unknown CRS"),
+        ("EPSG:32632.0", "unknown CRS"),
+        ("EPSG:3855", "EGM2008 height (EPSG:3855) has no map"),
+        ("EPSG:4978", "WGS 84 (EPSG:4978) has no map"),
+    ],
+)
+def test_a_crs_of_heights_or_of_several_parts_is_refused(crs: str, why: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        crs_text(crs)
+    assert why in str(caught.value)

@@ -159,6 +159,9 @@ def test_variables_and_words_said_otherwise(tmp_path: Path) -> None:
     assert literal.cubes.name == "${a}"
     write_recipe(literal)
     assert read_recipe(literal.path, KINDS) == literal, "what was filled in is not filled in again"
+    half = recipe_of(tmp_path, "cubes: 'a${b'\nquicklook: {of: b.zarr, out: '$$$${b}.png'}", environment={})
+    write_recipe(half)
+    assert read_recipe(half.path, KINDS) == half
 
 
 def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
@@ -179,6 +182,7 @@ def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
         ("cubes: a", "there is no entry; known are layers, clouds"),
         ("cubes: [a", "is not YAML"),
         ("cubes: \x00", "is not YAML"),
+        ('cubes: "a\\0b"', "line 1: a value holds a NUL character"),
         (
             "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join(['*a' + str(n - 1)] * 9)}]\n" for n in range(1, 30)),
             "parts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.store.files import read_plain, write_whole
 from stac2cube.store.lock import IN_FOLDER, CubeLock
-from stac2cube.store.metadata import now_text, read_root
+from stac2cube.store.metadata import OWN, now_text, read_root
 from stac2cube.trust.names import MARK, is_harmless, safe_name
 
 if TYPE_CHECKING:
@@ -101,11 +102,11 @@ class TileArchive:
         return self.folder / tile.folder / f"{product}.zarr"
 
     def cubes(self, product: str | None = None) -> Iterator[tuple[ArchiveTile, str, Path]]:
-        """Tile, product and path of the cubes that exist, tile by tile."""
+        """Tile, product and path of the cubes that exist, tile by tile, including cubes whose root is lost."""
         for tile in self.tiles.values():
             for name in self.products if product is None else (product,):
                 path = self.cube(tile, name)
-                if (path / "zarr.json").exists():
+                if (path / "zarr.json").exists() or _lost_root(path):
                     yield tile, name, path
 
     def state(self, tile: ArchiveTile) -> TileState:
@@ -234,7 +235,7 @@ def write_door(archive: TileArchive) -> Path:
         if link:
             links.append(link)
     for product in archive.products:
-        table = product_steps(archive, product)
+        table = product_steps(archive, product, whole=False)
         write_steps(archive, product, table)
         times += [table.times.min(), table.times.max()] if table.times.size else []
     west, south, east, north = shapely.total_bounds(tile_footprints(list(archive.tiles.values()))).tolist()
@@ -261,18 +262,24 @@ def write_door(archive: TileArchive) -> Path:
 
 
 def _described(archive: TileArchive, tile: ArchiveTile, product: str, cube: Path) -> dict[str, str] | None:
-    """The link to the Collection of a cube, which is rewritten if the cube is newer; None without a step."""
+    """The link to the Collection of a cube, which is rewritten if the cube has changed; None if it cannot be made.
+
+    The file of the Collection gets the modification time of the cube's root. Equal times are compared, not which is
+    newer, because the clock may have been set back in between.
+    """
     from stac2cube.export.stac import collection_of
 
     name = f"{product}.json"
     path = archive.tile_folder(tile) / name
+    stamp = _stamp(cube)
     try:
-        if not path.exists() or path.stat().st_mtime_ns < (cube / "zarr.json").stat().st_mtime_ns:
+        if not stamp or not path.exists() or path.stat().st_mtime_ns != stamp:
             described = collection_of(cube, href=f"./{product}.zarr")
             described["id"] = f"{tile.folder}-{product}"
             door = {"rel": "parent", "href": f"../{DOOR}", "type": "application/json"}
             described["links"] = [*described["links"], door, {**door, "rel": "root"}]
             write_whole(path, json.dumps(described, indent=1, default=str).encode())
+            os.utime(path, ns=(stamp, stamp))
     except (BadInputError, CubeError) as error:
         log.warning("%s of tile %s is not described: %s", product, tile.name, error)
         return None
@@ -311,8 +318,13 @@ def steps_file(archive: TileArchive, product: str) -> Path:
     return archive.folder / OWN_FOLDER / f"{product}.steps.parquet"
 
 
-def product_steps(archive: TileArchive, product: str) -> StepTable:
+def product_steps(archive: TileArchive, product: str, *, whole: bool = True) -> StepTable:
     """The present steps of a product; those of unchanged tiles come from the stored table.
+
+    Args:
+        archive: The archive.
+        product: Name of the product.
+        whole: False leaves out tiles whose cube has changed since and cannot be read, and logs their names.
 
     Raises:
         CubeError: A cube that has changed since cannot be read.
@@ -320,27 +332,47 @@ def product_steps(archive: TileArchive, product: str) -> StepTable:
     import numpy as np
 
     stamps = {tile.name: stamp for tile in archive.tiles.values() if (stamp := _stamp(archive.cube(tile, product)))}
+    for tile in archive.tiles.values() if whole else ():
+        if tile.name not in stamps and _lost_root(archive.cube(tile, product)):
+            read_root(archive.cube(tile, product))  # which says what to do: its pixels are no gap
     stored = _read_steps(steps_file(archive, product))
     if stored is not None and dict(zip(stored.tiles, stored.stamps, strict=True)) == stamps:
         return stored
     known = {} if stored is None else dict(zip(stored.tiles, stored.stamps, strict=True))
     names: list[np.ndarray] = []
     times: list[np.ndarray] = []
-    for name, stamp in stamps.items():
+    for name, stamp in list(stamps.items()):
         if stored is not None and known.get(name) == stamp:
             mine = stored.tile == stored.tiles.index(name)
-            names.append(stored.keys[stored.key[mine]])
-            times.append(stored.times[mine])
+            keys, at = stored.keys[stored.key[mine]], stored.times[mine]
         else:
-            keys, at = _read_tile(archive.cube(archive.tiles[name], product))
-            names.append(keys)
-            times.append(at)
+            try:
+                keys, at = _read_tile(archive.cube(archive.tiles[name], product))
+            except CubeError as error:
+                if whole:
+                    raise
+                log.warning("the steps of %s of tile %s are left out: %s", product, name, error)
+                del stamps[name]
+                continue
+        names.append(keys)
+        times.append(at)
     counts = [one.size for one in names]
     everything = np.concatenate(names) if names else np.array([], dtype="U1")
     keys, places = np.unique(everything, return_inverse=True)
-    tile = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    of_tile = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     at = np.concatenate(times) if times else np.array([], dtype=np.int64)
-    return StepTable(tuple(stamps), tuple(stamps.values()), keys, tile, places.astype(np.int32).ravel(), at)
+    return StepTable(tuple(stamps), tuple(stamps.values()), keys, of_tile, places.astype(np.int32).ravel(), at)
+
+
+def lost_cubes(archive: TileArchive) -> list[str]:
+    """Cubes that had steps after the last run and no longer exist: ``"TILE/PRODUCT"``."""
+    there = {path for _, _, path in archive.cubes()}
+    found = []
+    for product in archive.products:
+        table = _read_steps(steps_file(archive, product))
+        tiles = [archive.tiles[name] for name in (table.tiles if table else ()) if name in archive.tiles]
+        found += [f"{tile.folder}/{product}" for tile in tiles if archive.cube(tile, product) not in there]
+    return found
 
 
 def write_steps(archive: TileArchive, product: str, table: StepTable) -> None:
@@ -397,6 +429,11 @@ def _stamp(cube: Path) -> int:
         return (cube / "zarr.json").stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _lost_root(cube: Path) -> bool:
+    """Whether a folder was a cube and has lost its root."""
+    return (cube / OWN / "history").is_dir() and not (cube / "zarr.json").exists()
 
 
 def _read_tile(cube: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -443,6 +443,7 @@ class ArchiveSummary:
         left: Names of tiles that were not begun.
         limit: The limit of the budget that was reached, "" for none.
         stopped: Whether it was asked to stop, or neared the end of its job.
+        new_steps: Number of steps added to tiles, including tiles that are not complete.
         shared: Whether it is a task of a submission: another task then makes and reports a tile that is held.
     """
 
@@ -452,6 +453,7 @@ class ArchiveSummary:
     left: list[str] = field(default_factory=list)
     limit: str = ""
     stopped: bool = False
+    new_steps: int = 0
     shared: bool = False
 
     @property
@@ -518,6 +520,7 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
                 state = archive.state(one.tile)
                 if state.code != 0 or state.fingerprint != one.fingerprint or one.why in _ANEW:
                     state = _made(plan, one, make, limits.cores, run)
+                    summary.new_steps += state.new_steps
         except CubeLockedError as error:
             summary.held[one.tile.name] = str(error)
             log.info("tile %s is passed over: somebody else is making it", one.tile.name)

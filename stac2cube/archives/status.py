@@ -168,7 +168,6 @@ def write_archive_report(path: str | Path, out: str | Path) -> Path:
 
     Raises:
         BadInputError: There is no archive.
-        CubeError: A cube that changed since the last run cannot be read.
     """
     page, target = draw_archive(path), Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +183,6 @@ def draw_archive(path: str | Path) -> bytes:
 
     Raises:
         BadInputError: There is no archive.
-        CubeError: A cube that changed since the last run cannot be read.
     """
     from stac2cube.export.pictures import environment
 
@@ -196,7 +194,7 @@ def draw_archive(path: str | Path) -> bytes:
         status=status,
         tiles=shapes,
         view=view,
-        calendars=[_calendar(product, product_steps(archive, product)) for product in archive.products],
+        calendars=[_calendar(product, product_steps(archive, product, whole=False)) for product in archive.products],
         months=MONTHS,
         made=now_text().replace("T", " ").rstrip("Z") + " UTC",
         version=__version__,

@@ -164,7 +164,7 @@ def run_recipe_of_tiles(
     options: Mapping[str, Any],
     where: Sequence[str],
     planned: Path | None = None,
-) -> tuple[int, bool]:
+) -> tuple[int, bool, bool]:
     """Make the archive of a recipe.
 
     Args:
@@ -176,7 +176,8 @@ def run_recipe_of_tiles(
         planned: A plan that was stored when the run was submitted; None to search now.
 
     Returns:
-        The exit code; and whether the job may be requeued, which is False if the run ended by its budget.
+        The exit code; whether the job may be requeued, which is False if the run ended by its budget; and whether any
+        step was added.
 
     Raises:
         BadInputError: See :func:`stac2cube.archives.run.plan_archive`.
@@ -199,7 +200,7 @@ def run_recipe_of_tiles(
             name = planned.parent.name
         if options["dry_run"]:
             show_plan(plan)
-            return 0, False
+            return 0, False, False
         if planned is None:
             refresh_door(plan.archive)  # the tiles are listed from the start, even if this run fails
         make = TileMaker(recipe, plan, query, layout.resampling, run_options, tuple(where), make_entry)
@@ -207,7 +208,7 @@ def run_recipe_of_tiles(
         summary = run_archive(plan, make, limits, name)
         summary.shared = planned is not None
     say_summary(recipe, plan, summary)
-    return summary.exit_code, not summary.limit
+    return summary.exit_code, not summary.limit, bool(summary.made or summary.failed or summary.new_steps)
 
 
 def show_plan(plan: ArchivePlan) -> None:
@@ -333,7 +334,7 @@ Each = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 def over_archive(
-    applies: Callable[[Path, Mapping[str, Any]], bool] | None = None, each: Each | None = None
+    applies: Callable[[Path, Mapping[str, Any]], bool] | None = None, each: Each | None = None, *, lost: bool = False
 ) -> Callable[[Keep], Keep]:
     """Let a command on one cube accept an archive too: it then runs on each cube, and resumes where it was stopped.
 
@@ -341,6 +342,7 @@ def over_archive(
         applies: Whether the command, with its options, applies to a cube; to all if None.
         each: Given the folder of a tile, a product and the options, returns the options for that cube; the same for
             all if None.
+        lost: Whether cubes that the archive had and that no longer exist are reported, with exit code 2.
     """
 
     def decorate(command: Keep) -> Keep:
@@ -350,7 +352,9 @@ def over_archive(
 
             if not is_archive(cube):
                 return command(cube, **options)
-            return _keep(command, archive_folder(cube), options, applies, each)
+            folder = archive_folder(cube)
+            code = _keep(command, folder, options, applies, each)
+            return max(code, _tell_lost(folder)) if lost and code != 10 else code
 
         return on_each
 
@@ -385,6 +389,16 @@ def _keep(
             return 10
         journal.add(name, code)
     return journal.close()
+
+
+def _tell_lost(folder: Path) -> int:
+    """Report cubes that no longer exist; returns the exit code."""
+    from stac2cube.archives.archive import lost_cubes, read_archive
+
+    gone = lost_cubes(read_archive(folder))
+    for name in gone:
+        click.echo(f"{folder}/{name}.zarr is lost: put it back, or run the recipe to make it again", err=True)
+    return 2 if gone else 0
 
 
 def is_of_layers(cube: Path, _options: Mapping[str, Any]) -> bool:

@@ -198,7 +198,10 @@ def remove_old(cubes: Path, keep: int) -> int:
     """
     old = [one for one in submissions(cubes)[:-keep] if not one.alive()]
     for one in old:
-        shutil.rmtree(one.folder)
+        try:
+            shutil.rmtree(one.folder)
+        except OSError as error:  # another member of the group submitted it
+            log.warning("%s cannot be removed: %s", one.folder, error.strerror)
     return len(old)
 
 

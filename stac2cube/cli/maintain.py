@@ -13,6 +13,7 @@ import click
 from stac2cube.cli.archives import archive_folder, has_year, is_of_layers, over_archive, show_archive_status
 from stac2cube.cli.options import CUBE, as_json, console_for, listed, where_options
 from stac2cube.cli.run import STOPPED, RunOptions, built, human_bytes, said, stoppable, wide_console
+from stac2cube.errors import CubeError
 from stac2cube.executors.queue import job_end
 from stac2cube.progress import counted
 
@@ -114,7 +115,7 @@ def _some(kind: str, keys: tuple[str, ...]) -> str:
 @click.option("--quick", is_flag=True, help="Compare the sizes of pixel files instead of their checksums.")
 @as_json
 @where_options
-@over_archive()
+@over_archive(lost=True)
 def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: Any) -> int:
     """Compare every file of CUBE with its checksum in the ledger. Exit code 0: no damage; 2: damage."""
     from stac2cube.build.plan import BuildOptions
@@ -156,7 +157,6 @@ def verify(cube: Path, repairing: bool, quick: bool, machine: bool, **options: A
 def _holds_samples(cube: Path) -> bool:
     """Whether a cube is one of samples; False where its root is lost, which is repaired first."""
     from stac2cube.datasets.sample_cube import holds_samples
-    from stac2cube.errors import CubeError
 
     try:
         return holds_samples(cube)
@@ -258,7 +258,7 @@ def _root_json(root: Root, *, made: bool = True) -> str:
 @click.command()
 @click.argument("path", type=CUBE)
 @as_json
-def status(path: Path, machine: bool) -> None:
+def status(path: Path, machine: bool) -> int:
     """Print what a cube holds, and the state of its jobs. PATH: a cube, a recipe, an archive, or a folder of cubes."""
     from stac2cube.archives.archive import is_archive
     from stac2cube.build.status import cube_status
@@ -269,25 +269,35 @@ def status(path: Path, machine: bool) -> None:
         folder = path if is_archive(path) else cubes_folder(path)
         jobs = _job_status(submitted[-1]) if (submitted := submissions(archive_folder(folder))) else {}
         show_archive_status(archive_folder(folder), jobs, machine=machine)
-        return
+        return 0
     recipe_or_folder = path.suffix in (".yaml", ".yml") or (path.is_dir() and not (path / "zarr.json").exists())
     folder = cubes_folder(path) if recipe_or_folder else path.resolve().parent
     cubes = sorted(folder.glob("*.zarr")) if recipe_or_folder else [path]
-    found = [asdict(cube_status(cube)) for cube in cubes]
+    found, odd = [], {}
+    for cube in cubes:
+        try:
+            found.append(asdict(cube_status(cube)))
+        except CubeError as error:
+            if not recipe_or_folder:
+                raise
+            odd[str(cube)] = str(error)
     submitted = submissions(folder)
     jobs = _job_status(submitted[-1]) if submitted else {}
     if machine:
-        one = found[0] if found and not recipe_or_folder else {"cubes": found}
+        one = {"cubes": found} | ({"unreadable": odd} if odd else {}) if recipe_or_folder else found[0]
         click.echo(json.dumps(one | ({"jobs": jobs} if jobs else {}), default=str, indent=1))
-        return
+        return 2 if odd else 0
     for place, values in enumerate(found):
         if place:
             click.echo()
         _show_cube(values)
     for name, value in jobs.items():
         click.echo(f"{name:<16} {value}")
-    if not found and not jobs:
+    for why in odd.values():
+        click.echo(f"{'unreadable':<16} {why}")
+    if not found and not jobs and not odd:
         click.echo(f"{folder} holds no cube yet, and nothing was submitted for it")
+    return 2 if odd else 0
 
 
 def _show_cube(found: dict[str, Any]) -> None:

@@ -35,11 +35,11 @@ from stac2cube.cli.options import (
     value_of,
     where_options,
 )
-from stac2cube.cli.run import RunOptions, leave, prepared, said, stoppable
+from stac2cube.cli.run import RunOptions, commits_of, leave, prepared, said, stoppable
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
-from stac2cube.executors.queue import Queue, job_end
+from stac2cube.executors.queue import Queue, job_end, share_of_array
 from stac2cube.model.fields import Range
 from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
 from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
@@ -462,19 +462,22 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
     entries = wanted.chosen(only)
     check_recipe(wanted, entries)
     where = where_words(options)
-    code = 0
+    cubes = [wanted.made_by(entry) for entry in entries if entry.kind.suffix == CUBE_KIND]
+    code, before = 0, commits_of(cubes)
     for entry in entries:
         if not options["quiet"]:
             click.echo(f"== {entry.label}", err=True)
         code = max(code, make_entry(wanted, entry, where))
         if code == 10:
             break
+    # Of what is no cube nobody knows how far it came.
+    progressed = code != 10 or entry.kind.suffix != CUBE_KIND or commits_of(cubes) != before
     if package is not None:
         from stac2cube.export.publish import describe_cubes
 
         click.echo(describe_cubes(wanted.cubes))
     with console_for(options["quiet"]):
-        return leave(code, on_deadline)
+        return leave(code, on_deadline, progressed=progressed)
 
 
 def _run_tiles(
@@ -491,11 +494,11 @@ def _run_tiles(
         )
     check_recipe(wanted)
     planned: Path | None = of_tiles["planned"]
-    code, may_requeue = run_recipe_of_tiles(
+    code, may_requeue, progressed = run_recipe_of_tiles(
         wanted, layers_words(wanted), make_entry, {**options, **of_tiles}, where_words(options), planned
     )
     with console_for(options["quiet"]):
-        return leave(code, on_deadline if may_requeue else "stop")
+        return leave(code, on_deadline if may_requeue else "stop", progressed=progressed)
 
 
 @click.command()
@@ -571,8 +574,7 @@ def share(recipe: Path, job: str | None, number: int | None, of: int | None, **o
     from stac2cube.build.array_job import build_part
     from stac2cube.build.plan import BuildOptions
 
-    which = number if number is not None else _array("SLURM_ARRAY_TASK_ID") - _array("SLURM_ARRAY_TASK_MIN")
-    many = of if of is not None else _array("SLURM_ARRAY_TASK_COUNT")
+    which, many = share_of_array(number, of)
     with console_for(options["quiet"]) as console:
         wanted = recipe_at(recipe)
         refuse_tiles(wanted, _AN_ARRAY)
@@ -640,13 +642,6 @@ def claim_of(job: str | None) -> Any:
     if not sealing:
         raise BadInputError("give --claim JOB: the id of the job that will seal")
     return ArrayLease(sealing, os.environ.get("SLURM_CLUSTER_NAME") or Queue().name())
-
-
-def _array(variable: str) -> int:
-    value = os.environ.get(variable)
-    if value is None:
-        raise BadInputError("give --number and --of, or run this in a job array (sbatch --array=0-7)")
-    return int(value)
 
 
 # Commands about recipes themselves: config schema, config show.

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from stac2cube.cli.options import SafeConsole, WhereOptions, raw, value_of
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, CubeError, SlurmError
 from stac2cube.executors.queue import Queue, in_job, job_end
 from stac2cube.executors.slurm import Slurm
 from stac2cube.trust.deadline import stop_waiting, wait_again
@@ -279,12 +279,54 @@ def said(out: Path, summary: Summary, *, machine: bool = False) -> int:
     return summary.exit_code
 
 
-def leave(code: int, on_deadline: str) -> int:
-    """End of a job: requeue it if it was stopped before its end and ``on_deadline`` is "requeue"."""
-    if code == 10 and on_deadline == "requeue" and in_job():
-        job = os.environ["SLURM_JOB_ID"]
+def commits_of(cubes: Sequence[Path]) -> list[int]:
+    """Numbers of the last commits of the cubes that exist."""
+    from stac2cube.store.metadata import read_root
+
+    found = []
+    for cube in cubes:
+        with suppress(CubeError, OSError):
+            found.append(read_root(cube).commit)
+    return found
+
+
+LIVES = 3
+"""Runs of a job after which it is no longer requeued if it sealed nothing in its whole time limit."""
+
+
+def leave(code: int, on_deadline: str, *, progressed: bool = True) -> int:
+    """End of a job: requeue it if it was stopped before its end and ``on_deadline`` is "requeue".
+
+    A cancelled job is not requeued, and a preempted job is requeued by SLURM itself; both receive SIGTERM, too.
+
+    Args:
+        code: The exit code.
+        on_deadline: ``"requeue"`` or ``"stop"``.
+        progressed: Whether anything was sealed since it began.
+
+    Returns:
+        The exit code.
+    """
+    if code != 10 or on_deadline != "requeue" or not in_job():
+        return code
+    job, count = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "")
+    if not progressed and count.isdecimal() and int(count) >= LIVES - 1:
+        log.warning(
+            "job %s sealed nothing in its whole time limit, and is not requeued after %s restarts: give it more time "
+            "or cores, or make smaller blocks",
+            job,
+            count,
+        )
+        return code
+    try:
+        state = Queue().job(job) if was_asked_to_stop() else {}
+        if state.get("JobState", "RUNNING") != "RUNNING" and state.get("Reason") != "TimeLimit":
+            log.info("job %s is %s: it does not ask SLURM to run it again", job, state["JobState"])
+            return code
         log.info("job %s asks SLURM to run it again", job)
         Queue().call("scontrol", ["requeue", job])
+    except SlurmError as error:
+        log.warning("job %s is not requeued: %s. Submit again to continue", job, error)
     return code
 
 

@@ -98,7 +98,7 @@ def in_step(values: Mapping[str, str]) -> bool:
     node, so it does not count here.
     """
     step = values.get("SLURM_STEP_ID") or ""
-    return step.isdigit() and int(step) < _SPECIAL_STEPS
+    return step.isdecimal() and int(step) < _SPECIAL_STEPS
 
 
 def tasks_here(values: Mapping[str, str]) -> int:
@@ -126,8 +126,13 @@ def _cpus_here(values: Mapping[str, str]) -> int | None:
     return each[node] if node < len(each) else min(each, default=None)
 
 
+_NO_VALUE = 0xFFFFFFFE
+"""From here on numbers of SLURM mean that there is none (NO_VAL and INFINITE of slurm.h)."""
+
+
 def _number(said: str | None) -> int | None:
-    return int(said) if said and said.isdigit() else None
+    number = int(said) if said and said.isdecimal() else _NO_VALUE
+    return number if number < _NO_VALUE else None
 
 
 def _mib(said: str | None) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import pwd
 import re
 import socket
 import tempfile
@@ -32,7 +31,7 @@ from stac2cube.executors.queue import (
     last_words,
     python_words,
 )
-from stac2cube.executors.site import Room, Site, rooms
+from stac2cube.executors.site import Room, Site, rooms, user_name
 from stac2cube.executors.slurm import Slurm
 from stac2cube.executors.worker_jobs import MEMORY_FORMS
 from stac2cube.model.catalog import Catalog, catalogs
@@ -229,7 +228,7 @@ def working_memory_form(place: Slurm, takes: dict[str, bool]) -> str:
 
 
 def _limits(queue: Queue, place: Slurm, config: dict[str, str]) -> Finding:
-    mine = ["where", f"user={pwd.getpwuid(os.getuid()).pw_name}"]
+    mine = ["where", f"user={user_name()}"]
     words = ["--noheader", "--parsable2", "show", "assoc", *mine, "format=Account,MaxJobs,MaxSubmit"]
     lines = _said(queue, "sacctmgr", *words).splitlines()
     rows = [line.split("|") for line in lines if line.count("|") == 2]

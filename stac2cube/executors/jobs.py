@@ -24,6 +24,7 @@ from stac2cube.executors.queue import (
 )
 from stac2cube.executors.slurm import Slurm
 from stac2cube.executors.worker import ONE_THREAD
+from stac2cube.store.files import write_whole
 from stac2cube.trust.address import has_secret
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Submission:
     """Jobs submitted together for one recipe.
 
     Attributes:
-        folder: Folder of their scripts, logs and progress files.
+        folder: Present folder of their scripts, logs and progress files.
         recipe: Path of the recipe.
         site: Name of the site.
         clusters: Name for ``--clusters``, "" where there is one.
@@ -62,11 +63,39 @@ class Submission:
 
     @classmethod
     def now(cls, folder: Path, recipe: Path, site: str, clusters: str, jobs: Mapping[str, str]) -> Submission:
-        """Record jobs that were just submitted in a file beside their logs."""
+        """Record jobs that were just submitted in a file beside their logs.
+
+        Raises:
+            OSError: The file cannot be written. The jobs are cancelled, because no command would find them.
+        """
         made = cls(folder, str(recipe), site, clusters, dict(jobs), datetime.now(UTC).isoformat(timespec="seconds"))
         content = asdict(made) | {"folder": str(folder)}
-        (folder / "submission.json").write_text(json.dumps(content, indent=1))
+        try:
+            write_whole(folder / "submission.json", json.dumps(content, indent=1).encode())
+        except OSError:
+            made.queue.cancel(jobs.values())
+            raise
         return made
+
+    @classmethod
+    def read(cls, file: Path) -> Submission | None:
+        """Read the record of a submission; None if it cannot be read, or was copied together with its folder.
+
+        Args:
+            file: The file. Its present folder is used, because the folder of the cubes may have been moved.
+        """
+        try:
+            content = json.loads(file.read_text())
+            there = Path(content["folder"])
+            jobs = {str(name): str(job) for name, job in content["jobs"].items()}
+            texts = [str(content[name]) for name in ("recipe", "site", "clusters", "made")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s cannot be read, and its jobs are not known: %r", file, error)
+            return None
+        if there.exists() and not there.samefile(file.parent):
+            return None  # its jobs, scripts and logs are the original's
+        recipe, site, clusters, made = texts
+        return cls(file.parent, recipe, site, clusters, jobs, made)
 
     def states(self) -> dict[str, str]:
         """State of each job (of each task of an array) by name and id; ``"ENDED"`` if SLURM has no record of it.
@@ -141,12 +170,9 @@ def new_submission_folder(cubes: Path) -> Path:
 
 
 def submissions(cubes: Path) -> list[Submission]:
-    """Submissions for the cubes of a folder, oldest first."""
-    found = []
-    for file in sorted((cubes / "jobs").glob("*/submission.json")):
-        content = json.loads(file.read_text())
-        found.append(Submission(**{**content, "folder": Path(content["folder"])}))
-    return found
+    """Submissions for the cubes of a folder, oldest first; those that cannot be read are named in the log."""
+    files = sorted((cubes / "jobs").glob("*/submission.json"))
+    return [one for file in files if (one := Submission.read(file)) is not None]
 
 
 def require_none_alive(cubes: Path) -> None:

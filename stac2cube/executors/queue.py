@@ -116,7 +116,7 @@ def python_words(python: str, *words: str) -> list[str]:
         BadInputError: `python` has an unclosed quote.
     """
     try:
-        program = shlex.split(python) if python and not Path(python).exists() else [python or sys.executable]
+        program = shlex.split(python) if python and not os.path.exists(python) else [python or sys.executable]  # noqa: PTH110 - words may be longer than a name
     except ValueError as error:
         raise BadInputError(f"python {python!r}: {error}") from error
     # Without the user's site packages where this process runs without them.
@@ -330,7 +330,7 @@ class Queue:
         require_program("sbatch")
         try:
             done = self._run("sbatch", ["--parsable", *arguments], script.text)
-        except SlurmError:
+        except (SlurmError, KeyboardInterrupt):
             # SLURM may have accepted the job all the same.
             with suppress(SlurmError):
                 self.cancel(self.alike(script))
@@ -472,12 +472,12 @@ class Queue:
         try:
             return subprocess.run(
                 command,
-                input=text,
+                input=text or "",  # none asks a terminal
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
                 timeout=PATIENCE,
-                env=without_job(),
+                env=without_defaults(without_job(), text or ""),
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
@@ -514,9 +514,74 @@ def without_job(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in values.items() if not name.startswith("SLURM") or name in KEPT}
 
 
+_OPTIONS = {"timelimit": "time", "mem-per-node": "mem", "mem-per-cpu": "mem", "mem-per-gpu": "mem"}
+"""Variables of sbatch with other names than their options; options of memory exclude each other."""
+
+_NEVER = frozenset({"ARRAY_INX", "WAIT", "WRAP", "TEST_ONLY"})
+"""Variables of sbatch that would change what the job is, or make sbatch wait for its end."""
+
+
+def without_defaults(environment: Mapping[str, str], script: str) -> dict[str, str]:
+    """An environment without the user's defaults for SLURM's commands that would change the job or the output.
+
+    ``SBATCH_*`` variables override the ``#SBATCH`` lines of a script (sbatch(1)), so only those for options that the
+    script does not set are kept. ``SQUEUE_*``, ``SACCT_*`` and the like could hide jobs or ask a question.
+
+    Args:
+        environment: Variables.
+        script: Text of the job script that is submitted, "" for other commands.
+    """
+    said = set(re.findall(r"^#SBATCH \"?--([a-z-]+)", script, re.MULTILINE))
+    said |= {"mem"} if any(option.startswith("mem-per-") for option in said) else set()
+
+    def stays(name: str) -> bool:
+        program, _, rest = name.partition("_")
+        if program != "SBATCH":
+            return program not in ("SQUEUE", "SACCT", "SCANCEL", "SCONTROL")
+        option = rest.lower().replace("_", "-")
+        return rest not in _NEVER and _OPTIONS.get(option, option) not in said
+
+    return {name: value for name, value in environment.items() if stays(name)}
+
+
 def in_job(environment: Mapping[str, str] | None = None) -> bool:
     """Whether this process runs inside a SLURM job."""
     return bool((os.environ if environment is None else environment).get("SLURM_JOB_ID"))
+
+
+def share_of_array(number: int | None, of: int | None, environment: Mapping[str, str] | None = None) -> tuple[int, int]:
+    """Index and number of the shares of a job array's task; ``--array=0-14:2`` has eight shares.
+
+    Args:
+        number: Index of the share, from 0; that of the array's task if None.
+        of: Number of shares; that of the array's tasks if None.
+        environment: Environment variables; those of this process if None.
+
+    Returns:
+        Index of the share, from 0, and number of shares.
+
+    Raises:
+        BadInputError: This is not a task of an array, or the array has gaps (``--array=1,5``).
+    """
+    values = os.environ if environment is None else environment
+
+    def said(name: str) -> int:
+        value = values.get(f"SLURM_ARRAY_TASK_{name}", "")
+        if not value.isdecimal():
+            raise BadInputError("give --number and --of, or run this in a job array (sbatch --array=0-7)")
+        return int(value)
+
+    step = values.get("SLURM_ARRAY_TASK_STEP", "1")
+    by = int(step) if step.isdecimal() and int(step) else 1
+    which = (said("ID") - said("MIN")) // by if number is None else number
+    many = said("COUNT") if of is None else of
+    last = values.get("SLURM_ARRAY_TASK_MAX", "") if number is None and of is None else ""
+    if which >= many or (last.isdecimal() and (int(last) - said("MIN")) // by + 1 != many):
+        raise BadInputError(
+            f"share {which} of {many}: shares are counted from 0, and the numbers of an array's tasks should follow "
+            "each other (sbatch --array=0-7); else give --number and --of"
+        )
+    return which, many
 
 
 def job_end(environment: Mapping[str, str] | None = None) -> float | None:
@@ -525,8 +590,10 @@ def job_end(environment: Mapping[str, str] | None = None) -> float | None:
     SLURM 23.02 and later set ``SLURM_JOB_END_TIME``; for earlier versions squeue is queried for the time left.
     """
     values = os.environ if environment is None else environment
-    if end := values.get("SLURM_JOB_END_TIME"):
-        return float(end)
+    said = values.get("SLURM_JOB_END_TIME", "")
+    # For a job without a time limit, or behind a site's wrapper, this may be a word or 0.
+    if re.fullmatch(r"\d+(\.\d+)?", said) and float(said):
+        return float(said)
     if not (job := values.get("SLURM_JOB_ID")):
         return None
     now = time.time()
@@ -568,8 +635,11 @@ def memory_bytes(text: str) -> int:
     number = text.strip().rstrip("iBKMGTkmgtb").strip()
     unit = text.strip()[len(number) :].strip().upper().replace("IB", "").removesuffix("B")
     try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError) as error:
+        size = int(float(number) * units[unit])
+        if size < 0:
+            raise ValueError("it is negative")
+        return size
+    except (ValueError, KeyError, OverflowError) as error:
         raise BadInputError(f"memory {text!r}: write a number and a unit, as in 8GiB") from error
 
 

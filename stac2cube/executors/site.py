@@ -107,9 +107,13 @@ def rooms(folder: Path) -> Iterator[Room]:
         folder: Folder to be written to. It need not exist: the nearest existing parent is examined.
     """
     here = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    system = os.statvfs(here)
-    # A total of zero inodes: the file system makes them on demand.
-    yield Room("the file system", system.f_bavail * system.f_frsize, system.f_favail if system.f_files else None)
+    try:
+        system = os.statvfs(here)
+    except OSError as error:  # not supported, or a server that does not answer
+        log.warning("the file system of %s does not report its free space: %s", here, error.strerror)
+    else:
+        # A total of zero inodes: the file system makes them on demand.
+        yield Room("the file system", system.f_bavail * system.f_frsize, system.f_favail if system.f_files else None)
     user, group = user_name(), str(here.stat().st_gid)
     for kind, whose in (("-u", user), ("-g", group)):
         name = f"{'user' if kind == '-u' else 'group'} {whose}"
@@ -187,15 +191,20 @@ def user_name() -> str:
         return str(os.getuid())
 
 
+_MOUNTS = Path("/proc/self/mounts")
+
+
 def _device(folder: Path) -> str:
     """Device of the file system that holds a folder, as the kernel names it."""
     found, depth = "", -1
     try:
-        lines = Path("/proc/self/mounts").read_text().splitlines()
+        lines = _MOUNTS.read_bytes().splitlines()
     except OSError:
         return ""
     for line in lines:
-        device, point = (word.encode().decode("unicode_escape") for word in line.split(" ")[:2])
+        # proc(5): spaces and the like are written in octal; names of folders need not be UTF-8.
+        words = (re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), one) for one in line.split(b" ")[:2])
+        device, point = map(os.fsdecode, words)
         parts = len(Path(point).parts)
         if folder.resolve().is_relative_to(point) and parts >= depth:
             found, depth = device, parts

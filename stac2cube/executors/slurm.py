@@ -151,12 +151,19 @@ def _lost(step: subprocess.Popen[bytes], logs: Path) -> str:
     return "" if code is None else f"all workers of this job ended (srun: {code}): {last_words(logs, '*') or 'no word'}"
 
 
+_ENDS = 20.0
+"""Seconds that srun has to end by itself, and again when it is told to: it waits for nodes that may be lost."""
+
+
 def _end(step: subprocess.Popen[bytes]) -> None:
-    try:
-        step.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        step.terminate()
-        step.wait()
+    for stop in (step.terminate, step.kill):
+        try:
+            step.wait(timeout=_ENDS)
+        except subprocess.TimeoutExpired:
+            stop()
+        else:
+            return
+    step.wait()
 
 
 # The place on a cluster: every worker is a separate SLURM job.

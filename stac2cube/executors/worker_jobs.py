@@ -179,7 +179,8 @@ class WorkerJobs:
         Raises:
             BadInputError: A value cannot be written into a job script.
         """
-        seconds = duration_seconds(self.walltime) or 0.0
+        # SLURM rounds time limits up to whole minutes (sbatch(1), --time).
+        seconds = -(-(duration_seconds(self.walltime) or 0.0) // 60) * 60
         # Workers end before they are killed, at different moments.
         margin = max(30.0, min(300.0, seconds / 10))
         words = python_words(self.python, "-m", "stac2cube.executors.worker", scheduler)

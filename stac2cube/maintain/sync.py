@@ -47,12 +47,15 @@ class ItemStates:
         withdrawn: Ids of items that were withdrawn according to an inventory.
         choices: The catalogs to be searched, in order.
         found: Result of the search, None if it found nothing.
+        elsewhere: Ids of items of the steps that the cube should have now. An item that is missing in its old step
+            moved to another one, for example because the catalog corrected its time.
     """
 
     cube: Path
     withdrawn: Collection[str]
     choices: Sequence[CatalogChoice]
     found: Found | None
+    elsewhere: Collection[str] = frozenset()
     _asked: dict[tuple[str, str], bool] = field(default_factory=dict)
     _serves: dict[str, bool] = field(default_factory=dict)
 
@@ -62,7 +65,7 @@ class ItemStates:
 
     def are_gone(self, row: Entry, items: Collection[str]) -> bool:
         """Whether the given items of a step are certainly withdrawn."""
-        names = [name for name in items if name not in self.withdrawn]
+        names = [name for name in items if name not in self.withdrawn and name not in self.elsewhere]
         if not names:
             return True
         catalogs = [catalog for name in self._names(row) for catalog in self._catalogs() if catalog.name == name]
@@ -192,7 +195,8 @@ def compare_with_catalog(
 
     An item counts as withdrawn when the catalog from which it came, queried for the item itself, reports it as gone or
     deprecated; or when the inventory lists it as removed. It is not enough that a search does not find it. A step whose
-    items were replaced by others of the same tile and time is superseded, not withdrawn.
+    items were replaced by others of the same tile and time is superseded, not withdrawn. An item that the catalog now
+    has at another time is withdrawn from its old step, and makes a new one.
 
     Args:
         cube: The cube.
@@ -229,7 +233,8 @@ def compare_with_catalog(
     fresh = [entry for key, entry in todo.items() if key not in failed]
     there = {step.entry.key: step.entry for step in job.steps}
     late = [entry.key for entry in fresh if last is not None and entry.time < last]
-    asked = ItemStates(cube, told.withdrawn, job.choices, job.found)
+    elsewhere = {item for entry in there.values() for item in entry.items}
+    asked = ItemStates(cube, told.withdrawn, job.choices, job.found, elsewhere)
     lost = tuple(key for key, row in sealed.items() if key not in there and asked.all_gone(row))
     less = [key for key in plan.present if key in sealed and _reduced(sealed[key], there[key])]
     found = Sync(

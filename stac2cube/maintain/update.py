@@ -143,8 +143,8 @@ def children_of(cube: Path, kinds: Sequence[DerivedKind] = STAGES) -> list[tuple
             try:
                 if kind.parent(path) == wanted:
                     found.setdefault(path.resolve(), (path, kind))
-            except CubeError:
-                continue  # another kind of store
+            except (CubeError, OSError):
+                continue  # another kind of store, or one of another user
     return sorted(found.values(), key=lambda one: str(one[0]))
 
 

@@ -261,15 +261,17 @@ def crs_text(crs: Any) -> str:
     """``"EPSG:n"`` where the CRS has a code, else its WKT.
 
     Raises:
-        BadInputError: There is no such CRS.
+        BadInputError: There is no such CRS, or it is compound, vertical or geocentric.
     """
     from odc.geo import CRS
     from pyproj.exceptions import CRSError
 
     try:
         parsed = CRS(crs)
-    except CRSError as error:
+    except (CRSError, ValueError) as error:  # odc-geo takes what stands behind "EPSG:" for a number
         raise BadInputError(f"unknown CRS {crs!r}: use an EPSG code such as EPSG:32632") from error
+    if parsed.proj.is_geocentric or (parsed.proj.is_vertical and not parsed.proj.is_compound):
+        raise BadInputError(f"{parsed.proj.name} ({crs}) has no map: use the EPSG code of one, such as EPSG:32632")
     epsg = parsed.to_epsg()
     return f"EPSG:{epsg}" if epsg is not None else str(parsed.to_wkt())
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from stac2cube.errors import BadInputError
-from stac2cube.recipe.schema import Input, Kind, Node, Option, Value, parse, put, substitute, tiles_of
+from stac2cube.recipe.schema import Input, Kind, Node, Option, Value, escaped, parse, put, substitute, tiles_of
 from stac2cube.trust.address import public_each
 
 # Entries and keys of a recipe, checked one by one; all problems are listed with their lines, not only the first.
@@ -409,7 +409,7 @@ def _plain(value: Value) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     # Addresses without keys: a recipe is a file that others read.
-    return public_each(value).replace("${", "$${") if isinstance(value, str) else value
+    return escaped(public_each(value)) if isinstance(value, str) else value
 
 
 def _scalar(value: Any) -> str:

@@ -109,7 +109,14 @@ def _node(loader: yaml.SafeLoader, node: yaml.Node, what: str, where: str) -> No
         return Node(at, table)
     if isinstance(node, yaml.SequenceNode):
         return Node(at, [_node(loader, part, what, where) for part in node.value])
+    if "\0" in node.value:
+        raise BadInputError(f"{what}, {at}: a value holds a NUL character, which no name or path may have")
     return Node(at, None if node.tag == "tag:yaml.org,2002:null" else str(node.value))
+
+
+def escaped(text: str) -> str:
+    """A text for a recipe in which :func:`substitute` finds no variable: ``$${NAME}`` for ``${NAME}``."""
+    return _VARIABLE.sub(lambda found: f"${found[0]}", text)
 
 
 def substitute(node: Node, environment: Mapping[str, str], problems: list[str]) -> Node:

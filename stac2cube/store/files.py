@@ -210,7 +210,7 @@ def open_folder(root: Path, folder: Path, *, make: bool = False) -> Iterator[int
                 if not make:
                     raise
                 with suppress(FileExistsError):  # another process was faster
-                    os.mkdir(part, dir_fd=descriptor)
+                    mkdir_in(here, descriptor)
                 below = _open_part(here, descriptor)
             os.close(descriptor)
             descriptor = below
@@ -220,6 +220,19 @@ def open_folder(root: Path, folder: Path, *, make: bool = False) -> Iterator[int
 
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def mkdir_in(path: Path, parent: int) -> None:
+    """Make a folder in one that is given by its descriptor; errors name its whole path.
+
+    Raises:
+        OSError: It cannot be made, or is there.
+    """
+    try:
+        os.mkdir(path.name, dir_fd=parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _open_part(path: Path, parent: int) -> int:

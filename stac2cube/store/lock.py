@@ -22,6 +22,7 @@ from uuid import uuid4
 from stac2cube.errors import BadInputError, CubeLockedError
 from stac2cube.store.files import (
     is_mount_point,
+    mkdir_in,
     move,
     open_folder,
     read_plain,
@@ -281,7 +282,7 @@ class Door:
         """Create a lock of an owner under a temporary name."""
         made = self.folder.with_name(f"{self.folder.name}.{uuid4().hex[:8]}")
         with open_folder(self._below, made.parent) as parent:
-            os.mkdir(made.name, dir_fd=parent)
+            mkdir_in(made, parent)
         try:
             write_whole(made / self.card(owner.token).name, owner.to_card(), below=self._below)
         except BaseException:

@@ -196,8 +196,10 @@ def read_root(path: Path, file: Path | None = None) -> Root:
         file: Another root to read instead, from the cube's history.
 
     Raises:
-        CubeError: There is none, it is not a cube of stac2cube, damaged, or written by a newer version.
+        CubeError: It does not exist, is not a cube of stac2cube, is damaged, cannot be read by this user, or was
+            written by a newer version.
     """
+    what = file or path
     try:
         document = json.loads(read_plain(file or path / "zarr.json", follow=True))
     except FileNotFoundError:
@@ -205,9 +207,13 @@ def read_root(path: Path, file: Path | None = None) -> Root:
             return read_root(path)
         lost = file is None and (path / OWN / "history").is_dir()
         advice = f". Its root is lost: stac2cube verify {path} looks for it in its history" if lost else ""
-        raise CubeError(f"{path} is not a cube: it has no zarr.json{advice}") from None
+        raise CubeError(
+            f"{file} is not there" if file else f"{path} is not a cube: it has no zarr.json{advice}"
+        ) from None
     except (NotADirectoryError, IsADirectoryError, ValueError, RecursionError) as error:
-        raise CubeError(f"{path} is not a cube: {error}") from error
+        raise CubeError(f"{what} is not a cube: {error}") from error
+    except OSError as error:  # of another user: commands on several cubes continue with the others
+        raise CubeError(f"{what} cannot be read: {error.strerror or error}") from error
     attributes = document.get("attributes") if isinstance(document, dict) else None
     own = attributes.get("stac2cube") if isinstance(attributes, dict) else None
     if not isinstance(own, dict) or "consolidated_metadata" not in document:

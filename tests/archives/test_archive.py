@@ -28,10 +28,10 @@ from shapely.geometry import mapping
 import stac2cube
 from stac2cube.archives.archive import read_archive
 from stac2cube.archives.keep import Journal
-from stac2cube.archives.run import ArchiveSummary, Budget
+from stac2cube.archives.run import ArchiveSummary, Budget, refresh_door
 from stac2cube.archives.status import archive_status, draw_archive
 from stac2cube.cli import cli
-from stac2cube.errors import BadInputError
+from stac2cube.errors import BadInputError, CubeError
 from stac2cube.explorer.server import LivePage
 from stac2cube.export.series import Columns
 from stac2cube.stages.layers import prepare, query_of_words
@@ -402,6 +402,45 @@ def test_commands_on_cubes_take_the_archive(folder: Path, tmp_path: Path) -> Non
     assert command("rollback", moved, "--before", "2126-01-01").output.count("2 steps") == 8
     assert "the cube did not exist then" in command("rollback", moved, "--before", "1999-01-01", code=1).stderr
     assert not list((moved / ".archive").glob("*.json"))
+
+
+def test_damaged_and_lost_cubes_are_told_and_stop_nothing(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(folder / "made", moved)
+    cut, lost, gone = (moved / name for name in ("b/layers.zarr", "c/layers.zarr", "d/clouds.zarr"))
+    (cut / "zarr.json").write_bytes((cut / "zarr.json").read_bytes()[:500])
+    (lost / "zarr.json").unlink()
+    shutil.rmtree(gone)
+    said = command("verify", moved, "-q", "--quick", code=2)
+    assert all(f"{cube}: 1 damaged" in said.stdout for cube in (cut, lost))
+    assert f"{gone} is lost" in said.stderr
+    assert said.stdout.count("no damage found") == 5
+    # What a run begins and ends with.
+    refresh_door(read_archive(moved))
+    assert b"</html>" in draw_archive(moved)
+    for cube in (cut, lost):  # what cannot be read is no gap in a mosaic
+        with pytest.raises(CubeError, match=cube.parent.name):
+            stac2cube.open_archive(moved, "layers")
+        command("verify", cube, "-q", "--repair")
+    assert stac2cube.open_archive(moved, "layers").sizes["time"] == 2
+    (cut / "zarr.json").write_bytes(b"{")
+    told = command("status", cut.parent, code=2)
+    assert f"{cut.parent / 'clouds.zarr'}" in told.output
+    assert f"unreadable       {cut} is not a cube" in told.output
+    told = json.loads(command("status", cut.parent, "--json", code=2).output)
+    assert ([one["stage"] for one in told["cubes"]], list(told["unreadable"])) == (["clouds"], [str(cut)])
+
+
+def test_a_collection_follows_its_cube_whatever_the_clock_says(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "made"
+    shutil.copytree(folder / "made", moved)
+    refresh_door(read_archive(moved))
+    kept, old = moved / "a" / "layers.json", moved / "b" / "layers.json"
+    before = kept.stat().st_ino
+    old.write_text("{}")  # written by a clock that was ahead of the one that the cube was changed by
+    refresh_door(read_archive(moved))
+    assert json.loads(old.read_text())["id"] == "b-layers"
+    assert kept.stat().st_ino == before
 
 
 def test_an_archive_is_published_cube_by_cube(folder: Path, tmp_path: Path) -> None:

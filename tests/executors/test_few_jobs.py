@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from distributed.core import Status
 
+from stac2cube.cli import jobs as job_commands
 from stac2cube.errors import SlurmError
 from stac2cube.executors import jobqueue
-from stac2cube.executors.jobs import ArrayJobs, submit_array, submit_chain
-from stac2cube.executors.queue import Body, JobScript, job_script
+from stac2cube.executors.jobs import ArrayJobs, Submission, submissions, submit_array, submit_chain
+from stac2cube.executors.queue import Body, JobScript, Queue, job_script
 from stac2cube.executors.slurm import Slurm
 
 SBATCH = """#!/usr/bin/env bash
@@ -122,3 +126,97 @@ def test_jobs_let_in_are_counted_at_one_moment(caplog: pytest.LogCaptureFixture)
     assert [words for words in caplog.messages if "let in" in words] == [
         "2 of 3 worker jobs were let in, and the build goes on with them: MaxSubmitJobs"
     ]
+
+
+run_commands = import_module("stac2cube.cli.run")  # the package has a command of that name
+
+SCONTROL = """#!/usr/bin/env bash
+[[ $1 == --oneliner ]] && echo "JobId=7 JobName=x JobState=$STATE Reason=$REASON Restarts=0" && exit
+echo "scontrol $*" >>said
+[[ -z $REFUSED ]] || { echo "slurm_requeue error: $REFUSED" >&2; exit 1; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "state", "reason", "refused", "count", "progressed", "requeued"),
+    [
+        (False, "RUNNING", "None", "", "", False, True),
+        (True, "RUNNING", "None", "", "", True, True),  # scancel --signal=TERM
+        (True, "COMPLETING", "TimeLimit", "", "", True, True),
+        (True, "COMPLETING", "None", "", "", True, False),  # scancel, or preempted
+        (True, "CANCELLED", "None", "", "", True, False),
+        (False, "RUNNING", "None", "Requested operation is presently disabled", "", True, True),
+        (False, "RUNNING", "None", "", "1", False, True),
+        (False, "RUNNING", "None", "", "2", False, False),
+        (False, "RUNNING", "None", "", "2", True, True),
+    ],
+)
+def test_a_job_that_stopped_is_requeued_unless_somebody_ended_it_or_it_comes_no_further(
+    limited: Path, monkeypatch: pytest.MonkeyPatch, asked: bool, state: str, reason: str, refused: str, count: str,
+    progressed: bool, requeued: bool,
+) -> None:  # fmt: skip
+    (limited / "scontrol").write_text(SCONTROL)
+    words = {"STATE": state, "REASON": reason, "REFUSED": refused, "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": count}
+    for name, value in words.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(run_commands, "was_asked_to_stop", lambda: asked)
+    assert run_commands.leave(10, "requeue", progressed=progressed) == 10
+    said = (limited / "said").read_text() if (limited / "said").exists() else ""
+    assert said == ("scontrol requeue 7\n" if requeued else "")
+    assert run_commands.leave(10, "stop") == 10
+    assert run_commands.leave(2, "requeue") == 2
+
+
+def test_submissions_of_moved_and_copied_folders_and_half_files(
+    limited: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = limited / "cubes" / "jobs" / "20260101-000000"
+    folder.mkdir(parents=True)
+    made = Submission.now(folder, Path("r.yaml"), "example", "", {"layers": "7"})
+    assert submissions(limited / "cubes") == [made]
+    copied = limited / "copy"
+    shutil.copytree(limited / "cubes", copied)
+    assert submissions(copied) == [], "its jobs and logs are the original's"
+    (limited / "cubes").rename(limited / "moved")
+    (moved,) = submissions(limited / "moved")
+    assert moved.folder == limited / "moved" / "jobs" / folder.name
+    for number, text in enumerate(("", '{"folder": "/', "[]", '{"folder": 5}', json.dumps({"folder": "/no"}))):
+        half = limited / "moved" / "jobs" / f"20260102-00000{number}"
+        half.mkdir()
+        (half / "submission.json").write_text(text)
+    assert submissions(limited / "moved") == [moved]
+    assert caplog.text.count("cannot be read, and its jobs are not known") == 5
+    # A folder that somebody else owns ends no command.
+    monkeypatch.setattr(Submission, "alive", lambda _: False)
+    monkeypatch.setattr(job_commands, "submissions", lambda _: [moved, moved])
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(job_commands.shutil, "rmtree", refuse)
+    job_commands.remove_old(limited / "moved", 1)
+    assert "cannot be removed: Permission denied" in caplog.text
+
+
+def test_a_job_whose_submission_was_interrupted_does_not_stay(limited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (limited / "squeue").write_text("#!/bin/sh\necho 7 /f\n")
+    (limited / "squeue").chmod(0o755)
+    (limited / "queue").write_text("7\n8\n")
+    real = Queue._run
+
+    def run(queue: Queue, program: str, *words: object) -> object:
+        if program == "sbatch":
+            raise KeyboardInterrupt
+        return real(queue, program, *words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Queue, "_run", run)
+    with pytest.raises(KeyboardInterrupt):
+        Queue().submit(script("x"))
+    assert (limited / "queue").read_text() == "8\n"
+
+
+def test_jobs_that_cannot_be_written_down_are_cancelled(limited: Path) -> None:
+    (limited / "queue").write_text("7\n8\n")
+    with pytest.raises(OSError, match="No such file"):
+        Submission.now(limited / "gone", Path("r.yaml"), "example", "", {"a": "7", "b": "8"})
+    assert (limited / "queue").read_text() == ""

@@ -9,6 +9,7 @@ import pytest
 
 from stac2cube.build.plan import BuildOptions
 from stac2cube.build.scheduler import FAREWELL, Scheduler
+from stac2cube.errors import BadInputError
 from stac2cube.executors.base import Threads
 from stac2cube.executors.queue import (
     Body,
@@ -19,6 +20,8 @@ from stac2cube.executors.queue import (
     job_is_alive,
     job_script,
     last_words,
+    memory_bytes,
+    share_of_array,
     without_job,
 )
 from stac2cube.executors.site import find_site, site_names
@@ -46,11 +49,69 @@ def test_only_settings_are_handed_on() -> None:
     assert found == {"SLURM_CONF": "c", "SLURM_CLUSTERS": "x", "A": "b"}
 
 
+def test_a_persons_own_defaults_do_not_overrule_a_script_or_hide_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "squeue"):
+        (tmp_path / name).write_text(
+            f"#!/bin/sh\ncat >/dev/null; env | grep -E '^(SBATCH|SQUEUE|SCANCEL)_' | sort >{name}.said; echo 7\n"
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    overruled = ("PARTITION", "TIMELIMIT", "MEM_PER_NODE", "JOB_NAME", "OUTPUT", "ARRAY_INX", "WAIT")
+    for name in (*overruled, "ACCOUNT", "EXPORT"):
+        monkeypatch.setenv(f"SBATCH_{name}", "theirs")
+    for name in ("SQUEUE_USERS", "SQUEUE_PARTITION", "SQUEUE_FORMAT2", "SCANCEL_INTERACTIVE"):
+        monkeypatch.setenv(name, "theirs")
+    options = ["--job-name=x", "--partition=p", "--time=10", "--mem-per-cpu=1G"]
+    assert Queue().submit(job_script("x", "x", options, Body((), ["true"]), tmp_path)) == "7"
+    assert (tmp_path / "sbatch.said").read_text().split() == ["SBATCH_ACCOUNT=theirs", "SBATCH_EXPORT=theirs"]
+    assert Queue().states(["7"]) == {}
+    assert "SQUEUE" not in (tmp_path / "squeue.said").read_text()
+
+
 def test_the_end_of_a_job() -> None:
     assert job_end({"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": "1700000000"}) == 1700000000
     assert job_end({}) is None
     assert in_job({"SLURM_JOB_ID": "1"})
     assert not in_job({})
+
+
+@pytest.mark.parametrize("said", ["UNLIMITED", "0", "nan", "inf", "-1", "4294967294x", " "])
+def test_an_end_that_is_no_time_is_asked_for(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 1-00:00:00\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    end = job_end({"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": said})
+    assert end is not None
+    assert 86000 < end - time.time() <= 86400
+    assert job_end({"SLURM_JOB_END_TIME": said}) is None
+
+
+@pytest.mark.parametrize("text", ["inf", "1e999GiB", "nan", "-8GiB", "GiB", "", "8 GiB of it"])
+def test_what_is_no_memory(text: str) -> None:
+    with pytest.raises(BadInputError, match="write a number and a unit"):
+        memory_bytes(text)
+
+
+def task(number: int, least: int, most: int, count: int, step: str = "") -> dict[str, str]:
+    said = {"ID": number, "MIN": least, "MAX": most, "COUNT": count}
+    found = {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in said.items()}
+    return found | ({"SLURM_ARRAY_TASK_STEP": step} if step else {})
+
+
+def test_every_share_of_an_array_is_made_once_or_the_array_is_refused() -> None:
+    assert [share_of_array(None, None, task(n, 3, 6, 4)) for n in range(3, 7)] == [(n, 4) for n in range(4)]
+    assert [share_of_array(None, None, task(n, 0, 14, 8, "2")) for n in range(0, 16, 2)] == [(n, 8) for n in range(8)]
+    assert share_of_array(1, 4, {}) == (1, 4)
+    for odd in (task(1, 1, 7, 3, "1"), task(7, 1, 7, 3, "1"), task(3, 1, 7, 3)):
+        with pytest.raises(BadInputError, match="should follow each other"):
+            share_of_array(None, None, odd)
+    with pytest.raises(BadInputError, match="shares are counted from 0"):
+        share_of_array(4, 4, {})
+    with pytest.raises(BadInputError, match="run this in a job array"):
+        share_of_array(None, None, {"SLURM_ARRAY_TASK_ID": "4294967294x"})
 
 
 def test_a_squeue_that_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stac2cube.build.loop import build
+from stac2cube.executors import site
 from stac2cube.executors.base import Threads
 from stac2cube.executors.site import Room, gpfs_rooms, lfs_room, nfs_rooms, rooms
 from tests.build.toy import SPEC, Make, steps
@@ -77,3 +78,23 @@ def test_a_command_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr("stac2cube.executors.site.QUICK", 0.2)
     assert [room.source for room in rooms(tmp_path)] == ["the file system"]
+
+
+def test_a_file_system_that_does_not_tell_and_odd_names_of_mounts_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_bytes(
+        b"/dev/a / ext4 rw 0 0\n/dev/b /M\xfcnchen\\040s\xfcd nfs rw 0 0\n//\\134c %s ext4 rw 0 0\n" % bytes(tmp_path)
+    )
+    monkeypatch.setattr(site, "_MOUNTS", mounts)
+    assert site._device(tmp_path / "cubes") == "//\\c"
+    assert site._device(Path("/nowhere")) == "/dev/a"
+
+    def refuse(path: Path) -> None:
+        raise OSError(38, "Function not implemented", str(path))
+
+    monkeypatch.setattr(site.os, "statvfs", refuse)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list(rooms(tmp_path)) == []
+    assert "does not tell what is left: Function not implemented" in caplog.text

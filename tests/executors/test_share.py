@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stac2cube.executors import base as share
+from stac2cube.executors import slurm
 from stac2cube.executors.base import MIB, cores_of_task, memory_of_task, per_node, tasks_here
 from stac2cube.executors.slurm import Allocation
 
@@ -97,6 +98,24 @@ def test_cores_are_never_more_than_the_job_has() -> None:
     assert cores_of_task(listed | {"SLURM_NODEID": "3"}) == 1
     assert cores_of_task(listed | {"SLURM_NODEID": "0"}) == min(2, all_here)
     assert cores_of_task(listed | {"SLURM_NODEID": "7"}) == 1, "an unknown node has what the smallest has"
+
+
+@pytest.mark.parametrize("said", ["4294967294", "18446744073709551614", "\u00b2", "(null)", "N/A", "-1"])
+def test_numbers_that_mean_none_limit_nothing(said: str) -> None:
+    job = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n", "SLURM_STEP_ID": "0", "SLURM_CPUS_ON_NODE": "1"}
+    assert cores_of_task(job | {"SLURM_CPUS_PER_TASK": said}) == cores_of_task(job)
+    assert cores_of_task({**job, "SLURM_CPUS_ON_NODE": said}) >= 1
+    assert memory_of_task(job | {"SLURM_NODEID": said, "SLURM_GPUS_ON_NODE": said}) > 2**20
+
+
+def test_a_step_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "_ENDS", 0.2)
+    deaf = subprocess.Popen(["bash", "-c", "trap '' TERM; echo x; exec sleep 600"], stdout=subprocess.PIPE)
+    assert deaf.stdout is not None
+    deaf.stdout.readline()
+    slurm._end(deaf)
+    assert deaf.returncode == -9
+    deaf.stdout.close()
 
 
 def test_hyperthreads_count_once_where_slurm_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

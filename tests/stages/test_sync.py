@@ -74,6 +74,22 @@ def test_deprecated_items_are_taken_for_withdrawn(tmp_path: Path) -> None:
     assert differences(layers, build(tmp_path, items, "scratch")) == []
 
 
+def test_an_item_that_the_catalog_moved_to_another_day_is_in_one_step(tmp_path: Path) -> None:
+    items = [product(tmp_path, date) for date in DATES[:3]]
+    layers = build(tmp_path, items)
+    items[1]["properties"]["datetime"] = items[1]["properties"]["datetime"].replace(DATES[1], "2022-04-09")
+    catalog(tmp_path / "items.json", items)
+    found, _ = compare_with_catalog(layers)
+    assert (found.withdrawn, [*found.new, *found.late]) == ((key(DATES[1]),), [key("2022-04-09")])
+    sync(layers, Threads(), even_many=True)
+    assert compare_with_catalog(layers)[0].nothing
+    assert sorted(Ledger(layers, read_root(layers).ledger).sealed()) == [
+        key(DATES[0]),
+        key("2022-04-09"),
+        key(DATES[2]),
+    ]
+
+
 def test_an_inventory_tells_what_went_and_what_is_not_here_yet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

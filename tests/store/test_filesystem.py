@@ -17,9 +17,10 @@ from stac2cube.build.loop import build
 from stac2cube.build.plan import BuildOptions
 from stac2cube.errors import CubeError
 from stac2cube.executors.base import Threads
-from stac2cube.maintain.care import rollback
+from stac2cube.maintain.care import remarks, rollback
+from stac2cube.maintain.update import outdated_children
 from stac2cube.store import files as filesystem
-from stac2cube.store import generation
+from stac2cube.store import generation, metadata
 from stac2cube.store.generation import GRACE_DAYS, generations_folder, grace_is_over
 from stac2cube.store.metadata import OWN, read_root
 from stac2cube.store.verify import find_damage
@@ -155,3 +156,28 @@ def test_the_grace_is_over_when_it_is(tmp_path: Path) -> None:
     assert grace_is_over(mark, 0.0)
     assert not grace_is_over(mark, time.time()), "it is older than what it follows"
     assert list(tmp_path.iterdir()) == [mark]
+
+
+def test_what_lies_beside_a_cube_and_cannot_be_read_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube = tmp_path / "layers.zarr"
+    build(cube, SPEC, steps(range(1)), Make(), Threads(1))
+    theirs = tmp_path / "theirs.zarr"
+    theirs.mkdir()
+    (theirs / "zarr.json").write_text("{}")
+    real = metadata.read_plain
+
+    def read(path: Path, **how: bool) -> bytes:
+        if path.parent == theirs:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(metadata, "read_plain", read)
+    with pytest.raises(CubeError, match=r"theirs\.zarr cannot be read: Permission denied"):
+        read_root(theirs)
+    assert outdated_children(cube) == {}
+    assert remarks(cube) == []
+    assert [one.kind for one in find_damage(cube)] == []
+    with pytest.raises(CubeError, match=r"000009\.json is not there"):
+        read_root(cube, cube / OWN / "history" / "000009.json")
