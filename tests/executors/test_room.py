@@ -97,4 +97,4 @@ def test_a_file_system_that_does_not_tell_and_odd_names_of_mounts_stop_nothing(
     monkeypatch.setattr(site.os, "statvfs", refuse)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert list(rooms(tmp_path)) == []
-    assert "does not tell what is left: Function not implemented" in caplog.text
+    assert "does not report its free space: Function not implemented" in caplog.text
