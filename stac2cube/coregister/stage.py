@@ -265,6 +265,10 @@ def _tiles(parent: Parent, row: Entry, shift: tuple[float, float]) -> tuple[tupl
 
 
 def _is_seamless(spec: CubeSpec) -> bool:
-    """Whether the layers were read seamlessly, see :func:`stac2cube.stages.layers.reader_of`."""
+    """Whether granules were joined when the layers were read."""
     name = spec.recipe.get("mission")
-    return bool(name) and find_mission(str(name)).seamless
+    if not name:
+        return False
+    mission = find_mission(str(name))
+    bands = [band for layer in spec.layers if (band := mission.bands.get(layer.name))]
+    return bool(bands) and mission.joins_granules(bands, spec.grid.resolution)

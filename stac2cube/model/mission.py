@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -184,10 +184,27 @@ class Mission:
             raise BadInputError(f"{catalog} does not carry {self.name}: ask {', '.join(self.catalogs)}")
         return pages
 
+    def joins_granules(self, bands: Iterable[Band], resolution: float) -> bool:
+        """Whether neighbouring granules are joined before they are resampled to a cube.
+
+        Args:
+            bands: Bands of the cube.
+            resolution: Its pixel edge, units of its CRS.
+
+        Returns:
+            False also for pixels much larger than the source's: averages from overviews show no seam, and need far
+            less data.
+        """
+        return self.seamless and resolution <= _MUCH * min(band.gsd for band in bands)
+
     @property
     def catalogs(self) -> tuple[str, ...]:
         """Names of the catalogs that carry it, in order of the pages."""
         return tuple(dict.fromkeys(page.catalog for page in self.pages if page.catalog != LOCAL))
+
+
+_MUCH = 4
+"""Largest ratio of a cube's pixel edge to the source's at which granules are joined."""
 
 
 def mission_names() -> tuple[str, ...]:

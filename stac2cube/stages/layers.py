@@ -249,9 +249,6 @@ def add(summary: Summary, more: Summary) -> None:
 
 # Reading of a scene's pixels: the task of layers, also used for lazy Datasets and reads without a cube.
 
-_MUCH = 4
-"""Largest ratio of the cube's pixel size to the source's at which granules are joined."""
-
 
 @dataclass(frozen=True)
 class ReadScene:
@@ -299,9 +296,7 @@ def reader_of(query: Query, spec: CubeSpec, choices: Sequence[CatalogChoice]) ->
         choices: The catalogs to try; an index among them may hold headers of images.
     """
     mission = query.page
-    # For pixels much larger than the source's, averages from overviews show no seam and need far less data.
-    finest = min(band.gsd for band in query.chosen)
-    seamless = mission.seamless and spec.grid.resolution <= _MUCH * finest
+    seamless = mission.joins_granules(query.chosen, spec.grid.resolution)
     bands = band_requests(query, spec.recipe["resampling"])
     return ReadScene(bands, seamless, sea_of(mission), stored_headers(local_sources(choices)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 import rasterio
 from odc.geo.geobox import GeoBox
 
+from stac2cube.coregister.stage import _is_seamless
 from stac2cube.errors import ReadError
+from stac2cube.model.cube_spec import CubeSpec, Layer
+from stac2cube.model.grid import grid_from_geobox
 from stac2cube.model.image import BandRequest
+from stac2cube.model.mission import find_mission
 from stac2cube.pixels.read import read_block
 from tests.pixels.granules import granule
 
@@ -105,3 +110,14 @@ def test_an_optional_band_may_be_absent_others_not(tmp_path: Path, scene: np.nda
         assert np.isfinite(found["VV"]).all()
         with pytest.raises(ReadError, match="has no asset for band HH"):
             read_block(made, [BandRequest("HH", "float32", float("nan"), "continuous")], target(), seamless=seamless)
+
+
+@pytest.mark.parametrize(("resolution", "joined"), [(10.0, True), (40.0, True), (50.0, False)])
+def test_layers_and_their_coregistration_join_granules_alike(resolution: float, joined: bool) -> None:
+    radar = find_mission("sentinel-1-rtc")
+    band = radar.choose_bands(["vv"])[0]
+    layers = (Layer(band.name, "float32", float("nan")),)
+    grid = replace(grid_from_geobox(target()), resolution=resolution)
+    assert radar.joins_granules([band], resolution) is joined
+    assert _is_seamless(CubeSpec("layers", grid, layers, {"mission": radar.name})) is joined
+    assert not _is_seamless(CubeSpec("layers", grid, layers, {})), "a cube of no mission"
