@@ -229,25 +229,25 @@ def read_root(path: Path, file: Path | None = None) -> Root:
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         words = " ".join(str(error).split())[:120] or type(error).__name__
         raise CubeError(
-            f"{path} has a root that is damaged, or none of stac2cube's ({type(error).__name__}: {printable(words)}): "
-            f"stac2cube verify {path} looks for a sound one in its history"
+            f"{path} has a damaged root, or one that stac2cube did not write ({type(error).__name__}: {printable(words)}): "
+            f"stac2cube verify {path} looks for a valid one in its history"
         ) from error
     return root
 
 
 def _require_sound(root: Root) -> None:
-    """See that a root says all that it has to, each in its own form; what raises here would raise anywhere later."""
+    """Check that a root has all required members with valid types; later code relies on it."""
     spec, grid = root.spec, root.spec.grid
-    root.commit, root.generation, root.steps, root.years  # noqa: B018 - they raise what they cannot read
+    root.commit, root.generation, root.steps, root.years  # noqa: B018 - these properties raise for invalid values
     if not all(isinstance(name, str) for name in (spec.stage, grid.crs, *root.ledger)):
-        raise TypeError("its stage, its CRS or its ledger are no names")
+        raise TypeError("stage, CRS and names of ledger parts must be text")
     if not isinstance(spec.recipe, dict):
-        raise TypeError("its recipe is none")
+        raise TypeError("the recipe must be an object")
     places = (grid.origin, grid.shape, grid.chunk, grid.shard)
     if any(len(pair) != 2 or not all(map(math.isfinite, pair)) for pair in places):
-        raise ValueError("its grid is none")
+        raise ValueError("the grid needs pairs of finite numbers")
     if min(*grid.shape, *grid.chunk, *grid.shard, grid.resolution, root.steps + 1) <= 0:
-        raise ValueError("its grid is none, or it has fewer than no steps")
+        raise ValueError("sizes of the grid must be positive, and the number of steps not negative")
 
 
 def _put_in_place(path: Path) -> bool:
