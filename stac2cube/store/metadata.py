@@ -229,8 +229,8 @@ def read_root(path: Path, file: Path | None = None) -> Root:
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         words = " ".join(str(error).split())[:120] or type(error).__name__
         raise CubeError(
-            f"{path} has a damaged root, or one that stac2cube did not write ({type(error).__name__}: {printable(words)}): "
-            f"stac2cube verify {path} looks for a valid one in its history"
+            f"{path} has a damaged root, or one that stac2cube did not write ({type(error).__name__}: "
+            f"{printable(words)}): stac2cube verify {path} looks for a valid one in its history"
         ) from error
     return root
 
