@@ -46,12 +46,12 @@ def test_what_a_cube_holds_is_what_lies_on_disk(tmp_path: Path, capsys: pytest.C
     status = cube_status(cube)
     assert (status.deep.files, status.deep.size) == on_disk(Path(done.store)) == (done.files, done.size)
     capsys.readouterr()
-    assert cli.main(["status", str(cube)], standalone_mode=False) is None
+    assert cli.main(["status", str(cube)], standalone_mode=False) == 0
     said = capsys.readouterr().out
     assert "2020             6 steps, 108 files" in said
     assert "; sealed, 6 steps" in said
     assert "a year more      about 365 steps, 6570 files" in said
-    assert cli.main(["status", str(cube), "--json"], standalone_mode=False) is None
+    assert cli.main(["status", str(cube), "--json"], standalone_mode=False) == 0
     assert json.loads(capsys.readouterr().out)["by_year"]["2021"]["files"] == 2 * 2 * TILES
 
 

@@ -224,15 +224,6 @@ def test_a_count_much_too_low_is_an_estimate(server: Server, monkeypatch: pytest
         server.find()
 
 
-def test_an_answer_of_too_many_levels_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deep(*_: Any, **__: Any) -> Any:
-        raise RecursionError
-
-    monkeypatch.setattr("pystac_client.stac_api_io.StacApiIO.json_loads", deep)
-    with pytest.raises(CatalogError, match="levels"):
-        server.find()
-
-
 def test_features_that_are_none_are_handed_on_to_be_named(server: Server) -> None:
     status, headers, page = server.page(["a"])
     server.searches = [(status, headers, page | {"features": [None, "x", *page["features"], {"id": 5}]})]
