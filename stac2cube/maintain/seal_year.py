@@ -27,6 +27,7 @@ from stac2cube.store.yearly_store import (
     YearPart,
     begin_year,
     finish_year,
+    making_folder,
     grid_of_year,
     row_version,
     rows_of,
@@ -117,6 +118,9 @@ def seal_year(
             parts = year_parts(folder, path, writer.spec, rows)
             if _make(parts, Scheduler(place, options, progress or Progress())):
                 store = finish_year(folder, year, writer.root.commit + 1, parts)
+        else:  # a run that was killed while it removed this folder left a part of it
+            left = making_folder(path, year)
+            remove_tree(left, below=left.parents[1])
         if store is not None and store.path.name != named:
             writer.name_year(year, store.path.name, len(rows))
             making = True

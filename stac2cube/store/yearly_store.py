@@ -359,7 +359,7 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
         year: Year, UTC.
         rows: Its sealed steps in order of time, complete rows.
     """
-    making = years_folder(cube) / f".{year}.making"
+    making = making_folder(cube, year)
     versions = tuple(row_version(row) for row in rows)
     plan = json.dumps({**store_attributes(year, versions), "version": __version__}).encode()
     if (making / _PLAN).exists() and (making / _PLAN).read_bytes() == plan:
@@ -378,6 +378,11 @@ def begin_year(cube: Path, spec: CubeSpec, year: int, rows: Sequence[Entry]) -> 
     write_whole(making / _PLAN, plan)
     passing("year.begun")
     return making
+
+
+def making_folder(cube: Path, year: int) -> Path:
+    """The folder in which the store of a year is made, beside the finished stores."""
+    return years_folder(cube) / f".{year}.making"
 
 
 def year_parts(making: Path, cube: Path, spec: CubeSpec, rows: Sequence[Entry]) -> list[YearPart]:

@@ -25,6 +25,7 @@ from stac2cube.store.metadata import read_root
 from stac2cube.store.reader import differences
 from stac2cube.store.verify import find_damage
 from stac2cube.store.writer import open_writer
+from stac2cube.store.yearly_store import years_folder
 from tests.build.builder import scaled
 from tests.build.families import FAMILIES
 from tests.build.faults import KINDS, PROTOCOLS, Fault, Known, attempt, listening
@@ -211,6 +212,17 @@ def test_a_year_that_goes_on_after_a_kill_holds_nothing_half_written(tmp_path: P
     seal_year(cube, 2020, Threads(2))
     assert find_damage(cube) == []
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_folder_that_a_killed_run_was_removing_goes_when_its_year_is_sealed_again(tmp_path: Path) -> None:
+    cube = tmp_path / "toy.zarr"
+    build(cube, SPEC, steps(range(4)), Make(), Threads(2))
+    seal_year(cube, 2020, Threads(2))
+    left = years_folder(cube) / ".2020.making" / "parts"
+    left.mkdir(parents=True)
+    assert not seal_year(cube, 2020, Threads(2)).made
+    assert not left.parent.exists()
+    assert read_root(cube).years.keys() == {2020}
 
 
 def test_what_a_kill_left_beside_the_ledger_is_no_damage_and_goes_with_the_next_writer(tmp_path: Path) -> None:

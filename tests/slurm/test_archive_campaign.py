@@ -7,7 +7,6 @@ some four inodes per tile and step, twice.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import random
@@ -29,8 +28,6 @@ from stac2cube.archives.status import archive_status
 from stac2cube.store.reader import differences
 from stac2cube.testing.archive import ArchiveSpec, simulate
 from tests.slurm.cluster import Cluster, say, stac2cube, wait_for
-
-log = logging.getLogger(__name__)
 
 TILES, STEPS = map(int, os.environ.get("ARCHIVE_CAMPAIGN", "200x300").split("x"))
 
@@ -132,7 +129,7 @@ def test_an_archive_by_jobs_survives_what_happens_on_clusters(cluster: Cluster) 
         quiet = read_archive(cluster.work / "quiet")
         assert len(quiet.tiles) == TILES
         assert archive_status(quiet.folder).done == TILES
-        log.warning("undisturbed: %.0f s, %d files", time.monotonic() - begun, archive_status(quiet.folder).files)
+        print(f"undisturbed: {time.monotonic() - begun:.0f} s, {archive_status(quiet.folder).files} files")  # noqa: T201
         chance, happened = random.Random(29), []
         waiting = submission(cluster.work / "disturbed.yaml", "--set", f"layers.catalog={address}")
         disturbed = disk / "disturbed"
@@ -147,7 +144,7 @@ def test_an_archive_by_jobs_survives_what_happens_on_clusters(cluster: Cluster) 
         waiting.wait()
         cluster.mend()
         counts = {kind: happened.count(kind) for kind in sorted(set(happened))}
-        log.warning("disturbed by %s; then %d tiles done", counts, archive_status(disturbed).done)
+        print(f"disturbed by {counts}; then {archive_status(disturbed).done} tiles done")  # noqa: T201
         stac2cube("submit", cluster.work / "disturbed.yaml", "--site", "example", "--array", "4", "-q")
         cluster.wait_idle(7200)
         wait_for(lambda: not archive_status(disturbed).writing, 10, "the last lock")
