@@ -45,7 +45,11 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
         options |= {"GDAL_HTTP_HEADERS": "", "GDAL_HTTP_NETRC": "NO"}
         _silenced.update(name for name in SILENT if name in os.environ)
         options |= dict.fromkeys(_silenced, "")
+        if _silenced & _SENT_EMPTY:
+            options["GDAL_HTTP_AUTH"] = "ANY"
     options |= store or {}
+    if remote and store and "GDAL_HTTP_USERPWD" in store and "GDAL_HTTP_AUTH" not in store:
+        options["GDAL_HTTP_AUTH"] = "BASIC"
     if remote:
         options |= {
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -105,6 +109,10 @@ SILENT = (
 )
 """Settings of the environment by which GDAL would reveal credentials to every server. They are suppressed; credentials
 for a server are set explicitly, see :func:`stac2cube.access.sign.opening`."""
+
+_SENT_EMPTY = {"GDAL_HTTP_USERPWD", "GDAL_HTTP_BEARER"}
+"""Settings that GDAL sends even if they are empty: as ``Authorization: Basic Og==``, which servers of signed addresses
+refuse. With ``GDAL_HTTP_AUTH=ANY`` libcurl sends nothing before a server asks for it with 401."""
 
 _silenced: set[str] = set()
 """Those of :data:`SILENT` that the environment ever held: rasterio keeps a variable's value per thread."""

@@ -116,6 +116,18 @@ def test_what_the_environment_tells_gdal_stays_here(
     assert not server.saw(KEY), "headers and cookies would go along redirects"
 
 
+def test_a_server_that_gets_no_password_gets_no_empty_one(
+    server: Server, files: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers of signed addresses refuse a request that brings an Authorization header as well."""
+    monkeypatch.setenv("GDAL_HTTP_USERPWD", f"me:{PASSWORD}")
+    way = opening(AssetRef(f"{server.url}/f/good.tif", keys=False), "none")
+    with gdal_settings(remote=True, store=way.settings), open_image(way.location) as image:
+        assert image.read(1).shape == (60, 60)
+    assert server.log
+    assert not server.saw("Authorization")
+
+
 def test_netrc_by_name_over_a_private_way_only(
     server: Server, other: Server, files: bytes, tmp_path: Path, run: Run
 ) -> None:
