@@ -82,6 +82,8 @@ def _known_to(asset: AssetRef) -> dict[str, str]:
     # GDAL does not look into .netrc itself: along a redirect it would send the entry of that host, or the default one.
     if "GDAL_HTTP_USERPWD" not in settings and (pair := netrc_of(host_of(asset.href))):
         settings["GDAL_HTTP_USERPWD"] = ":".join(pair)
+    if "GDAL_HTTP_USERPWD" in settings:
+        settings.setdefault("GDAL_HTTP_AUTH", "BASIC")
     return settings
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.store.files import read_plain, write_whole
 from stac2cube.store.lock import IN_FOLDER, CubeLock
-from stac2cube.store.metadata import OWN, now_text, read_root
+from stac2cube.store.metadata import has_lost_root, now_text, read_root
 from stac2cube.trust.names import MARK, is_harmless, safe_name
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class TileArchive:
         for tile in self.tiles.values():
             for name in self.products if product is None else (product,):
                 path = self.cube(tile, name)
-                if (path / "zarr.json").exists() or _lost_root(path):
+                if (path / "zarr.json").exists() or has_lost_root(path):
                     yield tile, name, path
 
     def state(self, tile: ArchiveTile) -> TileState:
@@ -333,7 +333,7 @@ def product_steps(archive: TileArchive, product: str, *, whole: bool = True) -> 
 
     stamps = {tile.name: stamp for tile in archive.tiles.values() if (stamp := _stamp(archive.cube(tile, product)))}
     for tile in archive.tiles.values() if whole else ():
-        if tile.name not in stamps and _lost_root(archive.cube(tile, product)):
+        if tile.name not in stamps and has_lost_root(archive.cube(tile, product)):
             read_root(archive.cube(tile, product))  # which says what to do: its pixels are no gap
     stored = _read_steps(steps_file(archive, product))
     if stored is not None and dict(zip(stored.tiles, stored.stamps, strict=True)) == stamps:
@@ -429,11 +429,6 @@ def _stamp(cube: Path) -> int:
         return (cube / "zarr.json").stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _lost_root(cube: Path) -> bool:
-    """Whether a folder was a cube and has lost its root."""
-    return (cube / OWN / "history").is_dir() and not (cube / "zarr.json").exists()
 
 
 def _read_tile(cube: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ from stac2cube.cli.run import RunOptions, commits_of, leave, prepared, said, sto
 from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
-from stac2cube.executors.queue import Queue, job_end, share_of_array
+from stac2cube.executors.queue import Queue, in_job, job_end, share_of_array
 from stac2cube.model.fields import Range
 from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
 from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
@@ -463,7 +463,8 @@ def run(recipe: Path, only: tuple[str, ...], changes: tuple[str, ...], on_deadli
     check_recipe(wanted, entries)
     where = where_words(options)
     cubes = [wanted.made_by(entry) for entry in entries if entry.kind.suffix == CUBE_KIND]
-    code, before = 0, commits_of(cubes)
+    # Only a job may be requeued, and asks whether it got anywhere.
+    code, before = 0, commits_of(cubes) if in_job() else []
     for entry in entries:
         if not options["quiet"]:
             click.echo(f"== {entry.label}", err=True)

@@ -112,9 +112,7 @@ class Grid:
         Raises:
             BadInputError: The CRS is geographic.
         """
-        from pyproj import CRS
-
-        if CRS.from_user_input(self.crs).is_geographic:
+        if self._is_geographic:
             raise BadInputError(
                 f"{what} counts in metres, and the pixels of the cube are in degrees: build the cube in a projected "
                 "CRS (crs=), for example UTM"

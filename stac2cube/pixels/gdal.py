@@ -48,8 +48,6 @@ def gdal_settings(*, remote: bool, fresh: bool = False, store: Mapping[str, str]
         if _silenced & _SENT_EMPTY:
             options["GDAL_HTTP_AUTH"] = "ANY"
     options |= store or {}
-    if remote and store and "GDAL_HTTP_USERPWD" in store and "GDAL_HTTP_AUTH" not in store:
-        options["GDAL_HTTP_AUTH"] = "BASIC"
     if remote:
         options |= {
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",

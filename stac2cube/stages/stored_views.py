@@ -307,9 +307,11 @@ def _joined(words: Iterable[Any]) -> str:
 
 
 def _layer(name: str, layer: Any) -> Layer:
+    from stac2cube.views.units import DAYS
+
     units, what = str(layer.attrs.get("units", "1")), str(layer.attrs.get("long_name", name))
     if layer.dtype.kind == "M":
-        return Layer(name, "uint16", 0, units="days since 1970-01-01", long_name="day of the observation taken")
+        return Layer(name, "uint16", 0, units=DAYS, long_name="day of the observation taken")
     if layer.dtype.kind in "iu":
         return Layer(name, str(layer.dtype), np.iinfo(layer.dtype).max, units=units, long_name=what)
     kind = str(layer.attrs.get("standard_name", ""))

@@ -205,8 +205,8 @@ def read_root(path: Path, file: Path | None = None) -> Root:
     except FileNotFoundError:
         if file is None and _put_in_place(path):
             return read_root(path)
-        lost = file is None and (path / OWN / "history").is_dir()
-        advice = f". Its root is lost: stac2cube verify {path} looks for it in its history" if lost else ""
+        lost = f". Its root is lost: stac2cube verify {path} looks for it in its history"
+        advice = lost if file is None and has_lost_root(path) else ""
         raise CubeError(
             f"{file} is not there" if file else f"{path} is not a cube: it has no zarr.json{advice}"
         ) from None
@@ -233,6 +233,11 @@ def read_root(path: Path, file: Path | None = None) -> Root:
             f"{printable(words)}): stac2cube verify {path} looks for a valid one in its history"
         ) from error
     return root
+
+
+def has_lost_root(cube: Path) -> bool:
+    """Whether a folder was a cube and has lost its root."""
+    return (cube / OWN / "history").is_dir() and not (cube / "zarr.json").exists()
 
 
 def _require_sound(root: Root) -> None:

@@ -16,11 +16,6 @@ import msgspec
 
 from stac2cube.trust.address import public_text, redacted
 
-# Untrusted texts made safe for a terminal, a log, a table or a page: no control characters, no known keys.
-#
-# Sources: Unicode 15.1, general categories Cc, Cf, Cs, Zl and Zp; CWE-150 (escape sequences), CWE-117 (log injection),
-# CWE-1236 (formulas in CSV).
-
 LONGEST = 2000
 """Maximum number of characters shown of a foreign text."""
 
