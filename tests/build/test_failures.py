@@ -207,7 +207,7 @@ def test_a_year_that_goes_on_after_a_kill_holds_nothing_half_written(tmp_path: P
             raise KeyboardInterrupt
 
     with listening(killed), pytest.raises(KeyboardInterrupt):
-        seal_year(cube, 2020, Threads(2))
+        seal_year(cube, 2020, Threads(1))
     assert [half.exists() for half in halves] == [True] * 4
     seal_year(cube, 2020, Threads(2))
     assert find_damage(cube) == []
