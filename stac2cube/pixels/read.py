@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 # Resampled separately, each tile would end in pixels interpolated without their neighbours beyond the cut. Tiles on one
 # lattice are therefore pasted into one image, as far as a block needs it, which is resampled once.
 
-PADDING = 8
-"""Pixels around a block's extent, enough for every kernel."""
+PADDING = 16
+"""Pixels around a block's extent, enough for every kernel: that of lanczos reaches 12 where a cube's pixels have four
+times the edge of the source's, and of coarser cubes granules are not joined."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
@@ -180,16 +181,21 @@ def source_window(image: Image, asset: AssetRef, band: BandRequest, geobox: GeoB
         # No-data values declared only by the item were mixed into neighbouring pixels when the overviews were made.
         clean = image.nodata is not None or _same_number(nodata, band.fill)
         level = level if level and clean and _may_be_read(image, index, level, geobox, asset) else 0
-    cut = _cut(image, index, geobox, level)
-    mixed = cut.pixels == nodata if level and not _keeps_nodata(image) else np.zeros((0, 0), bool)
-    if mixed.any() and not low_passed:
-        cut = _cut(image, index, geobox, 0)
+    cut = _cut(image, index, geobox, level, band.resampling)
+    out = _warped(cut, nodata, band, asset, geobox)
+    if level and not _keeps_nodata(image) and (mixed := cut.pixels == nodata).any():
+        near = _beside(replace(cut, pixels=mixed), geobox, _REACH.get(band.resampling, 0))
+        for part in _parts(near, relation.scale, same_crs=image.geobox.crs == geobox.crs):
+            here = geobox[part]
+            whole = _warped(_cut(image, index, here, 0, band.resampling), nodata, band, asset, here)
+            np.copyto(out[part], whole, where=near[part])
+    return out
+
+
+def _warped(cut: SourceWindow, nodata: float, band: BandRequest, asset: AssetRef, geobox: GeoBox) -> np.ndarray:
+    """A part of an image, resampled in stored form onto the grid of a block."""
     out = np.empty(geobox.shape, dtype=band.dtype)
     warp(replace(cut, pixels=stored(cut.pixels, nodata, band, asset)), band, geobox, out)
-    if mixed.any() and low_passed and (near := _beside(replace(cut, pixels=mixed), geobox)).any():
-        part = _around(near) if image.geobox.crs == geobox.crs else np.s_[:, :]  # else columns are warped together
-        whole = source_window(image, asset, replace(band, reduced=False), geobox[part])
-        np.copyto(out[part], whole, where=near[part])
     return out
 
 
@@ -204,35 +210,64 @@ def nodata_of(image: Image, asset: AssetRef, band: BandRequest) -> float:
     return next((value for value in (image.nodata, asset.nodata) if value is not None), band.fill)
 
 
-def _beside(cut: SourceWindow, geobox: GeoBox) -> np.ndarray:
-    """Mask of a block's pixels that may mix values with no data, because the low-pass filters of a wavelet do.
+def _beside(cut: SourceWindow, geobox: GeoBox, reach: int) -> np.ndarray:
+    """Mask of a block's pixels that may mix values with no data, because the pixels of a lower level do.
 
     Each pixel is judged by its neighbourhood, so that it is the same in every block.
 
     Args:
         cut: ``(rows, columns)`` bool, True where a pixel of a lower level has no data.
         geobox: Grid of the block.
+        reach: Pixels of the block, beyond the pixel itself, that the resampling method uses.
 
     Returns:
         ``(rows, columns)`` of the block, bool.
     """
     from scipy import ndimage  # the only reader that needs it
 
-    near = ndimage.binary_dilation(cut.pixels, np.ones((3, 3), bool), iterations=_MIXED).astype("uint8")
-    out = np.zeros(geobox.shape, "uint8")
-    resample_block(replace(cut, pixels=near), "max", None, geobox, out)
-    return out > 0
+    def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+        wider: np.ndarray = ndimage.binary_dilation(mask, np.ones((3, 3), bool), iterations=pixels)
+        return wider
+
+    around = geobox.pad(reach)
+    out = np.zeros(around.shape, "uint8")
+    resample_block(replace(cut, pixels=grown(cut.pixels, _MIXED).astype("uint8")), "max", None, around, out)
+    near = grown(out > 0, reach) if reach else out > 0
+    return near[reach : reach + geobox.shape[0], reach : reach + geobox.shape[1]]
 
 
-def _around(near: np.ndarray) -> tuple[slice, slice]:
-    """Smallest range of rows and columns with all marked pixels."""
-    rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+_REACH = {"bilinear": 1, "cubic": 2, "lanczos": 3}
+"""Radius of the kernels of GDAL's warper in pixels of a coarser target, where it is not half a pixel."""
 
+
+def _parts(near: np.ndarray, scale: float, *, same_crs: bool) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of small parts of a block, together all its marked pixels.
+
+    An edge of an orbit runs across a block: of the full resolution only its surroundings are read.
+
+    Args:
+        near: ``(rows, columns)`` bool of the block.
+        scale: Pixels of the full resolution per pixel of the block.
+        same_crs: Whether image and block have one CRS; otherwise columns are grouped as in the whole block, so that
+            pixels equal those of the whole block.
+    """
+    edge = max(1, round(_PART / scale))
+    for top in range(0, near.shape[0], edge):
+        for left in range(0, near.shape[1], edge if same_crs else WARP_COLUMNS):
+            piece = near[top : top + edge, left : left + (edge if same_crs else WARP_COLUMNS)]
+            rows, columns = (np.flatnonzero(piece.any(axis=axis)) for axis in (1, 0))
+            if rows.size:
+                down = slice(top + int(rows[0]), top + int(rows[-1]) + 1)
+                across = slice(left + int(columns[0]), left + int(columns[-1]) + 1)
+                yield down, across if same_crs else slice(left, left + piece.shape[1])
+
+
+_PART = 512
+"""Edge of a part in pixels of the full resolution: half a tile of Sentinel-2's JPEG 2000 files."""
 
 _MIXED = 2
 """Pixels of a wavelet level around a pixel without data that may be mixed with no data: the low-pass filters of 5-3
-reach 2 pixels of the level before, those of 9-7 reach 4 (ISO/IEC 15444-1, annex F)."""
+reach 2 pixels of the level before, those of 9-7 reach 4 (ISO/IEC 15444-1, annex F). Averages reach one."""
 
 
 @lru_cache(maxsize=1024)
@@ -260,28 +295,39 @@ class SourceWindow:
     quick: bool = False
 
 
-def _cut(image: Image, index: int, geobox: GeoBox, level: int) -> SourceWindow:
+def _cut(image: Image, index: int, geobox: GeoBox, level: int, method: str) -> SourceWindow:
     """Read the part that a block needs from the full resolution (0) or from an overview (from 1)."""
     source = image.geobox_of(level)
-    taken, part, scale = _needed(Same(source), Same(geobox))
+    taken, part, scale = _needed(Same(source), Same(geobox), method)
     return SourceWindow(image.read(index, taken, level), part, scale, image.quick)
 
 
 @lru_cache(maxsize=1024)
-def _needed(source: Same, target: Same) -> tuple[Roi, GeoBox, float]:
+def _needed(source: Same, target: Same, method: str) -> tuple[Roi, GeoBox, float]:
     """Rows and columns of an image that a block needs, their grid, and the block's pixel size in the image's pixels."""
-    from odc.geo.overlap import compute_reproject_roi
-
-    relation = compute_reproject_roi(source.geobox, target.geobox, padding=8)
+    relation = _padded(source.geobox, target.geobox, method)
     taken = _slices(relation.roi_src)
     return taken, source.geobox[taken], relation.scale
+
+
+def _padded(source: GeoBox, target: GeoBox, method: str) -> ReprojectInfo:
+    """The relation of two grids; its part of the source holds all pixels that the kernel of a method reaches."""
+    from odc.geo.overlap import compute_reproject_roi
+
+    relation = compute_reproject_roi(source, target, padding=_MARGIN)
+    reach = 0 if math.isnan(relation.scale) else math.ceil(_REACH.get(method, 1) * relation.scale) + 2
+    return relation if reach <= _MARGIN else compute_reproject_roi(source, target, padding=reach)
+
+
+_MARGIN = 8
+"""Pixels read around a block's extent at least."""
 
 
 def _may_be_read(image: Image, index: int, level: int, geobox: GeoBox, asset: AssetRef) -> bool:
     """Whether the pixels of an overview are averages of the pixels that they cover."""
     if image.is_jpeg2000 or not image.is_averaged(level):
         return image.is_averaged(level)
-    near, _, _ = _needed(Same(image.geobox_of(level)), Same(geobox))
+    near, _, _ = _needed(Same(image.geobox_of(level)), Same(geobox), "average")
     return are_means(image, index, level, near, asset.address)
 
 
@@ -589,7 +635,7 @@ def read_covered(image: Image, index: int, measure: Measure, geobox: GeoBox) -> 
     values, coverage = np.full(geobox.shape, np.nan, "float32"), np.zeros(geobox.shape, "float32")
     exact = compute_reproject_roi(image.geobox, geobox, ttol=0.05, stol=_SAME_SIZE)
     pasted = exact.paste_ok and exact.read_shrink == 1
-    relation = exact if pasted else compute_reproject_roi(image.geobox, geobox, padding=_MARGIN)
+    relation = exact if pasted else _padded(image.geobox, geobox, measure.downsampling)
     taken = _slices(relation.roi_src)
     if any(part.stop <= part.start for part in taken):
         return values, coverage
@@ -614,7 +660,3 @@ def read_covered(image: Image, index: int, measure: Measure, geobox: GeoBox) -> 
     around = replace(cut, pixels=np.pad((~missing).astype("float32"), border), geobox=cut.geobox.pad(border))
     resample_block(around, "average", None, geobox, coverage)
     return values, np.clip(coverage, 0, 1)
-
-
-_MARGIN = 8
-"""Pixels read around a block's extent: more than any kernel reaches."""

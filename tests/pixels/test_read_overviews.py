@@ -253,3 +253,40 @@ def test_reduced_reading_is_exact_beside_no_data_and_the_same_in_every_block(tmp
     np.testing.assert_array_equal(
         read_block([cog], [band], coarse)["B04"], read_block([cog], [SIXTY], coarse)["B04"], "a COG is read alike"
     )
+
+
+@pytest.mark.parametrize("options", [JP2, FILES["averaged, nodata unknown"]], ids=["jp2", "averaged, nodata unknown"])
+@pytest.mark.parametrize("method", ["bilinear", "cubic", "lanczos", "average", "med"])
+def test_beside_no_data_pixels_are_the_same_in_every_block(method: str, options: dict, tmp_path: Path) -> None:
+    """The full resolution is read only near pixels without data, in whatever block they are."""
+    whole, band = box32(1200, 1200), replace(RED, resampling=method)
+    rows, columns = np.indices(whole.shape)
+    pixels = np.where(2 * rows + 5 * columns < 2000, 0, texture(whole)).astype("uint16")
+    made = granule(whole, B04=write(tmp_path / "a", pixels, whole, **options))
+    coarse = box32(200, 200, gsd=60)
+    got = read_block([made], [band], coarse)["B04"]
+    for part in (np.s_[:40, :40], np.s_[40:, :40], np.s_[:, 33:71], np.s_[60:, 60:]):
+        np.testing.assert_array_equal(read_block([made], [band], coarse[part])["B04"], got[part])
+    full = granule(whole, B04=write(tmp_path / "b.tif", pixels, whole, driver="GTiff", blocksize=None, nodata=0))
+    wanted = read_block([full], [band], coarse)["B04"]
+    np.testing.assert_array_equal(got == 0, wanted == 0)
+    beside = ndimage.binary_dilation(wanted == 0, np.ones((3, 3), bool))
+    np.testing.assert_array_equal(got[beside], wanted[beside])
+    far = ~ndimage.binary_dilation(wanted == 0, np.ones((21, 21), bool))
+    assert (got != wanted)[far].mean() > 0.3, "far from it a lower level is read"
+    apart = np.abs(got.astype(int) - wanted)
+    assert apart[~far].max() <= 1.5 * apart[far].max(), "as anywhere: nothing of 0 is mixed in"
+
+
+@pytest.mark.parametrize("gsd", [60, 240])
+@pytest.mark.parametrize("method", ["bilinear", "cubic", "lanczos", "average"])
+def test_kernels_of_coarse_pixels_reach_beyond_their_block(method: str, gsd: int, tmp_path: Path) -> None:
+    """A kernel is two to six pixels of the block wide: up to 144 pixels of this file, which has no overviews."""
+    whole, band = box32(1200, 1200), replace(RED, resampling=method)
+    pixels = np.random.default_rng(1).integers(1, 10_000, whole.shape).astype("uint16")
+    made = granule(whole, B04=write(tmp_path / "a.tif", pixels, whole, driver="GTiff", blocksize=None))
+    count = 12_000 // gsd
+    coarse, half = box32(count, count, gsd=gsd), count // 2
+    got = read_block([made], [band], coarse)["B04"]
+    for part in (np.s_[:half, :half], np.s_[half:, :half], np.s_[:half, half:], np.s_[half:, half:]):
+        np.testing.assert_array_equal(read_block([made], [band], coarse[part])["B04"], got[part])
