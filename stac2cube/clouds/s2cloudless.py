@@ -317,5 +317,5 @@ _SMOOTH = BandRequest("probability", "float32", float("nan"), "continuous", "bil
 def _resampled(probability: np.ndarray, window: CoarseWindow, block: Block) -> np.ndarray:
     out = np.full(block.geobox.shape, np.nan, "float32")
     scale = block.grid.resolution / window.geobox.resolution.x
-    warp(SourceWindow(probability.astype("float32"), window.geobox, scale), _SMOOTH, block.geobox, out)
+    warp(SourceWindow(probability.astype("float32"), window.geobox, (scale, scale)), _SMOOTH, block.geobox, out)
     return out

@@ -220,7 +220,7 @@ class MoveScene:
         made = {}
         for band in bands:
             made[band.name] = np.empty(block.geobox.shape, band.dtype)
-            warp(SourceWindow(wide[band.name], around, 1.0), band, block.geobox, made[band.name])
+            warp(SourceWindow(wide[band.name], around, (1.0, 1.0)), band, block.geobox, made[band.name])
         return made
 
     def _by_field(self, step: StoredStep, field: Field, block: Block) -> dict[str, np.ndarray]:

@@ -142,7 +142,7 @@ def _of_clouds(clouds: CubeStep, geobox: GeoBox) -> np.ndarray:
     if shadow is not None:
         said[(shadow == 1) & (said == 0)] = 2
     said[cloud == 255] = 255
-    resample_block(SourceWindow(said, whole[window], 1.0), "nearest", 255, geobox, out)
+    resample_block(SourceWindow(said, whole[window], (1.0, 1.0)), "nearest", 255, geobox, out)
     return out
 
 

@@ -22,7 +22,7 @@ from stac2cube.model.fields import equal_nan
 from stac2cube.model.image import BandRequest, Image
 from stac2cube.model.scene import AssetRef, Granule
 from stac2cube.pixels.open import DEFAULT_RETRIES, Engine, ReadOptions, RetryPolicy, of_asset
-from stac2cube.pixels.warp import WARP_COLUMNS, SourceWindow, nodata_of, source_window, stored, warp
+from stac2cube.pixels.warp import WARP_COLUMNS, SourceWindow, nodata_of, pixel_size, source_window, stored, warp
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -81,7 +81,8 @@ class Mosaic:
             pixels = np.full(self.geobox.shape, self.band.fill, dtype=self.band.dtype)
             if part.array.size:
                 relation = compute_reproject_roi(part.geobox, self.geobox)
-                warp(SourceWindow(part.array, part.geobox, relation.scale, self._quick), self.band, self.geobox, pixels)
+                cut = SourceWindow(part.array, part.geobox, pixel_size(relation), self._quick)
+                warp(cut, self.band, self.geobox, pixels)
             np.copyto(out, pixels, where=is_nodata(out, self.band.fill))
         return out
 

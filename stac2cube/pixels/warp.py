@@ -285,13 +285,14 @@ class SourceWindow:
     Attributes:
         pixels: ``(rows, columns)``, as in the file.
         geobox: Their grid.
-        scale: Size of the block's pixels in pixels of the image.
+        scale: Size of the block's pixels along x and y of the image, in its pixels. They differ between degrees and
+            metres: at 60 degrees north, a pixel in degrees is twice as high as it is wide.
         quick: Whether the fast resampling, equal to GDAL's pixel for pixel, may be used; needs numba.
     """
 
     pixels: np.ndarray
     geobox: GeoBox
-    scale: float
+    scale: tuple[float, float]
     quick: bool = False
 
 
@@ -303,11 +304,32 @@ def _cut(image: Image, index: int, geobox: GeoBox, level: int, method: str) -> S
 
 
 @lru_cache(maxsize=1024)
-def _needed(source: Same, target: Same, method: str) -> tuple[Roi, GeoBox, float]:
+def _needed(source: Same, target: Same, method: str) -> tuple[Roi, GeoBox, tuple[float, float]]:
     """Rows and columns of an image that a block needs, their grid, and the block's pixel size in the image's pixels."""
     relation = _padded(source.geobox, target.geobox, method)
     taken = _slices(relation.roi_src)
-    return taken, source.geobox[taken], relation.scale
+    return taken, source.geobox[taken], pixel_size(relation)
+
+
+def pixel_size(relation: ReprojectInfo) -> tuple[float, float]:
+    """Size of the target's pixels along x and y of the source, in its pixels; ``(1, 1)`` if that cannot be determined.
+
+    Args:
+        relation: The relation of two grids; if their CRSs differ, the size is that in the middle of the target.
+    """
+    from odc.geo import xy_
+
+    rows, columns = relation.roi_dst
+    back = relation.transform.back
+    if back.linear is not None:
+        edges = ((back.linear.a, back.linear.d), (back.linear.b, back.linear.e))
+    else:
+        x, y = (columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2
+        here, right, below = (point.xy for point in back([xy_(x, y), xy_(x + 1, y), xy_(x, y + 1)]))
+        edges = ((right[0] - here[0], right[1] - here[1]), (below[0] - here[0], below[1] - here[1]))
+    (right_x, right_y), (below_x, below_y) = edges
+    size = math.hypot(right_x, below_x), math.hypot(right_y, below_y)
+    return size if all(0 < edge < math.inf for edge in size) else (1.0, 1.0)
 
 
 def _padded(source: GeoBox, target: GeoBox, method: str) -> ReprojectInfo:
@@ -315,7 +337,7 @@ def _padded(source: GeoBox, target: GeoBox, method: str) -> ReprojectInfo:
     from odc.geo.overlap import compute_reproject_roi
 
     relation = compute_reproject_roi(source, target, padding=_MARGIN)
-    reach = 0 if math.isnan(relation.scale) else math.ceil(_REACH.get(method, 1) * relation.scale) + 2
+    reach = math.ceil(_REACH.get(method, 1) * max(pixel_size(relation))) + 2
     return relation if reach <= _MARGIN else compute_reproject_roi(source, target, padding=reach)
 
 
@@ -349,7 +371,7 @@ def warp(cut: SourceWindow, band: BandRequest, geobox: GeoBox, out: np.ndarray) 
         geobox: Grid of the block.
         out: ``(rows, columns)`` of the block, overwritten.
     """
-    plain = cut.scale < _COARSER
+    plain = max(cut.scale) < _COARSER
     if cut.quick and plain and is_same_as_gdal(cut.geobox, geobox, cut.pixels.dtype, band.resampling):
         out[...] = band.fill
         resample_quickly(cut.pixels, cut.geobox, geobox, _columns(cut.geobox, geobox), band, out)
@@ -378,14 +400,14 @@ def resample_block(cut: SourceWindow, method: str, fill: float | None, geobox: G
 
     # A target slightly coarser than the source keeps the kernel at its own size. The size is always set: GDAL would
     # derive it from the extent of the block, and a pixel would differ from block to block.
-    kernel = 1.0 if cut.scale < _COARSER else 1 / cut.scale
+    x_kernel, y_kernel = (1.0 if edge < _COARSER else 1 / edge for edge in cut.scale)
     # Before 3.12 GDAL marks a float as no data if it happens to equal the no-data value. NaN avoids this.
     pixels, missing = cut.pixels, fill
     swapped = fill is not None and out.dtype.kind == "f" and not math.isnan(fill)
     if fill is not None and swapped:
         pixels, missing = np.where(is_nodata(pixels, fill), np.nan, pixels).astype(out.dtype), math.nan
     total, width = geobox.shape[1], _columns(cut.geobox, geobox)
-    if kernel < 1:
+    if min(x_kernel, y_kernel) < 1:
         width = min(width, _COARSE_COLUMNS)
     for left in range(0, total, width):
         right = min(left + width, total)
@@ -403,8 +425,8 @@ def resample_block(cut: SourceWindow, method: str, fill: float | None, geobox: G
             init_dest_nodata=True,
             resampling=Resampling[method],
             num_threads=1,
-            XSCALE=kernel,
-            YSCALE=kernel,
+            XSCALE=x_kernel,
+            YSCALE=y_kernel,
             # Else GDAL would split a block that an image covers to less than half, and interpolate positions over the
             # pieces: a pixel would depend on the coverage of its block.
             SRC_FILL_RATIO_HEURISTICS="NO",
@@ -651,12 +673,10 @@ def read_covered(image: Image, index: int, measure: Measure, geobox: GeoBox) -> 
         values[given] = pixels
         coverage[given] = ~missing
         return values, coverage
-    scale = 1.0 if math.isnan(relation.scale) else relation.scale
-    cut = SourceWindow(pixels, image.geobox[taken], scale)
-    resample_block(
-        cut, measure.downsampling if scale > 1 + _SAME_SIZE else measure.upsampling, math.nan, geobox, values
-    )
-    border = _MARGIN + math.ceil(scale)
+    cut = SourceWindow(pixels, image.geobox[taken], pixel_size(relation))
+    method = measure.downsampling if min(cut.scale) > 1 + _SAME_SIZE else measure.upsampling
+    resample_block(cut, method, math.nan, geobox, values)
+    border = _MARGIN + math.ceil(max(cut.scale))
     around = replace(cut, pixels=np.pad((~missing).astype("float32"), border), geobox=cut.geobox.pad(border))
     resample_block(around, "average", None, geobox, coverage)
     return values, np.clip(coverage, 0, 1)

@@ -21,8 +21,8 @@ COARSE = box32(150, 160, x=599_840, y=5_300_200, gsd=20)
 def assert_same(image: np.ndarray, source: GeoBox, target: GeoBox, fill: float, method: str) -> None:
     band = BandRequest("band", str(image.dtype), fill, "continuous", method)
     here, there = np.empty(target.shape, image.dtype), np.empty(target.shape, image.dtype)
-    warp(SourceWindow(image, source, 1.0, quick=True), band, target, here)
-    warp(SourceWindow(image, source, 1.0), band, target, there)
+    warp(SourceWindow(image, source, (1.0, 1.0), quick=True), band, target, here)
+    warp(SourceWindow(image, source, (1.0, 1.0)), band, target, there)
     np.testing.assert_array_equal(here, there)
     assert (here != fill).any()
 
@@ -69,7 +69,7 @@ def test_a_mean_that_is_the_fill_stays_data(dtype: str, fill: int, instead: floa
     target = box32(100, 100, x=599_850, y=5_300_200, gsd=20)  # half a pixel to the right
     out = np.empty(target.shape, dtype)
     warp(
-        SourceWindow(image, COARSE, 1.0, quick=quick),
+        SourceWindow(image, COARSE, (1.0, 1.0), quick=quick),
         BandRequest("band", dtype, fill, "continuous", "bilinear"),
         target,
         out,
