@@ -280,6 +280,27 @@ def test_footprints_across_the_antimeridian(tmp_path: Path, ring: list[list[floa
     assert shape(scene.granules[0].footprint).area == pytest.approx(1)
 
 
+_JUMPING = [[[179.5, 47], [-179.5, 47], [-179.5, 48], [179.5, 48], [179.5, 47]]]
+_BESIDE = [[[179, 46], [179.5, 46], [179.5, 47], [179, 47], [179, 46]]]
+
+
+@pytest.mark.parametrize(
+    ("geometry", "area"),
+    [
+        ({"type": "MultiPolygon", "coordinates": [_JUMPING]}, 1),
+        ({"type": "MultiPolygon", "coordinates": [_JUMPING, _BESIDE]}, 1.5),
+        ({"type": "GeometryCollection", "geometries": [{"type": "Polygon", "coordinates": _JUMPING}]}, 1),
+    ],
+    ids=["one part", "two parts", "a collection"],
+)
+def test_a_part_of_a_footprint_may_jump_across_the_antimeridian(tmp_path: Path, geometry: Json, area: float) -> None:
+    """Tables of one geometry type, as pgSTAC and GeoPandas write, hold polygons as multipolygons of one part."""
+    crossing = item() | {"geometry": geometry}
+    assert footprint_of(crossing).area == pytest.approx(area)
+    assert len(find([crossing], tmp_path, box(-179.8, 47.2, -179.6, 47.8))) == 1
+    assert find([crossing], tmp_path) == [], "an item at the antimeridian is not everywhere"
+
+
 @pytest.mark.parametrize(
     ("ring", "area"),
     [
@@ -308,8 +329,24 @@ def test_a_footprint_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
     assert scene.cloud_cover == 40
 
 
+def _within_lists(levels: int) -> Any:
+    value: Any = 1.0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
-    "geometry", [None, {"type": "Polygon"}, {"type": "Blob", "coordinates": []}, {"type": "Polygon", "coordinates": []}]
+    "geometry",
+    [
+        None,
+        {"type": "Polygon"},
+        {"type": "Blob", "coordinates": []},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Polygon", "coordinates": [[[10**400, 47], [10, 47], [10, 48], [10**400, 47]]]},
+        {"type": "MultiPolygon", "coordinates": _within_lists(800)},
+    ],
+    ids=["null", "no coordinates", "unknown", "empty", "beyond floats", "many levels"],
 )
 def test_a_footprint_that_is_none_is_named(
     tmp_path: Path, geometry: Json | None, caplog: pytest.LogCaptureFixture
