@@ -124,6 +124,31 @@ def test_one_platform_by_many_names(tmp_path: Path, platform: str | None) -> Non
     assert find([item(platform=platform)], tmp_path)[0].key.platform == "sentinel-2a"
 
 
+@pytest.mark.parametrize(
+    ("mission", "name", "said", "platform"),
+    [
+        ("sentinel-2-l2a", "x", "Sentinel2A", "sentinel-2a"),
+        ("sentinel-2-l2a", "x", "S2B_MSI", "sentinel-2b"),
+        ("sentinel-2-l2a", "S2C_32TMT_x", "sentinel-2", "sentinel-2c"),
+        ("sentinel-1-rtc", "x", "SENTINEL1A", "sentinel-1a"),
+        ("sentinel-1-rtc", "S1C_IW_GRDH_x_rtc", "sentinel-1", "sentinel-1c"),
+        ("sentinel-1-rtc", "S1A_IW_GRDH_x_rtc", None, "sentinel-1a"),
+        ("landsat-c2-l2", "x", "LANDSAT_08", "landsat-8"),
+        ("landsat-c2-l2", "x", "Landsat9", "landsat-9"),
+        ("landsat-c2-l2", "x", "LE07", "landsat-7"),
+        ("landsat-c2-l2", "LT05_L2SP_x", "landsat", "landsat-5"),
+        ("landsat-c2-l2", "LC08_L2SP_x", None, "landsat-8"),
+        ("landsat-c2-l2", "x", "landsat-3", ""),
+        ("landsat-c2-l2", "S2A_x", None, ""),
+        ("sentinel-2-l2a", "LC08_L2SP_x", None, ""),
+        ("cop-dem-glo-30", "x", None, ""),
+    ],
+)
+def test_spellings_of_platforms(mission: str, name: str, said: str | None, platform: str) -> None:
+    one = {"id": name, "properties": {"platform": said}, "assets": {}}
+    assert platform_of(one, find_mission(mission)) == platform
+
+
 def test_an_unknown_platform_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     strange = item("X", platform="sentinel-3a")
     assert platform_of(strange, find_mission("sentinel-2-l2a")) == ""
