@@ -168,6 +168,17 @@ class HostSession(requests.Session):
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(max_retries=retries or 0))
 
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Address of a redirect; a search that was sent by POST is sent on by POST.
+
+        A browser would ask by GET after 301 and 302, without the body (RFC 9110, 15.4), and the server would answer a
+        search without conditions. Servers behind a proxy often redirect from http to https.
+        """
+        target: str | None = super().get_redirect_target(resp)
+        if target and resp.request.method == "POST":
+            resp.status_code = _KEEPING.get(resp.status_code, resp.status_code)
+        return target
+
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Remove keys on a redirect to another host, scheme or port; ``.netrc`` is not read."""
         there = str(prepared_request.url)
@@ -175,6 +186,10 @@ class HostSession(requests.Session):
             return
         for name in ("Authorization", "Cookie", *self._private):
             prepared_request.headers.pop(name, None)
+
+
+_KEEPING = {301: 308, 302: 307}
+"""Status of a redirect -> the one that means the same and keeps method and body."""
 
 
 class StrictIO(StacApiIO):
@@ -236,7 +251,7 @@ class StrictIO(StacApiIO):
             APIError: It is JSON, but not an object.
             ValueError: It is not JSON, or nested too deeply.
         """
-        value = parse_json(txt)
+        value = parse_json(txt.removeprefix("\ufeff"))
         if not isinstance(value, dict):
             raise APIError(f"the answer is no JSON object but {txt[:40]!r}")
         return value

@@ -111,8 +111,13 @@ def readable(href: str, signer: str) -> str:
     if parts.scheme == "s3":
         return f"/vsis3/{parts.netloc}{parts.path}"
     if parts.scheme in ("http", "https"):
-        return f"/vsicurl/{_signed(href) if signer == 'planetary-computer' and _is_blob(href) else href}"
+        signed = _signed(href) if signer == "planetary-computer" and _is_blob(href) else href
+        return f"/vsicurl/{_UNSAFE.sub(lambda found: quote(found[0], safe=''), signed)}"
     return href
+
+
+_UNSAFE = re.compile(r"[ \"<>\\^`{|}]")
+"""Characters that an address may hold only if they are encoded (RFC 3986, 2); libcurl refuses blanks."""
 
 
 def is_remote(href: str) -> bool:

@@ -16,6 +16,7 @@ from stac2cube.store.files import read_plain, write_whole
 from stac2cube.store.lock import IN_FOLDER, CubeLock
 from stac2cube.store.metadata import has_lost_root, now_text, read_root
 from stac2cube.trust.names import MARK, is_harmless, safe_name
+from stac2cube.trust.text import parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +113,7 @@ class TileArchive:
     def state(self, tile: ArchiveTile) -> TileState:
         """Outcome of the last run of a tile; "never run" if its file is missing or malformed."""
         try:
-            state = TileState(**json.loads(read_plain(self.tile_folder(tile) / STATE)))
+            state = TileState(**parse_json(read_plain(self.tile_folder(tile) / STATE)))
         except (OSError, ValueError, TypeError):
             return TileState()
         return state if _is_sound(state) else TileState()
@@ -167,7 +168,7 @@ def read_archive(path: str | Path) -> TileArchive:
 
     folder = Path(path).parent if Path(path).name == DOOR else Path(path)
     try:
-        door = json.loads(read_plain(folder / DOOR))
+        door = parse_json(read_plain(folder / DOOR))
         own = door[FIELD]
         if own["format"] > FORMAT:
             raise BadInputError(f"{folder} has layout {own['format']}, this version knows {FORMAT}: upgrade stac2cube")
@@ -404,8 +405,8 @@ def _read_steps(path: Path) -> StepTable | None:
     try:
         with pq.ParquetFile(path) as file:
             about = file.schema_arrow.metadata or {}
-            tiles, stamps = json.loads(about[_TILES.encode()])
-            keys = np.array(json.loads(about[_KEYS.encode()]) or [], dtype="U")
+            tiles, stamps = parse_json(about[_TILES.encode()])
+            keys = np.array(parse_json(about[_KEYS.encode()]) or [], dtype="U")
             count = file.metadata.num_rows
             tile, key, times = (np.empty(count, dtype) for dtype in (np.int32, np.int32, np.int64))
             begin = 0

@@ -23,6 +23,7 @@ from stac2cube.search.items import item_text
 from stac2cube.search.parsing import Notes
 from stac2cube.search.search import MatchedItem, newest_of
 from stac2cube.store.files import read_plain, write_whole
+from stac2cube.trust.text import parse_json
 
 # Items of a search.
 
@@ -180,7 +181,7 @@ class Journal:
         try:
             if time.time() - path.stat().st_mtime > LONGEST_PAUSE:
                 path.unlink()
-            codes = {str(name): int(code) for name, code in json.loads(read_plain(path)).items()}
+            codes = {str(name): int(code) for name, code in parse_json(read_plain(path)).items()}
         except (OSError, ValueError, AttributeError, TypeError):
             codes = {}
         return cls(path, codes)

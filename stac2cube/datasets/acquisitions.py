@@ -73,6 +73,11 @@ class WantedFile:
         size = self.about.get("file:size")
         return int(size) if isinstance(size, (int, float)) else None
 
+    @property
+    def checksum(self) -> str:
+        """Multihash, "" if the catalog does not give one."""
+        return str(self.about.get("file:checksum") or "")
+
 
 @dataclass(frozen=True)
 class Acquisition:

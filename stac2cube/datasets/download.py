@@ -180,7 +180,7 @@ class Fetcher:
             raise _AgainError("what is there already is no part of the file")
         waited_for = False
         try:
-            self._receive(response, part, have, patience)
+            self._receive(response, part, have, patience, file.size)
         except TooSlowError as error:
             waited_for = True
             raise self._slow(error) from None
@@ -193,7 +193,9 @@ class Fetcher:
     def _slow(self, error: TooSlowError) -> Exception:
         return StoppedError() if self.stop.is_set() else _AgainError(str(error))
 
-    def _receive(self, response: urllib3.BaseHTTPResponse, part: Path, have: int, patience: Patience) -> None:
+    def _receive(
+        self, response: urllib3.BaseHTTPResponse, part: Path, have: int, patience: Patience, size: int | None
+    ) -> None:
         packed = (response.headers.get("Content-Encoding") or "identity").strip().lower() != "identity"
         said = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range") or "")
         if response.status == 206 and (said is None or int(said[1]) != have or (packed and have)):
@@ -206,6 +208,9 @@ class Fetcher:
                 patience.came()
                 if self.stop.is_set():
                     raise StoppedError
+                if size is not None and out.tell() > size:  # it might never end, and fill the disk
+                    response.close()
+                    break
             out.flush()
             os.fsync(out.fileno())
         if response.status == 206 and said is not None and said[3] not in ("*", str(int(said[2]) + 1)):
@@ -513,8 +518,8 @@ class Own:
 
     def is_still(self, one: WantedFile, path: Path, *, verify: bool) -> bool:
         """Whether the fetched file is the catalog's current one, as far as the catalog shows it."""
-        checksum = str(one.about.get("file:checksum") or "")
-        known, had = RemoteFile("", one.size, checksum), self.sums.get(one.path, "")
+        checksum, had = one.checksum, self.sums.get(one.path, "")
+        known = RemoteFile("", one.size, checksum)
         if not is_fetched(known, path):
             return False
         if not verify and (not checksum or not had or checksum == had):
@@ -547,8 +552,7 @@ class Own:
     @staticmethod
     def _is_it(one: WantedFile, path: Path) -> bool:
         """Whether the existing file is the wanted one, by its checksum."""
-        checksum = str(one.about.get("file:checksum") or "")
-        return hasher(checksum) is not None and not damage(RemoteFile("", one.size, checksum), path)
+        return hasher(one.checksum) is not None and not damage(RemoteFile("", one.size, one.checksum), path)
 
 
 def _placed(one: WantedFile, names: Names) -> WantedFile:
@@ -576,12 +580,11 @@ def _fetch(one: WantedFile, own: Own, fetcher: Fetcher, catalog: Catalog, verify
     """Fetch one file; return its entry, and whether it is new."""
     if one.reason:
         return _absent(one), False
-    checksum = str(one.about.get("file:checksum") or "")
-    known = RemoteFile("", one.size, checksum)
+    known = RemoteFile("", one.size, one.checksum)
     try:
         path = own.path_of(one)
         if own.is_still(one, path, verify=verify):
-            verified: Verified = "checksum" if hasher(checksum) else "size" if one.size is not None else "nothing"
+            verified: Verified = "checksum" if hasher(one.checksum) else "size" if one.size is not None else "nothing"
             return _there(one, path, verified), False
         if fetcher.stop.is_set():
             raise StoppedError
@@ -632,22 +635,18 @@ def _signed_s3(asset: AssetRef, signer: str) -> str:
 
 
 def _there(one: WantedFile, path: Path, verified: Verified) -> FileEntry:
-    assert one.item is not None  # files without an item have a reason
-    checksum = str(one.about.get("file:checksum") or "")
-    words = (one.scene, one.role.word, str(one.item["id"]), one.path)
-    return FileEntry(*words, state="there", size=path.stat().st_size, checksum=checksum, verified=verified)
+    size = path.stat().st_size
+    return FileEntry(*_place(one), one.path, "there", size=size, checksum=one.checksum, verified=verified)
 
 
 def _absent(one: WantedFile, reason: str = "") -> FileEntry:
     return FileEntry(
-        scene=one.scene,
-        role=one.role.word,
-        item="" if one.item is None else str(one.item["id"]),
+        *_place(one),
         path=one.path,
         state="missing" if one.reason else "failed",
         reason=one.reason or reason,
         size=one.size,
-        checksum=str(one.about.get("file:checksum") or ""),
+        checksum=one.checksum,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ from stac2cube.errors import BadInputError, IncompleteError
 from stac2cube.executors.base import Place, Threads
 from stac2cube.progress import Progress
 from stac2cube.store.files import real_folder, refuse_links
+from stac2cube.trust.text import parse_json
 
 # Folders of sets, and JSON files with the name and version of their schema.
 
@@ -34,7 +34,7 @@ def read_document(file: Path, schema: str, what: str, made_by: str) -> dict[str,
         BadInputError: The file does not exist, is not JSON, or has another schema.
     """
     try:
-        value = json.loads(file.read_text())
+        value = parse_json(file.read_text())
     except FileNotFoundError:
         raise BadInputError(f"{file} does not exist: {made_by}") from None
     except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +24,7 @@ from stac2cube.errors import BadInputError, ReadError
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.fields import equal_nan
 from stac2cube.store.staging import StoredStep
+from stac2cube.trust.text import parse_json
 
 # Frames for training, from cubes and folders of samples.
 #
@@ -318,7 +318,7 @@ def _version(root: Path, sample: Sample) -> str:
     """
     path = root / str(sample.meta_path)
     try:
-        return digest_of(json.loads(path.read_text())["made_of"])
+        return digest_of(parse_json(path.read_text())["made_of"])
     except (OSError, ValueError, KeyError) as error:
         raise BadInputError(
             f"{path} cannot be read ({error}): make the sample again with `stac2cube samples`"

@@ -39,6 +39,7 @@ from stac2cube.pixels.open import of_asset, read_file
 from stac2cube.pixels.warp import SourceWindow, read_covered, resample_block, source_window
 from stac2cube.pixels.zarr_header import crs_of_store, small_array
 from stac2cube.store.files import exchange, passing, remove_tree, sync_folder, sync_tree, write_whole
+from stac2cube.trust.text import parse_json
 from stac2cube.version import __version__
 
 # Labels of a sample, from any source, on the sample's grid; runs on workers.
@@ -524,7 +525,7 @@ def present(folder: Path, source: SampleSource, rules: SampleRules) -> Sample | 
         BadInputError: A sample of that name was made by other rules.
     """
     try:
-        meta = json.loads((folder / source.id / META).read_text())
+        meta = parse_json((folder / source.id / META).read_text())
         made, sample = meta["made_of"], meta["sample"]
     except (OSError, ValueError, KeyError):
         return None

@@ -46,6 +46,7 @@ from stac2cube.store.files import (
     write_whole,
 )
 from stac2cube.store.staging import fast_pipeline
+from stac2cube.trust.text import parse_json
 
 # A shard: patches that are stored together, and how their pixels are read.
 
@@ -387,7 +388,7 @@ def read_patch_manifest(folder: Path) -> dict[str, Any]:
         BadInputError: The manifest does not exist, or has another schema.
     """
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = parse_json((folder / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise BadInputError(f"{folder} holds no finished set of patches ({error}): run `stac2cube patches`") from error
     if manifest.get("schema") != SCHEMA:
@@ -435,7 +436,7 @@ def _begin(out: Path, asked: dict[str, Any]) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = json.loads(file.read_text())
+        said: dict[str, Any] = parse_json(file.read_text())
     except (OSError, ValueError) as error:
         raise BadInputError(f"{file} cannot be read ({error}): give another folder") from error
     return said

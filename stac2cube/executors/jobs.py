@@ -26,6 +26,7 @@ from stac2cube.executors.slurm import Slurm
 from stac2cube.executors.worker import ONE_THREAD
 from stac2cube.store.files import write_whole
 from stac2cube.trust.address import has_secret
+from stac2cube.trust.text import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Submission:
             file: The file. Its present folder is used, because the folder of the cubes may have been moved.
         """
         try:
-            content = json.loads(file.read_text())
+            content = parse_json(file.read_text())
             there = Path(content["folder"])
             jobs = {str(name): str(job) for name, job in content["jobs"].items()}
             texts = [str(content[name]) for name in ("recipe", "site", "clusters", "made")]

@@ -17,7 +17,7 @@ from stac2cube.store.files import write_whole
 from stac2cube.trust.address import NOBODY, Login, has_secret, is_private_way, public, same_origin
 from stac2cube.trust.deadline import TooSlowError, within
 from stac2cube.trust.names import Names, is_below, path_below, require_own
-from stac2cube.trust.text import shown
+from stac2cube.trust.text import parse_json, shown
 
 if TYPE_CHECKING:
     import pystac
@@ -101,7 +101,7 @@ def _own_items(target: Path) -> set[str]:
     if not target.exists():
         return set()
     try:
-        value = json.loads(target.read_bytes())
+        value = parse_json(target.read_bytes())
         made_here = any(one.get("name") == "stac2cube" for one in value["providers"])
         links = [str(link["href"]) for link in value["links"] if link["rel"] == "item"]
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -115,7 +115,7 @@ def _own_items(target: Path) -> set[str]:
 def _is_of(path: Path, name: str) -> bool:
     """Whether a file is the Item of this step, left by an interrupted run."""
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(value, dict) and value.get("id") == name and "stac2cube:items" in value.get("properties", {})

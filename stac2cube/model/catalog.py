@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from platformdirs import user_data_path
 from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.model.tables import shipped_and_own
 from stac2cube.trust.address import NOBODY, Login, has_secret, is_http, public, public_each
-from stac2cube.trust.text import shown
+from stac2cube.trust.text import parse_json, shown
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ _HEAD = 256
 
 def _of_index(path: Path, known: dict[str, Catalog]) -> Catalog:
     try:
-        name = str(json.loads((path / MANIFEST).read_bytes())["catalog"])
+        name = str(parse_json((path / MANIFEST).read_bytes())["catalog"])
     except (ValueError, KeyError, TypeError) as error:
         raise CatalogError(f"{path / MANIFEST} is no manifest of a scene index: {error}") from error
     source = known.get(name) or (_of_url(name, known) if is_http(name) else Catalog(name=name, title=name, url=name))

@@ -130,19 +130,20 @@ _RULES: Mapping[str, Callable[[Item, str], Identity]] = {
 def platform_of(item: Item, mission: Mission) -> str:
     """Normalised platform name, "" if it is not a satellite of the mission."""
     text = _text(item, "platform").lower().replace(" ", "-").replace("_", "-")
-    if (
-        mission.identity == "sentinel-2"
-        and text in ("", mission.constellation)
-        and (match := _PRODUCT.search(_product_names(item)))
-    ):
-        text = f"{mission.constellation}{match['unit'].lower()}"
-    if short := _SHORT.fullmatch(text):
-        text = f"sentinel-{short[1]}{short[2]}"
+    if text in ("", mission.constellation):
+        names = _product_names(item) if mission.identity == "sentinel-2" else item["id"]
+        found = _OF_PRODUCT[mission.identity].search(names) if mission.identity in _OF_PRODUCT else None
+        text = found[1].lower() if found else text
+    if spelled := _SENTINEL.fullmatch(text):
+        text = f"sentinel-{spelled[1]}{spelled[2]}"
+    elif spelled := _LANDSAT.fullmatch(text):
+        text = f"landsat-{spelled[1]}"
     return text if text in mission.platforms else ""
 
 
-_SHORT = re.compile(r"s([12])-?([a-d])(?:-msi|-sar)?")
-"""Short platform names of products: S2A, S1A."""
+_SENTINEL = re.compile(r"s(?:entinel)?-?([12])-?([a-d])(?:-msi|-sar|-c-sar)?")
+_LANDSAT = re.compile(r"l(?:andsat)?[ceot]?-?0?([4-9])(?:-oli|-tirs|-oli-tirs|-etm\+?|-tm)?")
+"""Spellings of platforms, in lower case and with dashes: S2A, sentinel2a, Landsat8, LANDSAT_08, LC08."""
 
 
 def orbit_of(item: Item, platform: str) -> int:
@@ -184,7 +185,12 @@ _ORBIT_SHIFT = {"sentinel-2a": 3, "sentinel-2b": -26}
 """Relative orbit = (absolute orbit + shift) modulo 143, the orbits of Sentinel-2's ten-day cycle. Derived from products
 that name both: S2A 24558 is R108 and 44964 is R065; S2B 17394 is R065 and 37185 is R122."""
 
-_PRODUCT = re.compile(r"S2(?P<unit>[A-D])_")
+_OF_PRODUCT = {
+    "sentinel-2": re.compile(r"(S2[A-D])_"),
+    "sentinel-1": re.compile(r"^(S1[A-D])_"),
+    "landsat": re.compile(r"^(L[CEOT]0\d)_"),
+}
+"""By identity: the platform in names of products (ESA and USGS, naming conventions)."""
 
 
 def orbit_state(item: Item) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote
 
 from shapely import union_all
@@ -25,6 +26,9 @@ from stac2cube.search.parsing import Notes
 from stac2cube.trust.address import NOBODY, Login, has_secret, host_of, is_http, netrc_path, public
 from stac2cube.trust.text import parse_json, shown
 
+if TYPE_CHECKING:
+    from pystac_client import Client
+
 # Pages of a search: links to the next page, and when paging must end.
 
 MOST_PAGES = 5_000
@@ -39,7 +43,7 @@ MOST_REPEATED = 3
 
 
 def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
-    """The items of pages, without repetitions.
+    """The items of pages, without repetitions; an item that was changed between two pages comes in both versions.
 
     Args:
         pages: Responses of a search, in order.
@@ -51,20 +55,24 @@ def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
     """
     from pystac_client.exceptions import APIError
 
-    seen: set[tuple[str, str]] = set()
+    seen: dict[tuple[str, str], int] = {}
     matched: int | None = None
     repeated = barren = 0
     for number, page in enumerate(pages, 1):
         matched = _matched(page, matched)
         fresh = 0
         for item in page["features"]:
-            key = (str(item.get("collection", "")), str(item.get("id"))) if isinstance(item, Mapping) else None
-            if key is not None and key in seen:
-                repeated += 1
-                continue
-            if key is not None:
-                seen.add(key)
-            fresh += 1
+            if isinstance(item, Mapping):
+                key, version = (str(item.get("collection", "")), str(item.get("id"))), _version(item)
+                if key in seen:
+                    repeated += 1
+                    if seen[key] == version:
+                        continue
+                else:
+                    fresh += 1
+                seen[key] = version
+            else:
+                fresh += 1
             yield item
         barren = 0 if fresh else barren + 1
         if barren >= MOST_REPEATED:
@@ -78,6 +86,17 @@ def once(pages: Iterator[Mapping[str, Any]], notes: Notes) -> Iterator[Any]:
         notes.incomplete = f"the server counts {matched} items and gave {len(seen)}"
     elif matched is None and repeated:
         notes.incomplete = f"the server gave {repeated} items twice, and does not say how many there are"
+
+
+_CHANGING = ("datetime", "created", "updated", "s2:generation_time", "processing:datetime", "deprecated")
+"""Properties by which versions of an item differ, see :func:`stac2cube.model.scene.version_of`."""
+
+
+def _version(item: Mapping[str, Any]) -> int:
+    """A number that is the same for the same version of an item; small, because a search keeps one for each item."""
+    properties = item.get("properties")
+    said = [properties.get(key) for key in _CHANGING] if isinstance(properties, Mapping) else []
+    return hash(tuple(value if isinstance(value, (str, bool)) else None for value in said))
 
 
 def _matched(page: Mapping[str, Any], before: int | None) -> int | None:
@@ -322,6 +341,9 @@ RETRIES = 6
 PAGE = 200
 """Items requested per page."""
 
+FEW = 50
+"""Items requested per page of a server that refuses longer ones."""
+
 _MOST_CORNERS = 500
 """Areas with more corners are sent as convex hulls, since servers refuse long requests; the response is filtered
 here."""
@@ -357,24 +379,98 @@ def items_of_api(
 
     from stac2cube.access.http import StrictIO
 
-    parts = getattr(area, "geoms", [area])
-    corners = sum(len(part.exterior.coords) for part in parts)
-    # Hulls of the parts, not of the union: an area split at the antimeridian would span the globe.
-    shape = area if corners <= _MOST_CORNERS else union_all([part.convex_hull for part in parts])
     noted = Notes() if notes is None else notes
     try:
         client = Client.open(url, stac_io=StrictIO(RETRIES, url, login))
+        asking = _Asking(client, collections, area)
         for first, last in intervals:
-            search = client.search(
-                collections=list(collections), intersects=mapping(shape), datetime=(first, last), limit=PAGE
-            )
-            yield from (_absolute_link(item, url) for item in once(search.pages_as_dicts(), noted))
+            for place in range(asking.count):
+                pages = asking.pages(place, (first, last))
+                yield from (_absolute_link(item, url) for item in once(pages, noted))
     except (ClientTypeError, DoesNotConformTo, STACError) as error:
         raise CatalogError(
             f"{url} is no STAC API that can be searched: {_first_line(error)}. Check the address"
         ) from error
     except (APIError, RequestException, ValueError) as error:  # ValueError: the response is not JSON
         raise refused(url, error) from None
+
+
+class _Asking:
+    """How a server is asked: by POST with the area, or by GET with its boxes where it knows only that.
+
+    The STAC API specification asks servers for GET only, and lets them refuse pages that they call too long.
+
+    Args:
+        client: The server.
+        collections: Ids of the collections to search.
+        area: Geometry in WGS84.
+    """
+
+    def __init__(self, client: Client, collections: Sequence[str], area: BaseGeometry) -> None:
+        methods = {str(link.extra_fields.get("method") or "").upper() for link in client.get_links("search")}
+        self._client, self._collections, self._limit = client, list(collections), PAGE
+        self._way: Literal["POST", "GET"] = "GET" if methods == {"GET"} else "POST"
+        parts = list(getattr(area, "geoms", [area]))
+        corners = sum(len(part.exterior.coords) for part in parts)
+        # Hulls of the parts, not of the union: an area split at the antimeridian would span the globe.
+        self._shape = area if corners <= _MOST_CORNERS else union_all([part.convex_hull for part in parts])
+        west, _, east, _ = area.bounds
+        sides = [[part for part in parts if (part.centroid.x < 0) is left] for left in (True, False)]
+        self._boxes = [union_all(side).bounds for side in (sides if east - west > 180 else [parts]) if side]
+
+    @property
+    def count(self) -> int:
+        """Number of searches for one interval: one, or one per box."""
+        return len(self._boxes)
+
+    def pages(self, place: int, interval: Interval) -> Iterator[Mapping[str, Any]]:
+        """The pages of one of these searches.
+
+        Raises:
+            APIError: The server answers with an error.
+        """
+        from pystac_client.exceptions import APIError
+
+        while place == 0 or self._way == "GET":
+            try:
+                pages = self._search(place, interval)
+                first = next(pages, None)
+            except APIError as error:
+                status = getattr(error, "status_code", None)
+                if self._way == "POST" and status in _NO_SUCH_WAY:
+                    self._way = "GET"
+                elif self._limit > FEW and status in _TOO_MANY and (status == 413 or "limit" in str(error).lower()):
+                    self._limit = FEW
+                else:
+                    raise
+                continue
+            if first is not None:
+                yield first
+                yield from pages
+            return
+
+    def _search(self, place: int, interval: Interval) -> Iterator[Mapping[str, Any]]:
+        by_post = self._way == "POST"
+        search = self._client.search(
+            method=self._way,
+            collections=self._collections,
+            intersects=mapping(self._shape) if by_post else None,
+            bbox=None if by_post else self._boxes[place],
+            datetime=interval,
+            limit=self._limit,
+        )
+        pages: Iterator[Mapping[str, Any]] = search.pages_as_dicts()
+        return pages
+
+
+# Servers that only take GET list both ways, or POST, as it happens.
+warnings.filterwarnings("ignore", "The requested method '[A-Z]+' is not advertised")
+
+_NO_SUCH_WAY = (404, 405, 501)
+"""Answers of servers that do not take POST."""
+
+_TOO_MANY = (400, 413, 422)
+"""Answers of servers to a page that they call too long."""
 
 
 def refused(url: str, error: Exception) -> CatalogError:

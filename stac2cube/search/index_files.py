@@ -107,7 +107,7 @@ def read_index_manifest(folder: Path) -> IndexManifest:
     if not is_index(folder):
         raise CatalogError(f"{folder} is no scene index: it has no {MANIFEST}")
     try:
-        value = json.loads((folder / MANIFEST).read_bytes())
+        value = parse_json((folder / MANIFEST).read_bytes())
         if value.pop("stac2cube:index") != VERSION:
             raise CatalogError(f"{folder} was written by a newer version of stac2cube")
         parts = tuple(IndexFile(**part) for part in value.pop("parts"))
@@ -312,8 +312,19 @@ def _values(column: pa.Array) -> list[Any]:
         column = column.storage
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    values: list[Any] = column.to_pylist()
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        values = [_of_calendar(value) for value in column]
     return values
+
+
+def _of_calendar(value: pa.Scalar) -> Any:
+    """The value; None for a time beyond Python's calendar, as an infinite one of PostgreSQL."""
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return None
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,7 +368,7 @@ def _decoded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value
 

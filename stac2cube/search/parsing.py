@@ -189,8 +189,8 @@ def footprint_of(item: Item) -> BaseGeometry:
             raise ValueError(f"it runs from {west:g}, {south:g} to {east:g}, {north:g}, which are no degrees")
         # A shape that seems to span the globe is across the antimeridian or around a pole. It is split before it is
         # repaired: a repair may cut it into pieces.
-        if east - west > 180 and drawn.geom_type == "Polygon":
-            drawn = to_wgs84(drawn, parse_crs(WGS84), repair=True)
+        if east - west > 180 and any(east - west > 180 for west, _, east, _ in _boxes_of(drawn)):
+            drawn = to_wgs84(polygons_of(drawn), parse_crs(WGS84), repair=True)
         valid = drawn if drawn.is_valid else make_valid(drawn)
         if valid.geom_type not in ("Polygon", "MultiPolygon"):
             valid = polygons_of(valid)
@@ -199,8 +199,17 @@ def footprint_of(item: Item) -> BaseGeometry:
         if lying.is_empty or not lying.area > 0:
             raise ValueError("it covers nothing")
         return lying
-    except (ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except (
+        *(ShapelyError, BadInputError, ValueError, TypeError, AttributeError, KeyError, IndexError),
+        *(OverflowError, RecursionError),  # integers too large for a float; lists in lists in lists
+    ) as error:
         raise ItemError(f"item {item['id']} has a geometry that is none: {error!s:.200}") from error
+
+
+def _boxes_of(drawn: BaseGeometry) -> list[list[float]]:
+    """West, south, east and north of each polygon of a shape, also of a collection."""
+    boxes: list[list[float]] = shapely.bounds(shapely.get_parts(polygons_of(drawn))).tolist()
+    return boxes
 
 
 def _shape_of(said: Mapping[str, Any]) -> BaseGeometry:
@@ -301,7 +310,12 @@ def declared_crs(place: Mapping[str, Any]) -> str:
             return crs
     wkt, projjson = place.get("proj:wkt2"), place.get("proj:projjson")
     crs = _known_crs(wkt) if isinstance(wkt, str) else ""
-    return crs or (_known_crs(json.dumps(projjson)) if isinstance(projjson, dict) else "")
+    if crs or not isinstance(projjson, dict):
+        return crs
+    try:
+        return _known_crs(json.dumps(projjson))
+    except RecursionError:
+        return ""
 
 
 @lru_cache(maxsize=256)

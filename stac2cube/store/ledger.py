@@ -19,7 +19,7 @@ from stac2cube.store.files import make_folder, write_whole
 from stac2cube.store.metadata import OWN
 from stac2cube.store.staging import Receipt, Shard
 from stac2cube.trust.names import is_name
-from stac2cube.trust.text import printable
+from stac2cube.trust.text import parse_json, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,7 +121,7 @@ class Ledger:
                 continue
             table = _load(path, None if whole else _LEAN)
             for row in _rows_of(table, wanted):
-                rows[row["id"]] = _from_row(row, whole=whole)
+                rows[row["id"]] = _entry_of(path, row, whole=whole)
         return dict(sorted(rows.items(), key=lambda row: (row[1].time, row[0])))
 
     def sealed(self, *, whole: bool = True) -> dict[str, Entry]:
@@ -215,6 +215,23 @@ def _to_row(entry: Entry) -> dict[str, Any]:
     }
 
 
+def _entry_of(path: Path, row: Mapping[str, Any], *, whole: bool) -> Entry:
+    try:
+        return _from_row(row, whole=whole)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CubeError(
+            f"{path}, a part of the cube's ledger, has a row of the step {printable(row['id'])} that stac2cube did not "
+            f"write ({printable(error)[:120]}). Where the cube was copied, copy it again"
+        ) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise TypeError(f"{text!r:.60} is no JSON object")
+    return value
+
+
 def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
     if not is_name(row["id"]):  # keys become names of folders and files
         raise CubeError(
@@ -225,22 +242,27 @@ def _from_row(row: Mapping[str, Any], *, whole: bool) -> Entry:
         time=row["datetime"],
         status=row["stac2cube:status"],
         items=tuple(row["stac2cube:items"]),
-        parts=json.loads(row["stac2cube:parts"]),
+        parts=_object(row["stac2cube:parts"]),
         slot=row["stac2cube:slot"],
         commit=row["stac2cube:commit"],
         reason=row["stac2cube:reason"],
-        properties=json.loads(row["stac2cube:properties"]),
+        properties=_object(row["stac2cube:properties"]),
     )
     if not whole:
         return lean
     from shapely import from_wkb
+    from shapely.errors import ShapelyError
     from shapely.geometry import mapping
 
+    try:
+        footprint = mapping(from_wkb(row["geometry"])) if row["geometry"] else {}
+    except ShapelyError as error:
+        raise ValueError(f"its geometry is none: {error}") from error
     return replace(
         lean,
-        footprint=mapping(from_wkb(row["geometry"])) if row["geometry"] else {},
+        footprint=footprint,
         sources=tuple(row[SOURCES]),
-        receipts=tuple(_receipt(value) for value in json.loads(row["stac2cube:receipts"])),
+        receipts=tuple(_receipt(value) for value in parse_json(row["stac2cube:receipts"])),
     )
 
 

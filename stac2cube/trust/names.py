@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stac2cube.errors import BadInputError
-from stac2cube.trust.text import is_printable, printable
+from stac2cube.trust.text import is_printable, parse_json, printable
 
 LONGEST = 120
 """Maximum bytes of a name: with prefix and suffix, below the 255 bytes of most file systems."""
@@ -115,7 +115,7 @@ class Names:
         """The names in the table of a folder; none if it is missing or damaged."""
         path = folder / TABLE
         try:
-            value = json.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else {}
+            value = parse_json(path.read_bytes()) if path.is_file() and not path.is_symlink() else {}
         except (OSError, ValueError):
             value = {}
         names = value.get("names") if isinstance(value, Mapping) else None

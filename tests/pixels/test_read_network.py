@@ -54,6 +54,12 @@ def test_a_file_that_comes_late_is_found(server: RangeServer) -> None:
     np.testing.assert_array_equal(read(f"{server.url}/late.tif"), PIXELS)
 
 
+@pytest.mark.parametrize("address", ["a b.tif", "a%20b.tif", "a b.tif?of=x y", "a%20b.tif?of=x%20y"])
+def test_blanks_in_an_address_are_encoded(server: RangeServer, address: str) -> None:
+    write(server.folder / "a b.tif", PIXELS, WHOLE)
+    np.testing.assert_array_equal(read(f"{server.url}/{address}"), PIXELS)
+
+
 @pytest.mark.parametrize("fault", [403, "html"], ids=str)
 @pytest.mark.parametrize("before", [0, 1], ids=["in the header", "in the pixels"])
 def test_one_bad_answer_in_the_middle_passes(server: RangeServer, engine: str, fault: int | str, before: int) -> None:

@@ -163,6 +163,17 @@ def test_one_odd_row_does_not_stop_the_others(tmp_path: Path, caplog: pytest.Log
     assert "2 x item S2A_15 has no geometry (also S2A_20)" in caplog.text
 
 
+def test_a_time_beyond_the_calendar_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An infinite time of PostgreSQL, as pgSTAC has them, becomes the largest number."""
+    made = table(items())
+    kind, infinite = pa.timestamp("us", "UTC"), 2**63 - 1
+    ends = pa.array([infinite, None, 0], pa.int64()).view(kind)
+    times = pa.array([*made["datetime"].cast(pa.int64()).to_pylist()[:2], infinite]).view(kind)
+    made = made.set_column(made.schema.get_field_index("datetime"), "datetime", times)
+    assert len(scenes(written(made.append_column("end_datetime", ends), tmp_path / "a.parquet"))) == 2
+    assert "item S2A_20 has no time" in caplog.text
+
+
 def test_what_is_no_table_of_items_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "x": [1]}), tmp_path / "a.parquet")
     with pytest.raises(CatalogError, match="is not STAC GeoParquet: it has no column assets, geometry"):

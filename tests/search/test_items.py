@@ -124,6 +124,31 @@ def test_one_platform_by_many_names(tmp_path: Path, platform: str | None) -> Non
     assert find([item(platform=platform)], tmp_path)[0].key.platform == "sentinel-2a"
 
 
+@pytest.mark.parametrize(
+    ("mission", "name", "said", "platform"),
+    [
+        ("sentinel-2-l2a", "x", "Sentinel2A", "sentinel-2a"),
+        ("sentinel-2-l2a", "x", "S2B_MSI", "sentinel-2b"),
+        ("sentinel-2-l2a", "S2C_32TMT_x", "sentinel-2", "sentinel-2c"),
+        ("sentinel-1-rtc", "x", "SENTINEL1A", "sentinel-1a"),
+        ("sentinel-1-rtc", "S1C_IW_GRDH_x_rtc", "sentinel-1", "sentinel-1c"),
+        ("sentinel-1-rtc", "S1A_IW_GRDH_x_rtc", None, "sentinel-1a"),
+        ("landsat-c2-l2", "x", "LANDSAT_08", "landsat-8"),
+        ("landsat-c2-l2", "x", "Landsat9", "landsat-9"),
+        ("landsat-c2-l2", "x", "LE07", "landsat-7"),
+        ("landsat-c2-l2", "LT05_L2SP_x", "landsat", "landsat-5"),
+        ("landsat-c2-l2", "LC08_L2SP_x", None, "landsat-8"),
+        ("landsat-c2-l2", "x", "landsat-3", ""),
+        ("landsat-c2-l2", "S2A_x", None, ""),
+        ("sentinel-2-l2a", "LC08_L2SP_x", None, ""),
+        ("cop-dem-glo-30", "x", None, ""),
+    ],
+)
+def test_spellings_of_platforms(mission: str, name: str, said: str | None, platform: str) -> None:
+    one = {"id": name, "properties": {"platform": said}, "assets": {}}
+    assert platform_of(one, find_mission(mission)) == platform
+
+
 def test_an_unknown_platform_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     strange = item("X", platform="sentinel-3a")
     assert platform_of(strange, find_mission("sentinel-2-l2a")) == ""
@@ -280,6 +305,27 @@ def test_footprints_across_the_antimeridian(tmp_path: Path, ring: list[list[floa
     assert shape(scene.granules[0].footprint).area == pytest.approx(1)
 
 
+_JUMPING = [[[179.5, 47], [-179.5, 47], [-179.5, 48], [179.5, 48], [179.5, 47]]]
+_BESIDE = [[[179, 46], [179.5, 46], [179.5, 47], [179, 47], [179, 46]]]
+
+
+@pytest.mark.parametrize(
+    ("geometry", "area"),
+    [
+        ({"type": "MultiPolygon", "coordinates": [_JUMPING]}, 1),
+        ({"type": "MultiPolygon", "coordinates": [_JUMPING, _BESIDE]}, 1.5),
+        ({"type": "GeometryCollection", "geometries": [{"type": "Polygon", "coordinates": _JUMPING}]}, 1),
+    ],
+    ids=["one part", "two parts", "a collection"],
+)
+def test_a_part_of_a_footprint_may_jump_across_the_antimeridian(tmp_path: Path, geometry: Json, area: float) -> None:
+    """Tables of one geometry type, as pgSTAC and GeoPandas write, hold polygons as multipolygons of one part."""
+    crossing = item() | {"geometry": geometry}
+    assert footprint_of(crossing).area == pytest.approx(area)
+    assert len(find([crossing], tmp_path, box(-179.8, 47.2, -179.6, 47.8))) == 1
+    assert find([crossing], tmp_path) == [], "an item at the antimeridian is not everywhere"
+
+
 @pytest.mark.parametrize(
     ("ring", "area"),
     [
@@ -308,8 +354,24 @@ def test_a_footprint_that_crosses_itself_is_repaired(tmp_path: Path) -> None:
     assert scene.cloud_cover == 40
 
 
+def _within_lists(levels: int) -> Any:
+    value: Any = 1.0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
-    "geometry", [None, {"type": "Polygon"}, {"type": "Blob", "coordinates": []}, {"type": "Polygon", "coordinates": []}]
+    "geometry",
+    [
+        None,
+        {"type": "Polygon"},
+        {"type": "Blob", "coordinates": []},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Polygon", "coordinates": [[[10**400, 47], [10, 47], [10, 48], [10**400, 47]]]},
+        {"type": "MultiPolygon", "coordinates": _within_lists(800)},
+    ],
+    ids=["null", "no coordinates", "unknown", "empty", "beyond floats", "many levels"],
 )
 def test_a_footprint_that_is_none_is_named(
     tmp_path: Path, geometry: Json | None, caplog: pytest.LogCaptureFixture

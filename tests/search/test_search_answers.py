@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from shapely import union_all
 from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
 
 from stac2cube.access import http
 from stac2cube.errors import CatalogError
@@ -23,6 +26,7 @@ from stac2cube.search.parsing import Notes
 Json = dict[str, Any]
 CONFORMS = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
 Answer = tuple[int, dict[str, str], Any]
+AREA = box(9, 47, 10, 48)
 
 
 class Server:
@@ -31,12 +35,18 @@ class Server:
     def __init__(self) -> None:
         self.searches: list[Answer] = []
         self.bodies: list[Json] = []
+        self.queries: list[dict[str, list[str]]] = []
+        self.by_get: list[Answer] = []
         self.landing: Any = None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.answer(200, {}, server.landing)
+                parts = urlsplit(self.path)
+                if parts.path != "/search":
+                    return self.answer(200, {}, server.landing)
+                server.queries.append(parse_qs(parts.query))
+                return self.answer(*server.by_get[min(len(server.queries), len(server.by_get)) - 1])
 
             def do_POST(self) -> None:
                 server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -75,11 +85,11 @@ class Server:
         links = [following | {"merge": True}] if token else []
         return 200, {}, {"type": "FeatureCollection", "features": features, "links": links}
 
-    def found(self, notes: Notes | None = None) -> list[Any]:
+    def found(self, notes: Notes | None = None, area: BaseGeometry = AREA) -> list[Any]:
         first, last = (
             time_of({"id": "", "properties": {"datetime": f"20{year}-01-01T00:00:00Z"}}) for year in (20, 21)
         )
-        return list(items_of_api(self.url, ["c"], box(9, 47, 10, 48), [(first, last)], notes))
+        return list(items_of_api(self.url, ["c"], area, [(first, last)], notes))
 
     def find(self, notes: Notes | None = None) -> list[str]:
         return [item["id"] for item in self.found(notes)]
@@ -255,6 +265,75 @@ def test_relative_addresses_are_meant_from_the_item(server: Server) -> None:
     assert found[0]["assets"]["B04"]["href"] == f"{server.url}/collections/c/items/x y.tif"
     assert found[0]["assets"]["B08"]["href"] == "https://host/y.tif"
     assert found[1]["assets"]["B04"]["href"] == "https://elsewhere/files/z%20.tif?v=1"
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_that_takes_no_post_is_asked_by_get(server: Server, status: int) -> None:
+    server.searches = [(status, {}, {"code": "MethodNotAllowed"})]
+    first = server.page(["a"])
+    first[2]["links"] = [{"rel": "next", "href": "search?token=1"}]
+    server.by_get = [first, server.page(["b"])]
+    assert server.find() == ["a", "b"]
+    assert server.queries[0]["collections"] == ["c"]
+    assert server.queries[0]["bbox"] == ["9.0,47.0,10.0,48.0"]
+    assert "datetime" in server.queries[0]
+    assert server.queries[1] == {"token": ["1"]}
+    assert len(server.bodies) == 1
+
+
+def test_a_server_that_links_to_get_alone_is_never_asked_by_post(server: Server) -> None:
+    server.landing["links"][1]["method"] = "GET"
+    server.by_get = [server.page(["a"])]
+    assert server.find() == ["a"]
+    assert not server.bodies
+
+
+def test_by_get_both_sides_of_the_antimeridian_are_boxes_of_their_own(server: Server) -> None:
+    server.landing["links"][1]["method"] = "GET"
+    server.by_get = [server.page(["west"]), server.page(["east"])]
+    both = union_all([box(179, 1, 180, 2), box(-180, 1, -179, 2)])
+    assert {item["id"] for item in server.found(area=both)} == {"west", "east"}
+    assert sorted(query["bbox"] for query in server.queries) == [["-180.0,1.0,-179.0,2.0"], ["179.0,1.0,180.0,2.0"]]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(400, "limit must be <= 100"), (422, {"detail": [{"loc": ["body", "limit"]}]}), (413, "too large")],
+    ids=str,
+)
+def test_a_server_that_refuses_long_pages_is_asked_for_short_ones(server: Server, status: int, said: Any) -> None:
+    server.searches = [(status, {}, {"description": said}), server.page(["a"], "1"), server.page(["b"])]
+    assert server.find() == ["a", "b"]
+    assert [body.get("limit") for body in server.bodies] == [200, 50, 50]
+
+
+def test_a_server_that_refuses_any_page_is_named(server: Server) -> None:
+    server.searches = [(400, {}, {"description": "the limit of your account"})]
+    with pytest.raises(CatalogError, match="the limit of your account"):
+        server.find()
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirected_search_keeps_its_conditions(server: Server, status: int) -> None:
+    server.searches = [(status, {"Location": "/search"}, {}), server.page(["a"])]
+    server.by_get = [server.page(["of anything"])]
+    assert server.find() == ["a"]
+    assert server.bodies[1] == server.bodies[0]
+
+
+def test_an_item_that_changes_between_two_pages_comes_in_both_versions(server: Server) -> None:
+    first, second, third = server.page(["a", "b"], "1"), server.page(["a", "b"], "2"), server.page(["b"])
+    second[2]["features"][0]["properties"] = {"updated": "2020-05-01T00:00:00Z"}
+    server.searches = [first, second, third]
+    found = [(item["id"], item["properties"].get("updated")) for item in server.found()]
+    assert found == [("a", None), ("b", None), ("a", "2020-05-01T00:00:00Z")]
+
+
+def test_an_answer_may_begin_with_a_mark_of_its_byte_order(server: Server) -> None:
+    status, headers, page = server.page(["a"])
+    server.searches = [(status, headers, b"\xef\xbb\xbf" + json.dumps(page).encode())]
+    assert server.find() == ["a"]
 
 
 def test_pages_in_a_circle_end(server: Server) -> None:

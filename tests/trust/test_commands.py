@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -216,6 +217,27 @@ def test_files_in_odd_answers_are_whole_or_not_there(server: Server, tmp_path: P
         with pytest.raises(ReadError):
             fetcher.fetch(RemoteFile(server.url + address), tmp_path / "none")
         assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "packed"])
+def test_no_more_is_fetched_than_the_catalog_says(server: Server, tmp_path: Path, *, packed: bool) -> None:
+    """A server, or a few bytes that unpack to many, could fill the disk."""
+    content = bytes(64 << 20)
+    head = {"Content-Encoding": "gzip"} if packed else {}
+    body = gzip.compress(content, 1) if packed else content
+    server.files["/long"] = lambda handler: handler.answer(200, body, head)
+    written: list[int] = []
+
+    class Watching(threading.Event):
+        def is_set(self) -> bool:
+            written.extend(path.stat().st_size for path in tmp_path.glob("x.bin*"))
+            return super().is_set()
+
+    fetcher = Fetcher(stop=Watching(), attempts=4, first_wait=0.01)
+    with pytest.raises(ReadError, match="bytes, not 1000"):
+        fetcher.fetch(RemoteFile(f"{server.url}/long", size=1000), tmp_path / "x.bin")
+    assert max(written) < len(content) / 4
+    assert not list(tmp_path.glob("x.bin*"))
 
 
 @pytest.mark.parametrize("engine", ["auto", "rasterio"])

@@ -36,7 +36,9 @@ def changed(cube: Path, column: str, value: str) -> None:
     path = ledger.folder / ledger.parts[0]
     table = pq.read_table(path)
     place = table.schema.get_field_index(column)
-    pq.write_table(table.set_column(place, table.schema.field(column), pa.array([value])), path)
+    pq.write_table(
+        table.set_column(place, table.schema.field(column), pa.array([value], table.schema.field(column).type)), path
+    )
 
 
 @pytest.mark.parametrize("key", ["../../outside", "/tmp/x", "..", "a\x1b[31m", "a\nb", ""])
@@ -106,6 +108,19 @@ def test_words_of_a_ledger_are_escaped(cube: Path, tmp_path: Path, run: Run) -> 
     page = (tmp_path / "page.html").read_text()
     assert is_printable(page.replace("\n", "").replace("\t", ""))
     assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize("column", ["properties", "parts", "receipts", "geometry"])
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", "null", "7", '{"a":' * 5000, '[{"shards": [{}]}]'], ids=lambda text: text[:20]
+)
+def test_a_row_of_a_ledger_that_is_none_is_refused_in_words(cube: Path, column: str, text: str, run: Run) -> None:
+    changed(cube, column if column == "geometry" else f"stac2cube:{column}", text)
+    with pytest.raises(CubeError, match=r"has a row of the step sentinel-2a.* that stac2cube did not write"):
+        Ledger(cube, read_root(cube).ledger).entries()
+    done = run("status", cube)
+    clean(done)
+    assert "Traceback" not in done.said
 
 
 def test_what_is_published_replaces_nothing_of_others(cube: Path, private: Path, tmp_path: Path, run: Run) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stac2cube.errors import BadInputError
+from stac2cube.archives.archive import read_archive
+from stac2cube.datasets.acquisitions import read_manifest
+from stac2cube.datasets.shards import read_patch_manifest
+from stac2cube.errors import BadInputError, Stac2cubeError
 from stac2cube.model.catalog import Catalog, find_catalog, public_catalog
+from stac2cube.search.index_files import read_index_manifest
+from stac2cube.store.reader import open_cube
 from stac2cube.trust import deadline
 from stac2cube.trust.address import (
     Login,
@@ -279,3 +286,31 @@ def test_a_table_of_names_from_somebody_else_names_no_path(tmp_path: Path) -> No
     names = Names.of_folder(tmp_path)
     assert all(is_harmless(names.of(text)) or "~" in names.of(text) for text in ("../../x", "/etc/x", "CON", "a"))
     assert names.of("a") == "a"
+
+
+_MANY_LEVELS = '{"a":' * 100_000
+"""No JSON, but Python's parser only knows that after 1000 levels."""
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("index.json", read_manifest),
+        ("index.json", read_index_manifest),
+        ("archive.json", read_archive),
+        ("manifest.json", read_patch_manifest),
+        ("zarr.json", open_cube),
+    ],
+    ids=["products", "scene index", "archive", "patches", "cube"],
+)
+def test_a_document_of_too_many_levels_is_refused_in_words(
+    tmp_path: Path, name: str, read: Callable[[Path], object]
+) -> None:
+    (tmp_path / name).write_text(_MANY_LEVELS)
+    with pytest.raises(Stac2cubeError, match=re.escape(str(tmp_path))):
+        read(tmp_path)
+
+
+def test_a_table_of_names_of_too_many_levels_is_none(tmp_path: Path) -> None:
+    (tmp_path / TABLE).write_text(_MANY_LEVELS)
+    assert Names.of_folder(tmp_path).table == {}
