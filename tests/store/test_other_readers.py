@@ -86,6 +86,13 @@ def test_flags_stored_again_have_the_type_of_their_layer(cube: Path, tmp_path: P
         assert again["SCL"].attrs["flag_values"].tolist() == [0, 4]
 
 
+@pytest.mark.parametrize("chunks", ["shards", "series", "auto", None])
+def test_a_cube_without_steps_opens_in_any_chunks(chunks: str | None, tmp_path: Path) -> None:
+    build(tmp_path / "empty.zarr", SPEC, [], Make(), Threads(1))
+    opened = stac2cube.open_cube(tmp_path / "empty.zarr", chunks=chunks)
+    assert opened["B02"].shape == (0, *SPEC.grid.shape)
+
+
 def test_xarray_alone_knows_the_grid(cube: Path) -> None:
     import odc.geo.xr  # noqa: F401
 
