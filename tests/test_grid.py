@@ -12,9 +12,12 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import box, mapping
 
 import stac2cube
+from stac2cube.build.status import to_read
 from stac2cube.errors import BadInputError
+from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.geometry import read_areas
-from stac2cube.model.grid import Grid, crs_text, grid_from_geobox, grid_over, native_crs
+from stac2cube.model.grid import Grid, crs_text, grid_from_geobox, grid_over, native_crs, resolution_for
+from stac2cube.model.mission import find_mission
 from stac2cube.store.metadata import read_root
 from tests.pixels.granules import write
 
@@ -51,6 +54,26 @@ def test_the_native_crs_is_that_of_most_of_the_area() -> None:
     assert native_crs(area, both, 12.05) == "EPSG:32633"
     with pytest.raises(BadInputError, match="pass crs="):
         native_crs(area, [("", area)], 12)
+
+
+def test_the_size_of_a_band_is_no_pixel_size_in_other_units() -> None:
+    """10 m of a band would be pixels of 10 feet, or of 10 degrees."""
+    assert resolution_for(None, 10, "EPSG:32632") == 10
+    assert resolution_for(32.8, 10, "EPSG:2263") == 32.8
+    with pytest.raises(BadInputError, match=r"counts in US survey foot: say resolution= too, for example 32.8"):
+        resolution_for(None, 10, "EPSG:2263")
+    with pytest.raises(BadInputError, match=r"EPSG:4326 counts in degrees: say resolution="):
+        resolution_for(None, 10, "EPSG:4326")
+
+
+@pytest.mark.parametrize(
+    ("crs", "edge"), [("EPSG:32632", 10.0), ("EPSG:2263", 10 / 0.3048006096), ("EPSG:4326", 10 / 111_319.49)]
+)
+def test_what_a_build_reads_is_estimated_in_metres(crs: str, edge: float) -> None:
+    grid = Grid(crs, edge, (0.0, 0.0), (150, 130))
+    (band,) = find_mission("sentinel-2-l2a").choose_bands(["B04"])
+    spec = CubeSpec("layers", grid, (Layer("B04", "uint16", 0),))
+    assert to_read([band], spec, 1000) == pytest.approx(2000, rel=1e-6)
 
 
 def test_a_users_own_geobox_is_taken_as_it_is() -> None:

@@ -294,6 +294,8 @@ def _fours(values: np.ndarray) -> np.ndarray:
 def halved_mean(values: np.ndarray, fill: Any) -> np.ndarray:
     """Means of the pixels with data; integers are rounded to the nearest, halves to even.
 
+    A mean that equals the fill value becomes the number beside it: it is data.
+
     Args:
         values: ``(rows, columns)``, both even.
         fill: Value of pixels without data; NaN counts as no data too.
@@ -309,7 +311,16 @@ def halved_mean(values: np.ndarray, fill: Any) -> np.ndarray:
     if not floating:
         mean = np.rint(mean)
     halved: np.ndarray = np.where(count > 0, mean, fill).astype(values.dtype)
+    halved[(count > 0) & (halved == fill)] = _beside(values.dtype.type(fill))
     return halved
+
+
+def _beside(fill: Any) -> Any:
+    """The integer below a fill value, or above the lowest one of its type; for floats the next larger number."""
+    kind = fill.dtype.type
+    if fill.dtype.kind == "f":
+        return np.nextafter(fill, kind(np.inf))
+    return kind(int(fill) + 1 if fill == np.iinfo(kind).min else int(fill) - 1)
 
 
 def halved_mode(values: np.ndarray, fill: Any) -> np.ndarray:

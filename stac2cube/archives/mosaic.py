@@ -92,6 +92,25 @@ def open_archive(
         BadInputError: There is no archive, product, layer or tile of that name, or the area is outside.
         CubeError: A cube is damaged.
     """
+    words: dict[str, Any] = {"crs": crs, "resolution": resolution, "aoi": aoi, "time": time}
+    words |= {"bands": bands, "tiles": tiles}
+    dataset, _ = _opened(path, product, decode=decode, **words)
+    return dataset if chunks is None else dataset.chunk(dict(chunks))
+
+
+def _opened(
+    path: str | Path,
+    product: str,
+    *,
+    crs: str | None = None,
+    resolution: float | None = None,
+    aoi: Any = None,
+    time: Any = None,
+    bands: Sequence[str] | None = None,
+    tiles: Sequence[str] | None = None,
+    decode: bool = True,
+) -> tuple[xr.Dataset, Grid]:
+    """The Dataset of :func:`open_archive`, and its lattice: coordinates in degrees give pixels that are not square."""
     archive = read_archive(path)
     chosen = _chosen(archive, product, tiles)
     table = product_steps(archive, product)
@@ -110,7 +129,8 @@ def open_archive(
     for layer in layers:
         array = MosaicLayer(source, layer, shape)
         variables[layer.name] = lazy_variable(array, ("time", "y", "x"), layer.attributes(), {})
-    dataset = xr.Dataset(variables, coords=xr_coords(geobox))
+    # Not by the names of the axes of the CRS, which in degrees are latitude and longitude.
+    dataset = xr.Dataset(variables, coords=xr_coords(geobox, always_yx=True))
     dataset = dataset.assign_coords(time=("time", times.astype("datetime64[us]")), scene=("time", keys.astype("U")))
     dataset["time"].attrs = {"standard_name": "time", "long_name": "earliest acquisition time of the tiles, UTC"}
     dataset["scene"].attrs = {"long_name": "key of the scene: platform, relative orbit, solar day"}
@@ -120,7 +140,7 @@ def open_archive(
     dataset.encoding["source"] = str(archive.folder)
     dataset = xr.decode_cf(dataset, decode_times=False) if decode else dataset
     prepare_for_writing(dataset)
-    return dataset if chunks is None else dataset.chunk(dict(chunks))
+    return dataset, grid_from_geobox(geobox)
 
 
 def _chosen(archive: TileArchive, product: str, tiles: Sequence[str] | None) -> list[ArchiveTile]:
@@ -483,8 +503,8 @@ def export_mosaics(
         OSError: The disk is full.
     """
     words = {"bands": bands, "time": time, "aoi": aoi, "crs": crs, "resolution": resolution}
-    dataset = open_archive(path, product, decode=False, **words)
-    layers, grid = layers_of_product(path, product, bands), _grid_of(dataset)
+    dataset, grid = _opened(path, product, decode=False, **words)
+    layers = layers_of_product(path, product, bands)
     if not dataset.sizes["time"]:
         raise BadInputError(f"there is no step of {product} in {time}: choose another time")
     written = []
@@ -503,10 +523,6 @@ def _windows(step: xr.Dataset, layers: Sequence[Layer], grid: Grid) -> Iterator[
             rows, columns = slice(top, min(top + WINDOW, height)), slice(left, min(left + WINDOW, width))
             for layer in layers:
                 yield layer.name, Window.from_slices(rows, columns), step[layer.name][rows, columns].values
-
-
-def _grid_of(dataset: xr.Dataset) -> Grid:
-    return grid_from_geobox(dataset.odc.geobox)
 
 
 def archive_series(
@@ -590,8 +606,8 @@ def _told(
         return series(archive.cube(tiles[0], product), place, columns=columns, choice=choice)
     crs = tiles[0].crs
     names = [tile.name for tile in tiles]
-    dataset = open_archive(archive.folder, product, crs=crs, aoi=place["geometry"], time=time, tiles=names)
-    return series_of(dataset, _grid_of(dataset), place, columns)
+    dataset, grid = _opened(archive.folder, product, crs=crs, aoi=place["geometry"], time=time, tiles=names)
+    return series_of(dataset, grid, place, columns)
 
 
 def write_catalog(path: str | Path, out: Path, address: str = "") -> Path:

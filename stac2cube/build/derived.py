@@ -161,8 +161,8 @@ class DerivedPlan:
         spec: Grid, layers, recipe and request of the cube.
         steps: All steps that the cube must have.
         task: Computes one block.
-        exact: Rebuild a step if its parts differ in any way, also if they are older or fewer. False: only if parts
-            are newer, or differ in the parent.
+        exact: Rebuild a step if its parts differ in any way, also if they are older or fewer, and remove steps that are
+            not among these. False: rebuild only if parts are newer, or differ in the parent.
         before: Summary of earlier work that the plan needed. Its failures and its time count as those of the build.
     """
 
@@ -204,6 +204,10 @@ class Derivation:
         if work.exact and self.out.exists():
             options = replace(options, again=options.again | _changed(self.out, work.steps))
         summary = build(self.out, work.spec, work.steps, work.task, self.place, options=options, progress=self.progress)
+        # Only now: the one composite of all steps has another key where an earlier scene came.
+        whole = work.exact and not summary.exit_code and self.out.exists()
+        if whole and (gone := sealed_keys(self.out) - {step.entry.key for step in work.steps}):
+            drop(self.out, gone, options=options)
         summary.failed |= work.before.failed
         summary.seconds += work.before.seconds
         return summary

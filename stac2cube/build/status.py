@@ -130,7 +130,7 @@ def to_read(bands: Sequence[Band], spec: CubeSpec, pixels: int) -> float:
         spec: Spec of the cube.
         pixels: Pixels to make of each layer, see :func:`pixels_of_layer`.
     """
-    edge = spec.grid.resolution
+    edge = spec.grid.metres
     return pixels * sum((edge / band.gsd) ** 2 * np.dtype(band.quantity.dtype).itemsize for band in bands)
 
 

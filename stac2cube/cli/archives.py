@@ -16,6 +16,7 @@ from stac2cube.cli.options import console_for, options_of
 from stac2cube.cli.run import STOPPED, RunOptions, build_layers, human_bytes, stoppable, was_asked_to_stop, wide_console
 from stac2cube.errors import BadInputError, CubeError, Stac2cubeError
 from stac2cube.executors.queue import job_end
+from stac2cube.model.grid import crs_text, resolution_for
 from stac2cube.model.query import Query, TilingWords
 from stac2cube.recipe.file import Recipe, RecipeEntry
 from stac2cube.recipe.schema import CUBE_KIND
@@ -75,7 +76,10 @@ def archive_request(recipe: Recipe, query: Query, options: GridOptions, only: Se
     tiling = TilingWords(**words)
     if options.crs is not None:
         raise BadInputError("the tiles say the CRS: leave crs out of layers, or say it in tiles")
-    resolution = float(options.resolution or min(band.gsd for band in query.chosen))
+    finest = min(band.gsd for band in query.chosen)
+    # Tilings without a CRS of their own have tiles in metres.
+    own = crs_text(tiling.crs) if tiling.crs else "EPSG:32631"
+    resolution = resolution_for(options.resolution, finest, own)
     products = tuple(entry.name for entry in recipe.entries if entry.kind.suffix == CUBE_KIND)
     _warn_of_references(recipe)
     mark = json.dumps([_mark(entry) for entry in recipe.entries], sort_keys=True, default=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,8 +82,8 @@ def write_series(
         The file. A row per location and step: ``name``, ``time``, ``scene``; for points a column per layer, the value
         of their pixel; for polygons ``B04_mean`` and so on, ``pixels`` (number of pixels within) and ``valid`` (number
         of these with data in all continuous layers). A layer of classes has one column, for polygons the most frequent
-        class. Times are marked as UTC. A ``.parquet`` is GeoParquet: it also has ``geometry`` in the CRS of the cube,
-        and ``units`` in the metadata of its columns.
+        class of the pixels with data. Times are marked as UTC. A ``.parquet`` is GeoParquet: it also has ``geometry``
+        in the CRS of the cube, and ``units`` in the metadata of its columns.
 
     Raises:
         BadInputError: Another kind of file, lines, a location without pixels of the cube, no such layer.
@@ -290,13 +291,13 @@ def _rows(dataset: xr.Dataset, places: list[Location], columns: Columns, hiding:
     return tables
 
 
-def _layers(step: xr.Dataset, columns: Columns, hiding: Hiding) -> tuple[dict[str, np.ndarray], set[str]]:
-    """Layers and indices of one step, ``(rows, columns)`` each, and names of those that are classes."""
+def _layers(step: xr.Dataset, columns: Columns, hiding: Hiding) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Layers and indices of one step, ``(rows, columns)`` each; and of those that are classes the class of no data."""
     seen = hiding.apply(step) if hiding else step
     if seen.sizes["time"] == 0:
         seen = step.where(False)  # the clouds cube does not have the step: hide all pixels
     names = [str(name) for name in (columns.layers or step.data_vars)]
-    classes = {name for name in names if is_class(step[name])}
+    classes = {name: step[name].attrs.get("nodata") for name in names if is_class(step[name])}
     layers = {name: (seen[name] if name in classes else physical(seen[name])).values[0] for name in names}
     if columns.indices:
         made = indices(seen, columns.indices)
@@ -305,7 +306,7 @@ def _layers(step: xr.Dataset, columns: Columns, hiding: Hiding) -> tuple[dict[st
 
 
 def _over(
-    layers: dict[str, np.ndarray], classes: set[str], inside: np.ndarray, statistics: tuple[str, ...]
+    layers: dict[str, np.ndarray], classes: Mapping[str, Any], inside: np.ndarray, statistics: tuple[str, ...]
 ) -> dict[str, Any]:
     """The row of a polygon at one step."""
     told: dict[str, Any] = {"pixels": int(inside.sum())}
@@ -314,7 +315,7 @@ def _over(
     for name, values in layers.items():
         within = values[inside]
         if name in classes:
-            told[name] = _most(within)
+            told[name] = _most(within, classes[name])
         else:
             valid = within[np.isfinite(within)].astype("float64")
             told |= {f"{name}_{what}": _statistic(what, valid) for what in statistics}
@@ -325,7 +326,8 @@ def _statistic(what: str, values: np.ndarray) -> float:
     return float(getattr(np, what)(values)) if values.size else float("nan")
 
 
-def _most(values: np.ndarray) -> float:
-    """The most frequent value, the lowest among equals."""
-    found, counts = np.unique(values[np.isfinite(values)], return_counts=True)
+def _most(values: np.ndarray, nodata: Any) -> float:
+    """The most frequent class of the pixels with data, the lowest among equals; NaN where no pixel has data."""
+    known = np.isfinite(values) if nodata is None else np.isfinite(values) & (values != nodata)
+    found, counts = np.unique(values[known], return_counts=True)
     return float(found[counts.argmax()]) if found.size else float("nan")

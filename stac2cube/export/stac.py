@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from pyproj import CRS
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, box, mapping, shape
 from shapely.geometry.base import BaseGeometry
@@ -573,9 +572,7 @@ def _asset(spec: CubeSpec) -> dict[str, Any]:
 
 def metres_of(grid: Grid) -> float:
     """Edge of the pixels in metres for STAC's ``gsd``, six digits; for pixels in degrees, along the equator."""
-    crs = CRS.from_user_input(grid.crs)
-    radius = crs.ellipsoid.semi_major_metre if crs.is_geographic and crs.ellipsoid else 1.0
-    return float(f"{grid.resolution * crs.axis_info[0].unit_conversion_factor * radius:.6g}")
+    return float(f"{grid.metres:.6g}")
 
 
 def projected(grid: Grid) -> dict[str, Any]:

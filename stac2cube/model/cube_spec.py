@@ -207,6 +207,19 @@ def _comparable(spec: CubeSpec) -> dict[str, Any]:
     return flat
 
 
+def seconds_since(first: np.datetime64, fill: float | None) -> dict[str, Any]:
+    """The encoding of times as float64 seconds, the only unit below a minute that CDO supports.
+
+    It reads microseconds as the date 0000-00-00. Within 136 years of the first time they are exact to the microsecond.
+
+    Args:
+        first: The first time; seconds count from the begin of its day, UTC.
+        fill: Number for no time; None for coordinates, where CF allows none.
+    """
+    units = {"units": f"seconds since {first.astype('datetime64[D]')} 00:00:00", "calendar": "proleptic_gregorian"}
+    return {**units, "dtype": np.dtype("float64"), "_FillValue": fill}
+
+
 def prepare_for_writing(dataset: xr.Dataset) -> None:
     """Set the encoding of a Dataset so that xarray writes it, and results computed from it, correctly.
 
@@ -215,23 +228,23 @@ def prepare_for_writing(dataset: xr.Dataset) -> None:
     ``to_zarr``. The stored form stays under a key that xarray ignores, for ``to_reflectance``, which needs the largest
     number.
 
-    Times are written as float64 seconds, the only unit below a minute that CDO supports: it reads microseconds as the
-    date 0000-00-00. Within 136 years of the first step they are exact to the microsecond. xarray gives a float64 NaN
-    as ``_FillValue``, which CF does not allow for coordinates.
+    Times are written as seconds, see :func:`seconds_since`. xarray gives a float64 NaN as ``_FillValue``, which CF does
+    not allow for coordinates.
 
     Args:
         dataset: Layers with dims ``(time, y, x)``, decoded or not. Its encoding is changed, and a ``GeoTransform``
             is removed, because it would be wrong for a subset.
     """
     for layer in dataset.data_vars.values():
+        # CF 1.11, 3.5: flags have the type of their variable. xarray would write a list as 64 bit integers.
+        flags = {name: layer.attrs[name] for name in ("flag_values", "flag_masks") if name in layer.attrs}
+        layer.attrs |= {name: np.array(values, dtype=layer.dtype) for name, values in flags.items()}
         packing = {name: layer.encoding[name] for name in ("scale_factor", "add_offset") if name in layer.encoding}
         stored = np.dtype(layer.encoding.get("dtype", layer.dtype))
         layer.encoding = {STORED_FORM: {"dtype": np.dtype(stored.name), **packing}}
     times = dataset["time"]
     if times.size:
-        day = times.values.min().astype("datetime64[D]")
-        units = {"units": f"seconds since {day} 00:00:00", "calendar": "proleptic_gregorian"}
-        times.encoding = {**units, "dtype": np.dtype("float64"), "_FillValue": None}
+        times.encoding = seconds_since(times.values.min(), None)
     for axis in ("x", "y"):
         dataset[axis].encoding = {"_FillValue": None}
     dataset["spatial_ref"].encoding = {}

@@ -103,19 +103,29 @@ class Grid:
         """Affine coefficients a, b, c, d, e, f in the order of GDAL and the ``spatial:transform`` convention."""
         return (self.resolution, 0.0, self.origin[0], 0.0, -self.resolution, self.origin[1])
 
+    @cached_property
+    def metres(self) -> float:
+        """Edge of the pixels in metres, of pixels in degrees along the equator."""
+        from pyproj import CRS
+
+        crs = CRS.from_user_input(self.crs)
+        radius = crs.ellipsoid.semi_major_metre if crs.is_geographic and crs.ellipsoid else 1.0
+        return float(self.resolution * crs.axis_info[0].unit_conversion_factor * radius)
+
     def require_metres(self, what: str) -> None:
-        """Refuse a grid whose pixels are in degrees.
+        """Refuse a grid whose pixels are not in metres, but in degrees or feet.
 
         Args:
             what: The operation that needs metres, for the message.
 
         Raises:
-            BadInputError: The CRS is geographic.
+            BadInputError: The CRS is geographic, or projected with another unit than the metre.
         """
-        if self._is_geographic:
+        unit = axis_unit(self.crs)
+        if unit != METRE:
             raise BadInputError(
-                f"{what} counts in metres, and the pixels of the cube are in degrees: build the cube in a projected "
-                "CRS (crs=), for example UTM"
+                f"{what} counts in metres, and the pixels of the cube are in {unit}: build the cube in a projected "
+                "CRS in metres (crs=), for example UTM"
             )
 
     @cached_property
@@ -276,6 +286,41 @@ def crs_text(crs: Any) -> str:
 
 _SLACK = 1e-6
 """Corners less than a millionth of a pixel off the lattice are treated as on it (floating point)."""
+
+
+METRE = "metres"
+
+
+def axis_unit(crs: str) -> str:
+    """The unit of x and y in a CRS: ``"metres"``, ``"degrees"``, or its own name, ``"US survey foot"``."""
+    from pyproj import CRS
+
+    parsed = CRS.from_user_input(crs)
+    if parsed.is_geographic:
+        return "degrees"
+    axes = parsed.axis_info
+    return METRE if not axes or axes[0].unit_conversion_factor == 1 else axes[0].unit_name
+
+
+def resolution_for(given: float | None, finest: float, crs: str) -> float:
+    """The pixel edge of a new grid.
+
+    Args:
+        given: The edge asked for, units of the CRS; None for that of the finest band.
+        finest: Edge of the finest band's pixels, metres.
+        crs: The CRS.
+
+    Raises:
+        BadInputError: None is asked for, and the CRS does not count in metres.
+    """
+    if given is not None:
+        return float(given)
+    if (unit := axis_unit(crs)) == METRE:
+        return float(finest)
+    from pyproj import CRS
+
+    metres = 108_000 if unit == "degrees" else CRS.from_user_input(crs).axis_info[0].unit_conversion_factor
+    raise BadInputError(f"{crs} counts in {unit}: say resolution= too, for example {finest / metres:.3g}")
 
 
 def shard_for(shape: tuple[int, int]) -> tuple[int, int]:

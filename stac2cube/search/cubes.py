@@ -18,7 +18,15 @@ from stac2cube.errors import BadInputError, CatalogError, NothingFoundError
 from stac2cube.model.catalog import is_index, public_catalog
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.geometry import Area, read_areas, utm_code
-from stac2cube.model.grid import Grid, GridOptions, crs_text, grid_from_geobox, grid_over, native_crs
+from stac2cube.model.grid import (
+    Grid,
+    GridOptions,
+    crs_text,
+    grid_from_geobox,
+    grid_over,
+    native_crs,
+    resolution_for,
+)
 from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import Band
 from stac2cube.model.query import Query, stored_filters
@@ -230,14 +238,12 @@ def grid_for(query: Query, options: GridOptions, scenes: Sequence[Scene]) -> Gri
         return grid_from_geobox(options.geobox)
     footprints = [] if options.crs else footprints_of(scenes)
     crs = crs_text(options.crs or _metric(native_crs(area.geometry, footprints, area.longitude), area))
-    if CRS(crs).is_geographic and options.resolution is None:
-        raise BadInputError(f"{crs} counts in degrees: say resolution= too, for example {min(gsds) / 108_000:.3g}")
+    resolution = resolution_for(options.resolution, min(gsds), crs)
     if CRS(crs).is_geographic and area.bounds[0] > area.bounds[2]:
         raise BadInputError(
             f"area {area.name!r} crosses the antimeridian, where {crs} begins and ends: a cube over it would "
             f"go around the globe. Say a CRS of the area, as crs='{_metric(crs, area)}'"
         )
-    resolution = float(options.resolution or min(gsds))
     if CRS(crs).is_geographic:
         # Band sizes are in metres; here the product's own pixels are the lattice, if they are in degrees too.
         lattice = corner_of_files(scenes, crs) or mission.lattice

@@ -398,7 +398,8 @@ def _dask_chunks(dataset: xr.Dataset, grid: Grid, chunks: str | Mapping[str, int
     if chunks == "shards":
         return dict(zip(("time", "y", "x"), (1, *grid.shard), strict=True))
     _, counts = np.unique(dataset["time"].dt.year, return_counts=True)
-    return {"time": tuple(int(count) for count in counts), "y": SERIES_EDGE, "x": SERIES_EDGE}
+    steps = tuple(int(count) for count in counts) or (0,)
+    return {"time": steps, "y": SERIES_EDGE, "x": SERIES_EDGE}
 
 
 def differences(one: Path, other: Path) -> list[str]:

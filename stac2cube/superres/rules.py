@@ -221,10 +221,11 @@ def superres_layers(parent: CubeSpec, rules: SuperresRules) -> tuple[Layer, ...]
     """Layers of the new cube: bands of 10 m, bands of 20 m, and classes unchanged.
 
     Raises:
-        BadInputError: A band is missing, or the cube's pixels are not 10 m.
+        BadInputError: A band is missing, or the cube's pixels are not 10 m or not in metres.
     """
     from stac2cube.superres.networks import COARSE, FINE
 
+    parent.grid.require_metres("super-resolution")
     if abs(parent.grid.resolution - 10) > 1e-6:
         raise BadInputError(
             "super-resolution starts from pixels of 10 m, with the bands of 20 m in them; "

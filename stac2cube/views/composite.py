@@ -16,6 +16,7 @@ import xarray as xr
 
 from stac2cube.algorithms import raster as temporal
 from stac2cube.errors import BadInputError
+from stac2cube.model.cube_spec import seconds_since
 from stac2cube.views.indices import indices
 from stac2cube.views.units import choose_layers, derived_attributes, is_class, names_text, physical
 
@@ -193,7 +194,12 @@ def composite(
     }
     said = f"{method}{f' by {by}' if by else ''} per {period}{f' over {window}' if window else ''}"
     attributes = derived_attributes(dataset) | {"composite": said}
-    return whole.assign_coords(coordinates).assign_attrs(attributes)
+    made = whole.assign_coords(coordinates).assign_attrs(attributes)
+    # Written by xarray as it likes, NaT would be a number of 64 bits that other readers take for a time.
+    for name, fill in (("time", None), ("period_end", None), (OBSERVED, np.nan)):
+        if name in made.variables:
+            made[name].encoding = seconds_since(begins[0], fill)
+    return made
 
 
 def _composed(dataset: xr.Dataset, layers: Sequence[str] | None) -> list[str]:

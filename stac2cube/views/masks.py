@@ -321,8 +321,8 @@ def _without_classes(dataset: xr.Dataset, name: str, numbers: list[int]) -> xr.D
     layer = dataset[name]
     if "flag_masks" in layer.attrs:
         raise BadInputError(f"{name} holds bits, not numbers of classes: say words to hide, of {names_text(WORDS)}")
-    possible = layer.attrs.get("flag_values")
-    unknown = [] if possible is None else [number for number in numbers if number not in list(possible)]
+    possible = [int(value) for value in layer.attrs.get("flag_values", numbers)]
+    unknown = [number for number in numbers if number not in possible]
     if unknown:
-        raise BadInputError(f"{name} has no class {names_text(unknown)}: it has {names_text(possible or ())}")
+        raise BadInputError(f"{name} has no class {names_text(unknown)}: it has {names_text(possible)}")
     return hide_all(dataset, ~layer.isin([0, *numbers]) & layer.notnull())

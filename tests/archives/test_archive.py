@@ -356,14 +356,20 @@ def test_tilings_that_cannot_be_meant_are_refused_before_a_byte(
     assert not (tmp_path / "made").exists()
 
 
-def test_a_mosaic_is_written_as_it_is_opened(folder: Path, tmp_path: Path) -> None:
-    whole = stac2cube.open_archive(folder / "made", decode=False, crs="EPSG:32633", bands=["B04"])
-    files = stac2cube.export_mosaics(folder / "made", tmp_path, crs="EPSG:32633", bands=["B04"])
+@pytest.mark.parametrize(("crs", "edge"), [("EPSG:32633", 10.0), ("EPSG:4326", 1e-4)])
+def test_a_mosaic_is_written_as_it_is_opened(folder: Path, tmp_path: Path, crs: str, edge: float) -> None:
+    words = {"crs": crs, "resolution": edge, "bands": ["B04"]}
+    whole = stac2cube.open_archive(folder / "made", decode=False, **words)
+    assert {"time", "y", "x"} <= whole.indexes.keys()
+    assert (whole["B04"][0] > 0).any()
+    files = stac2cube.export_mosaics(folder / "made", tmp_path, **words)
     assert [file.stem for file in files] == [str(key) for key in whole["scene"].values]
     for place, file in enumerate(files):
         with rasterio.open(file) as written:
             assert np.array_equal(written.read(1), whole["B04"][place].values)
-            assert written.crs.to_epsg() == 32633
+            assert written.crs.to_string() == crs
+            assert (written.transform.a, written.transform.e) == (edge, -edge)
+            assert written.xy(3, 5) == pytest.approx((whole["x"].values[5], whole["y"].values[3]), abs=1e-9)
             assert (written.scales, written.nodata) == ((0.0001,), 0)
 
 

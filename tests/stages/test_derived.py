@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import stac2cube
-from stac2cube.build.derived import Parent, Parents, derive
+from stac2cube.build.derived import Parent, Parents, derive, drop
 from stac2cube.build.loop import build
 from stac2cube.build.plan import BuildOptions, Summary
 from stac2cube.build.status import cube_status
@@ -95,6 +96,31 @@ def test_they_follow_what_comes_and_what_goes(tmp_path: Path) -> None:
     commit = read_root(out).commit
     assert cli.main(["update", str(out), "-q"], standalone_mode=False) == 0
     assert read_root(out).commit == commit
+
+
+def test_a_composite_without_scenes_goes(tmp_path: Path) -> None:
+    """Where all scenes of a month are gone, and where an earlier scene begins the one composite of all."""
+    bands = tuple(layer for layer in layers_of("sentinel-2-l2a") if layer.name == "B04")
+    grid = Grid("EPSG:32632", 10.0, (500_000.0, 5_300_000.0), (8, 8), chunk=(8, 8), shard=(8, 8))
+    cube, spec = tmp_path / "a.zarr", CubeSpec("layers", grid, bands, {"mission": "sentinel-2-l2a"})
+    steps = [
+        replace(step, entry=replace(step.entry, time=datetime(2022, month, 10, tzinfo=UTC)), tiles=((0, 0),))
+        for month, step in ((5, toy.step(0)), (6, toy.step(1)))
+    ]
+
+    def composed() -> dict[str, list[str]]:
+        stored = {
+            period: stac2cube.store_composites(cube, tmp_path / f"{period}.zarr", Composition(period))
+            for period in ("month", "all")
+        }
+        return {period: list(made.scene.values) for period, made in stored.items()}
+
+    build(cube, spec, steps[1:], Ones(bands), Threads(1))
+    assert composed() == {"month": ["20220601_month"], "all": ["20220610_all"]}
+    build(cube, spec, steps, Ones(bands), Threads(1))
+    assert composed() == {"month": ["20220501_month", "20220601_month"], "all": ["20220510_all"]}
+    drop(cube, [steps[1].entry.key])
+    assert composed() == {"month": ["20220501_month"], "all": ["20220510_all"]}
 
 
 SCL_HIDDEN = {
@@ -255,18 +281,28 @@ def test_children_follow_after_all_their_inputs(tmp_path: Path, monkeypatch: pyt
     assert outdated_children(layers) == {}
 
 
-def test_what_counts_in_metres_refuses_pixels_in_degrees(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("crs", "step", "corner", "unit"),
+    [
+        ("EPSG:4326", 1e-4, (11.0, 48.0), "degrees"),
+        ("EPSG:2263", 10.0, (984_000.0, 200_000.0), "US survey foot"),  # New York Long Island
+    ],
+)
+def test_what_counts_in_metres_refuses_other_units(
+    tmp_path: Path, crs: str, step: float, corner: tuple[float, float], unit: str
+) -> None:
     bands = tuple(layer for layer in layers_of("sentinel-2-l2a") if layer.name in ("B04", "SCL"))
-    grid = Grid("EPSG:4326", 1e-4, (11.0, 48.0), (8, 8), chunk=(8, 8), shard=(8, 8))
+    grid = Grid(crs, step, corner, (8, 8), chunk=(8, 8), shard=(8, 8))
     cube, out = tmp_path / "a.zarr", tmp_path / "b.zarr"
-    step = replace(toy.step(0), tiles=((0, 0),))
-    build(cube, CubeSpec("layers", grid, bands, {"mission": "sentinel-2-l2a"}), [step], Ones(bands), Threads(1))
+    one = replace(toy.step(0), tiles=((0, 0),))
+    build(cube, CubeSpec("layers", grid, bands, {"mission": "sentinel-2-l2a"}), [one], Ones(bands), Threads(1))
     for refused in (
         lambda: stac2cube.get_cloud_layers(cube, out, method="scl"),
         lambda: stac2cube.get_cloud_layers(cube, out),
         lambda: stac2cube.coregister_scenes(cube, out, rules=stac2cube.ShiftRules(engine="phase")),
+        lambda: stac2cube.super_resolution(cube, out, rules=stac2cube.SuperresRules(backend="bicubic")),
     ):
-        with pytest.raises(BadInputError, match="counts in metres, and the pixels of the cube are in degrees"):
+        with pytest.raises(BadInputError, match=f"counts in metres, and the pixels of the cube are in {unit}"):
             refused()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr"]
     assert stac2cube.get_cloud_layers(cube, out, method="scl", dilate_m=0).sizes["time"] == 1

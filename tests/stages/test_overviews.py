@@ -46,12 +46,15 @@ def in_loops(values: np.ndarray, layer: Layer) -> np.ndarray:
             elif good:
                 mean = sum(good) / len(good)
                 out[row, column] = mean if np.dtype(layer.dtype).kind == "f" else round(mean)
+                if out[row, column] == layer.fill:  # data all the same
+                    out[row, column] -= 1
     return out
 
 
 LAYERS = (
     Layer("counts", "uint16", 0, 1e-4, -0.1),
     Layer("ratio", "float32", float("nan")),
+    Layer("height", "int16", 0),
     Layer("class", "uint8", 255, flags=((0, "land"), (1, "water"), (2, "snow"), (255, "no_data"))),
 )
 TALL = Grid("EPSG:32632", 10.0, (500000.0, 5000000.0), (4301, 37), chunk=(256, 256), shard=(2048, 256))
@@ -69,6 +72,7 @@ class Noise:
         return {
             "counts": np.where(gone, 0, random.integers(1, 65536, shape)).astype("uint16"),
             "ratio": np.where(gone, np.nan, random.random(shape)).astype("float32"),
+            "height": np.where(gone, 0, random.integers(-2, 3, shape)).astype("int16"),
             "class": np.where(gone, 255, random.integers(0, 3, shape)).astype("uint8"),
         }
 

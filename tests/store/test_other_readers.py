@@ -78,6 +78,21 @@ def test_stored_again_as_netcdf_it_says_nothing(cube: Path, tmp_path: Path, recw
     assert not [str(warning.message) for warning in recwarn if "endian" in str(warning.message)]
 
 
+def test_flags_stored_again_have_the_type_of_their_layer(cube: Path, tmp_path: Path) -> None:
+    """CF 1.11, section 3.5."""
+    stac2cube.open_cube(cube).to_netcdf(tmp_path / "again.nc", engine="netcdf4")
+    with xr.open_dataset(tmp_path / "again.nc", decode_cf=False) as again:
+        assert again["SCL"].attrs["flag_values"].dtype == again["SCL"].dtype == np.uint8
+        assert again["SCL"].attrs["flag_values"].tolist() == [0, 4]
+
+
+@pytest.mark.parametrize("chunks", ["shards", "series", "auto", None])
+def test_a_cube_without_steps_opens_in_any_chunks(chunks: str | None, tmp_path: Path) -> None:
+    build(tmp_path / "empty.zarr", SPEC, [], Make(), Threads(1))
+    opened = stac2cube.open_cube(tmp_path / "empty.zarr", chunks=chunks)
+    assert opened["B02"].shape == (0, *SPEC.grid.shape)
+
+
 def test_xarray_alone_knows_the_grid(cube: Path) -> None:
     import odc.geo.xr  # noqa: F401
 

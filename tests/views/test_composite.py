@@ -93,6 +93,21 @@ def test_best_takes_whole_observations(cube: Path, opening: dict) -> None:
     assert np.isnat(found["observed"].sel(time="2023-02-01").values).all()
 
 
+def test_a_stored_composite_has_times_that_other_readers_understand(cube: Path, tmp_path: Path) -> None:
+    """CDO supports seconds and no finer unit; the number of 64 bits of NaT is a time to all but xarray."""
+    made = composite(open_cube(cube), "month", "best", by="NDVI", layers=["B08"])
+    made.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "a.nc", decode_cf=False) as raw:
+        for name in ("time", "period_end", "observed"):
+            assert raw[name].attrs["units"].startswith("seconds since 2022-12-01")
+        assert "_FillValue" not in raw["time"].attrs
+        assert np.isnan(raw["observed"].attrs["_FillValue"])
+        assert np.array_equal(np.isnan(raw["observed"].values), np.isnat(made["observed"].values))
+    with xr.open_dataset(tmp_path / "a.nc") as again:
+        for name in ("time", "period_end", "observed"):
+            np.testing.assert_array_equal(again[name].values.astype("datetime64[us]"), made[name].values)
+
+
 def test_best_by_a_layer_of_the_cube(cube: Path) -> None:
     dataset = open_cube(cube)
     scored = dataset.assign(indices(dataset, "NDVI").data_vars)
