@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 import ssl
 import stat
 import tempfile
@@ -26,8 +27,9 @@ from cryptography.x509.oid import NameOID
 from distributed import Client, KilledWorker, LocalCluster, Security
 from distributed import Future as DaskFuture
 from distributed import wait as wait_for
+from distributed.utils import get_ip, get_ip_interface
 
-from stac2cube.errors import PlaceError, SlurmError
+from stac2cube.errors import BadInputError, PlaceError, SlurmError
 from stac2cube.executors.worker import MALLOC
 
 T = TypeVar("T")
@@ -357,6 +359,23 @@ def executor_of(client: Client) -> Iterator[Executor]:
         executor.shutdown(wait=False)  # first: a worker that holds results is not retired
         with suppress(OSError, TimeoutError):
             client.retire_workers(close_workers=True, remove=True)
+
+
+def own_address(interface: str) -> str:
+    """Address on which workers on other nodes reach this process.
+
+    Args:
+        interface: Network interface; "" for that of the host name.
+
+    Raises:
+        BadInputError: This machine has no such interface, or the interface no address.
+    """
+    try:
+        return str(get_ip_interface(interface) if interface else get_ip())
+    except ValueError as error:
+        raise BadInputError(
+            f"interface {interface!r} of the site, on {socket.gethostname()}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def dead_worker(error: BaseException, limit: str, remedy: str) -> str:

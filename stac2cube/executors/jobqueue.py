@@ -19,11 +19,10 @@ from typing import Any
 
 import dask
 from distributed import Client, Security, Status, Worker
-from distributed.utils import get_ip, get_ip_interface
 
 from stac2cube.errors import BadInputError, PlaceError, SlurmError
 from stac2cube.executors.base import cores_of_task
-from stac2cube.executors.dask import Keys, Watch, executor_of, quiet_dask
+from stac2cube.executors.dask import Keys, Watch, executor_of, own_address, quiet_dask
 from stac2cube.executors.queue import (
     ENDED,
     PATIENCE,
@@ -209,7 +208,7 @@ def _cluster(kind: Any, wanted: WorkerJobs, name: str, security: Security, optio
         security: TLS settings of scheduler and workers.
         options: Further arguments of the class.
     """
-    host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
+    host = own_address(wanted.interface)
     return kind(
         name=name,
         security=security,

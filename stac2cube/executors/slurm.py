@@ -91,13 +91,12 @@ class Allocation:
             SlurmError: All workers are lost.
         """
         from distributed import Client
-        from distributed.utils import get_ip, get_ip_interface
 
-        from stac2cube.executors.dask import Keys, Watch, closed_scheduler, executor_of, quiet_dask
+        from stac2cube.executors.dask import Keys, Watch, closed_scheduler, executor_of, own_address, quiet_dask
 
         keys = Keys.made()
         # The scheduler listens on an address that other nodes reach.
-        host = get_ip_interface(self.interface) if self.interface else get_ip()
+        host = own_address(self.interface)
         with (
             quiet_dask(dashboard=self.dashboard),
             TemporaryDirectory(prefix="stac2cube-") as logs,

@@ -191,6 +191,24 @@ def test_a_job_that_stopped_is_requeued_unless_somebody_ended_it_or_it_comes_no_
     assert run_commands.leave(2, "requeue") == 2
 
 
+def test_a_job_asks_again_to_be_requeued_while_the_controller_of_slurm_restarts(
+    limited: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy = "slurm_requeue error: Unable to contact slurm controller (connect failure)"
+    (limited / "scontrol").write_text(
+        f'#!/bin/sh\necho "$*" >>said\n[ "$(wc -l <said)" -gt 2 ] || {{ echo "{busy}" >&2; exit 1; }}\n'
+    )
+    monkeypatch.setattr(run_commands, "BUSY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert run_commands.leave(10, "requeue") == 10
+    assert (limited / "said").read_text() == "requeue 7\n" * 3
+    assert "is not requeued" not in caplog.text
+    monkeypatch.setattr(run_commands, "BUSY_PAUSES", ())
+    (limited / "said").unlink()
+    assert run_commands.leave(10, "requeue") == 10
+    assert "is not requeued: scontrol: " in caplog.text
+
+
 def test_submissions_of_moved_and_copied_folders_and_half_files(
     limited: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
