@@ -188,7 +188,7 @@ def _found_token() -> str:
     if not path:
         return ""
     try:
-        text = expanded(path).read_text().strip()
+        text = expanded(path).read_text(encoding="utf-8").strip()
         return str(json.loads(text)["access_token"]) if text.startswith("{") else text
     except (OSError, ValueError, KeyError) as error:
         raise ReadError(f"CDSE_TOKEN_FILE {path} holds no token: {type(error).__name__}") from None

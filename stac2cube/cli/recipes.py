@@ -537,7 +537,7 @@ def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] 
     layers = recipe.layers()
     query, _ = query_of_words(layers_words(recipe))
     stored = store_search(query, target / "items.parquet")
-    (target / "area.geojson").write_text(to_geojson(query.geometry))
+    (target / "area.geojson").write_text(to_geojson(query.geometry), encoding="utf-8")
     words = {name: value for name, value in layers.words.items() if name not in ("aoi_crs", "edge")}
     words |= {"aoi": "area.geojson", "catalog": stored.catalog, "items": "items.parquet"}
     entries = tuple(replace(one, words=words) if one is layers else one for one in recipe.entries)

@@ -44,7 +44,7 @@ def read_words(path: str | Path, known: tuple[str, ...]) -> dict[str, Any]:
     """
     file = Path(path).resolve()
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

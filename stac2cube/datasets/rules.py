@@ -610,4 +610,4 @@ def scaling_of(path: str) -> ProductScaling:
     """
     from stac2cube.algorithms.radiometry import parse_scaling
 
-    return parse_scaling(Path(path).read_text(errors="replace"), path)
+    return parse_scaling(Path(path).read_text(encoding="utf-8", errors="replace"), path)

@@ -149,7 +149,7 @@ def _mib(said: str | None) -> int | None:
 def _siblings(cpu: int) -> str:
     """Text that is the same for all CPUs of one core."""
     try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="utf-8")
     except OSError:
         return str(cpu)  # the kernel does not report it
 
@@ -193,7 +193,7 @@ def _cgroup_folders(proc: Path, cgroups: Path, controller: str) -> Iterator[tupl
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 

@@ -150,7 +150,7 @@ class Keys:
                         f"{folder} lies on a file system that keeps no permissions: others could read the key of the "
                         "worker jobs; say a folder of another one as `logs` of the site"
                     )
-                path.write_text(text)
+                path.write_text(text, encoding="utf-8")
             yield own
         finally:
             shutil.rmtree(own, ignore_errors=True)

@@ -85,7 +85,7 @@ class Submission:
             file: The file. Its present folder is used, because the folder of the cubes may have been moved.
         """
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8"))
             there = Path(content["folder"])
             jobs = {str(name): str(job) for name, job in content["jobs"].items()}
             texts = [str(content[name]) for name in ("recipe", "site", "clusters", "made")]
@@ -148,7 +148,7 @@ class Submission:
         """The last line of the newest logs that reports a failure, "" if there is none."""
         for file in reversed(self.logs()):
             try:
-                lines = file.read_text(errors="replace").splitlines()
+                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             except OSError as error:  # that of another member of the group, who may read it alone
                 log.warning("%s cannot be read: %s", file, error.strerror)
                 continue
@@ -163,7 +163,7 @@ class Submission:
 def _progress_in(file: Path) -> dict[str, float]:
     """Numbers in a file of :class:`~stac2cube.progress.FileProgress`; none if a full disk or a crash damaged it."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         return {name: float(content[name]) for name in ("total", "done", "begun", "now")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s cannot be read, and its blocks are not counted: %r", file, error)

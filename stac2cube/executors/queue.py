@@ -658,7 +658,7 @@ def last_words(folder: Path, pattern: str, lines: int = 3) -> str:
     """The last lines of the newest non-empty log file that matches a pattern; "" if there is none."""
     logs = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
     for log in reversed(logs):
-        said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         if said:
             return " | ".join(said[-lines:])
     return ""

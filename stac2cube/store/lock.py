@@ -166,7 +166,7 @@ def _runs(pid: int, started: str) -> bool | None:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
