@@ -201,17 +201,26 @@ def closed_scheduler(
         host: Address on which the scheduler listens.
         dashboard: Whether it serves its dashboard, on loopback: all users of this machine can see it.
         workers: Arguments of LocalCluster for workers; ``n_workers=0`` for none here.
+
+    Raises:
+        PlaceError: The worker processes do not start.
     """
-    cluster = LocalCluster(
-        host=host,
-        protocol="tls://",
-        security=keys.security(),
-        # Even without a dashboard Dask listens: on loopback, where the network does not reach it.
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": dashboard},
-        silence_logs=logging.ERROR,
-        **workers,
-    )
+    try:
+        cluster = LocalCluster(
+            host=host,
+            protocol="tls://",
+            security=keys.security(),
+            # Even without a dashboard Dask listens: on loopback, where the network does not reach it.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": dashboard},
+            silence_logs=logging.ERROR,
+            **workers,
+        )
+    except RuntimeError as error:
+        raise PlaceError(
+            f"the worker processes do not start: {error} In a script, call stac2cube below `if __name__ == "
+            '"__main__":`, because each worker process imports the script; or use the place Threads'
+        ) from error
     try:
         yield cluster
     finally:
