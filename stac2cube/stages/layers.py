@@ -355,7 +355,7 @@ def get_stac_layers(
             geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is used as the grid itself.
         time: Any input of :func:`stac2cube.model.period.parse_period`: ``"2018"``, ``"2018-06/2018-08"``,
             ``"2018/2020 06-01/08-31"``.
-        bands: Names or common names; the mission's default if None.
+        bands: Names or common names, several or one text with commas; the mission's default if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
         crs: CRS of the cube; the native one of most of the area if None.
         resampling: Method for continuous bands where lattices differ (bilinear if None), or one per band. Classes
