@@ -139,7 +139,7 @@ class FileProgress(Progress):
         values = {"total": self._total, "done": self._done, "begun": self._begun, "now": self._written}
         partial = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            partial.write_text(json.dumps(values))
+            partial.write_text(json.dumps(values), encoding="utf-8")
             partial.replace(self._path)
         except OSError as error:
             # Only observers are affected; the work goes on.

@@ -282,6 +282,7 @@ def test_recorded_footprints_at_180_degrees(tile: str) -> None:
         (11, {}, "cannot read"),
         (("11", "48"), {}, "cannot read"),
         (frame(SQUARE, crs=None), {}, "does not say its CRS"),
+        (" ", {}, "empty text"),  # as a path it would be the present folder
         (frame(SQUARE), {"crs": "EPSG:32632"}, "leave the CRS out"),
     ],
     ids=str,

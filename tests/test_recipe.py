@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from stac2cube.cli import cli
 from stac2cube.cli.recipes import KINDS, check_recipe, command_lines, recipe_at, schema_text
 from stac2cube.errors import BadInputError
+from stac2cube.model.catalog import find_catalog
 from stac2cube.recipe.file import Recipe, read_recipe, show_recipe, write_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -171,6 +172,31 @@ def test_paths_are_meant_from_the_recipe(tmp_path: Path) -> None:
     assert layers.words == {"mission": "sentinel-2-l2a", "aoi": str(tmp_path / "area.geojson")}
     (layers,) = recipe_of(tmp_path, "cubes: a\nlayers: {mission: m, aoi: {type: Point, coordinates: [1, 2]}}").entries
     assert json.loads(str(layers.words["aoi"])) == {"type": "Point", "coordinates": [1, 2]}
+
+
+def test_a_folder_called_like_a_catalog_or_an_index_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run makes the folder of the cubes, and the second finds it beside the recipe."""
+    monkeypatch.setenv("STAC2CUBE_DATA_DIR", str(tmp_path / "data"))
+    index = tmp_path / "data" / "indexes" / "alps"
+    index.mkdir(parents=True)
+    (index / "index.json").write_text("{}")
+    for name in ("earth-search", "alps", "auto", "items"):
+        (tmp_path / name).mkdir()
+        (layers,) = recipe_of(tmp_path, f"cubes: {name}\nlayers: {{mission: m, aoi: 1, catalog: {name}}}").entries
+        assert layers.words["catalog"] == (str(tmp_path / name) if name == "items" else name)
+
+
+def test_an_empty_text_is_no_path(tmp_path: Path) -> None:
+    (layers,) = recipe_of(tmp_path, "cubes: a\nlayers: {mission: m, aoi: '${AREA:-}'}").entries
+    assert layers.words["aoi"] == ""
+
+
+def test_a_home_of_nobody_is_part_of_a_name(tmp_path: Path) -> None:
+    assert recipe_of(tmp_path, "cubes: ~nobody-here/a\nquicklook: {of: b.zarr}").cubes == tmp_path / "~nobody-here/a"
+    with pytest.raises(BadInputError, match=r"there is no catalog at '~nobody-here/b\.json'"):
+        find_catalog("~nobody-here/b.json")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stac2cube.errors import BadInputError, TableError
+from stac2cube.executors.site import find_site
 from stac2cube.model.catalog import catalogs, find_catalog
 from stac2cube.model.mission import find_mission, mission_names
 
@@ -102,6 +106,37 @@ def test_own_catalogs_add_and_override(own: Path, tmp_path: Path) -> None:
     (own / "catalogs.toml").write_text('[mirror]\ntitle = "M"\nurl = "u"\nsignature = "x"\n')
     with pytest.raises(TableError, match=r"line 4: catalog 'mirror' has no key 'signature'"):
         catalogs()
+
+
+def test_own_tables_are_utf_8_with_or_without_a_mark(own: Path) -> None:
+    title = 'title = "Zürich"\n'
+    (own / "sites").mkdir()
+    (own / "sites" / "here.toml").write_bytes(title.encode("utf-8-sig"))
+    assert find_site("here").title == "Zürich"
+    (own / "sites" / "here.toml").write_bytes(title.encode("latin-1"))
+    with pytest.raises(TableError, match=r"here\.toml is not text in UTF-8"):
+        find_site("here")
+
+
+SHOWN = """
+import locale
+from stac2cube.views.indices import registry_name
+from stac2cube.cli import main
+assert locale.getencoding() != "utf-8", "the locale of this test has another encoding"
+registry_name("ndvi")
+main()
+"""
+
+
+def test_a_locale_without_utf_8_reads_and_writes_what_others_do(own: Path) -> None:
+    (own / "sites").mkdir()
+    (own / "sites" / "here.toml").write_text('title = "Zürich"\n', encoding="utf-8")
+    # Python would turn the locale C into one of UTF-8; others, such as zh_CN.GBK, may not be installed here.
+    odd = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "iso8859-5"}
+    command = [sys.executable, "-c", SHOWN, "sites", "here"]
+    done = subprocess.run(command, capture_output=True, text=True, env=odd, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(r"title       Z\xfcrich")
 
 
 def test_unknown_names_list_what_is_known() -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stac2cube.errors import ReadError
-from stac2cube.trust.address import remember
+from stac2cube.trust.address import expanded, remember
 from stac2cube.trust.text import printable
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def section_of(name: str) -> dict[str, str]:
     )
     found: dict[str, str] = {}
     for place, names in places:
-        path = Path(place).expanduser()
+        path = expanded(place)
         try:
             status = path.stat()
         except OSError:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -20,7 +19,7 @@ from stac2cube.access.hrefs import require_plain_file
 from stac2cube.access.s3 import keys, section_of, store_settings
 from stac2cube.errors import CatalogError, ReadError
 from stac2cube.model.scene import AssetRef, is_zarr_array
-from stac2cube.trust.address import host_of, is_private_way, may_see_keys, netrc_of, remember, without_queries
+from stac2cube.trust.address import expanded, host_of, is_private_way, may_see_keys, netrc_of, remember, without_queries
 from stac2cube.trust.deadline import TooSlowError, within
 
 # Late signing: an href is signed on the worker, at the moment of reading, and the signature is discarded afterwards.
@@ -194,7 +193,7 @@ def _found_token() -> str:
     if not path:
         return ""
     try:
-        text = Path(path).expanduser().read_text().strip()
+        text = expanded(path).read_text(encoding="utf-8").strip()
         return str(json.loads(text)["access_token"]) if text.startswith("{") else text
     except (OSError, ValueError, KeyError) as error:
         raise ReadError(f"CDSE_TOKEN_FILE {path} holds no token: {type(error).__name__}") from None

@@ -445,6 +445,8 @@ class ArchiveSummary:
         stopped: Whether it was asked to stop, or neared the end of its job.
         new_steps: Number of steps added to tiles, including tiles that are not complete.
         shared: Whether it is a task of a submission: another task then makes and reports a tile that is held.
+        progressed: Whether this process came further: it completed a tile, added a step, or tried a tile that had not
+            failed in the same run before. Otherwise running it again would not help.
     """
 
     made: list[str] = field(default_factory=list)
@@ -455,6 +457,7 @@ class ArchiveSummary:
     stopped: bool = False
     new_steps: int = 0
     shared: bool = False
+    progressed: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -499,7 +502,8 @@ MARGIN = 60.0
 def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> ArchiveSummary:
     """Make the tiles of a plan, one after the other. An error in one tile never stops the others.
 
-    Several processes may run the same plan at once: each tile is made by the process that holds its lock.
+    Several processes may run the same plan at once: each tile is made by the process that holds its lock. If a job is
+    requeued, tiles that failed before in the same run come last, so that they do not keep it from the others.
 
     Args:
         plan: The plan.
@@ -509,11 +513,13 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
     """
     archive, summary = plan.archive, ArchiveSummary()
     written = time.monotonic()
-    for place, one in enumerate(plan.todo):
+    failed = {one.tile.name for one in plan.todo if _has_failed(archive.state(one.tile), run)}
+    todo = sorted(plan.todo, key=lambda one: one.tile.name in failed)  # otherwise in the order of the plan
+    for place, one in enumerate(todo):
         limit = limits.budget.reached(_states_of(archive, plan, run)) if limits.budget != Budget() else ""
         if limit or summary.stopped or limits.ends():
             summary.limit, summary.stopped = limit, not limit
-            summary.left = [other.tile.name for other in plan.todo[place:]]
+            summary.left = [other.tile.name for other in todo[place:]]
             break
         try:
             with archive.lock(one.tile):
@@ -521,6 +527,8 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
                 if state.code != 0 or state.fingerprint != one.fingerprint or one.why in _ANEW:
                     state = _made(plan, one, make, limits.cores, run)
                     summary.new_steps += state.new_steps
+                    further = state.code == 0 or (state.code != 10 and one.tile.name not in failed)
+                    summary.progressed |= further or state.new_steps > 0
         except CubeLockedError as error:
             summary.held[one.tile.name] = str(error)
             log.info("tile %s is passed over: somebody else is making it", one.tile.name)
@@ -537,6 +545,11 @@ def run_archive(plan: ArchivePlan, make: Maker, limits: RunLimits, run: str) -> 
             written = time.monotonic()
     refresh_door(archive)
     return summary
+
+
+def _has_failed(state: TileState, run: str) -> bool:
+    """Whether a tile failed in a run."""
+    return state.run == run and state.code not in (-1, 0, 10)
 
 
 def _states_of(archive: TileArchive, plan: ArchivePlan, run: str) -> list[TileState]:

@@ -198,7 +198,7 @@ class ReceiptSink:
         """Do nothing: results are recorded as they arrive."""
 
     def _write(self, line: dict[str, object]) -> None:
-        with self._file.open("a") as file:
+        with self._file.open("a", encoding="utf-8") as file:
             # A new line first: an earlier start of this job may have died in the middle of a line.
             file.write("\n" + json.dumps(line))
             file.flush()
@@ -279,7 +279,7 @@ def _read(file: Path) -> tuple[Receipts, dict[str, str]]:
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
     if not file.exists():
         return
-    for line in filter(None, file.read_text().splitlines()):
+    for line in filter(None, file.read_text(encoding="utf-8").splitlines()):
         try:
             yield json.loads(line)
         except json.JSONDecodeError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from stac2cube.build.loop import build
 from stac2cube.build.plan import PARENT, BuildOptions, Step, Summary, Task
 from stac2cube.errors import BadInputError, CubeMismatchError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.grid import Tile
 from stac2cube.progress import Progress
@@ -282,7 +282,7 @@ def derived_cube(
     """
     from stac2cube.store.reader import open_cube
 
-    derive(stage, parents, Path(out), rules, place or Threads()).require_complete(out)
+    derive(stage, parents, Path(out), rules, place_or_threads(place)).require_complete(out)
     return open_cube(out)
 
 

@@ -180,8 +180,8 @@ def run_recipe_of_tiles(
         planned: A plan that was stored when the run was submitted; None to search now.
 
     Returns:
-        The exit code; whether the job may be requeued, which is False if the run ended by its budget; and whether any
-        step was added.
+        The exit code; whether the job may be requeued, which is False if the run ended by its budget; and whether it
+        came further.
 
     Raises:
         BadInputError: See :func:`stac2cube.archives.run.plan_archive`.
@@ -212,7 +212,7 @@ def run_recipe_of_tiles(
         summary = run_archive(plan, make, limits, name)
         summary.shared = planned is not None
     say_summary(recipe, plan, summary)
-    return summary.exit_code, not summary.limit, bool(summary.made or summary.failed or summary.new_steps)
+    return summary.exit_code, not summary.limit, summary.progressed
 
 
 def show_plan(plan: ArchivePlan) -> None:

@@ -532,6 +532,9 @@ def explore(folder: Path, catalog: str, mission: str, port: int, no_browser: boo
 def _door(folder: Path, url: str) -> Path:
     """Write a file that redirects to the page: all users of this machine could read an address on a command line."""
     file = folder / "explore.html"
-    file.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">stac2cube</a>')
+    file.write_text(
+        f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">stac2cube</a>',
+        encoding="utf-8",
+    )
     file.chmod(0o600)
     return file

@@ -292,7 +292,7 @@ def train(cubes: tuple[Path, ...], out: Path, steps: int | None, seed: int, devi
     told = partial(click.echo, err=True)
     many = None if steps is None else {"sharpen": steps, "fuse": steps}
     file = train_on(cubes, out.with_suffix(".safetensors"), steps=many, seed=seed, device=device_for(device), told=told)
-    card = json.loads(file.with_suffix(".json").read_text())
+    card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     click.echo(figures_table(card["figures"]))
     click.echo(f"{file}, trained in {card['seconds']:g} s")
     return 0

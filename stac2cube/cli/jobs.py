@@ -100,7 +100,7 @@ def _written(name: str, text: str) -> str:
     if target.exists():
         raise BadInputError(f"{target} exists already: remove it first, or choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
+    target.write_text(text, encoding="utf-8")
     return f"wrote {target}: look through it, then use --site {name}"
 
 
@@ -404,7 +404,7 @@ def logs(path: Path, lines: int) -> None:
     """Print the ends of the logs of the last submission of PATH: a recipe, a cube, or a folder of cubes."""
     for log in _submissions(path)[-1].logs():
         click.echo(f"== {log}")
-        for line in log.read_text(errors="replace").splitlines()[-lines:]:
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]:
             click.echo(line)
 
 

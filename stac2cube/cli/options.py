@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,8 +110,14 @@ def raw(stream: Any) -> IO[str]:
 
 @contextmanager
 def clean_streams() -> Iterator[None]:
-    """Send all output through a :class:`CleanStream` while the context lasts."""
+    """Send all output through a :class:`CleanStream` while the context lasts.
+
+    Characters that the encoding of the terminal or locale lacks are written as escapes.
+    """
     before = sys.stdout, sys.stderr
+    for stream in map(raw, before):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = (cast("Any", CleanStream(raw(stream))) for stream in before)
     try:
         yield

@@ -40,6 +40,7 @@ from stac2cube.clouds.rules import CloudRules
 from stac2cube.coregister.rules import ShiftRules
 from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import Queue, in_job, job_end, share_of_array
+from stac2cube.model.catalog import is_catalog_name
 from stac2cube.model.fields import Range
 from stac2cube.recipe.file import Recipe, RecipeEntry, read_recipe
 from stac2cube.recipe.schema import CUBE_KIND, Form, Input, Kind, Option, Value
@@ -393,7 +394,9 @@ def _word(option: click.Option) -> Option:
         default = tuple(f"{part:g}" for part in option.default)
     elif form == "list" and default is not None:
         default = tuple(default.split(","))
-    return Option(_word_name(option), form, option.help or "", default, choices, bounds, option.required)
+    name = _word_name(option)
+    is_name = is_catalog_name if name == "catalog" else None
+    return Option(name, form, option.help or "", default, choices, bounds, option.required, is_name)
 
 
 KINDS: Mapping[str, Kind] = {name: _kind(name, making) for name, making in _MAKINGS.items()}
@@ -534,7 +537,7 @@ def stage_recipe(path: Path, folder: Path | None = None, changes: Sequence[str] 
     layers = recipe.layers()
     query, _ = query_of_words(layers_words(recipe))
     stored = store_search(query, target / "items.parquet")
-    (target / "area.geojson").write_text(to_geojson(query.geometry))
+    (target / "area.geojson").write_text(to_geojson(query.geometry), encoding="utf-8")
     words = {name: value for name, value in layers.words.items() if name not in ("aoi_crs", "edge")}
     words |= {"aoi": "area.geojson", "catalog": stored.catalog, "items": "items.parquet"}
     entries = tuple(replace(one, words=words) if one is layers else one for one in recipe.entries)

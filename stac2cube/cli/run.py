@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -294,6 +296,13 @@ LIVES = 3
 """Runs of a job after which it is no longer requeued if it sealed nothing in its whole time limit."""
 
 
+BUSY_PAUSES = (2.0, 5.0, 10.0)
+"""Seconds before a job asks again to be requeued where SLURM's controller did not answer: it may be restarting."""
+
+_BUSY = re.compile(r"unable to contact|connect|timed out|did not answer|transmitted or received|standby", re.IGNORECASE)
+"""Messages of SLURM's commands about their connection to the controller (slurm_errno.c)."""
+
+
 def leave(code: int, on_deadline: str, *, progressed: bool = True) -> int:
     """End of a job: requeue it if it was stopped before its end and ``on_deadline`` is "requeue".
 
@@ -318,15 +327,21 @@ def leave(code: int, on_deadline: str, *, progressed: bool = True) -> int:
             count,
         )
         return code
-    try:
-        state = Queue().job(job) if was_asked_to_stop() else {}
-        if state.get("JobState", "RUNNING") != "RUNNING" and state.get("Reason") != "TimeLimit":
-            log.info("job %s is %s: it does not ask SLURM to run it again", job, state["JobState"])
-            return code
-        log.info("job %s asks SLURM to run it again", job)
-        Queue().call("scontrol", ["requeue", job])
-    except SlurmError as error:
-        log.warning("job %s is not requeued: %s. Submit again to continue", job, error)
+    for pause in (*BUSY_PAUSES, None):
+        try:
+            state = Queue().job(job) if was_asked_to_stop() else {}
+            if state.get("JobState", "RUNNING") != "RUNNING" and state.get("Reason") != "TimeLimit":
+                log.info("job %s is %s: it does not ask SLURM to run it again", job, state["JobState"])
+                return code
+            log.info("job %s asks SLURM to run it again", job)
+            Queue().call("scontrol", ["requeue", job])
+        except SlurmError as error:
+            if pause is not None and _BUSY.search(str(error)):
+                log.info("job %s asks again in %.0f s: %s", job, pause, error)
+                time.sleep(pause)
+                continue
+            log.warning("job %s is not requeued: %s. Submit again to continue", job, error)
+        break
     return code
 
 

@@ -101,7 +101,7 @@ def read_forest(path: Path) -> Forest:
         BadInputError: It is of a kind that is not covered: another objective than binary, categorical or linear trees,
             special treatment of missing values, too many features or cuts.
     """
-    head, *trees = path.read_text().split("\nTree=")
+    head, *trees = path.read_text(encoding="utf-8").split("\nTree=")
     parsed = [_parse(tree) for tree in trees]
     features = int(_field(head, "max_feature_idx")) + 1
     kinds = {kind for tree in parsed for kind in tree["decision_type"]}

@@ -275,7 +275,7 @@ def _sun(scene: Scene) -> SunAngles:
         path = local_file(href) if isinstance(href, str) else None
         if path is not None:
             try:
-                return parse_sun(path.read_text(), str(path))
+                return parse_sun(path.read_text(encoding="utf-8"), str(path))
             except (RadiometryError, UnicodeDecodeError) as error:
                 return _mean_sun(granule, item, scene, str(error))
     return _mean_sun(granule, item, scene, "")

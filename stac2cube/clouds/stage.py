@@ -17,7 +17,7 @@ from stac2cube.clouds.model import NODATA, dilated
 from stac2cube.clouds.rules import CLOUD, DARK, SHADOW, STAGE, CloudRules, Decode, Engine, cloud_counts
 from stac2cube.clouds.s2cloudless import CoarseWindow, cloud_layers, find_l1c_scenes, halo_m
 from stac2cube.errors import BadInputError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.model.classes import pixels_of_class
 from stac2cube.model.cube_spec import Layer
 from stac2cube.model.mission import find_mission
@@ -234,7 +234,7 @@ def get_cloud_layers(
     rules = CloudRules(method, tuple(thresholds), average_m, dilate_m, shadows, resolution, engine, decode)
     if not from_probability:
         return derived_cube(CLOUDS, Parents(Path(layers), catalog=catalog), out, rules, place)
-    rethreshold(Path(out), rules, place or Threads()).require_complete(out)
+    rethreshold(Path(out), rules, place_or_threads(place)).require_complete(out)
     return open_cube(out)
 
 

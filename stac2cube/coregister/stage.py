@@ -25,7 +25,7 @@ from stac2cube.coregister.measure import Verdict, measure, solve
 from stac2cube.coregister.reference import reference_for
 from stac2cube.coregister.rules import STAGE, ShiftRules, coregistered_spec
 from stac2cube.errors import BadInputError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.model.mission import find_mission
 from stac2cube.store.ledger import FAILED, SEALED, Entry, Ledger
@@ -89,7 +89,7 @@ def coregister_scenes(
     from stac2cube.store.reader import open_cube
 
     parents, paths = Parents(Path(layers), clouds=None if clouds is None else Path(clouds)), Paths(Path(out))
-    summary = derive(coregistering(apply=apply), parents, paths.out, rules or ShiftRules(), place or Threads())
+    summary = derive(coregistering(apply=apply), parents, paths.out, rules or ShiftRules(), place_or_threads(place))
     summary.require_complete(out)
     return open_cube(paths.out if apply else paths.shifts)
 

@@ -21,6 +21,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.fields import options_in
 from stac2cube.model.period import parse_period
 from stac2cube.model.query import Query
+from stac2cube.trust.address import expanded
 
 Value = TypeVar("Value")
 
@@ -43,7 +44,7 @@ def read_words(path: str | Path, known: tuple[str, ...]) -> dict[str, Any]:
     """
     file = Path(path).resolve()
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -64,7 +65,7 @@ def path_in_file(file: Path, value: Any, *, always: bool = False) -> Any:
     """Resolve a path relative to the folder of the file; other values are returned unchanged."""
     if not isinstance(value, str):
         return value
-    path = file.parent / Path(value).expanduser()
+    path = file.parent / expanded(value)
     return str(path) if always or (len(value) < 255 and path.exists()) else value
 
 

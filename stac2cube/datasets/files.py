@@ -34,7 +34,7 @@ def read_document(file: Path, schema: str, what: str, made_by: str) -> dict[str,
         BadInputError: The file does not exist, is not JSON, or has another schema.
     """
     try:
-        value = parse_json(file.read_text())
+        value = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInputError(f"{file} does not exist: {made_by}") from None
     except (OSError, ValueError) as error:

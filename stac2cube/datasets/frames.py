@@ -318,7 +318,7 @@ def _version(root: Path, sample: Sample) -> str:
     """
     path = root / str(sample.meta_path)
     try:
-        return digest_of(parse_json(path.read_text())["made_of"])
+        return digest_of(parse_json(path.read_text(encoding="utf-8"))["made_of"])
     except (OSError, ValueError, KeyError) as error:
         raise BadInputError(
             f"{path} cannot be read ({error}): make the sample again with `stac2cube samples`"

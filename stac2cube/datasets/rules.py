@@ -19,6 +19,7 @@ from stac2cube.model.fields import Options, Range, documented, equal_nan, option
 from stac2cube.model.image import CLASS_RESAMPLING, METHODS
 from stac2cube.model.mission import Band, Mission, find_mission
 from stac2cube.model.query import Query
+from stac2cube.trust.address import expanded
 from stac2cube.trust.names import safe_name
 
 if TYPE_CHECKING:
@@ -564,7 +565,7 @@ class SampleSource:
         named = {"tile": self.tile, "id": self.id, "date": f"{self.time:%Y%m%d}"}
         for name, value in named.items():
             pattern = pattern.replace("{" + name + "}", safe_name(value) if value else value)
-        return Path(pattern).expanduser()
+        return expanded(pattern)
 
 
 @contextmanager
@@ -609,4 +610,4 @@ def scaling_of(path: str) -> ProductScaling:
     """
     from stac2cube.algorithms.radiometry import parse_scaling
 
-    return parse_scaling(Path(path).read_text(errors="replace"), path)
+    return parse_scaling(Path(path).read_text(encoding="utf-8", errors="replace"), path)

@@ -30,7 +30,7 @@ from stac2cube.datasets.samples import (
     run_samples,
 )
 from stac2cube.errors import BadInputError, NothingFoundError, ReadError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid
 from stac2cube.pixels.read import intersecting
@@ -109,7 +109,9 @@ def make_sample_cube(
     """
     from stac2cube.store.reader import open_cube
 
-    summary = run_sample_cube(SampleRequest.of(source), Path(out), rules, place or Threads(), incomplete=incomplete)
+    summary = run_sample_cube(
+        SampleRequest.of(source), Path(out), rules, place_or_threads(place), incomplete=incomplete
+    )
     summary.require_complete(out)
     return open_cube(out)
 

@@ -344,7 +344,7 @@ def _tile_angles(path: str, bands: tuple[str, ...]) -> TileAngles:
     if split_store(path):
         return store_angles(path)
     try:
-        return parse_angles(Path(path).read_text(errors="replace"), path, bands)
+        return parse_angles(Path(path).read_text(encoding="utf-8", errors="replace"), path, bands)
     except OSError as error:
         raise ReadError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -525,7 +525,7 @@ def present(folder: Path, source: SampleSource, rules: SampleRules) -> Sample | 
         BadInputError: A sample of that name was made by other rules.
     """
     try:
-        meta = parse_json((folder / source.id / META).read_text())
+        meta = parse_json((folder / source.id / META).read_text(encoding="utf-8"))
         made, sample = meta["made_of"], meta["sample"]
     except (OSError, ValueError, KeyError):
         return None

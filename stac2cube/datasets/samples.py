@@ -37,7 +37,7 @@ from stac2cube.datasets.rules import (
 )
 from stac2cube.datasets.sample_files import META, MakeSample, iso_text, present
 from stac2cube.errors import BadInputError, IncompleteError, NothingFoundError, ReadError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.model.catalog import Catalog, find_catalog, public_catalog
 from stac2cube.model.geometry import WGS84, Area, shape_in
 from stac2cube.model.grid import Grid, grid_from_geobox
@@ -400,7 +400,7 @@ def make_samples(
     """
     request = SampleRequest.of(source)
     report = run_samples(
-        request, Path(out), rules or SampleRules(), place or Threads(), overwrite=overwrite, incomplete=incomplete
+        request, Path(out), rules or SampleRules(), place_or_threads(place), overwrite=overwrite, incomplete=incomplete
     )
     if report.failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report.failed.items())

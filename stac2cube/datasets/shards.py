@@ -355,13 +355,13 @@ def make_patches(
     asked = _asked(source, rules, statistics)
     if not _begin(out, asked):
         _clear(out)
-        return PatchSet(out, json.loads((out / MANIFEST).read_text()))
+        return PatchSet(out, json.loads((out / MANIFEST).read_text(encoding="utf-8")))
     stacks = stacks_of(source, rules)
     seen = {out / ".seen" / f"{at:06d}": Scan(stack, rules, source.ignore) for at, stack in enumerate(stacks)}
     (out / ".seen").mkdir(exist_ok=True)
     if not making.make(seen, scan):
         return PatchSet(out, {})
-    table = choose_patches((row for path in seen for row in json.loads(path.read_text())), rules)
+    table = choose_patches((row for path in seen for row in json.loads(path.read_text(encoding="utf-8"))), rules)
     if not (table["status"] == KEPT).any():
         raise BadInputError(f"{source.name}: no patch is good enough: {counts_of(table)['left out']}")
     writer, shards = FORMS[rules.form], _shards(table, stacks, source, rules, statistics)
@@ -388,7 +388,7 @@ def read_patch_manifest(folder: Path) -> dict[str, Any]:
         BadInputError: The manifest does not exist, or has another schema.
     """
     try:
-        manifest: dict[str, Any] = parse_json((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInputError(f"{folder} holds no finished set of patches ({error}): run `stac2cube patches`") from error
     if manifest.get("schema") != SCHEMA:
@@ -436,7 +436,7 @@ def _begin(out: Path, asked: dict[str, Any]) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = parse_json(file.read_text())
+        said: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInputError(f"{file} cannot be read ({error}): give another folder") from error
     return said

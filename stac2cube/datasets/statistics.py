@@ -380,7 +380,7 @@ def add_moments(
     parts = _parts(source, known.rules, gathered, limits)
     if not (making or Making()).make(parts, _measure):
         return None
-    loaded = [json.loads(path.read_text()) for path in parts]
+    loaded = [json.loads(path.read_text(encoding="utf-8")) for path in parts]
     bands = []
     for place, band in enumerate(known.bands):
         moments = [Moments(*moment) for part in loaded for moment in part[place]]

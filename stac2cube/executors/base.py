@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from stac2cube.errors import BadInputError
 from stac2cube.executors.queue import in_job
 
 # Cores and memory that a task of a SLURM job may use on its node, as SLURM and the kernel report them.
@@ -147,23 +149,38 @@ def _mib(said: str | None) -> int | None:
 def _siblings(cpu: int) -> str:
     """Text that is the same for all CPUs of one core."""
     try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="utf-8")
     except OSError:
         return str(cpu)  # the kernel does not report it
 
 
 def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:
     """Memory limits, in bytes, of the control groups of this process and of their parents."""
-    try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for folder, unified in _cgroup_folders(proc, cgroups, "memory"):
+        said = _read(folder / ("memory.max" if unified else "memory.limit_in_bytes"))
+        # Version 1 writes the largest page-aligned number for "no limit".
+        if said.isdigit() and int(said) < 2**60:
+            yield int(said)
+
+
+def _cgroup_quotas(proc: Path, cgroups: Path) -> Iterator[float]:
+    """Numbers of CPUs whose time the control groups of this process and their parents may use."""
+    for folder, unified in _cgroup_folders(proc, cgroups, "cpu"):
+        files = ("cpu.max",) if unified else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        # Microseconds per period of so many; "max", or -1 in version 1, is no limit.
+        quota, _, period = " ".join(_read(folder / file) for file in files).partition(" ")
+        if quota.isdigit() and period.isdigit() and int(quota) and int(period):
+            yield int(quota) / int(period)
+
+
+def _cgroup_folders(proc: Path, cgroups: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """Folders of the control groups of this process and of their parents; and whether they are of version 2."""
+    for line in _read(proc / "self" / "cgroup").splitlines():
         _, kinds, path = line.split(":", 2)
         if not kinds:
-            roots, file = (cgroups, cgroups / "unified"), "memory.max"
-        elif "memory" in kinds.split(","):
-            roots, file = (cgroups / "memory", cgroups / kinds), "memory.limit_in_bytes"
+            roots = (cgroups, cgroups / "unified")
+        elif controller in kinds.split(","):
+            roots = (cgroups / controller, cgroups / kinds)
         else:
             continue
         for root in roots:
@@ -171,13 +188,14 @@ def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:
             for folder in (here, *here.parents):
                 if not folder.is_relative_to(root):
                     break
-                try:
-                    said = (folder / file).read_text().strip()
-                except OSError:
-                    continue
-                # Version 1 writes the largest page-aligned number for "no limit".
-                if said.isdigit() and int(said) < 2**60:
-                    yield int(said)
+                yield folder, not kinds
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 # The interface of a place: a standard executor, and the number of blocks that it processes at once.
@@ -205,9 +223,17 @@ class Place(Protocol):
         ...
 
 
-def usable_cores() -> int:
-    """Number of cores this process may use, which inside a job is fewer than the node has."""
-    return cores_of_task()
+def usable_cores(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Number of cores this process may use, which inside a job is fewer than the node has.
+
+    A container (``docker run --cpus=2``, a Kubernetes pod) and a person on a login node (systemd's ``CPUQuota``) may
+    have a part of the time of all cores: more blocks at once would only need more memory.
+
+    Args:
+        proc: Mount point of procfs.
+        cgroups: Mount point of control groups.
+    """
+    return max(1, math.ceil(min([cores_of_task(), *_cgroup_quotas(proc, cgroups)])))
 
 
 # The place for a laptop, a test, or one node: threads of this process.
@@ -261,3 +287,16 @@ class Threads:
     def explain(self, error: BaseException) -> str:  # noqa: ARG002 - threads have no errors of their own
         """Threads have no errors of their own."""
         return ""
+
+
+def place_or_threads(place: Place | None) -> Place:
+    """The given place, or threads of this process if there is none.
+
+    Raises:
+        BadInputError: It is no place; the command line has names for places, Python has values.
+    """
+    if place is None:
+        return Threads()
+    if not hasattr(place, "parallel"):
+        raise BadInputError(f"place should be a place such as stac2cube.Threads(4) or stac2cube.Local(), not {place!r}")
+    return place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 import ssl
 import stat
 import tempfile
@@ -26,8 +27,9 @@ from cryptography.x509.oid import NameOID
 from distributed import Client, KilledWorker, LocalCluster, Security
 from distributed import Future as DaskFuture
 from distributed import wait as wait_for
+from distributed.utils import get_ip, get_ip_interface
 
-from stac2cube.errors import PlaceError, SlurmError
+from stac2cube.errors import BadInputError, PlaceError, SlurmError
 from stac2cube.executors.worker import MALLOC
 
 T = TypeVar("T")
@@ -148,7 +150,7 @@ class Keys:
                         f"{folder} lies on a file system that keeps no permissions: others could read the key of the "
                         "worker jobs; say a folder of another one as `logs` of the site"
                     )
-                path.write_text(text)
+                path.write_text(text, encoding="utf-8")
             yield own
         finally:
             shutil.rmtree(own, ignore_errors=True)
@@ -199,17 +201,26 @@ def closed_scheduler(
         host: Address on which the scheduler listens.
         dashboard: Whether it serves its dashboard, on loopback: all users of this machine can see it.
         workers: Arguments of LocalCluster for workers; ``n_workers=0`` for none here.
+
+    Raises:
+        PlaceError: The worker processes do not start.
     """
-    cluster = LocalCluster(
-        host=host,
-        protocol="tls://",
-        security=keys.security(),
-        # Even without a dashboard Dask listens: on loopback, where the network does not reach it.
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": dashboard},
-        silence_logs=logging.ERROR,
-        **workers,
-    )
+    try:
+        cluster = LocalCluster(
+            host=host,
+            protocol="tls://",
+            security=keys.security(),
+            # Even without a dashboard Dask listens: on loopback, where the network does not reach it.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": dashboard},
+            silence_logs=logging.ERROR,
+            **workers,
+        )
+    except RuntimeError as error:
+        raise PlaceError(
+            f"the worker processes do not start: {error} In a script, call stac2cube below `if __name__ == "
+            '"__main__":`, because each worker process imports the script; or use the place Threads'
+        ) from error
     try:
         yield cluster
     finally:
@@ -357,6 +368,23 @@ def executor_of(client: Client) -> Iterator[Executor]:
         executor.shutdown(wait=False)  # first: a worker that holds results is not retired
         with suppress(OSError, TimeoutError):
             client.retire_workers(close_workers=True, remove=True)
+
+
+def own_address(interface: str) -> str:
+    """Address on which workers on other nodes reach this process.
+
+    Args:
+        interface: Network interface; "" for that of the host name.
+
+    Raises:
+        BadInputError: This machine has no such interface, or the interface no address.
+    """
+    try:
+        return str(get_ip_interface(interface) if interface else get_ip())
+    except ValueError as error:
+        raise BadInputError(
+            f"interface {interface!r} of the site, on {socket.gethostname()}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def dead_worker(error: BaseException, limit: str, remedy: str) -> str:

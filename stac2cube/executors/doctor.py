@@ -135,7 +135,7 @@ def _of_cube(cube: Path) -> str:
 
 def _last_lines(log: Path) -> list[str]:
     try:
-        return log.read_text(errors="replace").splitlines()[-LINES:]
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:]
     except OSError as error:
         return [f"cannot be read: {error.strerror}"]
 
@@ -373,7 +373,7 @@ def probe(folder: Path, rank: int) -> None:
         folder: Folder shared by both nodes.
         rank: 0 or 1.
     """
-    (folder / f"here-{rank}").write_text(str(time.time()))
+    (folder / f"here-{rank}").write_text(str(time.time()), encoding="utf-8")
     other_seen = _within(60, (folder / f"here-{1 - rank}").exists)
     won = []
     for number in range(ROUNDS if other_seen else 0):
@@ -385,9 +385,11 @@ def probe(folder: Path, rank: int) -> None:
         except FileExistsError:
             pass
     renamed = _renames_seen(folder, rank) if other_seen else False
-    (folder / f"late-{rank}").write_text(str(time.time()))
+    (folder / f"late-{rank}").write_text(str(time.time()), encoding="utf-8")
     _within(LATEST, (folder / f"late-{1 - rank}").exists)
-    late = time.time() - float((folder / f"late-{1 - rank}").read_text() or "nan") if other_seen else 0.0
+    late = (
+        time.time() - float((folder / f"late-{1 - rank}").read_text(encoding="utf-8") or "nan") if other_seen else 0.0
+    )
     found = {
         **software(),
         "late": late,
@@ -404,7 +406,7 @@ def probe(folder: Path, rank: int) -> None:
         "catalogs": {name: _reachable(catalog) for name, catalog in catalogs().items()},
     }
     made = folder / f".probe-{rank}"
-    made.write_text(json.dumps(found))
+    made.write_text(json.dumps(found), encoding="utf-8")
     made.replace(folder / f"probe-{rank}.json")
 
 
@@ -517,7 +519,7 @@ def _on_two_nodes(place: Slurm, folder: Path, wait: float, found: dict[str, Any]
             why = last_words(shared, "log", 8) or (late if not ended else "no word")
             yield Check("two nodes", None if not ended else False, why)
             return
-        told = [json.loads(file.read_text()) for file in files]
+        told = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         yield from _judged(told)
         yield from (Check(*finding) for finding in judged_software(told))
         common = set(told[0]["interfaces"]) & set(told[1]["interfaces"]) - {"lo"}
@@ -567,14 +569,14 @@ def _renames_seen(folder: Path, rank: int) -> bool:
     if rank == 0:
         for number in range(200):
             new = folder / ".renamed"
-            new.write_text(f"{number:06d}" * 2000)
+            new.write_text(f"{number:06d}" * 2000, encoding="utf-8")
             new.replace(file)
         over.touch()
         return True
     if not _within(60, file.exists):
         return False
     while not over.exists():
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         if text != text[:6] * 2000:
             return False
     return True

@@ -19,11 +19,10 @@ from typing import Any
 
 import dask
 from distributed import Client, Security, Status, Worker
-from distributed.utils import get_ip, get_ip_interface
 
 from stac2cube.errors import BadInputError, PlaceError, SlurmError
 from stac2cube.executors.base import cores_of_task
-from stac2cube.executors.dask import Keys, Watch, executor_of, quiet_dask
+from stac2cube.executors.dask import Keys, Watch, executor_of, own_address, quiet_dask
 from stac2cube.executors.queue import (
     ENDED,
     PATIENCE,
@@ -68,6 +67,10 @@ ALONE = 30.0
 
 _USUAL = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning")
 """Reasons for which jobs wait at every site; others are logged, as a limit or a held job may need a person to act."""
+
+HELD = "launch failed requeued held"
+"""Reason of a job whose node could not start it, as after an error of the site's prolog. SLURM puts it back into the
+queue and holds it, so it never starts by itself."""
 
 REFUSALS = 10
 """Consecutive refusals by SLURM, with no job left, after which the build ends."""
@@ -205,7 +208,7 @@ def _cluster(kind: Any, wanted: WorkerJobs, name: str, security: Security, optio
         security: TLS settings of scheduler and workers.
         options: Further arguments of the class.
     """
-    host = get_ip_interface(wanted.interface) if wanted.interface else get_ip()
+    host = own_address(wanted.interface)
     return kind(
         name=name,
         security=security,
@@ -315,13 +318,21 @@ class _Jobs:
         preempted = {job for job in self._seen if states.get(job) == "PREEMPTED"}
         gone = {job for job in self._seen if states.get(job, "COMPLETED") in ENDED} - (preempted - self._preempted)
         self._preempted = preempted - gone
+        # squeue writes spaces or underscores.
+        held = {job for job, (state, reason) in waiting.items() if HELD in reason.replace("_", " ")} - gone
+        if held:
+            log.warning("worker job(s) %s: %s; they are cancelled and replaced", ", ".join(sorted(held)), HELD)
+            self._queue.cancel(sorted(held))
+            self._seen -= held
+            self._lost += len(held)
+            self._forget(held)
         if gone:
             self._seen -= gone
             self._lost += len(gone)
             log.warning("worker job(s) %s ended; they are replaced", ", ".join(sorted(gone)))
             self._forget(gone)
         for job, (state, reason) in waiting.items():
-            if state == "PENDING" and reason.strip("()") not in _USUAL:
+            if state == "PENDING" and job not in held and reason.strip("()") not in _USUAL:
                 self._once(f"worker job {job} waits ({reason}); the build goes on with those that run", reason)
 
     def _fill(self, jobs: Sequence[_Job]) -> str:

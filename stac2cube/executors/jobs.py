@@ -86,7 +86,7 @@ class Submission:
             file: The file. Its present folder is used, because the folder of the cubes may have been moved.
         """
         try:
-            content = parse_json(file.read_text())
+            content = parse_json(file.read_text(encoding="utf-8"))
             there = Path(content["folder"])
             jobs = {str(name): str(job) for name, job in content["jobs"].items()}
             texts = [str(content[name]) for name in ("recipe", "site", "clusters", "made")]
@@ -132,7 +132,7 @@ class Submission:
 
     def progress(self) -> dict[str, float] | None:
         """Blocks made, seconds per block and seconds left, over all its jobs; None before any began."""
-        parts = [json.loads(file.read_text()) for file in self.folder.glob("progress*.json")]
+        parts = [part for file in self.folder.glob("progress*.json") if (part := _progress_in(file))]
         if not parts:
             return None
         total, done = (sum(part[what] for part in parts) for what in ("total", "done"))
@@ -147,14 +147,28 @@ class Submission:
 
     def last_error(self) -> str:
         """The last line of the newest logs that reports a failure, "" if there is none."""
-        for log in reversed(self.logs()):
-            lines = log.read_text(errors="replace").splitlines()
+        for file in reversed(self.logs()):
+            try:
+                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            except OSError as error:  # that of another member of the group, who may read it alone
+                log.warning("%s cannot be read: %s", file, error.strerror)
+                continue
             found = [
                 line for line in lines if line.startswith(("stac2cube:", "slurmstepd", "failed:")) or "Error" in line
             ]
             if found:
                 return found[-1]
         return ""
+
+
+def _progress_in(file: Path) -> dict[str, float]:
+    """Numbers in a file of :class:`~stac2cube.progress.FileProgress`; none if a full disk or a crash damaged it."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {name: float(content[name]) for name in ("total", "done", "begun", "now")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be read, and its blocks are not counted: %r", file, error)
+        return {}
 
 
 def new_submission_folder(cubes: Path) -> Path:

@@ -246,14 +246,14 @@ def job_in(said: str) -> tuple[str, str]:
 
 
 def is_plain(said: str) -> bool:
-    """Whether an answer is the output of ``sbatch --parsable`` and nothing else."""
+    """Whether an answer is the output of ``sbatch --parsable`` alone."""
     return _PARSABLE.fullmatch(said.strip()) is not None
 
 
 def in_one_line(said: str) -> str:
     """Join an answer into one line, without control characters."""
     lines = ("".join(c for c in line if c.isprintable()).strip() for line in said.splitlines())
-    return "; ".join(line for line in lines if line)
+    return "; ".join(filter(None, lines))
 
 
 def lets_in_no_more(said: str) -> bool:
@@ -271,9 +271,12 @@ def lets_in_no_more(said: str) -> bool:
 
 log = logging.getLogger(__name__)
 
-KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")
-"""The only SLURM_* variables that are a user's settings. All others describe the job in which they are set, and would
-affect a job submitted from there (``SLURM_MEM_PER_CPU`` against ``--mem``, array numbers, node lists)."""
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_SACK_SOCKET")
+"""The SLURM_* variables that are a user's settings, beside :data:`TOKEN`. All others describe the job that has them,
+and would affect a job submitted from there (``SLURM_MEM_PER_CPU`` against ``--mem``, array numbers, node lists)."""
+
+TOKEN = "SLURM_JWT"
+"""Identifies a person where there is no munge (slurm.schedmd.com/jwt.html). Inside a job it is mostly too old."""
 
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"}
@@ -511,7 +514,8 @@ def require_program(program: str) -> None:
 def without_job(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without the variables that describe the job in which this process runs; see :data:`KEPT`."""
     values = os.environ if environment is None else environment
-    return {name: value for name, value in values.items() if not name.startswith("SLURM") or name in KEPT}
+    kept = KEPT if in_job(values) else (*KEPT, TOKEN)
+    return {name: value for name, value in values.items() if not name.startswith("SLURM") or name in kept}
 
 
 _OPTIONS = {"timelimit": "time", "mem-per-node": "mem", "mem-per-cpu": "mem", "mem-per-gpu": "mem"}
@@ -587,23 +591,30 @@ def share_of_array(number: int | None, of: int | None, environment: Mapping[str,
 def job_end(environment: Mapping[str, str] | None = None) -> float | None:
     """When the job of this process will be killed, in seconds since 1970; None outside a job and where it is unknown.
 
-    SLURM 23.02 and later set ``SLURM_JOB_END_TIME``; for earlier versions squeue is queried for the time left.
+    SLURM 23.02 and later set ``SLURM_JOB_END_TIME``; otherwise, and if that time is over, squeue is queried: the limit
+    may have been extended, or the job be gone and its variables left in a shell of ``salloc``.
     """
     values = os.environ if environment is None else environment
-    said = values.get("SLURM_JOB_END_TIME", "")
+    said, now, job = values.get("SLURM_JOB_END_TIME", ""), time.time(), values.get("SLURM_JOB_ID")
     # For a job without a time limit, or behind a site's wrapper, this may be a word or 0.
-    if re.fullmatch(r"\d+(\.\d+)?", said) and float(said):
-        return float(said)
-    if not (job := values.get("SLURM_JOB_ID")):
-        return None
-    now = time.time()
+    end = (float(said) or None) if re.fullmatch(r"\d+(\.\d+)?", said) else None
+    if not job or (end is not None and end > now):
+        return end
     try:
-        left = Queue().call("squeue", ["--noheader", f"--jobs={job}", "--format=%L"])
-    except SlurmError:
-        return None
+        left = Queue().call("squeue", ["--noheader", f"--jobs={job}", "--format=%L %T"])
+    except SlurmError as error:
+        if end is None or "Invalid job id" not in str(error):
+            return end
+        left = ""
     # A site's own squeue may print more: a year in a banner has no colon, unlike the times that squeue writes.
-    found = [seconds for line in left.splitlines() if ":" in line and (seconds := duration_seconds(line.strip()))]
-    return now + found[-1] if found else None
+    rows = [words for line in left.splitlines() if (words := line.split())]
+    found = [seconds for first, *_ in rows if ":" in first and (seconds := duration_seconds(first))]
+    if found:
+        return now + found[-1]
+    if end is None or any({"RUNNING", "COMPLETING"} & {*words} for words in rows):
+        return end
+    log.info("job %s is over: its time limit does not count, though its variables are set here", job)
+    return None
 
 
 def duration_seconds(text: str) -> float | None:
@@ -647,7 +658,7 @@ def last_words(folder: Path, pattern: str, lines: int = 3) -> str:
     """The last lines of the newest non-empty log file that matches a pattern; "" if there is none."""
     logs = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
     for log in reversed(logs):
-        said = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         if said:
             return " | ".join(said[-lines:])
     return ""
@@ -655,8 +666,7 @@ def last_words(folder: Path, pattern: str, lines: int = 3) -> str:
 
 def _own_words(said: str) -> str:
     """SLURM's message without the program's name, on one line."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines()]
-    return "; ".join(line for line in lines if line)
+    return "; ".join(filter(None, (re.sub(r"^\w+: (error: )?", "", line).strip() for line in said.splitlines())))
 
 
 # Whether the job that holds a cube still runs, queried from SLURM where this node cannot tell.

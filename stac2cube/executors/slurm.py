@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from stac2cube.errors import BadInputError
 from stac2cube.executors.base import hyperthreads, per_node
-from stac2cube.executors.queue import in_job, last_words, memory_bytes, require_log_folder
+from stac2cube.executors.queue import TOKEN, in_job, last_words, memory_bytes, require_log_folder
 from stac2cube.executors.worker import tls_settings
 from stac2cube.executors.worker_jobs import WorkerJobs
 
@@ -91,13 +91,12 @@ class Allocation:
             SlurmError: All workers are lost.
         """
         from distributed import Client
-        from distributed.utils import get_ip, get_ip_interface
 
-        from stac2cube.executors.dask import Keys, Watch, closed_scheduler, executor_of, quiet_dask
+        from stac2cube.executors.dask import Keys, Watch, closed_scheduler, executor_of, own_address, quiet_dask
 
         keys = Keys.made()
         # The scheduler listens on an address that other nodes reach.
-        host = get_ip_interface(self.interface) if self.interface else get_ip()
+        host = own_address(self.interface)
         with (
             quiet_dask(dashboard=self.dashboard),
             TemporaryDirectory(prefix="stac2cube-") as logs,
@@ -132,7 +131,8 @@ class Allocation:
         ]  # fmt: skip
         log.info("starting %d worker(s) of %d core(s) in this job", self.tasks, self.cores)
         # The key is passed in the environment, which no other user can read, so no shared folder is needed.
-        environment = os.environ | tls_settings(keys.certificate, keys.key)
+        own = {name: value for name, value in os.environ.items() if name != TOKEN}
+        environment = own | tls_settings(keys.certificate, keys.key)
         return subprocess.Popen([*step, *worker], stdin=subprocess.DEVNULL, env=environment)
 
 

@@ -20,6 +20,7 @@ from stac2cube.executors.queue import (
     require_plain,
     safe_job_name,
 )
+from stac2cube.trust.address import expanded
 
 MEMORY_FORMS = ("mem", "mem-per-cpu", "mem-per-gpu", "all", "none")
 """How SLURM is asked for memory: by the options of those names; by ``--mem=0``, all that a node has; not at all."""
@@ -96,6 +97,9 @@ class WorkerJobs:
                 value = getattr(self, one.name)
                 for word in value if isinstance(value, tuple) else (value,):
                     require_plain(str(word))
+        # Job scripts quote both, so that no shell would fill in a home.
+        object.__setattr__(self, "python", os.path.expanduser(self.python))  # noqa: PTH111 - a command is no path
+        object.__setattr__(self, "logs", str(expanded(self.logs)))
         if self.scheduler == "slurm":
             plain = tuple(option for line in self.directives for option in _options_of(line))
             object.__setattr__(self, "directives", plain)

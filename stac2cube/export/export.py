@@ -193,7 +193,9 @@ def write_picture(cut: Selection, step: str, look: Style, out: Path, fingerprint
         with written_whole(out.with_suffix(".pgw")) as partial:
             a, b, c, d, e, f = cut.grid.transform
             # World files refer to the centre of the upper left pixel.
-            partial.write_text("".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)))
+            partial.write_text(
+                "".join(f"{value!r}\n" for value in (a, d, b, e, c + a / 2, f + e / 2)), encoding="utf-8"
+            )
 
 
 class _Proof:

@@ -283,7 +283,7 @@ def write_slider(
     swapped = _day(Path(cube), first) != str(frames.times[0])
     order = (1, 0) if swapped else (0, 1)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=clean).from_string(
-        files("stac2cube.export").joinpath("slider.html.j2").read_text()
+        files("stac2cube.export").joinpath("slider.html.j2").read_text(encoding="utf-8")
     )
     page = template.render(
         title=str(spec.recipe.get("title", Path(cube).stem)),

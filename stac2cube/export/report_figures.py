@@ -43,7 +43,7 @@ STEP = 3.0
 @cache
 def _land() -> tuple[np.ndarray, ...]:
     """Rings of land, ``(points, 2)`` longitude and latitude each, with land on the right of the line."""
-    text = files("stac2cube.tables").joinpath("land.json").read_text()
+    text = files("stac2cube.tables").joinpath("land.json").read_text(encoding="utf-8")
     return tuple(np.array(ring, dtype="float64").reshape(-1, 2) / 10 for ring in json.loads(text)["rings"])
 
 

@@ -265,7 +265,7 @@ def _layers(spec: CubeSpec, names: Sequence[str] | None) -> tuple[Layer, ...]:
     lacking = [name for name in names or () if name not in known]
     if lacking:
         raise BadInputError(f"there is no layer {', '.join(lacking)}: there are {', '.join(known)}")
-    return tuple(known[name] for name in names) if names else spec.layers
+    return tuple(known[name] for name in dict.fromkeys(names)) if names else spec.layers
 
 
 def _require_alike(one: SelectedCube, other: SelectedCube) -> None:

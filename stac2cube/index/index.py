@@ -16,7 +16,7 @@ from stac2cube.errors import BadInputError
 from stac2cube.model.catalog import Catalog, index_path, indexes_folder, is_index
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.period import parse_period
-from stac2cube.model.query import Query, stored_filters
+from stac2cube.model.query import Query, names_of_bands, stored_filters
 from stac2cube.model.scene import Scene
 from stac2cube.progress import Progress
 from stac2cube.search.choose_catalog import Found, catalog_choices
@@ -166,7 +166,7 @@ def create_index(
         mission=mission,
         area=read_areas(aoi)[0],
         time=parse_period(time).text,
-        bands=None if bands is None else tuple(bands),
+        bands=names_of_bands(bands),
         max_cloud_cover=max_cloud_cover,
         orbit="" if orbit is None else str(orbit),
         catalog=catalog,

@@ -14,7 +14,7 @@ from stac2cube.build.plan import BuildOptions, Plan
 from stac2cube.build.scheduler import Scheduler
 from stac2cube.build.status import Size, forecast, limits_of, size_of
 from stac2cube.errors import BadInputError, CubeError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.executors.site import Limits
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.progress import Progress
@@ -99,7 +99,7 @@ def seal_year(
         CubeLockedError: Another process is writing the cube.
         BadInputError: The year is not over, the cube has no step of it, or would outgrow its limits.
     """
-    path, place, options = Path(cube), place or Threads(), options or BuildOptions()
+    path, place, options = Path(cube), place_or_threads(place), options or BuildOptions()
     if year >= datetime.now(UTC).year:
         raise BadInputError(f"the year {year} is not over: only what is closed is sealed")
     require_renamable(path, "sealing a year")

@@ -11,7 +11,7 @@ from platformdirs import user_data_path
 
 from stac2cube.errors import BadInputError, CatalogError
 from stac2cube.model.tables import shipped_and_own
-from stac2cube.trust.address import NOBODY, Login, has_secret, is_http, public, public_each
+from stac2cube.trust.address import NOBODY, Login, expanded, has_secret, is_http, public, public_each
 from stac2cube.trust.text import parse_json, shown
 
 
@@ -128,7 +128,7 @@ def find_catalog(name: str) -> Catalog:
         return _of_index(index_path(name), known)
     if is_http(name):
         return _of_url(name, known)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return Catalog(name=str(path), title=path.name, url=str(path.resolve()))
     if "/" in name and not path.is_absolute():  # a cube stores the path of its catalog as it was given
@@ -140,6 +140,15 @@ def find_catalog(name: str) -> Catalog:
         f"unknown catalog {shown(name)!r}: known are {', '.join(known)}, the URL of a STAC API, the path of a local "
         "catalog, or the name of a scene index (see `stac2cube index list`)"
     )
+
+
+def is_catalog_name(text: str) -> bool:
+    """Whether a text is the name of a catalog or of a scene index, or "auto", whatever files there are.
+
+    Raises:
+        TableError: A table is malformed.
+    """
+    return text == "auto" or text in catalogs() or ("/" not in text and is_index(indexes_folder() / text))
 
 
 def _of_url(url: str, known: dict[str, Catalog]) -> Catalog:
@@ -183,7 +192,7 @@ def index_path(name: str | Path) -> Path:
 
     A folder with the same name, for example a recipe's folder of cubes, does not hide an index.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     is_path = "/" in str(name) or len(path.parts) > 1 or path.is_file() or is_index(path)
     return path.resolve() if is_path else indexes_folder() / path
 

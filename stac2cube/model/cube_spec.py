@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stac2cube.errors import CubeError, CubeMismatchError
+from stac2cube.errors import BadInputError, CubeError, CubeMismatchError
 from stac2cube.model.fields import equal_nan
 from stac2cube.model.grid import Grid
 from stac2cube.trust.names import is_name
@@ -128,6 +128,16 @@ class CubeSpec:
     layers: tuple[Layer, ...]
     recipe: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse two layers of one name.
+
+        Raises:
+            BadInputError: A layer is given twice.
+        """
+        names = [layer.name for layer in self.layers]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise BadInputError(f"layer {twice!r} is given twice")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as stored in the attributes of a cube's root."""

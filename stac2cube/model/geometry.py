@@ -358,6 +358,8 @@ def read_features(aoi: object, crs: CRS | None) -> tuple[str, list[Feature]]:
 
 def _from_text(text: str, crs: CRS | None) -> tuple[str, list[Feature]]:
     """GeoJSON, numbers or a path."""
+    if not text:  # a variable of a shell that is not set; as a path it would be the present folder
+        raise BadInputError(f"the area is an empty text: {FORMS}")
     if text.startswith("{"):
         return "area", _geojson(_parsed(text, "the area"), crs, "the area")
     if _NUMBERS.fullmatch(text.strip("[]()")):
@@ -434,7 +436,10 @@ def _frame(frame: Any, crs: CRS | None, where: str) -> list[Feature]:
     """The rows of a GeoDataFrame or GeoSeries."""
     own = None if frame.crs is None else parse_crs(frame.crs)
     if own is None and crs is None:
-        raise BadInputError(f"{where} does not say its CRS: pass one, for example crs='EPSG:32632'")
+        raise BadInputError(
+            f"{where} does not say its CRS: store it with one (set_crs of GeoPandas, 'Define projection' of QGIS), or "
+            "say --aoi-crs EPSG:32632 where the command has that option"
+        )
     used = _agreed(own, crs, where)
     columns = {str(column).lower(): frame[column] for column in getattr(frame, "columns", ())}
     rows = []

@@ -46,6 +46,15 @@ class GridOptions:
         form="pairs",
     )
 
+    def __post_init__(self) -> None:
+        """Refuse a resolution of zero, which is no default.
+
+        Raises:
+            BadInputError: The resolution is not positive.
+        """
+        if self.resolution is not None and not self.resolution > 0:
+            raise BadInputError(f"resolution must be a positive number, not {self.resolution!r}")
+
 
 @dataclass(frozen=True)
 class Grid:

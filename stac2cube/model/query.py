@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,13 @@ class AreaOptions(Options):
     )
     aoi_crs: str | None = option(None, "CRS of the numbers in --aoi. Default: WGS84.")
     edge: float | None = option(None, "Edge of the square around a point, in metres.", unit="metres")
+
+
+def names_of_bands(bands: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names of bands as given: several, or one text with commas, as on the command line; None if none are given."""
+    if isinstance(bands, str):
+        return tuple(name.strip() for name in bands.split(",") if name.strip())
+    return None if bands is None else tuple(bands)
 
 
 @documented

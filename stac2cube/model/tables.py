@@ -126,13 +126,20 @@ def config_folder() -> Path:
 
 
 def shipped_and_own(relative: str) -> Iterator[TableFile]:
-    """One table file: as shipped, then the user's own, which adds or overrides."""
+    """One table file: as shipped, then the user's own, which adds or overrides.
+
+    Raises:
+        TableError: The user's own is not text in UTF-8.
+    """
     shipped = files("stac2cube.tables").joinpath(relative)
     if shipped.is_file():
-        yield TableFile(f"stac2cube/tables/{relative}", shipped.read_text())
+        yield TableFile(f"stac2cube/tables/{relative}", shipped.read_text(encoding="utf-8"))
     own = config_folder() / relative
     if own.is_file():
-        yield TableFile(str(own), own.read_text())
+        try:
+            yield TableFile(str(own), own.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise TableError(f"{own} is not text in UTF-8, in which TOML is written: {error}") from error
 
 
 def names_in(folder: str) -> tuple[str, ...]:

@@ -521,7 +521,7 @@ def _places(geobox: GeoBox, rows: np.ndarray, columns: np.ndarray) -> tuple[np.n
 @cache
 def _land() -> NDArray[np.bool_]:
     """``(180, 360)``, from 90 degrees south and 180 degrees west: whether a cell holds land."""
-    rows = json.loads(files("stac2cube.tables").joinpath("land_cells.json").read_text())["rows"]
+    rows = json.loads(files("stac2cube.tables").joinpath("land_cells.json").read_text(encoding="utf-8"))["rows"]
     bits = np.unpackbits(np.frombuffer(bytes.fromhex("".join(rows)), "uint8")).reshape(180, 360)
     land = bits[::-1].astype(bool)
     land[:6] = True  # the table ends at 84 degrees south, but Antarctica's ice does not: there is no open sea

@@ -26,7 +26,7 @@ from stac2cube.model.geometry import Area, read_areas
 from stac2cube.model.grid import Grid, GridOptions
 from stac2cube.model.mission import find_mission, mission_names
 from stac2cube.model.period import parse_period
-from stac2cube.model.query import Query
+from stac2cube.model.query import Query, names_of_bands
 from stac2cube.model.scene import Scene
 from stac2cube.progress import Progress
 from stac2cube.search.choose_catalog import catalog_choices
@@ -96,7 +96,7 @@ def query_of_pixels(
         BadInputError: An invalid argument.
     """
     period = "" if time is None else parse_period(time).text
-    names = None if bands is None else tuple(bands)
+    names = names_of_bands(bands)
     query = Query(mission or "", None, period, names, max_cloud_cover=max_cloud_cover)
     return query, GridOptions(resolution, crs, None, resampling or "bilinear")
 

@@ -14,7 +14,7 @@ import yaml
 
 from stac2cube.errors import BadInputError
 from stac2cube.recipe.schema import Input, Kind, Node, Option, Value, escaped, parse, put, substitute, tiles_of
-from stac2cube.trust.address import public_each
+from stac2cube.trust.address import expanded, public_each
 
 # Entries and keys of a recipe, checked one by one; all problems are listed with their lines, not only the first.
 
@@ -340,7 +340,7 @@ def read_recipe(
     root = substitute(root, environment, problems)
     if not isinstance(root.value, dict) or not isinstance(getattr(root.value.get("cubes"), "value", None), str):
         raise BadInputError(f"the recipe {path} should say at least 'cubes: FOLDER' and one entry, as 'layers:'")
-    cubes = file.parent / Path(str(root.value["cubes"].value)).expanduser()
+    cubes = file.parent / expanded(str(root.value["cubes"].value))
     said = list(entries_of(root, kinds, file.parent, problems))
     inputs = wired(said, file.parent, problems)
     order = making_order(said, inputs, problems)

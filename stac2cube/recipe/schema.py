@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -222,6 +222,7 @@ class Option:
         choices: The only values, () for any.
         bounds: Bounds of a number, or of each number of a list; None for any.
         needed: Whether it is required.
+        is_name: Whether a text is a name and no path: the folder of the cubes may be called like their catalog.
     """
 
     name: str
@@ -231,6 +232,7 @@ class Option:
     choices: tuple[str | float, ...] = ()
     bounds: Bounds | None = None
     needed: bool = False
+    is_name: Callable[[str], bool] | None = None
 
     def read(self, node: Node, folder: Path) -> Value:
         """The value of a node.
@@ -302,7 +304,8 @@ class Option:
         if self.form in ("number", "integer"):
             return self._of_number(text)
         if self.form in ("path", "area"):
-            return path_in_recipe(folder, text)
+            named = self.is_name is not None and self.is_name(text)
+            return text if named or not text else path_in_recipe(folder, text)
         if self.form in ("list", "texts"):
             parts = text.split(",") if self.form == "list" else [text]
             return tuple(part.strip() for part in parts if part.strip())

@@ -459,7 +459,7 @@ def product_facts(path: str) -> ProductFacts:
     """
     try:
         require_plain_file(path)
-        return parse_product(Path(path).read_text(), path)
+        return parse_product(Path(path).read_text(encoding="utf-8"), path)
     except OSError as error:
         raise RadiometryError(f"{path} cannot be read: {error.strerror}") from error
     except ReadError as error:

@@ -17,14 +17,14 @@ from shapely.geometry import mapping, shape
 from stac2cube.build.loop import build
 from stac2cube.build.plan import VERSIONS, Block, BuildOptions, Plan, Step, Summary, known_entries, plan
 from stac2cube.errors import BadInputError, ReadError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.model.cube_spec import CubeSpec, prepare_for_writing
 from stac2cube.model.geometry import read_areas
 from stac2cube.model.grid import Grid, GridOptions, Tile, crs_text
 from stac2cube.model.image import BandRequest
 from stac2cube.model.mission import Mission
 from stac2cube.model.period import parse_period
-from stac2cube.model.query import Query
+from stac2cube.model.query import Query, names_of_bands
 from stac2cube.model.scene import Granule, Scene
 from stac2cube.pixels.open import Engine
 from stac2cube.pixels.read import Sea, cells_of, intersecting_pairs, read_block, sorted_once
@@ -355,7 +355,7 @@ def get_stac_layers(
             geometry, a GeoDataFrame), or an :class:`odc.geo.geobox.GeoBox`, which is used as the grid itself.
         time: Any input of :func:`stac2cube.model.period.parse_period`: ``"2018"``, ``"2018-06/2018-08"``,
             ``"2018/2020 06-01/08-31"``.
-        bands: Names or common names; the mission's default if None.
+        bands: Names or common names, several or one text with commas; the mission's default if None.
         resolution: Pixel edge in units of the CRS; the finest band's if None.
         crs: CRS of the cube; the native one of most of the area if None.
         resampling: Method for continuous bands where lattices differ (bilinear if None), or one per band. Classes
@@ -383,7 +383,7 @@ def get_stac_layers(
     """
     words = {
         "mission": mission,
-        "bands": None if bands is None else tuple(bands),
+        "bands": names_of_bands(bands),
         "resolution": resolution,
         "crs": crs,
         "resampling": resampling,
@@ -391,14 +391,14 @@ def get_stac_layers(
         "orbit": None if orbit is None else str(orbit),
         "fill": fill,
         "strict": strict,
-        "catalog": catalog,
+        "catalog": None if catalog is None else str(catalog),
         "time": None if time is None else parse_period(time).text,
         **area_words(aoi),
     }
     from stac2cube.store.reader import open_cube  # needs xarray and pandas, which workers and commands do not
 
     path = None if out is None else Path(out)
-    place = place or Threads()
+    place = place_or_threads(place)
     job = prepare(path, *query_of_words(words, path if update else None), on_cluster=place.on_cluster)
     if path is None:
         return lazy_layers(job)

@@ -13,7 +13,7 @@ from stac2cube.algorithms.raster import halved_mean, halved_mode
 from stac2cube.build.derived import Derivation, Derived, DerivedPlan, Parent, Parents, derive, drop, sealed_keys
 from stac2cube.build.plan import Block, BuildOptions, Step, Summary
 from stac2cube.errors import BadInputError
-from stac2cube.executors.base import Place, Threads
+from stac2cube.executors.base import Place, place_or_threads
 from stac2cube.model.cube_spec import CubeSpec, Layer
 from stac2cube.model.grid import Grid, shard_for
 from stac2cube.progress import Progress
@@ -73,7 +73,7 @@ def store_overviews(cube: str | Path, *, levels: int | None = None, place: Place
     from stac2cube.store.reader import open_cube
 
     path = Path(cube)
-    run_overviews(path, place or Threads(), levels=levels).require_complete(overviews_folder(path))
+    run_overviews(path, place_or_threads(place), levels=levels).require_complete(overviews_folder(path))
     return open_cube(path, level=levels_of(path)[-1])
 
 

@@ -280,7 +280,7 @@ def _clock_was_wrong(old: Path) -> float:
     """Creation time of an old generation if it was put away by a clock that showed an earlier time, else 0."""
     try:
         made = datetime.fromisoformat(read_root(old).own["made"]).timestamp()
-        marked = datetime.fromisoformat((old / OWN / _MARK).read_text()).timestamp()
+        marked = datetime.fromisoformat((old / OWN / _MARK).read_text(encoding="utf-8")).timestamp()
     except FileNotFoundError:
         return made  # put away by version 0.1.0
     except (OSError, ValueError, KeyError, CubeError):

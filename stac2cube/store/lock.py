@@ -65,7 +65,11 @@ class Owner:
 
     @classmethod
     def here(cls, token: str | None = None, environment: Mapping[str, str] = os.environ) -> Owner:
-        """This process. Processes of one submission share a token and count as one owner."""
+        """This process. Processes of one submission share a token and count as one owner.
+
+        A shell of ``salloc`` on a login node has the variables of a job, but does not end with it, so it names none.
+        """
+        on_node = bool(environment.get("SLURMD_NODENAME"))
         return cls(
             token=token or uuid4().hex,
             host=socket.gethostname(),
@@ -74,7 +78,7 @@ class Owner:
             pid=os.getpid(),
             started=_started(os.getpid()) or "",
             since=now_text(),
-            job=environment.get("SLURM_JOB_ID", ""),
+            job=environment.get("SLURM_JOB_ID", "") if on_node else "",
             cluster=environment.get("SLURM_CLUSTER_NAME", ""),
             restarts=environment.get("SLURM_RESTART_COUNT", ""),
             user=_user(),
@@ -162,7 +166,7 @@ def _runs(pid: int, started: str) -> bool | None:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 

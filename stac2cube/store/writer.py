@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stac2cube.errors import CubeError
+from stac2cube.errors import BadInputError, CubeError
 from stac2cube.model.cube_spec import CubeSpec
 from stac2cube.store import generation
 from stac2cube.store.creation import create_cube
@@ -333,6 +333,19 @@ class FinishedStep:
     entry: Entry
 
 
+def _require_no_home(path: Path) -> None:
+    """Refuse to make a folder called ``~``, which one day is removed together with the home.
+
+    Raises:
+        BadInputError: The first folder of the path that would be made has such a name.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    if made and made[-1] != path and made[-1].name.startswith("~"):
+        raise BadInputError(
+            f"{path}: a folder called {made[-1].name} would be made; only shells fill in a home: write the whole path"
+        )
+
+
 @contextmanager
 def open_writer(
     path: Path, spec: CubeSpec, verdict: Verdict | None = None, owner: Owner | None = None
@@ -351,6 +364,7 @@ def open_writer(
         CubeLockedError: Another process writes it.
         BadInputError: The path holds something else or cannot be written.
     """
+    _require_no_home(path)
     path = path.resolve()  # a generation replaces the cube, not a link to it
     if path.exists():
         refuse_links_in_cube(path)

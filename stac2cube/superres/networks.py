@@ -293,7 +293,7 @@ def read_model(folder: Path, device: str) -> OnnxModel:
     lacking = [name for name in (MODEL, ABOUT) if not (folder / name).exists()]
     if lacking:
         raise BadInputError(f"{folder} has no {' and no '.join(lacking)}: give the folder as weights")
-    about = yaml.safe_load((folder / ABOUT).read_text())
+    about = yaml.safe_load((folder / ABOUT).read_text(encoding="utf-8"))
     if not isinstance(about, dict) or set(about) != _WORDS:
         raise BadInputError(f"{folder / ABOUT} should say {', '.join(sorted(_WORDS))}, and nothing else")
     bands = tuple(map(str, about["bands"]))

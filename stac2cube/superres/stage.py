@@ -125,7 +125,7 @@ def train_on(
         "figures": mean_figures(judged(unseen, Gated(networks, "cpu"))),
         "words": "a grid of 2.5 m, not details of 2.5 m",
     }
-    out.with_suffix(".json").write_text(json.dumps(card, indent=1))
+    out.with_suffix(".json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     return out
 
 

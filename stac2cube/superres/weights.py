@@ -64,7 +64,7 @@ class Shipped:
 
 def all_shipped() -> list[Shipped]:
     """Our own weights: those for new cubes first, then those with which older cubes were made."""
-    table = tomllib.loads(files("stac2cube.tables").joinpath("weights/own.toml").read_text())
+    table = tomllib.loads(files("stac2cube.tables").joinpath("weights/own.toml").read_text(encoding="utf-8"))
     return [Shipped(one["name"], one["sha256"], one.get("about", "")) for one in table["files"]]
 
 

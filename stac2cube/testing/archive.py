@@ -176,7 +176,9 @@ class Archive:
     def catalog(self, name: str, *, late: bool = False) -> Path:
         """Write an ItemCollection of a catalog's items with absolute paths."""
         path = self.root / f"{name}{'-late' if late else ''}.json"
-        path.write_text(json.dumps({"type": "FeatureCollection", "features": self.items(name, late=late)}))
+        path.write_text(
+            json.dumps({"type": "FeatureCollection", "features": self.items(name, late=late)}), encoding="utf-8"
+        )
         return path
 
     def static_catalog(self, name: str, *, late: bool = False) -> Path:
@@ -205,7 +207,7 @@ class Archive:
     @cached_property
     def _facts(self) -> dict[str, Any]:
         """Footprint and cloud cover of each granule, computed when its files were made."""
-        facts: dict[str, Any] = json.loads((self.root / "facts.json").read_text())
+        facts: dict[str, Any] = json.loads((self.root / "facts.json").read_text(encoding="utf-8"))
         return facts
 
 
@@ -273,7 +275,7 @@ def simulate(
     if spec.faults and len(archive.overpasses) < 4:
         raise BadInputError(f"an archive with faults takes 4 overpasses or more, not {len(archive.overpasses)}")
     stamp, mark = root / "spec.json", json.dumps(asdict(spec) | {"version": _version()})
-    if stamp.exists() and stamp.read_text() == mark:
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == mark:
         return archive
     stamp.unlink(missing_ok=True)
     # Files of another specification, or of a run that was killed, would be used as ours.
@@ -286,10 +288,10 @@ def simulate(
             facts[key] = fact
             if progress is not None:
                 progress(done, len(jobs))
-    (root / "facts.json").write_text(json.dumps(facts))
+    (root / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     if spec.faults:
         _break(archive)
-    stamp.write_text(mark)
+    stamp.write_text(mark, encoding="utf-8")
     return archive
 
 

@@ -464,9 +464,17 @@ class Login:
 NOBODY = Login()
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` and ``~user`` filled in; as in a shell, ``~`` stays where there is no such user or home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def netrc_path() -> Path:
     """The user's file of passwords: ``$NETRC``, else ``~/.netrc``."""
-    return Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    return expanded(os.environ.get("NETRC") or "~/.netrc")
 
 
 def netrc_of(host: str) -> tuple[str, str] | None:

@@ -106,7 +106,7 @@ def choose_layers(
         lacking = [name for name in layers if name not in dataset.data_vars]
         if lacking:
             raise BadInputError(f"there is no layer {', '.join(lacking)}: there are {names_text(dataset.data_vars)}")
-        return list(layers)
+        return list(dict.fromkeys(layers))
     found = [str(name) for name, layer in dataset.data_vars.items() if fits(layer)]
     if not found:
         raise BadInputError(f"no layer is {what}: name some of {names_text(dataset.data_vars)} with layers=")

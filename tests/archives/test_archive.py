@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,10 +27,19 @@ from shapely import box
 from shapely.geometry import mapping
 
 import stac2cube
-from stac2cube.archives.archive import read_archive
+from stac2cube.archives.archive import read_archive, with_tiles
 from stac2cube.archives.keep import Journal
-from stac2cube.archives.run import ArchiveSummary, Budget, refresh_door
+from stac2cube.archives.run import (
+    ArchivePlan,
+    ArchiveSummary,
+    Budget,
+    RunLimits,
+    TilePlan,
+    refresh_door,
+    run_archive,
+)
 from stac2cube.archives.status import archive_status, draw_archive
+from stac2cube.archives.tiling import ArchiveTile
 from stac2cube.cli import cli
 from stac2cube.errors import BadInputError, CubeError
 from stac2cube.explorer.server import LivePage
@@ -296,6 +306,36 @@ def test_a_task_does_not_fail_for_tiles_of_other_tasks() -> None:
     assert ArchiveSummary(made=["a"], held={"b": "job 3"}).exit_code == 2
     assert ArchiveSummary(made=["a"], held={"b": "job 3"}, shared=True).exit_code == 0
     assert ArchiveSummary(failed={"a": "no file"}, held={"b": "job 3"}, shared=True).exit_code == 2
+
+
+def test_a_requeued_job_takes_other_tiles_first_and_knows_when_it_comes_no_further(tmp_path: Path) -> None:
+    """Tile a always fails, and a step of tile c needs more time than the job has."""
+    tiles = [
+        ArchiveTile(name, name, "EPSG:32632", 10.0, (6e5 + 100 * n, 5e6), (10, 10)) for n, name in enumerate("abc")
+    ]
+    archive = with_tiles(None, tmp_path / "made", tiles, ("layers",))
+    plan = ArchivePlan(archive, "catalog", tuple(TilePlan(tile, "mark", 1, 1, "new") for tile in tiles), ())
+    codes = {"a": 2, "b": 0, "c": 10}
+
+    def life(most: int) -> tuple[list[str], ArchiveSummary]:
+        tried: list[str] = []
+        stop = threading.Event()
+
+        def make(one: TilePlan) -> int:
+            tried.append(one.tile.name)
+            if len(tried) == most:
+                stop.set()
+            return codes[one.tile.name]
+
+        return tried, run_archive(plan, make, RunLimits(stop=stop), "the run")
+
+    tried, summary = life(1)
+    assert (tried, summary.exit_code, summary.progressed) == (["a"], 10, True)
+    tried, summary = life(3)
+    assert (tried, summary.exit_code, summary.progressed) == (["b", "c"], 10, True)
+    tried, summary = life(3)
+    assert (tried, summary.exit_code, summary.progressed) == (["c"], 10, False)
+    assert (summary.made, summary.left) == (["b"], ["a"])
 
 
 def test_a_larger_area_adds_its_tiles_only(folder: Path, tmp_path: Path) -> None:

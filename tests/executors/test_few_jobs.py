@@ -128,6 +128,30 @@ def test_jobs_let_in_are_counted_at_one_moment(caplog: pytest.LogCaptureFixture)
     ]
 
 
+@pytest.mark.parametrize("said", ["launch failed requeued held", "(launch_failed_requeued_held)"])
+def test_a_worker_job_that_slurm_holds_after_a_failed_start_is_replaced(
+    said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = {name: SimpleNamespace(job_id=name, status=Status.running) for name in ("1", "2")}
+    states = {"1": ("RUNNING", "None"), "2": ("PENDING", said)}
+    cancelled: list[str] = []
+    queue = SimpleNamespace(waiting=lambda seen: {job: states[job] for job in seen}, cancel=cancelled.extend)
+    scaled: list[list[str]] = []
+    cluster = SimpleNamespace(
+        workers=jobs,
+        scale=lambda jobs: scaled.append(sorted(cluster.workers)),
+        scheduler_info={"workers": {"first": {"name": "1"}}},
+        loop=SimpleNamespace(add_callback=lambda call, *words: call(*words)),
+    )
+    wanted = SimpleNamespace(queue=queue, jobs=2, logs="logs")
+    assert jobqueue._Jobs(wanted, cluster, SimpleNamespace(refusal=None), "run").look() == ""
+    assert cancelled == ["2"]
+    assert scaled == [["1"]], "the next one is submitted in its place"
+    assert [words for words in caplog.messages if "replaced" in words] == [
+        "worker job(s) 2: launch failed requeued held; they are cancelled and replaced"
+    ]
+
+
 run_commands = import_module("stac2cube.cli.run")  # the package has a command of that name
 
 SCONTROL = """#!/usr/bin/env bash
@@ -167,6 +191,24 @@ def test_a_job_that_stopped_is_requeued_unless_somebody_ended_it_or_it_comes_no_
     assert run_commands.leave(2, "requeue") == 2
 
 
+def test_a_job_asks_again_to_be_requeued_while_the_controller_of_slurm_restarts(
+    limited: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy = "slurm_requeue error: Unable to contact slurm controller (connect failure)"
+    (limited / "scontrol").write_text(
+        f'#!/bin/sh\necho "$*" >>said\n[ "$(wc -l <said)" -gt 2 ] || {{ echo "{busy}" >&2; exit 1; }}\n'
+    )
+    monkeypatch.setattr(run_commands, "BUSY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert run_commands.leave(10, "requeue") == 10
+    assert (limited / "said").read_text() == "requeue 7\n" * 3
+    assert "is not requeued" not in caplog.text
+    monkeypatch.setattr(run_commands, "BUSY_PAUSES", ())
+    (limited / "said").unlink()
+    assert run_commands.leave(10, "requeue") == 10
+    assert "is not requeued: scontrol: " in caplog.text
+
+
 def test_submissions_of_moved_and_copied_folders_and_half_files(
     limited: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,6 +238,20 @@ def test_submissions_of_moved_and_copied_folders_and_half_files(
     monkeypatch.setattr(job_commands.shutil, "rmtree", refuse)
     job_commands.remove_old(limited / "moved", 1)
     assert "cannot be removed: Permission denied" in caplog.text
+
+
+def test_progress_and_logs_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk or a crash leaves half a file, and another member of the group keeps logs to himself."""
+    made = Submission(tmp_path, "r.yaml", "example", "", {"layers": "7"}, "")
+    (tmp_path / "progress.0.json").write_text('{"total": 4, "done": 1, "begun": 10.0, "now": 20.0}')
+    (tmp_path / "layers-7.out").write_text("stac2cube: no room\n")
+    for number, text in enumerate(("", '{"total": 4', "[]", '{"total": 4}'), 1):
+        (tmp_path / f"progress.{number}.json").write_text(text)
+    (tmp_path / "layers-8.out").mkdir()
+    assert made.progress() == {"total": 4, "done": 1, "seconds_per_block": 10, "left": 30}
+    assert made.last_error() == "stac2cube: no room"
+    assert caplog.text.count("its blocks are not counted") == 4
+    assert "layers-8.out cannot be read" in caplog.text
 
 
 def test_a_job_whose_submission_was_interrupted_does_not_stay(limited: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -74,6 +76,17 @@ def test_calls_are_cancelled_one_by_one_and_all_together() -> None:
                 call.result(60)
         with pytest.raises(RuntimeError, match="after shutdown"):
             executor.submit(os.getpid)
+
+
+def test_a_script_that_its_worker_processes_cannot_import_is_explained(tmp_path: Path) -> None:
+    """Without a guard each worker process begins the script anew, and may start no process itself."""
+    script = tmp_path / "script.py"
+    script.write_text("import stac2cube\nwith stac2cube.Local(1).open():\n    pass\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("stac2cube.errors.PlaceError: the worker processes do not start: ")
+    assert 'call stac2cube below `if __name__ == "__main__":`' in last
 
 
 def test_a_worker_that_is_slow_to_come_back_is_waited_for(tmp_path: Path) -> None:

@@ -43,10 +43,15 @@ def test_what_is_no_time(text: str) -> None:
 
 
 def test_only_settings_are_handed_on() -> None:
-    found = without_job(
-        {"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n", "SLURM_CONF": "c", "SLURM_CLUSTERS": "x", "A": "b"}
-    )
-    assert found == {"SLURM_CONF": "c", "SLURM_CLUSTERS": "x", "A": "b"}
+    settings = {"SLURM_CONF": "c", "SLURM_CLUSTERS": "x", "SLURM_CONF_SERVER": "host:6817", "SLURM_SACK_SOCKET": "/s"}
+    job = {"SLURM_JOB_ID": "1", "SLURMD_NODENAME": "n"}
+    assert without_job(job | settings | {"A": "b"}) == settings | {"A": "b"}
+
+
+def test_a_token_identifies_its_owner_outside_jobs_only() -> None:
+    token = {"SLURM_JWT": "t"}
+    assert without_job(token) == token
+    assert without_job(token | {"SLURM_JOB_ID": "1"}) == {}
 
 
 def test_a_persons_own_defaults_do_not_overrule_a_script_or_hide_jobs(
@@ -87,6 +92,28 @@ def test_an_end_that_is_no_time_is_asked_for(said: str, tmp_path: Path, monkeypa
     assert end is not None
     assert 86000 < end - time.time() <= 86400
     assert job_end({"SLURM_JOB_END_TIME": said}) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("echo 1:00:00 RUNNING", 3600),  # the limit was extended
+        ("echo INVALID RUNNING", -1),  # it runs beyond its limit (OverTimeLimit)
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", None),  # SLURM forgot it
+        ("true", None),  # it has ended
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", -1),
+    ],
+)
+def test_an_end_that_is_over_is_asked_for(
+    said: str, left: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell of an ``salloc`` on a login node goes on after its job, with the variables of that job."""
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{said}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    now = time.time()
+    end = job_end({"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": f"{now - 1:.0f}"})
+    assert end is None if left is None else end == pytest.approx(now + left, abs=60)
 
 
 @pytest.mark.parametrize("text", ["inf", "1e999GiB", "nan", "-8GiB", "GiB", "", "8 GiB of it"])
@@ -161,12 +188,20 @@ def test_a_holder_without_a_job_is_unknown_and_a_former_life_of_ours_is_dead(mon
     assert job_is_alive(here) is None
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert job_is_alive(Owner.here(environment={"SLURM_JOB_ID": "12"})) is False
-    assert job_is_alive(Owner.here(environment={"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "1"})) is None
+    in_job_12 = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "n"}
+    assert job_is_alive(Owner.here(environment=in_job_12)) is False
+    assert job_is_alive(Owner.here(environment={**in_job_12, "SLURM_RESTART_COUNT": "1"})) is None
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "here")
-    elsewhere = {"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "elsewhere"}
+    elsewhere = {**in_job_12, "SLURM_CLUSTER_NAME": "elsewhere"}
     assert job_is_alive(Owner.here(environment=elsewhere)) is None, "the number is that of another cluster's job"
     assert job_is_alive(Owner.of_jobs("token", "13")) is None, "of which cluster is not known"
+
+
+def test_a_shell_of_salloc_on_a_login_node_does_not_end_with_its_job() -> None:
+    """Its job is gone, and its processes still write."""
+    holder = Owner.here(environment={"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "here"})
+    assert holder.job == ""
+    assert job_is_alive(holder) is None
 
 
 def test_every_site_file_can_be_read() -> None:

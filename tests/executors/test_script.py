@@ -171,6 +171,21 @@ def test_python_of_jobs_from_every_kind_of_environment(python: str, words: str) 
         assert re.search(rf"^{re.escape(words)} (-s )?-m stac2cube", text, re.MULTILINE), text
 
 
+def test_a_home_is_filled_in_where_a_script_would_quote_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    place = Slurm(python="~/bin/apptainer exec docker://x python", logs="~/logs")
+    assert place.logs == "/home/anna/logs"
+    assert python_words(place.python)[:3] == ["/home/anna/bin/apptainer", "exec", "docker://x"]
+
+
+def test_an_interface_that_this_machine_lacks_is_named() -> None:
+    from stac2cube.executors.dask import own_address  # importing dask takes long
+
+    with pytest.raises(BadInputError, match=r"interface 'ib7' of the site, on .*ib7"):
+        own_address("ib7")
+    assert own_address("lo") == "127.0.0.1"
+
+
 def test_a_path_with_a_space_that_is_there_is_one_word(tmp_path: Path) -> None:
     python = tmp_path / "my env" / "python"
     python.parent.mkdir()

@@ -11,7 +11,7 @@ import pytest
 
 from stac2cube.executors import base as share
 from stac2cube.executors import slurm
-from stac2cube.executors.base import MIB, cores_of_task, memory_of_task, per_node, tasks_here
+from stac2cube.executors.base import MIB, cores_of_task, memory_of_task, per_node, tasks_here, usable_cores
 from stac2cube.executors.slurm import Allocation
 
 STEP = {"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURMD_NODENAME": "n", "SLURM_NODEID": "0"}
@@ -75,6 +75,25 @@ def test_cgroups_of_version_1(tmp_path: Path) -> None:
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
     (job / "memory.limit_in_bytes").write_text(f"{600 * MIB}\n")
     assert memory(tmp_path) == 600 * MIB
+
+
+@pytest.mark.parametrize(("said", "cores"), [("200000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8)])
+@pytest.mark.parametrize("unified", [True, False])
+def test_a_quota_of_cpu_time_is_so_many_cores(
+    unified: bool, said: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container started with ``--cpus=2`` on a machine with more cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("SLURMD_NODENAME", raising=False)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("0::/\n" if unified else "3:cpu,cpuacct:/docker/7\n0::/\n")
+    quota, _, period = said.partition(" ")
+    files = {"cpu.max": said} if unified else {"cpu.cfs_quota_us": quota, "cpu.cfs_period_us": period}
+    group = tmp_path if unified else tmp_path / "cpu,cpuacct"  # the container sees its own group as the root
+    group.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (group / name).write_text(f"{text.replace('max', 'max' if unified else '-1')}\n")
+    assert usable_cores(tmp_path, tmp_path) == cores
 
 
 def test_the_limit_of_resident_memory_counts(tmp_path: Path) -> None:

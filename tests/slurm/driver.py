@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stac2cube.build.loop import build
 from stac2cube.build.plan import BuildOptions
-from stac2cube.cli.run import stoppable
+from stac2cube.cli.run import begin_command, leave, stoppable
 from stac2cube.errors import Stac2cubeError
 from stac2cube.executors.base import Threads
 from stac2cube.executors.gateway import Gateway
@@ -36,9 +36,11 @@ def main() -> int:
     words.add_argument("--interface", default="")
     words.add_argument("--hoard", type=int, default=0, help="MiB that each block takes")
     words.add_argument("--no-deadline", action="store_true")
+    words.add_argument("--on-deadline", default="stop")
     given = words.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("distributed").setLevel(logging.ERROR)
+    begin_command()
     place = Threads(1)
     if given.place == "allocation":
         place = Allocation.of_this_job()
@@ -65,7 +67,7 @@ def main() -> int:
         print(f"stac2cube: {error}", file=sys.stderr)
         return 1
     print(f"sealed {len(summary.sealed)} present {len(summary.present)} failed {summary.failed}")
-    return summary.exit_code
+    return leave(summary.exit_code, given.on_deadline, progressed=bool(summary.sealed))
 
 
 if __name__ == "__main__":

@@ -152,6 +152,35 @@ def test_preempted_and_requeued_the_job_goes_on(cluster: Cluster, reference: Pat
     assert differences(cube, reference) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        (("scancel",), False),
+        (("scancel", "--signal=TERM", "--full"), True),
+        (("scontrol", "requeue"), True),
+    ],
+)
+def test_a_job_of_threads_that_somebody_ends_runs_again_only_if_it_was_not_cancelled(
+    cluster: Cluster, reference: Path, said: tuple[str, ...], again: bool
+) -> None:
+    cube = cluster.work / "toy.zarr"
+    words = command(cube, "--place", "threads", "--pause", 0.5, "--on-deadline", "requeue")
+    job = sbatch(cluster, words, "--requeue")
+    wait_for(lambda: len(list((cube / ".stac2cube" / "staging").glob("*/*"))) > 2, 60, "two steps made")
+    say(*said, job)
+    if again:
+        wait_for(lambda: "Restarts=1" in say("scontrol", "show", "job", job), 60, "the second life")
+        cluster.wait_state(job, "PENDING")
+        say("scontrol", "update", f"JobId={job}", "StartTime=now")
+        cluster.wait_state(job, "COMPLETED")
+    else:
+        cluster.wait_state(job, "CANCELLED")
+        assert sealed(cube) < STEPS
+        rerun(cube)
+    assert "Restarts=2" not in say("scontrol", "show", "job", job)
+    assert differences(cube, reference) == []
+
+
 def test_a_job_stops_in_time_before_its_limit_and_the_next_goes_on(cluster: Cluster, reference: Path) -> None:
     cube = cluster.work / "toy.zarr"
     words = command(cube, "--place", "threads", "--pause", 1)

@@ -126,8 +126,13 @@ def test_a_job_that_stopped_at_its_deadline_has_itself_run_again(
 ) -> None:
     sites = Path(os.environ["STAC2CUBE_CONFIG_DIR"]) / "sites"
     sites.mkdir(parents=True, exist_ok=True)
-    # In its first life the job believes that it ends in a few seconds.
-    short = '[ -n "$SLURM_RESTART_COUNT" ] || export SLURM_JOB_END_TIME=$(($(date +%s) + 10))'
+    # In its first life the job believes that it ends in a few seconds, or on a busy machine that it should have ended.
+    late = cluster.work / "late"
+    late.mkdir()
+    (late / "squeue").write_text("#!/bin/sh\necho INVALID RUNNING\n")
+    (late / "squeue").chmod(0o755)
+    lies = f"export SLURM_JOB_END_TIME=$(($(date +%s) + 10)) PATH={late}:$PATH"
+    short = f'[ -n "$SLURM_RESTART_COUNT" ] || {lies}'
     (sites / "hasty.toml").write_text(f'[slurm]\ncores = 1\nmemory = "1GiB"\nprologue = [{json.dumps(short)}]\n')
     recipe = write_recipe(cluster.work, "requeued", archive)
     job = jobs_of(stac2cube("submit", recipe, "--site", "hasty", "--place", "threads").stdout)["layers"]

@@ -63,6 +63,8 @@ def test_stored_indices_are_those_of_the_view(layers: Path, tmp_path: Path) -> N
         stac2cube.store_indices(layers, tmp_path / "i.zarr", ["EVI2", "SAVI"])
     with pytest.raises(BadInputError, match="NBR"):
         stac2cube.store_indices(layers, tmp_path / "n.zarr", ["NBR"])
+    with pytest.raises(BadInputError, match="layer 'NDVI' is given twice"):
+        stac2cube.store_indices(layers, tmp_path / "n.zarr", ["ndvi", "NDVI"])
 
 
 @pytest.mark.parametrize(("method", "by"), [("median", None), ("p25", None), ("best", "NDVI"), ("medoid", None)])

@@ -197,6 +197,30 @@ def test_the_guard_names_what_differs(archive: Archive, tmp_path: Path) -> None:
     assert read_root(cube).commit == 1
 
 
+def test_words_as_the_command_line_takes_them(archive: Archive) -> None:
+    """Bands as one text, a catalog as a path."""
+    text = build(archive, None, bands="red, nir", catalog=archive.catalog("cdse"))
+    assert list(text.data_vars) == ["B04", "B08"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"place": "threads"}, r"place should be a place such as stac2cube\.Threads\(4\) .*, not 'threads'"),
+        ({"place": 4}, "not 4"),
+        ({"resolution": 0}, "resolution must be a positive number, not 0"),
+        ({"out": Path("~/a.zarr")}, "a folder called ~ would be made"),
+    ],
+)
+def test_words_of_another_kind_are_refused(
+    archive: Archive, words: dict[str, object], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInputError, match=why):
+        build(archive, **({"out": tmp_path / "a.zarr"} | words))  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_words_that_are_not_understood(archive: Archive, tmp_path: Path) -> None:
     out = tmp_path / "a.zarr"
     for words, message in [
