@@ -156,7 +156,7 @@ def test_preempted_and_requeued_the_job_goes_on(cluster: Cluster, reference: Pat
     ("said", "again"),
     [
         (("scancel",), False),
-        (("scancel", "--signal=TERM", "--full"), True),
+        pytest.param(("scancel", "--signal=TERM", "--full"), True, marks=pytest.mark.soak),
         (("scontrol", "requeue"), True),
     ],
 )
@@ -166,10 +166,10 @@ def test_a_job_of_threads_that_somebody_ends_runs_again_only_if_it_was_not_cance
     cube = cluster.work / "toy.zarr"
     words = command(cube, "--place", "threads", "--pause", 0.5, "--on-deadline", "requeue")
     job = sbatch(cluster, words, "--requeue")
-    wait_for(lambda: len(list((cube / ".stac2cube" / "staging").glob("*/*"))) > 2, 60, "two steps made")
+    wait_for(lambda: len(list((cube / ".stac2cube" / "staging").glob("*/*"))) > 2, 180, "two steps made")
     say(*said, job)
     if again:
-        wait_for(lambda: "Restarts=1" in say("scontrol", "show", "job", job), 60, "the second life")
+        wait_for(lambda: "Restarts=1" in say("scontrol", "show", "job", job), 180, "the second life")
         cluster.wait_state(job, "PENDING")
         say("scontrol", "update", f"JobId={job}", "StartTime=now")
         cluster.wait_state(job, "COMPLETED")
