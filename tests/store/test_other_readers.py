@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from distributed import Client
 
 import stac2cube
 from stac2cube.build.loop import build
+from stac2cube.build.plan import BuildOptions
 from stac2cube.executors.base import Threads
 from stac2cube.maintain.care import verify
-from tests.build.toy import SPEC, Make, pixels, steps
+from tests.build.toy import SPEC, Make, pixels, step, steps
 
 # A wheel with GDAL 3.13. It lives in an environment of its own: two GDALs in one process are one too many.
 GDAL_WHEELS = ["pyramids-core==0.72.0", "hpc-utils==0.1.5"]
@@ -91,6 +93,20 @@ def test_a_cube_without_steps_opens_in_any_chunks(chunks: str | None, tmp_path: 
     build(tmp_path / "empty.zarr", SPEC, [], Make(), Threads(1))
     opened = stac2cube.open_cube(tmp_path / "empty.zarr", chunks=chunks)
     assert opened["B02"].shape == (0, *SPEC.grid.shape)
+
+
+def test_a_dask_cluster_that_holds_a_cube_of_before_gives_the_pixels_of_now(tmp_path: Path) -> None:
+    """Of a plain store it gives the old ones: findings/dask-gives-old-pixels-of-a-zarr.sh."""
+    cube = tmp_path / "toy.zarr"
+    build(cube, SPEC, steps(range(3)), Make(), Threads(1))
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+        held = stac2cube.open_cube(cube, decode=False, chunks={"time": 1}).persist()
+        held["B02"].sum().compute()
+        newer = BuildOptions(superseded="replace")
+        build(cube, SPEC, [step(1, "05.10")], Make(bonus=50), Threads(1), options=newer)
+        seen = stac2cube.open_cube(cube, decode=False, chunks={"time": 1})
+        np.testing.assert_array_equal(seen["B02"][1].compute(), pixels(51))
+        np.testing.assert_array_equal(held["B02"][1].compute(), pixels(1))
 
 
 def test_xarray_alone_knows_the_grid(cube: Path) -> None:
