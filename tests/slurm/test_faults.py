@@ -172,7 +172,8 @@ def test_a_job_of_threads_that_somebody_ends_runs_again_only_if_it_was_not_cance
         wait_for(lambda: "Restarts=1" in say("scontrol", "show", "job", job), 180, "the second life")
         cluster.wait_state(job, "PENDING")
         say("scontrol", "update", f"JobId={job}", "StartTime=now")
-        cluster.wait_state(job, "COMPLETED")
+        ended = cluster.wait_state(job, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+        assert ended == "COMPLETED", (cluster.work / f"job-{job}.out").read_text()
     else:
         cluster.wait_state(job, "CANCELLED")
         assert sealed(cube) < STEPS
