@@ -199,6 +199,7 @@ def test_a_job_asks_again_to_be_requeued_while_the_controller_of_slurm_restarts(
         f'#!/bin/sh\necho "$*" >>said\n[ "$(wc -l <said)" -gt 2 ] || {{ echo "{busy}" >&2; exit 1; }}\n'
     )
     monkeypatch.setattr(run_commands, "BUSY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(run_commands, "was_asked_to_stop", lambda: False)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert run_commands.leave(10, "requeue") == 10
     assert (limited / "said").read_text() == "requeue 7\n" * 3
