@@ -92,9 +92,9 @@ def open_archive(
         BadInputError: There is no archive, product, layer or tile of that name, or the area is outside.
         CubeError: A cube is damaged.
     """
-    words: dict[str, Any] = {"crs": crs, "resolution": resolution, "aoi": aoi, "time": time}
-    words |= {"bands": bands, "tiles": tiles}
-    dataset, _ = _opened(path, product, decode=decode, **words)
+    dataset, _ = _opened(
+        path, product, crs=crs, resolution=resolution, aoi=aoi, time=time, bands=bands, tiles=tiles, decode=decode
+    )
     return dataset if chunks is None else dataset.chunk(dict(chunks))
 
 
@@ -109,7 +109,7 @@ def _opened(
     bands: Sequence[str] | None = None,
     tiles: Sequence[str] | None = None,
     decode: bool = True,
-) -> tuple[xr.Dataset, Grid]:
+) -> tuple[xr.Dataset, GeoBox]:
     """The Dataset of :func:`open_archive`, and its lattice: coordinates in degrees give pixels that are not square."""
     archive = read_archive(path)
     chosen = _chosen(archive, product, tiles)
@@ -140,7 +140,7 @@ def _opened(
     dataset.encoding["source"] = str(archive.folder)
     dataset = xr.decode_cf(dataset, decode_times=False) if decode else dataset
     prepare_for_writing(dataset)
-    return dataset, grid_from_geobox(geobox)
+    return dataset, geobox
 
 
 def _chosen(archive: TileArchive, product: str, tiles: Sequence[str] | None) -> list[ArchiveTile]:
@@ -503,8 +503,8 @@ def export_mosaics(
         OSError: The disk is full.
     """
     words = {"bands": bands, "time": time, "aoi": aoi, "crs": crs, "resolution": resolution}
-    dataset, grid = _opened(path, product, decode=False, **words)
-    layers = layers_of_product(path, product, bands)
+    dataset, geobox = _opened(path, product, decode=False, **words)
+    layers, grid = layers_of_product(path, product, bands), grid_from_geobox(geobox)
     if not dataset.sizes["time"]:
         raise BadInputError(f"there is no step of {product} in {time}: choose another time")
     written = []
@@ -606,8 +606,8 @@ def _told(
         return series(archive.cube(tiles[0], product), place, columns=columns, choice=choice)
     crs = tiles[0].crs
     names = [tile.name for tile in tiles]
-    dataset, grid = _opened(archive.folder, product, crs=crs, aoi=place["geometry"], time=time, tiles=names)
-    return series_of(dataset, grid, place, columns)
+    dataset, geobox = _opened(archive.folder, product, crs=crs, aoi=place["geometry"], time=time, tiles=names)
+    return series_of(dataset, grid_from_geobox(geobox), place, columns)
 
 
 def write_catalog(path: str | Path, out: Path, address: str = "") -> Path:

@@ -128,14 +128,15 @@ def seal_parts(
         CubeLockedError: The cube is not, or no longer, held by these jobs.
     """
     begun = time.monotonic()
-    if read_owner(path) is not None or not staging_folder(path, claim.owner.token).exists():
-        if done := _complete(path, steps):
+    held = read_owner(path) is not None
+    if held or not staging_folder(path, claim.owner.token).exists():
+        if not held and (done := _complete(path, steps)):
             return done
         _require_ours(path, claim)  # otherwise an earlier try to seal failed, and no other writer came since
     with open_writer(path, spec, (options or BuildOptions()).verdict, claim.owner) as writer:
         known = known_entries(path, steps)
         work = plan(steps, known)
-        summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
+        summary = work.summary()
         sealer = CommitSink(writer, summary, known, spec.request, {})
         (receipts, failures), told = _gathered(writer.stager.folder), Failures()
         for step in work.todo:
@@ -216,17 +217,15 @@ def _lacking(staged: StagedStep, receipt: Receipt) -> bool:
 
 
 def _complete(path: Path, steps: Sequence[Step]) -> Summary | None:
-    """The summary of a cube that nobody holds and that has all steps; None for others.
+    """The summary of a cube that has all steps; None for others.
 
     A sealing job that is killed between the release of the cube and its own end may be started again.
     """
-    if read_owner(path) is not None:
-        return None
     work = plan(steps, known_entries(path, steps))
     if work.todo:
         return None
     log.info("all steps are sealed already: an earlier start of this job had done its work")
-    return Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
+    return work.summary()
 
 
 def _require_ours(path: Path, claim: ArrayLease) -> None:

@@ -355,7 +355,7 @@ def build(
         renewed = [
             (slot, step) for slot, step in work.superseded if options.superseded == "replace" or step.entry.key in lost
         ]
-        summary = Summary(present=list(work.present), superseded=[step.entry.key for _, step in work.superseded])
+        summary = work.summary()
         slots = {step.entry.key: slot for slot, step in renewed}
         todo = [*work.todo, *(step for _, step in renewed)]
         if todo:

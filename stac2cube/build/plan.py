@@ -98,6 +98,10 @@ class Plan:
         """Number of blocks to make."""
         return sum(len(step.tiles) for step in self.todo)
 
+    def summary(self) -> Summary:
+        """The summary of a build that has not made anything yet."""
+        return Summary(present=list(self.present), superseded=[step.entry.key for _, step in self.superseded])
+
 
 @dataclass
 class Summary:

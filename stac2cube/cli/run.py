@@ -335,13 +335,13 @@ def leave(code: int, on_deadline: str, *, progressed: bool = True) -> int:
                 return code
             log.info("job %s asks SLURM to run it again", job)
             Queue().call("scontrol", ["requeue", job])
+            return code
         except SlurmError as error:
-            if pause is not None and _BUSY.search(str(error)):
-                log.info("job %s asks again in %.0f s: %s", job, pause, error)
-                time.sleep(pause)
-                continue
-            log.warning("job %s is not requeued: %s. Submit again to continue", job, error)
-        break
+            if pause is None or not _BUSY.search(str(error)):
+                log.warning("job %s is not requeued: %s. Submit again to continue", job, error)
+                return code
+            log.info("job %s asks again in %.0f s: %s", job, pause, error)
+            time.sleep(pause)
     return code
 
 

@@ -164,7 +164,7 @@ class Submission:
 def _progress_in(file: Path) -> dict[str, float]:
     """Numbers in a file of :class:`~stac2cube.progress.FileProgress`; none if a full disk or a crash damaged it."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         return {name: float(content[name]) for name in ("total", "done", "begun", "now")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s cannot be read, and its blocks are not counted: %r", file, error)

@@ -226,14 +226,15 @@ def _beside(cut: SourceWindow, geobox: GeoBox, reach: int) -> np.ndarray:
     from scipy import ndimage  # the only reader that needs it
 
     def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+        if not pixels:  # which SciPy takes for "until nothing changes"
+            return mask
         wider: np.ndarray = ndimage.binary_dilation(mask, np.ones((3, 3), bool), iterations=pixels)
         return wider
 
     around = geobox.pad(reach)
     out = np.zeros(around.shape, "uint8")
     resample_block(replace(cut, pixels=grown(cut.pixels, _MIXED).astype("uint8")), "max", None, around, out)
-    near = grown(out > 0, reach) if reach else out > 0
-    return near[reach : reach + geobox.shape[0], reach : reach + geobox.shape[1]]
+    return grown(out > 0, reach)[reach : reach + geobox.shape[0], reach : reach + geobox.shape[1]]
 
 
 _REACH = {"bilinear": 1, "cubic": 2, "lanczos": 3}
@@ -252,9 +253,10 @@ def _parts(near: np.ndarray, scale: float, *, same_crs: bool) -> Iterator[tuple[
             pixels equal those of the whole block.
     """
     edge = max(1, round(_PART / scale))
+    width = edge if same_crs else WARP_COLUMNS
     for top in range(0, near.shape[0], edge):
-        for left in range(0, near.shape[1], edge if same_crs else WARP_COLUMNS):
-            piece = near[top : top + edge, left : left + (edge if same_crs else WARP_COLUMNS)]
+        for left in range(0, near.shape[1], width):
+            piece = near[top : top + edge, left : left + width]
             rows, columns = (np.flatnonzero(piece.any(axis=axis)) for axis in (1, 0))
             if rows.size:
                 down = slice(top + int(rows[0]), top + int(rows[-1]) + 1)
