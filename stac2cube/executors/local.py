@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import multiprocessing
 import os
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -91,6 +93,28 @@ log = logging.getLogger(__name__)
 RESTARTS = {"distributed.deploy.lost-worker-timeout": "1 day"}
 
 
+def _check_script() -> None:
+    """Check that a new process can import the script that runs here.
+
+    Dask up to 2026.3 starts a worker process that cannot again and again, without end.
+
+    Raises:
+        PlaceError: It cannot; most often because the script calls stac2cube without a guard.
+    """
+    child, script = sys.modules.get("__mp_main__"), sys.modules["__main__"]
+    importing = child is not None and child is not script  # this is such a process, and may start no other
+    if not importing and getattr(script, "__spec__", None) is None and hasattr(script, "__file__"):
+        process = multiprocessing.get_context("spawn").Process(target=int)
+        process.start()
+        process.join()
+        importing = process.exitcode != 0
+    if importing:
+        raise PlaceError(
+            "the worker processes do not start: each imports the script, and that failed. In a script, call stac2cube "
+            'below `if __name__ == "__main__":`; or use the place Threads'
+        )
+
+
 @dataclass(frozen=True)
 class Local:
     """Worker processes on this machine.
@@ -123,7 +147,11 @@ class Local:
         """A cluster with its scheduler in this process; workers end with the context.
 
         Other users of this machine cannot connect: connections need a key that is made here and kept in memory.
+
+        Raises:
+            PlaceError: The worker processes do not start.
         """
+        _check_script()
         import dask
         from distributed import Client
 
