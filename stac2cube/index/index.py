@@ -32,6 +32,7 @@ from stac2cube.search.index_commits import (
     lock,
     read_index,
     records_of,
+    remove_strays,
     with_headers,
     write_index_file,
 )
@@ -236,8 +237,10 @@ def update_index(
             difference = replace(difference, headers=tuple(sorted(read)))
         words = replace(old.manifest, request={**old.manifest.request, "times": interval_texts(query.intervals)})
         nothing = records == old.records and words.request == old.manifest.request
-        manifest = old.manifest if nothing else commit(path, Index(words, old.records, old.places), records)
-        return Written(path, manifest, difference)
+        if nothing:
+            remove_strays(path, old.manifest)  # of an update that was killed after its commit
+            return Written(path, old.manifest, difference)
+        return Written(path, commit(path, Index(words, old.records, old.places), records), difference)
 
 
 def filter_index(name: str | Path, out: str | Path, conditions: Conditions) -> Written:

@@ -169,7 +169,6 @@ def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> IndexMani
         records: Its content afterwards. Records that are identical objects to the old ones count as unchanged.
     """
     number = old.manifest.commit + 1
-    refuse_links(folder)  # files behind a link would be removed as strays
     remove_strays(folder, old.manifest)
     fresh = [record for key, record in records.items() if record is not old.records.get(key)]
     before = _schema_of(folder, old.manifest)
@@ -211,7 +210,8 @@ def content_of(records: Sequence[Record], schema: pa.Schema | None = None) -> by
 
 
 def remove_strays(folder: Path, manifest: IndexManifest) -> None:
-    """Remove files that a killed commit left, and replaced files."""
+    """Remove files that a killed commit left, and replaced files; the caller holds the lock."""
+    refuse_links(folder)  # files behind a link would be removed
     named = {part.file for part in manifest.parts}
     for path in folder.glob("year=*/month=*/*"):
         if str(path.relative_to(folder)) not in named:

@@ -267,7 +267,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "tidy": Protocol(_disordered, tidy),
     "roll back": Protocol(_disordered, _back),
     "seal a year": Protocol(_some, lambda cube: seal_year(cube, 2020, Threads(2))),
-    "overviews": Protocol(_some, _overviews, _levels),
+    "overviews": Protocol(_some, _overviews, _levels, plain=True),
     "seal an array": Protocol(_array, _seal_or_build),
 }
 """By name."""
