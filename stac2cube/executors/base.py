@@ -22,6 +22,12 @@ from stac2cube.executors.queue import in_job
 
 MIB = 2**20
 
+GUARD_SCRIPT = (
+    'In a script, call stac2cube below `if __name__ == "__main__":`, because each worker process imports the script; '
+    "or use the place Threads"
+)
+"""What to do where worker processes do not start."""
+
 _SPECIAL_STEPS = 0xFFFFFFF0
 """Step numbers from here on belong to special steps without tasks: batch, external, interactive, pending (slurm.h)."""
 

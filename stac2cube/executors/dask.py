@@ -30,6 +30,7 @@ from distributed import wait as wait_for
 from distributed.utils import get_ip, get_ip_interface
 
 from stac2cube.errors import BadInputError, PlaceError, SlurmError
+from stac2cube.executors.base import GUARD_SCRIPT
 from stac2cube.executors.worker import MALLOC
 
 T = TypeVar("T")
@@ -217,10 +218,7 @@ def closed_scheduler(
             **workers,
         )
     except RuntimeError as error:
-        raise PlaceError(
-            f"the worker processes do not start: {error} In a script, call stac2cube below `if __name__ == "
-            '"__main__":`, because each worker process imports the script; or use the place Threads'
-        ) from error
+        raise PlaceError(f"the worker processes do not start: {error} {GUARD_SCRIPT}") from error
     try:
         yield cluster
     finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stac2cube.errors import PlaceError
-from stac2cube.executors.base import memory_of_task, usable_cores
+from stac2cube.executors.base import GUARD_SCRIPT, memory_of_task, usable_cores
 from stac2cube.executors.queue import in_job
 from stac2cube.executors.worker import MARGIN
 
@@ -109,10 +109,7 @@ def _check_script() -> None:
         process.join()
         importing = process.exitcode != 0
     if importing:
-        raise PlaceError(
-            "the worker processes do not start: each imports the script, and that failed. In a script, call stac2cube "
-            'below `if __name__ == "__main__":`; or use the place Threads'
-        )
+        raise PlaceError(f"the worker processes do not start: a new process cannot import the script. {GUARD_SCRIPT}")
 
 
 @dataclass(frozen=True)

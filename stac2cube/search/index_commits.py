@@ -191,7 +191,7 @@ def commit(folder: Path, old: Index, records: Mapping[Key, Record]) -> IndexMani
     now = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = replace(old.manifest, commit=number, parts=tuple(parts), updated=now)
     write_whole(folder / MANIFEST, manifest.to_json().encode())
-    remove_strays(folder, manifest)
+    _remove_others(folder, manifest)
     return manifest
 
 
@@ -210,8 +210,17 @@ def content_of(records: Sequence[Record], schema: pa.Schema | None = None) -> by
 
 
 def remove_strays(folder: Path, manifest: IndexManifest) -> None:
-    """Remove files that a killed commit left, and replaced files; the caller holds the lock."""
-    refuse_links(folder)  # files behind a link would be removed
+    """Remove files that a killed commit left, and replaced files; the caller holds the lock.
+
+    Raises:
+        BadInputError: There is a link, behind which files would be removed; nothing was.
+    """
+    refuse_links(folder)
+    _remove_others(folder, manifest)
+
+
+def _remove_others(folder: Path, manifest: IndexManifest) -> None:
+    """Remove files of months that a manifest does not name."""
     named = {part.file for part in manifest.parts}
     for path in folder.glob("year=*/month=*/*"):
         if str(path.relative_to(folder)) not in named:
